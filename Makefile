@@ -1,0 +1,53 @@
+# Everything a newcomer runs. `make` alone lists it.
+
+PYTHON ?= python3
+RUN := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lab-up lab-down lab-shell lab-env lab-status bench programs environment clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: environment ## walk arm_ratio 0.2 -> 0.5 -> 0.8 -> 1.0 -> 0.5 in the lab, with the real engine
+	@$(RUN) -m lab demo
+
+test: environment programs ## run all tests
+	@$(RUN) -m pytest $(TESTS)
+
+check: environment ## lint, formatting, types
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+format: environment ## apply the formatting and the safe lint fixes
+	@$(RUN) -m ruff format .
+	@$(RUN) -m ruff check --fix .
+
+lab-up: environment ## start the lab: a real control plane on this machine, with sample workloads
+	@$(RUN) -m lab up
+
+lab-down: environment ## stop the lab (it keeps its data)
+	@$(RUN) -m lab down
+
+lab-shell: environment ## a shell in which kubectl and pulumi work on the lab
+	@$(RUN) -m lab shell
+
+lab-env: environment ## print the lab's environment as export lines: eval "$(make -s lab-env)"
+	@$(RUN) -m lab env
+
+lab-status: environment ## say what of the lab runs
+	@$(RUN) -m lab status
+
+bench: environment programs ## measure the program against bare ones
+	@$(RUN) -m bench
+
+programs: ## find or build the engine and the lab's programs
+	@$(PYTHON) tools/bootstrap.py >/dev/null
+
+environment: ## bring .venv to what uv.lock says
+	@$(PYTHON) tools/python_env.py
+
+clean: ## stop the lab and delete it with its data; what was built stays in the user's cache
+	@if [ -x $(RUN) ] && [ -d .lab ]; then $(RUN) -m lab down; fi
+	@rm -rf .lab .pytest_cache .mypy_cache .ruff_cache .hypothesis

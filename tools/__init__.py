@@ -1,0 +1,1 @@
+"""What archshift needs from outside Python: the pinned programs, and what finds or builds them."""

@@ -1,0 +1,644 @@
+#!/usr/bin/env python3
+"""Finds the programs that the engine and the lab run, and builds the ones that are missing.
+
+A program on PATH is used when its version serves. Anything else is built from the Go modules
+pinned in this folder and kept in a per-user cache, one folder per module and set of pins.
+
+Only the standard library is used: this runs before the project's Python environment exists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TOOLS = Path(__file__).resolve().parent
+PROJECT = TOOLS.parent
+
+OLDEST_GO = (1, 26)
+# Older servers (Debian ships 3.4) do not answer the API server's requests for watch progress:
+# a rollout then takes 50 to 90 s instead of 2 to 3 s, and some never end.
+OLDEST_ETCD = (3, 5, 13)
+
+LANGUAGE_HOST = "pulumi-language-python"
+LANGUAGE_HOST_EXECUTOR = "pulumi-language-python-exec"
+KUBERNETES_PLUGIN = "pulumi-resource-kubernetes"
+KWOK_STAGES = "kwok-stages.yaml"
+
+_PULUMI_SDK = "github.com/pulumi/pulumi/sdk/v3"
+_KUBERNETES = "k8s.io/kubernetes"
+_KWOK = "sigs.k8s.io/kwok"
+
+Version = tuple[int, ...]
+
+
+class BootstrapError(Exception):
+    """Something the user has to know or do, said in one sentence (and perhaps a compiler's words)."""
+
+
+# --- what there is to find ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program, and the package it is built from when no installed one serves."""
+
+    name: str
+    module: str  # the folder of the Go module that pins it
+    package: str
+    pin: str  # the required module whose version is the program's
+    minutes: float  # of a cold build on two cores
+    version_command: tuple[str, ...] = ()
+    # Said to somebody whose installed version does not serve, and checked by `serves`.
+    wanted: str = ""
+    serves: Callable[[Version, Version], bool] | None = None
+    linker_variables: tuple[str, ...] = ()
+
+
+def _within_one_minor(found: Version, pinned: Version) -> bool:
+    # What Kubernetes itself supports between its parts in both directions.
+    return found[0] == pinned[0] and abs(found[1] - pinned[1]) <= 1
+
+
+def _same_or_newer_minor(found: Version, pinned: Version) -> bool:
+    return found[0] == pinned[0] and found[1] >= pinned[1]
+
+
+def _recent_etcd(found: Version, pinned: Version) -> bool:
+    return found[0] == pinned[0] and found >= OLDEST_ETCD
+
+
+_KUBERNETES_VERSION_VARIABLES = tuple(
+    f"{package}.{variable}"
+    for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+    for variable in ("gitVersion={version}", "gitMajor={major}", "gitMinor={minor}")
+)
+
+
+def _kubernetes(name: str, minutes: float, version_command: tuple[str, ...] = ("--version",)) -> Program:
+    return Program(
+        name=name,
+        module="cluster",
+        package=f"{_KUBERNETES}/cmd/{name}",
+        pin=_KUBERNETES,
+        minutes=minutes,
+        version_command=version_command,
+        wanted="within one minor version of {pin}",
+        serves=_within_one_minor,
+        # Unstamped, the API server reports v0.0.0-master+$Format, which clients cannot parse.
+        linker_variables=_KUBERNETES_VERSION_VARIABLES,
+    )
+
+
+PROGRAMS: tuple[Program, ...] = (
+    Program(
+        name="pulumi",
+        module="engine",
+        package="github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
+        pin="github.com/pulumi/pulumi/pkg/v3",
+        minutes=4,
+        version_command=("version",),
+        wanted="at least {pin}, with its Python language host beside it",
+        serves=_same_or_newer_minor,
+        linker_variables=("github.com/pulumi/pulumi/sdk/v3/go/common/version.Version={version}",),
+    ),
+    Program(
+        name=LANGUAGE_HOST,
+        module="python-host",
+        package="github.com/pulumi/pulumi/sdk/python/cmd/pulumi-language-python/v3",
+        pin="github.com/pulumi/pulumi/sdk/python/cmd/pulumi-language-python/v3",
+        minutes=0.5,
+    ),
+    Program(
+        name=KUBERNETES_PLUGIN,
+        module="engine",
+        package="./pulumi-resource-kubernetes",
+        pin="pulumi-kubernetes",
+        minutes=9,
+        linker_variables=("main.version={plain}",),
+    ),
+    # The first of these compiles most of what the others share.
+    _kubernetes("kube-apiserver", minutes=3),
+    _kubernetes("kube-controller-manager", minutes=1),
+    _kubernetes("kube-scheduler", minutes=0.3),
+    _kubernetes("kubectl", minutes=0.5, version_command=("version", "--client")),
+    Program(
+        name="etcd",
+        module="cluster",
+        package="go.etcd.io/etcd/server/v3",
+        pin="go.etcd.io/etcd/server/v3",
+        minutes=0.5,
+        version_command=("--version",),
+        wanted="at least " + ".".join(map(str, OLDEST_ETCD)),
+        serves=_recent_etcd,
+    ),
+    Program(
+        name="kwok",
+        module="cluster",
+        package=f"{_KWOK}/cmd/kwok",
+        pin=_KWOK,
+        minutes=1,
+        version_command=("--version",),
+        wanted="at least {pin}",
+        serves=_same_or_newer_minor,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One usable program (or file), and where it came from."""
+
+    name: str
+    path: Path
+    version: str
+    origin: str  # "PATH", "KUBEBUILDER_ASSETS", "plugin", "built" or "module"
+
+
+@dataclass
+class Programs:
+    """Everything the engine and the lab run, by name."""
+
+    found: dict[str, Found] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Each program's (or file's) path, by its name."""
+        return {name: found.path for name, found in self.found.items()}
+
+    def add(self, found: Found) -> None:
+        """Keep a program under its name."""
+        self.found[found.name] = found
+
+
+# --- the pins: go.mod and pyproject.toml are the only places that name a version ------------
+
+
+def parse_version(text: str) -> Version | None:
+    """The first dotted version in a program's answer, as numbers."""
+    match = re.search(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?", text)
+    return tuple(int(part) for part in match.groups(default="0")) if match else None
+
+
+def pinned_version(pin: str, module: str) -> str:
+    """The version, beginning with v, that the module's go.mod (or pyproject.toml) pins."""
+    if "/" not in pin:
+        return "v" + _python_pin(pin)
+    text = (TOOLS / module / "go.mod").read_text()
+    match = re.search(rf"^\s*(?:require\s+)?{re.escape(pin)}\s+(v\S+)", text, re.MULTILINE)
+    if match is None:
+        raise BootstrapError(f"tools/{module}/go.mod does not require {pin}.")
+    return match.group(1)
+
+
+def _python_pin(package: str) -> str:
+    # The Kubernetes plugin's module has no release version of its own, only a commit's; the
+    # SDK that asks for the plugin says which release that commit is.
+    import tomllib  # not at the top: an older Python has to get as far as being told so
+
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    for requirement in project["project"]["dependencies"]:
+        name, _, version = requirement.partition("==")
+        if name == package and version:
+            return str(version)
+    raise BootstrapError(f"pyproject.toml does not pin {package}.")
+
+
+def _linker_flags(program: Program) -> str:
+    version = pinned_version(program.pin, program.module)
+    numbers = parse_version(version) or (0, 0, 0)
+    values = {
+        "version": version,
+        "plain": version.removeprefix("v"),
+        "major": numbers[0],
+        "minor": numbers[1],
+    }
+    stamps = [f"-X {variable.format(**values)}" for variable in program.linker_variables]
+    # Without symbol tables the binaries are a third smaller, and nobody debugs them here.
+    return " ".join(["-s", "-w", *stamps])
+
+
+# --- the cache ------------------------------------------------------------------------------
+
+
+def cache_root(environment: Mapping[str, str] = os.environ) -> Path:
+    """The per-user folder that keeps what was built."""
+    base = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "archshift"
+
+
+def go_platform() -> str:
+    """This machine in Go's words, for example linux/arm64; known without asking Go."""
+    machine = platform.machine().lower()
+    architecture = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+    return f"{sys.platform}/{architecture.get(machine, machine)}"
+
+
+def cache_key(module: str) -> str:
+    """Changes when anything that goes into the module's programs does."""
+    folder = TOOLS / module
+    sources = [folder / "go.mod", folder / "go.sum", *sorted(folder.rglob("*.go"))]
+    digest = hashlib.sha256()
+    for source in sources:
+        content = source.read_bytes()
+        digest.update(f"{source.relative_to(folder)} {len(content)}\n".encode())
+        digest.update(content)
+    for program in PROGRAMS:
+        if program.module == module:
+            digest.update(f"{program.name} {program.package} {_linker_flags(program)}\n".encode())
+    if module == "python-host":
+        # The script beside the language host comes from the SDK that the engine is built with.
+        digest.update(pinned_version(_PULUMI_SDK, "engine").encode())
+    digest.update(f"{_BUILD_FLAGS} {_STAGE_FILES} {go_platform()}".encode())
+    return digest.hexdigest()[:16]
+
+
+def cache_folder(module: str) -> Path:
+    """Where the module's programs are, or will be."""
+    return cache_root() / "tools" / f"{module}-{cache_key(module)}"
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, say: Progress) -> Iterator[None]:
+    """One build of a set of pins at a time, however many checkouts ask for it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say.line(f"waiting for another build in {folder}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+# --- what is said meanwhile -----------------------------------------------------------------
+
+
+class Progress:
+    """One line per program: ticking on a terminal, a line every half minute elsewhere."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._said = 0.0
+
+    def line(self, text: str) -> None:
+        """Say something once."""
+        print(text, file=sys.stderr, flush=True)
+
+    def begin(self, text: str) -> None:
+        """Say what begins now."""
+        self._said = time.monotonic()
+        if not self._terminal:
+            self.line(text)
+
+    def tick(self, text: str, elapsed: float) -> None:
+        """Show that it is still going on."""
+        if self._terminal:
+            print(f"\r\033[K{text} … {elapsed:.0f} s", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self._said >= 30:
+            self._said = time.monotonic()
+            self.line(f"{text} … {elapsed:.0f} s")
+
+    def end(self, text: str) -> None:
+        """Replace the ticking line by the outcome."""
+        if self._terminal:
+            print("\r\033[K", end="", file=sys.stderr)
+        self.line(text)
+
+
+# --- building -------------------------------------------------------------------------------
+
+# The same flags on every machine, whatever GOFLAGS says there: the key stands for the result.
+_BUILD_FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
+# Nodes that become ready at once and are kept alive by leases; pods that run as soon as they
+# are scheduled.
+_STAGE_FILES = ("node/fast", "node/heartbeat-with-lease", "pod/fast")
+_BUILD_TIMEOUT = 3600.0
+
+
+def _go_environment() -> dict[str, str]:
+    return {**os.environ, "GOFLAGS": "", "GOWORK": "off"}
+
+
+def find_go() -> Path:
+    """The Go toolchain, or the sentence that says what to install."""
+    install = "install Go {}.{} or newer (https://go.dev/dl), or put the programs themselves on PATH.".format(
+        *OLDEST_GO
+    )
+    go = shutil.which("go")
+    if go is None:
+        raise BootstrapError(f"Some programs have to be built and there is no Go here: {install}")
+    # In the module's folder, where Go may switch to the toolchain that go.mod asks for.
+    answer = _answer([go, "env", "GOVERSION"], cwd=TOOLS / "engine", environment=_go_environment())
+    version = parse_version(answer.removeprefix("go")) if answer else None
+    if version is None or version[:2] < OLDEST_GO:
+        found = ".".join(map(str, version)) if version else "of an unknown version"
+        raise BootstrapError(f"Some programs have to be built and the Go here is {found}: {install}")
+    return Path(go)
+
+
+def _build(programs: Sequence[Program], say: Progress) -> list[Found]:
+    """Builds what the cache lacks of these programs, all of one module."""
+    module = programs[0].module
+    folder = cache_folder(module)
+    if all(_cached(program) for program in programs):
+        return [_from_cache(program) for program in programs]
+    with _locked(folder, say):
+        for abandoned in folder.glob(".building-*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        for program in programs:
+            if not _cached(program):
+                _build_one(find_go(), program, folder, say)
+    return [_from_cache(program) for program in programs]
+
+
+def _build_one(go: Path, program: Program, folder: Path, say: Progress) -> None:
+    version = pinned_version(program.pin, program.module)
+    minutes = "half a minute" if program.minutes <= 0.5 else f"{program.minutes:.0f} min"
+    text = f"building {program.name} {version} (about {minutes} the first time)"
+    # Inside the target folder, so that the last step is a rename within one file system.
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=folder, ignore_cleanup_errors=True) as building:
+        product = Path(building) / program.name
+        command = [str(go), "build", *_BUILD_FLAGS, "-ldflags", _linker_flags(program)]
+        command += ["-o", str(product), program.package]
+        seconds = _run_visibly(command, TOOLS / program.module, Path(building) / "output", text, say)
+        product.replace(folder / program.name)
+    say.end(f"built {program.name} {version} in {seconds:.0f} s")
+
+
+def _run_visibly(command: list[str], cwd: Path, log: Path, text: str, say: Progress) -> float:
+    started = time.monotonic()
+    say.begin(text)
+    with log.open("wb") as output:
+        build = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=_go_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that the compilers it starts can be ended with it
+        )
+        try:
+            while build.poll() is None:
+                elapsed = time.monotonic() - started
+                if elapsed > _BUILD_TIMEOUT:
+                    raise BootstrapError(f"{text} did not end within {_BUILD_TIMEOUT / 60:.0f} minutes.")
+                say.tick(text, elapsed)
+                time.sleep(0.2)
+        finally:
+            if build.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(build.pid, signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    build.wait(10)
+    if build.returncode != 0:
+        lines = log.read_text(errors="replace").strip().splitlines()[-15:]
+        quoted = "\n".join(f"    {line}" for line in lines)
+        say.end(f"failed: {text}")
+        raise BootstrapError(f"{' '.join(command[:2])} {command[-1]} failed:\n{quoted}")
+    return time.monotonic() - started
+
+
+def _cached(program: Program) -> bool:
+    return os.access(cache_folder(program.module) / program.name, os.X_OK)
+
+
+def _from_cache(program: Program) -> Found:
+    path = cache_folder(program.module) / program.name
+    return Found(program.name, path, pinned_version(program.pin, program.module).removeprefix("v"), "built")
+
+
+def _module_file(name: str, module: str, source_module: str, source_folder: str, say: Progress) -> Found:
+    """A file taken from a pinned module, kept in the cache beside the programs.
+
+    `source_folder` is the file itself or folders separated by spaces whose YAML files are joined.
+    """
+    source_of_pin = "engine" if source_module == _PULUMI_SDK else module
+    version = pinned_version(source_module, source_of_pin).removeprefix("v")
+    folder = cache_folder(module)
+    path = folder / name
+    if not path.exists():
+        with _locked(folder, say):
+            source = _module_source(source_module, source_of_pin)
+            if (source / source_folder).is_file():
+                content = (source / source_folder).read_text()
+            else:
+                content = _joined_stages([source / part for part in source_folder.split()])
+            partial = folder / f".{name}.partial"
+            partial.write_text(content)
+            partial.chmod(0o755 if content.startswith("#!") else 0o644)
+            partial.replace(path)
+    return Found(name, path, version, "module")
+
+
+def _module_source(source_module: str, module: str) -> Path:
+    # Downloads the module if need be; its content is checked against go.sum.
+    answer = _answer(
+        [str(find_go()), "mod", "download", "-json", source_module],
+        cwd=TOOLS / module,
+        environment=_go_environment(),
+        timeout=600,
+    )
+    source = json.loads(answer).get("Dir") if answer else None
+    if not source:
+        raise BootstrapError(f"The module {source_module} could not be downloaded.")
+    return Path(source)
+
+
+def _joined_stages(folders: list[Path]) -> str:
+    stages = [
+        file.read_text().strip()
+        for folder in folders
+        for file in sorted(folder.glob("*.yaml"))
+        if file.name != "kustomization.yaml"
+    ]
+    return "\n---\n".join(stages) + "\n"
+
+
+# --- finding --------------------------------------------------------------------------------
+
+
+def _answer(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = 30,
+) -> str:
+    """What a command prints, or nothing if it fails in any way."""
+    try:
+        done = subprocess.run(
+            [str(part) for part in command],
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _installed(program: Program, refused: list[str]) -> Found | None:
+    """The program on this machine, when its version serves."""
+    places = [("PATH", os.environ.get("PATH", ""))]
+    if program.pin in (_KUBERNETES, "go.etcd.io/etcd/server/v3"):
+        places.insert(0, ("KUBEBUILDER_ASSETS", os.environ.get("KUBEBUILDER_ASSETS", "")))
+    pin = pinned_version(program.pin, program.module)
+    for origin, folders in places:
+        path = shutil.which(program.name, path=folders) if folders else None
+        # In a lab's shell PATH leads to links to what was built: that is the cache, below.
+        if path is None or Path(path).resolve().is_relative_to(cache_root().resolve()):
+            continue
+        version = parse_version(_answer([path, *program.version_command]))
+        pinned = parse_version(pin)
+        if version and pinned and program.serves and program.serves(version, pinned):
+            return Found(program.name, Path(path), ".".join(map(str, version)), origin)
+        said = ".".join(map(str, version)) if version else "of an unknown version"
+        refused.append(f"{path} is {said}; wanted: {program.wanted.format(pin=pin)}")
+    return None
+
+
+def _installed_engine(pulumi: Program, refused: list[str]) -> list[Found]:
+    """The pulumi on PATH together with its own language host, or nothing."""
+    found = _installed(pulumi, refused)
+    if found is None:
+        return []
+    engine = [found]
+    beside = os.pathsep.join([str(found.path.resolve().parent), os.environ.get("PATH", "")])
+    for name in (LANGUAGE_HOST, LANGUAGE_HOST_EXECUTOR):
+        path = shutil.which(name, path=beside)
+        if path is None:
+            refused.append(f"{found.path} has no {name} beside it")
+            return []
+        engine.append(Found(name, Path(path), found.version, found.origin))
+    return engine
+
+
+def _installed_plugin(version: str) -> Found | None:
+    home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
+    path = home / "plugins" / f"resource-kubernetes-v{version}" / KUBERNETES_PLUGIN
+    return Found(KUBERNETES_PLUGIN, path, version, "plugin") if os.access(path, os.X_OK) else None
+
+
+def _kubernetes_plugin(pulumi: Found, program: Program, say: Progress) -> Found | None:
+    """The plugin as an installed pulumi provides it; built ones serve when it cannot."""
+    version = pinned_version(program.pin, program.module).removeprefix("v")
+    found = _installed_plugin(version)
+    if found is None and pulumi.origin != "built" and not _cached(program):
+        say.line(f"installing Pulumi's Kubernetes plugin {version}")
+        install = ["plugin", "install", "resource", "kubernetes", version]
+        _answer([pulumi.path, *install], timeout=300)
+        found = _installed_plugin(version)
+    return found
+
+
+def find_programs(say: Progress | None = None) -> Programs:
+    """Every program the engine and the lab run; what is missing is built.
+
+    Raises:
+        BootstrapError: if something is missing and cannot be built.
+    """
+    say = say or Progress()
+    by_name = {program.name: program for program in PROGRAMS}
+    refused: list[str] = []
+    programs = Programs()
+
+    for found in _installed_engine(by_name["pulumi"], refused):
+        programs.add(found)
+    for name, program in by_name.items():
+        if name not in programs.found and program.version_command and program.module == "cluster":
+            installed = _installed(program, refused)
+            if installed:
+                programs.add(installed)
+
+    def missing(*names: str) -> list[Program]:
+        return [by_name[name] for name in names if name not in programs.found]
+
+    wanted = missing(*(program.name for program in PROGRAMS))
+    if refused and not all(_cached(program) for program in wanted):
+        for sentence in refused:
+            say.line(f"not used: {sentence}")
+
+    # The engine first: it is what most people have, and the longest to build.
+    for group in (["pulumi"], [LANGUAGE_HOST]):
+        if needed := missing(*group):
+            for found in _build(needed, say):
+                programs.add(found)
+    if LANGUAGE_HOST_EXECUTOR not in programs.found:
+        script = f"python/cmd/{LANGUAGE_HOST_EXECUTOR}"
+        programs.add(_module_file(LANGUAGE_HOST_EXECUTOR, "python-host", _PULUMI_SDK, script, say))
+    plugin = _kubernetes_plugin(programs.found["pulumi"], by_name[KUBERNETES_PLUGIN], say)
+    if plugin:
+        programs.add(plugin)
+    for module in ("engine", "cluster"):
+        if needed := missing(*(program.name for program in PROGRAMS if program.module == module)):
+            for found in _build(needed, say):
+                programs.add(found)
+    stages = " ".join(f"kustomize/stage/{stage}" for stage in _STAGE_FILES)
+    programs.add(_module_file(KWOK_STAGES, "cluster", _KWOK, stages, say))
+    return programs
+
+
+# --- the command ----------------------------------------------------------------------------
+
+
+def _table(programs: Programs) -> str:
+    rows = [("PROGRAM", "VERSION", "FROM", "PATH")]
+    rows += [(found.name, found.version, found.origin, str(found.path)) for found in programs.found.values()]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
+        for row in rows
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Finds or builds everything and prints where it is."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--json", action="store_true", help="print names, versions, origins and paths as JSON"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        programs = find_programs()
+    except BootstrapError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped; the next run goes on where this one was.", file=sys.stderr)
+        return 130
+    if options.json:
+        rows = {
+            name: {"path": str(found.path), "version": found.version, "from": found.origin}
+            for name, found in programs.found.items()
+        }
+        print(json.dumps(rows, indent=2))
+    else:
+        print(_table(programs))
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.version_info < (3, 11):  # noqa: UP036 - the user's python3 may be anything
+        sys.exit("archshift needs Python 3.11 or newer; this is " + platform.python_version() + ".")
+    sys.exit(main())
