@@ -1,1 +1,267 @@
-"""x"""
+"""The stack's settings: the only reader of its configuration.
+
+``Pulumi.yaml`` declares every key with its type, default and description; here the values get
+their shape. Every error names the key, the value and the way out.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeVar, cast
+
+from archshift.architectures import ARCH_LABEL
+from archshift.errors import ArchshiftError
+from archshift.instance_types import instance_type
+from archshift.inventory import CONTROLLERS, Discovery
+from archshift.node_groups import NodeGroup, Taint
+from archshift.plan import Rules
+from archshift.ratio import Wave
+
+PROJECT: Final = "archshift"
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One stack's settings.
+
+    Attributes:
+        stack: The stack's name.
+        arm_ratio: Share of the fleet's pods wanted on Graviton, 0.0 to 1.0.
+        kube_context: Kubeconfig context; None for the current one.
+        platform: Where node groups are made: ``lab`` (simulated nodes) or ``eks``.
+        node_groups: The node groups archshift manages, by name.
+        discovery: Which workloads are looked at.
+        rules: Per-workload rules, by ``namespace/Kind/name``.
+    """
+
+    stack: str
+    arm_ratio: float
+    kube_context: str | None = None
+    platform: Literal["eks", "lab"] = "eks"
+    node_groups: Mapping[str, NodeGroup] = field(default_factory=dict)
+    discovery: Discovery = field(default_factory=Discovery)
+    rules: Mapping[str, Rules] = field(default_factory=dict)
+
+    @property
+    def field_manager(self) -> str:
+        """This stack's name in ``managedFields``: two stacks on one cluster see each other."""
+        return f"{PROJECT}/{self.stack}"
+
+
+def load(stack: str, config: Mapping[str, str]) -> Settings:
+    """Build the settings from a stack's configuration.
+
+    Args:
+        stack: The stack's name.
+        config: Full key (``archshift:arm_ratio``) to value as the engine passes it: text, and
+            JSON for objects. Keys of other projects and providers are ignored.
+
+    Raises:
+        ArchshiftError: A key is unknown or a value does not do.
+    """
+    values = {
+        key.removeprefix(f"{PROJECT}:"): value
+        for key, value in config.items()
+        if key.startswith(f"{PROJECT}:")
+    }
+    known = {"arm_ratio", "kube_context", "platform", "node_groups", "workloads"}
+    _only(f"{PROJECT}:", values, known)
+    if "arm_ratio" not in values:
+        raise ArchshiftError("archshift:arm_ratio is not set; pulumi config set arm_ratio 0.2")
+    platform = values.get("platform", "eks")
+    if platform not in ("eks", "lab"):
+        raise ArchshiftError(f"archshift:platform: {platform!r} is none of eks, lab")
+    groups = {
+        name: _node_group(name, value)
+        for name, value in _mapping("archshift:node_groups", _json(values, "node_groups")).items()
+    }
+    if groups and platform == "eks":
+        raise ArchshiftError(
+            "archshift:node_groups: this version makes node groups in the lab only (archshift:platform: "
+            "lab); on EKS leave the key out and archshift counts the nodes it finds"
+        )
+    workloads = _mapping("archshift:workloads", _json(values, "workloads"))
+    return Settings(
+        stack=stack,
+        arm_ratio=_ratio("archshift:arm_ratio", values["arm_ratio"]),
+        kube_context=values.get("kube_context") or None,
+        platform=cast(Literal["eks", "lab"], platform),
+        node_groups=groups,
+        discovery=_discovery(workloads),
+        rules=_rules(workloads),
+    )
+
+
+def _json(values: Mapping[str, str], key: str) -> Any:
+    text = values.get(key)
+    if not text:
+        return {}
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ArchshiftError(
+            f"archshift:{key}: {text!r} is not a map; write it as YAML below the key"
+        ) from None
+
+
+def _only(prefix: str, value: Mapping[str, Any], known: set[str]) -> None:
+    for key in value:
+        if key not in known:
+            raise ArchshiftError(f"{prefix}{key} is not a setting; there are: {', '.join(sorted(known))}")
+
+
+def _mapping(key: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ArchshiftError(f"{key}: {value!r} is not a map; write it as YAML below the key")
+    return value
+
+
+def _typed(key: str, value: Any, kind: type[_T], description: str) -> _T:
+    # bool is an int to Python; to a reader of YAML it is not.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ArchshiftError(f"{key}: {value!r} is not {description}")
+    return value
+
+
+def _ratio(key: str, value: Any) -> float:
+    wanted = "a number from 0.0 to 1.0, such as 0.2"
+    if isinstance(value, bool):
+        raise ArchshiftError(f"{key}: {value!r} is not {wanted}")
+    try:
+        ratio = float(value)
+    except (TypeError, ValueError):
+        raise ArchshiftError(f"{key}: {value!r} is not {wanted}") from None
+    if math.isnan(ratio) or not 0 <= ratio <= 1:
+        raise ArchshiftError(f"{key}: {value!r} is not {wanted}")
+    return ratio
+
+
+def _texts(key: str, value: Any) -> tuple[str, ...]:
+    items = _typed(key, value, list, "a list of names")
+    return tuple(_typed(f"{key}[{index}]", item, str, "a name") for index, item in enumerate(items))
+
+
+def _labels(key: str, value: Any) -> dict[str, str]:
+    return {
+        name: _typed(f"{key}.{name}", text, str, 'text; put it in quotes, as in "true"')
+        for name, text in _mapping(key, value).items()
+    }
+
+
+def _node_group(name: str, value: Any) -> NodeGroup:
+    key = f"archshift:node_groups.{name}"
+    group = _mapping(key, value)
+    _only(f"{key}.", group, {"instance_type", "size", "zones", "labels", "taints"})
+    for required in ("instance_type", "size"):
+        if required not in group:
+            raise ArchshiftError(f"{key}.{required} is missing; every node group has one")
+    size = _typed(f"{key}.size", group["size"], int, "a whole number of nodes, 0 or more")
+    if size < 0:
+        raise ArchshiftError(f"{key}.size: {size!r} is not a whole number of nodes, 0 or more")
+    labels = _labels(f"{key}.labels", group.get("labels", {}))
+    if ARCH_LABEL in labels:
+        raise ArchshiftError(f"{key}.labels.{ARCH_LABEL} follows from instance_type; remove it")
+    zones = _texts(f"{key}.zones", group.get("zones", ["a"]))
+    if not zones:
+        raise ArchshiftError(f"{key}.zones: [] names no availability zone; give at least one")
+    type_name = _typed(f"{key}.instance_type", group["instance_type"], str, "an instance type")
+    return NodeGroup(
+        name=name,
+        instance_type=instance_type(type_name, f"{key}.instance_type"),
+        size=size,
+        zones=zones,
+        labels=labels,
+        taints=tuple(
+            _taint(f"{key}.taints[{index}]", taint)
+            for index, taint in enumerate(_typed(f"{key}.taints", group.get("taints", []), list, "a list"))
+        ),
+    )
+
+
+def _taint(key: str, value: Any) -> Taint:
+    taint = _mapping(key, value)
+    _only(f"{key}.", taint, {"key", "value", "effect"})
+    if not taint.get("key"):
+        raise ArchshiftError(f"{key}.key is missing; every taint has one")
+    effects = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+    effect = taint.get("effect", "NoSchedule")
+    if effect not in effects:
+        raise ArchshiftError(f"{key}.effect: {effect!r} is none of {', '.join(effects)}")
+    return Taint(
+        key=_typed(f"{key}.key", taint["key"], str, "text"),
+        value=_typed(f"{key}.value", taint.get("value", ""), str, "text; put it in quotes"),
+        effect=effect,
+    )
+
+
+def _discovery(workloads: Mapping[str, Any]) -> Discovery:
+    key = "archshift:workloads"
+    _only(f"{key}.", workloads, {"namespaces", "exclude", "label_selector", "overrides"})
+    return Discovery(
+        namespaces=_texts(f"{key}.namespaces", workloads.get("namespaces", [])),
+        exclude=frozenset(
+            _workload_key(f"{key}.exclude", text)
+            for text in _texts(f"{key}.exclude", workloads.get("exclude", []))
+        ),
+        label_selector=_typed(
+            f"{key}.label_selector",
+            workloads.get("label_selector", ""),
+            str,
+            "a label selector such as team=shop",
+        ),
+    )
+
+
+def _workload_key(key: str, text: str) -> str:
+    parts = text.split("/")
+    if len(parts) != 3 or parts[1] not in CONTROLLERS or not all(parts):
+        raise ArchshiftError(
+            f"{key}: {text!r} is not namespace/Kind/name with one of the kinds {', '.join(CONTROLLERS)}"
+        )
+    return text
+
+
+def _rules(workloads: Mapping[str, Any]) -> dict[str, Rules]:
+    key = "archshift:workloads.overrides"
+    overrides = _mapping(key, workloads.get("overrides", {}))
+    return {_workload_key(key, name): _rule(f"{key}.{name}", value) for name, value in overrides.items()}
+
+
+def _rule(key: str, value: Any) -> Rules:
+    rule = _mapping(key, value)
+    readers: dict[str, Callable[[str, Any], Any]] = {
+        "hold": lambda k, v: _typed(k, v, bool, "true or false"),
+        "max_ratio": _ratio,
+        "wave": _wave,
+        "force": lambda k, v: _typed(k, v, bool, "true or false"),
+        "reason": lambda k, v: _typed(k, v, str, "text"),
+    }
+    _only(f"{key}.", rule, set(readers))
+    rules = Rules(**{name: readers[name](f"{key}.{name}", setting) for name, setting in rule.items()})
+    if rules.force and not rules.reason.strip():
+        raise ArchshiftError(
+            f"{key}.force: true takes fields from their owner and needs a reason: beside it that says why"
+        )
+    return rules
+
+
+def _wave(key: str, value: Any) -> Wave:
+    if value not in ("early", "late"):
+        raise ArchshiftError(f"{key}: {value!r} is none of early, late")
+    return cast(Wave, value)
+
+
+def from_engine() -> Settings:
+    """Read the settings of the stack that the engine is running.
+
+    Raises:
+        ArchshiftError: As ``load``.
+    """
+    # Imported here: the command line reads the same settings without an engine.
+    import pulumi
+    from pulumi.runtime import config
+
+    return load(pulumi.get_stack(), {**config.get_config_env(), **config.CONFIG.get()})

@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Pulumi component resources, thin: the plan says what, these register it."""

@@ -1,0 +1,436 @@
+"""What runs in the cluster, read once: controllers, their pods, nodes and autoscalers.
+
+Reads only. Objects are reduced page by page to the few fields that the plan needs, so that
+memory grows with the number of workloads and not with the size of their manifests.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, Final
+
+from lightkube.utils.quantity import parse_quantity
+
+from archshift import placement
+from archshift.architectures import ARCH_LABEL
+from archshift.errors import ArchshiftError
+from archshift.kubernetes import Cluster
+from archshift.node_groups import Node, Taint
+from archshift.ownership import Owner, owners
+from archshift.placement import Taken, Template
+
+TAKEN_ANNOTATION: Final = "archshift/taken"
+"""On a workload whose fields were taken by force: what they were and whose, as JSON."""
+
+APPLIED_ANNOTATION: Final = "archshift/applied-to"
+"""On a patched workload: which generation of which object the patch was made for."""
+
+SYSTEM_NAMESPACES: Final = ("kube-node-lease", "kube-public", "kube-system")
+
+# kind -> (collection, path of its pod template)
+CONTROLLERS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "Deployment": ("/apis/apps/v1/{}deployments", ("spec", "template")),
+    "StatefulSet": ("/apis/apps/v1/{}statefulsets", ("spec", "template")),
+    "DaemonSet": ("/apis/apps/v1/{}daemonsets", ("spec", "template")),
+    "CronJob": ("/apis/batch/v1/{}cronjobs", ("spec", "jobTemplate", "spec", "template")),
+}
+
+_REVISION_LABELS: Final = {"StatefulSet": "controller-revision-hash"}
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """Which workloads are archshift's business.
+
+    Attributes:
+        namespaces: Only these; empty for all but the system's.
+        exclude: Keys ``namespace/Kind/name`` to leave out.
+        label_selector: A Kubernetes label selector on the workloads; empty for all.
+    """
+
+    namespaces: tuple[str, ...] = ()
+    exclude: frozenset[str] = frozenset()
+    label_selector: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What one pod asks of a node: thousandths of a vCPU, and bytes."""
+
+    millicpu: int = 0
+    memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One controller.
+
+    Attributes:
+        namespace: Its namespace.
+        kind: Deployment, StatefulSet, DaemonSet or CronJob.
+        name: Its name.
+        replicas: Standing pods wanted; 0 for a CronJob and for a DaemonSet.
+        template: The placement side of its pod template.
+        requests: What one of its pods asks for.
+        tolerations: Its pods' tolerations.
+        settled: No rollout is under way and every pod is available.
+        identity: ``<uid>.<generation>``, shortened: changes with every change of the spec.
+        applied_to: The live value of ``APPLIED_ANNOTATION``; empty if absent.
+        obstacle: Why its pods cannot be moved by a change of the template; empty if they can.
+        autoscaled: (minimum, maximum) replicas where a HorizontalPodAutoscaler scales it.
+    """
+
+    namespace: str
+    kind: str
+    name: str
+    replicas: int
+    template: Template
+    requests: Requests = Requests()
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    settled: bool = True
+    identity: str = ""
+    applied_to: str = ""
+    obstacle: str = ""
+    autoscaled: tuple[int, int] | None = None
+
+    @property
+    def key(self) -> str:
+        """``namespace/Kind/name``, as in the config's overrides."""
+        return f"{self.namespace}/{self.kind}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The cluster at one moment.
+
+    Attributes:
+        workloads: Those discovered, by key.
+        nodes: All nodes.
+        pods: (workload key, architecture) to number of live pods; "" for not placed yet.
+        strays: Pods of no discovered workload, by architecture: number and requests.
+        others: Controllers and bare pods that archshift does not steer, with the reason.
+    """
+
+    workloads: Mapping[str, Workload] = field(default_factory=dict)
+    nodes: tuple[Node, ...] = ()
+    pods: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    strays: Mapping[str, tuple[int, Requests]] = field(default_factory=dict)
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    def on(self, key: str, architecture: str) -> int:
+        """Return how many live pods of a workload run on an architecture."""
+        return self.pods.get((key, architecture), 0)
+
+
+def read_inventory(cluster: Cluster, discovery: Discovery, field_manager: str) -> Inventory:
+    """Read the cluster.
+
+    Args:
+        cluster: The connection.
+        discovery: What to look at. Pods and nodes are read everywhere: they take up capacity.
+        field_manager: This stack's name in ``managedFields``.
+
+    Raises:
+        ArchshiftError: Something could not be read. Never a partial inventory.
+    """
+
+    # Each reading reduces its own pages in its own thread: the API server encodes one
+    # collection while we decode another.
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        kinds = {
+            kind: threads.submit(_read_controllers, cluster, kind, discovery, field_manager)
+            for kind in CONTROLLERS
+        }
+        pods = threads.submit(_read_pods, cluster)
+        nodes = threads.submit(lambda: tuple(map(_node, cluster.list("/api/v1/nodes"))))
+        scalers = threads.submit(_read_autoscalers, cluster)
+        autoscaled = scalers.result()
+        workloads: dict[str, Workload] = {}
+        for reading in kinds.values():
+            for workload in reading.result():
+                bounds = autoscaled.get(workload.key)
+                workloads[workload.key] = replace(workload, autoscaled=bounds) if bounds else workload
+        return _assemble(workloads, nodes.result(), pods.result(), discovery)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pod:
+    namespace: str
+    name: str
+    owner_kind: str
+    owner_name: str
+    template_hash: str
+    node: str
+    requests: Requests
+
+
+def _collections(path: str, namespaces: Sequence[str]) -> list[str]:
+    return [path.format(f"namespaces/{name}/") for name in namespaces] or [path.format("")]
+
+
+def _read_controllers(
+    cluster: Cluster, kind: str, discovery: Discovery, field_manager: str
+) -> list[Workload]:
+    path, _ = CONTROLLERS[kind]
+    parameters = {"labelSelector": discovery.label_selector} if discovery.label_selector else {}
+    found = []
+    for collection in _collections(path, discovery.namespaces):
+        for item in cluster.list(collection, **parameters):
+            meta = item["metadata"]
+            key = f"{meta['namespace']}/{kind}/{meta['name']}"
+            system = not discovery.namespaces and meta["namespace"] in SYSTEM_NAMESPACES
+            if system or key in discovery.exclude or meta.get("deletionTimestamp"):
+                continue
+            found.append(read_workload(kind, item, field_manager))
+    return found
+
+
+def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Workload:
+    """Reduce a controller's JSON to what the plan needs.
+
+    Args:
+        kind: One of ``CONTROLLERS``.
+        item: The object as the API server returns it, ``managedFields`` included.
+        field_manager: This stack's name in ``managedFields``.
+    """
+    meta, spec = item["metadata"], item["spec"]
+    template_path = CONTROLLERS[kind][1]
+    template: Any = item
+    for name in template_path:
+        template = template[name]
+    pod_spec = template["spec"]
+    managed = [entry for entry in meta.get("managedFields") or () if not entry.get("subresource")]
+    owned, others = set(), {}
+    for name in placement.FIELDS:
+        found = owners(managed, placement.field_path(name, template_path))
+        ours = {owner for owner in found if owner.manager == field_manager}
+        if ours:
+            owned.add(name)
+        if found - ours:
+            others[name] = min(found - ours)
+    live = placement.read_fields(pod_spec)
+    return Workload(
+        namespace=meta["namespace"],
+        kind=kind,
+        name=meta["name"],
+        replicas=_replicas(kind, spec),
+        template=Template(
+            spec=live,
+            owned=frozenset(owned),
+            # Owning an empty map or list is owning nothing: Helm charts are full of them.
+            others={name: owner for name, owner in others.items() if name in live},
+            taken=_taken(meta),
+            selector=spec.get("selector"),
+            revision_label=_REVISION_LABELS.get(kind, "pod-template-hash"),
+            rebalance=_rebalance(template),
+        ),
+        requests=_requests(pod_spec),
+        tolerations=tuple(pod_spec.get("tolerations") or ()),
+        settled=_settled(kind, item),
+        identity=f"{meta.get('uid', '')[:8]}.{meta.get('generation', 0)}",
+        applied_to=(meta.get("annotations") or {}).get(APPLIED_ANNOTATION, ""),
+        obstacle=_obstacle(kind, spec),
+    )
+
+
+def _replicas(kind: str, spec: Mapping[str, Any]) -> int:
+    if kind in ("Deployment", "StatefulSet"):
+        return int(spec.get("replicas", 1))
+    return 0
+
+
+def _rebalance(template: Mapping[str, Any]) -> int:
+    value = ((template.get("metadata") or {}).get("annotations") or {}).get(placement.REBALANCE_ANNOTATION)
+    return int(value) if value and value.isdecimal() else 0
+
+
+def _taken(meta: Mapping[str, Any]) -> dict[str, Taken]:
+    text = (meta.get("annotations") or {}).get(TAKEN_ANNOTATION)
+    if not text:
+        return {}
+    try:
+        return {
+            name: Taken(Owner(entry["manager"], entry["operation"]), entry["value"])
+            for name, entry in json.loads(text).items()
+            if name in placement.FIELDS
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        where = f"{meta['namespace']}/{meta['name']}"
+        raise ArchshiftError(
+            f"{where}: the annotation {TAKEN_ANNOTATION} is not readable; it holds what a forced patch "
+            "replaced: restore it from the stack's state (pulumi stack export) before going on"
+        ) from None
+
+
+def taken_annotation(taken: Mapping[str, Taken]) -> str:
+    """Return the value of ``TAKEN_ANNOTATION``: the inverse of what the inventory reads."""
+    return json.dumps(
+        {
+            name: {"manager": entry.owner.manager, "operation": entry.owner.operation, "value": entry.value}
+            for name, entry in sorted(taken.items())
+        },
+        sort_keys=True,
+        separators=(",", ":"),
+    )
+
+
+def _settled(kind: str, item: Mapping[str, Any]) -> bool:
+    if kind not in ("Deployment", "StatefulSet"):
+        return True
+    status, spec = item.get("status") or {}, item["spec"]
+    replicas = spec.get("replicas", 1)
+    return bool(
+        status.get("observedGeneration", 0) >= item["metadata"].get("generation", 0)
+        and status.get("updatedReplicas", 0) == replicas
+        and status.get("replicas", 0) == replicas
+        and status.get("availableReplicas", 0) == replicas
+    )
+
+
+def _obstacle(kind: str, spec: Mapping[str, Any]) -> str:
+    if kind == "Deployment" and spec.get("paused"):
+        return "its rollouts are paused (spec.paused)"
+    if kind == "StatefulSet":
+        strategy = spec.get("updateStrategy") or {}
+        if strategy.get("type") == "OnDelete":
+            return "its pods change only when deleted (updateStrategy OnDelete)"
+        if (strategy.get("rollingUpdate") or {}).get("partition"):
+            return "its rollouts stop at a partition (updateStrategy.rollingUpdate.partition)"
+    return ""
+
+
+@lru_cache(maxsize=4096)
+def _millicpu(text: str) -> int:
+    return int((parse_quantity(text) or 0) * 1000)
+
+
+@lru_cache(maxsize=4096)
+def _bytes(text: str) -> int:
+    return int(parse_quantity(text) or 0)
+
+
+def _requests(pod_spec: Mapping[str, Any]) -> Requests:
+    """Return a pod's effective requests: containers and sidecars add up, or the largest init container."""
+    millicpu = memory = init_millicpu = init_memory = 0
+    for container in pod_spec.get("containers") or ():
+        asked = (container.get("resources") or {}).get("requests") or {}
+        millicpu += _millicpu(str(asked.get("cpu", "0")))
+        memory += _bytes(str(asked.get("memory", "0")))
+    for container in pod_spec.get("initContainers") or ():
+        asked = (container.get("resources") or {}).get("requests") or {}
+        cpu, size = _millicpu(str(asked.get("cpu", "0"))), _bytes(str(asked.get("memory", "0")))
+        if container.get("restartPolicy") == "Always":
+            millicpu, memory = millicpu + cpu, memory + size
+        else:
+            init_millicpu, init_memory = max(init_millicpu, cpu), max(init_memory, size)
+    overhead = pod_spec.get("overhead") or {}
+    return Requests(
+        max(millicpu, init_millicpu) + _millicpu(str(overhead.get("cpu", "0"))),
+        max(memory, init_memory) + _bytes(str(overhead.get("memory", "0"))),
+    )
+
+
+def _node(item: Mapping[str, Any]) -> Node:
+    meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
+    allocatable = status.get("allocatable") or {}
+    ready = any(
+        condition.get("type") == "Ready" and condition.get("status") == "True"
+        for condition in status.get("conditions") or ()
+    )
+    return Node(
+        name=meta["name"],
+        labels=meta.get("labels") or {},
+        taints=tuple(
+            Taint(key=taint["key"], value=taint.get("value", ""), effect=taint["effect"])
+            for taint in spec.get("taints") or ()
+        ),
+        millicpu=_millicpu(str(allocatable.get("cpu", "0"))),
+        memory=_bytes(str(allocatable.get("memory", "0"))),
+        pods=_bytes(str(allocatable.get("pods", "0"))),
+        schedulable=ready and not spec.get("unschedulable"),
+    )
+
+
+def _read_pods(cluster: Cluster) -> list[_Pod]:
+    pods = []
+    for item in cluster.list("/api/v1/pods"):
+        meta, spec = item["metadata"], item["spec"]
+        if meta.get("deletionTimestamp") or item.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+            continue
+        owner: Mapping[str, Any] = next(
+            (ref for ref in meta.get("ownerReferences") or () if ref.get("controller")), {}
+        )
+        pods.append(
+            _Pod(
+                namespace=meta["namespace"],
+                name=meta["name"],
+                owner_kind=owner.get("kind", ""),
+                owner_name=owner.get("name", ""),
+                template_hash=(meta.get("labels") or {}).get("pod-template-hash", ""),
+                node=spec.get("nodeName", ""),
+                requests=_requests(spec),
+            )
+        )
+    return pods
+
+
+def _read_autoscalers(cluster: Cluster) -> dict[str, tuple[int, int]]:
+    found = {}
+    for item in cluster.list("/apis/autoscaling/v2/horizontalpodautoscalers"):
+        spec = item["spec"]
+        target = spec["scaleTargetRef"]
+        key = f"{item['metadata']['namespace']}/{target['kind']}/{target['name']}"
+        found[key] = (int(spec.get("minReplicas", 1)), int(spec["maxReplicas"]))
+    return found
+
+
+def _owner_key(pod: _Pod) -> tuple[str, str]:
+    """Return (kind, name) of the controller that a pod belongs to in the end."""
+    # A Deployment names its ReplicaSets <name>-<hash> and puts the hash on the pods; reading
+    # it from there spares listing ten old ReplicaSets a Deployment.
+    suffix = f"-{pod.template_hash}"
+    if pod.owner_kind == "ReplicaSet" and pod.template_hash and pod.owner_name.endswith(suffix):
+        return "Deployment", pod.owner_name.removesuffix(suffix)
+    # A CronJob names its Jobs <name>-<scheduled minute>.
+    if pod.owner_kind == "Job":
+        name, _, minute = pod.owner_name.rpartition("-")
+        if name and minute.isdecimal():
+            return "CronJob", name
+    return pod.owner_kind, pod.owner_name
+
+
+def _assemble(
+    workloads: dict[str, Workload], nodes: tuple[Node, ...], pods: Iterable[_Pod], discovery: Discovery
+) -> Inventory:
+    architecture = {node.name: node.labels.get(ARCH_LABEL, "") for node in nodes}
+    counts: Counter[tuple[str, str]] = Counter()
+    strays: dict[str, tuple[int, Requests]] = {}
+    others: dict[str, str] = {}
+    for pod in pods:
+        where = architecture.get(pod.node, "")
+        kind, name = _owner_key(pod)
+        key = f"{pod.namespace}/{kind}/{name}"
+        if key in workloads:
+            counts[key, where] += 1
+            continue
+        number, requests = strays.get(where, (0, Requests()))
+        strays[where] = (
+            number + 1,
+            Requests(requests.millicpu + pod.requests.millicpu, requests.memory + pod.requests.memory),
+        )
+        in_scope = not discovery.label_selector and (
+            pod.namespace in discovery.namespaces
+            if discovery.namespaces
+            else pod.namespace not in SYSTEM_NAMESPACES
+        )
+        if in_scope and key not in discovery.exclude:
+            if not pod.owner_kind:
+                others[f"{pod.namespace}/Pod/{pod.name}"] = "a bare pod: nothing would start it again"
+            else:
+                others[f"{pod.namespace}/{pod.owner_kind}/{pod.owner_name}"] = (
+                    f"archshift does not steer pods of a {pod.owner_kind}"
+                )
+    return Inventory(workloads=workloads, nodes=nodes, pods=dict(counts), strays=strays, others=others)

@@ -1,0 +1,162 @@
+"""A small client for the Kubernetes API: paged lists and patches of plain JSON.
+
+Kubeconfig, credentials (exec plugins, tokens, client certificates) and TLS are lightkube's;
+typed models are left out on purpose: a fleet of 10,000 pods is read for ten fields of each.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Final
+
+import httpx2
+from lightkube.config.client_adapter import Client, ConnectionParams
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.core.exceptions import ConfigError
+
+from archshift.errors import ArchshiftError
+
+# A page holds at most PAGE objects of at most 1.5 MiB each (etcd's limit); real ones are
+# a hundredth of that. Anything larger than this is not an API server's answer.
+MAX_PAGE_BYTES: Final = 256 * 1024 * 1024
+PAGE: Final = 500
+_TIMEOUT: Final = httpx2.Timeout(30.0, connect=5.0)
+
+APPLY: Final = "application/apply-patch+yaml"
+MERGE: Final = "application/merge-patch+json"
+
+
+class Cluster:
+    """A connection to one API server. Use as a context manager, or close it."""
+
+    def __init__(self, client: httpx2.Client, server: str) -> None:
+        """Wrap a configured HTTP client; use ``connect`` to get one from a kubeconfig."""
+        self._client = client
+        self.server = server
+
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def list(self, path: str, **parameters: str) -> Iterator[dict[str, Any]]:
+        """Yield the objects of a collection, page by page.
+
+        Args:
+            path: For example ``/apis/apps/v1/deployments``.
+            parameters: Query parameters such as ``labelSelector``.
+
+        Raises:
+            ArchshiftError: The API server cannot be reached, refuses, or answers nonsense.
+        """
+        query = {**parameters, "limit": str(PAGE)}
+        while True:
+            page = self._request("GET", path, params=query)
+            yield from page.get("items") or ()
+            token = (page.get("metadata") or {}).get("continue")
+            if not token:
+                return
+            query["continue"] = token
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Return one object; same errors as ``list``."""
+        return self._request("GET", path)
+
+    def patch(self, path: str, body: Mapping[str, Any], content_type: str, field_manager: str) -> None:
+        """Patch one object as ``field_manager``; an apply patch takes fields from other managers.
+
+        Args:
+            path: The object's path.
+            body: The patch.
+            content_type: ``APPLY`` or ``MERGE``.
+            field_manager: The name that goes into ``managedFields``.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        params = {"fieldManager": field_manager}
+        if content_type == APPLY:
+            params["force"] = "true"
+        headers = {"Content-Type": content_type}
+        self._request("PATCH", path, params=params, headers=headers, content=json.dumps(body).encode())
+
+    def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        try:
+            with self._client.stream(method, path, **options) as response:
+                body = bytearray()
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > MAX_PAGE_BYTES:
+                        raise ArchshiftError(
+                            f"{self.server}: the answer to {path} is larger than {MAX_PAGE_BYTES} bytes; "
+                            "is this a Kubernetes API server?"
+                        )
+        except ConfigError as error:
+            raise ArchshiftError(f"{self.server}: no credentials: {error}") from None
+        except (httpx2.HTTPError, OSError) as error:
+            reason = str(error) or type(error).__name__
+            raise ArchshiftError(
+                f"{self.server}: the cluster cannot be reached: {reason}; "
+                "check the kubeconfig's server and your network"
+            ) from None
+        if response.status_code >= 400:
+            raise ArchshiftError(self._refusal(response.status_code, path, bytes(body)))
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ArchshiftError(
+                f"{self.server}: the answer to {path} is not a JSON object; is this a Kubernetes API server?"
+            )
+        return answer
+
+    def _refusal(self, status: int, path: str, body: bytes) -> str:
+        try:
+            message = str(json.loads(body)["message"])[:300]
+        except (ValueError, KeyError, TypeError):
+            message = f"HTTP {status}"
+        if status == 401:
+            return (
+                f"{self.server}: the cluster refuses the credentials ({message}); log in again or "
+                "check the kubeconfig's user"
+            )
+        if status == 403:
+            return f"{self.server}: not allowed: {message}; docs/permissions.md lists what archshift reads"
+        return f"{self.server}: {path}: {message}"
+
+
+def connect(context: str | None = None) -> Cluster:
+    """Connect with the kubeconfig that kubectl would use.
+
+    Args:
+        context: The kubeconfig context; None takes the current one.
+
+    Raises:
+        ArchshiftError: No kubeconfig, no such context, or unusable credentials.
+    """
+    try:
+        config = KubeConfig.from_env()
+    except ConfigError as error:
+        raise ArchshiftError(f"kubeconfig: {error}; set KUBECONFIG to a readable kubeconfig") from None
+    except Exception as error:  # whatever a parser raises on a file that is no kubeconfig
+        raise ArchshiftError(f"kubeconfig: not readable as one: {error}; set KUBECONFIG") from None
+    if context is not None and context not in config.contexts:
+        known = ", ".join(sorted(config.contexts)) or "none"
+        raise ArchshiftError(
+            f"archshift:kube_context: {context!r} is not in the kubeconfig, which has: {known}"
+        )
+    try:
+        single = config.get(context_name=context)
+        if single is None:
+            raise ConfigError("it has no current context")
+        return Cluster(Client(single, ConnectionParams(timeout=_TIMEOUT)), single.cluster.server)
+    except (ConfigError, KeyError, AssertionError, OSError) as error:
+        raise ArchshiftError(f"kubeconfig: {error}; set archshift:kube_context or KUBECONFIG") from None

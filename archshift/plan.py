@@ -1,0 +1,455 @@
+"""The plan: what the next ``pulumi up`` makes of the cluster, as a plain value.
+
+The program registers it, the command line prints it, policies and reports read it; nobody
+computes it twice.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from archshift import placement
+from archshift.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, display
+from archshift.capacity import Balance, Demand, balance
+from archshift.errors import ArchshiftError
+from archshift.inventory import (
+    APPLIED_ANNOTATION,
+    CONTROLLERS,
+    TAKEN_ANNOTATION,
+    Inventory,
+    Requests,
+    Workload,
+    taken_annotation,
+)
+from archshift.node_groups import GROUP_LABEL, Node, NodeGroup, nodes_of
+from archshift.placement import Taken, Template
+from archshift.ratio import Share, Wave, apportion, starts_on_graviton
+from archshift.scheduling import admits, untolerated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the stack config says of one workload (``archshift:workloads.overrides``).
+
+    Attributes:
+        hold: Keep it on x86.
+        max_ratio: Most of its pods that may run on Graviton, 0.0 to 1.0.
+        wave: Move it early or late; None leaves it to its place in the fleet.
+        force: Take placement fields from their owner; needs a reason.
+        reason: Why; shown wherever the workload is.
+    """
+
+    hold: bool = False
+    max_ratio: float = 1.0
+    wave: Wave | None = None
+    force: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A field that archshift needs and someone else owns.
+
+    Attributes:
+        workload: The workload's key.
+        field: The field's path in the object.
+        owner: Its field manager.
+        forced: True if the config has archshift take it.
+    """
+
+    workload: str
+    field: str
+    owner: str
+    forced: bool
+
+    def __str__(self) -> str:
+        if self.forced:
+            return f"{self.workload}: takes {self.field} from {self.owner}, as configured (force: true)"
+        return (
+            f"{self.workload}: {self.field} is owned by {self.owner}; set the placement there, or "
+            f"set force: true with a reason in archshift:workloads.overrides"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedWorkload:
+    """One workload in the plan.
+
+    Attributes:
+        key: ``namespace/Kind/name``.
+        namespace: Its namespace.
+        kind: Its kind.
+        name: Its name.
+        replicas: Standing pods.
+        wanted: Pods wanted on Graviton; None where archshift wants nothing of it.
+        graviton: Pods observed on Graviton.
+        reason: Why it is not simply moved; empty if it is.
+        movable: It counts into the fleet.
+        patch: The body of its server-side-apply patch; None if it gets none.
+        restarts: The patch changes the pod template, so its pods are replaced.
+        forced: The patch takes fields from another owner.
+        reachable: (lowest, highest) share on Graviton as an autoscaler moves the replicas.
+    """
+
+    key: str
+    namespace: str
+    kind: str
+    name: str
+    replicas: int
+    wanted: int | None
+    graviton: int
+    reason: str = ""
+    movable: bool = False
+    patch: Mapping[str, Any] | None = None
+    restarts: bool = False
+    forced: bool = False
+    reachable: tuple[float, float] | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Observed is what is wanted; true where nothing is wanted."""
+        return self.wanted is None or self.wanted == self.graviton
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the next update makes of the cluster.
+
+    Attributes:
+        arm_ratio: The ratio that was asked for.
+        workloads: Every controller found, sorted by key.
+        conflicts: Fields owned by others.
+        balances: Capacity of both sides after the step.
+        others: Pods that no steered controller owns: key to reason.
+    """
+
+    arm_ratio: float
+    workloads: tuple[PlannedWorkload, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+    balances: Mapping[Architecture, Balance] = field(default_factory=dict)
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def movable(self) -> list[PlannedWorkload]:
+        """The workloads that make up the fleet."""
+        return [workload for workload in self.workloads if workload.movable]
+
+    @property
+    def pods(self) -> int:
+        """Pods of the fleet."""
+        return sum(workload.replicas for workload in self.movable)
+
+    @property
+    def wanted(self) -> int:
+        """Pods of the fleet wanted on Graviton."""
+        return sum(workload.wanted or 0 for workload in self.movable)
+
+    @property
+    def graviton(self) -> int:
+        """Pods of the fleet observed on Graviton."""
+        return sum(workload.graviton for workload in self.movable)
+
+    @property
+    def direction(self) -> Literal["up", "down", "none"]:
+        """Where the step goes, from what is observed and not from a remembered number."""
+        if self.wanted == self.graviton:
+            return "none"
+        return "up" if self.wanted > self.graviton else "down"
+
+    @property
+    def exact(self) -> bool:
+        """Every workload is where it is wanted."""
+        return all(workload.exact for workload in self.workloads)
+
+    @property
+    def shortages(self) -> list[str]:
+        """What the nodes lack for this plan, a sentence a side."""
+        return [side.shortage for side in self.balances.values() if side.shortage]
+
+
+def make_plan(
+    *,
+    arm_ratio: float,
+    inventory: Inventory,
+    rules: Mapping[str, Rules] | None = None,
+    groups: Iterable[NodeGroup] = (),
+) -> Plan:
+    """Compute the plan.
+
+    Args:
+        arm_ratio: Share of the fleet's pods wanted on Graviton, 0.0 to 1.0.
+        inventory: The cluster as it is.
+        rules: Workload key to the config's rules for it.
+        groups: The node groups as configured; empty where archshift manages none.
+
+    Raises:
+        ArchshiftError: A rule names a workload that is not there.
+    """
+    rules = rules or {}
+    _check_rules(rules, inventory)
+    nodes = nodes_after(inventory.nodes, groups)
+    steering = _Steering(nodes, rules)
+    drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
+    counts = apportion(
+        arm_ratio,
+        [
+            Share(
+                draft.workload.key,
+                draft.workload.replicas,
+                steering.rules_of(draft.workload).wave,
+                steering.rules_of(draft.workload).max_ratio,
+            )
+            for draft in drafts
+            if draft.movable
+        ],
+    )
+    planned = tuple(
+        _planned(draft, counts.get(draft.workload.key), arm_ratio, inventory, steering) for draft in drafts
+    )
+    return Plan(
+        arm_ratio=arm_ratio,
+        workloads=planned,
+        conflicts=tuple(conflict for draft in drafts for conflict in draft.conflicts),
+        balances=balance(nodes, _demands(planned, inventory, nodes)),
+        others=inventory.others,
+    )
+
+
+def nodes_after(live: Iterable[Node], groups: Iterable[NodeGroup]) -> list[Node]:
+    """Return the nodes that the update leaves: the configured ones and those of nobody's group."""
+    groups = list(groups)
+    if not groups:
+        return list(live)
+    configured = [node for group in groups for node in nodes_of(group)]
+    return configured + [node for node in live if GROUP_LABEL not in node.labels]
+
+
+def _check_rules(rules: Mapping[str, Rules], inventory: Inventory) -> None:
+    for key in rules:
+        if key not in inventory.workloads:
+            nearest = difflib.get_close_matches(key, inventory.workloads, n=2)
+            hint = f"did you mean {' or '.join(nearest)}?" if nearest else "remove it or correct the name"
+            raise ArchshiftError(
+                f"archshift:workloads.overrides: {key!r} is not among the workloads found; {hint}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What is decided of a workload before the fleet is apportioned."""
+
+    workload: Workload
+    template: Template
+    action: Literal["move", "hold", "pin", "leave"]
+    reason: str = ""
+    conflicts: tuple[Conflict, ...] = ()
+
+    @property
+    def movable(self) -> bool:
+        return self.action == "move"
+
+
+class _Steering:
+    """Decides which workloads can be steered; remembers which rules fit which nodes."""
+
+    def __init__(self, nodes: Sequence[Node], rules: Mapping[str, Rules]) -> None:
+        self._sides = {
+            architecture: [node for node in nodes if node.architecture == architecture]
+            for architecture in ARCHITECTURES
+        }
+        self._rules = rules
+        self._fits: dict[str, str] = {}
+
+    def rules_of(self, workload: Workload) -> Rules:
+        return self._rules.get(workload.key) or Rules()
+
+    def draft(self, workload: Workload) -> _Draft:
+        template, rules = workload.template, self.rules_of(workload)
+        reason = self._obstacle(workload)
+        if reason:
+            return _Draft(workload, template, "leave", reason)
+        blocked = placement.conflicts(template, workload.replicas)
+        path = CONTROLLERS[workload.kind][1]
+        conflicts = tuple(
+            Conflict(workload.key, placement.describe_path(name, path), str(owner), rules.force)
+            for name, owner in blocked.items()
+        )
+        if conflicts and not rules.force:
+            fields = ", ".join(f"{conflict.field} (owner: {conflict.owner})" for conflict in conflicts)
+            return _Draft(workload, template, "leave", f"left alone: {fields}", conflicts)
+        if template.taken and not rules.force:
+            return _Draft(workload, template, "leave", "force was withdrawn: its fields are given back")
+        template = replace(
+            template,
+            taken={**template.taken}
+            | {name: Taken(owner, template.own(name)) for name, owner in blocked.items()},
+            others={name: owner for name, owner in template.others.items() if name not in blocked},
+        )
+        if rules.hold:
+            reason = f"held on x86: {rules.reason}" if rules.reason else "held on x86 (hold: true)"
+            return _Draft(workload, template, "hold", reason, conflicts)
+        if workload.replicas == 0:
+            return _Draft(workload, template, "pin", "", conflicts)
+        reason = f"capped at {rules.max_ratio:g} of its pods" if rules.max_ratio < 1 else ""
+        return _Draft(workload, template, "move", reason, conflicts)
+
+    def _obstacle(self, workload: Workload) -> str:
+        if workload.kind == "DaemonSet":
+            return "a DaemonSet: runs on every node that it selects"
+        if workload.obstacle:
+            return f"left alone: {workload.obstacle}"
+        pinned = placement.pinned_architecture(workload.template)
+        if pinned:
+            return f"left alone: pins {pinned[0]} by its own {pinned[1]}"
+        return self._unfit(workload)
+
+    def _unfit(self, workload: Workload) -> str:
+        template = workload.template
+        selector, required = template.own("node-selector"), template.own("required")
+        cache_key = json.dumps([selector, required, workload.tolerations], sort_keys=True)
+        if cache_key not in self._fits:
+            self._fits[cache_key] = self._why_unfit(selector, required, workload.tolerations)
+        return self._fits[cache_key]
+
+    def _why_unfit(
+        self,
+        selector: Mapping[str, str] | None,
+        required: Mapping[str, Any] | None,
+        tolerations: Sequence[Mapping[str, Any]],
+    ) -> str:
+        for architecture, nodes in self._sides.items():
+            if not nodes or any(admits(node, selector, required, tolerations) for node in nodes):
+                continue
+            side = display(architecture)
+            if all(untolerated(node.taints, tolerations) for node in nodes):
+                taint = untolerated(nodes[0].taints, tolerations)[0]
+                return f"left alone: does not tolerate the taint {taint.key} of the {side} nodes"
+            return f"left alone: its own node selector or affinity matches no {side} node"
+        return ""
+
+
+def _planned(
+    draft: _Draft, count: int | None, arm_ratio: float, inventory: Inventory, steering: _Steering
+) -> PlannedWorkload:
+    workload, template = draft.workload, draft.template
+    observed = inventory.on(workload.key, ARM64)
+    row = PlannedWorkload(
+        key=workload.key,
+        namespace=workload.namespace,
+        kind=workload.kind,
+        name=workload.name,
+        replicas=workload.replicas,
+        wanted=count,
+        graviton=observed,
+        reason=draft.reason,
+        movable=draft.movable,
+    )
+    if draft.action == "leave":
+        return row
+    if draft.action == "pin":
+        side: Architecture = (
+            ARM64 if starts_on_graviton(arm_ratio, workload.key, steering.rules_of(workload).wave) else AMD64
+        )
+        fields = placement.place(template, int(side == ARM64), int(side == ARM64))
+        row = replace(row, reason=f"no standing pods; its next ones start on {display(side)}")
+    else:
+        wanted = 0 if draft.action == "hold" else count or 0
+        fields = placement.place(template, wanted, workload.replicas)
+        row = replace(row, wanted=wanted)
+        if workload.autoscaled:
+            row = _with_reachable(row, workload.autoscaled)
+    ours = {name: template.spec[name] for name in template.owned if name in template.spec}
+    changed = fields != ours
+    rebalance = template.rebalance
+    if not changed and not row.exact and workload.settled and _placed(workload, inventory):
+        # The template already says what is wanted and the pods are elsewhere (a node was lost,
+        # an autoscaler passed by). The scheduler never moves a running pod: they must be made anew.
+        rebalance, changed = rebalance + 1, True
+    # The engine compares a patch with its own last one, not with the live object. Where someone
+    # replaced the object or wiped our fields, a new identity makes it a change to apply again.
+    in_sync = not changed and workload.applied_to
+    return replace(
+        row,
+        patch=_body(
+            workload,
+            fields,
+            template.taken,
+            rebalance=rebalance,
+            applied_to=workload.applied_to if in_sync else workload.identity,
+        ),
+        restarts=changed and workload.replicas > 0,
+        forced=bool(template.taken),
+    )
+
+
+def _placed(workload: Workload, inventory: Inventory) -> bool:
+    return sum(inventory.on(workload.key, side) for side in ARCHITECTURES) == workload.replicas
+
+
+def _with_reachable(row: PlannedWorkload, bounds: tuple[int, int]) -> PlannedWorkload:
+    shares = [
+        placement.reachable(row.wanted or 0, row.replicas, scaled) / scaled
+        for scaled in range(max(1, bounds[0]), bounds[1] + 1)
+    ]
+    if not shares:
+        return row
+    low, high = min(shares), max(shares)
+    note = f"autoscaled {bounds[0]} to {bounds[1]}: {low:.2f} to {high:.2f} on Graviton until the next up"
+    return replace(row, reachable=(low, high), reason="; ".join(filter(None, (row.reason, note))))
+
+
+def _body(
+    workload: Workload,
+    fields: Mapping[str, Any],
+    taken: Mapping[str, Taken],
+    *,
+    rebalance: int,
+    applied_to: str,
+) -> dict[str, Any]:
+    template: dict[str, Any] = {"spec": placement.write_fields(fields)}
+    if rebalance:
+        template["metadata"] = {"annotations": {placement.REBALANCE_ANNOTATION: str(rebalance)}}
+    body: dict[str, Any] = template
+    for name in reversed(CONTROLLERS[workload.kind][1]):
+        body = {name: body}
+    annotations = {APPLIED_ANNOTATION: applied_to}
+    if taken:
+        annotations[TAKEN_ANNOTATION] = taken_annotation(taken)
+    body["metadata"] = {
+        "name": workload.name,
+        "namespace": workload.namespace,
+        "annotations": annotations,
+    }
+    return body
+
+
+def _demands(
+    planned: Iterable[PlannedWorkload], inventory: Inventory, nodes: Sequence[Node]
+) -> dict[Architecture, Demand]:
+    demands: dict[Architecture, Demand] = {}
+    for architecture in ARCHITECTURES:
+        demand = Demand()
+        stray_pods, stray_requests = inventory.strays.get(architecture, (0, Requests()))
+        if stray_pods:
+            demand = Demand(stray_pods, stray_requests.millicpu, stray_requests.memory)
+        side = [node for node in nodes if node.architecture == architecture]
+        for row in planned:
+            workload = inventory.workloads[row.key]
+            if row.kind == "DaemonSet":
+                template = workload.template
+                selected = sum(
+                    admits(
+                        node, template.own("node-selector"), template.own("required"), workload.tolerations
+                    )
+                    for node in side
+                )
+                demand = demand.plus(workload.requests, selected)
+            elif row.wanted is None:
+                demand = demand.plus(workload.requests, inventory.on(row.key, architecture))
+            else:
+                pods = row.wanted if architecture == ARM64 else row.replicas - row.wanted
+                demand = demand.plus(workload.requests, pods)
+        demands[architecture] = demand
+    return demands

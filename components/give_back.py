@@ -1,0 +1,97 @@
+"""Restores what a forced patch took, before the patch goes.
+
+Deleting a server-side-apply patch gives its fields up: a field that only archshift owns
+vanishes, whatever it was before. Where ``force: true`` took it from someone, its previous value
+and owner are put back first.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+
+from archshift import placement
+from archshift.inventory import CONTROLLERS, read_workload
+from archshift.kubernetes import APPLY, MERGE, Cluster, connect
+from archshift.ownership import owned_part
+from archshift.placement import Taken
+
+HOOK_NAME = "archshift-give-back"
+
+
+def give_back_hook(kube_context: str | None) -> pulumi.ResourceHook:
+    """Return the hook; it must be registered in every run, or the engine refuses the delete."""
+
+    def before_delete(args: pulumi.ResourceHookArgs) -> None:
+        inputs = args.old_inputs or {}
+        kind = str(inputs["kind"]).removesuffix("Patch")
+        metadata = inputs["metadata"]
+        with connect(kube_context) as cluster:
+            give_back(cluster, kind, str(metadata["namespace"]), str(metadata["name"]))
+
+    return pulumi.ResourceHook(HOOK_NAME, before_delete)
+
+
+def give_back(cluster: Cluster, kind: str, namespace: str, name: str) -> None:
+    """Restore a workload's taken fields to their previous owners.
+
+    Does nothing for a workload that is gone or from which nothing was taken.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read or refuses; the patch then stays.
+    """
+    collection, template_path = CONTROLLERS[kind]
+    found = cluster.list(collection.format(f"namespaces/{namespace}/"), fieldSelector=f"metadata.name={name}")
+    live = next(iter(found), None)
+    if live is None:
+        return
+    taken = read_workload(kind, live, "").template.taken
+    path = f"{collection.format(f'namespaces/{namespace}/')}/{name}"
+    for owner in sorted({entry.owner for entry in taken.values()}):
+        theirs = {field: entry for field, entry in taken.items() if entry.owner == owner}
+        if owner.operation == "Apply":
+            body = applied_by(live, owner.manager, template_path, theirs)
+            cluster.patch(path, body, APPLY, owner.manager)
+        else:
+            cluster.patch(path, _nested(template_path, theirs), MERGE, owner.manager)
+
+
+def applied_by(
+    live: Mapping[str, Any], manager: str, template_path: tuple[str, ...], theirs: Mapping[str, Taken]
+) -> dict[str, Any]:
+    """Return what ``manager`` applies to own what it owns now and what was taken from it.
+
+    An apply that names only the taken fields would drop every other field that the manager
+    applied before: server-side apply reads an absent field as given up.
+    """
+    body: dict[str, Any] = {}
+    for entry in live["metadata"].get("managedFields") or ():
+        if (
+            entry.get("manager") == manager
+            and entry.get("operation") == "Apply"
+            and not entry.get("subresource")
+        ):
+            body = copy.deepcopy(owned_part(live, entry["fieldsV1"]))
+    _merge(body, _nested(template_path, theirs))
+    body["apiVersion"], body["kind"] = live["apiVersion"], live["kind"]
+    body.setdefault("metadata", {}).pop("managedFields", None)
+    return body
+
+
+def _nested(template_path: tuple[str, ...], taken: Mapping[str, Taken]) -> dict[str, Any]:
+    values = {field: entry.value for field, entry in taken.items() if entry.value}
+    body: dict[str, Any] = {"spec": placement.write_fields(values)}
+    for key in reversed(template_path):
+        body = {key: body}
+    return body
+
+
+def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        elif key == "topologySpreadConstraints":
+            into[key] = [*into.get(key, ()), *value]
+        else:
+            into[key] = value

@@ -1,0 +1,62 @@
+"""The node groups of a cluster."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from archshift.node_groups import Node, NodeGroup, nodes_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeGroupsArgs:
+    """Arguments of ``NodeGroups``.
+
+    Attributes:
+        groups: Name to group.
+    """
+
+    groups: Mapping[str, NodeGroup]
+
+
+class NodeGroups(pulumi.ComponentResource):
+    """The x86 and Graviton node groups; in the lab, the simulated nodes themselves."""
+
+    TYPE: Final = "archshift:index:NodeGroups"
+
+    sizes: pulumi.Output[Mapping[str, int]]
+    """Name of a group to its number of nodes."""
+
+    def __init__(self, name: str, args: NodeGroupsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(self.TYPE, name, {}, opts)
+        for group in args.groups.values():
+            for node in nodes_of(group):
+                self._simulate(node)
+        self.sizes = pulumi.Output.from_input({key: group.size for key, group in args.groups.items()})
+        self.register_outputs({"sizes": self.sizes})
+
+    def _simulate(self, node: Node) -> None:
+        allocatable = {"cpu": f"{node.millicpu}m", "memory": str(node.memory), "pods": str(node.pods)}
+        # Not k8s.core.v1.Node: a kubelet reports the status of its node, so the typed resource
+        # has no input for it; here nobody else would.
+        k8s.apiextensions.CustomResource(
+            node.name,
+            api_version="v1",
+            kind="Node",
+            metadata={"name": node.name, "labels": dict(node.labels)},
+            spec={
+                "taints": [
+                    {"key": taint.key, "value": taint.value, "effect": taint.effect} for taint in node.taints
+                ]
+            },
+            others={"status": {"capacity": allocatable, "allocatable": allocatable}},
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                # A node's status is written once, when it registers; another instance type is
+                # another node. Its name is fixed, so the old one goes first.
+                replace_on_changes=["status"],
+                delete_before_replace=True,
+            ),
+        )

@@ -1,0 +1,70 @@
+"""The patches that tell the scheduler where each workload's pods belong."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from archshift.plan import Plan, PlannedWorkload
+
+FIELD_MANAGER: Final = "pulumi.com/patchFieldManager"
+FORCE: Final = "pulumi.com/patchForce"
+
+_PATCHES: Final[Mapping[str, Callable[..., pulumi.CustomResource]]] = {
+    "CronJob": k8s.batch.v1.CronJobPatch,
+    "Deployment": k8s.apps.v1.DeploymentPatch,
+    "StatefulSet": k8s.apps.v1.StatefulSetPatch,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadPatchesArgs:
+    """Arguments of ``WorkloadPatches``.
+
+    Attributes:
+        plan: The plan whose patches are registered.
+        field_manager: The name that owns the patched fields.
+        give_back: Hook that restores a forced field before its patch is deleted.
+    """
+
+    plan: Plan
+    field_manager: str
+    give_back: pulumi.ResourceHook
+
+
+class WorkloadPatches(pulumi.ComponentResource):
+    """One server-side-apply patch a workload; its rollout is awaited by the provider."""
+
+    TYPE: Final = "archshift:index:WorkloadPatches"
+
+    fleet: pulumi.Output[Mapping[str, Any]]
+    """``pods`` of the fleet and how many are ``wanted`` on Graviton."""
+
+    def __init__(
+        self, name: str, args: WorkloadPatchesArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__(self.TYPE, name, {}, opts)
+        for workload in args.plan.workloads:
+            if workload.patch is not None:
+                self._patch(workload, args)
+        self.fleet = pulumi.Output.from_input({"pods": args.plan.pods, "wanted": args.plan.wanted})
+        self.register_outputs({"fleet": self.fleet})
+
+    def _patch(self, workload: PlannedWorkload, args: WorkloadPatchesArgs) -> None:
+        body = dict(workload.patch or {})
+        metadata = body["metadata"]
+        annotations = {**metadata["annotations"], FIELD_MANAGER: args.field_manager}
+        options = pulumi.ResourceOptions(parent=self)
+        if workload.forced:
+            annotations[FORCE] = "true"
+            # Only where there is something to give back: a delete hook makes `pulumi destroy`
+            # ask for --run-program.
+            options.hooks = pulumi.ResourceHookBinding(before_delete=[args.give_back])
+        _PATCHES[workload.kind](
+            workload.key,
+            metadata={**metadata, "annotations": annotations},
+            spec=body["spec"],
+            opts=options,
+        )
