@@ -25,9 +25,6 @@ from archshift.placement import Taken, Template
 TAKEN_ANNOTATION: Final = "archshift/taken"
 """On a workload whose fields were taken by force: what they were and whose, as JSON."""
 
-APPLIED_ANNOTATION: Final = "archshift/applied-to"
-"""On a patched workload: which generation of which object the patch was made for."""
-
 SYSTEM_NAMESPACES: Final = ("kube-node-lease", "kube-public", "kube-system")
 
 # kind -> (collection, path of its pod template)
@@ -78,7 +75,6 @@ class Workload:
         tolerations: Its pods' tolerations.
         settled: No rollout is under way and every pod is available.
         identity: ``<uid>.<generation>``, shortened: changes with every change of the spec.
-        applied_to: The live value of ``APPLIED_ANNOTATION``; empty if absent.
         obstacle: Why its pods cannot be moved by a change of the template; empty if they can.
         autoscaled: (minimum, maximum) replicas where a HorizontalPodAutoscaler scales it.
     """
@@ -92,7 +88,6 @@ class Workload:
     tolerations: tuple[Mapping[str, Any], ...] = ()
     settled: bool = True
     identity: str = ""
-    applied_to: str = ""
     obstacle: str = ""
     autoscaled: tuple[int, int] | None = None
 
@@ -225,13 +220,13 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
             taken=_taken(meta),
             selector=spec.get("selector"),
             revision_label=_REVISION_LABELS.get(kind, "pod-template-hash"),
-            rebalance=_rebalance(template),
+            revision=_annotation(template, placement.REVISION_ANNOTATION),
+            beside=_beside(managed, pod_spec, template_path, field_manager),
         ),
         requests=_requests(pod_spec),
         tolerations=tuple(pod_spec.get("tolerations") or ()),
         settled=_settled(kind, item),
         identity=f"{meta.get('uid', '')[:8]}.{meta.get('generation', 0)}",
-        applied_to=(meta.get("annotations") or {}).get(APPLIED_ANNOTATION, ""),
         obstacle=_obstacle(kind, spec),
     )
 
@@ -242,9 +237,29 @@ def _replicas(kind: str, spec: Mapping[str, Any]) -> int:
     return 0
 
 
-def _rebalance(template: Mapping[str, Any]) -> int:
-    value = ((template.get("metadata") or {}).get("annotations") or {}).get(placement.REBALANCE_ANNOTATION)
-    return int(value) if value and value.isdecimal() else 0
+def _annotation(item: Mapping[str, Any], name: str) -> str:
+    return str(((item.get("metadata") or {}).get("annotations") or {}).get(name, ""))
+
+
+def _beside(
+    managed: Sequence[Mapping[str, Any]],
+    pod_spec: Mapping[str, Any],
+    template_path: tuple[str, ...],
+    field_manager: str,
+) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]]:
+    """Return the spread constraints of others before ours and behind it, in live order."""
+    before: list[Mapping[str, Any]] = []
+    behind: list[Mapping[str, Any]] = []
+    side = before
+    for constraint in pod_spec.get("topologySpreadConstraints") or ():
+        if placement.is_ours(constraint):
+            side = behind
+            continue
+        found = owners(managed, placement.constraint_path(constraint, template_path))
+        # One that only this stack still owns was given up by the application.
+        if any(owner.manager != field_manager for owner in found) or not found:
+            side.append(constraint)
+    return tuple(before), tuple(behind)
 
 
 def _taken(meta: Mapping[str, Any]) -> dict[str, Taken]:

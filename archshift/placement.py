@@ -18,6 +18,7 @@ kube-scheduler; see tests/lab/test_exact.py.
 """
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -28,18 +29,33 @@ from archshift.ownership import Owner, Path
 _NODE_AFFINITY: Final = ("affinity", "nodeAffinity")
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
-_SPREAD_KEY: Final = 'k:{"topologyKey":"kubernetes.io/arch","whenUnsatisfiable":"DoNotSchedule"}'
+
+# A spread constraint is identified by these two (the list's keys in the API's schema).
+_SPREAD: Final = {"topologyKey": ARCH_LABEL, "whenUnsatisfiable": "DoNotSchedule"}
+_SPREAD_KEYS: Final = tuple(_SPREAD)
+
+
+def _item_key(item: Mapping[str, Any]) -> str:
+    keys = {name: item.get(name) for name in _SPREAD_KEYS}
+    return f"k:{json.dumps(keys, separators=(',', ':'))}"
+
 
 FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "node-selector": ("nodeSelector",),
     "preferred": (*_NODE_AFFINITY, _PREFERRED),
     "required": (*_NODE_AFFINITY, _REQUIRED),
-    "spread": ("topologySpreadConstraints", _SPREAD_KEY),
+    "spread": ("topologySpreadConstraints", _item_key(_SPREAD)),
 }
 """Our name of a field to its path inside a pod spec."""
 
-REBALANCE_ANNOTATION: Final = "archshift/rebalance"
-"""On the pod template: a count that is raised to have drifted pods scheduled anew."""
+REVISION_ANNOTATION: Final = "archshift/revision"
+"""On the pod template: the object and generation that the placement was made for.
+
+A new one with every change of the placement, for three reasons. A step back would otherwise
+bring an old ReplicaSet to life, and the rollout would be reported complete before it began.
+Pods that drifted can be scheduled anew, which the scheduler never does by itself. And the
+engine, which compares a patch with its own last one, sees that an object was replaced.
+"""
 
 WEIGHT: Final = 100
 """Weight of the architecture preference; 100 is the API's maximum."""
@@ -76,7 +92,8 @@ class Template:
         taken: Fields held by force, with what they were.
         selector: The workload's label selector; None for kinds without one.
         revision_label: The pod label that tells revisions apart.
-        rebalance: The live count of ``REBALANCE_ANNOTATION``; 0 if absent.
+        revision: The live value of ``REVISION_ANNOTATION``; empty if absent.
+        beside: The application's own spread constraints, before ours and behind it.
     """
 
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -85,7 +102,8 @@ class Template:
     taken: Mapping[str, Taken] = field(default_factory=dict)
     selector: Mapping[str, Any] | None = None
     revision_label: str = "pod-template-hash"
-    rebalance: int = 0
+    revision: str = ""
+    beside: tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]] = ((), ())
 
     def own(self, name: str) -> Any:
         """Return the application's own value of a field, None if it has none."""
@@ -109,6 +127,17 @@ def describe_path(name: str, template_path: Sequence[str]) -> str:
     return ".".join((*template_path, "spec", *keys)) + suffix
 
 
+def is_ours(constraint: Mapping[str, Any]) -> bool:
+    """Say whether a spread constraint is the one that placement sets."""
+    return _item_key(constraint) == _item_key(_SPREAD)
+
+
+def constraint_path(constraint: Mapping[str, Any], template_path: Sequence[str]) -> Path:
+    """Return the path of a spread constraint in a workload's ``managedFields``."""
+    keys = (*template_path, "spec", "topologySpreadConstraints")
+    return (*(f"f:{key}" for key in keys), _item_key(constraint))
+
+
 def read_fields(pod_spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return the live values of ``FIELDS`` in a pod spec, absent and empty ones left out."""
     affinity = (pod_spec.get("affinity") or {}).get("nodeAffinity") or {}
@@ -120,8 +149,7 @@ def read_fields(pod_spec: Mapping[str, Any]) -> dict[str, Any]:
             (
                 constraint
                 for constraint in pod_spec.get("topologySpreadConstraints") or ()
-                if constraint.get("topologyKey") == ARCH_LABEL
-                and constraint.get("whenUnsatisfiable") == "DoNotSchedule"
+                if is_ours(constraint)
             ),
             None,
         ),
@@ -129,8 +157,18 @@ def read_fields(pod_spec: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
 
 
-def write_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a pod spec that holds just these fields: the inverse of ``read_fields``."""
+def write_fields(
+    values: Mapping[str, Any], before: Sequence[Any] = (), behind: Sequence[Any] = ()
+) -> dict[str, Any]:
+    """Return a pod spec that holds just these fields: the inverse of ``read_fields``.
+
+    Args:
+        values: Field name to value.
+        before: Spread constraints of others that stand before ours in the live list.
+        behind: Those that stand behind it. The engine's Kubernetes provider compares lists by
+            position, so a patch with our constraint alone would show a change for ever
+            (docs/adr/0002).
+    """
     spec: dict[str, Any] = {}
     affinity = {}
     if "required" in values:
@@ -142,7 +180,7 @@ def write_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     if "node-selector" in values:
         spec["nodeSelector"] = values["node-selector"]
     if "spread" in values:
-        spec["topologySpreadConstraints"] = [values["spread"]]
+        spec["topologySpreadConstraints"] = [*before, values["spread"], *behind]
     return spec
 
 
@@ -260,8 +298,7 @@ def _preferred(own: Sequence[Mapping[str, Any]] | None, side: Architecture) -> l
 
 def _spread(template: Template, skew: int) -> dict[str, Any]:
     return {
-        "topologyKey": ARCH_LABEL,
-        "whenUnsatisfiable": "DoNotSchedule",
+        **_SPREAD,
         "maxSkew": skew,
         "labelSelector": template.selector or {},
         # Each revision is counted by itself; otherwise a rolling update would count the old

@@ -15,7 +15,6 @@ from archshift.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, d
 from archshift.capacity import Balance, Demand, balance
 from archshift.errors import ArchshiftError
 from archshift.inventory import (
-    APPLIED_ANNOTATION,
     CONTROLLERS,
     TAKEN_ANNOTATION,
     Inventory,
@@ -362,23 +361,15 @@ def _planned(
             row = _with_reachable(row, workload.autoscaled)
     ours = {name: template.spec[name] for name in template.owned if name in template.spec}
     changed = fields != ours
-    rebalance = template.rebalance
     if not changed and not row.exact and workload.settled and _placed(workload, inventory):
         # The template already says what is wanted and the pods are elsewhere (a node was lost,
         # an autoscaler passed by). The scheduler never moves a running pod: they must be made anew.
-        rebalance, changed = rebalance + 1, True
-    # The engine compares a patch with its own last one, not with the live object. Where someone
-    # replaced the object or wiped our fields, a new identity makes it a change to apply again.
-    in_sync = not changed and workload.applied_to
+        changed = True
+    changed = changed or not template.revision
+    revision = workload.identity if changed else template.revision
     return replace(
         row,
-        patch=_body(
-            workload,
-            fields,
-            template.taken,
-            rebalance=rebalance,
-            applied_to=workload.applied_to if in_sync else workload.identity,
-        ),
+        patch=_body(workload, fields, template, revision),
         restarts=changed and workload.replicas > 0,
         forced=bool(template.taken),
     )
@@ -400,28 +391,16 @@ def _with_reachable(row: PlannedWorkload, bounds: tuple[int, int]) -> PlannedWor
     return replace(row, reachable=(low, high), reason="; ".join(filter(None, (row.reason, note))))
 
 
-def _body(
-    workload: Workload,
-    fields: Mapping[str, Any],
-    taken: Mapping[str, Taken],
-    *,
-    rebalance: int,
-    applied_to: str,
-) -> dict[str, Any]:
-    template: dict[str, Any] = {"spec": placement.write_fields(fields)}
-    if rebalance:
-        template["metadata"] = {"annotations": {placement.REBALANCE_ANNOTATION: str(rebalance)}}
-    body: dict[str, Any] = template
+def _body(workload: Workload, fields: Mapping[str, Any], template: Template, revision: str) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "metadata": {"annotations": {placement.REVISION_ANNOTATION: revision}},
+        "spec": placement.write_fields(fields, *template.beside),
+    }
     for name in reversed(CONTROLLERS[workload.kind][1]):
         body = {name: body}
-    annotations = {APPLIED_ANNOTATION: applied_to}
-    if taken:
-        annotations[TAKEN_ANNOTATION] = taken_annotation(taken)
-    body["metadata"] = {
-        "name": workload.name,
-        "namespace": workload.namespace,
-        "annotations": annotations,
-    }
+    body["metadata"] = {"name": workload.name, "namespace": workload.namespace}
+    if template.taken:
+        body["metadata"]["annotations"] = {TAKEN_ANNOTATION: taken_annotation(template.taken)}
     return body
 
 

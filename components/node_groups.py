@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import pulumi
-import pulumi_kubernetes as k8s
 
 from archshift.node_groups import Node, NodeGroup, nodes_of
 
@@ -39,20 +38,24 @@ class NodeGroups(pulumi.ComponentResource):
 
     def _simulate(self, node: Node) -> None:
         allocatable = {"cpu": f"{node.millicpu}m", "memory": str(node.memory), "pods": str(node.pods)}
-        # Not k8s.core.v1.Node: a kubelet reports the status of its node, so the typed resource
-        # has no input for it; here nobody else would.
-        k8s.apiextensions.CustomResource(
+        # The typed k8s.core.v1.Node has no input for the status, which a kubelet reports; here
+        # nobody else would.
+        pulumi.CustomResource(
+            "kubernetes:core/v1:Node",
             node.name,
-            api_version="v1",
-            kind="Node",
-            metadata={"name": node.name, "labels": dict(node.labels)},
-            spec={
-                "taints": [
-                    {"key": taint.key, "value": taint.value, "effect": taint.effect} for taint in node.taints
-                ]
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {"name": node.name, "labels": dict(node.labels)},
+                "spec": {
+                    "taints": [
+                        {"key": taint.key, "value": taint.value, "effect": taint.effect}
+                        for taint in node.taints
+                    ]
+                },
+                "status": {"capacity": allocatable, "allocatable": allocatable},
             },
-            others={"status": {"capacity": allocatable, "allocatable": allocatable}},
-            opts=pulumi.ResourceOptions(
+            pulumi.ResourceOptions(
                 parent=self,
                 # A node's status is written once, when it registers; another instance type is
                 # another node. Its name is fixed, so the old one goes first.

@@ -55,7 +55,7 @@ class WorkloadPatches(pulumi.ComponentResource):
     def _patch(self, workload: PlannedWorkload, args: WorkloadPatchesArgs) -> None:
         body = dict(workload.patch or {})
         metadata = body["metadata"]
-        annotations = {**metadata["annotations"], FIELD_MANAGER: args.field_manager}
+        annotations = {**metadata.get("annotations", {}), FIELD_MANAGER: args.field_manager}
         options = pulumi.ResourceOptions(parent=self)
         if workload.forced:
             annotations[FORCE] = "true"
