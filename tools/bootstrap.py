@@ -63,6 +63,7 @@ class Program:
     package: str
     pin: str  # the required module whose version is the program's
     minutes: float  # of a cold build on two cores
+    kit: str = "cluster"  # what it is kept with
     version_command: tuple[str, ...] = ()
     # Said to somebody whose installed version does not serve, and checked by `serves`.
     wanted: str = ""
@@ -112,6 +113,7 @@ PROGRAMS: tuple[Program, ...] = (
         package="github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
         pin="github.com/pulumi/pulumi/pkg/v3",
         minutes=4,
+        kit="engine",
         version_command=("version",),
         wanted="at least {pin}, with its Python language host beside it",
         serves=_same_or_newer_minor,
@@ -123,6 +125,9 @@ PROGRAMS: tuple[Program, ...] = (
         package="github.com/pulumi/pulumi/sdk/python/cmd/pulumi-language-python/v3",
         pin="github.com/pulumi/pulumi/sdk/python/cmd/pulumi-language-python/v3",
         minutes=0.5,
+        # The engine takes a language host from beside itself without a word, and warns about
+        # one that it finds elsewhere.
+        kit="engine",
     ),
     Program(
         name=KUBERNETES_PLUGIN,
@@ -130,6 +135,7 @@ PROGRAMS: tuple[Program, ...] = (
         package="./pulumi-resource-kubernetes",
         pin="pulumi-kubernetes",
         minutes=9,
+        kit="engine",
         linker_variables=("main.version={plain}",),
     ),
     # The first of these compiles most of what the others share.
@@ -180,6 +186,9 @@ class Programs:
     def paths(self) -> dict[str, Path]:
         """Each program's (or file's) path, by its name."""
         return {name: found.path for name, found in self.found.items()}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.found
 
     def add(self, found: Found) -> None:
         """Keep a program under its name."""
@@ -249,28 +258,25 @@ def go_platform() -> str:
     return f"{sys.platform}/{architecture.get(machine, machine)}"
 
 
-def cache_key(module: str) -> str:
-    """Changes when anything that goes into the module's programs does."""
-    folder = TOOLS / module
-    sources = [folder / "go.mod", folder / "go.sum", *sorted(folder.rglob("*.go"))]
+def cache_key(kit: str) -> str:
+    """Changes when anything that goes into the kit's programs does."""
+    programs = [program for program in PROGRAMS if program.kit == kit]
     digest = hashlib.sha256()
-    for source in sources:
-        content = source.read_bytes()
-        digest.update(f"{source.relative_to(folder)} {len(content)}\n".encode())
-        digest.update(content)
-    for program in PROGRAMS:
-        if program.module == module:
-            digest.update(f"{program.name} {program.package} {_linker_flags(program)}\n".encode())
-    if module == "python-host":
-        # The script beside the language host comes from the SDK that the engine is built with.
-        digest.update(pinned_version(_PULUMI_SDK, "engine").encode())
+    for module in sorted({program.module for program in programs}):
+        folder = TOOLS / module
+        for source in (folder / "go.mod", folder / "go.sum", *sorted(folder.rglob("*.go"))):
+            content = source.read_bytes()
+            digest.update(f"{source.relative_to(TOOLS)} {len(content)}\n".encode())
+            digest.update(content)
+    for program in programs:
+        digest.update(f"{program.name} {program.package} {_linker_flags(program)}\n".encode())
     digest.update(f"{_BUILD_FLAGS} {_STAGE_FILES} {go_platform()}".encode())
     return digest.hexdigest()[:16]
 
 
-def cache_folder(module: str) -> Path:
-    """Where the module's programs are, or will be."""
-    return cache_root() / "tools" / f"{module}-{cache_key(module)}"
+def cache_folder(kit: str) -> Path:
+    """Where the kit's programs are, or will be."""
+    return cache_root() / "tools" / f"{kit}-{cache_key(kit)}"
 
 
 @contextlib.contextmanager
@@ -353,11 +359,10 @@ def find_go() -> Path:
 
 
 def _build(programs: Sequence[Program], say: Progress) -> list[Found]:
-    """Builds what the cache lacks of these programs, all of one module."""
-    module = programs[0].module
-    folder = cache_folder(module)
+    """Builds what the cache lacks of these programs, all of one kit."""
     if all(_cached(program) for program in programs):
         return [_from_cache(program) for program in programs]
+    folder = cache_folder(programs[0].kit)
     with _locked(folder, say):
         for abandoned in folder.glob(".building-*"):
             shutil.rmtree(abandoned, ignore_errors=True)
@@ -416,35 +421,50 @@ def _run_visibly(command: list[str], cwd: Path, log: Path, text: str, say: Progr
 
 
 def _cached(program: Program) -> bool:
-    return os.access(cache_folder(program.module) / program.name, os.X_OK)
+    return os.access(cache_folder(program.kit) / program.name, os.X_OK)
 
 
 def _from_cache(program: Program) -> Found:
-    path = cache_folder(program.module) / program.name
+    path = cache_folder(program.kit) / program.name
     return Found(program.name, path, pinned_version(program.pin, program.module).removeprefix("v"), "built")
 
 
-def _module_file(name: str, module: str, source_module: str, source_folder: str, say: Progress) -> Found:
-    """A file taken from a pinned module, kept in the cache beside the programs.
+@dataclass(frozen=True)
+class _ModuleFile:
+    """A file taken from a pinned module and kept beside the programs.
 
-    `source_folder` is the file itself or folders separated by spaces whose YAML files are joined.
+    `sources` are the file itself, or folders whose YAML files are joined.
     """
-    source_of_pin = "engine" if source_module == _PULUMI_SDK else module
-    version = pinned_version(source_module, source_of_pin).removeprefix("v")
-    folder = cache_folder(module)
-    path = folder / name
-    if not path.exists():
-        with _locked(folder, say):
-            source = _module_source(source_module, source_of_pin)
-            if (source / source_folder).is_file():
-                content = (source / source_folder).read_text()
-            else:
-                content = _joined_stages([source / part for part in source_folder.split()])
-            partial = folder / f".{name}.partial"
-            partial.write_text(content)
-            partial.chmod(0o755 if content.startswith("#!") else 0o644)
-            partial.replace(path)
-    return Found(name, path, version, "module")
+
+    name: str
+    kit: str  # also the module that pins it
+    pin: str
+    sources: tuple[str, ...]
+
+    def find(self, say: Progress) -> Found:
+        path = cache_folder(self.kit) / self.name
+        if not path.exists():
+            with _locked(path.parent, say):
+                self._write(path)
+        version = pinned_version(self.pin, self.kit).removeprefix("v")
+        return Found(self.name, path, version, "module")
+
+    def _write(self, path: Path) -> None:
+        root = _module_source(self.pin, self.kit)
+        sources = [root / source for source in self.sources]
+        content = sources[0].read_text() if sources[0].is_file() else _joined_stages(sources)
+        partial = path.with_name(f".{self.name}.partial")
+        partial.write_text(content)
+        partial.chmod(0o755 if content.startswith("#!") else 0o644)
+        partial.replace(path)
+
+
+_EXECUTOR_FILE = _ModuleFile(
+    LANGUAGE_HOST_EXECUTOR, "engine", _PULUMI_SDK, (f"python/cmd/{LANGUAGE_HOST_EXECUTOR}",)
+)
+_STAGES_FILE = _ModuleFile(
+    KWOK_STAGES, "cluster", _KWOK, tuple(f"kustomize/stage/{stage}" for stage in _STAGE_FILES)
+)
 
 
 def _module_source(source_module: str, module: str) -> Path:
@@ -534,17 +554,25 @@ def _installed_engine(pulumi: Program, refused: list[str]) -> list[Found]:
     return engine
 
 
+def kubernetes_plugin_folder() -> str:
+    """What the engine calls the folder of the pinned plugin."""
+    return f"resource-kubernetes-v{_python_pin('pulumi-kubernetes')}"
+
+
 def _installed_plugin(version: str) -> Found | None:
     home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
-    path = home / "plugins" / f"resource-kubernetes-v{version}" / KUBERNETES_PLUGIN
+    path = home / "plugins" / kubernetes_plugin_folder() / KUBERNETES_PLUGIN
+    # In the lab's own shell this is a link to what was built: that is the cache, not an installation.
+    if path.resolve().is_relative_to(cache_root().resolve()):
+        return None
     return Found(KUBERNETES_PLUGIN, path, version, "plugin") if os.access(path, os.X_OK) else None
 
 
 def _kubernetes_plugin(pulumi: Found, program: Program, say: Progress) -> Found | None:
-    """The plugin as an installed pulumi provides it; built ones serve when it cannot."""
+    """The plugin as an installed pulumi provides it; one is built when it cannot."""
     version = pinned_version(program.pin, program.module).removeprefix("v")
     found = _installed_plugin(version)
-    if found is None and pulumi.origin != "built" and not _cached(program):
+    if found is None and not _cached(program):
         say.line(f"installing Pulumi's Kubernetes plugin {version}")
         install = ["plugin", "install", "resource", "kubernetes", version]
         _answer([pulumi.path, *install], timeout=300)
@@ -565,37 +593,28 @@ def find_programs(say: Progress | None = None) -> Programs:
 
     for found in _installed_engine(by_name["pulumi"], refused):
         programs.add(found)
-    for name, program in by_name.items():
-        if name not in programs.found and program.version_command and program.module == "cluster":
-            installed = _installed(program, refused)
-            if installed:
-                programs.add(installed)
+    for program in PROGRAMS:
+        if program.kit == "cluster" and (installed := _installed(program, refused)):
+            programs.add(installed)
 
-    def missing(*names: str) -> list[Program]:
-        return [by_name[name] for name in names if name not in programs.found]
+    def missing(kit: str) -> list[Program]:
+        return [program for name, program in by_name.items() if program.kit == kit and name not in programs]
 
-    wanted = missing(*(program.name for program in PROGRAMS))
-    if refused and not all(_cached(program) for program in wanted):
+    to_build = missing("engine") + missing("cluster")
+    if not all(_cached(program) for program in to_build):
         for sentence in refused:
             say.line(f"not used: {sentence}")
 
-    # The engine first: it is what most people have, and the longest to build.
-    for group in (["pulumi"], [LANGUAGE_HOST]):
-        if needed := missing(*group):
-            for found in _build(needed, say):
-                programs.add(found)
-    if LANGUAGE_HOST_EXECUTOR not in programs.found:
-        script = f"python/cmd/{LANGUAGE_HOST_EXECUTOR}"
-        programs.add(_module_file(LANGUAGE_HOST_EXECUTOR, "python-host", _PULUMI_SDK, script, say))
-    plugin = _kubernetes_plugin(programs.found["pulumi"], by_name[KUBERNETES_PLUGIN], say)
-    if plugin:
+    pulumi = programs.found.get("pulumi")
+    if pulumi and (plugin := _kubernetes_plugin(pulumi, by_name[KUBERNETES_PLUGIN], say)):
         programs.add(plugin)
-    for module in ("engine", "cluster"):
-        if needed := missing(*(program.name for program in PROGRAMS if program.module == module)):
-            for found in _build(needed, say):
-                programs.add(found)
-    stages = " ".join(f"kustomize/stage/{stage}" for stage in _STAGE_FILES)
-    programs.add(_module_file(KWOK_STAGES, "cluster", _KWOK, stages, say))
+    # The engine first: without it nothing works, and it takes the longest.
+    for kit in ("engine", "cluster"):
+        for found in _build(missing(kit), say):
+            programs.add(found)
+    if LANGUAGE_HOST_EXECUTOR not in programs:
+        programs.add(_EXECUTOR_FILE.find(say))
+    programs.add(_STAGES_FILE.find(say))
     return programs
 
 

@@ -1,0 +1,1 @@
+"""The lab: a real Kubernetes control plane on this machine, with simulated nodes, in one folder."""

@@ -1,0 +1,434 @@
+"""A Kubernetes control plane of this machine's own: etcd, API server, scheduler, controllers, kwok.
+
+Everything of it is in one folder. The servers listen on 127.0.0.1 only, verify each other's
+certificates, and go on after the command that started them.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shlex
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from lab.certificates import ensure_certificates, write_private
+from lab.processes import Server
+from tools.bootstrap import (
+    KUBERNETES_PLUGIN,
+    KWOK_STAGES,
+    BootstrapError,
+    find_programs,
+    kubernetes_plugin_folder,
+)
+from tools.python_env import find_uv
+
+PROJECT = Path(__file__).resolve().parent.parent
+CONTEXT = "archshift-lab"
+
+# In the order they start; they stop in the opposite one.
+SERVERS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
+
+_READY_TIMEOUT = 60.0
+# How long each may take to end by itself. The API server waits up to a minute for watches that
+# clients hold open and keeps nothing that etcd does not have, so it is not waited for.
+_GRACE = {"kube-apiserver": 2.0, "etcd": 15.0}
+_PORTS = ("etcd", "etcd-peer", "kube-apiserver")
+
+# Each client has a user of its own, with the rights Kubernetes gives to that user by default.
+_ADMINISTRATORS = "system:masters"
+_USERS = {
+    "admin": ("archshift-lab", _ADMINISTRATORS),
+    "kube-controller-manager": ("system:kube-controller-manager", ""),
+    "kube-scheduler": ("system:kube-scheduler", ""),
+    "kwok": ("kwok", _ADMINISTRATORS),
+}
+
+Say = Callable[[str], None]
+
+
+class LabError(Exception):
+    """Something about the lab that the user has to know, in a sentence."""
+
+
+def _quiet(_: str) -> None:
+    """Says nothing."""
+
+
+class Lab:
+    """One lab, in its folder."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.resolve()
+        self.kubeconfig = self.directory / "kubeconfig"
+        self.servers = {name: Server(name, self.directory) for name in SERVERS}
+
+    # --- its life ---------------------------------------------------------------------------
+
+    def start(self, say: Say = _quiet) -> None:
+        """Starts whatever of it does not run, and returns when it answers.
+
+        Raises:
+            LabError: if a server does not come up; then those started are stopped again.
+        """
+        self._make_folders()
+        with self._locked():
+            stopped = [name for name in SERVERS if self.servers[name].process() is None]
+            if not stopped:
+                return
+            self._link_programs(stopped)
+            ports = self._ports(stopped)
+            ensure_certificates(self.directory / "keys")
+            self._write_kubeconfigs(ports["kube-apiserver"])
+            try:
+                self._start_servers(stopped, ports, say)
+            except BaseException:
+                self._stop_servers(stopped)
+                raise
+
+    def stop(self) -> None:
+        """Stops what runs of it, and nothing else. Its data stays."""
+        if not self.directory.exists():
+            return
+        with self._locked():
+            self._stop_servers(SERVERS)
+
+    def kill(self, name: str) -> None:
+        """Ends one server as a crash would; `start` brings it back."""
+        self.servers[name].kill()
+
+    def is_running(self) -> bool:
+        """Whether all of its servers run."""
+        return not self.missing()
+
+    def missing(self) -> list[str]:
+        """The servers that do not run."""
+        return [name for name in SERVERS if self.servers[name].process() is None]
+
+    # --- using it ---------------------------------------------------------------------------
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which plain kubectl and pulumi work on this lab."""
+        first = [str(self.directory / "bin"), str(PROJECT / ".venv" / "bin")]
+        rest = [entry for entry in os.environ.get("PATH", "").split(os.pathsep) if entry not in first]
+        return {
+            "PATH": os.pathsep.join([*first, *rest]),
+            "KUBECONFIG": str(self.kubeconfig),
+            "PULUMI_BACKEND_URL": f"file://{self.directory / 'state'}",
+            # The lab's stack holds no secret: everything in it can be read off the cluster.
+            "PULUMI_CONFIG_PASSPHRASE": "",
+            # The user's own logins and plugins stay out of this, and this out of them.
+            "PULUMI_HOME": str(self.directory / "pulumi"),
+            "PULUMI_SKIP_UPDATE_CHECK": "1",
+            "PULUMI_STACK": "lab",
+        }
+
+    def process_environment(self) -> dict[str, str]:
+        """The whole environment for a program that works on this lab."""
+        # Another project's active virtual environment would be taken for this one's.
+        inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+        return {**inherited, **self.environment()}
+
+    def export_lines(self) -> str:
+        """The same environment for a shell to read."""
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in self.environment().items()]
+        if os.environ.get("VIRTUAL_ENV"):
+            lines.append("export VIRTUAL_ENV=")
+        return "\n".join(lines)
+
+    def run(
+        self,
+        program: str,
+        *arguments: str,
+        stdin: str | None = None,
+        timeout: float = 120,
+        cwd: Path = PROJECT,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs one of the lab's programs (kubectl, pulumi) in its environment and waits for it."""
+        path = self.directory / "bin" / program
+        return subprocess.run(
+            [str(path), *arguments],
+            cwd=cwd,
+            env={**self.process_environment(), **(environment or {})},
+            input=stdin if stdin is not None else "",
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
+        """What kubectl prints.
+
+        Raises:
+            LabError: with kubectl's own words, if it fails.
+        """
+        done = self.run("kubectl", *arguments, stdin=stdin, timeout=timeout)
+        if done.returncode != 0:
+            raise LabError(f"kubectl {' '.join(arguments[:2])}: {done.stderr.strip()}")
+        return done.stdout
+
+    # --- its parts --------------------------------------------------------------------------
+
+    def _make_folders(self) -> None:
+        for folder in ("", "bin", "keys", "logs", "run", "etcd", "state", "pulumi"):
+            path = self.directory / folder
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.chmod(0o700)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One command at a time starts or stops this lab."""
+        with (self.directory / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _link_programs(self, stopped: Sequence[str]) -> None:
+        try:
+            paths = find_programs().paths
+            paths["uv"] = find_uv(install=False)
+        except BootstrapError as error:
+            raise LabError(str(error)) from error
+        for name, path in paths.items():
+            link = self._link(name)
+            # In the lab's own shell a program is found through the link that is already here.
+            # A running server keeps its link: that is how it is recognised.
+            if path == link or (name in SERVERS and name not in stopped):
+                continue
+            link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(path)
+
+    def _link(self, name: str) -> Path:
+        if name == KUBERNETES_PLUGIN:
+            # Where the engine keeps plugins: it warns about those that it finds on PATH.
+            return self.directory / "pulumi" / "plugins" / kubernetes_plugin_folder() / name
+        return self.directory / "bin" / name
+
+    def _ports(self, stopped: Sequence[str]) -> dict[str, int]:
+        """Chosen once, and again only when somebody else has taken one in the meantime."""
+        file = self.directory / "run" / "ports.json"
+        ports: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+        for name in _PORTS:
+            in_use_by_us = name.removesuffix("-peer") not in stopped
+            if not in_use_by_us and (name not in ports or not _is_free(ports[name])):
+                ports[name] = _free_port()
+        write_private(file, json.dumps(ports).encode())
+        return ports
+
+    def _write_kubeconfigs(self, port: int) -> None:
+        file = self.directory / "keys" / "tokens.json"
+        tokens: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+        for client in _USERS:
+            tokens.setdefault(client, secrets.token_urlsafe(32))
+        write_private(file, json.dumps(tokens).encode())
+        lines = [f'{tokens[client]},{user},{user},"{group}"\n' for client, (user, group) in _USERS.items()]
+        write_private(self.directory / "keys" / "tokens.csv", "".join(lines).encode())
+        for client in _USERS:
+            path = self.kubeconfig if client == "admin" else self._kubeconfig_of(client)
+            write_private(path, self._kubeconfig(port, tokens[client]))
+
+    def _kubeconfig_of(self, client: str) -> Path:
+        return self.directory / "keys" / f"{client}.kubeconfig"
+
+    def _kubeconfig(self, port: int, token: str) -> bytes:
+        authority = base64.b64encode((self.directory / "keys" / "ca.crt").read_bytes()).decode()
+        cluster = {"server": f"https://127.0.0.1:{port}", "certificate-authority-data": authority}
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": CONTEXT,
+            "clusters": [{"name": CONTEXT, "cluster": cluster}],
+            "users": [{"name": CONTEXT, "user": {"token": token}}],
+            "contexts": [{"name": CONTEXT, "context": {"cluster": CONTEXT, "user": CONTEXT}}],
+        }
+        return yaml.safe_dump(content, sort_keys=False).encode()
+
+    def _start_servers(self, stopped: Sequence[str], ports: Mapping[str, int], say: Say) -> None:
+        started = time.monotonic()
+        arguments = self._arguments(ports)
+        for name in SERVERS:
+            if name in stopped:
+                say(f"starting {name}")
+                self.servers[name].start(arguments[name], self._server_environment())
+            if name == "kube-apiserver":
+                # The others give up when there is nobody to talk to, so they wait for it.
+                self._wait("the API server to answer", self._answers("/readyz"), say)
+        # Made by a controller, so when it is there the controllers work.
+        account = "/api/v1/namespaces/default/serviceaccounts/default"
+        self._wait("the controllers to work", self._answers(account), say)
+        say(f"the control plane is up after {time.monotonic() - started:.1f} s")
+
+    def _server_environment(self) -> dict[str, str]:
+        # Nothing of the user's shell steers these (ETCD_*, GODEBUG, proxies for loopback, …).
+        kept = ("PATH", "HOME", "TMPDIR", "LANG")
+        return {name: os.environ[name] for name in kept if name in os.environ}
+
+    def _stop_servers(self, names: Sequence[str]) -> None:
+        # The clients first: the API server ends sooner when nobody watches, and etcd ends last
+        # and cleanly, since it has all there is to lose.
+        for name in ("kwok", "kube-scheduler", "kube-controller-manager"):
+            if name in names:
+                self.servers[name].ask_to_stop()
+        for name in reversed(SERVERS):
+            if name in names:
+                self.servers[name].stop(_GRACE.get(name, 3.0))
+
+    def _wait(self, what: str, is_so: Callable[[], bool], say: Say) -> None:
+        deadline = time.monotonic() + _READY_TIMEOUT
+        say(f"waiting for {what}")
+        while not is_so():
+            for name in SERVERS:
+                server = self.servers[name]
+                if server.process() is None and server.log.exists() and self._was_started(name):
+                    raise LabError(self._failure(f"{name} stopped while waiting for {what}", server))
+            if time.monotonic() > deadline:
+                server = self.servers["kube-apiserver"]
+                raise LabError(self._failure(f"Waited {_READY_TIMEOUT:.0f} s for {what}", server))
+            time.sleep(0.05)
+
+    def _was_started(self, name: str) -> bool:
+        return (self.directory / "run" / f"{name}.pid").exists()
+
+    def _failure(self, sentence: str, server: Server) -> str:
+        quoted = "\n".join(f"    {line}" for line in server.last_words().splitlines())
+        return f"{sentence}. The log of {server.name} ({server.log}) ends with:\n{quoted}"
+
+    def _answers(self, path: str) -> Callable[[], bool]:
+        admin = yaml.safe_load(self.kubeconfig.read_text())
+        cluster = admin["clusters"][0]["cluster"]
+        trust = ssl.create_default_context(cafile=str(self.directory / "keys" / "ca.crt"))
+        request = urllib.request.Request(  # noqa: S310 - the lab's own https address
+            cluster["server"] + path,
+            headers={"Authorization": "Bearer " + admin["users"][0]["user"]["token"]},
+        )
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
+        )
+
+        def answers() -> bool:
+            try:
+                with opener.open(request, timeout=5) as response:
+                    return bool(response.status == 200)
+            except (urllib.error.URLError, OSError):
+                return False
+
+        return answers
+
+    def _arguments(self, ports: Mapping[str, int]) -> dict[str, list[str]]:
+        keys = self.directory / "keys"
+        etcd = f"https://127.0.0.1:{ports['etcd']}"
+        peer = f"https://127.0.0.1:{ports['etcd-peer']}"
+        client = ["--leader-elect=false", "--secure-port=0"]  # alone, and nobody asks them anything
+        return {
+            "etcd": [
+                f"--data-dir={self.directory / 'etcd'}",
+                f"--listen-client-urls={etcd}",
+                f"--advertise-client-urls={etcd}",
+                f"--listen-peer-urls={peer}",
+                f"--initial-advertise-peer-urls={peer}",
+                f"--initial-cluster=default={peer}",
+                f"--cert-file={keys / 'etcd.crt'}",
+                f"--key-file={keys / 'etcd.key'}",
+                f"--trusted-ca-file={keys / 'ca.crt'}",
+                "--client-cert-auth",
+                f"--peer-cert-file={keys / 'etcd.crt'}",
+                f"--peer-key-file={keys / 'etcd.key'}",
+                f"--peer-trusted-ca-file={keys / 'ca.crt'}",
+                "--peer-client-cert-auth",
+                # A lab may lose its last second when the machine loses its power.
+                "--unsafe-no-fsync",
+                "--log-level=warn",
+            ],
+            "kube-apiserver": [
+                "--bind-address=127.0.0.1",
+                f"--secure-port={ports['kube-apiserver']}",
+                f"--etcd-servers={etcd}",
+                f"--etcd-cafile={keys / 'ca.crt'}",
+                f"--etcd-certfile={keys / 'etcd-client.crt'}",
+                f"--etcd-keyfile={keys / 'etcd-client.key'}",
+                f"--tls-cert-file={keys / 'api-server.crt'}",
+                f"--tls-private-key-file={keys / 'api-server.key'}",
+                f"--cert-dir={keys}",
+                f"--token-auth-file={keys / 'tokens.csv'}",
+                "--anonymous-auth=false",
+                "--authorization-mode=RBAC",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                f"--service-account-key-file={keys / 'service-account.pub'}",
+                f"--service-account-signing-key-file={keys / 'service-account.key'}",
+                # Simulated pods have no use for a token, and would wait for their account.
+                "--disable-admission-plugins=ServiceAccount",
+                "--service-cluster-ip-range=10.96.0.0/16",
+                # Nothing in the lab reaches the API server through a Service.
+                "--endpoint-reconciler-type=none",
+                "--advertise-address=127.0.0.1",
+                "--profiling=false",
+            ],
+            "kube-controller-manager": [
+                *client,
+                f"--kubeconfig={self._kubeconfig_of('kube-controller-manager')}",
+                # Each controller with its own account and rights, as installers set it up.
+                "--use-service-account-credentials=true",
+                f"--service-account-private-key-file={keys / 'service-account.key'}",
+                # There is no cloud to ask for addresses, balancers and routes. Node lifecycle
+                # stays: without it new nodes keep their not-ready taint.
+                "--controllers=*,-node-ipam-controller,-service-lb-controller,-node-route-controller",
+                "--kube-api-qps=200",
+                "--kube-api-burst=400",
+            ],
+            "kube-scheduler": [
+                *client,
+                # The stock profile: what archshift relies on is what every cluster has.
+                f"--kubeconfig={self._kubeconfig_of('kube-scheduler')}",
+            ],
+            "kwok": [
+                f"--kubeconfig={self._kubeconfig_of('kwok')}",
+                f"--config={self.directory / 'bin' / KWOK_STAGES}",
+                "--manage-all-nodes=true",
+                # 0: no kubelet port. It would listen on every address.
+                "--node-port=0",
+            ],
+        }
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as candidate:
+        # As the servers do: a port whose last connections are still closing is free.
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as candidate:
+        candidate.bind(("127.0.0.1", 0))
+        port: int = candidate.getsockname()[1]
+    return port
+
+
+def user_shell() -> str:
+    """The user's shell, for `lab shell`."""
+    return os.environ.get("SHELL") or shutil.which("bash") or "/bin/sh"
+
+
+def print_progress(text: str) -> None:
+    """Says one line of progress where it does not mix with output."""
+    print(text, file=sys.stderr, flush=True)

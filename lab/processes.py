@@ -1,0 +1,92 @@
+"""Servers that go on after the command that started them, and are found again by the next one."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+
+class Server:
+    """One server of a lab, known by the lab's own link to its program.
+
+    A process is this server when its pid is the recorded one *and* the program it was started as
+    is the lab's link: no other process on the machine has that name, so a pid that was given to
+    somebody else in the meantime is left alone.
+    """
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self.name = name
+        self.program = directory / "bin" / name
+        self.log = directory / "logs" / f"{name}.log"
+        self._pid_file = directory / "run" / f"{name}.pid"
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Starts it in a session of its own, so that neither Ctrl-C nor a closed terminal ends it."""
+        if self.log.exists():
+            self.log.replace(self.log.with_suffix(".previous.log"))
+        with self.log.open("wb") as log:
+            self._child = subprocess.Popen(
+                [str(self.program), *arguments],
+                cwd=self.log.parent,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._pid_file.write_text(f"{self._child.pid}\n")
+        # For a moment after the start a process has no command line to be recognised by.
+        deadline = time.monotonic() + 5
+        while self.process() is None and self._child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def process(self) -> psutil.Process | None:
+        """The running server, or nothing."""
+        if self._child is not None:
+            self._child.poll()  # a child that ended stays in the process table until it is asked
+        try:
+            process = psutil.Process(int(self._pid_file.read_text()))
+            # A script that stands in for the program is started by its interpreter.
+            ours = str(self.program) in process.cmdline()[:2]
+            return process if ours and process.status() != psutil.STATUS_ZOMBIE else None
+        except (OSError, ValueError, psutil.Error):
+            return None
+
+    def ask_to_stop(self) -> None:
+        """Asks it to end, without waiting."""
+        self._signal(signal.SIGTERM)
+
+    def stop(self, grace: float) -> None:
+        """Ends it: asked first, forced after the grace period, and gone when this returns."""
+        process = self.process()
+        if process is not None:
+            self.ask_to_stop()
+            with contextlib.suppress(psutil.Error):
+                _, alive = psutil.wait_procs([process], timeout=grace)
+                if alive:
+                    process.kill()
+                    psutil.wait_procs(alive, timeout=10)
+        self._pid_file.unlink(missing_ok=True)
+
+    def kill(self) -> None:
+        """Ends it without warning, as a crash would."""
+        self.stop(grace=0)
+
+    def last_words(self, lines: int = 8) -> str:
+        """The end of its log."""
+        if not self.log.exists():
+            return ""
+        return "\n".join(self.log.read_text(errors="replace").strip().splitlines()[-lines:])
+
+    def _signal(self, number: signal.Signals) -> None:
+        process = self.process()
+        if process is not None:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(number)

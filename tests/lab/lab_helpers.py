@@ -1,0 +1,454 @@
+"""What the lab tests say: a cluster that can be filled and asked, and a stack that can be moved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab.control_plane import CONTEXT, PROJECT, Lab
+
+ZONES = ("eu-west-1a", "eu-west-1b", "eu-west-1c")
+INSTANCE_TYPES = {"arm64": "m7g.xlarge", "amd64": "m6i.xlarge"}
+
+Manifest = dict[str, Any]
+
+
+# --- manifests ------------------------------------------------------------------------------
+
+
+def deployment(name: str, replicas: int, namespace: str = "default", **pod_spec: Any) -> Manifest:
+    """A Deployment with one small container; `pod_spec` adds to its pods' spec."""
+    return _workload("Deployment", name, namespace, pod_spec, {"replicas": replicas})
+
+
+def stateful_set(name: str, replicas: int, namespace: str = "default", **pod_spec: Any) -> Manifest:
+    """A StatefulSet with one small container; `pod_spec` adds to its pods' spec."""
+    more = {"replicas": replicas, "serviceName": name, "podManagementPolicy": "Parallel"}
+    return _workload("StatefulSet", name, namespace, pod_spec, more)
+
+
+def daemon_set(name: str, namespace: str = "default", **pod_spec: Any) -> Manifest:
+    """A DaemonSet with one small container; `pod_spec` adds to its pods' spec."""
+    return _workload("DaemonSet", name, namespace, pod_spec, {})
+
+
+def _workload(
+    kind: str, name: str, namespace: str, pod_spec: Mapping[str, Any], more: Mapping[str, Any]
+) -> Manifest:
+    labels = {"app.kubernetes.io/name": name}
+    container = {
+        "name": "app",
+        "image": f"registry.example/{name}:1.0.0",
+        "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
+    }
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container], **pod_spec}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": {"matchLabels": labels}, "template": template, **more},
+    }
+
+
+def node_groups(x86: int = 6, graviton: int = 6) -> dict[str, Any]:
+    """The value of `archshift:node_groups` for so many nodes of each kind, over three zones."""
+    return {
+        "x86": {"instance_type": INSTANCE_TYPES["amd64"], "size": x86, "zones": list(ZONES)},
+        "graviton": {"instance_type": INSTANCE_TYPES["arm64"], "size": graviton, "zones": list(ZONES)},
+    }
+
+
+# --- the cluster ----------------------------------------------------------------------------
+
+
+class Cluster:
+    """The lab's cluster, as a test fills and asks it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    def apply(self, manifests: str | Manifest | Iterable[Manifest], manager: str | None = None) -> None:
+        """Applies YAML or objects as a user would; with a manager, server-side as that manager."""
+        if isinstance(manifests, str):
+            text = manifests
+        elif isinstance(manifests, dict):
+            text = yaml.safe_dump(manifests)
+        else:
+            text = yaml.safe_dump_all(manifests)
+        flags = ["--server-side", f"--field-manager={manager}"] if manager else []
+        self.lab.kubectl("apply", *flags, "--filename=-", stdin=text)
+
+    def namespace(self, name: str) -> str:
+        """Makes a namespace."""
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        return name
+
+    def nodes(
+        self,
+        architecture: str,
+        count: int,
+        *,
+        prefix: str | None = None,
+        zones: Sequence[str] = ZONES,
+        labels: Mapping[str, str] | None = None,
+        taints: Sequence[Mapping[str, str]] = (),
+        cpu: str = "4",
+        memory: str = "15Gi",
+        pods: int = 58,
+    ) -> list[str]:
+        """Makes nodes by hand, for tests that do not make them through the stack."""
+        names = [f"{prefix or architecture}-{index}" for index in range(count)]
+        size = {"cpu": cpu, "memory": memory, "pods": str(pods)}
+        self.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {
+                    "name": name,
+                    "labels": {
+                        "kubernetes.io/hostname": name,
+                        "kubernetes.io/os": "linux",
+                        "kubernetes.io/arch": architecture,
+                        "node.kubernetes.io/instance-type": INSTANCE_TYPES[architecture],
+                        "topology.kubernetes.io/zone": zones[index % len(zones)],
+                        **(labels or {}),
+                    },
+                },
+                "spec": {"taints": [dict(taint) for taint in taints]},
+                "status": {
+                    "allocatable": size,
+                    "capacity": size,
+                    "nodeInfo": {"architecture": architecture, "operatingSystem": "linux"},
+                },
+            }
+            for index, name in enumerate(names)
+        )
+        return names
+
+    def get(self, kind: str, name: str, namespace: str | None = None) -> Manifest:
+        """One object as the API server has it, managed fields included."""
+        where = [f"--namespace={namespace}"] if namespace else []
+        text = self.lab.kubectl("get", kind, name, *where, "--output=json", "--show-managed-fields")
+        found: Manifest = json.loads(text)
+        return found
+
+    def all_of(self, kind: str, namespace: str | None = None) -> list[Manifest]:
+        """All objects of a kind, of one namespace or of all."""
+        where = f"--namespace={namespace}" if namespace else "--all-namespaces"
+        items: list[Manifest] = json.loads(self.lab.kubectl("get", kind, where, "--output=json"))["items"]
+        return items
+
+    def scale(self, kind: str, name: str, namespace: str, replicas: int) -> None:
+        """Changes the replicas, as an autoscaler would."""
+        self.lab.kubectl("scale", kind, name, f"--namespace={namespace}", f"--replicas={replicas}")
+
+    def wait_until_settled(self, namespace: str, timeout: float = 120) -> None:
+        """Waits until every rollout of the namespace is over and every pod runs."""
+        deadline = time.monotonic() + timeout
+        while unsettled := self._unsettled(namespace):
+            assert time.monotonic() < deadline, f"after {timeout:.0f} s: " + "; ".join(unsettled)
+            time.sleep(0.3)
+
+    def _unsettled(self, namespace: str) -> list[str]:
+        controllers = self.all_of("deployments,statefulsets,daemonsets", namespace)
+        waiting = [_name(workload) for workload in controllers if not _is_rolled_out(workload)]
+        pods = [pod["metadata"]["name"] for pod in self._pods(namespace) if not _is_running(pod)]
+        return waiting + pods
+
+    def graviton_counts(self, namespace: str) -> dict[str, int]:
+        """How many pods of each workload run on Graviton nodes, by Kind/name."""
+        return self._counts(namespace, architectures={"arm64"})
+
+    def pod_counts(self, namespace: str) -> dict[str, int]:
+        """How many pods of each workload run on any node, by Kind/name."""
+        return self._counts(namespace, architectures=None)
+
+    def pod_names(self, namespace: str) -> set[str]:
+        """The names of the pods that run, to see which ones a step replaced."""
+        return {pod["metadata"]["name"] for pod in self._pods(namespace) if _is_running(pod)}
+
+    def _pods(self, namespace: str) -> list[Manifest]:
+        ended = ("Succeeded", "Failed")
+        return [pod for pod in self.all_of("pods", namespace) if pod["status"].get("phase") not in ended]
+
+    def _counts(self, namespace: str, architectures: set[str] | None) -> dict[str, int]:
+        of_node = {
+            node["metadata"]["name"]: node["metadata"]["labels"].get("kubernetes.io/arch")
+            for node in self.all_of("nodes")
+        }
+        owners = {
+            ("ReplicaSet", replica_set["metadata"]["name"]): _owner(replica_set)
+            for replica_set in self.all_of("replicasets", namespace)
+        }
+        counts: Counter[str] = Counter()
+        for pod in self._pods(namespace):
+            if not _is_running(pod):
+                continue
+            owner = _owner(pod)
+            kind, name = owners.get(owner, owner)
+            counts[f"{kind}/{name}"] += (
+                architectures is None or of_node.get(pod["spec"]["nodeName"]) in architectures
+            )
+        return dict(counts)
+
+    def clear(self) -> None:
+        """Removes every node and everything that tests made, so that the next test starts empty."""
+        system = {"default", "kube-node-lease", "kube-public", "kube-system"}
+        names = [space["metadata"]["name"] for space in self.all_of("namespaces")]
+        # Pods go at once: the simulated kubelets that would see them off go with the nodes.
+        kinds = "deployments,statefulsets,daemonsets,replicasets,cronjobs,jobs,hpa,pdb"
+        for name in {*names} - system | {"default"}:
+            where = f"--namespace={name}"
+            self.lab.kubectl("delete", kinds, "--all", where, "--cascade=background", "--wait=false")
+            self.lab.kubectl("delete", "pods", "--all", where, "--force", "--grace-period=0", "--wait=false")
+            if name != "default":
+                self.lab.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+        self.lab.kubectl("delete", "nodes", "--all", "--wait=false")
+
+
+def _name(item: Manifest) -> str:
+    return f"{item['kind']}/{item['metadata']['name']}"
+
+
+def _owner(item: Manifest) -> tuple[str, str]:
+    for owner in item["metadata"].get("ownerReferences", []):
+        if owner.get("controller"):
+            return owner["kind"], owner["name"]
+    return "Pod", item["metadata"]["name"]
+
+
+def _is_running(pod: Manifest) -> bool:
+    if "deletionTimestamp" in pod["metadata"]:
+        return False
+    return pod["status"].get("phase") == "Running" and bool(pod["spec"].get("nodeName"))
+
+
+def _is_rolled_out(workload: Manifest) -> bool:
+    status = workload.get("status", {})
+    if status.get("observedGeneration") != workload["metadata"]["generation"]:
+        return False
+    if workload["kind"] == "DaemonSet":
+        wanted = status.get("desiredNumberScheduled", 0)
+        return bool(wanted == status.get("updatedNumberScheduled", 0) == status.get("numberReady", 0))
+    wanted = workload["spec"].get("replicas", 1)
+    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "readyReplicas")]
+    return all(count == wanted for count in counts)
+
+
+# --- the stack ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What the engine did, or would do, with one resource."""
+
+    op: str  # create, update, delete, same, …
+    urn: str
+    changed: tuple[str, ...]  # the paths of the changed inputs, as the provider names them
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """The resource's name."""
+        return self.urn.rsplit("::", 1)[-1]
+
+    @property
+    def type(self) -> str:
+        """The resource's own type, for example kubernetes:apps/v1:DeploymentPatch."""
+        return self.urn.split("::")[2].rsplit("$", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run of the engine ended."""
+
+    exit_code: int
+    output: str  # what the user saw
+    seconds: float
+    summary: dict[str, int] = field(default_factory=dict)  # operations by kind, "same" included
+    operations: tuple[Operation, ...] = ()
+    diagnostics: tuple[str, ...] = ()  # warnings and errors
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the exit code says so."""
+        return self.exit_code == 0
+
+    @property
+    def changes(self) -> dict[str, int]:
+        """Operations that change something, by kind; empty when nothing did."""
+        return {op: count for op, count in self.summary.items() if op not in ("same", "read") and count}
+
+    def operations_on(self, type_: str) -> list[Operation]:
+        """Operations on resources whose type ends so, for example DeploymentPatch."""
+        return [operation for operation in self.operations if operation.type.endswith(type_)]
+
+
+class Stack:
+    """A stack of the checkout's program with a configuration of its own, outside the checkout."""
+
+    def __init__(self, lab: Lab, folder: Path, name: str) -> None:
+        self.lab = lab
+        self.name = name
+        self.folder = folder
+        self.config_file = folder / f"Pulumi.{name}.yaml"
+        self._values: dict[str, Any] = {"platform": "lab", "kube_context": CONTEXT}
+        self._runs = 0
+        # `stack init` writes the configuration file beside the project file, and the checkout
+        # is not the place for it: a copy of the project file is enough to make a stack.
+        shutil.copy(PROJECT / "Pulumi.yaml", folder / "Pulumi.yaml")
+        made = lab.run("pulumi", "stack", "init", name, "--non-interactive", cwd=folder)
+        assert made.returncode == 0, made.stderr
+        self._salt = yaml.safe_load(self.config_file.read_text())["encryptionsalt"]
+        self._write()
+
+    def config(self, values: Mapping[str, Any]) -> Stack:
+        """Sets configuration keys of archshift; None takes one out."""
+        merged = {**self._values, **values}
+        self._values = {key: value for key, value in merged.items() if value is not None}
+        self._write()
+        return self
+
+    def _write(self) -> None:
+        named = {key if ":" in key else f"archshift:{key}": value for key, value in self._values.items()}
+        content = {"config": named, "encryptionsalt": self._salt}
+        self.config_file.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def up(self, *flags: str, timeout: float = 600) -> Result:
+        """`pulumi up` without asking, and without a preview of its own: that is `preview()`."""
+        return self._run("up", "--yes", "--skip-preview", *flags, timeout=timeout)
+
+    def preview(self, *flags: str, timeout: float = 600) -> Result:
+        """`pulumi preview`."""
+        return self._run("preview", *flags, timeout=timeout)
+
+    def refresh(self, *flags: str, timeout: float = 600) -> Result:
+        """`pulumi refresh`: whether what is differs from what was last set."""
+        return self._run("refresh", "--yes", "--skip-preview", *flags, timeout=timeout)
+
+    def destroy(self, *flags: str, timeout: float = 600) -> Result:
+        """`pulumi destroy`."""
+        return self._run("destroy", "--yes", "--skip-preview", *flags, timeout=timeout)
+
+    def begin_up(self, *flags: str) -> subprocess.Popen[str]:
+        """`pulumi up` that is not waited for, for tests that end it in the middle."""
+        command, _ = self._command("up", "--yes", "--skip-preview", *flags)
+        return subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def cancel(self) -> None:
+        """Releases the lock that an engine left which was ended in the middle."""
+        self.lab.run("pulumi", "cancel", self.name, "--yes", cwd=self.folder)
+
+    def outputs(self) -> dict[str, Any]:
+        """The stack's outputs."""
+        shown = self.lab.run("pulumi", "stack", "output", "--json", f"--stack={self.name}", cwd=self.folder)
+        assert shown.returncode == 0, shown.stderr
+        outputs: dict[str, Any] = json.loads(shown.stdout)
+        return outputs
+
+    def resources(self) -> list[dict[str, Any]]:
+        """What the stack's state holds."""
+        shown = self.lab.run("pulumi", "stack", "export", f"--stack={self.name}", cwd=self.folder)
+        assert shown.returncode == 0, shown.stderr
+        resources: list[dict[str, Any]] = json.loads(shown.stdout)["deployment"].get("resources", [])
+        return resources
+
+    def archshift(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Runs the archshift command for this stack."""
+        return subprocess.run(
+            [str(PROJECT / ".venv" / "bin" / "archshift"), *arguments],
+            cwd=PROJECT,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def remove(self) -> None:
+        """Forgets the stack, whatever it still holds."""
+        self.lab.run("pulumi", "stack", "rm", self.name, "--force", "--yes", cwd=self.folder)
+
+    def _environment(self) -> dict[str, str]:
+        # Debug commands: the event log's flag is one of them, as the Automation API uses it.
+        return {
+            **self.lab.process_environment(),
+            "PULUMI_STACK": self.name,
+            "PULUMI_DEBUG_COMMANDS": "true",
+        }
+
+    def _command(self, *arguments: str) -> tuple[list[str], Path]:
+        self._runs += 1
+        events = self.folder / f"events-{self._runs}.jsonl"
+        pulumi = str(self.lab.directory / "bin" / "pulumi")
+        common = ["--non-interactive", "--color=never", f"--stack={self.name}"]
+        return [
+            pulumi,
+            *arguments,
+            *common,
+            f"--config-file={self.config_file}",
+            f"--event-log={events}",
+        ], events
+
+    def _run(self, *arguments: str, timeout: float) -> Result:
+        command, events = self._command(*arguments)
+        started = time.monotonic()
+        done = subprocess.run(
+            command,
+            cwd=PROJECT,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        seconds = time.monotonic() - started
+        return _result(done.returncode, done.stdout, seconds, events)
+
+
+def _result(exit_code: int, output: str, seconds: float, events: Path) -> Result:
+    lines = events.read_text().splitlines() if events.exists() else []
+    summary: dict[str, int] = {}
+    operations: dict[str, tuple[float, dict[str, Any]]] = {}
+    finished: list[Operation] = []
+    diagnostics: list[str] = []
+    for event in map(json.loads, lines):
+        if summed := event.get("summaryEvent"):
+            summary = summed.get("resourceChanges") or {}
+        elif begun := event.get("resourcePreEvent"):
+            operations[begun["metadata"]["urn"]] = (event["timestamp"], begun["metadata"])
+            if begun.get("planning"):
+                finished.append(_operation(begun["metadata"], 0.0))
+        elif ended := event.get("resOutputsEvent"):
+            since, metadata = operations.get(ended["metadata"]["urn"], (event["timestamp"], {}))
+            if not ended.get("planning"):
+                finished.append(_operation(metadata or ended["metadata"], event["timestamp"] - since))
+        elif (said := event.get("diagnosticEvent")) and said["severity"] in ("warning", "error"):
+            diagnostics.append(said["message"].strip())
+    return Result(exit_code, output, seconds, summary, tuple(finished), tuple(diagnostics))
+
+
+def _operation(metadata: Mapping[str, Any], seconds: float) -> Operation:
+    changed = tuple(sorted(metadata.get("detailedDiff") or {}))
+    return Operation(metadata["op"], metadata["urn"], changed, float(seconds))
