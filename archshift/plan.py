@@ -218,9 +218,6 @@ def make_plan(
 
 def nodes_after(live: Iterable[Node], groups: Iterable[NodeGroup]) -> list[Node]:
     """Return the nodes that the update leaves: the configured ones and those of nobody's group."""
-    groups = list(groups)
-    if not groups:
-        return list(live)
     configured = [node for group in groups for node in nodes_of(group)]
     return configured + [node for node in live if GROUP_LABEL not in node.labels]
 

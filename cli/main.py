@@ -1,0 +1,41 @@
+"""Entry point of the ``archshift`` command."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from archshift.errors import ArchshiftError
+from cli import plan, status
+
+EXIT_ERROR = 1
+"""Exit code where a sentence on stderr says what is wrong."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="archshift",
+        description="Moves the workloads of an EKS cluster from x86 to Graviton, step by step.",
+        epilog="Every command reads only; `pulumi up` is what changes the cluster.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in (plan, status):
+        module.add_command(commands)
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except ArchshiftError as error:
+        print(f"archshift: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has seen enough; flushing at exit would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("archshift: interrupted; nothing was changed", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""``archshift plan``: what the next ``pulumi up`` will do."""
+
+import argparse
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from archshift.architectures import display
+from archshift.plan import Plan
+from cli.stack import add_stack_options, print_json, read_plan
+
+_GIB = 1024**3
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Register the subcommand."""
+    parser = commands.add_parser(
+        "plan",
+        help="what the next `pulumi up` will do",
+        description="Print what the next `pulumi up` will do: which workloads roll out, which stay and why, "
+        "who owns a field that is needed, and whether the step fits. Reads only. "
+        "Exit code 0; 1 with a sentence if something could not be read.",
+    )
+    add_stack_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the plan; returns the exit code."""
+    plan = read_plan(options)
+    if options.json:
+        print_json(as_json(plan))
+    else:
+        print_table(plan)
+    return 0
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Return the plan as JSON values."""
+    return {
+        "arm_ratio": plan.arm_ratio,
+        "direction": plan.direction,
+        "fleet": {"pods": plan.pods, "wanted": plan.wanted, "graviton": plan.graviton},
+        "workloads": [
+            {
+                "workload": row.key,
+                "kind": row.kind,
+                "replicas": row.replicas,
+                "wanted": row.wanted,
+                "graviton": row.graviton,
+                "restarts": row.restarts,
+                "reachable": row.reachable,
+                "reason": row.reason,
+            }
+            for row in plan.workloads
+        ],
+        "conflicts": [
+            {
+                "workload": conflict.workload,
+                "field": conflict.field,
+                "owner": conflict.owner,
+                "forced": conflict.forced,
+            }
+            for conflict in plan.conflicts
+        ],
+        "capacity": [
+            {
+                "architecture": side.architecture,
+                "nodes": side.nodes,
+                "pods": side.demand.pods,
+                "vcpu": side.millicpu / 1000,
+                "vcpu_needed": side.demand.millicpu / 1000,
+                "gib": round(side.memory / _GIB, 2),
+                "gib_needed": round(side.demand.memory / _GIB, 2),
+                "shortage": side.shortage,
+            }
+            for side in plan.balances.values()
+        ],
+        "others": dict(plan.others),
+    }
+
+
+def print_table(plan: Plan) -> None:
+    """Print the plan for a person."""
+    console = Console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("WORKLOAD", overflow="fold")
+    for name in ("PODS", "NOW", "NEXT"):
+        table.add_column(name, justify="right")
+    table.add_column("WHAT HAPPENS", overflow="fold")
+    for row in plan.workloads:
+        wanted = "-" if row.wanted is None else str(row.wanted)
+        pods = "-" if row.kind in ("DaemonSet", "CronJob") else str(row.replicas)
+        happens = "; ".join(filter(None, ("rolls out" if row.restarts else "", row.reason))) or "unchanged"
+        table.add_row(row.key, pods, str(row.graviton), wanted, happens)
+    console.print(table)
+    for key, reason in sorted(plan.others.items()):
+        console.print(f"{key}: {reason}", highlight=False, style="dim")
+    console.print()
+    for side in plan.balances.values():
+        console.print(
+            f"{display(side.architecture)}: {side.nodes} nodes, {side.demand.pods} pods ask for "
+            f"{side.demand.millicpu / 1000:.1f} of {side.millicpu / 1000:.1f} vCPU and "
+            f"{side.demand.memory / _GIB:.1f} of {side.memory / _GIB:.1f} GiB",
+            highlight=False,
+        )
+    for conflict in plan.conflicts:
+        console.print(f"conflict: {conflict}", style="yellow", highlight=False)
+    for shortage in plan.shortages:
+        console.print(f"too little: {shortage}", style="red", highlight=False)
+    restarts = sum(row.restarts for row in plan.workloads)
+    console.print(
+        f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} pods are on Graviton, "
+        f"{plan.wanted} belong there; {restarts} workloads roll out",
+        style="bold",
+        highlight=False,
+    )

@@ -1,0 +1,106 @@
+"""What the subcommands share: the stack's settings through the engine, and the plan."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+import settings
+from archshift.errors import ArchshiftError
+from archshift.inventory import read_inventory
+from archshift.kubernetes import connect
+from archshift.plan import Plan, make_plan
+
+# `pulumi config` answers in a third of a second; a backend in the cloud takes a few.
+_TIMEOUT_SECONDS = 60
+
+
+def add_stack_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options by which a subcommand finds its stack."""
+    parser.add_argument("-s", "--stack", help="the stack; the selected one by default")
+    parser.add_argument("--config-file", metavar="FILE", help="read the stack's configuration from FILE")
+    parser.add_argument(
+        "-C", "--cwd", default=".", metavar="DIR", help="the folder of Pulumi.yaml (default: this one)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON for programs instead of a table")
+
+
+def read_settings(options: argparse.Namespace) -> settings.Settings:
+    """Return the settings of the stack that the options name.
+
+    Raises:
+        ArchshiftError: The engine cannot say, or a setting does not do.
+    """
+    stack = options.stack or os.environ.get("PULUMI_STACK")
+    if not stack:
+        stack = _pulumi(options, "stack", "--show-name").strip()
+    command = ["config", "--json", "--stack", stack]
+    if options.config_file:
+        command += ["--config-file", options.config_file]
+    entries = json.loads(_pulumi(options, *command))
+    # A secret has no value here, on purpose: no key of archshift's is one.
+    return settings.load(stack, {key: str(entry.get("value", "")) for key, entry in entries.items()})
+
+
+def read_plan(options: argparse.Namespace) -> Plan:
+    """Read the cluster and return the plan of the stack that the options name.
+
+    Raises:
+        ArchshiftError: As ``read_settings``; or the cluster cannot be read.
+    """
+    with _busy("reading the stack and the cluster"):
+        stack = read_settings(options)
+        with connect(stack.kube_context) as cluster:
+            inventory = read_inventory(cluster, stack.discovery, stack.field_manager)
+        return make_plan(
+            arm_ratio=stack.arm_ratio,
+            inventory=inventory,
+            rules=stack.rules,
+            groups=stack.node_groups.values(),
+        )
+
+
+@contextmanager
+def _busy(what: str) -> Iterator[None]:
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status(what):
+            yield
+    else:
+        yield
+
+
+def _pulumi(options: argparse.Namespace, *arguments: str) -> str:
+    command = ["pulumi", "--non-interactive", "--cwd", options.cwd, *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise ArchshiftError(
+            "pulumi is not on PATH; install the Pulumi CLI, or run inside `make lab-shell`"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise ArchshiftError(
+            f"pulumi {arguments[0]} gave no answer in {_TIMEOUT_SECONDS} s; is the backend reachable?"
+        ) from None
+    if done.returncode:
+        reason = done.stderr.strip().removeprefix("error: ") or f"exit code {done.returncode}"
+        raise ArchshiftError(f"pulumi {arguments[0]}: {reason}")
+    return done.stdout
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON on standard output."""
+    json.dump(value, sys.stdout, indent=2)
+    print()
