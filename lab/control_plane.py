@@ -264,7 +264,6 @@ class Lab:
         arguments = self._arguments(ports)
         for name in SERVERS:
             if name in stopped:
-                say(f"starting {name}")
                 self.servers[name].start(arguments[name], self._server_environment())
             if name == "kube-apiserver":
                 # The others give up when there is nobody to talk to, so they wait for it.
@@ -290,14 +289,18 @@ class Lab:
                 self.servers[name].stop(_GRACE.get(name, 3.0))
 
     def _wait(self, what: str, is_so: Callable[[], bool], say: Say) -> None:
-        deadline = time.monotonic() + _READY_TIMEOUT
+        started = said = time.monotonic()
         say(f"waiting for {what}")
         while not is_so():
+            now = time.monotonic()
+            if now - said > 10:
+                said = now
+                say(f"still waiting for {what} after {now - started:.0f} s")
             for name in SERVERS:
                 server = self.servers[name]
                 if server.process() is None and server.log.exists() and self._was_started(name):
                     raise LabError(self._failure(f"{name} stopped while waiting for {what}", server))
-            if time.monotonic() > deadline:
+            if now - started > _READY_TIMEOUT:
                 server = self.servers["kube-apiserver"]
                 raise LabError(self._failure(f"Waited {_READY_TIMEOUT:.0f} s for {what}", server))
             time.sleep(0.05)

@@ -8,13 +8,25 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lab.control_plane import CONTEXT, PROJECT, Lab
+from lab.engine import Operation, Result, engine_command, engine_environment, run_engine
+
+__all__ = [
+    "ZONES",
+    "Cluster",
+    "Operation",
+    "Result",
+    "Stack",
+    "daemon_set",
+    "deployment",
+    "node_groups",
+    "stateful_set",
+]
 
 ZONES = ("eu-west-1a", "eu-west-1b", "eu-west-1c")
 INSTANCE_TYPES = {"arm64": "m7g.xlarge", "amd64": "m6i.xlarge"}
@@ -247,52 +259,6 @@ def _is_rolled_out(workload: Manifest) -> bool:
 # --- the stack ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Operation:
-    """What the engine did, or would do, with one resource."""
-
-    op: str  # create, update, delete, same, …
-    urn: str
-    changed: tuple[str, ...]  # the paths of the changed inputs, as the provider names them
-    seconds: float
-
-    @property
-    def name(self) -> str:
-        """The resource's name."""
-        return self.urn.rsplit("::", 1)[-1]
-
-    @property
-    def type(self) -> str:
-        """The resource's own type, for example kubernetes:apps/v1:DeploymentPatch."""
-        return self.urn.split("::")[2].rsplit("$", 1)[-1]
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a run of the engine ended."""
-
-    exit_code: int
-    output: str  # what the user saw
-    seconds: float
-    summary: dict[str, int] = field(default_factory=dict)  # operations by kind, "same" included
-    operations: tuple[Operation, ...] = ()
-    diagnostics: tuple[str, ...] = ()  # warnings and errors
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether the exit code says so."""
-        return self.exit_code == 0
-
-    @property
-    def changes(self) -> dict[str, int]:
-        """Operations that change something, by kind; empty when nothing did."""
-        return {op: count for op, count in self.summary.items() if op not in ("same", "read") and count}
-
-    def operations_on(self, type_: str) -> list[Operation]:
-        """Operations on resources whose type ends so, for example DeploymentPatch."""
-        return [operation for operation in self.operations if operation.type.endswith(type_)]
-
-
 class Stack:
     """A stack of the checkout's program with a configuration of its own, outside the checkout."""
 
@@ -341,11 +307,11 @@ class Stack:
 
     def begin_up(self, *flags: str) -> subprocess.Popen[str]:
         """`pulumi up` that is not waited for, for tests that end it in the middle."""
-        command, _ = self._command("up", "--yes", "--skip-preview", *flags)
+        arguments = self._arguments("up", "--yes", "--skip-preview", *flags)
         return subprocess.Popen(
-            command,
+            engine_command(self.lab, arguments, self._log().with_suffix(".events.jsonl")),
             cwd=PROJECT,
-            env=self._environment(),
+            env=engine_environment(self.lab, self.name),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -376,7 +342,7 @@ class Stack:
         return subprocess.run(
             [str(PROJECT / ".venv" / "bin" / "archshift"), *arguments],
             cwd=PROJECT,
-            env=self._environment(),
+            env=engine_environment(self.lab, self.name),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -388,67 +354,13 @@ class Stack:
         """Forgets the stack, whatever it still holds."""
         self.lab.run("pulumi", "stack", "rm", self.name, "--force", "--yes", cwd=self.folder)
 
-    def _environment(self) -> dict[str, str]:
-        # Debug commands: the event log's flag is one of them, as the Automation API uses it.
-        return {
-            **self.lab.process_environment(),
-            "PULUMI_STACK": self.name,
-            "PULUMI_DEBUG_COMMANDS": "true",
-        }
+    def _arguments(self, *arguments: str) -> list[str]:
+        return [*arguments, f"--stack={self.name}", f"--config-file={self.config_file}"]
 
-    def _command(self, *arguments: str) -> tuple[list[str], Path]:
+    def _log(self) -> Path:
         self._runs += 1
-        events = self.folder / f"events-{self._runs}.jsonl"
-        pulumi = str(self.lab.directory / "bin" / "pulumi")
-        common = ["--non-interactive", "--color=never", f"--stack={self.name}"]
-        return [
-            pulumi,
-            *arguments,
-            *common,
-            f"--config-file={self.config_file}",
-            f"--event-log={events}",
-        ], events
+        return self.folder / f"run-{self._runs}.log"
 
     def _run(self, *arguments: str, timeout: float) -> Result:
-        command, events = self._command(*arguments)
-        started = time.monotonic()
-        done = subprocess.run(
-            command,
-            cwd=PROJECT,
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        seconds = time.monotonic() - started
-        return _result(done.returncode, done.stdout, seconds, events)
-
-
-def _result(exit_code: int, output: str, seconds: float, events: Path) -> Result:
-    lines = events.read_text().splitlines() if events.exists() else []
-    summary: dict[str, int] = {}
-    operations: dict[str, tuple[float, dict[str, Any]]] = {}
-    finished: list[Operation] = []
-    diagnostics: list[str] = []
-    for event in map(json.loads, lines):
-        if summed := event.get("summaryEvent"):
-            summary = summed.get("resourceChanges") or {}
-        elif begun := event.get("resourcePreEvent"):
-            operations[begun["metadata"]["urn"]] = (event["timestamp"], begun["metadata"])
-            if begun.get("planning"):
-                finished.append(_operation(begun["metadata"], 0.0))
-        elif ended := event.get("resOutputsEvent"):
-            since, metadata = operations.get(ended["metadata"]["urn"], (event["timestamp"], {}))
-            if not ended.get("planning"):
-                finished.append(_operation(metadata or ended["metadata"], event["timestamp"] - since))
-        elif (said := event.get("diagnosticEvent")) and said["severity"] in ("warning", "error"):
-            diagnostics.append(said["message"].strip())
-    return Result(exit_code, output, seconds, summary, tuple(finished), tuple(diagnostics))
-
-
-def _operation(metadata: Mapping[str, Any], seconds: float) -> Operation:
-    changed = tuple(sorted(metadata.get("detailedDiff") or {}))
-    return Operation(metadata["op"], metadata["urn"], changed, float(seconds))
+        arguments_ = self._arguments(*arguments)
+        return run_engine(self.lab, arguments_, stack=self.name, log=self._log(), timeout=timeout)

@@ -1,0 +1,136 @@
+"""The lab's commands: `python -m lab up|down|env|shell|demo|load|status`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from lab.control_plane import PROJECT, Lab, LabError, print_progress, user_shell
+from lab.demo import demo
+from lab.sample import STACK, load_workloads, prepare_stack
+
+_NEXT = """
+The lab is up. Its nodes are resources of the stack, so the pods wait for the first `pulumi up`.
+
+  make lab-shell                       a shell in which kubectl and pulumi work on it
+    pulumi up                          makes the nodes and puts each pod where it belongs
+    pulumi config set arm_ratio 0.8    moves the number …
+    pulumi preview; pulumi up          … and the pods
+    archshift status                   wanted against observed
+  make demo                            all of it, step by step
+  make lab-down                        stops the lab and keeps its data
+"""
+
+
+def _up(lab: Lab) -> int:
+    lab.start(print_progress)
+    prepare_stack(lab, print_progress)
+    load_workloads(lab, print_progress)
+    print(_NEXT)
+    return 0
+
+
+def _down(lab: Lab) -> int:
+    running = set(lab.servers) - set(lab.missing())
+    lab.stop()
+    print(
+        "The lab is stopped; make lab-up brings it back as it was." if running else "The lab was not running."
+    )
+    return 0
+
+
+def _env(lab: Lab) -> int:
+    _must_exist(lab)
+    print(lab.export_lines())
+    return 0
+
+
+def _load(lab: Lab) -> int:
+    _must_run(lab)
+    load_workloads(lab, print_progress, again=True)
+    return 0
+
+
+def _shell(lab: Lab) -> int:
+    _must_run(lab)
+    shell = user_shell()
+    print(f"kubectl and pulumi work on the lab here (stack {STACK}). Leave with exit or Ctrl-D.")
+    command = [shell]
+    if Path(shell).name == "bash":
+        # A .bashrc may put folders in front of PATH, so the lab's come after it.
+        start = lab.directory / "run" / "bashrc"
+        start.write_text(f'[ -f ~/.bashrc ] && . ~/.bashrc\n{lab.export_lines()}\nPS1="(lab) $PS1"\n')
+        command += ["--rcfile", str(start)]
+    sys.stdout.flush()
+    os.chdir(PROJECT)
+    os.execve(shell, command, lab.process_environment())  # noqa: S606 - the user's own shell is the point
+
+
+def _status(lab: Lab) -> int:
+    for name, server in lab.servers.items():
+        process = server.process()
+        print(f"{name:24} {f'runs, pid {process.pid}' if process else 'does not run'}")
+    print(f"{'folder':24} {lab.directory}")
+    return 0 if lab.is_running() else 1
+
+
+def _demo(lab: Lab) -> int:
+    lab.start(print_progress)
+    prepare_stack(lab, print_progress)
+    load_workloads(lab, print_progress)
+    return demo(lab)
+
+
+def _must_exist(lab: Lab) -> None:
+    if not (lab.directory / "bin").is_dir():
+        raise LabError("There is no lab yet: make lab-up starts one.")
+
+
+def _must_run(lab: Lab) -> None:
+    _must_exist(lab)
+    if missing := lab.missing():
+        raise LabError(f"The lab does not run ({', '.join(missing)}): make lab-up starts it.")
+
+
+_COMMANDS: dict[str, tuple[Callable[[Lab], int], str]] = {
+    "up": (_up, "start the lab with its stack and sample workloads"),
+    "down": (_down, "stop what it started"),
+    "env": (_env, "print its environment as export lines"),
+    "shell": (_shell, "start a shell with its environment"),
+    "demo": (_demo, "walk the ratio up and back down"),
+    "load": (_load, "apply the sample workloads again"),
+    "status": (_status, "say what runs"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one of the lab's commands."""
+    parser = argparse.ArgumentParser(prog="python -m lab", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--directory", type=Path, default=PROJECT / ".lab", help="the lab's folder (.lab)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (_, description) in _COMMANDS.items():
+        commands.add_parser(name, help=description)
+    options = parser.parse_args(arguments)
+    try:
+        return _COMMANDS[options.command][0](Lab(options.directory))
+    except LabError as error:
+        print(error, file=sys.stderr)
+    except (TimeoutError, subprocess.TimeoutExpired) as error:
+        print(f"It took too long and was stopped: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\nStopped. The lab goes on: make lab-down ends it.", file=sys.stderr)
+        return 130
+    return 1
+
+
+def _run() -> NoReturn:
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    _run()

@@ -1,0 +1,150 @@
+"""The demo: the ratio walks up and back down through the real engine, with the outcome of each step."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lab.control_plane import PROJECT, Lab, LabError
+from lab.engine import Progress, Result, run_engine
+from lab.sample import STACK
+
+# Up through the weeks of a real move, and back once, because it has to work in a bad week too.
+# The last is the ratio that Pulumi.lab.yaml is committed with.
+STEPS = ("0.2", "0.5", "0.8", "1.0", "0.5")
+
+_HEADER = ("workload", "kind", "replicas", "wanted", "observed", "exact", "rollout s")
+_NEXT = """
+The lab goes on. Next, for example:
+
+  make lab-shell
+    archshift status
+    kubectl get pods --namespace shop --output wide
+    pulumi config set arm_ratio 0.37; pulumi preview; pulumi up
+    kubectl scale deployment search --namespace shop --replicas 11; archshift status
+  make lab-down
+"""
+
+
+def demo(lab: Lab) -> int:
+    """Walks all steps; 0 only if every workload was exactly where it belongs after each."""
+    started = time.monotonic()
+    inexact: list[str] = []
+    for number, ratio in enumerate(STEPS, start=1):
+        print(f"\n=== {number} of {len(STEPS)}: arm_ratio {ratio}", flush=True)
+        result = _step(lab, ratio, lab.directory / "logs" / f"demo-{number}.log")
+        report = _status(lab)
+        seconds = {op.name: op.seconds for op in result.operations if op.op not in ("same", "read")}
+        print(step_table(report, seconds))
+        print(fleet_line(report, ratio, result.seconds))
+        inexact += [f"{row['workload']} at {ratio}" for row in report["workloads"] if not row["exact"]]
+    print(f"\n{len(STEPS)} steps in {time.monotonic() - started:.0f} s.")
+    if inexact:
+        print(f"Not exact: {', '.join(inexact)}.")
+    else:
+        print("Every workload was exactly where it belongs after every step.")
+    print(_NEXT)
+    return 1 if inexact else 0
+
+
+def _step(lab: Lab, ratio: str, log: Path) -> Result:
+    config = lab.run("pulumi", "config", "set", "arm_ratio", ratio, f"--stack={STACK}")
+    if config.returncode != 0:
+        raise LabError(f"pulumi config set: {config.stderr.strip()}")
+    print(f"$ pulumi config set arm_ratio {ratio} && pulumi up", flush=True)
+    ticker = _Ticker()
+    arguments = ["up", "--yes", "--skip-preview", f"--stack={STACK}"]
+    try:
+        result = run_engine(lab, arguments, stack=STACK, log=log, watch=ticker.show)
+    finally:
+        ticker.clear()
+    if not result.succeeded:
+        last = "\n".join(f"    {line}" for line in result.output.strip().splitlines()[-20:])
+        raise LabError(f"pulumi up failed (exit code {result.exit_code}); {log} ends with:\n{last}")
+    return result
+
+
+class _Ticker:
+    """One line that shows how far the engine is; on a terminal only."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+
+    def show(self, progress: Progress) -> None:
+        if not self._terminal:
+            return
+        elapsed = time.monotonic() - self._started
+        done = len([op for op in progress.operations if op.type.endswith("Patch")])
+        under_way = [urn.rsplit("::", 1)[-1] for urn in progress.under_way if "Patch::" in urn]
+        now = ", ".join(name.rsplit("/", 1)[-1] for name in under_way)
+        text = f"  {elapsed:4.0f} s  {done} workloads done{f'; rolling out {now}' if now else ''}"
+        print(f"\r\033[K{text[:100]}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _status(lab: Lab) -> dict[str, Any]:
+    """What the archshift command reports about the stack."""
+    command = [str(PROJECT / ".venv" / "bin" / "archshift"), "status", "--json"]
+    done = subprocess.run(
+        command,
+        cwd=PROJECT,
+        env=lab.process_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if done.returncode not in (0, 3):  # 3: read, and not everything is where it belongs
+        raise LabError(f"archshift status failed: {(done.stderr or done.stdout).strip()}")
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def step_table(report: Mapping[str, Any], seconds: Mapping[str, float]) -> str:
+    """The table of one step: where each workload's pods belong, are, and how long it took."""
+    rows: list[Sequence[str]] = [_HEADER]
+    notes: list[str] = []
+    for row in report["workloads"]:
+        namespace, kind, name = row["workload"].split("/")
+        took = seconds.get(row["workload"])
+        reason = row.get("reason") or ""
+        if reason:
+            notes.append(f"  {namespace}/{name}: {reason}")
+        rows.append(
+            (
+                f"{namespace}/{name}",
+                kind,
+                str(row["replicas"]),
+                str(row["wanted"]),
+                str(row["graviton"]),
+                "yes" if row["exact"] else "NO",
+                "-" if took is None else f"{took:.1f}",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
+    lines = []
+    for row in rows:
+        left = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+        right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        lines.append("  ".join([*left, *right]).rstrip())
+    return "\n".join([*lines, *(["", *notes] if notes else [])])
+
+
+def fleet_line(report: Mapping[str, Any], ratio: str, seconds: float) -> str:
+    """The fleet in one line."""
+    fleet = report["fleet"]
+    share = fleet["graviton"] / fleet["pods"] if fleet["pods"] else 0.0
+    return (
+        f"fleet at {ratio}: {fleet['graviton']} of {fleet['pods']} pods on Graviton "
+        f"({share:.1%}), {fleet['wanted']} wanted; pulumi up took {seconds:.1f} s"
+    )

@@ -1,0 +1,184 @@
+"""Runs of the Pulumi engine, followed through its event log while they go on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.control_plane import PROJECT, Lab
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What the engine did, or would do, with one resource."""
+
+    op: str  # create, update, delete, same, …
+    urn: str
+    changed: tuple[str, ...]  # the paths of the changed inputs, as the provider names them
+    seconds: float  # 0 in a preview
+
+    @property
+    def name(self) -> str:
+        """The resource's name."""
+        return self.urn.rsplit("::", 1)[-1]
+
+    @property
+    def type(self) -> str:
+        """The resource's own type, for example kubernetes:apps/v1:DeploymentPatch."""
+        return self.urn.split("::")[2].rsplit("$", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run of the engine ended."""
+
+    exit_code: int
+    output: str  # what the user saw
+    seconds: float
+    summary: dict[str, int] = field(default_factory=dict)  # operations by kind, "same" included
+    operations: tuple[Operation, ...] = ()
+    diagnostics: tuple[str, ...] = ()  # warnings and errors
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the exit code says so."""
+        return self.exit_code == 0
+
+    @property
+    def changes(self) -> dict[str, int]:
+        """Operations that change something, by kind; empty when nothing did."""
+        return {op: count for op, count in self.summary.items() if op not in ("same", "read") and count}
+
+    def operations_on(self, type_: str) -> list[Operation]:
+        """Operations on resources whose type ends so, for example DeploymentPatch."""
+        return [operation for operation in self.operations if operation.type.endswith(type_)]
+
+
+@dataclass
+class Progress:
+    """What a run has done so far."""
+
+    summary: dict[str, int] = field(default_factory=dict)
+    operations: list[Operation] = field(default_factory=list)
+    diagnostics: list[str] = field(default_factory=list)
+    under_way: dict[str, tuple[float, Mapping[str, Any]]] = field(default_factory=dict)
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Takes the next event of the log."""
+        # The log's own times are whole seconds, so an operation is timed by when its events
+        # arrive here.
+        now = time.monotonic()
+        if summed := event.get("summaryEvent"):
+            self.summary = summed.get("resourceChanges") or {}
+        elif begun := event.get("resourcePreEvent"):
+            metadata = begun["metadata"]
+            if begun.get("planning"):
+                self.operations.append(_operation(metadata, 0.0))
+            else:
+                self.under_way[metadata["urn"]] = now, metadata
+        elif ended := event.get("resOutputsEvent") or event.get("resOpFailedEvent"):
+            since, metadata = self.under_way.pop(ended["metadata"]["urn"], (now, ended["metadata"]))
+            if not ended.get("planning"):
+                self.operations.append(_operation(metadata, now - since))
+        elif (said := event.get("diagnosticEvent")) and said["severity"] in ("warning", "error"):
+            self.diagnostics.append(said["message"].strip())
+
+
+def _operation(metadata: Mapping[str, Any], seconds: float) -> Operation:
+    changed = tuple(sorted(metadata.get("detailedDiff") or {}))
+    return Operation(metadata["op"], metadata["urn"], changed, seconds)
+
+
+def engine_environment(lab: Lab, stack: str) -> dict[str, str]:
+    """The environment of a run whose events are logged."""
+    # The event log's flag is a debugging command's, as the Automation API uses it.
+    return {**lab.process_environment(), "PULUMI_STACK": stack, "PULUMI_DEBUG_COMMANDS": "true"}
+
+
+def engine_command(lab: Lab, arguments: Sequence[str], events: Path) -> list[str]:
+    """The command line of such a run."""
+    pulumi = str(lab.directory / "bin" / "pulumi")
+    return [pulumi, *arguments, "--non-interactive", "--color=never", f"--event-log={events}"]
+
+
+def run_engine(
+    lab: Lab,
+    arguments: Sequence[str],
+    *,
+    stack: str,
+    log: Path,
+    timeout: float = 900,
+    watch: Callable[[Progress], None] | None = None,
+) -> Result:
+    """Runs the engine on the checkout's program; its output goes to the log, its events beside it.
+
+    `watch` is called several times a second with what was done so far.
+    """
+    events = log.with_suffix(".events.jsonl")
+    events.unlink(missing_ok=True)
+    progress = Progress()
+    started = time.monotonic()
+    with log.open("wb") as output:
+        engine = subprocess.Popen(
+            engine_command(lab, arguments, events),
+            cwd=PROJECT,
+            env=engine_environment(lab, stack),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            for event in _follow(events, engine):
+                if event:
+                    progress.take(event)
+                elif watch:
+                    watch(progress)
+                if time.monotonic() - started > timeout:
+                    raise TimeoutError(f"pulumi {arguments[0]} took longer than {timeout:.0f} s, see {log}")
+        finally:
+            if engine.poll() is None:
+                engine.terminate()  # it ends what is under way and writes its state
+                try:
+                    engine.wait(30)
+                except subprocess.TimeoutExpired:
+                    engine.kill()
+                    engine.wait(10)
+    return Result(
+        engine.returncode,
+        log.read_text(errors="replace"),
+        time.monotonic() - started,
+        progress.summary,
+        tuple(progress.operations),
+        tuple(progress.diagnostics),
+    )
+
+
+def _follow(events: Path, engine: subprocess.Popen[bytes]) -> Iterator[Mapping[str, Any]]:
+    """The log's events as they are written, and an empty one whenever there is none for now."""
+    while not events.exists():
+        if engine.poll() is not None:
+            return
+        time.sleep(0.05)
+        yield {}
+    with events.open(encoding="utf-8") as lines:
+        partial = ""
+        ended = False
+        while True:
+            line = lines.readline()
+            partial += line
+            if partial.endswith("\n"):
+                yield json.loads(partial)
+                partial = ""
+            elif not line:
+                if ended:
+                    return
+                # Once more after the end, for what was written just before it.
+                ended = engine.poll() is not None
+                if not ended:
+                    time.sleep(0.05)
+                    yield {}
