@@ -1,0 +1,1 @@
+"""Which images run on arm64, proven by what their registries hold. Unknown never counts as yes."""

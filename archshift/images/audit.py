@@ -1,0 +1,124 @@
+"""The front door: verdicts for many images at once, from synchronous or asynchronous code."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from archshift.images import ecr
+from archshift.images.cache import EvidenceCache, cache_folder
+from archshift.images.credentials import AuthFile, Keychain, docker_config_path, read_docker_config
+from archshift.images.inspector import Clock, Inspector
+from archshift.images.registry import Limits, RegistryClient, RegistryHost
+from archshift.images.verdict import ImageVerdict
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOptions:
+    """How to audit.
+
+    Attributes:
+        hosts: By ``host[:port]`` as in image names: plain http, CA, mirrors, token hosts.
+        pull_secrets: The cluster's, read with ``read_pull_secret``; tried before the Docker config.
+        docker_config: Docker's config file; by default where Docker keeps it.
+        ecr: Log in to private Amazon ECR registries with this process's AWS identity.
+        cache: The folder for evidence; None keeps nothing between runs.
+        tag_seconds: How long a tag is taken to stand for the same digest without asking. 0 always asks.
+        evidence_seconds: How old the evidence for a digest may be.
+        limits: Bounds on sizes, times and numbers.
+    """
+
+    hosts: Mapping[str, RegistryHost] = field(default_factory=dict)
+    pull_secrets: tuple[AuthFile, ...] = ()
+    docker_config: Path = field(default_factory=docker_config_path)
+    ecr: bool = True
+    cache: Path | None = field(default_factory=cache_folder)
+    tag_seconds: float = 300.0
+    evidence_seconds: float = 7 * 86400.0
+    limits: Limits = field(default_factory=Limits)
+
+
+class Auditor:
+    """One run: what two images share is read once. Use as an async context manager.
+
+    Args:
+        options: How to audit.
+        clock: Seconds since 1970.
+
+    Raises:
+        ArchshiftError: From entering: the Docker config or a CA file cannot be read.
+    """
+
+    def __init__(self, options: AuditOptions | None = None, clock: Clock = time.time) -> None:
+        self._options = options or AuditOptions()
+        self._clock = clock
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> "Auditor":
+        """Open the cache and the connection pool."""
+        options = self._options
+        files = (*options.pull_secrets, read_docker_config(options.docker_config))
+        keychain = Keychain(files, (ecr.credential,) if options.ecr else ())
+        async with AsyncExitStack() as stack:
+            cache = stack.enter_context(EvidenceCache(options.cache))
+            client = await stack.enter_async_context(RegistryClient(options.hosts, keychain, options.limits))
+            self._inspector = Inspector(
+                client,
+                cache,
+                tag_seconds=options.tag_seconds,
+                evidence_seconds=options.evidence_seconds,
+                clock=self._clock,
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Write the cache and close all connections."""
+        await self._stack.aclose()
+
+    async def verdicts(self, images: Iterable[str]) -> dict[str, ImageVerdict]:
+        """Return the verdict of every image, in the order given, repeats once. Never raises for an image."""
+        distinct = list(dict.fromkeys(images))
+        found = await asyncio.gather(*map(self._inspector.verdict, distinct))
+        return dict(zip(distinct, found, strict=True))
+
+
+def audit_images(images: Iterable[str], options: AuditOptions | None = None) -> dict[str, ImageVerdict]:
+    """Return the verdict of every image, in the order given, repeats once.
+
+    For synchronous callers, also inside a running event loop (a Pulumi program is one).
+
+    Raises:
+        ArchshiftError: The Docker config or a CA file cannot be read. An image's own trouble never raises.
+    """
+
+    async def run() -> dict[str, ImageVerdict]:
+        async with Auditor(options) as auditor:
+            return await auditor.verdicts(images)
+
+    return run_apart(run())
+
+
+def run_apart(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine to its end in a loop and thread of its own."""
+    outcome: list[_T] = []
+    failure: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            outcome.append(asyncio.run(work))
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=target, name="archshift-images", daemon=True)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]

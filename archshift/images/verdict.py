@@ -1,0 +1,106 @@
+"""What is known about an image: on which of the two architectures it runs, and on what evidence."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, Literal, TypeAlias
+
+from archshift.architectures import AMD64, ARM64
+from archshift.images.manifest import Platform
+
+Verdict: TypeAlias = Literal["multi-arch", "amd64-only", "arm64-only", "other", "unknown"]
+
+MULTI_ARCH: Final = "multi-arch"
+AMD64_ONLY: Final = "amd64-only"
+ARM64_ONLY: Final = "arm64-only"
+OTHER: Final = "other"
+UNKNOWN: Final = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageVerdict:
+    """The answer for one image.
+
+    Attributes:
+        image: The reference as it was asked.
+        verdict: multi-arch (linux on amd64 and arm64), amd64-only, arm64-only, other (neither) or unknown.
+        platforms: What there is evidence for, ``os/architecture[/variant]``, sorted. Windows and the like
+            are listed and do not count.
+        digest: What the reference stands for now; empty when that is not known.
+        reason: Why the verdict is what it is, where platforms alone do not say it. Never empty for unknown.
+        checked_at: The time of the oldest evidence used, in UTC.
+        manifests: (platform, digest) of the images in the index; what a node reports as running may be
+            one of these instead of ``digest``.
+    """
+
+    image: str
+    verdict: Verdict
+    platforms: tuple[str, ...]
+    digest: str
+    reason: str
+    checked_at: datetime
+    manifests: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def runs_on_arm64(self) -> bool:
+        """Whether it is proven to. Unknown is no."""
+        return self.verdict in (MULTI_ARCH, ARM64_ONLY)
+
+    @property
+    def runs_on_amd64(self) -> bool:
+        """Whether it is proven to. Unknown is no."""
+        return self.verdict in (MULTI_ARCH, AMD64_ONLY)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form: image, verdict, platforms, digest, reason, checked_at (ISO 8601, UTC)."""
+        return {
+            "image": self.image,
+            "verdict": self.verdict,
+            "platforms": list(self.platforms),
+            "digest": self.digest,
+            "reason": self.reason,
+            "checked_at": self.checked_at.isoformat(timespec="seconds"),
+        }
+
+
+def unknown(image: str, reason: str, checked_at: datetime, digest: str = "") -> ImageVerdict:
+    """Return the verdict for an image that could not be read."""
+    return ImageVerdict(image, UNKNOWN, (), digest, reason, checked_at)
+
+
+def classify(platforms: Iterable[Platform]) -> Verdict:
+    """Return the verdict for a set of platforms. Never unknown: that is for what could not be read.
+
+    An arm64 entry counts only without a variant beyond v8: nodes differ in what lies above it.
+    """
+    linux = {platform for platform in platforms if platform.os == "linux"}
+    return from_support(
+        amd64=any(platform.architecture == AMD64 for platform in linux),
+        arm64=any(platform.architecture == ARM64 and not platform.variant for platform in linux),
+    )
+
+
+def from_support(*, amd64: bool, arm64: bool) -> Verdict:
+    """Return the verdict for what runs where."""
+    if amd64 and arm64:
+        return MULTI_ARCH
+    if amd64:
+        return AMD64_ONLY
+    return ARM64_ONLY if arm64 else OTHER
+
+
+def without_arm64(verdict: ImageVerdict, reason: str, *, runs_on_amd64: bool) -> ImageVerdict:
+    """Return a verdict with its claim to arm64 taken back.
+
+    Args:
+        verdict: As the registry's manifests have it.
+        reason: What disproved the claim.
+        runs_on_amd64: What the same evidence says about amd64, where the manifests do not offer it.
+    """
+    arm64 = f"linux/{ARM64}"
+    return replace(
+        verdict,
+        verdict=from_support(amd64=verdict.runs_on_amd64 or runs_on_amd64, arm64=False),
+        platforms=tuple(name for name in verdict.platforms if name != arm64),
+        reason=reason,
+    )

@@ -1,0 +1,82 @@
+"""Registries and servers that the tests share; one process each for the whole run."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archshift.images.audit import AuditOptions
+from archshift.images.registry import Limits, RegistryHost
+from tests.images.build import Pusher
+from tests.images.servers import Authority, Registry, Server
+
+Options = Callable[..., AuditOptions]
+
+QUICK = Limits(
+    connect_seconds=2,
+    read_seconds=0.4,
+    request_seconds=0.8,
+    attempts=2,
+    backoff_seconds=0.01,
+    longest_wait_seconds=2,
+)
+"""Bounds so short that no fault takes long to show."""
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A real registry without login."""
+    running = Registry(tmp_path_factory.mktemp("registry"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def push(registry: Registry) -> Pusher:
+    """Pushes to the registry without login."""
+    return Pusher(registry.base)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority of the tests."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def servers() -> Iterator[Callable[[str], Server]]:
+    """Make servers of the tests' own; each forwards what it has no rule for to an upstream."""
+    running: list[Server] = []
+
+    def make(upstream: str = "") -> Server:
+        running.append(Server(upstream))
+        return running[-1]
+
+    yield make
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture
+def proxy(registry: Registry, servers: Callable[[str], Server]) -> Server:
+    """Stand in front of the real registry, recording, and failing where it is told to."""
+    return servers(registry.base)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    """Make options for hosts that speak plain http, with no login, no cache and short limits."""
+
+    def make(*plain: str, hosts: Mapping[str, RegistryHost] | None = None, **changes: Any) -> AuditOptions:
+        base = AuditOptions(
+            hosts={**{name: RegistryHost(plain_http=True) for name in plain}, **(hosts or {})},
+            docker_config=tmp_path / "no-docker-config.json",
+            ecr=False,
+            cache=None,
+            limits=QUICK,
+        )
+        return replace(base, **changes)
+
+    return make
