@@ -51,7 +51,10 @@ def give_back(cluster: Cluster, kind: str, namespace: str, name: str) -> None:
     for owner in sorted({entry.owner for entry in taken.values()}):
         theirs = {field: entry for field, entry in taken.items() if entry.owner == owner}
         if owner.operation == "Apply":
-            body = applied_by(live, owner.manager, template_path, theirs)
+            # The items of a list do not repeat their version and kind.
+            group_version = collection.removeprefix("/apis/").rpartition("/")[0]
+            typed = {**live, "apiVersion": group_version, "kind": kind}
+            body = applied_by(typed, owner.manager, template_path, theirs)
             cluster.patch(path, body, APPLY, owner.manager)
         else:
             cluster.patch(path, _nested(template_path, theirs), MERGE, owner.manager)

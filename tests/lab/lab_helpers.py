@@ -340,7 +340,11 @@ class Stack:
     def archshift(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Runs the archshift command for this stack."""
         return subprocess.run(
-            [str(PROJECT / ".venv" / "bin" / "archshift"), *arguments],
+            [
+                str(PROJECT / ".venv" / "bin" / "archshift"),
+                *arguments,
+                f"--config-file={self.config_file}",
+            ],
             cwd=PROJECT,
             env=engine_environment(self.lab, self.name),
             stdin=subprocess.DEVNULL,
