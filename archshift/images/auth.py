@@ -77,17 +77,12 @@ def parse_challenge(headers: Collection[str]) -> Challenge | None:
 
 
 def pull_scope(repository: str, offered: str) -> str:
-    """Return the scope to ask a token for.
+    """Return the scope to ask a token for: to pull from one repository, and nothing more.
 
-    Ours, unless the registry names another that only reads (public.ecr.aws says ``aws``).
+    The registry's own word counts only where it speaks of no repository (public.ecr.aws says ``aws``):
+    what it says for one repository would be asked for all.
     """
-    if offered and re.fullmatch(r"[A-Za-z0-9:/._-]+(:pull)?", offered) and not _writes(offered):
-        return offered
-    return f"repository:{repository}:pull"
-
-
-def _writes(scope: str) -> bool:
-    return scope.count(":") >= 2 and not scope.endswith(":pull")
+    return offered if re.fullmatch(r"[A-Za-z0-9._-]+", offered) else f"repository:{repository}:pull"
 
 
 def realm_problem(realm: str, plain_http: Collection[str]) -> str:

@@ -8,6 +8,7 @@ whose text is fit for a person; nothing is guessed.
 """
 
 import asyncio
+import base64
 import hashlib
 import json
 import random
@@ -39,6 +40,8 @@ _HUB_HOST: Final = "registry-1.docker.io"
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _TRANSIENT: Final = (429, 500, 502, 503, 504)
 _USER_AGENT: Final = "archshift"
+_LOGINS: Final = 16
+"""Logins tried for one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,7 @@ class _Login:
         current: Which of them is in use.
         header: The Authorization header; None to send none.
         expires: When to renew it, monotonic.
+        worked: It has opened the door since it was last renewed.
         serial: Counts changes, so that one refusal answered by many requests moves on once.
     """
 
@@ -139,6 +143,7 @@ class _Login:
     current: int = 0
     header: str | None = None
     expires: float = 0.0
+    worked: bool = False
     serial: int = 0
 
 
@@ -396,35 +401,39 @@ class RegistryClient:
         method: str,
         timeout: aiohttp.ClientTimeout | None,
     ) -> _T:
-        host, limits = endpoint.host, self.limits
-        for attempt in range(1, limits.attempts + 1):
-            async with host.semaphore:
+        host = endpoint.host
+        # Held through the waits as well: a registry that fails is asked less, not more.
+        async with host.semaphore:
+            for attempt in range(1, self.limits.attempts + 1):
                 # A pause asked of one request is meant for all of them.
                 while (pause := host.paused_until - time.monotonic()) > 0:
                     await asyncio.sleep(pause)
-                if host.failures >= limits.give_up_after:
+                if host.failures >= self.limits.give_up_after:
                     raise UnreadableError(f"{host.name} was given up on: {host.last_failure}")
                 try:
                     result = await self._once(endpoint, path, read, accept, method, timeout)
                 except _TransientError as error:
-                    failure = error
+                    await self._wait(host, error, attempt)
                 else:
                     host.failures = 0
                     return result
-            backoff = limits.backoff_seconds * 2 ** (attempt - 1)
-            wait = failure.wait if failure.wait is not None else backoff * random.uniform(0.5, 1)  # noqa: S311
-            if wait > limits.longest_wait_seconds:
-                host.failures += 1
-                host.last_failure = f"{failure}, and wants us to wait {wait:.0f} s"
-                raise UnreadableError(f"{host.name}: {host.last_failure}")
-            if attempt < limits.attempts:
-                if failure.wait is not None:
-                    host.paused_until = max(host.paused_until, time.monotonic() + wait)
-                else:
-                    await asyncio.sleep(wait)
-        host.failures += 1
-        host.last_failure = f"{failure}, {limits.attempts} times"
-        raise UnreadableError(f"{host.name}: {host.last_failure}")
+        raise AssertionError("the last try returns or raises")
+
+    async def _wait(self, host: _Host, failure: _TransientError, attempt: int) -> None:
+        """Wait before the next try, or raise if there is none or it is too far off."""
+        limits = self.limits
+        backoff = limits.backoff_seconds * 2 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311
+        wait = min(backoff, limits.longest_wait_seconds) if failure.wait is None else failure.wait
+        last = attempt == limits.attempts
+        if last or wait > limits.longest_wait_seconds:
+            host.failures += 1
+            suffix = f"{attempt} times" if last else f"and wants us to wait {wait:.0f} s"
+            host.last_failure = f"{failure}, {suffix}"
+            raise UnreadableError(f"{host.name}: {host.last_failure}") from None
+        if failure.wait is None:
+            await asyncio.sleep(wait)
+        else:
+            host.paused_until = max(host.paused_until, time.monotonic() + wait)
 
     async def _once(
         self,
@@ -439,8 +448,8 @@ class RegistryClient:
         host, repository = endpoint.host, endpoint.repository
         url = URL(f"{host.base}{repository}/{path}", encoded=True)
         login = host.logins[repository]
-        # Bounded: each refusal uses up a credential, or a token that had grown old.
-        while True:
+        # Each refusal uses up a credential, or a token that had grown old.
+        for _ in range(_LOGINS):
             header = await self._header(host, repository, login)
             serial = login.serial
             headers = {"Accept": accept}
@@ -449,12 +458,14 @@ class RegistryClient:
             async with self._send(host, method, url, headers, timeout) as (response, redirected):
                 status = response.status
                 if status == 200:
+                    login.worked = True
                     return await read(response)
                 if status in (401, 403) and not redirected:
                     challenges = response.headers.getall("WWW-Authenticate", [])
                     await self._refused(host, repository, login, serial, status, challenges)
                     continue
                 _raise_for(host.name, response, redirected)
+        raise UnreadableError(f"{host.name} refused {_LOGINS} logins in a row")
 
     @asynccontextmanager
     async def _send(
@@ -500,12 +511,16 @@ class RegistryClient:
 
     def _next(self, url: URL, location: str) -> URL:
         try:
-            target = url.join(URL(location, encoded=True))
+            given = URL(location, encoded=True)
+            target = url.join(given)
             named = _authority(target)
+            # Joining makes our own URL of a scheme alone.
+            if not location or (given.scheme and not given.host):
+                raise ValueError
         except ValueError:
             raise UnreadableError("redirected to something that is not a URL") from None
         allowed = target.scheme == "https" or (target.scheme == "http" and named in self._plain_http)
-        if not location or not target.host or target.user or target.password or not allowed:
+        if not target.host or target.user or target.password or not allowed:
             # Queries of signed URLs are secrets: only the host is told.
             raise UnreadableError(f"redirected to {target.scheme}://{named}, which is not allowed: not https")
         return target
@@ -537,10 +552,13 @@ class RegistryClient:
                 host.challenge = challenge
                 found, login.problems = await self._keychain.lookup(host.name, repository)
                 login.candidates = [*found, None]
-            else:
-                if login.current + 1 >= len(login.candidates):
-                    raise UnreadableError(_refusal(host, login, status))
+            elif status == 401 and login.worked:
+                # It was good a moment ago: a token that the registry ended early.
+                login.worked = False
+            elif login.current + 1 < len(login.candidates):
                 login.current += 1
+            else:
+                raise UnreadableError(_refusal(host, login, status))
             await self._log_in(host, repository, login)
 
     async def _log_in(self, host: _Host, repository: str, login: _Login) -> None:
@@ -571,7 +589,7 @@ class RegistryClient:
         if challenge.scheme == "basic":
             if credential is None or credential.identity_token:
                 return None, forever
-            return aiohttp.BasicAuth(credential.username, credential.password, "utf-8").encode(), forever
+            return _basic(credential), forever
         problem = auth.realm_problem(challenge.realm, self._plain_http)
         if problem:
             raise UnreadableError(f"{host.name}: {problem}")
@@ -605,9 +623,7 @@ class RegistryClient:
         }
         headers = {}
         if credential is not None and not credential.identity_token:
-            headers["Authorization"] = aiohttp.BasicAuth(
-                credential.username, credential.password, "utf-8"
-            ).encode()
+            headers["Authorization"] = _basic(credential)
         try:
             if credential is not None and credential.identity_token:
                 fields |= {
@@ -635,6 +651,11 @@ class RegistryClient:
                 f"the token server {_authority(realm)} cannot be read ({type(error).__name__})"
             ) from None
         return _read_token(body, _authority(realm))
+
+
+def _basic(credential: Credential) -> str:
+    pair = f"{credential.username}:{credential.password}".encode()
+    return f"Basic {base64.b64encode(pair).decode()}"
 
 
 def _read_token(body: bytes, server: str) -> tuple[str, float]:

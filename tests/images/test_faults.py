@@ -1,0 +1,283 @@
+"""Registries that fail: each fault ends as unknown with its reason, none as a yes, none hangs."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from aiohttp import web
+
+from archshift.images.audit import AuditOptions, audit_images
+from archshift.images.verdict import ImageVerdict
+from tests.images.build import OCI_INDEX, Pusher, digest_of
+from tests.images.conftest import QUICK
+from tests.images.servers import Server, free_port
+
+Options = Callable[..., AuditOptions]
+
+
+@pytest.fixture
+def image(push: Pusher, proxy: Server) -> str:
+    """An image that is fine, seen through the proxy."""
+    push.multi("fault", "1", "linux/amd64", "linux/arm64")
+    return f"{proxy.host}/fault:1"
+
+
+@pytest.fixture
+def audit(image: str, proxy: Server, options: Options) -> Callable[[], ImageVerdict]:
+    """Audit it."""
+    return lambda: audit_images([image], options(proxy.host))[image]
+
+
+def test_the_image_is_fine_without_a_fault(audit: Callable[[], ImageVerdict]) -> None:
+    """What the faults below turn into unknown would otherwise be a yes."""
+    assert audit().verdict == "multi-arch"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "tries"),
+    [
+        (401, "HOST wants a login (401) and there is no login for it", 1),
+        (403, "HOST denies access (403) and there is no login for it", 1),
+        (404, "HOST does not have it (404)", 1),
+        (400, "HOST answered 400", 1),
+        (418, "HOST answered 418", 1),
+        (204, "HOST answered 204", 1),
+        (429, "HOST: limits our rate (429), 2 times", 2),
+        (500, "HOST: answered 500, 2 times", 2),
+        (503, "HOST: answered 503, 2 times", 2),
+    ],
+)
+@pytest.mark.parametrize("where", ["manifests/1", "manifests/sha256"])
+def test_a_refusal_is_unknown(
+    proxy: Server, audit: Callable[[], ImageVerdict], status: int, reason: str, tries: int, where: str
+) -> None:
+    """Refused at the tag or at one of the index's images: no yes, and only what may pass is retried."""
+    proxy.answer(where, status)
+    found = audit()
+    if status == 404 and where == "manifests/sha256":
+        assert found.verdict == "other"
+        assert "the registry does not have that image" in found.reason
+        return
+    assert (found.verdict, found.platforms) == ("unknown", ())
+    assert found.reason == reason.replace("HOST", proxy.host)
+    assert sum(where in seen.path for seen in proxy.requests) == tries
+
+
+def test_retry_after_is_honoured_for_the_whole_registry(
+    proxy: Server, audit: Callable[[], ImageVerdict]
+) -> None:
+    """A registry that asks for a pause gets it, and then the answer counts."""
+    times: list[float] = []
+
+    async def limited(request: web.Request) -> web.StreamResponse:
+        times.append(asyncio.get_running_loop().time())
+        if len(times) == 1:
+            return web.Response(status=429, headers={"Retry-After": "1"})
+        return await proxy.forward(request)
+
+    proxy.on("manifests/1", limited)
+    assert audit().verdict == "multi-arch"
+    assert times[1] - times[0] >= 1
+
+
+@pytest.mark.parametrize("after", ["3600", "Fri, 31 Dec 2100 23:59:59 GMT", "9" * 400])
+def test_a_retry_after_beyond_the_bound_ends_the_request(
+    proxy: Server, audit: Callable[[], ImageVerdict], after: str
+) -> None:
+    """Nobody waits an hour in a preview: one try, and the reason says what was asked for."""
+    proxy.answer("manifests/1", 429, Retry_After=after)
+    found = audit()
+    assert found.verdict == "unknown"
+    assert "limits our rate (429), and wants us to wait" in found.reason
+    assert len(proxy.requests) == 1
+
+
+def test_a_registry_that_keeps_failing_is_left_alone(proxy: Server, options: Options) -> None:
+    """Hundreds of images on a failing registry cost a handful of requests, and each gets the reason."""
+    proxy.answer("manifests", 503)
+    names = [f"{proxy.host}/fault:{number}" for number in range(100)]
+    found = audit_images(names, options(proxy.host, limits=replace(QUICK, concurrency=2)))
+    assert {one.verdict for one in found.values()} == {"unknown"}
+    assert found[names[-1]].reason == f"{proxy.host} was given up on: answered 503, 2 times"
+    assert len(proxy.requests) < 20
+
+
+def test_nobody_listening_is_unknown(options: Options) -> None:
+    """A registry that is down says nothing about its images."""
+    host = f"127.0.0.1:{free_port()}"
+    found = audit_images([f"{host}/a"], options(host))[f"{host}/a"]
+    assert found.verdict == "unknown"
+    assert found.reason.startswith(f"{host}: no connection (")
+
+
+@pytest.mark.parametrize("drip", [False, True], ids=["silent", "dripping"])
+def test_a_slow_body_is_unknown(proxy: Server, audit: Callable[[], ImageVerdict], drip: bool) -> None:
+    """Silence in the middle, or a byte now and then for ever: both run into a bound."""
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": OCI_INDEX})
+        await response.prepare(request)
+        for _ in range(40 if drip else 1):
+            await response.write(b" ")
+            await asyncio.sleep(0.1 if drip else 4)
+        return response
+
+    proxy.on("manifests/1", slow)
+    found = audit()
+    assert (found.verdict, found.reason) == ("unknown", f"{proxy.host}: no answer in time, 2 times")
+
+
+@pytest.mark.parametrize("length", [True, False], ids=["announced", "endless"])
+def test_a_body_too_big_is_unknown(proxy: Server, audit: Callable[[], ImageVerdict], length: bool) -> None:
+    """A body without end is read up to the bound and no further, and an announced one not at all."""
+    sent = 0
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse(headers={"Content-Type": OCI_INDEX})
+        if length:
+            response.content_length = 1 << 40
+        await response.prepare(request)
+        while sent < 1 << 26:
+            await response.write(bytes(1 << 16))
+            sent += 1 << 16
+        return response
+
+    proxy.on("manifests/1", endless)
+    found = audit()
+    assert found.verdict == "unknown"
+    assert found.reason.startswith("the manifest has ")
+    assert found.reason.endswith(f"more than {QUICK.manifest_bytes}" + ("" if length else " bytes"))
+    assert sent < 1 << 26
+
+
+def test_a_packed_body_is_not_unpacked(proxy: Server, audit: Callable[[], ImageVerdict]) -> None:
+    """A Content-Encoding nobody asked for is how a small body becomes a big one."""
+    proxy.answer("manifests/1", 200, b"\x1f\x8b", Content_Type=OCI_INDEX, Content_Encoding="gzip")
+    assert audit().reason == "the manifest came encoded, which was not asked for"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"schemaVersion": 2, "manifests": [{"dig', "the manifest is not readable JSON"),
+        (b"", "the manifest is not readable JSON"),
+        (b"[" * 100_000, "the manifest is not readable JSON"),
+        (b"[]", "the manifest is not a JSON object"),
+        (b"{}", "its index holds no image"),
+        (b'{"manifests": {}}', "the manifest's manifests are not a list of objects"),
+    ],
+)
+def test_a_broken_manifest_is_never_a_yes(
+    proxy: Server, audit: Callable[[], ImageVerdict], body: bytes, reason: str
+) -> None:
+    """Truncated, empty, nested without end or of another shape: no yes, and a reason."""
+    proxy.answer("manifests/1", 200, body, Content_Type=OCI_INDEX)
+    found = audit()
+    assert found.reason == reason
+    assert found.verdict == ("other" if body == b"{}" else "unknown")
+
+
+def test_a_body_cut_short_is_unknown(proxy: Server, audit: Callable[[], ImageVerdict]) -> None:
+    """A connection that breaks off mid-body is retried and then unknown."""
+
+    async def cut(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": OCI_INDEX})
+        response.content_length = 1000
+        await response.prepare(request)
+        await response.write(b'{"schemaVersion": 2')
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    proxy.on("manifests/1", cut)
+    found = audit()
+    assert found.verdict == "unknown"
+    assert found.reason.startswith(f"{proxy.host}: the answer broke off (")
+
+
+def test_content_must_hash_to_the_digest_asked_for(push: Pusher, proxy: Server, options: Options) -> None:
+    """A registry, or whoever sits in between, cannot pass off one image for another."""
+    real = push.multi("swap", "1", "linux/amd64")
+    fake = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
+    proxy.answer("manifests/sha256", 200, fake, Content_Type=OCI_INDEX)
+    image = f"{proxy.host}/swap@{real.digest}"
+    found = audit_images([image], options(proxy.host))[image]
+    assert found.verdict == "unknown"
+    assert found.reason == f"the manifest hashes to {digest_of(fake)}, {real.digest} was asked for"
+
+
+def test_content_must_hash_to_the_digest_the_registry_names(
+    proxy: Server, audit: Callable[[], ImageVerdict]
+) -> None:
+    """By tag, the registry's own word is held against the content."""
+    body = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
+    named = "sha256:" + "0" * 64
+    proxy.answer("manifests/1", 200, body, Content_Type=OCI_INDEX, Docker_Content_Digest=named)
+    found = audit()
+    assert (found.verdict, found.digest) == ("unknown", "")
+    assert found.reason == f"the manifest hashes to {digest_of(body)}, {named} the registry says it sent"
+
+
+def test_a_config_must_hash_to_its_digest(push: Pusher, proxy: Server, options: Options) -> None:
+    """A single image's platform is in its config, so that too is checked."""
+    pushed = push.image("config", "1", "linux/amd64")
+    proxy.answer("blobs/sha256", 200, b'{"os": "linux", "architecture": "arm64"}')
+    image = f"{proxy.host}/config:1"
+    found = audit_images([image], options(proxy.host))[image]
+    assert (found.verdict, found.reason) == (
+        "unknown",
+        f"the blob {pushed.config} has another content than its digest",
+    )
+
+
+def test_an_answer_for_another_child_is_unknown(proxy: Server, audit: Callable[[], ImageVerdict]) -> None:
+    """Whether a child exists is asked by digest, and an answer with another digest is no answer."""
+    other = "sha256:" + "1" * 64
+    proxy.answer("HEAD .*manifests/sha256", 200, Docker_Content_Digest=other)
+    found = audit()
+    assert found.verdict == "unknown"
+    assert found.reason.startswith(f"the registry answered {other} for sha256:")
+
+
+def test_redirects_are_followed_where_that_is_safe(
+    proxy: Server, servers: Callable[[str], Server], image: str, options: Options
+) -> None:
+    """Some registries serve everything from elsewhere: followed only to hosts that may be spoken to."""
+    other = servers(proxy.base)
+
+    async def elsewhere(request: web.Request) -> web.StreamResponse:
+        if request.headers["Host"] == proxy.host and not request.query.get("back"):
+            return web.Response(status=307, headers={"Location": f"{other.base}{request.path}?back=1"})
+        return await proxy.forward(request)
+
+    proxy.on("fault/manifests", elsewhere)
+    found = audit_images([image], options(proxy.host))[image]
+    assert found.verdict == "unknown"
+    assert found.reason == f"redirected to http://{other.host}, which is not allowed: not https"
+    assert not other.requests
+    assert audit_images([image], options(proxy.host, other.host))[image].verdict == "multi-arch"
+    assert other.requests
+
+
+def test_redirects_without_end_are_unknown(proxy: Server, audit: Callable[[], ImageVerdict]) -> None:
+    """A loop of redirects is cut."""
+    proxy.answer("manifests/1", 307, Location="/v2/fault/manifests/1")
+    found = audit()
+    assert (found.verdict, found.reason) == (
+        "unknown",
+        f"{proxy.host}: more than 5 redirects in a row",
+    )
+
+
+@pytest.mark.parametrize("location", ["", "http://", "ftp://a/b", "//user:word@a/", "http://[", "https://"])
+def test_a_redirect_to_nowhere_is_unknown(
+    proxy: Server, audit: Callable[[], ImageVerdict], location: str
+) -> None:
+    """Locations that are no https URL of a host are not followed."""
+    proxy.answer("manifests/1", 302, Location=location)
+    found = audit()
+    assert found.verdict == "unknown"
+    assert found.reason.startswith("redirected to ")
