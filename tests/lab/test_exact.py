@@ -35,9 +35,7 @@ def in_zones(*zones: str) -> Manifest:
     """A required node affinity as an application sets it for itself."""
     expression = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": list(zones)}
     terms = [{"matchExpressions": [expression]}]
-    return {
-        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
-    }
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
 
 
 def apart(name: str) -> Manifest:
@@ -130,7 +128,8 @@ def specs(cluster: Cluster, namespace: str) -> Mapping[str, Any]:
                 key: value
                 for key, value in item["metadata"].get("annotations", {}).items()
                 # Counts rollouts; the Deployment controller's own.
-                if key not in ("deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation")
+                if key
+                not in ("deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation")
             },
         )
         for item in cluster.all_of("deployments,statefulsets,daemonsets,cronjobs", namespace)

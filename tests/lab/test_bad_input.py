@@ -1,0 +1,115 @@
+"""Bad input: one sentence, exit code not 0, nothing changed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.lab.lab_helpers import Cluster, Result, Stack, deployment, node_groups
+
+
+def expect_refusal(run: Result, sentence: str) -> None:
+    """Assert that a run ended with this sentence and without a traceback."""
+    assert run.exit_code != 0
+    assert sentence in run.output
+    assert "Traceback" not in run.output
+
+
+@pytest.fixture
+def ready(cluster: Cluster, stack: Stack, namespace: str) -> Stack:
+    """A stack that would make nodes and move a workload."""
+    cluster.apply(deployment("web", 2, namespace))
+    return stack.config(
+        {"node_groups": node_groups(), "workloads": {"namespaces": [namespace]}, "arm_ratio": "0.5"}
+    )
+
+
+BAD_RATIOS = {
+    1.5: "1.5",
+    "-0.1": "-0.1",
+    "abc": "abc",
+    "NaN": "NaN",
+    "": "",
+}
+
+BAD_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
+    **{
+        f"ratio {text!r}": (
+            {"arm_ratio": value},
+            f"archshift:arm_ratio: {text!r} is not a number from 0.0 to 1.0, such as 0.2",
+        )
+        for value, text in BAD_RATIOS.items()
+    },
+    "no ratio": ({"arm_ratio": None}, "is missing configuration value 'arm_ratio'"),
+    "an unknown key": (
+        {"arm_ration": "0.5"},
+        "archshift:arm_ration is not a setting; there are: arm_ratio, kube_context, node_groups, platform, workloads",
+    ),
+    "an unknown context": (
+        {"kube_context": "somewhere"},
+        "archshift:kube_context: 'somewhere' is not in the kubeconfig, which has: archshift-lab",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SETTINGS)
+def test_a_setting_that_does_not_do(cluster: Cluster, ready: Stack, namespace: str, name: str) -> None:
+    """The sentence names key, value and way out; no node is made and no workload touched."""
+    values, sentence = BAD_SETTINGS[name]
+    before = cluster.get("deployment", "web", namespace)["metadata"]["generation"]
+    run = ready.config(values).up()
+    expect_refusal(run, sentence)
+    assert cluster.all_of("nodes") == []
+    assert cluster.get("deployment", "web", namespace)["metadata"]["generation"] == before
+    if values != {"arm_ratio": None}:
+        status = ready.archshift("status")
+        assert (status.returncode, status.stdout) == (1, "")
+        assert status.stderr == f"archshift: {sentence}\n"
+
+
+def test_an_override_for_a_workload_that_is_not_there(cluster: Cluster, ready: Stack, namespace: str) -> None:
+    """The sentence names the key and the nearest workload."""
+    workloads = {"namespaces": [namespace], "overrides": {f"{namespace}/Deployment/wep": {"hold": True}}}
+    run = ready.config({"workloads": workloads}).up()
+    expect_refusal(
+        run,
+        f"archshift:workloads.overrides: '{namespace}/Deployment/wep' is not among the workloads found; "
+        f"did you mean {namespace}/Deployment/web?",
+    )
+    assert cluster.all_of("nodes") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"server": "https://127.0.0.1:1"}, "https://127.0.0.1:1: the cluster cannot be reached: "),
+        ({"token": "not-the-token"}, ": the cluster refuses the credentials (Unauthorized); log in again"),
+    ],
+    ids=["points nowhere", "refused"],
+)
+def test_a_cluster_that_cannot_be_read(
+    cluster: Cluster,
+    ready: Stack,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, str],
+    sentence: str,
+) -> None:
+    """A kubeconfig that points nowhere, or whose credentials are refused, stops the run before anything is made."""
+    config = yaml.safe_load(Path(cluster.lab.environment()["KUBECONFIG"]).read_text())
+    if "server" in change:
+        config["clusters"][0]["cluster"]["server"] = change["server"]
+    else:
+        config["users"][0]["user"] = {"token": change["token"]}
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    environment = {**ready.lab.process_environment(), "KUBECONFIG": str(path)}
+    monkeypatch.setattr(ready.lab, "process_environment", lambda: environment)
+    expect_refusal(ready.up(), sentence)
+    status = ready.archshift("status")
+    assert status.returncode == 1
+    assert sentence in status.stderr
+    assert status.stderr.count("\n") == 1
+    monkeypatch.undo()
+    assert cluster.all_of("nodes") == []
