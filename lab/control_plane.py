@@ -403,6 +403,9 @@ class Lab:
                 f"--kubeconfig={self._kubeconfig_of('kwok')}",
                 f"--config={self.directory / 'bin' / KWOK_STAGES}",
                 "--manage-all-nodes=true",
+                # Kept alive by leases, as real nodes are; by default it renews none, and after
+                # 40 s every node would be not ready.
+                "--node-lease-duration-seconds=40",
                 # 0: no kubelet port. It would listen on every address.
                 "--node-port=0",
             ],
