@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from archshift.architectures import AMD64, ARM64
+from archshift.architectures import ARM64
 from archshift.images.cache import EvidenceCache
 from archshift.images.errors import MissingError, UnreadableError
 from archshift.images.manifest import (
@@ -226,14 +226,14 @@ class _Walk:
         return parse_config(await self._client.blob(self._reference, manifest.config)).platform
 
     async def _missing(self) -> set[str]:
-        """Return the digests of Linux amd64 and arm64 images that the registry does not have."""
-        wanted = [
-            (platform, digest)
-            for platform, digest in self.images
-            if platform.os == "linux" and platform.architecture in (AMD64, ARM64)
-        ]
+        """Return the digests of arm64 images that the registry does not have.
+
+        Only of those: they are what pods are moved to. The others are in use, or of no use to us.
+        """
         missing = set()
-        for platform, digest in wanted:
+        for platform, digest in self.images:
+            if platform.os != "linux" or platform.architecture != ARM64:
+                continue
             self._spend()
             try:
                 await self._client.manifest_digest(self._reference.at(digest=digest))

@@ -124,17 +124,16 @@ def test_an_entry_without_a_platform_is_asked_for_it(push: Pusher, audit: Audit)
     assert audit("bare:1").verdict == "multi-arch"
 
 
-@pytest.mark.parametrize(("gone", "verdict"), [("arm64", "amd64-only"), ("amd64", "arm64-only")])
-def test_a_child_that_is_gone_does_not_count(push: Pusher, audit: Audit, gone: str, verdict: str) -> None:
-    """An index may outlive its images: what cannot be pulled is not there."""
-    name = f"gone/{gone}"
-    images = {one: push.image(name, platform=f"linux/{one}") for one in ("amd64", "arm64")}
-    push.index(name, "1", list(images.values()))
-    push.delete(name, images[gone].digest)
-    found = audit(f"{name}:1")
-    assert found.verdict == verdict
-    assert f"promises linux/{gone}, but the registry does not have that image" in found.reason
-    assert images[gone].digest in found.reason
+def test_an_arm64_image_that_is_gone_does_not_count(push: Pusher, audit: Audit) -> None:
+    """An index may outlive its images: what a Graviton node could not pull is not there."""
+    amd64, arm64 = (push.image("gone", platform=f"linux/{one}") for one in ("amd64", "arm64"))
+    push.index("gone", "1", [amd64, arm64])
+    push.delete("gone", arm64.digest)
+    found = audit("gone:1")
+    assert (found.verdict, found.platforms) == ("amd64-only", ("linux/amd64",))
+    assert found.reason == (
+        f"its index promises linux/arm64, but the registry does not have that image ({arm64.digest})"
+    )
 
 
 def test_a_later_arm64_variant_does_not_count(push: Pusher, audit: Audit) -> None:
@@ -196,7 +195,7 @@ def test_every_image_is_asked_once(push: Pusher, proxy: Server, options: Options
     found = audit_images(pods, options(proxy.host))
     assert {one.verdict for one in found.values()} == {"multi-arch"}
     assert len(found) == 20
-    assert len(proxy.requests) == len({(seen.method, seen.path) for seen in proxy.requests}) == 30
+    assert len(proxy.requests) == len({(seen.method, seen.path) for seen in proxy.requests}) == 20
 
 
 def test_an_unreadable_image_does_not_hide_the_others(

@@ -57,7 +57,7 @@ def test_a_refusal_is_unknown(
     proxy.answer(where, status)
     found = audit()
     if status == 404 and where == "manifests/sha256":
-        assert found.verdict == "other"
+        assert found.verdict == "amd64-only"
         assert "the registry does not have that image" in found.reason
         return
     assert (found.verdict, found.platforms) == ("unknown", ())

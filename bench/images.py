@@ -1,0 +1,181 @@
+"""How fast a fleet's images are judged: ``python bench/images.py [ROUNDS]``.
+
+500 images (400 indexes of two platforms, 100 single manifests) in a real registry on loopback. Prints:
+
+- cold: a scan with an empty cache, against a bare asyncio loop that sends the same requests (at most 1.3 x)
+  and against ``crane manifest`` under ``xargs -P 8`` (at least 3 x faster);
+- warm: the same scan again (at most 0.2 x cold), and one that asks every tag anew;
+- how many requests 5,000 pods of the 500 images cost.
+
+Every figure is the median of interleaved rounds. Ends with exit code 1 if a bound is missed.
+"""
+
+import asyncio
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from archshift.images.audit import AuditOptions, audit_images
+from archshift.images.manifest import ACCEPT
+from archshift.images.registry import Limits, RegistryHost
+from tests.images.build import Pushed, Pusher
+from tests.images.servers import Registry, Server
+
+INDEXES, SINGLES, REPOSITORIES = 400, 100, 100
+PODS = 5000
+CRANE = "github.com/google/go-containerregistry/cmd/crane@v0.22.1"
+
+Request = tuple[str, str]
+
+
+def fill(registry: Registry) -> tuple[list[str], list[list[Request]]]:
+    """Push the images; return their names, and for each the requests that judging it takes."""
+    push = Pusher(registry.base)
+    names, requests = [], []
+    for number in range(INDEXES + SINGLES):
+        repository, tag = f"bench/{number % REPOSITORIES}", f"v{number}"
+        path = f"{registry.base}/v2/{repository}"
+        unique = {"Labels": {"number": str(number)}}
+        if number < INDEXES:
+            children: list[Pushed] = [
+                push.image(repository, platform=f"linux/{one}", config=unique) for one in ("amd64", "arm64")
+            ]
+            push.index(repository, tag, children)
+            further = [("HEAD", f"{path}/manifests/{children[1].digest}")]
+        else:
+            pushed = push.image(repository, tag, "linux/amd64", config=unique)
+            further = [("GET", f"{path}/blobs/{pushed.config}")]
+        names.append(f"{registry.host}/{repository}:{tag}")
+        requests.append([("GET", f"{path}/manifests/{tag}"), *further])
+    return names, requests
+
+
+def floor(requests: list[list[Request]]) -> None:
+    """Send the requests from a bare loop, as many at a time as the scan may."""
+
+    async def run() -> None:
+        gate = asyncio.Semaphore(Limits().concurrency)
+
+        async def image(session: aiohttp.ClientSession, wanted: list[Request]) -> None:
+            for method, url in wanted:
+                async with (
+                    gate,
+                    session.request(method, url, headers={"Accept": f"{ACCEPT}, */*"}) as response,
+                ):
+                    assert response.status == 200
+                    await response.read()
+
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            await asyncio.gather(*(image(session, wanted) for wanted in requests))
+
+    asyncio.run(run())
+
+
+def crane_program(folder: Path) -> str:
+    """Return crane from PATH, or build the pinned version."""
+    found = shutil.which("crane")
+    if found:
+        return found
+    environment = {**os.environ, "GOBIN": str(folder)}
+    subprocess.run(["go", "install", CRANE], check=True, env=environment)
+    return str(folder / "crane")
+
+
+def crane(program: str, names: list[str]) -> None:
+    """Read every manifest with one process each, eight at a time."""
+    subprocess.run(
+        ["xargs", "-P", "8", "-n", "1", program, "manifest"],
+        input="\n".join(names).encode(),
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return how many seconds it takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> int:
+    """Measure, print, and compare with the bounds."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        program = crane_program(folder / "bin")
+        registry = Registry(folder / "registry")
+        try:
+            return measure(registry, program, folder, rounds)
+        finally:
+            registry.stop()
+
+
+def measure(registry: Registry, program: str, folder: Path, rounds: int) -> int:
+    """Run the rounds and print the ratios."""
+    names, requests = fill(registry)
+    floor(requests)
+
+    def options(cache: Path, host: str = registry.host, tag_seconds: float = 3600.0) -> AuditOptions:
+        return AuditOptions(
+            hosts={host: RegistryHost(plain_http=True)},
+            docker_config=folder / "none.json",
+            cache=cache,
+            tag_seconds=tag_seconds,
+        )
+
+    def scan(cache: Path, tag_seconds: float = 3600.0) -> None:
+        found = audit_images(names, options(cache, tag_seconds=tag_seconds)).values()
+        verdicts = [one.verdict for one in found]
+        assert (verdicts.count("multi-arch"), verdicts.count("amd64-only")) == (INDEXES, SINGLES)
+
+    times: dict[str, list[float]] = {}
+    for number in range(rounds):
+        cache = folder / f"cache-{number}"
+        for name, work in (
+            ("floor", lambda: floor(requests)),
+            ("cold", lambda cache=cache: scan(cache)),
+            ("warm", lambda cache=cache: scan(cache)),
+            ("asking tags", lambda cache=cache: scan(cache, 0.0)),
+            ("crane", lambda: crane(program, names)),
+        ):
+            times.setdefault(name, []).append(timed(work))
+    median = {name: statistics.median(values) for name, values in times.items()}
+    for name, values in times.items():
+        spread = f"from {min(values) * 1000:.0f} to {max(values) * 1000:.0f}"
+        print(f"{name:12} {median[name] * 1000:8.0f} ms   ({spread})")
+
+    counting = Server(registry.base)
+    pods = [names[number % len(names)].replace(registry.host, counting.host) for number in range(PODS)]
+    audit_images(pods, options(folder / "pods", counting.host))
+    sent = len(counting.requests)
+    repeated = sent - len({(seen.method, seen.path) for seen in counting.requests})
+    counting.stop()
+
+    bounds = (
+        ("cold / floor", median["cold"] / median["floor"], "at most", 1.3),
+        ("crane / cold", median["crane"] / median["cold"], "at least", 3.0),
+        ("warm / cold", median["warm"] / median["cold"], "at most", 0.2),
+        ("requests sent twice", float(repeated), "at most", 0.0),
+    )
+    missed = 0
+    print(f"{len(names)} images, {sum(map(len, requests))} requests; {PODS} pods: {sent} requests")
+    for name, value, word, bound in bounds:
+        holds = value <= bound if word == "at most" else value >= bound
+        missed += not holds
+        print(f"{name:20} {value:6.2f}   {word} {bound:g}   {'ok' if holds else 'MISSED'}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
