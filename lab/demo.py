@@ -35,12 +35,17 @@ def demo(lab: Lab) -> int:
     """Walks all steps; 0 only if every workload was exactly where it belongs after each."""
     started = time.monotonic()
     inexact: list[str] = []
+    said: list[str] = []
     for number, ratio in enumerate(STEPS, start=1):
         print(f"\n=== {number} of {len(STEPS)}: arm_ratio {ratio}", flush=True)
         result = _step(lab, ratio, lab.directory / "logs" / f"demo-{number}.log")
         report = _status(lab)
         seconds = {op.name: op.seconds for op in result.operations if op.op not in ("same", "read")}
         print(step_table(report, seconds))
+        for note in notes(report):
+            if note not in said:
+                said.append(note)
+                print(f"  {note}")
         print(fleet_line(report, ratio, result.seconds))
         inexact += [f"{row['workload']} at {ratio}" for row in report["workloads"] if not row["exact"]]
     print(f"\n{len(STEPS)} steps in {time.monotonic() - started:.0f} s.")
@@ -113,19 +118,15 @@ def _status(lab: Lab) -> dict[str, Any]:
 def step_table(report: Mapping[str, Any], seconds: Mapping[str, float]) -> str:
     """The table of one step: where each workload's pods belong, are, and how long it took."""
     rows: list[Sequence[str]] = [_HEADER]
-    notes: list[str] = []
     for row in report["workloads"]:
         namespace, kind, name = row["workload"].split("/")
         took = seconds.get(row["workload"])
-        reason = row.get("reason") or ""
-        if reason:
-            notes.append(f"  {namespace}/{name}: {reason}")
         rows.append(
             (
                 f"{namespace}/{name}",
                 kind,
                 str(row["replicas"]),
-                str(row["wanted"]),
+                "-" if row["wanted"] is None else str(row["wanted"]),
                 str(row["graviton"]),
                 "yes" if row["exact"] else "NO",
                 "-" if took is None else f"{took:.1f}",
@@ -137,7 +138,12 @@ def step_table(report: Mapping[str, Any], seconds: Mapping[str, float]) -> str:
         left = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
         right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
         lines.append("  ".join([*left, *right]).rstrip())
-    return "\n".join([*lines, *(["", *notes] if notes else [])])
+    return "\n".join(lines)
+
+
+def notes(report: Mapping[str, Any]) -> list[str]:
+    """Why workloads are where they are, for those that have a reason of their own."""
+    return [f"{row['workload']}: {row['reason']}" for row in report["workloads"] if row.get("reason")]
 
 
 def fleet_line(report: Mapping[str, Any], ratio: str, seconds: float) -> str:

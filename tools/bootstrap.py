@@ -405,7 +405,8 @@ def _run_visibly(command: list[str], cwd: Path, log: Path, text: str, say: Progr
                 if elapsed > _BUILD_TIMEOUT:
                     raise BootstrapError(f"{text} did not end within {_BUILD_TIMEOUT / 60:.0f} minutes.")
                 say.tick(text, elapsed)
-                time.sleep(0.2)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    build.wait(0.2)
         finally:
             if build.poll() is None:
                 with contextlib.suppress(ProcessLookupError):

@@ -1,0 +1,385 @@
+"""Finding and building the programs, with tiny stand-ins for all of them, Go included."""
+
+# ruff: noqa: D101, D102, D103 - the names are sentences already
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tools import bootstrap
+
+# Stands in for Go: writes its output twice, with a pause between when it is asked for one, so
+# that a build can be interrupted when half of its product is there.
+_GO = """#!/bin/sh
+case "$1" in
+  env) echo "${FAKE_GO_VERSION:-go1.26.8}" ;;
+  mod) echo "{\\"Dir\\": \\"$FAKE_MODULE\\"}" ;;
+  build)
+    echo "$@" >> "$FAKE_GO_LOG"
+    while [ $# -gt 1 ]; do [ "$1" = -o ] && product=$2; shift; done
+    if [ "$FAKE_GO_FAILS" = "$1" ]; then echo "cannot find package"; exit 1; fi
+    echo '#!/bin/sh' > "$product"
+    [ -z "$FAKE_GO_PAUSE" ] || /bin/sleep "$FAKE_GO_PAUSE"
+    echo 'echo built' >> "$product"
+    /bin/chmod 755 "$product"
+    ;;
+esac
+"""
+
+
+class Machine:
+    """A machine on which nothing is installed but what a test puts there."""
+
+    def __init__(self, root: Path) -> None:
+        self.bin = root / "bin"
+        self.assets = root / "assets"
+        self.cache = root / "cache"
+        self.log = root / "go.log"
+        self.module = root / "module"
+        self.home = root / "home"
+        for folder in (self.bin, self.assets, self.home, self.module / "python" / "cmd"):
+            folder.mkdir(parents=True)
+        (self.module / "python" / "cmd" / bootstrap.LANGUAGE_HOST_EXECUTOR).write_text(
+            "#!/usr/bin/env python\n"
+        )
+        for stage in ("node/fast", "node/heartbeat-with-lease", "pod/fast"):
+            folder = self.module / "kustomize" / "stage" / stage
+            folder.mkdir(parents=True)
+            (folder / "stage.yaml").write_text(f"kind: Stage\nname: {stage}\n")
+            (folder / "kustomization.yaml").write_text("kind: Kustomization\n")
+        self.environment = {
+            "PATH": str(self.bin),
+            "HOME": str(self.home),
+            "XDG_CACHE_HOME": str(self.cache),
+            "FAKE_GO_LOG": str(self.log),
+            "FAKE_MODULE": str(self.module),
+        }
+
+    def install(self, name: str, script: str, folder: Path | None = None) -> None:
+        path = (folder or self.bin) / name
+        path.write_text(script)
+        path.chmod(0o755)
+
+    def says(self, name: str, answer: str, folder: Path | None = None) -> None:
+        self.install(name, f"#!/bin/sh\necho '{answer}'\n", folder)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        script = Path(bootstrap.__file__)
+        return subprocess.Popen(
+            [sys.executable, str(script), *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self) -> tuple[int, dict[str, dict[str, str]], str]:
+        """Exit code, what was found, and what was said."""
+        process = self.start("--json")
+        stdout, stderr = process.communicate(timeout=60)
+        return process.returncode, json.loads(stdout) if stdout else {}, stderr
+
+    def built(self) -> list[str]:
+        """The packages that were built, in order."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line.split()[-1].rsplit("/", 1)[-1] for line in lines]
+
+    def left_over(self) -> list[str]:
+        """What is in the cache and not a complete program or file."""
+        complete = {program.name for program in bootstrap.PROGRAMS} | {
+            bootstrap.LANGUAGE_HOST_EXECUTOR,
+            bootstrap.KWOK_STAGES,
+            ".lock",
+        }
+        return [
+            str(path)
+            for path in (self.cache / "archshift").rglob("*")
+            if path.is_file() and path.name not in complete
+        ]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+@pytest.fixture
+def with_go(machine: Machine) -> Machine:
+    machine.install("go", _GO)
+    return machine
+
+
+@pytest.fixture
+def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the pins that a test may change."""
+    copy = tmp_path / "project"
+    shutil.copytree(bootstrap.TOOLS, copy / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(bootstrap.PROJECT / "pyproject.toml", copy)
+    monkeypatch.setattr(bootstrap, "TOOLS", copy / "tools")
+    monkeypatch.setattr(bootstrap, "PROJECT", copy)
+    return copy
+
+
+class TestTheCacheKey:
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            "tools/engine/go.mod",
+            "tools/engine/go.sum",
+            "tools/engine/pulumi-resource-kubernetes/main.go",
+            "tools/python-host/go.sum",
+        ],
+    )
+    def test_changes_with_everything_that_the_engine_is_built_from(self, pins: Path, changed: str) -> None:
+        before = bootstrap.cache_key("engine"), bootstrap.cache_key("cluster")
+        (pins / changed).write_text((pins / changed).read_text() + "\n// changed\n")
+        after = bootstrap.cache_key("engine"), bootstrap.cache_key("cluster")
+        assert after[0] != before[0]
+        assert after[1] == before[1], "what did not change is not built again"
+
+    def test_changes_with_the_plugin_version_that_the_sdk_asks_for(self, pins: Path) -> None:
+        before = bootstrap.cache_key("engine")
+        project = pins / "pyproject.toml"
+        version = bootstrap.pinned_version("pulumi-kubernetes", "engine").removeprefix("v")
+        project.write_text(
+            project.read_text().replace(f"pulumi-kubernetes=={version}", "pulumi-kubernetes==9.9.9")
+        )
+        assert bootstrap.cache_key("engine") != before
+        assert bootstrap.kubernetes_plugin_folder() == "resource-kubernetes-v9.9.9"
+
+    def test_changes_with_the_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = bootstrap.cache_key("cluster")
+        monkeypatch.setattr(bootstrap, "go_platform", lambda: "plan9/mips")
+        assert bootstrap.cache_key("cluster") != before
+
+    def test_a_pin_that_is_gone_is_named(self) -> None:
+        with pytest.raises(
+            bootstrap.BootstrapError, match=r"tools/engine/go\.mod does not require example\.com/x"
+        ):
+            bootstrap.pinned_version("example.com/x", "engine")
+
+
+class TestVersions:
+    @pytest.mark.parametrize(
+        ("answer", "version"),
+        [
+            ("v3.245.0", (3, 245, 0)),
+            ("Kubernetes v1.36.3", (1, 36, 3)),
+            ("Client Version: v1.32.4-dispatcher\nKustomize Version: v5.5.0", (1, 32, 4)),
+            ("etcd Version: 3.6.16\nGit SHA: Not provided", (3, 6, 16)),
+            ("kwok version v0.8.0 go1.26.8 (linux/amd64)", (0, 8, 0)),
+            ("1.26", (1, 26, 0)),
+            ("something else", None),
+        ],
+    )
+    def test_are_read_as_the_programs_print_them(self, answer: str, version: tuple[int, ...] | None) -> None:
+        assert bootstrap.parse_version(answer) == version
+
+
+class TestBuilding:
+    def test_what_is_missing_is_built_once(self, with_go: Machine) -> None:
+        code, found, said = with_go.run()
+        assert code == 0, said
+        assert {program["from"] for program in found.values()} == {"built", "module"}
+        assert len(with_go.built()) == len(bootstrap.PROGRAMS)
+        for program in found.values():
+            assert Path(program["path"]).is_relative_to(with_go.cache)
+        assert "built kube-apiserver v1.36" in said
+        code, again, said = with_go.run()
+        assert (code, again) == (0, found)
+        assert said == "", "the second time there is nothing to say"
+        assert len(with_go.built()) == len(bootstrap.PROGRAMS)
+
+    def test_versions_are_stamped_from_the_pins(self, with_go: Machine) -> None:
+        with_go.run()
+        commands = with_go.log.read_text()
+        pulumi = bootstrap.pinned_version("github.com/pulumi/pulumi/pkg/v3", "engine")
+        kubernetes = bootstrap.pinned_version("k8s.io/kubernetes", "cluster")
+        assert f"common/version.Version={pulumi} " in commands
+        assert f"client-go/pkg/version.gitVersion={kubernetes} " in commands
+        assert "-X main.version=4." in commands
+
+    def test_the_stages_are_joined_into_one_file(self, with_go: Machine) -> None:
+        _, found, _ = with_go.run()
+        stages = Path(found[bootstrap.KWOK_STAGES]["path"]).read_text()
+        assert stages.count("kind: Stage") == 3
+        assert stages.count("---") == 2
+        assert "Kustomization" not in stages
+
+    def test_the_executor_can_be_executed(self, with_go: Machine) -> None:
+        _, found, _ = with_go.run()
+        executor = Path(found[bootstrap.LANGUAGE_HOST_EXECUTOR]["path"])
+        assert os.access(executor, os.X_OK)
+        assert executor.parent == Path(found[bootstrap.LANGUAGE_HOST]["path"]).parent
+
+    def test_an_interrupted_build_leaves_nothing_half_and_is_resumed(self, with_go: Machine) -> None:
+        with_go.environment["FAKE_GO_PAUSE"] = "30"
+        process = with_go.start()
+        _wait_until(lambda: with_go.left_over() != [])
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert "the next run goes on" in said
+        assert with_go.left_over() == []
+        del with_go.environment["FAKE_GO_PAUSE"]
+        code, found, said = with_go.run()
+        assert code == 0, said
+        assert Path(found["pulumi"]["path"]).read_text().endswith("echo built\n")
+
+    def test_a_killed_build_is_cleaned_up_by_the_next(self, with_go: Machine) -> None:
+        with_go.environment["FAKE_GO_PAUSE"] = "3"
+        process = with_go.start()
+        _wait_until(lambda: with_go.left_over() != [])
+        process.kill()
+        process.communicate(timeout=20)
+        assert with_go.left_over() != []
+        del with_go.environment["FAKE_GO_PAUSE"]
+        code, _, said = with_go.run()
+        assert code == 0, said
+        assert with_go.left_over() == []
+
+    def test_two_checkouts_do_not_build_twice(self, with_go: Machine) -> None:
+        with_go.environment["FAKE_GO_PAUSE"] = "0.1"
+        processes = [with_go.start(), with_go.start()]
+        for process in processes:
+            _, said = process.communicate(timeout=60)
+            assert process.returncode == 0, said
+        assert len(with_go.built()) == len(bootstrap.PROGRAMS)
+
+    def test_a_failed_build_shows_the_compilers_last_words(self, with_go: Machine) -> None:
+        with_go.environment["FAKE_GO_FAILS"] = "k8s.io/kubernetes/cmd/kube-scheduler"
+        code, found, said = with_go.run()
+        assert (code, found) == (1, {})
+        assert "go build k8s.io/kubernetes/cmd/kube-scheduler failed:\n    cannot find package" in said
+        assert "Traceback" not in said
+        assert with_go.left_over() == []
+        assert "kube-controller-manager" in with_go.built(), "what was built before stays"
+
+    def test_without_go_one_sentence_says_what_to_install(self, machine: Machine) -> None:
+        code, found, said = machine.run()
+        assert (code, found) == (1, {})
+        assert (
+            said.strip().splitlines()[-1].startswith("Some programs have to be built and there is no Go here")
+        )
+        assert "install Go 1.26 or newer" in said
+        assert "Traceback" not in said
+
+    def test_an_old_go_is_refused(self, with_go: Machine) -> None:
+        with_go.environment["FAKE_GO_VERSION"] = "go1.22.1"
+        code, _, said = with_go.run()
+        assert code == 1
+        assert "the Go here is 1.22.1: install Go 1.26 or newer" in said
+        assert with_go.built() == []
+
+
+class TestInstalledPrograms:
+    def test_too_old_ones_are_refused_and_named(self, with_go: Machine) -> None:
+        with_go.says("etcd", "etcd Version: 3.4.23")
+        with_go.says("kubectl", "Client Version: v1.32.4")
+        with_go.says("kwok", "kwok version v0.5.1")
+        with_go.says("pulumi", "v3.100.0")
+        code, found, said = with_go.run()
+        assert code == 0, said
+        for name in ("etcd", "kubectl", "kwok", "pulumi"):
+            assert found[name]["from"] == "built"
+        assert "etcd is 3.4.23; wanted: at least 3.5.13" in said
+        assert "kubectl is 1.32.4; wanted: within one minor version of v1.36" in said
+        assert "pulumi is 3.100.0; wanted: at least v3.245" in said
+
+    def test_ones_that_serve_are_used_and_not_built(self, with_go: Machine) -> None:
+        with_go.says("etcd", "etcd Version: 3.5.21")
+        with_go.says("kubectl", "Client Version: v1.35.0")
+        _, found, said = with_go.run()
+        assert (found["etcd"]["from"], found["etcd"]["version"]) == ("PATH", "3.5.21")
+        assert found["kubectl"]["path"] == str(with_go.bin / "kubectl")
+        assert "not used" not in said
+        assert not {"kubectl", "v3"} & set(with_go.built()[4:])
+
+    def test_a_program_that_does_not_answer_is_not_used(self, with_go: Machine) -> None:
+        with_go.install("etcd", "#!/bin/sh\nexit 1\n")
+        _, found, said = with_go.run()
+        assert found["etcd"]["from"] == "built"
+        assert "etcd is of an unknown version" in said
+
+    def test_kubebuilders_assets_come_before_path(self, with_go: Machine) -> None:
+        with_go.environment["KUBEBUILDER_ASSETS"] = str(with_go.assets)
+        with_go.says("kube-apiserver", "Kubernetes v1.36.0", with_go.assets)
+        with_go.says("etcd", "etcd Version: 3.6.1", with_go.assets)
+        with_go.says("etcd", "etcd Version: 3.5.21")
+        _, found, _ = with_go.run()
+        assert found["kube-apiserver"]["from"] == "KUBEBUILDER_ASSETS"
+        assert found["etcd"]["version"] == "3.6.1"
+        assert found["kube-scheduler"]["from"] == "built", "the assets lack it"
+
+    def test_what_was_built_is_not_mistaken_for_installed(self, with_go: Machine) -> None:
+        _, found, _ = with_go.run()
+        (with_go.bin / "etcd").symlink_to(found["etcd"]["path"])
+        _, again, _ = with_go.run()
+        assert again["etcd"] == found["etcd"]
+
+
+class TestAnInstalledPulumi:
+    # Installs its plugin as the real one does, when the test says that it can.
+    _PULUMI = """#!/bin/sh
+case "$1" in
+  version) echo v3.250.1 ;;
+  plugin)
+    [ -n "$FAKE_PLUGIN" ] || exit 1
+    folder="$HOME/.pulumi/plugins/resource-kubernetes-v$5"
+    /bin/mkdir -p "$folder"
+    echo plugin > "$folder/pulumi-resource-kubernetes"
+    /bin/chmod 755 "$folder/pulumi-resource-kubernetes"
+    ;;
+esac
+"""
+
+    @pytest.fixture
+    def with_pulumi(self, with_go: Machine) -> Machine:
+        with_go.install("pulumi", self._PULUMI)
+        with_go.says(bootstrap.LANGUAGE_HOST, "")
+        with_go.says(bootstrap.LANGUAGE_HOST_EXECUTOR, "")
+        return with_go
+
+    def test_is_used_and_installs_its_plugin_itself(self, with_pulumi: Machine) -> None:
+        with_pulumi.environment["FAKE_PLUGIN"] = "yes"
+        _, found, said = with_pulumi.run()
+        assert found["pulumi"] == {
+            "path": str(with_pulumi.bin / "pulumi"),
+            "version": "3.250.1",
+            "from": "PATH",
+        }
+        assert found[bootstrap.KUBERNETES_PLUGIN]["from"] == "plugin"
+        assert "installing Pulumi's Kubernetes plugin" in said
+        assert "pulumi" not in with_pulumi.built()
+        _, again, said = with_pulumi.run()
+        assert again == found
+        assert "installing" not in said
+
+    def test_gets_a_built_plugin_where_it_cannot_install_one(self, with_pulumi: Machine) -> None:
+        _, found, _ = with_pulumi.run()
+        assert found["pulumi"]["from"] == "PATH"
+        assert found[bootstrap.KUBERNETES_PLUGIN]["from"] == "built"
+
+    def test_is_not_used_without_its_language_host(self, with_pulumi: Machine) -> None:
+        (with_pulumi.bin / bootstrap.LANGUAGE_HOST).unlink()
+        _, found, said = with_pulumi.run()
+        assert found["pulumi"]["from"] == "built"
+        assert found[bootstrap.LANGUAGE_HOST_EXECUTOR]["from"] == "module", "not one of each"
+        assert f"has no {bootstrap.LANGUAGE_HOST} beside it" in said
+
+
+def _wait_until(condition: Callable[[], bool], timeout: float = 20) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
