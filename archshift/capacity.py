@@ -86,8 +86,8 @@ class Balance:
         if lacking:
             return (
                 f"{side} lacks {', '.join(lacking)}: {self.demand.pods} pods ask for "
-                f"{self.demand.millicpu / 1000:.1f} vCPU and {self.demand.memory / _GIB:.1f} GiB, and "
-                f"{self.nodes} nodes have {self.millicpu / 1000:.1f} vCPU and {self.memory / _GIB:.1f} GiB"
+                f"{self.demand.millicpu / 1000:.1f} vCPU and {self.demand.memory / _GIB:.1f} GiB of the "
+                f"{self.millicpu / 1000:.1f} vCPU and {self.memory / _GIB:.1f} GiB of {self.nodes} nodes"
             )
         if not self.fits_largest:
             return (

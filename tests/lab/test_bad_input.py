@@ -44,7 +44,8 @@ BAD_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "no ratio": ({"arm_ratio": None}, "is missing configuration value 'arm_ratio'"),
     "an unknown key": (
         {"arm_ration": "0.5"},
-        "archshift:arm_ration is not a setting; there are: arm_ratio, kube_context, node_groups, platform, workloads",
+        "archshift:arm_ration is not a setting; there are: arm_ratio, kube_context, node_groups, platform, "
+        "workloads",
     ),
     "an unknown context": (
         {"kube_context": "somewhere"},
@@ -96,7 +97,7 @@ def test_a_cluster_that_cannot_be_read(
     change: dict[str, str],
     sentence: str,
 ) -> None:
-    """A kubeconfig that points nowhere, or whose credentials are refused, stops the run before anything is made."""
+    """A kubeconfig that points nowhere or whose credentials are refused stops the run before anything."""
     config = yaml.safe_load(Path(cluster.lab.environment()["KUBECONFIG"]).read_text())
     if "server" in change:
         config["clusters"][0]["cluster"]["server"] = change["server"]

@@ -197,7 +197,7 @@ def test_between_the_steps_and_at_both_ends(cluster: Cluster, stack: Stack, name
 
 
 def test_unevenly_loaded_nodes_do_not_bend_the_ratio(cluster: Cluster, stack: Stack, namespace: str) -> None:
-    """With Graviton nodes three quarters full and x86 nodes empty, and one node cordoned, shares are exact."""
+    """With Graviton nodes three quarters full, x86 nodes empty and one cordoned, shares are exact."""
     stack.config({"node_groups": node_groups(), "workloads": {"namespaces": [namespace]}})
     cluster.apply([deployment("web", 1, namespace)])
     assert stack.config({"arm_ratio": "0.0"}).up().succeeded

@@ -52,8 +52,8 @@ def expect_convergence(cluster: Cluster, stack: Stack, namespace: str) -> None:
 
 
 def test_the_engine_killed_in_the_middle(cluster: Cluster, stack: Stack, namespace: str) -> None:
-    """The engine and everything it started die at once, as when a build machine goes; after `pulumi cancel` the
-    next up converges.
+    """The engine and everything it started die at once, as when a build machine goes; after
+    `pulumi cancel` the next up converges.
     """
     step = begin_a_step(cluster, stack, namespace)
     os.killpg(step.pid, signal.SIGKILL)
@@ -64,7 +64,7 @@ def test_the_engine_killed_in_the_middle(cluster: Cluster, stack: Stack, namespa
 
 
 def test_the_api_server_killed_in_the_middle(cluster: Cluster, stack: Stack, namespace: str) -> None:
-    """The API server dies during the rollouts and comes back; whatever the update then says, the next converges."""
+    """The API server dies during the rollouts and comes back; whatever that up says, the next converges."""
     step = begin_a_step(cluster, stack, namespace)
     cluster.lab.kill("kube-apiserver")
     time.sleep(1)

@@ -55,7 +55,7 @@ def warnings(result: Result) -> str:
 def test_an_owned_field_is_said_in_the_preview_and_left_alone(
     cluster: Cluster, stack: Stack, namespace: str
 ) -> None:
-    """The first preview names workload, field, owner and the way out; that workload is held, all others move."""
+    """The first preview names workload, field, owner and the way out; all other workloads move."""
     stack.config({"node_groups": node_groups(), "workloads": {"namespaces": [namespace]}, "arm_ratio": "0.5"})
     cluster.apply(helm_owned(namespace), manager="helm")
     cluster.apply([deployment("web", 4, namespace)])
@@ -140,7 +140,7 @@ def test_withdrawing_force_gives_the_field_back(cluster: Cluster, stack: Stack, 
 
 
 def test_a_replaced_workload_is_patched_again(cluster: Cluster, stack: Stack, namespace: str) -> None:
-    """Where someone deletes and makes a workload anew, the next up places it, though its inputs are the same."""
+    """Where someone deletes and makes a workload anew, the next up places it, though no setting changed."""
     stack.config({"node_groups": node_groups(), "workloads": {"namespaces": [namespace]}, "arm_ratio": "0.5"})
     web = deployment("web", 4, namespace)
     cluster.apply(copy.deepcopy(web))

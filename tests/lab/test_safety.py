@@ -50,7 +50,7 @@ def sampled_availability(cluster: Cluster, namespace: str) -> Iterator[dict[str,
 
 
 def test_no_workload_goes_below_its_own_limits(cluster: Cluster, stack: Stack, namespace: str) -> None:
-    """While a step rolls out, each Deployment keeps the pods that its rolling update and its budget ask for."""
+    """While a step rolls out, each Deployment keeps the pods that its strategy and its budget ask for."""
     stack.config({"node_groups": node_groups(), "workloads": {"namespaces": [namespace]}, "arm_ratio": "0.2"})
     careful = deployment("careful", 8, namespace)
     careful["spec"]["strategy"] = {
@@ -79,8 +79,8 @@ def test_no_workload_goes_below_its_own_limits(cluster: Cluster, stack: Stack, n
 def test_a_step_that_does_not_fit_is_refused_before_anything_moves(
     cluster: Cluster, stack: Stack, namespace: str
 ) -> None:
-    """The preview and the up name the missing vCPU and GiB and the way out, and change nothing; with the nodes
-    added in the config, the same step goes through.
+    """The preview and the up name the missing vCPU and GiB and the way out, and change nothing; with
+    the nodes added in the config, the same step goes through.
     """
     stack.config(
         {
@@ -101,9 +101,9 @@ def test_a_step_that_does_not_fit_is_refused_before_anything_moves(
     for run in (stack.preview(), stack.up()):
         assert run.exit_code != 0
         assert (
-            "arm_ratio 0.8 cannot be scheduled: Graviton lacks 4.1 vCPU, 17.0 GiB: 8 pods ask for 8.0 vCPU and "
-            "32.0 GiB, and 1 nodes have 3.9 vCPU and 15.0 GiB; raise the size in archshift:node_groups or "
-            "choose another ratio"
+            "arm_ratio 0.8 cannot be scheduled: Graviton lacks 4.1 vCPU, 17.0 GiB: 8 pods ask for 8.0 vCPU "
+            "and 32.0 GiB of the 3.9 vCPU and 15.0 GiB of 1 nodes; raise the size in "
+            "archshift:node_groups or choose another ratio"
         ) in run.output
         assert "Traceback" not in run.output
         assert run.changes == {}
@@ -114,8 +114,8 @@ def test_a_step_that_does_not_fit_is_refused_before_anything_moves(
 
 
 def test_drift_is_shown_and_corrected(cluster: Cluster, stack: Stack, namespace: str) -> None:
-    """An autoscaler's change of the replicas bends the share; status says so with exit code 3, the plan gives the
-    interval, and the next up is exact again.
+    """An autoscaler's change of the replicas bends the share; status says so with exit code 3, the plan
+    gives the interval, and the next up is exact again.
     """
     stack.config({"node_groups": node_groups(), "workloads": {"namespaces": [namespace]}, "arm_ratio": "0.8"})
     scaler = {
@@ -147,7 +147,7 @@ def test_drift_is_shown_and_corrected(cluster: Cluster, stack: Stack, namespace:
 def test_pods_that_came_back_elsewhere_are_scheduled_anew(
     cluster: Cluster, stack: Stack, namespace: str
 ) -> None:
-    """Pods that a lost node drove to the other side are brought back by the next up, though nothing was edited."""
+    """Pods that lost nodes drove to the other side are brought back by the next up without any edit."""
     stack.config({"node_groups": node_groups(), "workloads": {"namespaces": [namespace]}, "arm_ratio": "0.8"})
     cluster.apply(deployment("web", 5, namespace))
     assert stack.up().succeeded

@@ -1,0 +1,41 @@
+"""Print the patches that the program would register for a stack, as JSON, for the bare program."""
+
+import json
+import sys
+from pathlib import Path
+
+import yaml
+
+import settings
+from archshift.inventory import read_inventory
+from archshift.kubernetes import connect
+from archshift.plan import make_plan
+
+
+def main() -> None:
+    """Read the stack's configuration file and the cluster, print the patches."""
+    config = yaml.safe_load(Path(sys.argv[1]).read_text())["config"]
+    text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
+    stack = settings.load(sys.argv[2], text)
+    with connect(stack.kube_context) as cluster:
+        inventory = read_inventory(cluster, stack.discovery, stack.field_manager)
+    plan = make_plan(
+        arm_ratio=stack.arm_ratio, inventory=inventory, rules=stack.rules, groups=stack.node_groups.values()
+    )
+    patches = []
+    for workload in plan.workloads:
+        if workload.patch:
+            metadata = workload.patch["metadata"]
+            annotations = {"pulumi.com/patchFieldManager": stack.field_manager}
+            patches.append(
+                {
+                    "name": workload.key,
+                    "metadata": {**metadata, "annotations": annotations},
+                    "spec": workload.patch["spec"],
+                }
+            )
+    json.dump(patches, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

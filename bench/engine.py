@@ -1,0 +1,282 @@
+"""The program against a bare one that registers the same patches with literal inputs.
+
+In a lab of its own, on the real engine: a preview of 1,000 workloads (wall time, and memory of the
+program's process), and a step of `up` over 50 workloads with awaited rollouts. Each pair is measured
+in turns, and the medians are compared.
+"""
+
+import json
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from lab.control_plane import CONTEXT, PROJECT, Lab
+
+ROUNDS = 3
+GROUPS = {
+    name: {"instance_type": kind, "size": 10, "zones": ["a", "b", "c"]}
+    for name, kind in (("x86", "m6i.4xlarge"), ("graviton", "m7g.4xlarge"))
+}
+
+BARE = """
+import json, pathlib
+import pulumi, pulumi_kubernetes as k8s
+
+provider = k8s.Provider("cluster", context="{context}")
+for patch in json.loads(pathlib.Path("patches.json").read_text()):
+    k8s.apps.v1.DeploymentPatch(
+        patch["name"],
+        metadata=patch["metadata"],
+        spec=patch["spec"],
+        opts=pulumi.ResourceOptions(provider=provider),
+    )
+"""
+
+
+class Stack:
+    """A stack of some project on the lab."""
+
+    def __init__(self, lab: Lab, project: Path, name: str, folder: Path) -> None:
+        self.lab, self.project, self.name = lab, project, name
+        self.config_file = folder / f"Pulumi.{name}.yaml"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "Pulumi.yaml").write_text((project / "Pulumi.yaml").read_text())
+        self._pulumi("stack", "init", name, cwd=folder)
+        self._salt = yaml.safe_load(self.config_file.read_text())["encryptionsalt"]
+
+    def configure(self, **values: Any) -> None:
+        """Write the stack's configuration."""
+        config = {f"archshift:{key}": value for key, value in values.items()}
+        self.config_file.write_text(yaml.safe_dump({"config": config, "encryptionsalt": self._salt}))
+
+    def run(self, *command: str) -> tuple[float, int]:
+        """Run the engine; returns (wall seconds, peak bytes of the program's process)."""
+        peak = 0
+        done = threading.Event()
+        started = time.monotonic()
+        process = subprocess.Popen(
+            self._command(*command, f"--config-file={self.config_file}"),
+            cwd=self.project,
+            env=self.lab.process_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+        def watch() -> None:
+            nonlocal peak
+            while not done.wait(0.05):
+                peak = max(peak, _program_bytes(process.pid))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        output, _ = process.communicate(timeout=1800)
+        seconds = time.monotonic() - started
+        done.set()
+        watcher.join()
+        if process.returncode:
+            raise SystemExit(f"{' '.join(command)} failed:\n{output[-3000:]}")
+        return seconds, peak
+
+    def patches(self) -> list[dict[str, Any]]:
+        """Return the patches that the stack's state holds."""
+        exported = json.loads(self._pulumi("stack", "export", f"--stack={self.name}", cwd=self.project))
+        return [
+            {
+                "name": resource["urn"].rsplit("::", 1)[1],
+                "metadata": resource["inputs"]["metadata"],
+                "spec": resource["inputs"]["spec"],
+            }
+            for resource in exported["deployment"]["resources"]
+            if resource["type"].endswith("DeploymentPatch")
+        ]
+
+    def _command(self, *arguments: str) -> list[str]:
+        pulumi = str(self.lab.directory / "bin" / "pulumi")
+        return [pulumi, *arguments, "--non-interactive", "--color=never", f"--stack={self.name}"]
+
+    def _pulumi(self, *arguments: str, cwd: Path) -> str:
+        pulumi = str(self.lab.directory / "bin" / "pulumi")
+        environment = self.lab.process_environment()
+        done = subprocess.run(
+            [pulumi, *arguments],
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        return done.stdout
+
+
+def _program_bytes(pid: int) -> int:
+    """Return the resident bytes of the Python program below an engine's process."""
+    try:
+        for child in psutil.Process(pid).children(recursive=True):
+            if any("pulumi-language-python-exec" in argument for argument in child.cmdline()):
+                return int(child.memory_info().rss)
+    except psutil.Error:
+        pass
+    return 0
+
+
+def bare_project(folder: Path) -> Path:
+    """Make the bare program's project."""
+    folder.mkdir(parents=True)
+    runtime = {"name": "python", "options": {"virtualenv": str(PROJECT / ".venv")}}
+    (folder / "Pulumi.yaml").write_text(yaml.safe_dump({"name": "bare", "runtime": runtime}))
+    (folder / "__main__.py").write_text(BARE.format(context=CONTEXT))
+    return folder
+
+
+def fill(lab: Lab, namespace: str, workloads: int, replicas: int) -> None:
+    """Make a namespace with equal Deployments."""
+    items: list[dict[str, Any]] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}]
+    for index in range(workloads):
+        labels = {"app": f"web-{index}"}
+        requests = {"cpu": "20m", "memory": "16Mi"}
+        container = {"name": "app", "image": "registry.example/web:1", "resources": {"requests": requests}}
+        items.append(
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": f"web-{index}", "namespace": namespace},
+                "spec": {
+                    "replicas": replicas,
+                    "selector": {"matchLabels": labels},
+                    "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+                },
+            }
+        )
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    lab.kubectl("apply", "--server-side", "--filename=-", stdin=text, timeout=600)
+
+
+def in_turns(ours: Callable[[], tuple[float, int]], bare: Callable[[], tuple[float, int]]) -> dict[str, Any]:
+    """Measure both, one after the other, ROUNDS times; returns the medians."""
+    samples: dict[str, list[tuple[float, int]]] = {"ours": [], "bare": []}
+    for _ in range(ROUNDS):
+        samples["bare"].append(bare())
+        samples["ours"].append(ours())
+    return {
+        who: {
+            "seconds": statistics.median(seconds for seconds, _ in values),
+            "bytes": statistics.median(size for _, size in values),
+        }
+        for who, values in samples.items()
+    }
+
+
+def report(name: str, unit: str, ours: float, bare: float, limit: float) -> None:
+    """Print one comparison."""
+    print(
+        f"{name:<34} {ours:>8.1f} {bare:>8.1f} {unit:<4} {ours / bare:>6.2f} x   (wanted: at most {limit} x)"
+    )
+
+
+def of_namespace(patches: list[dict[str, Any]], namespace: str) -> list[dict[str, Any]]:
+    """Return the patches for another namespace, under another field manager."""
+    moved = json.loads(json.dumps(patches))
+    for patch in moved:
+        patch["metadata"]["namespace"] = namespace
+        patch["metadata"]["annotations"]["pulumi.com/patchFieldManager"] = "bare"
+    return list(moved)
+
+
+def preview(lab: Lab, folder: Path, workloads: int) -> None:
+    """Compare previews of a first update."""
+    fill(lab, "many", workloads, 1)
+    ours = Stack(lab, PROJECT, "preview", folder / "preview-ours")
+    groups: Mapping[str, Any] = GROUPS
+    settings = {
+        "platform": "lab",
+        "kube_context": CONTEXT,
+        "arm_ratio": "0.5",
+        "workloads": {"namespaces": ["many"]},
+    }
+    ours.configure(**settings, node_groups=groups)
+    project = bare_project(folder / "preview-bare")
+    bare = Stack(lab, project, "preview-bare", folder / "preview-bare-stack")
+    bare.configure()
+    patches = json.loads(
+        subprocess.run(
+            [str(PROJECT / ".venv/bin/python"), "-m", "bench._patches", str(ours.config_file), ours.name],
+            cwd=PROJECT,
+            env=lab.process_environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
+    )
+    assert len(patches) == workloads
+    (project / "patches.json").write_text(json.dumps(patches))
+    got = in_turns(lambda: ours.run("preview"), lambda: bare.run("preview"))
+    report(f"preview of {workloads} workloads", "s", got["ours"]["seconds"], got["bare"]["seconds"], 1.25)
+    mib = 1024**2
+    report("  memory of the program", "MiB", got["ours"]["bytes"] / mib, got["bare"]["bytes"] / mib, 1.3)
+    lab.kubectl("delete", "namespace", "many", "--wait=false")
+
+
+def step(lab: Lab, folder: Path, workloads: int) -> None:
+    """Compare steps of `up`, from 0.5 to 0.8 and back."""
+    fill(lab, "ours", workloads, 4)
+    fill(lab, "bare", workloads, 4)
+    ours = Stack(lab, PROJECT, "step", folder / "step-ours")
+    project = bare_project(folder / "step-bare")
+    bare = Stack(lab, project, "step-bare", folder / "step-bare-stack")
+    bare.configure()
+
+    def up(ratio: str) -> tuple[float, int]:
+        ours.configure(
+            platform="lab",
+            kube_context=CONTEXT,
+            arm_ratio=ratio,
+            node_groups=GROUPS,
+            workloads={"namespaces": ["ours"]},
+        )
+        return ours.run("up", "--yes", "--skip-preview")
+
+    def bare_up() -> tuple[float, int]:
+        # The same patches as ours has just applied, revision annotations included.
+        (project / "patches.json").write_text(json.dumps(of_namespace(ours.patches(), "bare")))
+        return bare.run("up", "--yes", "--skip-preview")
+
+    up("0.5"), bare_up()
+    ratios = iter(["0.8", "0.5"] * ROUNDS)
+    samples: list[tuple[float, float]] = []
+    for _ in range(2 * ROUNDS):
+        mine, _ = up(next(ratios))
+        theirs, _ = bare_up()
+        samples.append((mine, theirs))
+    mine = statistics.median(first for first, _ in samples)
+    theirs = statistics.median(second for _, second in samples)
+    report(f"a step of up over {workloads} workloads", "s", mine, theirs, 1.15)
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory(prefix="archshift-bench-") as name:
+        folder = Path(name)
+        lab = Lab(folder / "lab")
+        lab.start(lambda text: print(text, flush=True))
+        try:
+            print(f"{'':<34} {'ours':>8} {'bare':>8}")
+            step(lab, folder, 50)
+            preview(lab, folder, 1000)
+        finally:
+            lab.stop()
+
+
+if __name__ == "__main__":
+    main()
