@@ -402,6 +402,7 @@ class Lab:
             "kwok": [
                 f"--kubeconfig={self._kubeconfig_of('kwok')}",
                 f"--config={self.directory / 'bin' / KWOK_STAGES}",
+                f"--config={Path(__file__).resolve().parent / 'stages.yaml'}",
                 "--manage-all-nodes=true",
                 # Kept alive by leases, as real nodes are; by default it renews none, and after
                 # 40 s every node would be not ready.
