@@ -131,10 +131,10 @@ def test_drift_is_shown_and_corrected(cluster: Cluster, stack: Stack, namespace:
     cluster.apply([deployment("web", 10, namespace), scaler])
     assert stack.up().succeeded
     plan = stack.archshift("plan")
-    assert "0.65 to 0.80 on Graviton until the next up" in " ".join(plan.stdout.split())
+    assert "0.63 to 0.80 on Graviton until the next up" in " ".join(plan.stdout.split())
     cluster.scale("deployment", "web", namespace, 20)
     cluster.wait_until_settled(namespace)
-    # The skew of 8 of 10 gives 13 of 20: the lowest share of the interval.
+    # The skew of 8 of 10 gives 13 of 20 (and 12 of 19, the lowest share of the interval).
     assert cluster.graviton_counts(namespace) == {"Deployment/web": 13}
     drifted = stack.archshift("status")
     assert drifted.returncode == 3

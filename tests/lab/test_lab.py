@@ -1,0 +1,327 @@
+"""The lab itself: what it protects, what it leaves alone, and that it comes back as it was."""
+
+# ruff: noqa: D103 - the names are sentences already
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from lab.control_plane import PROJECT, SERVERS, Lab, LabError
+from lab.sample import load_workloads, prepare_stack
+from tests.lab.lab_helpers import Cluster, deployment
+
+
+@pytest.fixture(scope="module")
+def another(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A second lab beside the first, in a folder whose name needs quoting."""
+    lab = Lab(tmp_path_factory.mktemp("another lab's folder"))
+    lab.start()
+    yield lab
+    lab.stop()
+
+
+def test_every_server_runs(control_plane: Lab) -> None:
+    control_plane.start()
+    assert control_plane.is_running()
+    assert control_plane.missing() == []
+
+
+# --- what it protects -----------------------------------------------------------------------
+
+
+def _endpoint(lab: Lab) -> tuple[str, str]:
+    content = yaml.safe_load(lab.kubeconfig.read_text())
+    return content["clusters"][0]["cluster"]["server"], content["users"][0]["user"]["token"]
+
+
+def _get(url: str, context: ssl.SSLContext, token: str | None = None) -> int:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the lab's own address
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
+    try:
+        with opener.open(request, timeout=10) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_the_api_server_shows_a_certificate_that_only_the_labs_authority_vouches_for(
+    control_plane: Lab,
+) -> None:
+    url, token = _endpoint(control_plane)
+    trusting = ssl.create_default_context(cafile=str(control_plane.directory / "keys" / "ca.crt"))
+    assert _get(url + "/version", trusting, token) == 200
+    with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+        _get(url + "/version", ssl.create_default_context(), token)
+
+
+def test_nobody_is_served_without_the_token(control_plane: Lab) -> None:
+    url, _ = _endpoint(control_plane)
+    trusting = ssl.create_default_context(cafile=str(control_plane.directory / "keys" / "ca.crt"))
+    assert _get(url + "/api/v1/nodes", trusting) == 401
+    assert _get(url + "/api/v1/nodes", trusting, "guessed") == 401
+
+
+def test_etcd_serves_only_who_has_a_certificate_of_the_lab(control_plane: Lab) -> None:
+    keys = control_plane.directory / "keys"
+    port = json.loads((control_plane.directory / "run" / "ports.json").read_text())["etcd"]
+    url = f"https://127.0.0.1:{port}/version"
+    stranger = ssl.create_default_context(cafile=str(keys / "ca.crt"))
+    with pytest.raises((urllib.error.URLError, ssl.SSLError, ConnectionError)):
+        _get(url, stranger)
+    known = ssl.create_default_context(cafile=str(keys / "ca.crt"))
+    known.load_cert_chain(keys / "etcd-client.crt", keys / "etcd-client.key")
+    assert _get(url, known) == 200
+
+
+def test_keys_and_tokens_are_readable_by_their_owner_only(control_plane: Lab) -> None:
+    folder = control_plane.directory
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "keys").stat().st_mode) == 0o700
+    for path in [*(folder / "keys").iterdir(), control_plane.kubeconfig]:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_the_key_that_signs_certificates_is_not_kept(control_plane: Lab) -> None:
+    assert not (control_plane.directory / "keys" / "ca.key").exists()
+
+
+def test_each_lab_has_secrets_of_its_own(control_plane: Lab, another: Lab) -> None:
+    for name in ("ca.crt", "api-server.key", "tokens.csv"):
+        first, second = (lab.directory / "keys" / name for lab in (control_plane, another))
+        assert first.read_bytes() != second.read_bytes()
+
+
+def test_every_server_listens_on_loopback_only(control_plane: Lab) -> None:
+    control_plane.start()
+    listening = {}
+    for name in SERVERS:
+        process = control_plane.servers[name].process()
+        assert process is not None
+        sockets = process.net_connections(kind="inet")
+        listening[name] = {
+            item.laddr.ip for item in sockets if item.status == psutil.CONN_LISTEN or not item.raddr
+        }
+    assert set().union(*listening.values()) == {"127.0.0.1"}
+    # The others have nobody to answer to.
+    assert {name for name, addresses in listening.items() if addresses} == {"etcd", "kube-apiserver"}
+
+
+# --- what it leaves alone, and how it comes back ---------------------------------------------
+
+
+def test_two_labs_run_side_by_side_and_stopping_one_leaves_the_other(
+    control_plane: Lab, another: Lab
+) -> None:
+    control_plane.start()
+    before = {name: server.process() for name, server in control_plane.servers.items()}
+    another.stop()
+    assert another.missing() == list(SERVERS)
+    assert {name: server.process() for name, server in control_plane.servers.items()} == before
+    another.start()
+
+
+def test_it_comes_back_with_its_objects_its_address_and_its_token(another: Lab) -> None:
+    another.start()
+    another.kubectl("create", "namespace", "kept")
+    before = another.kubeconfig.read_bytes()
+    another.stop()
+    another.start()
+    assert "namespace/kept" in another.kubectl("get", "namespaces", "--output=name")
+    assert another.kubeconfig.read_bytes() == before
+
+
+def test_another_command_finds_what_this_one_started(another: Lab) -> None:
+    another.start()
+    assert Lab(another.directory).is_running()
+
+
+def test_a_killed_server_is_all_that_the_next_start_starts(another: Lab) -> None:
+    another.start()
+    before = {name: server.process() for name, server in another.servers.items()}
+    another.kill("kube-apiserver")
+    assert another.missing() == ["kube-apiserver"]
+    another.start()
+    after = {name: server.process() for name, server in another.servers.items()}
+    assert {name for name in SERVERS if before[name] != after[name]} == {"kube-apiserver"}
+    assert "default" in another.kubectl("get", "namespaces", "--output=name")
+
+
+def test_a_port_that_somebody_took_meanwhile_is_left_to_them(another: Lab) -> None:
+    another.start()
+    url, token = _endpoint(another)
+    another.stop()
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", int(url.rsplit(":", 1)[1])))
+        taken.listen()
+        another.start()
+    moved, same_token = _endpoint(another)
+    assert moved != url
+    assert same_token == token
+    assert "default" in another.kubectl("get", "namespaces", "--output=name")
+
+
+def test_a_pid_that_now_belongs_to_somebody_else_is_not_touched(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab")
+    (lab.directory / "run").mkdir(parents=True)
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        (lab.directory / "run" / "etcd.pid").write_text(f"{stranger.pid}\n")
+        lab.stop()
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_a_server_that_cannot_start_is_named_with_its_last_words(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab")
+    (lab.directory / "etcd").mkdir(parents=True)
+    (lab.directory / "etcd" / "member").write_text("not a folder")
+    with pytest.raises(LabError) as failure:
+        lab.start()
+    said = str(failure.value)
+    assert said.startswith("etcd stopped while waiting for the API server to answer. The log of etcd (")
+    assert str(lab.directory / "logs" / "etcd.log") in said
+    assert "not a directory" in said
+    assert lab.missing() == list(SERVERS), "nothing of it goes on"
+
+
+# --- using it -------------------------------------------------------------------------------
+
+
+def _lab_command(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lab", f"--directory={lab.directory}", *arguments],
+        cwd=PROJECT,
+        env={**os.environ, "VIRTUAL_ENV": "/somewhere/else"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_its_environment_is_export_lines_with_which_kubectl_and_pulumi_work(another: Lab) -> None:
+    another.start()
+    printed = _lab_command(another, "env")
+    assert printed.returncode == 0
+    assert all(line.startswith("export ") for line in printed.stdout.splitlines())
+    script = (
+        f"{printed.stdout}\nset -e\nkubectl get namespaces --output=name\n"
+        'pulumi whoami --verbose\necho "[$VIRTUAL_ENV]"'
+    )
+    used = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert used.returncode == 0, used.stderr
+    assert "namespace/kube-system" in used.stdout
+    assert str(another.directory / "state") in used.stdout
+    assert "[]" in used.stdout
+
+
+def test_a_shell_has_its_environment(another: Lab) -> None:
+    another.start()
+    command = [sys.executable, "-m", "lab", f"--directory={another.directory}", "shell"]
+    done = subprocess.run(
+        command,
+        cwd=PROJECT,
+        env={**os.environ, "SHELL": "/bin/sh"},
+        input="kubectl config current-context; exit 7\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "archshift-lab" in done.stdout
+    assert "Leave with exit" in done.stdout
+    assert done.returncode == 7
+
+
+@pytest.mark.parametrize("command", ["env", "shell", "load"])
+def test_without_a_lab_one_sentence_says_how_to_start_it(tmp_path: Path, command: str) -> None:
+    done = _lab_command(Lab(tmp_path / "none"), command)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == "There is no lab yet: make lab-up starts one.\n"
+
+
+def test_stopping_what_does_not_run_is_no_error(tmp_path: Path) -> None:
+    done = _lab_command(Lab(tmp_path / "none"), "down")
+    assert (done.returncode, done.stdout) == (0, "The lab was not running.\n")
+
+
+def test_its_stack_is_made_once_and_the_tracked_configuration_stays(another: Lab) -> None:
+    another.start()
+    tracked = (PROJECT / "Pulumi.lab.yaml").read_bytes()
+    said: list[str] = []
+    prepare_stack(another, said.append)
+    prepare_stack(another, said.append)
+    assert said == ["making the stack lab"]
+    listed = another.run("pulumi", "stack", "ls", "--json")
+    assert [stack["name"] for stack in json.loads(listed.stdout)] == ["lab"]
+    assert (PROJECT / "Pulumi.lab.yaml").read_bytes() == tracked
+
+
+# --- the cluster that it is ------------------------------------------------------------------
+
+
+def test_the_sample_shop_is_loaded_once_and_runs_when_there_are_nodes(
+    control_plane: Lab, cluster: Cluster
+) -> None:
+    said: list[str] = []
+    load_workloads(control_plane, said.append, again=True)
+    cluster.scale("deployment", "search", "shop", 9)
+    load_workloads(control_plane, said.append)
+    assert said == ["loading the sample workloads"]
+    assert cluster.get("deployment", "search", "shop")["spec"]["replicas"] == 9, "a user's change stays"
+
+    cluster.nodes("amd64", 6)
+    cluster.nodes("arm64", 6)
+    cluster.wait_until_settled("shop")
+    cluster.wait_until_settled("platform")
+    counts = {**cluster.pod_counts("shop"), **cluster.pod_counts("platform")}
+    assert len(counts) >= 14
+    assert 80 <= sum(counts.values()) - counts["DaemonSet/log-agent"] <= 100
+    assert counts["DaemonSet/log-agent"] == 12
+    assert cluster.graviton_counts("shop")["Deployment/invoices"] == 0, "it pins amd64 itself"
+
+    fields = cluster.get("deployment", "payments", "shop")["metadata"]["managedFields"]
+    owners = {entry["manager"] for entry in fields if "nodeAffinity" in json.dumps(entry["fieldsV1"])}
+    assert owners == {"helm"}
+
+
+def test_nodes_hold_leases_and_pods_become_ready_again(
+    control_plane: Lab, cluster: Cluster, namespace: str
+) -> None:
+    (node,) = cluster.nodes("arm64", 1)
+    cluster.apply(deployment("api", 1, namespace))
+    cluster.wait_until_settled(namespace)
+    assert cluster.get("lease", node, "kube-node-lease")["spec"]["leaseDurationSeconds"] == 40
+    # What the node lifecycle controller does to the pods of a node that was late.
+    (pod,) = cluster.pod_names(namespace)
+    not_ready = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+    where = ["pod", pod, f"--namespace={namespace}", "--subresource=status"]
+    control_plane.kubectl("patch", *where, f"--patch={json.dumps(not_ready)}")
+    _wait_for_ready(cluster, namespace)
+
+
+def _wait_for_ready(cluster: Cluster, namespace: str) -> None:
+    deadline = time.monotonic() + 20
+    while not cluster.get("deployment", "api", namespace)["status"].get("readyReplicas"):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
