@@ -22,8 +22,9 @@ import pytest
 import yaml
 
 from lab.control_plane import PROJECT, SERVERS, Lab, LabError
+from lab.demo import fleet_line, notes, step_table
 from lab.sample import load_workloads, prepare_stack
-from tests.lab.lab_helpers import Cluster, deployment
+from tests.lab.lab_helpers import Cluster, Manifest, deployment
 
 
 @pytest.fixture(scope="module")
@@ -317,11 +318,48 @@ def test_nodes_hold_leases_and_pods_become_ready_again(
     not_ready = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
     where = ["pod", pod, f"--namespace={namespace}", "--subresource=status"]
     control_plane.kubectl("patch", *where, f"--patch={json.dumps(not_ready)}")
-    _wait_for_ready(cluster, namespace)
-
-
-def _wait_for_ready(cluster: Cluster, namespace: str) -> None:
     deadline = time.monotonic() + 20
-    while not cluster.get("deployment", "api", namespace)["status"].get("readyReplicas"):
+    while not _is_ready(cluster.get("pod", pod, namespace)):
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def _is_ready(pod: Manifest) -> bool:
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in pod["status"]["conditions"])
+
+
+# --- the demo's words ------------------------------------------------------------------------
+
+
+def test_the_demos_table_shows_what_is_wanted_and_what_is() -> None:
+    report = {
+        "fleet": {"pods": 12, "wanted": 6, "graviton": 5},
+        "workloads": [
+            _row("shop/Deployment/storefront", 10, 5, 4, exact=False),
+            _row("shop/StatefulSet/cart", 2, 1, 1, exact=True),
+            _row("shop/Deployment/invoices", 2, None, 0, exact=True, reason="left alone: pins amd64"),
+        ],
+    }
+    assert step_table(report, {"shop/Deployment/storefront": 4.25}).splitlines() == [
+        "workload         kind         replicas  wanted  observed  exact  rollout s",
+        "shop/storefront  Deployment         10       5         4     NO        4.2",
+        "shop/cart        StatefulSet         2       1         1    yes          -",
+        "shop/invoices    Deployment          2       -         0    yes          -",
+    ]
+    assert notes(report) == ["shop/Deployment/invoices: left alone: pins amd64"]
+    assert fleet_line(report, "0.5", 12.34) == (
+        "fleet at 0.5: 5 of 12 pods on Graviton (41.7%), 6 wanted; pulumi up took 12.3 s"
+    )
+
+
+def _row(
+    workload: str, replicas: int, wanted: int | None, graviton: int, *, exact: bool, reason: str = ""
+) -> dict[str, object]:
+    return {
+        "workload": workload,
+        "replicas": replicas,
+        "wanted": wanted,
+        "graviton": graviton,
+        "exact": exact,
+        "reason": reason,
+    }

@@ -1,6 +1,6 @@
 """Where the Python environment's uv comes from."""
 
-# ruff: noqa: D101, D102, D103 - the names are sentences already
+# ruff: noqa: D103 - the names are sentences already
 
 from __future__ import annotations
 
