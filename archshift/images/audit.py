@@ -11,10 +11,15 @@ from typing import Any, TypeVar
 
 from archshift.images import ecr
 from archshift.images.cache import EvidenceCache, cache_folder
+from archshift.images.command import Command
 from archshift.images.credentials import AuthFile, Keychain, docker_config_path, read_docker_config
+from archshift.images.deep import DeepChecker, apply_finding
 from archshift.images.inspector import Clock, Inspector
+from archshift.images.reference import parse_reference
 from archshift.images.registry import Limits, RegistryClient, RegistryHost
+from archshift.images.suggest import suggest
 from archshift.images.verdict import ImageVerdict
+from archshift.images.workload import ImageUse
 
 _T = TypeVar("_T")
 
@@ -31,6 +36,7 @@ class AuditOptions:
         cache: The folder for evidence; None keeps nothing between runs.
         tag_seconds: How long a tag is taken to stand for the same digest without asking. 0 always asks.
         evidence_seconds: How old the evidence for a digest may be.
+        deep: Also look at the binaries that arm64 images start.
         limits: Bounds on sizes, times and numbers.
     """
 
@@ -41,6 +47,7 @@ class AuditOptions:
     cache: Path | None = field(default_factory=cache_folder)
     tag_seconds: float = 300.0
     evidence_seconds: float = 7 * 86400.0
+    deep: bool = False
     limits: Limits = field(default_factory=Limits)
 
 
@@ -67,7 +74,9 @@ class Auditor:
         keychain = Keychain(files, (ecr.credential,) if options.ecr else ())
         async with AsyncExitStack() as stack:
             cache = stack.enter_context(EvidenceCache(options.cache))
-            client = await stack.enter_async_context(RegistryClient(options.hosts, keychain, options.limits))
+            client = self._client = await stack.enter_async_context(
+                RegistryClient(options.hosts, keychain, options.limits)
+            )
             self._inspector = Inspector(
                 client,
                 cache,
@@ -75,6 +84,7 @@ class Auditor:
                 evidence_seconds=options.evidence_seconds,
                 clock=self._clock,
             )
+            self._deep = DeepChecker(client, cache)
             self._stack = stack.pop_all()
         return self
 
@@ -83,10 +93,41 @@ class Auditor:
         await self._stack.aclose()
 
     async def verdicts(self, images: Iterable[str]) -> dict[str, ImageVerdict]:
-        """Return the verdict of every image, in the order given, repeats once. Never raises for an image."""
-        distinct = list(dict.fromkeys(images))
-        found = await asyncio.gather(*map(self._inspector.verdict, distinct))
-        return dict(zip(distinct, found, strict=True))
+        """Return the verdict of every image, in the order given, repeats once. Never raises for an image.
+
+        A deep audit looks at what the image starts by itself; see ``verdicts_of_uses`` for containers.
+        """
+        found = await self.verdicts_of_uses(map(ImageUse, images))
+        return {use.image: verdict for use, verdict in found.items()}
+
+    async def verdicts_of_uses(self, uses: Iterable[ImageUse]) -> dict[ImageUse, ImageVerdict]:
+        """Return the verdict of every image with the command it is started with.
+
+        Only a deep audit tells commands apart. Each image is still read once.
+        """
+        distinct = list(dict.fromkeys(uses))
+        commands: dict[str, list[Command]] = {}
+        for use in distinct:
+            commands.setdefault(use.image, []).append(use.command)
+        judged = await asyncio.gather(*(self._judge(image, wanted) for image, wanted in commands.items()))
+        found = dict(zip(commands, judged, strict=True))
+        return {use: found[use.image][use.command] for use in distinct}
+
+    async def _judge(self, image: str, commands: list[Command]) -> dict[Command, ImageVerdict]:
+        verdict = await self._inspector.verdict(image)
+        if not (self._options.deep and verdict.runs_on_arm64):
+            return dict.fromkeys(commands, verdict)
+        reference = parse_reference(image)
+        evidence = await self._inspector.evidence(reference)
+        findings = await self._deep.findings(reference, evidence, commands)
+        return {command: apply_finding(verdict, finding) for command, finding in findings.items()}
+
+    async def suggest_newer(self, image: str) -> str | None:
+        """Return the nearest newer tag of the same repository that runs on arm64; None if none is found.
+
+        See ``archshift.images.suggest`` for what counts as newer. Never raises for an image.
+        """
+        return await suggest(image, self._client, self._inspector)
 
 
 def audit_images(images: Iterable[str], options: AuditOptions | None = None) -> dict[str, ImageVerdict]:
@@ -101,6 +142,36 @@ def audit_images(images: Iterable[str], options: AuditOptions | None = None) -> 
     async def run() -> dict[str, ImageVerdict]:
         async with Auditor(options) as auditor:
             return await auditor.verdicts(images)
+
+    return run_apart(run())
+
+
+def audit_uses(uses: Iterable[ImageUse], options: AuditOptions | None = None) -> dict[ImageUse, ImageVerdict]:
+    """Like ``audit_images``, for the containers of workloads: what ``judge_workload`` wants.
+
+    Raises:
+        ArchshiftError: As ``audit_images``.
+    """
+
+    async def run() -> dict[ImageUse, ImageVerdict]:
+        async with Auditor(options) as auditor:
+            return await auditor.verdicts_of_uses(uses)
+
+    return run_apart(run())
+
+
+def suggest_newer(images: Iterable[str], options: AuditOptions | None = None) -> dict[str, str | None]:
+    """Return, for each image, the nearest newer tag of the same repository that runs on arm64.
+
+    Raises:
+        ArchshiftError: As ``audit_images``.
+    """
+
+    async def run() -> dict[str, str | None]:
+        async with Auditor(options) as auditor:
+            distinct = list(dict.fromkeys(images))
+            found = await asyncio.gather(*map(auditor.suggest_newer, distinct))
+            return dict(zip(distinct, found, strict=True))
 
     return run_apart(run())
 

@@ -282,24 +282,35 @@ class RegistryClient:
         return await self._from_endpoints(reference, f"blobs/{descriptor.digest}", read)
 
     async def layer(
-        self, reference: Reference, digest: str, consume: Callable[[AsyncIterator[bytes]], Awaitable[_T]]
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        consume: Callable[[AsyncIterator[bytes]], Awaitable[_T]],
     ) -> _T:
         """Stream a layer through a consumer, hashing it on the way.
 
         Args:
             reference: Its repository.
-            digest: The layer's.
+            descriptor: The layer's.
             consume: Gets the compressed bytes. Called again from the start when a try fails midway.
 
         Raises:
             UnreadableError: It could not be read, or its content is not what its digest says.
         """
 
+        digest = descriptor.digest
+
         async def read(response: aiohttp.ClientResponse) -> _T:
-            hasher = hashlib.new(digest.partition(":")[0])
+            algorithm, _, expected = digest.partition(":")
+            hasher = hashlib.new(algorithm)
+            left = descriptor.size
 
             async def chunks() -> AsyncIterator[bytes]:
+                nonlocal left
                 async for chunk in response.content.iter_any():
+                    left -= len(chunk)
+                    if left < 0:
+                        raise UnreadableError(f"the layer {digest} has more than its {descriptor.size} bytes")
                     hasher.update(chunk)
                     yield chunk
 
@@ -307,7 +318,7 @@ class RegistryClient:
             result = await consume(stream)
             async for _ in stream:
                 pass
-            if hasher.hexdigest() != digest.partition(":")[2]:
+            if hasher.hexdigest() != expected:
                 raise UnreadableError(f"the layer {digest} has another content than its digest")
             return result
 

@@ -1,0 +1,100 @@
+"""For an image that cannot run on arm64: the nearest newer tag of the same repository that can."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from archshift.images.errors import UnreadableError
+from archshift.images.inspector import Inspector
+from archshift.images.reference import ImageReferenceError, parse_reference
+from archshift.images.registry import RegistryClient
+
+MOST_CHECKED: Final = 12
+"""Tags of one repository that are looked at."""
+
+_TAG: Final = re.compile(r"(?P<v>v?)(?P<numbers>\d+(?:\.\d+){0,3})(?P<suffix>(?:[-_+.][A-Za-z].*)?)")
+_NUMBER: Final = re.compile(r"\d+(?:\.\d+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A tag read as a version.
+
+    Attributes:
+        numbers: For instance (1, 25, 3).
+        suffix_numbers: The suffix's own, for instance (3, 19) of ``-alpine3.19``.
+        family: What must be equal for two tags to be of one kind: the ``v``, how many numbers, and the
+            suffix without its numbers. So 1.25 never becomes 1.26.1, nor -alpine -bookworm, nor a release
+            a release candidate.
+    """
+
+    numbers: tuple[int, ...]
+    suffix_numbers: tuple[int, ...]
+    family: tuple[str, int, str]
+
+
+def parse_version(tag: str) -> Version | None:
+    """Read a tag as a version; None for one that is none, such as ``latest`` or a commit."""
+    found = _TAG.fullmatch(tag)
+    if not found or any(len(number) > 18 for number in re.findall(r"\d+", tag)):
+        return None
+    numbers = _numbers(found["numbers"])
+    suffix = found["suffix"]
+    inner = tuple(number for part in _NUMBER.findall(suffix) for number in _numbers(part))
+    return Version(numbers, inner, (found["v"], len(numbers), _NUMBER.sub("#", suffix)))
+
+
+def newer_tags(tag: str, tags: Iterable[str]) -> list[str]:
+    """Return the tags of the same kind that are newer, the nearest first."""
+    current = parse_version(tag)
+    if current is None:
+        return []
+    found = []
+    for other in set(tags):
+        version = parse_version(other)
+        if version is None or version.family != current.family:
+            continue
+        order = (version.numbers, version.suffix_numbers)
+        if order > (current.numbers, current.suffix_numbers):
+            found.append((order, other))
+    return [other for _, other in sorted(found)]
+
+
+async def suggest(image: str, client: RegistryClient, inspector: Inspector) -> str | None:
+    """Return the nearest newer tag that runs on arm64, or None.
+
+    Looks at no more than ``MOST_CHECKED`` tags. Where there are more, it takes for granted that a repository
+    which once has arm64 keeps it: then the newest tells whether there is one, and halving finds the nearest.
+    What is returned has been looked at itself.
+    """
+    try:
+        reference = parse_reference(image)
+        tags = newer_tags(reference.tag, await client.tags(reference)) if reference.tag else []
+    except (UnreadableError, ImageReferenceError):
+        return None
+
+    async def runs(tag: str) -> bool:
+        return (await inspector.verdict(str(reference.at(tag=tag)))).runs_on_arm64
+
+    if len(tags) <= MOST_CHECKED:
+        for tag in tags:
+            if await runs(tag):
+                return tag
+        return None
+    low, high = 0, len(tags) - 1
+    if not await runs(tags[high]):
+        return None
+    for _ in range(MOST_CHECKED - 1):
+        if low >= high:
+            break
+        middle = (low + high) // 2
+        if await runs(tags[middle]):
+            high = middle
+        else:
+            low = middle + 1
+    return tags[high]
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(".")))
