@@ -1,0 +1,471 @@
+"""The inventory: what is made of the JSON that an API server returns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from archshift.errors import ArchshiftError
+from archshift.inventory import (
+    Discovery,
+    Inventory,
+    Requests,
+    Workload,
+    read_inventory,
+    read_workload,
+    taken_annotation,
+)
+from archshift.node_groups import Taint
+from archshift.ownership import Owner
+from archshift.placement import Taken
+from tests.archshift.objects import (
+    ARCH,
+    MANAGER,
+    PREFERRED,
+    REQUIRED,
+    FakeCluster,
+    Json,
+    in_pod_spec,
+    manages,
+    node,
+    pod,
+    workload,
+)
+
+MIB = 1024**2
+ZONES = {
+    "topologyKey": "topology.kubernetes.io/zone",
+    "whenUnsatisfiable": "ScheduleAnyway",
+    "maxSkew": 1,
+    "labelSelector": {"matchLabels": {"app": "cart"}},
+}
+ZONES_KEY = 'k:{"topologyKey":"topology.kubernetes.io/zone","whenUnsatisfiable":"ScheduleAnyway"}'
+HOSTS = {**ZONES, "topologyKey": "kubernetes.io/hostname"}
+HOSTS_KEY = ZONES_KEY.replace("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+OURS = {"topologyKey": ARCH, "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 2}
+OURS_KEY = 'k:{"topologyKey":"kubernetes.io/arch","whenUnsatisfiable":"DoNotSchedule"}'
+REQUIRED_VALUE = {
+    "nodeSelectorTerms": [{"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]}]
+}
+PREFERRED_VALUE = [{"weight": 1, "preference": REQUIRED_VALUE["nodeSelectorTerms"][0]}]
+
+
+def read(kind: str = "Deployment", **options: Any) -> Workload:
+    """Read one made-up workload."""
+    return read_workload(kind, workload(kind, **options), MANAGER)
+
+
+def test_a_deployment_is_reduced_to_what_the_plan_needs() -> None:
+    """Replicas, selector, requests, revision label and the place of its revision."""
+    found = read(pod_spec={"tolerations": [{"operator": "Exists"}]})
+    assert found.key == "shop/Deployment/cart"
+    assert (found.replicas, found.requests) == (3, Requests(100, 64 * MIB))
+    assert found.template.selector == {"matchLabels": {"app": "cart"}}
+    assert (found.template.revision_label, found.template.revision) == ("pod-template-hash", "")
+    assert found.tolerations == ({"operator": "Exists"},)
+    assert (found.settled, found.identity, found.obstacle, found.autoscaled) == (True, "0a1b2c3d.4", "", None)
+
+
+def test_replicas_default_to_one() -> None:
+    """As the API has it for Deployments and StatefulSets."""
+    assert read(replicas=None).replicas == 1
+    assert read("StatefulSet", replicas=0).replicas == 0
+
+
+@pytest.mark.parametrize("kind", ["CronJob", "DaemonSet"])
+def test_kinds_without_replicas_have_none(kind: str) -> None:
+    """A CronJob has nothing standing; a DaemonSet's number follows from the nodes."""
+    assert read(kind).replicas == 0
+
+
+def test_a_stateful_set_tells_revisions_apart_by_its_own_label() -> None:
+    """A StatefulSet's pods carry controller-revision-hash."""
+    assert read("StatefulSet").template.revision_label == "controller-revision-hash"
+
+
+def test_a_cron_jobs_template_lies_deeper() -> None:
+    """spec.jobTemplate.spec.template, in the object and in managedFields."""
+    fields: Json = {
+        "f:spec": {"f:jobTemplate": {"f:spec": {"f:template": {"f:spec": {"f:nodeSelector": {}}}}}}
+    }
+    found = read(
+        "CronJob", pod_spec={"nodeSelector": {"disk": "ssd"}}, managed=[manages("helm", "Apply", fields)]
+    )
+    assert found.template.spec == {"node-selector": {"disk": "ssd"}}
+    assert found.template.others == {"node-selector": Owner("helm", "Apply")}
+    assert found.template.selector is None
+
+
+@pytest.mark.parametrize(
+    ("manager", "operation"),
+    [("kubectl-client-side-apply", "Update"), ("helm", "Apply"), ("Mozilla", "Update")],
+)
+def test_fields_of_others_are_told_from_ours(manager: str, operation: str) -> None:
+    """Ownership decides what may be patched: here another has two fields and we have two."""
+    pod_spec = {
+        "nodeSelector": {"disk": "ssd"},
+        "affinity": {"nodeAffinity": {REQUIRED: REQUIRED_VALUE, PREFERRED: PREFERRED_VALUE}},
+        "topologySpreadConstraints": [ZONES, OURS],
+    }
+    theirs = in_pod_spec(
+        {
+            "f:nodeSelector": {},
+            "f:affinity": {".": {}, "f:nodeAffinity": {".": {}, f"f:{REQUIRED}": {}}},
+            "f:topologySpreadConstraints": {".": {}, ZONES_KEY: {".": {}, "f:maxSkew": {}}},
+        }
+    )
+    ours = in_pod_spec(
+        {
+            "f:affinity": {"f:nodeAffinity": {f"f:{PREFERRED}": {}}},
+            "f:topologySpreadConstraints": {OURS_KEY: {".": {}, "f:maxSkew": {}}},
+        }
+    )
+    template = read(
+        pod_spec=pod_spec,
+        managed=[manages(manager, operation, theirs), manages(MANAGER, "Apply", ours)],
+    ).template
+    owner = Owner(manager, operation)
+    assert template.owned == {"preferred", "spread"}
+    assert template.others == {"node-selector": owner, "required": owner}
+    assert template.own("required") == REQUIRED_VALUE
+    assert template.own("preferred") is None
+    assert template.beside == ((ZONES,), ())
+
+
+def test_owning_an_empty_value_is_owning_nothing() -> None:
+    """Charts apply ``nodeSelector: {}``; that is no reason to leave a workload alone."""
+    fields = in_pod_spec({"f:nodeSelector": {}, "f:affinity": {}})
+    template = read(
+        pod_spec={"nodeSelector": {}, "affinity": {}}, managed=[manages("helm", "Apply", fields)]
+    ).template
+    assert (template.spec, template.others) == ({}, {})
+
+
+def test_the_status_writer_owns_no_placement() -> None:
+    """An entry of a subresource says nothing of the spec."""
+    fields = in_pod_spec({"f:nodeSelector": {}})
+    entry = manages("kube-controller-manager", "Update", fields, subresource="status")
+    assert read(pod_spec={"nodeSelector": {"disk": "ssd"}}, managed=[entry]).template.others == {}
+
+
+def test_another_stack_is_another_owner() -> None:
+    """Two stacks on one cluster see each other instead of taking turns."""
+    fields = in_pod_spec({"f:topologySpreadConstraints": {OURS_KEY: {".": {}}}})
+    template = read(
+        pod_spec={"topologySpreadConstraints": [OURS]}, managed=[manages("archshift/other", "Apply", fields)]
+    ).template
+    assert template.others == {"spread": Owner("archshift/other", "Apply")}
+    assert template.owned == frozenset()
+
+
+def test_spread_constraints_of_others_keep_their_places_around_ours() -> None:
+    """The patch repeats them in live order; one that only we still own was given up and goes."""
+    theirs = in_pod_spec({"f:topologySpreadConstraints": {ZONES_KEY: {".": {}}}})
+    ours = in_pod_spec({"f:topologySpreadConstraints": {OURS_KEY: {}, ZONES_KEY: {}, HOSTS_KEY: {}}})
+    template = read(
+        pod_spec={"topologySpreadConstraints": [HOSTS, OURS, ZONES]},
+        managed=[manages("helm", "Apply", theirs), manages(MANAGER, "Apply", ours)],
+    ).template
+    assert template.beside == ((), (ZONES,))
+
+
+def test_what_was_taken_by_force_is_read_back() -> None:
+    """The annotation is written and read by the same two functions."""
+    taken = {
+        "preferred": Taken(Owner("helm", "Apply"), PREFERRED_VALUE),
+        "spread": Taken(Owner("kubectl", "Update"), None),
+    }
+    assert read(annotations={"archshift/taken": taken_annotation(taken)}).template.taken == taken
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '"text"', '{"preferred": 1}', '{"preferred": {"manager": "helm"}}', "null"]
+)
+def test_an_annotation_that_was_tampered_with_stops_the_run(text: str) -> None:
+    """It holds what has to be given back; going on without it would lose that."""
+    with pytest.raises(ArchshiftError) as error:
+        read(annotations={"archshift/taken": text})
+    assert str(error.value) == (
+        "shop/cart: the annotation archshift/taken is not readable; it holds what a forced patch replaced: "
+        "restore it from the stack's state (pulumi stack export) before going on"
+    )
+
+
+def test_the_live_revision_is_read_from_the_pod_template() -> None:
+    """Keeping it is what keeps pods from restarting."""
+    item = workload()
+    item["spec"]["template"]["metadata"]["annotations"] = {"archshift/revision": "abc.1"}
+    assert read_workload("Deployment", item, MANAGER).template.revision == "abc.1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "obstacle"),
+    [
+        ("Deployment", {"paused": True}, "its rollouts are paused (spec.paused)"),
+        (
+            "StatefulSet",
+            {"updateStrategy": {"type": "OnDelete"}},
+            "its pods change only when deleted (updateStrategy OnDelete)",
+        ),
+        (
+            "StatefulSet",
+            {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}},
+            "its rollouts stop at a partition (updateStrategy.rollingUpdate.partition)",
+        ),
+        ("StatefulSet", {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}}, ""),
+        ("Deployment", {"paused": False}, ""),
+        ("DaemonSet", {"updateStrategy": {"type": "OnDelete"}}, ""),
+    ],
+)
+def test_obstacles_to_a_rollout(kind: str, spec: Mapping[str, Any], obstacle: str) -> None:
+    """A patch that rolls nothing out moves nothing, so such workloads are found beforehand."""
+    assert read(kind, spec=spec).obstacle == obstacle
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {},
+        {"observedGeneration": 3, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3},
+        {"observedGeneration": 4, "replicas": 4, "updatedReplicas": 3, "availableReplicas": 3},
+        {"observedGeneration": 4, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 3},
+        {"observedGeneration": 4, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 2},
+    ],
+    ids=["no-status", "not-observed", "old-pods", "not-updated", "not-available"],
+)
+def test_a_rollout_under_way_is_not_settled(status: Mapping[str, int]) -> None:
+    """Only a settled workload is judged by where its pods are."""
+    assert not read_workload("Deployment", {**workload(), "status": status}, MANAGER).settled
+    assert read().settled
+
+
+@pytest.mark.parametrize(
+    ("pod_spec", "millicpu", "mib"),
+    [
+        ({"containers": [{"name": "a"}]}, 0, 0),
+        ({"containers": [{"resources": {"requests": {"cpu": "1.5", "memory": "1Gi"}}}] * 2}, 3000, 2048),
+        (
+            {
+                "containers": [{"resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}}],
+                "initContainers": [
+                    {"resources": {"requests": {"cpu": "2", "memory": "32Mi"}}},
+                    {"resources": {"requests": {"cpu": "1"}}},
+                ],
+            },
+            2000,
+            64,
+        ),
+        (
+            {
+                "containers": [{"resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}}],
+                "initContainers": [
+                    {"restartPolicy": "Always", "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}}}
+                ],
+                "overhead": {"cpu": "250m", "memory": "120Mi"},
+            },
+            400,
+            216,
+        ),
+        ({"containers": [{"resources": {"limits": {"cpu": "1"}}}]}, 0, 0),
+    ],
+    ids=["none", "sum", "init", "sidecar-and-overhead", "limits-only"],
+)
+def test_a_pod_asks_for_what_the_scheduler_counts(
+    pod_spec: Mapping[str, Any], millicpu: int, mib: int
+) -> None:
+    """Containers and sidecars add up, or the largest init container; and the runtime's overhead."""
+    assert read(pod_spec=pod_spec).requests == Requests(millicpu, mib * MIB)
+
+
+def cluster(**objects: list[Json]) -> FakeCluster:
+    """A cluster with these collections, in all namespaces."""
+    paths = {
+        "deployments": "/apis/apps/v1/deployments",
+        "statefulsets": "/apis/apps/v1/statefulsets",
+        "daemonsets": "/apis/apps/v1/daemonsets",
+        "cronjobs": "/apis/batch/v1/cronjobs",
+        "pods": "/api/v1/pods",
+        "nodes": "/api/v1/nodes",
+        "scalers": "/apis/autoscaling/v2/horizontalpodautoscalers",
+    }
+    return FakeCluster({paths[name]: items for name, items in objects.items()})
+
+
+def inventory(fake: FakeCluster, discovery: Discovery | None = None) -> Inventory:
+    """Read a fake cluster."""
+    return read_inventory(fake, discovery or Discovery(), MANAGER)
+
+
+HASH = {"pod-template-hash": "5d4f"}
+
+
+def test_pods_are_counted_for_the_controller_that_they_belong_to_in_the_end() -> None:
+    """ReplicaSets and Jobs are steps on the way; pods without a node are counted as such."""
+    found = inventory(
+        cluster(
+            deployments=[workload(name="cart"), workload(name="cart-api")],
+            statefulsets=[workload("StatefulSet", "db")],
+            daemonsets=[workload("DaemonSet", "log")],
+            cronjobs=[workload("CronJob", "report")],
+            nodes=[node("arm"), node("x86", "amd64")],
+            pods=[
+                pod("cart-1", "arm", owner=("ReplicaSet", "cart-5d4f"), labels=HASH),
+                pod("cart-2", "x86", owner=("ReplicaSet", "cart-5d4f"), labels=HASH),
+                pod("cart-3", "", owner=("ReplicaSet", "cart-5d4f"), labels=HASH, phase="Pending"),
+                pod("cart-api-1", "arm", owner=("ReplicaSet", "cart-api-5d4f"), labels=HASH),
+                pod("db-0", "x86", owner=("StatefulSet", "db")),
+                pod("log-1", "arm", owner=("DaemonSet", "log")),
+                pod("report-29-x", "arm", owner=("Job", "report-29211840")),
+            ],
+        )
+    )
+    assert found.pods == {
+        ("shop/Deployment/cart", "arm64"): 1,
+        ("shop/Deployment/cart", "amd64"): 1,
+        ("shop/Deployment/cart", ""): 1,
+        ("shop/Deployment/cart-api", "arm64"): 1,
+        ("shop/StatefulSet/db", "amd64"): 1,
+        ("shop/DaemonSet/log", "arm64"): 1,
+        ("shop/CronJob/report", "arm64"): 1,
+    }
+    assert found.on("shop/Deployment/cart", "arm64") == 1
+    assert found.on("shop/Deployment/none", "arm64") == 0
+    assert (found.strays, found.others) == ({}, {})
+
+
+def test_pods_that_are_over_or_going_do_not_count() -> None:
+    """Finished pods free their place, terminating ones are about to."""
+    owner = ("ReplicaSet", "cart-5d4f")
+    found = inventory(
+        cluster(
+            deployments=[workload()],
+            nodes=[node("arm")],
+            pods=[
+                pod("done", "arm", owner=owner, labels=HASH, phase="Succeeded"),
+                pod("failed", "arm", owner=owner, labels=HASH, phase="Failed"),
+                pod("going", "arm", owner=owner, labels=HASH, terminating=True),
+            ],
+        )
+    )
+    assert (found.pods, found.strays) == ({}, {})
+
+
+def test_pods_of_nobody_take_up_room_and_are_said() -> None:
+    """Bare pods, Jobs and other controllers' pods are strays with a reason; the system's only strays."""
+    found = inventory(
+        cluster(
+            nodes=[node("arm"), node("x86", "amd64")],
+            pods=[
+                pod("debug", "arm"),
+                pod("build-1", "arm", owner=("Job", "build")),
+                pod("roll-1", "x86", owner=("Rollout", "canary")),
+                pod("legacy-1", "x86", owner=("ReplicaSet", "legacy")),
+                pod("dns", "x86", namespace="kube-system"),
+            ],
+        )
+    )
+    assert found.strays == {
+        "arm64": (2, Requests(500, 256 * MIB)),
+        "amd64": (3, Requests(750, 384 * MIB)),
+    }
+    assert found.others == {
+        "shop/Pod/debug": "a bare pod: nothing would start it again",
+        "shop/Job/build": "archshift does not steer pods of a Job",
+        "shop/Rollout/canary": "archshift does not steer pods of a Rollout",
+        "shop/ReplicaSet/legacy": "archshift does not steer pods of a ReplicaSet",
+    }
+
+
+def test_discovery_by_default_leaves_the_system_out() -> None:
+    """kube-system and its like are not an application's business."""
+    found = inventory(
+        cluster(
+            deployments=[
+                workload(name="coredns", namespace="kube-system"),
+                workload(),
+                workload(name="old"),
+            ]
+        ),
+        Discovery(exclude=frozenset({"shop/Deployment/old"})),
+    )
+    assert set(found.workloads) == {"shop/Deployment/cart"}
+
+
+def test_a_workload_that_is_being_deleted_is_not_steered() -> None:
+    """A patch would keep nothing alive."""
+    item = workload()
+    item["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert inventory(cluster(deployments=[item])).workloads == {}
+
+
+def test_discovery_by_namespace_and_label_asks_the_api_server() -> None:
+    """Only these namespaces are listed, with the selector; pods and nodes are read everywhere."""
+    fake = FakeCluster(
+        {
+            "/apis/apps/v1/namespaces/shop/deployments": [workload()],
+            "/apis/apps/v1/namespaces/kube-system/deployments": [
+                workload(name="coredns", namespace="kube-system")
+            ],
+        }
+    )
+    found = inventory(fake, Discovery(namespaces=("shop", "kube-system"), label_selector="team=shop"))
+    assert set(found.workloads) == {"shop/Deployment/cart", "kube-system/Deployment/coredns"}
+    asked = dict(fake.lists)
+    assert asked["/apis/apps/v1/namespaces/shop/deployments"] == {"labelSelector": "team=shop"}
+    assert asked["/api/v1/pods"] == {}
+    assert asked["/api/v1/nodes"] == {}
+    assert "/apis/apps/v1/deployments" not in asked
+
+
+def test_an_autoscaler_gives_its_bounds_to_its_target() -> None:
+    """minReplicas defaults to 1, as in the API."""
+    scalers = [
+        {
+            "metadata": {"namespace": "shop", "name": "cart"},
+            "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "cart"}, "maxReplicas": 9},
+        },
+        {
+            "metadata": {"namespace": "shop", "name": "gone"},
+            "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "gone"}, "maxReplicas": 2},
+        },
+    ]
+    found = inventory(cluster(deployments=[workload()], scalers=scalers))
+    assert found.workloads["shop/Deployment/cart"].autoscaled == (1, 9)
+
+
+def test_nodes_are_read_with_what_decides_over_pods() -> None:
+    """Allocatable, taints, and whether the scheduler would use them."""
+    taint = {"key": "dedicated", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}
+    arm, cordoned, late, bare = inventory(
+        cluster(
+            nodes=[
+                node("arm", taints=[taint]),
+                node("cordoned", unschedulable=True),
+                node("late", ready=False),
+                {"metadata": {"name": "bare"}},
+            ]
+        )
+    ).nodes
+    assert (arm.name, arm.architecture, arm.millicpu, arm.memory, arm.pods) == (
+        "arm",
+        "arm64",
+        4000,
+        16 * 1024 * MIB,
+        58,
+    )
+    assert arm.taints == (Taint(key="dedicated", effect="NoExecute"),)
+    assert [one.schedulable for one in (arm, cordoned, late, bare)] == [True, False, False, False]
+    assert bare.architecture == ""
+
+
+def test_a_collection_that_cannot_be_read_stops_the_reading() -> None:
+    """Never a partial inventory: a plan without the pods would move the wrong ones."""
+
+    class Refusing(FakeCluster):
+        def list(self, path: str, **parameters: str) -> Any:
+            if path == "/api/v1/pods":
+                raise ArchshiftError("not allowed")
+            return super().list(path, **parameters)
+
+    with pytest.raises(ArchshiftError, match=r"^not allowed$"):
+        inventory(Refusing({"/apis/apps/v1/deployments": [workload()]}))

@@ -1,0 +1,316 @@
+"""The client for the API server: pages, and one sentence for whatever goes wrong."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from archshift import kubernetes
+from archshift.errors import ArchshiftError
+from archshift.kubernetes import APPLY, MERGE, Cluster, connect
+
+SERVER = "https://cluster.example"
+PODS = "/api/v1/pods"
+
+Handler = Callable[[httpx2.Request], httpx2.Response]
+
+
+def serve(handler: Handler) -> Cluster:
+    """A connection whose requests are answered by a function."""
+    return Cluster(httpx2.Client(transport=httpx2.MockTransport(handler), base_url=SERVER), SERVER)
+
+
+def refusal(handler: Handler) -> str:
+    """The sentence with which reading the pods fails."""
+    with serve(handler) as cluster, pytest.raises(ArchshiftError) as error:
+        list(cluster.list(PODS))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_collection_is_read_page_by_page() -> None:
+    """10,000 pods come in pages of 500, each asked for with the token of the one before."""
+    asked: list[dict[str, str]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(dict(request.url.params))
+        token = asked[-1].get("continue", "")
+        following = {"": "one", "one": "two", "two": ""}[token]
+        return httpx2.Response(200, json={"metadata": {"continue": following}, "items": [{"page": token}]})
+
+    with serve(answer) as cluster:
+        items = list(cluster.list(PODS, labelSelector="team=shop"))
+    assert items == [{"page": ""}, {"page": "one"}, {"page": "two"}]
+    assert [query.get("continue") for query in asked] == [None, "one", "two"]
+    assert all(query["limit"] == "500" and query["labelSelector"] == "team=shop" for query in asked)
+
+
+@pytest.mark.parametrize("page", [{}, {"items": None}, {"metadata": None, "items": []}])
+def test_an_empty_collection_is_no_error(page: Mapping[str, Any]) -> None:
+    """API servers write empty lists in several ways."""
+    with serve(lambda _: httpx2.Response(200, json=page)) as cluster:
+        assert list(cluster.list(PODS)) == []
+
+
+def test_an_object_is_got_and_patched() -> None:
+    """An apply patch forces, as the giver-back must; a merge patch names its manager only."""
+    asked: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        return httpx2.Response(200, json={"kind": "Deployment"})
+
+    with serve(answer) as cluster:
+        assert cluster.get("/thing") == {"kind": "Deployment"}
+        cluster.patch("/thing", {"a": 1}, APPLY, "helm")
+        cluster.patch("/thing", {"a": 2}, MERGE, "kubectl")
+    assert [(request.method, dict(request.url.params)) for request in asked] == [
+        ("GET", {}),
+        ("PATCH", {"fieldManager": "helm", "force": "true"}),
+        ("PATCH", {"fieldManager": "kubectl"}),
+    ]
+    assert asked[1].headers["content-type"] == "application/apply-patch+yaml"
+    assert json.loads(asked[2].content) == {"a": 2}
+
+
+def test_refused_credentials_say_to_log_in_again() -> None:
+    """401 with the API server's own word."""
+    assert refusal(lambda _: httpx2.Response(401, json={"message": "Unauthorized"})) == (
+        "https://cluster.example: the cluster refuses the credentials (Unauthorized); log in again or check "
+        "the kubeconfig's user"
+    )
+
+
+def test_a_missing_permission_is_named() -> None:
+    """403 names what was not allowed and where the list of permissions is."""
+    message = 'pods is forbidden: User "ci" cannot list resource "pods" in API group ""'
+    assert refusal(lambda _: httpx2.Response(403, json={"message": message})) == (
+        f"https://cluster.example: not allowed: {message}; docs/permissions.md lists what archshift reads"
+    )
+
+
+def test_an_error_of_the_server_names_the_path() -> None:
+    """500 with a message, and without one, and with a page of HTML."""
+    assert refusal(lambda _: httpx2.Response(500, json={"message": "etcd is gone"})) == (
+        "https://cluster.example: /api/v1/pods: etcd is gone"
+    )
+    for body in (b"<html>", b"[]", b'{"message": 5', b""):
+        status = "https://cluster.example: /api/v1/pods: HTTP 502"
+        assert refusal(lambda _, body=body: httpx2.Response(502, content=body)) == status
+
+
+def test_a_long_message_is_cut() -> None:
+    """A sentence stays one even where a server answers with a novel."""
+    assert len(refusal(lambda _: httpx2.Response(500, json={"message": "x" * 100_000}))) < 400
+
+
+def test_a_page_that_expired_stops_the_reading() -> None:
+    """410 in the middle of a list is an error, not the end of the list."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if "continue" in request.url.params:
+            return httpx2.Response(410, json={"message": "The provided continue parameter is too old"})
+        return httpx2.Response(200, json={"metadata": {"continue": "x"}, "items": [{}]})
+
+    assert refusal(answer) == (
+        "https://cluster.example: /api/v1/pods: The provided continue parameter is too old"
+    )
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>hello</html>", b"[]", b"null", b'"text"', b"\xff\xfe{"])
+def test_an_answer_that_is_no_object_is_said(body: bytes) -> None:
+    """A proxy's login page is not an API server."""
+    assert refusal(lambda _: httpx2.Response(200, content=body)) == (
+        "https://cluster.example: the answer to /api/v1/pods is not a JSON object; is this a Kubernetes "
+        "API server?"
+    )
+
+
+def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading stops at the limit, not at the end of the memory."""
+    monkeypatch.setattr(kubernetes, "MAX_PAGE_BYTES", 1000)
+    sent = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 100
+            yield b" " * 100
+
+    assert refusal(lambda _: httpx2.Response(200, content=chunks())) == (
+        "https://cluster.example: the answer to /api/v1/pods is larger than 1000 bytes; is this a "
+        "Kubernetes API server?"
+    )
+    assert sent < 100_000
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (httpx2.ConnectError("[Errno 111] Connection refused"), "[Errno 111] Connection refused"),
+        (httpx2.ReadTimeout("timed out"), "timed out"),
+        (httpx2.RemoteProtocolError(""), "RemoteProtocolError"),
+        (ConnectionResetError(104, "Connection reset by peer"), "[Errno 104] Connection reset by peer"),
+    ],
+)
+def test_a_cluster_that_cannot_be_reached_is_one_sentence(error: Exception, reason: str) -> None:
+    """Refused, timed out, broken off: the sentence says which, and where to look."""
+
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        raise error
+
+    assert refusal(answer) == (
+        f"https://cluster.example: the cluster cannot be reached: {reason}; check the kubeconfig's server "
+        "and your network"
+    )
+
+
+def kubeconfig(
+    cluster: Mapping[str, Any] | None = None,
+    user: Mapping[str, Any] | None = None,
+    context: Mapping[str, Any] | None = None,
+) -> str:
+    """A kubeconfig with one context, ``lab``."""
+    return yaml.safe_dump(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "lab",
+            "contexts": [{"name": "lab", "context": context or {"cluster": "lab", "user": "me"}}],
+            "clusters": [{"name": "lab", "cluster": cluster or {"server": "http://127.0.0.1:9"}}],
+            "users": [{"name": "me", "user": user or {"token": "made-up"}}],
+        }
+    )
+
+
+@pytest.fixture
+def use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Write a kubeconfig and point KUBECONFIG at it."""
+
+    def write(text: str) -> None:
+        (tmp_path / "config").write_text(text)
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+
+    return write
+
+
+def connect_error(context: str | None = None) -> str:
+    """The sentence with which connecting and reading fail."""
+    with pytest.raises(ArchshiftError) as error, connect(context) as cluster:
+        list(cluster.list(PODS))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_the_current_context_is_used(use: Callable[[str], None]) -> None:
+    """As kubectl does."""
+    use(kubeconfig())
+    with connect() as current, connect("lab") as named:
+        assert (current.server, named.server) == ("http://127.0.0.1:9", "http://127.0.0.1:9")
+
+
+def test_a_missing_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The sentence has the path that was tried and the variable that sets it."""
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    message = connect_error()
+    assert str(tmp_path / "none") in message
+    assert message.endswith("not found; set KUBECONFIG to a readable kubeconfig")
+
+
+@pytest.mark.parametrize("text", ["", "hello", "- 1", "%%%: [", "\x00", "contexts: 5"])
+def test_a_file_that_is_no_kubeconfig_is_said(use: Callable[[str], None], text: str) -> None:
+    """Garbage is answered with one sentence, on one line, that names the way out."""
+    use(text)
+    message = connect_error()
+    assert message.startswith("kubeconfig: not readable as one: ")
+    assert message.endswith("; set KUBECONFIG")
+
+
+def test_an_unknown_context_is_answered_with_the_known_ones(use: Callable[[str], None]) -> None:
+    """A typing slip is seen at once."""
+    use(kubeconfig())
+    assert connect_error("prod") == (
+        "archshift:kube_context: 'prod' is not in the kubeconfig, which has: lab"
+    )
+
+
+def test_a_kubeconfig_without_a_current_context_is_said(use: Callable[[str], None]) -> None:
+    """Nothing is guessed: not the first one, not the only one."""
+    use(kubeconfig().replace("current-context: lab", 'current-context: ""'))
+    message = connect_error()
+    assert "current context" in message
+    assert message.endswith("; set archshift:kube_context or KUBECONFIG")
+
+
+@pytest.mark.parametrize("part", ["user", "cluster"])
+def test_a_context_that_names_nothing_is_said(use: Callable[[str], None], part: str) -> None:
+    """The sentence says what is missing: which user or which cluster."""
+    use(kubeconfig(context={"cluster": "lab", "user": "me", part: "gone"}))
+    message = connect_error()
+    assert message.startswith("kubeconfig: ")
+    assert "'gone'" in message
+    assert part in message
+
+
+def test_a_port_without_a_server_is_said(use: Callable[[str], None]) -> None:
+    """A kubeconfig that points nowhere: the real refusal of a real socket."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        use(kubeconfig({"server": f"http://127.0.0.1:{port}"}))
+        assert connect_error() == (
+            f"http://127.0.0.1:{port}: the cluster cannot be reached: [Errno 111] Connection refused; check "
+            "the kubeconfig's server and your network"
+        )
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        {"server": "https://127.0.0.1:9", "certificate-authority-data": "AAAA"},
+        {"server": "https://127.0.0.1:9", "certificate-authority": "/does/not/exist"},
+        {"server": "http://[::1"},
+        {"server": "no-scheme.example"},
+    ],
+    ids=["broken-authority", "no-authority", "broken-address", "no-scheme"],
+)
+def test_an_unusable_cluster_entry_is_one_sentence(
+    use: Callable[[str], None], cluster: Mapping[str, Any]
+) -> None:
+    """A traceback helps nobody who mistyped an address or lost a file."""
+    use(kubeconfig(cluster))
+    assert "kubeconfig" in connect_error()
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"client-certificate-data": "AAAA", "client-key-data": "AAAA"},
+        {"client-certificate-data": "AAAA"},
+        {"auth-provider": {"name": "gcp"}},
+    ],
+    ids=["broken-certificate", "certificate-without-key", "old-provider"],
+)
+def test_an_unusable_user_entry_is_one_sentence(use: Callable[[str], None], user: Mapping[str, Any]) -> None:
+    """Half a client certificate is as unusable as a broken one."""
+    use(kubeconfig({"server": "https://127.0.0.1:9"}, user))
+    assert "kubeconfig" in connect_error()
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [("/does/not/exist", []), ("false", []), ("echo", ["hello"]), ("echo", ["{}"])],
+    ids=["missing", "fails", "no-json", "no-status"],
+)
+def test_a_credential_program_that_fails_is_one_sentence(
+    use: Callable[[str], None], command: str, arguments: list[str]
+) -> None:
+    """On EKS the token comes from a program (aws); where it is missing, the network is not at fault."""
+    version = "client.authentication.k8s.io/v1beta1"
+    use(kubeconfig(user={"exec": {"apiVersion": version, "command": command, "args": arguments}}))
+    assert connect_error().startswith("http://127.0.0.1:9: no credentials: ")
