@@ -100,7 +100,8 @@ def realm_problem(realm: str, plain_http: Collection[str]) -> str:
     if not host or url.username or url.password or url.scheme not in ("http", "https"):
         return f"its token endpoint {realm[:200]!r} is not an http(s) URL of a host"
     name = f"[{host}]" if ":" in host else host
-    if url.scheme == "http" and not {name, f"{name}:{port or 80}"} & set(plain_http):
+    name = name if port in (None, 80) else f"{name}:{port}"
+    if url.scheme == "http" and not {name, f"{name}:80"} & set(plain_http):
         return f"its token endpoint {realm[:200]!r} is plain http, which is not allowed for {name}"
     return ""
 

@@ -132,6 +132,8 @@ class EvidenceCache:
         assert self._folder is not None  # noqa: S101
         database = sqlite3.connect(self._folder / _FILE, timeout=_BUSY_SECONDS)
         try:
+            # A power cut may corrupt it: then it is built anew, which costs less than syncing each run.
+            database.execute("PRAGMA synchronous = OFF")
             with database:
                 database.execute(_TABLE)
             database.execute("SELECT value, checked_at FROM evidence LIMIT 1").fetchone()

@@ -191,7 +191,7 @@ def _credential(key: str, entry: Mapping[str, Any], source: str) -> Credential |
     username, password = values["username"], values["password"]
     if values["auth"]:
         try:
-            pair = base64.b64decode(values["auth"]).decode()
+            pair = base64.b64decode(values["auth"], validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
             raise ValueError(f"auths[{key!r}].auth is not base64") from None
         username, _, password = pair.partition(":")

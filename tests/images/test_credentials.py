@@ -1,0 +1,368 @@
+"""Which login is for which registry: Docker's config, pull secrets, helpers, ECR, challenges. Little I/O."""
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import boto3  # type: ignore[import-untyped]
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from moto import mock_aws
+
+from archshift.errors import ArchshiftError
+from archshift.images import ecr
+from archshift.images.auth import Challenge, may_see_credentials, parse_challenge, pull_scope, realm_problem
+from archshift.images.credentials import (
+    AuthFile,
+    Credential,
+    Keychain,
+    docker_config_path,
+    helper_source,
+    parse_auth_file,
+    pull_secret_names,
+    read_docker_config,
+    read_pull_secret,
+)
+
+
+def encoded(text: str) -> str:
+    """Return base64."""
+    return base64.b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("key", "registry", "repository", "matches"),
+    [
+        ("r.example", "r.example", "a", True),
+        ("https://r.example", "r.example", "a", True),
+        ("https://r.example/v1/", "r.example", "a", True),
+        ("r.example/v2", "r.example", "a", True),
+        ("r.example:5000", "r.example:5000", "a", True),
+        ("r.example:5000", "r.example", "a", False),
+        ("r.example", "r.example:5000", "a", False),
+        ("example", "r.example", "a", False),
+        ("*.example", "r.example", "a", True),
+        ("*.example", "a.r.example", "a", False),
+        ("*", "r.example", "a", False),
+        ("r*.example", "r2.example", "a", True),
+        ("evil-r.example", "r.example", "a", False),
+        ("r.example/team", "r.example", "team/app", True),
+        ("r.example/team", "r.example", "teammate/app", False),
+        ("r.example/team/app", "r.example", "team/app", True),
+        ("https://index.docker.io/v1/", "docker.io", "library/nginx", True),
+        ("docker.io", "docker.io", "library/nginx", True),
+        ("[::1]:5000", "[::1]:5000", "a", True),
+    ],
+)
+def test_which_key_is_for_which_registry(key: str, registry: str, repository: str, matches: bool) -> None:
+    """As the kubelet matches: whole host labels, the exact port, whole path components."""
+    file = AuthFile({key: Credential("u", "p")})
+    assert bool(file.matching(registry, repository)) == matches
+
+
+def test_the_most_specific_key_comes_first() -> None:
+    """A team's login is tried before the company's."""
+    names = ("r.example", "r.example/team/app", "*.example", "r.example/team")
+    file = AuthFile({name: Credential(name, "p") for name in names})
+    found = [one.username for one in file.matching("r.example", "team/app")]
+    assert found == ["r.example/team/app", "r.example/team", "r.example", "*.example"]
+
+
+def test_entries_of_a_docker_config() -> None:
+    """Written out, as base64, as tokens; an entry left empty by a helper is none."""
+    file = parse_auth_file(
+        {
+            "auths": {
+                "a": {"username": "u", "password": "p"},
+                "b": {"auth": encoded("u:p:q")},
+                "c": {"auth": encoded("<token>:"), "identitytoken": "t"},
+                "d": {"registrytoken": "t"},
+                "e": {},
+            },
+            "credHelpers": {"f": "ecr-login"},
+            "credsStore": "desktop",
+        },
+        "here",
+    )
+    assert file.auths["a"] == Credential("u", "p", source="here")
+    assert file.auths["b"] == Credential("u", "p:q", source="here")
+    assert file.auths["c"].identity_token == "t"
+    assert file.auths["d"].registry_token == "t"
+    assert "e" not in file.auths
+    assert (file.helper("f"), file.helper("g")) == ("ecr-login", "desktop")
+
+
+def test_secrets_do_not_show() -> None:
+    """A credential may end in a log or a traceback."""
+    assert "hush" not in repr(Credential("user", "hush", "hush", "hush", "here"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [],
+        "x",
+        {"auths": [1]},
+        {"auths": {"a": 1}},
+        {"auths": {"a": {"auth": "!!!"}}},
+        {"auths": {"a": {"auth": encoded("x")[:-1]}}},
+        {"auths": {"a": {"username": 1}}},
+        {"credHelpers": {"a": "../../bin/sh"}},
+        {"credHelpers": {"a": 1}},
+        {"credsStore": "a b"},
+    ],
+)
+def test_a_broken_config_is_an_error(data: Any, tmp_path: Path) -> None:
+    """Of the user's own file the user hears; a helper's name is a name and no path."""
+    with pytest.raises(ValueError, match=r"."):
+        parse_auth_file(data, "here")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(ArchshiftError, match=r"the Docker config .* is not readable"):
+        read_docker_config(path)
+
+
+def test_where_the_docker_config_is(tmp_path: Path) -> None:
+    """DOCKER_CONFIG names a folder; a file that is not there is an empty one."""
+    assert docker_config_path({"DOCKER_CONFIG": "/etc/d"}) == Path("/etc/d/config.json")
+    assert docker_config_path({}) == Path.home() / ".docker/config.json"
+    assert read_docker_config(tmp_path / "none") == AuthFile()
+    with pytest.raises(ArchshiftError, match="cannot be read"):
+        read_docker_config(tmp_path)
+
+
+def test_pull_secrets_of_both_kinds() -> None:
+    """The old dockercfg has no auths level; other secrets and broken ones are refused, not quoted."""
+    auths = {"r.example": {"auth": encoded("u:p")}}
+    meta = {"namespace": "ns", "name": "s"}
+    for data in (
+        {".dockerconfigjson": encoded(json.dumps({"auths": auths}))},
+        {".dockercfg": encoded(json.dumps(auths))},
+    ):
+        found = read_pull_secret({"metadata": meta, "data": data})
+        assert found.matching("r.example", "a") == (Credential("u", "p", source="Secret ns/s"),)
+    with pytest.raises(ArchshiftError, match="the Secret ns/s is no pull secret"):
+        read_pull_secret({"metadata": meta, "data": {"token": encoded("hush")}})
+    with pytest.raises(ArchshiftError, match="the pull secret ns/s is not readable") as caught:
+        read_pull_secret({"metadata": meta, "data": {".dockerconfigjson": encoded("hush")}})
+    assert "hush" not in str(caught.value)
+
+
+def test_which_pull_secrets_a_pod_gets() -> None:
+    """Its own, else its ServiceAccount's."""
+    account = {"imagePullSecrets": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}
+    assert pull_secret_names({}, account) == ("a", "b")
+    assert pull_secret_names({"imagePullSecrets": [{"name": "c"}]}, account) == ("c",)
+    assert pull_secret_names({}, None) == ()
+
+
+def helper(folder: Path, text: str) -> str:
+    """Write a credential helper and return its name."""
+    path = folder / "docker-credential-tests"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return "tests"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('echo \'{"Username": "u", "Secret": "p"}\'', Credential("u", "p", source="docker-credential-tests")),
+        (
+            'echo \'{"Username": "<token>", "Secret": "t"}\'',
+            Credential(identity_token="t", source="docker-credential-tests"),
+        ),
+        ('echo "credentials not found in native keychain"; exit 1', None),
+        ('echo "locked"; exit 3', "failed with exit code 3"),
+        ("echo hello", "did not answer in its protocol"),
+        ('echo \'{"Username": 1, "Secret": "t"}\'', "did not answer in its protocol"),
+    ],
+)
+def test_credential_helpers(
+    text: str, expected: Credential | str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker's protocol: a login, none, or an error that becomes part of the reason."""
+    name = helper(tmp_path, text)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    ask = helper_source(name)
+    if isinstance(expected, str):
+        with pytest.raises(ArchshiftError, match=expected):
+            asyncio.run(_answer(ask))
+    else:
+        assert asyncio.run(_answer(ask)) == expected
+
+
+async def _answer(ask: Any) -> Credential | None:
+    found: Credential | None = await ask("r.example")
+    return found
+
+
+def test_a_helper_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A helper that waits for a browser nobody sees does not hold up a pipeline."""
+    name = helper(tmp_path, "exec sleep 60")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("archshift.images.credentials.HELPER_SECONDS", 0.2)
+    with pytest.raises(ArchshiftError, match="did not answer in 0 s"):
+        asyncio.run(_answer(helper_source(name)))
+
+
+def test_copies_of_one_login_are_tried_once() -> None:
+    """Hundreds of namespaces hold the same secret."""
+    files = [AuthFile({"r.example": Credential("u", "p", source=f"Secret ns{n}/s")}) for n in range(300)]
+    found, problems = asyncio.run(_lookup(Keychain(files)))
+    assert (len(found), problems) == (1, ())
+
+
+async def _lookup(keychain: Keychain) -> tuple[tuple[Credential, ...], tuple[str, ...]]:
+    return await keychain.lookup("r.example", "a")
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", ("123456789012", "eu-west-1", False)),
+        ("123456789012.dkr.ecr-fips.us-east-1.amazonaws.com", ("123456789012", "us-east-1", True)),
+        ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", ("123456789012", "cn-north-1", False)),
+        ("123456789012.dkr-ecr.eu-west-1.on.aws", ("123456789012", "eu-west-1", False)),
+        ("public.ecr.aws", None),
+        ("12.dkr.ecr.eu-west-1.amazonaws.com", None),
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.example", None),
+        ("evil.example/123456789012.dkr.ecr.eu-west-1.amazonaws.com", None),
+    ],
+)
+def test_which_hosts_are_ecr(host: str, expected: tuple[str, str, bool] | None) -> None:
+    """AWS is asked for a login only for hosts that are AWS's."""
+    assert ecr.parse_host(host) == (ecr.EcrRegistry(*expected) if expected else None)
+
+
+def test_ecr_gives_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GetAuthorizationToken, against moto, with this process's AWS identity."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+        expected = boto3.client("ecr", region_name="eu-west-1").get_authorization_token(
+            registryIds=["123456789012"]
+        )
+        pair = base64.b64decode(expected["authorizationData"][0]["authorizationToken"]).decode()
+        found = asyncio.run(_ecr(host))
+    assert found is not None
+    assert f"{found.username}:{found.password}" == pair
+    assert found.username == "AWS"
+
+
+async def _ecr(host: str) -> Credential | None:
+    return await ecr.credential(host)
+
+
+def test_ecr_without_an_identity_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No AWS credentials: the reason says what failed, for the verdict to carry."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    with pytest.raises(
+        ArchshiftError, match="AWS gave no login for ECR 123456789012 in eu-west-1: Unable to"
+    ):
+        asyncio.run(_ecr("123456789012.dkr.ecr.eu-west-1.amazonaws.com"))
+    assert asyncio.run(_ecr("quay.io")) is None
+
+
+def test_ecr_without_boto3_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 is an extra; who needs it hears of it."""
+    monkeypatch.setitem(__import__("sys").modules, "boto3", None)
+    with pytest.raises(ArchshiftError, match="boto3 is not installed"):
+        asyncio.run(_ecr("123456789012.dkr.ecr.eu-west-1.amazonaws.com"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        (['Bearer realm="https://a/t",service="s",scope="x"'], Challenge("bearer", "https://a/t", "s", "x")),
+        (["bearer realm=https://a/t"], Challenge("bearer", "https://a/t")),
+        (['Basic realm="x"'], Challenge("basic")),
+        (["Basic"], Challenge("basic")),
+        (['Basic realm="x", Bearer realm="https://a/t"'], Challenge("bearer", "https://a/t")),
+        (['Basic realm="x"', 'Bearer realm="https://a/t"'], Challenge("bearer", "https://a/t")),
+        (['Bearer realm="a\\"b"'], Challenge("bearer", 'a"b')),
+        (["Negotiate abc=="], None),
+        (['Bearer service="s"'], None),
+        ([""], None),
+        ([], None),
+    ],
+)
+def test_challenges(headers: list[str], expected: Challenge | None) -> None:
+    """Every spelling that RFC 9110 allows and registries use."""
+    assert parse_challenge(headers) == expected
+
+
+@given(
+    st.lists(st.text(max_size=60) | st.from_regex(r'(Bearer|Basic)( [a-z]+="?[a-z,\\" ]*"?,?)*'), max_size=3)
+)
+def test_any_challenge_is_read_or_not(headers: list[str]) -> None:
+    """No header raises, or takes for ever."""
+    found = parse_challenge(headers)
+    assert found is None or found.scheme == "basic" or found.realm
+
+
+@pytest.mark.parametrize(
+    ("offered", "expected"),
+    [
+        ("", "repository:a/b:pull"),
+        ("repository:other:pull", "repository:a/b:pull"),
+        ("repository:a/b:pull,push", "repository:a/b:pull"),
+        ("registry:catalog:*", "repository:a/b:pull"),
+        ("aws", "aws"),
+    ],
+)
+def test_a_token_is_asked_for_pulling_only(offered: str, expected: str) -> None:
+    """A registry cannot talk us into a token that may push."""
+    assert pull_scope("a/b", offered) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "realm", "allowed"),
+    [
+        ("r.example", "https://r.example/token", True),
+        ("r.example:5000", "https://r.example:5001/token", True),
+        ("registry.gitlab.example", "https://gitlab.example/jwt/auth", True),
+        ("registry-1.docker.io", "https://auth.docker.io/token", True),
+        ("r.example", "https://r.example.evil.test/token", False),
+        ("r.example", "https://auth.example/token", False),
+        ("r.example", "https://example/token", False),
+        ("a.azurecr.io", "https://b.azurecr.io/token", False),
+        ("10.0.0.1", "https://0.0.1/token", False),
+        ("r.example", "https://sso.test/token", True),
+        ("r.example", "https://sso2.test:8443/token", True),
+        ("r.example", "https://sso2.test/token", False),
+    ],
+)
+def test_who_may_see_a_login(host: str, realm: str, allowed: bool) -> None:
+    """The registry's own host, a parent of it, Docker Hub's, or one that the user named; nobody else."""
+    assert may_see_credentials(host, realm, ("sso.test", "sso2.test:8443")) == allowed
+
+
+@pytest.mark.parametrize(
+    ("realm", "problem"),
+    [
+        ("https://a/token", ""),
+        ("http://a/token", "is plain http, which is not allowed for a"),
+        ("http://plain/token", ""),
+        ("http://plain:80/token", ""),
+        ("http://plain:81/token", "is plain http"),
+        ("http://port:81/token", ""),
+        ("ftp://a/token", "is not an http(s) URL of a host"),
+        ("/token", "is not an http(s) URL of a host"),
+        ("https://u:p@a/token", "is not an http(s) URL of a host"),
+        ("https://a:port/", "is not a URL"),
+        ("https://[/", "is not a URL"),
+    ],
+)
+def test_which_token_endpoints_are_asked_at_all(realm: str, problem: str) -> None:
+    """https, or plain http where the user said so for that very host."""
+    found = realm_problem(realm, {"plain", "port:81"})
+    assert (problem in found) if problem else (found == "")

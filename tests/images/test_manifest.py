@@ -1,0 +1,162 @@
+"""The manifest reader, fuzzed: any bytes give a value or a reason, and a yes only where arm64 is written."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archshift.images.errors import UnreadableError
+from archshift.images.manifest import (
+    DOCKER_CONFIG,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    ImageManifest,
+    Index,
+    Platform,
+    parse_config,
+    parse_manifest,
+)
+from archshift.images.verdict import classify
+
+TYPES = st.sampled_from([OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, "", "application/json", "x"])
+DIGESTS = st.sampled_from(["sha256:" + "a" * 64, "sha512:" + "b" * 128, "sha256:1", "", "md5:" + "a" * 32])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=10,
+)
+WORDS = st.sampled_from(
+    ["linux", "windows", "amd64", "arm64", "arm", "unknown", "", "v7", "v8", "v9", "ARM64"]
+)
+PLATFORM = st.fixed_dictionaries({}, optional={"os": WORDS, "architecture": WORDS, "variant": WORDS}) | JSON
+DESCRIPTOR = st.fixed_dictionaries(
+    {},
+    optional={
+        "mediaType": TYPES | JSON,
+        "digest": DIGESTS | JSON,
+        "size": st.integers() | JSON,
+        "platform": PLATFORM,
+        "annotations": st.just({"vnd.docker.reference.type": "attestation-manifest"}) | JSON,
+        "artifactType": st.just("x/y") | JSON,
+    },
+)
+DOCUMENT = st.fixed_dictionaries(
+    {},
+    optional={
+        "schemaVersion": st.sampled_from([1, 2]) | JSON,
+        "mediaType": TYPES | JSON,
+        "manifests": st.lists(DESCRIPTOR, max_size=4) | JSON,
+        "config": DESCRIPTOR | JSON,
+        "layers": st.lists(DESCRIPTOR, max_size=3) | JSON,
+        "artifactType": st.just("x/y") | JSON,
+    },
+)
+
+
+@given(st.binary(max_size=200) | DOCUMENT.map(lambda one: json.dumps(one).encode()), TYPES)
+def test_any_manifest_is_read_or_refused(body: bytes, content_type: str) -> None:
+    """No bytes raise anything but the one exception, and every value read has the shape it promises."""
+    try:
+        found = parse_manifest(body, content_type)
+    except UnreadableError:
+        return
+    if isinstance(found, ImageManifest):
+        assert found.config.digest.startswith("sha")
+        return
+    written = json.loads(body).get("manifests") or []
+    for child in found.children:
+        assert child.platform is None or (child.platform.os and child.platform.architecture)
+    platforms = [child.platform for child in found.children if child.platform]
+    if classify(platforms) in ("multi-arch", "arm64-only"):
+        # A yes stands on an entry that says linux and arm64 itself, and is no attestation.
+        assert any(
+            isinstance(entry["platform"], dict)
+            and (entry["platform"]["os"], entry["platform"]["architecture"].lower()) == ("linux", "arm64")
+            and "vnd.docker.reference.type" not in (entry.get("annotations") or {})
+            for entry in written
+            if entry.get("platform") and entry["platform"].get("os") == "linux"
+        )
+
+
+@given(st.binary(max_size=200) | JSON.map(lambda one: json.dumps(one).encode()))
+def test_any_config_is_read_or_refused(body: bytes) -> None:
+    """The same for configs: a platform is written there, or there is none."""
+    try:
+        config = parse_config(body)
+    except UnreadableError:
+        return
+    assert config.platform.os
+    assert config.platform.architecture
+
+
+@given(
+    st.fixed_dictionaries(
+        {"os": WORDS, "architecture": WORDS},
+        optional={
+            "config": st.dictionaries(st.sampled_from(["Env", "Cmd", "Entrypoint", "WorkingDir"]), JSON)
+        },
+    )
+)
+def test_any_run_section_is_read_or_refused(document: dict[str, Any]) -> None:
+    """Whatever types are in the part that the deep check reads."""
+    try:
+        config = parse_config(json.dumps(document).encode())
+    except UnreadableError:
+        return
+    assert all(isinstance(word, str) for word in (*config.entrypoint, *config.cmd, config.working_dir))
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    """Return a good entry of an index, changed."""
+    good = {
+        "mediaType": OCI_MANIFEST,
+        "digest": "sha256:" + "a" * 64,
+        "size": 1,
+        "platform": {"os": "linux", "architecture": "arm64"},
+    }
+    return {**good, **changes}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"digest": "sha256:xyz"}, "the manifest points to 'sha256:xyz', which is not a digest"),
+        ({"digest": 1}, "digest is not a text"),
+        ({"size": "1"}, "the manifest gives no size for"),
+        ({"size": -1}, "the manifest gives no size for"),
+        ({"size": True}, "the manifest gives no size for"),
+        ({"platform": "linux/arm64"}, "the index has a platform that is not an object"),
+        ({"platform": {"os": 1}}, "os is not a text"),
+    ],
+)
+def test_a_broken_entry_spoils_the_index(change: dict[str, Any], reason: str) -> None:
+    """One entry that cannot be read is enough: what it would have said is not known."""
+    with pytest.raises(UnreadableError, match=reason):
+        parse_manifest(json.dumps({"manifests": [entry(**change)]}).encode())
+
+
+def test_too_many_entries_are_refused() -> None:
+    """An index of a million entries is nobody's image."""
+    with pytest.raises(UnreadableError, match="has 1001 manifests, more than 1000"):
+        parse_manifest(json.dumps({"manifests": [entry()] * 1001}).encode())
+
+
+@pytest.mark.parametrize(
+    "content_type", ["", "application/json", "text/plain; charset=utf-8", f"{OCI_INDEX}; x=y"]
+)
+def test_content_types_of_sloppy_registries(content_type: str) -> None:
+    """The document says what it is; a header that says nothing does not matter."""
+    found = parse_manifest(json.dumps({"manifests": [entry()]}).encode(), content_type)
+    assert isinstance(found, Index)
+    assert [child.platform for child in found.children] == [Platform("linux", "arm64")]
+
+
+def test_a_docker_manifest_without_layers_is_an_image() -> None:
+    """FROM scratch with nothing in it is still one."""
+    config = {"mediaType": DOCKER_CONFIG, "digest": "sha256:" + "a" * 64, "size": 1}
+    found = parse_manifest(json.dumps({"schemaVersion": 2, "config": config}).encode(), DOCKER_MANIFEST)
+    assert isinstance(found, ImageManifest)
