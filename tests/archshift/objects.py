@@ -133,7 +133,9 @@ class FakeCluster(Cluster):
 
     def __init__(self, objects: Mapping[str, Sequence[Json]] | None = None) -> None:
         """Hold the objects; collections that are not given are empty."""
-        super().__init__(httpx2.Client(), "https://cluster.example")
+        # A client that can send nothing: no TLS context to load, and no way out to the network.
+        nowhere = httpx2.MockTransport(lambda _: httpx2.Response(500))
+        super().__init__(httpx2.Client(transport=nowhere), "https://cluster.example")
         self.objects = dict(objects or {})
         self.lists: list[tuple[str, dict[str, str]]] = []
         self.patches: list[tuple[str, Json, str, str]] = []
