@@ -201,7 +201,9 @@ class Lab:
     def _link_programs(self, stopped: Sequence[str]) -> None:
         try:
             paths = find_programs().paths
-            paths["uv"] = find_uv(install=False)
+            uv = find_uv(install=False)
+            # The engine's Python host runs both.
+            paths |= {"uv": uv, "uvx": uv.with_name("uvx")}
         except BootstrapError as error:
             raise LabError(str(error)) from error
         for name, path in paths.items():
