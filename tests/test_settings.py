@@ -1,0 +1,322 @@
+"""The stack's settings: every key, and every sentence about a value that does not do."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import settings
+from archshift.errors import ArchshiftError
+from archshift.inventory import Discovery
+from archshift.node_groups import Taint
+from archshift.plan import Rules
+
+ROOT = Path(settings.__file__).parent
+
+
+def load(**values: Any) -> settings.Settings:
+    """Load a configuration as the engine passes it: text, and JSON for maps."""
+    values.setdefault("arm_ratio", "0.2")
+    values.setdefault("platform", "lab")
+    return settings.load(
+        "dev",
+        {
+            f"archshift:{key}": value if isinstance(value, str) else json.dumps(value)
+            for key, value in values.items()
+        },
+    )
+
+
+def refused(**values: Any) -> str:
+    """The sentence with which a configuration is refused."""
+    with pytest.raises(ArchshiftError) as error:
+        load(**values)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_one_number_is_enough() -> None:
+    """Everything else has a default; keys of other projects are not ours to judge."""
+    found = settings.load("dev", {"archshift:arm_ratio": "0.2", "aws:region": "eu-west-1"})
+    assert found == settings.Settings(stack="dev", arm_ratio=0.2)
+    assert (found.platform, found.kube_context, found.field_manager) == ("eks", None, "archshift/dev")
+
+
+def test_every_setting_gets_its_shape() -> None:
+    """A complete configuration, key by key."""
+    found = load(
+        arm_ratio="0.37",
+        kube_context="staging",
+        node_groups={
+            "graviton": {
+                "instance_type": "m7g.xlarge",
+                "size": 3,
+                "zones": ["a", "b"],
+                "labels": {"team": "shop"},
+                "taints": [{"key": "arch", "value": "arm64", "effect": "NoExecute"}, {"key": "spot"}],
+            },
+            "x86": {"instance_type": "m7i.large", "size": 0},
+        },
+        workloads={
+            "namespaces": ["shop", "platform"],
+            "exclude": ["shop/Deployment/legacy"],
+            "label_selector": "team=shop",
+            "overrides": {
+                "shop/Deployment/pay": {"force": True, "reason": "agreed with payments"},
+                "shop/StatefulSet/db": {"hold": True},
+                "shop/CronJob/report": {"wave": "late", "max_ratio": 0.5},
+            },
+        },
+    )
+    assert (found.arm_ratio, found.kube_context) == (0.37, "staging")
+    graviton, x86 = found.node_groups.values()
+    assert (graviton.name, graviton.instance_type.name, graviton.size) == ("graviton", "m7g.xlarge", 3)
+    assert (graviton.zones, dict(graviton.labels)) == (("a", "b"), {"team": "shop"})
+    assert graviton.taints == (
+        Taint(key="arch", value="arm64", effect="NoExecute"),
+        Taint(key="spot", value="", effect="NoSchedule"),
+    )
+    assert (x86.size, x86.zones, x86.architecture) == (0, ("a",), "amd64")
+    assert found.discovery == Discovery(
+        namespaces=("shop", "platform"),
+        exclude=frozenset({"shop/Deployment/legacy"}),
+        label_selector="team=shop",
+    )
+    assert found.rules == {
+        "shop/Deployment/pay": Rules(force=True, reason="agreed with payments"),
+        "shop/StatefulSet/db": Rules(hold=True),
+        "shop/CronJob/report": Rules(wave="late", max_ratio=0.5),
+    }
+
+
+@pytest.mark.parametrize(("text", "ratio"), [("0", 0.0), ("1", 1.0), ("0.0", 0.0), ("1.0", 1.0), (".5", 0.5)])
+def test_both_ends_are_ratios(text: str, ratio: float) -> None:
+    """0 and 1 are steps of the ramp like any other."""
+    assert load(arm_ratio=text).arm_ratio == ratio
+
+
+@pytest.mark.parametrize(
+    "text", ["1.5", "-0.1", "abc", "NaN", "nan", "", "true", "inf", "-inf", "0,5", "50%", "[0.5]", "null"]
+)
+def test_a_ratio_that_is_none_is_refused(text: str) -> None:
+    """One sentence with the key, the value and an example."""
+    assert refused(arm_ratio=text) == (
+        f"archshift:arm_ratio: {text!r} is not a number from 0.0 to 1.0, such as 0.2"
+    )
+
+
+def test_a_missing_ratio_says_how_to_set_it() -> None:
+    """A new stack's first mistake."""
+    with pytest.raises(ArchshiftError) as error:
+        settings.load("dev", {})
+    assert str(error.value) == "archshift:arm_ratio is not set; pulumi config set arm_ratio 0.2"
+
+
+def test_an_unknown_key_is_refused_with_the_known_ones() -> None:
+    """A typing slip does not silently do nothing."""
+    assert refused(arm_ration="0.5") == (
+        "archshift:arm_ration is not a setting; there are: arm_ratio, kube_context, node_groups, platform, "
+        "workloads"
+    )
+
+
+def test_an_unknown_platform_is_refused() -> None:
+    """The two there are stand in the sentence."""
+    assert refused(platform="gke") == "archshift:platform: 'gke' is none of eks, lab"
+
+
+def test_an_empty_context_is_the_current_one() -> None:
+    """As the default in Pulumi.yaml has it."""
+    assert load(kube_context="").kube_context is None
+    assert load(node_groups="", workloads="").node_groups == {}
+
+
+GROUP = {"instance_type": "m7g.large", "size": 1}
+KEY = "archshift:node_groups.arm"
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ([], f"{KEY}: [] is not a map; write it as YAML below the key"),
+        ({"size": 1}, f"{KEY}.instance_type is missing; every node group has one"),
+        ({"instance_type": "m7g.large"}, f"{KEY}.size is missing; every node group has one"),
+        ({**GROUP, "size": -1}, f"{KEY}.size: -1 is not a whole number of nodes, 0 or more"),
+        ({**GROUP, "size": 1.5}, f"{KEY}.size: 1.5 is not a whole number of nodes, 0 or more"),
+        ({**GROUP, "size": True}, f"{KEY}.size: True is not a whole number of nodes, 0 or more"),
+        ({**GROUP, "size": "3"}, f"{KEY}.size: '3' is not a whole number of nodes, 0 or more"),
+        ({**GROUP, "instance_type": 7}, f"{KEY}.instance_type: 7 is not an instance type"),
+        ({**GROUP, "zones": "a"}, f"{KEY}.zones: 'a' is not a list of names"),
+        ({**GROUP, "zones": []}, f"{KEY}.zones: [] names no availability zone; give at least one"),
+        ({**GROUP, "zones": ["a", 2]}, f"{KEY}.zones[1]: 2 is not a name"),
+        ({**GROUP, "labels": ["a"]}, f"{KEY}.labels: ['a'] is not a map; write it as YAML below the key"),
+        (
+            {**GROUP, "labels": {"spot": True}},
+            f'{KEY}.labels.spot: True is not text; put it in quotes, as in "true"',
+        ),
+        (
+            {**GROUP, "labels": {"kubernetes.io/arch": "arm64"}},
+            f"{KEY}.labels.kubernetes.io/arch follows from instance_type; remove it",
+        ),
+        ({**GROUP, "taints": {}}, f"{KEY}.taints: {{}} is not a list"),
+        ({**GROUP, "taints": ["x"]}, f"{KEY}.taints[0]: 'x' is not a map; write it as YAML below the key"),
+        ({**GROUP, "taints": [{"value": "x"}]}, f"{KEY}.taints[0].key is missing; every taint has one"),
+        ({**GROUP, "taints": [{"key": 5}]}, f"{KEY}.taints[0].key: 5 is not text"),
+        (
+            {**GROUP, "taints": [{"key": "a", "value": True}]},
+            f"{KEY}.taints[0].value: True is not text; put it in quotes",
+        ),
+        (
+            {**GROUP, "taints": [{"key": "a", "effect": "Never"}]},
+            f"{KEY}.taints[0].effect: 'Never' is none of NoSchedule, PreferNoSchedule, NoExecute",
+        ),
+        (
+            {**GROUP, "taints": [{"key": "a", "efect": "NoSchedule"}]},
+            f"{KEY}.taints[0].efect is not a setting; there are: effect, key, value",
+        ),
+        (
+            {**GROUP, "count": 1},
+            f"{KEY}.count is not a setting; there are: instance_type, labels, size, taints, zones",
+        ),
+    ],
+)
+def test_a_node_group_that_does_not_do_is_refused(group: Any, message: str) -> None:
+    """The sentence has the whole path of the key."""
+    assert refused(node_groups={"arm": group}) == message
+
+
+def test_an_unknown_instance_type_is_refused_with_the_nearest() -> None:
+    """The same sentence as everywhere, with the group's key."""
+    message = refused(node_groups={"arm": {**GROUP, "instance_type": "m7g.lrge"}})
+    assert message.startswith(f"{KEY}.instance_type: 'm7g.lrge' is not an instance type archshift knows; ")
+    assert "m7g.large" in message
+
+
+def test_node_groups_are_made_in_the_lab_only() -> None:
+    """On EKS the key would promise what this version does not do."""
+    assert refused(platform="eks", node_groups={"arm": GROUP}) == (
+        "archshift:node_groups: this version makes node groups in the lab only (archshift:platform: lab); "
+        "on EKS leave the key out and archshift counts the nodes it finds"
+    )
+
+
+W = "archshift:workloads"
+KINDS = "Deployment, StatefulSet, DaemonSet, CronJob"
+
+
+@pytest.mark.parametrize(
+    ("workloads", "message"),
+    [
+        ([], f"{W}: [] is not a map; write it as YAML below the key"),
+        ("shop", f"{W}: 'shop' is not a map; write it as YAML below the key"),
+        ("null", f"{W}: None is not a map; write it as YAML below the key"),
+        (
+            {"namespace": "shop"},
+            f"{W}.namespace is not a setting; there are: exclude, label_selector, namespaces, overrides",
+        ),
+        ({"namespaces": "shop"}, f"{W}.namespaces: 'shop' is not a list of names"),
+        ({"namespaces": [True]}, f"{W}.namespaces[0]: True is not a name"),
+        (
+            {"label_selector": {"a": "b"}},
+            f"{W}.label_selector: {{'a': 'b'}} is not a label selector such as team=shop",
+        ),
+        (
+            {"exclude": ["shop/cart"]},
+            f"{W}.exclude: 'shop/cart' is not namespace/Kind/name with one of the kinds {KINDS}",
+        ),
+        (
+            {"overrides": {"shop/deployment/cart": {}}},
+            f"{W}.overrides: 'shop/deployment/cart' is not namespace/Kind/name with one of the kinds {KINDS}",
+        ),
+        (
+            {"overrides": {"/Deployment/cart": {}}},
+            f"{W}.overrides: '/Deployment/cart' is not namespace/Kind/name with one of the kinds {KINDS}",
+        ),
+        ({"overrides": ["x"]}, f"{W}.overrides: ['x'] is not a map; write it as YAML below the key"),
+    ],
+)
+def test_a_discovery_that_does_not_do_is_refused(workloads: Any, message: str) -> None:
+    """Which workloads are looked at must be what was meant."""
+    assert refused(workloads=workloads) == message
+
+
+CART = f"{W}.overrides.shop/Deployment/cart"
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (None, f"{CART}: None is not a map; write it as YAML below the key"),
+        ({"hold": "yes"}, f"{CART}.hold: 'yes' is not true or false"),
+        ({"hold": 1}, f"{CART}.hold: 1 is not true or false"),
+        ({"max_ratio": 2}, f"{CART}.max_ratio: 2 is not a number from 0.0 to 1.0, such as 0.2"),
+        ({"max_ratio": True}, f"{CART}.max_ratio: True is not a number from 0.0 to 1.0, such as 0.2"),
+        ({"max_ratio": None}, f"{CART}.max_ratio: None is not a number from 0.0 to 1.0, such as 0.2"),
+        ({"wave": "first"}, f"{CART}.wave: 'first' is none of early, late"),
+        ({"wave": ["early"]}, f"{CART}.wave: ['early'] is none of early, late"),
+        ({"reason": 5}, f"{CART}.reason: 5 is not text"),
+        (
+            {"force": True},
+            f"{CART}.force: true takes fields from their owner and needs a reason: beside it that says why",
+        ),
+        (
+            {"force": True, "reason": "  "},
+            f"{CART}.force: true takes fields from their owner and needs a reason: beside it that says why",
+        ),
+        (
+            {"forced": True},
+            f"{CART}.forced is not a setting; there are: force, hold, max_ratio, reason, wave",
+        ),
+    ],
+)
+def test_an_override_that_does_not_do_is_refused(rule: Any, message: str) -> None:
+    """``force`` above all is never taken for granted."""
+    assert refused(workloads={"overrides": {"shop/Deployment/cart": rule}}) == message
+
+
+def test_text_that_is_no_json_is_refused() -> None:
+    """``pulumi config set node_groups m7g`` without --path."""
+    assert refused(node_groups="m7g.large: 3") == (
+        "archshift:node_groups: 'm7g.large: 3' is not a map; write it as YAML below the key"
+    )
+
+
+def declared() -> dict[str, dict[str, Any]]:
+    """The keys that Pulumi.yaml declares."""
+    found: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    return found
+
+
+def test_the_project_declares_exactly_the_keys_that_are_read() -> None:
+    """``pulumi config`` and the program agree on what there is."""
+    known = refused(nonsense="").partition("there are: ")[2].split(", ")
+    assert sorted(declared()) == known
+    assert all(entry.get("description") and entry.get("type") for entry in declared().values())
+
+
+def test_the_declared_defaults_are_the_programs() -> None:
+    """A default that the engine fills in means the same as a key that is left out."""
+    defaults = {
+        key: entry["default"] if isinstance(entry["default"], str) else json.dumps(entry["default"])
+        for key, entry in declared().items()
+        if "default" in entry
+    }
+    assert set(declared()) - set(defaults) == {"arm_ratio"}
+    filled = {f"archshift:{key}": value for key, value in defaults.items()}
+    assert settings.load("dev", {"archshift:arm_ratio": "0.2", **filled}) == settings.load(
+        "dev", {"archshift:arm_ratio": "0.2"}
+    )
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("Pulumi.*.yaml")), ids=lambda path: path.name)
+def test_the_stack_files_of_the_checkout_load(path: Path) -> None:
+    """What is checked in is a working example."""
+    config = yaml.safe_load(path.read_text())["config"]
+    values = {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in config.items()
+        if not isinstance(value, dict) or "secure" not in value
+    }
+    assert settings.load(path.name.split(".")[1], values).arm_ratio <= 1
