@@ -8,6 +8,7 @@ in turns, and the medians are compared.
 import json
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -133,7 +134,7 @@ def _program_bytes(pid: int) -> int:
 def bare_project(folder: Path) -> Path:
     """Make the bare program's project."""
     folder.mkdir(parents=True)
-    runtime = {"name": "python", "options": {"virtualenv": str(PROJECT / ".venv")}}
+    runtime = {"name": "python", "options": {"toolchain": "uv"}}
     (folder / "Pulumi.yaml").write_text(yaml.safe_dump({"name": "bare", "runtime": runtime}))
     (folder / "__main__.py").write_text(BARE.format(context=CONTEXT))
     return folder
@@ -265,15 +266,21 @@ def step(lab: Lab, folder: Path, workloads: int) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
-    with tempfile.TemporaryDirectory(prefix="archshift-bench-") as name:
+    """Measure and print; the arguments name the parts, both by default."""
+    parts = sys.argv[1:] or ["step", "preview"]
+    # Inside the checkout, so that the bare program finds the same Python environment.
+    parent = PROJECT / ".lab"
+    parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as name:
         folder = Path(name)
         lab = Lab(folder / "lab")
         lab.start(lambda text: print(text, flush=True))
         try:
             print(f"{'':<34} {'ours':>8} {'bare':>8}")
-            step(lab, folder, 50)
-            preview(lab, folder, 1000)
+            if "step" in parts:
+                step(lab, folder, 50)
+            if "preview" in parts:
+                preview(lab, folder, 1000)
         finally:
             lab.stop()
 
