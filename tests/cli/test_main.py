@@ -1,0 +1,385 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+import json
+import os
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archshift.errors import ArchshiftError
+from archshift.inventory import Inventory, read_inventory
+from cli import stack as cli_stack
+from cli.main import main
+from tests.archshift.objects import PREFERRED, FakeCluster, in_pod_spec, manages, node, pod, workload
+
+Run = Callable[..., tuple[int, str, str]]
+
+PULUMI = """#!{python}
+import json, os, sys
+with open(os.environ["FAKE_PULUMI"]) as file:
+    answers = json.load(file)
+arguments = sys.argv[1:]
+with open(os.environ["FAKE_PULUMI"] + ".log", "a") as file:
+    file.write(json.dumps(arguments) + "\\n")
+answer = answers["config" if "config" in arguments else "stack"]
+sys.stdout.write(answer.get("out", ""))
+sys.stderr.write(answer.get("err", ""))
+sys.exit(answer.get("code", 0))
+"""
+
+
+class FakePulumi:
+    """A ``pulumi`` program on PATH that answers what it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write the program."""
+        self._answers = folder / "answers.json"
+        program = folder / "pulumi"
+        program.write_text(PULUMI.format(python=sys.executable))
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        self.stack: dict[str, Any] = {"out": "dev\n"}
+        self.configure(arm_ratio="0.5")
+
+    def configure(self, **values: Any) -> None:
+        """Set the stack's configuration."""
+        entries = {
+            f"archshift:{key}": {"value": value if isinstance(value, str) else json.dumps(value)}
+            for key, value in values.items()
+        }
+        self.answer({"out": json.dumps({**entries, "aws:token": {"secret": True}})})
+
+    def answer(self, config: dict[str, Any]) -> None:
+        """Set the answer to ``pulumi config``."""
+        self._answers.write_text(json.dumps({"stack": self.stack, "config": config}))
+
+    @property
+    def calls(self) -> list[list[str]]:
+        """The arguments of every call."""
+        log = Path(f"{self._answers}.log")
+        return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+@pytest.fixture
+def pulumi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePulumi:
+    """A fake ``pulumi``, first on PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_PULUMI", str(folder / "answers.json"))
+    monkeypatch.delenv("PULUMI_STACK", raising=False)
+    return FakePulumi(folder)
+
+
+def shop(on_graviton: int = 0) -> FakeCluster:
+    """Four carts, payments whose affinity is helm's, a log agent and a bare pod."""
+    labels = {"pod-template-hash": "5d4f"}
+    term = {"matchExpressions": [{"key": "kubernetes.io/arch", "operator": "Exists"}]}
+    affinity = {"nodeAffinity": {PREFERRED: [{"weight": 1, "preference": term}]}}
+    fields = in_pod_spec({"f:affinity": {"f:nodeAffinity": {f"f:{PREFERRED}": {}}}})
+    return FakeCluster(
+        {
+            "/apis/apps/v1/deployments": [
+                workload(name="cart", replicas=4),
+                workload(
+                    name="pay", pod_spec={"affinity": affinity}, managed=[manages("helm", "Apply", fields)]
+                ),
+            ],
+            "/apis/apps/v1/daemonsets": [workload("DaemonSet", "log")],
+            "/api/v1/nodes": [node("arm"), node("x86", "amd64")],
+            "/api/v1/pods": [
+                pod("debug", "x86"),
+                *(
+                    pod(
+                        f"cart-{index}",
+                        "arm" if index < on_graviton else "x86",
+                        owner=("ReplicaSet", "cart-5d4f"),
+                        labels=labels,
+                    )
+                    for index in range(4)
+                ),
+            ],
+        }
+    )
+
+
+@pytest.fixture
+def run(pulumi: FakePulumi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command against a fake cluster; exit code, standard output, standard error."""
+    del pulumi  # only has to be there
+
+    def go(*arguments: str, cluster: FakeCluster | ArchshiftError | None = None) -> tuple[int, str, str]:
+        def connect(_context: str | None = None) -> FakeCluster:
+            if isinstance(cluster, ArchshiftError):
+                raise cluster
+            return cluster or shop()
+
+        monkeypatch.setattr(cli_stack, "connect", connect)
+        monkeypatch.setenv("COLUMNS", "200")
+        code = main(arguments)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return go
+
+
+BLOCKED = (
+    "left alone: spec.template.spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution "
+    "(owner: helm)"
+)
+
+
+def test_status_as_json_has_the_promised_schema(run: Run) -> None:
+    """Scripts read exactly these keys; wanted is null for what is left alone."""
+    code, out, err = run("status", "--json", cluster=shop(2))
+    assert json.loads(out) == {
+        "arm_ratio": 0.5,
+        "fleet": {"pods": 4, "wanted": 2, "graviton": 2},
+        "workloads": [
+            {
+                "workload": "shop/DaemonSet/log",
+                "replicas": 0,
+                "wanted": None,
+                "graviton": 0,
+                "exact": True,
+                "reason": "a DaemonSet: runs on every node that it selects",
+            },
+            {
+                "workload": "shop/Deployment/cart",
+                "replicas": 4,
+                "wanted": 2,
+                "graviton": 2,
+                "exact": True,
+                "reason": "",
+            },
+            {
+                "workload": "shop/Deployment/pay",
+                "replicas": 3,
+                "wanted": None,
+                "graviton": 0,
+                "exact": True,
+                "reason": BLOCKED,
+            },
+        ],
+    }
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("status", "--json")])
+@pytest.mark.parametrize(("on_graviton", "code"), [(2, 0), (1, 3), (4, 3)])
+def test_status_exits_by_what_is_observed(
+    run: Run, arguments: tuple[str, ...], on_graviton: int, code: int
+) -> None:
+    """0 where observed is wanted, 3 where not: a pipeline waits on it, with or without JSON."""
+    assert run(*arguments, cluster=shop(on_graviton))[0] == code
+
+
+def test_status_for_people(run: Run) -> None:
+    """A row a workload, what is left alone and why, and the fleet in one line."""
+    _, out, _ = run("status", cluster=shop(1))
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "shop/Deployment/cart 4 2 1 not exact" in lines
+    assert "shop/DaemonSet/log - - 0 a DaemonSet: runs on every node that it selects" in lines
+    assert "shop/Pod/debug: a bare pod: nothing would start it again" in lines
+    assert lines[-1] == "fleet at 0.5: 1 of 4 pods on Graviton (0.250), 2 wanted"
+
+
+def test_plan_as_json(run: Run) -> None:
+    """Rows, conflicts with their owners, capacity of both sides, and what is not steered."""
+    code, out, err = run("plan", "--json")
+    plan = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (plan["arm_ratio"], plan["direction"]) == (0.5, "up")
+    assert plan["fleet"] == {"pods": 4, "wanted": 2, "graviton": 0}
+    assert plan["workloads"][1] == {
+        "workload": "shop/Deployment/cart",
+        "kind": "Deployment",
+        "replicas": 4,
+        "wanted": 2,
+        "graviton": 0,
+        "restarts": True,
+        "reachable": None,
+        "reason": "",
+    }
+    assert plan["conflicts"] == [
+        {
+            "workload": "shop/Deployment/pay",
+            "field": "spec.template.spec.affinity.nodeAffinity."
+            "preferredDuringSchedulingIgnoredDuringExecution",
+            "owner": "helm",
+            "forced": False,
+        }
+    ]
+    graviton = next(side for side in plan["capacity"] if side["architecture"] == "arm64")
+    assert graviton == {
+        "architecture": "arm64",
+        "nodes": 1,
+        "pods": 3,
+        "vcpu": 4.0,
+        "vcpu_needed": 0.3,
+        "gib": 16.0,
+        "gib_needed": 0.19,
+        "shortage": "",
+    }
+    assert plan["others"] == {"shop/Pod/debug": "a bare pod: nothing would start it again"}
+
+
+def test_plan_for_people(run: Run, pulumi: FakePulumi) -> None:
+    """What rolls out, the conflict with what to do, the missing capacity, the fleet."""
+    small = FakeCluster({**shop().objects, "/api/v1/nodes": [node("x86", "amd64"), node("arm", ready=False)]})
+    pulumi.configure(arm_ratio="1.0")
+    code, out, _ = run("plan", cluster=small)
+    text = " ".join(out.split())
+    assert code == 0
+    assert "shop/Deployment/cart 4 0 4 rolls out" in text
+    assert "conflict: shop/Deployment/pay: spec.template" in text
+    assert "set force: true with a reason in archshift:workloads.overrides" in text
+    assert "too little: Graviton lacks 0.5 vCPU" in text
+    assert text.endswith("fleet at 1: 0 of 4 pods are on Graviton, 4 belong there; 1 workloads roll out")
+
+
+def test_the_selected_stack_is_asked_for(run: Run, pulumi: FakePulumi) -> None:
+    """Without an option, the engine says which stack is selected."""
+    pulumi.stack = {"out": "staging\n"}
+    pulumi.configure(arm_ratio="0.5")
+    run("status")
+    assert pulumi.calls == [
+        ["--non-interactive", "--cwd", ".", "stack", "--show-name"],
+        ["--non-interactive", "--cwd", ".", "config", "--json", "--stack", "staging"],
+    ]
+
+
+def test_options_name_stack_folder_and_file(run: Run, pulumi: FakePulumi) -> None:
+    """They reach the engine as they are."""
+    run("plan", "-s", "prod", "-C", "/infra", "--config-file", "x.yaml")
+    (call,) = pulumi.calls
+    assert call[:4] == ["--non-interactive", "--cwd", "/infra", "config"]
+    assert call[4:] == ["--json", "--stack", "prod", "--config-file", "x.yaml"]
+
+
+def test_the_environment_names_the_stack(
+    run: Run, pulumi: FakePulumi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PULUMI_STACK, as the engine itself has it; the option wins over it."""
+    monkeypatch.setenv("PULUMI_STACK", "dev")
+    run("plan")
+    run("plan", "--stack", "prod")
+    assert [call[-1] for call in pulumi.calls] == ["dev", "prod"]
+
+
+def test_the_stack_decides_what_is_ours(
+    run: Run, pulumi: FakePulumi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The inventory is read with the stack's discovery and under the stack's name."""
+    asked: list[tuple[Any, str]] = []
+
+    def read(cluster: FakeCluster, discovery: Any, field_manager: str) -> Inventory:
+        asked.append((discovery.namespaces, field_manager))
+        return read_inventory(cluster, discovery, field_manager)
+
+    monkeypatch.setattr(cli_stack, "read_inventory", read)
+    pulumi.configure(arm_ratio="0.5", workloads={"namespaces": ["shop"]})
+    run("plan", "-s", "prod")
+    assert asked == [(("shop",), "archshift/prod")]
+
+
+@pytest.mark.parametrize("command", ["plan", "status"])
+@pytest.mark.parametrize("json_option", [(), ("--json",)])
+def test_an_unreadable_cluster_is_one_sentence(run: Run, command: str, json_option: tuple[str, ...]) -> None:
+    """On stderr, with exit code 1 and nothing on stdout: a pipe never gets half an answer."""
+    error = ArchshiftError("https://x: the cluster cannot be reached: refused")
+    assert run(command, *json_option, cluster=error) == (
+        1,
+        "",
+        "archshift: https://x: the cluster cannot be reached: refused\n",
+    )
+
+
+def test_a_bad_setting_is_one_sentence(run: Run, pulumi: FakePulumi) -> None:
+    """The same sentence as `pulumi preview` gives."""
+    pulumi.configure(arm_ratio="1.5")
+    assert run("status") == (
+        1,
+        "",
+        "archshift: archshift:arm_ratio: '1.5' is not a number from 0.0 to 1.0, such as 0.2\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (
+            {"code": 255, "err": "error: no stack named 'prod' found\n"},
+            "archshift: pulumi config: no stack named 'prod' found\n",
+        ),
+        ({"code": 7}, "archshift: pulumi config: exit code 7\n"),
+    ],
+)
+def test_an_engine_that_fails_is_one_sentence(
+    run: Run, pulumi: FakePulumi, answer: dict[str, Any], sentence: str
+) -> None:
+    """The engine's own reason, without its prefix."""
+    pulumi.answer(answer)
+    assert run("status", "-s", "prod") == (1, "", sentence)
+
+
+@pytest.mark.parametrize("out", ["", "warning: new version\n{", "[]", '{"archshift:arm_ratio": "0.5"}'])
+def test_an_engine_that_answers_nonsense_is_one_sentence(run: Run, pulumi: FakePulumi, out: str) -> None:
+    """Another program by that name, or one that prints a warning first: no traceback."""
+    pulumi.answer({"out": out})
+    code, printed, err = run("status", "-s", "prod")
+    assert (code, printed) == (1, "")
+    assert err.startswith("archshift: pulumi config: ")
+    assert err.count("\n") == 1
+
+
+def test_a_machine_without_the_engine_says_what_to_install(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first thing that a newcomer meets."""
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    assert run("status") == (
+        1,
+        "",
+        "archshift: pulumi is not on PATH; install the Pulumi CLI, or run inside `make lab-shell`\n",
+    )
+
+
+def test_an_engine_that_hangs_is_given_up(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A backend that does not answer ends in a sentence, not in a stuck pipeline."""
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    program = folder / "pulumi"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(cli_stack, "_TIMEOUT_SECONDS", 0.2)
+    assert run("status", "-s", "dev") == (
+        1,
+        "",
+        "archshift: pulumi config gave no answer in 0.2 s; is the backend reachable?\n",
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("stauts",), ("plan", "--jsno")])
+def test_a_wrong_command_prints_the_usage(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    """Exit code 2, as every command line has it."""
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert error.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: archshift")
+
+
+def test_an_interrupt_says_that_nothing_was_changed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both commands read only; the exit code is the shell's for an interrupt."""
+
+    def interrupt(*_: object) -> Inventory:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_stack, "read_inventory", interrupt)
+    assert run("status") == (130, "", "archshift: interrupted; nothing was changed\n")

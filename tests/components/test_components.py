@@ -1,0 +1,220 @@
+"""What the components register: types, names, inputs, parents and options."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pulumi
+import pytest
+
+from archshift.architectures import ARM64
+from archshift.capacity import Demand, balance
+from archshift.errors import ArchshiftError
+from archshift.instance_types import INSTANCE_TYPES
+from archshift.inventory import Requests
+from archshift.node_groups import NodeGroup, Taint
+from archshift.plan import Conflict, Plan, PlannedWorkload
+from components.give_back import HOOK_NAME, give_back_hook
+from components.node_groups import NodeGroups, NodeGroupsArgs
+from components.preview import report
+from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
+from tests.components.recorder import Monitor, record
+
+
+def row(kind: str, name: str, **options: Any) -> PlannedWorkload:
+    """A workload with a patch, unless the options say otherwise."""
+    options.setdefault("wanted", 1)
+    options.setdefault(
+        "patch",
+        {
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/arch": "arm64"}}}},
+        },
+    )
+    return PlannedWorkload(
+        key=f"shop/{kind}/{name}",
+        namespace="shop",
+        kind=kind,
+        name=name,
+        replicas=1,
+        graviton=0,
+        movable=True,
+        **options,
+    )
+
+
+def patches(*rows: PlannedWorkload) -> Monitor:
+    """Register the patches of a plan."""
+
+    def program() -> None:
+        WorkloadPatches(
+            "workloads",
+            WorkloadPatchesArgs(
+                plan=Plan(arm_ratio=0.5, workloads=rows),
+                field_manager="archshift/dev",
+                give_back=give_back_hook(None),
+            ),
+        )
+
+    return record(program)
+
+
+@pytest.mark.parametrize(
+    ("kind", "type_name", "api_version"),
+    [
+        ("Deployment", "kubernetes:apps/v1:DeploymentPatch", "apps/v1"),
+        ("StatefulSet", "kubernetes:apps/v1:StatefulSetPatch", "apps/v1"),
+        ("CronJob", "kubernetes:batch/v1:CronJobPatch", "batch/v1"),
+    ],
+)
+def test_a_workload_gets_one_patch_under_our_name(kind: str, type_name: str, api_version: str) -> None:
+    """Exactly the plan's body and the field manager: no image, no force, no hook, nothing else."""
+    (patch,) = patches(row(kind, "cart")).of(type_name)
+    assert (patch.name, patch.parent) == (f"shop/{kind}/cart", "workloads")
+    assert patch.inputs == {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {
+            "name": "cart",
+            "namespace": "shop",
+            "annotations": {"pulumi.com/patchFieldManager": "archshift/dev"},
+        },
+        "spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/arch": "arm64"}}}},
+    }
+    assert list(patch.request.hooks.before_delete) == []
+
+
+def test_only_a_forced_patch_forces_and_gives_back() -> None:
+    """Force is said on that patch alone, beside what was taken, and bound to the hook."""
+    taken = {
+        "metadata": {"name": "pay", "namespace": "shop", "annotations": {"archshift/taken": "{}"}},
+        "spec": {},
+    }
+    done = patches(row("Deployment", "pay", patch=taken, forced=True), row("Deployment", "cart"))
+    pay, cart = sorted(
+        done.of("kubernetes:apps/v1:DeploymentPatch"), key=lambda patch: patch.name, reverse=True
+    )
+    assert pay.inputs["metadata"]["annotations"] == {
+        "archshift/taken": "{}",
+        "pulumi.com/patchFieldManager": "archshift/dev",
+        "pulumi.com/patchForce": "true",
+    }
+    assert list(pay.request.hooks.before_delete) == [HOOK_NAME] == ["archshift-give-back"]
+    assert "pulumi.com/patchForce" not in cart.inputs["metadata"]["annotations"]
+
+
+def test_workloads_left_alone_get_no_patch() -> None:
+    """What is not patched cannot change; the fleet's numbers are exported all the same."""
+    done = patches(row("DaemonSet", "log", patch=None, wanted=None), row("Deployment", "cart"))
+    assert sorted(one.type for one in done.registered) == [
+        "archshift:index:WorkloadPatches",
+        "kubernetes:apps/v1:DeploymentPatch",
+    ]
+    assert done.outputs["workloads"] == {"fleet": {"pods": 2, "wanted": 1}}
+
+
+def test_a_group_is_its_simulated_nodes() -> None:
+    """Nodes as a kubelet would report them; another size of node is another node, made after."""
+
+    def program() -> None:
+        group = NodeGroup(
+            name="arm",
+            instance_type=INSTANCE_TYPES["m7g.large"],
+            size=2,
+            zones=("a", "b"),
+            labels={"team": "shop"},
+            taints=(Taint(key="arch", value="arm64"),),
+        )
+        NodeGroups("node-groups", NodeGroupsArgs(groups={"arm": group}))
+
+    done = record(program)
+    nodes = sorted(done.of("kubernetes:core/v1:Node"), key=lambda node: node.name)
+    assert [node.name for node in nodes] == ["arm-0", "arm-1"]
+    allocatable = {"cpu": "1930m", "memory": "7883194368", "pods": "29"}
+    assert nodes[1].inputs == {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": "arm-1",
+            "labels": {
+                "team": "shop",
+                "kubernetes.io/arch": "arm64",
+                "kubernetes.io/os": "linux",
+                "kubernetes.io/hostname": "arm-1",
+                "node.kubernetes.io/instance-type": "m7g.large",
+                "topology.kubernetes.io/zone": "b",
+                "architecture": "arm64",
+                "archshift/node-group": "arm",
+            },
+        },
+        "spec": {"taints": [{"key": "arch", "value": "arm64", "effect": "NoSchedule"}]},
+        "status": {"capacity": allocatable, "allocatable": allocatable},
+    }
+    assert {node.parent for node in nodes} == {"node-groups"}
+    for node in nodes:
+        assert list(node.request.replaceOnChanges) == ["status"]
+        assert node.request.deleteBeforeReplace
+    assert [one.type for one in done.of("archshift:index:NodeGroups")] == [NodeGroups.TYPE]
+    assert done.outputs["node-groups"] == {"sizes": {"arm": 2}}
+
+
+def test_no_groups_is_no_nodes() -> None:
+    """On EKS archshift manages none and registers none."""
+    done = record(lambda: NodeGroups("node-groups", NodeGroupsArgs(groups={})))
+    assert done.of("kubernetes:core/v1:Node") == []
+    assert done.outputs["node-groups"] == {"sizes": {}}
+
+
+CONFLICT = Conflict("shop/Deployment/cart", "spec.x", "helm", forced=False)
+SHORT = balance([], {ARM64: Demand().plus(Requests(1000, 0), 2)})
+
+Logged = Callable[..., list[tuple[str, str]]]
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Logged:
+    """Report a plan as the program does; what the engine was told, in order."""
+
+    def run(plan: Plan, *, fixed_capacity: bool) -> list[tuple[str, str]]:
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            record(lambda: report(plan, fixed_capacity=fixed_capacity))
+        return [
+            (entry.levelname, entry.getMessage())
+            for entry in caplog.records
+            if "arm_ratio" in entry.getMessage() or entry.levelno > logging.INFO
+        ]
+
+    return run
+
+
+def test_a_preview_says_the_step_and_its_conflicts(logged: Logged) -> None:
+    """One line for the fleet and a warning a conflict."""
+    plan = Plan(arm_ratio=0.5, workloads=(row("Deployment", "cart", restarts=True),), conflicts=(CONFLICT,))
+    assert logged(plan, fixed_capacity=True) == [
+        ("WARNING", str(CONFLICT)),
+        ("INFO", "arm_ratio 0.5: 1 of 1 pods belong on Graviton, 0 are there; 1 workloads roll out"),
+    ]
+
+
+def test_a_step_that_cannot_be_scheduled_stops_before_anything_is_registered(logged: Logged) -> None:
+    """Where no autoscaler adds nodes; the sentence has the missing vCPU and the way out."""
+    with pytest.raises(ArchshiftError) as error:
+        logged(Plan(arm_ratio=0.8, balances=SHORT), fixed_capacity=True)
+    message = str(error.value)
+    assert message.startswith("arm_ratio 0.8 cannot be scheduled: Graviton lacks 2.0 vCPU, room for 2 pods: ")
+    assert message.endswith("; raise the size in archshift:node_groups or choose another ratio")
+
+
+def test_with_an_autoscaler_a_shortage_is_a_warning(logged: Logged) -> None:
+    """Karpenter adds the nodes when the pods are there."""
+    (level, message), _ = logged(Plan(arm_ratio=0.8, balances=SHORT), fixed_capacity=False)
+    assert level == "WARNING"
+    assert message.endswith("; an autoscaler has to add nodes, or pods stay pending")
+
+
+def test_the_hook_is_registered_even_without_a_forced_patch() -> None:
+    """The engine refuses to delete a patch whose hook the program no longer knows."""
+    hooks: list[pulumi.ResourceHook] = []
+    record(lambda: hooks.append(give_back_hook("lab")))
+    assert [hook.name for hook in hooks] == ["archshift-give-back"]

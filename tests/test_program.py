@@ -1,0 +1,160 @@
+"""The whole program under mocks: settings to registrations, and errors to one sentence."""
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pulumi.runtime
+import pytest
+
+from archshift import inventory, kubernetes
+from archshift.errors import ArchshiftError
+from archshift.inventory import Inventory, read_workload
+from tests.archshift.objects import FakeCluster, node, pod, workload
+from tests.components.recorder import Monitor, record
+
+PROGRAM = Path(__file__).parent.parent / "__main__.py"
+GROUPS = {
+    "arm": {"instance_type": "m7g.xlarge", "size": 1},
+    "x86": {"instance_type": "m7i.xlarge", "size": 1},
+}
+
+
+def run(monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster | ArchshiftError, **config: Any) -> Monitor:
+    """Run the program against a fake cluster."""
+
+    def connect(_context: str | None = None) -> FakeCluster:
+        if isinstance(cluster, ArchshiftError):
+            raise cluster
+        return cluster
+
+    monkeypatch.setattr(kubernetes, "connect", connect)
+    monkeypatch.delenv("PULUMI_CONFIG", raising=False)
+    values = {
+        f"archshift:{key}": value if isinstance(value, str) else json.dumps(value)
+        for key, value in config.items()
+    }
+
+    def program() -> None:
+        pulumi.runtime.set_all_config(values)
+        runpy.run_path(str(PROGRAM))
+
+    return record(program)
+
+
+def shop() -> FakeCluster:
+    """Four carts on x86, a log agent, and a Deployment that pins amd64."""
+    pins = {"nodeSelector": {"kubernetes.io/arch": "amd64"}}
+    labels = {"pod-template-hash": "5d4f"}
+    return FakeCluster(
+        {
+            "/apis/apps/v1/deployments": [
+                workload(name="cart", replicas=4),
+                workload(name="old", pod_spec=pins),
+            ],
+            "/apis/apps/v1/daemonsets": [workload("DaemonSet", "log")],
+            "/api/v1/nodes": [node("live", "amd64")],
+            "/api/v1/pods": [
+                pod(f"cart-{index}", "live", owner=("ReplicaSet", "cart-5d4f"), labels=labels)
+                for index in range(4)
+            ],
+        }
+    )
+
+
+def test_one_number_becomes_nodes_and_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the carts: nodes of both groups, one patch, and the numbers exported."""
+    done = run(monkeypatch, shop(), arm_ratio="0.5", platform="lab", node_groups=GROUPS, kube_context="lab")
+    assert sorted((one.type, one.name) for one in done.registered) == [
+        ("archshift:index:NodeGroups", "node-groups"),
+        ("archshift:index:WorkloadPatches", "workloads"),
+        ("kubernetes:apps/v1:DeploymentPatch", "shop/Deployment/cart"),
+        ("kubernetes:core/v1:Node", "arm-0"),
+        ("kubernetes:core/v1:Node", "x86-0"),
+        ("pulumi:providers:kubernetes", "cluster"),
+    ]
+    (patch,) = done.of("kubernetes:apps/v1:DeploymentPatch")
+    assert patch.inputs["metadata"]["annotations"] == {"pulumi.com/patchFieldManager": "archshift/test"}
+    (spread,) = patch.inputs["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["maxSkew"] == 1
+    (provider,) = done.of("pulumi:providers:kubernetes")
+    assert provider.inputs == {"context": "lab"}
+    assert "::cluster::" in patch.request.provider
+    assert done.outputs["archshift-test"] == {
+        "arm_ratio": 0.5,
+        "fleet": {"pods": 4, "wanted": 2},
+        "node_groups": {"arm": 1, "x86": 1},
+    }
+
+
+def test_pods_move_only_after_the_nodes_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The patches' component waits for the nodes, and each patch for its component."""
+    done = run(monkeypatch, shop(), arm_ratio="0.5", platform="lab", node_groups=GROUPS)
+    (component,) = done.of("archshift:index:WorkloadPatches")
+    waits_for = {urn.rpartition("::")[2] for urn in component.request.dependencies}
+    assert {"arm-0", "x86-0"} <= waits_for
+    order = [one.type for one in done.registered]
+    last_node = max(index for index, name in enumerate(order) if name == "kubernetes:core/v1:Node")
+    assert last_node < order.index("kubernetes:apps/v1:DeploymentPatch")
+
+
+def test_on_eks_nodes_are_found_and_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the number alone, and a shortage that an autoscaler mends, pods move."""
+    done = run(monkeypatch, shop(), arm_ratio="1.0")
+    assert [one.name for one in done.of("kubernetes:apps/v1:DeploymentPatch")] == ["shop/Deployment/cart"]
+    assert done.of("kubernetes:core/v1:Node") == []
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"arm_ratio": "1.5"}, "archshift:arm_ratio: '1.5' is not a number from 0.0 to 1.0, such as 0.2"),
+        ({}, "archshift:arm_ratio is not set; pulumi config set arm_ratio 0.2"),
+        (
+            {"arm_ratio": "0.5", "workloads": {"overrides": {"shop/Deployment/crat": {"hold": True}}}},
+            "archshift:workloads.overrides: 'shop/Deployment/crat' is not among the workloads found; did you "
+            "mean shop/Deployment/cart or shop/Deployment/old?",
+        ),
+        (
+            {
+                "arm_ratio": "1.0",
+                "platform": "lab",
+                "node_groups": {**GROUPS, "arm": {"instance_type": "m7g.large", "size": 0}},
+            },
+            "arm_ratio 1 cannot be scheduled: Graviton lacks 0.4 vCPU, 0.2 GiB, room for 4 pods: 4 pods ask "
+            "for 0.4 vCPU and 0.2 GiB of the 0.0 vCPU and 0.0 GiB of 0 nodes; raise the size in "
+            "archshift:node_groups or choose another ratio",
+        ),
+    ],
+    ids=["ratio", "missing", "override", "capacity"],
+)
+def test_an_error_is_one_sentence_and_nothing_is_registered(
+    monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], sentence: str
+) -> None:
+    """RunError is what the engine prints without a traceback; its cause is cut off."""
+    with pytest.raises(pulumi.RunError) as error:
+        run(monkeypatch, shop(), **config)
+    assert str(error.value) == sentence
+    assert error.value.__suppress_context__
+
+
+def test_a_cluster_that_cannot_be_read_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No plan is made from half a reading, and none from no reading."""
+    with pytest.raises(pulumi.RunError, match=r"^the cluster cannot be reached$"):
+        run(monkeypatch, ArchshiftError("the cluster cannot be reached"), arm_ratio="0.5")
+
+
+def test_the_program_reads_the_cluster_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first resource, with this stack's name for ownership."""
+    calls: list[str] = []
+
+    def read(_cluster: object, _discovery: object, field_manager: str) -> Inventory:
+        calls.append(field_manager)
+        cart = read_workload("Deployment", workload(name="cart", replicas=1), field_manager)
+        return Inventory(workloads={cart.key: cart})
+
+    monkeypatch.setattr(inventory, "read_inventory", read)
+    run(monkeypatch, shop(), arm_ratio="0.2")
+    assert calls == ["archshift/test"]
