@@ -5,6 +5,7 @@ memory grows with the number of workloads and not with the size of their manifes
 """
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from lightkube.utils.quantity import parse_quantity
 from archshift import placement
 from archshift.architectures import ARCH_LABEL
 from archshift.errors import ArchshiftError
+from archshift.images.workload import Container, containers_of, with_pods
 from archshift.kubernetes import Cluster
 from archshift.node_groups import Node, Taint
 from archshift.ownership import Owner, owners
@@ -62,6 +64,21 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True)
+class PullIdentity:
+    """As whom pods pull their images.
+
+    Attributes:
+        namespace: Where they run.
+        service_account: Whose pull secrets count if they name none.
+        secrets: The pull secrets they name.
+    """
+
+    namespace: str
+    service_account: str
+    secrets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """One controller.
 
@@ -77,6 +94,8 @@ class Workload:
         identity: ``<uid>.<generation>``, shortened: changes with every change of the spec.
         obstacle: Why its pods cannot be moved by a change of the template; empty if they can.
         autoscaled: (minimum, maximum) replicas where a HorizontalPodAutoscaler scales it.
+        containers: What its pod template runs.
+        pulls_as: As whom its pods pull their images.
     """
 
     namespace: str
@@ -90,6 +109,8 @@ class Workload:
     identity: str = ""
     obstacle: str = ""
     autoscaled: tuple[int, int] | None = None
+    containers: tuple[Container, ...] = ()
+    pulls_as: PullIdentity | None = None
 
     @property
     def key(self) -> str:
@@ -107,6 +128,9 @@ class Inventory:
         pods: (workload key, architecture) to number of live pods; "" for not placed yet.
         strays: Pods of no discovered workload, by architecture: number and requests.
         others: Controllers and bare pods that archshift does not steer, with the reason.
+        containers: Key of a workload or of one of ``others`` to all that it runs: its template's
+            containers, those that only its pods have, and the digests that run.
+        pull_identities: As whom all these pull their images.
     """
 
     workloads: Mapping[str, Workload] = field(default_factory=dict)
@@ -114,6 +138,8 @@ class Inventory:
     pods: Mapping[tuple[str, str], int] = field(default_factory=dict)
     strays: Mapping[str, tuple[int, Requests]] = field(default_factory=dict)
     others: Mapping[str, str] = field(default_factory=dict)
+    containers: Mapping[str, tuple[Container, ...]] = field(default_factory=dict)
+    pull_identities: frozenset[PullIdentity] = frozenset()
 
     def on(self, key: str, architecture: str) -> int:
         """Return how many live pods of a workload run on an architecture."""
@@ -160,6 +186,8 @@ class _Pod:
     template_hash: str
     node: str
     requests: Requests
+    pulls_as: PullIdentity
+    images: str
 
 
 def _collections(path: str, namespaces: Sequence[str]) -> list[str]:
@@ -228,6 +256,37 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
         settled=_settled(kind, item),
         identity=f"{meta.get('uid', '')[:8]}.{meta.get('generation', 0)}",
         obstacle=_obstacle(kind, spec),
+        containers=containers_of(pod_spec),
+        pulls_as=_pull_identity(meta["namespace"], pod_spec),
+    )
+
+
+def _pull_identity(namespace: str, pod_spec: Mapping[str, Any]) -> PullIdentity:
+    return PullIdentity(
+        namespace,
+        pod_spec.get("serviceAccountName") or "default",
+        tuple(entry["name"] for entry in pod_spec.get("imagePullSecrets") or () if entry.get("name")),
+    )
+
+
+def _images(item: Mapping[str, Any]) -> str:
+    """Return what a pod runs, reduced and as JSON: pods of one workload give the same text."""
+    spec, status = item["spec"], item.get("status") or {}
+    kept = ("name", "image", "command", "args", "workingDir", "env", "volumeMounts", "restartPolicy")
+    return json.dumps(
+        {
+            "spec": {
+                group: [{key: one[key] for key in kept if key in one} for one in spec[group]]
+                for group in ("containers", "initContainers", "ephemeralContainers")
+                if spec.get(group)
+            },
+            "status": {
+                group: [{"name": one.get("name"), "imageID": one.get("imageID")} for one in status[group]]
+                for group in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+                if status.get(group)
+            },
+        },
+        sort_keys=True,
     )
 
 
@@ -387,6 +446,8 @@ def _read_pods(cluster: Cluster) -> list[_Pod]:
                 template_hash=(meta.get("labels") or {}).get("pod-template-hash", ""),
                 node=spec.get("nodeName", ""),
                 requests=_requests(spec),
+                pulls_as=_pull_identity(meta["namespace"], spec),
+                images=sys.intern(_images(item)),
             )
         )
     return pods
@@ -424,12 +485,16 @@ def _assemble(
     counts: Counter[tuple[str, str]] = Counter()
     strays: dict[str, tuple[int, Requests]] = {}
     others: dict[str, str] = {}
+    shapes: dict[str, dict[str, None]] = {key: {} for key in workloads}
+    identities = {workload.pulls_as for workload in workloads.values() if workload.pulls_as}
     for pod in pods:
         where = architecture.get(pod.node, "")
         kind, name = _owner_key(pod)
         key = f"{pod.namespace}/{kind}/{name}"
         if key in workloads:
             counts[key, where] += 1
+            shapes[key][pod.images] = None
+            identities.add(pod.pulls_as)
             continue
         number, requests = strays.get(where, (0, Requests()))
         strays[where] = (
@@ -442,10 +507,23 @@ def _assemble(
             else pod.namespace not in SYSTEM_NAMESPACES
         )
         if in_scope and key not in discovery.exclude:
-            if not pod.owner_kind:
-                others[f"{pod.namespace}/Pod/{pod.name}"] = "a bare pod: nothing would start it again"
+            if pod.owner_kind:
+                key = f"{pod.namespace}/{pod.owner_kind}/{pod.owner_name}"
+                others[key] = f"archshift does not steer pods of a {pod.owner_kind}"
             else:
-                others[f"{pod.namespace}/{pod.owner_kind}/{pod.owner_name}"] = (
-                    f"archshift does not steer pods of a {pod.owner_kind}"
-                )
-    return Inventory(workloads=workloads, nodes=nodes, pods=dict(counts), strays=strays, others=others)
+                key = f"{pod.namespace}/Pod/{pod.name}"
+                others[key] = "a bare pod: nothing would start it again"
+            shapes.setdefault(key, {})[pod.images] = None
+            identities.add(pod.pulls_as)
+    templates = {key: workload.containers for key, workload in workloads.items()}
+    return Inventory(
+        workloads=workloads,
+        nodes=nodes,
+        pods=dict(counts),
+        strays=strays,
+        others=others,
+        containers={
+            key: with_pods(templates.get(key, ()), map(json.loads, found)) for key, found in shapes.items()
+        },
+        pull_identities=frozenset(identities),
+    )

@@ -98,13 +98,17 @@ class Cluster:
                             f"{self.server}: the answer to {path} is larger than {MAX_PAGE_BYTES} bytes; "
                             "is this a Kubernetes API server?"
                         )
-        except ConfigError as error:
-            raise ArchshiftError(f"{self.server}: no credentials: {error}") from None
-        except (httpx2.HTTPError, OSError) as error:
-            reason = str(error) or type(error).__name__
+        except (httpx2.HTTPError, ConnectionError) as error:
+            reason = _one_line(error)
             raise ArchshiftError(
                 f"{self.server}: the cluster cannot be reached: {reason}; "
                 "check the kubeconfig's server and your network"
+            ) from None
+        except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
+            # From the credential plugin (the kubeconfig's exec) that is run before a request.
+            reason = _one_line(error)
+            raise ArchshiftError(
+                f"{self.server}: no credentials: {reason}; check the kubeconfig's user"
             ) from None
         if response.status_code >= 400:
             raise ArchshiftError(self._refusal(response.status_code, path, bytes(body)))
@@ -133,6 +137,12 @@ class Cluster:
         return f"{self.server}: {path}: {message}"
 
 
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    # A KeyError's text is the bare key.
+    return text if text and not isinstance(error, KeyError) else f"{type(error).__name__} {text}".strip()
+
+
 def connect(context: str | None = None) -> Cluster:
     """Connect with the kubeconfig that kubectl would use.
 
@@ -147,16 +157,23 @@ def connect(context: str | None = None) -> Cluster:
     except ConfigError as error:
         raise ArchshiftError(f"kubeconfig: {error}; set KUBECONFIG to a readable kubeconfig") from None
     except Exception as error:  # whatever a parser raises on a file that is no kubeconfig
-        raise ArchshiftError(f"kubeconfig: not readable as one: {error}; set KUBECONFIG") from None
+        raise ArchshiftError(f"kubeconfig: not readable as one: {_one_line(error)}; set KUBECONFIG") from None
     if context is not None and context not in config.contexts:
         known = ", ".join(sorted(config.contexts)) or "none"
         raise ArchshiftError(
             f"archshift:kube_context: {context!r} is not in the kubeconfig, which has: {known}"
         )
+    chosen = config.contexts.get(context or config.current_context or "")
+    if chosen and chosen.cluster not in config.clusters:
+        raise ArchshiftError(f"kubeconfig: its context names the cluster {chosen.cluster!r}, which it lacks")
+    if chosen and chosen.user and chosen.user not in config.users:
+        raise ArchshiftError(f"kubeconfig: its context names the user {chosen.user!r}, which it lacks")
     try:
         single = config.get(context_name=context)
         if single is None:
             raise ConfigError("it has no current context")
         return Cluster(Client(single, ConnectionParams(timeout=_TIMEOUT)), single.cluster.server)
-    except (ConfigError, KeyError, AssertionError, OSError) as error:
-        raise ArchshiftError(f"kubeconfig: {error}; set archshift:kube_context or KUBECONFIG") from None
+    except (ConfigError, AssertionError, OSError, ValueError, TypeError, httpx2.InvalidURL) as error:
+        raise ArchshiftError(
+            f"kubeconfig: {_one_line(error)}; set archshift:kube_context or KUBECONFIG"
+        ) from None

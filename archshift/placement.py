@@ -23,8 +23,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from archshift.architectures import AMD64, ARCH_LABEL, ARCH_LABELS, ARM64, Architecture
+from archshift.architectures import (
+    AMD64,
+    ARCH_LABEL,
+    ARCH_LABELS,
+    ARCHITECTURES,
+    ARM64,
+    Architecture,
+)
 from archshift.ownership import Owner, Path
+from archshift.scheduling import matches
 
 _NODE_AFFINITY: Final = ("affinity", "nodeAffinity")
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -61,7 +69,7 @@ WEIGHT: Final = 100
 """Weight of the architecture preference; 100 is the API's maximum."""
 
 OTHER_WEIGHT: Final = 25
-"""Largest weight left to the application's own preferences once they stand beside ours.
+"""Largest sum of weights left to the application's own preferences once they stand beside ours.
 
 The scheduler adds the weights up and scales the best node to 100: with 25 against 100 a node
 of the preferred architecture wins over any that only meets the application's own preferences.
@@ -195,16 +203,22 @@ def pinned_architecture(template: Template) -> tuple[str, str] | None:
         if label in selector:
             return str(selector[label]), "nodeSelector"
     terms = (template.own("required") or {}).get("nodeSelectorTerms") or ()
-    pins = [
-        ",".join(map(str, expression.get("values") or ()))
-        for term in terms
-        for expression in (term.get("matchExpressions") or ())
-        if expression.get("key") in ARCH_LABELS
+    # Terms are ORed, the expressions of one are ANDed.
+    admitted = [
+        architecture for architecture in ARCHITECTURES if any(_admits(term, architecture) for term in terms)
     ]
-    # Terms are ORed: one that does not speak of architectures leaves both open.
-    if terms and len(pins) >= len(terms):
-        return ",".join(sorted(set(pins))), "required node affinity"
-    return None
+    if not terms or len(admitted) == len(ARCHITECTURES):
+        return None
+    return ",".join(admitted) or "another architecture", "required node affinity"
+
+
+def _admits(term: Mapping[str, Any], architecture: Architecture) -> bool:
+    labels = dict.fromkeys(ARCH_LABELS, architecture)
+    return all(
+        matches(labels, expression)
+        for expression in term.get("matchExpressions") or ()
+        if expression.get("key") in ARCH_LABELS
+    )
 
 
 def max_skew(graviton: int, replicas: int) -> int:
@@ -276,11 +290,15 @@ def pin(template: Template, architecture: Architecture) -> dict[str, Any]:
     if "required" in template.others and "node-selector" not in template.others:
         return {"node-selector": {**(template.own("node-selector") or {}), ARCH_LABEL: architecture}}
     expression = {"key": ARCH_LABEL, "operator": "In", "values": [architecture]}
-    terms = (template.own("required") or {}).get("nodeSelectorTerms") or [{}]
+    own = (template.own("required") or {}).get("nodeSelectorTerms") or []
     # Terms are ORed, the expressions of one are ANDed: ours goes into every term, or a pod
     # could pick a term without it.
     merged = [
-        {**term, "matchExpressions": [*(term.get("matchExpressions") or ()), expression]} for term in terms
+        {**term, "matchExpressions": [*(term.get("matchExpressions") or ()), expression]}
+        # An empty term of the application matches no node, and must go on to.
+        if term or not own
+        else term
+        for term in own or [{}]
     ]
     return {"required": {"nodeSelectorTerms": merged}}
 
@@ -290,9 +308,11 @@ def _preferred(own: Sequence[Mapping[str, Any]] | None, side: Architecture) -> l
         "weight": WEIGHT,
         "preference": {"matchExpressions": [{"key": ARCH_LABEL, "operator": "In", "values": [side]}]},
     }
-    total = sum(term["weight"] for term in own or ())
-    scale = min(1.0, OTHER_WEIGHT / total) if total else 1.0
-    theirs = [{**term, "weight": max(1, int(term["weight"] * scale))} for term in own or ()]
+    own = own or ()
+    spare, excess = max(0, OTHER_WEIGHT - len(own)), sum(term["weight"] - 1 for term in own)
+    # Each keeps at least 1, the API's minimum; what is left is shared in their proportions.
+    scale = min(1.0, spare / excess) if excess else 1.0
+    theirs = [{**term, "weight": 1 + int((term["weight"] - 1) * scale)} for term in own]
     return [*theirs, ours]
 
 

@@ -14,6 +14,8 @@ from archshift import placement
 from archshift.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, display
 from archshift.capacity import Balance, Demand, balance
 from archshift.errors import ArchshiftError
+from archshift.images.verdict import ARM64_ONLY, UNKNOWN
+from archshift.images.workload import WorkloadVerdict
 from archshift.inventory import (
     CONTROLLERS,
     TAKEN_ANNOTATION,
@@ -90,6 +92,7 @@ class PlannedWorkload:
         restarts: The patch changes the pod template, so its pods are replaced.
         forced: The patch takes fields from another owner.
         reachable: (lowest, highest) share on Graviton as an autoscaler moves the replicas.
+        verdict: What the evidence says of its images; None where images are not checked.
     """
 
     key: str
@@ -105,6 +108,7 @@ class PlannedWorkload:
     restarts: bool = False
     forced: bool = False
     reachable: tuple[float, float] | None = None
+    verdict: WorkloadVerdict | None = None
 
     @property
     def exact(self) -> bool:
@@ -122,6 +126,7 @@ class Plan:
         conflicts: Fields owned by others.
         balances: Capacity of both sides after the step.
         others: Pods that no steered controller owns: key to reason.
+        blockers: DaemonSets that keep Graviton nodes from being made, a sentence each.
     """
 
     arm_ratio: float
@@ -129,6 +134,7 @@ class Plan:
     conflicts: tuple[Conflict, ...] = ()
     balances: Mapping[Architecture, Balance] = field(default_factory=dict)
     others: Mapping[str, str] = field(default_factory=dict)
+    blockers: tuple[str, ...] = ()
 
     @property
     def movable(self) -> list[PlannedWorkload]:
@@ -139,6 +145,11 @@ class Plan:
     def pods(self) -> int:
         """Pods of the fleet."""
         return sum(workload.replicas for workload in self.movable)
+
+    @property
+    def all_pods(self) -> int:
+        """Pods of all workloads with standing pods, those that are held or left alone included."""
+        return sum(workload.replicas for workload in self.workloads)
 
     @property
     def wanted(self) -> int:
@@ -174,6 +185,8 @@ def make_plan(
     inventory: Inventory,
     rules: Mapping[str, Rules] | None = None,
     groups: Iterable[NodeGroup] = (),
+    verdicts: Mapping[str, WorkloadVerdict] | None = None,
+    pin_daemonsets: bool = False,
 ) -> Plan:
     """Compute the plan.
 
@@ -182,6 +195,10 @@ def make_plan(
         inventory: The cluster as it is.
         rules: Workload key to the config's rules for it.
         groups: The node groups as configured; empty where archshift manages none.
+        verdicts: Workload key to the evidence for it; None where images are not checked. With
+            evidence, a workload that has none counts as unknown.
+        pin_daemonsets: Keep DaemonSets that are not proven to run on arm64 off Graviton nodes,
+            instead of reporting them as blockers.
 
     Raises:
         ArchshiftError: A rule names a workload that is not there.
@@ -189,7 +206,7 @@ def make_plan(
     rules = rules or {}
     _check_rules(rules, inventory)
     nodes = nodes_after(inventory.nodes, groups)
-    steering = _Steering(nodes, rules)
+    steering = _Steering(nodes, rules, verdicts, pin_daemonsets)
     drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
     counts = apportion(
         arm_ratio,
@@ -213,6 +230,7 @@ def make_plan(
         conflicts=tuple(conflict for draft in drafts for conflict in draft.conflicts),
         balances=balance(nodes, _demands(planned, inventory, nodes)),
         others=inventory.others,
+        blockers=tuple(f"{d.workload.key}: {d.reason}" for d in drafts if d.action == "block"),
     )
 
 
@@ -238,9 +256,10 @@ class _Draft:
 
     workload: Workload
     template: Template
-    action: Literal["move", "hold", "pin", "leave"]
+    action: Literal["move", "hold", "graviton", "pin", "leave", "block"]
     reason: str = ""
     conflicts: tuple[Conflict, ...] = ()
+    configured: bool = False
 
     @property
     def movable(self) -> bool:
@@ -250,7 +269,15 @@ class _Draft:
 class _Steering:
     """Decides which workloads can be steered; remembers which rules fit which nodes."""
 
-    def __init__(self, nodes: Sequence[Node], rules: Mapping[str, Rules]) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        rules: Mapping[str, Rules],
+        verdicts: Mapping[str, WorkloadVerdict] | None,
+        pin_daemonsets: bool,
+    ) -> None:
+        self._verdicts = verdicts
+        self._pin_daemonsets = pin_daemonsets
         self._sides = {
             architecture: [node for node in nodes if node.architecture == architecture]
             for architecture in ARCHITECTURES
@@ -261,7 +288,15 @@ class _Steering:
     def rules_of(self, workload: Workload) -> Rules:
         return self._rules.get(workload.key) or Rules()
 
+    def verdict_of(self, workload: Workload) -> WorkloadVerdict | None:
+        if self._verdicts is None:
+            return None
+        found = self._verdicts.get(workload.key)
+        return found or WorkloadVerdict(workload.key, UNKNOWN, (), ())
+
     def draft(self, workload: Workload) -> _Draft:
+        if workload.kind == "DaemonSet":
+            return self._draft_daemonset(workload)
         template, rules = workload.template, self.rules_of(workload)
         reason = self._obstacle(workload)
         if reason:
@@ -285,15 +320,35 @@ class _Steering:
         )
         if rules.hold:
             reason = f"held on x86: {rules.reason}" if rules.reason else "held on x86 (hold: true)"
-            return _Draft(workload, template, "hold", reason, conflicts)
+            return _Draft(workload, template, "hold", reason, conflicts, configured=True)
+        verdict = self.verdict_of(workload)
+        if verdict and verdict.verdict == ARM64_ONLY:
+            return _Draft(workload, template, "graviton", "runs on arm64 only", conflicts)
+        if verdict and not verdict.runs_on_arm64:
+            return _Draft(workload, template, "hold", f"held on x86: {why_not(verdict)}", conflicts)
         if workload.replicas == 0:
             return _Draft(workload, template, "pin", "", conflicts)
         reason = f"capped at {rules.max_ratio:g} of its pods" if rules.max_ratio < 1 else ""
         return _Draft(workload, template, "move", reason, conflicts)
 
+    def _draft_daemonset(self, workload: Workload) -> _Draft:
+        template, verdict = workload.template, self.verdict_of(workload)
+        everywhere = _Draft(workload, template, "leave", "a DaemonSet: runs on every node that it selects")
+        if verdict is None or verdict.runs_on_arm64:
+            return everywhere
+        pinned = placement.pinned_architecture(template)
+        if pinned and ARM64 not in pinned[0].split(","):
+            return _Draft(workload, template, "leave", f"a DaemonSet that pins {pinned[0]} itself")
+        if self._pin_daemonsets and not placement.conflicts(template, replicas=1):
+            return _Draft(workload, template, "hold", f"kept off Graviton nodes: {why_not(verdict)}")
+        reaches = any(
+            admits(node, template.own("node-selector"), template.own("required"), workload.tolerations)
+            for node in self._sides[ARM64]
+        )
+        reason = f"would start on Graviton nodes and {why_not(verdict)}"
+        return _Draft(workload, template, "block", reason) if reaches else everywhere
+
     def _obstacle(self, workload: Workload) -> str:
-        if workload.kind == "DaemonSet":
-            return "a DaemonSet: runs on every node that it selects"
         if workload.obstacle:
             return f"left alone: {workload.obstacle}"
         pinned = placement.pinned_architecture(workload.template)
@@ -341,8 +396,9 @@ def _planned(
         graviton=observed,
         reason=draft.reason,
         movable=draft.movable,
+        verdict=steering.verdict_of(workload),
     )
-    if draft.action == "leave":
+    if draft.action in ("leave", "block"):
         return row
     if draft.action == "pin":
         side: Architecture = (
@@ -351,9 +407,13 @@ def _planned(
         fields = placement.place(template, int(side == ARM64), int(side == ARM64))
         row = replace(row, reason=f"no standing pods; its next ones start on {display(side)}")
     else:
-        wanted = 0 if draft.action == "hold" else count or 0
+        wanted = _wanted(draft, count, row)
         fields = placement.place(template, wanted, workload.replicas)
-        row = replace(row, wanted=wanted)
+        if draft.action == "graviton":
+            fields = placement.place(template, max(1, wanted), max(1, wanted))
+        row = replace(row, wanted=wanted if workload.replicas else None)
+        if draft.action == "hold" and wanted:
+            row = replace(row, reason=f"{draft.reason}; keeps its {wanted} Graviton pods, gets no more")
         if workload.autoscaled:
             row = _with_reachable(row, workload.autoscaled)
     ours = {name: template.spec[name] for name in template.owned if name in template.spec}
@@ -370,6 +430,27 @@ def _planned(
         restarts=changed and workload.replicas > 0,
         forced=bool(template.taken),
     )
+
+
+def _wanted(draft: _Draft, count: int | None, row: PlannedWorkload) -> int:
+    if draft.action == "graviton":
+        return row.replicas
+    if draft.action == "hold":
+        # What cannot be read today is no proof that it broke: a registry that is down must not
+        # send a fleet back to x86. Pods that are there stay, none is added.
+        unknown = row.verdict is not None and row.verdict.verdict == UNKNOWN
+        return min(row.graviton, row.replicas) if unknown and not draft.configured else 0
+    return count or 0
+
+
+def why_not(verdict: WorkloadVerdict) -> str:
+    """Return why a workload is not proven to run on arm64, by its first blocking container."""
+    if not verdict.blocking:
+        return "there is no evidence for its images"
+    first = verdict.blocking[0]
+    more = len(verdict.blocking) - 1
+    suffix = f" (and {more} more)" if more else ""
+    return f"{first.image} is {first.verdict}: {first.reason}{suffix}"
 
 
 def _placed(workload: Workload, inventory: Inventory) -> bool:

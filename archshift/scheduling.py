@@ -59,12 +59,13 @@ def _term_matches(node: Node, term: Mapping[str, Any]) -> bool:
     # An empty term matches nothing, as the API defines it.
     if not expressions and not fields:
         return False
-    return all(_matches(node.labels, expression) for expression in expressions) and all(
-        _matches({"metadata.name": node.name}, expression) for expression in fields
+    return all(matches(node.labels, expression) for expression in expressions) and all(
+        matches({"metadata.name": node.name}, expression) for expression in fields
     )
 
 
-def _matches(labels: Mapping[str, str], expression: Mapping[str, Any]) -> bool:
+def matches(labels: Mapping[str, str], expression: Mapping[str, Any]) -> bool:
+    """Say whether labels meet one expression of a node selector term."""
     key, operator = expression["key"], expression["operator"]
     values: Sequence[str] = expression.get("values") or ()
     value = labels.get(key)

@@ -14,6 +14,7 @@ FORCE: Final = "pulumi.com/patchForce"
 
 _PATCHES: Final[Mapping[str, Callable[..., pulumi.CustomResource]]] = {
     "CronJob": k8s.batch.v1.CronJobPatch,
+    "DaemonSet": k8s.apps.v1.DaemonSetPatch,
     "Deployment": k8s.apps.v1.DeploymentPatch,
     "StatefulSet": k8s.apps.v1.StatefulSetPatch,
 }

@@ -1,0 +1,118 @@
+"""Evidence for a cluster: which of its workloads are proven to run on arm64."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from archshift.errors import ArchshiftError
+from archshift.images.audit import AuditOptions, audit_uses
+from archshift.images.credentials import AuthFile, read_pull_secret
+from archshift.images.registry import RegistryHost
+from archshift.images.workload import WorkloadVerdict, judge_workload
+from archshift.inventory import Inventory
+from archshift.kubernetes import Cluster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRules:
+    """What the stack config says of images (``archshift:images``).
+
+    Attributes:
+        check: Read the registries. False only in the lab, where images are names.
+        deep: Look into the layers too: a manifest can claim arm64 and carry amd64 binaries.
+        max_age_days: How old the evidence for a digest may be.
+        daemonsets: What a DaemonSet that is not proven does: ``stop`` the first Graviton node, or be
+            pinned to x86 (``pin``).
+        registries: By ``host[:port]`` as in image names: how to reach it.
+    """
+
+    check: bool = True
+    deep: bool = False
+    max_age_days: float = 7.0
+    daemonsets: Literal["stop", "pin"] = "stop"
+    registries: Mapping[str, RegistryHost] = field(default_factory=dict)
+
+    def options(self, pull_secrets: tuple[AuthFile, ...] = ()) -> AuditOptions:
+        """Return the options of an audit under these rules."""
+        return AuditOptions(
+            hosts=self.registries,
+            pull_secrets=pull_secrets,
+            evidence_seconds=self.max_age_days * 86400,
+            deep=self.deep,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The answer for a cluster.
+
+    Attributes:
+        verdicts: Key of every workload, and of what archshift does not steer, to its verdict.
+        notes: What kept the audit from seeing more, such as pull secrets it may not read.
+    """
+
+    verdicts: Mapping[str, WorkloadVerdict] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def read_evidence(cluster: Cluster, inventory: Inventory, rules: ImageRules) -> Evidence:
+    """Audit everything that an inventory runs; each image is asked for once.
+
+    Raises:
+        ArchshiftError: The Docker config or a CA file cannot be read. An image's or a registry's
+            own trouble is an ``unknown`` verdict with its reason.
+    """
+    secrets, notes = read_pull_secrets(cluster, inventory)
+    uses = [one.use for containers in inventory.containers.values() for one in containers]
+    verdicts = audit_uses(uses, rules.options(secrets))
+    return Evidence(
+        {
+            key: judge_workload(key, containers, verdicts)
+            for key, containers in sorted(inventory.containers.items())
+        },
+        notes,
+    )
+
+
+def read_pull_secrets(cluster: Cluster, inventory: Inventory) -> tuple[tuple[AuthFile, ...], tuple[str, ...]]:
+    """Read the pull secrets that the inventory's pods use, their ServiceAccounts' included.
+
+    A secret that may not be read costs evidence, not the run: its images end as unknown.
+
+    Returns:
+        (secrets, notes): what was read, and a sentence for each that was not.
+    """
+    notes: list[str] = []
+    by_account = {}
+    if any(not identity.secrets for identity in inventory.pull_identities):
+        by_account = _service_accounts(cluster, notes)
+    names = sorted(
+        {
+            (identity.namespace, name)
+            for identity in inventory.pull_identities
+            for name in identity.secrets or by_account.get((identity.namespace, identity.service_account), ())
+        }
+    )
+    found = []
+    for namespace, name in names:
+        try:
+            secret = cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+            found.append(read_pull_secret(secret))
+        except ArchshiftError as error:
+            notes.append(f"pull secret {namespace}/{name} was not used: {error}")
+    return tuple(found), tuple(notes)
+
+
+def _service_accounts(cluster: Cluster, notes: list[str]) -> dict[tuple[str, str], tuple[str, ...]]:
+    try:
+        accounts: list[dict[str, Any]] = list(cluster.list("/api/v1/serviceaccounts"))
+    except ArchshiftError as error:
+        notes.append(f"pull secrets of ServiceAccounts were not used: {error}")
+        return {}
+    return {
+        (account["metadata"]["namespace"], account["metadata"]["name"]): tuple(
+            entry["name"] for entry in account.get("imagePullSecrets") or () if entry.get("name")
+        )
+        for account in accounts
+        if account.get("imagePullSecrets")
+    }
