@@ -82,7 +82,7 @@ def test_one_number_becomes_nodes_and_patches(monkeypatch: pytest.MonkeyPatch) -
     (provider,) = done.of("pulumi:providers:kubernetes")
     assert provider.inputs == {"context": "lab"}
     assert "::cluster::" in patch.request.provider
-    assert done.outputs["archshift-test"] == {
+    assert done.exports == {
         "arm_ratio": 0.5,
         "fleet": {"pods": 4, "wanted": 2},
         "node_groups": {"arm": 1, "x86": 1},

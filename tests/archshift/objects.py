@@ -107,7 +107,8 @@ def pod(
     if terminating:
         metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     requests = {"cpu": "250m", "memory": "128Mi"}
-    spec: Json = {"containers": [{"name": "main", "resources": {"requests": requests}}]}
+    main = {"name": "main", "image": "registry.example/app:1", "resources": {"requests": requests}}
+    spec: Json = {"containers": [main]}
     if node:
         spec["nodeName"] = node
     return {"metadata": metadata, "spec": spec, "status": {"phase": phase}}

@@ -239,34 +239,35 @@ def test_a_rollout_under_way_is_not_settled(status: Mapping[str, int]) -> None:
     assert read().settled
 
 
+def container(name: str, *, sidecar: bool = False, **requests: str) -> Json:
+    """A container that asks for something."""
+    found: Json = {"name": name, "image": "registry.example/app:1", "resources": {"requests": requests}}
+    return {**found, "restartPolicy": "Always"} if sidecar else found
+
+
 @pytest.mark.parametrize(
     ("pod_spec", "millicpu", "mib"),
     [
-        ({"containers": [{"name": "a"}]}, 0, 0),
-        ({"containers": [{"resources": {"requests": {"cpu": "1.5", "memory": "1Gi"}}}] * 2}, 3000, 2048),
+        ({"containers": [container("a")]}, 0, 0),
+        ({"containers": [container(name, cpu="1.5", memory="1Gi") for name in "ab"]}, 3000, 2048),
         (
             {
-                "containers": [{"resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}}],
-                "initContainers": [
-                    {"resources": {"requests": {"cpu": "2", "memory": "32Mi"}}},
-                    {"resources": {"requests": {"cpu": "1"}}},
-                ],
+                "containers": [container("a", cpu="100m", memory="64Mi")],
+                "initContainers": [container("b", cpu="2", memory="32Mi"), container("c", cpu="1")],
             },
             2000,
             64,
         ),
         (
             {
-                "containers": [{"resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}}],
-                "initContainers": [
-                    {"restartPolicy": "Always", "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}}}
-                ],
+                "containers": [container("a", cpu="100m", memory="64Mi")],
+                "initContainers": [container("b", sidecar=True, cpu="50m", memory="32Mi")],
                 "overhead": {"cpu": "250m", "memory": "120Mi"},
             },
             400,
             216,
         ),
-        ({"containers": [{"resources": {"limits": {"cpu": "1"}}}]}, 0, 0),
+        ({"containers": [{**container("a"), "resources": {"limits": {"cpu": "1"}}}]}, 0, 0),
     ],
     ids=["none", "sum", "init", "sidecar-and-overhead", "limits-only"],
 )

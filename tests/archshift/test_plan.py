@@ -550,7 +550,7 @@ def settle(lives: list[Live], plan: Plan) -> dict[str, int]:
     return {row.key: row.wanted or 0 for row in plan.workloads}
 
 
-@settings(examples, max_examples=40)
+@settings(examples, max_examples=100)
 @given(LIVES, st.booleans(), st.lists(RAMP, min_size=1, max_size=4))
 def test_updates_converge_and_leave_no_trace(
     described: list[tuple[str, int, Own]], force: bool, ratios: list[float]

@@ -1,6 +1,7 @@
 """Recorded registrations: what a program asks the engine for, without an engine."""
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from unittest.mock import patch
 import pulumi
 import pulumi.runtime
 from pulumi.runtime.mocks import MockMonitor
+from pulumi.runtime.settings import get_root_resource
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Monitor(MockMonitor):
         super().__init__(Recorder())
         self.registered: list[Registration] = []
         self.outputs: dict[str, dict[str, Any]] = {}
+        self.exports: dict[str, Any] = {}
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802
         """Record a registration."""
@@ -65,7 +68,7 @@ class Monitor(MockMonitor):
         return answer
 
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802
-        """Record the outputs of a component or of the stack, by its name."""
+        """Record the outputs of a component, by its name."""
         name = request.urn.rpartition("::")[2]
         self.outputs[name] = pulumi.runtime.rpc.deserialize_properties(request.outputs)
         base: Any = super()
@@ -78,11 +81,20 @@ class Monitor(MockMonitor):
 
 def record(program: Callable[[], object]) -> Monitor:
     """Run a program to its end; what it raises comes through."""
+    # In a context of its own: the SDK keeps the stack of the first program in a context variable.
+    return contextvars.copy_context().run(_record, program)
+
+
+def _record(program: Callable[[], object]) -> Monitor:
     monitor = Monitor()
     pulumi.runtime.set_mocks(monitor.mocks, project="archshift", stack="test", monitor=monitor)
-
     test: Any = pulumi.runtime.test
-    run = test(program)
+
+    @test  # type: ignore[untyped-decorator]
+    def run() -> pulumi.Output[Any]:
+        program()
+        stack: Any = get_root_resource()
+        return pulumi.Output.from_input(stack.outputs).apply(monitor.exports.update)
 
     async def registered() -> None:
         """A hook is registered with a server of the SDK, which the mocks do not have."""
