@@ -7,13 +7,14 @@
 - warm: the same scan again (at most 0.2 x cold), and one that asks every tag anew;
 - how many requests 5,000 pods of the 500 images cost.
 
-Every figure is the median of interleaved rounds. Ends with exit code 1 if a bound is missed.
+Rounds are interleaved and the best of each counts: on a shared machine the rest is others' work. The processor
+seconds beside it, client and registry together, say the same with less noise. Ends with exit code 1 if a bound
+is missed.
 """
 
 import asyncio
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -101,11 +103,17 @@ def crane(program: str, names: list[str]) -> None:
     )
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Return how many seconds it takes."""
-    start = time.perf_counter()
+def timed(work: Callable[[], object], registry: Registry) -> tuple[float, float]:
+    """Return how many seconds it takes, and of processor time with its children and the registry."""
+    start, busy = time.perf_counter(), processor(registry)
     work()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, processor(registry) - busy
+
+
+def processor(registry: Registry) -> float:
+    """Return the processor seconds used so far."""
+    own, served = os.times(), psutil.Process(registry.pid).cpu_times()
+    return own.user + own.system + own.children_user + own.children_system + served.user + served.system
 
 
 def main() -> int:
@@ -139,7 +147,7 @@ def measure(registry: Registry, program: str, folder: Path, rounds: int) -> int:
         verdicts = [one.verdict for one in found]
         assert (verdicts.count("multi-arch"), verdicts.count("amd64-only")) == (INDEXES, SINGLES)
 
-    times: dict[str, list[float]] = {}
+    times: dict[str, list[tuple[float, float]]] = {}
     for number in range(rounds):
         cache = folder / f"cache-{number}"
         for name, work in (
@@ -149,11 +157,14 @@ def measure(registry: Registry, program: str, folder: Path, rounds: int) -> int:
             ("asking tags", lambda cache=cache: scan(cache, 0.0)),
             ("crane", lambda: crane(program, names)),
         ):
-            times.setdefault(name, []).append(timed(work))
-    median = {name: statistics.median(values) for name, values in times.items()}
+            times.setdefault(name, []).append(timed(work, registry))
+    best = {name: min(wall for wall, _ in values) for name, values in times.items()}
+    busy = {name: min(seconds for _, seconds in values) for name, values in times.items()}
     for name, values in times.items():
-        spread = f"from {min(values) * 1000:.0f} to {max(values) * 1000:.0f}"
-        print(f"{name:12} {median[name] * 1000:8.0f} ms   ({spread})")
+        worst = max(wall for wall, _ in values)
+        print(
+            f"{name:12} {best[name] * 1000:6.0f} ms (up to {worst * 1000:.0f}), {busy[name]:.2f} processor s"
+        )
 
     counting = Server(registry.base)
     pods = [names[number % len(names)].replace(registry.host, counting.host) for number in range(PODS)]
@@ -163,12 +174,15 @@ def measure(registry: Registry, program: str, folder: Path, rounds: int) -> int:
     counting.stop()
 
     bounds = (
-        ("cold / floor", median["cold"] / median["floor"], "at most", 1.3),
-        ("crane / cold", median["crane"] / median["cold"], "at least", 3.0),
-        ("warm / cold", median["warm"] / median["cold"], "at most", 0.2),
+        ("cold / floor", best["cold"] / best["floor"], "at most", 1.3),
+        ("crane / cold", best["crane"] / best["cold"], "at least", 3.0),
+        ("warm / cold", best["warm"] / best["cold"], "at most", 0.2),
         ("requests sent twice", float(repeated), "at most", 0.0),
     )
     missed = 0
+    print(
+        f"processor: cold / floor {busy['cold'] / busy['floor']:.2f}, crane / cold {busy['crane'] / busy['cold']:.2f}"
+    )
     print(f"{len(names)} images, {sum(map(len, requests))} requests; {PODS} pods: {sent} requests")
     for name, value, word, bound in bounds:
         holds = value <= bound if word == "at most" else value >= bound

@@ -19,7 +19,8 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
+
+from yarl import URL
 
 _SCHEME: Final = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9-]*)(?:\s+|$)")
 _PARAMETER: Final = re.compile(
@@ -90,19 +91,17 @@ def realm_problem(realm: str, plain_http: Collection[str]) -> str:
 
     Args:
         realm: The token endpoint's URL.
-        plain_http: ``host`` or ``host:port`` that the user allowed plain http for.
+        plain_http: ``host``, or ``host:port`` where it is not 80, that the user allowed plain http for.
     """
     try:
-        url = urlsplit(realm)
-        host, port = url.hostname, url.port
+        url = URL(realm)
+        host = authority(url)
     except ValueError:
         return f"its token endpoint {realm[:200]!r} is not a URL"
-    if not host or url.username or url.password or url.scheme not in ("http", "https"):
+    if not url.host or url.user or url.password or url.scheme not in ("http", "https"):
         return f"its token endpoint {realm[:200]!r} is not an http(s) URL of a host"
-    name = f"[{host}]" if ":" in host else host
-    name = name if port in (None, 80) else f"{name}:{port}"
-    if url.scheme == "http" and not {name, f"{name}:80"} & set(plain_http):
-        return f"its token endpoint {realm[:200]!r} is plain http, which is not allowed for {name}"
+    if url.scheme == "http" and host not in plain_http:
+        return f"its token endpoint {realm[:200]!r} is plain http, which is not allowed for {host}"
     return ""
 
 
@@ -114,15 +113,17 @@ def may_see_credentials(host: str, realm: str, token_hosts: Collection[str]) -> 
         realm: The token endpoint's URL, without a ``realm_problem``.
         token_hosts: Hosts, with or without port, that the user named for this registry.
     """
-    url = urlsplit(realm)
-    target = (url.hostname or "").lower().rstrip(".")
-    own = (urlsplit(f"//{host}").hostname or "").lower().rstrip(".")
+    # The same parser as the one that sends the request: two could see two hosts in one text.
+    url = URL(realm)
+    target = (url.host or "").lower().rstrip(".")
+    own = (URL(f"https://{host}").host or "").lower().rstrip(".")
     # A parent domain has a dot itself: "com" is nobody's token server. Numbers have no parents.
     parent = "." in target and own.endswith(f".{target}") and not target.replace(".", "").isdigit()
-    port = url.port or (443 if url.scheme == "https" else 80)
-    return (
-        target == own
-        or parent
-        or target in _SIBLINGS.get(own, ())
-        or bool({target, f"{target}:{port}"} & set(token_hosts))
-    )
+    named = {target, f"{target}:{url.port}"} & set(token_hosts)
+    return target == own or parent or target in _SIBLINGS.get(own, ()) or bool(named)
+
+
+def authority(url: URL) -> str:
+    """Return a URL's ``host[:port]`` as in image names: the port only where it is not the scheme's."""
+    host = f"[{url.host}]" if url.host and ":" in url.host else (url.host or "")
+    return host if url.is_default_port() or url.port is None else f"{host}:{url.port}"

@@ -157,6 +157,11 @@ class EvidenceCache:
                     return database
                 database.close()
             _LOG.warning("the image cache %s is corrupt (%s): built anew", self._folder / _FILE, cause)
-            for suffix in ("", "-journal"):
-                (self._folder / f"{_FILE}{suffix}").unlink(missing_ok=True)
+            # The new file takes the old one's place in one step: no other run ever sees it half made.
+            fresh = self._folder / f"{_FILE}.new"
+            fresh.unlink(missing_ok=True)
+            with contextlib.closing(sqlite3.connect(fresh)) as database:
+                database.execute(_TABLE)
+            (self._folder / f"{_FILE}-journal").unlink(missing_ok=True)
+            fresh.replace(self._folder / _FILE)
             return self._connect()

@@ -12,6 +12,7 @@ from archshift.errors import ArchshiftError
 DOCKER_HUB: Final = "docker.io"
 _DOCKER_HUB_ALIASES: Final = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _LONGEST_NAME: Final = 255
+_HIGHEST_PORT: Final = 65535
 
 _HOST: Final = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
@@ -84,7 +85,8 @@ def parse_reference(text: str) -> Reference:
         raise ImageReferenceError(f"{text!r}: {tag!r} is not a tag")
     name = head + slash + last
     registry, repository = _split_registry(name)
-    if not _HOST.fullmatch(registry):
+    port = registry.rpartition(":")[2]
+    if not _HOST.fullmatch(registry) or (port.isdecimal() and int(port) > _HIGHEST_PORT):
         raise ImageReferenceError(f"{text!r}: {registry!r} is not a registry host")
     if not all(map(_COMPONENT.fullmatch, repository.split("/"))):
         raise ImageReferenceError(f"{text!r}: {repository!r} is not a repository name")

@@ -85,6 +85,11 @@ class Registry:
                 return
         raise RuntimeError(f"docker-registry does not start: {(folder / 'log').read_text()[-2000:]}")
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def _answers(self) -> bool:
         until = time.monotonic() + 20
         while time.monotonic() < until and self._process.poll() is None:

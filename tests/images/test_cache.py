@@ -1,8 +1,9 @@
 """Evidence between runs: what it saves, how old it may be, and that it never breaks a run."""
 
 import logging
-import multiprocessing
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -166,29 +167,29 @@ def test_a_folder_that_cannot_be_used_stops_nobody(
     assert "cannot be used, going on without" in caplog.text
 
 
-def _write(folder: Path, name: str) -> None:
-    for number in range(10):
-        with EvidenceCache(folder) as cache:
-            cache.put("kind", f"{name}{number}", number, float(number))
-            cache.put("kind", "shared", number, float(number))
+WRITER = """
+import sys
+from pathlib import Path
+from archshift.images.cache import EvidenceCache
+folder, name = sys.argv[1:]
+for number in range(20):
+    with EvidenceCache(Path(folder)) as cache:
+        cache.put("kind", f"{name}{number}", number, float(number))
+        cache.put("kind", "shared", number, float(number))
+"""
 
 
 def test_concurrent_runs_do_not_lose_each_other_s_evidence(tmp_path: Path) -> None:
     """Pipelines share a home: all that was written is there, and of one key the newest."""
     # A corrupt file to start with: both must agree on the new one.
     (tmp_path / "images-1.sqlite").write_bytes(b"no database" * 500)
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_write, args=(tmp_path, name)) for name in "ab"]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(40)
-    assert [writer.exitcode for writer in writers] == [0, 0]
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), name]) for name in "ab"]
+    assert [writer.wait(40) for writer in writers] == [0, 0]
     with EvidenceCache(tmp_path) as cache:
-        assert [cache.get("kind", f"{name}{number}") for name in "ab" for number in range(10)] == [
-            (number, float(number)) for _ in "ab" for number in range(10)
+        assert [cache.get("kind", f"{name}{number}") for name in "ab" for number in range(20)] == [
+            (number, float(number)) for _ in "ab" for number in range(20)
         ]
-        assert cache.get("kind", "shared") == (9, 9.0)
+        assert cache.get("kind", "shared") == (19, 19.0)
 
 
 def test_older_evidence_does_not_replace_newer(tmp_path: Path) -> None:

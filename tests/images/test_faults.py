@@ -112,6 +112,14 @@ def test_nobody_listening_is_unknown(options: Options) -> None:
     assert found.reason.startswith(f"{host}: no connection (")
 
 
+def test_a_host_that_dns_cannot_take_is_unknown(options: Options) -> None:
+    """A name is not looked up at all where it could not be one; other images are not disturbed."""
+    image = f"{'a' * 64}.invalid/app"
+    found = audit_images([image], options())[image]
+    assert found.verdict == "unknown"
+    assert found.reason.startswith(f"{'a' * 64}.invalid")
+
+
 @pytest.mark.parametrize("drip", [False, True], ids=["silent", "dripping"])
 def test_a_slow_body_is_unknown(proxy: Server, audit: Callable[[], ImageVerdict], drip: bool) -> None:
     """Silence in the middle, or a byte now and then for ever: both run into a bound."""

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archshift.images.errors import UnreadableError
@@ -57,6 +57,7 @@ DOCUMENT = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | DOCUMENT.map(lambda one: json.dumps(one).encode()), TYPES)
 def test_any_manifest_is_read_or_refused(body: bytes, content_type: str) -> None:
     """No bytes raise anything but the one exception, and every value read has the shape it promises."""
@@ -82,6 +83,7 @@ def test_any_manifest_is_read_or_refused(body: bytes, content_type: str) -> None
         )
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | JSON.map(lambda one: json.dumps(one).encode()))
 def test_any_config_is_read_or_refused(body: bytes) -> None:
     """The same for configs: a platform is written there, or there is none."""
@@ -93,6 +95,7 @@ def test_any_config_is_read_or_refused(body: bytes) -> None:
     assert config.platform.architecture
 
 
+@settings(deadline=None)
 @given(
     st.fixed_dictionaries(
         {"os": WORDS, "architecture": WORDS},

@@ -1,7 +1,7 @@
 """Image references are read as Docker reads them. Pure."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archshift.images.reference import ImageReferenceError, Reference, parse_reference
@@ -58,6 +58,7 @@ def test_the_digest_is_what_is_asked_for() -> None:
         "a:" + "t" * 129,
         "reg istry/a",
         "host.example:port/a",
+        "host.example:65536/a",
         "http://host/a",
         "a\n",
         "a" * 64,
@@ -75,6 +76,7 @@ def test_what_is_no_reference(text: str) -> None:
         parse_reference(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80) | st.from_regex(r"[a-zA-Z0-9./:@_-]{1,80}"))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """No text raises anything else, and what is read reads back from its full form."""
