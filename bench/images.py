@@ -7,9 +7,9 @@
 - warm: the same scan again (at most 0.2 x cold), and one that asks every tag anew;
 - how many requests 5,000 pods of the 500 images cost.
 
-Rounds are interleaved and the best of each counts: on a shared machine the rest is others' work. The processor
-seconds beside it, client and registry together, say the same with less noise. Ends with exit code 1 if a bound
-is missed.
+Rounds are interleaved and the best of each counts: on a shared machine the rest is others' work. The
+processor seconds beside it, client and registry together, say the same with less noise. Ends with exit
+code 1 if a bound is missed.
 """
 
 import asyncio
@@ -180,9 +180,8 @@ def measure(registry: Registry, program: str, folder: Path, rounds: int) -> int:
         ("requests sent twice", float(repeated), "at most", 0.0),
     )
     missed = 0
-    print(
-        f"processor: cold / floor {busy['cold'] / busy['floor']:.2f}, crane / cold {busy['crane'] / busy['cold']:.2f}"
-    )
+    ratios = busy["cold"] / busy["floor"], busy["crane"] / busy["cold"]
+    print("processor: cold / floor {:.2f}, crane / cold {:.2f}".format(*ratios))
     print(f"{len(names)} images, {sum(map(len, requests))} requests; {PODS} pods: {sent} requests")
     for name, value, word, bound in bounds:
         holds = value <= bound if word == "at most" else value >= bound

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from archshift.errors import ArchshiftError
 from archshift.images.audit import AuditOptions, audit_images
 from archshift.images.credentials import AuthFile, Credential, read_pull_secret
 from archshift.images.registry import RegistryHost
@@ -357,3 +358,10 @@ def test_a_ca_of_the_company(tmp_path: Path, authority: Authority, options: Opti
         assert found.reason.startswith(f"{registry.host}: its certificate is not trusted: ")
     finally:
         registry.stop()
+
+
+def test_a_ca_file_that_is_not_there_stops_the_run(options: Options) -> None:
+    """A mistake in the settings is said at once, not as a verdict on every image."""
+    hosts = {"r.example": RegistryHost(ca_file="/nowhere/ca.pem")}
+    with pytest.raises(ArchshiftError, match=r"the CA file /nowhere/ca\.pem cannot be read"):
+        audit_images(["r.example/a"], options(hosts=hosts))
