@@ -41,7 +41,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 CONTEXT = "archshift-lab"
 
 # In the order they start; they stop in the opposite one.
-SERVERS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
+_SERVING = ("etcd", "kube-apiserver")
+_CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok")
+SERVERS = (*_SERVING, *_CLIENTS)
 
 _READY_TIMEOUT = 60.0
 # How long each may take to end by itself. The API server waits up to a minute for watches that
@@ -94,10 +96,11 @@ class Lab:
             ports = self._ports(stopped)
             ensure_certificates(self.directory / "keys")
             self._write_kubeconfigs(ports["kube-apiserver"])
+            begun: list[str] = []
             try:
-                self._start_servers(stopped, ports, say)
+                self._start_servers(ports, begun, say)
             except BaseException:
-                self._stop_servers(stopped)
+                self._stop_servers(begun)
                 raise
 
     def stop(self) -> None:
@@ -261,18 +264,30 @@ class Lab:
         }
         return yaml.safe_dump(content, sort_keys=False).encode()
 
-    def _start_servers(self, stopped: Sequence[str], ports: Mapping[str, int], say: Say) -> None:
+    def _start_servers(self, ports: Mapping[str, int], begun: list[str], say: Say) -> None:
         started = time.monotonic()
         arguments = self._arguments(ports)
-        for name in SERVERS:
-            if name in stopped:
-                self.servers[name].start(arguments[name], self._server_environment())
-            if name == "kube-apiserver":
-                # The others give up when there is nobody to talk to, so they wait for it.
-                self._wait("the API server to answer", self._answers("/readyz"), say)
+
+        def begin(names: Sequence[str]) -> None:
+            for name in names:
+                if self.servers[name].process() is None:
+                    self.servers[name].start(arguments[name], self._server_environment())
+                    begun.append(name)
+
+        begin(_SERVING)
+        # The others give up when there is nobody to talk to, so they wait for it. Those that
+        # still run may be giving up just now, after an API server that was killed.
+        self._wait("the API server to answer", self._answers("/readyz"), _SERVING, say)
+        begin(_CLIENTS)
+        survivors = [name for name in _CLIENTS if name not in begun]
         # Made by a controller, so when it is there the controllers work.
-        account = "/api/v1/namespaces/default/serviceaccounts/default"
-        self._wait("the controllers to work", self._answers(account), say)
+        account = self._answers("/api/v1/namespaces/default/serviceaccounts/default")
+
+        def works() -> bool:
+            begin([name for name in survivors if name not in begun])
+            return account()
+
+        self._wait("the controllers to work", works, SERVERS, say)
         say(f"the control plane is up after {time.monotonic() - started:.1f} s")
 
     def _server_environment(self) -> dict[str, str]:
@@ -283,14 +298,15 @@ class Lab:
     def _stop_servers(self, names: Sequence[str]) -> None:
         # The clients first: the API server ends sooner when nobody watches, and etcd ends last
         # and cleanly, since it has all there is to lose.
-        for name in ("kwok", "kube-scheduler", "kube-controller-manager"):
+        for name in _CLIENTS:
             if name in names:
                 self.servers[name].ask_to_stop()
         for name in reversed(SERVERS):
             if name in names:
                 self.servers[name].stop(_GRACE.get(name, 3.0))
 
-    def _wait(self, what: str, is_so: Callable[[], bool], say: Say) -> None:
+    def _wait(self, what: str, is_so: Callable[[], bool], watched: Sequence[str], say: Say) -> None:
+        """Waits until it is so, unless one of the watched servers ends before."""
         started = said = time.monotonic()
         say(f"waiting for {what}")
         while not is_so():
@@ -298,19 +314,16 @@ class Lab:
             if now - said > 10:
                 said = now
                 say(f"still waiting for {what} after {now - started:.0f} s")
-            for name in SERVERS:
-                server = self.servers[name]
-                if server.process() is None and server.log.exists() and self._was_started(name):
-                    raise LabError(self._failure(f"{name} stopped while waiting for {what}", server))
+            for name in watched:
+                if self.servers[name].process() is None:
+                    raise LabError(self._failure(f"{name} stopped while waiting for {what}", name))
             if now - started > _READY_TIMEOUT:
-                server = self.servers["kube-apiserver"]
-                raise LabError(self._failure(f"Waited {_READY_TIMEOUT:.0f} s for {what}", server))
+                sentence = f"Waited {_READY_TIMEOUT:.0f} s for {what}"
+                raise LabError(self._failure(sentence, "kube-apiserver"))
             time.sleep(0.05)
 
-    def _was_started(self, name: str) -> bool:
-        return (self.directory / "run" / f"{name}.pid").exists()
-
-    def _failure(self, sentence: str, server: Server) -> str:
+    def _failure(self, sentence: str, name: str) -> str:
+        server = self.servers[name]
         quoted = "\n".join(f"    {line}" for line in server.last_words().splitlines())
         return f"{sentence}. The log of {server.name} ({server.log}) ends with:\n{quoted}"
 
@@ -406,9 +419,10 @@ class Lab:
                 f"--config={self.directory / 'bin' / KWOK_STAGES}",
                 f"--config={Path(__file__).resolve().parent / 'stages.yaml'}",
                 "--manage-all-nodes=true",
-                # Kept alive by leases, as real nodes are; by default it renews none, and after
-                # 40 s every node would be not ready.
-                "--node-lease-duration-seconds=40",
+                # 0: no leases, nodes are kept alive by their heartbeats. With leases kwok takes
+                # the nodes of its predecessor only when those expire, 40 s after a restart, and
+                # overlooks pods that reach a new node before the lease reaches its cache.
+                "--node-lease-duration-seconds=0",
                 # 0: no kubelet port. It would listen on every address.
                 "--node-port=0",
             ],

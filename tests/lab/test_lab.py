@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -24,7 +24,7 @@ import yaml
 from lab.control_plane import PROJECT, SERVERS, Lab, LabError
 from lab.demo import fleet_line, notes, step_table
 from lab.sample import load_workloads, prepare_stack
-from tests.lab.lab_helpers import Cluster, Manifest, deployment
+from tests.lab.lab_helpers import Cluster, Manifest, daemon_set, deployment
 
 
 @pytest.fixture(scope="module")
@@ -154,14 +154,17 @@ def test_another_command_finds_what_this_one_started(another: Lab) -> None:
     assert Lab(another.directory).is_running()
 
 
-def test_a_killed_server_is_all_that_the_next_start_starts(another: Lab) -> None:
+def test_the_next_start_brings_a_killed_server_back_beside_the_others(another: Lab) -> None:
     another.start()
     before = {name: server.process() for name, server in another.servers.items()}
     another.kill("kube-apiserver")
     assert another.missing() == ["kube-apiserver"]
     another.start()
     after = {name: server.process() for name, server in another.servers.items()}
-    assert {name for name in SERVERS if before[name] != after[name]} == {"kube-apiserver"}
+    assert after["etcd"] == before["etcd"]
+    assert after["kube-apiserver"] != before["kube-apiserver"]
+    # The controllers may give up without an API server, and are brought back then.
+    assert None not in after.values()
     assert "default" in another.kubectl("get", "namespaces", "--output=name")
 
 
@@ -306,22 +309,45 @@ def test_the_sample_shop_is_loaded_once_and_runs_when_there_are_nodes(
     assert owners == {"helm"}
 
 
-def test_nodes_hold_leases_and_pods_become_ready_again(
+def test_nodes_stay_alive_and_pods_become_ready_again(
     control_plane: Lab, cluster: Cluster, namespace: str
 ) -> None:
     (node,) = cluster.nodes("arm64", 1)
     cluster.apply(deployment("api", 1, namespace))
     cluster.wait_until_settled(namespace)
-    assert cluster.get("lease", node, "kube-node-lease")["spec"]["leaseDurationSeconds"] == 40
+    first = _heartbeat(cluster, node)
     # What the node lifecycle controller does to the pods of a node that was late.
     (pod,) = cluster.pod_names(namespace)
     not_ready = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
     where = ["pod", pod, f"--namespace={namespace}", "--subresource=status"]
     control_plane.kubectl("patch", *where, f"--patch={json.dumps(not_ready)}")
-    deadline = time.monotonic() + 20
-    while not _is_ready(cluster.get("pod", pod, namespace)):
+    _wait(lambda: _is_ready(cluster.get("pod", pod, namespace)), 20)
+    # Without a sign of life for 40 s the node would not be ready, and nothing would run on it.
+    _wait(lambda: _heartbeat(cluster, node) != first, 35)
+
+
+def test_pods_run_again_at_once_when_the_simulated_kubelets_come_back(
+    control_plane: Lab, cluster: Cluster, namespace: str
+) -> None:
+    cluster.nodes("arm64", 2)
+    cluster.apply(daemon_set("agent", namespace))
+    cluster.wait_until_settled(namespace)
+    control_plane.kill("kwok")
+    cluster.apply(deployment("api", 4, namespace))
+    control_plane.start()
+    cluster.wait_until_settled(namespace, timeout=15)
+
+
+def _wait(condition: Callable[[], bool], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.2)
+        time.sleep(0.3)
+
+
+def _heartbeat(cluster: Cluster, node: str) -> object:
+    conditions = cluster.get("node", node)["status"]["conditions"]
+    return next(item["lastHeartbeatTime"] for item in conditions if item["type"] == "Ready")
 
 
 def _is_ready(pod: Manifest) -> bool:

@@ -52,7 +52,7 @@ class Machine:
         (self.module / "python" / "cmd" / bootstrap.LANGUAGE_HOST_EXECUTOR).write_text(
             "#!/usr/bin/env python\n"
         )
-        for stage in ("node/fast", "node/heartbeat-with-lease", "pod/fast"):
+        for stage in ("node/fast", "node/heartbeat", "pod/fast"):
             folder = self.module / "kustomize" / "stage" / stage
             folder.mkdir(parents=True)
             (folder / "stage.yaml").write_text(f"kind: Stage\nname: {stage}\n")
