@@ -270,7 +270,10 @@ def cache_key(kit: str) -> str:
             digest.update(content)
     for program in programs:
         digest.update(f"{program.name} {program.package} {_linker_flags(program)}\n".encode())
-    digest.update(f"{_BUILD_FLAGS} {_STAGE_FILES} {go_platform()}".encode())
+    for file in (_EXECUTOR_FILE, _STAGES_FILE):
+        if file.kit == kit:
+            digest.update(f"{file.name} {file.sources}\n".encode())
+    digest.update(f"{_BUILD_FLAGS} {go_platform()}".encode())
     return digest.hexdigest()[:16]
 
 
