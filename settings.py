@@ -6,12 +6,14 @@ their shape. Every error names the key, the value and the way out.
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar, cast
 
 from archshift.architectures import ARCH_LABEL
 from archshift.errors import ArchshiftError
+from archshift.images.hosts import ImageRules, RegistryHost
 from archshift.instance_types import instance_type
 from archshift.inventory import CONTROLLERS, Discovery
 from archshift.node_groups import NodeGroup, Taint
@@ -21,6 +23,8 @@ from archshift.ratio import Wave
 PROJECT: Final = "archshift"
 
 _T = TypeVar("_T")
+
+_NODE_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,7 @@ class Settings:
         node_groups: The node groups archshift manages, by name.
         discovery: Which workloads are looked at.
         rules: Per-workload rules, by ``namespace/Kind/name``.
+        images: How images are checked.
     """
 
     stack: str
@@ -44,6 +49,7 @@ class Settings:
     node_groups: Mapping[str, NodeGroup] = field(default_factory=dict)
     discovery: Discovery = field(default_factory=Discovery)
     rules: Mapping[str, Rules] = field(default_factory=dict)
+    images: ImageRules = field(default_factory=ImageRules)
 
     @property
     def field_manager(self) -> str:
@@ -67,7 +73,7 @@ def load(stack: str, config: Mapping[str, str]) -> Settings:
         for key, value in config.items()
         if key.startswith(f"{PROJECT}:")
     }
-    known = {"arm_ratio", "kube_context", "platform", "node_groups", "workloads"}
+    known = {"arm_ratio", "kube_context", "platform", "node_groups", "workloads", "images"}
     _only(f"{PROJECT}:", values, known)
     if "arm_ratio" not in values:
         raise ArchshiftError("archshift:arm_ratio is not set; pulumi config set arm_ratio 0.2")
@@ -92,6 +98,7 @@ def load(stack: str, config: Mapping[str, str]) -> Settings:
         node_groups=groups,
         discovery=_discovery(workloads),
         rules=_rules(workloads),
+        images=_images(_mapping("archshift:images", _json(values, "images")), platform),
     )
 
 
@@ -153,6 +160,8 @@ def _labels(key: str, value: Any) -> dict[str, str]:
 
 def _node_group(name: str, value: Any) -> NodeGroup:
     key = f"archshift:node_groups.{name}"
+    if not _NODE_NAME.fullmatch(name):
+        raise ArchshiftError(f"{key}: {name!r} is not a name for nodes: lower-case letters, digits and -")
     group = _mapping(key, value)
     _only(f"{key}.", group, {"instance_type", "size", "zones", "labels", "taints"})
     for required in ("instance_type", "size"):
@@ -233,10 +242,10 @@ def _rules(workloads: Mapping[str, Any]) -> dict[str, Rules]:
 def _rule(key: str, value: Any) -> Rules:
     rule = _mapping(key, value)
     readers: dict[str, Callable[[str, Any], Any]] = {
-        "hold": lambda k, v: _typed(k, v, bool, "true or false"),
+        "hold": _flag,
         "max_ratio": _ratio,
         "wave": _wave,
-        "force": lambda k, v: _typed(k, v, bool, "true or false"),
+        "force": _flag,
         "reason": lambda k, v: _typed(k, v, str, "text"),
     }
     _only(f"{key}.", rule, set(readers))
@@ -246,6 +255,57 @@ def _rule(key: str, value: Any) -> Rules:
             f"{key}.force: true takes fields from their owner and needs a reason: beside it that says why"
         )
     return rules
+
+
+def _images(value: Mapping[str, Any], platform: str) -> ImageRules:
+    key = "archshift:images"
+    readers: dict[str, Callable[[str, Any], Any]] = {
+        "check": _flag,
+        "deep": _flag,
+        "max_age_days": _days,
+        "daemonsets": _daemonsets,
+        "registries": _registries,
+    }
+    _only(f"{key}.", value, set(readers))
+    rules = ImageRules(**{name: readers[name](f"{key}.{name}", setting) for name, setting in value.items()})
+    if not rules.check and platform != "lab":
+        raise ArchshiftError(
+            f"{key}.check: false is for the lab alone; on a real cluster an image that nobody looked at "
+            "counts as one that cannot run on arm64"
+        )
+    return rules
+
+
+def _flag(key: str, value: Any) -> bool:
+    return _typed(key, value, bool, "true or false")
+
+
+def _days(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 365:
+        raise ArchshiftError(f"{key}: {value!r} is not a number of days from 0 to 365")
+    return float(value)
+
+
+def _daemonsets(key: str, value: Any) -> Literal["stop", "pin"]:
+    if value not in ("stop", "pin"):
+        raise ArchshiftError(f"{key}: {value!r} is none of stop, pin")
+    return cast(Literal["stop", "pin"], value)
+
+
+def _registries(key: str, value: Any) -> dict[str, RegistryHost]:
+    return {host: _registry(f"{key}.{host}", setting) for host, setting in _mapping(key, value).items()}
+
+
+def _registry(key: str, value: Any) -> RegistryHost:
+    readers: dict[str, Callable[[str, Any], Any]] = {
+        "plain_http": _flag,
+        "ca_file": lambda k, v: _typed(k, v, str, "the path of a PEM file"),
+        "mirrors": _texts,
+        "token_hosts": _texts,
+    }
+    host = _mapping(key, value)
+    _only(f"{key}.", host, set(readers))
+    return RegistryHost(**{name: readers[name](f"{key}.{name}", setting) for name, setting in host.items()})
 
 
 def _wave(key: str, value: Any) -> Wave:

@@ -2,44 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from archshift.errors import ArchshiftError
-from archshift.images.audit import AuditOptions, audit_uses
 from archshift.images.credentials import AuthFile, read_pull_secret
-from archshift.images.registry import RegistryHost
+from archshift.images.hosts import ImageRules
 from archshift.images.workload import WorkloadVerdict, judge_workload
 from archshift.inventory import Inventory
 from archshift.kubernetes import Cluster
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageRules:
-    """What the stack config says of images (``archshift:images``).
-
-    Attributes:
-        check: Read the registries. False only in the lab, where images are names.
-        deep: Look into the layers too: a manifest can claim arm64 and carry amd64 binaries.
-        max_age_days: How old the evidence for a digest may be.
-        daemonsets: What a DaemonSet that is not proven does: ``stop`` the first Graviton node, or be
-            pinned to x86 (``pin``).
-        registries: By ``host[:port]`` as in image names: how to reach it.
-    """
-
-    check: bool = True
-    deep: bool = False
-    max_age_days: float = 7.0
-    daemonsets: Literal["stop", "pin"] = "stop"
-    registries: Mapping[str, RegistryHost] = field(default_factory=dict)
-
-    def options(self, pull_secrets: tuple[AuthFile, ...] = ()) -> AuditOptions:
-        """Return the options of an audit under these rules."""
-        return AuditOptions(
-            hosts=self.registries,
-            pull_secrets=pull_secrets,
-            evidence_seconds=self.max_age_days * 86400,
-            deep=self.deep,
-        )
+if TYPE_CHECKING:
+    # Its HTTP client costs half a second to import, and only an audit needs it.
+    from archshift.images.audit import AuditOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +29,18 @@ class Evidence:
     notes: tuple[str, ...] = ()
 
 
+def audit_options(rules: ImageRules, pull_secrets: tuple[AuthFile, ...] = ()) -> "AuditOptions":
+    """Return the options of an audit under these rules."""
+    from archshift.images.audit import AuditOptions
+
+    return AuditOptions(
+        hosts=rules.registries,
+        pull_secrets=pull_secrets,
+        evidence_seconds=rules.max_age_days * 86400,
+        deep=rules.deep,
+    )
+
+
 def read_evidence(cluster: Cluster, inventory: Inventory, rules: ImageRules) -> Evidence:
     """Audit everything that an inventory runs; each image is asked for once.
 
@@ -62,9 +48,11 @@ def read_evidence(cluster: Cluster, inventory: Inventory, rules: ImageRules) -> 
         ArchshiftError: The Docker config or a CA file cannot be read. An image's or a registry's
             own trouble is an ``unknown`` verdict with its reason.
     """
+    from archshift.images.audit import audit_uses
+
     secrets, notes = read_pull_secrets(cluster, inventory)
     uses = [one.use for containers in inventory.containers.values() for one in containers]
-    verdicts = audit_uses(uses, rules.options(secrets))
+    verdicts = audit_uses(uses, audit_options(rules, secrets))
     return Evidence(
         {
             key: judge_workload(key, containers, verdicts)

@@ -234,6 +234,10 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
             owned.add(name)
         if found - ours:
             others[name] = min(found - ours)
+        elif not meta.get("managedFields"):
+            # The API server gives an object without any record to this owner at the first apply
+            # (k8s.io/apimachinery, managedfields); it is so after some restores of backups.
+            others[name] = Owner("before-first-apply", "Update")
     live = placement.read_fields(pod_spec)
     return Workload(
         namespace=meta["namespace"],

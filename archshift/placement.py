@@ -296,7 +296,7 @@ def pin(template: Template, architecture: Architecture) -> dict[str, Any]:
     merged = [
         {**term, "matchExpressions": [*(term.get("matchExpressions") or ()), expression]}
         # An empty term of the application matches no node, and must go on to.
-        if term or not own
+        if not own or term.get("matchExpressions") or term.get("matchFields")
         else term
         for term in own or [{}]
     ]

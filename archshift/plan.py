@@ -126,6 +126,8 @@ class Plan:
         conflicts: Fields owned by others.
         balances: Capacity of both sides after the step.
         others: Pods that no steered controller owns: key to reason.
+        new_nodes: Names of configured nodes that are not there yet.
+        first_graviton_node: This update would make the cluster's first Graviton node.
         blockers: DaemonSets that keep Graviton nodes from being made, a sentence each.
     """
 
@@ -134,6 +136,8 @@ class Plan:
     conflicts: tuple[Conflict, ...] = ()
     balances: Mapping[Architecture, Balance] = field(default_factory=dict)
     others: Mapping[str, str] = field(default_factory=dict)
+    new_nodes: tuple[str, ...] = ()
+    first_graviton_node: bool = False
     blockers: tuple[str, ...] = ()
 
     @property
@@ -206,6 +210,7 @@ def make_plan(
     rules = rules or {}
     _check_rules(rules, inventory)
     nodes = nodes_after(inventory.nodes, groups)
+    live = {node.name for node in inventory.nodes}
     steering = _Steering(nodes, rules, verdicts, pin_daemonsets)
     drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
     counts = apportion(
@@ -230,6 +235,9 @@ def make_plan(
         conflicts=tuple(conflict for draft in drafts for conflict in draft.conflicts),
         balances=balance(nodes, _demands(planned, inventory, nodes)),
         others=inventory.others,
+        new_nodes=tuple(node.name for node in nodes if node.name not in live),
+        first_graviton_node=any(node.architecture == ARM64 for node in nodes)
+        and not any(node.architecture == ARM64 for node in inventory.nodes),
         blockers=tuple(f"{d.workload.key}: {d.reason}" for d in drafts if d.action == "block"),
     )
 

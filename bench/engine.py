@@ -55,7 +55,8 @@ class Stack:
 
     def configure(self, **values: Any) -> None:
         """Write the stack's configuration."""
-        config = {f"archshift:{key}": value for key, value in values.items()}
+        images = {"archshift:images": {"check": False}} if values else {}
+        config = {**images, **{f"archshift:{key}": value for key, value in values.items()}}
         self.config_file.write_text(yaml.safe_dump({"config": config, "encryptionsalt": self._salt}))
 
     def run(self, *command: str) -> tuple[float, int]:
@@ -205,6 +206,10 @@ def preview(lab: Lab, folder: Path, workloads: int) -> None:
         "arm_ratio": "0.5",
         "workloads": {"namespaces": ["many"]},
     }
+    # The nodes are there in both: what is compared is the patches.
+    nothing = {**settings, "workloads": {"namespaces": ["none"]}}
+    ours.configure(**nothing, node_groups=groups)
+    ours.run("up", "--yes", "--skip-preview")
     ours.configure(**settings, node_groups=groups)
     project = bare_project(folder / "preview-bare")
     bare = Stack(lab, project, "preview-bare", folder / "preview-bare-stack")

@@ -12,6 +12,7 @@ from rich.console import Console
 
 import settings
 from archshift.errors import ArchshiftError
+from archshift.evidence import read_evidence
 from archshift.inventory import read_inventory
 from archshift.kubernetes import connect
 from archshift.plan import Plan, make_plan
@@ -42,9 +43,16 @@ def read_settings(options: argparse.Namespace) -> settings.Settings:
     command = ["config", "--json", "--stack", stack]
     if options.config_file:
         command += ["--config-file", options.config_file]
-    entries = json.loads(_pulumi(options, *command))
-    # A secret has no value here, on purpose: no key of archshift's is one.
-    return settings.load(stack, {key: str(entry.get("value", "")) for key, entry in entries.items()})
+    try:
+        # A secret has no value here, on purpose: no key of archshift's is one.
+        entries = {
+            key: str(entry.get("value", "")) for key, entry in json.loads(_pulumi(options, *command)).items()
+        }
+    except (ValueError, AttributeError):
+        raise ArchshiftError(
+            "pulumi config: its answer is not the JSON that archshift expects; is this the Pulumi CLI?"
+        ) from None
+    return settings.load(stack, entries)
 
 
 def read_plan(options: argparse.Namespace) -> Plan:
@@ -57,11 +65,14 @@ def read_plan(options: argparse.Namespace) -> Plan:
         stack = read_settings(options)
         with connect(stack.kube_context) as cluster:
             inventory = read_inventory(cluster, stack.discovery, stack.field_manager)
+            evidence = read_evidence(cluster, inventory, stack.images) if stack.images.check else None
         return make_plan(
             arm_ratio=stack.arm_ratio,
             inventory=inventory,
             rules=stack.rules,
             groups=stack.node_groups.values(),
+            verdicts=evidence.verdicts if evidence else None,
+            pin_daemonsets=stack.images.daemonsets == "pin",
         )
 
 
@@ -90,6 +101,8 @@ def _pulumi(options: argparse.Namespace, *arguments: str) -> str:
         raise ArchshiftError(
             "pulumi is not on PATH; install the Pulumi CLI, or run inside `make lab-shell`"
         ) from None
+    except OSError as error:
+        raise ArchshiftError(f"pulumi cannot be run: {error.strerror}; check the one on PATH") from None
     except subprocess.TimeoutExpired:
         raise ArchshiftError(
             f"pulumi {arguments[0]} gave no answer in {_TIMEOUT_SECONDS} s; is the backend reachable?"

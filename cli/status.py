@@ -43,7 +43,6 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "workloads": [
             {
                 "workload": row.key,
-                "kind": row.kind,
                 "replicas": row.replicas,
                 "wanted": row.wanted,
                 "graviton": row.graviton,

@@ -9,10 +9,10 @@ import pulumi
 import pulumi.runtime
 import pytest
 
-from archshift import inventory, kubernetes
+from archshift import evidence, inventory, kubernetes
 from archshift.errors import ArchshiftError
 from archshift.inventory import Inventory, read_workload
-from tests.archshift.objects import FakeCluster, node, pod, workload
+from tests.archshift.objects import FakeCluster, node, pod, proven, workload
 from tests.components.recorder import Monitor, record
 
 PROGRAM = Path(__file__).parent.parent / "__main__.py"
@@ -31,6 +31,7 @@ def run(monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster | ArchshiftError, 
         return cluster
 
     monkeypatch.setattr(kubernetes, "connect", connect)
+    monkeypatch.setattr(evidence, "read_evidence", proven)
     monkeypatch.delenv("PULUMI_CONFIG", raising=False)
     values = {
         f"archshift:{key}": value if isinstance(value, str) else json.dumps(value)
@@ -68,6 +69,7 @@ def test_one_number_becomes_nodes_and_patches(monkeypatch: pytest.MonkeyPatch) -
     """Half of the carts: nodes of both groups, one patch, and the numbers exported."""
     done = run(monkeypatch, shop(), arm_ratio="0.5", platform="lab", node_groups=GROUPS, kube_context="lab")
     assert sorted((one.type, one.name) for one in done.registered) == [
+        ("archshift:index:ImageAudit", "images"),
         ("archshift:index:NodeGroups", "node-groups"),
         ("archshift:index:WorkloadPatches", "workloads"),
         ("kubernetes:apps/v1:DeploymentPatch", "shop/Deployment/cart"),

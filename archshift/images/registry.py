@@ -22,13 +22,13 @@ from yarl import URL
 
 from archshift.images.credentials import Keychain
 from archshift.images.errors import MissingError, UnreadableError
+from archshift.images.hosts import RegistryHost
 from archshift.images.login import Logins
 from archshift.images.manifest import ACCEPT, SCHEMA_1, Descriptor
 from archshift.images.reference import Reference, is_digest
 from archshift.images.transport import (
     Host,
     Limits,
-    RegistryHost,
     TransientError,
     Transport,
     raise_for,

@@ -16,6 +16,7 @@ from yarl import URL
 from archshift.errors import ArchshiftError
 from archshift.images.auth import authority
 from archshift.images.errors import MissingError, UnreadableError
+from archshift.images.hosts import RegistryHost
 from archshift.images.reference import DOCKER_HUB
 
 USER_AGENT: Final = "archshift"
@@ -24,24 +25,6 @@ TRANSIENT: Final = (429, 500, 502, 503, 504)
 
 _HUB_HOST: Final = "registry-1.docker.io"
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryHost:
-    """How to reach one registry.
-
-    Attributes:
-        plain_http: Speak http to it. Never assumed, not even for localhost.
-        ca_file: PEM file of authorities to trust for it, besides the system's; empty for none.
-        mirrors: Hosts, each with an optional path to put before the repository
-            (``mirror.example:5000/hub``), asked in order before the registry itself.
-        token_hosts: Further hosts that may see this registry's credentials; see ``auth``.
-    """
-
-    plain_http: bool = False
-    ca_file: str = ""
-    mirrors: tuple[str, ...] = ()
-    token_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

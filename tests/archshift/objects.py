@@ -11,7 +11,10 @@ from typing import Any
 
 import httpx2
 
-from archshift.inventory import CONTROLLERS
+from archshift.evidence import Evidence
+from archshift.images.verdict import MULTI_ARCH
+from archshift.images.workload import WorkloadVerdict
+from archshift.inventory import CONTROLLERS, Inventory
 from archshift.kubernetes import APPLY, Cluster
 
 MANAGER = "archshift/lab"
@@ -288,3 +291,8 @@ def _merge(into: Json, other: Mapping[str, Any]) -> None:
             _merge(into[key], value)
         else:
             into[key] = value
+
+
+def proven(_cluster: object, inventory: Inventory, _rules: object) -> Evidence:
+    """Stand in for the registries: every image that the inventory runs is multi-arch."""
+    return Evidence({key: WorkloadVerdict(key, MULTI_ARCH, (), ()) for key in inventory.containers})

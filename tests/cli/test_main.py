@@ -14,7 +14,7 @@ from archshift.errors import ArchshiftError
 from archshift.inventory import Inventory, read_inventory
 from cli import stack as cli_stack
 from cli.main import main
-from tests.archshift.objects import PREFERRED, FakeCluster, in_pod_spec, manages, node, pod, workload
+from tests.archshift.objects import PREFERRED, FakeCluster, in_pod_spec, manages, node, pod, proven, workload
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -118,6 +118,7 @@ def run(pulumi: FakePulumi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
             return cluster or shop()
 
         monkeypatch.setattr(cli_stack, "connect", connect)
+        monkeypatch.setattr(cli_stack, "read_evidence", proven)
         monkeypatch.setenv("COLUMNS", "200")
         code = main(arguments)
         out, err = capsys.readouterr()

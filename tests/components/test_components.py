@@ -178,7 +178,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Logged:
     def run(plan: Plan, *, fixed_capacity: bool) -> list[tuple[str, str]]:
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            record(lambda: report(plan, fixed_capacity=fixed_capacity))
+            record(lambda: report(plan, None, fixed_capacity=fixed_capacity))
         return [
             (entry.levelname, entry.getMessage())
             for entry in caplog.records
@@ -193,7 +193,11 @@ def test_a_preview_says_the_step_and_its_conflicts(logged: Logged) -> None:
     plan = Plan(arm_ratio=0.5, workloads=(row("Deployment", "cart", restarts=True),), conflicts=(CONFLICT,))
     assert logged(plan, fixed_capacity=True) == [
         ("WARNING", str(CONFLICT)),
-        ("INFO", "arm_ratio 0.5: 1 of 1 pods belong on Graviton, 0 are there; 1 workloads roll out"),
+        (
+            "INFO",
+            "arm_ratio 0.5: 1 of 1 movable pods belong on Graviton (1 pods in all), 0 are there; "
+            "1 workloads roll out",
+        ),
     ]
 
 

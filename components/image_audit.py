@@ -1,0 +1,56 @@
+"""The evidence for images, in the stack's state: what policies and reports read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pulumi
+
+from archshift.evidence import Evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageAuditArgs:
+    """Arguments of ``ImageAudit``.
+
+    Attributes:
+        evidence: What the audit found.
+    """
+
+    evidence: Evidence
+
+
+class ImageAudit(pulumi.ComponentResource):
+    """Which workloads are proven to run on arm64; plain values, known in a preview."""
+
+    TYPE: Final = "archshift:index:ImageAudit"
+
+    workloads: pulumi.Output[Mapping[str, Any]]
+    """Workload key to ``verdict``, ``blocking`` containers, ``images`` with digest, ``checkedAt``."""
+
+    def __init__(self, name: str, args: ImageAuditArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(self.TYPE, name, {}, opts)
+        self.workloads = pulumi.Output.from_input(evidence_values(args.evidence))
+        self.register_outputs({"workloads": self.workloads})
+
+
+def evidence_values(evidence: Evidence) -> dict[str, Any]:
+    """Return the evidence as plain values, by workload key."""
+    return {
+        key: {
+            "verdict": verdict.verdict,
+            "blocking": [
+                {"container": one.container, "image": one.image, "verdict": one.verdict, "reason": one.reason}
+                for one in verdict.blocking
+            ],
+            "images": [
+                {"image": image.image, "digest": image.digest, "verdict": image.verdict}
+                for image in verdict.images
+            ],
+            # The oldest of them: a workload's evidence is as old as its oldest part.
+            "checkedAt": min(
+                (image.checked_at.isoformat(timespec="seconds") for image in verdict.images), default=""
+            ),
+        }
+        for key, verdict in evidence.verdicts.items()
+    }
