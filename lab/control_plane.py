@@ -90,7 +90,9 @@ class Lab:
         self._make_folders()
         with self._locked():
             stopped = [name for name in SERVERS if self.servers[name].process() is None]
-            if not stopped:
+            # A link that leads nowhere: the cache was cleaned up while the lab ran.
+            linked = [link.exists() for link in (self.directory / "bin").iterdir()]
+            if not stopped and linked and all(linked):
                 return
             self._link_programs(stopped)
             ports = self._ports(stopped)
