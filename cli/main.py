@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from archshift.errors import ArchshiftError
-from cli import plan, status
+from cli import audit, plan, status
 
 EXIT_ERROR = 1
 """Exit code where a sentence on stderr says what is wrong."""
@@ -20,14 +20,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Every command reads only; `pulumi up` is what changes the cluster.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (plan, status):
+    for module in (audit, plan, status):
         module.add_command(commands)
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options))
     except ArchshiftError as error:
         print(f"archshift: {error}", file=sys.stderr)
-        return EXIT_ERROR
+        return int(getattr(options, "exit_error", EXIT_ERROR))
     except BrokenPipeError:
         # The reader of a pipe (head, less) has seen enough; flushing at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

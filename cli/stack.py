@@ -61,7 +61,7 @@ def read_plan(options: argparse.Namespace) -> Plan:
     Raises:
         ArchshiftError: As ``read_settings``; or the cluster cannot be read.
     """
-    with _busy("reading the stack and the cluster"):
+    with busy("reading the stack and the cluster"):
         stack = read_settings(options)
         with connect(stack.kube_context) as cluster:
             inventory = read_inventory(cluster, stack.discovery, stack.field_manager)
@@ -77,7 +77,8 @@ def read_plan(options: argparse.Namespace) -> Plan:
 
 
 @contextmanager
-def _busy(what: str) -> Iterator[None]:
+def busy(what: str) -> Iterator[None]:
+    """Say on a terminal what is being waited for; silent in a pipe."""
     console = Console(stderr=True)
     if console.is_terminal:
         with console.status(what):

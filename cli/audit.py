@@ -1,0 +1,227 @@
+"""``archshift audit``: which images and workloads can run on arm64."""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from archshift.errors import ArchshiftError
+from archshift.evidence import Evidence, audit_options, read_evidence
+from archshift.images.hosts import ImageRules, RegistryHost
+from archshift.images.verdict import AMD64_ONLY, OTHER, UNKNOWN, ImageVerdict
+from archshift.images.workload import WorkloadVerdict
+from archshift.inventory import read_inventory
+from archshift.kubernetes import connect
+from cli.stack import add_stack_options, busy, print_json, read_settings
+
+EXIT_SOME_CANNOT = 1
+EXIT_SOME_UNKNOWN = 2
+EXIT_ERROR = 4
+"""Not 1: a pipeline must tell "some cannot" from "could not look"."""
+
+_CANNOT = (AMD64_ONLY, OTHER)
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Register the subcommand."""
+    parser = commands.add_parser(
+        "audit",
+        help="which images and workloads can run on arm64",
+        description="Read image indexes and manifests from their registries and say which images run on "
+        "arm64; with --from-cluster, those of all workloads. Unknown never counts as yes. Exit code 0 if "
+        "all can run on arm64, 1 if some cannot, 2 if some are unknown, 4 with a sentence if the audit "
+        "itself failed.",
+    )
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image references, as in a pod spec")
+    parser.add_argument(
+        "--from-cluster", action="store_true", help="audit what the stack's cluster runs (reads only)"
+    )
+    parser.add_argument("--deep", action="store_true", help="look at the binaries in the layers too")
+    parser.add_argument(
+        "--fail-on",
+        metavar="VERDICTS",
+        default="unknown,amd64-only,other",
+        help="verdicts that make the exit code not 0, separated by commas (default: %(default)s)",
+    )
+    parser.add_argument("--metrics", metavar="FILE", help="write Prometheus textfile metrics to FILE")
+    parser.add_argument("--no-suggestions", action="store_true", help="do not look for newer tags with arm64")
+    parser.add_argument(
+        "--plain-http", action="append", default=[], metavar="HOST", help="speak plain http to HOST[:PORT]"
+    )
+    add_stack_options(parser)
+    parser.set_defaults(run=run, exit_error=EXIT_ERROR)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the audit; returns the exit code."""
+    if not options.images and not options.from_cluster:
+        raise ArchshiftError("audit: name an image, or --from-cluster for all that a cluster runs")
+    fail_on = _fail_on(options.fail_on)
+    with busy("reading registries"):
+        images, workloads, notes = _audit(options)
+        suggestions = {} if options.no_suggestions else _suggest(options, images)
+    if options.metrics:
+        _write_metrics(Path(options.metrics), images)
+    if options.json:
+        print_json(as_json(images, workloads, suggestions, notes))
+    else:
+        _print_tables(images, workloads, suggestions, notes)
+    found = {one.verdict for one in images} | {one.verdict for one in workloads.values()}
+    failing = found & fail_on
+    if failing & set(_CANNOT):
+        return EXIT_SOME_CANNOT
+    return EXIT_SOME_UNKNOWN if failing else 0
+
+
+def as_json(
+    images: Iterable[ImageVerdict],
+    workloads: Mapping[str, WorkloadVerdict],
+    suggestions: Mapping[str, str | None],
+    notes: Iterable[str],
+) -> dict[str, Any]:
+    """Return the audit as JSON values."""
+    return {
+        "images": [
+            {**one.to_dict(), **({"suggestion": suggestions[one.image]} if one.image in suggestions else {})}
+            for one in images
+        ],
+        "workloads": [
+            {
+                "workload": key,
+                "verdict": verdict.verdict,
+                "blocking": [
+                    {"container": b.container, "image": b.image, "verdict": b.verdict, "reason": b.reason}
+                    for b in verdict.blocking
+                ],
+                "notes": list(verdict.notes),
+            }
+            for key, verdict in workloads.items()
+        ],
+        "notes": list(notes),
+    }
+
+
+def metrics(images: Iterable[ImageVerdict]) -> str:
+    """Return Prometheus text: one sample an image and architecture, and one for what is unknown."""
+    lines = [
+        "# HELP archshift_image_platform_supported 1 if the image runs on the architecture, 0 if not.",
+        "# TYPE archshift_image_platform_supported gauge",
+    ]
+    unknown = []
+    for one in images:
+        label = one.image.replace("\\", r"\\").replace('"', r"\"").replace("\n", " ")
+        if one.verdict == UNKNOWN:
+            unknown.append(f'archshift_image_unknown{{image="{label}"}} 1')
+            continue
+        for arch, runs in (("amd64", one.runs_on_amd64), ("arm64", one.runs_on_arm64)):
+            labels = f'image="{label}",os="linux",arch="{arch}"'
+            lines.append(f"archshift_image_platform_supported{{{labels}}} {int(runs)}")
+    lines += [
+        "# HELP archshift_image_unknown 1 for an image that could not be read.",
+        "# TYPE archshift_image_unknown gauge",
+        *unknown,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _fail_on(text: str) -> set[str]:
+    known = {"unknown", "amd64-only", "arm64-only", "other", "multi-arch"}
+    wanted = {part.strip() for part in text.split(",") if part.strip()}
+    for one in sorted(wanted - known):
+        raise ArchshiftError(f"--fail-on: {one!r} is none of {', '.join(sorted(known))}")
+    return wanted
+
+
+def _audit(
+    options: argparse.Namespace,
+) -> tuple[list[ImageVerdict], dict[str, WorkloadVerdict], tuple[str, ...]]:
+    rules = _rules(options)
+    images: dict[str, ImageVerdict] = {}
+    evidence = Evidence()
+    if options.from_cluster:
+        stack = read_settings(options)
+        with connect(stack.kube_context) as cluster:
+            inventory = read_inventory(cluster, stack.discovery, stack.field_manager)
+            evidence = read_evidence(cluster, inventory, rules)
+        for workload in evidence.verdicts.values():
+            for verdict in workload.images:
+                known = images.get(verdict.image)
+                # A deep audit may judge one image differently by command: the worse one counts.
+                if known is None or known.runs_on_arm64:
+                    images[verdict.image] = verdict
+    if options.images:
+        from archshift.images.audit import audit_images
+
+        images |= audit_images(options.images, audit_options(rules))
+    return list(images.values()), dict(evidence.verdicts), evidence.notes
+
+
+def _rules(options: argparse.Namespace) -> ImageRules:
+    rules = read_settings(options).images if options.from_cluster else ImageRules()
+    hosts = {host: RegistryHost(plain_http=True) for host in options.plain_http}
+    return replace(
+        rules, check=True, deep=rules.deep or options.deep, registries={**rules.registries, **hosts}
+    )
+
+
+def _suggest(options: argparse.Namespace, images: Iterable[ImageVerdict]) -> dict[str, str | None]:
+    from archshift.images.audit import suggest_newer
+
+    wanted = [one.image for one in images if one.verdict in _CANNOT]
+    return suggest_newer(wanted, audit_options(_rules(options))) if wanted else {}
+
+
+def _write_metrics(path: Path, images: Iterable[ImageVerdict]) -> None:
+    # Whole or not at all: a collector may read at any moment.
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}", delete=False) as file:
+            file.write(metrics(images))
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise ArchshiftError(f"--metrics: {path}: {error.strerror}") from None
+
+
+def _print_tables(
+    images: list[ImageVerdict],
+    workloads: Mapping[str, WorkloadVerdict],
+    suggestions: Mapping[str, str | None],
+    notes: Iterable[str],
+) -> None:
+    console = Console()
+    order = {UNKNOWN: 1, AMD64_ONLY: 0, OTHER: 0}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("IMAGE", "VERDICT", "WHY"):
+        table.add_column(name, overflow="fold")
+    for one in sorted(images, key=lambda one: (order.get(one.verdict, 2), one.image)):
+        why = one.reason or ", ".join(one.platforms)
+        if suggestions.get(one.image):
+            why += f"; {suggestions[one.image]} has arm64"
+        table.add_row(one.image, one.verdict, why, style=None if one.runs_on_arm64 else "yellow")
+    console.print(table)
+    blocked = {key: verdict for key, verdict in workloads.items() if not verdict.runs_on_arm64}
+    if blocked:
+        console.print()
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("WORKLOAD", "VERDICT", "BLOCKED BY"):
+            table.add_column(name, overflow="fold")
+        for key, verdict in blocked.items():
+            table.add_row(key, verdict.verdict, "; ".join(b.reason for b in verdict.blocking))
+        console.print(table)
+    for key, verdict in workloads.items():
+        for note in verdict.notes:
+            console.print(f"{key}: {note}", highlight=False, style="dim")
+    for note in notes:
+        console.print(note, highlight=False, style="dim")
+    can = sum(one.runs_on_arm64 for one in images)
+    unknown = sum(one.verdict == UNKNOWN for one in images)
+    line = f"{can} of {len(images)} images run on arm64, {unknown} unknown"
+    if workloads:
+        line += f"; {len(workloads) - len(blocked)} of {len(workloads)} workloads can move"
+    console.print(f"\n{line}", style="bold", highlight=False)
