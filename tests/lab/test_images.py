@@ -72,7 +72,7 @@ def test_only_what_is_proven_moves(
     assert refused.exit_code != 0
     assert (
         f"no Graviton node is made while DaemonSets would break on it: {namespace}/DaemonSet/agent: would "
-        f"on Graviton nodes and {shop['legacy']} is amd64-only"
+        f"start on Graviton nodes and {shop['legacy']} is amd64-only"
     ) in refused.output
     assert cluster.all_of("nodes") == []
 
