@@ -1,22 +1,21 @@
 """The patches that tell the scheduler where each workload's pods belong."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pulumi
-import pulumi_kubernetes as k8s
 
 from archshift.plan import Plan, PlannedWorkload
 
 FIELD_MANAGER: Final = "pulumi.com/patchFieldManager"
 FORCE: Final = "pulumi.com/patchForce"
 
-_PATCHES: Final[Mapping[str, Callable[..., pulumi.CustomResource]]] = {
-    "CronJob": k8s.batch.v1.CronJobPatch,
-    "DaemonSet": k8s.apps.v1.DaemonSetPatch,
-    "Deployment": k8s.apps.v1.DeploymentPatch,
-    "StatefulSet": k8s.apps.v1.StatefulSetPatch,
+_API_VERSIONS: Final = {
+    "CronJob": "batch/v1",
+    "DaemonSet": "apps/v1",
+    "Deployment": "apps/v1",
+    "StatefulSet": "apps/v1",
 }
 
 
@@ -63,9 +62,17 @@ class WorkloadPatches(pulumi.ComponentResource):
             # Only where there is something to give back: a delete hook makes `pulumi destroy`
             # ask for --run-program.
             options.hooks = pulumi.ResourceHookBinding(before_delete=[args.give_back])
-        _PATCHES[workload.kind](
+        api_version = _API_VERSIONS[workload.kind]
+        # Not k8s.apps.v1.DeploymentPatch and the like: the plan's body is in the API's own words
+        # already, and translating it to the SDK's and back is a fifth of a large preview.
+        pulumi.CustomResource(
+            f"kubernetes:{api_version}:{workload.kind}Patch",
             workload.key,
-            metadata={**metadata, "annotations": annotations},
-            spec=body["spec"],
-            opts=options,
+            {
+                "apiVersion": api_version,
+                "kind": workload.kind,
+                "metadata": {**metadata, "annotations": annotations},
+                "spec": body["spec"],
+            },
+            options,
         )
