@@ -56,6 +56,14 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Our name of a field to its path inside a pod spec."""
 
+TITLES: Final = {
+    "node-selector": "node selector",
+    "preferred": "preferred node affinity",
+    "required": "required node affinity",
+    "spread": "spread over architectures",
+}
+"""Our name of a field to the one people use."""
+
 REVISION_ANNOTATION: Final = "archshift/revision"
 """On the pod template: the object and generation that the placement was made for.
 

@@ -316,8 +316,8 @@ class _Steering:
             for name, owner in blocked.items()
         )
         if conflicts and not rules.force:
-            fields = ", ".join(f"{conflict.field} (owner: {conflict.owner})" for conflict in conflicts)
-            return _Draft(workload, template, "leave", f"left alone: {fields}", conflicts)
+            owned = " and ".join(f"its {placement.TITLES[name]} ({owner})" for name, owner in blocked.items())
+            return _Draft(workload, template, "leave", f"left alone: others own {owned}", conflicts)
         if template.taken and not rules.force:
             return _Draft(workload, template, "leave", "force was withdrawn: its fields are given back")
         template = replace(

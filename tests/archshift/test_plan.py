@@ -152,8 +152,7 @@ def test_a_movable_workload_gets_a_patch_of_its_placement() -> None:
                     others={"preferred": HELM, "required": HELM},
                 )
             ),
-            "left alone: spec.template.spec.affinity.nodeAffinity."
-            "preferredDuringSchedulingIgnoredDuringExecution (owner: helm)",
+            "left alone: others own its preferred node affinity (helm)",
         ),
         (
             deployment(template=Template(taken={"preferred": Taken(HELM, preference(1))})),

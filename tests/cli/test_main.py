@@ -127,10 +127,7 @@ def run(pulumi: FakePulumi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return go
 
 
-BLOCKED = (
-    "left alone: spec.template.spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution "
-    "(owner: helm)"
-)
+BLOCKED = "left alone: others own its preferred node affinity (helm)"
 
 
 def test_status_as_json_has_the_promised_schema(run: Run) -> None:
