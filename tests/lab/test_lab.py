@@ -296,12 +296,13 @@ def test_the_sample_shop_is_loaded_once_and_runs_when_there_are_nodes(
 
     cluster.nodes("amd64", 6)
     cluster.nodes("arm64", 6)
+    # Full nodes take it too; and its own count of nodes may lag behind at first.
+    _wait(lambda: cluster.pod_counts("platform").get("DaemonSet/log-agent") == 12, 60)
     cluster.wait_until_settled("shop")
     cluster.wait_until_settled("platform")
     counts = {**cluster.pod_counts("shop"), **cluster.pod_counts("platform")}
     assert len(counts) >= 14
     assert 80 <= sum(counts.values()) - counts["DaemonSet/log-agent"] <= 100
-    assert counts["DaemonSet/log-agent"] == 12
     assert cluster.graviton_counts("shop")["Deployment/invoices"] == 0, "it pins amd64 itself"
 
     fields = cluster.get("deployment", "payments", "shop")["metadata"]["managedFields"]
