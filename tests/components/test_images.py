@@ -1,0 +1,212 @@
+"""What the stack's state says of images, and what a preview says and stops."""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from archshift.errors import ArchshiftError
+from archshift.evidence import Evidence
+from archshift.images.verdict import AMD64_ONLY, MULTI_ARCH, UNKNOWN, ImageVerdict, Verdict
+from archshift.images.workload import Blocking, WorkloadVerdict
+from archshift.plan import Plan, PlannedWorkload
+from components.image_audit import ImageAudit, ImageAuditArgs, evidence_values
+from components.preview import report
+from tests.components.recorder import record
+
+Logged = Callable[[Plan, Evidence | None], list[tuple[str, str]]]
+
+DIGEST = "sha256:" + "a" * 64
+BLOCKER = "shop/DaemonSet/log: would start on Graviton nodes and agent:2 is amd64-only: container log: why"
+
+
+def image(name: str, verdict: Verdict, hour: int = 12) -> ImageVerdict:
+    """The verdict on an image, found at this hour and a bit."""
+    digest = "" if verdict == UNKNOWN else DIGEST
+    when = datetime(2026, 3, 1, hour, 30, 15, 999_999, tzinfo=UTC)
+    return ImageVerdict(name, verdict, (), digest, "HTTP 503" if verdict == UNKNOWN else "", when)
+
+
+EVIDENCE = Evidence(
+    {
+        "shop/Deployment/cart": WorkloadVerdict(
+            "shop/Deployment/cart",
+            MULTI_ARCH,
+            (),
+            (image("cart:1", MULTI_ARCH, 12), image("mesh:2", MULTI_ARCH, 9), image("log:1", MULTI_ARCH, 10)),
+        ),
+        "shop/Deployment/pay": WorkloadVerdict(
+            "shop/Deployment/pay",
+            AMD64_ONLY,
+            (
+                Blocking("pay", "pay:1", AMD64_ONLY, "container pay: its image has linux/amd64"),
+                Blocking("vault", "vault:3", UNKNOWN, "init vault: HTTP 503"),
+            ),
+            (image("pay:1", AMD64_ONLY), image("vault:3", UNKNOWN)),
+        ),
+        "shop/Pod/debug": WorkloadVerdict(
+            "shop/Pod/debug", UNKNOWN, (Blocking("", "", UNKNOWN, "it has no containers"),), ()
+        ),
+    },
+    ("pull secret shop/robot was not used: not allowed",),
+)
+
+VALUES = {
+    "shop/Deployment/cart": {
+        "verdict": "multi-arch",
+        "blocking": [],
+        "images": [
+            {"image": name, "digest": DIGEST, "verdict": "multi-arch"}
+            for name in ("cart:1", "mesh:2", "log:1")
+        ],
+        "checkedAt": "2026-03-01T09:30:15+00:00",
+    },
+    "shop/Deployment/pay": {
+        "verdict": "amd64-only",
+        "blocking": [
+            {
+                "container": "pay",
+                "image": "pay:1",
+                "verdict": "amd64-only",
+                "reason": "container pay: its image has linux/amd64",
+            },
+            {
+                "container": "vault",
+                "image": "vault:3",
+                "verdict": "unknown",
+                "reason": "init vault: HTTP 503",
+            },
+        ],
+        "images": [
+            {"image": "pay:1", "digest": DIGEST, "verdict": "amd64-only"},
+            {"image": "vault:3", "digest": "", "verdict": "unknown"},
+        ],
+        "checkedAt": "2026-03-01T12:30:15+00:00",
+    },
+    "shop/Pod/debug": {
+        "verdict": "unknown",
+        "blocking": [{"container": "", "image": "", "verdict": "unknown", "reason": "it has no containers"}],
+        "images": [],
+        "checkedAt": "",
+    },
+}
+
+
+def test_the_evidence_is_in_the_state_as_plain_values() -> None:
+    """Policies and reports read it in a preview: every value is known, and nothing else is registered."""
+    done = record(lambda: ImageAudit("images", ImageAuditArgs(evidence=EVIDENCE)))
+    (component,) = done.registered
+    assert (component.type, component.name, component.inputs) == (
+        "archshift:index:ImageAudit",
+        "images",
+        {},
+    )
+    assert done.outputs["images"] == {"workloads": VALUES}
+
+
+def test_evidence_is_as_old_as_its_oldest_part() -> None:
+    """checkedAt is what a policy on the evidence's age has to look at, in UTC and to the second."""
+    assert evidence_values(EVIDENCE) == VALUES
+
+
+def test_a_cluster_of_nothing_has_empty_evidence() -> None:
+    """The component is there all the same, so that its absence means that images are not checked."""
+    done = record(lambda: ImageAudit("images", ImageAuditArgs(evidence=Evidence())))
+    assert done.outputs["images"] == {"workloads": {}}
+
+
+def row(
+    name: str, verdict: WorkloadVerdict | None, *, movable: bool = False, reason: str = ""
+) -> PlannedWorkload:
+    """A row of a plan."""
+    return PlannedWorkload(
+        key=f"shop/Deployment/{name}",
+        namespace="shop",
+        kind="Deployment",
+        name=name,
+        replicas=2,
+        wanted=0,
+        graviton=0,
+        verdict=verdict,
+        movable=movable,
+        reason=reason,
+    )
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Logged:
+    """Report a plan as the program does on EKS; what the engine was told, in order."""
+
+    def run(plan: Plan, evidence: Evidence | None) -> list[tuple[str, str]]:
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            record(lambda: report(plan, evidence, fixed_capacity=False))
+        told = ("arm_ratio", "shop/")
+        return [
+            (entry.levelname, entry.getMessage())
+            for entry in caplog.records
+            if entry.levelno > logging.INFO or entry.getMessage().startswith(told)
+        ]
+
+    return run
+
+
+def test_the_first_graviton_node_is_not_made_while_a_daemonset_would_break(logged: Logged) -> None:
+    """The run stops before anything is registered; the sentence has every DaemonSet and both ways out."""
+    plan = Plan(arm_ratio=0.1, blockers=(BLOCKER, "shop/DaemonSet/dns: too"), first_graviton_node=True)
+    with pytest.raises(ArchshiftError) as error:
+        logged(plan, EVIDENCE)
+    assert str(error.value) == (
+        f"no Graviton node is made while DaemonSets would break on it: {BLOCKER}; shop/DaemonSet/dns: too; "
+        "give them images for arm64, or set archshift:images.daemonsets: pin to keep them on x86"
+    )
+
+
+def test_later_nodes_are_not_stopped_and_the_blocker_is_a_warning(logged: Logged) -> None:
+    """The damage, if any, is there already: a fleet must not be stuck half way for it."""
+    told = logged(Plan(arm_ratio=0.1, blockers=(BLOCKER,)), Evidence())
+    assert told[0] == ("WARNING", BLOCKER)
+    assert told[1][1].startswith("arm_ratio 0.1: ")
+
+
+def test_the_first_node_without_blockers_is_nothing_special(logged: Logged) -> None:
+    """Only DaemonSets that would break stop it."""
+    ((level, message),) = logged(Plan(arm_ratio=0.1, first_graviton_node=True), Evidence())
+    assert level == "INFO"
+    assert message.startswith("arm_ratio 0.1: ")
+
+
+def test_what_is_held_and_what_was_not_seen_is_said(logged: Logged) -> None:
+    """Notes warn; a held workload is a line with its reason; proven ones are silent; both totals."""
+    cart, pay = (EVIDENCE.verdicts[f"shop/Deployment/{name}"] for name in ("cart", "pay"))
+    rows = (
+        row("cart", cart, movable=True),
+        row("pay", pay, reason="held on x86: pay:1 is amd64-only"),
+        row("unchecked", None, reason="left alone: its rollouts are paused (spec.paused)"),
+    )
+    assert logged(Plan(arm_ratio=0.5, workloads=rows), EVIDENCE) == [
+        ("WARNING", "pull secret shop/robot was not used: not allowed"),
+        ("INFO", "shop/Deployment/pay: held on x86: pay:1 is amd64-only"),
+        (
+            "INFO",
+            "arm_ratio 0.5: 0 of 2 movable pods belong on Graviton (6 pods in all), 0 are there; "
+            "0 workloads roll out",
+        ),
+    ]
+
+
+def test_a_stop_comes_after_the_notes(logged: Logged, caplog: pytest.LogCaptureFixture) -> None:
+    """A secret that could not be read may be why a DaemonSet counts as unknown."""
+    plan = Plan(arm_ratio=0.1, blockers=(BLOCKER,), first_graviton_node=True)
+    with pytest.raises(ArchshiftError, match="no Graviton node is made"):
+        logged(plan, EVIDENCE)
+    assert [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING] == [
+        "pull secret shop/robot was not used: not allowed"
+    ]
+
+
+def test_where_images_are_not_checked_nothing_is_said_of_them(logged: Logged) -> None:
+    """In the lab with check: false."""
+    told = logged(Plan(arm_ratio=0.5, workloads=(row("cart", None, movable=True),)), None)
+    assert [level for level, _ in told] == ["INFO"]
