@@ -252,6 +252,7 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
             taken=_taken(meta),
             selector=spec.get("selector"),
             revision_label=_REVISION_LABELS.get(kind, "pod-template-hash"),
+            competing=placement.has_soft_rules(pod_spec),
             revision=_annotation(template, placement.REVISION_ANNOTATION),
             beside=_beside(managed, pod_spec, template_path, field_manager),
         ),

@@ -1,7 +1,7 @@
 """How the stock scheduler is told a share, merged into what the workload says itself.
 
 Pure: a workload's pod spec as it is now, and how many of its pods belong on Graviton, give
-the fields of a server-side-apply patch. Four fields of the pod template are ours to set:
+the fields of a server-side-apply patch. Five fields of the pod template are ours to set:
 
 =================  =====================================================  ==================
 field              set when                                               merges
@@ -9,6 +9,7 @@ field              set when                                               merges
 spread             some pods on each side                                 by key, beside others
 preferred          some pods on each side, one side has more              atomic: emitted whole
 required           all pods on one side                                   atomic: emitted whole
+tolerations        as ``preferred``, and soft rules compete       atomic: emitted whole
 node-selector      all on one side and ``required`` has another owner     atomic: emitted whole
 =================  =====================================================  ==================
 
@@ -31,6 +32,7 @@ from archshift.architectures import (
     ARM64,
     Architecture,
 )
+from archshift.node_groups import Taint
 from archshift.ownership import Owner, Path
 from archshift.scheduling import matches
 
@@ -53,6 +55,7 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "preferred": (*_NODE_AFFINITY, _PREFERRED),
     "required": (*_NODE_AFFINITY, _REQUIRED),
     "spread": ("topologySpreadConstraints", _item_key(_SPREAD)),
+    "tolerations": ("tolerations",),
 }
 """Our name of a field to its path inside a pod spec."""
 
@@ -61,6 +64,7 @@ TITLES: Final = {
     "preferred": "preferred node affinity",
     "required": "required node affinity",
     "spread": "spread over architectures",
+    "tolerations": "tolerations",
 }
 """Our name of a field to the one people use."""
 
@@ -109,6 +113,8 @@ class Template:
         selector: The workload's label selector; None for kinds without one.
         revision_label: The pod label that tells revisions apart.
         revision: The live value of ``REVISION_ANNOTATION``; empty if absent.
+        competing: The application has soft rules of its own (preferred pod affinity or
+            anti-affinity, soft spreads) that can outweigh a node preference.
         beside: The application's own spread constraints, before ours and behind it.
     """
 
@@ -119,6 +125,7 @@ class Template:
     selector: Mapping[str, Any] | None = None
     revision_label: str = "pod-template-hash"
     revision: str = ""
+    competing: bool = False
     beside: tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]] = ((), ())
 
     def own(self, name: str) -> Any:
@@ -143,6 +150,27 @@ def describe_path(name: str, template_path: Sequence[str]) -> str:
     return ".".join((*template_path, "spec", *keys)) + suffix
 
 
+def side_taint(architecture: Architecture) -> Taint:
+    """Return the taint that every node of a managed group carries for its side.
+
+    It turns nobody away. A workload that tolerates one side's gets 300 points of preference for
+    it, beside the 200 of its node affinity; for all others both sides are alike
+    (docs/adr/0003).
+    """
+    return Taint(key=f"archshift/{architecture}", effect="PreferNoSchedule")
+
+
+def has_soft_rules(pod_spec: Mapping[str, Any]) -> bool:
+    """Say whether an application's own soft rules can compete with a preference for a side."""
+    affinity = pod_spec.get("affinity") or {}
+    return any(
+        (affinity.get(kind) or {}).get(_PREFERRED) for kind in ("podAffinity", "podAntiAffinity")
+    ) or any(
+        constraint.get("whenUnsatisfiable") == "ScheduleAnyway"
+        for constraint in pod_spec.get("topologySpreadConstraints") or ()
+    )
+
+
 def is_ours(constraint: Mapping[str, Any]) -> bool:
     """Say whether a spread constraint is the one that placement sets."""
     return _item_key(constraint) == _item_key(_SPREAD)
@@ -161,6 +189,7 @@ def read_fields(pod_spec: Mapping[str, Any]) -> dict[str, Any]:
         "node-selector": pod_spec.get("nodeSelector"),
         "preferred": affinity.get(_PREFERRED),
         "required": affinity.get(_REQUIRED),
+        "tolerations": pod_spec.get("tolerations"),
         "spread": next(
             (
                 constraint
@@ -195,6 +224,8 @@ def write_fields(
         spec["affinity"] = {"nodeAffinity": affinity}
     if "node-selector" in values:
         spec["nodeSelector"] = values["node-selector"]
+    if "tolerations" in values:
+        spec["tolerations"] = values["tolerations"]
     if "spread" in values:
         spec["topologySpreadConstraints"] = [*before, values["spread"], *behind]
     return spec
@@ -284,6 +315,10 @@ def place(template: Template, graviton: int, replicas: int) -> dict[str, Any]:
         side = preferred_side(graviton, replicas)
         fields["spread"] = _spread(template, max_skew(graviton, replicas))
         fields["preferred"] = _preferred(template.own("preferred"), side)
+        if template.competing and "tolerations" not in template.others:
+            taint = side_taint(side)
+            ours = {"key": taint.key, "operator": "Exists", "effect": taint.effect}
+            fields["tolerations"] = [*(template.own("tolerations") or ()), ours]
     else:
         fields |= pin(template, ARM64 if graviton else AMD64)
     return copy.deepcopy(fields)

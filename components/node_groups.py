@@ -1,12 +1,13 @@
 """The node groups of a cluster."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import pulumi
 
-from archshift.node_groups import Node, NodeGroup, nodes_of
+from archshift.node_groups import Node, NodeGroup, Taint, nodes_of
+from archshift.placement import side_taint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +33,11 @@ class NodeGroups(pulumi.ComponentResource):
         super().__init__(self.TYPE, name, {}, opts)
         for group in args.groups.values():
             for node in nodes_of(group):
-                self._simulate(node)
+                self._simulate(node, (*node.taints, side_taint(group.architecture)))
         self.sizes = pulumi.Output.from_input({key: group.size for key, group in args.groups.items()})
         self.register_outputs({"sizes": self.sizes})
 
-    def _simulate(self, node: Node) -> None:
+    def _simulate(self, node: Node, taints: Iterable[Taint]) -> None:
         allocatable = {"cpu": f"{node.millicpu}m", "memory": str(node.memory), "pods": str(node.pods)}
         # The typed k8s.core.v1.Node has no input for the status, which a kubelet reports; here
         # nobody else would.
@@ -49,8 +50,7 @@ class NodeGroups(pulumi.ComponentResource):
                 "metadata": {"name": node.name, "labels": dict(node.labels)},
                 "spec": {
                     "taints": [
-                        {"key": taint.key, "value": taint.value, "effect": taint.effect}
-                        for taint in node.taints
+                        {"key": taint.key, "value": taint.value, "effect": taint.effect} for taint in taints
                     ]
                 },
                 "status": {"capacity": allocatable, "allocatable": allocatable},

@@ -385,6 +385,7 @@ def test_paths_are_those_of_managed_fields_and_of_people() -> None:
         "spec.template.spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution",
         "spec.template.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
         "spec.template.spec.topologySpreadConstraints[kubernetes.io/arch]",
+        "spec.template.spec.tolerations",
     ]
     assert is_ours({"topologyKey": ARCH, "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 9})
     assert not is_ours(SOFT)

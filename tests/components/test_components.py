@@ -147,7 +147,12 @@ def test_a_group_is_its_simulated_nodes() -> None:
                 "archshift/node-group": "arm",
             },
         },
-        "spec": {"taints": [{"key": "arch", "value": "arm64", "effect": "NoSchedule"}]},
+        "spec": {
+            "taints": [
+                {"key": "arch", "value": "arm64", "effect": "NoSchedule"},
+                {"key": "archshift/arm64", "value": "", "effect": "PreferNoSchedule"},
+            ]
+        },
         "status": {"capacity": allocatable, "allocatable": allocatable},
     }
     assert {node.parent for node in nodes} == {"node-groups"}

@@ -219,3 +219,30 @@ def test_unevenly_loaded_nodes_do_not_bend_the_ratio(cluster: Cluster, stack: St
         step = stack.config({"arm_ratio": str(arm_ratio)}).up()
         assert step.succeeded, step.output
         expect_exact(cluster, stack, namespace, arm_ratio)
+
+
+def test_soft_rules_of_an_application_do_not_bend_the_ratio(
+    cluster: Cluster, stack: Stack, namespace: str
+) -> None:
+    """Soft anti-affinity and soft spreads by node, replaced one pod at a time while the old ones still count,
+    lose against the side that most pods belong on.
+    """
+    by_node = {**zone_spread("spread")[0], "topologyKey": "kubernetes.io/hostname"}
+    soft = [{**by_node, "whenUnsatisfiable": "ScheduleAnyway"}]
+    fleet = [
+        deployment("apart", 9, namespace, affinity=apart("apart")),
+        deployment("spread", 9, namespace, topologySpreadConstraints=soft),
+    ]
+    for item in fleet:
+        item["spec"]["strategy"] = {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1},
+        }
+    stack.config({"node_groups": node_groups(), "workloads": {"namespaces": [namespace]}})
+    cluster.apply(fleet)
+    for arm_ratio in (0.2, 0.8, 0.2):
+        step = stack.config({"arm_ratio": str(arm_ratio)}).up()
+        assert step.succeeded, step.output
+        expect_exact(cluster, stack, namespace, arm_ratio)
+    preview = stack.preview()
+    assert (preview.exit_code, preview.changes) == (0, {}), preview.output
