@@ -338,12 +338,16 @@ def test_the_service_accounts_secrets_count_where_the_pod_names_none() -> None:
             "/apis/apps/v1/deployments": [
                 carts(),
                 workload(name="pay", pod_spec={"serviceAccountName": "payments"}),
-                workload(name="own", pod_spec={"imagePullSecrets": [{"name": "own"}]}),
+                workload(
+                    name="own",
+                    pod_spec={"serviceAccountName": "overruled", "imagePullSecrets": [{"name": "own"}]},
+                ),
             ],
             "/api/v1/serviceaccounts": [
                 account("default", "by-default"),
                 account("payments", "by-account"),
-                account("unused", "never"),
+                account("overruled", "never"),
+                account("unused", "never-either"),
                 account("default", "elsewhere", namespace="blog"),
                 {"metadata": {"namespace": "shop", "name": "bare"}},
             ],
