@@ -23,10 +23,12 @@ class Evidence:
     Attributes:
         verdicts: Key of every workload, and of what archshift does not steer, to its verdict.
         notes: What kept the audit from seeing more, such as pull secrets it may not read.
+        pull_secrets: What it logged in with; never printed.
     """
 
     verdicts: Mapping[str, WorkloadVerdict] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    pull_secrets: tuple[AuthFile, ...] = field(default=(), repr=False)
 
 
 def audit_options(rules: ImageRules, pull_secrets: tuple[AuthFile, ...] = ()) -> "AuditOptions":
@@ -59,6 +61,7 @@ def read_evidence(cluster: Cluster, inventory: Inventory, rules: ImageRules) -> 
             for key, containers in sorted(inventory.containers.items())
         },
         notes,
+        secrets,
     )
 
 

@@ -483,6 +483,17 @@ def _owner_key(pod: _Pod) -> tuple[str, str]:
     return pod.owner_kind, pod.owner_name
 
 
+def _all_containers(workload: Workload | None, pods: Iterable[Mapping[str, Any]]) -> tuple[Container, ...]:
+    found = with_pods(workload.containers if workload else (), pods)
+    if workload is None or workload.settled:
+        return found
+    # While a rollout is under way, the pods of the last revision run the last image; that is
+    # not an injected container, and no new pod gets it.
+    known = {one.name for one in workload.containers}
+    wanted = {(one.name, one.use.image) for one in workload.containers}
+    return tuple(one for one in found if (one.name, one.use.image) in wanted or one.name not in known)
+
+
 def _assemble(
     workloads: dict[str, Workload], nodes: tuple[Node, ...], pods: Iterable[_Pod], discovery: Discovery
 ) -> Inventory:
@@ -520,7 +531,6 @@ def _assemble(
                 others[key] = "a bare pod: nothing would start it again"
             shapes.setdefault(key, {})[pod.images] = None
             identities.add(pod.pulls_as)
-    templates = {key: workload.containers for key, workload in workloads.items()}
     return Inventory(
         workloads=workloads,
         nodes=nodes,
@@ -528,7 +538,7 @@ def _assemble(
         strays=strays,
         others=others,
         containers={
-            key: with_pods(templates.get(key, ()), map(json.loads, found)) for key, found in shapes.items()
+            key: _all_containers(workloads.get(key), map(json.loads, found)) for key, found in shapes.items()
         },
         pull_identities=frozenset(identities),
     )

@@ -211,7 +211,7 @@ def make_plan(
     _check_rules(rules, inventory)
     nodes = nodes_after(inventory.nodes, groups)
     live = {node.name for node in inventory.nodes}
-    steering = _Steering(nodes, rules, verdicts, pin_daemonsets)
+    steering = _Steering(nodes, rules, verdicts, pin_daemonsets, inventory)
     drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
     counts = apportion(
         arm_ratio,
@@ -273,6 +273,11 @@ class _Draft:
     def movable(self) -> bool:
         return self.action == "move"
 
+    def frozen(self, row: PlannedWorkload) -> bool:
+        """Say whether it is held for want of evidence alone: then it keeps what it has."""
+        unknown = row.verdict is not None and row.verdict.verdict == UNKNOWN
+        return self.action == "hold" and unknown and not self.configured
+
 
 class _Steering:
     """Decides which workloads can be steered; remembers which rules fit which nodes."""
@@ -283,7 +288,9 @@ class _Steering:
         rules: Mapping[str, Rules],
         verdicts: Mapping[str, WorkloadVerdict] | None,
         pin_daemonsets: bool,
+        inventory: Inventory,
     ) -> None:
+        self._inventory = inventory
         self._verdicts = verdicts
         self._pin_daemonsets = pin_daemonsets
         self._sides = {
@@ -326,12 +333,13 @@ class _Steering:
             | {name: Taken(owner, template.own(name)) for name, owner in blocked.items()},
             others={name: owner for name, owner in template.others.items() if name not in blocked},
         )
+        verdict = self.verdict_of(workload)
+        if verdict and verdict.verdict == ARM64_ONLY:
+            reason = "runs on arm64 only" + (", so hold has no effect" if rules.hold else "")
+            return _Draft(workload, template, "graviton", reason, conflicts)
         if rules.hold:
             reason = f"held on x86: {rules.reason}" if rules.reason else "held on x86 (hold: true)"
             return _Draft(workload, template, "hold", reason, conflicts, configured=True)
-        verdict = self.verdict_of(workload)
-        if verdict and verdict.verdict == ARM64_ONLY:
-            return _Draft(workload, template, "graviton", "runs on arm64 only", conflicts)
         if verdict and not verdict.runs_on_arm64:
             return _Draft(workload, template, "hold", f"held on x86: {why_not(verdict)}", conflicts)
         if workload.replicas == 0:
@@ -347,6 +355,9 @@ class _Steering:
         pinned = placement.pinned_architecture(template)
         if pinned and ARM64 not in pinned[0].split(","):
             return _Draft(workload, template, "leave", f"a DaemonSet that pins {pinned[0]} itself")
+        if verdict.verdict == UNKNOWN and self._inventory.on(workload.key, ARM64):
+            # As with other workloads: what cannot be read today is no proof that it broke.
+            return _Draft(workload, template, "leave", f"stays as it is: {why_not(verdict)}")
         if self._pin_daemonsets and not placement.conflicts(template, replicas=1):
             return _Draft(workload, template, "hold", f"kept off Graviton nodes: {why_not(verdict)}")
         reaches = any(
@@ -425,6 +436,9 @@ def _planned(
         if workload.autoscaled:
             row = _with_reachable(row, workload.autoscaled)
     ours = {name: template.spec[name] for name in template.owned if name in template.spec}
+    if ours and draft.frozen(row) and not (workload.settled and _placed(workload, inventory)):
+        # A pod that is missing for a moment must not turn an outage of the registry into a rollout.
+        fields = ours
     changed = fields != ours
     if not changed and not row.exact and workload.settled and _placed(workload, inventory):
         # The template already says what is wanted and the pods are elsewhere (a node was lost,
@@ -435,7 +449,7 @@ def _planned(
     return replace(
         row,
         patch=_body(workload, fields, template, revision),
-        restarts=changed and workload.replicas > 0,
+        restarts=changed and (workload.replicas > 0 or workload.kind == "DaemonSet"),
         forced=bool(template.taken),
     )
 
@@ -446,8 +460,7 @@ def _wanted(draft: _Draft, count: int | None, row: PlannedWorkload) -> int:
     if draft.action == "hold":
         # What cannot be read today is no proof that it broke: a registry that is down must not
         # send a fleet back to x86. Pods that are there stay, none is added.
-        unknown = row.verdict is not None and row.verdict.verdict == UNKNOWN
-        return min(row.graviton, row.replicas) if unknown and not draft.configured else 0
+        return min(row.graviton, row.replicas) if draft.frozen(row) else 0
     return count or 0
 
 
@@ -502,6 +515,8 @@ def _demands(
         side = [node for node in nodes if node.architecture == architecture]
         for row in planned:
             workload = inventory.workloads[row.key]
+            if row.kind == "DaemonSet" and row.patch and architecture == ARM64:
+                continue  # its patch keeps it off these nodes
             if row.kind == "DaemonSet":
                 template = workload.template
                 selected = sum(

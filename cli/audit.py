@@ -19,6 +19,7 @@ from archshift.images.workload import WorkloadVerdict
 from archshift.inventory import read_inventory
 from archshift.kubernetes import connect
 from cli.stack import add_stack_options, busy, print_json, read_settings
+from settings import Settings
 
 EXIT_SOME_CANNOT = 1
 EXIT_SOME_UNKNOWN = 2
@@ -64,8 +65,11 @@ def run(options: argparse.Namespace) -> int:
         raise ArchshiftError("audit: name an image, or --from-cluster for all that a cluster runs")
     fail_on = _fail_on(options.fail_on)
     with busy("reading registries"):
-        images, workloads, notes = _audit(options)
-        suggestions = {} if options.no_suggestions else _suggest(options, images)
+        stack = read_settings(options) if options.from_cluster else None
+        rules = _rules(options, stack)
+        images, evidence = _audit(options, stack, rules)
+        workloads, notes = dict(evidence.verdicts), evidence.notes
+        suggestions = {} if options.no_suggestions else _suggest(images, rules, evidence)
     if options.metrics:
         _write_metrics(Path(options.metrics), images)
     if options.json:
@@ -74,9 +78,9 @@ def run(options: argparse.Namespace) -> int:
         _print_tables(images, workloads, suggestions, notes)
     found = {one.verdict for one in images} | {one.verdict for one in workloads.values()}
     failing = found & fail_on
-    if failing & set(_CANNOT):
-        return EXIT_SOME_CANNOT
-    return EXIT_SOME_UNKNOWN if failing else 0
+    if not failing:
+        return 0
+    return EXIT_SOME_UNKNOWN if failing == {UNKNOWN} else EXIT_SOME_CANNOT
 
 
 def as_json(
@@ -139,13 +143,11 @@ def _fail_on(text: str) -> set[str]:
 
 
 def _audit(
-    options: argparse.Namespace,
-) -> tuple[list[ImageVerdict], dict[str, WorkloadVerdict], tuple[str, ...]]:
-    rules = _rules(options)
+    options: argparse.Namespace, stack: Settings | None, rules: ImageRules
+) -> tuple[list[ImageVerdict], Evidence]:
     images: dict[str, ImageVerdict] = {}
     evidence = Evidence()
-    if options.from_cluster:
-        stack = read_settings(options)
+    if stack:
         with connect(stack.kube_context) as cluster:
             inventory = read_inventory(cluster, stack.discovery, stack.field_manager)
             evidence = read_evidence(cluster, inventory, rules)
@@ -159,22 +161,22 @@ def _audit(
         from archshift.images.audit import audit_images
 
         images |= audit_images(options.images, audit_options(rules))
-    return list(images.values()), dict(evidence.verdicts), evidence.notes
+    return list(images.values()), evidence
 
 
-def _rules(options: argparse.Namespace) -> ImageRules:
-    rules = read_settings(options).images if options.from_cluster else ImageRules()
+def _rules(options: argparse.Namespace, stack: Settings | None) -> ImageRules:
+    rules = stack.images if stack else ImageRules()
     hosts = {host: RegistryHost(plain_http=True) for host in options.plain_http}
     return replace(
         rules, check=True, deep=rules.deep or options.deep, registries={**rules.registries, **hosts}
     )
 
 
-def _suggest(options: argparse.Namespace, images: Iterable[ImageVerdict]) -> dict[str, str | None]:
+def _suggest(images: Iterable[ImageVerdict], rules: ImageRules, evidence: Evidence) -> dict[str, str | None]:
     from archshift.images.audit import suggest_newer
 
     wanted = [one.image for one in images if one.verdict in _CANNOT]
-    return suggest_newer(wanted, audit_options(_rules(options))) if wanted else {}
+    return suggest_newer(wanted, audit_options(rules, evidence.pull_secrets)) if wanted else {}
 
 
 def _write_metrics(path: Path, images: Iterable[ImageVerdict]) -> None:
@@ -182,8 +184,12 @@ def _write_metrics(path: Path, images: Iterable[ImageVerdict]) -> None:
     try:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}", delete=False) as file:
             file.write(metrics(images))
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        try:
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except OSError:
+            os.unlink(file.name)
+            raise
     except OSError as error:
         raise ArchshiftError(f"--metrics: {path}: {error.strerror}") from None
 
@@ -194,7 +200,8 @@ def _print_tables(
     suggestions: Mapping[str, str | None],
     notes: Iterable[str],
 ) -> None:
-    console = Console()
+    # Names and reasons come from clusters and registries: brackets in them are no markup.
+    console = Console(markup=False)
     order = {UNKNOWN: 1, AMD64_ONLY: 0, OTHER: 0}
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("IMAGE", "VERDICT", "WHY"):

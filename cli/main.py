@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from archshift.errors import ArchshiftError
 from cli import audit, plan, status
@@ -11,10 +12,19 @@ from cli import audit, plan, status
 EXIT_ERROR = 1
 """Exit code where a sentence on stderr says what is wrong."""
 
+EXIT_USAGE = 4
+"""Exit code for a command line that does not do: 2 has a meaning of its own in `audit`."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="archshift",
         description="Moves the workloads of an EKS cluster from x86 to Graviton, step by step.",
         epilog="Every command reads only; `pulumi up` is what changes the cluster.",
@@ -31,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of a pipe (head, less) has seen enough; flushing at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_ERROR
+        return int(getattr(options, "exit_error", EXIT_ERROR))
     except KeyboardInterrupt:
         print("archshift: interrupted; nothing was changed", file=sys.stderr)
         return 130

@@ -83,7 +83,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 def print_table(plan: Plan) -> None:
     """Print the plan for a person."""
-    console = Console()
+    # Names and reasons come from clusters and registries: brackets in them are no markup.
+    console = Console(markup=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("WORKLOAD", overflow="fold")
     for name in ("PODS", "NOW", "NEXT"):

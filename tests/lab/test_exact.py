@@ -95,7 +95,11 @@ def own_rules(cluster: Cluster, namespace: str) -> Mapping[str, Any]:
         spec = item["spec"]["template"]["spec"]
         affinity = spec.get("affinity", {})
         rules[item["metadata"]["name"]] = {
-            "tolerations": spec.get("tolerations"),
+            "tolerations": [
+                toleration
+                for toleration in spec.get("tolerations", [])
+                if not toleration.get("key", "").startswith("archshift/")
+            ],
             "apart": affinity.get("podAntiAffinity"),
             "zones": [
                 constraint
