@@ -13,7 +13,6 @@ from components.give_back import give_back_hook
 from components.image_audit import ImageAudit, ImageAuditArgs
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.preview import report
-from components.rollout import await_rollout_hook
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 
 
@@ -46,7 +45,6 @@ def main() -> None:
         WorkloadPatchesArgs(
             plan=plan,
             field_manager=settings.field_manager,
-            await_rollout=await_rollout_hook(settings.kube_context),
             give_back=give_back_hook(settings.kube_context),
         ),
         # Pods can only move to nodes that are there, and a patch has no input from them. Where all

@@ -26,13 +26,11 @@ class WorkloadPatchesArgs:
     Attributes:
         plan: The plan whose patches are registered.
         field_manager: The name that owns the patched fields.
-        await_rollout: Hook that waits for the rollout a patch starts.
         give_back: Hook that restores a forced field before its patch is deleted.
     """
 
     plan: Plan
     field_manager: str
-    await_rollout: pulumi.ResourceHook
     give_back: pulumi.ResourceHook
 
 
@@ -58,15 +56,12 @@ class WorkloadPatches(pulumi.ComponentResource):
         body = dict(workload.patch or {})
         metadata = body["metadata"]
         annotations = {**metadata.get("annotations", {}), FIELD_MANAGER: args.field_manager}
-        hooks = pulumi.ResourceHookBinding(
-            after_create=[args.await_rollout], after_update=[args.await_rollout]
-        )
-        options = pulumi.ResourceOptions(parent=self, hooks=hooks)
+        options = pulumi.ResourceOptions(parent=self)
         if workload.forced:
             annotations[FORCE] = "true"
             # Only where there is something to give back: a delete hook makes `pulumi destroy`
             # ask for --run-program.
-            hooks.before_delete = [args.give_back]
+            options.hooks = pulumi.ResourceHookBinding(before_delete=[args.give_back])
         api_version = _API_VERSIONS[workload.kind]
         # Not k8s.apps.v1.DeploymentPatch and the like: the plan's body is in the API's own words
         # already, and translating it to the SDK's and back is a fifth of a large preview.
