@@ -86,6 +86,8 @@ def record(program: Callable[[], object]) -> Monitor:
 
 
 def _record(program: Callable[[], object]) -> Monitor:
+    # The SDK asks for the thread's loop, which an earlier asyncio.run of any test takes away.
+    asyncio.set_event_loop(asyncio.new_event_loop())
     monitor = Monitor()
     pulumi.runtime.set_mocks(monitor.mocks, project="archshift", stack="test", monitor=monitor)
     test: Any = pulumi.runtime.test

@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, node_groups
 from tests.lab.test_exact import expect_exact
 
@@ -166,6 +168,7 @@ def test_pods_that_came_back_elsewhere_are_scheduled_anew(
     assert (again.exit_code, again.changes) == (0, {}), again.output
 
 
+@pytest.mark.timeout(1200)
 def test_two_thousand_pods(cluster: Cluster, stack: Stack, namespace: str) -> None:
     """A fleet of 2,000 pods in 100 workloads is exact between the steps, to the pod."""
     zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"]
