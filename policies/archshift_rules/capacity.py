@@ -184,10 +184,15 @@ def node_groups(stack: Stack) -> Iterator[Group]:
             yield _node(one)
         elif one.type == NODE_GROUP:
             yield _node_group(one, stack)
-        elif _NODE_POOL.fullmatch(one.type):
+        elif is_node_pool(one):
             yield _node_pool(one)
         elif one.type == "archshift:index:NodeGroups":
             yield from _elsewhere(one)
+
+
+def is_node_pool(one: Resource) -> bool:
+    """Say whether it is a NodePool of Karpenter's, of any version."""
+    return _NODE_POOL.fullmatch(one.type) is not None
 
 
 def hard_taints(taints: Iterable[Any]) -> tuple[str, ...]:

@@ -14,6 +14,16 @@ from archshift_rules.capacity import Amount, Need
 from archshift_rules.stack import Stack
 from archshift_rules.wording import moment, number
 
+MAX_AGE: Final = {
+    # Archshift's own limit is 7 days (archshift:images.max_age_days).
+    "maxAgeDays": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "default": 8,
+        "description": "How old evidence may be; older proves nothing.",
+    }
+}
+
 _PROVEN: Final = ("multi-arch", "arm64-only")
 _VERDICTS: Final = (*_PROVEN, "amd64-only", "other", "unknown")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")

@@ -9,6 +9,8 @@ from pulumi_policy import (
     EnforcementLevel,
     PolicyConfigSchema,
     ReportViolation,
+    ResourceValidationArgs,
+    ResourceValidationPolicy,
     StackValidationArgs,
     StackValidationPolicy,
 )
@@ -86,6 +88,37 @@ class StackRule:
             return read_excuses(stack, now).of(self.name, by_break_glass=self.break_glass)
         except UnknownError as error:
             return (Excuse(rule=self.name, invalid=f"{error.path} is not known in this preview"),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceRule:
+    """A rule about single resources, each by itself.
+
+    Attributes:
+        name: In kebab-case.
+        description: What it demands.
+        check: Yields the violations of (a resource with its inputs, the inputs of its provider).
+    """
+
+    name: str
+    description: str
+    check: Callable[[Resource, Mapping[str, Any]], Iterable[Violation]]
+
+    def judge(self, one: Resource, provider: Mapping[str, Any]) -> list[Violation]:
+        """Return the violations; a value that is not known yet is one."""
+        return list(_with_unknown(lambda: self.check(one, provider)))
+
+    def policy(self) -> ResourceValidationPolicy:
+        """Return what the engine runs."""
+
+        def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
+            one = Resource(type=args.resource_type, urn=args.urn, props=args.props)
+            for found in self.judge(one, args.provider.props if args.provider else {}):
+                report(found.message, found.urn)
+
+        return ResourceValidationPolicy(
+            self.name, self.description, validate, enforcement_level=EnforcementLevel.MANDATORY
+        )
 
 
 def _with_unknown(check: Callable[[], Iterable[Violation]]) -> Iterator[Violation]:

@@ -71,6 +71,19 @@ class Resource:
         except UnknownValueError as error:
             raise UnknownError(self.urn, ".".join(error.props)) from None
 
+    def has(self, *path: str) -> bool:
+        """Say whether there is a value at a path, known or not.
+
+        Raises:
+            UnknownError: What would hold it is not known yet.
+        """
+        try:
+            return self.read(*path) is not None
+        except UnknownError as error:
+            if len(error.path.split(".")) < len(path):
+                raise
+            return True
+
     def mapping(self, *path: str | int) -> dict[str, Any]:
         """Return the map at a path; empty where there is none."""
         value = self.read(*path)

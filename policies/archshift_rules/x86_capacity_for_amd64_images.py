@@ -6,20 +6,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from archshift_rules.capacity import AMD64, Amount, Group, Need, node_groups, quantity, shortage
-from archshift_rules.evidence import Evidence, read_evidence
+from archshift_rules.evidence import MAX_AGE, Evidence, read_evidence
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource, Stack, Violation
 from archshift_rules.wording import counted, listed, number
-
-MAX_AGE: Final = {
-    # Archshift's own limit is 7 days (archshift:images.max_age_days).
-    "maxAgeDays": {
-        "type": "number",
-        "exclusiveMinimum": 0,
-        "default": 8,
-        "description": "How old evidence may be; older proves nothing.",
-    }
-}
 
 _TEMPLATES: Final = re.compile(
     r"kubernetes:[^:]+:(Pod|ReplicationController|ReplicaSet|Deployment|StatefulSet|DaemonSet|Job|CronJob)"
