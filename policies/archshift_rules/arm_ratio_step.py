@@ -92,8 +92,8 @@ def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Vi
     fleet = _fleet(component)
     if fleet is None:
         yield Violation(
-            "The stack does not state its arm_ratio and its fleet (ratio; fleet.pods, .wanted, .graviton), so "
-            "the step cannot be judged; run archshift of the pack's version.",
+            "The stack does not state its arm_ratio and its fleet (ratio; fleet.pods, .wanted, .graviton), "
+            "so the step cannot be judged; run archshift of the pack's version.",
             component.urn,
         )
         return

@@ -103,8 +103,8 @@ def _of_node_pool(one: Resource) -> Sayings:
     if architectures not in ({AMD64}, {ARM64}):
         allowed = ", ".join(sorted(architectures)) or "none"
         yield f"its requirements allow the architectures {allowed}; ask for one by {ARCH_LABELS[0]}", ""
-    for architecture in sorted(architectures):
-        yield f"requirement {ARCH_LABELS[0]}", architecture
+    else:
+        yield f"requirement {ARCH_LABELS[0]}", min(architectures)
     seen = set()
     for name in types:
         architecture = instance_types()[name].architecture
