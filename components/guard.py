@@ -86,7 +86,13 @@ class _Asked:
             # every node of the stack goes.
             left = [node for node in found.inventory.nodes if GROUP_LABEL not in node.labels]
         else:
-            left = nodes_after(found.inventory.nodes, self._settings.node_groups.values())
+            # As they are to be, and only those that are there: a node to be made carries nothing yet.
+            there = {node.name for node in found.inventory.nodes}
+            left = [
+                node
+                for node in nodes_after(found.inventory.nodes, self._settings.node_groups.values())
+                if node.name in there
+            ]
         return guard.objection(found.needs or (), left)
 
     def _look(self) -> Survey:
