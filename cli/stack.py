@@ -101,6 +101,11 @@ def _pulumi(options: argparse.Namespace, *arguments: str) -> str:
     return done.stdout
 
 
+def fleet_json(plan: Plan) -> dict[str, int]:
+    """Return the fleet's figures."""
+    return {"pods": plan.pods, "wanted": plan.wanted, "graviton": plan.graviton}
+
+
 def print_json(value: object) -> None:
     """Print a value as JSON on standard output."""
     json.dump(value, sys.stdout, indent=2)
