@@ -4,6 +4,7 @@ Pure. Everything unknown counts as needing x86: an image that nobody could read,
 without evidence, a verdict about anything but Linux on both architectures.
 """
 
+import json
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,6 +91,13 @@ class Need:
         """``namespace/Kind/name``."""
         return self.workload.key
 
+    @property
+    def rules(self) -> str:
+        """What decides where it may run, as text: needs with the same rules fit the same nodes."""
+        template = self.workload.template
+        own = template.own("node-selector"), template.own("required"), self.workload.tolerations
+        return json.dumps(own, sort_keys=True)
+
     def fits(self, node: Node) -> bool:
         """Whether its own rules and the node's taints let it run there, capacity aside."""
         template: Any = self.workload.template
@@ -143,17 +151,24 @@ def objection(needed: Sequence[Need], nodes: Iterable[Node]) -> str:
     """
     if not needed:
         return ""
-    x86 = [node for node in nodes if node.architecture == AMD64]
-    nowhere = [need for need in needed if not any(need.fits(node) for node in x86)]
+    x86 = [node for node in nodes if node.architecture == AMD64 and node.schedulable]
+    one_of = {need.rules: need for need in needed}
+    takers = {rules: [node for node in x86 if need.fits(node)] for rules, need in one_of.items()}
+    nowhere = [need for need in needed if not takers[need.rules]]
     if nowhere:
         return f"{_named(nowhere)}: no {display(AMD64)} node is left where they can run"
-    # Only nodes that take one of them count, as if each were theirs alone.
-    usable = [node for node in x86 if any(need.fits(node) for need in needed)]
-    demand = Demand()
-    for need in needed:
-        demand = demand.plus(need.workload.requests, need.pods)
-    shortage = balance(usable, {AMD64: demand})[AMD64].shortage
-    return f"{_named(needed)}: {shortage}" if shortage else ""
+    # Those of the same rules on the nodes that take them, then all on all such nodes: room that
+    # one of them cannot use is none for it.
+    together = {node.name for some in takers.values() for node in some}
+    checks = [([need for need in needed if need.rules == rules], some) for rules, some in takers.items()]
+    for those, some in [*checks, (list(needed), [node for node in x86 if node.name in together])]:
+        demand = Demand()
+        for need in those:
+            demand = demand.plus(need.workload.requests, need.pods)
+        shortage = balance(some, {AMD64: demand})[AMD64].shortage
+        if shortage:
+            return f"{_named(those)}: {shortage}"
+    return ""
 
 
 def floor(needed: Sequence[Need], nodes: Iterable[Node]) -> frozenset[str]:
