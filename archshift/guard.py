@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from archshift.architectures import AMD64, ARM64, display
 from archshift.capacity import Demand, balance
-from archshift.images.verdict import UNKNOWN
+from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict
 from archshift.inventory import Inventory, Workload
 from archshift.node_groups import Node
@@ -129,10 +129,14 @@ def most_pods(workload: Workload) -> int:
 
 
 def _why(workload: Workload, verdict: WorkloadVerdict | None, rules: Rules | None) -> str:
+    pinned = pinned_architecture(workload.template)
+    if pinned and pinned[0] == ARM64 and workload.settled:
+        return ""  # whatever its images are, none of its pods can be on x86
     if verdict is None or not verdict.runs_on_arm64:
         return why_not(verdict or WorkloadVerdict(workload.key, UNKNOWN, (), ()))
-    pinned = pinned_architecture(workload.template)
-    if pinned and ARM64 not in pinned[0].split(","):
+    if verdict.verdict == ARM64_ONLY:
+        return ""  # so hold has no effect
+    if pinned:
         return f"it pins {pinned[0]} by its own {pinned[1]}"
     if rules and rules.hold:
         return f"it is held on x86: {rules.reason}" if rules.reason else "it is held on x86 (hold: true)"
