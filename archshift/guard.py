@@ -7,7 +7,7 @@ without evidence, a verdict about anything but Linux on both architectures.
 import json
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from archshift.capacity import Demand, balance
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict
 from archshift.inventory import Inventory, Workload
-from archshift.node_groups import Node
+from archshift.node_groups import INSTANCE_TYPE_LABEL, Node
 from archshift.placement import pinned_architecture
 from archshift.plan import Rules, why_not
 from archshift.scheduling import admits
@@ -173,6 +173,31 @@ def objection(needed: Sequence[Need], nodes: Iterable[Node]) -> str:
         if shortage:
             return f"{_named(those)}: {shortage}"
     return ""
+
+
+def takes_away(needed: Sequence[Need], before: Iterable[Node], after: Iterable[Node]) -> bool:
+    """Say whether a change takes x86 from anything: then, and only then, an objection stops it.
+
+    Args:
+        needed: From ``needs``.
+        before: Nodes as they are.
+        after: Nodes as they will be.
+    """
+    later = {node.name: node for node in after}
+    return any(node.architecture == AMD64 and _worse(needed, node, later.get(node.name)) for node in before)
+
+
+def _worse(needed: Sequence[Need], node: Node, later: Node | None) -> bool:
+    if later is None or later.architecture != AMD64 or not same_machine(node.labels, later.labels):
+        return True
+    # A taint that somebody set by hand turns nobody away from the node that the change makes of it.
+    node = replace(node, taints=tuple(taint for taint in node.taints if taint in later.taints))
+    return any(need.fits(node) and not need.fits(later) for need in needed)
+
+
+def same_machine(labels: Mapping[str, str], others: Mapping[str, str]) -> bool:
+    """Whether nodes of one name with these labels are one: another instance type is another node."""
+    return labels.get(INSTANCE_TYPE_LABEL) == others.get(INSTANCE_TYPE_LABEL)
 
 
 def floor(needed: Sequence[Need], nodes: Iterable[Node]) -> frozenset[str]:

@@ -10,6 +10,9 @@ from archshift.instance_types import InstanceType
 GROUP_LABEL: Final = "archshift/node-group"
 """On every node of a group that archshift manages; the value is the group's name."""
 
+INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
+"""Set by the kubelet (https://kubernetes.io/docs/reference/labels-annotations-taints/)."""
+
 ARCHITECTURE_LABEL: Final = "architecture"
 """The label people select by in dashboards and policies; same value as kubernetes.io/arch."""
 
@@ -94,7 +97,7 @@ def nodes_of(group: NodeGroup) -> list[Node]:
             ARCH_LABEL: kind.architecture,
             "kubernetes.io/os": "linux",
             "kubernetes.io/hostname": name,
-            "node.kubernetes.io/instance-type": kind.name,
+            INSTANCE_TYPE_LABEL: kind.name,
             "topology.kubernetes.io/zone": group.zones[index % len(group.zones)],
             ARCHITECTURE_LABEL: kind.architecture,
             GROUP_LABEL: group.name,

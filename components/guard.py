@@ -17,7 +17,7 @@ import pulumi
 from archshift import guard
 from archshift.architectures import AMD64, ARCH_LABEL
 from archshift.errors import ArchshiftError
-from archshift.node_groups import GROUP_LABEL, Node, nodes_of
+from archshift.node_groups import GROUP_LABEL, nodes_of
 from archshift.plan import nodes_after
 from archshift.survey import Survey, survey
 
@@ -77,23 +77,23 @@ class _Asked:
 
     def objection(self, old: Mapping[str, Any], *, deleted: bool) -> str:
         found = self._look()
-        configured = {
-            node.name: node for group in self._settings.node_groups.values() for node in nodes_of(group)
-        }
-        wanted = configured.get(old["metadata"]["name"])
-        if deleted and wanted and _same(wanted, old):
+        name, needed, live = old["metadata"]["name"], found.needs or (), found.inventory.nodes
+        there = {node.name: node for node in live}
+        groups = self._settings.node_groups.values()
+        wanted = {node.name: node for group in groups for node in nodes_of(group)}.get(name)
+        if deleted and wanted and guard.same_machine(wanted.labels, old["metadata"]["labels"]):
             # The configuration wants it as it is, and the engine takes it away: a destroy. Then
             # every node of the stack goes.
-            left = [node for node in found.inventory.nodes if GROUP_LABEL not in node.labels]
+            left = [node for node in live if GROUP_LABEL not in node.labels]
         else:
-            # As they are to be, and only those that are there: a node to be made carries nothing yet.
-            there = {node.name for node in found.inventory.nodes}
+            # As they are to be, and only those that are there: one to be made carries nothing yet.
             left = [
-                node
-                for node in nodes_after(found.inventory.nodes, self._settings.node_groups.values())
-                if node.name in there
+                replace(node, schedulable=there[node.name].schedulable)
+                for node in nodes_after(live, groups)
+                if node.name in there and guard.same_machine(node.labels, there[node.name].labels)
             ]
-        return guard.objection(found.needs or (), left)
+        going = [node for node in live if node.name == name]
+        return guard.objection(needed, left) if guard.takes_away(needed, going, left) else ""
 
     def _look(self) -> Survey:
         with self._lock:
@@ -101,13 +101,6 @@ class _Asked:
                 self._survey = survey(self._settings, keep_evidence=False, guard_x86=True)
                 self._at = time.monotonic()
             return self._survey
-
-
-def _same(wanted: Node, old: Mapping[str, Any]) -> bool:
-    """Whether a configured node is the one in the state; another instance type is another node."""
-    labels = old["metadata"]["labels"]
-    kind = "node.kubernetes.io/instance-type"
-    return bool(wanted.labels.get(kind) == labels.get(kind))
 
 
 def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[str]:

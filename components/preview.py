@@ -38,13 +38,14 @@ def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
             return
     if found.needs is None:
         return
-    left = nodes_after(found.inventory.nodes, settings.node_groups.values())
-    if not any(node.architecture == AMD64 for node in found.inventory.nodes):
-        return  # there is none to lose
+    live = found.inventory.nodes
+    left = nodes_after(live, settings.node_groups.values())
     objection = guard.objection(found.needs, left)
-    if objection:
+    # Where x86 is short already, such as for an autoscaler's maximum, a step that takes none away,
+    # or adds some, goes on.
+    if objection and guard.takes_away(found.needs, live, left):
         raise ArchshiftError(refusal("x86 capacity", objection))
-    if not found.needs:
+    if not found.needs and any(node.architecture == AMD64 for node in live):
         pulumi.info("nothing needs x86 any more: its nodes are not protected after this update")
 
 
