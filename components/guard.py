@@ -114,11 +114,8 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
     if not settings.guarded or (settings.break_glass and settings.break_glass.active(now)):
         return frozenset()
     live = {node.name: node for node in found.inventory.nodes}
-    managed = [
-        # A node that is there counts as what it is, not as what it is to become: one that is to
-        # be replaced by a Graviton node is protected too.
-        replace(node, labels=live[node.name].labels) if node.name in live else node
-        for group in settings.node_groups.values()
-        for node in nodes_of(group)
-    ]
+    # A node that is there counts as what it is, not as what it is to become: one that is to be
+    # replaced by a Graviton node is protected too, and one that is not ready protects no other.
+    groups = settings.node_groups.values()
+    managed = [live.get(node.name, node) for group in groups for node in nodes_of(group)]
     return guard.floor(found.needs or (), managed)
