@@ -176,19 +176,19 @@ def read_inventory(
         nodes = threads.submit(lambda: tuple(map(_node, cluster.list("/api/v1/nodes"))))
         scalers = threads.submit(_read_autoscalers, cluster)
         autoscaled = scalers.result()
-        workloads: dict[str, Workload] = {}
-        for reading in kinds.values():
-            for workload in reading.result():
-                bounds = autoscaled.get(workload.key)
-                workloads[workload.key] = replace(workload, autoscaled=bounds) if bounds else workload
+
+        def keyed(found: Iterable[Workload]) -> dict[str, Workload]:
+            return {one.key: replace(one, autoscaled=autoscaled.get(one.key)) for one in found}
+
+        workloads = keyed(workload for reading in kinds.values() for workload in reading.result())
         outside: dict[str, Workload] | None = None
         if beyond:
-            outside = {
-                workload.key: workload
+            everywhere = keyed(
+                workload
                 for kind in CONTROLLERS
                 for workload in _read_everywhere(cluster, kind, field_manager)
-                if workload.key not in workloads
-            }
+            )
+            outside = {key: workload for key, workload in everywhere.items() if key not in workloads}
         return _assemble(workloads, nodes.result(), pods.result(), discovery, outside)
 
 
@@ -594,7 +594,10 @@ def _beyond(pods: Sequence[_Pod], workload: Workload | None) -> Workload:
             name=first.owner_name or first.name,
             replicas=len(pods),
             template=Template(spec=placement.read_fields(spec)),
-            requests=first.requests,
+            # Nothing says that they are alike; the largest is what room has to be kept for.
+            requests=Requests(
+                max(pod.requests.millicpu for pod in pods), max(pod.requests.memory for pod in pods)
+            ),
             tolerations=tuple(spec.get("tolerations") or ()),
         )
     images = dict.fromkeys(pod.images for pod in pods)
