@@ -404,6 +404,7 @@ def test_where_nothing_is_guarded_nothing_is_protected() -> None:
     """Without evidence nothing could ever be taken away again."""
     found = stack(x86=group(1))
     unchecked = replace(found, images=replace(found.images, check=False))
+    assert protected(seen(nodes(found), cart()), unchecked, NOW) == frozenset()
     assert protected(seen(nodes(found), guarded=False), unchecked, NOW) == frozenset()
 
 
