@@ -6,7 +6,7 @@ without evidence, a verdict about anything but Linux on both architectures.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -154,6 +154,37 @@ def objection(needed: Sequence[Need], nodes: Iterable[Node]) -> str:
         demand = demand.plus(need.workload.requests, need.pods)
     shortage = balance(usable, {AMD64: demand})[AMD64].shortage
     return f"{_named(needed)}: {shortage}" if shortage else ""
+
+
+def removal(needed: Sequence[Need], live: Iterable[Node], after: Iterable[Node]) -> str:
+    """Return why an update must not take the x86 nodes that it takes; empty if it may, or takes none.
+
+    What is left has to carry the need now: nodes that the same update would make carry nothing yet.
+
+    Args:
+        needed: From ``needs``.
+        live: All nodes as they are.
+        after: All nodes as the update leaves them.
+
+    Returns:
+        As ``objection``.
+    """
+    now = {node.name: node for node in live}
+    then = {node.name: node for node in after}
+    if not any(_loses(node, then.get(name), needed) for name, node in now.items()):
+        return ""
+    left = [replace(node, schedulable=now[name].schedulable) for name, node in then.items() if name in now]
+    return objection(needed, left)
+
+
+def _loses(now: Node, then: Node | None, needed: Sequence[Need]) -> bool:
+    if now.architecture != AMD64:
+        return False
+    if then is None or then.architecture != AMD64:
+        return True
+    if (then.millicpu, then.memory, then.pods) != (now.millicpu, now.memory, now.pods):
+        return True
+    return any(need.fits(now) and not need.fits(then) for need in needed)
 
 
 def floor(needed: Sequence[Need], nodes: Iterable[Node]) -> frozenset[str]:

@@ -13,6 +13,9 @@ GROUP_LABEL: Final = "archshift/node-group"
 ARCHITECTURE_LABEL: Final = "architecture"
 """The label people select by in dashboards and policies; same value as kubernetes.io/arch."""
 
+INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
+"""On every node of a cloud (https://kubernetes.io/docs/reference/labels-annotations-taints/)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taint:
@@ -94,7 +97,7 @@ def nodes_of(group: NodeGroup) -> list[Node]:
             ARCH_LABEL: kind.architecture,
             "kubernetes.io/os": "linux",
             "kubernetes.io/hostname": name,
-            "node.kubernetes.io/instance-type": kind.name,
+            INSTANCE_TYPE_LABEL: kind.name,
             "topology.kubernetes.io/zone": group.zones[index % len(group.zones)],
             ARCHITECTURE_LABEL: kind.architecture,
             GROUP_LABEL: group.name,

@@ -17,7 +17,7 @@ import pulumi
 from archshift import guard
 from archshift.architectures import AMD64, ARCH_LABEL
 from archshift.errors import ArchshiftError
-from archshift.node_groups import GROUP_LABEL, Node, nodes_of
+from archshift.node_groups import GROUP_LABEL, INSTANCE_TYPE_LABEL, Node, nodes_of
 from archshift.plan import nodes_after
 from archshift.survey import Survey, survey
 
@@ -77,6 +77,7 @@ class _Asked:
 
     def objection(self, old: Mapping[str, Any], *, deleted: bool) -> str:
         found = self._look()
+        live = found.inventory.nodes
         configured = {
             node.name: node for group in self._settings.node_groups.values() for node in nodes_of(group)
         }
@@ -84,16 +85,10 @@ class _Asked:
         if deleted and wanted and _same(wanted, old):
             # The configuration wants it as it is, and the engine takes it away: a destroy. Then
             # every node of the stack goes.
-            left = [node for node in found.inventory.nodes if GROUP_LABEL not in node.labels]
+            after = [node for node in live if GROUP_LABEL not in node.labels]
         else:
-            # As they are to be, and only those that are there: a node to be made carries nothing yet.
-            there = {node.name for node in found.inventory.nodes}
-            left = [
-                node
-                for node in nodes_after(found.inventory.nodes, self._settings.node_groups.values())
-                if node.name in there
-            ]
-        return guard.objection(found.needs or (), left)
+            after = nodes_after(live, self._settings.node_groups.values())
+        return guard.removal(found.needs or (), live, after)
 
     def _look(self) -> Survey:
         with self._lock:
@@ -106,8 +101,7 @@ class _Asked:
 def _same(wanted: Node, old: Mapping[str, Any]) -> bool:
     """Whether a configured node is the one in the state; another instance type is another node."""
     labels = old["metadata"]["labels"]
-    kind = "node.kubernetes.io/instance-type"
-    return bool(wanted.labels.get(kind) == labels.get(kind))
+    return bool(wanted.labels.get(INSTANCE_TYPE_LABEL) == labels.get(INSTANCE_TYPE_LABEL))
 
 
 def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[str]:

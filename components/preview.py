@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import pulumi
 
 from archshift import guard
-from archshift.architectures import AMD64
 from archshift.errors import ArchshiftError
 from archshift.evidence import Evidence
 from archshift.plan import Plan, nodes_after
@@ -38,10 +37,8 @@ def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
             return
     if found.needs is None:
         return
-    left = nodes_after(found.inventory.nodes, settings.node_groups.values())
-    if not any(node.architecture == AMD64 for node in found.inventory.nodes):
-        return  # there is none to lose
-    objection = guard.objection(found.needs, left)
+    live = found.inventory.nodes
+    objection = guard.removal(found.needs, live, nodes_after(live, settings.node_groups.values()))
     if objection:
         raise ArchshiftError(refusal("x86 capacity", objection))
     if not found.needs:

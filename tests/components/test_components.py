@@ -138,6 +138,7 @@ def test_a_group_is_its_simulated_nodes() -> None:
         "kind": "Node",
         "metadata": {
             "name": "arm-1",
+            "annotations": {"pulumi.com/patchForce": "true"},
             "labels": {
                 "team": "shop",
                 "kubernetes.io/arch": "arm64",
