@@ -8,7 +8,6 @@ protection was taken off by hand, an image that appeared since the preview.
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -77,23 +76,18 @@ class _Asked:
 
     def objection(self, old: Mapping[str, Any], *, deleted: bool) -> str:
         found = self._look()
-        name, needed, live = old["metadata"]["name"], found.needs or (), found.inventory.nodes
-        there = {node.name: node for node in live}
-        groups = self._settings.node_groups.values()
-        wanted = {node.name: node for group in groups for node in nodes_of(group)}.get(name)
+        live = found.inventory.nodes
+        configured = {
+            node.name: node for group in self._settings.node_groups.values() for node in nodes_of(group)
+        }
+        wanted = configured.get(old["metadata"]["name"])
         if deleted and wanted and guard.same_machine(wanted.labels, old["metadata"]["labels"]):
             # The configuration wants it as it is, and the engine takes it away: a destroy. Then
             # every node of the stack goes.
-            left = [node for node in live if GROUP_LABEL not in node.labels]
+            after = [node for node in live if GROUP_LABEL not in node.labels]
         else:
-            # As they are to be, and only those that are there: one to be made carries nothing yet.
-            left = [
-                replace(node, schedulable=there[node.name].schedulable)
-                for node in nodes_after(live, groups)
-                if node.name in there and guard.same_machine(node.labels, there[node.name].labels)
-            ]
-        going = [node for node in live if node.name == name]
-        return guard.objection(needed, left) if guard.takes_away(needed, going, left) else ""
+            after = nodes_after(live, self._settings.node_groups.values())
+        return guard.removal(found.needs or (), live, after)
 
     def _look(self) -> Survey:
         with self._lock:

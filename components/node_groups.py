@@ -6,7 +6,7 @@ from typing import Final
 
 import pulumi
 
-from archshift.node_groups import Node, NodeGroup, Taint, nodes_of
+from archshift.node_groups import INSTANCE_TYPE_LABEL, Node, NodeGroup, Taint, nodes_of
 from archshift.placement import side_taint
 
 
@@ -51,7 +51,12 @@ class NodeGroups(pulumi.ComponentResource):
             {
                 "apiVersion": "v1",
                 "kind": "Node",
-                "metadata": {"name": node.name, "labels": dict(node.labels)},
+                "metadata": {
+                    "name": node.name,
+                    "labels": dict(node.labels),
+                    # The node lifecycle controller owns the taints as soon as it has set one.
+                    "annotations": {"pulumi.com/patchForce": "true"},
+                },
                 "spec": {
                     "taints": [
                         {"key": taint.key, "value": taint.value, "effect": taint.effect} for taint in taints
@@ -61,9 +66,10 @@ class NodeGroups(pulumi.ComponentResource):
             },
             pulumi.ResourceOptions(
                 parent=self,
-                # A node's status is written once, when it registers; another instance type is
-                # another node. Its name is fixed, so the old one goes first.
-                replace_on_changes=["status"],
+                # Another instance type is another node, also where both are of one size. A node's
+                # status is written once, when it registers. Its name is fixed, so the old one goes
+                # first.
+                replace_on_changes=["status", f'metadata.labels["{INSTANCE_TYPE_LABEL}"]'],
                 delete_before_replace=True,
                 protect=node.name in args.protected,
                 # On Graviton nodes too: one may be there in place of an x86 node of the same name.

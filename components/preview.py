@@ -39,11 +39,8 @@ def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
     if found.needs is None:
         return
     live = found.inventory.nodes
-    left = nodes_after(live, settings.node_groups.values())
-    objection = guard.objection(found.needs, left)
-    # Where x86 is short already, such as for an autoscaler's maximum, a step that takes none away,
-    # or adds some, goes on.
-    if objection and guard.takes_away(found.needs, live, left):
+    objection = guard.removal(found.needs, live, nodes_after(live, settings.node_groups.values()))
+    if objection:
         raise ArchshiftError(refusal("x86 capacity", objection))
     if not found.needs and any(node.architecture == AMD64 for node in live):
         pulumi.info("nothing needs x86 any more: its nodes are not protected after this update")

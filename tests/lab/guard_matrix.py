@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +47,7 @@ class Guarded:
     registries: dict[str, Any]
     door: Server
     cache: Path
-    folder: Path
+    edits: Path
 
     @property
     def groups(self) -> dict[str, Any]:
@@ -150,7 +152,13 @@ def guarded_cluster(lab: Lab, registry: Registry, push: Pusher, folder: Path) ->
 
     push.index("guard/web", "1.0.0", [image("guard/web", "amd64"), image("guard/web", "arm64")])
     image("guard/legacy", "amd64", tag="1.0.0")
-    with pytest.MonkeyPatch.context() as patch:
+    # Inside the checkout, so that an edited program finds the same Python environment.
+    parent = PROJECT / ".lab"
+    parent.mkdir(exist_ok=True)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="edited-", dir=parent) as edits,
+    ):
         lab.start()
         cache = folder / "cache"
         environment = {**lab.process_environment(), "XDG_CACHE_HOME": str(cache)}
@@ -167,7 +175,7 @@ def guarded_cluster(lab: Lab, registry: Registry, push: Pusher, folder: Path) ->
             registries={door.host: {"plain_http": True}},
             door=door,
             cache=cache,
-            folder=folder,
+            edits=Path(edits),
         )
         cluster.apply(with_image(deployment("web", 4, guarded.namespace), guarded.images["web"]))
         guarded.restore()
@@ -200,16 +208,12 @@ def changed(guarded: Guarded, change: dict[str, Any]) -> dict[str, Any]:
 
 def edited(guarded: Guarded, *edits: tuple[str, str]) -> Path:
     """A copy of the project whose program somebody has edited; returns its folder."""
-    folder = guarded.folder / f"edited-{uuid.uuid4().hex[:8]}"
+    folder = guarded.edits / uuid.uuid4().hex[:8]
     folder.mkdir()
     program = (PROJECT / "__main__.py").read_text()
     for old, new in edits:
         assert old in program, f"the program does not hold {old!r}"
         program = program.replace(old, new)
     (folder / "__main__.py").write_text(program)
-    project = (PROJECT / "Pulumi.yaml").read_text()
-    own = "options:\n    toolchain: uv"
-    assert own in project
-    venv = PROJECT / ".venv"
-    (folder / "Pulumi.yaml").write_text(project.replace(own, f"options:\n    virtualenv: {venv}"))
+    shutil.copy(PROJECT / "Pulumi.yaml", folder)
     return folder

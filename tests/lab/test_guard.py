@@ -30,6 +30,7 @@ def guarded(
     with guarded_cluster(control_plane, registry, push, tmp_path_factory.mktemp("guarded")) as guarded:
         guarded.cluster.apply(legacy(guarded))
         guarded.up()
+        guarded.cluster.wait_until_settled(guarded.namespace)
         yield guarded
 
 
@@ -154,6 +155,7 @@ def test_without_protection(guarded: Guarded) -> None:
 NO_CHECK = ("    guard_x86(found, settings, now)\n", "")
 NO_PROTECT = ("            protected=protected(found, settings, now),\n", "")
 NO_HOOK = ("            guard=guard if settings.guarded else None,\n", "")
+NO_CAPACITY = ('fixed_capacity=settings.platform == "lab"', "fixed_capacity=False")
 NO_COMPONENT = ("groups=settings.node_groups,", "groups={},")
 
 
@@ -172,16 +174,34 @@ def test_an_edited_program(guarded: Guarded) -> None:
         guarded.up()
 
 
-@pytest.mark.parametrize("attempt", CHANGES)
-def test_the_hook_alone(guarded: Guarded, attempt: str) -> None:
-    """Without the program's check, without protection and without a pack, the hook stops the preview."""
-    program = edited(guarded, NO_CHECK, NO_PROTECT)
-    guarded.stack.config({"node_groups": changed(guarded, CHANGES[attempt])})
+def test_the_hook_alone(guarded: Guarded) -> None:
+    """Without the program's checks, without protection and without a pack, the hook stops every preview."""
+    program = edited(guarded, NO_CHECK, NO_CAPACITY, NO_PROTECT)
     guarded.unprotect()
     try:
-        run = guarded.stack.preview(f"--cwd={program}")
-        guarded.record(f"{attempt}, the hook alone", run)
-        assert stopped_by(run.output) == "hook", run.output
+        for attempt, change in CHANGES.items():
+            guarded.stack.config({"node_groups": changed(guarded, change)})
+            run = guarded.stack.preview(f"--cwd={program}")
+            assert stopped_by(run.output) == "hook", run.output
+            guarded.record(f"{attempt} (hook alone)", run)
+    finally:
+        guarded.restore()
+        guarded.up()
+
+
+def test_protection_alone(guarded: Guarded) -> None:
+    """Without the program's checks, without hooks and without a pack, the engine refuses whatever would
+    delete or replace a node that is needed. Taints and labels are updates, which protection allows.
+    """
+    program = edited(guarded, NO_CHECK, NO_CAPACITY, NO_HOOK)
+    unhooked = guarded.stack.up(f"--cwd={program}")
+    assert unhooked.succeeded, unhooked.output
+    try:
+        for attempt in [name for name in CHANGES if name not in ("taint it", "relabel it")]:
+            guarded.stack.config({"node_groups": changed(guarded, CHANGES[attempt])})
+            run = guarded.stack.preview(f"--cwd={program}")
+            assert stopped_by(run.output) == "protect", run.output
+            guarded.record(f"{attempt} (protection alone)", run)
     finally:
         guarded.restore()
         guarded.up()

@@ -204,6 +204,7 @@ def test_evidence_that_somebody_has_been_at(proven: Guarded) -> None:
     the hook asks the registry.
     """
     proven.cluster.apply(legacy(proven))
+    proven.cluster.wait_until_settled(proven.namespace)
     proven.up()
     before = proven.alive()
     try:
@@ -232,6 +233,7 @@ def test_break_glass(proven: Guarded) -> None:
     """
     now = datetime.now(UTC)
     proven.cluster.apply(legacy(proven))
+    proven.cluster.wait_until_settled(proven.namespace)
     proven.up()
     before = proven.alive()
     remove_x86(proven)
@@ -265,6 +267,7 @@ def test_what_is_proven_goes_without_friction(proven: Guarded) -> None:
     x86.
     """
     proven.cluster.apply(legacy(proven))
+    proven.cluster.wait_until_settled(proven.namespace)
     proven.up()
     assert protected(proven) == {"x86-0", "x86-1"}
     gone(proven, "deployment", "legacy")
@@ -290,6 +293,7 @@ def protected(proven: Guarded) -> set[str]:
 def test_an_edited_program_at_the_last_moment(proven: Guarded) -> None:
     """No check, no protection, no pack: the hook alone stops a real update that would delete the nodes."""
     proven.cluster.apply(legacy(proven))
+    proven.cluster.wait_until_settled(proven.namespace)
     program = edited(proven, NO_CHECK, NO_PROTECT)
     done = proven.stack.up(f"--cwd={program}")
     assert done.succeeded, done.output
