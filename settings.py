@@ -351,12 +351,15 @@ def _override(value: Any) -> Override | None:
 def _required_texts(key: str, value: Any, names: tuple[str, ...]) -> dict[str, str]:
     words = _mapping(key, value)
     _only(f"{key}.", words, set(names))
-    for name in names:
-        if not words.get(name):
-            raise ArchshiftError(f"{key}.{name} is missing; it needs {', '.join(names)}")
-    return {
-        name: _typed(f"{key}.{name}", words[name], str, "text; put it in quotes").strip() for name in names
+    texts = {
+        name: _typed(f"{key}.{name}", word, str, "text; put it in quotes").strip()
+        for name, word in words.items()
+        if word is not None
     }
+    for name in names:
+        if not texts.get(name):
+            raise ArchshiftError(f"{key}.{name} is missing; it needs {', '.join(names)}")
+    return texts
 
 
 def _time(key: str, text: str) -> datetime:

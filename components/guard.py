@@ -8,7 +8,6 @@ protection was taken off by hand, an image that appeared since the preview.
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +16,7 @@ import pulumi
 from archshift import guard
 from archshift.architectures import AMD64, ARCH_LABEL
 from archshift.errors import ArchshiftError
-from archshift.node_groups import GROUP_LABEL, INSTANCE_TYPE_LABEL, Node, nodes_of
+from archshift.node_groups import GROUP_LABEL, nodes_of
 from archshift.plan import nodes_after
 from archshift.survey import Survey, survey
 
@@ -77,18 +76,17 @@ class _Asked:
 
     def objection(self, old: Mapping[str, Any], *, deleted: bool) -> str:
         found = self._look()
-        live = found.inventory.nodes
-        configured = {
-            node.name: node for group in self._settings.node_groups.values() for node in nodes_of(group)
-        }
-        wanted = configured.get(old["metadata"]["name"])
-        if deleted and wanted and _same(wanted, old):
+        live, groups = found.inventory.nodes, self._settings.node_groups.values()
+        name = old["metadata"]["name"]
+        wanted = {node.name: node for group in groups for node in nodes_of(group)}.get(name)
+        if deleted and wanted and guard.same_machine(wanted.labels, old["metadata"]["labels"]):
             # The configuration wants it as it is, and the engine takes it away: a destroy. Then
             # every node of the stack goes.
             after = [node for node in live if GROUP_LABEL not in node.labels]
         else:
-            after = nodes_after(live, self._settings.node_groups.values())
-        return guard.removal(found.needs or (), live, after)
+            after = nodes_after(live, groups)
+        going = [node for node in live if node.name == name]
+        return guard.removal(found.needs or (), going, live, after)
 
     def _look(self) -> Survey:
         with self._lock:
@@ -96,12 +94,6 @@ class _Asked:
                 self._survey = survey(self._settings, keep_evidence=False, guard_x86=True)
                 self._at = time.monotonic()
             return self._survey
-
-
-def _same(wanted: Node, old: Mapping[str, Any]) -> bool:
-    """Whether a configured node is the one in the state; another instance type is another node."""
-    labels = old["metadata"]["labels"]
-    return bool(wanted.labels.get(INSTANCE_TYPE_LABEL) == labels.get(INSTANCE_TYPE_LABEL))
 
 
 def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[str]:
@@ -115,11 +107,8 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
     if not settings.guarded or (settings.break_glass and settings.break_glass.active(now)):
         return frozenset()
     live = {node.name: node for node in found.inventory.nodes}
-    managed = [
-        # A node that is there counts as what it is, not as what it is to become: one that is to
-        # be replaced by a Graviton node is protected too.
-        replace(node, labels=live[node.name].labels) if node.name in live else node
-        for group in settings.node_groups.values()
-        for node in nodes_of(group)
-    ]
+    # A node that is there counts as what it is, not as what it is to become: one that is to be
+    # replaced by a Graviton node is protected too, and one that is not ready protects no other.
+    groups = settings.node_groups.values()
+    managed = [live.get(node.name, node) for group in groups for node in nodes_of(group)]
     return guard.floor(found.needs or (), managed)

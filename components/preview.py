@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pulumi
 
 from archshift import guard
+from archshift.architectures import AMD64
 from archshift.errors import ArchshiftError
 from archshift.evidence import Evidence
 from archshift.plan import Plan, nodes_after
@@ -38,10 +39,11 @@ def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
     if found.needs is None:
         return
     live = found.inventory.nodes
-    objection = guard.removal(found.needs, live, nodes_after(live, settings.node_groups.values()))
+    after = nodes_after(live, settings.node_groups.values())
+    objection = guard.removal(found.needs, live, live, after)
     if objection:
         raise ArchshiftError(refusal("x86 capacity", objection))
-    if not found.needs:
+    if not found.needs and any(node.architecture == AMD64 for node in live):
         pulumi.info("nothing needs x86 any more: its nodes are not protected after this update")
 
 
