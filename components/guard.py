@@ -41,7 +41,7 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
         if old["metadata"]["labels"].get(ARCH_LABEL) != AMD64:
             return
         now = datetime.now(UTC)
-        if settings.break_glass and settings.break_glass.active(now):
+        if settings.break_glass and settings.glass_broken(now):
             pulumi.warn(f"{old['metadata']['name']}: {settings.break_glass.describe(now)}")
             return
         objection = asked.objection(old, deleted=new is None)
@@ -104,7 +104,7 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
         settings: The stack's settings.
         now: The time, for break-glass.
     """
-    if not settings.guarded or (settings.break_glass and settings.break_glass.active(now)):
+    if not settings.guarded or settings.glass_broken(now):
         return frozenset()
     live = {node.name: node for node in found.inventory.nodes}
     # A node that is there counts as what it is, not as what it is to become: one that is to be

@@ -34,8 +34,8 @@ def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
         pulumi.warn(f"policy rule {override.rule} {state}: {override.reason} (until {override.until})")
     if settings.break_glass:
         pulumi.warn(settings.break_glass.describe(now))
-        if settings.break_glass.active(now):
-            return
+    if settings.glass_broken(now):
+        return
     if found.needs is None:
         return
     live = found.inventory.nodes
