@@ -24,7 +24,8 @@ def main() -> None:
     now = datetime.now(UTC)
     found = survey(settings)
     guard_x86(found, settings, now)
-    report(found.plan, found.evidence, fixed_capacity=settings.platform == "lab")
+    fixed_capacity = settings.platform == "lab" and not settings.glass_broken(now)
+    report(found.plan, found.evidence, fixed_capacity=fixed_capacity)
 
     if found.evidence:
         ImageAudit("images", ImageAuditArgs(evidence=found.evidence, inventory=found.inventory))

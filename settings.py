@@ -62,6 +62,10 @@ class Settings:
         """Whether x86 nodes may be this stack's to lose, and evidence says what needs them."""
         return self.images.check and bool(self.node_groups)
 
+    def glass_broken(self, now: datetime) -> bool:
+        """Whether x86 is not guarded just now, as the configuration says."""
+        return self.break_glass is not None and self.break_glass.active(now)
+
     @property
     def field_manager(self) -> str:
         """This stack's name in ``managedFields``: two stacks on one cluster see each other."""

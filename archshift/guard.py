@@ -175,46 +175,58 @@ def objection(needed: Sequence[Need], nodes: Iterable[Node]) -> str:
     return ""
 
 
-def removal(needed: Sequence[Need], live: Iterable[Node], after: Iterable[Node]) -> str:
-    """Return why an update must not take the x86 nodes that it takes; empty if it may, or takes none.
-
-    What is left has to carry the need now: nodes that the same update would make, or replace, carry
-    nothing yet. Where x86 is short already, such as for an autoscaler's maximum, an update that
-    takes none goes on.
+def takes_away(needed: Sequence[Need], before: Iterable[Node], after: Iterable[Node]) -> bool:
+    """Say whether a change takes x86 from anything: then, and only then, an objection stops it.
 
     Args:
         needed: From ``needs``.
-        live: All nodes as they are.
-        after: All nodes as the update leaves them.
-
-    Returns:
-        As ``objection``.
+        before: Nodes as they are.
+        after: Nodes as they will be.
     """
-    now = {node.name: node for node in live}
-    stays = {
-        node.name: replace(node, schedulable=now[node.name].schedulable)
-        for node in after
-        if node.name in now and same_machine(node.labels, now[node.name].labels)
-    }
-    if not any(_loses(node, stays.get(name), needed) for name, node in now.items()):
-        return ""
-    return objection(needed, list(stays.values()))
+    later = {node.name: node for node in after}
+    return any(node.architecture == AMD64 and _worse(needed, node, later.get(node.name)) for node in before)
 
 
-def _loses(now: Node, then: Node | None, needed: Sequence[Need]) -> bool:
-    if now.architecture != AMD64:
-        return False
-    if then is None or then.architecture != AMD64:
+def _worse(needed: Sequence[Need], node: Node, later: Node | None) -> bool:
+    if later is None or later.architecture != AMD64 or not same_machine(node.labels, later.labels):
         return True
-    # A taint that is there for a moment, or by hand, is no licence to set one for good: what
-    # runs behind it runs.
-    now = replace(now, taints=tuple(taint for taint in now.taints if taint in then.taints))
-    return any(need.fits(now) and not need.fits(then) for need in needed)
+    # A taint that somebody set by hand turns nobody away from the node that the change makes of it.
+    node = replace(node, taints=tuple(taint for taint in node.taints if taint in later.taints))
+    return any(need.fits(node) and not need.fits(later) for need in needed)
 
 
 def same_machine(labels: Mapping[str, str], others: Mapping[str, str]) -> bool:
     """Whether nodes of one name with these labels are one: another instance type is another node."""
     return labels.get(INSTANCE_TYPE_LABEL) == others.get(INSTANCE_TYPE_LABEL)
+
+
+def removal(
+    needed: Sequence[Need], going: Iterable[Node], live: Iterable[Node], after: Iterable[Node]
+) -> str:
+    """Return why an update must not take x86 away; empty if it may, or takes none.
+
+    What is left has to carry the need now: nodes that the same update would make carry nothing yet.
+    Where x86 is short already, what takes none of it away, or adds some, goes on.
+
+    Args:
+        needed: From ``needs``.
+        going: The live nodes that it may take or change.
+        live: All nodes as they are.
+        after: All nodes as it leaves them.
+
+    Returns:
+        As ``objection``.
+    """
+    then = list(after)
+    if not takes_away(needed, going, then):
+        return ""
+    now = {node.name: node for node in live}
+    left = [
+        replace(node, schedulable=now[node.name].schedulable)
+        for node in then
+        if node.name in now and same_machine(node.labels, now[node.name].labels)
+    ]
+    return objection(needed, left)
 
 
 def floor(needed: Sequence[Need], nodes: Iterable[Node]) -> frozenset[str]:

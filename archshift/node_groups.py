@@ -10,11 +10,11 @@ from archshift.instance_types import InstanceType
 GROUP_LABEL: Final = "archshift/node-group"
 """On every node of a group that archshift manages; the value is the group's name."""
 
+INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
+"""Set by the kubelet (https://kubernetes.io/docs/reference/labels-annotations-taints/)."""
+
 ARCHITECTURE_LABEL: Final = "architecture"
 """The label people select by in dashboards and policies; same value as kubernetes.io/arch."""
-
-INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
-"""On every node of a cloud (https://kubernetes.io/docs/reference/labels-annotations-taints/)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

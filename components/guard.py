@@ -41,7 +41,7 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
         if old["metadata"]["labels"].get(ARCH_LABEL) != AMD64:
             return
         now = datetime.now(UTC)
-        if settings.break_glass and settings.break_glass.active(now):
+        if settings.break_glass and settings.glass_broken(now):
             pulumi.warn(f"{old['metadata']['name']}: {settings.break_glass.describe(now)}")
             return
         objection = asked.objection(old, deleted=new is None)
@@ -76,18 +76,17 @@ class _Asked:
 
     def objection(self, old: Mapping[str, Any], *, deleted: bool) -> str:
         found = self._look()
-        live = found.inventory.nodes
-        configured = {
-            node.name: node for group in self._settings.node_groups.values() for node in nodes_of(group)
-        }
-        wanted = configured.get(old["metadata"]["name"])
+        live, groups = found.inventory.nodes, self._settings.node_groups.values()
+        name = old["metadata"]["name"]
+        wanted = {node.name: node for group in groups for node in nodes_of(group)}.get(name)
         if deleted and wanted and guard.same_machine(wanted.labels, old["metadata"]["labels"]):
             # The configuration wants it as it is, and the engine takes it away: a destroy. Then
             # every node of the stack goes.
             after = [node for node in live if GROUP_LABEL not in node.labels]
         else:
-            after = nodes_after(live, self._settings.node_groups.values())
-        return guard.removal(found.needs or (), live, after)
+            after = nodes_after(live, groups)
+        going = [node for node in live if node.name == name]
+        return guard.removal(found.needs or (), going, live, after)
 
     def _look(self) -> Survey:
         with self._lock:
@@ -105,7 +104,7 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
         settings: The stack's settings.
         now: The time, for break-glass.
     """
-    if not settings.guarded or (settings.break_glass and settings.break_glass.active(now)):
+    if not settings.guarded or settings.glass_broken(now):
         return frozenset()
     live = {node.name: node for node in found.inventory.nodes}
     # A node that is there counts as what it is, not as what it is to become: one that is to be

@@ -34,12 +34,13 @@ def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
         pulumi.warn(f"policy rule {override.rule} {state}: {override.reason} (until {override.until})")
     if settings.break_glass:
         pulumi.warn(settings.break_glass.describe(now))
-        if settings.break_glass.active(now):
-            return
+    if settings.glass_broken(now):
+        return
     if found.needs is None:
         return
     live = found.inventory.nodes
-    objection = guard.removal(found.needs, live, nodes_after(live, settings.node_groups.values()))
+    after = nodes_after(live, settings.node_groups.values())
+    objection = guard.removal(found.needs, live, live, after)
     if objection:
         raise ArchshiftError(refusal("x86 capacity", objection))
     if not found.needs and any(node.architecture == AMD64 for node in live):

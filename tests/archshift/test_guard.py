@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.guard import BreakGlass, Need, floor, most_pods, needs, objection, removal
+from archshift.guard import BreakGlass, Need, floor, most_pods, needs, objection, removal, takes_away
 from archshift.images.verdict import AMD64_ONLY, ARM64_ONLY, MULTI_ARCH, OTHER, UNKNOWN, Verdict
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.inventory import Discovery, Inventory, Requests, Workload, read_inventory
@@ -367,11 +367,6 @@ def test_a_long_list_is_cut_and_counted() -> None:
 TYPE = "node.kubernetes.io/instance-type"
 
 
-def takes(before: Sequence[Node], after: Sequence[Node], **more: Any) -> bool:
-    """Whether a change is stopped where x86 is far too small already: only if it takes something away."""
-    return bool(removal([need(pods=999, **more)], before, after))
-
-
 @pytest.mark.parametrize(
     "later",
     [
@@ -386,14 +381,14 @@ def takes(before: Sequence[Node], after: Sequence[Node], **more: Any) -> bool:
 def test_a_node_that_goes_or_turns_away_is_taken(later: Node | None) -> None:
     """Replacement by another instance type counts as going: the old node is deleted first."""
     before = node("a", labels={TYPE: "m7i.large"})
-    assert takes([before], [later] if later else [])
+    assert takes_away([need()], [before], [later] if later else [])
 
 
 def test_a_node_that_loses_the_label_that_is_selected_is_taken() -> None:
     """For what selects by it, and for nothing else."""
     before, later = node("a", labels={"pool": "main"}), node("a", labels={"pool": "other"})
-    assert takes([before], [later], template=selects(pool="main"))
-    assert not takes([before], [later])
+    assert takes_away([need(template=selects(pool="main"))], [before], [later])
+    assert not takes_away([need()], [before], [later])
 
 
 @pytest.mark.parametrize(
@@ -411,26 +406,38 @@ def test_a_node_that_loses_the_label_that_is_selected_is_taken() -> None:
 )
 def test_a_change_that_takes_nothing_is_free(before: Sequence[Node], after: Sequence[Node]) -> None:
     """However short x86 is already: nothing that runs loses anything by it."""
-    assert not takes(before, after)
+    assert not takes_away([need()], before, after)
 
 
 def test_a_taint_set_by_hand_is_no_licence_to_taint() -> None:
     """Pods still run behind it; the configuration's own taint is one more that takes the node away."""
     by_hand = node("a", taints=(Taint(key="node.kubernetes.io/not-ready"),))
-    assert takes([by_hand], [node("a", taints=(Taint(key="retired"),))])
-    assert takes([by_hand], [])
+    assert takes_away([need()], [by_hand], [node("a", taints=(Taint(key="retired"),))])
+    assert takes_away([need()], [by_hand], [])
 
 
 def test_what_is_left_has_to_carry_it_now() -> None:
     """Nodes to be made, nodes to be replaced and nodes that are down carry nothing yet; the rest decides."""
     a, b = node("a", labels={TYPE: "m7i.large"}), node("b", labels={TYPE: "m7i.large"})
     larger = node("b", labels={TYPE: "m7i.xlarge"}, millicpu=8000)
-    assert removal([need()], [a, b], [b]) == ""
-    assert removal([need()], [a, b], []) == NOWHERE
-    assert removal([need()], [a], [node("new")]) == NOWHERE
-    assert removal([need()], [a, b], [larger]) == NOWHERE
-    assert removal([need()], [a, replace(b, schedulable=False)], [b]) == NOWHERE
-    assert removal([need(pods=5)], [a, b], [b]).startswith(f"{ONE}: x86 lacks 1.0 vCPU")
+
+    def removed(live: list[Node], after: list[Node], pods: int = 1) -> str:
+        return removal([need(pods=pods)], live, live, after)
+
+    assert removed([a, b], [b]) == ""
+    assert removed([a, b], []) == NOWHERE
+    assert removed([a], [node("new")]) == NOWHERE
+    assert removed([a, b], [larger]) == NOWHERE
+    assert removed([a, replace(b, schedulable=False)], [b]) == NOWHERE
+    assert removed([a, b], [b], pods=5).startswith(f"{ONE}: x86 lacks 1.0 vCPU")
+
+
+def test_only_what_is_going_is_asked_about() -> None:
+    """Another node's update is free while a third one goes; that one's own delete is asked about."""
+    a, b = node("a"), node("b")
+    assert removal([need()], [a], [a, b], [a]) == ""
+    assert removal([need(pods=5)], [a], [a, b], [a]) == ""
+    assert removal([need(pods=5)], [b], [a, b], [a]).startswith(f"{ONE}: x86 lacks 1.0 vCPU")
 
 
 # --- which nodes have to stay ----------------------------------------------------------------
@@ -603,10 +610,10 @@ def test_a_floor_suffices_wherever_all_do_and_is_the_first_that_does(
 @given(NEEDS, fleets())
 def test_a_change_to_the_same_or_more_takes_nothing(wanted: list[Need], nodes: list[Node]) -> None:
     """What an update leaves alone is never the reason to stop it."""
-    assert not removal(wanted, nodes, nodes)
-    assert not removal(wanted, nodes, [*nodes, node("another")])
+    assert not takes_away(wanted, nodes, nodes)
+    assert not takes_away(wanted, nodes, [*nodes, node("another")])
     gone = [one for one in nodes if one.architecture != "amd64"]
-    assert bool(removal(wanted, nodes, gone)) is (gone != nodes)
+    assert takes_away(wanted, nodes, gone) is (gone != nodes)
 
 
 KINDS = st.sampled_from(["Deployment", "StatefulSet", "DaemonSet", "CronJob", "Pod", "Job"])

@@ -485,9 +485,12 @@ def test_an_update_that_leaves_nothing_for_what_needs_x86_is_stopped(after: sett
 
 
 def test_an_update_that_leaves_too_little_is_stopped_with_what_is_missing() -> None:
-    """Scaled down by one too many."""
+    """Fewer nodes; or others in their place, which are not there yet."""
     look = seen(nodes(stack(x86=group(2))), cart(5))
     assert stopped(look, stack(x86=group(1))) == f"x86 capacity stays: {TWO_SHORT}; {WAY_OUT}"
+    assert stopped(look, stack(x86=group(2, "m7i.large"))) == (
+        f"x86 capacity stays: {CART}: no x86 node is left where they can run; {WAY_OUT}"
+    )
 
 
 def test_an_update_that_leaves_enough_goes_on_in_silence(told: Told) -> None:
