@@ -90,7 +90,7 @@ def test_only_what_is_proven_moves(
     status = stack.archshift("status", "--json")
     assert status.returncode == 0, status.stderr
     answer = json.loads(status.stdout)
-    assert answer["fleet"] == {"pods": 4, "wanted": 4, "graviton": 4}
+    assert answer["fleet"] == {"pods": 4, "wanted": 4, "graviton": 4, "all_pods": 13}
     reasons = {row["workload"].rsplit("/", 1)[1]: row["reason"] for row in answer["workloads"]}
     assert reasons["legacy"].startswith(f"held on x86: {shop['legacy']} is amd64-only: container app")
     assert "/app is a binary for x86-64" in reasons["liar"]
