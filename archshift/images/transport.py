@@ -242,8 +242,9 @@ def raise_for(name: str, response: aiohttp.ClientResponse, redirected: bool) -> 
     """Raise what a status other than 200 means."""
     status = response.status
     where = f"{name}, redirected to {authority(response.url)}," if redirected else name
-    if status == 404:
-        raise MissingError(f"{where} does not have it (404)")
+    # HEAD may be unknown to a registry, or to a proxy in front of it: that says no more than 404 does.
+    if status == 404 or (response.method == "HEAD" and status in (405, 501)):
+        raise MissingError(f"{where} does not have it ({status})")
     if status in TRANSIENT:
         wait = _retry_after(response.headers.get("Retry-After", ""))
         raise TransientError("limits our rate (429)" if status == 429 else f"answered {status}", wait)
