@@ -205,6 +205,11 @@ class Transport:
             raise UnreadableError(f"{host.name}: more than {self.limits.redirects} redirects in a row")
         except TimeoutError:
             raise TransientError("no answer in time") from None
+        except aiohttp.ClientHttpProxyError as error:
+            reason = f"its proxy answered {error.status}"
+            if error.status in TRANSIENT:
+                raise TransientError(reason) from None
+            raise UnreadableError(f"{host.name}: {reason}") from None
         except aiohttp.ClientConnectorCertificateError as error:
             raise UnreadableError(
                 f"{host.name}: its certificate is not trusted: {error.certificate_error}"
