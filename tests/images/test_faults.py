@@ -250,6 +250,33 @@ def test_an_answer_for_another_child_is_unknown(proxy: Server, audit: Callable[[
     assert found.reason.startswith(f"the registry answered {other} for sha256:")
 
 
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_a_registry_that_refuses_head_is_asked_with_get(
+    push: Pusher, proxy: Server, audit: Callable[[], ImageVerdict], options: Options, status: int
+) -> None:
+    """HEAD's no is nobody's word: an image that GET finds is there, and one that it does not find is not."""
+    proxy.answer("HEAD", status)
+    assert audit().verdict == "multi-arch"
+    amd64, arm64 = (push.image(f"head/{status}", platform=f"linux/{one}") for one in ("amd64", "arm64"))
+    push.index(f"head/{status}", "1", [amd64, arm64])
+    push.delete(f"head/{status}", arm64.digest)
+    image = f"{proxy.host}/head/{status}:1"
+    found = audit_images([image], options(proxy.host))[image]
+    assert found.verdict == "amd64-only"
+    assert f"the registry does not have that image ({arm64.digest})" in found.reason
+
+
+def test_what_get_brings_for_head_must_hash_to_its_digest(
+    proxy: Server, audit: Callable[[], ImageVerdict]
+) -> None:
+    """The way round HEAD is no way round the check."""
+    proxy.answer("HEAD", 405)
+    proxy.answer("GET .*manifests/sha256", 200, b"{}", Content_Type=OCI_INDEX)
+    found = audit()
+    assert found.verdict == "unknown"
+    assert found.reason.startswith(f"the manifest hashes to {digest_of(b'{}')}, sha256:")
+
+
 def test_redirects_are_followed_where_that_is_safe(
     proxy: Server, servers: Callable[[str], Server], image: str, options: Options
 ) -> None:
