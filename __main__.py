@@ -26,7 +26,7 @@ def main() -> None:
         arm_ratio=settings.arm_ratio,
         inventory=inventory,
         rules=settings.rules,
-        groups=settings.node_groups.values(),
+        groups=settings.groups,
         verdicts=evidence.verdicts if evidence else None,
         pin_daemonsets=settings.images.daemonsets == "pin",
     )

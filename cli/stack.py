@@ -70,7 +70,7 @@ def read_plan(options: argparse.Namespace) -> Plan:
             arm_ratio=stack.arm_ratio,
             inventory=inventory,
             rules=stack.rules,
-            groups=stack.node_groups.values(),
+            groups=stack.groups,
             verdicts=evidence.verdicts if evidence else None,
             pin_daemonsets=stack.images.daemonsets == "pin",
         )
