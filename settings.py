@@ -309,7 +309,6 @@ def _eks_node_group(
         "max_size": _size(1),
         "max_unavailable": _max_unavailable,
         "min_size": _size(0),
-        "name": _text("the name of a node group that was imported"),
         "subnets": _subnets,
         "taints": _taints,
         "twin_of": _text("the name of another node group"),
@@ -327,12 +326,8 @@ def _eks_node_group(
     else:
         types = _instance_types(key, read)
     one_architecture(types, f"{key}.instance_types")
-    if "import" in read and "name" in read:
-        raise ArchshiftError(
-            f"{key}.name stands for {key}.import once the group is imported; remove one of them"
-        )
     subnets = read.get("subnets", cluster.subnets)
-    if not subnets:
+    if not subnets and "import" not in read:
         raise ArchshiftError(
             f"{key}.subnets is missing; give the group's subnets, or archshift:cluster.subnets"
         )
@@ -351,7 +346,6 @@ def _eks_node_group(
         subnets=subnets,
         ami_type=ami_type,
         import_name=read.get("import", ""),
-        existing_name=read.get("name", ""),
         **{
             entry: read[entry]
             for entry in ("capacity_type", "disk_gib", "labels", "max_unavailable", "taints")

@@ -105,8 +105,8 @@ class EksNodeGroup:
         labels: The user's own node labels.
         taints: Taints of every node.
         max_unavailable: Nodes that an update may replace at once; a number, or a text like ``33%``.
-        import_name: The existing group to take into the stack, as it is; empty for none.
-        existing_name: A group that was taken into the stack; empty for one that archshift made.
+        import_name: The existing group that this is, by its name at EKS; empty to make one. What
+            would replace it (types, image, subnets, role, launch template) is left as it is.
     """
 
     name: str
@@ -123,7 +123,6 @@ class EksNodeGroup:
     taints: tuple[Taint, ...] = ()
     max_unavailable: int | str = 1
     import_name: str = ""
-    existing_name: str = ""
 
     @property
     def architecture(self) -> Architecture:
@@ -217,11 +216,11 @@ def _node(name: str, group: AnyNodeGroup, kind: InstanceType, pods: int, zone: s
 
 
 def belongs_to(node: Node, group: AnyNodeGroup) -> bool:
-    """Say whether a live node is of a group; one that was just imported has EKS's label alone."""
+    """Say whether a live node is of a group; before its import it has EKS's label alone."""
     if node.labels.get(GROUP_LABEL) == group.name:
         return True
-    names = {group.import_name, group.existing_name} - {""} if isinstance(group, EksNodeGroup) else set()
-    return node.labels.get(EKS_GROUP_LABEL) in names
+    imported = group.import_name if isinstance(group, EksNodeGroup) else ""
+    return bool(imported) and node.labels.get(EKS_GROUP_LABEL) == imported
 
 
 def one_architecture(types: Sequence[InstanceType], key: str) -> Architecture:

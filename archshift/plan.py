@@ -269,9 +269,8 @@ def nodes_after(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[No
         if isinstance(group, EksNodeGroup):
             own = [node for node in live if belongs_to(node, group)]
             kept |= {node.name for node in own}
-            untouched = group.autoscaled or group.import_name
-            after += own if untouched else own[: group.desired_size]
-            after += [] if group.import_name else nodes_to_come(group, len(own), zones)
+            after += own if group.autoscaled else own[: group.desired_size]
+            after += nodes_to_come(group, len(own), zones)
         else:
             after += nodes_of(group)
     return after + [node for node in live if GROUP_LABEL not in node.labels and node.name not in kept]

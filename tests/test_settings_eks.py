@@ -262,13 +262,9 @@ G = "archshift:node_groups.g"
         ),
         ({**X86, "import": ""}, f"{G}.import: '' is not the name of an existing node group"),
         (
-            {**X86, "import": "a", "name": "a"},
-            f"{G}.name stands for {G}.import once the group is imported; remove one of them",
-        ),
-        (
             {**X86, "size": 5},
             f"{G}.size is not a setting; there are: ami_family, ami_type, capacity_type, desired_size, "
-            "disk_gib, import, instance_types, labels, max_size, max_unavailable, min_size, name, subnets, "
+            "disk_gib, import, instance_types, labels, max_size, max_unavailable, min_size, subnets, "
             "taints, twin_of",
         ),
         (
@@ -367,7 +363,9 @@ def test_node_groups_belong_to_a_cluster() -> None:
 
 
 def test_a_group_without_any_subnets_is_refused() -> None:
-    """Neither its own nor the cluster's."""
+    """Neither its own nor the cluster's; one that exists keeps those it has."""
+    existing = {"g": {**X86, "import": "old"}}
+    assert load(cluster={"name": "prod"}, node_groups=existing).eks_node_groups["g"].subnets == ()
     assert refused(cluster={"name": "prod"}, node_groups={"g": X86}) == (
         f"{G}.subnets is missing; give the group's subnets, or archshift:cluster.subnets"
     )

@@ -52,9 +52,8 @@ def test_a_group_keeps_its_nodes_and_gets_the_missing_ones() -> None:
         ({"desired_size": 1}, ["ip-1"]),
         ({"desired_size": 0}, []),
         ({"desired_size": 1, "autoscaled": True}, ["ip-1", "ip-2"]),
-        ({"desired_size": 1, "import_name": "old"}, ["ip-1", "ip-2"]),
     ],
-    ids=["smaller", "to zero", "an autoscaler decides", "only imported"],
+    ids=["smaller", "to zero", "an autoscaler decides"],
 )
 def test_a_group_that_shrinks_counts_for_less(options: dict[str, Any], left: list[str]) -> None:
     """So that a step that no longer fits is told before the nodes are gone."""
@@ -71,8 +70,8 @@ def test_an_imported_group_is_known_by_its_name_at_eks() -> None:
     """Its nodes do not carry archshift's label yet, and are not counted twice."""
     nodes = (live("ip-1", "amd64", eks="old"), live("ip-2", "amd64", eks="other"))
     assert names(nodes, group("x86", "m5.large", import_name="old")) == ["ip-1", "ip-2"]
-    taken_over = group("x86", "m5.large", existing_name="old", desired_size=2)
-    assert names(nodes, taken_over) == ["ip-1", "x86-new-0", "ip-2"]
+    grown = group("x86", "m5.large", import_name="old", desired_size=2)
+    assert names(nodes, grown) == ["ip-1", "x86-new-0", "ip-2"]
 
 
 def test_a_node_to_come_is_the_smallest_that_the_group_allows() -> None:
