@@ -1,7 +1,9 @@
-"""An EKS cluster as configured, and the kubeconfig that reaches it."""
+"""An EKS cluster, as configured and as it is, and the kubeconfig that reaches it."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
+
+from archshift.errors import ArchshiftError
 
 Autoscaler: TypeAlias = Literal["none", "cluster-autoscaler"]
 
@@ -45,33 +47,75 @@ class EksCluster:
     create: NewCluster | None = None
 
 
-def kubeconfig(arn: str, endpoint: str, certificate_authority: str, profile: str = "") -> dict[str, Any]:
-    """Return a kubeconfig without credentials: the AWS CLI fetches them when they are used.
+@dataclass(frozen=True, slots=True)
+class LiveCluster:
+    """A cluster as EKS describes it.
 
-    Args:
-        arn: The cluster's ARN.
+    Attributes:
+        arn: Its ARN; says its region and its name.
         endpoint: URL of its API server.
         certificate_authority: Certificate of its authority, base64 of PEM.
-        profile: AWS profile to ask with; empty for what the environment says.
     """
-    _, _, _, region, _, path = arn.split(":", 5)
-    name = path.removeprefix("cluster/")
-    arguments = ["eks", "get-token", "--cluster-name", name, "--region", region, "--output", "json"]
-    command: dict[str, Any] = {
-        "apiVersion": "client.authentication.k8s.io/v1beta1",
-        "command": "aws",
-        "args": arguments,
-        "interactiveMode": "IfAvailable",
-    }
-    if profile:
-        command["env"] = [{"name": "AWS_PROFILE", "value": profile}]
-    reach = {"server": endpoint, "certificate-authority-data": certificate_authority}
-    # Names as `aws eks update-kubeconfig` gives them.
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": arn, "cluster": reach}],
-        "contexts": [{"name": arn, "context": {"cluster": arn, "user": arn}}],
-        "current-context": arn,
-        "users": [{"name": arn, "user": {"exec": command}}],
-    }
+
+    arn: str
+    endpoint: str
+    certificate_authority: str
+
+    @property
+    def region(self) -> str:
+        """The region it is in."""
+        return self.arn.split(":")[3]
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.arn.partition("cluster/")[2]
+
+    def kubeconfig(self, profile: str = "") -> dict[str, Any]:
+        """Return a kubeconfig without credentials: the AWS CLI fetches them when they are used.
+
+        Args:
+            profile: AWS profile to ask with; empty for what the environment says.
+        """
+        command: dict[str, Any] = {
+            "apiVersion": "client.authentication.k8s.io/v1beta1",
+            "command": "aws",
+            "args": [
+                *("eks", "get-token", "--cluster-name", self.name),
+                *("--region", self.region, "--output", "json"),
+            ],
+            "interactiveMode": "IfAvailable",
+        }
+        if profile:
+            command["env"] = [{"name": "AWS_PROFILE", "value": profile}]
+        reach = {"server": self.endpoint, "certificate-authority-data": self.certificate_authority}
+        # Names as `aws eks update-kubeconfig` gives them.
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": self.arn, "cluster": reach}],
+            "contexts": [{"name": self.arn, "context": {"cluster": self.arn, "user": self.arn}}],
+            "current-context": self.arn,
+            "users": [{"name": self.arn, "user": {"exec": command}}],
+        }
+
+    def check_context(self, server: str, authority: str) -> None:
+        """Check that a kubeconfig's context reaches this cluster.
+
+        Pods would else be counted in one cluster and nodes taken away in another. A tunnel
+        changes the server's URL, never the authority, which each cluster has of its own.
+
+        Args:
+            server: URL of the context's API server.
+            authority: Certificate of its authority, base64 of PEM; empty if it has none.
+
+        Raises:
+            ArchshiftError: It reaches another cluster.
+        """
+        same_server = server.rstrip("/").lower() == self.endpoint.rstrip("/").lower()
+        if not same_server and authority != self.certificate_authority:
+            raise ArchshiftError(
+                f"archshift:kube_context reaches {server}, and archshift:cluster.name {self.name!r} is "
+                f"{self.endpoint}; run `aws eks update-kubeconfig --region {self.region} --name {self.name}` "
+                "and set archshift:kube_context to that context"
+            )

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.eks import kubeconfig
+from archshift.eks import LiveCluster
+from archshift.errors import ArchshiftError
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import WorkloadVerdict
 from archshift.instance_types import INSTANCE_TYPES
@@ -157,12 +158,12 @@ def test_every_ami_type_says_its_architecture() -> None:
 
 
 ARN = "arn:aws:eks:eu-west-1:123456789012:cluster/prod"
+PROD = LiveCluster(ARN, "https://prod.eks", "Q0E=")
 
 
 def test_a_kubeconfig_holds_no_credentials() -> None:
     """The AWS CLI fetches a token when one is needed; names are those of ``update-kubeconfig``."""
-    found = kubeconfig(ARN, "https://prod.eks", "Q0E=")
-    assert found == {
+    assert PROD.kubeconfig() == {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [
@@ -191,5 +192,31 @@ def test_a_kubeconfig_holds_no_credentials() -> None:
 
 def test_a_kubeconfig_asks_with_the_profile_of_the_provider() -> None:
     """Or the cluster would be asked for with other rights than it was made with."""
-    (user,) = kubeconfig(ARN, "https://prod.eks", "Q0E=", "prod-admin")["users"]
+    (user,) = PROD.kubeconfig("prod-admin")["users"]
     assert user["user"]["exec"]["env"] == [{"name": "AWS_PROFILE", "value": "prod-admin"}]
+
+
+@pytest.mark.parametrize(
+    ("server", "authority"),
+    [
+        ("https://prod.eks", ""),
+        ("https://PROD.eks/", "other"),
+        # Through a tunnel to a private endpoint.
+        ("https://localhost:8443", "Q0E="),
+    ],
+)
+def test_a_context_that_reaches_the_cluster_is_accepted(server: str, authority: str) -> None:
+    """By its URL or by its certificate authority, which no two clusters share."""
+    PROD.check_context(server, authority)
+
+
+@pytest.mark.parametrize("authority", ["", "T1RIRVI="])
+def test_a_context_of_another_cluster_is_refused(authority: str) -> None:
+    """Else the guard would look at one cluster's pods and take another's nodes."""
+    with pytest.raises(ArchshiftError) as error:
+        PROD.check_context("https://staging.eks", authority)
+    assert str(error.value) == (
+        "archshift:kube_context reaches https://staging.eks, and archshift:cluster.name 'prod' is "
+        "https://prod.eks; run `aws eks update-kubeconfig --region eu-west-1 --name prod` and set "
+        "archshift:kube_context to that context"
+    )
