@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeVar, cast
 
 from archshift.architectures import ARCH_LABEL
@@ -109,6 +109,8 @@ def load(stack: str, config: Mapping[str, str]) -> Settings:
     if platform not in ("eks", "lab"):
         raise ArchshiftError(f"archshift:platform: {platform!r} is none of eks, lab")
     cluster = _cluster(_mapping("archshift:cluster", _json(values, "cluster")), platform)
+    if cluster:
+        cluster = replace(cluster, profile=config.get("aws:profile", ""))
     raw = _mapping("archshift:node_groups", _json(values, "node_groups"))
     families = _families("archshift:graviton_families", _json(values, "graviton_families"))
     workloads = _mapping("archshift:workloads", _json(values, "workloads"))

@@ -38,6 +38,7 @@ class EksCluster:
         node_role: ARN of the IAM role of its nodes; empty to make one.
         autoscaler: What adds and removes nodes.
         create: How to make it; None for one that exists and of which nothing is changed.
+        profile: AWS profile of the stack (``aws:profile``); empty for what the environment says.
     """
 
     name: str
@@ -45,6 +46,7 @@ class EksCluster:
     node_role: str = ""
     autoscaler: Autoscaler = "none"
     create: NewCluster | None = None
+    profile: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ class MixedCluster(pulumi.ComponentResource):
             live = pulumi.Output.from_input(args.live)
         else:
             raise ValueError("a cluster that is adopted is there")
-        profile = aws.config.profile or ""
+        profile = args.cluster.profile
         self.arn = live.apply(lambda cluster: cluster.arn)
         self.cluster_name = live.apply(lambda cluster: cluster.name)
         self.kubeconfig = live.apply(lambda cluster: json.dumps(cluster.kubeconfig(profile)))
@@ -136,7 +136,7 @@ class MixedCluster(pulumi.ComponentResource):
         described: pulumi.Output[LiveCluster] = made.eks_cluster.apply(
             lambda resource: pulumi.Output.all(
                 resource.arn, resource.endpoint, resource.certificate_authority
-            ).apply(lambda found: LiveCluster(found[0], found[1], found[2].data))
+            ).apply(lambda found: LiveCluster(found[0], found[1], found[2]["data"]))
         )
         return described
 

@@ -417,6 +417,14 @@ def test_a_cluster_that_does_not_do_is_refused(cluster: Any, message: str) -> No
     assert refused(cluster=cluster) == message
 
 
+def test_the_profile_of_the_aws_provider_is_used_for_the_cluster_too() -> None:
+    """Or its kubeconfig would ask with other rights than the provider has."""
+    values = {"archshift:arm_ratio": "0.2", "archshift:cluster": json.dumps(CLUSTER), "aws:profile": "admin"}
+    found = settings.load("prod", values).cluster
+    assert found
+    assert found.profile == "admin"
+
+
 def test_the_lab_has_a_cluster_of_its_own() -> None:
     """A stack is in the lab or on EKS, never half in each."""
     assert refused(platform="lab", cluster=CLUSTER) == (
