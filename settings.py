@@ -9,11 +9,13 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Final, Literal, TypeVar, cast
 
 from archshift.architectures import ARCH_LABEL
 from archshift.eks import EksCluster, NewCluster
 from archshift.errors import ArchshiftError
+from archshift.guard import BreakGlass, Override
 from archshift.images.hosts import ImageRules, RegistryHost
 from archshift.instance_types import InstanceType, graviton_families, instance_type, twin
 from archshift.inventory import CONTROLLERS, Discovery
@@ -52,6 +54,8 @@ class Settings:
         discovery: Which workloads are looked at.
         rules: Per-workload rules, by ``namespace/Kind/name``.
         images: How images are checked.
+        break_glass: x86 may go although something needs it; None without.
+        override: An exception from one rule of the policy pack; None without.
     """
 
     stack: str
@@ -64,6 +68,13 @@ class Settings:
     discovery: Discovery = field(default_factory=Discovery)
     rules: Mapping[str, Rules] = field(default_factory=dict)
     images: ImageRules = field(default_factory=ImageRules)
+    break_glass: BreakGlass | None = None
+    override: Override | None = None
+
+    @property
+    def guarded(self) -> bool:
+        """Whether x86 nodes may be this stack's to lose, and evidence says what needs them."""
+        return self.images.check and bool(self.node_groups)
 
     @property
     def groups(self) -> tuple[AnyNodeGroup, ...]:
@@ -94,11 +105,13 @@ def load(stack: str, config: Mapping[str, str]) -> Settings:
     }
     known = {
         "arm_ratio",
+        "break_glass",
         "cluster",
         "graviton_families",
         "images",
         "kube_context",
         "node_groups",
+        "override",
         "platform",
         "workloads",
     }
@@ -125,6 +138,8 @@ def load(stack: str, config: Mapping[str, str]) -> Settings:
         discovery=_discovery(workloads),
         rules=_rules(workloads),
         images=_images(_mapping("archshift:images", _json(values, "images")), platform),
+        break_glass=_break_glass(_json(values, "break_glass")),
+        override=_override(_json(values, "override")),
     )
 
 
@@ -597,6 +612,45 @@ def _registry(key: str, value: Any) -> RegistryHost:
     host = _mapping(key, value)
     _only(f"{key}.", host, set(readers))
     return RegistryHost(**{name: readers[name](f"{key}.{name}", setting) for name, setting in host.items()})
+
+
+def _break_glass(value: Any) -> BreakGlass | None:
+    key = "archshift:break_glass"
+    if not value:
+        return None
+    words = _required_texts(key, value, ("until", "reason", "ticket"))
+    return BreakGlass(
+        until=_time(f"{key}.until", words["until"]), reason=words["reason"], ticket=words["ticket"]
+    )
+
+
+def _override(value: Any) -> Override | None:
+    key = "archshift:override"
+    if not value:
+        return None
+    words = _required_texts(key, value, ("rule", "reason", "until"))
+    return Override(rule=words["rule"], reason=words["reason"], until=_time(f"{key}.until", words["until"]))
+
+
+def _required_texts(key: str, value: Any, names: tuple[str, ...]) -> dict[str, str]:
+    words = _mapping(key, value)
+    _only(f"{key}.", words, set(names))
+    for name in names:
+        if not words.get(name):
+            raise ArchshiftError(f"{key}.{name} is missing; it needs {', '.join(names)}")
+    return {
+        name: _typed(f"{key}.{name}", words[name], str, "text; put it in quotes").strip() for name in names
+    }
+
+
+def _time(key: str, text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise ArchshiftError(f'{key}: {text!r} is not a time with its zone, such as "2026-03-02T18:00:00Z"')
+    return time
 
 
 def _wave(key: str, value: Any) -> Wave:

@@ -45,6 +45,9 @@ AMI_TYPES: Final[Mapping[str, Architecture]] = {
 }
 """The AMI types that a node group may name, and their architecture."""
 
+INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
+"""On every node of a cloud (https://kubernetes.io/docs/reference/labels-annotations-taints/)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taint:
@@ -200,7 +203,7 @@ def _node(name: str, group: AnyNodeGroup, kind: InstanceType, pods: int, zone: s
         ARCH_LABEL: kind.architecture,
         "kubernetes.io/os": "linux",
         "kubernetes.io/hostname": name,
-        "node.kubernetes.io/instance-type": kind.name,
+        INSTANCE_TYPE_LABEL: kind.name,
         ZONE_LABEL: zone,
         ARCHITECTURE_LABEL: kind.architecture,
         GROUP_LABEL: group.name,

@@ -8,7 +8,7 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from archshift import placement
 from archshift.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, display
@@ -37,6 +37,9 @@ from archshift.node_groups import (
 from archshift.placement import Taken, Template
 from archshift.ratio import Share, Wave, apportion, starts_on_graviton
 from archshift.scheduling import admits, untolerated
+
+FORCE_REASON_ANNOTATION: Final = "archshift/force-reason"
+"""On a workload whose fields were taken by force: the config's reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -487,7 +490,7 @@ def _planned(
     revision = workload.identity if changed else template.revision
     return replace(
         row,
-        patch=_body(workload, fields, template, revision),
+        patch=_body(workload, fields, template, revision, steering.rules_of(workload).reason),
         restarts=changed and (workload.replicas > 0 or workload.kind == "DaemonSet"),
         forced=bool(template.taken),
     )
@@ -529,7 +532,9 @@ def _with_reachable(row: PlannedWorkload, bounds: tuple[int, int]) -> PlannedWor
     return replace(row, reachable=(low, high), reason="; ".join(filter(None, (row.reason, note))))
 
 
-def _body(workload: Workload, fields: Mapping[str, Any], template: Template, revision: str) -> dict[str, Any]:
+def _body(
+    workload: Workload, fields: Mapping[str, Any], template: Template, revision: str, reason: str
+) -> dict[str, Any]:
     body: dict[str, Any] = {
         "metadata": {"annotations": {placement.REVISION_ANNOTATION: revision}},
         "spec": placement.write_fields(fields, *template.beside),
@@ -538,7 +543,10 @@ def _body(workload: Workload, fields: Mapping[str, Any], template: Template, rev
         body = {name: body}
     body["metadata"] = {"name": workload.name, "namespace": workload.namespace}
     if template.taken:
-        body["metadata"]["annotations"] = {TAKEN_ANNOTATION: taken_annotation(template.taken)}
+        body["metadata"]["annotations"] = {
+            TAKEN_ANNOTATION: taken_annotation(template.taken),
+            FORCE_REASON_ANNOTATION: reason,
+        }
     return body
 
 

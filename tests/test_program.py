@@ -9,7 +9,7 @@ import pulumi
 import pulumi.runtime
 import pytest
 
-from archshift import evidence, inventory, kubernetes
+from archshift import survey
 from archshift.errors import ArchshiftError
 from archshift.inventory import Inventory, read_workload
 from tests.archshift.objects import FakeCluster, node, pod, proven, workload
@@ -30,8 +30,8 @@ def run(monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster | ArchshiftError, 
             raise cluster
         return cluster
 
-    monkeypatch.setattr(kubernetes, "connect", connect)
-    monkeypatch.setattr(evidence, "read_evidence", proven)
+    monkeypatch.setattr(survey, "connect", connect)
+    monkeypatch.setattr(survey, "read_evidence", proven)
     monkeypatch.delenv("PULUMI_CONFIG", raising=False)
     values = {
         f"archshift:{key}": value if isinstance(value, str) else json.dumps(value)
@@ -152,11 +152,12 @@ def test_the_program_reads_the_cluster_once(monkeypatch: pytest.MonkeyPatch) -> 
     """Before the first resource, with this stack's name for ownership."""
     calls: list[str] = []
 
-    def read(_cluster: object, _discovery: object, field_manager: str) -> Inventory:
+    def read(_cluster: object, _discovery: object, field_manager: str, *, beyond: bool) -> Inventory:
+        del beyond
         calls.append(field_manager)
         cart = read_workload("Deployment", workload(name="cart", replicas=1), field_manager)
         return Inventory(workloads={cart.key: cart})
 
-    monkeypatch.setattr(inventory, "read_inventory", read)
+    monkeypatch.setattr(survey, "read_inventory", read)
     run(monkeypatch, shop(), arm_ratio="0.2")
     assert calls == ["archshift/test"]

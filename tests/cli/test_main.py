@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from archshift import survey
 from archshift.errors import ArchshiftError
 from archshift.inventory import Inventory, read_inventory
 from cli import stack as cli_stack
@@ -117,8 +118,8 @@ def run(pulumi: FakePulumi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
                 raise cluster
             return cluster or shop()
 
-        monkeypatch.setattr(cli_stack, "connect", connect)
-        monkeypatch.setattr(cli_stack, "read_evidence", proven)
+        monkeypatch.setattr(survey, "connect", connect)
+        monkeypatch.setattr(survey, "read_evidence", proven)
         monkeypatch.setenv("COLUMNS", "200")
         code = main(arguments)
         out, err = capsys.readouterr()
@@ -274,11 +275,11 @@ def test_the_stack_decides_what_is_ours(
     """The inventory is read with the stack's discovery and under the stack's name."""
     asked: list[tuple[Any, str]] = []
 
-    def read(cluster: FakeCluster, discovery: Any, field_manager: str) -> Inventory:
+    def read(cluster: FakeCluster, discovery: Any, field_manager: str, *, beyond: bool) -> Inventory:
         asked.append((discovery.namespaces, field_manager))
-        return read_inventory(cluster, discovery, field_manager)
+        return read_inventory(cluster, discovery, field_manager, beyond=beyond)
 
-    monkeypatch.setattr(cli_stack, "read_inventory", read)
+    monkeypatch.setattr(survey, "read_inventory", read)
     pulumi.configure(arm_ratio="0.5", workloads={"namespaces": ["shop"]})
     run("plan", "-s", "prod")
     assert asked == [(("shop",), "archshift/prod")]
@@ -376,8 +377,8 @@ def test_a_wrong_command_prints_the_usage(
 def test_an_interrupt_says_that_nothing_was_changed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both commands read only; the exit code is the shell's for an interrupt."""
 
-    def interrupt(*_: object) -> Inventory:
+    def interrupt(*_: object, **__: object) -> Inventory:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_stack, "read_inventory", interrupt)
+    monkeypatch.setattr(survey, "read_inventory", interrupt)
     assert run("status") == (130, "", "archshift: interrupted; nothing was changed\n")

@@ -17,6 +17,7 @@ from archshift.plan import Conflict, Plan, PlannedWorkload
 from components.give_back import HOOK_NAME, give_back_hook
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.preview import report
+from components.rollout import await_rollout_hook
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 from tests.components.recorder import Monitor, record
 
@@ -52,6 +53,7 @@ def patches(*rows: PlannedWorkload) -> Monitor:
             WorkloadPatchesArgs(
                 plan=Plan(arm_ratio=0.5, workloads=rows),
                 field_manager="archshift/dev",
+                await_rollout=await_rollout_hook(None),
                 give_back=give_back_hook(None),
             ),
         )
@@ -110,7 +112,7 @@ def test_workloads_left_alone_get_no_patch() -> None:
         "archshift:index:WorkloadPatches",
         "kubernetes:apps/v1:DeploymentPatch",
     ]
-    assert done.outputs["workloads"] == {"fleet": {"pods": 2, "wanted": 1}}
+    assert done.outputs["workloads"] == {"fleet": {"pods": 2, "wanted": 1, "graviton": 0}, "ratio": 0.5}
 
 
 def test_a_group_is_its_simulated_nodes() -> None:
@@ -136,6 +138,7 @@ def test_a_group_is_its_simulated_nodes() -> None:
         "kind": "Node",
         "metadata": {
             "name": "arm-1",
+            "annotations": {"pulumi.com/patchForce": "true"},
             "labels": {
                 "team": "shop",
                 "kubernetes.io/arch": "arm64",

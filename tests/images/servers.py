@@ -153,6 +153,10 @@ class Server:
         self._thread.join(10)
         self._loop.close()
 
+    def clear(self) -> None:
+        """Forget all rules: everything goes to the upstream again."""
+        self._rules.clear()
+
     def on(self, pattern: str, handler: Handler) -> None:
         """Answer requests whose ``METHOD path`` matches with a handler; the last rule wins."""
         self._rules.insert(0, (re.compile(pattern), handler))

@@ -1,0 +1,66 @@
+"""One look at a cluster: what runs there, what is proven of its images, and the plan from both."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from archshift.evidence import Evidence, read_evidence
+from archshift.guard import Need, needs
+from archshift.inventory import Inventory, read_inventory
+from archshift.kubernetes import connect
+from archshift.plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    # Settings are built from this package's types; here they are only passed in.
+    from settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """A cluster at one moment, under a stack's settings.
+
+    Attributes:
+        inventory: What runs there.
+        evidence: What is proven of its images; None where they are not checked.
+        plan: What the next update makes of it.
+        needs: What needs x86; None where nothing is guarded.
+    """
+
+    inventory: Inventory
+    evidence: Evidence | None
+    plan: Plan
+    needs: tuple[Need, ...] | None
+
+
+def survey(settings: "Settings", *, keep_evidence: bool = True, guard_x86: bool | None = None) -> Survey:
+    """Read the cluster and its images' registries, and make the plan.
+
+    Args:
+        settings: The stack's settings.
+        keep_evidence: Use evidence of earlier runs and keep today's. False asks the registries
+            for everything, for the moment before something is taken away.
+        guard_x86: Find out what needs x86; None for what the settings say.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read, or a setting does not fit what is there.
+    """
+    guarded = settings.guarded if guard_x86 is None else guard_x86
+    with connect(settings.kube_context) as cluster:
+        inventory = read_inventory(cluster, settings.discovery, settings.field_manager, beyond=guarded)
+        evidence = None
+        if settings.images.check:
+            evidence = read_evidence(cluster, inventory, settings.images, keep=keep_evidence)
+    verdicts = evidence.verdicts if evidence else None
+    plan = make_plan(
+        arm_ratio=settings.arm_ratio,
+        inventory=inventory,
+        rules=settings.rules,
+        groups=settings.groups,
+        verdicts=verdicts,
+        pin_daemonsets=settings.images.daemonsets == "pin",
+    )
+    return Survey(
+        inventory=inventory,
+        evidence=evidence,
+        plan=plan,
+        needs=needs(inventory, verdicts or {}, settings.rules) if guarded else None,
+    )
