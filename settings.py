@@ -74,7 +74,7 @@ class Settings:
     @property
     def guarded(self) -> bool:
         """Whether x86 nodes may be this stack's to lose, and evidence says what needs them."""
-        return self.images.check and bool(self.node_groups)
+        return self.images.check and bool(self.groups)
 
     @property
     def groups(self) -> tuple[AnyNodeGroup, ...]:

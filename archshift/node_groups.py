@@ -1,7 +1,7 @@
 """Node groups as configured, and the nodes they stand for."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
 from archshift.architectures import AMD64, ARCH_LABEL, ARM64, Architecture
@@ -224,6 +224,18 @@ def belongs_to(node: Node, group: AnyNodeGroup) -> bool:
         return True
     imported = group.import_name if isinstance(group, EksNodeGroup) else ""
     return bool(imported) and node.labels.get(EKS_GROUP_LABEL) == imported
+
+
+def outlives(group: EksNodeGroup, node: Node) -> bool:
+    """Say whether a live node of a group stays: a change of the instance types replaces the group."""
+    kind = node.labels.get(INSTANCE_TYPE_LABEL, "")
+    return bool(group.import_name) or not kind or kind in {kind.name for kind in group.instance_types}
+
+
+def node_in(group: EksNodeGroup, node: Node) -> Node:
+    """Return a live node with the labels and taints that its group gives it, which EKS does in place."""
+    taints = tuple(taint for taint in group.taints if taint not in node.taints)
+    return replace(node, labels={**node.labels, **group.node_labels}, taints=(*node.taints, *taints))
 
 
 def one_architecture(types: Sequence[InstanceType], key: str) -> Architecture:

@@ -31,8 +31,10 @@ from archshift.node_groups import (
     EksNodeGroup,
     Node,
     belongs_to,
+    node_in,
     nodes_of,
     nodes_to_come,
+    outlives,
 )
 from archshift.placement import Taken, Template
 from archshift.ratio import Share, Wave, apportion, starts_on_graviton
@@ -261,7 +263,8 @@ def nodes_after(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[No
     """Return the nodes that the update leaves: those of the configured groups and of nobody's.
 
     In the lab a group is its settings. A managed group keeps the nodes it has, as many as its
-    desired size or an autoscaler leaves it, and gets those that are missing.
+    desired size or an autoscaler leaves it, and gets those that are missing; other instance types
+    are another group, which begins without any.
     """
     live = list(live)
     groups = tuple(groups)
@@ -272,8 +275,9 @@ def nodes_after(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[No
         if isinstance(group, EksNodeGroup):
             own = [node for node in live if belongs_to(node, group)]
             kept |= {node.name for node in own}
-            after += own if group.autoscaled else own[: group.desired_size]
-            after += nodes_to_come(group, len(own), zones)
+            staying = [node_in(group, node) for node in own if outlives(group, node)]
+            after += staying if group.autoscaled else staying[: group.desired_size]
+            after += nodes_to_come(group, len(staying), zones)
         else:
             after += nodes_of(group)
     return after + [node for node in live if GROUP_LABEL not in node.labels and node.name not in kept]

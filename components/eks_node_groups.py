@@ -126,6 +126,8 @@ class EksNodeGroupsArgs:
         cluster: The cluster as configured.
         groups: Name to group.
         live: The existing ones among them, as they are.
+        protected: Names of the groups that must not be deleted or replaced.
+        guard: Hook that is asked before a group is deleted or updated; None where nothing is guarded.
     """
 
     cluster_name: pulumi.Input[str]
@@ -133,6 +135,8 @@ class EksNodeGroupsArgs:
     cluster: EksCluster
     groups: Mapping[str, EksNodeGroup]
     live: Mapping[str, LiveGroup] = field(default_factory=dict)
+    protected: frozenset[str] = frozenset()
+    guard: pulumi.ResourceHook | None = None
 
 
 class EksNodeGroups(pulumi.ComponentResource):
@@ -198,9 +202,12 @@ class EksNodeGroups(pulumi.ComponentResource):
         return made
 
     def _options(self, group: EksNodeGroup) -> pulumi.ResourceOptions:
-        imported = bool(group.import_name)
+        imported, guard = bool(group.import_name), self._args.guard
         return pulumi.ResourceOptions(
             parent=self,
+            protect=group.name in self._args.protected,
+            # On Graviton groups too: one may be there in place of an x86 group of the same name.
+            hooks=pulumi.ResourceHookBinding(before_delete=[guard], before_update=[guard]) if guard else None,
             import_=f"{self._args.cluster.name}:{group.import_name}" if imported else None,
             ignore_changes=[
                 *(_REPLACING if imported else ()),
