@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import pulumi
 import pulumi_aws as aws
@@ -161,9 +161,10 @@ class EksNodeGroups(pulumi.ComponentResource):
         if not self._role and any(group.name not in args.live for group in args.groups.values()):
             self._role = self._node_role()
         made = {group.name: self._group(group) for group in args.groups.values()}
-        self.sizes = pulumi.Output.all(
-            **{name: group.scaling_config.desired_size for name, group in made.items()}
-        ).apply(lambda sizes: {name: int(size) for name, size in sizes.items()})
+        desired: Mapping[str, Any] = {name: group.scaling_config.desired_size for name, group in made.items()}
+        self.sizes = pulumi.Output.from_input(desired).apply(
+            lambda sizes: {name: int(size) for name, size in sizes.items()}
+        )
         self.register_outputs({"sizes": self.sizes})
 
     def _group(self, group: EksNodeGroup) -> aws.eks.NodeGroup:

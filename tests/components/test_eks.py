@@ -16,7 +16,7 @@ from archshift.instance_types import INSTANCE_TYPES
 from archshift.node_groups import AMI_FAMILIES, EksNodeGroup, Taint
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
 from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup, find_groups
-from tests.components.recorder import Monitor, Outputs, Recorder, Registration, record
+from tests.components.recorder import Answer, Monitor, Outputs, Recorder, Registration, record
 
 ARN = "arn:aws:eks:eu-west-1:123456789012:cluster/prod"
 PROD = LiveCluster(ARN, "https://prod.eks", "Q0E=")
@@ -34,6 +34,12 @@ OUTPUTS: dict[str, Outputs] = {
     TEMPLATE: lambda _args: {"latestVersion": 3},
     ROLE: lambda args: {"arn": f"arn:aws:iam::1:role/{args.name}"},
     NODE_GROUP: lambda args: {"resources": [{"autoscalingGroups": [{"name": f"eks-{args.name}-asg"}]}]},
+    "aws:kms/key:Key": lambda _args: {"arn": "arn:aws:kms:eu-west-1:1:key/made"},
+    "aws:eks/cluster:Cluster": lambda _args: {
+        "arn": ARN,
+        "endpoint": "https://prod.eks",
+        "certificateAuthority": {"data": "Q0E="},
+    },
 }
 
 
@@ -62,7 +68,7 @@ def registered(
             ),
         )
 
-    return record(program, Recorder(outputs=OUTPUTS))
+    return record(program, Aws())
 
 
 def by_name(done: Monitor, type_name: str) -> dict[str, Registration]:
@@ -303,7 +309,7 @@ def called(function: Any, token: str, answer: Mapping[str, Any] | str) -> Any:
             raise Refused(answer)
         return dict(answer)
 
-    record(lambda: results.append(function()), Recorder(answers={token: respond}))
+    record(lambda: results.append(function()), Aws({token: respond}))
     return results[0]
 
 
@@ -434,31 +440,26 @@ def test_the_kubeconfig_uses_the_profile_of_the_stack() -> None:
     assert json.loads(done.outputs["prod"]["kubeconfig"]) == PROD.kubeconfig("prod-admin")
 
 
+class Aws(Recorder):
+    """Stands in for the providers; pulumi-eks, a remote component, answers with what it made inside."""
+
+    def __init__(self, answers: Mapping[str, Answer] | None = None) -> None:
+        """Answer look-ups as given."""
+        super().__init__(OUTPUTS, answers)
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        """Say yes."""
+        found, outputs = super().new_resource(args)
+        if args.typ == "eks:index:Cluster":
+            network = pulumi_aws.eks.ClusterVpcConfigArgs(subnet_ids=[])
+            inputs = pulumi_aws.eks.ClusterArgs(role_arn="role", vpc_config=network)
+            outputs["eksCluster"] = pulumi_aws.eks.Cluster("inside", inputs)
+        return found, outputs
+
+
 def made(cluster: EksCluster) -> Monitor:
-    """Make a cluster; mocks stand in for pulumi-eks and for what it makes inside."""
-
-    class Inside(Recorder):
-        """pulumi-eks is a remote component: what it makes inside comes back as a reference."""
-
-        def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-            found, outputs = super().new_resource(args)
-            if args.typ == "eks:index:Cluster":
-                network = pulumi_aws.eks.ClusterVpcConfigArgs(subnet_ids=[])
-                inputs = pulumi_aws.eks.ClusterArgs(role_arn="role", vpc_config=network)
-                outputs["eksCluster"] = pulumi_aws.eks.Cluster("inside", inputs)
-            return found, outputs
-
-    recorder = Inside(
-        outputs={
-            "aws:kms/key:Key": lambda _args: {"arn": "arn:aws:kms:eu-west-1:1:key/made"},
-            "aws:eks/cluster:Cluster": lambda _args: {
-                "arn": ARN,
-                "endpoint": "https://prod.eks",
-                "certificateAuthority": {"data": "Q0E="},
-            },
-        }
-    )
-    return record(lambda: MixedCluster("prod", MixedClusterArgs(cluster=cluster, live=None)), recorder)
+    """Make a cluster."""
+    return record(lambda: MixedCluster("prod", MixedClusterArgs(cluster=cluster, live=None)), Aws())
 
 
 def test_a_cluster_that_is_made_is_secure_by_default() -> None:
