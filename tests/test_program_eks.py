@@ -9,6 +9,7 @@ from typing import Any
 import pulumi
 import pulumi.runtime
 import pytest
+import yaml
 
 from archshift import survey
 from archshift.node_groups import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL
@@ -22,6 +23,14 @@ ARN = "arn:aws:eks:eu-west-1:123456789012:cluster/prod"
 CLUSTER = {"name": "prod", "subnets": ["subnet-a", "subnet-b"], "node_role": "arn:aws:iam::1:role/nodes"}
 X86 = {"instance_types": ["t3.xlarge"], "desired_size": 5}
 TWINS = {"x86": X86, "graviton": {"twin_of": "x86", "desired_size": 3}}
+EXISTING = {
+    "nodeRoleArn": "arn:aws:iam::1:role/old",
+    "subnetIds": ["subnet-z"],
+    "amiType": "AL2_x86_64",
+    "labels": {},
+    "taints": [],
+    "tags": {},
+}
 FOUND = {"arn": ARN, "endpoint": "https://prod.eks", "certificateAuthorities": [{"data": "Q0E="}]}
 
 
@@ -56,10 +65,9 @@ def run(
     there: FakeCluster,
     *,
     found: Mapping[str, Any] | str = FOUND,
-    group: Mapping[str, Any] | None = None,
     **config: Any,
 ) -> Monitor:
-    """Run the program; ``found`` and ``group`` are what AWS answers for cluster and node group."""
+    """Run the program; ``found`` is what AWS answers for the cluster, or the text of its refusal."""
 
     def answer(_arguments: dict[str, Any]) -> dict[str, Any]:
         if isinstance(found, str):
@@ -79,7 +87,13 @@ def run(
         pulumi.runtime.set_all_config(values)
         runpy.run_path(str(PROGRAM))
 
-    answers = {GET_CLUSTER: answer, GET_GROUP: lambda _arguments: dict(group or {})}
+    def answer_group(arguments: dict[str, Any]) -> dict[str, Any]:
+        """The group as EKS has it: with the types that the settings say."""
+        configured = config.get("node_groups", {}).values()
+        (one,) = (one for one in configured if one.get("import") == arguments["nodeGroupName"])
+        return {**EXISTING, "instanceTypes": one["instance_types"]}
+
+    answers = {GET_CLUSTER: answer, GET_GROUP: answer_group}
     return record(program, Aws(answers))
 
 
@@ -218,16 +232,49 @@ def test_an_existing_group_is_imported_and_protected(monkeypatch: pytest.MonkeyP
     old = [eks_node(f"ip-{index}", "-", **{EKS_GROUP_LABEL: "old"}) for index in range(3)]
     for one in old:
         del one["metadata"]["labels"][GROUP_LABEL]
-    group = {
-        "nodeRoleArn": "arn:aws:iam::1:role/old",
-        "subnetIds": ["subnet-z"],
-        "instanceTypes": ["t3.xlarge"],
-        "amiType": "AL2_x86_64",
-        "labels": {},
-        "taints": [],
-        "tags": {},
-    }
     groups = {"x86": {**X86, "desired_size": 3, "import": "old"}}
-    done = run(monkeypatch, shop(*old, pins="amd64"), group=group, node_groups=groups)
+    done = run(monkeypatch, shop(*old, pins="amd64"), node_groups=groups)
     (made,) = done.of(NODE_GROUP)
     assert (made.request.importId, made.request.protect) == ("prod:old", True)
+
+
+def stack_config(stack: str) -> dict[str, Any]:
+    """The configuration of a stack file of the checkout, without archshift's prefix."""
+    config = yaml.safe_load((PROGRAM.parent / f"Pulumi.{stack}.yaml").read_text())["config"]
+    return {key.removeprefix("archshift:"): value for key, value in config.items() if "archshift:" in key}
+
+
+@pytest.mark.parametrize(
+    ("stack", "types"),
+    [
+        ("staging", {"x86": ["t3.xlarge"], "graviton": ["t4g.xlarge"]}),
+        (
+            "prod",
+            {
+                "x86": ["m5.2xlarge"],
+                "x86-memory": ["r5.2xlarge"],
+                "graviton": ["m7g.2xlarge"],
+                "graviton-memory": ["r7g.2xlarge"],
+            },
+        ),
+    ],
+)
+def test_the_stack_files_are_working_examples(
+    monkeypatch: pytest.MonkeyPatch, stack: str, types: dict[str, list[str]]
+) -> None:
+    """Existing groups are imported, their twins made, sizes left to the autoscaler."""
+    workloads = [workload(name=name, replicas=4) for name in ("payments", "search")]
+    there = shop()
+    there.objects["/apis/apps/v1/namespaces/shop/deployments"] = workloads
+    config = stack_config(stack)
+    done = run(monkeypatch, there, **config)
+    made = {one.name: one for one in done.of(NODE_GROUP)}
+    assert {name: one.inputs["instanceTypes"] for name, one in made.items()} == types
+    imported = {name: one.request.importId for name, one in made.items() if one.request.importId}
+    assert set(imported) == {name for name in types if name.startswith("x86")}
+    assert all("scalingConfig.desiredSize" in one.request.ignoreChanges for one in made.values())
+
+
+def test_the_stack_files_read_side_by_side() -> None:
+    """The same keys in the same order, so that a diff of the two shows what differs."""
+    assert list(stack_config("staging")) == list(stack_config("prod"))

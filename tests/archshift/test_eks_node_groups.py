@@ -13,7 +13,17 @@ from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import WorkloadVerdict
 from archshift.instance_types import INSTANCE_TYPES
 from archshift.inventory import Inventory
-from archshift.node_groups import AMI_FAMILIES, AMI_TYPES, EksNodeGroup, Node, Taint, nodes_to_come
+from archshift.node_groups import (
+    AMI_FAMILIES,
+    AMI_TYPES,
+    EKS_GROUP_LABEL,
+    GROUP_LABEL,
+    INSTANCE_TYPE_LABEL,
+    EksNodeGroup,
+    Node,
+    Taint,
+    nodes_to_come,
+)
 from archshift.placement import Template
 from archshift.plan import make_plan, nodes_after
 from tests.archshift.test_plan import deployment
@@ -32,7 +42,7 @@ def group(name: str = "graviton", *types: str, **options: Any) -> EksNodeGroup:
 
 def live(name: str, architecture: str = "arm64", **labels: str) -> Node:
     """A node that EKS made."""
-    keys = {"group": "archshift/node-group", "eks": "eks.amazonaws.com/nodegroup", "zone": ZONE}
+    keys = {"group": GROUP_LABEL, "eks": EKS_GROUP_LABEL, "kind": INSTANCE_TYPE_LABEL, "zone": ZONE}
     return Node(name=name, labels={ARCH: architecture, **{keys[key]: text for key, text in labels.items()}})
 
 
@@ -60,6 +70,28 @@ def test_a_group_that_shrinks_counts_for_less(options: dict[str, Any], left: lis
     """So that a step that no longer fits is told before the nodes are gone."""
     nodes = (live("ip-1", group="graviton"), live("ip-2", group="graviton"))
     assert names(nodes, group(**options)) == left
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({}, ["graviton-new-0"]),
+        ({"import_name": "old"}, ["ip-1"]),
+    ],
+    ids=["made by archshift: replaced", "imported: left as it is"],
+)
+def test_other_instance_types_are_another_group(options: dict[str, Any], left: list[str]) -> None:
+    """EKS cannot change the types of a group, so its nodes go with it."""
+    there = live("ip-1", group="graviton", kind="m6g.large")
+    assert names((there,), group("graviton", "m7g.large", **options)) == left
+
+
+def test_labels_and_taints_of_a_group_reach_its_living_nodes() -> None:
+    """So a plan sees whom they turn away before they are there."""
+    there = live("ip-1", group="graviton", eks="old")
+    (after,) = nodes_after((there,), [group(labels={"team": "shop"}, taints=(Taint(key="spot"),))])
+    assert after.taints == (Taint(key="spot"),)
+    assert after.labels == {**there.labels, "team": "shop", "architecture": "arm64"}
 
 
 def test_the_nodes_of_a_group_that_is_taken_out_of_the_settings_go() -> None:
