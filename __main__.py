@@ -37,18 +37,27 @@ def main() -> None:
         ImageAudit("images", ImageAuditArgs(evidence=found.evidence, inventory=found.inventory))
     if settings.override or settings.break_glass:
         Overrides("overrides", OverridesArgs(override=settings.override, break_glass=settings.break_glass))
-    hook = guard_hook(settings)
-    guard, stays = hook if settings.guarded else None, protected(found, settings, now)
+    guard = guard_hook(settings)
     node_groups: pulumi.Resource
     if eks:
-        cluster, node_groups = eks.register(stays, guard)
+        cluster, node_groups = eks.register(
+            protected=protected(found, settings, now),
+            guard=guard if settings.guarded else None,
+        )
         sizes = node_groups.sizes
         kubeconfig = None if settings.kube_context else cluster.kubeconfig
         provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
     else:
         provider = k8s.Provider("cluster", context=settings.kube_context)
-        args = NodeGroupsArgs(groups=settings.node_groups, protected=stays, guard=guard)
-        node_groups = NodeGroups("node-groups", args, pulumi.ResourceOptions(provider=provider))
+        node_groups = NodeGroups(
+            "node-groups",
+            NodeGroupsArgs(
+                groups=settings.node_groups,
+                protected=protected(found, settings, now),
+                guard=guard if settings.guarded else None,
+            ),
+            pulumi.ResourceOptions(provider=provider),
+        )
         sizes = node_groups.sizes
     patches = WorkloadPatches(
         "workloads",

@@ -38,7 +38,7 @@ class Eks:
         return cls(cluster=cluster, live=live, groups=groups, live_groups=find_groups(cluster, groups))
 
     def register(
-        self, protected: frozenset[str], guard: pulumi.ResourceHook | None
+        self, *, protected: frozenset[str] = frozenset(), guard: pulumi.ResourceHook | None = None
     ) -> tuple[MixedCluster, EksNodeGroups]:
         """Register the cluster and its node groups.
 

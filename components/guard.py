@@ -18,7 +18,14 @@ from archshift import guard
 from archshift.architectures import AMD64, ARCH_LABEL, ARM64
 from archshift.errors import ArchshiftError
 from archshift.instance_types import INSTANCE_TYPES
-from archshift.node_groups import INSTANCE_TYPE_LABEL, Node, belongs_to, nodes_of, nodes_to_come
+from archshift.node_groups import (
+    EKS_GROUP_LABEL,
+    INSTANCE_TYPE_LABEL,
+    Node,
+    belongs_to,
+    nodes_of,
+    nodes_to_come,
+)
 from archshift.plan import nodes_after
 from archshift.survey import Survey, survey
 
@@ -46,7 +53,8 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
         if settings.break_glass and settings.break_glass.active(now):
             pulumi.warn(f"{args.name}: {settings.break_glass.describe(now)}")
             return
-        objection = asked.objection(args.name, old, deleted=new is None)
+        group = (args.old_outputs or old).get("nodeGroupName", "")
+        objection = asked.objection(args.name, old, deleted=new is None, eks_group=group)
         if objection:
             kind = "node" if _is_node(old) else "node group"
             raise ArchshiftError(refusal(f"x86 {kind} {args.name}", objection))
@@ -77,7 +85,7 @@ class _Asked:
         self._survey: Survey | None = None
         self._at = 0.0
 
-    def objection(self, name: str, old: Mapping[str, Any], *, deleted: bool) -> str:
+    def objection(self, name: str, old: Mapping[str, Any], *, deleted: bool, eks_group: str) -> str:
         found = self._look()
         live = found.inventory.nodes
         if deleted and self._wanted(name, old):
@@ -88,6 +96,9 @@ class _Asked:
             after = [node for node in after if not any(belongs_to(node, group) for group in groups)]
         else:
             after = nodes_after(live, self._settings.groups)
+        if deleted and eks_group:
+            # By EKS's own label: archshift's may not have reached them yet.
+            after = [node for node in after if node.labels.get(EKS_GROUP_LABEL) != eks_group]
         return guard.removal(found.needs or (), live, after)
 
     def _wanted(self, name: str, old: Mapping[str, Any]) -> bool:

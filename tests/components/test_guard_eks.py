@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -141,6 +142,17 @@ def test_an_imported_group_is_known_before_it_has_our_label(monkeypatch: pytest.
     groups = {"x86": {**X86, "desired_size": 1, "import": "old"}}
     with pytest.raises(ArchshiftError, match=r"^x86 node group x86 stays: "):
         asked(monkeypatch, groups, new=OLD, nodes=nodes)
+
+
+@pytest.mark.parametrize("groups", [{"arm": ARM}, {"x86": {**X86, "instance_types": ["m7g.xlarge"]}}])
+def test_a_group_is_not_deleted_before_its_nodes_have_our_label(
+    monkeypatch: pytest.MonkeyPatch, groups: Any
+) -> None:
+    """EKS's own label says whose they are; without it they would seem to stay."""
+    nodes = tuple(node(f"ip-{index}", "", **{EKS_GROUP_LABEL: "general"}) for index in range(3))
+    nodes = tuple(replace(one, labels={k: v for k, v in one.labels.items() if v}) for one in nodes)
+    with pytest.raises(ArchshiftError, match=r"^x86 node group x86 stays: "):
+        asked(monkeypatch, groups, old={**OLD, "nodeGroupName": "general"}, nodes=nodes)
 
 
 def test_under_break_glass_a_group_goes(monkeypatch: pytest.MonkeyPatch) -> None:
