@@ -7,7 +7,7 @@ import pulumi_kubernetes as k8s
 
 import settings as stack_settings
 from archshift.errors import ArchshiftError
-from archshift.survey import survey
+from archshift.survey import survey, survey_of_none
 from components.give_back import give_back_hook
 from components.guard import guard_hook, protected
 from components.image_audit import ImageAudit, ImageAuditArgs
@@ -22,7 +22,14 @@ def main() -> None:
     """Register the stack's resources."""
     settings = stack_settings.from_engine()
     now = datetime.now(UTC)
-    found = survey(settings)
+    eks = None
+    if settings.cluster:
+        # Imported here: the SDKs of AWS take one to three seconds, which no other stack need wait for.
+        from components.eks import Eks
+
+        eks = Eks.find(settings.cluster, settings.eks_node_groups)
+    live = eks.live if eks else None
+    found = survey_of_none(settings) if eks and not live else survey(settings, eks=live)
     guard_x86(found, settings, now)
     fixed_capacity = settings.platform == "lab" and not settings.glass_broken(now)
     report(found.plan, found.evidence, fixed_capacity=fixed_capacity)
@@ -32,16 +39,27 @@ def main() -> None:
     if settings.override or settings.break_glass:
         Overrides("overrides", OverridesArgs(override=settings.override, break_glass=settings.break_glass))
     guard = guard_hook(settings)
-    provider = k8s.Provider("cluster", context=settings.kube_context)
-    node_groups = NodeGroups(
-        "node-groups",
-        NodeGroupsArgs(
-            groups=settings.node_groups,
+    node_groups: pulumi.Resource
+    if eks:
+        cluster, node_groups = eks.register(
             protected=protected(found, settings, now),
             guard=guard if settings.guarded else None,
-        ),
-        pulumi.ResourceOptions(provider=provider),
-    )
+        )
+        sizes = node_groups.sizes
+        kubeconfig = None if settings.kube_context else cluster.kubeconfig
+        provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
+    else:
+        provider = k8s.Provider("cluster", context=settings.kube_context)
+        node_groups = NodeGroups(
+            "node-groups",
+            NodeGroupsArgs(
+                groups=settings.node_groups,
+                protected=protected(found, settings, now),
+                guard=guard if settings.guarded else None,
+            ),
+            pulumi.ResourceOptions(provider=provider),
+        )
+        sizes = node_groups.sizes
     patches = WorkloadPatches(
         "workloads",
         WorkloadPatchesArgs(
@@ -58,7 +76,7 @@ def main() -> None:
     settle_after(patches.patches, found.plan, settings.kube_context)
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)
-    pulumi.export("node_groups", node_groups.sizes)
+    pulumi.export("node_groups", sizes)
 
 
 try:

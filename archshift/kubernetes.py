@@ -29,10 +29,12 @@ MERGE: Final = "application/merge-patch+json"
 class Cluster:
     """A connection to one API server. Use as a context manager, or close it."""
 
-    def __init__(self, client: httpx2.Client, server: str) -> None:
+    def __init__(self, client: httpx2.Client, server: str, authority: str = "") -> None:
         """Wrap a configured HTTP client; use ``connect`` to get one from a kubeconfig."""
         self._client = client
         self.server = server
+        self.authority = authority
+        """Certificate of the server's authority as the kubeconfig holds it, base64 of PEM."""
 
     def __enter__(self) -> "Cluster":
         return self
@@ -199,7 +201,8 @@ def connect(context: str | None = None) -> Cluster:
         single = config.get(context_name=context)
         if single is None:
             raise ConfigError("it has no current context")
-        return Cluster(Client(single, ConnectionParams(timeout=_TIMEOUT)), single.cluster.server)
+        client = Client(single, ConnectionParams(timeout=_TIMEOUT))
+        return Cluster(client, single.cluster.server, single.cluster.certificate_auth_data or "")
     except (ConfigError, AssertionError, OSError, ValueError, TypeError, httpx2.InvalidURL) as error:
         raise ArchshiftError(
             f"kubeconfig: {_one_line(error)}; set archshift:kube_context or KUBECONFIG"

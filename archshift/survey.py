@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from archshift.eks import LiveCluster
 from archshift.evidence import Evidence, read_evidence
 from archshift.guard import Need, needs
 from archshift.inventory import Inventory, read_inventory
@@ -31,7 +32,13 @@ class Survey:
     needs: tuple[Need, ...] | None
 
 
-def survey(settings: "Settings", *, keep_evidence: bool = True, guard_x86: bool | None = None) -> Survey:
+def survey(
+    settings: "Settings",
+    *,
+    keep_evidence: bool = True,
+    guard_x86: bool | None = None,
+    eks: LiveCluster | None = None,
+) -> Survey:
     """Read the cluster and its images' registries, and make the plan.
 
     Args:
@@ -39,12 +46,15 @@ def survey(settings: "Settings", *, keep_evidence: bool = True, guard_x86: bool 
         keep_evidence: Use evidence of earlier runs and keep today's. False asks the registries
             for everything, for the moment before something is taken away.
         guard_x86: Find out what needs x86; None for what the settings say.
+        eks: The cluster that the kubeconfig has to reach; None for whichever it does.
 
     Raises:
         ArchshiftError: The cluster cannot be read, or a setting does not fit what is there.
     """
     guarded = settings.guarded if guard_x86 is None else guard_x86
     with connect(settings.kube_context) as cluster:
+        if eks:
+            eks.check_context(cluster.server, cluster.authority)
         inventory = read_inventory(cluster, settings.discovery, settings.field_manager, beyond=guarded)
         evidence = None
         if settings.images.check:
@@ -54,7 +64,7 @@ def survey(settings: "Settings", *, keep_evidence: bool = True, guard_x86: bool 
         arm_ratio=settings.arm_ratio,
         inventory=inventory,
         rules=settings.rules,
-        groups=settings.node_groups.values(),
+        groups=settings.groups,
         verdicts=verdicts,
         pin_daemonsets=settings.images.daemonsets == "pin",
     )
@@ -64,3 +74,10 @@ def survey(settings: "Settings", *, keep_evidence: bool = True, guard_x86: bool 
         plan=plan,
         needs=needs(inventory, verdicts or {}, settings.rules) if guarded else None,
     )
+
+
+def survey_of_none(settings: "Settings") -> Survey:
+    """Return what there is before the cluster is made: no workload, and the nodes to come."""
+    inventory = Inventory()
+    plan = make_plan(arm_ratio=settings.arm_ratio, inventory=inventory, groups=settings.groups)
+    return Survey(inventory=inventory, evidence=None, plan=plan, needs=None)

@@ -14,9 +14,16 @@ from typing import TYPE_CHECKING, Any, Final
 import pulumi
 
 from archshift import guard
-from archshift.architectures import AMD64, ARCH_LABEL
+from archshift.architectures import AMD64, ARCH_LABEL, ARM64
 from archshift.errors import ArchshiftError
-from archshift.node_groups import GROUP_LABEL, nodes_of
+from archshift.instance_types import INSTANCE_TYPES
+from archshift.node_groups import (
+    EKS_GROUP_LABEL,
+    Node,
+    belongs_to,
+    nodes_of,
+    nodes_to_come,
+)
 from archshift.plan import nodes_after
 from archshift.survey import Survey, survey
 
@@ -38,15 +45,17 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
 
     def before(args: pulumi.ResourceHookArgs) -> None:
         old, new = args.old_inputs or {}, args.new_inputs
-        if old["metadata"]["labels"].get(ARCH_LABEL) != AMD64:
+        if _is_graviton(old):
             return
         now = datetime.now(UTC)
         if settings.break_glass and settings.glass_broken(now):
-            pulumi.warn(f"{old['metadata']['name']}: {settings.break_glass.describe(now)}")
+            pulumi.warn(f"{args.name}: {settings.break_glass.describe(now)}")
             return
-        objection = asked.objection(old, deleted=new is None)
+        group = (args.old_outputs or old).get("nodeGroupName", "")
+        objection = asked.objection(args.name, old, deleted=new is None, eks_group=group)
         if objection:
-            raise ArchshiftError(refusal(f"x86 node {old['metadata']['name']}", objection))
+            kind = "node" if _is_node(old) else "node group"
+            raise ArchshiftError(refusal(f"x86 {kind} {args.name}", objection))
 
     return pulumi.ResourceHook(HOOK_NAME, before, pulumi.ResourceHookOptions(on_dry_run=True))
 
@@ -74,19 +83,35 @@ class _Asked:
         self._survey: Survey | None = None
         self._at = 0.0
 
-    def objection(self, old: Mapping[str, Any], *, deleted: bool) -> str:
+    def objection(self, name: str, old: Mapping[str, Any], *, deleted: bool, eks_group: str) -> str:
         found = self._look()
-        live, groups = found.inventory.nodes, self._settings.node_groups.values()
-        name = old["metadata"]["name"]
-        wanted = {node.name: node for group in groups for node in nodes_of(group)}.get(name)
-        if deleted and wanted and guard.same_machine(wanted.labels, old["metadata"]["labels"]):
+        live = found.inventory.nodes
+        if deleted and self._wanted(name, old):
             # The configuration wants it as it is, and the engine takes it away: a destroy. Then
             # every node of the stack goes.
-            after = [node for node in live if GROUP_LABEL not in node.labels]
+            after = nodes_after(live, [])
+            groups = self._settings.eks_node_groups.values()
+            after = [node for node in after if not any(belongs_to(node, group) for group in groups)]
         else:
-            after = nodes_after(live, groups)
-        going = [node for node in live if node.name == name]
+            after = nodes_after(live, self._settings.groups)
+        going = [node for node in live if node.name == name] if _is_node(old) else list(live)
+        if deleted and eks_group:
+            # By EKS's own label: archshift's may not have reached them yet.
+            after = [node for node in after if node.labels.get(EKS_GROUP_LABEL) != eks_group]
+            # An empty group that an autoscaler can fill is x86 to lose too.
+            going.append(Node(name=f"{eks_group}-next", labels={ARCH_LABEL: AMD64}))
         return guard.removal(found.needs or (), going, live, after)
+
+    def _wanted(self, name: str, old: Mapping[str, Any]) -> bool:
+        """Whether the configuration has what is in the state; other instance types are another."""
+        if _is_node(old):
+            nodes = {n.name: n for group in self._settings.node_groups.values() for n in nodes_of(group)}
+            return name in nodes and guard.same_machine(nodes[name].labels, old["metadata"]["labels"])
+        group = self._settings.eks_node_groups.get(name)
+        if group is None:
+            return False
+        types = sorted(kind.name for kind in group.instance_types)
+        return bool(group.import_name) or types == sorted(old.get("instanceTypes") or ())
 
     def _look(self) -> Survey:
         with self._lock:
@@ -96,8 +121,24 @@ class _Asked:
             return self._survey
 
 
+def _is_node(inputs: Mapping[str, Any]) -> bool:
+    """Whether these are a simulated node's inputs, and not a managed node group's."""
+    return "metadata" in inputs
+
+
+def _is_graviton(inputs: Mapping[str, Any]) -> bool:
+    """Whether only Graviton goes or changes; what cannot be told counts as x86."""
+    if _is_node(inputs):
+        return bool(inputs["metadata"]["labels"].get(ARCH_LABEL) != AMD64)
+    types = inputs.get("instanceTypes") or ()
+    by_type = bool(types) and all(
+        name in INSTANCE_TYPES and INSTANCE_TYPES[name].architecture == ARM64 for name in types
+    )
+    return by_type or "ARM_64" in (inputs.get("amiType") or "")
+
+
 def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[str]:
-    """Return the names of the nodes to protect: the x86 nodes that carry what needs x86.
+    """Return what to protect, by name: the x86 nodes, or managed groups, that carry what needs x86.
 
     Args:
         found: The cluster.
@@ -109,6 +150,13 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
     live = {node.name: node for node in found.inventory.nodes}
     # A node that is there counts as what it is, not as what it is to become: one that is to be
     # replaced by a Graviton node is protected too, and one that is not ready protects no other.
-    groups = settings.node_groups.values()
-    managed = [live.get(node.name, node) for group in groups for node in nodes_of(group)]
-    return guard.floor(found.needs or (), managed)
+    managed = {
+        node.name: (live.get(node.name, node), node.name)
+        for group in settings.node_groups.values()
+        for node in nodes_of(group)
+    }
+    for group in settings.eks_node_groups.values():
+        own = [node for node in found.inventory.nodes if belongs_to(node, group)]
+        managed |= {node.name: (node, group.name) for node in (*own, *nodes_to_come(group, len(own)))}
+    stay = guard.floor(found.needs or (), [node for node, _ in managed.values()])
+    return frozenset(managed[name][1] for name in stay)

@@ -39,8 +39,7 @@ def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
     if found.needs is None:
         return
     live = found.inventory.nodes
-    after = nodes_after(live, settings.node_groups.values())
-    objection = guard.removal(found.needs, live, live, after)
+    objection = guard.removal(found.needs, live, live, nodes_after(live, settings.groups))
     if objection:
         raise ArchshiftError(refusal("x86 capacity", objection))
     if not found.needs and any(node.architecture == AMD64 for node in live):

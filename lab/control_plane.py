@@ -150,6 +150,9 @@ class Lab:
             "PULUMI_CONFIG_PASSPHRASE": "",
             # The user's own logins and plugins stay out of this, and this out of them.
             "PULUMI_HOME": str(self.directory / "pulumi"),
+            # The engine would download a plugin for every SDK that is installed, the AWS one of half
+            # a GiB too; this way it gets those that the lab's program asks for.
+            "PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL": "true",
             "PULUMI_SKIP_UPDATE_CHECK": "1",
             "PULUMI_STACK": "lab",
             "ARCHSHIFT_REGISTRIES": str(self._registries),

@@ -119,8 +119,8 @@ def test_a_missing_ratio_says_how_to_set_it() -> None:
 def test_an_unknown_key_is_refused_with_the_known_ones() -> None:
     """A typing slip does not silently do nothing."""
     assert refused(arm_ration="0.5") == (
-        "archshift:arm_ration is not a setting; there are: arm_ratio, break_glass, images, kube_context, "
-        "node_groups, override, platform, workloads"
+        "archshift:arm_ration is not a setting; there are: arm_ratio, break_glass, cluster, "
+        "graviton_families, images, kube_context, node_groups, override, platform, workloads"
     )
 
 
@@ -194,14 +194,6 @@ def test_an_unknown_instance_type_is_refused_with_the_nearest() -> None:
     message = refused(node_groups={"arm": {**GROUP, "instance_type": "m7g.lrge"}})
     assert message.startswith(f"{KEY}.instance_type: 'm7g.lrge' is not an instance type archshift knows; ")
     assert "m7g.large" in message
-
-
-def test_node_groups_are_made_in_the_lab_only() -> None:
-    """On EKS the key would promise what this version does not do."""
-    assert refused(platform="eks", node_groups={"arm": GROUP}) == (
-        "archshift:node_groups: this version makes node groups in the lab only (archshift:platform: lab); "
-        "on EKS leave the key out and archshift counts the nodes it finds"
-    )
 
 
 W = "archshift:workloads"
@@ -403,7 +395,10 @@ def test_an_exception_that_is_no_map_is_refused(key: str) -> None:
 
 
 def test_x86_is_guarded_wherever_a_stack_makes_nodes_and_images_are_checked() -> None:
-    """Without evidence nothing could ever go; without node groups there is nothing to take away."""
+    """Without evidence nothing could ever go; without infrastructure there is nothing to take away. A lab
+    without a group may have had one yesterday.
+    """
     assert load(node_groups={"arm": GROUP}).guarded
-    assert not load().guarded
+    assert load().guarded
+    assert not settings.load("dev", {"archshift:arm_ratio": "0.2"}).guarded
     assert not load(node_groups={"arm": GROUP}, images={"check": False}).guarded
