@@ -24,7 +24,7 @@ from archshift.node_groups import (
     nodes_of,
     nodes_to_come,
 )
-from archshift.plan import nodes_after
+from archshift.plan import nodes_after, nodes_of_others
 from archshift.survey import Survey, survey
 
 if TYPE_CHECKING:
@@ -89,9 +89,7 @@ class _Asked:
         if deleted and self._wanted(name, old):
             # The configuration wants it as it is, and the engine takes it away: a destroy. Then
             # every node of the stack goes.
-            after = nodes_after(live, [])
-            groups = self._settings.eks_node_groups.values()
-            after = [node for node in after if not any(belongs_to(node, group) for group in groups)]
+            after = nodes_of_others(live, self._settings.groups)
         else:
             after = nodes_after(live, self._settings.groups)
         going = [node for node in live if node.name == name] if _is_node(old) else list(live)
