@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from archshift.images.audit import AuditOptions, audit_images
+from archshift.images.registry import Limits
 from archshift.images.verdict import ImageVerdict
 from tests.images.build import OCI_INDEX, Pusher, digest_of
 from tests.images.conftest import QUICK
@@ -80,6 +81,38 @@ def test_retry_after_is_honoured_for_the_whole_registry(
     proxy.on("manifests/1", limited)
     assert audit().verdict == "multi-arch"
     assert times[1] - times[0] >= 1
+
+
+def test_a_fault_that_passes_is_no_fault(proxy: Server, audit: Callable[[], ImageVerdict]) -> None:
+    """One 503 of an overloaded registry costs a second try, not the verdict."""
+    tries = 0
+
+    async def overloaded(request: web.Request) -> web.StreamResponse:
+        nonlocal tries
+        tries += 1
+        return web.Response(status=503) if tries == 1 else await proxy.forward(request)
+
+    proxy.on("manifests/1", overloaded)
+    assert audit().verdict == "multi-arch"
+    assert tries == 2
+
+
+def test_a_registry_gets_no_more_requests_at_a_time_than_allowed(proxy: Server, options: Options) -> None:
+    """A hundred images are no hundred connections; what is allowed is used."""
+    under_way, most = 0, 0
+
+    async def counted(_: web.Request) -> web.StreamResponse:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.02)
+        under_way -= 1
+        return web.Response(status=404)
+
+    proxy.on("manifests", counted)
+    names = [f"{proxy.host}/fault:{number}" for number in range(100)]
+    audit_images(names, options(proxy.host, limits=replace(Limits(), concurrency=4)))
+    assert (most, len(proxy.requests)) == (4, 100)
 
 
 @pytest.mark.parametrize("after", ["3600", "Fri, 31 Dec 2100 23:59:59 GMT", "9" * 400])
