@@ -6,9 +6,11 @@ x86 nodes and the pods that need them are the same as before.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -202,6 +204,31 @@ def test_protection_alone(guarded: Guarded) -> None:
             run = guarded.stack.preview(f"--cwd={program}")
             assert stopped_by(run.output) == "protect", run.output
             guarded.record(f"{attempt} (protection alone)", run)
+    finally:
+        guarded.restore()
+        guarded.up()
+
+
+def test_the_policy_pack_alone(guarded: Guarded, tmp_path: Path) -> None:
+    """Without the program's checks, hooks and protection, and with the rule about protection off, the rule
+    about capacity fails every preview that would leave too little. It counts what the update makes too, so
+    a renamed group passes it, and it knows nothing of a workload's own selectors.
+    """
+    program = edited(guarded, NO_CHECK, NO_CAPACITY, NO_PROTECT, NO_HOOK)
+    bare = guarded.stack.up(f"--cwd={program}")
+    assert bare.succeeded, bare.output
+    settings = tmp_path / "pack.json"
+    settings.write_text(json.dumps({"x86-node-group-protected": "disabled"}))
+    pack = [f"--policy-pack={PROJECT / 'policies'}", f"--policy-pack-config={settings}"]
+    try:
+        unchanged = guarded.stack.preview(f"--cwd={program}", *pack)
+        assert unchanged.succeeded, unchanged.output
+        for attempt in [name for name in CHANGES if name not in ("rename the group", "relabel it")]:
+            guarded.stack.config({"node_groups": changed(guarded, CHANGES[attempt])})
+            run = guarded.stack.preview(f"--cwd={program}", *pack)
+            assert stopped_by(run.output) == "policy pack", run.output
+            assert "x86-capacity-for-amd64-images" in run.output
+            guarded.record(f"{attempt} (policy pack alone)", run)
     finally:
         guarded.restore()
         guarded.up()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lab.control_plane import Lab
+from lab.control_plane import PROJECT, Lab
 from tests.images.build import Pusher
 from tests.images.servers import Registry
 from tests.lab.guard_matrix import Guarded, changed, edited, guarded_cluster, legacy, with_image
@@ -283,6 +283,9 @@ def test_what_is_proven_goes_without_friction(proven: Guarded) -> None:
     remove_x86(proven)
     preview = proven.stack.preview()
     assert (preview.exit_code, preview.changes) == (0, {"delete": 3}), preview.output
+    # As a pull request's pipeline runs it.
+    checked = proven.stack.preview(f"--policy-pack={PROJECT / 'policies'}")
+    assert (checked.exit_code, checked.changes) == (0, {"delete": 3}), checked.output
     removed = proven.up()
     assert removed.changes == {"delete": 3}
     assert proven.alive()["nodes"] == {}

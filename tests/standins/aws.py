@@ -82,7 +82,10 @@ class Account:
             else:
                 objects[identity] = properties
             content["done"].append([operation, kind, identity])
-            self._path.write_text(json.dumps(content, indent=1))
+            # Readers do not wait for the lock: they find the old file or the new one, whole.
+            fresh = self._path.with_suffix(".new")
+            fresh.write_text(json.dumps(content, indent=1))
+            fresh.replace(self._path)
 
 
 class Aws(provider_pb2_grpc.ResourceProviderServicer):
