@@ -31,7 +31,8 @@ def main() -> None:
     live = eks.live if eks else None
     found = survey_of_none(settings) if eks and not live else survey(settings, eks=live)
     guard_x86(found, settings, now)
-    report(found.plan, found.evidence, fixed_capacity=settings.platform == "lab")
+    fixed_capacity = settings.platform == "lab" and not settings.glass_broken(now)
+    report(found.plan, found.evidence, fixed_capacity=fixed_capacity)
 
     if found.evidence:
         ImageAudit("images", ImageAuditArgs(evidence=found.evidence, inventory=found.inventory))

@@ -81,6 +81,10 @@ class Settings:
         """The node groups archshift manages, wherever they are."""
         return (*self.node_groups.values(), *self.eks_node_groups.values())
 
+    def glass_broken(self, now: datetime) -> bool:
+        """Whether x86 is not guarded just now, as the configuration says."""
+        return self.break_glass is not None and self.break_glass.active(now)
+
     @property
     def field_manager(self) -> str:
         """This stack's name in ``managedFields``: two stacks on one cluster see each other."""
@@ -635,12 +639,15 @@ def _override(value: Any) -> Override | None:
 def _required_texts(key: str, value: Any, names: tuple[str, ...]) -> dict[str, str]:
     words = _mapping(key, value)
     _only(f"{key}.", words, set(names))
-    for name in names:
-        if not words.get(name):
-            raise ArchshiftError(f"{key}.{name} is missing; it needs {', '.join(names)}")
-    return {
-        name: _typed(f"{key}.{name}", words[name], str, "text; put it in quotes").strip() for name in names
+    texts = {
+        name: _typed(f"{key}.{name}", word, str, "text; put it in quotes").strip()
+        for name, word in words.items()
+        if word is not None
     }
+    for name in names:
+        if not texts.get(name):
+            raise ArchshiftError(f"{key}.{name} is missing; it needs {', '.join(names)}")
+    return texts
 
 
 def _time(key: str, text: str) -> datetime:

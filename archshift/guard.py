@@ -4,6 +4,7 @@ Pure. Everything unknown counts as needing x86: an image that nobody could read,
 without evidence, a verdict about anything but Linux on both architectures.
 """
 
+import json
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +13,10 @@ from typing import Any, Final
 
 from archshift.architectures import AMD64, ARM64, display
 from archshift.capacity import Demand, balance
-from archshift.images.verdict import UNKNOWN
+from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict
 from archshift.inventory import Inventory, Workload
-from archshift.node_groups import Node
+from archshift.node_groups import INSTANCE_TYPE_LABEL, Node
 from archshift.placement import pinned_architecture
 from archshift.plan import Rules, why_not
 from archshift.scheduling import admits
@@ -90,6 +91,13 @@ class Need:
         """``namespace/Kind/name``."""
         return self.workload.key
 
+    @property
+    def rules(self) -> str:
+        """What decides where it may run, as text: needs with the same rules fit the same nodes."""
+        template = self.workload.template
+        own = template.own("node-selector"), template.own("required"), self.workload.tolerations
+        return json.dumps(own, sort_keys=True)
+
     def fits(self, node: Node) -> bool:
         """Whether its own rules and the node's taints let it run there, capacity aside."""
         template: Any = self.workload.template
@@ -121,10 +129,14 @@ def most_pods(workload: Workload) -> int:
 
 
 def _why(workload: Workload, verdict: WorkloadVerdict | None, rules: Rules | None) -> str:
+    pinned = pinned_architecture(workload.template)
+    if pinned and pinned[0] == ARM64 and workload.settled:
+        return ""  # whatever its images are, none of its pods can be on x86
     if verdict is None or not verdict.runs_on_arm64:
         return why_not(verdict or WorkloadVerdict(workload.key, UNKNOWN, (), ()))
-    pinned = pinned_architecture(workload.template)
-    if pinned and ARM64 not in pinned[0].split(","):
+    if verdict.verdict == ARM64_ONLY:
+        return ""  # so hold has no effect
+    if pinned:
         return f"it pins {pinned[0]} by its own {pinned[1]}"
     if rules and rules.hold:
         return f"it is held on x86: {rules.reason}" if rules.reason else "it is held on x86 (hold: true)"
@@ -143,48 +155,78 @@ def objection(needed: Sequence[Need], nodes: Iterable[Node]) -> str:
     """
     if not needed:
         return ""
-    x86 = [node for node in nodes if node.architecture == AMD64]
-    nowhere = [need for need in needed if not any(need.fits(node) for node in x86)]
+    x86 = [node for node in nodes if node.architecture == AMD64 and node.schedulable]
+    one_of = {need.rules: need for need in needed}
+    takers = {rules: [node for node in x86 if need.fits(node)] for rules, need in one_of.items()}
+    nowhere = [need for need in needed if not takers[need.rules]]
     if nowhere:
         return f"{_named(nowhere)}: no {display(AMD64)} node is left where they can run"
-    # Only nodes that take one of them count, as if each were theirs alone.
-    usable = [node for node in x86 if any(need.fits(node) for need in needed)]
-    demand = Demand()
-    for need in needed:
-        demand = demand.plus(need.workload.requests, need.pods)
-    shortage = balance(usable, {AMD64: demand})[AMD64].shortage
-    return f"{_named(needed)}: {shortage}" if shortage else ""
+    # Those of the same rules on the nodes that take them, then all on all such nodes: room that
+    # one of them cannot use is none for it.
+    together = {node.name for some in takers.values() for node in some}
+    checks = [([need for need in needed if need.rules == rules], some) for rules, some in takers.items()]
+    for those, some in [*checks, (list(needed), [node for node in x86 if node.name in together])]:
+        demand = Demand()
+        for need in those:
+            demand = demand.plus(need.workload.requests, need.pods)
+        shortage = balance(some, {AMD64: demand})[AMD64].shortage
+        if shortage:
+            return f"{_named(those)}: {shortage}"
+    return ""
 
 
-def removal(needed: Sequence[Need], live: Iterable[Node], after: Iterable[Node]) -> str:
-    """Return why an update must not take the x86 nodes that it takes; empty if it may, or takes none.
-
-    What is left has to carry the need now: nodes that the same update would make carry nothing yet.
+def takes_away(needed: Sequence[Need], before: Iterable[Node], after: Iterable[Node]) -> bool:
+    """Say whether a change takes x86 from anything: then, and only then, an objection stops it.
 
     Args:
         needed: From ``needs``.
+        before: Nodes as they are.
+        after: Nodes as they will be.
+    """
+    later = {node.name: node for node in after}
+    return any(node.architecture == AMD64 and _worse(needed, node, later.get(node.name)) for node in before)
+
+
+def _worse(needed: Sequence[Need], node: Node, later: Node | None) -> bool:
+    if later is None or later.architecture != AMD64 or not same_machine(node.labels, later.labels):
+        return True
+    # A taint that somebody set by hand turns nobody away from the node that the change makes of it.
+    node = replace(node, taints=tuple(taint for taint in node.taints if taint in later.taints))
+    return any(need.fits(node) and not need.fits(later) for need in needed)
+
+
+def same_machine(labels: Mapping[str, str], others: Mapping[str, str]) -> bool:
+    """Whether nodes of one name with these labels are one: another instance type is another node."""
+    return labels.get(INSTANCE_TYPE_LABEL) == others.get(INSTANCE_TYPE_LABEL)
+
+
+def removal(
+    needed: Sequence[Need], going: Iterable[Node], live: Iterable[Node], after: Iterable[Node]
+) -> str:
+    """Return why an update must not take x86 away; empty if it may, or takes none.
+
+    What is left has to carry the need now: nodes that the same update would make carry nothing yet.
+    Where x86 is short already, what takes none of it away, or adds some, goes on.
+
+    Args:
+        needed: From ``needs``.
+        going: The live nodes that it may take or change.
         live: All nodes as they are.
-        after: All nodes as the update leaves them.
+        after: All nodes as it leaves them.
 
     Returns:
         As ``objection``.
     """
-    now = {node.name: node for node in live}
-    then = {node.name: node for node in after}
-    if not any(_loses(node, then.get(name), needed) for name, node in now.items()):
+    then = list(after)
+    if not takes_away(needed, going, then):
         return ""
-    left = [replace(node, schedulable=now[name].schedulable) for name, node in then.items() if name in now]
+    now = {node.name: node for node in live}
+    left = [
+        replace(node, schedulable=now[node.name].schedulable)
+        for node in then
+        if node.name in now and same_machine(node.labels, now[node.name].labels)
+    ]
     return objection(needed, left)
-
-
-def _loses(now: Node, then: Node | None, needed: Sequence[Need]) -> bool:
-    if now.architecture != AMD64:
-        return False
-    if then is None or then.architecture != AMD64:
-        return True
-    if (then.millicpu, then.memory, then.pods) != (now.millicpu, now.memory, now.pods):
-        return True
-    return any(need.fits(now) and not need.fits(then) for need in needed)
 
 
 def floor(needed: Sequence[Need], nodes: Iterable[Node]) -> frozenset[str]:

@@ -132,7 +132,8 @@ class Inventory:
             containers, those that only its pods have, and the digests that run.
         pull_identities: As whom all these pull their images.
         beyond: What archshift does not steer and the guard has to know all the same: controllers
-            outside the discovery and pods of other owners. Empty unless it was asked for.
+            outside the discovery, pods of other owners, and pods that a rollout has not replaced yet
+            (``namespace/Kind/name (last revision)``). Empty unless it was asked for.
     """
 
     workloads: Mapping[str, Workload] = field(default_factory=dict)
@@ -176,19 +177,19 @@ def read_inventory(
         nodes = threads.submit(lambda: tuple(map(_node, cluster.list("/api/v1/nodes"))))
         scalers = threads.submit(_read_autoscalers, cluster)
         autoscaled = scalers.result()
-        workloads: dict[str, Workload] = {}
-        for reading in kinds.values():
-            for workload in reading.result():
-                bounds = autoscaled.get(workload.key)
-                workloads[workload.key] = replace(workload, autoscaled=bounds) if bounds else workload
+
+        def keyed(found: Iterable[Workload]) -> dict[str, Workload]:
+            return {one.key: replace(one, autoscaled=autoscaled.get(one.key)) for one in found}
+
+        workloads = keyed(workload for reading in kinds.values() for workload in reading.result())
         outside: dict[str, Workload] | None = None
         if beyond:
-            outside = {
-                workload.key: workload
+            everywhere = keyed(
+                workload
                 for kind in CONTROLLERS
                 for workload in _read_everywhere(cluster, kind, field_manager)
-                if workload.key not in workloads
-            }
+            )
+            outside = {key: workload for key, workload in everywhere.items() if key not in workloads}
         return _assemble(workloads, nodes.result(), pods.result(), discovery, outside)
 
 
@@ -522,6 +523,13 @@ def _all_containers(workload: Workload | None, pods: Iterable[Mapping[str, Any]]
     return tuple(one for one in found if (one.name, one.use.image) in wanted or one.name not in known)
 
 
+def _is_of_last_revision(workload: Workload, images: str) -> bool:
+    """Whether a pod that runs these images was made from another template than today's."""
+    wanted = {one.name: one.use.image for one in workload.containers}
+    found = containers_of(json.loads(images)["spec"])
+    return any(wanted.get(one.name, one.use.image) != one.use.image for one in found)
+
+
 def _assemble(
     workloads: dict[str, Workload],
     nodes: tuple[Node, ...],
@@ -536,6 +544,7 @@ def _assemble(
     shapes: dict[str, dict[str, None]] = {key: {} for key in workloads}
     identities = {workload.pulls_as for workload in workloads.values() if workload.pulls_as}
     elsewhere: dict[str, list[_Pod]] = {key: [] for key in outside or ()}
+    rolling: dict[str, list[_Pod]] = {}
     identities |= {workload.pulls_as for workload in (outside or {}).values() if workload.pulls_as}
     for pod in pods:
         where = architecture.get(pod.node, "")
@@ -545,6 +554,8 @@ def _assemble(
             counts[key, where] += 1
             shapes[key][pod.images] = None
             identities.add(pod.pulls_as)
+            if outside is not None and not workloads[key].settled:
+                rolling.setdefault(key, []).append(pod)
             continue
         number, requests = strays.get(where, (0, Requests()))
         strays[where] = (
@@ -570,6 +581,14 @@ def _assemble(
                 others[key] = "a bare pod: nothing would start it again"
             shapes.setdefault(key, {})[pod.images] = None
             identities.add(pod.pulls_as)
+    beyond = {key: _beyond(found, (outside or {}).get(key)) for key, found in elsewhere.items()}
+    for key, of_both in rolling.items():
+        workload = workloads[key]
+        old = {images for images in shapes[key] if _is_of_last_revision(workload, images)}
+        if left := [pod for pod in of_both if pod.images in old]:
+            # A rollout may stop half way or wait at a partition; until then these are made anew.
+            last = replace(_beyond(left), kind=workload.kind, name=f"{workload.name} (last revision)")
+            beyond[last.key] = last
     return Inventory(
         workloads=workloads,
         nodes=nodes,
@@ -580,11 +599,11 @@ def _assemble(
             key: _all_containers(workloads.get(key), map(json.loads, found)) for key, found in shapes.items()
         },
         pull_identities=frozenset(identities),
-        beyond={key: _beyond(found, (outside or {}).get(key)) for key, found in elsewhere.items()},
+        beyond=beyond,
     )
 
 
-def _beyond(pods: Sequence[_Pod], workload: Workload | None) -> Workload:
+def _beyond(pods: Sequence[_Pod], workload: Workload | None = None) -> Workload:
     """Return what is known of a controller outside the discovery, or of the owner of some pods."""
     if workload is None:
         first, spec = pods[0], json.loads(pods[0].placement)
@@ -594,8 +613,12 @@ def _beyond(pods: Sequence[_Pod], workload: Workload | None) -> Workload:
             name=first.owner_name or first.name,
             replicas=len(pods),
             template=Template(spec=placement.read_fields(spec)),
-            requests=first.requests,
+            # Nothing says that they are alike; the largest is what room has to be kept for.
+            requests=Requests(
+                max(pod.requests.millicpu for pod in pods), max(pod.requests.memory for pod in pods)
+            ),
             tolerations=tuple(spec.get("tolerations") or ()),
         )
     images = dict.fromkeys(pod.images for pod in pods)
-    return replace(workload, containers=_all_containers(workload, map(json.loads, images)))
+    # The last revision's images too: its pods are still there.
+    return replace(workload, containers=with_pods(workload.containers, map(json.loads, images)))

@@ -11,6 +11,9 @@ from archshift.instance_types import InstanceType
 GROUP_LABEL: Final = "archshift/node-group"
 """On every node of a group that archshift manages; the value is the group's name."""
 
+INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
+"""Set by the kubelet (https://kubernetes.io/docs/reference/labels-annotations-taints/)."""
+
 ARCHITECTURE_LABEL: Final = "architecture"
 """The label people select by in dashboards and policies; same value as kubernetes.io/arch."""
 
@@ -44,9 +47,6 @@ AMI_TYPES: Final[Mapping[str, Architecture]] = {
     "BOTTLEROCKET_ARM_64_NVIDIA_FIPS": ARM64,
 }
 """The AMI types that a node group may name, and their architecture."""
-
-INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
-"""On every node of a cloud (https://kubernetes.io/docs/reference/labels-annotations-taints/)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ protection was taken off by hand, an image that appeared since the preview.
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +19,7 @@ from archshift.errors import ArchshiftError
 from archshift.instance_types import INSTANCE_TYPES
 from archshift.node_groups import (
     EKS_GROUP_LABEL,
-    INSTANCE_TYPE_LABEL,
+    GROUP_LABEL,
     Node,
     belongs_to,
     nodes_of,
@@ -50,7 +49,7 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
         if _is_graviton(old):
             return
         now = datetime.now(UTC)
-        if settings.break_glass and settings.break_glass.active(now):
+        if settings.break_glass and settings.glass_broken(now):
             pulumi.warn(f"{args.name}: {settings.break_glass.describe(now)}")
             return
         group = (args.old_outputs or old).get("nodeGroupName", "")
@@ -96,16 +95,24 @@ class _Asked:
             after = [node for node in after if not any(belongs_to(node, group) for group in groups)]
         else:
             after = nodes_after(live, self._settings.groups)
-        if deleted and eks_group:
+        group = self._settings.eks_node_groups.get(name)
+        going = [
+            node
+            for node in live
+            if name in (node.name, node.labels.get(GROUP_LABEL))
             # By EKS's own label: archshift's may not have reached them yet.
+            or (eks_group and node.labels.get(EKS_GROUP_LABEL) == eks_group)
+            or (group and belongs_to(node, group))
+        ]
+        if deleted and eks_group:
             after = [node for node in after if node.labels.get(EKS_GROUP_LABEL) != eks_group]
-        return guard.removal(found.needs or (), live, after)
+        return guard.removal(found.needs or (), going, live, after)
 
     def _wanted(self, name: str, old: Mapping[str, Any]) -> bool:
         """Whether the configuration has what is in the state; other instance types are another."""
         if _is_node(old):
             nodes = {n.name: n for group in self._settings.node_groups.values() for n in nodes_of(group)}
-            return name in nodes and _same(nodes[name], old)
+            return name in nodes and guard.same_machine(nodes[name].labels, old["metadata"]["labels"])
         group = self._settings.eks_node_groups.get(name)
         if group is None:
             return False
@@ -136,12 +143,6 @@ def _is_graviton(inputs: Mapping[str, Any]) -> bool:
     return by_type or "ARM_64" in (inputs.get("amiType") or "")
 
 
-def _same(wanted: Node, old: Mapping[str, Any]) -> bool:
-    """Whether a configured node is the one in the state; another instance type is another node."""
-    labels = old["metadata"]["labels"]
-    return bool(wanted.labels.get(INSTANCE_TYPE_LABEL) == labels.get(INSTANCE_TYPE_LABEL))
-
-
 def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[str]:
     """Return what to protect, by name: the x86 nodes, or managed groups, that carry what needs x86.
 
@@ -150,13 +151,13 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
         settings: The stack's settings.
         now: The time, for break-glass.
     """
-    if not settings.guarded or (settings.break_glass and settings.break_glass.active(now)):
+    if not settings.guarded or settings.glass_broken(now):
         return frozenset()
     live = {node.name: node for node in found.inventory.nodes}
     # A node that is there counts as what it is, not as what it is to become: one that is to be
-    # replaced by a Graviton node is protected too.
-    managed = {
-        node.name: (replace(node, labels=live[node.name].labels) if node.name in live else node, node.name)
+    # replaced by a Graviton node is protected too, and one that is not ready protects no other.
+    managed: dict[str, tuple[Node, str]] = {
+        node.name: (live.get(node.name, node), node.name)
         for group in settings.node_groups.values()
         for node in nodes_of(group)
     }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pulumi
 
 from archshift import guard
+from archshift.architectures import AMD64
 from archshift.errors import ArchshiftError
 from archshift.evidence import Evidence
 from archshift.plan import Plan, nodes_after
@@ -33,15 +34,15 @@ def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
         pulumi.warn(f"policy rule {override.rule} {state}: {override.reason} (until {override.until})")
     if settings.break_glass:
         pulumi.warn(settings.break_glass.describe(now))
-        if settings.break_glass.active(now):
-            return
+    if settings.glass_broken(now):
+        return
     if found.needs is None:
         return
     live = found.inventory.nodes
-    objection = guard.removal(found.needs, live, nodes_after(live, settings.groups))
+    objection = guard.removal(found.needs, live, live, nodes_after(live, settings.groups))
     if objection:
         raise ArchshiftError(refusal("x86 capacity", objection))
-    if not found.needs:
+    if not found.needs and any(node.architecture == AMD64 for node in live):
         pulumi.info("nothing needs x86 any more: its nodes are not protected after this update")
 
 

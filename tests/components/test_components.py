@@ -160,7 +160,10 @@ def test_a_group_is_its_simulated_nodes() -> None:
     }
     assert {node.parent for node in nodes} == {"node-groups"}
     for node in nodes:
-        assert list(node.request.replaceOnChanges) == ["status"]
+        assert list(node.request.replaceOnChanges) == [
+            "status",
+            'metadata.labels["node.kubernetes.io/instance-type"]',
+        ]
         assert node.request.deleteBeforeReplace
     assert [one.type for one in done.of("archshift:index:NodeGroups")] == [NodeGroups.TYPE]
     assert done.outputs["node-groups"] == {"sizes": {"arm": 2}}

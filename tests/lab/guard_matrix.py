@@ -115,7 +115,7 @@ def _labels(node: Manifest) -> dict[str, str]:
 
 
 SENTENCES = {
-    "program": r"x86 capacity stays: \d+ workloads? needs? x86|x86 capacity stays: \d+ workloads need x86",
+    "program": r"x86 capacity stays: \d+ workloads? needs? x86|error: \S+ the cluster cannot be reached",
     "hook": r"x86 node x86-\d stays: \d+ workloads? needs? x86",
     "policy pack": r"\[mandatory\]",
     "protect": r"is currently marked for protection|it is protected|cannot be (deleted|replaced)",

@@ -155,7 +155,7 @@ def test_without_protection(guarded: Guarded) -> None:
 NO_CHECK = ("    guard_x86(found, settings, now)\n", "")
 NO_PROTECT = ("            protected=protected(found, settings, now),\n", "")
 NO_HOOK = ("            guard=guard if settings.guarded else None,\n", "")
-NO_CAPACITY = ('fixed_capacity=settings.platform == "lab"', "fixed_capacity=False")
+NO_CAPACITY = ("fixed_capacity=fixed_capacity", "fixed_capacity=False")
 NO_COMPONENT = ("groups=settings.node_groups,", "groups={},")
 
 
