@@ -7,6 +7,7 @@ import pulumi_kubernetes as k8s
 
 import settings as stack_settings
 from archshift.errors import ArchshiftError
+from archshift.plan import nodes_of_others
 from archshift.survey import survey, survey_of_none
 from components.give_back import give_back_hook
 from components.guard import guard_hook, protected
@@ -39,11 +40,13 @@ def main() -> None:
     if settings.override or settings.break_glass:
         Overrides("overrides", OverridesArgs(override=settings.override, break_glass=settings.break_glass))
     guard = guard_hook(settings)
+    others = nodes_of_others(found.inventory.nodes, settings.groups)
     node_groups: pulumi.Resource
     if eks:
         cluster, node_groups = eks.register(
             protected=protected(found, settings, now),
             guard=guard if settings.guarded else None,
+            others=others,
         )
         sizes = node_groups.sizes
         kubeconfig = None if settings.kube_context else cluster.kubeconfig
@@ -56,6 +59,7 @@ def main() -> None:
                 groups=settings.node_groups,
                 protected=protected(found, settings, now),
                 guard=guard if settings.guarded else None,
+                others=others,
             ),
             pulumi.ResourceOptions(provider=provider),
         )

@@ -6,11 +6,15 @@ their shape. Every error names the key, the value and the way out.
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, cast
+
+import yaml
 
 from archshift.architectures import ARCH_LABEL
 from archshift.eks import EksCluster, NewCluster
@@ -34,6 +38,9 @@ from archshift.ratio import Wave
 
 PROJECT: Final = "archshift"
 
+REGISTRIES_FILE: Final = "ARCHSHIFT_REGISTRIES"
+"""The variable that names a machine's own file of registries; see ``Settings.images``."""
+
 _T = TypeVar("_T")
 
 _NODE_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?")
@@ -53,7 +60,10 @@ class Settings:
         eks_node_groups: The cluster's managed node groups, by name.
         discovery: Which workloads are looked at.
         rules: Per-workload rules, by ``namespace/Kind/name``.
-        images: How images are checked.
+        images: How images are checked. How a registry is reached (a mirror's address, the path of a CA)
+            differs between a laptop and a CI runner, so what the stack's config leaves open comes from
+            the YAML file that ``ARCHSHIFT_REGISTRIES`` names, of the same shape as
+            ``archshift:images.registries``.
         break_glass: x86 may go although something needs it; None without.
         override: An exception from one rule of the policy pack; None without.
     """
@@ -74,7 +84,8 @@ class Settings:
     @property
     def guarded(self) -> bool:
         """Whether x86 nodes may be this stack's to lose, and evidence says what needs them."""
-        return self.images.check and bool(self.groups)
+        # Also without a group in the configuration: the last one may have been taken out of it.
+        return self.images.check and (self.platform == "lab" or self.cluster is not None)
 
     @property
     def groups(self) -> tuple[AnyNodeGroup, ...]:
@@ -91,13 +102,14 @@ class Settings:
         return f"{PROJECT}/{self.stack}"
 
 
-def load(stack: str, config: Mapping[str, str]) -> Settings:
+def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> Settings:
     """Build the settings from a stack's configuration.
 
     Args:
         stack: The stack's name.
         config: Full key (``archshift:arm_ratio``) to value as the engine passes it: text, and
             JSON for objects. Keys of other projects and providers are ignored.
+        environment: Names this machine's file of registries.
 
     Raises:
         ArchshiftError: A key is unknown or a value does not do.
@@ -141,10 +153,19 @@ def load(stack: str, config: Mapping[str, str]) -> Settings:
         eks_node_groups=_eks_node_groups(raw, cluster, families) if platform == "eks" else {},
         discovery=_discovery(workloads),
         rules=_rules(workloads),
-        images=_images(_mapping("archshift:images", _json(values, "images")), platform),
+        images=_images(_mapping("archshift:images", _json(values, "images")), platform, environment),
         break_glass=_break_glass(_json(values, "break_glass")),
         override=_override(_json(values, "override")),
     )
+
+
+def images_of_no_stack(environment: Mapping[str, str] = os.environ) -> ImageRules:
+    """Return how images are checked where no stack is asked: as this machine reaches registries.
+
+    Raises:
+        ArchshiftError: This machine's file of registries does not do.
+    """
+    return ImageRules(registries=_reached(_machine_registries(environment), {}))
 
 
 def _json(values: Mapping[str, str], key: str) -> Any:
@@ -567,7 +588,7 @@ def _rule(key: str, value: Any) -> Rules:
     return rules
 
 
-def _images(value: Mapping[str, Any], platform: str) -> ImageRules:
+def _images(value: Mapping[str, Any], platform: str, environment: Mapping[str, str]) -> ImageRules:
     key = "archshift:images"
     readers: dict[str, Callable[[str, Any], Any]] = {
         "check": _flag,
@@ -577,7 +598,9 @@ def _images(value: Mapping[str, Any], platform: str) -> ImageRules:
         "registries": _registries,
     }
     _only(f"{key}.", value, set(readers))
-    rules = ImageRules(**{name: readers[name](f"{key}.{name}", setting) for name, setting in value.items()})
+    given = {name: readers[name](f"{key}.{name}", setting) for name, setting in value.items()}
+    registries = _reached(_machine_registries(environment), given.pop("registries", {}))
+    rules = ImageRules(**given, registries=registries)
     if not rules.check and platform != "lab":
         raise ArchshiftError(
             f"{key}.check: false is for the lab alone; on a real cluster an image that nobody looked at "
@@ -602,11 +625,15 @@ def _daemonsets(key: str, value: Any) -> Literal["stop", "pin"]:
     return cast(Literal["stop", "pin"], value)
 
 
-def _registries(key: str, value: Any) -> dict[str, RegistryHost]:
-    return {host: _registry(f"{key}.{host}", setting) for host, setting in _mapping(key, value).items()}
+def _registries(key: str, value: Any, joint: str = ".") -> dict[str, dict[str, Any]]:
+    found = {}
+    for host, setting in _mapping(key, value).items():
+        where = f"{key}{joint}{host}"
+        found[_typed(where, host, str, "a host; put it in quotes")] = _registry(where, setting)
+    return found
 
 
-def _registry(key: str, value: Any) -> RegistryHost:
+def _registry(key: str, value: Any) -> dict[str, Any]:
     readers: dict[str, Callable[[str, Any], Any]] = {
         "plain_http": _flag,
         "ca_file": lambda k, v: _typed(k, v, str, "the path of a PEM file"),
@@ -615,7 +642,34 @@ def _registry(key: str, value: Any) -> RegistryHost:
     }
     host = _mapping(key, value)
     _only(f"{key}.", host, set(readers))
-    return RegistryHost(**{name: readers[name](f"{key}.{name}", setting) for name, setting in host.items()})
+    return {name: readers[name](f"{key}.{name}", setting) for name, setting in host.items()}
+
+
+def _machine_registries(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    path = environment.get(REGISTRIES_FILE)
+    if not path:
+        return {}
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArchshiftError(
+            f"{REGISTRIES_FILE}: {path} cannot be read ({error.strerror}); correct the path, or unset it"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark else ""
+        raise ArchshiftError(f"{REGISTRIES_FILE}: {path} is not YAML{where}") from None
+    return _registries(f"{REGISTRIES_FILE}: {path}", content or {}, joint=": ")
+
+
+def _reached(
+    machine: Mapping[str, Mapping[str, Any]], config: Mapping[str, Mapping[str, Any]]
+) -> dict[str, RegistryHost]:
+    """Merge key by key: the machine's word counts where the stack's config says nothing."""
+    return {
+        host: RegistryHost(**{**machine.get(host, {}), **config.get(host, {})})
+        for host in {**machine, **config}
+    }
 
 
 def _break_glass(value: Any) -> BreakGlass | None:

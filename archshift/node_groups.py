@@ -268,3 +268,18 @@ def check_ami_type(ami_type: str, types: Iterable[InstanceType], key: str) -> st
                 "leave it out and ami_family finds the right one"
             )
     return ami_type
+
+
+def room_by_architecture(nodes: Iterable[Node]) -> dict[str, dict[str, int]]:
+    """Return what the schedulable ones hold: ``nodes``, ``millicpu``, ``memory`` in bytes, ``pods``."""
+    room: dict[str, dict[str, int]] = {}
+    for node in nodes:
+        if node.schedulable and node.architecture:
+            side = room.setdefault(
+                node.architecture, dict.fromkeys(("nodes", "millicpu", "memory", "pods"), 0)
+            )
+            side["nodes"] += 1
+            side["millicpu"] += node.millicpu
+            side["memory"] += node.memory
+            side["pods"] += node.pods
+    return room

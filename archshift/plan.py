@@ -283,6 +283,13 @@ def nodes_after(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[No
     return after + [node for node in live if GROUP_LABEL not in node.labels and node.name not in kept]
 
 
+def nodes_of_others(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[Node]:
+    """Return the nodes that none of these groups makes: no update of the stack takes them away."""
+    managed = [group for group in groups if isinstance(group, EksNodeGroup)]
+    unlabelled = (node for node in live if GROUP_LABEL not in node.labels)
+    return [node for node in unlabelled if not any(belongs_to(node, group) for group in managed)]
+
+
 def _nodes_from_zero(nodes: Sequence[Node], groups: Iterable[AnyNodeGroup]) -> list[Node]:
     """Return a first node of each autoscaled group that has none."""
     return [

@@ -100,8 +100,8 @@ def print_table(plan: Plan) -> None:
         console.print(f"too little: {shortage}", style="red", highlight=False)
     restarts = sum(row.restarts for row in plan.workloads)
     console.print(
-        f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} pods are on Graviton, "
-        f"{plan.wanted} belong there; {restarts} workloads roll out",
+        f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods are on Graviton, "
+        f"{plan.wanted} belong there; {plan.all_pods} pods in all; {restarts} workloads roll out",
         style="bold",
         highlight=False,
     )

@@ -102,8 +102,13 @@ def _pulumi(options: argparse.Namespace, *arguments: str) -> str:
 
 
 def fleet_json(plan: Plan) -> dict[str, int]:
-    """Return the fleet's figures."""
-    return {"pods": plan.pods, "wanted": plan.wanted, "graviton": plan.graviton}
+    """Return the fleet's figures; ``pods`` are those that can move, ``all_pods`` those of all workloads."""
+    return {
+        "pods": plan.pods,
+        "wanted": plan.wanted,
+        "graviton": plan.graviton,
+        "all_pods": plan.all_pods,
+    }
 
 
 def print_json(value: object) -> None:

@@ -34,7 +34,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """Return the status as JSON values; ``wanted`` is null for workloads that are left alone."""
+    """Return the status as JSON values.
+
+    ``wanted`` is null for workloads that are left alone; the fleet's ``pods`` are those that can move.
+    """
     return {
         "arm_ratio": plan.arm_ratio,
         "fleet": fleet_json(plan),
@@ -62,8 +65,8 @@ def print_table(plan: Plan) -> None:
     )
     share = plan.graviton / plan.pods if plan.pods else 0.0
     console.print(
-        f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} pods on Graviton ({share:.3f}), "
-        f"{plan.wanted} wanted",
+        f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods on Graviton "
+        f"({share:.3f}), {plan.wanted} wanted; {plan.all_pods} pods in all",
         style="bold",
         highlight=False,
     )

@@ -1,12 +1,12 @@
 """What a stack has on AWS: its cluster and its node groups, looked up first and then registered."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
 
 from archshift.eks import EksCluster, LiveCluster
-from archshift.node_groups import EksNodeGroup
+from archshift.node_groups import EksNodeGroup, Node
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
 from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup, check_offered, find_groups
 
@@ -39,13 +39,18 @@ class Eks:
         return cls(cluster=cluster, live=live, groups=groups, live_groups=find_groups(cluster, groups))
 
     def register(
-        self, *, protected: frozenset[str] = frozenset(), guard: pulumi.ResourceHook | None = None
+        self,
+        *,
+        protected: frozenset[str] = frozenset(),
+        guard: pulumi.ResourceHook | None = None,
+        others: Sequence[Node] = (),
     ) -> tuple[MixedCluster, EksNodeGroups]:
         """Register the cluster and its node groups.
 
         Args:
             protected: Names of the groups that must not be deleted or replaced.
             guard: Hook that is asked before a group is deleted or updated.
+            others: Nodes that no group of this stack makes.
         """
         cluster = MixedCluster(self.cluster.name, MixedClusterArgs(cluster=self.cluster, live=self.live))
         node_groups = EksNodeGroups(
@@ -58,6 +63,7 @@ class Eks:
                 live=self.live_groups,
                 protected=protected,
                 guard=guard,
+                others=others,
             ),
         )
         return cluster, node_groups

@@ -11,7 +11,7 @@ import pulumi_aws as aws
 from archshift.architectures import AMD64, ARCH_LABEL
 from archshift.eks import EksCluster
 from archshift.errors import ArchshiftError
-from archshift.node_groups import GROUP_LABEL, EksNodeGroup, Taint
+from archshift.node_groups import GROUP_LABEL, EksNodeGroup, Node, Taint, room_by_architecture
 from archshift.placement import side_taint
 from components.cluster import explain, is_missing
 
@@ -155,6 +155,7 @@ class EksNodeGroupsArgs:
         live: The existing ones among them, as they are.
         protected: Names of the groups that must not be deleted or replaced.
         guard: Hook that is asked before a group is deleted or updated; None where nothing is guarded.
+        others: Nodes that no group of this stack makes; policies count their room.
     """
 
     cluster_name: pulumi.Input[str]
@@ -164,6 +165,7 @@ class EksNodeGroupsArgs:
     live: Mapping[str, LiveGroup] = field(default_factory=dict)
     protected: frozenset[str] = frozenset()
     guard: pulumi.ResourceHook | None = None
+    others: Sequence[Node] = ()
 
 
 class EksNodeGroups(pulumi.ComponentResource):
@@ -192,7 +194,7 @@ class EksNodeGroups(pulumi.ComponentResource):
         self.sizes = pulumi.Output.from_input(desired).apply(
             lambda sizes: {name: int(size) for name, size in sizes.items()}
         )
-        self.register_outputs({"sizes": self.sizes})
+        self.register_outputs({"sizes": self.sizes, "elsewhere": room_by_architecture(args.others)})
 
     def _group(self, group: EksNodeGroup) -> aws.eks.NodeGroup:
         live = self._args.live.get(group.name)

@@ -19,13 +19,12 @@ from archshift.errors import ArchshiftError
 from archshift.instance_types import INSTANCE_TYPES
 from archshift.node_groups import (
     EKS_GROUP_LABEL,
-    GROUP_LABEL,
     Node,
     belongs_to,
     nodes_of,
     nodes_to_come,
 )
-from archshift.plan import nodes_after
+from archshift.plan import nodes_after, nodes_of_others
 from archshift.survey import Survey, survey
 
 if TYPE_CHECKING:
@@ -90,22 +89,15 @@ class _Asked:
         if deleted and self._wanted(name, old):
             # The configuration wants it as it is, and the engine takes it away: a destroy. Then
             # every node of the stack goes.
-            after = nodes_after(live, [])
-            groups = self._settings.eks_node_groups.values()
-            after = [node for node in after if not any(belongs_to(node, group) for group in groups)]
+            after = nodes_of_others(live, self._settings.groups)
         else:
             after = nodes_after(live, self._settings.groups)
-        group = self._settings.eks_node_groups.get(name)
-        going = [
-            node
-            for node in live
-            if name in (node.name, node.labels.get(GROUP_LABEL))
-            # By EKS's own label: archshift's may not have reached them yet.
-            or (eks_group and node.labels.get(EKS_GROUP_LABEL) == eks_group)
-            or (group and belongs_to(node, group))
-        ]
+        going = [node for node in live if node.name == name] if _is_node(old) else list(live)
         if deleted and eks_group:
+            # By EKS's own label: archshift's may not have reached them yet.
             after = [node for node in after if node.labels.get(EKS_GROUP_LABEL) != eks_group]
+            # An empty group that an autoscaler can fill is x86 to lose too.
+            going.append(Node(name=f"{eks_group}-next", labels={ARCH_LABEL: AMD64}))
         return guard.removal(found.needs or (), going, live, after)
 
     def _wanted(self, name: str, old: Mapping[str, Any]) -> bool:
@@ -156,7 +148,7 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
     live = {node.name: node for node in found.inventory.nodes}
     # A node that is there counts as what it is, not as what it is to become: one that is to be
     # replaced by a Graviton node is protected too, and one that is not ready protects no other.
-    managed: dict[str, tuple[Node, str]] = {
+    managed = {
         node.name: (live.get(node.name, node), node.name)
         for group in settings.node_groups.values()
         for node in nodes_of(group)

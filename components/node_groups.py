@@ -1,12 +1,12 @@
 """The node groups of a cluster."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import pulumi
 
-from archshift.node_groups import INSTANCE_TYPE_LABEL, Node, NodeGroup, Taint, nodes_of
+from archshift.node_groups import INSTANCE_TYPE_LABEL, Node, NodeGroup, Taint, nodes_of, room_by_architecture
 from archshift.placement import side_taint
 
 
@@ -18,11 +18,13 @@ class NodeGroupsArgs:
         groups: Name to group.
         protected: Names of the nodes that must not be deleted or replaced.
         guard: Hook that is asked before a node is deleted or updated; None where nothing is guarded.
+        others: Nodes that no group of this stack makes; policies count their room.
     """
 
     groups: Mapping[str, NodeGroup]
     protected: frozenset[str] = frozenset()
     guard: pulumi.ResourceHook | None = None
+    others: Sequence[Node] = ()
 
 
 class NodeGroups(pulumi.ComponentResource):
@@ -39,7 +41,7 @@ class NodeGroups(pulumi.ComponentResource):
             for node in nodes_of(group):
                 self._simulate(node, (*node.taints, side_taint(group.architecture)), args)
         self.sizes = pulumi.Output.from_input({key: group.size for key, group in args.groups.items()})
-        self.register_outputs({"sizes": self.sizes})
+        self.register_outputs({"sizes": self.sizes, "elsewhere": room_by_architecture(args.others)})
 
     def _simulate(self, node: Node, taints: Iterable[Taint], args: NodeGroupsArgs) -> None:
         allocatable = {"cpu": f"{node.millicpu}m", "memory": str(node.memory), "pods": str(node.pods)}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.guard import BreakGlass, Need, floor, most_pods, needs, objection, takes_away
+from archshift.guard import BreakGlass, Need, floor, most_pods, needs, objection, removal, takes_away
 from archshift.images.verdict import AMD64_ONLY, ARM64_ONLY, MULTI_ARCH, OTHER, UNKNOWN, Verdict
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.inventory import Discovery, Inventory, Requests, Workload, read_inventory
@@ -414,6 +414,30 @@ def test_a_taint_set_by_hand_is_no_licence_to_taint() -> None:
     by_hand = node("a", taints=(Taint(key="node.kubernetes.io/not-ready"),))
     assert takes_away([need()], [by_hand], [node("a", taints=(Taint(key="retired"),))])
     assert takes_away([need()], [by_hand], [])
+
+
+def test_what_is_left_has_to_carry_it_now() -> None:
+    """Nodes to be made, nodes to be replaced and nodes that are down carry nothing yet; the rest decides."""
+    a, b = node("a", labels={TYPE: "m7i.large"}), node("b", labels={TYPE: "m7i.large"})
+    larger = node("b", labels={TYPE: "m7i.xlarge"}, millicpu=8000)
+
+    def removed(live: list[Node], after: list[Node], pods: int = 1) -> str:
+        return removal([need(pods=pods)], live, live, after)
+
+    assert removed([a, b], [b]) == ""
+    assert removed([a, b], []) == NOWHERE
+    assert removed([a], [node("new")]) == NOWHERE
+    assert removed([a, b], [larger]) == NOWHERE
+    assert removed([a, replace(b, schedulable=False)], [b]) == NOWHERE
+    assert removed([a, b], [b], pods=5).startswith(f"{ONE}: x86 lacks 1.0 vCPU")
+
+
+def test_only_what_is_going_is_asked_about() -> None:
+    """Another node's update is free while a third one goes; that one's own delete is asked about."""
+    a, b = node("a"), node("b")
+    assert removal([need()], [a], [a, b], [a]) == ""
+    assert removal([need(pods=5)], [a], [a, b], [a]) == ""
+    assert removal([need(pods=5)], [b], [a, b], [a]).startswith(f"{ONE}: x86 lacks 1.0 vCPU")
 
 
 # --- which nodes have to stay ----------------------------------------------------------------

@@ -69,9 +69,9 @@ def test_a_guarded_stack_knows_what_needs_x86_all_over_the_cluster() -> None:
 
 
 @pytest.mark.usefixtures("registries")
-def test_a_stack_without_node_groups_reads_no_more_than_it_plans() -> None:
+def test_a_stack_without_infrastructure_reads_no_more_than_it_plans() -> None:
     """None, not an empty answer: nobody may take it for "nothing needs x86"."""
-    found = survey.survey(load())
+    found = survey.survey(settings.load("dev", {"archshift:arm_ratio": "0"}))
     assert (found.needs, found.inventory.beyond) == (None, {})
     assert found.evidence is not None
     assert set(found.evidence.verdicts) == {"shop/Deployment/cart"}
@@ -82,6 +82,14 @@ def test_evidence_of_earlier_runs_counts_unless_the_last_question_is_asked(regis
     survey.survey(load(node_groups=GROUPS))
     survey.survey(load(node_groups=GROUPS), keep_evidence=False)
     assert registries.kept == [True, False]
+
+
+@pytest.mark.usefixtures("registries")
+def test_a_stack_whose_last_group_was_taken_out_of_the_config_is_guarded() -> None:
+    """The group is what may be lost now."""
+    found = survey.survey(load())
+    assert found.needs is not None
+    assert [need.key for need in found.needs] == [DNS]
 
 
 @pytest.mark.usefixtures("registries")

@@ -136,7 +136,7 @@ def test_status_as_json_has_the_promised_schema(run: Run) -> None:
     code, out, err = run("status", "--json", cluster=shop(2))
     assert json.loads(out) == {
         "arm_ratio": 0.5,
-        "fleet": {"pods": 4, "wanted": 2, "graviton": 2},
+        "fleet": {"pods": 4, "wanted": 2, "graviton": 2, "all_pods": 7},
         "workloads": [
             {
                 "workload": "shop/DaemonSet/log",
@@ -183,7 +183,7 @@ def test_status_for_people(run: Run) -> None:
     assert "shop/Deployment/cart 4 2 1 not exact" in lines
     assert "shop/DaemonSet/log - - 0 a DaemonSet: runs on every node that it selects" in lines
     assert "shop/Pod/debug: a bare pod: nothing would start it again" in lines
-    assert lines[-1] == "fleet at 0.5: 1 of 4 pods on Graviton (0.250), 2 wanted"
+    assert lines[-1] == "fleet at 0.5: 1 of 4 movable pods on Graviton (0.250), 2 wanted; 7 pods in all"
 
 
 def test_plan_as_json(run: Run) -> None:
@@ -192,7 +192,7 @@ def test_plan_as_json(run: Run) -> None:
     plan = json.loads(out)
     assert (code, err) == (0, "")
     assert (plan["arm_ratio"], plan["direction"]) == (0.5, "up")
-    assert plan["fleet"] == {"pods": 4, "wanted": 2, "graviton": 0}
+    assert plan["fleet"] == {"pods": 4, "wanted": 2, "graviton": 0, "all_pods": 7}
     assert plan["workloads"][1] == {
         "workload": "shop/Deployment/cart",
         "kind": "Deployment",
@@ -237,7 +237,9 @@ def test_plan_for_people(run: Run, pulumi: FakePulumi) -> None:
     assert "conflict: shop/Deployment/pay: spec.template" in text
     assert "set force: true with a reason in archshift:workloads.overrides" in text
     assert "too little: Graviton lacks 0.5 vCPU" in text
-    assert text.endswith("fleet at 1: 0 of 4 pods are on Graviton, 4 belong there; 1 workloads roll out")
+    assert text.endswith(
+        "fleet at 1: 0 of 4 movable pods are on Graviton, 4 belong there; 7 pods in all; 1 workloads roll out"
+    )
 
 
 def test_the_selected_stack_is_asked_for(run: Run, pulumi: FakePulumi) -> None:

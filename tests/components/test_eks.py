@@ -111,7 +111,7 @@ def test_five_x86_nodes_and_three_graviton_ones() -> None:
         ["archshift:index:EksNodeGroups", *[TEMPLATE, NODE_GROUP] * 2]
     )
     assert {one.parent for one in done.of(NODE_GROUP)} == {"eks-node-groups"}
-    assert done.outputs["eks-node-groups"] == {"sizes": {"x86": 5, "graviton": 3}}
+    assert done.outputs["eks-node-groups"] == {"sizes": {"x86": 5, "graviton": 3}, "elsewhere": {}}
 
 
 def test_nodes_are_hardened_by_their_launch_template() -> None:

@@ -165,7 +165,7 @@ def test_drift_is_shown_and_corrected(cluster: Cluster, stack: Stack, namespace:
     assert cluster.graviton_counts(namespace) == {"Deployment/web": 13}
     drifted = stack.archshift("status")
     assert drifted.returncode == 3
-    assert "fleet at 0.8: 13 of 20 pods on Graviton (0.650), 16 wanted" in drifted.stdout
+    assert "fleet at 0.8: 13 of 20 movable pods on Graviton (0.650), 16 wanted" in drifted.stdout
     step = stack.up()
     assert step.succeeded, step.output
     expect_exact(cluster, stack, namespace, 0.8)
