@@ -59,20 +59,27 @@ def survey(
         evidence = None
         if settings.images.check:
             evidence = read_evidence(cluster, inventory, settings.images, keep=keep_evidence)
-    verdicts = evidence.verdicts if evidence else None
-    plan = make_plan(
-        arm_ratio=settings.arm_ratio,
-        inventory=inventory,
-        rules=settings.rules,
-        groups=settings.groups,
-        verdicts=verdicts,
-        pin_daemonsets=settings.images.daemonsets == "pin",
-    )
     return Survey(
         inventory=inventory,
         evidence=evidence,
-        plan=plan,
-        needs=needs(inventory, verdicts or {}, settings.rules) if guarded else None,
+        plan=plan_at(settings.arm_ratio, settings, inventory, evidence),
+        needs=needs(inventory, evidence.verdicts if evidence else {}, settings.rules) if guarded else None,
+    )
+
+
+def plan_at(ratio: float, settings: "Settings", inventory: Inventory, evidence: Evidence | None) -> Plan:
+    """Return the plan for a ratio, on the cluster as it is.
+
+    Raises:
+        ArchshiftError: A rule names a workload that is not there.
+    """
+    return make_plan(
+        arm_ratio=ratio,
+        inventory=inventory,
+        rules=settings.rules,
+        groups=settings.groups,
+        verdicts=evidence.verdicts if evidence else None,
+        pin_daemonsets=settings.images.daemonsets == "pin",
     )
 
 

@@ -8,7 +8,7 @@ import pulumi
 from archshift.eks import EksCluster, LiveCluster
 from archshift.node_groups import EksNodeGroup, Node
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
-from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup, find_groups
+from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup, check_offered, find_groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +32,10 @@ class Eks:
         """Look everything up, so that nothing is registered where something does not fit.
 
         Raises:
-            ArchshiftError: As ``find_cluster`` and ``find_groups``.
+            ArchshiftError: As ``find_cluster``, ``check_offered`` and ``find_groups``.
         """
         live = find_cluster(cluster)
+        check_offered(groups)
         return cls(cluster=cluster, live=live, groups=groups, live_groups=find_groups(cluster, groups))
 
     def register(

@@ -73,6 +73,33 @@ def find_groups(cluster: EksCluster, groups: Mapping[str, EksNodeGroup]) -> dict
     return {name: _find_group(cluster.name, group) for name, group in groups.items() if group.import_name}
 
 
+def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
+    """Check that the region has the types of the groups that are to be made.
+
+    Raises:
+        ArchshiftError: It lacks one; or AWS refuses.
+    """
+    new = [group for group in groups.values() if not group.import_name]
+    names = sorted({kind.name for group in new for kind in group.instance_types})
+    if not names:
+        return
+    only = [aws.ec2.GetInstanceTypeOfferingsFilterArgs(name="instance-type", values=names)]
+    try:
+        offered = aws.ec2.get_instance_type_offerings(filters=only).instance_types
+    except Exception as error:  # the SDK raises no narrower one
+        raise ArchshiftError(
+            f"archshift:node_groups: what the region offers cannot be read: {explain(error)}"
+        ) from None
+    for group in new:
+        missing = [kind.name for kind in group.instance_types if kind.name not in offered]
+        if missing:
+            raise ArchshiftError(
+                f"archshift:node_groups.{group.name}: the region of aws:region does not offer "
+                f"{' and '.join(missing)}; give the group other instance_types, or its twin other "
+                "archshift:graviton_families"
+            )
+
+
 def _find_group(cluster: str, group: EksNodeGroup) -> LiveGroup:
     key = f"archshift:node_groups.{group.name}"
     try:

@@ -15,7 +15,7 @@ from archshift.errors import ArchshiftError
 from archshift.instance_types import INSTANCE_TYPES
 from archshift.node_groups import AMI_FAMILIES, EksNodeGroup, Taint
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
-from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup, find_groups
+from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup, check_offered, find_groups
 from tests.components.recorder import Answer, Monitor, Outputs, Recorder, Registration, record
 
 ARN = "arn:aws:eks:eu-west-1:123456789012:cluster/prod"
@@ -28,6 +28,7 @@ TAG = "aws:autoscaling/tag:Tag"
 ROLE = "aws:iam/role:Role"
 ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
 GET_CLUSTER = "aws:eks/getCluster:getCluster"
+GET_OFFERINGS = "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings"
 GET_GROUP = "aws:eks/getNodeGroup:getNodeGroup"
 
 OUTPUTS: dict[str, Outputs] = {
@@ -383,6 +384,25 @@ NEW = EksCluster(
 MISSING = (
     "invoking aws:eks/getCluster: 1 error occurred:\n\t* reading EKS Cluster (prod): couldn't find resource"
 )
+
+
+def test_a_region_that_lacks_a_type_is_told_before_anything_is_made() -> None:
+    """EKS would say so after minutes; an imported group has what it has."""
+    answer = {"instanceTypes": ["m5.large"]}
+    called(lambda: check_offered({"x86": EXISTING["x86"]}), GET_OFFERINGS, answer)
+    assert find_failed(lambda: check_offered(EXISTING), GET_OFFERINGS, answer) == (
+        "archshift:node_groups.new: the region of aws:region does not offer m7g.large; give the group other "
+        "instance_types, or its twin other archshift:graviton_families"
+    )
+
+
+def test_a_region_that_cannot_be_asked_stops_the_run() -> None:
+    """Unknown is not offered."""
+    words = "api error UnauthorizedOperation: You are not authorized to perform this operation."
+    assert find_failed(lambda: check_offered(EXISTING), GET_OFFERINGS, words) == (
+        "archshift:node_groups: what the region offers cannot be read: UnauthorizedOperation: You are not "
+        "authorized to perform this operation.; docs/iam.md lists what archshift needs"
+    )
 
 
 def test_a_cluster_is_found_by_its_name() -> None:

@@ -20,6 +20,7 @@ from archshift.plan import Plan
 from archshift.survey import Survey
 from components import guard
 from tests.archshift.test_plan import deployment
+from tests.components.recorder import record
 
 X86 = {"instance_types": ["m5.xlarge"], "desired_size": 3}
 ARM = {"instance_types": ["m7g.xlarge"], "desired_size": 3}
@@ -56,11 +57,12 @@ def asked(
         {"archshift:arm_ratio": "0.5"}
         | {f"archshift:{key}": json.dumps(value) for key, value in values.items()},
     )
-    hook = guard.guard_hook(stack)
+    hooks: list[pulumi.ResourceHook] = []
+    record(lambda: hooks.append(guard.guard_hook(stack)))
     arguments = pulumi.ResourceHookArgs(
         urn="urn", id="id", name="x86", type="aws:eks/nodeGroup:NodeGroup", old_inputs=old, new_inputs=new
     )
-    hook.callback(arguments)
+    hooks[0].callback(arguments)
 
 
 @pytest.mark.parametrize(

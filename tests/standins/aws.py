@@ -201,6 +201,11 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
     def Invoke(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Answer the look-ups, and refuse in the provider's words what is not there."""
         arguments = _plain(request.args)
+        if request.tok == "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings":
+            offered: Any = provider_pb2.InvokeResponse()
+            types = {"instanceTypes": arguments["filters"][0]["values"], "id": "eu-west-1"}
+            getattr(offered, "return").CopyFrom(_struct(types))
+            return offered
         if request.tok == "aws:eks/getCluster:getCluster":
             kind, identity, words = "cluster", arguments["name"], "EKS Cluster"
         else:
