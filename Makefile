@@ -19,6 +19,7 @@ check: environment ## lint, formatting, types
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
+	@$(RUN) -m mypy policies/__main__.py
 
 format: environment ## apply the formatting and the safe lint fixes
 	@$(RUN) -m ruff format .

@@ -1,0 +1,115 @@
+"""What the stack's configuration excuses for a while: overrides of one rule, and break-glass.
+
+Both are stated by the component ``Overrides``. One that has no effect says why.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from archshift_rules.stack import Stack
+from archshift_rules.wording import moment
+
+OVERRIDABLE: Final = ("arm-ratio-step", "daemonset-runs-on-every-architecture", "node-group-architecture")
+"""What an override can lift; the x86 rules need break-glass, which ends within a day."""
+
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+_LONGEST_BREAK_GLASS: Final = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Excuse:
+    """An override or a break-glass.
+
+    Attributes:
+        rule: The rule it lifts; empty for break-glass, which lifts the x86 rules.
+        reason: Why.
+        until: As it is written.
+        ticket: Of break-glass.
+        invalid: Why it has no effect; empty if it has.
+    """
+
+    rule: str = ""
+    reason: str = ""
+    until: str = ""
+    ticket: str = ""
+    invalid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Excuses:
+    """All of a stack's.
+
+    Attributes:
+        overrides: Those of single rules.
+        break_glass: None where there is none.
+        urn: Where they are stated.
+    """
+
+    overrides: tuple[Excuse, ...] = ()
+    break_glass: Excuse | None = None
+    urn: str = ""
+
+    def of(self, rule: str, *, by_break_glass: bool) -> tuple[Excuse, ...]:
+        """Return those that mean a rule, in effect or not."""
+        glass = (self.break_glass,) if by_break_glass and self.break_glass else ()
+        return (*glass, *(one for one in self.overrides if one.rule == rule))
+
+
+def read_excuses(stack: Stack, now: datetime) -> Excuses:
+    """Read the excuses of a stack.
+
+    Raises:
+        UnknownError: They are not known in this preview.
+    """
+    component = stack.component("Overrides")
+    if component is None:
+        return Excuses()
+    overrides = tuple(_override(one, now) for one in component.items("overrides"))
+    glass = component.read("breakGlass")
+    return Excuses(overrides, _break_glass(glass, now) if glass else None, component.urn)
+
+
+def end_of(until: Any) -> datetime | None:
+    """Return when an ``until`` ends: a date with its last second (UTC), a time at that time."""
+    found = moment(until)
+    if found is not None and isinstance(until, str) and _DATE.fullmatch(until):
+        return datetime(found.year, found.month, found.day, 23, 59, 59, tzinfo=UTC)
+    return found
+
+
+def _text(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _expiry(until: Any, now: datetime) -> str:
+    end = end_of(until)
+    if end is None:
+        return f"its until, {until!r}, is no date or time such as 2026-12-01"
+    return "" if now < end else f"its until, {until}, has passed"
+
+
+def _override(stated: Any, now: datetime) -> Excuse:
+    fields: Mapping[str, Any] = stated if isinstance(stated, dict) else {}
+    rule, reason, until = _text(fields.get("rule")), _text(fields.get("reason")), fields.get("until")
+    invalid = _expiry(until, now)
+    if rule not in OVERRIDABLE:
+        names = ", ".join(OVERRIDABLE)
+        invalid = f"an override lifts only {names}; for the x86 rules there is break-glass"
+    elif not reason:
+        invalid = "it gives no reason"
+    return Excuse(rule=rule, reason=reason, until=str(until), invalid=invalid)
+
+
+def _break_glass(stated: Any, now: datetime) -> Excuse:
+    fields: Mapping[str, Any] = stated if isinstance(stated, dict) else {}
+    until, reason, ticket = fields.get("until"), _text(fields.get("reason")), _text(fields.get("ticket"))
+    invalid = _expiry(until, now)
+    end = end_of(until)
+    if end is not None and end - now > _LONGEST_BREAK_GLASS:
+        invalid = f"its until, {until}, is more than 24 hours ahead"
+    elif not reason or not ticket:
+        invalid = "it gives no reason" if not reason else "it names no ticket"
+    return Excuse(reason=reason, until=str(until), ticket=ticket, invalid=invalid)

@@ -1,0 +1,30 @@
+"""override-in-use: while a rule is lifted, every run says so."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from pulumi_policy import EnforcementLevel
+
+from archshift_rules.exceptions import read_excuses
+from archshift_rules.rule import StackRule
+from archshift_rules.stack import Stack, Violation
+
+
+def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Violation]:  # noqa: ARG001
+    """Yield the overrides, in effect or not."""
+    excuses = read_excuses(stack, now)
+    for one in excuses.overrides:
+        if one.invalid:
+            message = f"The override of {one.rule or 'no rule'} has no effect: {one.invalid}. Remove it."
+        else:
+            message = f"{one.rule} is lifted until {one.until}: {one.reason}."
+        yield Violation(message, excuses.urn)
+
+
+RULE: Final = StackRule(
+    name="override-in-use",
+    description="A rule is lifted for a while.",
+    check=check,
+    level=EnforcementLevel.ADVISORY,
+)

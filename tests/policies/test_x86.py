@@ -1,0 +1,446 @@
+"""The x86 rules: nothing that needs x86 loses it, whatever the evidence and the nodes look like."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archshift_rules.capacity import Amount, Group, Need, shortage
+from archshift_rules.stack import Resource
+from tests.archshift.properties import examples
+from tests.policies.stacks import (
+    GIB,
+    NOW,
+    ROOT,
+    UNKNOWN,
+    audit,
+    break_glass,
+    entry,
+    messages,
+    needy,
+    node,
+    node_group,
+    node_pool,
+    overrides,
+    patches,
+    resource,
+    rule,
+    stack,
+)
+
+CAPACITY = "x86-capacity-for-amd64-images"
+PROTECTED = "x86-node-group-protected"
+ARCH = "kubernetes.io/arch"
+
+
+def test_a_stack_whose_workloads_are_all_proven_needs_no_x86() -> None:
+    """With every workload proven, the last x86 node may go: neither rule says a word."""
+    proven = audit({"shop/Deployment/web": entry(), "shop/Deployment/arm": entry("arm64-only")})
+    assert messages(CAPACITY, proven, node("arm", "arm64")) == []
+    assert messages(PROTECTED, proven, node("x86", protected=False)) == []
+
+
+@pytest.mark.parametrize("verdict", ["amd64-only", "other", "unknown"])
+def test_x86_nodes_cannot_go_while_a_workload_needs_them(verdict: str) -> None:
+    """Without x86 nodes the message names the workload, why it is not proven, what it asks for, what there is
+    and the way out; unknown counts like amd64-only.
+    """
+    (message,) = messages(CAPACITY, audit({"shop/Deployment/legacy": entry(verdict)}), node("arm", "arm64"))
+    assert message == (
+        "1 workload is not proven to run on arm64 and needs x86 nodes: they ask for 2.0 vCPU, 2.0 GiB and 2 "
+        "pods, and there is room for 0.0 vCPU, 0.0 GiB and 0 pods. Concerned: shop/Deployment/legacy "
+        f"(registry.example/{verdict}:1 is {verdict}: no linux/arm64). Keep x86 node groups of that size, or "
+        "give these workloads images that run on arm64."
+    )
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("x86-0")],
+        [node_group()],
+        [node_pool("x86", (ARCH, "In", ["amd64"]))],
+        [node_pool("x86", (ARCH, "NotIn", ["arm64"]), limits={"cpu": "4", "memory": "8Gi"})],
+        [
+            resource(
+                "archshift:index:NodeGroups",
+                "node-groups",
+                {"elsewhere": {"amd64": {"nodes": 2, "millicpu": 4000, "memory": 8 * GIB, "pods": 20}}},
+            )
+        ],
+    ],
+    ids=["lab nodes", "EKS node group", "Karpenter", "Karpenter with limits", "nodes of others"],
+)
+def test_every_form_of_x86_nodes_counts(nodes: list[Resource]) -> None:
+    """Whoever makes the x86 nodes, a stack with enough of them passes."""
+    assert messages(CAPACITY, needy(), *nodes) == []
+    assert messages(PROTECTED, needy(), *nodes) == []
+
+
+@pytest.mark.parametrize(
+    ("nodes", "room"),
+    [
+        ([node_group(scalingConfig={"maxSize": 0.0})], "room for 0.0 vCPU"),
+        ([node_group(instance_type="m7g.xlarge")], "room for 0.0 vCPU"),
+        ([node_group(taints=[{"key": "batch", "effect": "NO_SCHEDULE"}])], "x86 has the taint batch"),
+        ([node_group(instanceTypes=["m99.huge"])], "x86: m99.huge is not in the pack's instance_types.json"),
+        ([node("x86-0", taints=[{"key": "drain", "effect": "NoExecute"}])], "x86-0 has the taint drain"),
+        ([node("x86-0", unschedulable=True)], "x86-0 has the taint node.kubernetes.io/unschedulable"),
+        (
+            [node_pool("x86", (ARCH, "In", ["amd64"]), limits={"cpu": "1"})],
+            "room for 1.0 vCPU, unlimited GiB",
+        ),
+        ([node_pool("x86", (ARCH, "In", ["amd64"]), limits={"nodes": 0})], "room for 0.0 vCPU"),
+        ([node_pool("x86", (ARCH, "In", ["arm64"]))], "room for 0.0 vCPU"),
+        ([], "room for 0.0 vCPU"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_x86_capacity_is_taken_away_in_more_ways_than_one(nodes: list[Resource], room: str) -> None:
+    """Maximum size 0, other instance types, a hard taint, a cordon, a limit, a type nobody knows, or no group
+    at all: each is a violation that says what does not count.
+    """
+    (message,) = messages(CAPACITY, needy(), *nodes)
+    assert room in message
+    assert "shop/Deployment/legacy" in message
+
+
+def test_the_taints_of_a_new_node_and_soft_ones_do_not_count() -> None:
+    """A node that is not ready yet, and the soft taint of each side, turn nobody away for good."""
+    taints = [
+        {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"},
+        {"key": "archshift/amd64", "effect": "PreferNoSchedule"},
+    ]
+    assert messages(CAPACITY, needy(), node("x86-0", taints=taints)) == []
+
+
+def test_a_pod_that_fits_no_node_is_named() -> None:
+    """Enough in all is not enough: a pod larger than every x86 node is said, with its size."""
+    large = audit(
+        {"shop/StatefulSet/db": entry("amd64-only", pods=1, requests={"millicpu": 5000, "memory": GIB})}
+    )
+    (message,) = messages(CAPACITY, large, node("x86-0"), node("x86-1"))
+    assert "no node is large enough for a pod of shop/StatefulSet/db (5 vCPU, 1 GiB)" in message
+
+
+def test_no_evidence_is_no_proof() -> None:
+    """A stack of archshift's without evidence, or with two statements of it, is a violation of both rules."""
+    for audits, why in (([], "it has no ImageAudit"), ([needy(), twin()], "it has 2 of ImageAudit, not one")):
+        (message,) = messages(CAPACITY, *audits, node("x86-0"))
+        assert why in message
+        assert "archshift:images.check" in message
+        (message,) = messages(PROTECTED, *audits, node("x86-0", protected=False))
+        assert f"Nothing is proven to run without them ({why}): every x86 node counts." in message
+
+
+def twin() -> Resource:
+    """A second statement of evidence."""
+    return resource("archshift:index:ImageAudit", "images-2", {"workloads": {}})
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"checkedAt": (NOW - timedelta(days=9)).isoformat()}, "is 9.0 days old"),
+        ({"checkedAt": (NOW + timedelta(days=1)).isoformat()}, "is from the future"),
+        ({"checkedAt": ""}, "has no time ('')"),
+        ({"checkedAt": "yesterday"}, "has no time ('yesterday')"),
+        ({"verdict": "fine"}, "has the verdict 'fine', which is none of"),
+        ({"images": []}, "says multi-arch of no image"),
+        ({"images": "none"}, "says multi-arch of no image"),
+        ({"blocking": [{"container": "app"}]}, "names containers that block it"),
+        (
+            {"images": [{"image": "a:1", "verdict": "amd64-only", "digest": "sha256:" + "a" * 64}]},
+            "of a:1 it says amd64-only",
+        ),
+        ({"images": [{"image": "a:1", "verdict": "multi-arch", "digest": ""}]}, "has no digest for a:1"),
+        ({"pods": None}, "lacks pods or requests"),
+        ({"requests": {"millicpu": -1, "memory": 0}}, "lacks pods or requests"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_evidence_that_is_old_truncated_or_forged_proves_nothing(
+    change: dict[str, Any], problem: str
+) -> None:
+    """The workload counts as one that needs x86, and the rule says what is wrong with its evidence."""
+    found = messages(CAPACITY, audit({"shop/Deployment/web": entry(**change)}))
+    assert len(found) == 2
+    assert found[0].startswith("The evidence does not hold for shop/Deployment/web (")
+    assert problem in found[0]
+    assert "1 workload is not proven to run on arm64 and needs x86 nodes" in found[1]
+
+
+def test_the_age_of_evidence_is_configurable() -> None:
+    """The same evidence passes or not by maxAgeDays."""
+    proven = audit({"shop/Deployment/web": entry()})
+    assert messages(CAPACITY, proven, maxAgeDays=1.5) == []
+    assert "is 1.0 days old" in messages(CAPACITY, proven, maxAgeDays=0.5)[0]
+
+
+def pods(type_: str, image: str, **more: Any) -> Resource:
+    """A Deployment or the like that the stack itself declares."""
+    spec = {
+        "containers": [
+            {"name": "app", "image": image, "resources": {"requests": {"cpu": "2", "memory": "1Gi"}}}
+        ]
+    }
+    return resource(
+        type_,
+        "new",
+        {"metadata": {"name": "new", "namespace": "shop"}, "spec": {"template": {"spec": spec}, **more}},
+    )
+
+
+def test_a_pod_template_of_the_stack_needs_evidence_too() -> None:
+    """A Deployment that the same stack declares is named with the image that nobody checked; one whose image
+    is known as amd64-only counts with its replicas.
+    """
+    proven = audit({"shop/Deployment/web": entry()})
+    new = pods("kubernetes:apps/v1:Deployment", "registry.example/new:1")
+    (message,) = messages(CAPACITY, proven, new, node("x86-0"))
+    assert "There is no evidence for registry.example/new:1 of shop/Deployment/new" in message
+    known = pods("kubernetes:apps/v1:Deployment", "registry.example/multi-arch:1")
+    assert messages(CAPACITY, proven, known) == []
+    bad = pods("kubernetes:apps/v1:StatefulSet", "registry.example/amd64-only:1", replicas=3.0)
+    (message,) = messages(CAPACITY, needy(), bad, node("x86-0"))
+    assert "they ask for 8.0 vCPU, 5.0 GiB and 5 pods" in message
+    assert "shop/StatefulSet/new (declared in this stack)" in message
+
+
+def test_a_patched_workload_without_evidence_is_named() -> None:
+    """Evidence from which a workload was cut out, while the stack still patches it, is a violation."""
+    patch = resource(
+        "kubernetes:apps/v1:DeploymentPatch",
+        "shop/Deployment/gone",
+        {"metadata": {"name": "gone", "namespace": "shop"}, "spec": {}},
+    )
+    (message,) = messages(CAPACITY, audit({}), patch)
+    assert "There is no evidence for shop/Deployment/gone, whose placement this stack patches" in message
+
+
+def test_bare_groups_are_named_one_by_one() -> None:
+    """Every x86 group of EKS and Karpenter carries protect while a workload needs x86."""
+    found = rule(PROTECTED).judge(
+        stack(
+            needy(),
+            node_group("x86-a", protected=False),
+            node_group("x86-b"),
+            node_group("graviton", "m7g.xlarge", protected=False),
+            node_pool("pool", (ARCH, "In", ["amd64"]), protected=False),
+            node_pool("any", protected=False),
+        ),
+        {},
+        NOW,
+    )
+    assert [one.urn.rpartition("::")[2] for one in found] == ["x86-a", "any", "pool"]
+    assert found[0].message == (
+        "The x86 node group x86-a is not protected. 1 workload is not proven to run on arm64 "
+        "(shop/Deployment/legacy: registry.example/amd64-only:1 is amd64-only: no linux/arm64). Set protect "
+        "on it; archshift lifts it by itself when the last of them is proven."
+    )
+
+
+def test_of_the_labs_nodes_as_many_are_protected_as_are_needed() -> None:
+    """One protected node of 4 vCPU is enough for 2; with more asked for, the others are named."""
+    assert messages(PROTECTED, needy(), node("a"), node("b", protected=False)) == []
+    more = audit({"shop/Deployment/legacy": entry("amd64-only", pods=5)})
+    (message,) = messages(PROTECTED, more, node("a"), node("b", protected=False), node("c", protected=False))
+    assert "they ask for 5.0 vCPU, 5.0 GiB and 5 pods, and there is room for 4.0 vCPU" in message
+    assert "Set protect on more of b, c;" in message
+    assert messages(PROTECTED, more, node("a"), node("b"), node("c", protected=False)) == []
+
+
+@pytest.mark.parametrize("name", [CAPACITY, PROTECTED])
+def test_break_glass_lifts_the_x86_rules_for_a_day_at_most(name: str) -> None:
+    """In effect it silences them; expired, too long, unreadable or without a reason it does not, and each
+    violation says why.
+    """
+    bare = (needy(), node_group(protected=False, scalingConfig={"maxSize": 0.0}))
+    assert messages(name, *bare, break_glass()) == []
+    for change, why in (
+        ({"until": "2026-11-24T11:59:00Z"}, "its until, 2026-11-24T11:59:00Z, has passed"),
+        ({"until": "2026-11-25T12:01:00Z"}, "its until, 2026-11-25T12:01:00Z, is more than 24 hours ahead"),
+        ({"until": "soon"}, "its until, 'soon', is no date or time such as 2026-12-01"),
+        ({"reason": " "}, "it gives no reason"),
+        ({"ticket": ""}, "it names no ticket"),
+    ):
+        found = messages(name, *bare, break_glass(**change))
+        assert found
+        assert all(message.endswith(f"(Break-glass has no effect: {why}.)") for message in found)
+
+
+def test_an_override_does_not_lift_the_x86_rules() -> None:
+    """An override is no break-glass: it names the x86 rule, and the violation stays and says so."""
+    lift = overrides({"rule": CAPACITY, "reason": "we know", "until": "2027-01-01"})
+    (message,) = messages(CAPACITY, needy(), lift)
+    assert "(The override has no effect: an override lifts only arm-ratio-step, daemonset-" in message
+
+
+@pytest.mark.parametrize(
+    ("resources", "path", "at"),
+    [
+        ([audit(UNKNOWN), node("x86")], "workloads of images", "images"),
+        ([audit({"shop/Deployment/web": UNKNOWN})], "workloads.shop/Deployment/web of images", "images"),
+        ([needy(), node_group(scalingConfig={"maxSize": UNKNOWN})], "scalingConfig.maxSize of x86", "x86"),
+        ([needy(), node_group(instanceTypes=UNKNOWN)], "instanceTypes of x86", "x86"),
+        ([needy(), node("x86-0", taints=UNKNOWN)], "spec.taints of x86-0", "x86-0"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_unknown_is_no(resources: list[Resource], path: str, at: str) -> None:
+    """A value that the preview does not know is a violation of the rule itself, at the resource that has it;
+    the SDK would turn it into an advisory.
+    """
+    found = rule(CAPACITY).judge(stack(*resources), {}, NOW)
+    assert [one.urn.rpartition("::")[2] for one in found] == [at]
+    assert found[0].message.startswith(f"unknown-is-no: {path} is not known in this preview")
+
+
+def test_an_unknown_size_of_a_graviton_group_is_no_obstacle() -> None:
+    """What the rule does not need to know may be unknown."""
+    arm = node_group("arm", "m7g.xlarge", scalingConfig={"maxSize": UNKNOWN}, nodeGroupName=UNKNOWN)
+    assert messages(CAPACITY, needy(), arm, node("x86")) == []
+
+
+def test_an_unknown_break_glass_has_no_effect() -> None:
+    """Break-glass must be readable to be in effect."""
+    (message,) = messages(CAPACITY, needy(), break_glass(until=UNKNOWN))
+    assert message.endswith("(The override has no effect: breakGlass.until is not known in this preview.)")
+
+
+def test_a_stack_that_is_not_archshifts_is_left_alone() -> None:
+    """A published pack meets every stack of an organisation."""
+    urn = "urn:pulumi:dev::website::aws:eks/nodeGroup:NodeGroup::workers"
+    foreign = Resource(type="aws:eks/nodeGroup:NodeGroup", urn=urn, props=node_group().props)
+    from archshift_rules.stack import Stack
+
+    for name in (CAPACITY, PROTECTED, "daemonset-runs-on-every-architecture"):
+        assert rule(name).judge(Stack.of([foreign]), {}, NOW) == []
+
+
+def test_violations_name_a_resource_of_the_stack() -> None:
+    """Engine 3.245 panics at a violation without a URN: with nothing else to name, it is the stack itself."""
+    (found,) = rule(CAPACITY).judge(stack(), {}, NOW)
+    assert found.urn == ROOT
+
+
+AMOUNTS = st.builds(
+    Amount,
+    st.integers(0, 16_000).map(float),
+    st.integers(0, 64 * GIB).map(float),
+    st.integers(0, 110).map(float),
+)
+NEEDS = st.lists(
+    st.builds(
+        Need,
+        st.from_regex(r"[a-z]/Deployment/[a-z]{1,3}", fullmatch=True),
+        st.integers(1, 9).map(float),
+        st.builds(Amount, st.integers(0, 4000).map(float), st.integers(0, GIB).map(float), st.just(1.0)),
+    ),
+    max_size=8,
+)
+
+
+def groups(rooms: list[Amount]) -> list[Group]:
+    """One group of one node for each."""
+    return [
+        Group(
+            name=str(index),
+            urn=str(index),
+            kind="Node",
+            architectures=frozenset({"amd64"}),
+            total=room,
+            node=room,
+        )
+        for index, room in enumerate(rooms)
+    ]
+
+
+@examples
+@given(NEEDS, st.lists(AMOUNTS, max_size=6), AMOUNTS)
+def test_more_nodes_never_lack_what_fewer_held(needs: list[Need], rooms: list[Amount], more: Amount) -> None:
+    """Adding a node turns no pass into a violation, taking a need away neither; what passes fits."""
+    before = shortage(needs, groups(rooms))
+    if not before:
+        assert shortage(needs, groups([*rooms, more])) == ""
+        assert shortage(needs[1:], groups(rooms)) == ""
+        for dimension in ("millicpu", "memory", "pods"):
+            wanted = sum(getattr(need.size, dimension) * need.pods for need in needs)
+            assert wanted <= sum(getattr(room, dimension) for room in rooms)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=6) | st.just(UNKNOWN),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+ENTRIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "verdict": st.sampled_from(
+            ["multi-arch", "arm64-only", "amd64-only", "other", "unknown", "Multi-Arch"]
+        )
+        | JSON,
+        "blocking": st.just([]) | JSON,
+        "images": st.just([{"image": "a:1", "digest": f"sha256:{'b' * 64}", "verdict": "multi-arch"}]) | JSON,
+        "checkedAt": st.just(NOW.isoformat()) | JSON,
+        "pods": st.integers(0, 50) | JSON,
+        "requests": st.just({"millicpu": 100, "memory": 1}) | JSON,
+    },
+)
+
+
+@examples
+@given(st.dictionaries(st.just("shop/Deployment/web"), ENTRIES | JSON, min_size=1))
+def test_without_x86_nodes_only_a_sound_proof_passes(workloads: dict[str, Any]) -> None:
+    """Whatever is written in the evidence, the rule ends, and passes only if every part says yes."""
+    stated = workloads["shop/Deployment/web"]
+    if not messages(CAPACITY, audit(workloads)):
+        assert stated["verdict"] in ("multi-arch", "arm64-only")
+        assert not stated.get("blocking")
+        assert stated["images"]
+        assert all(one["verdict"] in ("multi-arch", "arm64-only") for one in stated["images"])
+        assert stated["checkedAt"]
+        assert stated["pods"] is not None
+
+
+@examples
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["metadata", "spec", "status", "scalingConfig", "instanceTypes", "taints", "elsewhere"]
+        ),
+        JSON,
+    )
+)
+def test_no_shape_of_a_resource_breaks_a_rule(props: dict[str, Any]) -> None:
+    """A rule that raised would end the preview with a stack trace instead of a sentence."""
+    types = (
+        "kubernetes:core/v1:Node",
+        "aws:eks/nodeGroup:NodeGroup",
+        "aws:ec2/launchTemplate:LaunchTemplate",
+        "kubernetes:karpenter.sh/v1:NodePool",
+        "archshift:index:NodeGroups",
+        "archshift:index:WorkloadPatches",
+        "archshift:index:Overrides",
+        "kubernetes:apps/v1:Deployment",
+        "kubernetes:batch/v1:CronJob",
+        "kubernetes:apps/v1:DaemonSetPatch",
+    )
+    everything = [resource(type_, "one", props) for type_ in types]
+    for name in (
+        CAPACITY,
+        PROTECTED,
+        "node-group-architecture",
+        "daemonset-runs-on-every-architecture",
+        "arm-ratio-step",
+        "break-glass-in-use",
+        "override-in-use",
+    ):
+        for found in rule(name).judge(
+            stack(needy(), patches(props.get("spec"), 1, 2, 3), *everything), {}, NOW
+        ):
+            assert found.message
+            assert found.urn
