@@ -31,11 +31,15 @@ class Evidence:
     pull_secrets: tuple[AuthFile, ...] = field(default=(), repr=False)
 
 
-def audit_options(rules: ImageRules, pull_secrets: tuple[AuthFile, ...] = ()) -> "AuditOptions":
-    """Return the options of an audit under these rules."""
+def audit_options(
+    rules: ImageRules, pull_secrets: tuple[AuthFile, ...] = (), *, keep: bool = True
+) -> "AuditOptions":
+    """Return the options of an audit under these rules; without ``keep``, none of earlier runs counts."""
     from archshift.images.audit import AuditOptions
+    from archshift.images.cache import cache_folder
 
     return AuditOptions(
+        cache=cache_folder() if keep else None,
         hosts=rules.registries,
         pull_secrets=pull_secrets,
         evidence_seconds=rules.max_age_days * 86400,
@@ -43,8 +47,16 @@ def audit_options(rules: ImageRules, pull_secrets: tuple[AuthFile, ...] = ()) ->
     )
 
 
-def read_evidence(cluster: Cluster, inventory: Inventory, rules: ImageRules) -> Evidence:
+def read_evidence(
+    cluster: Cluster, inventory: Inventory, rules: ImageRules, *, keep: bool = True
+) -> Evidence:
     """Audit everything that an inventory runs; each image is asked for once.
+
+    Args:
+        cluster: The connection, for pull secrets.
+        inventory: What runs.
+        rules: How images are checked.
+        keep: Use evidence of earlier runs and keep today's.
 
     Raises:
         ArchshiftError: The Docker config or a CA file cannot be read. An image's or a registry's
@@ -53,13 +65,14 @@ def read_evidence(cluster: Cluster, inventory: Inventory, rules: ImageRules) -> 
     from archshift.images.audit import audit_uses
 
     secrets, notes = read_pull_secrets(cluster, inventory)
-    uses = [one.use for containers in inventory.containers.values() for one in containers]
-    verdicts = audit_uses(uses, audit_options(rules, secrets))
+    running = {
+        **{key: workload.containers for key, workload in inventory.beyond.items()},
+        **inventory.containers,
+    }
+    uses = [one.use for containers in running.values() for one in containers]
+    verdicts = audit_uses(uses, audit_options(rules, secrets, keep=keep))
     return Evidence(
-        {
-            key: judge_workload(key, containers, verdicts)
-            for key, containers in sorted(inventory.containers.items())
-        },
+        {key: judge_workload(key, containers, verdicts) for key, containers in sorted(running.items())},
         notes,
         secrets,
     )

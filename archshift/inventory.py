@@ -131,6 +131,9 @@ class Inventory:
         containers: Key of a workload or of one of ``others`` to all that it runs: its template's
             containers, those that only its pods have, and the digests that run.
         pull_identities: As whom all these pull their images.
+        beyond: What archshift does not steer and the guard has to know all the same: controllers
+            outside the discovery, pods of other owners, and pods that a rollout has not replaced yet
+            (``namespace/Kind/name (last revision)``). Empty unless it was asked for.
     """
 
     workloads: Mapping[str, Workload] = field(default_factory=dict)
@@ -140,19 +143,24 @@ class Inventory:
     others: Mapping[str, str] = field(default_factory=dict)
     containers: Mapping[str, tuple[Container, ...]] = field(default_factory=dict)
     pull_identities: frozenset[PullIdentity] = frozenset()
+    beyond: Mapping[str, Workload] = field(default_factory=dict)
 
     def on(self, key: str, architecture: str) -> int:
         """Return how many live pods of a workload run on an architecture."""
         return self.pods.get((key, architecture), 0)
 
 
-def read_inventory(cluster: Cluster, discovery: Discovery, field_manager: str) -> Inventory:
+def read_inventory(
+    cluster: Cluster, discovery: Discovery, field_manager: str, *, beyond: bool = False
+) -> Inventory:
     """Read the cluster.
 
     Args:
         cluster: The connection.
         discovery: What to look at. Pods and nodes are read everywhere: they take up capacity.
         field_manager: This stack's name in ``managedFields``.
+        beyond: Read the controllers outside the discovery too, the system's included: their pods
+            run on the same nodes.
 
     Raises:
         ArchshiftError: Something could not be read. Never a partial inventory.
@@ -169,12 +177,20 @@ def read_inventory(cluster: Cluster, discovery: Discovery, field_manager: str) -
         nodes = threads.submit(lambda: tuple(map(_node, cluster.list("/api/v1/nodes"))))
         scalers = threads.submit(_read_autoscalers, cluster)
         autoscaled = scalers.result()
-        workloads: dict[str, Workload] = {}
-        for reading in kinds.values():
-            for workload in reading.result():
-                bounds = autoscaled.get(workload.key)
-                workloads[workload.key] = replace(workload, autoscaled=bounds) if bounds else workload
-        return _assemble(workloads, nodes.result(), pods.result(), discovery)
+
+        def keyed(found: Iterable[Workload]) -> dict[str, Workload]:
+            return {one.key: replace(one, autoscaled=autoscaled.get(one.key)) for one in found}
+
+        workloads = keyed(workload for reading in kinds.values() for workload in reading.result())
+        outside: dict[str, Workload] | None = None
+        if beyond:
+            everywhere = keyed(
+                workload
+                for kind in CONTROLLERS
+                for workload in _read_everywhere(cluster, kind, field_manager)
+            )
+            outside = {key: workload for key, workload in everywhere.items() if key not in workloads}
+        return _assemble(workloads, nodes.result(), pods.result(), discovery, outside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +204,7 @@ class _Pod:
     requests: Requests
     pulls_as: PullIdentity
     images: str
+    placement: str
 
 
 def _collections(path: str, namespaces: Sequence[str]) -> list[str]:
@@ -209,6 +226,11 @@ def _read_controllers(
                 continue
             found.append(read_workload(kind, item, field_manager))
     return found
+
+
+def _read_everywhere(cluster: Cluster, kind: str, field_manager: str) -> Iterable[Workload]:
+    for item in cluster.list(CONTROLLERS[kind][0].format("")):
+        yield read_workload(kind, item, field_manager)
 
 
 def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Workload:
@@ -293,6 +315,12 @@ def _images(item: Mapping[str, Any]) -> str:
         },
         sort_keys=True,
     )
+
+
+def _placement(pod_spec: Mapping[str, Any]) -> str:
+    """Return what decides where a pod may run, as JSON: pods of one owner give the same text."""
+    kept = ("nodeSelector", "affinity", "tolerations")
+    return json.dumps({key: pod_spec[key] for key in kept if pod_spec.get(key)}, sort_keys=True)
 
 
 def _replicas(kind: str, spec: Mapping[str, Any]) -> int:
@@ -453,6 +481,7 @@ def _read_pods(cluster: Cluster) -> list[_Pod]:
                 requests=_requests(spec),
                 pulls_as=_pull_identity(meta["namespace"], spec),
                 images=sys.intern(_images(item)),
+                placement=sys.intern(_placement(spec)),
             )
         )
     return pods
@@ -494,8 +523,19 @@ def _all_containers(workload: Workload | None, pods: Iterable[Mapping[str, Any]]
     return tuple(one for one in found if (one.name, one.use.image) in wanted or one.name not in known)
 
 
+def _is_of_last_revision(workload: Workload, images: str) -> bool:
+    """Whether a pod that runs these images was made from another template than today's."""
+    wanted = {one.name: one.use.image for one in workload.containers}
+    found = containers_of(json.loads(images)["spec"])
+    return any(wanted.get(one.name, one.use.image) != one.use.image for one in found)
+
+
 def _assemble(
-    workloads: dict[str, Workload], nodes: tuple[Node, ...], pods: Iterable[_Pod], discovery: Discovery
+    workloads: dict[str, Workload],
+    nodes: tuple[Node, ...],
+    pods: Iterable[_Pod],
+    discovery: Discovery,
+    outside: Mapping[str, Workload] | None,
 ) -> Inventory:
     architecture = {node.name: node.labels.get(ARCH_LABEL, "") for node in nodes}
     counts: Counter[tuple[str, str]] = Counter()
@@ -503,6 +543,9 @@ def _assemble(
     others: dict[str, str] = {}
     shapes: dict[str, dict[str, None]] = {key: {} for key in workloads}
     identities = {workload.pulls_as for workload in workloads.values() if workload.pulls_as}
+    elsewhere: dict[str, list[_Pod]] = {key: [] for key in outside or ()}
+    rolling: dict[str, list[_Pod]] = {}
+    identities |= {workload.pulls_as for workload in (outside or {}).values() if workload.pulls_as}
     for pod in pods:
         where = architecture.get(pod.node, "")
         kind, name = _owner_key(pod)
@@ -511,12 +554,19 @@ def _assemble(
             counts[key, where] += 1
             shapes[key][pod.images] = None
             identities.add(pod.pulls_as)
+            if outside is not None and not workloads[key].settled:
+                rolling.setdefault(key, []).append(pod)
             continue
         number, requests = strays.get(where, (0, Requests()))
         strays[where] = (
             number + 1,
             Requests(requests.millicpu + pod.requests.millicpu, requests.memory + pod.requests.memory),
         )
+        if outside is not None:
+            if key not in outside:
+                key = f"{pod.namespace}/{pod.owner_kind or 'Pod'}/{pod.owner_name or pod.name}"
+            elsewhere.setdefault(key, []).append(pod)
+            identities.add(pod.pulls_as)
         in_scope = not discovery.label_selector and (
             pod.namespace in discovery.namespaces
             if discovery.namespaces
@@ -531,6 +581,14 @@ def _assemble(
                 others[key] = "a bare pod: nothing would start it again"
             shapes.setdefault(key, {})[pod.images] = None
             identities.add(pod.pulls_as)
+    beyond = {key: _beyond(found, (outside or {}).get(key)) for key, found in elsewhere.items()}
+    for key, of_both in rolling.items():
+        workload = workloads[key]
+        old = {images for images in shapes[key] if _is_of_last_revision(workload, images)}
+        if left := [pod for pod in of_both if pod.images in old]:
+            # A rollout may stop half way or wait at a partition; until then these are made anew.
+            last = replace(_beyond(left), kind=workload.kind, name=f"{workload.name} (last revision)")
+            beyond[last.key] = last
     return Inventory(
         workloads=workloads,
         nodes=nodes,
@@ -541,4 +599,26 @@ def _assemble(
             key: _all_containers(workloads.get(key), map(json.loads, found)) for key, found in shapes.items()
         },
         pull_identities=frozenset(identities),
+        beyond=beyond,
     )
+
+
+def _beyond(pods: Sequence[_Pod], workload: Workload | None = None) -> Workload:
+    """Return what is known of a controller outside the discovery, or of the owner of some pods."""
+    if workload is None:
+        first, spec = pods[0], json.loads(pods[0].placement)
+        workload = Workload(
+            namespace=first.namespace,
+            kind=first.owner_kind or "Pod",
+            name=first.owner_name or first.name,
+            replicas=len(pods),
+            template=Template(spec=placement.read_fields(spec)),
+            # Nothing says that they are alike; the largest is what room has to be kept for.
+            requests=Requests(
+                max(pod.requests.millicpu for pod in pods), max(pod.requests.memory for pod in pods)
+            ),
+            tolerations=tuple(spec.get("tolerations") or ()),
+        )
+    images = dict.fromkeys(pod.images for pod in pods)
+    # The last revision's images too: its pods are still there.
+    return replace(workload, containers=with_pods(workload.containers, map(json.loads, images)))

@@ -29,10 +29,12 @@ MERGE: Final = "application/merge-patch+json"
 class Cluster:
     """A connection to one API server. Use as a context manager, or close it."""
 
-    def __init__(self, client: httpx2.Client, server: str) -> None:
+    def __init__(self, client: httpx2.Client, server: str, authority: str = "") -> None:
         """Wrap a configured HTTP client; use ``connect`` to get one from a kubeconfig."""
         self._client = client
         self.server = server
+        self.authority = authority
+        """Certificate of the server's authority as the kubeconfig holds it, base64 of PEM."""
 
     def __enter__(self) -> "Cluster":
         return self
@@ -69,6 +71,29 @@ class Cluster:
         """Return one object; same errors as ``list``."""
         return self._request("GET", path)
 
+    def evict(self, namespace: str, pod: str) -> bool:
+        """Ask for a pod's eviction; False where a PodDisruptionBudget does not allow it now.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": namespace},
+        }
+        headers = {"Content-Type": "application/json"}
+        status, answer = self._send("POST", path, headers=headers, content=json.dumps(body).encode())
+        # The API server answers 429 for a budget
+        # (https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/); a pod that is gone
+        # needs no eviction.
+        if status == 429:
+            return False
+        if status >= 400 and status != 404:
+            raise ArchshiftError(self._refusal(status, path, answer))
+        return True
+
     def patch(self, path: str, body: Mapping[str, Any], content_type: str, field_manager: str) -> None:
         """Patch one object as ``field_manager``; an apply patch takes fields from other managers.
 
@@ -88,6 +113,20 @@ class Cluster:
         self._request("PATCH", path, params=params, headers=headers, content=json.dumps(body).encode())
 
     def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        status, body = self._send(method, path, **options)
+        if status >= 400:
+            raise ArchshiftError(self._refusal(status, path, body))
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ArchshiftError(
+                f"{self.server}: the answer to {path} is not a JSON object; is this a Kubernetes API server?"
+            )
+        return answer
+
+    def _send(self, method: str, path: str, **options: Any) -> tuple[int, bytes]:
         try:
             with self._client.stream(method, path, **options) as response:
                 body = bytearray()
@@ -110,17 +149,7 @@ class Cluster:
             raise ArchshiftError(
                 f"{self.server}: no credentials: {reason}; check the kubeconfig's user"
             ) from None
-        if response.status_code >= 400:
-            raise ArchshiftError(self._refusal(response.status_code, path, bytes(body)))
-        try:
-            answer = json.loads(body)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise ArchshiftError(
-                f"{self.server}: the answer to {path} is not a JSON object; is this a Kubernetes API server?"
-            )
-        return answer
+        return response.status_code, bytes(body)
 
     def _refusal(self, status: int, path: str, body: bytes) -> str:
         try:
@@ -172,7 +201,8 @@ def connect(context: str | None = None) -> Cluster:
         single = config.get(context_name=context)
         if single is None:
             raise ConfigError("it has no current context")
-        return Cluster(Client(single, ConnectionParams(timeout=_TIMEOUT)), single.cluster.server)
+        client = Client(single, ConnectionParams(timeout=_TIMEOUT))
+        return Cluster(client, single.cluster.server, single.cluster.certificate_auth_data or "")
     except (ConfigError, AssertionError, OSError, ValueError, TypeError, httpx2.InvalidURL) as error:
         raise ArchshiftError(
             f"kubeconfig: {_one_line(error)}; set archshift:kube_context or KUBECONFIG"

@@ -8,7 +8,7 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from archshift import placement
 from archshift.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, display
@@ -24,10 +24,24 @@ from archshift.inventory import (
     Workload,
     taken_annotation,
 )
-from archshift.node_groups import GROUP_LABEL, Node, NodeGroup, nodes_of
+from archshift.node_groups import (
+    GROUP_LABEL,
+    ZONE_LABEL,
+    AnyNodeGroup,
+    EksNodeGroup,
+    Node,
+    belongs_to,
+    node_in,
+    nodes_of,
+    nodes_to_come,
+    outlives,
+)
 from archshift.placement import Taken, Template
 from archshift.ratio import Share, Wave, apportion, starts_on_graviton
 from archshift.scheduling import admits, untolerated
+
+FORCE_REASON_ANNOTATION: Final = "archshift/force-reason"
+"""On a workload whose fields were taken by force: the config's reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +202,7 @@ def make_plan(
     arm_ratio: float,
     inventory: Inventory,
     rules: Mapping[str, Rules] | None = None,
-    groups: Iterable[NodeGroup] = (),
+    groups: Iterable[AnyNodeGroup] = (),
     verdicts: Mapping[str, WorkloadVerdict] | None = None,
     pin_daemonsets: bool = False,
 ) -> Plan:
@@ -208,10 +222,13 @@ def make_plan(
         ArchshiftError: A rule names a workload that is not there.
     """
     rules = rules or {}
+    groups = tuple(groups)
     _check_rules(rules, inventory)
     nodes = nodes_after(inventory.nodes, groups)
     live = {node.name for node in inventory.nodes}
-    steering = _Steering(nodes, rules, verdicts, pin_daemonsets, inventory)
+    # Pods may also land on what an autoscaler brings up; its capacity is not there yet.
+    possible = nodes + _nodes_from_zero(nodes, groups)
+    steering = _Steering(possible, rules, verdicts, pin_daemonsets, inventory)
     drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
     counts = apportion(
         arm_ratio,
@@ -236,16 +253,52 @@ def make_plan(
         balances=balance(nodes, _demands(planned, inventory, nodes)),
         others=inventory.others,
         new_nodes=tuple(node.name for node in nodes if node.name not in live),
-        first_graviton_node=any(node.architecture == ARM64 for node in nodes)
+        first_graviton_node=any(node.architecture == ARM64 for node in possible)
         and not any(node.architecture == ARM64 for node in inventory.nodes),
         blockers=tuple(f"{d.workload.key}: {d.reason}" for d in drafts if d.action == "block"),
     )
 
 
-def nodes_after(live: Iterable[Node], groups: Iterable[NodeGroup]) -> list[Node]:
-    """Return the nodes that the update leaves: the configured ones and those of nobody's group."""
-    configured = [node for group in groups for node in nodes_of(group)]
-    return configured + [node for node in live if GROUP_LABEL not in node.labels]
+def nodes_after(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[Node]:
+    """Return the nodes that the update leaves: those of the configured groups and of nobody's.
+
+    In the lab a group is its settings. A managed group keeps the nodes it has, as many as its
+    desired size or an autoscaler leaves it, and gets those that are missing; other instance types
+    are another group, which begins without any.
+    """
+    live = list(live)
+    groups = tuple(groups)
+    zones = sorted({node.labels.get(ZONE_LABEL, "") for node in live}) or [""]
+    after: list[Node] = []
+    kept: set[str] = set()
+    for group in groups:
+        if isinstance(group, EksNodeGroup):
+            own = [node for node in live if belongs_to(node, group)]
+            kept |= {node.name for node in own}
+            staying = [node_in(group, node) for node in own if outlives(group, node)]
+            after += staying if group.autoscaled else staying[: group.desired_size]
+            after += nodes_to_come(group, len(staying), zones)
+        else:
+            after += nodes_of(group)
+    return after + [node for node in live if GROUP_LABEL not in node.labels and node.name not in kept]
+
+
+def nodes_of_others(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[Node]:
+    """Return the nodes that none of these groups makes: no update of the stack takes them away."""
+    managed = [group for group in groups if isinstance(group, EksNodeGroup)]
+    unlabelled = (node for node in live if GROUP_LABEL not in node.labels)
+    return [node for node in unlabelled if not any(belongs_to(node, group) for group in managed)]
+
+
+def _nodes_from_zero(nodes: Sequence[Node], groups: Iterable[AnyNodeGroup]) -> list[Node]:
+    """Return a first node of each autoscaled group that has none."""
+    return [
+        node
+        for group in groups
+        if isinstance(group, EksNodeGroup) and group.autoscaled
+        if not any(belongs_to(node, group) for node in nodes)
+        for node in nodes_to_come(replace(group, desired_size=1), 0)
+    ]
 
 
 def _check_rules(rules: Mapping[str, Rules], inventory: Inventory) -> None:
@@ -448,7 +501,7 @@ def _planned(
     revision = workload.identity if changed else template.revision
     return replace(
         row,
-        patch=_body(workload, fields, template, revision),
+        patch=_body(workload, fields, template, revision, steering.rules_of(workload).reason),
         restarts=changed and (workload.replicas > 0 or workload.kind == "DaemonSet"),
         forced=bool(template.taken),
     )
@@ -490,7 +543,9 @@ def _with_reachable(row: PlannedWorkload, bounds: tuple[int, int]) -> PlannedWor
     return replace(row, reachable=(low, high), reason="; ".join(filter(None, (row.reason, note))))
 
 
-def _body(workload: Workload, fields: Mapping[str, Any], template: Template, revision: str) -> dict[str, Any]:
+def _body(
+    workload: Workload, fields: Mapping[str, Any], template: Template, revision: str, reason: str
+) -> dict[str, Any]:
     body: dict[str, Any] = {
         "metadata": {"annotations": {placement.REVISION_ANNOTATION: revision}},
         "spec": placement.write_fields(fields, *template.beside),
@@ -499,7 +554,10 @@ def _body(workload: Workload, fields: Mapping[str, Any], template: Template, rev
         body = {name: body}
     body["metadata"] = {"name": workload.name, "namespace": workload.namespace}
     if template.taken:
-        body["metadata"]["annotations"] = {TAKEN_ANNOTATION: taken_annotation(template.taken)}
+        body["metadata"]["annotations"] = {
+            TAKEN_ANNOTATION: taken_annotation(template.taken),
+            FORCE_REASON_ANNOTATION: reason,
+        }
     return body
 
 

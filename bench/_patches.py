@@ -7,9 +7,7 @@ from pathlib import Path
 import yaml
 
 import settings
-from archshift.inventory import read_inventory
-from archshift.kubernetes import connect
-from archshift.plan import make_plan
+from archshift.survey import survey
 
 
 def main() -> None:
@@ -17,11 +15,7 @@ def main() -> None:
     config = yaml.safe_load(Path(sys.argv[1]).read_text())["config"]
     text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
     stack = settings.load(sys.argv[2], text)
-    with connect(stack.kube_context) as cluster:
-        inventory = read_inventory(cluster, stack.discovery, stack.field_manager)
-    plan = make_plan(
-        arm_ratio=stack.arm_ratio, inventory=inventory, rules=stack.rules, groups=stack.node_groups.values()
-    )
+    plan = survey(stack).plan
     patches = []
     for workload in plan.workloads:
         if workload.patch:

@@ -19,7 +19,7 @@ from archshift.images.workload import WorkloadVerdict
 from archshift.inventory import read_inventory
 from archshift.kubernetes import connect
 from cli.stack import add_stack_options, busy, print_json, read_settings
-from settings import Settings
+from settings import Settings, images_of_no_stack
 
 EXIT_SOME_CANNOT = 1
 EXIT_SOME_UNKNOWN = 2
@@ -165,10 +165,13 @@ def _audit(
 
 
 def _rules(options: argparse.Namespace, stack: Settings | None) -> ImageRules:
-    rules = stack.images if stack else ImageRules()
-    hosts = {host: RegistryHost(plain_http=True) for host in options.plain_http}
+    rules = stack.images if stack else images_of_no_stack()
+    plain = {
+        host: replace(rules.registries.get(host, RegistryHost()), plain_http=True)
+        for host in options.plain_http
+    }
     return replace(
-        rules, check=True, deep=rules.deep or options.deep, registries={**rules.registries, **hosts}
+        rules, check=True, deep=rules.deep or options.deep, registries={**rules.registries, **plain}
     )
 
 

@@ -3,12 +3,10 @@
 import argparse
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from archshift.architectures import display
 from archshift.plan import Plan
-from cli.stack import add_stack_options, print_json, read_plan
+from cli.stack import add_stack_options, fleet_json, print_json, read_plan
+from cli.table import joined, print_workloads
 
 _GIB = 1024**3
 
@@ -41,7 +39,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     return {
         "arm_ratio": plan.arm_ratio,
         "direction": plan.direction,
-        "fleet": {"pods": plan.pods, "wanted": plan.wanted, "graviton": plan.graviton},
+        "fleet": fleet_json(plan),
         "workloads": [
             {
                 "workload": row.key,
@@ -83,22 +81,12 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 def print_table(plan: Plan) -> None:
     """Print the plan for a person."""
-    # Names and reasons come from clusters and registries: brackets in them are no markup.
-    console = Console(markup=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("WORKLOAD", overflow="fold")
-    for name in ("PODS", "NOW", "NEXT"):
-        table.add_column(name, justify="right")
-    table.add_column("WHAT HAPPENS", overflow="fold")
-    for row in plan.workloads:
-        wanted = "-" if row.wanted is None else str(row.wanted)
-        pods = "-" if row.kind in ("DaemonSet", "CronJob") else str(row.replicas)
-        happens = "; ".join(filter(None, ("rolls out" if row.restarts else "", row.reason))) or "unchanged"
-        table.add_row(row.key, pods, str(row.graviton), wanted, happens)
-    console.print(table)
-    for key, reason in sorted(plan.others.items()):
-        console.print(f"{key}: {reason}", highlight=False, style="dim")
-    console.print()
+    console = print_workloads(
+        plan,
+        ("NOW", "NEXT", "WHAT HAPPENS"),
+        lambda row: (row.graviton, row.wanted),
+        lambda row: (joined("rolls out" if row.restarts else "", row.reason) or "unchanged", None),
+    )
     for side in plan.balances.values():
         console.print(
             f"{display(side.architecture)}: {side.nodes} nodes, {side.demand.pods} pods ask for "
@@ -112,8 +100,8 @@ def print_table(plan: Plan) -> None:
         console.print(f"too little: {shortage}", style="red", highlight=False)
     restarts = sum(row.restarts for row in plan.workloads)
     console.print(
-        f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} pods are on Graviton, "
-        f"{plan.wanted} belong there; {restarts} workloads roll out",
+        f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods are on Graviton, "
+        f"{plan.wanted} belong there; {plan.all_pods} pods in all; {restarts} workloads roll out",
         style="bold",
         highlight=False,
     )

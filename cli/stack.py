@@ -12,10 +12,8 @@ from rich.console import Console
 
 import settings
 from archshift.errors import ArchshiftError
-from archshift.evidence import read_evidence
-from archshift.inventory import read_inventory
-from archshift.kubernetes import connect
-from archshift.plan import Plan, make_plan
+from archshift.plan import Plan
+from archshift.survey import survey
 
 # `pulumi config` answers in a third of a second; a backend in the cloud takes a few.
 _TIMEOUT_SECONDS = 60
@@ -62,18 +60,7 @@ def read_plan(options: argparse.Namespace) -> Plan:
         ArchshiftError: As ``read_settings``; or the cluster cannot be read.
     """
     with busy("reading the stack and the cluster"):
-        stack = read_settings(options)
-        with connect(stack.kube_context) as cluster:
-            inventory = read_inventory(cluster, stack.discovery, stack.field_manager)
-            evidence = read_evidence(cluster, inventory, stack.images) if stack.images.check else None
-        return make_plan(
-            arm_ratio=stack.arm_ratio,
-            inventory=inventory,
-            rules=stack.rules,
-            groups=stack.node_groups.values(),
-            verdicts=evidence.verdicts if evidence else None,
-            pin_daemonsets=stack.images.daemonsets == "pin",
-        )
+        return survey(read_settings(options)).plan
 
 
 @contextmanager
@@ -112,6 +99,16 @@ def _pulumi(options: argparse.Namespace, *arguments: str) -> str:
         reason = done.stderr.strip().removeprefix("error: ") or f"exit code {done.returncode}"
         raise ArchshiftError(f"pulumi {arguments[0]}: {reason}")
     return done.stdout
+
+
+def fleet_json(plan: Plan) -> dict[str, int]:
+    """Return the fleet's figures; ``pods`` are those that can move, ``all_pods`` those of all workloads."""
+    return {
+        "pods": plan.pods,
+        "wanted": plan.wanted,
+        "graviton": plan.graviton,
+        "all_pods": plan.all_pods,
+    }
 
 
 def print_json(value: object) -> None:

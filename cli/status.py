@@ -3,11 +3,9 @@
 import argparse
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from archshift.plan import Plan
-from cli.stack import add_stack_options, print_json, read_plan
+from cli.stack import add_stack_options, fleet_json, print_json, read_plan
+from cli.table import joined, print_workloads
 
 EXIT_INEXACT = 3
 """Exit code where some workload is not where it is wanted."""
@@ -36,10 +34,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """Return the status as JSON values; ``wanted`` is null for workloads that are left alone."""
+    """Return the status as JSON values.
+
+    ``wanted`` is null for workloads that are left alone; the fleet's ``pods`` are those that can move.
+    """
     return {
         "arm_ratio": plan.arm_ratio,
-        "fleet": {"pods": plan.pods, "wanted": plan.wanted, "graviton": plan.graviton},
+        "fleet": fleet_json(plan),
         "workloads": [
             {
                 "workload": row.key,
@@ -56,26 +57,16 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 def print_table(plan: Plan) -> None:
     """Print the status for a person."""
-    # Names and reasons come from clusters and registries: brackets in them are no markup.
-    console = Console(markup=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("WORKLOAD", overflow="fold")
-    for name in ("PODS", "WANTED", "GRAVITON"):
-        table.add_column(name, justify="right")
-    table.add_column("", overflow="fold")
-    for row in plan.workloads:
-        wanted = "-" if row.wanted is None else str(row.wanted)
-        pods = "-" if row.kind in ("DaemonSet", "CronJob") else str(row.replicas)
-        note = row.reason if row.exact else "; ".join(filter(None, ("not exact", row.reason)))
-        table.add_row(row.key, pods, wanted, str(row.graviton), note, style=None if row.exact else "yellow")
-    console.print(table)
-    for key, reason in sorted(plan.others.items()):
-        console.print(f"{key}: {reason}", highlight=False, style="dim")
-    console.print()
+    console = print_workloads(
+        plan,
+        ("WANTED", "GRAVITON", ""),
+        lambda row: (row.wanted, row.graviton),
+        lambda row: (row.reason, None) if row.exact else (joined("not exact", row.reason), "yellow"),
+    )
     share = plan.graviton / plan.pods if plan.pods else 0.0
     console.print(
-        f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} pods on Graviton ({share:.3f}), "
-        f"{plan.wanted} wanted",
+        f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods on Graviton "
+        f"({share:.3f}), {plan.wanted} wanted; {plan.all_pods} pods in all",
         style="bold",
         highlight=False,
     )

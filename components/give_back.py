@@ -42,12 +42,13 @@ def give_back(cluster: Cluster, kind: str, namespace: str, name: str) -> None:
         ArchshiftError: The cluster cannot be read or refuses; the patch then stays.
     """
     collection, template_path = CONTROLLERS[kind]
-    found = cluster.list(collection.format(f"namespaces/{namespace}/"), fieldSelector=f"metadata.name={name}")
+    workloads = collection.format(f"namespaces/{namespace}/")
+    found = cluster.list(workloads, fieldSelector=f"metadata.name={name}")
     live = next(iter(found), None)
     if live is None:
         return
     taken = read_workload(kind, live, "").template.taken
-    path = f"{collection.format(f'namespaces/{namespace}/')}/{name}"
+    path = f"{workloads}/{name}"
     for owner in sorted({entry.owner for entry in taken.values()}):
         theirs = {field: entry for field, entry in taken.items() if entry.owner == owner}
         if owner.operation == "Apply":

@@ -7,6 +7,8 @@ from typing import Any, Final
 import pulumi
 
 from archshift.evidence import Evidence
+from archshift.guard import most_pods
+from archshift.inventory import Inventory, Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,9 +17,11 @@ class ImageAuditArgs:
 
     Attributes:
         evidence: What the audit found.
+        inventory: What it looked at.
     """
 
     evidence: Evidence
+    inventory: Inventory
 
 
 class ImageAudit(pulumi.ComponentResource):
@@ -26,16 +30,18 @@ class ImageAudit(pulumi.ComponentResource):
     TYPE: Final = "archshift:index:ImageAudit"
 
     workloads: pulumi.Output[Mapping[str, Any]]
-    """Workload key to ``verdict``, ``blocking`` containers, ``images`` with digest, ``checkedAt``."""
+    """Workload key to ``verdict``, ``blocking`` containers, ``images`` with digest, ``checkedAt``, the
+    ``pods`` to keep room for and the ``requests`` of one (``millicpu``, ``memory`` in bytes)."""
 
     def __init__(self, name: str, args: ImageAuditArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
-        self.workloads = pulumi.Output.from_input(evidence_values(args.evidence))
+        self.workloads = pulumi.Output.from_input(evidence_values(args.evidence, args.inventory))
         self.register_outputs({"workloads": self.workloads})
 
 
-def evidence_values(evidence: Evidence) -> dict[str, Any]:
+def evidence_values(evidence: Evidence, inventory: Inventory) -> dict[str, Any]:
     """Return the evidence as plain values, by workload key."""
+    workloads = {**inventory.beyond, **inventory.workloads}
     return {
         key: {
             "verdict": verdict.verdict,
@@ -51,6 +57,17 @@ def evidence_values(evidence: Evidence) -> dict[str, Any]:
             "checkedAt": min(
                 (image.checked_at.isoformat(timespec="seconds") for image in verdict.images), default=""
             ),
+            **_size(workloads.get(key)),
         }
         for key, verdict in evidence.verdicts.items()
+    }
+
+
+def _size(workload: Workload | None) -> dict[str, Any]:
+    if workload is None:
+        return {"pods": 1, "requests": {"millicpu": 0, "memory": 0}}
+    asked = workload.requests
+    return {
+        "pods": most_pods(workload),
+        "requests": {"millicpu": asked.millicpu, "memory": asked.memory},
     }

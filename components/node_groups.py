@@ -1,12 +1,12 @@
 """The node groups of a cluster."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import pulumi
 
-from archshift.node_groups import Node, NodeGroup, Taint, nodes_of
+from archshift.node_groups import INSTANCE_TYPE_LABEL, Node, NodeGroup, Taint, nodes_of, room_by_architecture
 from archshift.placement import side_taint
 
 
@@ -16,9 +16,15 @@ class NodeGroupsArgs:
 
     Attributes:
         groups: Name to group.
+        protected: Names of the nodes that must not be deleted or replaced.
+        guard: Hook that is asked before a node is deleted or updated; None where nothing is guarded.
+        others: Nodes that no group of this stack makes; policies count their room.
     """
 
     groups: Mapping[str, NodeGroup]
+    protected: frozenset[str] = frozenset()
+    guard: pulumi.ResourceHook | None = None
+    others: Sequence[Node] = ()
 
 
 class NodeGroups(pulumi.ComponentResource):
@@ -33,11 +39,11 @@ class NodeGroups(pulumi.ComponentResource):
         super().__init__(self.TYPE, name, {}, opts)
         for group in args.groups.values():
             for node in nodes_of(group):
-                self._simulate(node, (*node.taints, side_taint(group.architecture)))
+                self._simulate(node, (*node.taints, side_taint(group.architecture)), args)
         self.sizes = pulumi.Output.from_input({key: group.size for key, group in args.groups.items()})
-        self.register_outputs({"sizes": self.sizes})
+        self.register_outputs({"sizes": self.sizes, "elsewhere": room_by_architecture(args.others)})
 
-    def _simulate(self, node: Node, taints: Iterable[Taint]) -> None:
+    def _simulate(self, node: Node, taints: Iterable[Taint], args: NodeGroupsArgs) -> None:
         allocatable = {"cpu": f"{node.millicpu}m", "memory": str(node.memory), "pods": str(node.pods)}
         # The typed k8s.core.v1.Node has no input for the status, which a kubelet reports; here
         # nobody else would.
@@ -47,7 +53,12 @@ class NodeGroups(pulumi.ComponentResource):
             {
                 "apiVersion": "v1",
                 "kind": "Node",
-                "metadata": {"name": node.name, "labels": dict(node.labels)},
+                "metadata": {
+                    "name": node.name,
+                    "labels": dict(node.labels),
+                    # The node lifecycle controller owns the taints as soon as it has set one.
+                    "annotations": {"pulumi.com/patchForce": "true"},
+                },
                 "spec": {
                     "taints": [
                         {"key": taint.key, "value": taint.value, "effect": taint.effect} for taint in taints
@@ -57,9 +68,15 @@ class NodeGroups(pulumi.ComponentResource):
             },
             pulumi.ResourceOptions(
                 parent=self,
-                # A node's status is written once, when it registers; another instance type is
-                # another node. Its name is fixed, so the old one goes first.
-                replace_on_changes=["status"],
+                # Another instance type is another node, also where both are of one size. A node's
+                # status is written once, when it registers. Its name is fixed, so the old one goes
+                # first.
+                replace_on_changes=["status", f'metadata.labels["{INSTANCE_TYPE_LABEL}"]'],
                 delete_before_replace=True,
+                protect=node.name in args.protected,
+                # On Graviton nodes too: one may be there in place of an x86 node of the same name.
+                hooks=pulumi.ResourceHookBinding(before_delete=[args.guard], before_update=[args.guard])
+                if args.guard
+                else None,
             ),
         )

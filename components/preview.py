@@ -1,10 +1,49 @@
 """What a preview says beside the resource diff, and what stops it."""
 
+from datetime import datetime
+from typing import TYPE_CHECKING
+
 import pulumi
 
+from archshift import guard
+from archshift.architectures import AMD64
 from archshift.errors import ArchshiftError
 from archshift.evidence import Evidence
-from archshift.plan import Plan
+from archshift.plan import Plan, nodes_after
+from archshift.survey import Survey
+from components.guard import refusal
+
+if TYPE_CHECKING:
+    from settings import Settings
+
+
+def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
+    """Stop an update that would leave too little x86 for what needs it; be loud under break-glass.
+
+    Args:
+        found: The cluster.
+        settings: The stack's settings.
+        now: The time, for break-glass and overrides.
+
+    Raises:
+        ArchshiftError: Something still needs x86; nothing was registered yet.
+    """
+    if settings.override:
+        override = settings.override
+        state = "is set aside" if now < override.until else "is in force again: the override ended"
+        pulumi.warn(f"policy rule {override.rule} {state}: {override.reason} (until {override.until})")
+    if settings.break_glass:
+        pulumi.warn(settings.break_glass.describe(now))
+    if settings.glass_broken(now):
+        return
+    if found.needs is None:
+        return
+    live = found.inventory.nodes
+    objection = guard.removal(found.needs, live, live, nodes_after(live, settings.groups))
+    if objection:
+        raise ArchshiftError(refusal("x86 capacity", objection))
+    if not found.needs and any(node.architecture == AMD64 for node in live):
+        pulumi.info("nothing needs x86 any more: its nodes are not protected after this update")
 
 
 def report(plan: Plan, evidence: Evidence | None, *, fixed_capacity: bool) -> None:

@@ -26,46 +26,60 @@ class WorkloadPatchesArgs:
     Attributes:
         plan: The plan whose patches are registered.
         field_manager: The name that owns the patched fields.
+        await_rollout: Hook that waits for the rollout a patch starts.
         give_back: Hook that restores a forced field before its patch is deleted.
     """
 
     plan: Plan
     field_manager: str
+    await_rollout: pulumi.ResourceHook
     give_back: pulumi.ResourceHook
 
 
 class WorkloadPatches(pulumi.ComponentResource):
-    """One server-side-apply patch a workload; its rollout is awaited by the provider."""
+    """One server-side-apply patch a workload; its rollout is awaited."""
 
     TYPE: Final = "archshift:index:WorkloadPatches"
 
     fleet: pulumi.Output[Mapping[str, Any]]
     """``pods`` of the fleet and how many are ``wanted`` on Graviton."""
 
+    patches: Mapping[str, pulumi.Resource]
+    """Workload key to its patch."""
+
     def __init__(
         self, name: str, args: WorkloadPatchesArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__(self.TYPE, name, {}, opts)
-        for workload in args.plan.workloads:
-            if workload.patch is not None:
-                self._patch(workload, args)
-        self.fleet = pulumi.Output.from_input({"pods": args.plan.pods, "wanted": args.plan.wanted})
-        self.register_outputs({"fleet": self.fleet})
+        self.patches = {
+            workload.key: self._patch(workload, args)
+            for workload in args.plan.workloads
+            if workload.patch is not None
+        }
+        plan = args.plan
+        fleet = {"pods": plan.pods, "wanted": plan.wanted}
+        self.fleet = pulumi.Output.from_input(fleet)
+        # Policies read where the fleet stands; as an export it would change in an update without
+        # a change.
+        self.register_outputs({"fleet": {**fleet, "graviton": plan.graviton}, "ratio": plan.arm_ratio})
 
-    def _patch(self, workload: PlannedWorkload, args: WorkloadPatchesArgs) -> None:
+    def _patch(self, workload: PlannedWorkload, args: WorkloadPatchesArgs) -> pulumi.Resource:
         body = dict(workload.patch or {})
         metadata = body["metadata"]
         annotations = {**metadata.get("annotations", {}), FIELD_MANAGER: args.field_manager}
-        options = pulumi.ResourceOptions(parent=self)
+        hooks = pulumi.ResourceHookBinding(
+            after_create=[args.await_rollout], after_update=[args.await_rollout]
+        )
+        options = pulumi.ResourceOptions(parent=self, hooks=hooks)
         if workload.forced:
             annotations[FORCE] = "true"
             # Only where there is something to give back: a delete hook makes `pulumi destroy`
             # ask for --run-program.
-            options.hooks = pulumi.ResourceHookBinding(before_delete=[args.give_back])
+            hooks.before_delete = [args.give_back]
         api_version = _API_VERSIONS[workload.kind]
         # Not k8s.apps.v1.DeploymentPatch and the like: the plan's body is in the API's own words
         # already, and translating it to the SDK's and back is a fifth of a large preview.
-        pulumi.CustomResource(
+        return pulumi.CustomResource(
             f"kubernetes:{api_version}:{workload.kind}Patch",
             workload.key,
             {

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from lab.control_plane import PROJECT, Lab, LabError, print_progress, user_shell
 from lab.demo import demo
+from lab.images import push_images
 from lab.sample import STACK, load_workloads, prepare_stack
 
 _NEXT = """
@@ -28,11 +29,16 @@ The lab is up. Its nodes are resources of the stack, so the pods wait for the fi
 
 
 def _up(lab: Lab) -> int:
-    lab.start(print_progress)
-    prepare_stack(lab, print_progress)
-    load_workloads(lab, print_progress)
+    _prepare(lab)
     print(_NEXT)
     return 0
+
+
+def _prepare(lab: Lab) -> None:
+    lab.start(print_progress)
+    prepare_stack(lab, print_progress)
+    push_images(lab, print_progress)
+    load_workloads(lab, print_progress)
 
 
 def _down(lab: Lab) -> int:
@@ -52,6 +58,7 @@ def _env(lab: Lab) -> int:
 
 def _load(lab: Lab) -> int:
     _must_run(lab)
+    push_images(lab, print_progress, again=True)
     load_workloads(lab, print_progress, again=True)
     return 0
 
@@ -80,9 +87,7 @@ def _status(lab: Lab) -> int:
 
 
 def _demo(lab: Lab) -> int:
-    lab.start(print_progress)
-    prepare_stack(lab, print_progress)
-    load_workloads(lab, print_progress)
+    _prepare(lab)
     return demo(lab)
 
 
@@ -103,7 +108,7 @@ _COMMANDS: dict[str, tuple[Callable[[Lab], int], str]] = {
     "env": (_env, "print its environment as export lines"),
     "shell": (_shell, "start a shell with its environment"),
     "demo": (_demo, "walk the ratio up and back down"),
-    "load": (_load, "apply the sample workloads again"),
+    "load": (_load, "push the sample images and apply the sample workloads again"),
     "status": (_status, "say what runs"),
 }
 

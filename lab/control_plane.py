@@ -1,7 +1,7 @@
 """A Kubernetes control plane of this machine's own: etcd, API server, scheduler, controllers, kwok.
 
-Everything of it is in one folder. The servers listen on 127.0.0.1 only, verify each other's
-certificates, and go on after the command that started them.
+An image registry is beside it. Everything is in one folder. The servers listen on 127.0.0.1 only,
+verify each other's certificates, and go on after the command that started them.
 """
 
 from __future__ import annotations
@@ -40,8 +40,12 @@ from tools.python_env import find_uv
 PROJECT = Path(__file__).resolve().parent.parent
 CONTEXT = "archshift-lab"
 
+# What image names call the lab's registry: a tracked file cannot know its port. archshift learns
+# where it is from a file that the lab writes.
+REGISTRY_HOST = "registry.shop.example"
+
 # In the order they start; they stop in the opposite one.
-_SERVING = ("etcd", "kube-apiserver")
+_SERVING = ("registry", "etcd", "kube-apiserver")
 _CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok")
 SERVERS = (*_SERVING, *_CLIENTS)
 
@@ -49,7 +53,7 @@ _READY_TIMEOUT = 60.0
 # How long each may take to end by itself. The API server waits up to a minute for watches that
 # clients hold open and keeps nothing that etcd does not have, so it is not waited for.
 _GRACE = {"kube-apiserver": 2.0, "etcd": 15.0}
-_PORTS = ("etcd", "etcd-peer", "kube-apiserver")
+_PORTS = ("etcd", "etcd-peer", "kube-apiserver", "registry")
 
 # Each client has a user of its own, with the rights Kubernetes gives to that user by default.
 _ADMINISTRATORS = "system:masters"
@@ -78,6 +82,8 @@ class Lab:
         self.directory = directory.resolve()
         self.kubeconfig = self.directory / "kubeconfig"
         self.servers = {name: Server(name, self.directory) for name in SERVERS}
+        self._ports_file = self.directory / "run" / "ports.json"
+        self._registries = self.directory / "registries.yaml"
 
     # --- its life ---------------------------------------------------------------------------
 
@@ -98,6 +104,7 @@ class Lab:
             ports = self._ports(stopped)
             ensure_certificates(self.directory / "keys")
             self._write_kubeconfigs(ports["kube-apiserver"])
+            self._write_registry_files(ports["registry"])
             begun: list[str] = []
             try:
                 self._start_servers(ports, begun, say)
@@ -126,6 +133,11 @@ class Lab:
 
     # --- using it ---------------------------------------------------------------------------
 
+    @property
+    def registry(self) -> str:
+        """The registry's host and port; it speaks plain http."""
+        return f"127.0.0.1:{json.loads(self._ports_file.read_text())['registry']}"
+
     def environment(self) -> dict[str, str]:
         """The variables with which plain kubectl and pulumi work on this lab."""
         first = [str(self.directory / "bin"), str(PROJECT / ".venv" / "bin")]
@@ -138,8 +150,12 @@ class Lab:
             "PULUMI_CONFIG_PASSPHRASE": "",
             # The user's own logins and plugins stay out of this, and this out of them.
             "PULUMI_HOME": str(self.directory / "pulumi"),
+            # The engine would download a plugin for every SDK that is installed, the AWS one of half
+            # a GiB too; this way it gets those that the lab's program asks for.
+            "PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL": "true",
             "PULUMI_SKIP_UPDATE_CHECK": "1",
             "PULUMI_STACK": "lab",
+            "ARCHSHIFT_REGISTRIES": str(self._registries),
         }
 
     def process_environment(self) -> dict[str, str]:
@@ -191,7 +207,7 @@ class Lab:
     # --- its parts --------------------------------------------------------------------------
 
     def _make_folders(self) -> None:
-        for folder in ("", "bin", "keys", "logs", "run", "etcd", "state", "pulumi"):
+        for folder in ("", "bin", "keys", "logs", "run", "etcd", "registry", "state", "pulumi"):
             path = self.directory / folder
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.chmod(0o700)
@@ -229,7 +245,7 @@ class Lab:
 
     def _ports(self, stopped: Sequence[str]) -> dict[str, int]:
         """Chosen once, and again only when somebody else has taken one in the meantime."""
-        file = self.directory / "run" / "ports.json"
+        file = self._ports_file
         ports: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
         for name in _PORTS:
             in_use_by_us = name.removesuffix("-peer") not in stopped
@@ -266,6 +282,23 @@ class Lab:
         }
         return yaml.safe_dump(content, sort_keys=False).encode()
 
+    def _write_registry_files(self, port: int) -> None:
+        """The registry's own configuration, and the file from which archshift learns where it is."""
+        address = f"127.0.0.1:{port}"
+        configuration = {
+            "version": 0.1,
+            "log": {"level": "warn", "accesslog": {"disabled": True}},
+            "storage": {
+                "filesystem": {"rootdirectory": str(self.directory / "registry")},
+                "delete": {"enabled": True},
+            },
+            "http": {"addr": address},
+        }
+        file = self.directory / "keys" / "registry.yaml"
+        write_private(file, yaml.safe_dump(configuration, sort_keys=False).encode())
+        registries = {REGISTRY_HOST: {"mirrors": [address]}, address: {"plain_http": True}}
+        write_private(self._registries, yaml.safe_dump(registries, sort_keys=False).encode())
+
     def _start_servers(self, ports: Mapping[str, int], begun: list[str], say: Say) -> None:
         started = time.monotonic()
         arguments = self._arguments(ports)
@@ -279,6 +312,7 @@ class Lab:
         begin(_SERVING)
         # The others give up when there is nobody to talk to, so they wait for it. Those that
         # still run may be giving up just now, after an API server that was killed.
+        self._wait("the registry to answer", self._registry_answers, ("registry",), say, "registry")
         self._wait("the API server to answer", self._answers("/readyz"), _SERVING, say)
         begin(_CLIENTS)
         survivors = [name for name in _CLIENTS if name not in begun]
@@ -295,7 +329,9 @@ class Lab:
     def _server_environment(self) -> dict[str, str]:
         # Nothing of the user's shell steers these (ETCD_*, GODEBUG, proxies for loopback, …).
         kept = ("PATH", "HOME", "TMPDIR", "LANG")
-        return {name: os.environ[name] for name in kept if name in os.environ}
+        inherited = {name: os.environ[name] for name in kept if name in os.environ}
+        # Otherwise the registry looks for a collector of traces on this machine.
+        return {**inherited, "OTEL_TRACES_EXPORTER": "none"}
 
     def _stop_servers(self, names: Sequence[str]) -> None:
         # The clients first: the API server ends sooner when nobody watches, and etcd ends last
@@ -307,7 +343,14 @@ class Lab:
             if name in names:
                 self.servers[name].stop(_GRACE.get(name, 3.0))
 
-    def _wait(self, what: str, is_so: Callable[[], bool], watched: Sequence[str], say: Say) -> None:
+    def _wait(
+        self,
+        what: str,
+        is_so: Callable[[], bool],
+        watched: Sequence[str],
+        say: Say,
+        blamed: str = "kube-apiserver",
+    ) -> None:
         """Waits until it is so, unless one of the watched servers ends before."""
         started = said = time.monotonic()
         say(f"waiting for {what}")
@@ -321,7 +364,7 @@ class Lab:
                     raise LabError(self._failure(f"{name} stopped while waiting for {what}", name))
             if now - started > _READY_TIMEOUT:
                 sentence = f"Waited {_READY_TIMEOUT:.0f} s for {what}"
-                raise LabError(self._failure(sentence, "kube-apiserver"))
+                raise LabError(self._failure(sentence, blamed))
             time.sleep(0.05)
 
     def _failure(self, sentence: str, name: str) -> str:
@@ -350,12 +393,21 @@ class Lab:
 
         return answers
 
+    def _registry_answers(self) -> bool:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(f"http://{self.registry}/v2/", timeout=5) as response:
+                return bool(response.status == 200)
+        except OSError:
+            return False
+
     def _arguments(self, ports: Mapping[str, int]) -> dict[str, list[str]]:
         keys = self.directory / "keys"
         etcd = f"https://127.0.0.1:{ports['etcd']}"
         peer = f"https://127.0.0.1:{ports['etcd-peer']}"
         client = ["--leader-elect=false", "--secure-port=0"]  # alone, and nobody asks them anything
         return {
+            "registry": ["serve", str(keys / "registry.yaml")],
             "etcd": [
                 f"--data-dir={self.directory / 'etcd'}",
                 f"--listen-client-urls={etcd}",

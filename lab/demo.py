@@ -18,6 +18,8 @@ from lab.sample import STACK
 # The last is the ratio that Pulumi.lab.yaml is committed with.
 STEPS = ("0.2", "0.5", "0.8", "1.0", "0.5")
 
+_ARCHSHIFT = str(PROJECT / ".venv" / "bin" / "archshift")
+
 _HEADER = ("workload", "kind", "replicas", "wanted", "observed", "exact", "rollout s")
 _NEXT = """
 The lab goes on. Next, for example:
@@ -34,6 +36,7 @@ The lab goes on. Next, for example:
 def demo(lab: Lab) -> int:
     """Walks all steps; 0 only if every workload was exactly where it belongs after each."""
     started = time.monotonic()
+    _audit(lab)
     inexact: list[str] = []
     said: list[str] = []
     for number, ratio in enumerate(STEPS, start=1):
@@ -55,6 +58,26 @@ def demo(lab: Lab) -> int:
         print("Every workload was exactly where it belongs after every step.")
     print(_NEXT)
     return 1 if inexact else 0
+
+
+def _audit(lab: Lab) -> None:
+    """Prints what the archshift command finds out about the workloads' images."""
+    print("\n=== before the first step: which images run on arm64?")
+    print("$ archshift audit --from-cluster", flush=True)
+    # Into a file or a pipe it would be cut to 80 columns.
+    width = {} if sys.stdout.isatty() else {"COLUMNS": "140"}
+    done = subprocess.run(
+        [_ARCHSHIFT, "audit", "--from-cluster"],
+        cwd=PROJECT,
+        env={**lab.process_environment(), **width},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if done.returncode not in (0, 1, 2):  # 1: some images cannot; 2: some are unknown
+        raise LabError(f"archshift audit failed: {done.stderr.strip()}")
 
 
 def _step(lab: Lab, ratio: str, log: Path) -> Result:
@@ -98,9 +121,8 @@ class _Ticker:
 
 def _status(lab: Lab) -> dict[str, Any]:
     """What the archshift command reports about the stack."""
-    command = [str(PROJECT / ".venv" / "bin" / "archshift"), "status", "--json"]
     done = subprocess.run(
-        command,
+        [_ARCHSHIFT, "status", "--json"],
         cwd=PROJECT,
         env=lab.process_environment(),
         stdin=subprocess.DEVNULL,
@@ -151,6 +173,7 @@ def fleet_line(report: Mapping[str, Any], ratio: str, seconds: float) -> str:
     fleet = report["fleet"]
     share = fleet["graviton"] / fleet["pods"] if fleet["pods"] else 0.0
     return (
-        f"fleet at {ratio}: {fleet['graviton']} of {fleet['pods']} pods on Graviton "
-        f"({share:.1%}), {fleet['wanted']} wanted; pulumi up took {seconds:.1f} s"
+        f"fleet at {ratio}: {fleet['graviton']} of {fleet['pods']} movable pods on Graviton "
+        f"({share:.1%}), {fleet['wanted']} wanted; {fleet['all_pods']} pods in all; "
+        f"pulumi up took {seconds:.1f} s"
     )

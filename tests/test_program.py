@@ -2,6 +2,7 @@
 
 import json
 import runpy
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pulumi
 import pulumi.runtime
 import pytest
 
-from archshift import evidence, inventory, kubernetes
+from archshift import survey
 from archshift.errors import ArchshiftError
 from archshift.inventory import Inventory, read_workload
 from tests.archshift.objects import FakeCluster, node, pod, proven, workload
@@ -30,8 +31,8 @@ def run(monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster | ArchshiftError, 
             raise cluster
         return cluster
 
-    monkeypatch.setattr(kubernetes, "connect", connect)
-    monkeypatch.setattr(evidence, "read_evidence", proven)
+    monkeypatch.setattr(survey, "connect", connect)
+    monkeypatch.setattr(survey, "read_evidence", proven)
     monkeypatch.delenv("PULUMI_CONFIG", raising=False)
     values = {
         f"archshift:{key}": value if isinstance(value, str) else json.dumps(value)
@@ -152,11 +153,55 @@ def test_the_program_reads_the_cluster_once(monkeypatch: pytest.MonkeyPatch) -> 
     """Before the first resource, with this stack's name for ownership."""
     calls: list[str] = []
 
-    def read(_cluster: object, _discovery: object, field_manager: str) -> Inventory:
+    def read(_cluster: object, _discovery: object, field_manager: str, *, beyond: bool) -> Inventory:
+        del beyond
         calls.append(field_manager)
         cart = read_workload("Deployment", workload(name="cart", replicas=1), field_manager)
         return Inventory(workloads={cart.key: cart})
 
-    monkeypatch.setattr(inventory, "read_inventory", read)
+    monkeypatch.setattr(survey, "read_inventory", read)
     run(monkeypatch, shop(), arm_ratio="0.2")
     assert calls == ["archshift/test"]
+
+
+def grouped(*names: str, arch: str = "amd64", group: str = "x86") -> list[dict[str, Any]]:
+    """Live nodes of one of the stack's groups."""
+    made = [node(name, arch) for name in names]
+    for one in made:
+        one["metadata"]["labels"] |= {
+            "archshift/node-group": group,
+            "node.kubernetes.io/instance-type": "m7i.xlarge",
+        }
+    return made
+
+
+def test_x86_is_protected_and_hooked_while_something_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Deployment pins amd64: the first x86 node that carries it is protected, and no other is."""
+    groups = {**GROUPS, "x86": {"instance_type": "m7i.xlarge", "size": 2}}
+    done = run(monkeypatch, shop(), arm_ratio="0.5", platform="lab", node_groups=groups)
+    registered = {one.name: one.request for one in done.of("kubernetes:core/v1:Node")}
+    assert {name for name, one in registered.items() if one.protect} == {"x86-0"}
+    for one in registered.values():
+        assert list(one.hooks.before_delete) == list(one.hooks.before_update) == ["archshift-guard-x86"]
+
+
+def test_an_update_that_takes_x86_away_registers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group is gone from the configuration, and a Deployment still pins amd64."""
+    cluster = shop()
+    cluster.objects["/api/v1/nodes"] = grouped("x86-0")
+    with pytest.raises(pulumi.RunError) as error:
+        run(monkeypatch, cluster, arm_ratio="0.5", platform="lab", node_groups={"arm": GROUPS["arm"]})
+    assert str(error.value) == (
+        "x86 capacity stays: 1 workload needs x86: shop/Deployment/old (it pins amd64 by its own "
+        "nodeSelector): no x86 node is left where they can run; give these workloads images for arm64 or "
+        "remove them, and run archshift audit --from-cluster to see when nothing needs x86 any more"
+    )
+
+
+def test_break_glass_is_in_the_state_and_lifts_protection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In force for an hour from now: no node is protected, and the state has who wanted it."""
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    glass = {"until": until.isoformat(), "reason": "region is lost", "ticket": "OPS-7"}
+    done = run(monkeypatch, shop(), arm_ratio="0.5", platform="lab", node_groups=GROUPS, break_glass=glass)
+    assert done.outputs["overrides"] == {"overrides": [], "breakGlass": glass}
+    assert not any(one.request.protect for one in done.of("kubernetes:core/v1:Node"))

@@ -1,6 +1,7 @@
 """The stack's settings: every key, and every sentence about a value that does not do."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 
 import settings
 from archshift.errors import ArchshiftError
+from archshift.guard import BreakGlass, Override
 from archshift.inventory import Discovery
 from archshift.node_groups import Taint
 from archshift.plan import Rules
@@ -117,8 +119,8 @@ def test_a_missing_ratio_says_how_to_set_it() -> None:
 def test_an_unknown_key_is_refused_with_the_known_ones() -> None:
     """A typing slip does not silently do nothing."""
     assert refused(arm_ration="0.5") == (
-        "archshift:arm_ration is not a setting; there are: arm_ratio, images, kube_context, node_groups, "
-        "platform, workloads"
+        "archshift:arm_ration is not a setting; there are: arm_ratio, break_glass, cluster, "
+        "graviton_families, images, kube_context, node_groups, override, platform, workloads"
     )
 
 
@@ -192,14 +194,6 @@ def test_an_unknown_instance_type_is_refused_with_the_nearest() -> None:
     message = refused(node_groups={"arm": {**GROUP, "instance_type": "m7g.lrge"}})
     assert message.startswith(f"{KEY}.instance_type: 'm7g.lrge' is not an instance type archshift knows; ")
     assert "m7g.large" in message
-
-
-def test_node_groups_are_made_in_the_lab_only() -> None:
-    """On EKS the key would promise what this version does not do."""
-    assert refused(platform="eks", node_groups={"arm": GROUP}) == (
-        "archshift:node_groups: this version makes node groups in the lab only (archshift:platform: lab); "
-        "on EKS leave the key out and archshift counts the nodes it finds"
-    )
 
 
 W = "archshift:workloads"
@@ -320,3 +314,91 @@ def test_the_stack_files_of_the_checkout_load(path: Path) -> None:
         if not isinstance(value, dict) or "secure" not in value
     }
     assert settings.load(path.name.split(".")[1], values).arm_ratio <= 1
+
+
+UNTIL = "2026-03-02T18:00:00Z"
+GLASS = {"until": UNTIL, "reason": "region is lost", "ticket": "OPS-7"}
+OVERRIDE = {"rule": "arm-ratio-step", "reason": "agreed", "until": "2026-03-02T19:00:00+01:00"}
+TIME = 'is not a time with its zone, such as "2026-03-02T18:00:00Z"'
+TEXT = "is not text; put it in quotes"
+
+
+def test_exceptions_get_their_shape() -> None:
+    """Who wants what until when; spaces around the words do not matter."""
+    found = load(break_glass={**GLASS, "reason": "  region is lost "}, override=OVERRIDE)
+    until = datetime(2026, 3, 2, 18, 0, tzinfo=UTC)
+    assert found.break_glass == BreakGlass(until=until, reason="region is lost", ticket="OPS-7")
+    assert found.override == Override(rule="arm-ratio-step", reason="agreed", until=until)
+
+
+@pytest.mark.parametrize("value", ["", {}, "null"])
+def test_without_exceptions_there_are_none(value: Any) -> None:
+    """As the defaults in Pulumi.yaml have it."""
+    found = load(break_glass=value, override=value)
+    assert (found.break_glass, found.override) == (None, None)
+
+
+def times(key: str) -> list[tuple[Any, str]]:
+    """What a time may not be."""
+    return [
+        (text, f"{key}: {text!r} {TIME}")
+        for text in ("tomorrow", "2026-03-02", "2026-03-02T18:00:00", "18:00Z", "2026-13-02T18:00:00Z")
+    ] + [(1772474400, f"{key}: 1772474400 {TEXT}")]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *(
+            ({name: value}, f"archshift:break_glass.{name} is missing; it needs until, reason, ticket")
+            for name in ("until", "reason", "ticket")
+            for value in (None, "", "   ")
+        ),
+        *(({"until": value}, message) for value, message in times("archshift:break_glass.until")),
+        ({"ticket": 4711}, f"archshift:break_glass.ticket: 4711 {TEXT}"),
+        ({"ticket": 0}, f"archshift:break_glass.ticket: 0 {TEXT}"),
+        ({"reason": True}, f"archshift:break_glass.reason: True {TEXT}"),
+        (
+            {"untill": UNTIL},
+            "archshift:break_glass.untill is not a setting; there are: reason, ticket, until",
+        ),
+    ],
+)
+def test_break_glass_that_does_not_do_is_refused(change: dict[str, Any], message: str) -> None:
+    """Nobody takes x86 away without saying why, where that is written, and until when."""
+    assert refused(break_glass={**GLASS, **change}) == message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *(
+            ({name: value}, f"archshift:override.{name} is missing; it needs rule, reason, until")
+            for name in ("rule", "reason", "until")
+            for value in (None, "", "   ")
+        ),
+        *(({"until": value}, message) for value, message in times("archshift:override.until")),
+        ({"rule": ["x"]}, f"archshift:override.rule: ['x'] {TEXT}"),
+        ({"ticket": "OPS-7"}, "archshift:override.ticket is not a setting; there are: reason, rule, until"),
+    ],
+)
+def test_an_exception_from_a_rule_that_does_not_do_is_refused(change: dict[str, Any], message: str) -> None:
+    """It names the rule, why and until when; there is no exception for good."""
+    assert refused(override={**OVERRIDE, **change}) == message
+
+
+@pytest.mark.parametrize("key", ["break_glass", "override"])
+def test_an_exception_that_is_no_map_is_refused(key: str) -> None:
+    """``pulumi config set break_glass true`` opens nothing."""
+    assert refused(**{key: "true"}) == (f"archshift:{key}: True is not a map; write it as YAML below the key")
+    assert refused(**{key: [1]}) == f"archshift:{key}: [1] is not a map; write it as YAML below the key"
+
+
+def test_x86_is_guarded_wherever_a_stack_makes_nodes_and_images_are_checked() -> None:
+    """Without evidence nothing could ever go; without infrastructure there is nothing to take away. A lab
+    without a group may have had one yesterday.
+    """
+    assert load(node_groups={"arm": GROUP}).guarded
+    assert load().guarded
+    assert not settings.load("dev", {"archshift:arm_ratio": "0.2"}).guarded
+    assert not load(node_groups={"arm": GROUP}, images={"check": False}).guarded

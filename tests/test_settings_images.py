@@ -1,5 +1,7 @@
 """The settings of images: every key of ``archshift:images``, and every sentence about a wrong value."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,3 +160,100 @@ def test_the_project_declares_the_key() -> None:
     assert declared["type"] == "object"
     for key in ("check", "deep", "max_age_days", "daemonsets", "registries"):
         assert key in declared["description"], key
+
+
+def with_machine(path: Path, images: Any = None, platform: str = "eks") -> ImageRules:
+    """The image settings on a machine whose file of registries this is."""
+    config = {"archshift:arm_ratio": "0", "archshift:platform": platform}
+    if images is not None:
+        config["archshift:images"] = json.dumps(images)
+    return settings.load("dev", config, {"ARCHSHIFT_REGISTRIES": str(path)}).images
+
+
+def test_a_machine_says_how_it_reaches_registries(tmp_path: Path) -> None:
+    """One stack on a laptop and on a CI runner: the file adds what the config does not know, and where
+    both speak of one setting of one host, the config counts.
+    """
+    file = tmp_path / "registries.yaml"
+    file.write_text(
+        "ghcr.io: {mirrors: ['127.0.0.1:5000/ghcr'], ca_file: /laptop.pem}\n"
+        "'127.0.0.1:5000': {plain_http: true}"
+    )
+    config = {"registries": {"ghcr.io": {"ca_file": "/stack.pem"}, "quay.io": {"token_hosts": ["a.example"]}}}
+    assert with_machine(file, config).registries == {
+        "ghcr.io": RegistryHost(ca_file="/stack.pem", mirrors=("127.0.0.1:5000/ghcr",)),
+        "quay.io": RegistryHost(token_hosts=("a.example",)),
+        "127.0.0.1:5000": RegistryHost(plain_http=True),
+    }
+    assert with_machine(file).registries == {
+        "ghcr.io": RegistryHost(ca_file="/laptop.pem", mirrors=("127.0.0.1:5000/ghcr",)),
+        "127.0.0.1:5000": RegistryHost(plain_http=True),
+    }
+
+
+def test_the_config_can_take_plain_http_back(tmp_path: Path) -> None:
+    """A stack that says no means it, whatever the machine says."""
+    file = tmp_path / "registries.yaml"
+    file.write_text("ghcr.io: {plain_http: true}")
+    found = with_machine(file, {"registries": {"ghcr.io": {"plain_http": False}}})
+    assert found.registries == {"ghcr.io": RegistryHost(plain_http=False)}
+
+
+def test_images_without_a_stack_are_reached_as_the_machine_says(tmp_path: Path) -> None:
+    """`archshift audit IMAGE` needs no stack, and no file either."""
+    file = tmp_path / "registries.yaml"
+    file.write_text("ghcr.io: {plain_http: true}")
+    assert settings.images_of_no_stack({"ARCHSHIFT_REGISTRIES": str(file)}) == ImageRules(
+        registries={"ghcr.io": RegistryHost(plain_http=True)}
+    )
+    assert settings.images_of_no_stack({}) == ImageRules()
+
+
+@pytest.mark.parametrize("content", ["", "# nothing yet\n"])
+def test_an_empty_file_says_nothing(tmp_path: Path, content: str) -> None:
+    """A file that only has a comment is as good as none."""
+    file = tmp_path / "registries.yaml"
+    file.write_text(content)
+    assert with_machine(file) == ImageRules()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[ghcr.io]", "FILE: ['ghcr.io'] is not a map; write it as YAML below the key"),
+        ("ghcr.io: {\n  mirrors", "FILE is not YAML (line 2)"),
+        ("ghcr.io: http", "FILE: ghcr.io: 'http' is not a map; write it as YAML below the key"),
+        ("5000: {}", "FILE: 5000: 5000 is not a host; put it in quotes"),
+        (
+            "ghcr.io: {insecure: true}",
+            "FILE: ghcr.io.insecure is not a setting; there are: ca_file, mirrors, plain_http, token_hosts",
+        ),
+        ("ghcr.io: {plain_http: 'yes'}", "FILE: ghcr.io.plain_http: 'yes' is not true or false"),
+        ("ghcr.io: {mirrors: [5000]}", "FILE: ghcr.io.mirrors[0]: 5000 is not a name"),
+    ],
+)
+def test_a_wrong_value_in_the_file_is_named_with_the_file(tmp_path: Path, content: str, message: str) -> None:
+    """Whoever reads the sentence knows where to look: the variable, the file, the key."""
+    file = tmp_path / "registries.yaml"
+    file.write_text(content)
+    with pytest.raises(ArchshiftError) as error:
+        with_machine(file)
+    assert str(error.value) == f"ARCHSHIFT_REGISTRIES: {message.replace('FILE', str(file))}"
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    """A mirror that was meant and is not used would be asked for in vain, or somebody else's would."""
+    with pytest.raises(ArchshiftError) as error:
+        with_machine(tmp_path / "gone.yaml")
+    assert str(error.value) == (
+        f"ARCHSHIFT_REGISTRIES: {tmp_path}/gone.yaml cannot be read (No such file or directory); correct "
+        "the path, or unset it"
+    )
+
+
+def test_the_machine_cannot_switch_the_check_off(tmp_path: Path) -> None:
+    """The file is about registries alone."""
+    file = tmp_path / "registries.yaml"
+    file.write_text("check: false")
+    with pytest.raises(ArchshiftError, match=r"registries\.yaml: check: False is not a map"):
+        with_machine(file)

@@ -43,6 +43,11 @@ KWOK_STAGES = "kwok-stages.yaml"
 _PULUMI_SDK = "github.com/pulumi/pulumi/sdk/v3"
 _KUBERNETES = "k8s.io/kubernetes"
 _KWOK = "sigs.k8s.io/kwok"
+_REGISTRY = "github.com/distribution/distribution/v3"
+_CRANE = "github.com/google/go-containerregistry"
+
+# In the order they are built. The engine first: without it nothing works, and it takes the longest.
+_KITS = ("engine", "cluster", "registry")
 
 Version = tuple[int, ...]
 
@@ -162,6 +167,28 @@ PROGRAMS: tuple[Program, ...] = (
         version_command=("--version",),
         wanted="at least {pin}",
         serves=_same_or_newer_minor,
+    ),
+    Program(
+        # None is looked for on PATH: many a program has this name.
+        name="registry",
+        module="registry",
+        package="./registry",
+        pin=_REGISTRY,
+        minutes=1.5,
+        kit="registry",
+        linker_variables=(f"{_REGISTRY}/version.version={{version}}",),
+    ),
+    Program(
+        name="crane",
+        module="registry",
+        package=f"{_CRANE}/cmd/crane",
+        pin=_CRANE,
+        minutes=0.2,
+        kit="registry",
+        version_command=("version",),
+        wanted="at least {pin}",
+        serves=_same_or_newer_minor,
+        linker_variables=(f"{_CRANE}/cmd/crane/cmd.Version={{version}}",),
     ),
 )
 
@@ -598,13 +625,14 @@ def find_programs(say: Progress | None = None) -> Programs:
     for found in _installed_engine(by_name["pulumi"], refused):
         programs.add(found)
     for program in PROGRAMS:
-        if program.kit == "cluster" and (installed := _installed(program, refused)):
+        # The engine comes as a whole, above.
+        if program.kit != "engine" and program.serves and (installed := _installed(program, refused)):
             programs.add(installed)
 
     def missing(kit: str) -> list[Program]:
         return [program for name, program in by_name.items() if program.kit == kit and name not in programs]
 
-    to_build = missing("engine") + missing("cluster")
+    to_build = [program for kit in _KITS for program in missing(kit)]
     if not all(_cached(program) for program in to_build):
         for sentence in refused:
             say.line(f"not used: {sentence}")
@@ -612,8 +640,7 @@ def find_programs(say: Progress | None = None) -> Programs:
     pulumi = programs.found.get("pulumi")
     if pulumi and (plugin := _kubernetes_plugin(pulumi, by_name[KUBERNETES_PLUGIN], say)):
         programs.add(plugin)
-    # The engine first: without it nothing works, and it takes the longest.
-    for kit in ("engine", "cluster"):
+    for kit in _KITS:
         for found in _build(missing(kit), say):
             programs.add(found)
     if LANGUAGE_HOST_EXECUTOR not in programs:

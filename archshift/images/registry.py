@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -56,6 +56,17 @@ class Fetched:
 class _Endpoint:
     host: Host
     repository: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Request(Generic[_T]):
+    """What is asked of a repository, and what makes a value of a good answer."""
+
+    path: str
+    read: Callable[[aiohttp.ClientResponse], Awaitable[_T]]
+    accept: str = "*/*"
+    method: str = "GET"
+    timeout: aiohttp.ClientTimeout | None = None
 
 
 class RegistryClient:
@@ -112,12 +123,13 @@ class RegistryClient:
                 raise UnreadableError(f"the manifest hashes to {found}, {digest} {said}")
             return Fetched(body, found, content_type)
 
-        return await self._from_endpoints(reference, f"manifests/{reference.asked}", read, accept=ACCEPT)
+        return await self._ask(reference, _Request(f"manifests/{reference.asked}", read, ACCEPT))
 
     async def manifest_digest(self, reference: Reference) -> str:
-        """Return the digest that a reference stands for, without reading the manifest (HEAD).
+        """Return the digest that a reference stands for, without reading the manifest if that can be (HEAD).
 
-        Docker Hub does not count it as a pull.
+        Docker Hub does not count it as a pull. Some registries, and proxies in front of them, answer only
+        GET: what HEAD does not find is asked for again, so that "missing" is never said on its word alone.
 
         Returns:
             The digest; empty if the registry does not say.
@@ -133,8 +145,10 @@ class RegistryClient:
                 raise UnreadableError(f"the registry answered {claimed} for {reference.digest}")
             return claimed if is_digest(claimed) else ""
 
-        path = f"manifests/{reference.asked}"
-        return await self._from_endpoints(reference, path, read, accept=ACCEPT, method="HEAD")
+        try:
+            return await self._ask(reference, _Request(f"manifests/{reference.asked}", read, ACCEPT, "HEAD"))
+        except MissingError:
+            return (await self.manifest(reference)).digest
 
     async def blob(self, reference: Reference, descriptor: Descriptor) -> bytes:
         """Return a small blob, checked against its descriptor.
@@ -153,7 +167,7 @@ class RegistryClient:
                 raise UnreadableError(f"the blob {descriptor.digest} has another content than its digest")
             return body
 
-        return await self._from_endpoints(reference, f"blobs/{descriptor.digest}", read)
+        return await self._ask(reference, _Request(f"blobs/{descriptor.digest}", read))
 
     async def layer(
         self,
@@ -197,7 +211,7 @@ class RegistryClient:
             return result
 
         timeout = self._transport.timeout(self.limits.layer_seconds)
-        return await self._from_endpoints(reference, f"blobs/{digest}", read, timeout=timeout)
+        return await self._ask(reference, _Request(f"blobs/{digest}", read, timeout=timeout))
 
     async def tags(self, reference: Reference, pages: int = 20) -> list[str]:
         """Return the repository's tags, at most so many pages of up to 1,000.
@@ -216,29 +230,21 @@ class RegistryClient:
                 # Only the place in the list is taken from the link: the host stays ours.
                 return _tags(body), str(link.raw_query_string) if isinstance(link, URL) else ""
 
-            page, query = await self._from_endpoints(reference, path, read)
+            page, query = await self._ask(reference, _Request(path, read))
             found += page
             if not query or not page:
                 break
             path = f"tags/list?{query}"
         return found
 
-    async def _from_endpoints(
-        self,
-        reference: Reference,
-        path: str,
-        read: Callable[[aiohttp.ClientResponse], Awaitable[_T]],
-        *,
-        accept: str = "*/*",
-        method: str = "GET",
-        timeout: aiohttp.ClientTimeout | None = None,
-    ) -> _T:
+    async def _ask(self, reference: Reference, request: _Request[_T]) -> _T:
+        """Ask the mirrors in their order, and the registry itself last."""
         endpoints = self._endpoints.get(reference.name) or self._resolve(reference)
         refusals = []
         missing = True
         for endpoint in endpoints:
             try:
-                return await self._patiently(endpoint, path, read, accept, method, timeout)
+                return await self._patiently(endpoint, request)
             except UnreadableError as error:
                 missing = missing and isinstance(error, MissingError)
                 refusals.append(error)
@@ -257,15 +263,7 @@ class RegistryClient:
         endpoints.append(_Endpoint(self._transport.host(reference.registry), reference.repository))
         return self._endpoints.setdefault(reference.name, tuple(endpoints))
 
-    async def _patiently(
-        self,
-        endpoint: _Endpoint,
-        path: str,
-        read: Callable[[aiohttp.ClientResponse], Awaitable[_T]],
-        accept: str,
-        method: str,
-        timeout: aiohttp.ClientTimeout | None,
-    ) -> _T:
+    async def _patiently(self, endpoint: _Endpoint, request: _Request[_T]) -> _T:
         host = endpoint.host
         # Held through the waits as well: a registry that fails is asked less, not more.
         async with host.semaphore:
@@ -276,7 +274,7 @@ class RegistryClient:
                 if host.failures >= self.limits.give_up_after:
                     raise UnreadableError(f"{host.name} was given up on: {host.last_failure}")
                 try:
-                    result = await self._once(endpoint, path, read, accept, method, timeout)
+                    result = await self._once(endpoint, request)
                 except TransientError as error:
                     await self._wait(host, error, attempt)
                 else:
@@ -300,29 +298,22 @@ class RegistryClient:
         else:
             host.paused_until = max(host.paused_until, time.monotonic() + wait)
 
-    async def _once(
-        self,
-        endpoint: _Endpoint,
-        path: str,
-        read: Callable[[aiohttp.ClientResponse], Awaitable[_T]],
-        accept: str,
-        method: str,
-        timeout: aiohttp.ClientTimeout | None,
-    ) -> _T:
+    async def _once(self, endpoint: _Endpoint, request: _Request[_T]) -> _T:
         """Ask once, logging in as the registry wants; raise TransientError for what may pass."""
         host, repository = endpoint.host, endpoint.repository
-        url = URL(f"{host.base}{repository}/{path}", encoded=True)
+        url = URL(f"{host.base}{repository}/{request.path}", encoded=True)
         # Each refusal uses up a credential, or a token that had grown old.
         for _ in range(_LOGINS):
             header, serial = await self._logins.header(host, repository)
-            headers = {"Accept": accept}
+            headers = {"Accept": request.accept}
             if header:
                 headers["Authorization"] = header
-            async with self._transport.send(host, method, url, headers, timeout) as (response, redirected):
+            sent = self._transport.send(host, request.method, url, headers, request.timeout)
+            async with sent as (response, redirected):
                 status = response.status
                 if status == 200:
                     self._logins.worked(host, repository)
-                    return await read(response)
+                    return await request.read(response)
                 if status in (401, 403) and not redirected:
                     challenges = response.headers.getall("WWW-Authenticate", [])
                     await self._logins.refused(host, repository, serial, status, challenges)

@@ -205,6 +205,11 @@ class Transport:
             raise UnreadableError(f"{host.name}: more than {self.limits.redirects} redirects in a row")
         except TimeoutError:
             raise TransientError("no answer in time") from None
+        except aiohttp.ClientHttpProxyError as error:
+            reason = f"its proxy answered {error.status}"
+            if error.status in TRANSIENT:
+                raise TransientError(reason) from None
+            raise UnreadableError(f"{host.name}: {reason}") from None
         except aiohttp.ClientConnectorCertificateError as error:
             raise UnreadableError(
                 f"{host.name}: its certificate is not trusted: {error.certificate_error}"
@@ -242,8 +247,9 @@ def raise_for(name: str, response: aiohttp.ClientResponse, redirected: bool) -> 
     """Raise what a status other than 200 means."""
     status = response.status
     where = f"{name}, redirected to {authority(response.url)}," if redirected else name
-    if status == 404:
-        raise MissingError(f"{where} does not have it (404)")
+    # HEAD may be unknown to a registry, or to a proxy in front of it: that says no more than 404 does.
+    if status == 404 or (response.method == "HEAD" and status in (405, 501)):
+        raise MissingError(f"{where} does not have it ({status})")
     if status in TRANSIENT:
         wait = _retry_after(response.headers.get("Retry-After", ""))
         raise TransientError("limits our rate (429)" if status == 429 else f"answered {status}", wait)

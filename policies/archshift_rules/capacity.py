@@ -187,7 +187,7 @@ def node_groups(stack: Stack) -> Iterator[Group]:
             yield _node_group(one, stack)
         elif is_node_pool(one):
             yield _node_pool(one)
-        elif one.type == "archshift:index:NodeGroups":
+        elif one.type in ("archshift:index:NodeGroups", "archshift:index:EksNodeGroups"):
             yield from _elsewhere(one)
 
 

@@ -12,6 +12,7 @@ import pytest
 from archshift.errors import ArchshiftError
 from archshift.evidence import Evidence, audit_options, read_evidence, read_pull_secrets
 from archshift.images import audit
+from archshift.images.cache import cache_folder
 from archshift.images.command import Command
 from archshift.images.hosts import ImageRules, RegistryHost
 from archshift.images.verdict import (
@@ -457,3 +458,63 @@ def test_an_empty_cluster_asks_nothing(registries: Registries) -> None:
     """No workload, no evidence, no note."""
     assert evidence() == Evidence()
     assert registries.uses == []
+
+
+def test_evidence_of_earlier_runs_is_not_used_where_it_is_not_wanted(registries: Registries) -> None:
+    """Before something is taken away, kept evidence, which anybody could have forged, counts for nothing."""
+    cluster = SecretCluster({"/apis/apps/v1/deployments": [carts()]})
+    rules = ImageRules(deep=True)
+    read_evidence(cluster, look(cluster), rules, keep=False)
+    assert registries.options == audit_options(rules, keep=False)
+    assert registries.options == replace(audit_options(rules), cache=None)
+    assert audit_options(rules).cache == cache_folder()
+
+
+def test_what_is_beyond_the_discovery_is_in_the_evidence(registries: Registries) -> None:
+    """With its own pull secrets: kube-system's images need x86 as much as a shop's."""
+    registries.verdicts["agent"] = AMD64_ONLY
+    agent = workload(
+        "DaemonSet",
+        "agent",
+        namespace="kube-system",
+        pod_spec={
+            "containers": [container("agent", "agent:1")],
+            "imagePullSecrets": [{"name": "robot"}],
+        },
+    )
+    bare = pod("dns", "x86", namespace="kube-system")
+    cluster = SecretCluster(
+        {
+            "/apis/apps/v1/deployments": [carts()],
+            "/apis/apps/v1/daemonsets": [agent],
+            "/api/v1/pods": [bare],
+        },
+        {"kube-system/robot": pull_secret("kube-system", "robot")},
+    )
+    inventory = read_inventory(cluster, Discovery(), MANAGER, beyond=True)
+    found = read_evidence(cluster, inventory, ImageRules())
+    assert {key: one.verdict for key, one in found.verdicts.items()} == {
+        "kube-system/DaemonSet/agent": AMD64_ONLY,
+        "kube-system/Pod/dns": MULTI_ARCH,
+        "shop/Deployment/cart": MULTI_ARCH,
+    }
+    assert registries.calls == 1
+    assert len(found.pull_secrets) == 1
+
+
+def test_the_last_revision_is_judged_by_its_own_images(registries: Registries) -> None:
+    """The new template is proven, and what its rollout has not replaced yet is not."""
+    registries.verdicts["old"] = AMD64_ONLY
+    old = cart_pod(containers=[container("cart", "old:1")])
+    cluster = SecretCluster(
+        {
+            "/apis/apps/v1/deployments": [workload(name="cart", settled=False)],
+            "/api/v1/pods": [old],
+        }
+    )
+    inventory = read_inventory(cluster, Discovery(), MANAGER, beyond=True)
+    found = read_evidence(cluster, inventory, ImageRules()).verdicts
+    assert {key: one.verdict for key, one in found.items()} == {
+        "shop/Deployment/cart": MULTI_ARCH,
+        "shop/Deployment/cart (last revision)": AMD64_ONLY,
+    }

@@ -9,6 +9,7 @@ from archshift.errors import ArchshiftError
 from archshift.inventory import (
     Discovery,
     Inventory,
+    PullIdentity,
     Requests,
     Workload,
     read_inventory,
@@ -33,6 +34,7 @@ from tests.archshift.objects import (
 )
 
 MIB = 1024**2
+CART = "shop/Deployment/cart"
 ZONES = {
     "topologyKey": "topology.kubernetes.io/zone",
     "whenUnsatisfiable": "ScheduleAnyway",
@@ -470,3 +472,202 @@ def test_a_collection_that_cannot_be_read_stops_the_reading() -> None:
 
     with pytest.raises(ArchshiftError, match=r"^not allowed$"):
         inventory(Refusing({"/apis/apps/v1/deployments": [workload()]}))
+
+
+def everything(fake: FakeCluster, discovery: Discovery | None = None) -> Inventory:
+    """Read a fake cluster, what archshift does not steer included."""
+    return read_inventory(fake, discovery or Discovery(), MANAGER, beyond=True)
+
+
+class Selecting(FakeCluster):
+    """A cluster in which a label selector selects by the label ``team``."""
+
+    def list(self, path: str, **parameters: str) -> Any:
+        """Yield what the selector selects."""
+        team = parameters.pop("labelSelector", "").removeprefix("team=")
+        for item in super().list(path, **parameters):
+            if not team or (item["metadata"].get("labels") or {}).get("team") == team:
+                yield item
+
+
+def labelled(item: Json, **labels: str) -> Json:
+    """The object with these labels."""
+    item["metadata"]["labels"] = labels
+    return item
+
+
+def test_nothing_is_read_beyond_the_discovery_unless_it_is_asked_for() -> None:
+    """Where nothing is guarded, a fleet is not read twice and nobody else's secrets are asked for."""
+    system = workload(name="dns", namespace="kube-system", pod_spec={"imagePullSecrets": [{"name": "robot"}]})
+    fake = cluster(deployments=[workload(), system], pods=[pod("p", namespace="kube-system")])
+    found = inventory(fake)
+    assert found.beyond == {}
+    assert found.pull_identities == {PullIdentity("shop", "default")}
+    assert [path for path, _ in fake.lists].count("/apis/apps/v1/deployments") == 1
+
+
+def test_the_systems_and_excluded_controllers_are_beyond_the_discovery() -> None:
+    """They run on the same nodes, whoever steers them; what is steered is not among them."""
+    fake = cluster(
+        deployments=[workload(), workload(name="old"), workload(name="dns", namespace="kube-system")],
+        statefulsets=[workload("StatefulSet", "db", namespace="kube-public")],
+        daemonsets=[workload("DaemonSet", "proxy", namespace="kube-system")],
+        cronjobs=[workload("CronJob", "lease", namespace="kube-node-lease")],
+    )
+    found = everything(fake, Discovery(exclude=frozenset({"shop/Deployment/old"})))
+    assert set(found.workloads) == {CART}
+    assert set(found.beyond) == {
+        "shop/Deployment/old",
+        "kube-system/Deployment/dns",
+        "kube-public/StatefulSet/db",
+        "kube-system/DaemonSet/proxy",
+        "kube-node-lease/CronJob/lease",
+    }
+    assert found.workloads == inventory(fake, Discovery(exclude=frozenset({"shop/Deployment/old"}))).workloads
+
+
+def test_other_namespaces_are_beyond_a_discovery_by_namespace() -> None:
+    """A second stack's workloads may be the ones that need this stack's x86 nodes."""
+    mine, theirs = workload(), workload(name="blog", namespace="blog")
+    found = everything(
+        FakeCluster(
+            {
+                "/apis/apps/v1/namespaces/shop/deployments": [mine],
+                "/apis/apps/v1/deployments": [mine, theirs],
+                "/api/v1/pods": [pod("blog-0", namespace="blog"), pod("job", owner=("Job", "build"))],
+            }
+        ),
+        Discovery(namespaces=("shop",)),
+    )
+    assert set(found.workloads) == {CART}
+    assert set(found.beyond) == {"blog/Deployment/blog", "blog/Pod/blog-0", "shop/Job/build"}
+    assert set(found.others) == {"shop/Job/build"}
+
+
+def test_what_a_label_selector_leaves_out_is_beyond() -> None:
+    """Its pods are known as the controller's, not as strangers'."""
+    item = labelled(workload(), team="shop")
+    fake = Selecting(
+        {
+            "/apis/apps/v1/deployments": [item, workload(name="other")],
+            "/api/v1/pods": [pod("other-1", owner=("ReplicaSet", "other-5d4f"), labels=HASH), pod("bare")],
+        }
+    )
+    found = everything(fake, Discovery(label_selector="team=shop"))
+    assert set(found.workloads) == {CART}
+    assert set(found.beyond) == {"shop/Deployment/other", "shop/Pod/bare"}
+    assert found.others == {}
+
+
+def test_pods_that_no_controller_known_to_us_owns_are_beyond_by_owner() -> None:
+    """Bare pods, Jobs, ReplicaSets and custom controllers: one entry an owner, with its number of pods."""
+    pods = [
+        pod("debug"),
+        pod("build-1", owner=("Job", "build")),
+        pod("build-2", owner=("Job", "build")),
+        pod("roll-1", owner=("Rollout", "canary")),
+        pod("legacy-1", owner=("ReplicaSet", "legacy-5d4f"), labels=HASH),
+        pod("etcd", namespace="kube-system", owner=("Node", "x86")),
+        pod("done", owner=("Job", "over"), phase="Succeeded"),
+        pod("going", terminating=True),
+    ]
+    found = everything(cluster(pods=pods))
+    assert {key: one.replicas for key, one in found.beyond.items()} == {
+        "shop/Pod/debug": 1,
+        "shop/Job/build": 2,
+        "shop/Rollout/canary": 1,
+        "shop/ReplicaSet/legacy-5d4f": 1,
+        "kube-system/Node/x86": 1,
+    }
+    assert {key: (one.namespace, one.kind, one.name) for key, one in found.beyond.items()} == {
+        key: tuple(key.split("/")) for key in found.beyond
+    }
+
+
+def test_an_owners_pods_say_where_they_may_run_and_what_they_ask_for() -> None:
+    """There is no template to read: selector, affinity, tolerations and images are the pods' own, and the
+    largest of them is what one may ask for.
+    """
+    small, large = pod("roll-1", owner=("Rollout", "canary")), pod("roll-2", owner=("Rollout", "canary"))
+    large["spec"] |= {"containers": [{**container("main", cpu="2", memory="1Mi"), "image": "canary:2"}]}
+    for one in (small, large):
+        one["spec"] |= {
+            "nodeSelector": {ARCH: "amd64"},
+            "affinity": {"nodeAffinity": {REQUIRED: REQUIRED_VALUE}},
+            "tolerations": [{"key": "spot", "operator": "Exists"}],
+            "serviceAccountName": "roller",
+            "imagePullSecrets": [{"name": "robot"}],
+        }
+    found = everything(cluster(pods=[small, large]))
+    canary = found.beyond["shop/Rollout/canary"]
+    assert canary.template.own("node-selector") == {ARCH: "amd64"}
+    assert canary.template.own("required") == REQUIRED_VALUE
+    assert canary.tolerations == ({"key": "spot", "operator": "Exists"},)
+    assert canary.requests == Requests(2000, 128 * MIB)
+    assert {one.use.image for one in canary.containers} == {"registry.example/app:1", "canary:2"}
+    assert found.pull_identities == {PullIdentity("shop", "roller", ("robot",))}
+
+
+def test_a_controller_beyond_the_discovery_is_read_as_any_other() -> None:
+    """Template, replicas, autoscaler, and the containers and pull secrets that only its pods have."""
+    dns = workload(
+        name="dns",
+        namespace="kube-system",
+        replicas=2,
+        pod_spec={"nodeSelector": {"disk": "ssd"}, "tolerations": [{"operator": "Exists"}]},
+    )
+    injected = pod("dns-1", namespace="kube-system", owner=("ReplicaSet", "dns-5d4f"), labels=HASH)
+    injected["spec"] |= {
+        "containers": [container("dns"), {**container("mesh"), "image": "mesh:1"}],
+        "imagePullSecrets": [{"name": "mesh"}],
+    }
+    scaler = {
+        "metadata": {"namespace": "kube-system", "name": "dns"},
+        "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "dns"}, "maxReplicas": 7},
+    }
+    found = everything(cluster(deployments=[dns], pods=[injected], scalers=[scaler]))
+    one = found.beyond["kube-system/Deployment/dns"]
+    assert (one.replicas, one.autoscaled, one.requests) == (2, (1, 7), Requests(100, 64 * MIB))
+    assert one.template.own("node-selector") == {"disk": "ssd"}
+    assert one.tolerations == ({"operator": "Exists"},)
+    assert [(each.name, each.role) for each in one.containers] == [("dns", "container"), ("mesh", "injected")]
+    assert found.pull_identities == {
+        PullIdentity("kube-system", "default"),
+        PullIdentity("kube-system", "default", ("mesh",)),
+    }
+
+
+def rolling(kind: str = "Deployment", *, settled: bool = False) -> FakeCluster:
+    """A workload with a pod of its last revision, of another image and placement, and one of today's."""
+    owner = ("ReplicaSet", "cart-5d4f") if kind == "Deployment" else (kind, "cart")
+    old, new = (pod(f"cart-{age}", owner=owner, labels=HASH) for age in ("old", "new"))
+    old["spec"] |= {"containers": [{**container("cart"), "image": "old:1"}], "nodeSelector": {ARCH: "amd64"}}
+    new["spec"] |= {"containers": [container("cart")]}
+    item = workload(kind, settled=settled)
+    return cluster(**{f"{kind.lower()}s": [item]}, pods=[old, new])
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+def test_pods_that_a_rollout_has_not_replaced_are_beyond(kind: str) -> None:
+    """A rollout that stops, or waits at a partition, keeps making pods of the last revision's image."""
+    found = everything(rolling(kind))
+    (key,) = found.beyond
+    assert key == f"shop/{kind}/cart (last revision)"
+    last = found.beyond[key]
+    assert (last.replicas, last.template.own("node-selector")) == (1, {ARCH: "amd64"})
+    assert [one.use.image for one in last.containers] == ["old:1"]
+    assert [one.use.image for one in found.containers[f"shop/{kind}/cart"]] == ["registry.example/app:1"]
+
+
+def test_without_a_rollout_there_is_no_last_revision() -> None:
+    """A webhook may rewrite an image for good: then it is one of the workload's own."""
+    found = everything(rolling(settled=True))
+    assert found.beyond == {}
+    assert {one.use.image for one in found.containers[CART]} == {"registry.example/app:1", "old:1"}
+    assert inventory(rolling()).beyond == {}
+
+
+def test_a_rollout_beyond_the_discovery_counts_with_both_revisions() -> None:
+    """Nothing is steered there, so one entry holds all that runs."""
+    found = everything(rolling(), Discovery(exclude=frozenset({CART})))
+    assert {one.use.image for one in found.beyond[CART].containers} == {"registry.example/app:1", "old:1"}

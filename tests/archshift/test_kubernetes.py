@@ -323,3 +323,37 @@ def test_a_credential_program_that_fails_is_one_sentence(
     version = "client.authentication.k8s.io/v1beta1"
     use(kubeconfig(user={"exec": {"apiVersion": version, "command": command, "args": arguments}}))
     assert connect_error().startswith("http://127.0.0.1:9: no credentials: ")
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"), [(201, True), (404, True), (429, False)], ids=["done", "gone", "budget"]
+)
+def test_what_an_eviction_is_answered(status: int, answer: bool) -> None:
+    """A budget's refusal is an answer, not an error; a pod that is gone needs no eviction."""
+    asked: list[httpx2.Request] = []
+
+    def serving(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        return httpx2.Response(status, json={"message": "no"})
+
+    with serve(serving) as cluster:
+        assert cluster.evict("shop", "cart-1") is answer
+    (request,) = asked
+    assert (request.method, request.url.path) == ("POST", "/api/v1/namespaces/shop/pods/cart-1/eviction")
+    assert json.loads(request.content) == {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": "cart-1", "namespace": "shop"},
+    }
+
+
+def test_an_eviction_that_is_not_allowed_is_an_error() -> None:
+    """The sentence says what is not allowed and where the permissions are listed."""
+    with (
+        serve(lambda _: httpx2.Response(403, json={"message": "pods/eviction is forbidden"})) as cluster,
+        pytest.raises(ArchshiftError) as error,
+    ):
+        cluster.evict("shop", "cart-1")
+    assert str(error.value) == (
+        f"{SERVER}: not allowed: pods/eviction is forbidden; docs/permissions.md lists what archshift reads"
+    )

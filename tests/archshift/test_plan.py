@@ -228,7 +228,8 @@ def test_force_takes_the_field_and_remembers_what_it_was() -> None:
         "archshift/taken": (
             '{"preferred":{"manager":"helm","operation":"Apply","value":[{"preference":{"matchExpressions":'
             '[{"key":"zone","operator":"In","values":["a"]}]},"weight":10}]}}'
-        )
+        ),
+        "archshift/force-reason": "agreed",
     }
     preferred = pod_spec(row)["affinity"]["nodeAffinity"][PREFERRED]
     assert preferred[:-1] == preference(10)

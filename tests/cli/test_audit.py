@@ -228,6 +228,25 @@ def test_suggestions_are_looked_for_where_they_help(run: Run, registries: Regist
     assert len(registries.suggested) == 1
 
 
+def test_images_alone_are_reached_as_the_machine_says(
+    run: Run, registries: Registries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a stack the machine's file counts; --plain-http adds to what it says of a host."""
+    file = tmp_path / "registries.yaml"
+    file.write_text("registry.lab: {mirrors: [mirror.lab]}\n")
+    monkeypatch.setenv("ARCHSHIFT_REGISTRIES", str(file))
+    run("--plain-http", "registry.lab", "both:1")
+    ((_, options),) = registries.audited
+    assert options.hosts == {"registry.lab": RegistryHost(plain_http=True, mirrors=("mirror.lab",))}
+    file.write_text("registry.lab: {mirror: mirror.lab}\n")
+    assert run("both:1") == (
+        4,
+        "",
+        f"archshift: ARCHSHIFT_REGISTRIES: {file}: registry.lab.mirror is not a setting; there are: ca_file, "
+        "mirrors, plain_http, token_hosts\n",
+    )
+
+
 def test_suggestions_can_be_left_out(run: Run, registries: Registries) -> None:
     """They list tags, which some registries charge for or forbid."""
     code, out, _ = run("--no-suggestions", "--json", "x86:1.0.0")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from archshift import survey
 from archshift.errors import ArchshiftError
 from archshift.inventory import Inventory, read_inventory
 from cli import stack as cli_stack
@@ -117,8 +118,8 @@ def run(pulumi: FakePulumi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
                 raise cluster
             return cluster or shop()
 
-        monkeypatch.setattr(cli_stack, "connect", connect)
-        monkeypatch.setattr(cli_stack, "read_evidence", proven)
+        monkeypatch.setattr(survey, "connect", connect)
+        monkeypatch.setattr(survey, "read_evidence", proven)
         monkeypatch.setenv("COLUMNS", "200")
         code = main(arguments)
         out, err = capsys.readouterr()
@@ -135,7 +136,7 @@ def test_status_as_json_has_the_promised_schema(run: Run) -> None:
     code, out, err = run("status", "--json", cluster=shop(2))
     assert json.loads(out) == {
         "arm_ratio": 0.5,
-        "fleet": {"pods": 4, "wanted": 2, "graviton": 2},
+        "fleet": {"pods": 4, "wanted": 2, "graviton": 2, "all_pods": 7},
         "workloads": [
             {
                 "workload": "shop/DaemonSet/log",
@@ -182,7 +183,7 @@ def test_status_for_people(run: Run) -> None:
     assert "shop/Deployment/cart 4 2 1 not exact" in lines
     assert "shop/DaemonSet/log - - 0 a DaemonSet: runs on every node that it selects" in lines
     assert "shop/Pod/debug: a bare pod: nothing would start it again" in lines
-    assert lines[-1] == "fleet at 0.5: 1 of 4 pods on Graviton (0.250), 2 wanted"
+    assert lines[-1] == "fleet at 0.5: 1 of 4 movable pods on Graviton (0.250), 2 wanted; 7 pods in all"
 
 
 def test_plan_as_json(run: Run) -> None:
@@ -191,7 +192,7 @@ def test_plan_as_json(run: Run) -> None:
     plan = json.loads(out)
     assert (code, err) == (0, "")
     assert (plan["arm_ratio"], plan["direction"]) == (0.5, "up")
-    assert plan["fleet"] == {"pods": 4, "wanted": 2, "graviton": 0}
+    assert plan["fleet"] == {"pods": 4, "wanted": 2, "graviton": 0, "all_pods": 7}
     assert plan["workloads"][1] == {
         "workload": "shop/Deployment/cart",
         "kind": "Deployment",
@@ -236,7 +237,9 @@ def test_plan_for_people(run: Run, pulumi: FakePulumi) -> None:
     assert "conflict: shop/Deployment/pay: spec.template" in text
     assert "set force: true with a reason in archshift:workloads.overrides" in text
     assert "too little: Graviton lacks 0.5 vCPU" in text
-    assert text.endswith("fleet at 1: 0 of 4 pods are on Graviton, 4 belong there; 1 workloads roll out")
+    assert text.endswith(
+        "fleet at 1: 0 of 4 movable pods are on Graviton, 4 belong there; 7 pods in all; 1 workloads roll out"
+    )
 
 
 def test_the_selected_stack_is_asked_for(run: Run, pulumi: FakePulumi) -> None:
@@ -274,11 +277,11 @@ def test_the_stack_decides_what_is_ours(
     """The inventory is read with the stack's discovery and under the stack's name."""
     asked: list[tuple[Any, str]] = []
 
-    def read(cluster: FakeCluster, discovery: Any, field_manager: str) -> Inventory:
+    def read(cluster: FakeCluster, discovery: Any, field_manager: str, *, beyond: bool) -> Inventory:
         asked.append((discovery.namespaces, field_manager))
-        return read_inventory(cluster, discovery, field_manager)
+        return read_inventory(cluster, discovery, field_manager, beyond=beyond)
 
-    monkeypatch.setattr(cli_stack, "read_inventory", read)
+    monkeypatch.setattr(survey, "read_inventory", read)
     pulumi.configure(arm_ratio="0.5", workloads={"namespaces": ["shop"]})
     run("plan", "-s", "prod")
     assert asked == [(("shop",), "archshift/prod")]
@@ -376,8 +379,8 @@ def test_a_wrong_command_prints_the_usage(
 def test_an_interrupt_says_that_nothing_was_changed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both commands read only; the exit code is the shell's for an interrupt."""
 
-    def interrupt(*_: object) -> Inventory:
+    def interrupt(*_: object, **__: object) -> Inventory:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_stack, "read_inventory", interrupt)
+    monkeypatch.setattr(survey, "read_inventory", interrupt)
     assert run("status") == (130, "", "archshift: interrupted; nothing was changed\n")

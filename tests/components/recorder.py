@@ -2,7 +2,7 @@
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
@@ -35,24 +35,45 @@ class Registration:
         return str(self.request.parent).rpartition("::")[2]
 
 
+Outputs = Callable[[pulumi.runtime.MockResourceArgs], dict[str, Any]]
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+
+
 class Recorder(pulumi.runtime.Mocks):
-    """Answers the engine's questions; the outputs of a resource are its inputs."""
+    """Answers the engine's questions; the outputs of a resource are its inputs, and what is given.
+
+    Args:
+        outputs: Type token to what a provider would add to the inputs.
+        answers: Function token to the function; any other call is an error.
+    """
+
+    def __init__(
+        self, outputs: Mapping[str, Outputs] | None = None, answers: Mapping[str, Answer] | None = None
+    ) -> None:
+        """Stand in for the engine and its providers."""
+        self._outputs = outputs or {}
+        self._answers = answers or {}
+        self.calls: list[tuple[str, dict[str, Any]]] = []
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         """Say yes."""
-        return f"{args.name}-id", args.inputs
+        more = self._outputs[args.typ](args) if args.typ in self._outputs else {}
+        return f"{args.name}-id", {**args.inputs, **more}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
-        """Nothing here calls functions."""
-        raise AssertionError(f"unexpected call of {args.token}")
+        """Answer the calls that the test expects."""
+        if args.token not in self._answers:
+            raise AssertionError(f"unexpected call of {args.token}")
+        self.calls.append((args.token, args.args))
+        return self._answers[args.token](args.args)
 
 
 class Monitor(MockMonitor):
     """Keeps every request, because the mocks see neither parents nor hooks."""
 
-    def __init__(self) -> None:
+    def __init__(self, recorder: Recorder) -> None:
         """Start with nothing."""
-        super().__init__(Recorder())
+        super().__init__(recorder)
         self.registered: list[Registration] = []
         self.outputs: dict[str, dict[str, Any]] = {}
         self.exports: dict[str, Any] = {}
@@ -79,16 +100,16 @@ class Monitor(MockMonitor):
         return [one for one in self.registered if one.type == type_name]
 
 
-def record(program: Callable[[], object]) -> Monitor:
+def record(program: Callable[[], object], recorder: Recorder | None = None) -> Monitor:
     """Run a program to its end; what it raises comes through."""
     # In a context of its own: the SDK keeps the stack of the first program in a context variable.
-    return contextvars.copy_context().run(_record, program)
+    return contextvars.copy_context().run(_record, program, recorder or Recorder())
 
 
-def _record(program: Callable[[], object]) -> Monitor:
+def _record(program: Callable[[], object], recorder: Recorder) -> Monitor:
     # The SDK asks for the thread's loop, which an earlier asyncio.run of any test takes away.
     asyncio.set_event_loop(asyncio.new_event_loop())
-    monitor = Monitor()
+    monitor = Monitor(recorder)
     pulumi.runtime.set_mocks(monitor.mocks, project="archshift", stack="test", monitor=monitor)
     test: Any = pulumi.runtime.test
 

@@ -1,49 +1,28 @@
-"""Makes images in memory and pushes them: tiny real ELF headers, tar layers, configs, manifests, indexes."""
+"""The lab's images, and what the tests need besides: layers with everything that can be in one."""
 
 import gzip
-import hashlib
 import io
-import json
-import struct
 import tarfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import httpx
 import zstandard
 
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+from lab import oci
+from lab.oci import OCI_INDEX, OCI_MANIFEST, Pushed, digest_of, elf
 
-MACHINES = {"amd64": 62, "arm64": 183, "arm": 40, "s390x": 22}
-
-
-def elf(machine: str, interpreter: str = "") -> bytes:
-    """Return an ELF file's headers: 64 bit (32 for arm), with a PT_INTERP if an interpreter is named."""
-    wide = machine != "arm"
-    order = ">" if machine == "s390x" else "<"
-    ident = b"\x7fELF" + bytes([2 if wide else 1, 2 if order == ">" else 1, 1]) + bytes(9)
-    header_size, entry_size = (64, 56) if wide else (52, 32)
-    path = interpreter.encode() + b"\0" if interpreter else b""
-    words = "QQQ" if wide else "III"
-    header = struct.pack(
-        f"{order}HHI{words}IHHHHHH",
-        2, MACHINES[machine], 1, 0, header_size if path else 0, 0,
-        0, header_size, entry_size, 1 if path else 0, 0, 0, 0,
-    )  # fmt: skip
-    program = b""
-    at = header_size + entry_size
-    if path and wide:
-        program = struct.pack(f"{order}IIQQQQQQ", 3, 4, at, 0, 0, len(path), len(path), 1)
-    elif path:
-        program = struct.pack(f"{order}IIIIIIII", 3, at, 0, 0, len(path), len(path), 4, 1)
-    return ident + header + program + path
+__all__ = [
+    "OCI_INDEX",
+    "OCI_MANIFEST",
+    "Entry",
+    "File",
+    "Link",
+    "Pushed",
+    "Pusher",
+    "digest_of",
+    "elf",
+    "layer",
+]
 
 
 @dataclass(frozen=True)
@@ -90,113 +69,8 @@ def layer(entries: Mapping[str, Entry], compression: str = "gzip") -> bytes:
     return zstandard.compress(data) if compression == "zstd" else data
 
 
-def digest_of(content: bytes) -> str:
-    """Return the sha256 digest."""
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-@dataclass
-class Pushed:
-    """What was pushed: enough to put it in an index."""
-
-    digest: str
-    size: int
-    media_type: str
-    platform: dict[str, str] = field(default_factory=dict)
-    config: str = ""
-
-
-class Pusher:
-    """Pushes to a registry on loopback."""
-
-    def __init__(self, base: str, login: tuple[str, str] | None = None, verify: Any = True) -> None:
-        """Push to a base URL such as ``http://127.0.0.1:5000``."""
-        self._client = httpx.Client(base_url=base, auth=login, verify=verify, trust_env=False)
-        self._known: set[tuple[str, str]] = set()
-
-    def blob(self, repository: str, content: bytes) -> str:
-        """Upload a blob and return its digest."""
-        digest = digest_of(content)
-        if (repository, digest) not in self._known:
-            start = self._client.post(f"/v2/{repository}/blobs/uploads/").raise_for_status()
-            self._client.put(
-                httpx.URL(start.headers["Location"]).copy_merge_params({"digest": digest}), content=content
-            ).raise_for_status()
-            self._known.add((repository, digest))
-        return digest
-
-    def manifest(self, repository: str, tag: str, document: Any, media_type: str) -> Pushed:
-        """Put a manifest, by digest if the tag is empty."""
-        body = json.dumps(document).encode()
-        path = f"/v2/{repository}/manifests/{tag or digest_of(body)}"
-        self._client.put(path, content=body, headers={"Content-Type": media_type}).raise_for_status()
-        return Pushed(digest_of(body), len(body), media_type)
-
-    def image(
-        self,
-        repository: str,
-        tag: str = "",
-        platform: str = "linux/amd64",
-        *,
-        layers: Sequence[bytes] = (),
-        config: Mapping[str, Any] | None = None,
-        docker: bool = False,
-        artifact: str = "",
-        extra: Mapping[str, Any] | None = None,
-    ) -> Pushed:
-        """Push a single image for ``os/architecture[/variant]``; an empty platform leaves it out."""
-        layers = layers or (layer({"app": elf("amd64"), "of": platform.encode()}),)
-        parts = platform.split("/") if platform else []
-        named = dict(zip(("os", "architecture", "variant"), parts, strict=False))
-        content = json.dumps({**named, "config": config or {}, "rootfs": {"type": "layers"}}).encode()
-        descriptors = [
-            {"mediaType": OCI_LAYER, "digest": self.blob(repository, one), "size": len(one)}
-            for one in layers
-        ]  # fmt: skip
-        media_type = DOCKER_MANIFEST if docker else OCI_MANIFEST
-        document = {
-            "schemaVersion": 2,
-            "mediaType": media_type,
-            "config": {
-                "mediaType": artifact or (DOCKER_CONFIG if docker else OCI_CONFIG),
-                "digest": self.blob(repository, content),
-                "size": len(content),
-            },
-            "layers": descriptors,
-            **(extra or {}),
-        }
-        pushed = self.manifest(repository, tag, document, media_type)
-        pushed.platform, pushed.config = named, document["config"]["digest"]
-        return pushed
-
-    def index(
-        self,
-        repository: str,
-        tag: str,
-        children: Sequence[Pushed],
-        *,
-        docker: bool = False,
-        annotations: Mapping[int, Mapping[str, str]] | None = None,
-    ) -> Pushed:
-        """Push an index over children; one with an empty platform is entered without any."""
-        media_type = DOCKER_LIST if docker else OCI_INDEX
-        manifests = []
-        for number, child in enumerate(children):
-            entry: dict[str, Any] = {
-                "mediaType": child.media_type, "digest": child.digest, "size": child.size
-            }  # fmt: skip
-            if child.platform:
-                entry["platform"] = child.platform
-            if annotations and number in annotations:
-                entry["annotations"] = dict(annotations[number])
-            manifests.append(entry)
-        document = {"schemaVersion": 2, "mediaType": media_type, "manifests": manifests}
-        return self.manifest(repository, tag, document, media_type)
-
-    def multi(self, repository: str, tag: str, *platforms: str, docker: bool = False) -> Pushed:
-        """Push an index with an image for each platform."""
-        images = [self.image(repository, platform=one, docker=docker) for one in platforms]
-        return self.index(repository, tag, images, docker=docker)
+class Pusher(oci.Pusher):
+    """Pushes to a registry on loopback, and takes away."""
 
     def delete(self, repository: str, digest: str) -> None:
         """Delete a manifest."""

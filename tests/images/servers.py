@@ -55,10 +55,16 @@ def free_port() -> int:
 
 
 class Registry:
-    """A docker-registry process on loopback with its own storage."""
+    """A registry process on loopback with its own storage."""
 
-    def __init__(self, folder: Path, sections: Mapping[str, Any] | None = None, scheme: str = "http") -> None:
-        """Start one; sections are merged into its configuration."""
+    def __init__(
+        self,
+        folder: Path,
+        sections: Mapping[str, Any] | None = None,
+        scheme: str = "http",
+        program: Path | None = None,
+    ) -> None:
+        """Start one, Debian's docker-registry or another; sections are merged into its configuration."""
         for _ in range(5):
             self.host = f"127.0.0.1:{free_port()}"
             self.base = f"{scheme}://{self.host}"
@@ -79,11 +85,14 @@ class Registry:
             path.write_text(json.dumps(configuration))
             with (folder / "log").open("w") as log:
                 self._process = subprocess.Popen(
-                    [registry_program(), "serve", str(path)], stdout=log, stderr=log
+                    [str(program or registry_program()), "serve", str(path)],
+                    env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
+                    stdout=log,
+                    stderr=log,
                 )
             if self._answers():
                 return
-        raise RuntimeError(f"docker-registry does not start: {(folder / 'log').read_text()[-2000:]}")
+        raise RuntimeError(f"the registry does not start: {(folder / 'log').read_text()[-2000:]}")
 
     @property
     def pid(self) -> int:
@@ -152,6 +161,10 @@ class Server:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+    def clear(self) -> None:
+        """Forget all rules: everything goes to the upstream again."""
+        self._rules.clear()
 
     def on(self, pattern: str, handler: Handler) -> None:
         """Answer requests whose ``METHOD path`` matches with a handler; the last rule wins."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from archshift.images.audit import AuditOptions, audit_images
-from archshift.images.registry import RegistryHost
+from archshift.images.registry import Limits, RegistryHost
 from archshift.images.verdict import ImageVerdict
 from tests.images.build import OCI_MANIFEST, Pushed, Pusher
 from tests.images.servers import Registry, Server
@@ -187,15 +187,20 @@ def test_the_digest_decides_where_a_tag_is_beside_it(push: Pusher, proxy: Server
 
 
 def test_every_image_is_asked_once(push: Pusher, proxy: Server, options: Options) -> None:
-    """Thousands of pods with the same images cost one reading each, spelled one way or another."""
-    names = [f"{proxy.host}/fleet/{number}" for number in range(10)]
-    for number in range(10):
-        push.multi(f"fleet/{number}", "latest", "linux/amd64", "linux/arm64")
-    pods = [name + suffix for _ in range(500) for name in names for suffix in ("", ":latest")]
-    found = audit_images(pods, options(proxy.host))
-    assert {one.verdict for one in found.values()} == {"multi-arch"}
-    assert len(found) == 20
-    assert len(proxy.requests) == len({(seen.method, seen.path) for seen in proxy.requests}) == 20
+    """5,000 pods of 500 images cost one reading of each image, spelled one way or another."""
+    for number in range(499):
+        push.image("fleet", f"v{number}", "linux/arm64", extra={"annotations": {"number": str(number)}})
+    push.multi("fleet", "latest", "linux/amd64", "linux/arm64")
+    names = [f"{proxy.host}/fleet", *(f"{proxy.host}/fleet:v{number}" for number in range(499))]
+    pods = [names[number % 500] for number in range(4999)] + [f"{proxy.host}/fleet:latest"]
+    # A try that a busy machine makes too slow would be another request.
+    found = audit_images(pods, options(proxy.host, limits=Limits()))
+    verdicts = [one.verdict for one in found.values()]
+    assert (verdicts.count("multi-arch"), verdicts.count("arm64-only")) == (2, 499)
+    asked = [path for path in proxy.paths() if "/manifests/" in path]
+    assert len(asked) == len(set(asked)) == 500
+    # And what decides: a single image's config, and whether an index's arm64 image is there.
+    assert len(proxy.requests) == 1000
 
 
 def test_an_unreadable_image_does_not_hide_the_others(

@@ -81,6 +81,23 @@ def test_a_tag_is_asked_anew_after_its_time_and_only_its_digest(
     assert (found.verdict, found.digest) == ("multi-arch", new.digest)
 
 
+def test_a_registry_without_head_is_asked_for_the_tag_itself(
+    push: Pusher, proxy: Server, audit: Callable[[str], ImageVerdict], clock: Clock
+) -> None:
+    """A tag that moved is seen there too, and one that did not costs one reading of its index."""
+    push.multi("headless", "1", "linux/amd64")
+    proxy.answer("HEAD", 405)
+    audit("headless:1")
+    proxy.requests.clear()
+    clock.now += 61
+    assert audit("headless:1").verdict == "amd64-only"
+    assert proxy.paths() == ["/v2/headless/manifests/1"]
+    new = push.multi("headless", "1", "linux/amd64", "linux/arm64")
+    clock.now += 61
+    found = audit("headless:1")
+    assert (found.verdict, found.digest) == ("multi-arch", new.digest)
+
+
 def test_evidence_grows_too_old(
     push: Pusher, proxy: Server, audit: Callable[[str], ImageVerdict], clock: Clock
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from archshift.images.audit import AuditOptions, audit_images
+from archshift.images.registry import Limits
 from archshift.images.verdict import ImageVerdict
 from tests.images.build import OCI_INDEX, Pusher, digest_of
 from tests.images.conftest import QUICK
@@ -80,6 +81,38 @@ def test_retry_after_is_honoured_for_the_whole_registry(
     proxy.on("manifests/1", limited)
     assert audit().verdict == "multi-arch"
     assert times[1] - times[0] >= 1
+
+
+def test_a_fault_that_passes_is_no_fault(proxy: Server, audit: Callable[[], ImageVerdict]) -> None:
+    """One 503 of an overloaded registry costs a second try, not the verdict."""
+    tries = 0
+
+    async def overloaded(request: web.Request) -> web.StreamResponse:
+        nonlocal tries
+        tries += 1
+        return web.Response(status=503) if tries == 1 else await proxy.forward(request)
+
+    proxy.on("manifests/1", overloaded)
+    assert audit().verdict == "multi-arch"
+    assert tries == 2
+
+
+def test_a_registry_gets_no_more_requests_at_a_time_than_allowed(proxy: Server, options: Options) -> None:
+    """A hundred images are no hundred connections; what is allowed is used."""
+    under_way, most = 0, 0
+
+    async def counted(_: web.Request) -> web.StreamResponse:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.02)
+        under_way -= 1
+        return web.Response(status=404)
+
+    proxy.on("manifests", counted)
+    names = [f"{proxy.host}/fault:{number}" for number in range(100)]
+    audit_images(names, options(proxy.host, limits=replace(Limits(), concurrency=4)))
+    assert (most, len(proxy.requests)) == (4, 100)
 
 
 @pytest.mark.parametrize("after", ["3600", "Fri, 31 Dec 2100 23:59:59 GMT", "9" * 400])
@@ -248,6 +281,33 @@ def test_an_answer_for_another_child_is_unknown(proxy: Server, audit: Callable[[
     found = audit()
     assert found.verdict == "unknown"
     assert found.reason.startswith(f"the registry answered {other} for sha256:")
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_a_registry_that_refuses_head_is_asked_with_get(
+    push: Pusher, proxy: Server, audit: Callable[[], ImageVerdict], options: Options, status: int
+) -> None:
+    """HEAD's no is nobody's word: an image that GET finds is there, and one that it does not find is not."""
+    proxy.answer("HEAD", status)
+    assert audit().verdict == "multi-arch"
+    amd64, arm64 = (push.image(f"head/{status}", platform=f"linux/{one}") for one in ("amd64", "arm64"))
+    push.index(f"head/{status}", "1", [amd64, arm64])
+    push.delete(f"head/{status}", arm64.digest)
+    image = f"{proxy.host}/head/{status}:1"
+    found = audit_images([image], options(proxy.host))[image]
+    assert found.verdict == "amd64-only"
+    assert f"the registry does not have that image ({arm64.digest})" in found.reason
+
+
+def test_what_get_brings_for_head_must_hash_to_its_digest(
+    proxy: Server, audit: Callable[[], ImageVerdict]
+) -> None:
+    """The way round HEAD is no way round the check."""
+    proxy.answer("HEAD", 405)
+    proxy.answer("GET .*manifests/sha256", 200, b"{}", Content_Type=OCI_INDEX)
+    found = audit()
+    assert found.verdict == "unknown"
+    assert found.reason.startswith(f"the manifest hashes to {digest_of(b'{}')}, sha256:")
 
 
 def test_redirects_are_followed_where_that_is_safe(

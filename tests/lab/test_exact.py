@@ -84,6 +84,7 @@ def expect_exact(cluster: Cluster, stack: Stack, namespace: str, arm_ratio: floa
         "pods": pods,
         "wanted": round(arm_ratio * pods),
         "graviton": round(arm_ratio * pods),
+        "all_pods": sum(row["replicas"] for row in answer["workloads"]),
     }
     return {row["workload"]: row["wanted"] for row in movable}
 

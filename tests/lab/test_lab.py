@@ -122,7 +122,11 @@ def test_every_server_listens_on_loopback_only(control_plane: Lab) -> None:
         }
     assert set().union(*listening.values()) == {"127.0.0.1"}
     # The others have nobody to answer to.
-    assert {name for name, addresses in listening.items() if addresses} == {"etcd", "kube-apiserver"}
+    assert {name for name, addresses in listening.items() if addresses} == {
+        "registry",
+        "etcd",
+        "kube-apiserver",
+    }
 
 
 # --- what it leaves alone, and how it comes back ---------------------------------------------
@@ -360,7 +364,7 @@ def _is_ready(pod: Manifest) -> bool:
 
 def test_the_demos_table_shows_what_is_wanted_and_what_is() -> None:
     report = {
-        "fleet": {"pods": 12, "wanted": 6, "graviton": 5},
+        "fleet": {"pods": 12, "wanted": 6, "graviton": 5, "all_pods": 14},
         "workloads": [
             _row("shop/Deployment/storefront", 10, 5, 4, exact=False),
             _row("shop/StatefulSet/cart", 2, 1, 1, exact=True),
@@ -375,7 +379,8 @@ def test_the_demos_table_shows_what_is_wanted_and_what_is() -> None:
     ]
     assert notes(report) == ["shop/Deployment/invoices: left alone: pins amd64"]
     assert fleet_line(report, "0.5", 12.34) == (
-        "fleet at 0.5: 5 of 12 pods on Graviton (41.7%), 6 wanted; pulumi up took 12.3 s"
+        "fleet at 0.5: 5 of 12 movable pods on Graviton (41.7%), 6 wanted; 14 pods in all; "
+        "pulumi up took 12.3 s"
     )
 
 

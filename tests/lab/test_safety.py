@@ -78,6 +78,31 @@ def test_no_workload_goes_below_its_own_limits(cluster: Cluster, stack: Stack, n
     assert lowest["usual"] >= 3
 
 
+def test_an_update_ends_when_the_last_pod_is_available(
+    cluster: Cluster, stack: Stack, namespace: str
+) -> None:
+    """Rollouts that take a while, pods being available only some seconds after they are ready, are over when
+    `up` returns: many at once, in several rounds each.
+    """
+    stack.config({"node_groups": node_groups(), "workloads": {"namespaces": [namespace]}, "arm_ratio": "0.2"})
+    fleet = [deployment(f"slow-{index}", 3 + index % 3, namespace) for index in range(24)]
+    for item in fleet:
+        item["spec"]["minReadySeconds"] = 3
+        item["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"] = {"cpu": "20m"}
+    cluster.apply(fleet)
+    for arm_ratio in ("0.2", "0.8"):
+        step = stack.config({"arm_ratio": arm_ratio}).up()
+        assert step.succeeded, step.output
+        moving = [
+            item["metadata"]["name"]
+            for item in cluster.all_of("deployments", namespace)
+            if (item["status"].get("updatedReplicas"), item["status"].get("availableReplicas"))
+            != (item["spec"]["replicas"], item["spec"]["replicas"])
+        ]
+        assert moving == []
+        expect_exact(cluster, stack, namespace, float(arm_ratio))
+
+
 def test_a_step_that_does_not_fit_is_refused_before_anything_moves(
     cluster: Cluster, stack: Stack, namespace: str
 ) -> None:
@@ -140,7 +165,7 @@ def test_drift_is_shown_and_corrected(cluster: Cluster, stack: Stack, namespace:
     assert cluster.graviton_counts(namespace) == {"Deployment/web": 13}
     drifted = stack.archshift("status")
     assert drifted.returncode == 3
-    assert "fleet at 0.8: 13 of 20 pods on Graviton (0.650), 16 wanted" in drifted.stdout
+    assert "fleet at 0.8: 13 of 20 movable pods on Graviton (0.650), 16 wanted" in drifted.stdout
     step = stack.up()
     assert step.succeeded, step.output
     expect_exact(cluster, stack, namespace, 0.8)

@@ -147,6 +147,13 @@ class TestTheCacheKey:
         assert after[0] != before[0]
         assert after[1] == before[1], "what did not change is not built again"
 
+    def test_of_the_registry_leaves_the_long_builds_alone(self, pins: Path) -> None:
+        before = {kit: bootstrap.cache_key(kit) for kit in ("engine", "cluster", "registry")}
+        source = pins / "tools" / "registry" / "registry" / "main.go"
+        source.write_text(source.read_text() + "\n// changed\n")
+        changed = {kit for kit, key in before.items() if bootstrap.cache_key(kit) != key}
+        assert changed == {"registry"}
+
     def test_changes_with_the_plugin_version_that_the_sdk_asks_for(self, pins: Path) -> None:
         before = bootstrap.cache_key("engine")
         project = pins / "pyproject.toml"
@@ -207,6 +214,10 @@ class TestBuilding:
         kubernetes = bootstrap.pinned_version("k8s.io/kubernetes", "cluster")
         assert f"common/version.Version={pulumi} " in commands
         assert f"client-go/pkg/version.gitVersion={kubernetes} " in commands
+        registry = bootstrap.pinned_version("github.com/distribution/distribution/v3", "registry")
+        crane = bootstrap.pinned_version("github.com/google/go-containerregistry", "registry")
+        assert f"distribution/v3/version.version={registry} " in commands
+        assert f"crane/cmd.Version={crane} " in commands
         assert "-X main.version=4." in commands
 
     def test_the_stages_are_joined_into_one_file(self, with_go: Machine) -> None:
@@ -304,6 +315,18 @@ class TestInstalledPrograms:
         assert found["kubectl"]["path"] == str(with_go.bin / "kubectl")
         assert "not used" not in said
         assert not {"kubectl", "v3"} & set(with_go.built()[4:])
+
+    def test_crane_is_taken_from_path_and_no_other_registry_is(self, with_go: Machine) -> None:
+        with_go.says("crane", "v0.23.0")
+        with_go.says("registry", "registry github.com/distribution/distribution/v3 v3.1.2")
+        _, found, said = with_go.run()
+        assert (found["crane"]["from"], found["crane"]["version"]) == ("PATH", "0.23.0")
+        assert found["registry"]["from"] == "built", "many a program has this name"
+        assert "not used" not in said
+        with_go.says("crane", "v0.14.0")
+        _, found, said = with_go.run()
+        assert found["crane"]["from"] == "built"
+        assert "crane is 0.14.0; wanted: at least v0.22" in said
 
     def test_a_program_that_does_not_answer_is_not_used(self, with_go: Machine) -> None:
         with_go.install("etcd", "#!/bin/sh\nexit 1\n")

@@ -1,0 +1,143 @@
+"""Puts right what a rollout could not place: pods that found their side full of their predecessors.
+
+A preference is only a preference: while a rollout is under way the old pods still take up room,
+and a new one that finds none goes to the other side and stays there, although there is room once
+the rollout is over. Those pods are evicted, within the workload's own limits, and the scheduler
+places their successors (docs/adr/0005).
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from math import ceil
+from typing import Any, Final
+
+from archshift.architectures import AMD64, ARCH_LABEL, ARM64, display
+from archshift.inventory import CONTROLLERS, read_workload
+from archshift.kubernetes import Cluster
+from archshift.plan import PlannedWorkload
+
+TIMEOUT_SECONDS: Final = 120.0
+"""For all of a fleet; what is not right then is said, and left to the next update."""
+
+
+def settle(
+    cluster: Cluster, rows: Iterable[PlannedWorkload], *, timeout: float = TIMEOUT_SECONDS
+) -> dict[str, str]:
+    """Bring workloads whose rollouts are over to the counts that the plan wants.
+
+    Args:
+        cluster: The connection.
+        rows: Workloads that this update rolled out.
+        timeout: Seconds.
+
+    Returns:
+        Workload key to why it is not exact; empty if all are.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read.
+    """
+    deadline = time.monotonic() + timeout
+    sides = {
+        node["metadata"]["name"]: (node["metadata"].get("labels") or {}).get(ARCH_LABEL, "")
+        for node in cluster.list("/api/v1/nodes")
+    }
+    wanted = [row for row in rows if row.wanted is not None]
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        reasons = threads.map(partial(_settle, cluster, sides=sides, deadline=deadline), wanted)
+        return {row.key: reason for row, reason in zip(wanted, reasons, strict=True) if reason}
+
+
+def _settle(cluster: Cluster, row: PlannedWorkload, *, sides: Mapping[str, str], deadline: float) -> str:
+    collection, _ = CONTROLLERS[row.kind]
+    path = f"{collection.format(f'namespaces/{row.namespace}/')}/{row.name}"
+    least = row.replicas + 1
+    pause = 0.2
+    while True:
+        live = cluster.get(path)
+        workload = read_workload(row.kind, live, "")
+        if workload.replicas != row.replicas:
+            return f"it has {workload.replicas} replicas now, not the {row.replicas} of the plan"
+        pods = _pods(cluster, row, live) if workload.settled else {}
+        # A status may be older than an eviction; the pods are not.
+        if len(pods) == row.replicas and all(pods.values()):
+            graviton = [name for name, node in pods.items() if sides.get(node) == ARM64]
+            surplus = len(graviton) - (row.wanted or 0)
+            if surplus == 0:
+                return ""
+            if abs(surplus) >= least:
+                side = display(AMD64 if surplus > 0 else ARM64)
+                return f"{abs(surplus)} of its pods find no room on {side}"
+            room = _may_be_away(row.kind, live)
+            if room < 1:
+                return "its rollout limits let no pod be away"
+            wrong = graviton if surplus > 0 else [name for name in pods if name not in graviton]
+            evicted = [cluster.evict(row.namespace, name) for name in wrong[: min(room, abs(surplus))]]
+            if any(evicted):
+                # Pods that come back to the same side have found the other one full.
+                least, pause = abs(surplus), 0.2
+        if time.monotonic() > deadline:
+            return "its PodDisruptionBudget or its new pods took too long"
+        time.sleep(pause)
+        pause = min(2 * pause, 2.0)
+
+
+def _pods(cluster: Cluster, row: PlannedWorkload, live: Mapping[str, Any]) -> dict[str, str]:
+    """Return name to node of a workload's pods."""
+    found = cluster.list(
+        f"/api/v1/namespaces/{row.namespace}/pods", labelSelector=_text(live["spec"]["selector"])
+    )
+    return {
+        pod["metadata"]["name"]: pod["spec"].get("nodeName", "")
+        for pod in found
+        if not pod["metadata"].get("deletionTimestamp")
+        and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+    }
+
+
+def _text(selector: Mapping[str, Any]) -> str:
+    """Return a label selector as a query parameter has it."""
+    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
+    for expression in selector.get("matchExpressions") or ():
+        key, operator = expression["key"], expression["operator"]
+        values = ",".join(expression.get("values") or ())
+        parts.append(
+            {
+                "In": f"{key} in ({values})",
+                "NotIn": f"{key} notin ({values})",
+                "Exists": key,
+                "DoesNotExist": f"!{key}",
+            }[operator]
+        )
+    return ",".join(parts)
+
+
+def _may_be_away(kind: str, live: Mapping[str, Any]) -> int:
+    """Return how many more pods may be unavailable under the workload's own rollout limits."""
+    spec, status = live["spec"], live.get("status") or {}
+    replicas = int(spec.get("replicas", 1))
+    if kind == "StatefulSet":
+        rolling, default = (spec.get("updateStrategy") or {}).get("rollingUpdate") or {}, "1"
+    else:
+        strategy = spec.get("strategy") or {}
+        if strategy.get("type") == "Recreate":
+            return replicas
+        rolling, default = strategy.get("rollingUpdate") or {}, "25%"
+    limit = str(rolling.get("maxUnavailable", default))
+    if limit.endswith("%"):
+        share = replicas * int(limit[:-1])
+        # As the controllers round it: a Deployment's down, a StatefulSet's up.
+        away = ceil(share / 100) if kind == "StatefulSet" else share // 100
+    else:
+        away = int(limit)
+    return int(status.get("availableReplicas", 0)) - (replicas - away)
+
+
+def unsettled(reasons: Mapping[str, str]) -> str:
+    """Return the sentence about workloads that are not exact after all; empty for none."""
+    if not reasons:
+        return ""
+    named = "; ".join(f"{key}: {reason}" for key, reason in sorted(reasons.items())[:5])
+    more = f"; {len(reasons) - 5} more" if len(reasons) > 5 else ""
+    return f"not exact yet: {named}{more}; make room there and run pulumi up again"

@@ -1,0 +1,90 @@
+"""One look at a cluster: what runs there, what is proven of its images, and the plan from both."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from archshift.eks import LiveCluster
+from archshift.evidence import Evidence, read_evidence
+from archshift.guard import Need, needs
+from archshift.inventory import Inventory, read_inventory
+from archshift.kubernetes import connect
+from archshift.plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    # Settings are built from this package's types; here they are only passed in.
+    from settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """A cluster at one moment, under a stack's settings.
+
+    Attributes:
+        inventory: What runs there.
+        evidence: What is proven of its images; None where they are not checked.
+        plan: What the next update makes of it.
+        needs: What needs x86; None where nothing is guarded.
+    """
+
+    inventory: Inventory
+    evidence: Evidence | None
+    plan: Plan
+    needs: tuple[Need, ...] | None
+
+
+def survey(
+    settings: "Settings",
+    *,
+    keep_evidence: bool = True,
+    guard_x86: bool | None = None,
+    eks: LiveCluster | None = None,
+) -> Survey:
+    """Read the cluster and its images' registries, and make the plan.
+
+    Args:
+        settings: The stack's settings.
+        keep_evidence: Use evidence of earlier runs and keep today's. False asks the registries
+            for everything, for the moment before something is taken away.
+        guard_x86: Find out what needs x86; None for what the settings say.
+        eks: The cluster that the kubeconfig has to reach; None for whichever it does.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read, or a setting does not fit what is there.
+    """
+    guarded = settings.guarded if guard_x86 is None else guard_x86
+    with connect(settings.kube_context) as cluster:
+        if eks:
+            eks.check_context(cluster.server, cluster.authority)
+        inventory = read_inventory(cluster, settings.discovery, settings.field_manager, beyond=guarded)
+        evidence = None
+        if settings.images.check:
+            evidence = read_evidence(cluster, inventory, settings.images, keep=keep_evidence)
+    return Survey(
+        inventory=inventory,
+        evidence=evidence,
+        plan=plan_at(settings.arm_ratio, settings, inventory, evidence),
+        needs=needs(inventory, evidence.verdicts if evidence else {}, settings.rules) if guarded else None,
+    )
+
+
+def plan_at(ratio: float, settings: "Settings", inventory: Inventory, evidence: Evidence | None) -> Plan:
+    """Return the plan for a ratio, on the cluster as it is.
+
+    Raises:
+        ArchshiftError: A rule names a workload that is not there.
+    """
+    return make_plan(
+        arm_ratio=ratio,
+        inventory=inventory,
+        rules=settings.rules,
+        groups=settings.groups,
+        verdicts=evidence.verdicts if evidence else None,
+        pin_daemonsets=settings.images.daemonsets == "pin",
+    )
+
+
+def survey_of_none(settings: "Settings") -> Survey:
+    """Return what there is before the cluster is made: no workload, and the nodes to come."""
+    inventory = Inventory()
+    plan = make_plan(arm_ratio=settings.arm_ratio, inventory=inventory, groups=settings.groups)
+    return Survey(inventory=inventory, evidence=None, plan=plan, needs=None)

@@ -1,0 +1,152 @@
+"""``archshift capacity``: how many nodes each step needs."""
+
+import argparse
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from archshift.errors import ArchshiftError
+from archshift.sizing import DEFAULT_HEADROOM, GroupNeed, Sizing, size
+from archshift.survey import plan_at, survey
+from cli.stack import add_stack_options, busy, print_json, read_settings
+
+_GIB = 1024**3
+STEPS = (0.2, 0.5, 0.8, 1.0)
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Register the subcommand."""
+    parser = commands.add_parser(
+        "capacity",
+        help="how many nodes each step of arm_ratio needs",
+        description="Print how many nodes of each configured node group every step of arm_ratio needs, for "
+        "the requests of its pods and DaemonSets and some headroom. Reads only. "
+        "Exit code 0; 1 with a sentence if something could not be read.",
+    )
+    add_stack_options(parser)
+    parser.add_argument(
+        "--steps",
+        type=_ratios,
+        default=STEPS,
+        metavar="RATIOS",
+        help="ratios, separated by commas (default: 0.2,0.5,0.8,1.0)",
+    )
+    parser.add_argument(
+        "--headroom",
+        type=_percent,
+        default=DEFAULT_HEADROOM,
+        metavar="PERCENT",
+        help=f"kept free on top of the requests (default: {DEFAULT_HEADROOM * 100:g})",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the sizes; returns the exit code."""
+    with busy("reading the stack and the cluster"):
+        settings = read_settings(options)
+        found = survey(settings)
+    if not settings.groups:
+        raise ArchshiftError(
+            "archshift:node_groups is not set; give the groups that are to carry the pods, and archshift "
+            "counts their nodes"
+        )
+    steps = {
+        ratio: size(
+            plan_at(ratio, settings, found.inventory, found.evidence),
+            found.inventory,
+            settings.groups,
+            options.headroom,
+        )
+        for ratio in options.steps
+    }
+    scaled = [row.key for row in found.plan.movable if found.inventory.workloads[row.key].autoscaled]
+    if options.json:
+        print_json(
+            {
+                "headroom": options.headroom,
+                "steps": [as_json(ratio, sizing) for ratio, sizing in steps.items()],
+                "autoscaled": scaled,
+            }
+        )
+    else:
+        print_table(steps, scaled)
+    return 0
+
+
+def as_json(ratio: float, sizing: Sizing) -> dict[str, Any]:
+    """Return one step as JSON values."""
+    return {
+        "arm_ratio": ratio,
+        "groups": [
+            {
+                "group": need.group,
+                "architecture": need.architecture,
+                "instance_type": need.instance_type,
+                "pods": need.demand.pods,
+                "vcpu": need.demand.millicpu / 1000,
+                "gib": round(need.demand.memory / _GIB, 2),
+                "nodes": need.nodes,
+                "limit": need.limit,
+                "desired": need.desired,
+                "most": need.most,
+                "advice": need.advice,
+            }
+            for need in sizing.needs
+        ],
+        "homeless": sizing.homeless,
+    }
+
+
+def print_table(steps: dict[float, Sizing], scaled: list[str]) -> None:
+    """Print the steps for a person."""
+    console = Console(markup=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("STEP", "GROUP", "TYPE"):
+        table.add_column(name)
+    for name in ("PODS", "VCPU", "GIB", "NODES", "NOW"):
+        table.add_column(name, justify="right")
+    table.add_column("WHAT TO DO", overflow="fold")
+    for ratio, sizing in steps.items():
+        for need in sizing.needs:
+            table.add_row(f"{ratio:g}", *_cells(need), style="red" if need.nodes is None else None)
+    console.print(table)
+    homeless = {f"{key}: {reason}" for sizing in steps.values() for key, reason in sizing.homeless.items()}
+    for sentence in sorted(homeless):
+        console.print(sentence, style="yellow", highlight=False)
+    if scaled:
+        console.print(
+            "A vCPU of Graviton is a core, one of x86 mostly half of one: look at the CPU targets of the "
+            f"autoscalers of {', '.join(scaled)} once they have moved.",
+            highlight=False,
+        )
+
+
+def _cells(need: GroupNeed) -> list[str]:
+    demand = need.demand
+    nodes = "-" if need.nodes is None else str(need.nodes)
+    return [
+        need.group,
+        need.instance_type,
+        str(demand.pods),
+        f"{demand.millicpu / 1000:.1f}",
+        f"{demand.memory / _GIB:.1f}",
+        f"{nodes} ({need.limit})" if need.limit else nodes,
+        f"{need.desired} to {need.most}" if need.autoscaled else str(need.desired),
+        need.advice or "enough",
+    ]
+
+
+def _ratios(text: str) -> tuple[float, ...]:
+    ratios = tuple(float(part) for part in text.split(","))
+    if not all(0 <= ratio <= 1 for ratio in ratios):
+        raise argparse.ArgumentTypeError(f"{text!r} are not ratios from 0.0 to 1.0")
+    return ratios
+
+
+def _percent(text: str) -> float:
+    percent = float(text)
+    if not 0 <= percent <= 500:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0 to 500")
+    return percent / 100

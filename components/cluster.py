@@ -1,0 +1,158 @@
+"""The EKS cluster of a stack: adopted by its name, or made."""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+import pulumi
+import pulumi_aws as aws
+import pulumi_eks as eks
+
+from archshift.eks import EksCluster, LiveCluster, NewCluster
+from archshift.errors import ArchshiftError
+
+_LOGS: Final = ("api", "audit", "authenticator", "controllerManager", "scheduler")
+
+
+def find_cluster(cluster: EksCluster) -> LiveCluster | None:
+    """Return the cluster as EKS describes it; None if the stack has yet to make it.
+
+    Raises:
+        ArchshiftError: There is none of that name and it is not to be made; or AWS refuses.
+    """
+    key = "archshift:cluster.name"
+    try:
+        found = aws.eks.get_cluster(name=cluster.name)
+    except Exception as error:  # the SDK raises no narrower one
+        if not is_missing(error):
+            raise ArchshiftError(f"{key}: {cluster.name!r} cannot be read: {explain(error)}") from None
+        if cluster.create:
+            return None
+        raise ArchshiftError(
+            f"{key}: there is no EKS cluster {cluster.name!r} in the region of aws:region; correct the "
+            "name or the region, or give archshift:cluster.create to make it"
+        ) from None
+    return LiveCluster(found.arn, found.endpoint, found.certificate_authorities[0].data)
+
+
+def is_missing(error: Exception) -> bool:
+    """Say whether the AWS provider failed because there is no such object."""
+    # The words of the provider, and of EKS.
+    return any(text in str(error) for text in ("couldn't find resource", "ResourceNotFoundException"))
+
+
+def explain(error: Exception) -> str:
+    """Return why the AWS provider failed, and the way out, without the provider's frame around it."""
+    text = " ".join(str(error).split())
+    if "ExpiredToken" in text or "security token included in the request is expired" in text:
+        return "the AWS credentials have expired; log in again, as with `aws sso login`"
+    if "AccessDenied" in text or "not authorized to perform" in text:
+        return f"{text.rpartition('api error ')[2]}; docs/iam.md lists what archshift needs"
+    reason = text.rpartition("* ")[2] if "* " in text else text
+    return f"{reason}; check the AWS credentials and aws:region"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixedClusterArgs:
+    """Arguments of ``MixedCluster``.
+
+    Attributes:
+        cluster: The cluster as configured.
+        live: The cluster as it is; None if it has yet to be made.
+    """
+
+    cluster: EksCluster
+    live: LiveCluster | None
+
+
+class MixedCluster(pulumi.ComponentResource):
+    """A cluster for x86 and Graviton nodes.
+
+    One that is adopted has no resource in the stack: nothing of it can change.
+    """
+
+    TYPE: Final = "archshift:index:MixedCluster"
+
+    arn: pulumi.Output[str]
+    """Its ARN."""
+
+    cluster_name: pulumi.Output[str]
+    """Its name; known once it is there."""
+
+    kubeconfig: pulumi.Output[str]
+    """A kubeconfig that fetches credentials when it is used and holds none, JSON."""
+
+    def __init__(self, name: str, args: MixedClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(self.TYPE, name, {}, opts)
+        if args.cluster.create:
+            live = self._make(args.cluster, args.cluster.create)
+        elif args.live:
+            live = pulumi.Output.from_input(args.live)
+        else:
+            raise ValueError("a cluster that is adopted is there")
+        profile = args.cluster.profile
+        self.arn = live.apply(lambda cluster: cluster.arn)
+        self.cluster_name = live.apply(lambda cluster: cluster.name)
+        self.kubeconfig = live.apply(lambda cluster: json.dumps(cluster.kubeconfig(profile)))
+        self.register_outputs(
+            {"arn": self.arn, "cluster_name": self.cluster_name, "kubeconfig": self.kubeconfig}
+        )
+
+    def _make(self, cluster: EksCluster, new: NewCluster) -> pulumi.Output[LiveCluster]:
+        child = pulumi.ResourceOptions(parent=self)
+        kms_key: pulumi.Input[str] = new.kms_key
+        if not new.kms_key:
+            secrets = aws.kms.Key(
+                "secrets",
+                description=f"Secrets of the EKS cluster {cluster.name}",
+                enable_key_rotation=True,
+                opts=child,
+            )
+            kms_key = secrets.arn
+        made = eks.Cluster(
+            cluster.name,
+            eks.ClusterArgs(
+                name=cluster.name,
+                version=new.version,
+                vpc_id=new.vpc,
+                private_subnet_ids=list(cluster.subnets),
+                endpoint_private_access=True,
+                endpoint_public_access=bool(new.public_access),
+                public_access_cidrs=list(new.public_access) or None,
+                encryption_config_key_arn=kms_key,
+                enabled_cluster_log_types=list(_LOGS),
+                # People and pipelines are let in by access entries; there is no aws-auth.
+                authentication_mode=eks.AuthenticationMode.API,
+                access_entries={_entry_name(admin): _admin(admin) for admin in new.admins},
+                create_oidc_provider=True,
+                deletion_protection=True,
+                # Nodes are those of archshift:node_groups.
+                skip_default_node_group=True,
+                skip_default_security_groups=True,
+                node_associate_public_ip_address=False,
+            ),
+            child,
+        )
+        described: pulumi.Output[LiveCluster] = made.eks_cluster.apply(
+            lambda resource: pulumi.Output.all(
+                resource.arn, resource.endpoint, resource.certificate_authority
+            ).apply(lambda found: LiveCluster(found[0], found[1], found[2]["data"]))
+        )
+        return described
+
+
+def _entry_name(principal: str) -> str:
+    return principal.split(":", 5)[5].replace("/", "-")
+
+
+def _admin(principal: str) -> eks.AccessEntryArgs:
+    partition = principal.split(":")[1]
+    return eks.AccessEntryArgs(
+        principal_arn=principal,
+        access_policies={
+            "admin": eks.AccessPolicyAssociationArgs(
+                policy_arn=f"arn:{partition}:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy",
+                access_scope=aws.eks.AccessPolicyAssociationAccessScopeArgs(type="cluster"),
+            )
+        },
+    )

@@ -1,0 +1,69 @@
+"""What a stack has on AWS: its cluster and its node groups, looked up first and then registered."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+
+from archshift.eks import EksCluster, LiveCluster
+from archshift.node_groups import EksNodeGroup, Node
+from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
+from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup, check_offered, find_groups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eks:
+    """A cluster and its node groups, as configured and as they are.
+
+    Attributes:
+        cluster: The cluster as configured.
+        live: The cluster as it is; None if it has yet to be made.
+        groups: The node groups as configured, by name.
+        live_groups: The existing groups that are to be imported, by our name.
+    """
+
+    cluster: EksCluster
+    live: LiveCluster | None
+    groups: Mapping[str, EksNodeGroup]
+    live_groups: Mapping[str, LiveGroup]
+
+    @classmethod
+    def find(cls, cluster: EksCluster, groups: Mapping[str, EksNodeGroup]) -> "Eks":
+        """Look everything up, so that nothing is registered where something does not fit.
+
+        Raises:
+            ArchshiftError: As ``find_cluster``, ``check_offered`` and ``find_groups``.
+        """
+        live = find_cluster(cluster)
+        check_offered(groups)
+        return cls(cluster=cluster, live=live, groups=groups, live_groups=find_groups(cluster, groups))
+
+    def register(
+        self,
+        *,
+        protected: frozenset[str] = frozenset(),
+        guard: pulumi.ResourceHook | None = None,
+        others: Sequence[Node] = (),
+    ) -> tuple[MixedCluster, EksNodeGroups]:
+        """Register the cluster and its node groups.
+
+        Args:
+            protected: Names of the groups that must not be deleted or replaced.
+            guard: Hook that is asked before a group is deleted or updated.
+            others: Nodes that no group of this stack makes.
+        """
+        cluster = MixedCluster(self.cluster.name, MixedClusterArgs(cluster=self.cluster, live=self.live))
+        node_groups = EksNodeGroups(
+            "node-groups",
+            EksNodeGroupsArgs(
+                cluster_name=cluster.cluster_name,
+                cluster_arn=cluster.arn,
+                cluster=self.cluster,
+                groups=self.groups,
+                live=self.live_groups,
+                protected=protected,
+                guard=guard,
+                others=others,
+            ),
+        )
+        return cluster, node_groups

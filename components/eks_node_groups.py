@@ -1,0 +1,362 @@
+"""The managed node groups of an EKS cluster."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pulumi
+import pulumi_aws as aws
+
+from archshift.architectures import AMD64, ARCH_LABEL
+from archshift.eks import EksCluster
+from archshift.errors import ArchshiftError
+from archshift.node_groups import GROUP_LABEL, EksNodeGroup, Node, Taint, room_by_architecture
+from archshift.placement import side_taint
+from components.cluster import explain, is_missing
+
+_EFFECTS: Final = {
+    "NoSchedule": "NO_SCHEDULE",
+    "PreferNoSchedule": "PREFER_NO_SCHEDULE",
+    "NoExecute": "NO_EXECUTE",
+}
+_KUBERNETES_EFFECTS: Final = {theirs: ours for ours, theirs in _EFFECTS.items()}
+
+_NODE_POLICIES: Final = (
+    "AmazonEKSWorkerNodePolicy",
+    "AmazonEKS_CNI_Policy",
+    "AmazonEC2ContainerRegistryPullOnly",
+)
+
+# A change of any of these replaces a node group
+# (https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/).
+_REPLACING: Final = (
+    "amiType",
+    "capacityType",
+    "diskSize",
+    "instanceTypes",
+    "launchTemplate",
+    "nodeGroupName",
+    "nodeGroupNamePrefix",
+    "nodeRoleArn",
+    "remoteAccess",
+    "subnetIds",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveGroup:
+    """What an existing node group already gives its nodes, and must not lose.
+
+    Attributes:
+        role: ARN of its nodes' IAM role.
+        subnets: Its subnet IDs.
+        labels: Its node labels.
+        taints: Its taints.
+        tags: Its tags.
+    """
+
+    role: str
+    subnets: tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_groups(cluster: EksCluster, groups: Mapping[str, EksNodeGroup]) -> dict[str, LiveGroup]:
+    """Return the existing groups that the settings import, by our name.
+
+    Raises:
+        ArchshiftError: There is none of that name, it is not what the settings say of it, or AWS
+            refuses.
+    """
+    return {name: _find_group(cluster.name, group) for name, group in groups.items() if group.import_name}
+
+
+def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
+    """Check that the region has the types of the groups that are to be made.
+
+    Raises:
+        ArchshiftError: It lacks one; or AWS refuses.
+    """
+    new = [group for group in groups.values() if not group.import_name]
+    names = sorted({kind.name for group in new for kind in group.instance_types})
+    if not names:
+        return
+    only = [aws.ec2.GetInstanceTypeOfferingsFilterArgs(name="instance-type", values=names)]
+    try:
+        offered = aws.ec2.get_instance_type_offerings(filters=only).instance_types
+    except Exception as error:  # the SDK raises no narrower one
+        raise ArchshiftError(
+            f"archshift:node_groups: what the region offers cannot be read: {explain(error)}"
+        ) from None
+    for group in new:
+        missing = [kind.name for kind in group.instance_types if kind.name not in offered]
+        if missing:
+            raise ArchshiftError(
+                f"archshift:node_groups.{group.name}: the region of aws:region does not offer "
+                f"{' and '.join(missing)}; give the group other instance_types, or its twin other "
+                "archshift:graviton_families"
+            )
+
+
+def _find_group(cluster: str, group: EksNodeGroup) -> LiveGroup:
+    key = f"archshift:node_groups.{group.name}"
+    try:
+        found = aws.eks.get_node_group(cluster_name=cluster, node_group_name=group.import_name)
+    except Exception as error:  # the SDK raises no narrower one
+        if is_missing(error):
+            raise ArchshiftError(
+                f"{key}.import: the cluster {cluster!r} has no node group {group.import_name!r}; correct the "
+                "name, or remove the key to make a group"
+            ) from None
+        raise ArchshiftError(
+            f"{key}.import: {group.import_name!r} cannot be read: {explain(error)}"
+        ) from None
+    _check_types(key, group, found)
+    return LiveGroup(
+        found.node_role_arn,
+        tuple(found.subnet_ids),
+        dict(found.labels),
+        tuple(
+            Taint(key=one.key, value=one.value, effect=_KUBERNETES_EFFECTS[one.effect])
+            for one in found.taints
+        ),
+        dict(found.tags),
+    )
+
+
+def _check_types(key: str, group: EksNodeGroup, found: aws.eks.GetNodeGroupResult) -> None:
+    # They are left as they are, so settings that say something else would be wrong for ever, and
+    # wrong about what the guard protects.
+    configured = sorted(kind.name for kind in group.instance_types)
+    if found.instance_types and sorted(found.instance_types) != configured:
+        raise ArchshiftError(
+            f"{key}.instance_types: {', '.join(configured)} is not what {group.import_name!r} has; write "
+            f"{', '.join(found.instance_types)}"
+        )
+    other = "ARM_64" if group.architecture == AMD64 else "x86_64"
+    if other in found.ami_type:
+        raise ArchshiftError(
+            f"{key}.instance_types: {', '.join(configured)} is {group.architecture} and "
+            f"{group.import_name!r} has the image {found.ami_type}; write the types of its launch template"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EksNodeGroupsArgs:
+    """Arguments of ``EksNodeGroups``.
+
+    Attributes:
+        cluster_name: The cluster's name, known once it is there.
+        cluster_arn: Its ARN.
+        cluster: The cluster as configured.
+        groups: Name to group.
+        live: The existing ones among them, as they are.
+        protected: Names of the groups that must not be deleted or replaced.
+        guard: Hook that is asked before a group is deleted or updated; None where nothing is guarded.
+        others: Nodes that no group of this stack makes; policies count their room.
+    """
+
+    cluster_name: pulumi.Input[str]
+    cluster_arn: pulumi.Input[str]
+    cluster: EksCluster
+    groups: Mapping[str, EksNodeGroup]
+    live: Mapping[str, LiveGroup] = field(default_factory=dict)
+    protected: frozenset[str] = frozenset()
+    guard: pulumi.ResourceHook | None = None
+    others: Sequence[Node] = ()
+
+
+class EksNodeGroups(pulumi.ComponentResource):
+    """The x86 and Graviton node groups of an EKS cluster.
+
+    Each is an ``aws.eks.NodeGroup`` of its own: hooks and protection do not reach what a remote
+    component such as ``eks.ManagedNodeGroup`` makes inside.
+    """
+
+    TYPE: Final = "archshift:index:EksNodeGroups"
+
+    sizes: pulumi.Output[Mapping[str, int]]
+    """Name of a group to its desired number of nodes."""
+
+    def __init__(
+        self, name: str, args: EksNodeGroupsArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__(self.TYPE, name, {}, opts)
+        self._args = args
+        self._rights: list[pulumi.Resource] = []
+        self._role: pulumi.Input[str] = args.cluster.node_role
+        if not self._role and any(group.name not in args.live for group in args.groups.values()):
+            self._role = self._node_role()
+        made = {group.name: self._group(group) for group in args.groups.values()}
+        desired: Mapping[str, Any] = {name: group.scaling_config.desired_size for name, group in made.items()}
+        self.sizes = pulumi.Output.from_input(desired).apply(
+            lambda sizes: {name: int(size) for name, size in sizes.items()}
+        )
+        self.register_outputs({"sizes": self.sizes, "elsewhere": room_by_architecture(args.others)})
+
+    def _group(self, group: EksNodeGroup) -> aws.eks.NodeGroup:
+        live = self._args.live.get(group.name)
+        taints = _merge(live.taints if live else (), (*group.taints, side_taint(group.architecture)))
+        made = aws.eks.NodeGroup(
+            group.name,
+            aws.eks.NodeGroupArgs(
+                cluster_name=self._args.cluster_name,
+                node_group_name=group.import_name or None,
+                # A suffix, so that the group that replaces this one can be there before it goes.
+                node_group_name_prefix=None if live else f"{group.name}-",
+                node_role_arn=live.role if live else self._role,
+                subnet_ids=list(live.subnets if live else group.subnets),
+                instance_types=[kind.name for kind in group.instance_types],
+                ami_type=group.ami_type,
+                capacity_type=group.capacity_type,
+                launch_template=None if live else self._launch_template(group),
+                scaling_config=aws.eks.NodeGroupScalingConfigArgs(
+                    min_size=group.min_size, max_size=group.max_size, desired_size=group.desired_size
+                ),
+                update_config=_update_config(group),
+                labels={**(live.labels if live else {}), **group.node_labels},
+                taints=[
+                    aws.eks.NodeGroupTaintArgs(
+                        key=taint.key, value=taint.value or None, effect=_EFFECTS[taint.effect]
+                    )
+                    for taint in taints
+                ],
+                tags={**(live.tags if live else {}), GROUP_LABEL: group.name},
+            ),
+            self._options(group),
+        )
+        if group.autoscaled:
+            self._tag_for_autoscaler(group, made, taints)
+        return made
+
+    def _options(self, group: EksNodeGroup) -> pulumi.ResourceOptions:
+        imported, guard = bool(group.import_name), self._args.guard
+        return pulumi.ResourceOptions(
+            parent=self,
+            protect=group.name in self._args.protected,
+            # On Graviton groups too: one may be there in place of an x86 group of the same name.
+            hooks=pulumi.ResourceHookBinding(before_delete=[guard], before_update=[guard]) if guard else None,
+            import_=f"{self._args.cluster.name}:{group.import_name}" if imported else None,
+            ignore_changes=[
+                *(_REPLACING if imported else ()),
+                *(("scalingConfig.desiredSize",) if group.autoscaled else ()),
+            ],
+            # Nodes need the role's rights until the last of them is gone.
+            depends_on=self._rights,
+        )
+
+    def _launch_template(self, group: EksNodeGroup) -> aws.eks.NodeGroupLaunchTemplateArgs:
+        tags = {"Name": f"{self._args.cluster.name}-{group.name}", GROUP_LABEL: group.name}
+        # Bottlerocket keeps images and logs on a volume of their own.
+        device = "/dev/xvdb" if group.ami_type.startswith("BOTTLEROCKET") else "/dev/xvda"
+        template = aws.ec2.LaunchTemplate(
+            group.name,
+            aws.ec2.LaunchTemplateArgs(
+                name_prefix=f"{self._args.cluster.name}-{group.name}-",
+                description=f"Nodes of the group {group.name} of the EKS cluster {self._args.cluster.name}",
+                # IMDSv2 alone, and one hop: pods do not get at the node's role.
+                metadata_options=aws.ec2.LaunchTemplateMetadataOptionsArgs(
+                    http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=1
+                ),
+                block_device_mappings=[
+                    aws.ec2.LaunchTemplateBlockDeviceMappingArgs(
+                        device_name=device,
+                        ebs=aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
+                            volume_size=group.disk_gib,
+                            volume_type="gp3",
+                            encrypted="true",
+                            delete_on_termination="true",
+                        ),
+                    )
+                ],
+                tag_specifications=[
+                    aws.ec2.LaunchTemplateTagSpecificationArgs(resource_type=kind, tags=tags)
+                    for kind in ("instance", "volume")
+                ],
+                tags=tags,
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+        # A number: of `$Latest` the provider would show a difference for ever.
+        return aws.eks.NodeGroupLaunchTemplateArgs(
+            id=template.id, version=template.latest_version.apply(lambda version: str(int(version)))
+        )
+
+    def _tag_for_autoscaler(
+        self, group: EksNodeGroup, made: aws.eks.NodeGroup, taints: tuple[Taint, ...]
+    ) -> None:
+        """Tag the scaling group with its nodes' labels and taints, which it cannot see while it has none.
+
+        https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/cloudprovider/aws/README.md
+        """
+        prefix = "k8s.io/cluster-autoscaler/node-template"
+        labels = {**group.node_labels, ARCH_LABEL: group.architecture}
+        tags = {f"{prefix}/label/{key}": value for key, value in labels.items()} | {
+            f"{prefix}/taint/{taint.key}": f"{taint.value}:{taint.effect}"
+            for taint in taints
+            if taint.effect != "PreferNoSchedule"  # turns no pod away
+        }
+        scaling_group = made.resources.apply(_scaling_group)
+        for key, value in tags.items():
+            aws.autoscaling.Tag(
+                f"{group.name}/{key.removeprefix(prefix + '/')}",
+                aws.autoscaling.TagArgs(
+                    autoscaling_group_name=scaling_group,
+                    tag=aws.autoscaling.TagTagArgs(key=key, value=value, propagate_at_launch=False),
+                ),
+                pulumi.ResourceOptions(parent=self),
+            )
+
+    def _node_role(self) -> pulumi.Output[str]:
+        trust = {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Principal": {"Service": "ec2.amazonaws.com"},
+                    "Action": "sts:AssumeRole",
+                }
+            ],
+        }
+        role = aws.iam.Role(
+            "nodes",
+            aws.iam.RoleArgs(
+                description=f"Nodes of the EKS cluster {self._args.cluster.name}",
+                assume_role_policy=json.dumps(trust),
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+        partition = pulumi.Output.from_input(self._args.cluster_arn).apply(lambda arn: arn.split(":")[1])
+        self._rights = [
+            aws.iam.RolePolicyAttachment(
+                policy,
+                aws.iam.RolePolicyAttachmentArgs(
+                    role=role.name,
+                    policy_arn=pulumi.Output.concat("arn:", partition, ":iam::aws:policy/", policy),
+                ),
+                pulumi.ResourceOptions(parent=self),
+            )
+            for policy in _NODE_POLICIES
+        ]
+        return role.arn
+
+
+def _scaling_group(resources: Sequence[aws.eks.outputs.NodeGroupResource]) -> str:
+    """Return the name of a managed group's one scaling group."""
+    (only,) = resources[0].autoscaling_groups or ()
+    return str(only.name)
+
+
+def _merge(live: tuple[Taint, ...], ours: tuple[Taint, ...]) -> tuple[Taint, ...]:
+    """Return the taints of both, ours where key and effect are the same."""
+    return tuple({(taint.key, taint.effect): taint for taint in (*live, *ours)}.values())
+
+
+def _update_config(group: EksNodeGroup) -> aws.eks.NodeGroupUpdateConfigArgs:
+    if isinstance(group.max_unavailable, str):
+        return aws.eks.NodeGroupUpdateConfigArgs(
+            max_unavailable_percentage=int(group.max_unavailable.removesuffix("%"))
+        )
+    return aws.eks.NodeGroupUpdateConfigArgs(max_unavailable=group.max_unavailable)

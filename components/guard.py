@@ -1,0 +1,160 @@
+"""The last question before an x86 node goes or changes: does anything still need it?
+
+Asked by hooks of the engine, at that moment, from the live cluster and the registries. It stops
+what no preview and no policy sees: ``--skip-preview``, ``pulumi destroy``, a resource whose
+protection was taken off by hand, an image that appeared since the preview.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import pulumi
+
+from archshift import guard
+from archshift.architectures import AMD64, ARCH_LABEL, ARM64
+from archshift.errors import ArchshiftError
+from archshift.instance_types import INSTANCE_TYPES
+from archshift.node_groups import (
+    EKS_GROUP_LABEL,
+    Node,
+    belongs_to,
+    nodes_of,
+    nodes_to_come,
+)
+from archshift.plan import nodes_after, nodes_of_others
+from archshift.survey import Survey, survey
+
+if TYPE_CHECKING:
+    from settings import Settings
+
+HOOK_NAME: Final = "archshift-guard-x86"
+
+_FRESH_SECONDS: Final = 10.0
+"""An update asks for each of its nodes; one answer serves those of the same moment."""
+
+
+def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
+    """Return the hook for before an x86 node is deleted or updated, previews included.
+
+    It must be registered in every run: the engine refuses a delete whose hook it does not find.
+    """
+    asked = _Asked(settings)
+
+    def before(args: pulumi.ResourceHookArgs) -> None:
+        old, new = args.old_inputs or {}, args.new_inputs
+        if _is_graviton(old):
+            return
+        now = datetime.now(UTC)
+        if settings.break_glass and settings.glass_broken(now):
+            pulumi.warn(f"{args.name}: {settings.break_glass.describe(now)}")
+            return
+        group = (args.old_outputs or old).get("nodeGroupName", "")
+        objection = asked.objection(args.name, old, deleted=new is None, eks_group=group)
+        if objection:
+            kind = "node" if _is_node(old) else "node group"
+            raise ArchshiftError(refusal(f"x86 {kind} {args.name}", objection))
+
+    return pulumi.ResourceHook(HOOK_NAME, before, pulumi.ResourceHookOptions(on_dry_run=True))
+
+
+def refusal(what: str, objection: str) -> str:
+    """Return the sentence that refuses to let x86 capacity go.
+
+    Args:
+        what: What was to go.
+        objection: From ``archshift.guard.objection``.
+    """
+    return (
+        f"{what} stays: {objection}; give these workloads images for arm64 or remove them, and run "
+        "archshift audit --from-cluster to see when nothing needs x86 any more"
+    )
+
+
+class _Asked:
+    """The answers of one update."""
+
+    def __init__(self, settings: "Settings") -> None:
+        # Whatever the configuration says now, what is asked here is about x86.
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._survey: Survey | None = None
+        self._at = 0.0
+
+    def objection(self, name: str, old: Mapping[str, Any], *, deleted: bool, eks_group: str) -> str:
+        found = self._look()
+        live = found.inventory.nodes
+        if deleted and self._wanted(name, old):
+            # The configuration wants it as it is, and the engine takes it away: a destroy. Then
+            # every node of the stack goes.
+            after = nodes_of_others(live, self._settings.groups)
+        else:
+            after = nodes_after(live, self._settings.groups)
+        going = [node for node in live if node.name == name] if _is_node(old) else list(live)
+        if deleted and eks_group:
+            # By EKS's own label: archshift's may not have reached them yet.
+            after = [node for node in after if node.labels.get(EKS_GROUP_LABEL) != eks_group]
+            # An empty group that an autoscaler can fill is x86 to lose too.
+            going.append(Node(name=f"{eks_group}-next", labels={ARCH_LABEL: AMD64}))
+        return guard.removal(found.needs or (), going, live, after)
+
+    def _wanted(self, name: str, old: Mapping[str, Any]) -> bool:
+        """Whether the configuration has what is in the state; other instance types are another."""
+        if _is_node(old):
+            nodes = {n.name: n for group in self._settings.node_groups.values() for n in nodes_of(group)}
+            return name in nodes and guard.same_machine(nodes[name].labels, old["metadata"]["labels"])
+        group = self._settings.eks_node_groups.get(name)
+        if group is None:
+            return False
+        types = sorted(kind.name for kind in group.instance_types)
+        return bool(group.import_name) or types == sorted(old.get("instanceTypes") or ())
+
+    def _look(self) -> Survey:
+        with self._lock:
+            if self._survey is None or time.monotonic() - self._at > _FRESH_SECONDS:
+                self._survey = survey(self._settings, keep_evidence=False, guard_x86=True)
+                self._at = time.monotonic()
+            return self._survey
+
+
+def _is_node(inputs: Mapping[str, Any]) -> bool:
+    """Whether these are a simulated node's inputs, and not a managed node group's."""
+    return "metadata" in inputs
+
+
+def _is_graviton(inputs: Mapping[str, Any]) -> bool:
+    """Whether only Graviton goes or changes; what cannot be told counts as x86."""
+    if _is_node(inputs):
+        return bool(inputs["metadata"]["labels"].get(ARCH_LABEL) != AMD64)
+    types = inputs.get("instanceTypes") or ()
+    by_type = bool(types) and all(
+        name in INSTANCE_TYPES and INSTANCE_TYPES[name].architecture == ARM64 for name in types
+    )
+    return by_type or "ARM_64" in (inputs.get("amiType") or "")
+
+
+def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[str]:
+    """Return what to protect, by name: the x86 nodes, or managed groups, that carry what needs x86.
+
+    Args:
+        found: The cluster.
+        settings: The stack's settings.
+        now: The time, for break-glass.
+    """
+    if not settings.guarded or settings.glass_broken(now):
+        return frozenset()
+    live = {node.name: node for node in found.inventory.nodes}
+    # A node that is there counts as what it is, not as what it is to become: one that is to be
+    # replaced by a Graviton node is protected too, and one that is not ready protects no other.
+    managed = {
+        node.name: (live.get(node.name, node), node.name)
+        for group in settings.node_groups.values()
+        for node in nodes_of(group)
+    }
+    for group in settings.eks_node_groups.values():
+        own = [node for node in found.inventory.nodes if belongs_to(node, group)]
+        managed |= {node.name: (node, group.name) for node in (*own, *nodes_to_come(group, len(own)))}
+    stay = guard.floor(found.needs or (), [node for node, _ in managed.values()])
+    return frozenset(managed[name][1] for name in stay)

@@ -1,0 +1,540 @@
+"""What is registered with AWS for a cluster and its node groups; mocks stand in for AWS."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+import pulumi_aws
+import pytest
+from pulumi.runtime import MockResourceArgs
+
+from archshift.eks import EksCluster, LiveCluster, NewCluster
+from archshift.errors import ArchshiftError
+from archshift.instance_types import INSTANCE_TYPES
+from archshift.node_groups import AMI_FAMILIES, EksNodeGroup, Taint
+from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
+from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup, check_offered, find_groups
+from tests.components.recorder import Answer, Monitor, Outputs, Recorder, Registration, record
+
+ARN = "arn:aws:eks:eu-west-1:123456789012:cluster/prod"
+PROD = LiveCluster(ARN, "https://prod.eks", "Q0E=")
+CLUSTER = EksCluster(name="prod", subnets=("subnet-a", "subnet-b"), node_role="arn:aws:iam::1:role/nodes")
+
+NODE_GROUP = "aws:eks/nodeGroup:NodeGroup"
+TEMPLATE = "aws:ec2/launchTemplate:LaunchTemplate"
+TAG = "aws:autoscaling/tag:Tag"
+ROLE = "aws:iam/role:Role"
+ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
+GET_CLUSTER = "aws:eks/getCluster:getCluster"
+GET_OFFERINGS = "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings"
+GET_GROUP = "aws:eks/getNodeGroup:getNodeGroup"
+
+OUTPUTS: dict[str, Outputs] = {
+    TEMPLATE: lambda _args: {"latestVersion": 3},
+    ROLE: lambda args: {"arn": f"arn:aws:iam::1:role/{args.name}"},
+    NODE_GROUP: lambda args: {"resources": [{"autoscalingGroups": [{"name": f"eks-{args.name}-asg"}]}]},
+    "aws:kms/key:Key": lambda _args: {"arn": "arn:aws:kms:eu-west-1:1:key/made"},
+    "aws:eks/cluster:Cluster": lambda _args: {
+        "arn": ARN,
+        "endpoint": "https://prod.eks",
+        "certificateAuthority": {"data": "Q0E="},
+    },
+}
+
+
+def group(name: str, *types: str, size: int = 1, **options: Any) -> EksNodeGroup:
+    """A managed node group, unless the options say otherwise."""
+    found = tuple(INSTANCE_TYPES[kind] for kind in types)
+    options.setdefault("ami_type", AMI_FAMILIES["AL2023"][found[0].architecture])
+    options = {"min_size": size, "max_size": max(1, size), "desired_size": size, **options}
+    return EksNodeGroup(name=name, instance_types=found, subnets=CLUSTER.subnets, **options)
+
+
+def registered(
+    *groups: EksNodeGroup, cluster: EksCluster = CLUSTER, live: Mapping[str, LiveGroup] | None = None
+) -> Monitor:
+    """Register node groups on the cluster prod."""
+
+    def program() -> None:
+        EksNodeGroups(
+            "eks-node-groups",
+            EksNodeGroupsArgs(
+                cluster_name="prod",
+                cluster_arn=ARN,
+                cluster=cluster,
+                groups={one.name: one for one in groups},
+                live=live or {},
+            ),
+        )
+
+    return record(program, Aws())
+
+
+def by_name(done: Monitor, type_name: str) -> dict[str, Registration]:
+    """The registrations of a type by their names."""
+    return {one.name: one for one in done.of(type_name)}
+
+
+def test_five_x86_nodes_and_three_graviton_ones() -> None:
+    """The example: t3.xlarge x 5 and t4g.xlarge x 3 with ``architecture`` labels, input by input."""
+    done = registered(group("x86", "t3.xlarge", size=5), group("graviton", "t4g.xlarge", size=3))
+    groups = by_name(done, NODE_GROUP)
+    assert groups["x86"].inputs == {
+        "clusterName": "prod",
+        "nodeGroupNamePrefix": "x86-",
+        "nodeRoleArn": "arn:aws:iam::1:role/nodes",
+        "subnetIds": ["subnet-a", "subnet-b"],
+        "instanceTypes": ["t3.xlarge"],
+        "amiType": "AL2023_x86_64_STANDARD",
+        "capacityType": "ON_DEMAND",
+        "launchTemplate": {"id": "x86-id", "version": "3"},
+        "scalingConfig": {"minSize": 5, "maxSize": 5, "desiredSize": 5},
+        "updateConfig": {"maxUnavailable": 1},
+        "labels": {"architecture": "amd64", "archshift/node-group": "x86"},
+        "taints": [{"key": "archshift/amd64", "effect": "PREFER_NO_SCHEDULE"}],
+        "tags": {"archshift/node-group": "x86"},
+    }
+    assert groups["graviton"].inputs == {
+        **groups["x86"].inputs,
+        "nodeGroupNamePrefix": "graviton-",
+        "instanceTypes": ["t4g.xlarge"],
+        "amiType": "AL2023_ARM_64_STANDARD",
+        "launchTemplate": {"id": "graviton-id", "version": "3"},
+        "scalingConfig": {"minSize": 3, "maxSize": 3, "desiredSize": 3},
+        "labels": {"architecture": "arm64", "archshift/node-group": "graviton"},
+        "taints": [{"key": "archshift/arm64", "effect": "PREFER_NO_SCHEDULE"}],
+        "tags": {"archshift/node-group": "graviton"},
+    }
+    assert sorted(one.type for one in done.registered) == sorted(
+        ["archshift:index:EksNodeGroups", *[TEMPLATE, NODE_GROUP] * 2]
+    )
+    assert {one.parent for one in done.of(NODE_GROUP)} == {"eks-node-groups"}
+    assert done.outputs["eks-node-groups"] == {"sizes": {"x86": 5, "graviton": 3}, "elsewhere": {}}
+
+
+def test_nodes_are_hardened_by_their_launch_template() -> None:
+    """IMDSv2 alone and one hop, so that no pod takes the node's role; encrypted volumes; tags."""
+    (template,) = registered(group("x86", "m5.large", disk_gib=50)).of(TEMPLATE)
+    tags = {"Name": "prod-x86", "archshift/node-group": "x86"}
+    assert template.inputs == {
+        "namePrefix": "prod-x86-",
+        "description": "Nodes of the group x86 of the EKS cluster prod",
+        "metadataOptions": {
+            "httpEndpoint": "enabled",
+            "httpTokens": "required",
+            "httpPutResponseHopLimit": 1,
+        },
+        "blockDeviceMappings": [
+            {
+                "deviceName": "/dev/xvda",
+                "ebs": {
+                    "volumeSize": 50,
+                    "volumeType": "gp3",
+                    "encrypted": "true",
+                    "deleteOnTermination": "true",
+                },
+            }
+        ],
+        "tagSpecifications": [
+            {"resourceType": "instance", "tags": tags},
+            {"resourceType": "volume", "tags": tags},
+        ],
+        "tags": tags,
+    }
+
+
+def test_bottlerocket_gets_its_own_image_and_volume() -> None:
+    """Its root is read-only; what grows is on the second volume."""
+    bottlerocket = AMI_FAMILIES["Bottlerocket"]["arm64"]
+    done = registered(group("g", "m7g.large", ami_type=bottlerocket))
+    (made,), (template,) = done.of(NODE_GROUP), done.of(TEMPLATE)
+    assert made.inputs["amiType"] == "BOTTLEROCKET_ARM_64"
+    assert template.inputs["blockDeviceMappings"][0]["deviceName"] == "/dev/xvdb"
+
+
+def test_everything_that_can_be_set_reaches_eks() -> None:
+    """Types in their order, spot, sizes, labels beside ours, taints in EKS's words, update share."""
+    (made,) = registered(
+        group(
+            "spot",
+            "m6i.xlarge",
+            "m5.xlarge",
+            min_size=0,
+            desired_size=2,
+            max_size=9,
+            capacity_type="SPOT",
+            labels={"team": "shop"},
+            taints=(Taint(key="spot"), Taint(key="dedicated", value="shop", effect="NoExecute")),
+            max_unavailable="33%",
+        )
+    ).of(NODE_GROUP)
+    assert made.inputs["instanceTypes"] == ["m6i.xlarge", "m5.xlarge"]
+    assert made.inputs["capacityType"] == "SPOT"
+    assert made.inputs["scalingConfig"] == {"minSize": 0, "maxSize": 9, "desiredSize": 2}
+    assert made.inputs["updateConfig"] == {"maxUnavailablePercentage": 33}
+    assert made.inputs["labels"] == {
+        "team": "shop",
+        "architecture": "amd64",
+        "archshift/node-group": "spot",
+    }
+    assert made.inputs["taints"] == [
+        {"key": "spot", "effect": "NO_SCHEDULE"},
+        {"key": "dedicated", "value": "shop", "effect": "NO_EXECUTE"},
+        {"key": "archshift/amd64", "effect": "PREFER_NO_SCHEDULE"},
+    ]
+
+
+def test_without_an_autoscaler_nothing_is_ignored_and_nothing_is_tagged() -> None:
+    """The desired size is the settings', and a change of it is made."""
+    done = registered(group("x86", "m5.large"))
+    (made,) = done.of(NODE_GROUP)
+    assert list(made.request.ignoreChanges) == []
+    assert done.of(TAG) == []
+
+
+def test_an_autoscaler_keeps_the_desired_size_and_knows_an_empty_group() -> None:
+    """From zero nodes it sees neither architecture, labels nor taints but by these tags."""
+    taints = (Taint(key="spot", value="yes"),)
+    done = registered(
+        group("g", "m7g.large", size=0, autoscaled=True, labels={"team": "shop"}, taints=taints)
+    )
+    (made,) = done.of(NODE_GROUP)
+    assert list(made.request.ignoreChanges) == ["scalingConfig.desiredSize"]
+    prefix = "k8s.io/cluster-autoscaler/node-template"
+    assert {name: tag.inputs for name, tag in by_name(done, TAG).items()} == {
+        f"g/{key}": {
+            "autoscalingGroupName": "eks-g-asg",
+            "tag": {"key": f"{prefix}/{key}", "value": value, "propagateAtLaunch": False},
+        }
+        for key, value in {
+            "label/team": "shop",
+            "label/architecture": "arm64",
+            "label/archshift/node-group": "g",
+            "label/kubernetes.io/arch": "arm64",
+            "taint/spot": "yes:NoSchedule",
+        }.items()
+    }
+
+
+def test_a_role_is_made_for_nodes_that_have_none() -> None:
+    """With the three policies that a node needs; groups wait for them, and so go before them."""
+    done = registered(group("x86", "m5.large"), cluster=EksCluster(name="prod"))
+    (role,) = done.of(ROLE)
+    assert json.loads(role.inputs["assumeRolePolicy"])["Statement"] == [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "ec2.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+    ]
+    attachments = by_name(done, ATTACHMENT)
+    assert {one.inputs["policyArn"] for one in attachments.values()} == {
+        "arn:aws:iam::aws:policy/AmazonEKSWorkerNodePolicy",
+        "arn:aws:iam::aws:policy/AmazonEKS_CNI_Policy",
+        "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPullOnly",
+    }
+    (made,) = done.of(NODE_GROUP)
+    assert made.inputs["nodeRoleArn"] == "arn:aws:iam::1:role/nodes"
+    waits_for = {urn.rpartition("::")[2] for urn in made.request.dependencies}
+    assert set(attachments) <= waits_for
+
+
+OLD = LiveGroup(
+    "arn:aws:iam::1:role/old",
+    ("subnet-z",),
+    {"team": "shop", "architecture": "x86"},
+    (Taint(key="spot"),),
+    {"Team": "shop"},
+)
+
+
+def test_an_existing_group_is_imported_without_replacement() -> None:
+    """What would replace it stays as it is; what it gives its nodes is kept beside ours."""
+    existing = group("x86", "m5.large", size=4, import_name="old", autoscaled=True)
+    done = registered(existing, cluster=EksCluster(name="prod"), live={"x86": OLD})
+    (made,) = done.of(NODE_GROUP)
+    assert made.request.importId == "prod:old"
+    assert list(made.request.ignoreChanges) == [
+        "amiType",
+        "capacityType",
+        "diskSize",
+        "instanceTypes",
+        "launchTemplate",
+        "nodeGroupName",
+        "nodeGroupNamePrefix",
+        "nodeRoleArn",
+        "remoteAccess",
+        "subnetIds",
+        "scalingConfig.desiredSize",
+    ]
+    assert made.inputs == {
+        "clusterName": "prod",
+        "nodeGroupName": "old",
+        "nodeRoleArn": "arn:aws:iam::1:role/old",
+        "subnetIds": ["subnet-z"],
+        "instanceTypes": ["m5.large"],
+        "amiType": "AL2023_x86_64_STANDARD",
+        "capacityType": "ON_DEMAND",
+        "scalingConfig": {"minSize": 4, "maxSize": 4, "desiredSize": 4},
+        "updateConfig": {"maxUnavailable": 1},
+        "labels": {"team": "shop", "architecture": "amd64", "archshift/node-group": "x86"},
+        "taints": [
+            {"key": "spot", "effect": "NO_SCHEDULE"},
+            {"key": "archshift/amd64", "effect": "PREFER_NO_SCHEDULE"},
+        ],
+        "tags": {"Team": "shop", "archshift/node-group": "x86"},
+    }
+    assert [one.type for one in done.of(ROLE) + done.of(TEMPLATE)] == []
+
+
+class Refused(grpc.RpcError):  # type: ignore[misc]
+    """How a provider's failure comes through the engine."""
+
+    def code(self) -> grpc.StatusCode:
+        """The engine's code."""
+        return grpc.StatusCode.UNKNOWN
+
+    def details(self) -> str:
+        """The provider's words."""
+        return str(self)
+
+
+def called(function: Any, token: str, answer: Mapping[str, Any] | str) -> Any:
+    """What a look-up makes of the provider's answer, or of the error with that text."""
+    results = []
+
+    def respond(_arguments: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(answer, str):
+            raise Refused(answer)
+        return dict(answer)
+
+    record(lambda: results.append(function()), Aws({token: respond}))
+    return results[0]
+
+
+def find_failed(function: Any, token: str, answer: Mapping[str, Any] | str) -> str:
+    """The sentence with which a look-up stops the run."""
+    with pytest.raises(ArchshiftError) as error:
+        called(function, token, answer)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+FOUND_GROUP = {
+    "nodeRoleArn": OLD.role,
+    "subnetIds": ["subnet-z"],
+    "instanceTypes": ["m5.large"],
+    "amiType": "AL2_x86_64",
+    "labels": {"team": "shop", "architecture": "x86"},
+    "taints": [{"key": "spot", "value": "", "effect": "NO_SCHEDULE"}],
+    "tags": {"Team": "shop"},
+}
+EXISTING = {"x86": group("x86", "m5.large", import_name="old"), "new": group("new", "m7g.large")}
+
+
+def test_only_existing_groups_are_looked_up() -> None:
+    """And what they have is kept in mind."""
+    found = called(lambda: find_groups(CLUSTER, EXISTING), GET_GROUP, FOUND_GROUP)
+    assert found == {"x86": OLD}
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (
+            {**FOUND_GROUP, "instanceTypes": ["m5.xlarge", "m5a.xlarge"]},
+            "archshift:node_groups.x86.instance_types: m5.large is not what 'old' has; write m5.xlarge, "
+            "m5a.xlarge",
+        ),
+        (
+            {**FOUND_GROUP, "instanceTypes": [], "amiType": "AL2023_ARM_64_STANDARD"},
+            "archshift:node_groups.x86.instance_types: m5.large is amd64 and 'old' has the image "
+            "AL2023_ARM_64_STANDARD; write the types of its launch template",
+        ),
+        (
+            "invoking aws:eks/getNodeGroup:getNodeGroup: 1 error occurred:\n\t* reading EKS Node Group "
+            "(prod:old): couldn't find resource\n\n",
+            "archshift:node_groups.x86.import: the cluster 'prod' has no node group 'old'; correct the name, "
+            "or remove the key to make a group",
+        ),
+        (
+            "1 error occurred:\n\t* operation error EKS: DescribeNodegroup, https response error StatusCode: "
+            "403, api error AccessDeniedException: User: arn:aws:iam::1:user/me is not authorized to "
+            "perform: eks:DescribeNodegroup on resource: x\n\n",
+            "archshift:node_groups.x86.import: 'old' cannot be read: AccessDeniedException: User: "
+            "arn:aws:iam::1:user/me is not authorized to perform: eks:DescribeNodegroup on resource: x; "
+            "docs/iam.md lists what archshift needs",
+        ),
+    ],
+    ids=["other types", "other architecture", "missing", "denied"],
+)
+def test_an_import_that_does_not_fit_is_refused(answer: Mapping[str, Any] | str, sentence: str) -> None:
+    """Settings that say another architecture than the group has would fool the guard."""
+    assert find_failed(lambda: find_groups(CLUSTER, EXISTING), GET_GROUP, answer) == sentence
+
+
+FOUND_CLUSTER = {"arn": ARN, "endpoint": "https://prod.eks", "certificateAuthorities": [{"data": "Q0E="}]}
+NEW = EksCluster(
+    name="prod",
+    subnets=("subnet-a", "subnet-b"),
+    create=NewCluster(version="1.34", vpc="vpc-1", admins=("arn:aws:iam::123456789012:role/team/admin",)),
+)
+MISSING = (
+    "invoking aws:eks/getCluster: 1 error occurred:\n\t* reading EKS Cluster (prod): couldn't find resource"
+)
+
+
+def test_a_region_that_lacks_a_type_is_told_before_anything_is_made() -> None:
+    """EKS would say so after minutes; an imported group has what it has."""
+    answer = {"instanceTypes": ["m5.large"]}
+    called(lambda: check_offered({"x86": EXISTING["x86"]}), GET_OFFERINGS, answer)
+    assert find_failed(lambda: check_offered(EXISTING), GET_OFFERINGS, answer) == (
+        "archshift:node_groups.new: the region of aws:region does not offer m7g.large; give the group other "
+        "instance_types, or its twin other archshift:graviton_families"
+    )
+
+
+def test_a_region_that_cannot_be_asked_stops_the_run() -> None:
+    """Unknown is not offered."""
+    words = "api error UnauthorizedOperation: You are not authorized to perform this operation."
+    assert find_failed(lambda: check_offered(EXISTING), GET_OFFERINGS, words) == (
+        "archshift:node_groups: what the region offers cannot be read: UnauthorizedOperation: You are not "
+        "authorized to perform this operation.; docs/iam.md lists what archshift needs"
+    )
+
+
+def test_a_cluster_is_found_by_its_name() -> None:
+    """The usual case."""
+    assert called(lambda: find_cluster(CLUSTER), GET_CLUSTER, FOUND_CLUSTER) == PROD
+
+
+def test_a_cluster_that_is_to_be_made_may_be_missing() -> None:
+    """Then there are no workloads to look at yet."""
+    assert called(lambda: find_cluster(NEW), GET_CLUSTER, MISSING) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            MISSING,
+            "archshift:cluster.name: there is no EKS cluster 'prod' in the region of aws:region; correct the "
+            "name or the region, or give archshift:cluster.create to make it",
+        ),
+        (
+            "1 error occurred:\n\t* error configuring Terraform AWS Provider: validating provider "
+            "credentials: retrieving caller identity from STS: operation error STS: GetCallerIdentity, https "
+            "response error StatusCode: 403, RequestID: 1, api error ExpiredToken: The security token "
+            "included in the request is expired\n\n",
+            "archshift:cluster.name: 'prod' cannot be read: the AWS credentials have expired; log in again, "
+            "as with `aws sso login`",
+        ),
+        (
+            "1 error occurred:\n\t* No valid credential sources found\n\n",
+            "archshift:cluster.name: 'prod' cannot be read: No valid credential sources found; check the AWS "
+            "credentials and aws:region",
+        ),
+    ],
+    ids=["missing", "expired", "no credentials"],
+)
+def test_a_cluster_that_cannot_be_read_stops_the_run(text: str, sentence: str) -> None:
+    """One sentence with the way out; the provider's own comes in a frame of a dozen lines."""
+    assert find_failed(lambda: find_cluster(CLUSTER), GET_CLUSTER, text) == sentence
+
+
+def test_of_an_adopted_cluster_nothing_can_change() -> None:
+    """It has no resource in the stack, only a kubeconfig that holds no credentials."""
+    done = record(lambda: MixedCluster("prod", MixedClusterArgs(cluster=CLUSTER, live=PROD)))
+    assert [one.type for one in done.registered] == ["archshift:index:MixedCluster"]
+    outputs = done.outputs["prod"]
+    assert (outputs["arn"], outputs["cluster_name"]) == (ARN, "prod")
+    assert json.loads(outputs["kubeconfig"]) == PROD.kubeconfig()
+
+
+def test_the_kubeconfig_uses_the_profile_of_the_stack() -> None:
+    """A stack's ``aws:profile`` reaches the cluster with the rights that it was found with."""
+    cluster = replace(CLUSTER, profile="prod-admin")
+    done = record(lambda: MixedCluster("prod", MixedClusterArgs(cluster=cluster, live=PROD)))
+    assert json.loads(done.outputs["prod"]["kubeconfig"]) == PROD.kubeconfig("prod-admin")
+
+
+class Aws(Recorder):
+    """Stands in for the providers; pulumi-eks, a remote component, answers with what it made inside."""
+
+    def __init__(self, answers: Mapping[str, Answer] | None = None) -> None:
+        """Answer look-ups as given."""
+        super().__init__(OUTPUTS, answers)
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        """Say yes."""
+        found, outputs = super().new_resource(args)
+        if args.typ == "eks:index:Cluster":
+            network = pulumi_aws.eks.ClusterVpcConfigArgs(subnet_ids=[])
+            inputs = pulumi_aws.eks.ClusterArgs(role_arn="role", vpc_config=network)
+            outputs["eksCluster"] = pulumi_aws.eks.Cluster("inside", inputs)
+        return found, outputs
+
+
+def made(cluster: EksCluster) -> Monitor:
+    """Make a cluster."""
+    return record(lambda: MixedCluster("prod", MixedClusterArgs(cluster=cluster, live=None)), Aws())
+
+
+def test_a_cluster_that_is_made_is_secure_by_default() -> None:
+    """Private endpoint alone, encrypted secrets, all logs, access entries, no default nodes."""
+    done = made(NEW)
+    (cluster,), (key,) = done.of("eks:index:Cluster"), done.of("aws:kms/key:Key")
+    assert key.inputs == {
+        "description": "Secrets of the EKS cluster prod",
+        "enableKeyRotation": True,
+    }
+    assert cluster.inputs == {
+        "name": "prod",
+        "version": "1.34",
+        "vpcId": "vpc-1",
+        "privateSubnetIds": ["subnet-a", "subnet-b"],
+        "endpointPrivateAccess": True,
+        "endpointPublicAccess": False,
+        "encryptionConfigKeyArn": "arn:aws:kms:eu-west-1:1:key/made",
+        "enabledClusterLogTypes": ["api", "audit", "authenticator", "controllerManager", "scheduler"],
+        "authenticationMode": "API",
+        "accessEntries": {
+            "role-team-admin": {
+                "principalArn": "arn:aws:iam::123456789012:role/team/admin",
+                "accessPolicies": {
+                    "admin": {
+                        "policyArn": "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy",
+                        "accessScope": {"type": "cluster"},
+                    }
+                },
+            }
+        },
+        "createOidcProvider": True,
+        "deletionProtection": True,
+        "skipDefaultNodeGroup": True,
+        "skipDefaultSecurityGroups": True,
+        "nodeAssociatePublicIpAddress": False,
+    }
+    assert cluster.parent == "prod"
+
+
+def test_a_public_endpoint_is_open_to_the_given_addresses_alone() -> None:
+    """And a key of one's own is used as it is."""
+    new = NewCluster(
+        version="1.34", vpc="vpc-1", public_access=("192.0.2.0/24",), kms_key="arn:aws:kms:a:1:key/k"
+    )
+    done = made(EksCluster(name="prod", subnets=("subnet-a", "subnet-b"), create=new))
+    (cluster,) = done.of("eks:index:Cluster")
+    assert cluster.inputs["endpointPublicAccess"] is True
+    assert cluster.inputs["publicAccessCidrs"] == ["192.0.2.0/24"]
+    assert cluster.inputs["encryptionConfigKeyArn"] == "arn:aws:kms:a:1:key/k"
+    assert done.of("aws:kms/key:Key") == []
+
+
+def test_a_cluster_that_is_made_ends_in_the_same_kubeconfig() -> None:
+    """Whoever uses the outputs need not know where the cluster came from."""
+    outputs = made(NEW).outputs["prod"]
+    assert (outputs["arn"], outputs["cluster_name"]) == (ARN, "prod")
+    assert json.loads(outputs["kubeconfig"]) == PROD.kubeconfig()

@@ -1,0 +1,166 @@
+"""The guard's last question, asked for a managed node group; a fake survey stands in for the cluster."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pulumi
+import pytest
+
+import settings
+from archshift.errors import ArchshiftError
+from archshift.guard import needs
+from archshift.images.verdict import AMD64_ONLY
+from archshift.images.workload import WorkloadVerdict
+from archshift.inventory import Inventory, Requests
+from archshift.node_groups import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL, Node
+from archshift.plan import Plan
+from archshift.survey import Survey
+from components import guard
+from tests.archshift.test_plan import deployment
+from tests.components.recorder import record
+
+X86 = {"instance_types": ["m5.xlarge"], "desired_size": 3}
+ARM = {"instance_types": ["m7g.xlarge"], "desired_size": 3}
+OLD = {"clusterName": "prod", "instanceTypes": ["m5.xlarge"], "amiType": "AL2023_x86_64_STANDARD"}
+STAYS = "x86 node group x86 stays: 1 workload needs x86: shop/Deployment/pay ("
+
+
+def node(name: str, group: str, **labels: str) -> Node:
+    """An x86 node of a managed group."""
+    made = {"kubernetes.io/arch": "amd64", GROUP_LABEL: group, INSTANCE_TYPE_LABEL: "m5.xlarge", **labels}
+    return Node(name=name, labels=made, millicpu=3920, memory=15 * 1024**3, pods=58)
+
+
+def asked(
+    monkeypatch: pytest.MonkeyPatch,
+    groups: Mapping[str, Any],
+    *,
+    old: Mapping[str, Any] = OLD,
+    new: Mapping[str, Any] | None = None,
+    nodes: tuple[Node, ...] = (),
+    millicpu: int = 1000,
+    **config: Any,
+) -> None:
+    """Ask before the group x86 is deleted, or updated to ``new``; six amd64-only pods need x86."""
+    one = deployment("pay", 6, requests=Requests(millicpu, 1024**3))
+    nodes = nodes or tuple(node(f"ip-{index}", "x86") for index in range(3))
+    inventory = Inventory(workloads={one.key: one}, nodes=nodes)
+    needed = needs(inventory, {one.key: WorkloadVerdict(one.key, AMD64_ONLY, (), ())}, {})
+    found = Survey(inventory=inventory, evidence=None, plan=Plan(arm_ratio=0.5), needs=needed)
+    monkeypatch.setattr(guard, "survey", lambda _settings, **_options: found)
+    values = {"cluster": {"name": "prod", "subnets": ["subnet-a"]}, "node_groups": groups, **config}
+    stack = settings.load(
+        "prod",
+        {"archshift:arm_ratio": "0.5"}
+        | {f"archshift:{key}": json.dumps(value) for key, value in values.items()},
+    )
+    hooks: list[pulumi.ResourceHook] = []
+    record(lambda: hooks.append(guard.guard_hook(stack)))
+    arguments = pulumi.ResourceHookArgs(
+        urn="urn", id="id", name="x86", type="aws:eks/nodeGroup:NodeGroup", old_inputs=old, new_inputs=new
+    )
+    hooks[0].callback(arguments)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"arm": ARM},
+        {"arm": ARM, "x86": X86},
+        {"x86": ARM},
+        {"x86": {**X86, "instance_types": ["m5.2xlarge"]}},
+        {"x86": {**X86, "import": "old"}},
+    ],
+    ids=["taken out", "destroy", "other architecture", "other types", "destroy of an imported group"],
+)
+def test_a_group_that_is_needed_is_not_deleted(monkeypatch: pytest.MonkeyPatch, groups: Any) -> None:
+    """Whatever the configuration says, and also when it says nothing of it."""
+    with pytest.raises(ArchshiftError) as error:
+        asked(monkeypatch, groups)
+    assert str(error.value).startswith(STAYS)
+
+
+def test_a_group_may_go_when_others_carry_the_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard protects capacity, not groups."""
+    nodes = (node("ip-1", "x86"), node("ip-2", "other"), node("ip-3", "other"))
+    asked(monkeypatch, {"other": {**X86, "desired_size": 2}}, nodes=nodes)
+
+
+@pytest.mark.parametrize(("desired", "stops"), [(3, False), (2, False), (1, True), (0, True)])
+def test_a_group_shrinks_as_far_as_the_need_allows(
+    monkeypatch: pytest.MonkeyPatch, desired: int, stops: bool
+) -> None:
+    """Six pods of one vCPU each need two nodes of 3.9."""
+    new = {**OLD, "scalingConfig": {"desiredSize": desired}}
+    groups = {"x86": {**X86, "desired_size": desired}}
+    if not stops:
+        asked(monkeypatch, groups, new=new)
+        return
+    with pytest.raises(ArchshiftError, match=r"^x86 node group x86 stays: "):
+        asked(monkeypatch, groups, new=new)
+
+
+def test_a_taint_that_turns_the_need_away_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """EKS puts a group's new taints on its living nodes."""
+    groups = {"x86": {**X86, "taints": [{"key": "drain"}]}}
+    with pytest.raises(ArchshiftError, match=r"^x86 node group x86 stays: "):
+        asked(monkeypatch, groups, new={**OLD, "taints": []})
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        {"clusterName": "prod", "instanceTypes": ["m7g.xlarge"]},
+        {"clusterName": "prod", "amiType": "BOTTLEROCKET_ARM_64"},
+    ],
+    ids=["by its types", "by its image"],
+)
+def test_a_graviton_group_may_always_go(monkeypatch: pytest.MonkeyPatch, old: Any) -> None:
+    """The way back to x86 is never barred."""
+    asked(monkeypatch, {}, old=old)
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        {"clusterName": "prod"},
+        {"clusterName": "prod", "instanceTypes": ["m99q.large"], "amiType": "CUSTOM"},
+        {"clusterName": "prod", "instanceTypes": ["m7g.large", "m5.large"]},
+    ],
+    ids=["nothing is known", "an unknown type", "of both"],
+)
+def test_a_group_of_which_nothing_is_known_counts_as_x86(monkeypatch: pytest.MonkeyPatch, old: Any) -> None:
+    """Unknown is never yes."""
+    with pytest.raises(ArchshiftError, match=r"^x86 node group x86 stays: "):
+        asked(monkeypatch, {}, old=old)
+
+
+def test_an_imported_group_is_known_before_it_has_our_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the update that imports it, its nodes have EKS's label alone."""
+    nodes = tuple(node(f"ip-{index}", "", **{EKS_GROUP_LABEL: "old"}) for index in range(3))
+    groups = {"x86": {**X86, "desired_size": 1, "import": "old"}}
+    with pytest.raises(ArchshiftError, match=r"^x86 node group x86 stays: "):
+        asked(monkeypatch, groups, new=OLD, nodes=nodes)
+
+
+@pytest.mark.parametrize("groups", [{"arm": ARM}, {"x86": {**X86, "instance_types": ["m7g.xlarge"]}}])
+def test_a_group_is_not_deleted_before_its_nodes_have_our_label(
+    monkeypatch: pytest.MonkeyPatch, groups: Any
+) -> None:
+    """EKS's own label says whose they are; without it they would seem to stay."""
+    nodes = tuple(node(f"ip-{index}", "", **{EKS_GROUP_LABEL: "general"}) for index in range(3))
+    nodes = tuple(replace(one, labels={k: v for k, v in one.labels.items() if v}) for one in nodes)
+    with pytest.raises(ArchshiftError, match=r"^x86 node group x86 stays: "):
+        asked(monkeypatch, groups, old={**OLD, "nodeGroupName": "general"}, nodes=nodes)
+
+
+def test_under_break_glass_a_group_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For as long as the configuration says so; a time that ended has no effect."""
+    glass = {"reason": "the data centre burns", "ticket": "OPS-1"}
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    with pytest.raises(ArchshiftError, match=r"^x86 node group x86 stays: "):
+        asked(monkeypatch, {"arm": ARM}, break_glass={**glass, "until": "2020-01-01T00:00:00Z"})
+    asked(monkeypatch, {"arm": ARM}, break_glass={**glass, "until": soon.isoformat()})

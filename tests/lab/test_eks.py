@@ -1,0 +1,230 @@
+"""Node groups of EKS with the real engine, API server and scheduler; a stand-in is the AWS provider.
+
+What is real here: imports, replacements, protection, hooks and what a second run finds. What is not:
+AWS (tests/standins/aws.py), and the nodes, which the tests make.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from archshift.node_groups import EKS_GROUP_LABEL, GROUP_LABEL
+from lab.control_plane import CONTEXT, PROJECT, Lab
+from lab.engine import run_engine
+from tests.images.build import Pusher
+from tests.images.servers import Registry
+from tests.lab.guard_matrix import Guarded, edited, guarded_cluster, legacy
+from tests.lab.lab_helpers import Result
+from tests.standins.aws import ACCOUNT, NODE_GROUP, TAG, TEMPLATE, Account
+
+pytestmark = pytest.mark.timeout(900)
+
+OLD = "prod:general"
+X86 = {"import": "general", "instance_types": ["m6i.xlarge"], "desired_size": 3, "labels": {"pool": "main"}}
+GRAVITON = {"twin_of": "x86", "desired_size": 2}
+CLUSTER = {"name": "prod", "subnets": ["subnet-0a", "subnet-0b"], "node_role": "arn:aws:iam::1:role/nodes"}
+
+EXISTING = {
+    "clusterName": "prod",
+    "nodeGroupName": "general",
+    "nodeRoleArn": "arn:aws:iam::1:role/old",
+    "subnetIds": ["subnet-0z"],
+    "instanceTypes": ["m6i.xlarge"],
+    "amiType": "AL2_x86_64",
+    "capacityType": "ON_DEMAND",
+    "diskSize": 80,
+    "launchTemplate": {"id": "lt-old", "version": "7"},
+    "scalingConfig": {"minSize": 3, "desiredSize": 3, "maxSize": 3},
+    "updateConfig": {"maxUnavailable": 1},
+    "labels": {"team": "shop"},
+    "taints": [],
+    "tags": {"Team": "shop"},
+    "status": "ACTIVE",
+    "resources": [{"autoscalingGroups": [{"name": "eks-general"}], "remoteAccessSecurityGroupId": ""}],
+}
+
+
+@dataclass
+class OnEks:
+    """A cluster with an existing x86 group of three nodes, and two Graviton nodes, and its stack."""
+
+    guarded: Guarded
+    account: Account
+
+    def config(self, groups: Mapping[str, Any], **values: Any) -> None:
+        """Set the node groups."""
+        self.guarded.stack.config({"node_groups": dict(groups), **values})
+
+    def done(self) -> list[list[str]]:
+        """What was done to the account: operation, type, id."""
+        done: list[list[str]] = self.account.read()["done"]
+        return done
+
+    def run(self, program: Path, *arguments: str) -> Result:
+        """Run the engine on another program than the checkout's."""
+        stack = self.guarded.stack
+        flags = [f"--stack={stack.name}", f"--config-file={stack.config_file}", f"--cwd={program}"]
+        log = stack.folder / f"edited-{len(list(stack.folder.glob('edited-*.log')))}.log"
+        return run_engine(stack.lab, [*arguments, *flags], stack=stack.name, log=log, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def on_eks(
+    control_plane: Lab, registry: Registry, push: Pusher, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OnEks]:
+    """One for the file: each test goes on where the one before it ended."""
+    folder = tmp_path_factory.mktemp("eks")
+    kubeconfig = yaml.safe_load(control_plane.kubeconfig.read_text())
+    (reach,) = (one["cluster"] for one in kubeconfig["clusters"] if one["name"] == CONTEXT)
+    cluster = {
+        "arn": "arn:aws:eks:eu-west-1:123456789012:cluster/prod",
+        "endpoint": reach["server"],
+        "certificateAuthorities": [{"data": reach.get("certificate-authority-data", "")}],
+    }
+    account = folder / "account.json"
+    account.write_text(
+        json.dumps({"objects": {"cluster": {"prod": cluster}, NODE_GROUP: {OLD: EXISTING}}, "done": []})
+    )
+    plugin = folder / "bin" / "pulumi-resource-aws"
+    plugin.parent.mkdir()
+    plugin.write_text(f'#!/bin/sh\ncd {PROJECT}\nexec {sys.executable} -m tests.standins.aws "$@"\n')
+    plugin.chmod(0o755)
+    with (
+        guarded_cluster(control_plane, registry, push, folder) as guarded,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        environment = control_plane.process_environment()
+        path = os.pathsep.join([str(plugin.parent), environment["PATH"]])
+        environment = {**environment, "PATH": path, ACCOUNT: str(account)}
+        patch.setattr(control_plane, "process_environment", lambda: environment)
+        labels = {EKS_GROUP_LABEL: "general", "pool": "main"}
+        guarded.cluster.nodes("amd64", 3, prefix="x86", labels=labels)
+        guarded.cluster.nodes("arm64", 2, prefix="arm", labels={GROUP_LABEL: "graviton", "pool": "main"})
+        guarded.cluster.apply(legacy(guarded))
+        guarded.stack.config({"platform": None, "cluster": CLUSTER})
+        yield OnEks(guarded, Account(account))
+
+
+def test_an_existing_group_is_taken_over_and_its_twins_are_made(on_eks: OnEks) -> None:
+    """In one update, without a replacement; and the next finds nothing to do."""
+    on_eks.config({"x86": X86, "graviton": GRAVITON})
+    done = on_eks.guarded.up()
+    assert "Traceback" not in done.output
+    assert [operation for operation, _, identity in on_eks.done() if identity == OLD] == ["update"]
+    old = on_eks.account.find(NODE_GROUP, OLD)
+    assert old
+    kept = ("instanceTypes", "amiType", "diskSize", "launchTemplate", "nodeRoleArn", "subnetIds")
+    assert {name: old[name] for name in kept} == {name: EXISTING[name] for name in kept}
+    assert old["labels"] == {"team": "shop", "pool": "main", "architecture": "amd64", GROUP_LABEL: "x86"}
+    (made,) = (one for key, one in on_eks.account.read()["objects"][NODE_GROUP].items() if key != OLD)
+    assert (made["instanceTypes"], made["amiType"]) == (["m8g.xlarge"], "AL2023_ARM_64_STANDARD")
+    assert made["nodeGroupName"].startswith("graviton-")
+    (template,) = on_eks.account.read()["objects"][TEMPLATE].values()
+    assert template["metadataOptions"]["httpTokens"] == "required"
+    # As EKS does on the living nodes of a group.
+    on_eks.guarded.cluster.lab.kubectl(
+        "label", "nodes", f"--selector={EKS_GROUP_LABEL}", f"{GROUP_LABEL}=x86"
+    )
+    on_eks.guarded.cluster.wait_until_settled(on_eks.guarded.namespace)
+    before = on_eks.done()
+    again = on_eks.guarded.up()
+    assert on_eks.done() == before, again.output
+
+
+def test_a_group_with_other_types_is_there_before_the_old_one_goes(on_eks: OnEks) -> None:
+    """The name's suffix makes room for both; pods move before their nodes are taken."""
+    start = len(on_eks.done())
+    on_eks.config({"x86": X86, "graviton": GRAVITON}, graviton_families=["m7g"])
+    on_eks.guarded.up()
+    groups = [(did, identity) for did, kind, identity in on_eks.done()[start:] if kind == NODE_GROUP]
+    assert [did for did, _ in groups] == ["create", "delete"]
+    assert groups[0][1] != groups[1][1]
+
+
+def test_what_the_autoscaler_did_is_left_alone(on_eks: OnEks) -> None:
+    """Its size comes in with a refresh and goes out with no update; its group knows its labels at zero."""
+    groups = {"x86": X86, "graviton": {**GRAVITON, "min_size": 0, "max_size": 9}}
+    on_eks.config(groups, cluster={**CLUSTER, "autoscaler": "cluster-autoscaler"})
+    on_eks.guarded.up()
+    tags = {key.partition(",")[2] for key in on_eks.account.read()["objects"][TAG]}
+    assert "k8s.io/cluster-autoscaler/node-template/label/kubernetes.io/arch" in tags
+    content = on_eks.account.read()
+    ((name, scaled),) = ((key, one) for key, one in content["objects"][NODE_GROUP].items() if key != OLD)
+    scaled["scalingConfig"]["desiredSize"] = 7
+    on_eks.account.change("scaled by hand", NODE_GROUP, name, scaled)
+    assert on_eks.guarded.stack.refresh().succeeded
+    before = on_eks.done()
+    on_eks.guarded.up()
+    assert on_eks.done() == before
+    on_eks.config(groups, cluster=CLUSTER)
+
+
+PROGRAM = "x86 capacity stays: 1 workload needs x86"
+HOOK = "x86 node group x86 stays: 1 workload needs x86"
+NO_CHECK = ("    guard_x86(found, settings, now)\n", "")
+NO_PROTECT = ("            protected=protected(found, settings, now),\n", "")
+NO_HOOK = ("            guard=guard if settings.guarded else None,\n", "")
+ALONE = {"instance_types": ["m8g.xlarge"], "desired_size": 2, "labels": {"pool": "main"}}
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"graviton": ALONE},
+        {"graviton": ALONE, "x86": {**X86, "desired_size": 0}},
+        {"graviton": ALONE, "x86": {**X86, "taints": [{"key": "retired"}]}},
+    ],
+    ids=["taken out", "scaled to zero", "tainted"],
+)
+def test_the_program_and_the_hook_each_keep_x86(on_eks: OnEks, groups: dict[str, Any]) -> None:
+    """The program before anything is registered; without it and unprotected, the hook asks again."""
+    on_eks.config(groups)
+    before = on_eks.account.find(NODE_GROUP, OLD)
+    stopped = on_eks.guarded.stack.up()
+    assert stopped.exit_code != 0
+    assert PROGRAM in " ".join(stopped.output.split()), stopped.output
+    on_eks.guarded.unprotect()
+    blind = edited(on_eks.guarded, NO_CHECK, NO_PROTECT)
+    stopped = on_eks.run(blind, "up", "--yes", "--skip-preview")
+    assert stopped.exit_code != 0
+    assert HOOK in " ".join(stopped.output.split()), stopped.output
+    assert on_eks.account.find(NODE_GROUP, OLD) == before
+
+
+def test_protection_alone_keeps_x86(on_eks: OnEks) -> None:
+    """Where the program's check and the hook are both taken out."""
+    on_eks.config({"x86": X86, "graviton": GRAVITON})
+    on_eks.guarded.up()
+    blind = edited(on_eks.guarded, NO_CHECK, NO_HOOK)
+    assert on_eks.run(blind, "up", "--yes", "--skip-preview").succeeded
+    before = on_eks.account.find(NODE_GROUP, OLD)
+    on_eks.config({"graviton": ALONE})
+    stopped = on_eks.run(blind, "up", "--yes", "--skip-preview")
+    assert stopped.exit_code != 0
+    assert re.search(r"it is protected|marked for protection", stopped.output), stopped.output
+    assert on_eks.account.find(NODE_GROUP, OLD) == before
+
+
+def test_a_destroy_without_the_program_is_refused(on_eks: OnEks) -> None:
+    """The hook lives in the program, and the engine does not delete without asking it."""
+    on_eks.config({"x86": X86, "graviton": GRAVITON})
+    on_eks.guarded.up()
+    on_eks.guarded.unprotect()
+    before = on_eks.account.find(NODE_GROUP, OLD)
+    plain = on_eks.guarded.stack.destroy()
+    assert plain.exit_code != 0
+    assert "--run-program" in plain.output
+    asked = on_eks.guarded.stack.destroy("--run-program")
+    assert asked.exit_code != 0
+    assert HOOK in " ".join(asked.output.split()), asked.output
+    assert on_eks.account.find(NODE_GROUP, OLD) == before

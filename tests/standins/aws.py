@@ -1,0 +1,269 @@
+"""A stand-in for the AWS provider's plugin: the real engine talks to it, and no AWS is behind it.
+
+It keeps an account in a JSON file and notes what was done to it. Inputs are checked against the
+names of the SDK's own types; what replaces a node group is what the provider declares
+(https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/). It starts no instances and
+checks no rights.
+
+    ARCHSHIFT_STANDIN_AWS=account.json pulumi-resource-aws ENGINE_ADDRESS
+"""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent import futures
+from pathlib import Path
+from typing import Any, Final
+
+import grpc  # type: ignore[import-untyped]
+import pulumi_aws
+from google.protobuf import empty_pb2, json_format, struct_pb2  # type: ignore[import-untyped]
+from pulumi._types import input_type_py_to_pulumi_names
+from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
+
+ACCOUNT: Final = "ARCHSHIFT_STANDIN_AWS"
+
+NODE_GROUP: Final = "aws:eks/nodeGroup:NodeGroup"
+TEMPLATE: Final = "aws:ec2/launchTemplate:LaunchTemplate"
+TAG: Final = "aws:autoscaling/tag:Tag"
+
+_INPUTS: Final[Mapping[str, Any]] = {
+    NODE_GROUP: pulumi_aws.eks.NodeGroupArgs,
+    TEMPLATE: pulumi_aws.ec2.LaunchTemplateArgs,
+    TAG: pulumi_aws.autoscaling.TagArgs,
+}
+
+_REPLACING: Final[Mapping[str, frozenset[str]]] = {
+    NODE_GROUP: frozenset(
+        {
+            *("amiType", "capacityType", "clusterName", "diskSize", "instanceTypes", "nodeGroupName"),
+            *("nodeGroupNamePrefix", "nodeRoleArn", "remoteAccess", "subnetIds"),
+        }
+    ),
+    TEMPLATE: frozenset({"name", "namePrefix"}),
+    TAG: frozenset({"autoscalingGroupName"}),
+}
+
+# What AWS fills in; a program that says nothing of it changes nothing.
+_FILLED_IN: Final = frozenset(
+    {"capacityType", "diskSize", "launchTemplate", "nodeGroupName", "nodeGroupNamePrefix", "releaseVersion"}
+)
+
+Properties = dict[str, Any]
+
+
+class Account:
+    """What there is: type to id to properties; and what was done: (operation, type, id)."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file."""
+        self._path = path
+        self._lock = threading.Lock()
+
+    def read(self) -> dict[str, Any]:
+        """The account as it is."""
+        content: dict[str, Any] = json.loads(self._path.read_text())
+        return content
+
+    def find(self, kind: str, identity: str) -> Properties | None:
+        """One object's properties."""
+        found: Properties | None = self.read()["objects"].get(kind, {}).get(identity)
+        return found
+
+    def change(self, operation: str, kind: str, identity: str, properties: Properties | None) -> None:
+        """Set or delete one object."""
+        with self._lock:
+            content = self.read()
+            objects = content["objects"].setdefault(kind, {})
+            if properties is None:
+                del objects[identity]
+            else:
+                objects[identity] = properties
+            content["done"].append([operation, kind, identity])
+            # Readers do not wait for the lock: they find the old file or the new one, whole.
+            fresh = self._path.with_suffix(".new")
+            fresh.write_text(json.dumps(content, indent=1))
+            fresh.replace(self._path)
+
+
+class Aws(provider_pb2_grpc.ResourceProviderServicer):
+    """The provider."""
+
+    def __init__(self, account: Account) -> None:
+        """Work on an account."""
+        self._account = account
+
+    def Handshake(self, _request: Any, _context: Any) -> Any:  # noqa: N802
+        """Agree on how to talk."""
+        return provider_pb2.ProviderHandshakeResponse(accept_secrets=True, accept_resources=True)
+
+    def Attach(self, _request: Any, _context: Any) -> Any:  # noqa: N802
+        """Nothing to do."""
+        return empty_pb2.Empty()
+
+    def Cancel(self, _request: Any, _context: Any) -> Any:  # noqa: N802
+        """Nothing to do."""
+        return empty_pb2.Empty()
+
+    def GetPluginInfo(self, _request: Any, _context: Any) -> Any:  # noqa: N802
+        """The version that the SDK asks for."""
+        return plugin_pb2.PluginInfo(version=_version())
+
+    def CheckConfig(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        """Take any configuration."""
+        return provider_pb2.CheckResponse(inputs=request.news)
+
+    def DiffConfig(self, _request: Any, _context: Any) -> Any:  # noqa: N802
+        """Nothing differs."""
+        return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
+
+    def Configure(self, _request: Any, _context: Any) -> Any:  # noqa: N802
+        """Take any configuration."""
+        return provider_pb2.ConfigureResponse(acceptSecrets=True, supportsPreview=True, acceptResources=True)
+
+    def Check(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        """Refuse inputs that the SDK's types do not have."""
+        kind = _kind(request.urn)
+        known = {*input_type_py_to_pulumi_names(_INPUTS[kind]).values(), "__defaults"}
+        failures = [
+            provider_pb2.CheckFailure(property=name, reason="no such input")
+            for name in _plain(request.news)
+            if name not in known
+        ]
+        return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
+
+    def Diff(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        """Compare inputs; say what can only be had by a replacement."""
+        kind = _kind(request.urn)
+        old, new = _plain(request.old_inputs), _plain(request.news)
+        changed = {
+            name
+            for name in old.keys() | new.keys()
+            if name not in request.ignoreChanges
+            and old.get(name) != new.get(name)
+            and not (name in _FILLED_IN and name not in new)
+        }
+        if kind == NODE_GROUP and "launchTemplate" in changed:
+            ids = {(properties.get("launchTemplate") or {}).get("id") for properties in (old, new)}
+            replaced = {"launchTemplate"} if len(ids) > 1 else set()
+        else:
+            replaced = set()
+        replaced |= changed & _REPLACING[kind]
+        kinds = provider_pb2.PropertyDiff
+        return provider_pb2.DiffResponse(
+            changes=provider_pb2.DiffResponse.DIFF_SOME if changed else provider_pb2.DiffResponse.DIFF_NONE,
+            replaces=sorted(replaced),
+            diffs=sorted(changed),
+            hasDetailedDiff=True,
+            detailedDiff={
+                name: kinds(kind=kinds.UPDATE_REPLACE if name in replaced else kinds.UPDATE)
+                for name in changed
+            },
+        )
+
+    def Create(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        """Make an object."""
+        kind, inputs = _kind(request.urn), _plain(request.properties)
+        if request.preview:
+            return provider_pb2.CreateResponse(properties=request.properties)
+        count = len(self._account.read()["done"])
+        identity, outputs = _outputs(kind, inputs, count)
+        self._account.change("create", kind, identity, outputs)
+        return provider_pb2.CreateResponse(id=identity, properties=_struct(outputs))
+
+    def Read(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        """Read an object, as an import and a refresh do."""
+        kind = _kind(request.urn)
+        found = self._account.find(kind, request.id)
+        if found is None:
+            return provider_pb2.ReadResponse(id="")
+        names = set(input_type_py_to_pulumi_names(_INPUTS[kind]).values())
+        inputs = {name: value for name, value in found.items() if name in names}
+        return provider_pb2.ReadResponse(id=request.id, properties=_struct(found), inputs=_struct(inputs))
+
+    def Update(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        """Change an object in place."""
+        kind, inputs = _kind(request.urn), _plain(request.news)
+        outputs = {**_plain(request.olds), **inputs}
+        if kind == TEMPLATE:
+            outputs["latestVersion"] = int(outputs["latestVersion"]) + 1
+        if not request.preview:
+            self._account.change("update", kind, request.id, outputs)
+        return provider_pb2.UpdateResponse(properties=_struct(outputs))
+
+    def Delete(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        """Delete an object."""
+        self._account.change("delete", _kind(request.urn), request.id, None)
+        return empty_pb2.Empty()
+
+    def Invoke(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Answer the look-ups, and refuse in the provider's words what is not there."""
+        arguments = _plain(request.args)
+        if request.tok == "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings":
+            offered: Any = provider_pb2.InvokeResponse()
+            types = {"instanceTypes": arguments["filters"][0]["values"], "id": "eu-west-1"}
+            getattr(offered, "return").CopyFrom(_struct(types))
+            return offered
+        if request.tok == "aws:eks/getCluster:getCluster":
+            kind, identity, words = "cluster", arguments["name"], "EKS Cluster"
+        else:
+            kind, words = NODE_GROUP, "EKS Node Group"
+            identity = f"{arguments['clusterName']}:{arguments['nodeGroupName']}"
+        found = self._account.find(kind, identity)
+        if found is None:
+            context.abort(
+                grpc.StatusCode.UNKNOWN,
+                f"invoking {request.tok}: 1 error occurred:\n\t* reading {words} ({identity}): couldn't find "
+                "resource\n\n",
+            )
+        answer: Any = provider_pb2.InvokeResponse()
+        getattr(answer, "return").CopyFrom(_struct(found or {}))
+        return answer
+
+
+def _outputs(kind: str, inputs: Properties, count: int) -> tuple[str, Properties]:
+    """Return a new object's id and properties; ``count`` makes its name one of its own."""
+    if kind == NODE_GROUP:
+        name = inputs.get("nodeGroupName") or f"{inputs['nodeGroupNamePrefix']}{count:026}"
+        scaling = [{"autoscalingGroups": [{"name": f"eks-{name}"}], "remoteAccessSecurityGroupId": ""}]
+        filled_in = {"tags": {}, "labels": {}, "taints": [], **inputs, "nodeGroupName": name}
+        return f"{inputs['clusterName']}:{name}", {**filled_in, "status": "ACTIVE", "resources": scaling}
+    if kind == TEMPLATE:
+        return f"lt-{count:017}", {**inputs, "latestVersion": 1}
+    return f"{inputs['autoscalingGroupName']},{inputs['tag']['key']}", inputs
+
+
+def _kind(urn: str) -> str:
+    return urn.split("::")[2].rpartition("$")[2]
+
+
+def _plain(properties: Any) -> Properties:
+    values: Properties = json_format.MessageToDict(properties)
+    return values
+
+
+def _struct(values: Properties) -> Any:
+    return json_format.ParseDict(values, struct_pb2.Struct())
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("pulumi-aws")
+
+
+def main() -> int:
+    """Serve until the engine ends this process."""
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
+    account = Account(Path(os.environ[ACCOUNT]))
+    provider_pb2_grpc.add_ResourceProviderServicer_to_server(Aws(account), server)
+    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    server.start()
+    server.wait_for_termination()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
