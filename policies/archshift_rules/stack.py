@@ -128,14 +128,13 @@ class Stack:
             for one in self.resources.values()
         )
 
-    def urn(self, *preferred: Resource | None) -> str:
+    def urn(self, *preferred: Resource) -> str:
         """Return the URN to show a violation at: the first of these that exists, else the stack's own.
 
         Engine 3.245 panics in ``pulumi policy analyze`` at a violation without one.
         """
         for one in (*preferred, *self.all("pulumi:pulumi:Stack"), *self.resources.values()):
-            if one is not None:
-                return one.urn
+            return one.urn
         return ""
 
 

@@ -63,15 +63,22 @@ def test_x86_nodes_cannot_go_while_a_workload_needs_them(verdict: str) -> None:
         [node_group()],
         [node_pool("x86", (ARCH, "In", ["amd64"]))],
         [node_pool("x86", (ARCH, "NotIn", ["arm64"]), limits={"cpu": "4", "memory": "8Gi"})],
-        [
-            resource(
-                "archshift:index:NodeGroups",
-                "node-groups",
-                {"elsewhere": {"amd64": {"nodes": 2, "millicpu": 4000, "memory": 8 * GIB, "pods": 20}}},
-            )
-        ],
+        [node_group(amiType=UNKNOWN)],
+        *(
+            [
+                resource(
+                    f"archshift:index:{component}",
+                    "node-groups",
+                    {"elsewhere": {"amd64": {"nodes": 2, "millicpu": 4000, "memory": 8 * GIB, "pods": 20}}},
+                )
+            ]
+            for component in ("NodeGroups", "EksNodeGroups")
+        ),
     ],
-    ids=["lab nodes", "EKS node group", "Karpenter", "Karpenter with limits", "nodes of others"],
+    ids=[
+        *("lab nodes", "EKS node group", "Karpenter", "Karpenter with limits", "EKS without amiType"),
+        *("nodes of others", "nodes of others on EKS"),
+    ],
 )
 def test_every_form_of_x86_nodes_counts(nodes: list[Resource]) -> None:
     """Whoever makes the x86 nodes, a stack with enough of them passes."""
@@ -85,6 +92,7 @@ def test_every_form_of_x86_nodes_counts(nodes: list[Resource]) -> None:
         ([node_group(scalingConfig={"maxSize": 0.0})], "room for 0.0 vCPU"),
         ([node_group(instance_type="m7g.xlarge")], "room for 0.0 vCPU"),
         ([node_group(taints=[{"key": "batch", "effect": "NO_SCHEDULE"}])], "x86 has the taint batch"),
+        ([node_group(amiType="WINDOWS_CORE_2022_x86_64")], "x86: its nodes run Windows"),
         ([node_group(instanceTypes=["m99.huge"])], "x86: m99.huge is not in the pack's instance_types.json"),
         ([node("x86-0", taints=[{"key": "drain", "effect": "NoExecute"}])], "x86-0 has the taint drain"),
         ([node("x86-0", unschedulable=True)], "x86-0 has the taint node.kubernetes.io/unschedulable"),
