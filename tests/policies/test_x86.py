@@ -1,5 +1,6 @@
 """The x86 rules: nothing that needs x86 loses it, whatever the evidence and the nodes look like."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archshift_rules.capacity import Amount, Group, Need, shortage
-from archshift_rules.stack import Resource
+from archshift_rules.pack import RULES
+from archshift_rules.rule import StackRule
+from archshift_rules.stack import Resource, Stack
 from tests.archshift.properties import examples
 from tests.policies.stacks import (
     GIB,
@@ -24,6 +27,7 @@ from tests.policies.stacks import (
     node_group,
     node_pool,
     overrides,
+    patch_messages,
     patches,
     resource,
     rule,
@@ -319,13 +323,17 @@ def test_an_unknown_break_glass_has_no_effect() -> None:
 
 
 def test_a_stack_that_is_not_archshifts_is_left_alone() -> None:
-    """A published pack meets every stack of an organisation."""
-    urn = "urn:pulumi:dev::website::aws:eks/nodeGroup:NodeGroup::workers"
-    foreign = Resource(type="aws:eks/nodeGroup:NodeGroup", urn=urn, props=node_group().props)
-    from archshift_rules.stack import Stack
-
-    for name in (CAPACITY, PROTECTED, "daemonset-runs-on-every-architecture"):
-        assert rule(name).judge(Stack.of([foreign]), {}, NOW) == []
+    """A published pack meets every stack of an organisation, with whatever it has."""
+    ours = [
+        node_group("workers", protected=False, labels={"architecture": "arm64"}),
+        resource("kubernetes:apps/v1:DeploymentPatch", "web", {"spec": {"replicas": 3}}),
+    ]
+    theirs = [replace(one, urn=one.urn.replace("::archshift::", "::website::")) for one in ours]
+    for one in RULES:
+        if isinstance(one, StackRule):
+            assert one.judge(Stack.of(theirs), {}, NOW) == []
+    assert patch_messages(ours[1]) != []
+    assert patch_messages(theirs[1]) == []
 
 
 def test_violations_name_a_resource_of_the_stack() -> None:
