@@ -11,6 +11,7 @@ from pulumi_policy import EnforcementLevel
 from archshift.ratio import fleet_target
 from archshift_rules.arm_ratio_step import Fleet, Ramp, judge
 from archshift_rules.capacity import quantity
+from archshift_rules.convert_once import keep_results
 from archshift_rules.exceptions import OVERRIDABLE, end_of
 from archshift_rules.pack import POLICIES, RULES
 from archshift_rules.rule import StackRule
@@ -64,6 +65,14 @@ def test_what_an_override_can_lift_are_rules_of_the_pack() -> None:
     assert set(OVERRIDABLE) <= {
         one.name for one in RULES if isinstance(one, StackRule) and not one.break_glass
     }
+
+
+def test_a_conversion_is_made_once_for_each_object() -> None:
+    """Equal objects are not the same: no request of the engine is answered with another one's resources."""
+    calls = iter(range(1, 9))
+    kept = keep_results(lambda _: next(calls))
+    one, other = {"a": 1}, {"a": 1}
+    assert [kept(one), kept(other), kept(one)] == [1, 2, 1]
 
 
 # --- node-group-architecture ----------------------------------------------------------------
