@@ -21,6 +21,7 @@ ARM64: Final = "arm64"
 ARCH_LABEL: Final = "kubernetes.io/arch"
 # Both say the architecture: Kubernetes' own, and the one that people select by.
 ARCH_LABELS: Final = (ARCH_LABEL, "architecture")
+INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
 
 NODE: Final = "kubernetes:core/v1:Node"
 NODE_GROUP: Final = "aws:eks/nodeGroup:NodeGroup"
@@ -208,6 +209,10 @@ def hard_taints(taints: Iterable[Any]) -> tuple[str, ...]:
 
 
 def _node(one: Resource) -> Group:
+    architectures = _one(one.read("metadata", "labels", ARCH_LABEL))
+    kind = instance_types().get(str(one.read("metadata", "labels", INSTANCE_TYPE_LABEL)))
+    if kind and kind.architecture not in architectures:
+        architectures = frozenset()  # one of the two labels lies, and so it is neither
     room = _room(one.mapping("status", "allocatable"))
     taints = hard_taints(one.items("spec", "taints"))
     if one.read("spec", "unschedulable") is True:
@@ -216,7 +221,7 @@ def _node(one: Resource) -> Group:
         name=one.name,
         urn=one.urn,
         kind="Node",
-        architectures=_one(one.read("metadata", "labels", ARCH_LABEL)),
+        architectures=architectures,
         total=room,
         node=room,
         protected=one.protected,
@@ -325,7 +330,7 @@ def pool_choices(one: Resource) -> tuple[frozenset[str], tuple[str, ...]]:
         key, operator = requirement.get("key"), requirement.get("operator")
         if key == ARCH_LABEL:
             architectures = architectures & values if operator == "In" else architectures - values
-        elif key == "node.kubernetes.io/instance-type" and operator == "In":
+        elif key == INSTANCE_TYPE_LABEL and operator == "In":
             types += tuple(sorted(values & instance_types().keys()))
         elif key == "karpenter.k8s.aws/instance-family" and operator == "In":
             types += tuple(name for name in instance_types() if name.partition(".")[0] in values)

@@ -8,6 +8,7 @@ from archshift_rules.capacity import (
     AMD64,
     ARCH_LABELS,
     ARM64,
+    INSTANCE_TYPE_LABEL,
     NODE,
     NODE_GROUP,
     ami_architecture,
@@ -20,7 +21,6 @@ from archshift_rules.capacity import (
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource, Stack, Violation
 
-_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
 _WAY_OUT: Final = "A group has one architecture: make another group for the other one."
 
 
@@ -75,8 +75,8 @@ def _of_node(one: Resource) -> Sayings:
     if ARCH_LABELS[0] not in labels:
         yield f"it has no label {ARCH_LABELS[0]}", ""
     yield from _labels(labels, "label")
-    if _TYPE_LABEL in labels:
-        yield from _types((str(labels[_TYPE_LABEL]),), "instance type")
+    if INSTANCE_TYPE_LABEL in labels:
+        yield from _types((str(labels[INSTANCE_TYPE_LABEL]),), "instance type")
 
 
 def _of_node_group(one: Resource, stack: Stack) -> Sayings:
