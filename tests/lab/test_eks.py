@@ -174,6 +174,7 @@ HOOK = "x86 node group x86 stays: 1 workload needs x86"
 NO_CHECK = ("    guard_x86(found, settings, now)\n", "")
 NO_PROTECT = ("            protected=protected(found, settings, now),\n", "")
 NO_HOOK = ("            guard=guard if settings.guarded else None,\n", "")
+ARM_AMI = "AL2023_ARM_64_STANDARD"
 ALONE = {"instance_types": ["m8g.xlarge"], "desired_size": 2, "labels": {"pool": "main"}}
 
 
@@ -183,8 +184,9 @@ ALONE = {"instance_types": ["m8g.xlarge"], "desired_size": 2, "labels": {"pool":
         {"graviton": ALONE},
         {"graviton": ALONE, "x86": {**X86, "desired_size": 0}},
         {"graviton": ALONE, "x86": {**X86, "taints": [{"key": "retired"}]}},
+        {"graviton": ALONE, "x86": {**X86, "instance_types": ["m8g.xlarge"], "ami_type": ARM_AMI}},
     ],
-    ids=["taken out", "scaled to zero", "tainted"],
+    ids=["taken out", "scaled to zero", "tainted", "another AMI type"],
 )
 def test_the_program_and_the_hook_each_keep_x86(on_eks: OnEks, groups: dict[str, Any]) -> None:
     """The program before anything is registered; without it and unprotected, the hook asks again."""
