@@ -7,7 +7,7 @@ import pulumi_kubernetes as k8s
 
 import settings as stack_settings
 from archshift.errors import ArchshiftError
-from archshift.plan import nodes_of_others
+from archshift.plan import nodes_of_others, possible_nodes
 from archshift.survey import survey, survey_of_none
 from components.give_back import give_back_hook
 from components.guard import guard_hook, protected
@@ -36,7 +36,8 @@ def main() -> None:
     report(found.plan, found.evidence, fixed_capacity=fixed_capacity)
 
     if found.evidence:
-        ImageAudit("images", ImageAuditArgs(evidence=found.evidence, inventory=found.inventory))
+        nodes = possible_nodes(found.inventory.nodes, settings.groups)
+        ImageAudit("images", ImageAuditArgs(evidence=found.evidence, inventory=found.inventory, nodes=nodes))
     if settings.override or settings.break_glass:
         Overrides("overrides", OverridesArgs(override=settings.override, break_glass=settings.break_glass))
     guard = guard_hook(settings)

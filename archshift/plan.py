@@ -226,8 +226,7 @@ def make_plan(
     _check_rules(rules, inventory)
     nodes = nodes_after(inventory.nodes, groups)
     live = {node.name for node in inventory.nodes}
-    # Pods may also land on what an autoscaler brings up; its capacity is not there yet.
-    possible = nodes + _nodes_from_zero(nodes, groups)
+    possible = possible_nodes(inventory.nodes, groups)
     steering = _Steering(possible, rules, verdicts, pin_daemonsets, inventory)
     drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
     counts = apportion(
@@ -290,9 +289,14 @@ def nodes_of_others(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> lis
     return [node for node in unlabelled if not any(belongs_to(node, group) for group in managed)]
 
 
-def _nodes_from_zero(nodes: Sequence[Node], groups: Iterable[AnyNodeGroup]) -> list[Node]:
-    """Return a first node of each autoscaled group that has none."""
-    return [
+def possible_nodes(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[Node]:
+    """Return the nodes that pods may land on: those after the update, and what an autoscaler brings up.
+
+    Of each autoscaled group without nodes a first one, whose capacity is not there yet.
+    """
+    groups = tuple(groups)
+    nodes = nodes_after(live, groups)
+    return nodes + [
         node
         for group in groups
         if isinstance(group, EksNodeGroup) and group.autoscaled

@@ -86,5 +86,7 @@ def plan_at(ratio: float, settings: "Settings", inventory: Inventory, evidence: 
 def survey_of_none(settings: "Settings") -> Survey:
     """Return what there is before the cluster is made: no workload, and the nodes to come."""
     inventory = Inventory()
+    # Nothing runs, so all of it is proven; no evidence would mean that images are not checked.
+    evidence = Evidence() if settings.images.check else None
     plan = make_plan(arm_ratio=settings.arm_ratio, inventory=inventory, groups=settings.groups)
-    return Survey(inventory=inventory, evidence=None, plan=plan, needs=None)
+    return Survey(inventory=inventory, evidence=evidence, plan=plan, needs=None)

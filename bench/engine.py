@@ -141,13 +141,15 @@ def bare_project(folder: Path) -> Path:
     return folder
 
 
-def fill(lab: Lab, namespace: str, workloads: int, replicas: int) -> None:
+def fill(
+    lab: Lab, namespace: str, workloads: int, replicas: int, image: str = "registry.example/web:1"
+) -> None:
     """Make a namespace with equal Deployments."""
     items: list[dict[str, Any]] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}]
     for index in range(workloads):
         labels = {"app": f"web-{index}"}
         requests = {"cpu": "20m", "memory": "16Mi"}
-        container = {"name": "app", "image": "registry.example/web:1", "resources": {"requests": requests}}
+        container = {"name": "app", "image": image, "resources": {"requests": requests}}
         items.append(
             {
                 "apiVersion": "apps/v1",

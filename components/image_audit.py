@@ -1,14 +1,17 @@
 """The evidence for images, in the stack's state: what policies and reports read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pulumi
 
+from archshift.architectures import ARM64
 from archshift.evidence import Evidence
 from archshift.guard import most_pods
 from archshift.inventory import Inventory, Workload
+from archshift.node_groups import Node
+from archshift.scheduling import admits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,10 +21,12 @@ class ImageAuditArgs:
     Attributes:
         evidence: What the audit found.
         inventory: What it looked at.
+        nodes: The nodes that pods may land on after the update.
     """
 
     evidence: Evidence
     inventory: Inventory
+    nodes: Sequence[Node] = ()
 
 
 class ImageAudit(pulumi.ComponentResource):
@@ -31,17 +36,19 @@ class ImageAudit(pulumi.ComponentResource):
 
     workloads: pulumi.Output[Mapping[str, Any]]
     """Workload key to ``verdict``, ``blocking`` containers, ``images`` with digest, ``checkedAt``, the
-    ``pods`` to keep room for and the ``requests`` of one (``millicpu``, ``memory`` in bytes)."""
+    ``pods`` to keep room for and the ``requests`` of one (``millicpu``, ``memory`` in bytes); of a
+    DaemonSet also ``reachesGraviton``: whether its own rules let it run on one, if there is any."""
 
     def __init__(self, name: str, args: ImageAuditArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
-        self.workloads = pulumi.Output.from_input(evidence_values(args.evidence, args.inventory))
+        self.workloads = pulumi.Output.from_input(evidence_values(args.evidence, args.inventory, args.nodes))
         self.register_outputs({"workloads": self.workloads})
 
 
-def evidence_values(evidence: Evidence, inventory: Inventory) -> dict[str, Any]:
+def evidence_values(evidence: Evidence, inventory: Inventory, nodes: Sequence[Node] = ()) -> dict[str, Any]:
     """Return the evidence as plain values, by workload key."""
     workloads = {**inventory.beyond, **inventory.workloads}
+    graviton = [node for node in nodes if node.architecture == ARM64]
     return {
         key: {
             "verdict": verdict.verdict,
@@ -58,9 +65,19 @@ def evidence_values(evidence: Evidence, inventory: Inventory) -> dict[str, Any]:
                 (image.checked_at.isoformat(timespec="seconds") for image in verdict.images), default=""
             ),
             **_size(workloads.get(key)),
+            **_reach(workloads.get(key), graviton),
         }
         for key, verdict in evidence.verdicts.items()
     }
+
+
+def _reach(workload: Workload | None, graviton: Sequence[Node]) -> dict[str, bool]:
+    # Without nodes to ask, nothing is stated: then a policy takes it that it does.
+    if workload is None or workload.kind != "DaemonSet" or not graviton:
+        return {}
+    template: Any = workload.template
+    selector, required = template.own("node-selector"), template.own("required")
+    return {"reachesGraviton": any(admits(one, selector, required, workload.tolerations) for one in graviton)}
 
 
 def _size(workload: Workload | None) -> dict[str, Any]:

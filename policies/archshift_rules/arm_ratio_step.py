@@ -43,7 +43,7 @@ _CONFIG: Final[Mapping[str, Mapping[str, Any]]] = {
     },
 }
 
-_WAY_OUT: Final = "Or give an override in the stack's configuration: rule, reason and until."
+_WAY_OUT: Final = "Or set archshift:override (rule, reason, until), which ends by itself."
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from functools import cache, reduce
 from pathlib import Path
 from typing import Any, Final
 
-from archshift_rules.stack import Resource, Stack
+from archshift_rules.stack import Resource, Stack, UnknownError
 from archshift_rules.wording import counted, listed, number
 
 AMD64: Final = "amd64"
@@ -22,6 +22,9 @@ ARCH_LABEL: Final = "kubernetes.io/arch"
 # Both say the architecture: Kubernetes' own, and the one that people select by.
 ARCH_LABELS: Final = (ARCH_LABEL, "architecture")
 INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
+
+# Archshift's components of the nodes, in the lab and on EKS.
+NODE_GROUPS: Final = ("archshift:index:NodeGroups", "archshift:index:EksNodeGroups")
 
 NODE: Final = "kubernetes:core/v1:Node"
 NODE_GROUP: Final = "aws:eks/nodeGroup:NodeGroup"
@@ -187,7 +190,7 @@ def node_groups(stack: Stack) -> Iterator[Group]:
             yield _node_group(one, stack)
         elif is_node_pool(one):
             yield _node_pool(one)
-        elif one.type in ("archshift:index:NodeGroups", "archshift:index:EksNodeGroups"):
+        elif one.type in NODE_GROUPS:
             yield from _elsewhere(one)
 
 
@@ -277,7 +280,9 @@ def _node_group(one: Resource, stack: Stack) -> Group:
     room, total, note = Amount(), Amount(), ""
     if architectures != {ARM64}:  # nobody asks how much the others hold
         missing = [name for name in names if name not in instance_types()]
-        if missing:
+        if _runs_windows(one):
+            note = "its nodes run Windows"
+        elif missing:
             note = f"{missing[0]} is not in the pack's instance_types.json"
         else:
             # Of several types it may be the smallest that one gets.
@@ -294,6 +299,13 @@ def _node_group(one: Resource, stack: Stack) -> Group:
         repels=hard_taints(one.items("taints")),
         note=note,
     )
+
+
+def _runs_windows(one: Resource) -> bool:
+    try:
+        return "WINDOWS" in str(one.read("amiType"))
+    except UnknownError:
+        return False  # left to EKS, which takes Linux; node-group-architecture asks for it
 
 
 def _node_pool(one: Resource) -> Group:

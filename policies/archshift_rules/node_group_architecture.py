@@ -26,6 +26,8 @@ _WAY_OUT: Final = "A group has one architecture: make another group for the othe
 
 def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Violation]:  # noqa: ARG001
     """Yield the groups whose instance types, AMI, labels and launch template disagree."""
+    if not stack.is_archshift:
+        return
     for one in stack.resources.values():
         if one.type == NODE:
             sayings = _of_node(one)

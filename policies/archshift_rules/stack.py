@@ -52,6 +52,11 @@ class Resource:
         """Its name in the program."""
         return self.urn.rpartition("::")[2]
 
+    @property
+    def is_archshifts(self) -> bool:
+        """Whether archshift's program made it, or it is below one of its components."""
+        return "::archshift::" in self.urn or "archshift:index:" in self.urn
+
     def read(self, *path: str | int) -> Any:
         """Return the value at a path, as plain dicts and lists; None where there is none.
 
@@ -123,19 +128,15 @@ class Stack:
     @property
     def is_archshift(self) -> bool:
         """Whether archshift's program made it. A published pack meets other stacks too."""
-        return any(
-            one.type.startswith("archshift:") or one.urn.split("::")[1:2] == ["archshift"]
-            for one in self.resources.values()
-        )
+        return any(one.is_archshifts for one in self.resources.values())
 
-    def urn(self, *preferred: Resource | None) -> str:
+    def urn(self, *preferred: Resource) -> str:
         """Return the URN to show a violation at: the first of these that exists, else the stack's own.
 
         Engine 3.245 panics in ``pulumi policy analyze`` at a violation without one.
         """
         for one in (*preferred, *self.all("pulumi:pulumi:Stack"), *self.resources.values()):
-            if one is not None:
-                return one.urn
+            return one.urn
         return ""
 
 

@@ -39,7 +39,7 @@ def check(one: Resource, provider: Mapping[str, Any]) -> Iterator[Violation]:
         one: The resource, with its inputs.
         provider: The inputs of its provider.
     """
-    if not _PATCHES.fullmatch(one.type):
+    if not one.is_archshifts or not _PATCHES.fullmatch(one.type):
         return
     annotations = one.mapping("metadata", "annotations")
     if not _text(annotations.get(_MANAGER)):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from archshift_rules.capacity import AMD64, Amount, Group, Need, node_groups, quantity, shortage
+from archshift_rules.capacity import AMD64, NODE_GROUPS, Amount, Group, Need, node_groups, quantity, shortage
 from archshift_rules.evidence import MAX_AGE, Evidence, read_evidence
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource, Stack, Violation
@@ -39,7 +39,7 @@ def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Vi
     groups = [one for one in node_groups(stack) if AMD64 in one.architectures]
     lacking = shortage(needs, groups)
     if lacking:
-        yield Violation(_message(evidence, needs, groups, lacking), stack.urn(stack.component("NodeGroups")))
+        yield Violation(_message(evidence, needs, groups, lacking), stack.urn(*stack.all(*NODE_GROUPS)))
 
 
 def _message(evidence: Evidence, needs: list[Need], groups: list[Group], lacking: str) -> str:

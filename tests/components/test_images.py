@@ -1,8 +1,9 @@
 """What the stack's state says of images, and what a preview says and stops."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from archshift.evidence import Evidence
 from archshift.images.verdict import AMD64_ONLY, MULTI_ARCH, UNKNOWN, ImageVerdict, Verdict
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.inventory import Inventory, Requests, Workload
+from archshift.node_groups import Node, Taint
 from archshift.placement import Template
 from archshift.plan import Plan, PlannedWorkload
 from components.image_audit import ImageAudit, ImageAuditArgs, evidence_values
@@ -128,6 +130,36 @@ def test_the_evidence_is_in_the_state_as_plain_values() -> None:
 def test_evidence_is_as_old_as_its_oldest_part() -> None:
     """checkedAt is what a policy on the evidence's age has to look at, in UTC and to the second."""
     assert evidence_values(EVIDENCE, INVENTORY) == VALUES
+
+
+@pytest.mark.parametrize(
+    ("spec", "tolerates", "reaches"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"node-selector": {"kubernetes.io/arch": "amd64"}}, True, False),
+        ({"node-selector": {"disk": "gpu"}}, True, False),
+    ],
+    ids=["tolerates all", "tolerates no taint", "pins amd64", "selects other nodes"],
+)
+def test_of_a_daemonset_it_is_stated_whether_it_reaches_graviton(
+    spec: dict[str, Any], tolerates: bool, reaches: bool
+) -> None:
+    """By its own rules and the nodes' taints; a policy lets one pass that starts on none. Without Graviton
+    nodes to ask, nothing is stated.
+    """
+    everything: tuple[Mapping[str, Any], ...] = ({"operator": "Exists"},) if tolerates else ()
+    agent = Workload("infra", "DaemonSet", "agent", 0, Template(spec=spec), tolerations=everything)
+    evidence = Evidence({agent.key: WorkloadVerdict(agent.key, "unknown", (), ())})
+    taint = Taint(key="team", effect="NoSchedule")
+    nodes = [
+        Node(name="x86-0", labels={"kubernetes.io/arch": "amd64", "disk": "gpu"}),
+        Node(name="arm-0", labels={"kubernetes.io/arch": "arm64"}, taints=(taint,)),
+    ]
+    (stated,) = evidence_values(evidence, Inventory(workloads={agent.key: agent}), nodes).values()
+    assert stated["reachesGraviton"] is reaches
+    (stated,) = evidence_values(evidence, Inventory(beyond={agent.key: agent})).values()
+    assert "reachesGraviton" not in stated
 
 
 def test_a_cluster_of_nothing_has_empty_evidence() -> None:

@@ -178,6 +178,30 @@ ARM_AMI = "AL2023_ARM_64_STANDARD"
 ALONE = {"instance_types": ["m8g.xlarge"], "desired_size": 2, "labels": {"pool": "main"}}
 
 
+def test_the_policy_pack_reads_groups_of_eks(on_eks: OnEks) -> None:
+    """What archshift registers passes the pack, also the preview of a group that is not made yet. With the
+    program's check out of the way, what takes x86 away fails the preview with the rule's own words.
+    """
+    pack = f"--policy-pack={PROJECT / 'policies'}"
+    on_eks.config({"x86": X86, "graviton": GRAVITON, "more": {**ALONE, "desired_size": 1}})
+    sound = on_eks.guarded.stack.preview(pack)
+    assert sound.succeeded, sound.output
+    groups = {"x86": X86, "graviton": GRAVITON}
+    on_eks.config(groups)
+    blind = edited(on_eks.guarded, NO_CHECK, NO_PROTECT, NO_HOOK)
+    assert on_eks.run(blind, "up", "--yes", "--skip-preview").succeeded
+    for wanted, words in (
+        (groups, "The x86 node group x86 is not protected. 1 workload is not proven to run on arm64"),
+        ({"graviton": ALONE}, "1 workload is not proven to run on arm64 and needs x86 nodes: they ask for"),
+    ):
+        on_eks.config(wanted)
+        stopped = on_eks.run(blind, "preview", pack)
+        assert stopped.exit_code != 0
+        assert words in " ".join(stopped.output.split()), stopped.output
+    on_eks.config(groups)
+    on_eks.guarded.up()
+
+
 @pytest.mark.parametrize(
     "groups",
     [

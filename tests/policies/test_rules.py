@@ -298,7 +298,7 @@ def test_a_jump_up_names_where_the_fleet_is_and_the_next_step() -> None:
     """The message has the observed pods, the step they are at, the next one and the override."""
     assert messages(STEP, at(0.8, 20)) == [
         "arm_ratio 0.8 is more than one step up: 20 of 100 pods are on Graviton, step 0.2. Set it to 0.5. Or "
-        "give an override in the stack's configuration: rule, reason and until."
+        "set archshift:override (rule, reason, until), which ends by itself."
     ]
     assert "is more than one step up" in messages(STEP, at(0.51, 0))[0]
     assert "is more than one step up" in messages(STEP, at(0.8, 46))[0]

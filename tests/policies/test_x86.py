@@ -1,5 +1,6 @@
 """The x86 rules: nothing that needs x86 loses it, whatever the evidence and the nodes look like."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archshift_rules.capacity import Amount, Group, Need, shortage
-from archshift_rules.stack import Resource
+from archshift_rules.pack import RULES
+from archshift_rules.rule import StackRule
+from archshift_rules.stack import Resource, Stack
 from tests.archshift.properties import examples
 from tests.policies.stacks import (
     GIB,
@@ -24,6 +27,7 @@ from tests.policies.stacks import (
     node_group,
     node_pool,
     overrides,
+    patch_messages,
     patches,
     resource,
     rule,
@@ -63,15 +67,22 @@ def test_x86_nodes_cannot_go_while_a_workload_needs_them(verdict: str) -> None:
         [node_group()],
         [node_pool("x86", (ARCH, "In", ["amd64"]))],
         [node_pool("x86", (ARCH, "NotIn", ["arm64"]), limits={"cpu": "4", "memory": "8Gi"})],
-        [
-            resource(
-                "archshift:index:NodeGroups",
-                "node-groups",
-                {"elsewhere": {"amd64": {"nodes": 2, "millicpu": 4000, "memory": 8 * GIB, "pods": 20}}},
-            )
-        ],
+        [node_group(amiType=UNKNOWN)],
+        *(
+            [
+                resource(
+                    f"archshift:index:{component}",
+                    "node-groups",
+                    {"elsewhere": {"amd64": {"nodes": 2, "millicpu": 4000, "memory": 8 * GIB, "pods": 20}}},
+                )
+            ]
+            for component in ("NodeGroups", "EksNodeGroups")
+        ),
     ],
-    ids=["lab nodes", "EKS node group", "Karpenter", "Karpenter with limits", "nodes of others"],
+    ids=[
+        *("lab nodes", "EKS node group", "Karpenter", "Karpenter with limits", "EKS without amiType"),
+        *("nodes of others", "nodes of others on EKS"),
+    ],
 )
 def test_every_form_of_x86_nodes_counts(nodes: list[Resource]) -> None:
     """Whoever makes the x86 nodes, a stack with enough of them passes."""
@@ -85,6 +96,7 @@ def test_every_form_of_x86_nodes_counts(nodes: list[Resource]) -> None:
         ([node_group(scalingConfig={"maxSize": 0.0})], "room for 0.0 vCPU"),
         ([node_group(instance_type="m7g.xlarge")], "room for 0.0 vCPU"),
         ([node_group(taints=[{"key": "batch", "effect": "NO_SCHEDULE"}])], "x86 has the taint batch"),
+        ([node_group(amiType="WINDOWS_CORE_2022_x86_64")], "x86: its nodes run Windows"),
         ([node_group(instanceTypes=["m99.huge"])], "x86: m99.huge is not in the pack's instance_types.json"),
         ([node("x86-0", taints=[{"key": "drain", "effect": "NoExecute"}])], "x86-0 has the taint drain"),
         ([node("x86-0", unschedulable=True)], "x86-0 has the taint node.kubernetes.io/unschedulable"),
@@ -311,13 +323,17 @@ def test_an_unknown_break_glass_has_no_effect() -> None:
 
 
 def test_a_stack_that_is_not_archshifts_is_left_alone() -> None:
-    """A published pack meets every stack of an organisation."""
-    urn = "urn:pulumi:dev::website::aws:eks/nodeGroup:NodeGroup::workers"
-    foreign = Resource(type="aws:eks/nodeGroup:NodeGroup", urn=urn, props=node_group().props)
-    from archshift_rules.stack import Stack
-
-    for name in (CAPACITY, PROTECTED, "daemonset-runs-on-every-architecture"):
-        assert rule(name).judge(Stack.of([foreign]), {}, NOW) == []
+    """A published pack meets every stack of an organisation, with whatever it has."""
+    ours = [
+        node_group("workers", protected=False, labels={"architecture": "arm64"}),
+        resource("kubernetes:apps/v1:DeploymentPatch", "web", {"spec": {"replicas": 3}}),
+    ]
+    theirs = [replace(one, urn=one.urn.replace("::archshift::", "::website::")) for one in ours]
+    for one in RULES:
+        if isinstance(one, StackRule):
+            assert one.judge(Stack.of(theirs), {}, NOW) == []
+    assert patch_messages(ours[1]) != []
+    assert patch_messages(theirs[1]) == []
 
 
 def test_violations_name_a_resource_of_the_stack() -> None:

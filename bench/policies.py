@@ -1,0 +1,65 @@
+"""What the policy pack adds to a preview of 1,000 workloads: the same preview with it and without, in turns.
+
+In a lab of its own, on the real engine, with images that its registry proves for arm64. Twice: before the
+first update, when the engine knows of each patch what the program says; and with all workloads placed, when
+it knows the whole live objects, which the SDK copies for every rule.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.engine import GROUPS, Stack, fill, in_turns, report
+from lab.control_plane import CONTEXT, PROJECT, REGISTRY_HOST, Lab
+from tests.images.build import Pusher
+
+WORKLOADS = 1000
+LIMIT = 1.3
+PACK = f"--policy-pack={PROJECT / 'policies'}"
+
+
+def push_image(lab: Lab) -> str:
+    """Push an image for both architectures to the lab's registry; returns its name."""
+    push = Pusher(f"http://{lab.registry}")
+    children = [push.image("bench/web", platform=f"linux/{one}") for one in ("amd64", "arm64")]
+    push.index("bench/web", "1", children)
+    return f"{REGISTRY_HOST}/bench/web:1"
+
+
+def compare(stack: Stack, name: str) -> None:
+    """Measure the stack's preview with the pack and without."""
+    got = in_turns(lambda: stack.run("preview", PACK), lambda: stack.run("preview"))
+    report(name, "s", got["ours"]["seconds"], got["bare"]["seconds"], LIMIT)
+
+
+def main() -> None:
+    """Measure and print; the arguments name the parts, both by default."""
+    parts = sys.argv[1:] or ["first", "placed"]
+    parent = PROJECT / ".lab"
+    parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as name:
+        folder = Path(name)
+        lab = Lab(folder / "lab")
+        lab.start(lambda text: print(text, flush=True))
+        try:
+            fill(lab, "many", WORKLOADS, 1, push_image(lab))
+            stack = Stack(lab, PROJECT, "policies", folder / "stack")
+            settings = {"platform": "lab", "kube_context": CONTEXT, "images": {}, "node_groups": GROUPS}
+            # The nodes are there in both: what is compared is the patches.
+            stack.configure(**settings, arm_ratio="0.2", workloads={"namespaces": ["none"]})
+            stack.run("up", "--yes", "--skip-preview")
+            stack.configure(**settings, arm_ratio="0.2", workloads={"namespaces": ["many"]})
+            print(f"{'preview of 1,000 workloads':<34} {'with':>8} {'without':>8}")
+            if "first" in parts:
+                compare(stack, "before the first update")
+            if "placed" in parts:
+                seconds, _ = stack.run("up", "--yes", "--skip-preview")
+                print(f"  (placed in {seconds:.0f} s)", flush=True)
+                stack.configure(**settings, arm_ratio="0.5", workloads={"namespaces": ["many"]})
+                compare(stack, "of the next step")
+        finally:
+            lab.stop()
+
+
+if __name__ == "__main__":
+    main()
