@@ -174,7 +174,6 @@ HOOK = "x86 node group x86 stays: 1 workload needs x86"
 NO_CHECK = ("    guard_x86(found, settings, now)\n", "")
 NO_PROTECT = ("            protected=protected(found, settings, now),\n", "")
 NO_HOOK = ("            guard=guard if settings.guarded else None,\n", "")
-ARM_AMI = "AL2023_ARM_64_STANDARD"
 ALONE = {"instance_types": ["m8g.xlarge"], "desired_size": 2, "labels": {"pool": "main"}}
 
 
@@ -208,9 +207,8 @@ def test_the_policy_pack_reads_groups_of_eks(on_eks: OnEks) -> None:
         {"graviton": ALONE},
         {"graviton": ALONE, "x86": {**X86, "desired_size": 0}},
         {"graviton": ALONE, "x86": {**X86, "taints": [{"key": "retired"}]}},
-        {"graviton": ALONE, "x86": {**X86, "instance_types": ["m8g.xlarge"], "ami_type": ARM_AMI}},
     ],
-    ids=["taken out", "scaled to zero", "tainted", "another AMI type"],
+    ids=["taken out", "scaled to zero", "tainted"],
 )
 def test_the_program_and_the_hook_each_keep_x86(on_eks: OnEks, groups: dict[str, Any]) -> None:
     """The program before anything is registered; without it and unprotected, the hook asks again."""
@@ -224,6 +222,18 @@ def test_the_program_and_the_hook_each_keep_x86(on_eks: OnEks, groups: dict[str,
     stopped = on_eks.run(blind, "up", "--yes", "--skip-preview")
     assert stopped.exit_code != 0
     assert HOOK in " ".join(stopped.output.split()), stopped.output
+    assert on_eks.account.find(NODE_GROUP, OLD) == before
+
+
+def test_an_imported_group_is_not_turned_into_graviton(on_eks: OnEks) -> None:
+    """Other types, or another AMI type, would replace it under its name: the settings are refused."""
+    before = on_eks.account.find(NODE_GROUP, OLD)
+    on_eks.config({"x86": {**X86, "instance_types": ["m8g.xlarge"], "ami_type": "AL2023_ARM_64_STANDARD"}})
+    stopped = on_eks.guarded.stack.up()
+    assert stopped.exit_code != 0
+    assert (
+        "archshift:node_groups.x86.instance_types: m8g.xlarge is not what 'general' has; write m6i.xlarge"
+    ) in stopped.output
     assert on_eks.account.find(NODE_GROUP, OLD) == before
 
 
