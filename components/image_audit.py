@@ -11,6 +11,7 @@ from archshift.evidence import Evidence
 from archshift.guard import most_pods
 from archshift.inventory import Inventory, Workload
 from archshift.node_groups import Node
+from archshift.placement import pinned_architecture
 from archshift.scheduling import admits
 
 
@@ -37,7 +38,8 @@ class ImageAudit(pulumi.ComponentResource):
     workloads: pulumi.Output[Mapping[str, Any]]
     """Workload key to ``verdict``, ``blocking`` containers, ``images`` with digest, ``checkedAt``, the
     ``pods`` to keep room for and the ``requests`` of one (``millicpu``, ``memory`` in bytes); of a
-    DaemonSet also ``reachesGraviton``: whether its own rules let it run on one, if there is any."""
+    DaemonSet also ``reachesGraviton``: whether its own rules let it run on one, if there is any; and
+    what it ``pins`` itself to, if it does and no pod of another kind is left."""
 
     def __init__(self, name: str, args: ImageAuditArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
@@ -66,9 +68,15 @@ def evidence_values(evidence: Evidence, inventory: Inventory, nodes: Sequence[No
             ),
             **_size(workloads.get(key)),
             **_reach(workloads.get(key), graviton),
+            **_pins(workloads.get(key)),
         }
         for key, verdict in evidence.verdicts.items()
     }
+
+
+def _pins(workload: Workload | None) -> dict[str, str]:
+    pinned = pinned_architecture(workload.template) if workload and workload.settled else None
+    return {"pins": pinned[0]} if pinned else {}
 
 
 def _reach(workload: Workload | None, graviton: Sequence[Node]) -> dict[str, bool]:

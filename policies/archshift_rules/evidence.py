@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from archshift_rules.capacity import Amount, Need
+from archshift_rules.capacity import ARM64, Amount, Need
 from archshift_rules.stack import Stack
 from archshift_rules.wording import moment, number
 
@@ -43,6 +43,7 @@ class Workload:
         images: Its images to whether they run on arm64.
         need: What it needs of x86 nodes for as long as it is not proven.
         reaches_graviton: Its pods can land on Graviton nodes. False only where that is stated.
+        pins: The architectures that its own rules admit; empty where they say nothing.
     """
 
     key: str
@@ -52,6 +53,19 @@ class Workload:
     images: Mapping[str, bool] = field(default_factory=dict)
     need: Need = field(default_factory=Need)
     reaches_graviton: bool = True
+    pins: frozenset[str] = frozenset()
+
+    @property
+    def needs_x86(self) -> bool:
+        """Whether it needs x86 nodes: what its own rules bind to one side needs that one."""
+        if self.pins:
+            return ARM64 not in self.pins or (not self.proven and self.pins != {ARM64})
+        return not self.proven
+
+    @property
+    def reason(self) -> str:
+        """Why it needs them."""
+        return self.why_not or f"it pins {', '.join(sorted(self.pins))} itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +84,13 @@ class Evidence:
 
     @property
     def unproven(self) -> list[Workload]:
-        """The workloads that need x86 nodes, by key."""
+        """The workloads that are not proven, by key."""
         return [one for _, one in sorted(self.workloads.items()) if not one.proven]
+
+    @property
+    def on_x86(self) -> list[Workload]:
+        """The workloads that need x86 nodes, by key: what is not proven, and what pins x86 itself."""
+        return [one for _, one in sorted(self.workloads.items()) if one.needs_x86]
 
 
 def read_evidence(stack: Stack, now: datetime, max_age_days: float) -> Evidence:
@@ -102,6 +121,7 @@ def _workload(key: str, entry: Any, now: datetime, age: timedelta) -> Workload:
     images = _images(entry)
     pods, size = number(entry.get("pods")), _size(entry.get("requests"))
     claims = entry.get("verdict") in _PROVEN
+    pins = frozenset(str(entry["pins"]).split(",")) if entry.get("pins") else frozenset()
     problem = ""
     if pods is None or size is None:
         problem = "lacks pods or requests"
@@ -114,6 +134,7 @@ def _workload(key: str, entry: Any, now: datetime, age: timedelta) -> Workload:
         images={name: verdict in _PROVEN for name, (verdict, _) in (images or {}).items()},
         need=Need(key, max(1.0, pods or 0.0), size or Amount()),
         reaches_graviton=entry.get("reachesGraviton") is not False,
+        pins=pins,
     )
 
 

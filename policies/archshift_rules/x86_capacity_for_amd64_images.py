@@ -35,7 +35,7 @@ def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Vi
         return
     yield from _broken(evidence)
     yield from _without_evidence(stack, evidence)
-    needs = [one.need for one in evidence.unproven] + _needs_of_templates(stack, evidence)
+    needs = [one.need for one in evidence.on_x86] + _needs_of_templates(stack, evidence)
     groups = [one for one in node_groups(stack) if AMD64 in one.architectures]
     lacking = shortage(needs, groups)
     if lacking:
@@ -45,16 +45,15 @@ def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Vi
 def _message(evidence: Evidence, needs: list[Need], groups: list[Group], lacking: str) -> str:
     def who(need: Need) -> str:
         known = evidence.workloads.get(need.key)
-        return f"{need.key} ({known.why_not if known else 'declared in this stack'})"
+        return f"{need.key} ({known.reason if known else 'declared in this stack'})"
 
-    one = len(needs) == 1
     notes = [f"{one.name} has the taint {one.repels[0]}" for one in groups if one.repels]
     notes += [f"{one.name}: {one.note}" for one in groups if one.note]
     uncounted = f" (not counted: {listed(notes)})" if notes else ""
     return (
-        f"{counted(len(needs), 'workload')} {'is' if one else 'are'} not proven to run on arm64 and "
-        f"{'needs' if one else 'need'} x86 nodes: {lacking}{uncounted}. Concerned: {listed(map(who, needs))}"
-        ". Keep x86 node groups of that size, or give these workloads images that run on arm64."
+        f"{counted(len(needs), 'workload')} {'needs' if len(needs) == 1 else 'need'} x86 nodes: {lacking}"
+        f"{uncounted}. Concerned: {listed(map(who, needs))}. Keep x86 node groups of that size, or give "
+        "these workloads images that run on arm64."
     )
 
 

@@ -18,7 +18,7 @@ def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Vi
     if not stack.is_archshift:
         return
     evidence = read_evidence(stack, now, config["maxAgeDays"])
-    if not evidence.problem and not evidence.unproven:
+    if not evidence.problem and not evidence.on_x86:
         return
     groups = [one for one in node_groups(stack) if AMD64 in one.architectures]
     why = _why(evidence)
@@ -33,7 +33,7 @@ def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Vi
     lacking = "every x86 node counts"
     if not evidence.problem:
         protected = [one for one in groups if one.protected]
-        lacking = shortage([one.need for one in evidence.unproven], protected)
+        lacking = shortage([one.need for one in evidence.on_x86], protected)
     if bare and lacking:
         yield Violation(
             f"Too few x86 nodes are protected. {why}: {lacking}. Set protect on more of "
@@ -45,10 +45,10 @@ def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Vi
 def _why(evidence: Evidence) -> str:
     if evidence.problem:
         return f"Nothing is proven to run without them ({evidence.problem})"
-    needs = evidence.unproven
-    verb = "is" if len(needs) == 1 else "are"
-    keys = listed(f"{one.key}: {one.why_not}" for one in needs)
-    return f"{counted(len(needs), 'workload')} {verb} not proven to run on arm64 ({keys})"
+    needs = evidence.on_x86
+    verb = "needs" if len(needs) == 1 else "need"
+    keys = listed(f"{one.key}: {one.reason}" for one in needs)
+    return f"{counted(len(needs), 'workload')} {verb} x86 nodes ({keys})"
 
 
 RULE: Final = StackRule(

@@ -158,6 +158,7 @@ def test_of_a_daemonset_it_is_stated_whether_it_reaches_graviton(
     ]
     (stated,) = evidence_values(evidence, Inventory(workloads={agent.key: agent}), nodes).values()
     assert stated["reachesGraviton"] is reaches
+    assert stated.get("pins") == (spec.get("node-selector") or {}).get("kubernetes.io/arch")
     (stated,) = evidence_values(evidence, Inventory(beyond={agent.key: agent})).values()
     assert "reachesGraviton" not in stated
 

@@ -53,8 +53,8 @@ def test_x86_nodes_cannot_go_while_a_workload_needs_them(verdict: str) -> None:
     """
     (message,) = messages(CAPACITY, audit({"shop/Deployment/legacy": entry(verdict)}), node("arm", "arm64"))
     assert message == (
-        "1 workload is not proven to run on arm64 and needs x86 nodes: they ask for 2.0 vCPU, 2.0 GiB and 2 "
-        "pods, and there is room for 0.0 vCPU, 0.0 GiB and 0 pods. Concerned: shop/Deployment/legacy "
+        "1 workload needs x86 nodes: they ask for 2.0 vCPU, 2.0 GiB and 2 pods, "
+        "and there is room for 0.0 vCPU, 0.0 GiB and 0 pods. Concerned: shop/Deployment/legacy "
         f"(registry.example/{verdict}:1 is {verdict}: no linux/arm64). Keep x86 node groups of that size, or "
         "give these workloads images that run on arm64."
     )
@@ -181,7 +181,27 @@ def test_evidence_that_is_old_truncated_or_forged_proves_nothing(
     assert len(found) == 2
     assert found[0].startswith("The evidence does not hold for shop/Deployment/web (")
     assert problem in found[0]
-    assert "1 workload is not proven to run on arm64 and needs x86 nodes" in found[1]
+    assert "1 workload needs x86 nodes" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "pins", "needs"),
+    [
+        ("unknown", "arm64", False),
+        ("unknown", "amd64", True),
+        ("unknown", "amd64,arm64", True),
+        ("unknown", None, True),
+        ("multi-arch", "amd64", True),
+        ("multi-arch", "another architecture", True),
+        ("multi-arch", "amd64,arm64", False),
+        ("multi-arch", "arm64", False),
+    ],
+)
+def test_what_binds_itself_to_one_side_needs_that_side(verdict: str, pins: str | None, needs: bool) -> None:
+    """Unproven, a workload that pins arm64 needs no x86 node; proven, one that pins amd64 does."""
+    bound = audit({"shop/Deployment/bound": entry(verdict, pins=pins)})
+    assert (messages(CAPACITY, bound) != []) == needs
+    assert (messages(PROTECTED, bound, node("x86", protected=False)) != []) == needs
 
 
 def test_the_age_of_evidence_is_configurable() -> None:
@@ -248,7 +268,7 @@ def test_bare_groups_are_named_one_by_one() -> None:
     )
     assert [one.urn.rpartition("::")[2] for one in found] == ["x86-a", "any", "pool"]
     assert found[0].message == (
-        "The x86 node group x86-a is not protected. 1 workload is not proven to run on arm64 "
+        "The x86 node group x86-a is not protected. 1 workload needs x86 nodes "
         "(shop/Deployment/legacy: registry.example/amd64-only:1 is amd64-only: no linux/arm64). Set protect "
         "on it; archshift lifts it by itself when the last of them is proven."
     )
