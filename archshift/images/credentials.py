@@ -120,11 +120,14 @@ def read_pull_secret(secret: Mapping[str, Any]) -> AuthFile:
     data = secret.get("data") or {}
     try:
         if ".dockerconfigjson" in data:
-            return parse_auth_file(json.loads(base64.b64decode(data[".dockerconfigjson"])), f"Secret {name}")
+            content = json.loads(base64.b64decode(data[".dockerconfigjson"]))
+            # Logins only. Helpers are programs of this machine, and the cluster does not choose what
+            # is started here; the kubelet does not follow them either.
+            return parse_auth_file({"auths": content.get("auths")}, f"Secret {name}")
         if ".dockercfg" in data:
             auths = json.loads(base64.b64decode(data[".dockercfg"]))
             return parse_auth_file({"auths": auths}, f"Secret {name}")
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise ArchshiftError(
             f"the pull secret {name} is not readable: its content is no Docker config"
         ) from None

@@ -151,6 +151,19 @@ def test_pull_secrets_of_both_kinds() -> None:
     assert "hush" not in str(caught.value)
 
 
+def test_a_pull_secret_starts_no_program_of_this_machine() -> None:
+    """A cluster's Secret that names credential helpers gives its logins and nothing else."""
+    content = {
+        "auths": {"registry.example": {"auth": base64.b64encode(b"robot:word").decode()}},
+        "credHelpers": {"registry.example": "chosen-by-the-cluster"},
+        "credsStore": "chosen-by-the-cluster",
+    }
+    data = {".dockerconfigjson": base64.b64encode(json.dumps(content).encode()).decode()}
+    file = read_pull_secret({"metadata": {"namespace": "shop", "name": "pull"}, "data": data})
+    assert (dict(file.helpers), file.store) == ({}, "")
+    assert set(file.auths) == {"registry.example"}
+
+
 def test_which_pull_secrets_a_pod_gets() -> None:
     """Its own, else its ServiceAccount's."""
     account = {"imagePullSecrets": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}

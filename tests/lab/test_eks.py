@@ -225,6 +225,18 @@ def test_the_program_and_the_hook_each_keep_x86(on_eks: OnEks, groups: dict[str,
     assert on_eks.account.find(NODE_GROUP, OLD) == before
 
 
+def test_an_imported_group_is_not_turned_into_graviton(on_eks: OnEks) -> None:
+    """Other types, or another AMI type, would replace it under its name: the settings are refused."""
+    before = on_eks.account.find(NODE_GROUP, OLD)
+    on_eks.config({"x86": {**X86, "instance_types": ["m8g.xlarge"], "ami_type": "AL2023_ARM_64_STANDARD"}})
+    stopped = on_eks.guarded.stack.up()
+    assert stopped.exit_code != 0
+    assert (
+        "archshift:node_groups.x86.instance_types: m8g.xlarge is not what 'general' has; write m6i.xlarge"
+    ) in stopped.output
+    assert on_eks.account.find(NODE_GROUP, OLD) == before
+
+
 def test_protection_alone_keeps_x86(on_eks: OnEks) -> None:
     """Where the program's check and the hook are both taken out."""
     on_eks.config({"x86": X86, "graviton": GRAVITON})
