@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from archshift.architectures import AMD64, ARM64, display
 from archshift.capacity import Demand, balance
@@ -19,7 +19,6 @@ from archshift.inventory import Inventory, Workload
 from archshift.node_groups import INSTANCE_TYPE_LABEL, Node
 from archshift.placement import pinned_architecture
 from archshift.plan import Rules, why_not
-from archshift.scheduling import admits
 
 _NAMED = 5
 """Workloads that a sentence names; the rest is counted."""
@@ -98,12 +97,6 @@ class Need:
         own = template.own("node-selector"), template.own("required"), self.workload.tolerations
         return json.dumps(own, sort_keys=True)
 
-    def fits(self, node: Node) -> bool:
-        """Whether its own rules and the node's taints let it run there, capacity aside."""
-        template: Any = self.workload.template
-        selector, required = template.own("node-selector"), template.own("required")
-        return admits(node, selector, required, self.workload.tolerations)
-
 
 def needs(
     inventory: Inventory, verdicts: Mapping[str, WorkloadVerdict], rules: Mapping[str, Rules]
@@ -157,7 +150,9 @@ def objection(needed: Sequence[Need], nodes: Iterable[Node]) -> str:
         return ""
     x86 = [node for node in nodes if node.architecture == AMD64 and node.schedulable]
     one_of = {need.rules: need for need in needed}
-    takers = {rules: [node for node in x86 if need.fits(node)] for rules, need in one_of.items()}
+    takers = {
+        rules: [node for node in x86 if need.workload.may_run_on(node)] for rules, need in one_of.items()
+    }
     nowhere = [need for need in needed if not takers[need.rules]]
     if nowhere:
         return f"{_named(nowhere)}: no {display(AMD64)} node is left where they can run"
@@ -192,7 +187,7 @@ def _worse(needed: Sequence[Need], node: Node, later: Node | None) -> bool:
         return True
     # A taint that somebody set by hand turns nobody away from the node that the change makes of it.
     node = replace(node, taints=tuple(taint for taint in node.taints if taint in later.taints))
-    return any(need.fits(node) and not need.fits(later) for need in needed)
+    return any(need.workload.may_run_on(node) and not need.workload.may_run_on(later) for need in needed)
 
 
 def same_machine(labels: Mapping[str, str], others: Mapping[str, str]) -> bool:

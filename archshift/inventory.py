@@ -23,6 +23,7 @@ from archshift.kubernetes import Cluster
 from archshift.node_groups import Node, Taint
 from archshift.ownership import Owner, owners
 from archshift.placement import Taken, Template
+from archshift.scheduling import admits
 
 TAKEN_ANNOTATION: Final = "archshift/taken"
 """On a workload whose fields were taken by force: what they were and whose, as JSON."""
@@ -36,6 +37,12 @@ CONTROLLERS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "DaemonSet": ("/apis/apps/v1/{}daemonsets", ("spec", "template")),
     "CronJob": ("/apis/batch/v1/{}cronjobs", ("spec", "jobTemplate", "spec", "template")),
 }
+
+
+def workload_path(kind: str, namespace: str, name: str) -> str:
+    """Return the API path of one workload."""
+    return f"{CONTROLLERS[kind][0].format(f'namespaces/{namespace}/')}/{name}"
+
 
 _REVISION_LABELS: Final = {"StatefulSet": "controller-revision-hash"}
 
@@ -117,6 +124,11 @@ class Workload:
         """``namespace/Kind/name``, as in the config's overrides."""
         return f"{self.namespace}/{self.kind}/{self.name}"
 
+    def may_run_on(self, node: Node) -> bool:
+        """Whether its own rules and the node's taints let its pods run there, capacity aside."""
+        template = self.template
+        return admits(node, template.own("node-selector"), template.own("required"), self.tolerations)
+
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
@@ -170,7 +182,7 @@ def read_inventory(
     # collection while we decode another.
     with ThreadPoolExecutor(max_workers=4) as threads:
         kinds = {
-            kind: threads.submit(_read_controllers, cluster, kind, discovery, field_manager)
+            kind: threads.submit(_read_controllers, cluster, kind, discovery, field_manager, beyond)
             for kind in CONTROLLERS
         }
         pods = threads.submit(_read_pods, cluster)
@@ -181,15 +193,10 @@ def read_inventory(
         def keyed(found: Iterable[Workload]) -> dict[str, Workload]:
             return {one.key: replace(one, autoscaled=autoscaled.get(one.key)) for one in found}
 
-        workloads = keyed(workload for reading in kinds.values() for workload in reading.result())
-        outside: dict[str, Workload] | None = None
-        if beyond:
-            everywhere = keyed(
-                workload
-                for kind in CONTROLLERS
-                for workload in _read_everywhere(cluster, kind, field_manager)
-            )
-            outside = {key: workload for key, workload in everywhere.items() if key not in workloads}
+        read = [reading.result() for reading in kinds.values()]
+        workloads = keyed(workload for ours, _ in read for workload in ours)
+        others = keyed(workload for _, outside in read for workload in outside)
+        outside = {key: one for key, one in others.items() if key not in workloads} if beyond else None
         return _assemble(workloads, nodes.result(), pods.result(), discovery, outside)
 
 
@@ -207,30 +214,36 @@ class _Pod:
     placement: str
 
 
-def _collections(path: str, namespaces: Sequence[str]) -> list[str]:
-    return [path.format(f"namespaces/{name}/") for name in namespaces] or [path.format("")]
-
-
 def _read_controllers(
-    cluster: Cluster, kind: str, discovery: Discovery, field_manager: str
-) -> list[Workload]:
-    path, _ = CONTROLLERS[kind]
+    cluster: Cluster, kind: str, discovery: Discovery, field_manager: str, beyond: bool
+) -> tuple[list[Workload], list[Workload]]:
+    """Return the discovered controllers of a kind, and, if asked for, those beyond the discovery."""
+    path = CONTROLLERS[kind][0]
+    ours: list[Workload] = []
+    outside: list[Workload] = []
+    # Where the whole cluster is read anyway, one listing serves both; only a label selector is the
+    # API server's to judge.
+    apart = beyond and bool(discovery.label_selector)
+    narrow = [path.format(f"namespaces/{name}/") for name in discovery.namespaces]
     parameters = {"labelSelector": discovery.label_selector} if discovery.label_selector else {}
-    found = []
-    for collection in _collections(path, discovery.namespaces):
+    for collection in narrow if narrow and (apart or not beyond) else [path.format("")]:
         for item in cluster.list(collection, **parameters):
-            meta = item["metadata"]
-            key = f"{meta['namespace']}/{kind}/{meta['name']}"
-            system = not discovery.namespaces and meta["namespace"] in SYSTEM_NAMESPACES
-            if system or key in discovery.exclude or meta.get("deletionTimestamp"):
-                continue
-            found.append(read_workload(kind, item, field_manager))
-    return found
+            if _discovered(kind, item["metadata"], discovery):
+                ours.append(read_workload(kind, item, field_manager))
+            elif beyond and not apart:
+                outside.append(read_workload(kind, item, field_manager))
+    if apart:
+        outside = [read_workload(kind, item, field_manager) for item in cluster.list(path.format(""))]
+    return ours, outside
 
 
-def _read_everywhere(cluster: Cluster, kind: str, field_manager: str) -> Iterable[Workload]:
-    for item in cluster.list(CONTROLLERS[kind][0].format("")):
-        yield read_workload(kind, item, field_manager)
+def _discovered(kind: str, meta: Mapping[str, Any], discovery: Discovery) -> bool:
+    namespace = meta["namespace"]
+    if f"{namespace}/{kind}/{meta['name']}" in discovery.exclude or meta.get("deletionTimestamp"):
+        return False
+    if discovery.namespaces:
+        return namespace in discovery.namespaces
+    return namespace not in SYSTEM_NAMESPACES
 
 
 def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Workload:

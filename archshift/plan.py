@@ -417,10 +417,7 @@ class _Steering:
             return _Draft(workload, template, "leave", f"stays as it is: {why_not(verdict)}")
         if self._pin_daemonsets and not placement.conflicts(template, replicas=1):
             return _Draft(workload, template, "hold", f"kept off Graviton nodes: {why_not(verdict)}")
-        reaches = any(
-            admits(node, template.own("node-selector"), template.own("required"), workload.tolerations)
-            for node in self._sides[ARM64]
-        )
+        reaches = any(workload.may_run_on(node) for node in self._sides[ARM64])
         reason = f"would start on Graviton nodes and {why_not(verdict)}"
         return _Draft(workload, template, "block", reason) if reaches else everywhere
 
@@ -580,13 +577,7 @@ def _demands(
             if row.kind == "DaemonSet" and row.patch and architecture == ARM64:
                 continue  # its patch keeps it off these nodes
             if row.kind == "DaemonSet":
-                template = workload.template
-                selected = sum(
-                    admits(
-                        node, template.own("node-selector"), template.own("required"), workload.tolerations
-                    )
-                    for node in side
-                )
+                selected = sum(workload.may_run_on(node) for node in side)
                 demand = demand.plus(workload.requests, selected)
             elif row.wanted is None:
                 demand = demand.plus(workload.requests, inventory.on(row.key, architecture))

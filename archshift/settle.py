@@ -14,7 +14,7 @@ from math import ceil
 from typing import Any, Final
 
 from archshift.architectures import AMD64, ARCH_LABEL, ARM64, display
-from archshift.inventory import CONTROLLERS, read_workload
+from archshift.inventory import read_workload, workload_path
 from archshift.kubernetes import Cluster
 from archshift.plan import PlannedWorkload
 
@@ -50,8 +50,7 @@ def settle(
 
 
 def _settle(cluster: Cluster, row: PlannedWorkload, *, sides: Mapping[str, str], deadline: float) -> str:
-    collection, _ = CONTROLLERS[row.kind]
-    path = f"{collection.format(f'namespaces/{row.namespace}/')}/{row.name}"
+    path = workload_path(row.kind, row.namespace, row.name)
     least = row.replicas + 1
     pause = 0.2
     while True:

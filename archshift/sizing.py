@@ -24,7 +24,6 @@ from archshift.node_groups import (
     nodes_to_come,
 )
 from archshift.plan import Plan, PlannedWorkload
-from archshift.scheduling import admits
 
 DEFAULT_HEADROOM: Final = 0.15
 """Share of the pods' requests that is kept free on top of them."""
@@ -91,9 +90,7 @@ class _Load:
     per_node: Demand = field(default_factory=Demand)
 
     def takes(self, workload: Workload) -> bool:
-        template = workload.template
-        selector, required = template.own("node-selector"), template.own("required")
-        return any(admits(node, selector, required, workload.tolerations) for node in self.templates)
+        return any(workload.may_run_on(node) for node in self.templates)
 
     def need(self, headroom: float) -> GroupNeed:
         node, largest = self.templates[0], self.demand.largest

@@ -12,7 +12,6 @@ from archshift.guard import most_pods
 from archshift.inventory import Inventory, Workload
 from archshift.node_groups import Node
 from archshift.placement import pinned_architecture
-from archshift.scheduling import admits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +82,7 @@ def _reach(workload: Workload | None, graviton: Sequence[Node]) -> dict[str, boo
     # Without nodes to ask, nothing is stated: then a policy takes it that it does.
     if workload is None or workload.kind != "DaemonSet" or not graviton:
         return {}
-    template: Any = workload.template
-    selector, required = template.own("node-selector"), template.own("required")
-    return {"reachesGraviton": any(admits(one, selector, required, workload.tolerations) for one in graviton)}
+    return {"reachesGraviton": any(workload.may_run_on(node) for node in graviton)}
 
 
 def _size(workload: Workload | None) -> dict[str, Any]:

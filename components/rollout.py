@@ -13,7 +13,7 @@ from typing import Final
 import pulumi
 
 from archshift.errors import ArchshiftError
-from archshift.inventory import CONTROLLERS, read_workload
+from archshift.inventory import read_workload, workload_path
 from archshift.kubernetes import Cluster, connect
 from archshift.plan import Plan
 from archshift.settle import settle, unsettled
@@ -68,7 +68,7 @@ async def await_rollout(
         ArchshiftError: It did not get there in time, or cannot be read.
     """
     loop = asyncio.get_running_loop()
-    path = f"{CONTROLLERS[kind][0].format(f'namespaces/{namespace}/')}/{name}"
+    path = workload_path(kind, namespace, name)
     deadline, pause = loop.time() + timeout, 0.1
     while True:
         live = await loop.run_in_executor(readers, cluster.get, path)

@@ -272,7 +272,8 @@ def test_the_stack_files_are_working_examples(
     """Existing groups are imported, their twins made, sizes left to the autoscaler."""
     workloads = [workload(name=name, replicas=4) for name in ("payments", "search")]
     there = shop()
-    there.objects["/apis/apps/v1/namespaces/shop/deployments"] = workloads
+    # As an API server lists them to a guarded stack, which reads the whole cluster.
+    there.objects["/apis/apps/v1/deployments"] = workloads
     config = stack_config(stack)
     done = run(monkeypatch, there, **config)
     made = {one.name: one for one in done.of(NODE_GROUP)}

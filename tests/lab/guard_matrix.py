@@ -27,6 +27,13 @@ from tests.lab.lab_helpers import Cluster, Manifest, Result, Stack, deployment, 
 DOCUMENT = PROJECT / "docs" / "guard.md"
 END = "<!-- end of the matrix -->"
 
+# Edits of the program, for `edited`: what somebody would take out of it.
+NO_CHECK = ("    guard_x86(found, settings, now)\n", "")
+NO_PROTECT = ("            protected=protected(found, settings, now),\n", "")
+NO_HOOK = ("            guard=guard if settings.guarded else None,\n", "")
+NO_CAPACITY = ("fixed_capacity=fixed_capacity", "fixed_capacity=False")
+NO_COMPONENT = ("groups=settings.node_groups,", "groups={},")
+
 
 def with_image(manifest: Manifest, image: str) -> Manifest:
     """The same workload, running that image."""

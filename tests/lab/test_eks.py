@@ -23,7 +23,7 @@ from lab.control_plane import CONTEXT, PROJECT, Lab
 from lab.engine import run_engine
 from tests.images.build import Pusher
 from tests.images.servers import Registry
-from tests.lab.guard_matrix import Guarded, edited, guarded_cluster, legacy
+from tests.lab.guard_matrix import NO_CHECK, NO_HOOK, NO_PROTECT, Guarded, edited, guarded_cluster, legacy
 from tests.lab.lab_helpers import Result
 from tests.standins.aws import ACCOUNT, NODE_GROUP, TAG, TEMPLATE, Account
 
@@ -171,9 +171,6 @@ def test_what_the_autoscaler_did_is_left_alone(on_eks: OnEks) -> None:
 
 PROGRAM = "x86 capacity stays: 1 workload needs x86"
 HOOK = "x86 node group x86 stays: 1 workload needs x86"
-NO_CHECK = ("    guard_x86(found, settings, now)\n", "")
-NO_PROTECT = ("            protected=protected(found, settings, now),\n", "")
-NO_HOOK = ("            guard=guard if settings.guarded else None,\n", "")
 ALONE = {"instance_types": ["m8g.xlarge"], "desired_size": 2, "labels": {"pool": "main"}}
 
 

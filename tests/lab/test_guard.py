@@ -19,7 +19,20 @@ from lab.control_plane import PROJECT, Lab
 from lab.engine import engine_environment
 from tests.images.build import Pusher
 from tests.images.servers import Registry
-from tests.lab.guard_matrix import Guarded, changed, check_row, edited, guarded_cluster, legacy, stopped_by
+from tests.lab.guard_matrix import (
+    NO_CAPACITY,
+    NO_CHECK,
+    NO_COMPONENT,
+    NO_HOOK,
+    NO_PROTECT,
+    Guarded,
+    changed,
+    check_row,
+    edited,
+    guarded_cluster,
+    legacy,
+    stopped_by,
+)
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -162,13 +175,6 @@ def test_without_protection(guarded: Guarded) -> None:
     assert "x86-0" in {
         one["urn"].rsplit("::", 1)[1] for one in guarded.stack.resources() if one.get("protect")
     }
-
-
-NO_CHECK = ("    guard_x86(found, settings, now)\n", "")
-NO_PROTECT = ("            protected=protected(found, settings, now),\n", "")
-NO_HOOK = ("            guard=guard if settings.guarded else None,\n", "")
-NO_CAPACITY = ("fixed_capacity=fixed_capacity", "fixed_capacity=False")
-NO_COMPONENT = ("groups=settings.node_groups,", "groups={},")
 
 
 def test_an_edited_program(guarded: Guarded) -> None:

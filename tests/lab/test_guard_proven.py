@@ -15,9 +15,18 @@ import pytest
 from lab.control_plane import PROJECT, Lab
 from tests.images.build import Pusher
 from tests.images.servers import Registry
-from tests.lab.guard_matrix import Guarded, changed, edited, guarded_cluster, legacy, with_image
+from tests.lab.guard_matrix import (
+    NO_CAPACITY,
+    NO_CHECK,
+    NO_PROTECT,
+    Guarded,
+    changed,
+    edited,
+    guarded_cluster,
+    legacy,
+    with_image,
+)
 from tests.lab.lab_helpers import Manifest, daemon_set, deployment
-from tests.lab.test_guard import NO_CAPACITY, NO_CHECK, NO_PROTECT
 
 pytestmark = pytest.mark.timeout(900)
 
