@@ -12,7 +12,8 @@ help: ## list the targets
 demo: environment ## walk arm_ratio 0.2 -> 0.5 -> 0.8 -> 1.0 -> 0.5 in the lab, with the real engine
 	@$(RUN) -m lab demo
 
-test: environment programs ## run all tests
+test: environment ## run all tests
+	@$(PYTHON) tools/bootstrap.py --with all >/dev/null
 	@$(RUN) -m pytest $(TESTS)
 
 check: environment ## lint, formatting, types

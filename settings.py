@@ -5,17 +5,17 @@ their shape. Every error names the key, the value and the way out.
 """
 
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, Literal, cast
 
 import yaml
 
+from archshift import shapes
 from archshift.architectures import ARCH_LABEL
 from archshift.eks import EksCluster, NewCluster
 from archshift.errors import ArchshiftError
@@ -40,8 +40,6 @@ PROJECT: Final = "archshift"
 
 REGISTRIES_FILE: Final = "ARCHSHIFT_REGISTRIES"
 """The variable that names a machine's own file of registries; see ``Settings.images``."""
-
-_T = TypeVar("_T")
 
 _NODE_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?")
 
@@ -131,21 +129,21 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         "platform",
         "workloads",
     }
-    _only(f"{PROJECT}:", values, known)
+    shapes.only(f"{PROJECT}:", values, known)
     if "arm_ratio" not in values:
         raise ArchshiftError("archshift:arm_ratio is not set; pulumi config set arm_ratio 0.2")
     platform = values.get("platform", "eks")
     if platform not in ("eks", "lab"):
         raise ArchshiftError(f"archshift:platform: {platform!r} is none of eks, lab")
-    cluster = _cluster(_mapping("archshift:cluster", _json(values, "cluster")), platform)
+    cluster = _cluster(shapes.mapping("archshift:cluster", _json(values, "cluster")), platform)
     if cluster:
         cluster = replace(cluster, profile=config.get("aws:profile", ""))
-    raw = _mapping("archshift:node_groups", _json(values, "node_groups"))
+    raw = shapes.mapping("archshift:node_groups", _json(values, "node_groups"))
     families = _families("archshift:graviton_families", _json(values, "graviton_families"))
-    workloads = _mapping("archshift:workloads", _json(values, "workloads"))
+    workloads = shapes.mapping("archshift:workloads", _json(values, "workloads"))
     return Settings(
         stack=stack,
-        arm_ratio=_ratio("archshift:arm_ratio", values["arm_ratio"]),
+        arm_ratio=shapes.ratio("archshift:arm_ratio", values["arm_ratio"]),
         kube_context=values.get("kube_context") or None,
         platform=cast(Literal["eks", "lab"], platform),
         cluster=cluster,
@@ -153,7 +151,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         eks_node_groups=_eks_node_groups(raw, cluster, families) if platform == "eks" else {},
         discovery=_discovery(workloads),
         rules=_rules(workloads),
-        images=_images(_mapping("archshift:images", _json(values, "images")), platform, environment),
+        images=_images(shapes.mapping("archshift:images", _json(values, "images")), platform, environment),
         break_glass=_break_glass(_json(values, "break_glass")),
         override=_override(_json(values, "override")),
     )
@@ -180,47 +178,10 @@ def _json(values: Mapping[str, str], key: str) -> Any:
         ) from None
 
 
-def _only(prefix: str, value: Mapping[str, Any], known: set[str]) -> None:
-    for key in value:
-        if key not in known:
-            raise ArchshiftError(f"{prefix}{key} is not a setting; there are: {', '.join(sorted(known))}")
-
-
-def _mapping(key: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ArchshiftError(f"{key}: {value!r} is not a map; write it as YAML below the key")
-    return value
-
-
-def _typed(key: str, value: Any, kind: type[_T], description: str) -> _T:
-    # bool is an int to Python; to a reader of YAML it is not.
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ArchshiftError(f"{key}: {value!r} is not {description}")
-    return value
-
-
-def _ratio(key: str, value: Any) -> float:
-    wanted = "a number from 0.0 to 1.0, such as 0.2"
-    if isinstance(value, bool):
-        raise ArchshiftError(f"{key}: {value!r} is not {wanted}")
-    try:
-        ratio = float(value)
-    except (TypeError, ValueError):
-        raise ArchshiftError(f"{key}: {value!r} is not {wanted}") from None
-    if math.isnan(ratio) or not 0 <= ratio <= 1:
-        raise ArchshiftError(f"{key}: {value!r} is not {wanted}")
-    return ratio
-
-
-def _texts(key: str, value: Any) -> tuple[str, ...]:
-    items = _typed(key, value, list, "a list of names")
-    return tuple(_typed(f"{key}[{index}]", item, str, "a name") for index, item in enumerate(items))
-
-
 def _labels(key: str, value: Any) -> dict[str, str]:
     return {
-        name: _typed(f"{key}.{name}", text, str, 'text; put it in quotes, as in "true"')
-        for name, text in _mapping(key, value).items()
+        name: shapes.typed(f"{key}.{name}", text, str, 'text; put it in quotes, as in "true"')
+        for name, text in shapes.mapping(key, value).items()
     }
 
 
@@ -228,21 +189,21 @@ def _node_group(name: str, value: Any) -> NodeGroup:
     key = f"archshift:node_groups.{name}"
     if not _NODE_NAME.fullmatch(name):
         raise ArchshiftError(f"{key}: {name!r} is not a name for nodes: lower-case letters, digits and -")
-    group = _mapping(key, value)
-    _only(f"{key}.", group, {"instance_type", "size", "zones", "labels", "taints"})
+    group = shapes.mapping(key, value)
+    shapes.only(f"{key}.", group, {"instance_type", "size", "zones", "labels", "taints"})
     for required in ("instance_type", "size"):
         if required not in group:
             raise ArchshiftError(f"{key}.{required} is missing; every node group has one")
-    size = _typed(f"{key}.size", group["size"], int, "a whole number of nodes, 0 or more")
+    size = shapes.typed(f"{key}.size", group["size"], int, "a whole number of nodes, 0 or more")
     if size < 0:
         raise ArchshiftError(f"{key}.size: {size!r} is not a whole number of nodes, 0 or more")
     labels = _labels(f"{key}.labels", group.get("labels", {}))
     if ARCH_LABEL in labels:
         raise ArchshiftError(f"{key}.labels.{ARCH_LABEL} follows from instance_type; remove it")
-    zones = _texts(f"{key}.zones", group.get("zones", ["a"]))
+    zones = shapes.texts(f"{key}.zones", group.get("zones", ["a"]))
     if not zones:
         raise ArchshiftError(f"{key}.zones: [] names no availability zone; give at least one")
-    type_name = _typed(f"{key}.instance_type", group["instance_type"], str, "an instance type")
+    type_name = shapes.typed(f"{key}.instance_type", group["instance_type"], str, "an instance type")
     return NodeGroup(
         name=name,
         instance_type=instance_type(type_name, f"{key}.instance_type"),
@@ -260,13 +221,13 @@ def _cluster(value: Mapping[str, Any], platform: str) -> EksCluster | None:
     if platform == "lab":
         raise ArchshiftError(f"{key}: the lab has a cluster of its own; remove the key or the platform")
     readers: dict[str, Callable[[str, Any], Any]] = {
-        "name": _text("a cluster's name"),
+        "name": shapes.text("a cluster's name"),
         "subnets": _subnets,
         "node_role": _arn,
-        "autoscaler": _one_of("none", "cluster-autoscaler"),
+        "autoscaler": shapes.one_of("none", "cluster-autoscaler"),
         "create": _new_cluster,
     }
-    _only(f"{key}.", value, set(readers))
+    shapes.only(f"{key}.", value, set(readers))
     if "name" not in value:
         raise ArchshiftError(f"{key}.name is missing; give the name of the EKS cluster")
     cluster = EksCluster(**{name: readers[name](f"{key}.{name}", entry) for name, entry in value.items()})
@@ -280,14 +241,14 @@ def _cluster(value: Mapping[str, Any], platform: str) -> EksCluster | None:
 
 def _new_cluster(key: str, value: Any) -> NewCluster:
     readers: dict[str, Callable[[str, Any], Any]] = {
-        "version": _text('a Kubernetes version in quotes, such as "1.34"'),
-        "vpc": _text("the ID of a VPC"),
-        "public_access": _texts,
+        "version": shapes.text('a Kubernetes version in quotes, such as "1.34"'),
+        "vpc": shapes.text("the ID of a VPC"),
+        "public_access": shapes.texts,
         "kms_key": _arn,
         "admins": _arns,
     }
-    new = _mapping(key, value)
-    _only(f"{key}.", new, set(readers))
+    new = shapes.mapping(key, value)
+    shapes.only(f"{key}.", new, set(readers))
     for required in ("version", "vpc"):
         if required not in new:
             raise ArchshiftError(f"{key}.{required} is missing; a cluster that is made has one")
@@ -298,7 +259,7 @@ def _families(key: str, value: Any) -> tuple[str, ...] | None:
     if not value:
         return None
     known = graviton_families()
-    families = _texts(key, value)
+    families = shapes.texts(key, value)
     for family in families:
         if family not in known:
             raise ArchshiftError(f"{key}: {family!r} is no Graviton family; there are: {', '.join(known)}")
@@ -338,24 +299,24 @@ def _eks_node_group(
         raise ArchshiftError(
             f"{key}: {name!r} is not a name for a node group: up to 36 lower-case letters, digits and -"
         )
-    group = _mapping(key, groups[name])
+    group = shapes.mapping(key, groups[name])
     readers: dict[str, Callable[[str, Any], Any]] = {
-        "ami_family": _one_of(*AMI_FAMILIES),
-        "ami_type": _text("an AMI type"),
-        "capacity_type": _one_of("ON_DEMAND", "SPOT"),
-        "desired_size": _size(0),
-        "disk_gib": _size(1, "GiB"),
-        "import": _text("the name of an existing node group"),
-        "instance_types": _texts,
+        "ami_family": shapes.one_of(*AMI_FAMILIES),
+        "ami_type": shapes.text("an AMI type"),
+        "capacity_type": shapes.one_of("ON_DEMAND", "SPOT"),
+        "desired_size": shapes.size(0),
+        "disk_gib": shapes.size(1, "GiB"),
+        "import": shapes.text("the name of an existing node group"),
+        "instance_types": shapes.texts,
         "labels": _node_labels,
-        "max_size": _size(1),
+        "max_size": shapes.size(1),
         "max_unavailable": _max_unavailable,
-        "min_size": _size(0),
+        "min_size": shapes.size(0),
         "subnets": _subnets,
         "taints": _taints,
-        "twin_of": _text("the name of another node group"),
+        "twin_of": shapes.text("the name of another node group"),
     }
-    _only(f"{key}.", group, set(readers))
+    shapes.only(f"{key}.", group, set(readers))
     read = {entry: readers[entry](f"{key}.{entry}", value) for entry, value in group.items()}
     if "twin_of" in read:
         original, types = _twins(name, read, groups, families)
@@ -417,10 +378,10 @@ def _twins(
         raise ArchshiftError(
             f"{key}: {other!r} is no other node group; there are: {', '.join(others) or 'none'}"
         )
-    original = _mapping(f"archshift:node_groups.{other}", groups[other])
+    original = shapes.mapping(f"archshift:node_groups.{other}", groups[other])
     if "twin_of" in original:
         raise ArchshiftError(f"{key}: {other!r} is a twin itself; name the group that it is the twin of")
-    names = _texts(f"archshift:node_groups.{other}.instance_types", original.get("instance_types", []))
+    names = shapes.texts(f"archshift:node_groups.{other}.instance_types", original.get("instance_types", []))
     types = _instance_types(f"archshift:node_groups.{other}", {"instance_types": names})
     try:
         # Two x86 types may have one twin (m5.xlarge, m6i.xlarge).
@@ -449,35 +410,6 @@ def _sizes(key: str, group: Mapping[str, Any]) -> tuple[int, int, int]:
     return least, desired, most
 
 
-def _text(description: str) -> Callable[[str, Any], str]:
-    def read(key: str, value: Any) -> str:
-        if not _typed(key, value, str, description):
-            raise ArchshiftError(f"{key}: {value!r} is not {description}")
-        return str(value)
-
-    return read
-
-
-def _one_of(*choices: str) -> Callable[[str, Any], Any]:
-    def read(key: str, value: Any) -> str:
-        if value not in choices:
-            raise ArchshiftError(f"{key}: {value!r} is none of {', '.join(choices)}")
-        return str(value)
-
-    return read
-
-
-def _size(least: int, unit: str = "nodes") -> Callable[[str, Any], int]:
-    description = f"a whole number of {unit}, {least} or more"
-
-    def read(key: str, value: Any) -> int:
-        if _typed(key, value, int, description) < least:
-            raise ArchshiftError(f"{key}: {value!r} is not {description}")
-        return int(value)
-
-    return read
-
-
 def _max_unavailable(key: str, value: Any) -> int | str:
     text = str(value)
     percent = isinstance(value, str) and text.endswith("%") and text[:-1].isdecimal()
@@ -489,7 +421,7 @@ def _max_unavailable(key: str, value: Any) -> int | str:
 
 
 def _subnets(key: str, value: Any) -> tuple[str, ...]:
-    subnets = _texts(key, value)
+    subnets = shapes.texts(key, value)
     if not subnets:
         raise ArchshiftError(f"{key}: [] names no subnet; give at least one, or remove the key")
     for subnet in subnets:
@@ -499,14 +431,14 @@ def _subnets(key: str, value: Any) -> tuple[str, ...]:
 
 
 def _arn(key: str, value: Any) -> str:
-    text = _typed(key, value, str, "an ARN such as arn:aws:iam::123456789012:role/name")
+    text = shapes.typed(key, value, str, "an ARN such as arn:aws:iam::123456789012:role/name")
     if not re.fullmatch(r"arn:[^:]+:[^:]+:[^:]*:[^:]*:.+", text):
         raise ArchshiftError(f"{key}: {value!r} is not an ARN such as arn:aws:iam::123456789012:role/name")
     return text
 
 
 def _arns(key: str, value: Any) -> tuple[str, ...]:
-    return tuple(_arn(f"{key}[{index}]", arn) for index, arn in enumerate(_texts(key, value)))
+    return tuple(_arn(f"{key}[{index}]", arn) for index, arn in enumerate(shapes.texts(key, value)))
 
 
 def _node_labels(key: str, value: Any) -> dict[str, str]:
@@ -517,13 +449,13 @@ def _node_labels(key: str, value: Any) -> dict[str, str]:
 
 
 def _taints(key: str, value: Any) -> tuple[Taint, ...]:
-    taints = _typed(key, value, list, "a list")
+    taints = shapes.typed(key, value, list, "a list")
     return tuple(_taint(f"{key}[{index}]", taint) for index, taint in enumerate(taints))
 
 
 def _taint(key: str, value: Any) -> Taint:
-    taint = _mapping(key, value)
-    _only(f"{key}.", taint, {"key", "value", "effect"})
+    taint = shapes.mapping(key, value)
+    shapes.only(f"{key}.", taint, {"key", "value", "effect"})
     if not taint.get("key"):
         raise ArchshiftError(f"{key}.key is missing; every taint has one")
     effects = ("NoSchedule", "PreferNoSchedule", "NoExecute")
@@ -531,22 +463,22 @@ def _taint(key: str, value: Any) -> Taint:
     if effect not in effects:
         raise ArchshiftError(f"{key}.effect: {effect!r} is none of {', '.join(effects)}")
     return Taint(
-        key=_typed(f"{key}.key", taint["key"], str, "text"),
-        value=_typed(f"{key}.value", taint.get("value", ""), str, "text; put it in quotes"),
+        key=shapes.typed(f"{key}.key", taint["key"], str, "text"),
+        value=shapes.typed(f"{key}.value", taint.get("value", ""), str, "text; put it in quotes"),
         effect=effect,
     )
 
 
 def _discovery(workloads: Mapping[str, Any]) -> Discovery:
     key = "archshift:workloads"
-    _only(f"{key}.", workloads, {"namespaces", "exclude", "label_selector", "overrides"})
+    shapes.only(f"{key}.", workloads, {"namespaces", "exclude", "label_selector", "overrides"})
     return Discovery(
-        namespaces=_texts(f"{key}.namespaces", workloads.get("namespaces", [])),
+        namespaces=shapes.texts(f"{key}.namespaces", workloads.get("namespaces", [])),
         exclude=frozenset(
             _workload_key(f"{key}.exclude", text)
-            for text in _texts(f"{key}.exclude", workloads.get("exclude", []))
+            for text in shapes.texts(f"{key}.exclude", workloads.get("exclude", []))
         ),
-        label_selector=_typed(
+        label_selector=shapes.typed(
             f"{key}.label_selector",
             workloads.get("label_selector", ""),
             str,
@@ -566,20 +498,20 @@ def _workload_key(key: str, text: str) -> str:
 
 def _rules(workloads: Mapping[str, Any]) -> dict[str, Rules]:
     key = "archshift:workloads.overrides"
-    overrides = _mapping(key, workloads.get("overrides", {}))
+    overrides = shapes.mapping(key, workloads.get("overrides", {}))
     return {_workload_key(key, name): _rule(f"{key}.{name}", value) for name, value in overrides.items()}
 
 
 def _rule(key: str, value: Any) -> Rules:
-    rule = _mapping(key, value)
+    rule = shapes.mapping(key, value)
     readers: dict[str, Callable[[str, Any], Any]] = {
-        "hold": _flag,
-        "max_ratio": _ratio,
+        "hold": shapes.flag,
+        "max_ratio": shapes.ratio,
         "wave": _wave,
-        "force": _flag,
-        "reason": lambda k, v: _typed(k, v, str, "text"),
+        "force": shapes.flag,
+        "reason": lambda k, v: shapes.typed(k, v, str, "text"),
     }
-    _only(f"{key}.", rule, set(readers))
+    shapes.only(f"{key}.", rule, set(readers))
     rules = Rules(**{name: readers[name](f"{key}.{name}", setting) for name, setting in rule.items()})
     if rules.force and not rules.reason.strip():
         raise ArchshiftError(
@@ -591,13 +523,13 @@ def _rule(key: str, value: Any) -> Rules:
 def _images(value: Mapping[str, Any], platform: str, environment: Mapping[str, str]) -> ImageRules:
     key = "archshift:images"
     readers: dict[str, Callable[[str, Any], Any]] = {
-        "check": _flag,
-        "deep": _flag,
+        "check": shapes.flag,
+        "deep": shapes.flag,
         "max_age_days": _days,
         "daemonsets": _daemonsets,
         "registries": _registries,
     }
-    _only(f"{key}.", value, set(readers))
+    shapes.only(f"{key}.", value, set(readers))
     given = {name: readers[name](f"{key}.{name}", setting) for name, setting in value.items()}
     registries = _reached(_machine_registries(environment), given.pop("registries", {}))
     rules = ImageRules(**given, registries=registries)
@@ -607,10 +539,6 @@ def _images(value: Mapping[str, Any], platform: str, environment: Mapping[str, s
             "counts as one that cannot run on arm64"
         )
     return rules
-
-
-def _flag(key: str, value: Any) -> bool:
-    return _typed(key, value, bool, "true or false")
 
 
 def _days(key: str, value: Any) -> float:
@@ -627,21 +555,21 @@ def _daemonsets(key: str, value: Any) -> Literal["stop", "pin"]:
 
 def _registries(key: str, value: Any, joint: str = ".") -> dict[str, dict[str, Any]]:
     found = {}
-    for host, setting in _mapping(key, value).items():
+    for host, setting in shapes.mapping(key, value).items():
         where = f"{key}{joint}{host}"
-        found[_typed(where, host, str, "a host; put it in quotes")] = _registry(where, setting)
+        found[shapes.typed(where, host, str, "a host; put it in quotes")] = _registry(where, setting)
     return found
 
 
 def _registry(key: str, value: Any) -> dict[str, Any]:
     readers: dict[str, Callable[[str, Any], Any]] = {
-        "plain_http": _flag,
-        "ca_file": lambda k, v: _typed(k, v, str, "the path of a PEM file"),
-        "mirrors": _texts,
-        "token_hosts": _texts,
+        "plain_http": shapes.flag,
+        "ca_file": lambda k, v: shapes.typed(k, v, str, "the path of a PEM file"),
+        "mirrors": shapes.texts,
+        "token_hosts": shapes.texts,
     }
-    host = _mapping(key, value)
-    _only(f"{key}.", host, set(readers))
+    host = shapes.mapping(key, value)
+    shapes.only(f"{key}.", host, set(readers))
     return {name: readers[name](f"{key}.{name}", setting) for name, setting in host.items()}
 
 
@@ -676,9 +604,9 @@ def _break_glass(value: Any) -> BreakGlass | None:
     key = "archshift:break_glass"
     if not value:
         return None
-    words = _required_texts(key, value, ("until", "reason", "ticket"))
+    words = shapes.required_texts(key, value, ("until", "reason", "ticket"))
     return BreakGlass(
-        until=_time(f"{key}.until", words["until"]), reason=words["reason"], ticket=words["ticket"]
+        until=shapes.time(f"{key}.until", words["until"]), reason=words["reason"], ticket=words["ticket"]
     )
 
 
@@ -686,32 +614,10 @@ def _override(value: Any) -> Override | None:
     key = "archshift:override"
     if not value:
         return None
-    words = _required_texts(key, value, ("rule", "reason", "until"))
-    return Override(rule=words["rule"], reason=words["reason"], until=_time(f"{key}.until", words["until"]))
-
-
-def _required_texts(key: str, value: Any, names: tuple[str, ...]) -> dict[str, str]:
-    words = _mapping(key, value)
-    _only(f"{key}.", words, set(names))
-    texts = {
-        name: _typed(f"{key}.{name}", word, str, "text; put it in quotes").strip()
-        for name, word in words.items()
-        if word is not None
-    }
-    for name in names:
-        if not texts.get(name):
-            raise ArchshiftError(f"{key}.{name} is missing; it needs {', '.join(names)}")
-    return texts
-
-
-def _time(key: str, text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        raise ArchshiftError(f'{key}: {text!r} is not a time with its zone, such as "2026-03-02T18:00:00Z"')
-    return time
+    words = shapes.required_texts(key, value, ("rule", "reason", "until"))
+    return Override(
+        rule=words["rule"], reason=words["reason"], until=shapes.time(f"{key}.until", words["until"])
+    )
 
 
 def _wave(key: str, value: Any) -> Wave:

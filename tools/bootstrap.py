@@ -48,6 +48,8 @@ _CRANE = "github.com/google/go-containerregistry"
 
 # In the order they are built. The engine first: without it nothing works, and it takes the longest.
 _KITS = ("engine", "cluster", "registry")
+# What the tests need beyond the lab, each built where it is asked for by name.
+EXTRA_KITS: tuple[str, ...] = ()
 
 Version = tuple[int, ...]
 
@@ -611,20 +613,25 @@ def _kubernetes_plugin(pulumi: Found, program: Program, say: Progress) -> Found 
     return found
 
 
-def find_programs(say: Progress | None = None) -> Programs:
+def find_programs(say: Progress | None = None, extra: Sequence[str] = ()) -> Programs:
     """Every program the engine and the lab run; what is missing is built.
+
+    Args:
+        say: Where progress goes.
+        extra: More kits, of `EXTRA_KITS`.
 
     Raises:
         BootstrapError: if something is missing and cannot be built.
     """
     say = say or Progress()
-    by_name = {program.name: program for program in PROGRAMS}
+    kits = (*_KITS, *extra)
+    by_name = {program.name: program for program in PROGRAMS if program.kit in kits}
     refused: list[str] = []
     programs = Programs()
 
     for found in _installed_engine(by_name["pulumi"], refused):
         programs.add(found)
-    for program in PROGRAMS:
+    for program in by_name.values():
         # The engine comes as a whole, above.
         if program.kit != "engine" and program.serves and (installed := _installed(program, refused)):
             programs.add(installed)
@@ -632,7 +639,7 @@ def find_programs(say: Progress | None = None) -> Programs:
     def missing(kit: str) -> list[Program]:
         return [program for name, program in by_name.items() if program.kit == kit and name not in programs]
 
-    to_build = [program for kit in _KITS for program in missing(kit)]
+    to_build = [program for kit in kits for program in missing(kit)]
     if not all(_cached(program) for program in to_build):
         for sentence in refused:
             say.line(f"not used: {sentence}")
@@ -640,7 +647,7 @@ def find_programs(say: Progress | None = None) -> Programs:
     pulumi = programs.found.get("pulumi")
     if pulumi and (plugin := _kubernetes_plugin(pulumi, by_name[KUBERNETES_PLUGIN], say)):
         programs.add(plugin)
-    for kit in _KITS:
+    for kit in kits:
         for found in _build(missing(kit), say):
             programs.add(found)
     if LANGUAGE_HOST_EXECUTOR not in programs:
@@ -668,9 +675,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--json", action="store_true", help="print names, versions, origins and paths as JSON"
     )
+    parser.add_argument(
+        "--with",
+        dest="extra",
+        action="append",
+        default=[],
+        choices=(*EXTRA_KITS, "all"),
+        metavar="KIT",
+        help="also what only some tests need",
+    )
     options = parser.parse_args(arguments)
+    extra = EXTRA_KITS if "all" in options.extra else tuple(dict.fromkeys(options.extra))
     try:
-        programs = find_programs()
+        programs = find_programs(extra=extra)
     except BootstrapError as error:
         print(error, file=sys.stderr)
         return 1
