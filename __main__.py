@@ -14,7 +14,7 @@ from components.guard import guard_hook, protected
 from components.image_audit import ImageAudit, ImageAuditArgs
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.overrides import Overrides, OverridesArgs
-from components.preview import guard_x86, report
+from components.preview import guard_x86, hand_over, report
 from components.rollout import await_rollout_hook, settle_after
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 
@@ -31,6 +31,7 @@ def main() -> None:
         eks = Eks.find(settings.cluster, settings.eks_node_groups)
     live = eks.live if eks else None
     found = survey_of_none(settings) if eks and not live else survey(settings, eks=live)
+    hand_over(found, settings, now)
     guard_x86(found, settings, now)
     fixed_capacity = settings.platform == "lab" and not settings.glass_broken(now)
     report(found.plan, found.evidence, fixed_capacity=fixed_capacity)
