@@ -194,7 +194,7 @@ def make_report(
         exceptions=exceptions,
         packs={redactor.text(name): redactor.text(version) for name, version in run.packs.items()},
         policies=_policies(run, packs),
-        passed=tuple(sorted(set(run.passed) - {one.rule for one in violations})),
+        passed=tuple(sorted({redactor.text(rule) for rule in run.passed} - {one.rule for one in violations})),
         violations=violations,
         changes=tuple(
             Change(
@@ -227,11 +227,13 @@ def _said(run: Run, severity: str, redactor: Redactor) -> list[str]:
     for one in run.diagnostics:
         if one.severity != severity:
             continue
-        text = redactor.text(one_line(one.message))
+        text = one_line(one.message)
         if one.secretive:
             text = f"the engine says why in its own output; {one.resource} has secret values"
+        elif one.resource and text:
+            text = f"{one.resource}: {text}"
         if text:
-            found[f"{one.resource}: {text}" if one.resource and not one.secretive else text] = None
+            found[redactor.text(text)] = None
     return list(found)
 
 

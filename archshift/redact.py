@@ -22,7 +22,7 @@ _SECRET_NAME: Final = re.compile(
 _SHAPES: Final = tuple(
     re.compile(pattern)
     for pattern in (
-        r"()-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+        r"(?s)()-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
         r"(?i)(\bauthorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|token)\s+)?)[^\s\"',;]+",
         r"(?i)(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}",
         r"(://)[^/\s@]+(?=@)",
@@ -30,9 +30,10 @@ _SHAPES: Final = tuple(
         r"()\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
         r"()\b(?:gh[pousr]_|github_pat_|glpat-|pul-|xox[a-z]-|k8s-aws-v1\.)[A-Za-z0-9_-]{8,}",
         r"(?i)(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"']+",
-        r"(?i)([\w-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)[\"']?\s*=\s*[\"']?)"
+        # Nothing in front of the word: a repetition there would be tried from every letter of a long text.
+        r"(?i)((?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)[\"']?\s*=\s*[\"']?)"
         r"[^\s\"',;&]+",
-        r"(?i)(\b[\w-]*(?:password|passwd|passphrase|access[_-]?key)[\"']?:\s*[\"']?)[^\s\"',;&]+",
+        r"(?i)((?:password|passwd|passphrase|access[_-]?key)[\"']?:\s*[\"']?)[^\s\"',;&]+",
     )
 )
 

@@ -30,7 +30,8 @@ class _Section:
 
     Attributes:
         head: What stands before the rows.
-        rows: The rows, the most important first.
+        items: What the rows are about, the most important first.
+        row: Writes a row; only those that may be shown are written.
         left_out: Says how many rows were cut, and where they are.
         tail: What stands behind the rows.
         first: Rows that come before any section gets more.
@@ -38,7 +39,8 @@ class _Section:
     """
 
     head: str
-    rows: Sequence[str]
+    items: Sequence[Any]
+    row: Callable[[Any], str]
     left_out: Callable[[int], str]
     tail: str = ""
     first: int = 10
@@ -55,13 +57,11 @@ def markdown(report: PreviewReport, longest: int = LONGEST) -> str:
     """
     top = "\n\n".join((marker(report.stack), *_top(report)))
     sections = [section for section in _sections(report) if section]
-    shown = _fit(top, sections, longest)
     parts = [top]
-    for section, count in zip(sections, shown, strict=True):
-        rows = [section.head, *section.rows[:count]]
-        text = "\n".join(filter(None, rows))
-        if count < len(section.rows):
-            text += f"\n\n{section.left_out(len(section.rows) - count)}"
+    for section, rows in zip(sections, _fit(top, sections, longest), strict=True):
+        text = "\n".join((section.head, *rows))
+        if missing := len(section.items) - len(rows):
+            text += f"\n\n{section.left_out(missing)}"
         parts.append(f"{text}\n\n{section.tail}" if section.tail else text)
     return "\n\n".join(parts) + "\n"
 
@@ -78,7 +78,8 @@ def code(text: object, most: int = 300) -> str:
         text: Any text.
         most: Most characters; the rest is cut.
     """
-    line = "".join(_visible(character) for character in " ".join(str(text).split()))
+    some = str(text)[: 20 * most]
+    line = "".join(_visible(character) for character in " ".join(some.split()))
     # A table's row would end its cell there, and a backslash before it would not help inside code.
     line = line.replace("|", "¦").strip()
     if len(line) > most:
@@ -96,20 +97,21 @@ def _visible(character: str) -> str:
     return "\ufffd" if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn") else character
 
 
-def _fit(top: str, sections: Sequence[_Section], longest: int) -> list[int]:
-    """Return how many rows of each section are shown."""
-    shown = [0] * len(sections)
+def _fit(top: str, sections: Sequence[_Section], longest: int) -> list[list[str]]:
+    """Return the rows of each section that are shown."""
+    shown: list[list[str]] = [[] for _ in sections]
     left = longest - _size(top)
     for section in sections:
         # The line that says what was cut is counted whether it is needed or not.
-        left -= _size(section.head) + _size(section.tail) + _size(section.left_out(len(section.rows))) + 8
+        left -= _size(section.head) + _size(section.tail) + _size(section.left_out(len(section.items))) + 8
     for every in (False, True):
-        for index, section in enumerate(sections):
-            for row in section.rows[shown[index] : section.most if every else section.first]:
+        for section, rows in zip(sections, shown, strict=True):
+            for item in section.items[len(rows) : section.most if every else section.first]:
+                row = section.row(item)
                 if _size(row) + 1 > left:
                     break
                 left -= _size(row) + 1
-                shown[index] += 1
+                rows.append(row)
     return shown
 
 
@@ -176,7 +178,8 @@ def _policies(report: PreviewReport) -> _Section:
         said = f"Asked: {packs}." + (f" Without objection: {passed}." if passed else "")
     return _Section(
         f"### Policies\n\n{said}" + ("\n" if report.violations else ""),
-        [_violation(one) for one in report.violations],
+        report.violations,
+        _violation,
         lambda count: f"_{count} more violations are not shown; `pulumi preview` prints them all._",
     )
 
@@ -192,7 +195,8 @@ def _errors(report: PreviewReport) -> _Section | None:
         return None
     return _Section(
         "### Errors\n",
-        [f"- {code(text, 800)}" for text in others],
+        others,
+        lambda text: f"- {code(text, 800)}",
         lambda count: f"_{count} more errors are not shown; `pulumi preview` prints them all._",
     )
 
@@ -206,12 +210,13 @@ def _moves(plan: Mapping[str, Any]) -> _Section | None:
         "### What moves\n\n"
         "| workload | owner | pods | on Graviton now | then | note |\n"
         "| --- | --- | ---: | ---: | ---: | --- |",
-        [
+        moving,
+        lambda row: (
             f"| {code(row['workload'])} | {code(row['owner'], 60)} | {row['replicas']} | {row['graviton']} | "
             f"{row['wanted']} | {code(row['reason']) if row['reason'] else ''} |"
-            for row in moving
-        ],
+        ),
         lambda count: f"_{count} more workloads move, with fewer pods each; `archshift plan` lists them._",
+        first=_TOP,
         most=_TOP,
     )
 
@@ -224,11 +229,11 @@ def _conflicts(plan: Mapping[str, Any]) -> _Section | None:
         "Set the placement where the owner does, or set `force: true` with a reason in "
         "`archshift:workloads.overrides`.\n\n| workload | field | owner | what happens |\n"
         "| --- | --- | --- | --- |",
-        [
+        sorted(plan["conflicts"], key=lambda one: not one["forced"]),
+        lambda one: (
             f"| {code(one['workload'])} | {code(one['field'])} | {code(one['owner'], 120)} | "
             f"{'is taken, as configured' if one['forced'] else 'left alone'} |"
-            for one in sorted(plan["conflicts"], key=lambda one: not one["forced"])
-        ],
+        ),
         lambda count: f"_{count} more conflicts are not shown; `archshift plan` lists them._",
     )
 
@@ -250,7 +255,8 @@ def _capacity(plan: Mapping[str, Any]) -> _Section | None:
     return _Section(
         "### Capacity\n\n| | nodes | pods | vCPU asked for, now | then | GiB asked for, now | then |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(rows),
-        [],
+        (),
+        str,
         lambda _: "",
         tail="\n".join((*short, *([""] if short else []), tail)),
     )
@@ -281,11 +287,11 @@ def _held(plan: Mapping[str, Any]) -> _Section | None:
         f"<summary>Held on x86 or left alone: {len(held)} workloads, "
         f"{sum(row['replicas'] for row in held)} pods</summary>\n\n"
         "| workload | owner | pods | why |\n| --- | --- | ---: | --- |",
-        [
+        held,
+        lambda row: (
             f"| {code(row['workload'])} | {code(row['owner'], 60)} | {row['replicas']} | "
             f"{code(row['reason'], 500)} |"
-            for row in held
-        ],
+        ),
         lambda count: (
             f"_{count} more are held or left alone; `archshift plan` lists them with their reasons._"
         ),
@@ -298,7 +304,8 @@ def _warnings(report: PreviewReport) -> _Section | None:
         return None
     return _Section(
         "### Warnings\n",
-        [f"- {code(text, 600)}" for text in report.warnings],
+        report.warnings,
+        lambda text: f"- {code(text, 600)}",
         lambda count: f"_{count} more warnings are not shown; `pulumi preview` prints them all._",
         first=5,
         most=_TOP,
@@ -313,10 +320,11 @@ def _diff(changes: Sequence[Change]) -> _Section | None:
     return _Section(
         f"<details>\n<summary>Resource diff: {summary}</summary>\n\n"
         "| op | resource | type | what changes |\n| --- | --- | --- | --- |",
-        [
-            f"| {code(one.op, 30)} | {code(one.name)} | {code(one.type.rpartition(':')[2], 80)} | {_keys(one.keys)} |"
-            for one in changes
-        ],
+        changes,
+        lambda one: (
+            f"| {code(one.op, 30)} | {code(one.name)} | {code(one.type.rpartition(':')[2], 80)} | "
+            f"{_keys(one.keys)} |"
+        ),
         lambda count: f"_{count} more resources change; `pulumi preview --diff` prints them all._",
         tail="</details>",
         most=len(changes),
