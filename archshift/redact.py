@@ -103,14 +103,11 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _forms(value: str) -> Iterator[str]:
     whole = value.strip()
-    for one in {whole, *(line.strip() for line in whole.splitlines())}:
-        if len(one) < _SHORTEST or one.lower() in ("true", "false", "null", "none"):
+    # Also its lines, and all in one: white space is folded where a text becomes one line.
+    for one in {value, whole, " ".join(whole.split()), *(line.strip() for line in whole.splitlines())}:
+        if len(one.strip()) < _SHORTEST or one.strip().lower() in ("true", "false", "null", "none"):
             continue
-        plain = one.encode()
-        encoded = base64.b64encode(plain).decode(), base64.urlsafe_b64encode(plain).decode()
         yield from (one, quote(one, safe=""), json.dumps(one)[1:-1], repr(one)[1:-1])
-        yield from (form.rstrip("=") for form in encoded)
-    # White space is folded where a text becomes one line.
-    if len(whole) >= _SHORTEST and whole.lower() not in ("true", "false", "null", "none"):
-        yield " ".join(whole.split())
-        yield base64.b64encode(value.encode()).decode().rstrip("=")
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            encoded = encode(one.encode()).decode()
+            yield from (encoded, encoded.rstrip("="))

@@ -26,8 +26,7 @@ SECRET = "hunter2-väl/ue+x=="
 )
 def test_a_known_secret_is_hidden_however_it_is_written(written: str) -> None:
     """Plain, in a URL, in JSON, and as Kubernetes keeps it in a Secret."""
-    assert Redactor([SECRET]).text(f"field data: <{written}> is wrong").startswith(f"field data: <{HIDDEN}")
-    assert written not in Redactor([SECRET]).text(f"field data: <{written}> is wrong")
+    assert Redactor([SECRET]).text(f"data: <{written}> is wrong") == f"data: <{HIDDEN}> is wrong"
 
 
 @examples
