@@ -92,11 +92,11 @@ def run_preview(preview: Preview, progress: Callable[[str], None] = lambda _: No
         except automation.CommandError:
             succeeded = False
         else:
-            # An engine that ended well and whose log does not is one that we do not know.
             succeeded = True
         finally:
             ended.set()
             reader.join()
+    # An engine that ended well and whose log does not end is one that we do not know.
     return seen.run(succeeded=succeeded and seen.whole, errors=command.lines)
 
 
@@ -202,7 +202,11 @@ def _follow(log: Path, ended: threading.Event, take: Callable[[Mapping[str, Any]
             last = ended.is_set()
             partial += lines.readline()
             if partial.endswith("\n"):
-                take(json.loads(partial))
+                try:
+                    take(json.loads(partial))
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    # Not this engine's log as we know it: without its summary the preview is not fine.
+                    return
                 partial = ""
             elif last:
                 return
