@@ -59,7 +59,7 @@ def markdown(report: PreviewReport, longest: int = LONGEST) -> str:
     sections = [section for section in _sections(report) if section]
     parts = [top]
     for section, rows in zip(sections, _fit(top, sections, longest), strict=True):
-        text = "\n".join((section.head, *rows))
+        text = "\n".join((section.head, *rows)).rstrip("\n")
         if missing := len(section.items) - len(rows):
             text += f"\n\n{section.left_out(missing)}"
         parts.append(f"{text}\n\n{section.tail}" if section.tail else text)
@@ -135,13 +135,17 @@ def _step(report: PreviewReport) -> str:
         return f"No plan on {on}: the program did not come that far, so nothing is known of the step."
     plan, fleet = report.plan, report.plan["fleet"]
     share = fleet["graviton"] / fleet["pods"] if fleet["pods"] else 0.0
-    begun = "never set before" if report.state_ratio is None else f"last set to {report.state_ratio:g}"
+    ratio = f"{plan['arm_ratio']:g}"
+    if report.state_ratio is None:
+        ratio = f"{ratio}, the first that this stack sets"
+    elif report.state_ratio != plan["arm_ratio"]:
+        ratio = f"{report.state_ratio:g} → {ratio}"
     direction = {"up": "up", "down": "down", "none": "no pod changes sides"}.get(str(plan["direction"]), "?")
     moves = sum(row["moves"] for row in plan["workloads"])
     restarts = sum(1 for row in plan["workloads"] if row["restarts"])
     return "\n".join(
         (
-            f"**Step on {on}: `arm_ratio` {plan['arm_ratio']:g}** ({begun}), direction: **{direction}**.",
+            f"**Step on {on}: `arm_ratio` {ratio}**, direction: **{direction}**.",
             f"{fleet['graviton']} of {fleet['pods']} movable pods are on Graviton ({share:.1%}), "
             f"{fleet['wanted']} belong there; {moves} pods change sides, {restarts} workloads roll out, "
             f"{fleet['all_pods']} pods in all.",
@@ -177,10 +181,11 @@ def _policies(report: PreviewReport) -> _Section:
         passed = ", ".join(code(rule, 60) for rule in report.passed[:30])
         said = f"Asked: {packs}." + (f" Without objection: {passed}." if passed else "")
     return _Section(
-        f"### Policies\n\n{said}" + ("\n" if report.violations else ""),
+        "### Policies\n",
         report.violations,
         _violation,
         lambda count: f"_{count} more violations are not shown; `pulumi preview` prints them all._",
+        tail=said,
     )
 
 
@@ -227,12 +232,12 @@ def _conflicts(plan: Mapping[str, Any]) -> _Section | None:
     return _Section(
         "### Conflicts: fields that others own\n\n"
         "Set the placement where the owner does, or set `force: true` with a reason in "
-        "`archshift:workloads.overrides`.\n\n| workload | field | owner | what happens |\n"
+        "`archshift:workloads.overrides`.\n\n| workload | owner | what happens | field |\n"
         "| --- | --- | --- | --- |",
         sorted(plan["conflicts"], key=lambda one: not one["forced"]),
         lambda one: (
-            f"| {code(one['workload'])} | {code(one['field'])} | {code(one['owner'], 120)} | "
-            f"{'is taken, as configured' if one['forced'] else 'left alone'} |"
+            f"| {code(one['workload'])} | {code(one['owner'], 120)} | "
+            f"{'is taken, as configured' if one['forced'] else 'left alone'} | {code(one['field'])} |"
         ),
         lambda count: f"_{count} more conflicts are not shown; `archshift plan` lists them._",
     )

@@ -82,10 +82,10 @@ def test_everything_is_there() -> None:
         ">",
         "> - **`BREAK GLASS until 18:00`**",
     ]
-    assert "**Step on 2026-03-02: `arm_ratio` 0.5** (last set to 0.2), direction: **up**." in lines
+    assert "**Step on 2026-03-02: `arm_ratio` 0.2 → 0.5**, direction: **up**." in lines
     assert "Asked: `archshift` `0.1.0`. Without objection: `node-group-architecture`." in lines
     assert "| `shop/Deployment/web` | `web-team` | 6 | 0 | 3 |  |" in lines
-    assert "| `shop/Deployment/pay` | `spec.a` | `helm` | left alone |" in lines
+    assert "| `shop/Deployment/pay` | `helm` | left alone | `spec.a` |" in lines
     assert "| Graviton | 0 → 3 | 0 → 2 | 0.0 of 0.0 | 4.0 of 12.0 | 8.0 of 45.0 | 8.0 of 45.0 |" in lines
     assert "Cost before and after is left out: there is no source of prices." in lines
     assert "<summary>Held on x86 or left alone: 1 workloads, 4 pods</summary>" in lines
@@ -254,6 +254,16 @@ def test_code_is_cut_and_never_empty() -> None:
     assert code("x" * 400, 10) == "`xxxxxxxxx…`"
     assert (code(""), code(" \n ")) == ("-", "-")
     assert shown(code("a  b\n c")) == "a b c"
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [(None, "0.5, the first that this stack sets**"), (0.5, "0.5**"), (0.8, "0.8 → 0.5**"), (0, "0 → 0.5**")],
+)
+def test_the_step_names_where_it_comes_from(before: float | None, said: str) -> None:
+    """From the last update's ratio; where there was none, that is said."""
+    made = report(Run(succeeded=True, state_ratio=before))
+    assert f"`arm_ratio` {said}, direction: **up**." in markdown(made)
 
 
 def test_without_a_pack_it_is_said() -> None:

@@ -135,8 +135,8 @@ def test_a_fine_preview(guarded: Guarded) -> None:
     (row,) = [line for line in lines if line.startswith(f"| `{guarded.namespace}/Deployment/legacy`")]
     assert "left alone: its own node selector or affinity matches no Graviton node" in row
     assert (
-        f"| `{guarded.namespace}/Deployment/pay` | `spec.template.spec.affinity.nodeAffinity."
-        "preferredDuringSchedulingIgnoredDuringExecution` | `helm` | left alone |"
+        f"| `{guarded.namespace}/Deployment/pay` | `helm` | left alone | `spec.template.spec.affinity."
+        "nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution` |"
     ) in lines
     rows = {one["workload"].rsplit("/", 1)[1]: one for one in found.report["plan"]["workloads"]}
     assert (rows["pay"]["owner"], rows["web"]["owner"]) == ("payments", guarded.namespace)
