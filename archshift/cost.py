@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Final
 
 from archshift.architectures import AMD64, ARM64, Architecture
-from archshift.cost_rules import Commitment, CostRules
+from archshift.cost_rules import REGION, Commitment, CostRules
 from archshift.inventory import Inventory
 from archshift.node_groups import (
     INSTANCE_TYPE_LABEL,
@@ -258,7 +258,7 @@ def _why_unknown(holding: Holding, region: str) -> str:
     name = holding.instance_type
     if not name:
         where = f"node group {holding.group}" if holding.group else "no group"
-        return f"nodes of {where} do not say their instance type: the label {INSTANCE_TYPE_LABEL} is missing"
+        return f"nodes of {where} have no label {INSTANCE_TYPE_LABEL}, so nobody knows what they cost"
     if holding.spot:
         return f"the Spot price of {name} is not known; give what you pay as archshift:cost.spot.{name}"
     held = "" if region in regions() else f" (the table has {', '.join(regions())})"
@@ -289,7 +289,8 @@ def region_of(nodes: Iterable[Node]) -> str:
     for node in nodes:
         zone = node.labels.get(ZONE_LABEL, "")
         # A zone's name is its region's and a letter; a local zone's is longer and is passed over.
-        found.add(node.labels.get(REGION_LABEL, "") or (zone[:-1] if zone[-2:-1].isdigit() else ""))
+        of_zone = zone[:-1] if REGION.fullmatch(zone[:-1]) else ""
+        found.add(node.labels.get(REGION_LABEL, "") or of_zone)
     found.discard("")
     return found.pop() if len(found) == 1 else ""
 

@@ -20,7 +20,8 @@ RESERVED: Final = "reserved-instances"
 # the work a vCPU at the 15 % lower price of m7g against m6i. Its lower end: no faster.
 DEFAULT_SPEED: Final = (Decimal("1.0"), Decimal("1.2"))
 
-_REGION: Final = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
+REGION: Final = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
+"""The form of an AWS region's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ def read_cost(key: str, value: Any, region: str = "") -> CostRules:
 
 
 def _region(key: str, value: Any) -> str:
-    if not isinstance(value, str) or not _REGION.fullmatch(value):
+    if not isinstance(value, str) or not REGION.fullmatch(value):
         raise ArchshiftError(f"{key}: {value!r} is not an AWS region, such as eu-west-1")
     return value
 

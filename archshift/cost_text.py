@@ -45,7 +45,14 @@ def against_claim(ratio: float, step: Comparison) -> str:
     """
     if step.share is None:
         return ""
-    said = f"{percents(CLAIMED)} are often claimed; this fleet gets {percents(step.share)} at {ratio:g}"
+    least, most = step.share.least, step.share.most
+    if most < 0:
+        gets = f"pays {percents(Range.of(-least, -most))} more"
+    elif least < 0:
+        gets = f"gets between {percents(Range.of(-least))} more to pay and {percents(Range.of(most))} less"
+    else:
+        gets = f"gets {percents(step.share)}"
+    said = f"{percents(CLAIMED)} less are often claimed; this fleet {gets} at {ratio:g}"
     staying = sum(
         (line.monthly or Decimal(0) for line in step.after.slow.lines if line.holding.architecture == AMD64),
         start=Decimal(0),
@@ -66,7 +73,7 @@ def stranded(ratio: float, step: Comparison) -> list[str]:
 def assumptions(tariff: Tariff, headroom: float) -> list[str]:
     """Return what the numbers rest on, a clause each."""
     rules = tariff.rules
-    least, most = (f"{end:g}" for end in rules.speed)
+    least, most = (f"{float(end):g}" for end in rules.speed)
     said = [
         f"nodes for today's requests of pods and DaemonSets and {headroom * 100:g} % on top, each group at "
         "least its min_size; autoscalers, rollouts and packing may take more",
@@ -76,7 +83,9 @@ def assumptions(tariff: Tariff, headroom: float) -> list[str]:
         "taxes",
     ]
     if rules.discounts:
-        given = ", ".join(f"{name} {share * 100:g} %" for name, share in sorted(rules.discounts.items()))
+        given = ", ".join(
+            f"{name} {float(share * 100):g} %" for name, share in sorted(rules.discounts.items())
+        )
         said.append(f"off the list price: {given}")
     said += [f"paid in advance: {one}" for one in tariff.commitments]
     said += [f"over and not counted: {one}" for one in rules.commitments if not one.active(tariff.now)]

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -42,6 +42,7 @@ class _Cost:
         steps: Ratio to its comparison with everything on x86.
         next_step: The step after today's ratio against today's ratio; None at the end of the ramp.
         next_ratio: Its ratio.
+        without_commitments: The last step as if nothing were paid in advance; None if nothing is.
         headroom: Share of the requests kept free.
         note: Why AWS was not asked; empty if it was, or need not be.
     """
@@ -51,6 +52,7 @@ class _Cost:
     steps: dict[float, Comparison]
     next_step: Comparison | None
     next_ratio: float
+    without_commitments: Comparison | None
     headroom: float
     note: str
 
@@ -110,21 +112,23 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _cost(settings: Settings, found: Survey, tariff: Tariff, note: str, options: argparse.Namespace) -> _Cost:
-    def against(before: float, after: float) -> Comparison:
+    def against(before: float, after: float, money: Tariff = tariff) -> Comparison:
         first, second = (
             plan_at(ratio, settings, found.inventory, found.evidence) for ratio in (before, after)
         )
-        return compare(first, second, found.inventory, settings.groups, tariff, options.headroom)
+        return compare(first, second, found.inventory, settings.groups, money, options.headroom)
 
     today = settings.arm_ratio
     following = next((ratio for ratio in STEPS if ratio > today), 1.0)
     wanted = options.steps or dict.fromkeys((following, 1.0))
+    freely = replace(tariff, rules=replace(tariff.rules, commitments=()))
     return _Cost(
         tariff=tariff,
         now=make_bill(running(found.inventory.nodes, settings.groups), tariff),
         steps={ratio: against(0.0, ratio) for ratio in wanted},
         next_step=against(today, following) if following > today else None,
         next_ratio=following,
+        without_commitments=against(0.0, max(wanted), freely) if tariff.commitments else None,
         headroom=options.headroom,
         note=note,
     )
@@ -140,6 +144,9 @@ def as_json(cost: _Cost) -> dict[str, Any]:
         "steps": [{"arm_ratio": ratio, **_comparison_json(step)} for ratio, step in cost.steps.items()],
         "next_step": {"arm_ratio": cost.next_ratio, **_comparison_json(cost.next_step)}
         if cost.next_step
+        else None,
+        "without_commitments": {"arm_ratio": max(cost.steps), **_comparison_json(cost.without_commitments)}
+        if cost.without_commitments
         else None,
         "claimed": _range_json(text.CLAIMED),
         "assumptions": text.assumptions(cost.tariff, cost.headroom),
@@ -250,10 +257,17 @@ def print_cost(cost: _Cost) -> None:
         table.add_column(name, justify="right")
     table.add_column("PRICE FROM", overflow="fold")
     first = next(iter(cost.steps.values()))
-    _add_rows(table, "now", [(line, line) for line in cost.now.lines], cost.now.total, cost.now.known)
-    _add_rows(table, "x86 only", _pairs(first.before), first.before.monthly, first.before.at_least)
+    in_advance = "with what is paid in advance and covers some of it" if cost.tariff.commitments else ""
+    _add_rows(
+        table, "now", [(line, line) for line in cost.now.lines], cost.now.total, cost.now.known, in_advance
+    )
+    _add_rows(
+        table, "x86 only", _pairs(first.before), first.before.monthly, first.before.at_least, in_advance
+    )
     for ratio, step in cost.steps.items():
-        _add_rows(table, f"{ratio:g}", _pairs(step.after), step.after.monthly, step.after.at_least)
+        _add_rows(
+            table, f"{ratio:g}", _pairs(step.after), step.after.monthly, step.after.at_least, in_advance
+        )
     console.print(table)
     console.print()
     for sentence in sentences(cost):
@@ -273,6 +287,7 @@ def _add_rows(
     pairs: Iterable[tuple[Line, Line]],
     total: Decimal | Range | None,
     known: Decimal,
+    in_advance: str,
 ) -> None:
     for slow, fast in pairs:
         holding, price = slow.holding, slow.price or fast.price
@@ -287,14 +302,19 @@ def _add_rows(
             price.source if price else "",
         )
     money = f"at least {known:,.0f}" if total is None else text.money(total)
-    table.add_row(step, "all", "", "", "", "", money, style="bold")
+    table.add_row(step, "all", "", "", "", "", money, in_advance, style="bold")
 
 
 def sentences(cost: _Cost) -> list[str]:
     """Return what the numbers mean, a sentence each."""
-    said = [f"{ratio:g} against all pods on x86: {text.saving(step)}." for ratio, step in cost.steps.items()]
+    said = [
+        f"arm_ratio {ratio:g} against all pods on x86: {text.saving(step)}."
+        for ratio, step in cost.steps.items()
+    ]
     if cost.next_step:
-        said.append(f"{cost.next_ratio:g}, the next step, against today: {text.saving(cost.next_step)}.")
+        said.append(
+            f"The next step, {cost.next_ratio:g}, against today's arm_ratio: {text.saving(cost.next_step)}."
+        )
         if cost.next_step.meanwhile:
             said.append(
                 "Until the x86 nodes that it empties are gone, it costs up to "
@@ -303,6 +323,10 @@ def sentences(cost: _Cost) -> list[str]:
     ratio, last = max(cost.steps.items())
     said += [claim] if (claim := text.against_claim(ratio, last)) else []
     said += text.stranded(ratio, last)
+    if cost.without_commitments:
+        said.append(
+            f"If nothing were paid in advance, {ratio:g} would cost {text.saving(cost.without_commitments)}."
+        )
     needed = last.before.monthly
     if cost.now.total is not None and needed and cost.now.total > needed.most:
         said.append(
