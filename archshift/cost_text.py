@@ -24,16 +24,24 @@ def percents(share: Range) -> str:
 
 
 def saving(step: Comparison) -> str:
-    """Return what a change saves or costs: ``310 to 420 USD a month less (9 to 12 %)``."""
+    """Return what a change saves or costs: ``310 to 420 USD a month less (9 to 12 %)``.
+
+    Where both ends of the range are the same whole number, that is said.
+    """
     if step.saving is None:
         return f"not known: {'; '.join(step.unknown) or 'there are no node groups to size'}"
     least, most = step.saving.least, step.saving.most
     if least < 0 < most:
         return f"between {money(-least)} USD a month more and {money(most)} less"
     if most < 0:
-        return f"{money(Range.of(-least, -most))} USD a month more"
+        return f"{_both(Range.of(-least, -most))} more"
     share = f" ({percents(step.share)})" if step.share else ""
-    return f"{money(step.saving)} USD a month less{share}"
+    return f"{_both(step.saving)} less{share}"
+
+
+def _both(value: Range) -> str:
+    said = money(value)
+    return f"{said} USD a month" if " to " in said else f"at both ends {said} USD a month"
 
 
 def against_claim(ratio: float, step: Comparison) -> str:
@@ -41,7 +49,7 @@ def against_claim(ratio: float, step: Comparison) -> str:
 
     Args:
         ratio: The ratio of the step.
-        step: Its comparison with everything on x86.
+        step: Its comparison with ratio 0.
     """
     if step.share is None:
         return ""
@@ -79,6 +87,7 @@ def assumptions(tariff: Tariff, headroom: float) -> list[str]:
         "least its min_size; autoscalers, rollouts and packing may take more",
         f"a Graviton vCPU does {least} to {most} times the work of one of x86, and more than 1 saves only "
         "once requests of CPU are lowered (archshift:cost.speed; a default is no measurement)",
+        "at 0, what archshift does not steer stays where it is, on Graviton too",
         f"nodes alone, {HOURS_A_MONTH} hours a month, Linux: no disks, traffic, load balancers, EKS fees or "
         "taxes",
     ]

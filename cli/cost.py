@@ -14,11 +14,11 @@ from archshift.architectures import ARM64, display
 from archshift.cost import (
     Bill,
     Comparison,
-    Holding,
     Line,
     Range,
     Spread,
     Tariff,
+    bill_of,
     compare,
     make_bill,
     running,
@@ -39,7 +39,8 @@ class _Cost:
     Attributes:
         tariff: The prices.
         now: What runs.
-        steps: Ratio to its comparison with everything on x86.
+        today: What today's arm_ratio needs.
+        steps: Ratio to its comparison with ratio 0.
         next_step: The step after today's ratio against today's ratio; None at the end of the ramp.
         next_ratio: Its ratio.
         without_commitments: The last step as if nothing were paid in advance; None if nothing is.
@@ -49,6 +50,7 @@ class _Cost:
 
     tariff: Tariff
     now: Bill
+    today: Spread
     steps: dict[float, Comparison]
     next_step: Comparison | None
     next_ratio: float
@@ -125,6 +127,7 @@ def _cost(settings: Settings, found: Survey, tariff: Tariff, note: str, options:
     return _Cost(
         tariff=tariff,
         now=make_bill(running(found.inventory.nodes, settings.groups), tariff),
+        today=bill_of(found.plan, found.inventory, settings.groups, tariff, options.headroom),
         steps={ratio: against(0.0, ratio) for ratio in wanted},
         next_step=against(today, following) if following > today else None,
         next_ratio=following,
@@ -140,7 +143,8 @@ def as_json(cost: _Cost) -> dict[str, Any]:
     return {
         "region": cost.tariff.region,
         "now": _bill_json(cost.now),
-        "all_on_x86": _spread_json(first.before),
+        "at_zero": _spread_json(first.before),
+        "today": _spread_json(cost.today),
         "steps": [{"arm_ratio": ratio, **_comparison_json(step)} for ratio, step in cost.steps.items()],
         "next_step": {"arm_ratio": cost.next_ratio, **_comparison_json(cost.next_step)}
         if cost.next_step
@@ -192,13 +196,13 @@ def _bill_json(bill: Bill) -> dict[str, Any]:
 
 
 def _pair_json(slow: Line, fast: Line) -> dict[str, Any]:
-    holding, price = slow.holding, slow.price or fast.price
+    holding, price, nodes = slow.holding, slow.price or fast.price, _nodes(slow, fast)
     return {
         "group": holding.group,
         "architecture": holding.architecture,
         "instance_type": holding.instance_type,
         "spot": holding.spot,
-        "nodes": _range_json(_nodes(slow, fast), 0),
+        "nodes": {"least": int(nodes.least), "most": int(nodes.most)},
         "usd_per_hour": _number(price.usd, 6) if price else None,
         "price_source": price.source if price else None,
         "usd_per_month": _range_json(_monthly(slow, fast)),
@@ -217,24 +221,14 @@ def _range_json(value: Range | None, digits: int = 2) -> dict[str, float | None]
 
 def _pairs(spread: Spread) -> Iterable[tuple[Line, Line]]:
     """Yield each group's line at both ends; a group that has no nodes at one end has a line of none."""
-    ends = [
+    slow, fast = (
         {(line.holding.group, line.holding.instance_type): line for line in bill.lines}
         for bill in (spread.slow, spread.fast)
-    ]
-    for key in dict.fromkeys((*ends[0], *ends[1])):
-        slow, fast = (end.get(key) for end in ends)
-        yield slow or _empty(fast), fast or _empty(slow)
-
-
-def _empty(line: Line | None) -> Line:
-    assert line is not None  # noqa: S101 - one of the two ends has the line
-    held = line.holding
-    return Line(
-        holding=Holding(
-            group=held.group, architecture=held.architecture, instance_type=held.instance_type, nodes=0
-        ),
-        price=line.price,
     )
+    for key in dict.fromkeys((*slow, *fast)):
+        line = slow[key] if key in slow else fast[key]
+        none = replace(line, holding=replace(line.holding, nodes=0))
+        yield slow.get(key, none), fast.get(key, none)
 
 
 def _nodes(slow: Line, fast: Line) -> Range:
@@ -253,22 +247,16 @@ def print_cost(cost: _Cost) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("STEP", "GROUP", "SIDE", "TYPE"):
         table.add_column(name)
-    for name in ("NODES", "USD/HOUR EACH", "USD/MONTH"):
+    for name in ("NODES", "USD/H EACH", "USD/MONTH"):
         table.add_column(name, justify="right")
-    table.add_column("PRICE FROM", overflow="fold")
     first = next(iter(cost.steps.values()))
-    in_advance = "with what is paid in advance and covers some of it" if cost.tariff.commitments else ""
-    _add_rows(
-        table, "now", [(line, line) for line in cost.now.lines], cost.now.total, cost.now.known, in_advance
-    )
-    _add_rows(
-        table, "x86 only", _pairs(first.before), first.before.monthly, first.before.at_least, in_advance
-    )
+    _add_rows(table, "now", [(line, line) for line in cost.now.lines], cost.now.total, cost.now.known)
+    _add_rows(table, "0", _pairs(first.before), first.before.monthly, first.before.at_least)
     for ratio, step in cost.steps.items():
-        _add_rows(
-            table, f"{ratio:g}", _pairs(step.after), step.after.monthly, step.after.at_least, in_advance
-        )
+        _add_rows(table, f"{ratio:g}", _pairs(step.after), step.after.monthly, step.after.at_least)
     console.print(table)
+    if cost.tariff.commitments:
+        console.print("The sums have what is paid in advance, and without what that covers.", style="dim")
     console.print()
     for sentence in sentences(cost):
         console.print(sentence)
@@ -276,9 +264,23 @@ def print_cost(cost: _Cost) -> None:
         console.print(f"Not counted in what runs now: {sentence}.", style="yellow")
     if cost.note:
         console.print(f"List prices are the built-in table's: {cost.note}.", style="yellow")
+    for source, names in _sources(cost).items():
+        console.print(f"Prices of {', '.join(names)}: {source}.")
     console.print("This rests on:")
     for sentence in text.assumptions(cost.tariff, cost.headroom):
         console.print(f"- {sentence}")
+
+
+def _sources(cost: _Cost) -> dict[str, list[str]]:
+    """Return where the prices are from: source to the types whose prices it gave."""
+    spreads = [spread for step in cost.steps.values() for spread in (step.before, step.after)]
+    bills = [cost.now, *(bill for spread in spreads for bill in (spread.slow, spread.fast))]
+    found: dict[str, list[str]] = {}
+    for line in (line for bill in bills for line in bill.lines if line.price):
+        names = found.setdefault(line.price.source if line.price else "", [])
+        if line.holding.instance_type not in names:
+            names.append(line.holding.instance_type)
+    return found
 
 
 def _add_rows(
@@ -287,7 +289,6 @@ def _add_rows(
     pairs: Iterable[tuple[Line, Line]],
     total: Decimal | Range | None,
     known: Decimal,
-    in_advance: str,
 ) -> None:
     for slow, fast in pairs:
         holding, price = slow.holding, slow.price or fast.price
@@ -299,22 +300,16 @@ def _add_rows(
             text.money(_nodes(slow, fast)),
             f"{price.usd:.4f}" if price else "?",
             text.money(_monthly(slow, fast)),
-            price.source if price else "",
         )
     money = f"at least {known:,.0f}" if total is None else text.money(total)
-    table.add_row(step, "all", "", "", "", "", money, in_advance, style="bold")
+    table.add_row(step, "all", "", "", "", "", money, style="bold")
 
 
 def sentences(cost: _Cost) -> list[str]:
     """Return what the numbers mean, a sentence each."""
-    said = [
-        f"arm_ratio {ratio:g} against all pods on x86: {text.saving(step)}."
-        for ratio, step in cost.steps.items()
-    ]
+    said = [f"arm_ratio {ratio:g} against 0: {text.saving(step)}." for ratio, step in cost.steps.items()]
     if cost.next_step:
-        said.append(
-            f"The next step, {cost.next_ratio:g}, against today's arm_ratio: {text.saving(cost.next_step)}."
-        )
+        said.append(f"The next step, {cost.next_ratio:g}, against today: {text.saving(cost.next_step)}.")
         if cost.next_step.meanwhile:
             said.append(
                 "Until the x86 nodes that it empties are gone, it costs up to "
@@ -327,10 +322,10 @@ def sentences(cost: _Cost) -> list[str]:
         said.append(
             f"If nothing were paid in advance, {ratio:g} would cost {text.saving(cost.without_commitments)}."
         )
-    needed = last.before.monthly
+    needed = cost.today.monthly
     if cost.now.total is not None and needed and cost.now.total > needed.most:
         said.append(
             f"What runs now costs {text.money(cost.now.total - needed.most)} USD a month more than the pods "
-            "need on x86; that can be saved on either processor and is not counted as Graviton's."
+            "need; that can be saved on either processor and is not counted as Graviton's."
         )
     return said

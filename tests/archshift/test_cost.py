@@ -195,7 +195,7 @@ def test_a_step_saves_a_range() -> None:
     ("least", "most", "words", "claim"),
     [
         (10, 20, "10 to 20 USD a month less (10 to 20 %)", "this fleet gets 10 to 20 % at 0.5"),
-        (0, 0, "0 USD a month less (0 %)", "this fleet gets 0 % at 0.5"),
+        (0, 0, "at both ends 0 USD a month less (0 %)", "this fleet gets 0 % at 0.5"),
         (-20, -10, "10 to 20 USD a month more", "this fleet pays 10 to 20 % more at 0.5"),
         (
             -10,
@@ -232,7 +232,7 @@ def test_the_min_size_of_x86_groups_is_paid_although_nothing_needs_it() -> None:
     )
     found = step(pods("cart", 3, 1000), groups=(stays, ARM))
     assert found.saving == Range.of(-Decimal("0.1632") * HOURS_A_MONTH)
-    assert cost_text.saving(found) == "119 USD a month more"
+    assert cost_text.saving(found) == "at both ends 119 USD a month more"
 
 
 def test_a_group_on_graviton_costs_nothing_before_anything_moved() -> None:
