@@ -374,17 +374,22 @@ def test_a_higher_price_never_costs_less(holdings: list[Holding], first: Decimal
     st.integers(1, 60),
     st.integers(100, 3000),
     st.tuples(st.integers(50, 200), st.integers(50, 200)),
-    st.sampled_from((0.2, 0.5, 0.8, 1.0)),
+    st.sampled_from(((0.0, 0.2), (0.0, 1.0), (0.5, 0.8), (0.5, 1.0))),
     COMMITMENTS,
 )
 def test_ranges_are_in_order_and_share_their_assumptions(
-    replicas: int, millicpu: int, speeds: tuple[int, int], ratio: float, commitments: tuple[Commitment, ...]
+    replicas: int,
+    millicpu: int,
+    speeds: tuple[int, int],
+    ratios: tuple[float, float],
+    commitments: tuple[Commitment, ...],
 ) -> None:
     """Least before most; a saving is before less after at one speed, never at two."""
     low, high = sorted(Decimal(speed) / 100 for speed in speeds)
     found = step(
         pods("cart", replicas, millicpu),
-        after=ratio,
+        before=ratios[0],
+        after=ratios[1],
         money=tariff(speed=(low, high), commitments=commitments),
     )
     assert found.saving
