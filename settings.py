@@ -18,6 +18,7 @@ import yaml
 from archshift import shapes
 from archshift.architectures import ARCH_LABEL
 from archshift.compat import CompatRules, read_compat
+from archshift.cost_rules import CostRules, read_cost
 from archshift.eks import EksCluster, NewCluster
 from archshift.errors import ArchshiftError
 from archshift.guard import BreakGlass, Override
@@ -66,6 +67,7 @@ class Settings:
         compat: Which workloads are tested on arm64 before their first Graviton pod.
         break_glass: x86 may go although something needs it; None without.
         override: An exception from one rule of the policy pack; None without.
+        cost: What nodes cost; its region is that of ``aws:region`` where it names none.
     """
 
     stack: str
@@ -81,6 +83,7 @@ class Settings:
     compat: CompatRules = field(default_factory=CompatRules)
     break_glass: BreakGlass | None = None
     override: Override | None = None
+    cost: CostRules = field(default_factory=CostRules)
 
     @property
     def guarded(self) -> bool:
@@ -125,6 +128,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         "break_glass",
         "cluster",
         "compat_test",
+        "cost",
         "graviton_families",
         "images",
         "kube_context",
@@ -159,6 +163,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         compat=read_compat("archshift:compat_test", _json(values, "compat_test")),
         break_glass=_break_glass(_json(values, "break_glass")),
         override=_override(_json(values, "override")),
+        cost=read_cost("archshift:cost", _json(values, "cost"), config.get("aws:region", "")),
     )
 
 
