@@ -106,7 +106,7 @@ def test_what_does_not_hold_together_is_unknown(content: bytes, problem: str) ->
 
 
 def test_reasons_are_lines_of_printable_text() -> None:
-    """They end in commits and on terminals: no escape sequence, no second line, no megabyte, no other type."""
+    """They end in commits and on terminals: no escape sequence, no second line, no megabyte."""
     (first, second, *_), more = (
         parse_evidence(
             written(reasons=["a\x1b[31m\nSigned-off-by: me", "x" * 5000, 7, " ", *["z"] * 99])
