@@ -17,6 +17,7 @@ import yaml
 
 from archshift import shapes
 from archshift.architectures import ARCH_LABEL
+from archshift.cost_rules import CostRules, read_cost
 from archshift.eks import EksCluster, NewCluster
 from archshift.errors import ArchshiftError
 from archshift.guard import BreakGlass, Override
@@ -65,6 +66,7 @@ class Settings:
             ``archshift:images.registries``.
         break_glass: x86 may go although something needs it; None without.
         override: An exception from one rule of the policy pack; None without.
+        cost: What nodes cost; its region is that of ``aws:region`` where it names none.
         ramp: How arm_ratio moves from step to step; None where it is moved by hand.
         gated: Whether a gate judges the steps (``archshift:gate``).
         gate_evidence: Where its evidence is, from the folder of Pulumi.yaml; empty for the default.
@@ -82,6 +84,7 @@ class Settings:
     images: ImageRules = field(default_factory=ImageRules)
     break_glass: BreakGlass | None = None
     override: Override | None = None
+    cost: CostRules = field(default_factory=CostRules)
     ramp: Ramp | None = None
     gated: bool = False
     gate_evidence: str = ""
@@ -133,6 +136,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         "arm_ratio",
         "break_glass",
         "cluster",
+        "cost",
         "gate",
         "graviton_families",
         "images",
@@ -169,6 +173,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         images=_images(shapes.mapping("archshift:images", _json(values, "images")), platform, environment),
         break_glass=_break_glass(_json(values, "break_glass")),
         override=_override(_json(values, "override")),
+        cost=read_cost("archshift:cost", _json(values, "cost"), config.get("aws:region", "")),
         ramp=read_ramp("archshift:ramp", _json(values, "ramp")),
         gated=bool(gate),
         gate_evidence=_path("archshift:gate.evidence", gate["evidence"]) if "evidence" in gate else "",
