@@ -141,6 +141,11 @@ class Move:
         return evidence.other_than(PASS)
 
 
+def no_evidence(file: str) -> GateEvidence:
+    """Return what counts where there is no file."""
+    return GateEvidence(problem=f"there is no {file}")
+
+
 def read_evidence_file(path: Path) -> GateEvidence | None:
     """Return the evidence in a file; None where there is no file."""
     try:

@@ -102,9 +102,7 @@ class Ramp:
 
     def below(self, ratio: float) -> float | None:
         """Return the step before a ratio, 0.0 before the first; None at 0.0."""
-        if ratio <= _SAME:
-            return None
-        return next((step for step in reversed(self.steps) if step < ratio - _SAME), 0.0)
+        return step_below(self.steps, ratio)
 
     def outlook(self, ratio: float, now: datetime) -> Outlook:
         """Say what is next.
@@ -200,6 +198,13 @@ class Ramp:
             if later == moment:
                 return moment
             moment = later
+
+
+def step_below(steps: tuple[float, ...], ratio: float) -> float | None:
+    """Return the last of these steps before a ratio, 0.0 before the first; None at 0.0."""
+    if ratio <= _SAME:
+        return None
+    return next((step for step in reversed(steps) if step < ratio - _SAME), 0.0)
 
 
 def same(one: float, other: float) -> bool:

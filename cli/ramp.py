@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from archshift.errors import ArchshiftError
-from archshift.gate_evidence import PASS, STEP_BACK, GateEvidence, one_line, read_evidence_file
+from archshift.gate_evidence import PASS, STEP_BACK, GateEvidence, no_evidence, one_line, read_evidence_file
 from archshift.local_time import read_moment
 from archshift.ramp import Outlook, Ramp, same
 from archshift.stack_file import StackFile, read_text, write_text
@@ -314,7 +314,7 @@ def _evidence(options: argparse.Namespace, settings: Settings, ramp: Ramp) -> Ga
     if ratio == 0:
         return None
     path = Path(options.gate) if options.gate else Path(options.cwd) / settings.evidence_file
-    evidence = read_evidence_file(path) or GateEvidence(problem="there is no such file")
+    evidence = read_evidence_file(path) or no_evidence(path.name)
     wanted = STEP_BACK if options.back else PASS
     why = evidence.objection(
         stack=settings.stack, ratio=ratio, now=options.at, since=ramp.since, verdict=wanted

@@ -365,7 +365,7 @@ def test_a_stack_with_a_gate_takes_no_step_without_it(prod: Repository) -> None:
         "--output, then this with --gate\n",
     )
     code, _, err = prod.ramp("apply", "--gate")
-    assert (code, err.count("proof.json is no pass for 0.2: there is no such file")) == (1, 1)
+    assert (code, err.count("proof.json is no pass for 0.2: there is no proof.json")) == (1, 1)
     prod.change('arm_ratio: "0.2"', 'arm_ratio: "0.0"')
     prod.change('    since: "2026-03-02T09:12:00+01:00"\n', "")
     code, out, _ = prod.ramp("apply")
