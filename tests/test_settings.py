@@ -317,6 +317,28 @@ def test_the_stack_files_of_the_checkout_load(path: Path) -> None:
     assert settings.load(path.name.split(".")[1], values).arm_ratio <= 1
 
 
+@pytest.mark.parametrize("stack", ["staging", "prod"])
+def test_the_ramp_that_a_stack_file_shows_is_one(stack: str) -> None:
+    """Whoever takes the comment signs off has four steps, by day, outside the freeze."""
+    lines = (ROOT / f"Pulumi.{stack}.yaml").read_text().splitlines()
+    begin = lines.index("  # archshift:ramp:")
+    shown = "\n".join(line.replace("  # ", "", 1) for line in lines[begin : begin + 5])
+    ramp = load(ramp=yaml.safe_load(shown)["archshift:ramp"]).ramp
+    assert ramp is not None
+    assert (ramp.steps, len(ramp.windows), len(ramp.freezes)) == ((0.2, 0.5, 0.8, 1.0), 1, 1)
+
+
+def test_the_gates_evidence_is_beside_the_project() -> None:
+    """In a file of the stack's name, without the organisation before it, or where the stack says."""
+    assert (load().gated, load().evidence_file) == (False, "gates/dev.json")
+    found = settings.load("acme/archshift/prod", {"archshift:arm_ratio": "0", "archshift:gate": '{"x": 1}'})
+    assert (found.gated, found.evidence_file) == (True, "gates/prod.json")
+    assert load(gate={"evidence": "proof.json"}).evidence_file == "proof.json"
+    assert refused(gate={"evidence": 7}) == (
+        "archshift:gate.evidence: 7 is not the path of a file, from the folder of Pulumi.yaml"
+    )
+
+
 UNTIL = "2026-03-02T18:00:00Z"
 GLASS = {"until": UNTIL, "reason": "region is lost", "ticket": "OPS-7"}
 OVERRIDE = {"rule": "arm-ratio-step", "reason": "agreed", "until": "2026-03-02T19:00:00+01:00"}

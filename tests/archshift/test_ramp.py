@@ -1,5 +1,8 @@
 """The ramp: which step is next, when, and why not now."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -298,6 +301,20 @@ def test_a_window_that_is_skipped_opens_a_week_later() -> None:
     """From 02:10 to 02:50 on Sundays, which clocks jump over on 29 March."""
     (window,) = ramp(windows=[{"days": ["sun"], "from": "02:10", "to": "02:50"}]).windows
     assert next_open(berlin("2026-03-28T12:00"), [window], BERLIN) == berlin("2026-04-05T02:10")
+
+
+def test_time_zones_are_known_where_the_system_has_none() -> None:
+    """As on slim images and on Windows: the package tzdata has them."""
+    code = "from archshift.local_time import read_zone; print(read_zone('k', 'Europe/Berlin'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONTZPATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("Europe/Berlin\n", "")
 
 
 # --- properties -----------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,27 +19,31 @@ RULE = "and no pass of the gate for step 0.2 allows it: "
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Path:
-    """A checkout of the program with a folder for the gate's evidence."""
-    folder = tmp_path / "checkout"
-    (folder / "gates").mkdir(parents=True)
-    for name in ("__main__.py", "Pulumi.yaml"):
-        shutil.copy(PROJECT / name, folder)
-    return folder
+def program() -> Iterator[Path]:
+    """A copy of the program with a folder for the gate's evidence."""
+    parent = PROJECT / ".lab"
+    parent.mkdir(exist_ok=True)
+    # In the checkout: uv looks for the project's environment from the program's folder upwards.
+    with tempfile.TemporaryDirectory(prefix="gate-", dir=parent) as name:
+        folder = Path(name)
+        (folder / "gates").mkdir()
+        for file in ("__main__.py", "Pulumi.yaml"):
+            shutil.copy(PROJECT / file, folder)
+        yield folder
 
 
-def keep_evidence(program: Path, stack: Stack, **change: Any) -> None:
+def keep_evidence(program: Path, name: str, **change: Any) -> None:
     """Write the evidence as the gate does; a pass of a minute ago for 0.2."""
     at = datetime.now(UTC) - timedelta(minutes=1)
-    value = {"stack": stack.name, "arm_ratio": 0.2, "verdict": "pass", "at": at.isoformat(), "reasons": []}
+    value = {"stack": name, "arm_ratio": 0.2, "verdict": "pass", "at": at.isoformat(), "reasons": []}
     (program / FILE).write_text(json.dumps({**value, **change}))
 
 
 def test_a_step_up_waits_for_the_gates_pass(
     cluster: Cluster, stack: Stack, namespace: str, program: Path, tmp_path: Path
 ) -> None:
-    """From 0.2 to 0.5 without evidence, on a hold, on evidence of another ratio: the program warns and goes on,
-    the pack stops the update before a pod moves. On a pass the step is taken, and a hold of what is
+    """From 0.2 to 0.5 without evidence, on a hold, on evidence of another ratio: the program warns and goes
+    on, the pack stops the update before a pod moves. On a pass the step is taken, and a hold of what is
     reached stops no later update.
     """
     settings = tmp_path / "pack.json"
@@ -48,7 +54,7 @@ def test_a_step_up_waits_for_the_gates_pass(
     cluster.apply(deployment("web", 10, namespace))
     stack.config({"node_groups": node_groups(), "workloads": {"namespaces": [namespace]}, "arm_ratio": "0.2"})
     stack.config({"gate": {"evidence": FILE}})
-    first = stack.up(here, *pack, "--skip-preview=false")
+    first = stack.up(here, *pack)
     assert first.succeeded, first.output
     assert cluster.graviton_counts(namespace) == {"Deployment/web": 2}
 
@@ -60,22 +66,29 @@ def test_a_step_up_waits_for_the_gates_pass(
         ({"stack": "other"}, "it is of the stack"),
     ):
         if evidence is not None:
-            keep_evidence(program, stack, **evidence)
+            keep_evidence(program, stack.name, **evidence)
         warned = stack.preview(here)
         assert warned.succeeded, warned.output
         assert WARNING + why in " ".join(warned.output.split())
-        refused = stack.up(here, *pack, "--skip-preview=false")
+        refused = stack.preview(here, *pack)
         assert refused.exit_code != 0
         assert RULE + why in " ".join(refused.output.split()), refused.output
-        assert cluster.graviton_counts(namespace) == {"Deployment/web": 2}
+    # As a person runs it: the preview stops the update.
+    update = ["pulumi", "up", "--yes", "--non-interactive", f"--stack={stack.name}"]
+    stopped = cluster.lab.run(*update, f"--config-file={stack.config_file}", *pack, cwd=program)
+    assert stopped.returncode != 0
+    assert RULE + why in " ".join((stopped.stdout + stopped.stderr).split())
+    assert cluster.graviton_counts(namespace) == {"Deployment/web": 2}
 
-    keep_evidence(program, stack)
-    passed = stack.up(here, *pack, "--skip-preview=false")
+    keep_evidence(program, stack.name)
+    allowed = stack.preview(here, *pack)
+    assert allowed.succeeded, allowed.output
+    passed = stack.up(here, *pack)
     assert passed.succeeded, passed.output
     assert "no pass of the gate" not in passed.output
     assert cluster.graviton_counts(namespace) == {"Deployment/web": 5}
 
-    keep_evidence(program, stack, arm_ratio=0.5, verdict="hold")
-    held = stack.up(here, *pack, "--skip-preview=false")
+    keep_evidence(program, stack.name, arm_ratio=0.5, verdict="hold")
+    held = stack.preview(here, *pack)
     assert held.succeeded, held.output
     assert "no pass of the gate" not in held.output
