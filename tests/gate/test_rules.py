@@ -99,6 +99,7 @@ def test_promtool_accepts_them_whatever_the_applications_measure(tmp_path: Path,
 
 def test_two_replicas_of_kube_state_metrics_do_not_break_the_joins(tmp_path: Path) -> None:
     """Each pod is counted once, on its architecture, and its metrics with it."""
+    known = 'namespace="shop", pod="catalog-7d9-1", uid="catalog-7d9-1", container="app"'
     series = [
         *CLUSTER,
         *pod("catalog-7d9-3", "x"),
@@ -106,16 +107,25 @@ def test_two_replicas_of_kube_state_metrics_do_not_break_the_joins(tmp_path: Pat
         app("http_requests_total", "catalog-7d9-1", "0+6x90", ', code="500"'),
         app("http_requests_total", "catalog-7d9-2", "0+60x90", ', code="200"'),
         app("http_requests_total", "catalog-7d9-3", "0+60x90", ', code="200"'),
+        *ksm("kube_pod_container_status_restarts_total", known, "0x19 1x70"),
     ]
-    pods, requests, errors = (
-        f"archshift:workload_{name}" for name in ("pods", "requests:rate5m", "errors:rate5m")
+    pods, requests, errors, restarts = (
+        f"archshift:workload_{name}"
+        for name in ("pods", "requests:rate5m", "errors:rate5m", "restarts:increase5m")
     )
+    pod_arch = "archshift:pod_arch"
     evaluate(
         tmp_path,
         series,
         expected(pods, "30m", (of(pods, "arm64"), 1), (of(pods, "amd64"), 2)),
         expected(requests, "30m", (of(requests, "arm64"), 2.1), (of(requests, "amd64"), 2)),
         expected(errors, "30m", (of(errors, "arm64"), 0.1)),
+        expected(f"max_over_time({restarts}[30m])", "30m", (of("", "arm64"), 1)),
+        expected(
+            'archshift:pod_arch{arch="arm64"}',
+            "30m",
+            (of(pod_arch, "arm64", more=', pod="catalog-7d9-1"'), 1),
+        ),
     )
 
 
@@ -131,6 +141,12 @@ def test_a_pod_that_moved_counts_where_it_was_at_the_time(tmp_path: Path) -> Non
             "kube_pod_info",
             'namespace="shop", pod="db.main-0", uid="old", node="x", created_by_kind="StatefulSet", '
             'created_by_name="db.main"',
+            "1x41 stale",
+            replicas=[2],
+        ),
+        *ksm(
+            "kube_pod_status_phase",
+            'namespace="shop", pod="db.main-0", uid="old", phase="Running"',
             "1x41 stale",
             replicas=[2],
         ),
@@ -211,6 +227,13 @@ def test_without_the_nodes_label_the_kernel_tells(tmp_path: Path, source: str, l
         ),
         expected("sum by (arch) (archshift:workload_pods)", "30m", ('{arch="arm64"}', 1)),
     )
+
+
+def test_a_node_that_comes_back_with_another_architecture_breaks_no_rule(tmp_path: Path) -> None:
+    """The old series may stand for minutes beside the new one; the node still has one architecture."""
+    label = 'node="a", label_kubernetes_io_arch="amd64"'
+    series = [*CLUSTER, *ksm("kube_node_labels", label, "1x40 stale", replicas=[2])]
+    evaluate(tmp_path, series, expected("count(archshift:pod_arch)", "30m", ("{}", 2)))
 
 
 def test_the_label_counts_more_than_the_kernel(tmp_path: Path) -> None:
