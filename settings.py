@@ -19,6 +19,7 @@ from archshift import shapes
 from archshift.architectures import ARCH_LABEL
 from archshift.eks import EksCluster, NewCluster
 from archshift.errors import ArchshiftError
+from archshift.gate import GateSettings, read_gate
 from archshift.guard import BreakGlass, Override
 from archshift.images.hosts import ImageRules, RegistryHost
 from archshift.instance_types import InstanceType, graviton_families, instance_type, twin
@@ -64,6 +65,7 @@ class Settings:
             ``archshift:images.registries``.
         break_glass: x86 may go although something needs it; None without.
         override: An exception from one rule of the policy pack; None without.
+        gate: How the gate judges a step.
     """
 
     stack: str
@@ -78,6 +80,7 @@ class Settings:
     images: ImageRules = field(default_factory=ImageRules)
     break_glass: BreakGlass | None = None
     override: Override | None = None
+    gate: GateSettings = field(default_factory=GateSettings)
 
     @property
     def guarded(self) -> bool:
@@ -121,6 +124,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         "arm_ratio",
         "break_glass",
         "cluster",
+        "gate",
         "graviton_families",
         "images",
         "kube_context",
@@ -154,6 +158,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         images=_images(shapes.mapping("archshift:images", _json(values, "images")), platform, environment),
         break_glass=_break_glass(_json(values, "break_glass")),
         override=_override(_json(values, "override")),
+        gate=read_gate("archshift:gate", _json(values, "gate")),
     )
 
 

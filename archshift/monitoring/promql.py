@@ -185,9 +185,9 @@ class Expressions:
 
     # --- of applications --------------------------------------------------------------------
 
-    def requests(self) -> str:
-        """Requests a second."""
-        return self._application(self.metrics.requests)
+    def requests(self, matcher: str = "") -> str:
+        """Requests a second; with a matcher only such."""
+        return self._application(self.metrics.requests, matcher)
 
     def errors(self) -> str:
         """Failed requests a second."""
@@ -196,6 +196,14 @@ class Expressions:
     def latency_buckets(self, matcher: str = "") -> str:
         """Requests a second by the buckets (``le``) of their latency."""
         return self._application(f"{self.metrics.latency}_bucket", matcher, by=("le",))
+
+    def latency_count(self) -> str:
+        """Requests a second whose latency was measured."""
+        return self.latency_buckets('le="+Inf"')
+
+    def latency_within(self) -> str:
+        """Requests a second that are in some bucket but the last, which has no bound."""
+        return _block(f"max by ({', '.join(_RESULT)})", self.latency_buckets('le!="+Inf"'))
 
     def latency_p95(self) -> str:
         """95 of 100 requests took less, by the range's rates."""
