@@ -262,9 +262,7 @@ def _print_queries(console: Console, queries: list[Asked], in_full: bool) -> Non
             say(f"# {title}\n{asked.query}" if in_full else f"{title}: {asked.brief}")
         known.add(asked.brief)
     if queries and not in_full:
-        say(
-            f"({POD_ARCH}: each pod's workload and architecture, {NODE_ARCH}: each node's; --queries prints all)"
-        )
+        say(f"({POD_ARCH}: each pod's workload and architecture, {NODE_ARCH}: each node's; see --queries)")
 
 
 def _table(workloads: list[JudgedWorkload]) -> Table:

@@ -196,14 +196,8 @@ class FakeWeeks:
             container = {**known, "container": "app"}
             yield "kube_pod_info", info, pod.begin, pod.end, _one
             yield "kube_pod_status_phase", {**known, "phase": "Running"}, pod.begin, pod.end, _one
-            restarts = _counter(pod.begin, pod.does.restarts / 86400)
-            yield (
-                "kube_pod_container_status_restarts_total",
-                container,
-                pod.begin,
-                pod.end,
-                lambda moment, count=restarts: float(int(count(moment))),
-            )
+            restarts = _whole(_counter(pod.begin, pod.does.restarts / 86400))
+            yield "kube_pod_container_status_restarts_total", container, pod.begin, pod.end, restarts
             if pod.does.oom:
                 reason = {**container, "reason": "OOMKilled"}
                 metric = "kube_pod_container_status_last_terminated_reason"
@@ -243,6 +237,10 @@ class FakeWeeks:
 
 def _one(_: float) -> float:
     return 1.0
+
+
+def _whole(count: Callable[[float], float]) -> Callable[[float], float]:
+    return lambda moment: float(int(count(moment)))
 
 
 def _counter(begin: float, rate: float, reset: float | None = None) -> Callable[[float], float]:
