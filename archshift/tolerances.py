@@ -9,7 +9,7 @@ from archshift import shapes
 from archshift.errors import ArchshiftError
 
 LEAST_EVENTS: Final = 1.5
-"""Fewer restarts or OOM kills than this are no pattern. Rates make one event up to 1.3 of them."""
+"""Fewer restarts or OOM kills than this are no pattern: one, and what rates may make of it."""
 
 Severity = Literal["pass", "hold", "step-back"]
 

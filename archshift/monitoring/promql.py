@@ -235,8 +235,13 @@ class Expressions:
         return _block("sum by (namespace, pod)", f"max by (namespace, pod, container) ({expression})")
 
     def _restarts(self) -> str:
-        metric = f"kube_pod_container_status_restarts_total{self._where()}[{self.over}]"
-        return f"max by (namespace, pod, uid, container) (increase({metric}))"
+        by = "by (namespace, pod, uid, container)"
+        metric = f"kube_pod_container_status_restarts_total{self._where()}"
+        # Rates lose what falls between two ranges and stretch the rest; differences are exact. A pod that is
+        # younger than the range has none.
+        difference = f"max {by} ({metric})\n- max {by} ({metric} offset {self.over})"
+        exact = _block("clamp_min", f"{difference},\n0")
+        return _block("", f"{exact}\nor\nmax {by} (increase({metric}[{self.over}]))")
 
     def _application(self, metric: str, matcher: str = "", by: tuple[str, ...] = ()) -> str:
         labels = ", ".join(("namespace", "pod", *by))
@@ -262,7 +267,7 @@ def _selector(*matchers: str) -> str:
 
 
 def _block(function: str, body: str) -> str:
-    return f"{function} (\n{indent(body, '  ')}\n)"
+    return f"{function} (\n{indent(body, '  ')}\n)".lstrip()
 
 
 def _label(expression: str, label: str, source: str) -> str:

@@ -79,6 +79,7 @@ class FakeWeeks:
         replicas: Of kube-state-metrics, each of which exports everything.
         arch_label: Whether kube-state-metrics may export the nodes' label.
         kernels: Whether the nodes' kernels tell the architecture.
+        labels: Of every series, such as the cluster's.
         changes: Applied to every sample, in order.
     """
 
@@ -87,6 +88,7 @@ class FakeWeeks:
     replicas: int = 2
     arch_label: bool = True
     kernels: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     _pods: list[_Pod] = field(default_factory=list)
     _replicasets: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -125,18 +127,18 @@ class FakeWeeks:
                 number += 1
 
     @contextlib.contextmanager
-    def serve(self, folder: Path) -> Iterator[Server]:
-        """A running Prometheus that has all of this."""
+    def serve(self, folder: Path, *more: FakeWeeks) -> Iterator[Server]:
+        """A running Prometheus that has all of this, and perhaps other clusters' series."""
         data = folder / "prometheus"
         data.mkdir()
-        for number, (begin, end) in enumerate(self.spans):
-            text = folder / f"span-{number}.txt"
-            with text.open("w") as file:
-                for line in self._lines(begin.timestamp(), end.timestamp()):
-                    file.write(line)
-                file.write("# EOF\n")
-            backfill(data, text)
-            text.unlink()
+        text = folder / "samples.txt"
+        for weeks in (self, *more):
+            for begin, end in weeks.spans:
+                with text.open("w") as file:
+                    file.writelines(weeks._lines(begin.timestamp(), end.timestamp()))
+                    file.write("# EOF\n")
+                backfill(data, text)
+        text.unlink()
         with serve(data) as server:
             yield server
 
@@ -144,7 +146,7 @@ class FakeWeeks:
         step = self.every.total_seconds()
         times = [begin + step * index for index in range(int((end - begin) / step) + 1)]
         for metric, labels, first, last, value in self._series():
-            written = ",".join(f'{name}="{text}"' for name, text in labels.items())
+            written = ",".join(f'{name}="{text}"' for name, text in {**labels, **self.labels}.items())
             for moment in times:
                 if not first <= moment <= last:
                     continue
