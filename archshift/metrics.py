@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import os
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -139,7 +140,9 @@ class Prometheus:
             timeout=httpx.Timeout(_QUERY_SECONDS, connect=_CONNECT_SECONDS),
             # Wherever it led to would get the token, or answer for Prometheus.
             follow_redirects=False,
-            # The environment's proxies and authorities; none of them between us and this machine.
+            # The system's authorities, and SSL_CERT_FILE's.
+            verify=ssl.create_default_context(),
+            # The environment's proxies; none of them between us and this machine.
             trust_env=not loopback,
             transport=transport,
         )
