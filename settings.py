@@ -24,6 +24,7 @@ from archshift.guard import BreakGlass, Override
 from archshift.images.hosts import ImageRules, RegistryHost
 from archshift.instance_types import InstanceType, graviton_families, instance_type, twin
 from archshift.inventory import CONTROLLERS, Discovery
+from archshift.monitoring.config import MonitoringSettings, read_monitoring
 from archshift.node_groups import (
     AMI_FAMILIES,
     AmiFamily,
@@ -66,6 +67,7 @@ class Settings:
         break_glass: x86 may go although something needs it; None without.
         override: An exception from one rule of the policy pack; None without.
         gate: How the gate judges a step.
+        monitoring: Where rules and dashboard go; None for nowhere.
     """
 
     stack: str
@@ -81,6 +83,7 @@ class Settings:
     break_glass: BreakGlass | None = None
     override: Override | None = None
     gate: GateSettings = field(default_factory=GateSettings)
+    monitoring: MonitoringSettings | None = None
 
     @property
     def guarded(self) -> bool:
@@ -128,6 +131,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         "graviton_families",
         "images",
         "kube_context",
+        "monitoring",
         "node_groups",
         "override",
         "platform",
@@ -159,6 +163,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         break_glass=_break_glass(_json(values, "break_glass")),
         override=_override(_json(values, "override")),
         gate=read_gate("archshift:gate", _json(values, "gate")),
+        monitoring=read_monitoring("archshift:monitoring", _json(values, "monitoring")),
     )
 
 

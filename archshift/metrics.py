@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-import httpx
+import httpx2
 
 from archshift.errors import ArchshiftError
 
@@ -67,8 +67,8 @@ def check_url(key: str, url: str) -> str:
         ArchshiftError: It is not one, or has more in it than an address.
     """
     try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError):
+        parsed = httpx2.URL(url)
+    except (httpx2.InvalidURL, TypeError):
         raise ArchshiftError(f"{key}: {url!r} is not an address such as https://prometheus.example") from None
     if parsed.userinfo:
         # Not the address itself: it has a password in it.
@@ -127,17 +127,17 @@ class Prometheus:
         ArchshiftError: A token would go over plain http.
     """
 
-    def __init__(self, url: str, token: str = "", transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, token: str = "", transport: httpx2.BaseTransport | None = None) -> None:
         self.url = url
-        parsed = httpx.URL(url)
+        parsed = httpx2.URL(url)
         loopback = _loopback(parsed.host)
         if token and parsed.scheme != "https" and not loopback:
             raise ArchshiftError(
                 f"archshift:gate.prometheus: {url} is plain http, over which no token is sent; use https"
             )
-        self._client = httpx.Client(
+        self._client = httpx2.Client(
             headers={"Authorization": f"Bearer {token}"} if token else {},
-            timeout=httpx.Timeout(_QUERY_SECONDS, connect=_CONNECT_SECONDS),
+            timeout=httpx2.Timeout(_QUERY_SECONDS, connect=_CONNECT_SECONDS),
             # Wherever it led to would get the token, or answer for Prometheus.
             follow_redirects=False,
             # The system's authorities, and SSL_CERT_FILE's.
@@ -246,12 +246,12 @@ class Prometheus:
                             "archshift:workloads.namespaces"
                         )
                     if time.monotonic() > deadline:
-                        raise httpx.ReadTimeout("")
-        except httpx.TimeoutException:
+                        raise httpx2.ReadTimeout("")
+        except httpx2.TimeoutException:
             raise MetricsError(
                 f"{self.url} gave no answer in time; is it reachable, and archshift:gate.window not too long?"
             ) from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise MetricsError(
                 f"{self.url} cannot be reached: {_one_line(error)}; check archshift:gate.prometheus and "
                 "your network"

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from archshift import metrics
@@ -25,23 +25,23 @@ __all__ = ["authority"]
 
 AT = datetime(2026, 3, 10, 12, tzinfo=UTC)
 URL = "https://prometheus.example"
-Handler = Callable[[httpx.Request], httpx.Response]
+Handler = Callable[[httpx2.Request], httpx2.Response]
 
 
-def answering(answer: Handler | httpx.Response, token: str = "") -> Prometheus:
+def answering(answer: Handler | httpx2.Response, token: str = "") -> Prometheus:
     """Return a client whose Prometheus answers so."""
     handler = answer if callable(answer) else lambda _: answer
-    return Prometheus(URL, token, transport=httpx.MockTransport(handler))
+    return Prometheus(URL, token, transport=httpx2.MockTransport(handler))
 
 
-def success(kind: str, result: Any, **more: Any) -> httpx.Response:
+def success(kind: str, result: Any, **more: Any) -> httpx2.Response:
     """Return an answer as Prometheus gives it."""
-    return httpx.Response(
+    return httpx2.Response(
         200, json={"status": "success", "data": {"resultType": kind, "result": result}, **more}
     )
 
 
-def refusal(answer: Handler | httpx.Response) -> str:
+def refusal(answer: Handler | httpx2.Response) -> str:
     """Return the sentence with which a query fails."""
     with answering(answer) as prometheus, pytest.raises(MetricsError) as error:
         prometheus.query("up", AT)
@@ -50,9 +50,9 @@ def refusal(answer: Handler | httpx.Response) -> str:
 
 def test_samples_and_series_are_read_with_their_times() -> None:
     """Values come as text, NaN and Inf among them."""
-    asked: list[httpx.Request] = []
+    asked: list[httpx2.Request] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
         asked.append(request)
         if request.url.path.endswith("_range"):
             return success("matrix", [{"metric": {"arch": "arm64"}, "values": [[1, "2"], [61.5, "+Inf"]]}])
@@ -72,16 +72,16 @@ def test_samples_and_series_are_read_with_their_times() -> None:
     ("answer", "sentence"),
     [
         (
-            httpx.Response(401, text="who are you"),
+            httpx2.Response(401, text="who are you"),
             f"{URL} refuses the credentials (HTTP 401); set {TOKEN} or {TOKEN_FILE} to a token that may "
             "query",
         ),
         (
-            httpx.Response(502, text="<html>bad gateway</html>"),
+            httpx2.Response(502, text="<html>bad gateway</html>"),
             f"{URL} answered HTTP 502; is Prometheus up behind it?",
         ),
         (
-            httpx.Response(
+            httpx2.Response(
                 503, json={"status": "error", "error": "query timed\nout in \u001b[31mexpression"}
             ),
             f"{URL} cannot answer: query timed out in ?[31mexpression",
@@ -91,7 +91,7 @@ def test_samples_and_series_are_read_with_their_times() -> None:
             f"{URL} has only a part of the answer: store 3 is away",
         ),
         (
-            httpx.Response(302, headers={"Location": "https://login.example/"}),
+            httpx2.Response(302, headers={"Location": "https://login.example/"}),
             f"{URL} redirects, which is not followed; give archshift:gate.prometheus the address that "
             "Prometheus itself answers at",
         ),
@@ -99,18 +99,18 @@ def test_samples_and_series_are_read_with_their_times() -> None:
     + [
         (answer, f"{URL} does not answer as Prometheus does; check archshift:gate.prometheus (its path too)")
         for answer in (
-            httpx.Response(200, text="<html>Grafana</html>"),
-            httpx.Response(200, json=["success"]),
-            httpx.Response(200, json={"status": "success"}),
+            httpx2.Response(200, text="<html>Grafana</html>"),
+            httpx2.Response(200, json=["success"]),
+            httpx2.Response(200, json={"status": "success"}),
             success("matrix", []),
             success("vector", {}),
             success("vector", [{"metric": {}}]),
             success("vector", [{"metric": {}, "value": [1, "many"]}]),
-            httpx.Response(200, text="[" * 100_000),
+            httpx2.Response(200, text="[" * 100_000),
         )
     ],
 )
-def test_what_is_no_answer_is_one_sentence(answer: httpx.Response, sentence: str) -> None:
+def test_what_is_no_answer_is_one_sentence(answer: httpx2.Response, sentence: str) -> None:
     """Every way in which a proxy or a Prometheus may fail is said, and none is taken for no data."""
     assert refusal(answer) == sentence
 
@@ -125,11 +125,11 @@ def test_a_hint_of_an_older_prometheus_is_no_missing_part() -> None:
 def test_one_that_cannot_be_reached_or_does_not_answer_is_one_sentence() -> None:
     """Neither waits forever nor ends in a traceback."""
 
-    def refuse(request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("[Errno 111] Connection refused", request=request)
+    def refuse(request: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ConnectError("[Errno 111] Connection refused", request=request)
 
-    def late(request: httpx.Request) -> httpx.Response:
-        raise httpx.ReadTimeout("", request=request)
+    def late(request: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ReadTimeout("", request=request)
 
     assert refusal(refuse) == (
         f"{URL} cannot be reached: [Errno 111] Connection refused; check archshift:gate.prometheus and your "
@@ -143,7 +143,7 @@ def test_one_that_cannot_be_reached_or_does_not_answer_is_one_sentence() -> None
 def test_an_answer_of_any_size_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is larger than the bound is given up while it is read."""
     monkeypatch.setattr(metrics, "MAX_ANSWER_BYTES", 1000)
-    assert refusal(httpx.Response(200, content=b"x" * 2000)) == (
+    assert refusal(httpx2.Response(200, content=b"x" * 2000)) == (
         f"{URL}: the answer is larger than 1000 bytes; name fewer archshift:workloads.namespaces"
     )
 
