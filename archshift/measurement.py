@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from archshift.architectures import AMD64, ARM64
+from archshift.histogram import Quantile, quantile
 from archshift.metrics import MetricsError, Prometheus, Series
 from archshift.monitoring.promql import AppMetrics, Expressions
 from archshift.shapes import short
 
 STEP: Final = timedelta(minutes=5)
-_MOST_STEPS: Final = 288
+_MOST_STEPS: Final = 96
 
 COVERED: Final = 0.8
 """Least share of a time that has to be measured."""
@@ -114,7 +115,7 @@ class Window:
     @classmethod
     def until(cls, end: datetime, length: timedelta) -> "Window":
         """Return the window of about a length that ends then; it may have no step."""
-        # More and longer steps are no more exact and make a week's query seven times as dear.
+        # More steps say little more and cost as much more.
         minutes = max(STEP, length / _MOST_STEPS) / timedelta(minutes=1)
         step = timedelta(minutes=math.ceil(minutes))
         return cls(end, int(length / step), step)
@@ -185,7 +186,7 @@ class Meter:
         series = {name: self._range(name, text, window) for name, text in asked.items()}
         if problem := self._unmeasured(expressions.metrics, series, window):
             return Measurement(window=window, problem=problem)
-        p95: dict[tuple[str, str], float] = {}
+        p95: dict[tuple[str, str], Quantile] = {}
         if expressions.metrics.latency:
             p95 = self._latency(window)
         return Measurement(window=window, sides=_sides(pods, series, p95, window))
@@ -228,18 +229,21 @@ class Meter:
                 )
         return ""
 
-    def _latency(self, window: Window) -> dict[tuple[str, str], float]:
+    def _latency(self, window: Window) -> dict[tuple[str, str], Quantile]:
         step, length = short(window.step), short(window.length)
-
-        def text(of: Expressions) -> str:
-            buckets = f"sum_over_time(({of.latency_buckets()})[{length}:{step}])"
-            return f"histogram_quantile(\n0.95,\n{buckets}\n)"
-
-        query = self._ask("latency_p95", text, window, None)
-        return {
-            (sample.labels.get("workload", ""), sample.labels.get("arch", "")): sample.value
-            for sample in self._prometheus.query(query, window.end)
-        }
+        # The buckets and not their histogram_quantile: of what is beyond the last one it tells the bound as
+        # if it were the latency, and to find that out costs as much again.
+        query = self._ask(
+            "latency_p95",
+            lambda of: f"sum_over_time(({of.latency_buckets()})[{length}:{step}])",
+            window,
+            None,
+        )
+        buckets: dict[tuple[str, str], dict[float, float]] = {}
+        for sample in self._prometheus.query(query, window.end):
+            bound = _bound(sample.labels.get("le", ""))
+            buckets.setdefault(_key(sample.labels), {})[bound] = sample.value
+        return {key: quantile(0.95, found) for key, found in buckets.items()}
 
     def _range(self, name: str, text: Callable[[Expressions], str], window: Window) -> list[Series]:
         query = self._ask(name, text, window, window.first)
@@ -268,8 +272,15 @@ def _measured(metrics: AppMetrics) -> dict[str, Callable[[Expressions], str]]:
     if metrics.requests:
         found |= {"requests": Expressions.requests, "errors": Expressions.errors}
     if metrics.latency:
-        found |= {"latency": Expressions.latency_count, "latency in buckets": Expressions.latency_within}
+        found["latency"] = Expressions.latency_count
     return found
+
+
+def _bound(le: str) -> float:
+    try:
+        return float(le)
+    except ValueError:
+        return math.nan
 
 
 def _values(series: Iterable[Series]) -> Iterator[float]:
@@ -302,6 +313,10 @@ def _gaps(pods: list[Series], window: Window, graviton: bool) -> str:
     return ""
 
 
+def _key(labels: Mapping[str, str]) -> tuple[str, str]:
+    return labels.get("workload", ""), labels.get("arch", "")
+
+
 @dataclass(frozen=True, slots=True)
 class _Total:
     """A series over a window."""
@@ -311,25 +326,18 @@ class _Total:
 
 
 def _totals(series: Iterable[Series]) -> dict[tuple[str, str], _Total]:
-    return {
-        (one.labels.get("workload", ""), one.labels.get("arch", "")): _Total(
-            sum(one.values.values()), len(one.values)
-        )
-        for one in series
-    }
+    return {_key(one.labels): _Total(sum(one.values.values()), len(one.values)) for one in series}
 
 
 def _sides(
     pods: list[Series],
     series: Mapping[str, list[Series]],
-    p95: Mapping[tuple[str, str], float],
+    p95: Mapping[tuple[str, str], Quantile],
     window: Window,
 ) -> Sides:
     totals = {name: _totals(one) for name, one in series.items()}
     latest = {
-        (one.labels.get("workload", ""), one.labels.get("arch", "")): one.values[max(one.values)]
-        for one in pods
-        if window.end.timestamp() in one.values
+        _key(one.labels): one.values[max(one.values)] for one in pods if window.end.timestamp() in one.values
     }
     sides: dict[str, dict[str, Side]] = {}
     for (workload, arch), total in _totals(pods).items():
@@ -347,7 +355,7 @@ def _sides(
 
 
 def _figures(
-    own: Mapping[str, _Total], p95: float | None, pods: _Total, window: Window
+    own: Mapping[str, _Total], p95: Quantile | None, pods: _Total, window: Window
 ) -> Iterator[tuple[str, Reading]]:
     seconds = window.step.total_seconds()
     none = _Total(0.0, 0)
@@ -361,11 +369,10 @@ def _figures(
         return Reading(value, samples, at_least, problem)
 
     if "latency" in own:
-        count, within = own["latency"].sum, own.get("latency in buckets", none).sum
-        requests = count * seconds
+        count = own["latency"].sum
         # Without requests a quantile is no number, and there is nothing to judge either.
-        value = 0.0 if count == 0 else math.nan if p95 is None else p95
-        yield "latency_p95", reading(value, requests, own["latency"], at_least=within < 0.95 * count)
+        found = Quantile(0.0) if count == 0 else p95 or Quantile(math.nan)
+        yield "latency_p95", reading(found.value, count * seconds, own["latency"], found.at_least)
     if "requests" in own:
         count, errors = own["requests"].sum, own.get("errors", none).sum
         value = errors / count if count else 0.0

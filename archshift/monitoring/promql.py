@@ -201,10 +201,6 @@ class Expressions:
         """Requests a second whose latency was measured."""
         return self.latency_buckets('le="+Inf"')
 
-    def latency_within(self) -> str:
-        """Requests a second that are in some bucket but the last, which has no bound."""
-        return _block(f"max by ({', '.join(_RESULT)})", self.latency_buckets('le!="+Inf"'))
-
     def latency_p95(self) -> str:
         """95 of 100 requests took less, by the range's rates."""
         return _block("histogram_quantile", f"0.95,\n{self.latency_buckets()}")
