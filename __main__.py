@@ -16,6 +16,7 @@ from components.gate import Gate, GateArgs
 from components.give_back import give_back_hook
 from components.guard import guard_hook, protected
 from components.image_audit import ImageAudit, ImageAuditArgs
+from components.monitoring import Monitoring, MonitoringArgs, operator_reads_rules
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.overrides import Overrides, OverridesArgs
 from components.preview import guard_x86, report, report_gate
@@ -98,6 +99,18 @@ def main() -> None:
         # engine after everything else.
         pulumi.ResourceOptions(provider=provider, depends_on=[node_groups] if found.plan.new_nodes else None),
     )
+    if settings.monitoring and (live or not eks):
+        Monitoring(
+            "monitoring",
+            MonitoringArgs(
+                settings=settings.monitoring,
+                namespaces=settings.discovery.namespaces,
+                gate=settings.gate,
+                plan=found.plan,
+                operator=operator_reads_rules(settings.kube_context),
+            ),
+            pulumi.ResourceOptions(provider=provider),
+        )
     settle_after(patches.patches, found.plan, settings.kube_context)
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)

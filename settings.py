@@ -21,10 +21,12 @@ from archshift.compat import CompatRules, read_compat
 from archshift.cost_rules import CostRules, read_cost
 from archshift.eks import EksCluster, NewCluster
 from archshift.errors import ArchshiftError
+from archshift.gate import GateSettings, read_gate
 from archshift.guard import BreakGlass, Override
 from archshift.images.hosts import ImageRules, RegistryHost
 from archshift.instance_types import InstanceType, graviton_families, instance_type, twin
 from archshift.inventory import CONTROLLERS, Discovery
+from archshift.monitoring.config import MonitoringSettings, read_monitoring
 from archshift.node_groups import (
     AMI_FAMILIES,
     AmiFamily,
@@ -71,7 +73,8 @@ class Settings:
         cost: What nodes cost; its region is that of ``aws:region`` where it names none.
         ramp: How arm_ratio moves from step to step; None where it is moved by hand.
         gated: Whether a gate judges the steps (``archshift:gate``).
-        gate_evidence: Where its evidence is, from the folder of Pulumi.yaml; empty for the default.
+        gate: How the gate judges a step.
+        monitoring: Where rules and dashboard go; None for nowhere.
     """
 
     stack: str
@@ -90,7 +93,8 @@ class Settings:
     cost: CostRules = field(default_factory=CostRules)
     ramp: Ramp | None = None
     gated: bool = False
-    gate_evidence: str = ""
+    gate: GateSettings = field(default_factory=GateSettings)
+    monitoring: MonitoringSettings | None = None
 
     @property
     def guarded(self) -> bool:
@@ -101,7 +105,7 @@ class Settings:
     @property
     def evidence_file(self) -> str:
         """Where the gate's evidence is, from the folder of Pulumi.yaml."""
-        return self.gate_evidence or f"gates/{self.stack.rpartition('/')[2]}.json"
+        return self.gate.evidence_file(self.stack.rpartition("/")[2])
 
     @property
     def groups(self) -> tuple[AnyNodeGroup, ...]:
@@ -145,6 +149,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         "graviton_families",
         "images",
         "kube_context",
+        "monitoring",
         "node_groups",
         "override",
         "platform",
@@ -163,7 +168,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
     raw = shapes.mapping("archshift:node_groups", _json(values, "node_groups"))
     families = _families("archshift:graviton_families", _json(values, "graviton_families"))
     workloads = shapes.mapping("archshift:workloads", _json(values, "workloads"))
-    gate = shapes.mapping("archshift:gate", _json(values, "gate"))
+    gate = _json(values, "gate")
     return Settings(
         stack=stack,
         arm_ratio=shapes.ratio("archshift:arm_ratio", values["arm_ratio"]),
@@ -181,7 +186,8 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         cost=read_cost("archshift:cost", _json(values, "cost"), config.get("aws:region", "")),
         ramp=read_ramp("archshift:ramp", _json(values, "ramp")),
         gated=bool(gate),
-        gate_evidence=_path("archshift:gate.evidence", gate["evidence"]) if "evidence" in gate else "",
+        gate=read_gate("archshift:gate", gate),
+        monitoring=read_monitoring("archshift:monitoring", _json(values, "monitoring")),
     )
 
 
@@ -646,10 +652,6 @@ def _override(value: Any) -> Override | None:
     return Override(
         rule=words["rule"], reason=words["reason"], until=shapes.time(f"{key}.until", words["until"])
     )
-
-
-def _path(key: str, value: Any) -> str:
-    return shapes.text("the path of a file, from the folder of Pulumi.yaml")(key, value)
 
 
 def _wave(key: str, value: Any) -> Wave:

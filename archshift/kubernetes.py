@@ -71,6 +71,22 @@ class Cluster:
         """Return one object; same errors as ``list``."""
         return self._request("GET", path)
 
+    def serves(self, group_version: str, kind: str) -> bool:
+        """Say whether the API server knows a kind, such as ``monitoring.coreos.com/v1``, ``PrometheusRule``.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        # Discovery, which everybody who is logged in may read, unlike the list of definitions.
+        path = f"/apis/{group_version}"
+        status, body = self._send("GET", path)
+        if status == 404:
+            return False
+        if status >= 400:
+            raise ArchshiftError(self._refusal(status, path, body))
+        resources = self._parsed(path, body).get("resources") or ()
+        return any(isinstance(one, dict) and one.get("kind") == kind for one in resources)
+
     def evict(self, namespace: str, pod: str) -> bool:
         """Ask for a pod's eviction; False where a PodDisruptionBudget does not allow it now.
 
@@ -141,6 +157,9 @@ class Cluster:
         status, body = self._send(method, path, **options)
         if status >= 400:
             raise ArchshiftError(self._refusal(status, path, body))
+        return self._parsed(path, body)
+
+    def _parsed(self, path: str, body: bytes) -> dict[str, Any]:
         try:
             answer = json.loads(body)
         except ValueError:

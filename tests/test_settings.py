@@ -334,7 +334,7 @@ def test_the_gates_evidence_is_beside_the_project() -> None:
     assert (found.gated, found.evidence_file) == (True, "gates/prod.json")
     assert load(gate={"evidence": "proof.json"}).evidence_file == "proof.json"
     assert refused(gate={"evidence": 7}) == (
-        "archshift:gate.evidence: 7 is not the path of a file, from the folder of Pulumi.yaml"
+        "archshift:gate.evidence: 7 is not the path of a file"
     )
 
 
