@@ -45,11 +45,13 @@ _KUBERNETES = "k8s.io/kubernetes"
 _KWOK = "sigs.k8s.io/kwok"
 _REGISTRY = "github.com/distribution/distribution/v3"
 _CRANE = "github.com/google/go-containerregistry"
+_GH = "github.com/cli/cli/v2"
+_ACTIONLINT = "github.com/rhysd/actionlint"
 
 # In the order they are built. The engine first: without it nothing works, and it takes the longest.
 _KITS = ("engine", "cluster", "registry")
 # What the tests need beyond the lab, each built where it is asked for by name.
-EXTRA_KITS: tuple[str, ...] = ()
+EXTRA_KITS: tuple[str, ...] = ("pipelines",)
 
 Version = tuple[int, ...]
 
@@ -191,6 +193,28 @@ PROGRAMS: tuple[Program, ...] = (
         wanted="at least {pin}",
         serves=_same_or_newer_minor,
         linker_variables=(f"{_CRANE}/cmd/crane/cmd.Version={{version}}",),
+    ),
+    Program(
+        name="gh",
+        module="pipelines",
+        package=f"{_GH}/cmd/gh",
+        pin=_GH,
+        minutes=2,
+        kit="pipelines",
+        version_command=("--version",),
+        wanted="at least {pin}",
+        serves=_same_or_newer_minor,
+        linker_variables=(f"{_GH}/internal/build.Version={{plain}}",),
+    ),
+    Program(
+        # What is installed may know other rules, and the workflows have to be clean by these.
+        name="actionlint",
+        module="pipelines",
+        package=f"{_ACTIONLINT}/cmd/actionlint",
+        pin=_ACTIONLINT,
+        minutes=0.2,
+        kit="pipelines",
+        linker_variables=(f"{_ACTIONLINT}.version={{plain}}",),
     ),
 )
 
