@@ -1,0 +1,123 @@
+# What the scripts beside it share. They run the same on a person's machine and in a pipeline, and
+# need bash, git and gh; the environment names what a runner would: GITHUB_REPOSITORY, GH_TOKEN.
+# shellcheck shell=bash disable=SC2034
+
+# Lengths are of characters, not of bytes: GitHub counts characters.
+export LC_ALL=C.UTF-8
+LIMIT=65536
+
+# Commits of the pipelines carry this address, and only branches whose last commit does are rewritten.
+BOT_NAME="github-actions[bot]"
+BOT_EMAIL="41898282+github-actions[bot]@users.noreply.github.com"
+export GIT_AUTHOR_NAME=$BOT_NAME GIT_AUTHOR_EMAIL=$BOT_EMAIL
+export GIT_COMMITTER_NAME=$BOT_NAME GIT_COMMITTER_EMAIL=$BOT_EMAIL
+
+# One sentence, and out.
+fail() {
+  printf '%s\n' "$*" >&2
+  exit 1
+}
+
+# Checks the name of a stack; from here on it is safe in file names, branches and jq filters.
+check_stack() {
+  [[ ${1:-} =~ ^[A-Za-z0-9][A-Za-z0-9_.-]*$ ]] ||
+    fail "The first argument is the name of a stack, letters, digits and . _ - alone; it is '${1:-}'."
+}
+
+# Standard input to the page of the run, or to the terminal.
+summary() {
+  cat >>"${GITHUB_STEP_SUMMARY:-/dev/stdout}"
+}
+
+# Standard input as a block of code, at most 50,000 characters; it cannot close its own block.
+block() {
+  local text
+  text=$(tr '`' "'")
+  ((${#text} <= 50000)) || text="${text:0:50000}"$'\n(cut here)'
+  echo '```text'
+  printf '%s\n' "$text"
+  echo '```'
+}
+
+# git with GH_TOKEN for a remote on GitHub; the token is neither in the configuration nor in a command line.
+git_remote() {
+  git -c credential.helper= -c credential.helper='!gh auth git-credential' "$@"
+}
+
+repository() {
+  printf '%s' "${GITHUB_REPOSITORY:?names the repository as OWNER/NAME}"
+}
+
+# Where people read the log of this run.
+run_url() {
+  printf '%s/%s/actions/runs/%s' "${GITHUB_SERVER_URL:-https://github.com}" "$(repository)" "${GITHUB_RUN_ID:-0}"
+}
+
+# The branch that is deployed.
+main_branch() {
+  printf '%s' "${ARCHSHIFT_BRANCH:-main}"
+}
+
+# The number of the open pull request of a branch of this repository, or nothing.
+open_pull_request() {
+  local branch=$1 owner numbers
+  owner=$(repository)
+  # The filter head= is ignored by GitHub when it is malformed, so the answer is looked at too.
+  numbers=$(gh api "repos/$(repository)/pulls?state=open&per_page=100&head=${owner%%/*}:$branch" \
+    --jq ".[] | select(.head.ref == \"$branch\") | .number")
+  printf '%s' "${numbers%%$'\n'*}"
+}
+
+# Closes the open pull request of a branch, if there is one, with the reason on standard input.
+close_pull_request() {
+  local branch=$1 reason number
+  reason=$(cat)
+  number=$(open_pull_request "$branch")
+  [ -n "$number" ] || return 0
+  gh api --silent --method POST "repos/$(repository)/issues/$number/comments" -f body="$reason"
+  gh api --silent --method PATCH "repos/$(repository)/pulls/$number" -f state=closed
+  echo "closed #$number"
+}
+
+# The number that the stack's state holds, or nothing for a stack that was never deployed.
+deployed_ratio() {
+  local outputs
+  outputs=$(pulumi stack output --json --stack "$1")
+  sed -n 's/^ *"arm_ratio": *"\{0,1\}\([0-9.]*\)"\{0,1\},\{0,1\}$/\1/p' <<<"$outputs"
+}
+
+# The number in a file of configuration.
+configured_ratio() {
+  pulumi config get arm_ratio --stack "$1" --config-file "${2:-Pulumi.$1.yaml}"
+}
+
+# Whether the first number is larger than the second; what is no number ends the script.
+larger() {
+  [[ $1 =~ ^[0-9]+(\.[0-9]+)?$ && $2 =~ ^[0-9]+(\.[0-9]+)?$ ]] ||
+    fail "arm_ratio is to be compared, and '$1' or '$2' is not a number."
+  awk -v a="$1" -v b="$2" 'BEGIN { exit !(a > b) }'
+}
+
+# Asks the gate with a file of configuration; leaves gate.json, gate.txt and verdict in the folder.
+# What is not one of the gate's four answers is unknown, and unknown holds.
+ask_gate() {
+  local stack=$1 dir=$2 config=$3 code=0
+  rm -f "$dir/gate.json"
+  if ! grep -q '^ *["'\'']\{0,1\}archshift:gate["'\'']\{0,1\}:' "$config"; then
+    echo "$stack has no archshift:gate, so nothing measures whether Graviton does as well as x86." >"$dir/gate.txt"
+    echo none >"$dir/verdict"
+    return
+  fi
+  archshift gate --stack "$stack" --config-file "$config" --output "$dir/gate.json" >"$dir/gate.txt" 2>&1 || code=$?
+  case $code in
+    0) echo pass ;;
+    3) echo hold ;;
+    5) echo step-back ;;
+    *) echo unknown ;;
+  esac >"$dir/verdict"
+}
+
+# The verdict that an earlier job left; none left is unknown.
+verdict() {
+  if [ -s "$1/verdict" ]; then cat "$1/verdict"; else echo unknown; fi
+}

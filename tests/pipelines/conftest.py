@@ -1,0 +1,182 @@
+"""A runner as the workflows have one: a checkout with a remote, gh, and GitHub's REST API as a stand-in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.standins.github import REPOSITORY, GitHub, Server
+from tools.bootstrap import PROJECT, find_programs
+
+SCRIPTS = PROJECT / ".github" / "scripts"
+
+# Stands in for archshift and pulumi: notes its command line, and answers as `answers/NAME-COMMAND` (a shell
+# script) says; without one, with success and nothing.
+_STAND_IN = """#!/usr/bin/env bash
+{ printf '%s' "${0##*/}"; printf ' %q' "$@"; echo; } >> "$STAND_INS/calls"
+answer="$STAND_INS/answers/${0##*/}-$1"
+[ ! -f "$answer" ] || . "$answer"
+"""
+
+STACK_FILE = """\
+# Production.
+config:
+  archshift:arm_ratio: "0.5"  # moves weekly
+  archshift:gate: {prometheus: "http://prometheus.example"}
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a script ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass
+class Runner:
+    """A runner with a checkout of a repository that has one stack."""
+
+    root: Path
+    github: GitHub
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def checkout(self) -> Path:
+        """The checked-out repository."""
+        return self.root / "checkout"
+
+    @property
+    def results(self) -> Path:
+        """The folder in which jobs leave what later jobs read."""
+        return self.root / "results"
+
+    def run(self, script: str, *arguments: str | Path, **environment: str) -> Done:
+        """Runs one of the scripts in the checkout."""
+        done = subprocess.run(
+            [str(SCRIPTS / script), *map(str, arguments)],
+            cwd=self.checkout,
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def git(self, *arguments: str, cwd: Path | None = None) -> str:
+        """Runs git in the checkout; returns what it prints."""
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=cwd or self.checkout,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    def stand_in(self, command: str, answer: str) -> None:
+        """Lets a stand-in answer a command (``archshift-gate``) with a piece of shell."""
+        (self.root / "stand-ins" / "answers" / command).write_text(answer)
+
+    def calls(self, begin: str = "") -> list[str]:
+        """The command lines of the stand-ins, in order."""
+        file = self.root / "stand-ins" / "calls"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [line for line in lines if line.startswith(begin)]
+
+    @property
+    def summary(self) -> str:
+        """What the page of the run says."""
+        file = self.root / "summary.md"
+        return file.read_text() if file.exists() else ""
+
+    def commit(
+        self, files: dict[str, str], message: str = "a change", author: str = "dev@acme.example"
+    ) -> str:
+        """Commits files on the branch that is checked out; returns the commit."""
+        for name, content in files.items():
+            (self.checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.checkout / name).write_text(content)
+        self.git("add", "--all")
+        who = ("-c", "user.name=Dev", "-c", f"user.email={author}")
+        self.git(*who, "commit", "--quiet", "--message", message)
+        return self.git("rev-parse", "HEAD")
+
+    def push(self, branch: str = "main") -> None:
+        """Pushes what is checked out."""
+        self.git("push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
+
+    def remote(self, branch: str, file: str | None = None) -> str:
+        """The commit of a branch of the remote (or a file's content there); empty without the branch."""
+        found = self.git("ls-remote", "origin", f"refs/heads/{branch}").partition("\t")[0]
+        if not found or file is None:
+            return found
+        return self.git("show", f"{found}:{file}", cwd=self.root / "remote.git")
+
+
+@pytest.fixture(scope="session")
+def gh() -> Path:
+    """The real gh."""
+    return find_programs(extra=("pipelines",)).paths["gh"]
+
+
+@pytest.fixture
+def github() -> GitHub:
+    """What is at GitHub."""
+    return GitHub()
+
+
+@pytest.fixture
+def runner(tmp_path: Path, gh: Path, github: GitHub) -> Iterator[Runner]:
+    """A runner on main, with archshift and pulumi as stand-ins and everything else real."""
+    programs = tmp_path / "stand-ins" / "bin"
+    programs.mkdir(parents=True)
+    (programs.parent / "answers").mkdir()
+    for name in ("archshift", "pulumi"):
+        (programs / name).write_text(_STAND_IN)
+        (programs / name).chmod(0o755)
+    (programs / "gh").symlink_to(gh)
+    (tmp_path / "home").mkdir()
+    server = Server(github)
+    path = os.pathsep.join([str(programs), *_folders_of("bash", "git", "python3", "awk", "sed")])
+    runner = Runner(
+        tmp_path,
+        github,
+        {
+            "PATH": path,
+            "HOME": str(tmp_path / "home"),
+            "STAND_INS": str(tmp_path / "stand-ins"),
+            "GITHUB_REPOSITORY": REPOSITORY,
+            "GITHUB_RUN_ID": "77",
+            "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            **server.environment,
+        },
+    )
+    try:
+        runner.checkout.mkdir()
+        runner.git("init", "--quiet", "--bare", "--initial-branch=main", str(tmp_path / "remote.git"))
+        runner.git("clone", "--quiet", str(tmp_path / "remote.git"), str(runner.checkout))
+        runner.git("checkout", "--quiet", "-B", "main")
+        runner.commit({"Pulumi.prod.yaml": STACK_FILE, "Pulumi.yaml": "name: archshift\n"}, "Begin")
+        runner.push()
+        yield runner
+    finally:
+        server.close()
+
+
+def _folders_of(*programs: str) -> list[str]:
+    found = {Path(path).parent for name in programs if (path := shutil.which(name))}
+    return sorted(map(str, found | {Path("/usr/bin"), Path("/bin")}))
