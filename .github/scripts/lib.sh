@@ -12,6 +12,9 @@ BOT_EMAIL="41898282+github-actions[bot]@users.noreply.github.com"
 export GIT_AUTHOR_NAME=$BOT_NAME GIT_AUTHOR_EMAIL=$BOT_EMAIL
 export GIT_COMMITTER_NAME=$BOT_NAME GIT_COMMITTER_EMAIL=$BOT_EMAIL
 
+# What a deploy depends on; deploy.yml starts for these.
+PROGRAM=("Pulumi*.yaml" __main__.py settings.py pyproject.toml uv.lock archshift components policies gates)
+
 # One sentence, and out.
 fail() {
   printf '%s\n' "$*" >&2
@@ -29,14 +32,21 @@ summary() {
   cat >>"${GITHUB_STEP_SUMMARY:-/dev/stdout}"
 }
 
-# Standard input as a block of code, at most 50,000 characters; it cannot close its own block.
+# Standard input as a block of code, of 25,000 characters at most: two of them fit into one text. What stands in it
+# cannot close the block.
 block() {
   local text
   text=$(tr '`' "'")
-  ((${#text} <= 50000)) || text="${text:0:50000}"$'\n(cut here)'
+  ((${#text} <= 25000)) || text="${text:0:25000}"$'\n(cut here)'
   echo '```text'
   printf '%s\n' "$text"
   echo '```'
+}
+
+# One line to the log and to the page of the run.
+say() {
+  printf '%s\n' "$*"
+  [ -z "${GITHUB_STEP_SUMMARY:-}" ] || printf '%s\n' "$*" >>"$GITHUB_STEP_SUMMARY"
 }
 
 # git with GH_TOKEN for a remote on GitHub; the token is neither in the configuration nor in a command line.
@@ -68,15 +78,11 @@ open_pull_request() {
   printf '%s' "${numbers%%$'\n'*}"
 }
 
-# Closes the open pull request of a branch, if there is one, with the reason on standard input.
-close_pull_request() {
-  local branch=$1 reason number
-  reason=$(cat)
-  number=$(open_pull_request "$branch")
-  [ -n "$number" ] || return 0
-  gh api --silent --method POST "repos/$(repository)/issues/$number/comments" -f body="$reason"
-  gh api --silent --method PATCH "repos/$(repository)/pulls/$number" -f state=closed
-  echo "closed #$number"
+# Leaves the commits since a base, and the branch they are for, to propose.sh.
+pack_step() {
+  local dir=$1 branch=$2 base=$3
+  git bundle create --quiet "$dir/step.bundle" "$base..HEAD"
+  printf '%s' "$branch" >"$dir/branch"
 }
 
 # The number that the stack's state holds, or nothing for a stack that was never deployed.

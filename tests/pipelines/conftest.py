@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,14 +17,21 @@ from tools.bootstrap import PROJECT, find_programs
 
 SCRIPTS = PROJECT / ".github" / "scripts"
 
-# Stands in for archshift and pulumi: notes its command line, and answers as `answers/NAME-COMMAND` (a shell
-# script) says; without one, with success and nothing.
+# Stands in for archshift and for what pulumi does to a cluster: notes its command line, and answers as
+# `answers/NAME-COMMAND` (a shell script) says; without one, with success and nothing.
 _STAND_IN = """#!/usr/bin/env bash
 { printf '%s' "${0##*/}"; printf ' %q' "$@"; echo; } >> "$STAND_INS/calls"
 answer="$STAND_INS/answers/${0##*/}-$1"
 [ ! -f "$answer" ] || . "$answer"
 """
+# Configuration and state are the real engine's business.
+_PULUMI = """#!/usr/bin/env bash
+case $1 in config|stack) exec "$REAL_PULUMI" "$@" ;; esac
+""" + _STAND_IN.partition("\n")[2]
 
+_STACK_TYPE = "pulumi:pulumi:Stack"
+
+PROJECT_FILE = "name: archshift\nruntime: python\n"
 STACK_FILE = """\
 # Production.
 config:
@@ -89,6 +97,29 @@ class Runner:
         """Lets a stand-in answer a command (``archshift-gate``) with a piece of shell."""
         (self.root / "stand-ins" / "answers" / command).write_text(answer)
 
+    def deployed(self, outputs: dict[str, object] | None, stack: str = "prod") -> None:
+        """Makes the stack's state that of a deployment with these outputs; None is a stack without one."""
+        resources = []
+        if outputs is not None:
+            urn = f"urn:pulumi:{stack}::archshift::{_STACK_TYPE}::archshift-{stack}"
+            resources = [{"urn": urn, "type": _STACK_TYPE, "custom": False, "outputs": outputs}]
+        manifest = {"time": "2026-01-01T00:00:00Z", "magic": "", "version": ""}
+        state = {"version": 3, "deployment": {"manifest": manifest, "resources": resources}}
+        self._pulumi("stack", "import", "--stack", stack, stdin=json.dumps(state))
+
+    def _pulumi(self, *arguments: str, stdin: str = "") -> None:
+        command = [self.environment["REAL_PULUMI"], *arguments]
+        subprocess.run(
+            command, cwd=self.checkout, env=self.environment, input=stdin, text=True, check=True, timeout=60
+        )
+
+    def new_stack(self, stack: str) -> None:
+        """Makes a stack whose state is empty; its file of configuration stays as it is."""
+        file = self.checkout / f"Pulumi.{stack}.yaml"
+        content = file.read_text()
+        self._pulumi("stack", "init", stack)
+        file.write_text(content)
+
     def calls(self, begin: str = "") -> list[str]:
         """The command lines of the stand-ins, in order."""
         file = self.root / "stand-ins" / "calls"
@@ -117,18 +148,47 @@ class Runner:
         """Pushes what is checked out."""
         self.git("push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
 
+    @property
+    def remote_folder(self) -> Path:
+        """The repository that the checkout is of."""
+        return self.root / "remote.git"
+
+    def clone(self, *, shallow: bool = False) -> None:
+        """Makes the checkout new, as each job does."""
+        shutil.rmtree(self.checkout, ignore_errors=True)
+        depth = ["--depth=1"] if shallow else []
+        self.git(
+            "clone", "--quiet", *depth, f"file://{self.remote_folder}", str(self.checkout), cwd=self.root
+        )
+
+    def path_without(self, *names: str) -> str:
+        """PATH of a job on which these were not installed."""
+        folder = self.root / "stand-ins" / "without"
+        folder.mkdir(exist_ok=True)
+        own, _, rest = self.environment["PATH"].partition(os.pathsep)
+        for program in Path(own).iterdir():
+            if program.name not in names and not (folder / program.name).exists():
+                (folder / program.name).symlink_to(program)
+        return f"{folder}{os.pathsep}{rest}"
+
     def remote(self, branch: str, file: str | None = None) -> str:
         """The commit of a branch of the remote (or a file's content there); empty without the branch."""
         found = self.git("ls-remote", "origin", f"refs/heads/{branch}").partition("\t")[0]
         if not found or file is None:
             return found
-        return self.git("show", f"{found}:{file}", cwd=self.root / "remote.git")
+        return self.git("show", f"{found}:{file}", cwd=self.remote_folder)
 
 
 @pytest.fixture(scope="session")
 def gh() -> Path:
     """The real gh."""
     return find_programs(extra=("pipelines",)).paths["gh"]
+
+
+@pytest.fixture(scope="session")
+def pulumi() -> Path:
+    """The real engine."""
+    return find_programs().paths["pulumi"]
 
 
 @pytest.fixture
@@ -138,13 +198,13 @@ def github() -> GitHub:
 
 
 @pytest.fixture
-def runner(tmp_path: Path, gh: Path, github: GitHub) -> Iterator[Runner]:
-    """A runner on main, with archshift and pulumi as stand-ins and everything else real."""
+def runner(tmp_path: Path, gh: Path, pulumi: Path, github: GitHub) -> Iterator[Runner]:
+    """A runner on main, on which archshift, and what pulumi does to a cluster, are stand-ins."""
     programs = tmp_path / "stand-ins" / "bin"
     programs.mkdir(parents=True)
     (programs.parent / "answers").mkdir()
-    for name in ("archshift", "pulumi"):
-        (programs / name).write_text(_STAND_IN)
+    for name, content in (("archshift", _STAND_IN), ("pulumi", _PULUMI)):
+        (programs / name).write_text(content)
         (programs / name).chmod(0o755)
     (programs / "gh").symlink_to(gh)
     (tmp_path / "home").mkdir()
@@ -157,6 +217,10 @@ def runner(tmp_path: Path, gh: Path, github: GitHub) -> Iterator[Runner]:
             "PATH": path,
             "HOME": str(tmp_path / "home"),
             "STAND_INS": str(tmp_path / "stand-ins"),
+            "REAL_PULUMI": str(pulumi),
+            "PULUMI_BACKEND_URL": f"file://{tmp_path}",
+            "PULUMI_CONFIG_PASSPHRASE": "of the test",
+            "PULUMI_SKIP_UPDATE_CHECK": "1",
             "GITHUB_REPOSITORY": REPOSITORY,
             "GITHUB_RUN_ID": "77",
             "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
@@ -166,11 +230,11 @@ def runner(tmp_path: Path, gh: Path, github: GitHub) -> Iterator[Runner]:
         },
     )
     try:
-        runner.checkout.mkdir()
-        runner.git("init", "--quiet", "--bare", "--initial-branch=main", str(tmp_path / "remote.git"))
-        runner.git("clone", "--quiet", str(tmp_path / "remote.git"), str(runner.checkout))
+        bare = ("init", "--quiet", "--bare", "--initial-branch=main", str(runner.remote_folder))
+        runner.git(*bare, cwd=tmp_path)
+        runner.clone()
         runner.git("checkout", "--quiet", "-B", "main")
-        runner.commit({"Pulumi.prod.yaml": STACK_FILE, "Pulumi.yaml": "name: archshift\n"}, "Begin")
+        runner.commit({"Pulumi.prod.yaml": STACK_FILE, "Pulumi.yaml": PROJECT_FILE}, "Begin")
         runner.push()
         yield runner
     finally:
