@@ -6,7 +6,7 @@ set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 stack=${1:-} dir=${2:?the folder of the preview}
 check_stack "$stack"
-rm -f "$dir"/{verdict,gate.json,gate.txt}
+rm -f "$dir"/{verdict,gate.json,gate.txt,deployed}
 refuse() {
   say "$stack is not deployed: $*" >&2
   exit 1
@@ -25,24 +25,28 @@ git diff --quiet HEAD FETCH_HEAD -- "${PROGRAM[@]}" ||
 
 deployed=$(deployed_ratio "$stack")
 configured=$(configured_ratio "$stack")
-if [ -z "$deployed" ]; then
-  echo "$stack is deployed for the first time: there is nothing that a gate could measure."
+printf '%s' "$deployed" >"$dir/deployed"
+if [ -z "$deployed" ] || same "$deployed" 0; then
+  echo "Nothing of $stack runs on Graviton yet, so there is nothing that a gate could measure."
 elif larger "$configured" "$deployed"; then
   # The gate measures the share that is deployed, so it is asked with the configuration that deployed it.
   for commit in $(git rev-list --first-parent HEAD -- "Pulumi.$stack.yaml"); do
     git show "$commit:Pulumi.$stack.yaml" >"$dir/deployed.yaml" 2>/dev/null || continue
     was=$(configured_ratio "$stack" "$dir/deployed.yaml") || continue
-    larger "$was" "$deployed" || larger "$deployed" "$was" || break
+    if same "$was" "$deployed"; then break; fi
     was=
   done
   [ -n "${was:-}" ] || refuse "$deployed is deployed, and no commit of Pulumi.$stack.yaml says so." \
     "Set arm_ratio to $deployed, deploy that, and go on from there."
-  mkdir -p gates
   ask_gate "$stack" "$dir" "$dir/deployed.yaml"
   block <"$dir/gate.txt" | summary
   case $(verdict "$dir") in
     # The program reads it there, and the policy pack asks for it.
-    pass) cp "$dir/gate.json" "gates/$stack.json" ;;
+    pass)
+      evidence=$(evidence_file "$stack")
+      mkdir -p "$(dirname "$evidence")"
+      cp "$dir/gate.json" "$evidence"
+      ;;
     none) ;;
     *) refuse "the gate on $deployed says $(verdict "$dir"), so it does not go up to $configured." ;;
   esac

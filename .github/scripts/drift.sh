@@ -11,7 +11,7 @@ rm -f "$dir"/{answer,drift.md}
 
 deployed=$(deployed_ratio "$stack")
 configured=$(configured_ratio "$stack")
-if [ -z "$deployed" ] || larger "$deployed" "$configured" || larger "$configured" "$deployed"; then
+if [ -z "$deployed" ] || ! same "$deployed" "$configured"; then
   echo later >"$dir/answer"
   echo "\`$stack\`: ${deployed:-nothing} is deployed and arm_ratio is $configured, so drift is judged after the next deploy." |
     summary

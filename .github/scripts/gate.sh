@@ -7,17 +7,21 @@ source "$(dirname "$0")/lib.sh"
 stack=${1:-} dir=${2:?a folder for the results}
 check_stack "$stack"
 mkdir -p "$dir"
-rm -f "$dir"/{verdict,gate.json,gate.txt}
+rm -f "$dir"/{verdict,gate.json,gate.txt,deployed}
 
 deployed=$(deployed_ratio "$stack")
 configured=$(configured_ratio "$stack")
+printf '%s' "$deployed" >"$dir/deployed"
 if [ -z "$deployed" ]; then
   echo "$stack was never deployed: deploy it first." >"$dir/gate.txt"
   echo hold >"$dir/verdict"
-elif larger "$deployed" "$configured" || larger "$configured" "$deployed"; then
+elif ! same "$deployed" "$configured"; then
   # The figures would be of one share, and the next step counted from another.
   echo "arm_ratio of $stack is $configured, and $deployed is deployed: deploy it first." >"$dir/gate.txt"
   echo hold >"$dir/verdict"
+elif same "$deployed" 0; then
+  echo "Nothing of $stack runs on Graviton yet, so there is nothing to measure." >"$dir/gate.txt"
+  echo none >"$dir/verdict"
 else
   ask_gate "$stack" "$dir" "Pulumi.$stack.yaml"
 fi

@@ -1,5 +1,5 @@
-# What the scripts beside it share. They run the same on a person's machine and in a pipeline, and
-# need bash, git and gh; the environment names what a runner would: GITHUB_REPOSITORY, GH_TOKEN.
+# What the scripts beside it share. They run the same on a person's machine and in a pipeline, and need bash, git,
+# python3 and, where they write to GitHub, gh; the environment names what a runner would: GITHUB_REPOSITORY, GH_TOKEN.
 # shellcheck shell=bash disable=SC2034
 
 # Lengths are of characters, not of bytes: GitHub counts characters.
@@ -49,9 +49,13 @@ say() {
   [ -z "${GITHUB_STEP_SUMMARY:-}" ] || printf '%s\n' "$*" >>"$GITHUB_STEP_SUMMARY"
 }
 
-# git with GH_TOKEN for a remote on GitHub; the token is neither in the configuration nor in a command line.
+# git with GH_TOKEN, where there is one, for a remote on GitHub; it is neither kept nor in a command line.
 git_remote() {
-  git -c credential.helper= -c credential.helper='!gh auth git-credential' "$@"
+  if [ -n "${GH_TOKEN:-}" ]; then
+    git -c credential.helper= -c credential.helper='!gh auth git-credential' "$@"
+  else
+    git "$@"
+  fi
 }
 
 repository() {
@@ -60,6 +64,10 @@ repository() {
 
 # Where people read the log of this run.
 run_url() {
+  [ -z "${CI_PIPELINE_URL:-}" ] || {
+    printf '%s' "$CI_PIPELINE_URL" # GitLab's
+    return
+  }
   printf '%s/%s/actions/runs/%s' "${GITHUB_SERVER_URL:-https://github.com}" "$(repository)" "${GITHUB_RUN_ID:-0}"
 }
 
@@ -78,11 +86,12 @@ open_pull_request() {
   printf '%s' "${numbers%%$'\n'*}"
 }
 
-# Leaves the commits since a base, and the branch they are for, to propose.sh.
+# Leaves the commits since a base, the branch they are for, and their title, to propose.sh.
 pack_step() {
-  local dir=$1 branch=$2 base=$3
+  local dir=$1 branch=$2 base=$3 title=$4
   git bundle create --quiet "$dir/step.bundle" "$base..HEAD"
   printf '%s' "$branch" >"$dir/branch"
+  printf '%s' "${title:0:200}" >"$dir/title"
 }
 
 # The number that the stack's state holds, or nothing for a stack that was never deployed.
@@ -104,12 +113,36 @@ larger() {
   awk -v a="$1" -v b="$2" 'BEGIN { exit !(a > b) }'
 }
 
+# Whether two numbers are the same.
+same() {
+  ! larger "$1" "$2" && ! larger "$2" "$1"
+}
+
+# Whether a stack's file has a key of archshift's.
+has() {
+  grep -q "^ *[\"']\{0,1\}archshift:$1[\"']\{0,1\}:" "$2"
+}
+
+# Where the stack's evidence is kept in the repository.
+evidence_file() {
+  local config file
+  config=$(pulumi config --json --stack "$1")
+  file=$(python3 -c '
+import json, sys
+gate = json.load(sys.stdin).get("archshift:gate", {}).get("objectValue", {})
+print(gate.get("evidence") or sys.argv[1])
+' "gates/$1.json" <<<"$config")
+  [[ $file != /* && $file != *..* && $file != -* ]] || fail "archshift:gate.evidence of $1 is '$file', which is no file of the repository."
+  printf '%s' "$file"
+}
+
 # Asks the gate with a file of configuration; leaves gate.json, gate.txt and verdict in the folder.
-# What is not one of the gate's four answers is unknown, and unknown holds.
+# Without archshift:gate the verdict
+# is none; what is not one of the gate's four answers is unknown, and unknown holds.
 ask_gate() {
   local stack=$1 dir=$2 config=$3 code=0
   rm -f "$dir/gate.json"
-  if ! grep -q '^ *["'\'']\{0,1\}archshift:gate["'\'']\{0,1\}:' "$config"; then
+  if ! has gate "$config"; then
     echo "$stack has no archshift:gate, so nothing measures whether Graviton does as well as x86." >"$dir/gate.txt"
     echo none >"$dir/verdict"
     return

@@ -50,8 +50,7 @@ step=$(git rev-parse FETCH_HEAD)
 # The lease: what came to the branch since is not overwritten either.
 git_remote push --quiet --force-with-lease="refs/heads/$branch:$tip" origin "$step:refs/heads/$branch"
 
-first=$(git rev-list --reverse "origin/$(main_branch)..$step")
-title=$(git log -1 --format=%s "${first%%$'\n'*}")
+title=$(<"$dir/title")
 text=$(<"$dir/body.md")
 printf '%s' "${text:0:LIMIT}" >"$dir/body.md"
 if [ -n "$number" ]; then

@@ -6,7 +6,7 @@ set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 stack=${1:-} dir=${2:?the folder of the gate}
 check_stack "$stack"
-rm -f "$dir"/{branch,body.md,step.bundle,why.md}
+rm -f "$dir"/{branch,title,body.md,step.bundle,why.md}
 
 # The reason, and the file with its details.
 nothing() {
@@ -18,24 +18,30 @@ nothing() {
   exit 0
 }
 
+if ! has ramp "Pulumi.$stack.yaml"; then
+  echo "Pulumi.$stack.yaml has no archshift:ramp." >"$dir/ramp.txt"
+  nothing "it has no ramp." "$dir/ramp.txt"
+fi
 case $(verdict "$dir") in
-  pass) evidence=(--gate "$dir/gate.json") ;;
-  none) evidence=() ;;
+  pass) gate=(--gate "$dir/gate.json") ;;
+  none) gate=() ;;
   step-back) exec "$(dirname "$0")/step-back.sh" "$stack" "$dir" ;;
   *) nothing "the gate says $(verdict "$dir")." "$dir/gate.txt" ;;
 esac
 
 base=$(git rev-parse HEAD)
 code=0
-archshift ramp apply --stack "$stack" --commit "${evidence[@]}" >"$dir/ramp.txt" 2>&1 || code=$?
+archshift ramp apply --stack "$stack" --commit "${gate[@]}" >"$dir/ramp.txt" 2>&1 || code=$?
 [ "$code" != 3 ] || nothing "none is due." "$dir/ramp.txt"
 [ "$code" = 0 ] || fail "$(<"$dir/ramp.txt")"
 
+title=$(git log -1 --format=%s)
 # The evidence travels with the step: the policy pack asks for it in the preview.
 if [ -s "$dir/gate.json" ]; then
-  mkdir -p gates
-  cp "$dir/gate.json" "gates/$stack.json"
-  git add --force "gates/$stack.json"
+  evidence=$(evidence_file "$stack")
+  mkdir -p "$(dirname "$evidence")"
+  cp "$dir/gate.json" "$evidence"
+  git add --force -- "$evidence"
   git diff --cached --quiet || git commit --quiet --message "Evidence for the step of $stack"
 fi
 {
@@ -45,5 +51,5 @@ fi
   echo "The configuration holds the time of this commit as the begin of the step. [A run]($(run_url)) renews it, and" \
     "the evidence, every working day until it is merged."
 } >"$dir/body.md"
-pack_step "$dir" "ramp/$stack" "$base"
+pack_step "$dir" "ramp/$stack" "$base" "$title"
 summary <"$dir/body.md"

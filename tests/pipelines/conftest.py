@@ -37,6 +37,7 @@ STACK_FILE = """\
 config:
   archshift:arm_ratio: "0.5"  # moves weekly
   archshift:gate: {prometheus: "http://prometheus.example"}
+  archshift:ramp: {start: "2026-03-02"}
 """
 
 

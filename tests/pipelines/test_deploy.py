@@ -10,6 +10,7 @@ from tests.pipelines.conftest import STACK_FILE, Done, Runner
 from tests.pipelines.test_ramp import APPLY, gate
 
 UP = "pulumi up --stack prod --policy-pack policies --yes --non-interactive --suppress-outputs"
+DEEP = "  archshift:images: {deep: true}\n"
 STATUS = "archshift status --stack prod"
 
 
@@ -24,13 +25,13 @@ def preview(runner: Runner) -> None:
 
 @pytest.fixture
 def step(runner: Runner) -> Runner:
-    """Main goes from 0.5, which is deployed, to 0.8; between them a commit that only changes the soak."""
+    """Main goes from 0.5, which is deployed, to 0.8, by way of a change that is no step."""
     runner.new_stack("prod")
     runner.deployed({"arm_ratio": 0.5})
-    soak = STACK_FILE + "  archshift:ramp: {soak: 6d}\n"
+    deep = STACK_FILE + DEEP
     runner.commit({"Pulumi.prod.yaml": STACK_FILE.replace("0.5", "0.2")}, "A week at 0.2")
-    runner.commit({"Pulumi.prod.yaml": soak}, "A week at 0.5")
-    runner.commit({"Pulumi.prod.yaml": soak.replace("0.5", "0.8")}, "prod: arm_ratio 0.5 -> 0.8")
+    runner.commit({"Pulumi.prod.yaml": deep}, "A week at 0.5")
+    runner.commit({"Pulumi.prod.yaml": deep.replace("0.5", "0.8")}, "prod: arm_ratio 0.5 -> 0.8")
     runner.push()
     gate(runner, "pass")
     preview(runner)
@@ -125,7 +126,7 @@ class TestTheGate:
     def test_it_is_asked_with_the_configuration_that_was_deployed(self, step: Runner) -> None:
         """With the new one it would look for the share of 0.8, and for a soak that has just begun."""
         deploy(step)
-        assert (step.results / "deployed.yaml").read_text() == STACK_FILE + "  archshift:ramp: {soak: 6d}\n"
+        assert (step.results / "deployed.yaml").read_text() == STACK_FILE + DEEP
         assert json.loads((step.checkout / "gates" / "prod.json").read_text())["verdict"] == "pass"
 
     @pytest.mark.parametrize("deployed", [0.8, 1.0, 0.9])
@@ -139,9 +140,12 @@ class TestTheGate:
         assert step.calls("pulumi up") == [UP]
         assert not step.calls("archshift gate")
 
-    def test_the_first_deployment_has_nothing_to_measure(self, step: Runner) -> None:
+    @pytest.mark.parametrize("outputs", [None, {"arm_ratio": 0}, {"arm_ratio": 0.0}])
+    def test_the_first_step_has_nothing_to_measure(
+        self, step: Runner, outputs: dict[str, object] | None
+    ) -> None:
         """There is no pod on Graviton yet."""
-        step.deployed(None)
+        step.deployed(outputs)
         assert deploy(step).code == 0
         assert not step.calls("archshift gate")
 
@@ -166,14 +170,17 @@ class TestTheGate:
         assert not step.calls("pulumi up")
 
     def test_what_graviton_does_worse_at_takes_a_step_back(self, step: Runner) -> None:
-        """The deployment fails, and its pull request is the way back."""
+        """The deployment fails; the way back begins at what is deployed."""
         gate(step, "step-back")
-        step.stand_in("archshift-ramp", APPLY.replace("ratio=0.2", "ratio=0.5"))
+        back = 'grep -q "0.8" Pulumi.prod.yaml && ratio=0.5 || ratio=0.2'
+        step.stand_in("archshift-ramp", APPLY.replace("ratio=0.8;", f"{back}; set --;"))
         assert deploy(step).code == 1
         assert step.run("step-back.sh", "prod", step.results).code == 0
         step.clone()
-        assert step.run("propose.sh", "prod", step.results).code == 0
-        assert [pull["head"]["ref"] for pull in step.github.open_pulls()] == ["step-back/prod"]
+        done = step.run("propose.sh", "prod", step.results)
+        assert done.stdout == "opened #1: prod: arm_ratio 0.5 -> 0.2\n"
+        assert "0.2" in step.remote("step-back/prod", "Pulumi.prod.yaml")
+        assert len(step.calls("archshift ramp apply --stack prod --back --commit --reason")) == 2
 
     @pytest.mark.parametrize("verdict", ["pass", "hold", "unknown"])
     def test_another_failure_takes_none(self, step: Runner, verdict: str) -> None:

@@ -163,7 +163,7 @@ class TestTheNextStep:
     def test_without_a_gate_the_step_comes_without_evidence_and_says_so(self, prod: Runner) -> None:
         """No archshift:gate is a decision that stands in the repository, not a failure."""
         prod.clone()
-        prod.commit({"Pulumi.prod.yaml": "config:\n  archshift:arm_ratio: '0.5'\n  # archshift:gate: {}\n"})
+        prod.commit({"Pulumi.prod.yaml": STACK_FILE.replace("archshift:gate", "# archshift:gate")})
         prod.push()
         assert week(prod).code == 0
         (pull,) = prod.github.pulls
@@ -171,6 +171,48 @@ class TestTheNextStep:
         changed = prod.git("diff", "--name-only", "main", prod.remote("ramp/prod"), cwd=prod.remote_folder)
         assert changed == "Pulumi.prod.yaml"
         assert prod.calls("archshift ramp") == ["archshift ramp apply --stack prod --commit"]
+
+    def test_the_first_step_needs_no_gate(self, prod: Runner) -> None:
+        """At 0 nothing runs on Graviton, and a gate without samples would hold the ramp for ever."""
+        prod.clone()
+        prod.commit({"Pulumi.prod.yaml": STACK_FILE.replace("0.5", "0.0")})
+        prod.push()
+        prod.deployed({"arm_ratio": 0})
+        gate(prod, "unknown")
+        assert week(prod).stdout.startswith("opened #1")
+        assert not prod.calls("archshift gate")
+
+    def test_a_stack_without_a_ramp_takes_no_step(self, prod: Runner) -> None:
+        """Its number is moved by hand, and no job fails about it every day."""
+        prod.clone()
+        prod.commit({"Pulumi.prod.yaml": STACK_FILE.replace("archshift:ramp", "# archshift:ramp")})
+        prod.push()
+        assert week(prod).code == 0
+        assert "Pulumi.prod.yaml has no archshift:ramp." in prod.summary
+        assert not prod.calls("archshift ramp")
+
+    def test_the_evidence_is_kept_where_the_stack_says(self, prod: Runner) -> None:
+        """The program looks for it there."""
+        prod.clone()
+        told = STACK_FILE.replace("{prometheus", "{evidence: proofs/x.json, prometheus")
+        prod.commit({"Pulumi.prod.yaml": told})
+        prod.push()
+        assert week(prod).code == 0
+        assert json.loads(prod.remote("ramp/prod", "proofs/x.json"))["verdict"] == "pass"
+
+    @pytest.mark.parametrize("file", ["/etc/x.json", "../x.json"])
+    def test_evidence_outside_of_the_repository_is_refused(self, prod: Runner, file: str) -> None:
+        """Nobody could commit it."""
+        prod.clone()
+        prod.commit(
+            {"Pulumi.prod.yaml": STACK_FILE.replace("{prometheus", f"{{evidence: {file}, prometheus")}
+        )
+        prod.push()
+        done = week(prod)
+        assert done.code == 1
+        assert (
+            f"archshift:gate.evidence of prod is '{file}', which is no file of the repository." in done.stderr
+        )
 
     def test_a_ramp_that_fails_fails_the_job_and_leaves_what_is_open(self, prod: Runner) -> None:
         """An error is no reason to close anything."""
