@@ -70,8 +70,12 @@ class Runner:
 
     def run(self, script: str, *arguments: str | Path, **environment: str) -> Done:
         """Runs one of the scripts in the checkout."""
+        return self.call(SCRIPTS / script, *arguments, **environment)
+
+    def call(self, program: str | Path, *arguments: str | Path, **environment: str) -> Done:
+        """Runs a program in the checkout, as a script would."""
         done = subprocess.run(
-            [str(SCRIPTS / script), *map(str, arguments)],
+            [shutil.which(program, path=self.environment["PATH"]) or program, *map(str, arguments)],
             cwd=self.checkout,
             env={**self.environment, **environment},
             capture_output=True,
@@ -207,9 +211,11 @@ def runner(tmp_path: Path, gh: Path, pulumi: Path, github: GitHub) -> Iterator[R
     for name, content in (("archshift", _STAND_IN), ("pulumi", _PULUMI)):
         (programs / name).write_text(content)
         (programs / name).chmod(0o755)
-    (programs / "gh").symlink_to(gh)
     (tmp_path / "home").mkdir()
     server = Server(github)
+    # The proxy for gh alone: the engine and its program talk to each other by HTTP, too.
+    (programs / "gh").write_text(f'#!/bin/sh\nHTTP_PROXY={server.proxy} exec {gh} "$@"\n')
+    (programs / "gh").chmod(0o755)
     path = os.pathsep.join([str(programs), *_folders_of("bash", "git", "python3", "awk", "sed")])
     runner = Runner(
         tmp_path,

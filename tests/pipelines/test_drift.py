@@ -2,14 +2,24 @@
 
 # ruff: noqa: D103 - the names are sentences already
 
+import json
+import os
+
 import pytest
 
 from tests.pipelines.conftest import Done, Runner
+from tools.bootstrap import PROJECT
+from tools.python_env import find_uv
 
 MARKER = "<!-- archshift-drift:prod -->"
 CHANGED = "echo ' ~ aws:eks:NodeGroup x86: max_size 8 => 4'; exit 7"
 BROKEN_RULE = "echo '[mandatory] x86-needed: payments needs x86'; exit 5"
 MISPLACED = "echo 'shop/cart: 3 wanted, 2 on Graviton'; exit 3"
+PROGRAM = """\
+import pulumi
+pulumi.ComponentResource("shop:index:Thing", "one")
+pulumi.export("arm_ratio", 0.5)
+"""
 SOMEBODY = {"login": "mallory", "type": "User"}
 
 
@@ -120,3 +130,37 @@ def test_a_very_long_diff_still_opens_an_issue(prod: Runner) -> None:
     assert len(prod.github.issues[0]["body"]) <= 65536
     assert prod.github.issues[0]["body"].count("(cut here)") == 2
     assert "�" not in prod.github.issues[0]["body"]
+
+
+def test_the_engine_tells_changes_from_a_failure(prod: Runner) -> None:
+    """The exit codes that the script goes by are the real engine's, with a program whose name changes."""
+    options = {"toolchain": "uv", "virtualenv": str(PROJECT / ".venv")}
+    project = {"name": "archshift", "runtime": {"name": "python", "options": options}}
+    (prod.checkout / "Pulumi.yaml").write_text(json.dumps(project))
+    program = prod.checkout / "__main__.py"
+    program.write_text(PROGRAM)
+    uv = find_uv(install=False).parent
+    # How uv reaches a registry is this machine's business.
+    inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    path = os.pathsep.join([prod.environment["PATH"], str(uv), inherited["PATH"]])
+    prod.environment = {**inherited, **prod.environment, "PATH": path}
+    # Without the pack, which has its own tests with the engine.
+    real = 'exec "$REAL_PULUMI"'
+    prod.stand_in("pulumi-preview", f'{real} preview --stack prod "${{@:6}}"\n')
+    prod.stand_in("pulumi-up", f'{real} "$@"\n')
+    up = prod.call("pulumi", "up", "--stack", "prod", "--yes", "--non-interactive")
+    assert up.code == 0, up.stdout + up.stderr
+
+    def look() -> tuple[int, str]:
+        done = prod.run("drift.sh", "prod", prod.results)
+        answer = prod.results / "answer"
+        return done.code, answer.read_text().strip() if answer.exists() else done.stderr
+
+    assert look() == (0, "no")
+    program.write_text(PROGRAM.replace('"one"', '"two"'))
+    assert look() == (0, "yes"), look()[1]
+    assert "changes were proposed" in (prod.results / "drift.md").read_text()
+    program.write_text("raise RuntimeError('no credentials')\n")
+    code, said = look()
+    assert code == 1
+    assert "Drift of prod could not be told: pulumi preview ended with" in said

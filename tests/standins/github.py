@@ -158,7 +158,7 @@ class GitHub:
 
 
 class Server:
-    """Serves a `GitHub` until it is closed; `environment` leads gh to it."""
+    """Serves a `GitHub` until it is closed; `environment` and `proxy` lead gh to it."""
 
     def __init__(self, github: GitHub) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -204,10 +204,14 @@ class Server:
         self._thread.start()
 
     @property
+    def proxy(self) -> str:
+        """The address that leads gh here as its HTTP proxy."""
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    @property
     def environment(self) -> dict[str, str]:
-        """What leads gh here."""
-        proxy = f"http://127.0.0.1:{self._http.server_address[1]}"
-        return {"GH_HOST": "github.localhost", "GH_TOKEN": TOKEN, "HTTP_PROXY": proxy, "http_proxy": proxy}
+        """The host and the token for gh."""
+        return {"GH_HOST": "github.localhost", "GH_TOKEN": TOKEN}
 
     def close(self) -> None:
         """Stops serving."""
