@@ -98,6 +98,11 @@ class Runner:
         )
         return done.stdout.strip()
 
+    def install(self, name: str) -> None:
+        """Installs one more program as a stand-in."""
+        (self.root / "stand-ins" / "bin" / name).write_text(_STAND_IN)
+        (self.root / "stand-ins" / "bin" / name).chmod(0o755)
+
     def stand_in(self, command: str, answer: str) -> None:
         """Lets a stand-in answer a command (``archshift-gate``) with a piece of shell."""
         (self.root / "stand-ins" / "answers" / command).write_text(answer)
@@ -208,9 +213,8 @@ def runner(tmp_path: Path, gh: Path, pulumi: Path, github: GitHub) -> Iterator[R
     programs = tmp_path / "stand-ins" / "bin"
     programs.mkdir(parents=True)
     (programs.parent / "answers").mkdir()
-    for name, content in (("archshift", _STAND_IN), ("pulumi", _PULUMI)):
-        (programs / name).write_text(content)
-        (programs / name).chmod(0o755)
+    (programs / "pulumi").write_text(_PULUMI)
+    (programs / "pulumi").chmod(0o755)
     (tmp_path / "home").mkdir()
     server = Server(github)
     # The proxy for gh alone: the engine and its program talk to each other by HTTP, too.
@@ -236,6 +240,7 @@ def runner(tmp_path: Path, gh: Path, pulumi: Path, github: GitHub) -> Iterator[R
             **server.environment,
         },
     )
+    runner.install("archshift")
     try:
         bare = ("init", "--quiet", "--bare", "--initial-branch=main", str(runner.remote_folder))
         runner.git(*bare, cwd=tmp_path)
