@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         )
     steps = {
         ratio: size(
-            plan_at(ratio, settings, found.inventory, found.evidence),
+            plan_at(ratio, settings, found.inventory, found.evidence, found.rules),
             found.inventory,
             settings.groups,
             options.headroom,

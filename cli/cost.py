@@ -116,7 +116,8 @@ def run(options: argparse.Namespace) -> int:
 def _cost(settings: Settings, found: Survey, tariff: Tariff, note: str, options: argparse.Namespace) -> _Cost:
     def against(before: float, after: float, money: Tariff = tariff) -> Comparison:
         first, second = (
-            plan_at(ratio, settings, found.inventory, found.evidence) for ratio in (before, after)
+            plan_at(ratio, settings, found.inventory, found.evidence, found.rules)
+            for ratio in (before, after)
         )
         return compare(first, second, found.inventory, settings.groups, money, options.headroom)
 
