@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from archshift.measurement import Reading, Side
-from archshift.tolerances import FIGURES, LEAST_EVENTS, Figure, Tolerance
+from archshift.tolerances import LEAST_EVENTS, Figure, Tolerance
 
 Verdict = Literal["pass", "hold", "step-back", "unknown"]
 
@@ -87,8 +87,9 @@ def compare(
     limit = figure.limit(theirs.value, tolerance.hold)
     reason = ""
     if severity != "pass":
-        values = [_value(figure, number) for number in (mine.value, theirs.value, limit)]
-        reason = f"{figure.title} {values[0]} on Graviton, {values[1]} on {against}; up to {values[2]} passes"
+        what = figure.title + (" a pod and day" if figure.unit == "events" else "")
+        values = [written(figure, number) for number in (mine.value, theirs.value, limit)]
+        reason = f"{what} {values[0]} on Graviton, {values[1]} on {against}; up to {values[2]} passes"
     return Comparison(
         figure=figure.name,
         verdict=severity,
@@ -103,7 +104,10 @@ def _shown(reading: Reading | None) -> float | None:
     return reading.value if reading and math.isfinite(reading.value) else None
 
 
-def _value(figure: Figure, number: float) -> str:
+def written(figure: Figure, number: float | None) -> str:
+    """Return a figure's value as people read it."""
+    if number is None:
+        return "-"
     match figure.unit:
         case "s":
             return f"{number * 1000:.0f} ms" if number < 10 else f"{number:.1f} s"
@@ -112,9 +116,4 @@ def _value(figure: Figure, number: float) -> str:
         case "bytes":
             return f"{number / 1024**2:.0f} MiB"
         case _:
-            return f"{number:.2f}/pod/day"
-
-
-def written(figure: str, number: float | None) -> str:
-    """Return a figure's value as people read it."""
-    return "-" if number is None else _value(FIGURES[figure], number)
+            return f"{number:.2f}"

@@ -267,21 +267,18 @@ def _print_queries(console: Console, queries: list[Asked], in_full: bool) -> Non
 
 def _table(workloads: list[JudgedWorkload]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("WORKLOAD", overflow="fold")
-    table.add_column("FIGURE")
-    for name in ("GRAVITON", "COMPARED", "LIMIT"):
+    table.add_column("WORKLOAD, FIGURE", overflow="fold")
+    for name in ("GRAVITON", "AGAINST", "LIMIT"):
         table.add_column(name, justify="right")
-    table.add_column("AGAINST")
-    table.add_column("VERDICT")
+    table.add_column("VERDICT", no_wrap=True)
     for one in workloads:
-        style = _STYLES.get(one.verdict)
         pods = f"{one.graviton_pods} of {one.pods} pods"
-        table.add_row(one.workload, pods, "", "", "", one.against, one.verdict, style=style)
+        table.add_row(one.workload, pods, one.against, "", one.verdict, style=_STYLES.get(one.verdict))
         for found in one.figures:
-            values = (written(found.figure, value) for value in (found.graviton, found.base, found.limit))
-            table.add_row(
-                "", FIGURES[found.figure].title, *values, "", found.verdict, style=_STYLES.get(found.verdict)
-            )
+            figure = FIGURES[found.figure]
+            title = f"  {figure.title}" + (" a pod and day" if figure.unit == "events" else "")
+            values = (written(figure, value) for value in (found.graviton, found.base, found.limit))
+            table.add_row(title, *values, found.verdict, style=_STYLES.get(found.verdict))
     return table
 
 
