@@ -71,21 +71,21 @@ def bake_file(builds: Sequence[ImageBuild]) -> dict[str, Any]:
                 f"{build.tags[0]}: another image is called {build.name!r} too; build it apart"
             )
         target: dict[str, Any] = {
-            "context": build.context,
-            "dockerfile": build.dockerfile or "Dockerfile",
+            "context": _escaped(build.context),
+            "dockerfile": _escaped(build.dockerfile) or "Dockerfile",
             "tags": list(build.tags),
             "platforms": list(PLATFORMS),
             # Pushed as one index: an image store of Docker's may not hold more than one platform.
             "output": ["type=registry"],
         }
         if build.target:
-            target["target"] = build.target
+            target["target"] = _escaped(build.target)
         if build.build_args:
-            # Bake reads ${...} in texts as its own variables.
             target["args"] = {name: _escaped(value) for name, value in build.build_args.items()}
         targets[build.name] = target
     return {"group": {"default": {"targets": list(targets)}}, "target": targets}
 
 
 def _escaped(text: str) -> str:
+    """Return a text in which bake takes nothing for a variable or a directive of its own."""
     return text.replace("${", "$${").replace("%{", "%%{")

@@ -59,15 +59,17 @@ def test_the_command_writes_what_buildx_builds(tmp_path: Path, capsys: pytest.Ca
 
 
 @given(
-    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
-    | st.sampled_from(["${A}", "%{a}", "$${A}", "$$", "%%{b}"])
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)
+    | st.sampled_from(["${A}", "%{a}", "$${A}", "$$", "%%{b}", "$$${c}", "%{ if true }x%{ endif }"])
 )
 @settings(max_examples=40, deadline=None)
 def test_values_reach_the_build_as_they_are(tmp_path_factory: pytest.TempPathFactory, value: str) -> None:
-    """Nothing in a value is taken for one of bake's own variables."""
-    build = ImageBuild(tags=[TAG], build_args={"VALUE": value})
-    found = as_buildx_reads(bake_file([build]), tmp_path_factory.mktemp("bake"))
-    assert found["target"]["app"]["args"] == {"VALUE": value}
+    """Nothing in a value is taken for one of bake's own variables or directives."""
+    build = ImageBuild(tags=[TAG], context=value, target=value, build_args={"VALUE": value})
+    read = as_buildx_reads(bake_file([build]), tmp_path_factory.mktemp("bake"))["target"]["app"]
+    assert (read["context"], read["target"]) == (value, value)
+    # buildx prints arguments so that it could read them again.
+    assert read["args"]["VALUE"].replace("$${", "${").replace("%%{", "%{") == value
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_a_lie_never_becomes_a_reference(registry: Registry, push: Pusher) -> No
     digest = image(push, "liar", "amd64").digest
     ref = f"{registry.host}/liar:1.4.0@{digest}"
     args = MultiarchImageArgs(build=ImageBuild(tags=[f"{registry.host}/liar:1.4.0"]), rules=rules(registry))
-    used = []
+    used: list[str] = []
     with pytest.raises(pulumi.RunError) as caught:
         built(lambda: MultiarchImage("liar", args).ref.apply(used.append), ref)
     assert str(caught.value) == (

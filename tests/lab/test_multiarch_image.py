@@ -1,4 +1,4 @@
-"""A Go program compiled for both architectures, assembled and pushed as documented, and what the deep audit says."""
+"""A Go program compiled for both architectures and pushed as documented, and what the deep audit says."""
 
 import json
 import os

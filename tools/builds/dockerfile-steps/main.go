@@ -33,8 +33,12 @@ type answer struct {
 
 type everyImage struct{}
 
-func (everyImage) ResolveImageConfig(_ context.Context, ref string, _ sourceresolver.Opt) (string, digest.Digest, []byte, error) {
-	return ref, "", []byte(`{"config": {}, "rootfs": {"type": "layers", "diff_ids": []}}`), nil
+func (everyImage) ResolveImageConfig(_ context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
+	image := ocispecs.Image{Platform: *opt.ImageOpt.Platform}
+	// Without a layer it would be taken for "scratch".
+	image.RootFS = ocispecs.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromString(ref)}}
+	config, err := json.Marshal(image)
+	return ref, "", config, err
 }
 
 func run(file, target, build string) (*answer, error) {
