@@ -253,12 +253,12 @@ def test_a_patched_workload_without_evidence_is_named() -> None:
 
 
 def test_bare_groups_are_named_one_by_one() -> None:
-    """Every x86 group of EKS and Karpenter carries protect while a workload needs x86."""
+    """Groups of EKS and Karpenter that lack protect, where those that have it do not carry what needs x86."""
     found = rule(PROTECTED).judge(
         stack(
             needy(),
             node_group("x86-a", protected=False),
-            node_group("x86-b"),
+            node_group("x86-b", scalingConfig={"maxSize": 0.0}),
             node_group("graviton", "m7g.xlarge", protected=False),
             node_pool("pool", (ARCH, "In", ["amd64"]), protected=False),
             node_pool("any", protected=False),
@@ -272,6 +272,11 @@ def test_bare_groups_are_named_one_by_one() -> None:
         "(shop/Deployment/legacy: registry.example/amd64-only:1 is amd64-only: no linux/arm64). Set protect "
         "on it; archshift lifts it by itself when the last of them is proven."
     )
+
+
+def test_groups_beyond_those_that_carry_the_need_may_go() -> None:
+    """As the program protects them: one group of two is enough, so the other is no violation."""
+    assert messages(PROTECTED, needy(), node_group("x86-a", protected=False), node_group("x86-b")) == []
 
 
 def test_of_the_labs_nodes_as_many_are_protected_as_are_needed() -> None:
