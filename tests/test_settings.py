@@ -333,9 +333,7 @@ def test_the_gates_evidence_is_beside_the_project() -> None:
     found = settings.load("acme/archshift/prod", {"archshift:arm_ratio": "0", "archshift:gate": '{"x": 1}'})
     assert (found.gated, found.evidence_file) == (True, "gates/prod.json")
     assert load(gate={"evidence": "proof.json"}).evidence_file == "proof.json"
-    assert refused(gate={"evidence": 7}) == (
-        "archshift:gate.evidence: 7 is not the path of a file"
-    )
+    assert refused(gate={"evidence": 7}) == ("archshift:gate.evidence: 7 is not the path of a file")
 
 
 UNTIL = "2026-03-02T18:00:00Z"
