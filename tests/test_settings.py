@@ -330,7 +330,9 @@ def test_the_ramp_that_a_stack_file_shows_is_one(stack: str) -> None:
 def test_the_gates_evidence_is_beside_the_project() -> None:
     """In a file of the stack's name, without the organisation before it, or where the stack says."""
     assert (load().gated, load().evidence_file) == (False, "gates/dev.json")
-    found = settings.load("acme/archshift/prod", {"archshift:arm_ratio": "0", "archshift:gate": '{"x": 1}'})
+    found = settings.load(
+        "acme/archshift/prod", {"archshift:arm_ratio": "0", "archshift:gate": '{"window": "24h"}'}
+    )
     assert (found.gated, found.evidence_file) == (True, "gates/prod.json")
     assert load(gate={"evidence": "proof.json"}).evidence_file == "proof.json"
     assert refused(gate={"evidence": 7}) == ("archshift:gate.evidence: 7 is not the path of a file")

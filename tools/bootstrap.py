@@ -48,11 +48,13 @@ _KWOK = "sigs.k8s.io/kwok"
 _REGISTRY = "github.com/distribution/distribution/v3"
 _CRANE = "github.com/google/go-containerregistry"
 _PROMETHEUS = "github.com/prometheus/prometheus"
+_GH = "github.com/cli/cli/v2"
+_ACTIONLINT = "github.com/rhysd/actionlint"
 
 # In the order they are built. The engine first: without it nothing works, and it takes the longest.
 _KITS = ("engine", "cluster", "registry")
 # What the tests need beyond the lab, each built where it is asked for by name.
-EXTRA_KITS: tuple[str, ...] = ("monitoring",)
+EXTRA_KITS: tuple[str, ...] = ("monitoring", "pipelines")
 
 Version = tuple[int, ...]
 
@@ -222,6 +224,28 @@ PROGRAMS: tuple[Program, ...] = (
     # The first compiles most of what the second needs.
     _prometheus("promtool", minutes=3),
     _prometheus("prometheus", minutes=1.5),
+    Program(
+        name="gh",
+        module="pipelines",
+        package=f"{_GH}/cmd/gh",
+        pin=_GH,
+        minutes=2,
+        kit="pipelines",
+        version_command=("--version",),
+        wanted="at least {pin}",
+        serves=_same_or_newer_minor,
+        linker_variables=(f"{_GH}/internal/build.Version={{plain}}",),
+    ),
+    Program(
+        # What is installed may know other rules, and the workflows have to be clean by these.
+        name="actionlint",
+        module="pipelines",
+        package=f"{_ACTIONLINT}/cmd/actionlint",
+        pin=_ACTIONLINT,
+        minutes=0.2,
+        kit="pipelines",
+        linker_variables=(f"{_ACTIONLINT}.version={{plain}}",),
+    ),
 )
 
 
