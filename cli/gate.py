@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
         gate = ask(settings, at=options.at, since=options.since)
     evidence = as_json(gate)
     if options.output is not None:
-        default = Path(options.cwd) / settings.gate.evidence_file(settings.stack)
+        default = Path(options.cwd) / settings.evidence_file
         write_evidence(Path(options.output) if options.output else default, evidence)
     if options.json:
         print_json(evidence)

@@ -103,6 +103,10 @@ def test_the_evidence_goes_where_it_is_told_to(
     assert (tmp_path / "proof" / "gate.json").is_file()
     run("gate", *AT, "--output", str(tmp_path / "mine.json"))
     assert (tmp_path / "mine.json").is_file()
+    # A backend may put an organisation and the project before a stack's name.
+    configure(pulumi, well)
+    run("gate", *AT, "--output", "-C", str(tmp_path), "-s", "acme/archshift/prod")
+    assert (tmp_path / "gates" / "prod.json").is_file()
     (tmp_path / "file").write_text("")
     code, _, err = run("gate", *AT, "--output", str(tmp_path / "file" / "x.json"))
     assert code == 1
