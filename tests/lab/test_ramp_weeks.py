@@ -32,7 +32,7 @@ ZONE = ZoneInfo("Europe/Berlin")
 PROMETHEUS = "http://127.0.0.1:9"
 # Daylight saving begins in the last week (29 March): the steps stay at ten in the morning.
 WEEK = [datetime(2026, 3, day, 10, tzinfo=ZONE) for day in (2, 9, 16, 23, 30)]
-WELL, SLOW, BROKEN = Pods(1), Pods(1, latency_p95=0.32), Pods(1, errors=0.3)
+WELL, SLOW, BROKEN = Pods(1), Pods(1, latency_p95=0.26), Pods(1, errors=0.3)
 
 
 @dataclass
@@ -198,10 +198,9 @@ def test_four_weeks_of_a_ramp(rehearsal: Rehearsal) -> None:
     assert early.returncode == 3
     assert "0.2 is planned for" in early.stdout
     verdict, said = it.gate(WEEK[0])
-    assert verdict == "unknown", said
-    start = it.ramp("apply", "--commit", f"--cwd={it.stack.folder}", at=WEEK[0])
-    assert start.returncode == 0, start.stderr
-    it.up()
+    assert verdict == "pass", said
+    assert "nothing runs on Graviton yet" in said
+    it.take(WEEK[0])
     assert it.ratio == "0.2"
 
     it.live(WEEK[0], WEEK[1])
@@ -217,7 +216,6 @@ def test_four_weeks_of_a_ramp(rehearsal: Rehearsal) -> None:
     it.live(WEEK[1], WEEK[2], catalog=SLOW)
     verdict, said = it.gate(WEEK[2])
     assert verdict == "hold", said
-    assert "shop" not in verdict
     refused = it.ramp("apply", "--commit", "--gate", f"--cwd={it.stack.folder}", at=WEEK[2])
     assert refused.returncode == 1
     assert "hold" in refused.stderr
