@@ -46,6 +46,8 @@ _PULUMI_SDK = "github.com/pulumi/pulumi/sdk/v3"
 _KUBERNETES = "k8s.io/kubernetes"
 _KWOK = "sigs.k8s.io/kwok"
 _REGISTRY = "github.com/distribution/distribution/v3"
+_BUILDX = "github.com/docker/buildx"
+_BUILDKIT = "github.com/moby/buildkit"
 _CRANE = "github.com/google/go-containerregistry"
 _PROMETHEUS = "github.com/prometheus/prometheus"
 _GH = "github.com/cli/cli/v2"
@@ -54,7 +56,7 @@ _ACTIONLINT = "github.com/rhysd/actionlint"
 # In the order they are built. The engine first: without it nothing works, and it takes the longest.
 _KITS = ("engine", "cluster", "registry")
 # What the tests need beyond the lab, each built where it is asked for by name.
-EXTRA_KITS: tuple[str, ...] = ("monitoring", "pipelines")
+EXTRA_KITS: tuple[str, ...] = ("monitoring", "pipelines", "builds")
 
 Version = tuple[int, ...]
 
@@ -245,6 +247,26 @@ PROGRAMS: tuple[Program, ...] = (
         minutes=0.2,
         kit="pipelines",
         linker_variables=(f"{_ACTIONLINT}.version={{plain}}",),
+    ),
+    Program(
+        name="buildx",
+        module="builds",
+        package=f"{_BUILDX}/cmd/buildx",
+        pin=_BUILDX,
+        minutes=2,
+        kit="builds",
+        version_command=("version",),
+        wanted="at least {pin}",
+        serves=_same_or_newer_minor,
+        linker_variables=(f"{_BUILDX}/version.Version={{version}}",),
+    ),
+    Program(
+        name="dockerfile-steps",
+        module="builds",
+        package="./dockerfile-steps",
+        pin=_BUILDKIT,
+        minutes=0.2,
+        kit="builds",
     ),
 )
 
