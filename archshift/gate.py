@@ -211,7 +211,9 @@ def judge(
         now: What was measured up to ``at``.
         before: What was measured up to ``since``.
     """
-    patience, waiting = _soaked(at, since, soak)
+    # Before the first step nothing was ever set, so nothing has to soak: otherwise no ramp would begin.
+    began = arm_ratio > 0 or since is not None
+    patience, waiting = _soaked(at, since, soak) if began else ("pass", "")
     if now.problem:
         return FleetVerdict(verdict="unknown", reasons=[now.problem])
     keys = sorted(now.sides)

@@ -278,6 +278,8 @@ class TestTheFleet:
         """Before the first step there is nothing on Graviton, and that is as it should be."""
         x86 = {CATALOG: {AMD64: side()}}
         assert fleet(x86, arm_ratio=0.0).verdict == "pass"
+        assert fleet(x86, arm_ratio=0.0, since=None).verdict == "pass"
+        assert fleet(x86, arm_ratio=0.0, since=NOW).verdict == "hold"
         assert fleet(x86).verdict == "unknown"
         assert (
             fleet(

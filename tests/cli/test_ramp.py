@@ -5,11 +5,15 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from archshift.gate import FleetVerdict
+from archshift.measurement import Measurement, Window
+from cli import gate
 from cli.main import main
 from tools.bootstrap import find_programs
 
@@ -330,6 +334,30 @@ def test_a_commit_that_fails_leaves_the_file_as_it_was(prod: Repository) -> None
     assert prod.ramp("apply", "--commit") == (1, "", "archshift: git commit: not on Mondays\n")
     assert prod.file.read_bytes() == before
     assert prod.git("status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("hold", 1)])
+def test_what_the_gate_writes_is_what_apply_reads(prod: Repository, verdict: Any, code: int) -> None:
+    """The evidence of the command itself, at the place where it is looked for."""
+    at = datetime.fromisoformat("2026-03-09T09:00:00+01:00")
+    measured = Measurement(window=Window(at, 24, timedelta(hours=1)))
+    found = gate.Gate(
+        stack="prod",
+        arm_ratio=0.2,
+        prometheus="http://prometheus.example",
+        at=at,
+        since=at - timedelta(days=7),
+        soak=timedelta(days=5),
+        now=measured,
+        before=None,
+        verdict=FleetVerdict(verdict=verdict, reasons=["9 workloads do as well"]),
+        asked=[],
+    )
+    gate.write_evidence(prod.folder / "gates" / "prod.json", gate.as_json(found))
+    done, out, err = prod.ramp("apply", "--gate")
+    assert done == code
+    assert ("- 9 workloads do as well" in out) == (code == 0)
+    assert ("it says hold: 9 workloads do as well" in err) == (code == 1)
 
 
 @pytest.mark.parametrize(
