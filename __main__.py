@@ -1,20 +1,25 @@
 """The program: settings -> inventory -> plan -> resources. Wiring only."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 import settings as stack_settings
 from archshift.errors import ArchshiftError
+from archshift.gate_evidence import no_evidence, read_evidence_file
 from archshift.plan import nodes_of_others, possible_nodes
 from archshift.survey import survey, survey_of_none
+from components.compat_test import CompatTests, CompatTestsArgs, prove_first
+from components.gate import Gate, GateArgs
 from components.give_back import give_back_hook
 from components.guard import guard_hook, protected
 from components.image_audit import ImageAudit, ImageAuditArgs
+from components.monitoring import Monitoring, MonitoringArgs, operator_reads_rules
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.overrides import Overrides, OverridesArgs
-from components.preview import guard_x86, hand_over, report
+from components.preview import guard_x86, hand_over, report, report_gate
 from components.rollout import await_rollout_hook, settle_after
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 
@@ -31,16 +36,32 @@ def main() -> None:
         eks = Eks.find(settings.cluster, settings.eks_node_groups)
     live = eks.live if eks else None
     found = survey_of_none(settings) if eks and not live else survey(settings, eks=live)
+    found = prove_first(found, settings, live)
     hand_over(found, settings, now)
     guard_x86(found, settings, now)
     fixed_capacity = settings.platform == "lab" and not settings.glass_broken(now)
     report(found.plan, found.evidence, fixed_capacity=fixed_capacity)
+    gate = read_evidence_file(Path(settings.evidence_file))
 
     if found.evidence:
         nodes = possible_nodes(found.inventory.nodes, settings.groups)
         ImageAudit("images", ImageAuditArgs(evidence=found.evidence, inventory=found.inventory, nodes=nodes))
+    if settings.compat:
+        CompatTests("compat-tests", CompatTestsArgs(tests=found.tests))
     if settings.override or settings.break_glass:
         Overrides("overrides", OverridesArgs(override=settings.override, break_glass=settings.break_glass))
+    if settings.gated or gate:
+        gate = gate or no_evidence(settings.evidence_file)
+        report_gate(gate, found.plan, settings, now)
+        Gate(
+            "gate",
+            GateArgs(
+                required=settings.gated,
+                evidence=gate,
+                file=settings.evidence_file,
+                since=settings.ramp.since if settings.ramp else None,
+            ),
+        )
     guard = guard_hook(settings)
     others = nodes_of_others(found.inventory.nodes, settings.groups)
     node_groups: pulumi.Resource
@@ -79,6 +100,18 @@ def main() -> None:
         # engine after everything else.
         pulumi.ResourceOptions(provider=provider, depends_on=[node_groups] if found.plan.new_nodes else None),
     )
+    if settings.monitoring and (live or not eks):
+        Monitoring(
+            "monitoring",
+            MonitoringArgs(
+                settings=settings.monitoring,
+                namespaces=settings.discovery.namespaces,
+                gate=settings.gate,
+                plan=found.plan,
+                operator=operator_reads_rules(settings.kube_context),
+            ),
+            pulumi.ResourceOptions(provider=provider),
+        )
     settle_after(patches.patches, found.plan, settings.kube_context)
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)

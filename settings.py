@@ -17,12 +17,16 @@ import yaml
 
 from archshift import shapes
 from archshift.architectures import ARCH_LABEL
+from archshift.compat import CompatRules, read_compat
+from archshift.cost_rules import CostRules, read_cost
 from archshift.eks import EksCluster, NewCluster
 from archshift.errors import ArchshiftError
+from archshift.gate import GateSettings, read_gate
 from archshift.guard import BreakGlass, Override
 from archshift.images.hosts import ImageRules, RegistryHost
 from archshift.instance_types import InstanceType, graviton_families, instance_type, twin
 from archshift.inventory import CONTROLLERS, Discovery
+from archshift.monitoring.config import MonitoringSettings, read_monitoring
 from archshift.node_groups import (
     AMI_FAMILIES,
     AmiFamily,
@@ -34,6 +38,7 @@ from archshift.node_groups import (
     one_architecture,
 )
 from archshift.plan import Rules
+from archshift.ramp import Ramp, read_ramp
 from archshift.ratio import Wave
 
 PROJECT: Final = "archshift"
@@ -62,8 +67,14 @@ class Settings:
             differs between a laptop and a CI runner, so what the stack's config leaves open comes from
             the YAML file that ``ARCHSHIFT_REGISTRIES`` names, of the same shape as
             ``archshift:images.registries``.
+        compat: Which workloads are tested on arm64 before their first Graviton pod.
         break_glass: x86 may go although something needs it; None without.
         override: An exception from one rule of the policy pack; None without.
+        cost: What nodes cost; its region is that of ``aws:region`` where it names none.
+        ramp: How arm_ratio moves from step to step; None where it is moved by hand.
+        gated: Whether a gate judges the steps (``archshift:gate``).
+        gate: How the gate judges a step.
+        monitoring: Where rules and dashboard go; None for nowhere.
     """
 
     stack: str
@@ -76,14 +87,25 @@ class Settings:
     discovery: Discovery = field(default_factory=Discovery)
     rules: Mapping[str, Rules] = field(default_factory=dict)
     images: ImageRules = field(default_factory=ImageRules)
+    compat: CompatRules = field(default_factory=CompatRules)
     break_glass: BreakGlass | None = None
     override: Override | None = None
+    cost: CostRules = field(default_factory=CostRules)
+    ramp: Ramp | None = None
+    gated: bool = False
+    gate: GateSettings = field(default_factory=GateSettings)
+    monitoring: MonitoringSettings | None = None
 
     @property
     def guarded(self) -> bool:
         """Whether x86 nodes may be this stack's to lose, and evidence says what needs them."""
         # Also without a group in the configuration: the last one may have been taken out of it.
         return self.images.check and (self.platform == "lab" or self.cluster is not None)
+
+    @property
+    def evidence_file(self) -> str:
+        """Where the gate's evidence is, from the folder of Pulumi.yaml."""
+        return self.gate.evidence_file(self.stack.rpartition("/")[2])
 
     @property
     def groups(self) -> tuple[AnyNodeGroup, ...]:
@@ -121,12 +143,17 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         "arm_ratio",
         "break_glass",
         "cluster",
+        "compat_test",
+        "cost",
+        "gate",
         "graviton_families",
         "images",
         "kube_context",
+        "monitoring",
         "node_groups",
         "override",
         "platform",
+        "ramp",
         "workloads",
     }
     shapes.only(f"{PROJECT}:", values, known)
@@ -141,6 +168,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
     raw = shapes.mapping("archshift:node_groups", _json(values, "node_groups"))
     families = _families("archshift:graviton_families", _json(values, "graviton_families"))
     workloads = shapes.mapping("archshift:workloads", _json(values, "workloads"))
+    gate = _json(values, "gate")
     return Settings(
         stack=stack,
         arm_ratio=shapes.ratio("archshift:arm_ratio", values["arm_ratio"]),
@@ -152,8 +180,14 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         discovery=_discovery(workloads),
         rules=_rules(workloads),
         images=_images(shapes.mapping("archshift:images", _json(values, "images")), platform, environment),
+        compat=read_compat("archshift:compat_test", _json(values, "compat_test")),
         break_glass=_break_glass(_json(values, "break_glass")),
         override=_override(_json(values, "override")),
+        cost=read_cost("archshift:cost", _json(values, "cost"), config.get("aws:region", "")),
+        ramp=read_ramp("archshift:ramp", _json(values, "ramp")),
+        gated=bool(gate),
+        gate=read_gate("archshift:gate", gate),
+        monitoring=read_monitoring("archshift:monitoring", _json(values, "monitoring")),
     )
 
 

@@ -71,6 +71,22 @@ class Cluster:
         """Return one object; same errors as ``list``."""
         return self._request("GET", path)
 
+    def serves(self, group_version: str, kind: str) -> bool:
+        """Say whether the API server knows a kind, such as ``monitoring.coreos.com/v1``, ``PrometheusRule``.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        # Discovery, which everybody who is logged in may read, unlike the list of definitions.
+        path = f"/apis/{group_version}"
+        status, body = self._send("GET", path)
+        if status == 404:
+            return False
+        if status >= 400:
+            raise ArchshiftError(self._refusal(status, path, body))
+        resources = self._parsed(path, body).get("resources") or ()
+        return any(isinstance(one, dict) and one.get("kind") == kind for one in resources)
+
     def evict(self, namespace: str, pod: str) -> bool:
         """Ask for a pod's eviction; False where a PodDisruptionBudget does not allow it now.
 
@@ -112,10 +128,38 @@ class Cluster:
         headers = {"Content-Type": content_type}
         self._request("PATCH", path, params=params, headers=headers, content=json.dumps(body).encode())
 
+    def create(self, collection: str, body: Mapping[str, Any], field_manager: str) -> bool:
+        """Create an object; False where one of its name is there.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        headers, params = {"Content-Type": "application/json"}, {"fieldManager": field_manager}
+        content = json.dumps(body).encode()
+        status, answer = self._send("POST", collection, params=params, headers=headers, content=content)
+        if status == 409:
+            return False
+        if status >= 400:
+            raise ArchshiftError(self._refusal(status, collection, answer))
+        return True
+
+    def delete(self, path: str) -> None:
+        """Delete an object and, in the background, what it owns; one that is gone is no error.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        status, answer = self._send("DELETE", path, params={"propagationPolicy": "Background"})
+        if status >= 400 and status != 404:
+            raise ArchshiftError(self._refusal(status, path, answer))
+
     def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         status, body = self._send(method, path, **options)
         if status >= 400:
             raise ArchshiftError(self._refusal(status, path, body))
+        return self._parsed(path, body)
+
+    def _parsed(self, path: str, body: bytes) -> dict[str, Any]:
         try:
             answer = json.loads(body)
         except ValueError:

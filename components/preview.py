@@ -13,8 +13,10 @@ from archshift import guard
 from archshift.architectures import AMD64
 from archshift.errors import ArchshiftError
 from archshift.evidence import Evidence
+from archshift.gate_evidence import GateEvidence, Move
 from archshift.plan import Plan, nodes_after
 from archshift.plan_json import plan_json
+from archshift.ramp import DEFAULT_STEPS, step_below
 from archshift.survey import Survey
 from components.guard import refusal
 
@@ -85,6 +87,31 @@ def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
         raise ArchshiftError(refusal("x86 capacity", objection))
     if not found.needs and any(node.architecture == AMD64 for node in live):
         pulumi.info("nothing needs x86 any more: its nodes are not protected after this update")
+
+
+def report_gate(evidence: GateEvidence, plan: Plan, settings: "Settings", now: datetime) -> None:
+    """Warn of a step up that the gate did not let pass; the policy pack is what stops it.
+
+    Args:
+        evidence: What the gate found.
+        plan: The plan.
+        settings: The stack's settings.
+        now: The time.
+    """
+    ramp = settings.ramp
+    move = Move(
+        ratio=plan.arm_ratio,
+        wanted=plan.wanted,
+        graviton=plan.graviton,
+        previous=step_below(ramp.steps if ramp else DEFAULT_STEPS, plan.arm_ratio) or 0.0,
+        since=ramp.since if ramp else None,
+    )
+    objection = move.objection(evidence, stack=settings.stack, now=now)
+    if objection:
+        pulumi.warn(
+            f"arm_ratio {move.ratio:g} goes up, and no pass of the gate for {move.previous:g} allows it: "
+            f"{objection}; run archshift gate --output at {move.previous:g}, or set arm_ratio back to it"
+        )
 
 
 def report(plan: Plan, evidence: Evidence | None, *, fixed_capacity: bool) -> None:
