@@ -63,7 +63,7 @@ def _unknown(reason: str) -> dict[str, Any]:
 
 
 def _range(value: Range | None) -> dict[str, float] | None:
-    return value and {"least": _number(value.least), "most": _number(value.most)}
+    return None if value is None else {"least": _number(value.least), "most": _number(value.most)}
 
 
 def _number(value: Decimal) -> float:

@@ -283,7 +283,7 @@ def test_the_step_names_where_it_comes_from(before: float | None, said: str) -> 
 )
 def test_cost_is_a_range_or_says_why_it_is_not_known(cost: dict[str, Any], said: str) -> None:
     """No price is made up: without one there is a reason."""
-    known = {
+    known: dict[str, Any] = {
         "before": {"least": 1000.2, "most": 1100.0},
         "after": {"least": 900.0, "most": 900.0},
         "meanwhile": None,
