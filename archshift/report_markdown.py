@@ -307,7 +307,7 @@ def _held(plan: Mapping[str, Any]) -> _Section | None:
     held.sort(key=lambda row: (row["action"] != "block", -row["replicas"], row["workload"]))
     return _Section(
         "<details>\n"
-        f"<summary>Held on x86 or left alone: {len(held)} workloads, "
+        f"<summary>Held on x86 or left alone: {len(held)} workload{'' if len(held) == 1 else 's'}, "
         f"{sum(row['replicas'] for row in held)} pods</summary>\n\n"
         "| workload | owner | pods | why |\n| --- | --- | ---: | --- |",
         held,

@@ -91,7 +91,7 @@ def test_everything_is_there() -> None:
     assert "| `shop/Deployment/pay` | `helm` | left alone | `spec.a` |" in lines
     assert "| Graviton | 0 → 3 | 0 → 2 | 0.0 of 0.0 | 4.0 of 12.0 | 8.0 of 45.0 | 8.0 of 45.0 |" in lines
     assert "Cost before and after is not known." in lines
-    assert "<summary>Held on x86 or left alone: 1 workloads, 4 pods</summary>" in lines
+    assert "<summary>Held on x86 or left alone: 1 workload, 4 pods</summary>" in lines
     assert "| `shop/Deployment/legacy` | `web` | 4 | `held on x86: legacy:1 is amd64-only` |" in lines
     assert "| `update` | `w` | `DeploymentPatch` | `spec.a` |" in lines
     assert "DaemonSet/log" not in text
