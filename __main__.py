@@ -1,6 +1,7 @@
 """The program: settings -> inventory -> plan -> resources. Wiring only."""
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -13,10 +14,14 @@ from components.give_back import give_back_hook
 from components.guard import guard_hook, protected
 from components.image_audit import ImageAudit, ImageAuditArgs
 from components.node_groups import NodeGroups, NodeGroupsArgs
+from components.node_pools import NodePools, NodePoolsArgs
 from components.overrides import Overrides, OverridesArgs
 from components.preview import guard_x86, report
 from components.rollout import await_rollout_hook, settle_after
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
+
+if TYPE_CHECKING:
+    from components.eks_node_groups import EksNodeGroups
 
 
 def main() -> None:
@@ -36,35 +41,30 @@ def main() -> None:
     report(found.plan, found.evidence, fixed_capacity=fixed_capacity)
 
     if found.evidence:
-        nodes = possible_nodes(found.inventory.nodes, settings.groups)
-        ImageAudit("images", ImageAuditArgs(evidence=found.evidence, inventory=found.inventory, nodes=nodes))
+        possible = possible_nodes(found.inventory.nodes, settings.groups)
+        ImageAudit(
+            "images", ImageAuditArgs(evidence=found.evidence, inventory=found.inventory, nodes=possible)
+        )
     if settings.override or settings.break_glass:
         Overrides("overrides", OverridesArgs(override=settings.override, break_glass=settings.break_glass))
-    guard = guard_hook(settings)
+    stay = protected(found, settings, now)
+    # Registered in every run: the engine refuses a delete whose hook it does not find.
+    hook = guard_hook(settings)
+    guard = hook if settings.guarded else None
     others = nodes_of_others(found.inventory.nodes, settings.groups)
-    node_groups: pulumi.Resource
-    if eks:
-        cluster, node_groups = eks.register(
-            protected=protected(found, settings, now),
-            guard=guard if settings.guarded else None,
-            others=others,
-        )
-        sizes = node_groups.sizes
-        kubeconfig = None if settings.kube_context else cluster.kubeconfig
-        provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
+    cluster = eks.register_cluster() if eks else None
+    kubeconfig = cluster.kubeconfig if cluster and not settings.kube_context else None
+    provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
+    on_cluster = pulumi.ResourceOptions(provider=provider)
+    nodes: NodePools | EksNodeGroups | NodeGroups
+    if settings.provisioner != "managed":
+        pools = NodePoolsArgs(pools=settings.node_pools, protected=stay, guard=guard, others=others)
+        nodes = NodePools("node-pools", pools, on_cluster)
+    elif eks and cluster:
+        nodes = eks.register_groups(cluster, protected=stay, guard=guard, others=others)
     else:
-        provider = k8s.Provider("cluster", context=settings.kube_context)
-        node_groups = NodeGroups(
-            "node-groups",
-            NodeGroupsArgs(
-                groups=settings.node_groups,
-                protected=protected(found, settings, now),
-                guard=guard if settings.guarded else None,
-                others=others,
-            ),
-            pulumi.ResourceOptions(provider=provider),
-        )
-        sizes = node_groups.sizes
+        groups = NodeGroupsArgs(groups=settings.node_groups, protected=stay, guard=guard, others=others)
+        nodes = NodeGroups("node-groups", groups, on_cluster)
     patches = WorkloadPatches(
         "workloads",
         WorkloadPatchesArgs(
@@ -76,12 +76,14 @@ def main() -> None:
         # Pods can only move to nodes that are there, and a patch has no input from them. Where all
         # are there, waiting would cost a sixth of a large preview. Nodes that go are deleted by the
         # engine after everything else.
-        pulumi.ResourceOptions(provider=provider, depends_on=[node_groups] if found.plan.new_nodes else None),
+        pulumi.ResourceOptions(
+            provider=provider, depends_on=[nodes] if found.plan.new_nodes or settings.node_pools else None
+        ),
     )
     settle_after(patches.patches, found.plan, settings.kube_context)
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)
-    pulumi.export("node_groups", sizes)
+    pulumi.export("node_groups", nodes.sizes)
 
 
 try:

@@ -24,6 +24,7 @@ from archshift.node_groups import (
     nodes_of,
     nodes_to_come,
 )
+from archshift.node_pools import from_manifest, requirement
 from archshift.plan import nodes_after, nodes_of_others
 from archshift.survey import Survey, survey
 
@@ -51,10 +52,13 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
         if settings.break_glass and settings.glass_broken(now):
             pulumi.warn(f"{args.name}: {settings.break_glass.describe(now)}")
             return
-        group = (args.old_outputs or old).get("nodeGroupName", "")
-        objection = asked.objection(args.name, old, deleted=new is None, eks_group=group)
+        if _is_pool(old):
+            objection = asked.about_pool(str(old["metadata"]["name"]), old["spec"], new and new["spec"])
+        else:
+            group = (args.old_outputs or old).get("nodeGroupName", "")
+            objection = asked.objection(args.name, old, deleted=new is None, eks_group=group)
         if objection:
-            kind = "node" if _is_node(old) else "node group"
+            kind = "node" if _is_node(old) else "NodePool" if _is_pool(old) else "node group"
             raise ArchshiftError(refusal(f"x86 {kind} {args.name}", objection))
 
     return pulumi.ResourceHook(HOOK_NAME, before, pulumi.ResourceHookOptions(on_dry_run=True))
@@ -100,6 +104,21 @@ class _Asked:
             going.append(Node(name=f"{eks_group}-next", labels={ARCH_LABEL: AMD64}))
         return guard.removal(found.needs or (), going, live, after)
 
+    def about_pool(self, name: str, old: Mapping[str, Any], new: Mapping[str, Any] | None) -> str:
+        found = self._look()
+        live, needed = found.inventory.nodes, found.needs or ()
+        if new is None and name in self._settings.node_pools:
+            # As above: a destroy.
+            after = nodes_of_others(live, self._settings.groups)
+        else:
+            after = nodes_after(live, self._settings.groups)
+        before = from_manifest(name, old)
+        later = from_manifest(name, new) if new else None
+        # What the stack did not make, or not as it is in the state, may hold whatever anybody needs.
+        loses = before is None or later is None or guard.gives_less(needed, before, later)
+        # An update leaves the pool there, so what its limits leave it counts also before its first node.
+        return guard.removal(needed, live, live, after, loses=loses, there=() if new is None else (name,))
+
     def _wanted(self, name: str, old: Mapping[str, Any]) -> bool:
         """Whether the configuration has what is in the state; other instance types are another."""
         if _is_node(old):
@@ -120,14 +139,21 @@ class _Asked:
 
 
 def _is_node(inputs: Mapping[str, Any]) -> bool:
-    """Whether these are a simulated node's inputs, and not a managed node group's."""
-    return "metadata" in inputs
+    """Whether these are a simulated node's inputs."""
+    return inputs.get("kind") == "Node"
+
+
+def _is_pool(inputs: Mapping[str, Any]) -> bool:
+    """Whether these are a NodePool's inputs; what is neither is a managed node group."""
+    return inputs.get("kind") == "NodePool"
 
 
 def _is_graviton(inputs: Mapping[str, Any]) -> bool:
     """Whether only Graviton goes or changes; what cannot be told counts as x86."""
     if _is_node(inputs):
         return bool(inputs["metadata"]["labels"].get(ARCH_LABEL) != AMD64)
+    if _is_pool(inputs):
+        return requirement(inputs["spec"], ARCH_LABEL) == (ARM64,)
     types = inputs.get("instanceTypes") or ()
     by_type = bool(types) and all(
         name in INSTANCE_TYPES and INSTANCE_TYPES[name].architecture == ARM64 for name in types
@@ -137,6 +163,8 @@ def _is_graviton(inputs: Mapping[str, Any]) -> bool:
 
 def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[str]:
     """Return what to protect, by name: the x86 nodes, or managed groups, that carry what needs x86.
+
+    Of NodePools all of x86: which of them carries a pod changes by the hour.
 
     Args:
         found: The cluster.
@@ -156,5 +184,7 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
     for group in settings.eks_node_groups.values():
         own = [node for node in found.inventory.nodes if belongs_to(node, group)]
         managed |= {node.name: (node, group.name) for node in (*own, *nodes_to_come(group, len(own)))}
+    if found.needs and settings.node_pools:
+        return frozenset(pool.name for pool in settings.node_pools.values() if pool.architecture == AMD64)
     stay = guard.floor(found.needs or (), [node for node, _ in managed.values()])
     return frozenset(managed[name][1] for name in stay)

@@ -120,7 +120,8 @@ def test_an_unknown_key_is_refused_with_the_known_ones() -> None:
     """A typing slip does not silently do nothing."""
     assert refused(arm_ration="0.5") == (
         "archshift:arm_ration is not a setting; there are: arm_ratio, break_glass, cluster, "
-        "graviton_families, images, kube_context, node_groups, override, platform, workloads"
+        "graviton_families, images, kube_context, node_groups, override, platform, "
+        "provisioner, workloads"
     )
 
 
