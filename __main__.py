@@ -9,6 +9,7 @@ import pulumi_kubernetes as k8s
 import settings as stack_settings
 from archshift.errors import ArchshiftError
 from archshift.plan import nodes_of_others, possible_nodes
+from archshift.room import asks
 from archshift.survey import survey, survey_of_none
 from components.give_back import give_back_hook
 from components.guard import guard_hook, protected
@@ -18,6 +19,7 @@ from components.node_pools import NodePools, NodePoolsArgs
 from components.overrides import Overrides, OverridesArgs
 from components.preview import guard_x86, report
 from components.rollout import await_rollout_hook, settle_after
+from components.room import room_after, room_first
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 
 if TYPE_CHECKING:
@@ -57,14 +59,18 @@ def main() -> None:
     provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
     on_cluster = pulumi.ResourceOptions(provider=provider)
     nodes: NodePools | EksNodeGroups | NodeGroups
+    room: pulumi.Input[pulumi.Resource] | None = None
     if settings.provisioner != "managed":
         pools = NodePoolsArgs(pools=settings.node_pools, protected=stay, guard=guard, others=others)
         nodes = NodePools("node-pools", pools, on_cluster)
+        wanted = asks(found.plan, found.inventory)
+        room = room_first(nodes, wanted, settings.stack, settings.kube_context)
     elif eks and cluster:
         nodes = eks.register_groups(cluster, protected=stay, guard=guard, others=others)
     else:
         groups = NodeGroupsArgs(groups=settings.node_groups, protected=stay, guard=guard, others=others)
         nodes = NodeGroups("node-groups", groups, on_cluster)
+    waits = [nodes] if found.plan.new_nodes else None
     patches = WorkloadPatches(
         "workloads",
         WorkloadPatchesArgs(
@@ -76,11 +82,10 @@ def main() -> None:
         # Pods can only move to nodes that are there, and a patch has no input from them. Where all
         # are there, waiting would cost a sixth of a large preview. Nodes that go are deleted by the
         # engine after everything else.
-        pulumi.ResourceOptions(
-            provider=provider, depends_on=[nodes] if found.plan.new_nodes or settings.node_pools else None
-        ),
+        pulumi.ResourceOptions(provider=provider, depends_on=[room] if room is not None else waits),
     )
-    settle_after(patches.patches, found.plan, settings.kube_context)
+    again = room_after(found.inventory, settings.stack) if room is not None else None
+    settle_after(patches.patches, found.plan, settings.kube_context, again)
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)
     pulumi.export("node_groups", nodes.sizes)

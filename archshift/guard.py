@@ -214,7 +214,7 @@ def gives_less(needed: Sequence[Need], pool: NodePool, later: NodePool) -> bool:
     if later.zones and not (pool.zones and {*pool.zones} <= {*later.zones}):
         return True
     kind = pool.instance_types[0]
-    is_, will_be = template(pool, kind, pool.zones), template(later, kind, pool.zones)
+    is_, will_be = template(pool, kind), template(later, kind)
     return any(need.workload.may_run_on(is_) and not need.workload.may_run_on(will_be) for need in needed)
 
 

@@ -94,6 +94,15 @@ class Cluster:
             raise ArchshiftError(self._refusal(status, path, answer))
         return True
 
+    def create(self, path: str, body: Mapping[str, Any]) -> None:
+        """Create one object in a collection; same errors as ``list``."""
+        headers = {"Content-Type": "application/json"}
+        self._request("POST", path, headers=headers, content=json.dumps(body).encode())
+
+    def delete_all(self, path: str, label_selector: str) -> None:
+        """Delete the objects of a collection that have these labels; same errors as ``list``."""
+        self._request("DELETE", path, params={"labelSelector": label_selector})
+
     def patch(self, path: str, body: Mapping[str, Any], content_type: str, field_manager: str) -> None:
         """Patch one object as ``field_manager``; an apply patch takes fields from other managers.
 

@@ -218,7 +218,8 @@ class Node:
         pods: Most pods it takes.
         schedulable: Ready and not cordoned.
         choices: Of a node that a NodePool may bring up, the labels of which it chooses the value
-            that a pod asks for: zone, instance type, capacity type. Empty for any other node.
+            that a pod asks for: zone, instance type, capacity type. No value stands for any. Empty
+            for any other node.
     """
 
     name: str
@@ -236,8 +237,8 @@ class Node:
         return self.labels.get(ARCH_LABEL, "")
 
     def values(self, label: str) -> tuple[str | None, ...]:
-        """Return the values that a label may have, None where it is missing."""
-        return self.choices.get(label) or (self.labels.get(label),)
+        """Return the values that a label may have, None where it is missing; none for any."""
+        return self.choices[label] if label in self.choices else (self.labels.get(label),)
 
 
 def nodes_of(group: NodeGroup) -> list[Node]:

@@ -4,7 +4,7 @@ A pool has no number of nodes. What counts is what its limits let it bring up, s
 its nodes and, beside them, those that would fill the limits.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 from lightkube.utils.quantity import parse_quantity
@@ -84,7 +84,7 @@ def manifest(pool: NodePool) -> dict[str, Any]:
     return spec
 
 
-def nodes_within(pool: NodePool, live: Iterable[Node] = (), zones: Sequence[str] = ()) -> list[Node]:
+def nodes_within(pool: NodePool, live: Iterable[Node] = ()) -> list[Node]:
     """Return the nodes that a pool may bring up beside its ``live`` ones, until its limits are full.
 
     The largest first, so that the largest pod that would get a node finds one here, and the sum is
@@ -93,18 +93,13 @@ def nodes_within(pool: NodePool, live: Iterable[Node] = (), zones: Sequence[str]
     Args:
         pool: The pool.
         live: The nodes that it has; they count against its limits.
-        zones: The zones of the cluster, for a pool that is limited to none.
     """
     millicpu, memory = pool.millicpu, pool.memory
     for node in live:
         used = _capacity(node)
         millicpu -= used[0]
         memory = None if memory is None else memory - used[1]
-    choices = {
-        INSTANCE_TYPE_LABEL: tuple(kind.name for kind in pool.instance_types),
-        ZONE_LABEL: pool.zones or tuple(zones) or ("",),
-        CAPACITY_TYPE_LABEL: pool.capacity_types,
-    }
+    choices = {INSTANCE_TYPE_LABEL: tuple(kind.name for kind in pool.instance_types), **_choices(pool)}
     nodes: list[Node] = []
     for kind in sorted(set(pool.instance_types), key=_size, reverse=True):
         fit = millicpu // (kind.vcpu * 1000)
@@ -117,13 +112,15 @@ def nodes_within(pool: NodePool, live: Iterable[Node] = (), zones: Sequence[str]
     return nodes
 
 
-def template(pool: NodePool, kind: InstanceType, zones: Sequence[str] = ()) -> Node:
+def template(pool: NodePool, kind: InstanceType) -> Node:
     """Return what a node of a pool is like if it is of this type, whatever the limits say."""
-    choices = {
-        ZONE_LABEL: pool.zones or tuple(zones) or ("",),
-        CAPACITY_TYPE_LABEL: pool.capacity_types,
-    }
-    return _possible_node(f"{pool.name}-possible", pool, kind, choices)
+    return _possible_node(f"{pool.name}-possible", pool, kind, _choices(pool))
+
+
+def _choices(pool: NodePool) -> dict[str, tuple[str, ...]]:
+    # The zones of a pool that names none are its node class's subnets', which nobody here knows: a pod
+    # that asks for a zone gets a node there or none, and that is not for us to foresee.
+    return {ZONE_LABEL: pool.zones, CAPACITY_TYPE_LABEL: pool.capacity_types}
 
 
 def _size(kind: InstanceType) -> tuple[int, int, str]:

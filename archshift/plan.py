@@ -279,7 +279,7 @@ def nodes_after(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[No
             kept |= {node.name for node in own}
             staying = [node_in(group, node) for node in own if outlives(group, node)]
             if isinstance(group, NodePool):
-                after += [*staying, *nodes_within(group, staying, zones)]
+                after += [*staying, *nodes_within(group, staying)]
                 continue
             after += staying if group.autoscaled else staying[: group.desired_size]
             after += nodes_to_come(group, len(staying), zones)

@@ -73,9 +73,9 @@ def _meets(node: Node, expressions: Iterable[Mapping[str, Any]]) -> bool:
     for expression in expressions:
         by_label.setdefault(expression["key"], []).append(expression)
     return all(
-        any(
-            all(matches({} if value is None else {label: value}, one) for one in wanted)
-            for value in node.values(label)
+        not (values := node.values(label))
+        or any(
+            all(matches({} if value is None else {label: value}, one) for one in wanted) for value in values
         )
         for label, wanted in by_label.items()
     )

@@ -214,7 +214,7 @@ def _templates(group: AnyNodeGroup, zones: Sequence[str]) -> list[Node]:
     """
     if isinstance(group, NodePool):
         types = sorted(set(group.instance_types), key=lambda kind: (kind.vcpu, kind.memory_mib, kind.name))
-        return [template(group, kind, zones) for kind in types]
+        return [template(group, kind) for kind in types]
     if isinstance(group, EksNodeGroup):
         return nodes_to_come(replace(group, desired_size=len(zones)), 0, zones)
     return nodes_of(replace(group, size=len(group.zones)))

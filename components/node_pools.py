@@ -39,20 +39,24 @@ class NodePools(pulumi.ComponentResource):
     sizes: pulumi.Output[Mapping[str, Any]]
     """Name of a pool to its limits: how many nodes there are is the provisioner's to say."""
 
+    pools: tuple[pulumi.Resource, ...]
+    """The NodePools themselves."""
+
     def __init__(self, name: str, args: NodePoolsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
-        limits = {pool.name: self._pool(pool, args) for pool in args.pools.values()}
+        specs = {pool.name: manifest(pool) for pool in args.pools.values()}
+        self.pools = tuple(self._pool(pool, spec, args) for pool, spec in specs.items())
+        limits: Mapping[str, Any] = {pool: spec["limits"] for pool, spec in specs.items()}
         self.sizes = pulumi.Output.from_input(limits)
         self.register_outputs({"sizes": self.sizes, "elsewhere": room_by_architecture(args.others)})
 
-    def _pool(self, pool: NodePool, args: NodePoolsArgs) -> Mapping[str, str]:
-        spec = manifest(pool)
-        k8s.apiextensions.CustomResource(
-            pool.name,
+    def _pool(self, name: str, spec: Mapping[str, Any], args: NodePoolsArgs) -> pulumi.Resource:
+        return k8s.apiextensions.CustomResource(
+            name,
             api_version=API_VERSION,
             kind="NodePool",
             metadata={
-                "name": pool.name,
+                "name": name,
                 "annotations": {
                     # Pods are moved only once Karpenter has found the node class and the rest in order.
                     "pulumi.com/waitFor": "condition=Ready",
@@ -62,12 +66,10 @@ class NodePools(pulumi.ComponentResource):
             spec=spec,
             opts=pulumi.ResourceOptions(
                 parent=self,
-                protect=pool.name in args.protected,
+                protect=name in args.protected,
                 # On Graviton pools too: one may be there in place of an x86 pool of the same name.
                 hooks=pulumi.ResourceHookBinding(before_delete=[args.guard], before_update=[args.guard])
                 if args.guard
                 else None,
             ),
         )
-        limits: Mapping[str, str] = spec["limits"]
-        return limits
