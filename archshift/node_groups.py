@@ -176,6 +176,7 @@ class NodePool:
         taints: Taints of every node.
         consolidate_after: How long a node is left alone before it may be emptied, such as ``5m``.
         budget: Nodes that may be replaced at once: a number, or a share such as ``10%``.
+        side_taint: Its nodes carry the soft taint of their side, as all other groups' do.
     """
 
     name: str
@@ -190,6 +191,7 @@ class NodePool:
     taints: tuple[Taint, ...] = ()
     consolidate_after: str = "5m"
     budget: str = "10%"
+    side_taint: bool = True
 
     @property
     def architecture(self) -> Architecture:

@@ -21,6 +21,7 @@ from archshift.node_groups import (
     NodePool,
     Taint,
 )
+from archshift.placement import side_taint
 
 Provisioner: TypeAlias = Literal["managed", "karpenter", "auto-mode"]
 
@@ -64,12 +65,12 @@ def manifest(pool: NodePool) -> dict[str, Any]:
             if values
         ],
     }
-    # No soft taint for the side, which the other groups' nodes carry: Karpenter gives up a pod's
-    # preferences, that for the side first, before it tolerates one (docs/adr/0007).
-    if pool.taints:
+    # The soft one has a price here: docs/adr/0007.
+    taints = (*pool.taints, *((side_taint(pool.architecture),) if pool.side_taint else ()))
+    if taints:
         template["taints"] = [
             {"key": taint.key, "effect": taint.effect} | ({"value": taint.value} if taint.value else {})
-            for taint in pool.taints
+            for taint in taints
         ]
     limits = {"cpu": f"{pool.millicpu}m" if pool.millicpu % 1000 else str(pool.millicpu // 1000)}
     if pool.memory is not None:

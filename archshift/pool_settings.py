@@ -22,6 +22,7 @@ _TWIN_TAKES: Final = (
     "labels",
     "limits",
     "node_class",
+    "side_taint",
     "taints",
     "zones",
 )
@@ -63,6 +64,7 @@ def _pool(
         "labels": read_node_labels,
         "limits": _limits,
         "node_class": shapes.text("the name of a node class"),
+        "side_taint": shapes.flag,
         "taints": read_taints,
         "twin_of": shapes.text("the name of another node group"),
         "weight": _weight,
@@ -93,12 +95,15 @@ def _pool(
         **{
             entry: read[entry]
             for entry in (
-                "budget",
-                "capacity_types",
-                "consolidate_after",
-                "labels",
-                "taints",
-                "weight",
+                *(
+                    "budget",
+                    "capacity_types",
+                    "consolidate_after",
+                    "labels",
+                    "side_taint",
+                    "taints",
+                    "weight",
+                ),
                 "zones",
             )
             if entry in read

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from archshift import placement
-from archshift.architectures import AMD64, ARCH_LABEL, ARM64, Architecture, display
+from archshift.architectures import AMD64, ARCH_LABEL, ARCHITECTURES, ARM64, Architecture, display
 from archshift.errors import ArchshiftError
 from archshift.inventory import Inventory, Workload
 from archshift.kubernetes import Cluster
@@ -35,6 +35,11 @@ NAMESPACE: Final = "default"
 
 IMAGE: Final = "registry.k8s.io/pause:3.10.1"
 """For both architectures; that it is pulled is not waited for."""
+
+_SOFT: Final = tuple(
+    {"key": taint.key, "operator": "Exists", "effect": taint.effect}
+    for taint in map(placement.side_taint, ARCHITECTURES)
+)
 
 TIMEOUT_SECONDS: Final = 300.0
 """For all of them; a real node takes one to two minutes."""
@@ -184,7 +189,8 @@ def _placeholder(ask: Ask, stack: str) -> dict[str, Any]:
         },
         "spec": {
             **spec,
-            "tolerations": list(workload.tolerations),
+            # The soft taints too: Karpenter would first give up what spreads it.
+            "tolerations": [*workload.tolerations, *_SOFT],
             # Spread as the workload's own pods are, or the room would be in one zone.
             "topologySpreadConstraints": [
                 {

@@ -19,6 +19,7 @@ from archshift.errors import ArchshiftError
 from archshift.instance_types import INSTANCE_TYPES
 from archshift.node_groups import (
     EKS_GROUP_LABEL,
+    POOL_LABEL,
     Node,
     belongs_to,
     nodes_of,
@@ -112,6 +113,9 @@ class _Asked:
             after = nodes_of_others(live, self._settings.groups)
         else:
             after = nodes_after(live, self._settings.groups)
+        if new is None:
+            # By Karpenter's own label: archshift's may not have reached them yet.
+            after = [node for node in after if node.labels.get(POOL_LABEL) != name]
         before = from_manifest(name, old)
         later = from_manifest(name, new) if new else None
         # What the stack did not make, or not as it is in the state, may hold whatever anybody needs.
@@ -140,7 +144,7 @@ class _Asked:
 
 def _is_node(inputs: Mapping[str, Any]) -> bool:
     """Whether these are a simulated node's inputs."""
-    return inputs.get("kind") == "Node"
+    return "metadata" in inputs and not _is_pool(inputs)
 
 
 def _is_pool(inputs: Mapping[str, Any]) -> bool:

@@ -29,8 +29,8 @@ END = "<!-- end of the matrix -->"
 
 # Edits of the program, for `edited`: what somebody would take out of it.
 NO_CHECK = ("    guard_x86(found, settings, now)\n", "")
-NO_PROTECT = ("            protected=protected(found, settings, now),\n", "")
-NO_HOOK = ("            guard=guard if settings.guarded else None,\n", "")
+NO_PROTECT = ("    stay = protected(found, settings, now)\n", "    stay = frozenset()\n")
+NO_HOOK = ("    guard = hook if settings.guarded else None\n", "    guard = None\n")
 NO_CAPACITY = ("fixed_capacity=fixed_capacity", "fixed_capacity=False")
 NO_COMPONENT = ("groups=settings.node_groups,", "groups={},")
 
