@@ -40,7 +40,8 @@ def main() -> None:
     found = survey_of_none(settings) if eks and not live else survey(settings, eks=live)
     guard_x86(found, settings, now)
     fixed_capacity = settings.platform == "lab" and not settings.glass_broken(now)
-    report(found.plan, found.evidence, fixed_capacity=fixed_capacity)
+    by_limits = settings.provisioner != "managed"
+    report(found.plan, found.evidence, fixed_capacity=fixed_capacity, by_limits=by_limits)
 
     if found.evidence:
         possible = possible_nodes(found.inventory.nodes, settings.groups)
@@ -60,7 +61,7 @@ def main() -> None:
     on_cluster = pulumi.ResourceOptions(provider=provider)
     nodes: NodePools | EksNodeGroups | NodeGroups
     room: pulumi.Input[pulumi.Resource] | None = None
-    if settings.provisioner != "managed":
+    if by_limits:
         pools = NodePoolsArgs(pools=settings.node_pools, protected=stay, guard=guard, others=others)
         nodes = NodePools("node-pools", pools, on_cluster)
         wanted = asks(found.plan, found.inventory)

@@ -25,7 +25,7 @@ from archshift.node_groups import (
     nodes_of,
     nodes_to_come,
 )
-from archshift.node_pools import from_manifest, requirement
+from archshift.node_pools import from_manifest, nodes_within, requirement
 from archshift.plan import nodes_after, nodes_of_others
 from archshift.survey import Survey, survey
 
@@ -113,11 +113,13 @@ class _Asked:
             after = nodes_of_others(live, self._settings.groups)
         else:
             after = nodes_after(live, self._settings.groups)
-        if new is None:
-            # By Karpenter's own label: archshift's may not have reached them yet.
-            after = [node for node in after if node.labels.get(POOL_LABEL) != name]
+        # By Karpenter's own label: archshift's may not have reached them yet.
+        after = [node for node in after if node.labels.get(POOL_LABEL) != name]
         before = from_manifest(name, old)
         later = from_manifest(name, new) if new else None
+        if later:
+            # Not its nodes: none of them gets a successor beyond the limits, and all of them end.
+            after += nodes_within(later)
         # What the stack did not make, or not as it is in the state, may hold whatever anybody needs.
         loses = before is None or later is None or guard.gives_less(needed, before, later)
         # An update leaves the pool there, so what its limits leave it counts also before its first node.
