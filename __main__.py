@@ -9,7 +9,6 @@ import pulumi_kubernetes as k8s
 import settings as stack_settings
 from archshift.errors import ArchshiftError
 from archshift.plan import nodes_of_others, possible_nodes
-from archshift.room import asks
 from archshift.survey import survey, survey_of_none
 from components.give_back import give_back_hook
 from components.guard import guard_hook, protected
@@ -19,7 +18,7 @@ from components.node_pools import NodePools, NodePoolsArgs
 from components.overrides import Overrides, OverridesArgs
 from components.preview import guard_x86, report
 from components.rollout import await_rollout_hook, settle_after
-from components.room import room_after, room_first
+from components.room import Room
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 
 if TYPE_CHECKING:
@@ -60,18 +59,16 @@ def main() -> None:
     provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
     on_cluster = pulumi.ResourceOptions(provider=provider)
     nodes: NodePools | EksNodeGroups | NodeGroups
-    room: pulumi.Input[pulumi.Resource] | None = None
+    room = None
     if by_limits:
         pools = NodePoolsArgs(pools=settings.node_pools, protected=stay, guard=guard, others=others)
         nodes = NodePools("node-pools", pools, on_cluster)
-        wanted = asks(found.plan, found.inventory)
-        room = room_first(nodes, wanted, settings.stack, settings.kube_context)
+        room = Room(found.plan, found.inventory, settings.stack, settings.kube_context)
     elif eks and cluster:
         nodes = eks.register_groups(cluster, protected=stay, guard=guard, others=others)
     else:
         groups = NodeGroupsArgs(groups=settings.node_groups, protected=stay, guard=guard, others=others)
         nodes = NodeGroups("node-groups", groups, on_cluster)
-    waits = [nodes] if found.plan.new_nodes else None
     patches = WorkloadPatches(
         "workloads",
         WorkloadPatchesArgs(
@@ -79,14 +76,16 @@ def main() -> None:
             field_manager=settings.field_manager,
             await_rollout=await_rollout_hook(settings.kube_context),
             give_back=give_back_hook(settings.kube_context),
+            make_room=room.hook if room else None,
         ),
         # Pods can only move to nodes that are there, and a patch has no input from them. Where all
         # are there, waiting would cost a sixth of a large preview. Nodes that go are deleted by the
         # engine after everything else.
-        pulumi.ResourceOptions(provider=provider, depends_on=[room] if room is not None else waits),
+        pulumi.ResourceOptions(
+            provider=provider, depends_on=[nodes] if room or found.plan.new_nodes else None
+        ),
     )
-    again = room_after(found.inventory, settings.stack) if room is not None else None
-    settle_after(patches.patches, found.plan, settings.kube_context, again)
+    settle_after(patches.patches, found.plan, settings.kube_context, room.after if room else None)
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)
     pulumi.export("node_groups", nodes.sizes)

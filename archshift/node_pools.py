@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 from lightkube.utils.quantity import parse_quantity
 
 from archshift.architectures import ARCH_LABEL
+from archshift.errors import ArchshiftError
 from archshift.instance_types import INSTANCE_TYPES, InstanceType
 from archshift.node_groups import (
     CAPACITY_TYPE_LABEL,
@@ -42,6 +43,31 @@ MOST_NODES: Final = 1000
 """Nodes of one pool that are counted; beyond that its limits are as good as none."""
 
 _MIB: Final = 1024 * 1024
+
+
+def check_served(groups: Iterable[Mapping[str, Any]], node_class_group: str) -> None:
+    """Check that a cluster has what NodePools need; the engine would say so only in the update.
+
+    Args:
+        groups: The API groups that it serves, as ``/apis`` lists them.
+        node_class_group: The API group of the node classes.
+
+    Raises:
+        ArchshiftError: It has no NodePools, or no node classes of that kind.
+    """
+    served = {group["name"]: [one["version"] for one in group["versions"]] for group in groups}
+    group, _, version = API_VERSION.partition("/")
+    if version not in served.get(group, ()):
+        raise ArchshiftError(
+            f"archshift:provisioner: the cluster serves no NodePools ({API_VERSION}); install Karpenter 1.0 "
+            "or later or turn EKS Auto Mode on, or set it to managed"
+        )
+    if node_class_group not in served:
+        known = [name for name, (its_group, _) in NODE_CLASSES.items() if its_group in served]
+        raise ArchshiftError(
+            f"archshift:provisioner: the cluster serves no node classes of {node_class_group}; "
+            + (f"it is one of {', '.join(known)}" if known else "install what brings up its nodes")
+        )
 
 
 def manifest(pool: NodePool) -> dict[str, Any]:

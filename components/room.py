@@ -1,55 +1,60 @@
 """Room before pods: the nodes that a step needs are asked for before the first of its patches."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
 
 import pulumi
 
 from archshift.errors import ArchshiftError
 from archshift.inventory import Inventory
 from archshift.kubernetes import Cluster, connect
-from archshift.plan import PlannedWorkload
-from archshift.room import Ask, asks_after, make_room
-from components.node_pools import NodePools
+from archshift.plan import Plan, PlannedWorkload
+from archshift.room import asks, asks_after, make_room
+
+HOOK_NAME: Final = "archshift-make-room"
 
 
-def room_first(
-    nodes: NodePools, wanted: Sequence[Ask], stack: str, kube_context: str | None
-) -> pulumi.Output[pulumi.Resource]:
-    """Return the NodePools as something to depend on: it is there once the room is.
+class Room:
+    """The room of one update, made once, however many patches wait for it.
 
     Args:
-        nodes: The NodePools.
-        wanted: The room.
+        plan: What is wanted.
+        inventory: The cluster that it was made for.
         stack: The stack's name.
         kube_context: Kubeconfig context.
     """
 
-    def work() -> None:
-        with connect(kube_context) as cluster:
-            make_room(cluster, wanted, stack)
+    def __init__(self, plan: Plan, inventory: Inventory, stack: str, kube_context: str | None) -> None:
+        self._wanted = asks(plan, inventory)
+        self._inventory, self._stack, self._context = inventory, stack, kube_context
+        # A thread of its own, as the hook of the rollouts has.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=HOOK_NAME)
+        self._made: Future[None] | None = None
+        # For before a patch is created or updated, so never in a destroy, whose program runs too.
+        self.hook = pulumi.ResourceHook(HOOK_NAME, self._before_patch)
 
-    async def after(_: object) -> pulumi.Resource:
-        if wanted and not pulumi.runtime.is_dry_run():
-            try:
-                await asyncio.to_thread(work)
-            except ArchshiftError as error:
-                raise pulumi.RunError(f"nothing was moved: {error}") from None
-        return nodes
+    def after(self, cluster: Cluster, rows: Sequence[PlannedWorkload]) -> None:
+        """Make room for the pods that the rollouts left on the wrong side, if there were any.
 
-    over: pulumi.Output[pulumi.Resource] = pulumi.Output.all(*(pool.urn for pool in nodes.pools)).apply(after)
-    return over
+        Raises:
+            ArchshiftError: As ``archshift.room.make_room``.
+        """
+        if self._made:
+            make_room(cluster, asks_after(cluster, rows, self._inventory), self._stack)
 
+    async def _before_patch(self, _: pulumi.ResourceHookArgs) -> None:
+        first = self._made is None
+        if self._made is None:
+            self._made = self._thread.submit(self._make)
+        try:
+            await asyncio.wrap_future(self._made)
+        except ArchshiftError as error:
+            # Every patch that waits for it fails; once is enough to say why.
+            reason = f"nothing is moved: {error}" if first else "there is no room, as another patch says"
+            raise ArchshiftError(reason) from None
 
-def room_after(inventory: Inventory, stack: str) -> Callable[[Cluster, Sequence[PlannedWorkload]], None]:
-    """Return what makes room for the pods that a rollout left on the wrong side.
-
-    Args:
-        inventory: The cluster as it was before the update.
-        stack: The stack's name.
-    """
-
-    def work(cluster: Cluster, rows: Sequence[PlannedWorkload]) -> None:
-        make_room(cluster, asks_after(cluster, rows, inventory), stack)
-
-    return work
+    def _make(self) -> None:
+        with connect(self._context) as cluster:
+            make_room(cluster, self._wanted, self._stack)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archshift.errors import ArchshiftError
 from archshift.guard import Need, gives_less, removal
 from archshift.instance_types import INSTANCE_TYPES
 from archshift.inventory import Inventory, Requests, Workload
@@ -19,7 +20,7 @@ from archshift.node_groups import (
     NodePool,
     Taint,
 )
-from archshift.node_pools import MOST_NODES, from_manifest, manifest, nodes_within, template
+from archshift.node_pools import MOST_NODES, check_served, from_manifest, manifest, nodes_within, template
 from archshift.placement import Template
 from archshift.plan import make_plan, nodes_after, nodes_of_others
 from archshift.scheduling import admits
@@ -128,6 +129,40 @@ def test_a_pool_is_read_back_from_what_it_was_made_into() -> None:
     unknown = manifest(before)
     unknown["template"]["spec"]["requirements"] = [{"key": ARCH, "operator": "In", "values": ["amd64"]}]
     assert from_manifest("x86", unknown) is None, "of a pool of any type nobody knows what it holds"
+
+
+def api_groups(**versions: str) -> list[dict[str, Any]]:
+    """What a cluster serves."""
+    return [
+        {"name": name.replace("_", "."), "versions": [{"version": version}]}
+        for name, version in versions.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("served", "sentence"),
+    [
+        (
+            {"apps": "v1"},
+            "the cluster serves no NodePools (karpenter.sh/v1); install Karpenter 1.0 or later or",
+        ),
+        ({"karpenter_sh": "v1beta1"}, "the cluster serves no NodePools (karpenter.sh/v1)"),
+        (
+            {"karpenter_sh": "v1", "eks_amazonaws_com": "v1"},
+            "the cluster serves no node classes of karpenter.k8s.aws; it is one of auto-mode",
+        ),
+        (
+            {"karpenter_sh": "v1"},
+            "the cluster serves no node classes of karpenter.k8s.aws; install what brings up its nodes",
+        ),
+    ],
+)
+def test_a_cluster_without_karpenter_is_told_early(served: dict[str, str], sentence: str) -> None:
+    """The engine would say so in the update alone, and of every pool."""
+    with pytest.raises(ArchshiftError) as error:
+        check_served(api_groups(**served), "karpenter.k8s.aws")
+    assert str(error.value).startswith(f"archshift:provisioner: {sentence}")
+    check_served(api_groups(karpenter_sh="v1", karpenter_k8s_aws="v1"), "karpenter.k8s.aws")
 
 
 # --- what it may bring up --------------------------------------------------------------------
