@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, cast
 import yaml
 
 from archshift import shapes
+from archshift.cost_rules import CostRules, read_cost
 from archshift.eks import EksCluster, NewCluster
 from archshift.errors import ArchshiftError
 from archshift.group_settings import eks_groups, lab_group, read_subnets
@@ -58,6 +59,7 @@ class Settings:
             ``archshift:images.registries``.
         break_glass: x86 may go although something needs it; None without.
         override: An exception from one rule of the policy pack; None without.
+        cost: What nodes cost; its region is that of ``aws:region`` where it names none.
     """
 
     stack: str
@@ -74,6 +76,7 @@ class Settings:
     images: ImageRules = field(default_factory=ImageRules)
     break_glass: BreakGlass | None = None
     override: Override | None = None
+    cost: CostRules = field(default_factory=CostRules)
 
     @property
     def guarded(self) -> bool:
@@ -122,6 +125,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         "arm_ratio",
         "break_glass",
         "cluster",
+        "cost",
         "graviton_families",
         "images",
         "kube_context",
@@ -162,6 +166,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         images=_images(shapes.mapping("archshift:images", _json(values, "images")), platform, environment),
         break_glass=_break_glass(_json(values, "break_glass")),
         override=_override(_json(values, "override")),
+        cost=read_cost("archshift:cost", _json(values, "cost"), config.get("aws:region", "")),
     )
 
 

@@ -100,10 +100,11 @@ class _Load:
     def takes(self, workload: Workload) -> bool:
         return any(workload.may_run_on(node) for node in self.templates)
 
-    def need(self, headroom: float) -> GroupNeed:
+    def need(self, headroom: float, arm_speed: float) -> GroupNeed:
         node = next((node for node in self.templates if self._fits_largest(node)), self.templates[-1])
         free = self._free(node)
-        wanted = {"CPU": self.demand.millicpu, "memory": self.demand.memory, "pods": self.demand.pods}
+        speed = arm_speed if self.group.architecture == ARM64 else 1.0
+        wanted = {"CPU": self.demand.millicpu / speed, "memory": self.demand.memory, "pods": self.demand.pods}
         nodes: int | None = 0
         limit = ""
         if self.demand.pods:
@@ -160,7 +161,11 @@ def _limits(pool: NodePool, kind: InstanceType, nodes: int) -> str:
 
 
 def size(
-    plan: Plan, inventory: Inventory, groups: Iterable[AnyNodeGroup], headroom: float = DEFAULT_HEADROOM
+    plan: Plan,
+    inventory: Inventory,
+    groups: Iterable[AnyNodeGroup],
+    headroom: float = DEFAULT_HEADROOM,
+    arm_speed: float = 1.0,
 ) -> Sizing:
     """Return what a plan needs of each node group.
 
@@ -169,6 +174,8 @@ def size(
         inventory: The cluster that it was made for.
         groups: The node groups as configured.
         headroom: Share of the requests kept free on top of them, 0.0 or more.
+        arm_speed: Work of a Graviton vCPU against one of x86: what requests of CPU on Graviton are
+            taken to come down by once somebody lowers them. 1.0 counts them as they are.
     """
     zones = sorted({node.labels.get(ZONE_LABEL, "") for node in inventory.nodes}) or [""]
     loads = [_Load(group, _templates(group, zones)) for group in groups]
@@ -198,7 +205,7 @@ def size(
                 millicpu=first.millicpu + requests.millicpu,
                 memory=first.memory + requests.memory,
             )
-    return Sizing(needs=tuple(load.need(headroom) for load in loads), homeless=homeless)
+    return Sizing(needs=tuple(load.need(headroom, arm_speed) for load in loads), homeless=homeless)
 
 
 def _pods(row: PlannedWorkload, inventory: Inventory, architecture: Architecture) -> int:

@@ -170,8 +170,6 @@ def _is_graviton(inputs: Mapping[str, Any]) -> bool:
 def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[str]:
     """Return what to protect, by name: the x86 nodes, or managed groups, that carry what needs x86.
 
-    Of NodePools all of x86: which of them carries a pod changes by the hour.
-
     Args:
         found: The cluster.
         settings: The stack's settings.
@@ -190,7 +188,8 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
     for group in settings.eks_node_groups.values():
         own = [node for node in found.inventory.nodes if belongs_to(node, group)]
         managed |= {node.name: (node, group.name) for node in (*own, *nodes_to_come(group, len(own)))}
-    if found.needs and settings.node_pools:
-        return frozenset(pool.name for pool in settings.node_pools.values() if pool.architecture == AMD64)
+    for pool in settings.node_pools.values():
+        own = [node for node in found.inventory.nodes if belongs_to(node, pool)]
+        managed |= {node.name: (node, pool.name) for node in (*own, *nodes_within(pool, own))}
     stay = guard.floor(found.needs or (), [node for node, _ in managed.values()])
     return frozenset(managed[name][1] for name in stay)

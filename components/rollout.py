@@ -69,12 +69,13 @@ async def await_rollout(
     """
     loop = asyncio.get_running_loop()
     path = workload_path(kind, namespace, name)
-    deadline, pause = loop.time() + timeout, 0.1
+    started = loop.time()
     while True:
         live = await loop.run_in_executor(readers, cluster.get, path)
         if read_workload(kind, live, "").settled:
             return
-        if loop.time() > deadline:
+        waited = loop.time() - started
+        if waited > timeout:
             status, wanted = live.get("status") or {}, live["spec"].get("replicas", 1)
             raise ArchshiftError(
                 f"{namespace}/{kind}/{name}: the rollout was not over after {timeout:.0f} s: "
@@ -82,8 +83,9 @@ async def await_rollout(
                 f"{status.get('availableReplicas', 0)} available; kubectl rollout status {kind.lower()} "
                 f"{name} --namespace {namespace} says why, and the next pulumi up goes on"
             )
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, 2.0)
+        # A tenth of the wait so far is what a question too late may cost: the engine goes on to the
+        # next patch only then, and doubled pauses made a step of 50 workloads a third longer.
+        await asyncio.sleep(min(max(0.1, waited / 10), 2.0))
 
 
 def settle_after(

@@ -14,13 +14,20 @@ _LIFTED: Final = "archshift lifts it by itself when the last of them is proven."
 
 
 def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Violation]:
-    """Yield the x86 groups that lack ``protect``; of the lab's nodes only as many as are needed."""
+    """Yield the x86 groups and nodes that lack ``protect``, if those that have it are not enough."""
     if not stack.is_archshift:
         return
     evidence = read_evidence(stack, now, config["maxAgeDays"])
     if not evidence.problem and not evidence.on_x86:
         return
     groups = [one for one in node_groups(stack) if AMD64 in one.architectures]
+    # Without evidence nobody knows how many are enough.
+    lacking = "every x86 node counts"
+    if not evidence.problem:
+        protected = [one for one in groups if one.protected]
+        lacking = shortage([one.need for one in evidence.on_x86], protected)
+    if not lacking:
+        return
     why = _why(evidence)
     for one in groups:
         if one.kind != "Node" and not one.protected:
@@ -29,12 +36,7 @@ def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Vi
                 one.urn,
             )
     bare = [one for one in groups if one.kind == "Node" and not one.protected and not one.repels]
-    # Without evidence nobody knows how many are enough.
-    lacking = "every x86 node counts"
-    if not evidence.problem:
-        protected = [one for one in groups if one.protected]
-        lacking = shortage([one.need for one in evidence.on_x86], protected)
-    if bare and lacking:
+    if bare:
         yield Violation(
             f"Too few x86 nodes are protected. {why}: {lacking}. Set protect on more of "
             f"{listed(one.name for one in bare)}; {_LIFTED}",

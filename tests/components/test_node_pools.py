@@ -39,7 +39,7 @@ def registered(*pools: NodePool) -> Monitor:
 def test_each_pool_is_one_object_and_is_waited_for() -> None:
     """Its spec is the core's; the engine waits until Karpenter has taken it."""
     done = registered(pool(), ARM)
-    x86, graviton = done.of(TYPE)
+    graviton, x86 = sorted(done.of(TYPE), key=lambda one: one.name)
     assert (x86.name, x86.parent, graviton.name) == ("x86", "node-pools", "graviton")
     assert x86.inputs == {
         "apiVersion": "karpenter.sh/v1",
@@ -204,9 +204,10 @@ def test_a_graviton_pool_may_always_go(monkeypatch: pytest.MonkeyPatch) -> None:
         asked(monkeypatch, {}, old=both)
 
 
-def test_all_x86_pools_are_protected_while_something_needs_them() -> None:
-    """Which pool carries a pod changes by the hour; with nothing to carry none is."""
-    configured = stack({"x86": X86, "intel": X86, "graviton": {"twin_of": "x86"}})
+def test_the_x86_pools_that_carry_the_need_are_protected() -> None:
+    """By their nodes and limits, in the order of the settings; with nothing to carry, none is."""
+    pools = {"x86": {**X86, "limits": {"cpu": 4}}, "intel": X86, "more": X86, "graviton": {"twin_of": "x86"}}
+    configured = stack(pools)
     now = datetime.now(UTC)
     found = seen((live("n1"),))
     assert guard.protected(found, configured, now) == {"x86", "intel"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,9 @@ from tests.images.build import Pusher
 from tests.images.servers import Registry
 from tests.lab.guard_matrix import NO_CHECK, NO_HOOK, NO_PROTECT, Guarded, edited, guarded_cluster, legacy
 from tests.lab.lab_helpers import Result
+from tests.standins import install_plugins
 from tests.standins.aws import ACCOUNT, NODE_GROUP, TAG, TEMPLATE, Account
+from tests.standins.aws import CLUSTER as CLUSTER_TYPE
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -89,22 +90,19 @@ def on_eks(
     cluster = {
         "arn": "arn:aws:eks:eu-west-1:123456789012:cluster/prod",
         "endpoint": reach["server"],
-        "certificateAuthorities": [{"data": reach.get("certificate-authority-data", "")}],
+        "certificateAuthority": {"data": reach.get("certificate-authority-data", "")},
     }
     account = folder / "account.json"
     account.write_text(
-        json.dumps({"objects": {"cluster": {"prod": cluster}, NODE_GROUP: {OLD: EXISTING}}, "done": []})
+        json.dumps({"objects": {CLUSTER_TYPE: {"prod": cluster}, NODE_GROUP: {OLD: EXISTING}}, "done": []})
     )
-    plugin = folder / "bin" / "pulumi-resource-aws"
-    plugin.parent.mkdir()
-    plugin.write_text(f'#!/bin/sh\ncd {PROJECT}\nexec {sys.executable} -m tests.standins.aws "$@"\n')
-    plugin.chmod(0o755)
+    plugins = install_plugins(folder / "bin", "aws")
     with (
         guarded_cluster(control_plane, registry, push, folder) as guarded,
         pytest.MonkeyPatch.context() as patch,
     ):
         environment = control_plane.process_environment()
-        path = os.pathsep.join([str(plugin.parent), environment["PATH"]])
+        path = os.pathsep.join([str(plugins), environment["PATH"]])
         environment = {**environment, "PATH": path, ACCOUNT: str(account)}
         patch.setattr(control_plane, "process_environment", lambda: environment)
         labels = {EKS_GROUP_LABEL: "general", "pool": "main"}

@@ -1,1 +1,21 @@
-"""Stand-ins for provider plugins that cannot be had here; each says what it is not."""
+"""Stand-ins for the plugins of AWS, which cannot be built here; the real engine talks to them."""
+
+import sys
+from pathlib import Path
+
+_PROJECT = Path(__file__).parent.parent.parent
+
+
+def install_plugins(folder: Path, *names: str) -> Path:
+    """Write the plugins' commands into a folder, for PATH; returns it.
+
+    Args:
+        folder: Made if it is not there.
+        names: Modules of this package: ``aws``, ``eks``.
+    """
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        plugin = folder / f"pulumi-resource-{name}"
+        plugin.write_text(f'#!/bin/sh\ncd {_PROJECT}\nexec {sys.executable} -m tests.standins.{name} "$@"\n')
+        plugin.chmod(0o755)
+    return folder

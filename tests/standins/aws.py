@@ -2,8 +2,9 @@
 
 It keeps an account in a JSON file and notes what was done to it. Inputs are checked against the
 names of the SDK's own types; what replaces a node group is what the provider declares
-(https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/). It starts no instances and
-checks no rights.
+(https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/). Which types a region offers
+comes from moto's copy of EC2's own list. It starts no instances and checks no rights: an account whose
+``refusal`` is set answers every look-up with those words.
 
     ARCHSHIFT_STANDIN_AWS=account.json pulumi-resource-aws ENGINE_ADDRESS
 """
@@ -28,11 +29,19 @@ ACCOUNT: Final = "ARCHSHIFT_STANDIN_AWS"
 NODE_GROUP: Final = "aws:eks/nodeGroup:NodeGroup"
 TEMPLATE: Final = "aws:ec2/launchTemplate:LaunchTemplate"
 TAG: Final = "aws:autoscaling/tag:Tag"
+ROLE: Final = "aws:iam/role:Role"
+RIGHT: Final = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
+KEY: Final = "aws:kms/key:Key"
+CLUSTER: Final = "aws:eks/cluster:Cluster"
 
 _INPUTS: Final[Mapping[str, Any]] = {
     NODE_GROUP: pulumi_aws.eks.NodeGroupArgs,
     TEMPLATE: pulumi_aws.ec2.LaunchTemplateArgs,
     TAG: pulumi_aws.autoscaling.TagArgs,
+    ROLE: pulumi_aws.iam.RoleArgs,
+    RIGHT: pulumi_aws.iam.RolePolicyAttachmentArgs,
+    KEY: pulumi_aws.kms.KeyArgs,
+    CLUSTER: pulumi_aws.eks.ClusterArgs,
 }
 
 _REPLACING: Final[Mapping[str, frozenset[str]]] = {
@@ -44,6 +53,10 @@ _REPLACING: Final[Mapping[str, frozenset[str]]] = {
     ),
     TEMPLATE: frozenset({"name", "namePrefix"}),
     TAG: frozenset({"autoscalingGroupName"}),
+    ROLE: frozenset({"name", "namePrefix"}),
+    RIGHT: frozenset({"policyArn", "role"}),
+    KEY: frozenset({"customerMasterKeySpec"}),
+    CLUSTER: frozenset({"encryptionConfig", "name"}),
 }
 
 # What AWS fills in; a program that says nothing of it changes nothing.
@@ -55,7 +68,10 @@ Properties = dict[str, Any]
 
 
 class Account:
-    """What there is: type to id to properties; and what was done: (operation, type, id)."""
+    """What there is: type to id to properties; and what was done: (operation, type, id).
+
+    ``reach`` is how the cluster that it makes is reached: endpoint and certificateAuthority.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open the file."""
@@ -94,6 +110,7 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
     def __init__(self, account: Account) -> None:
         """Work on an account."""
         self._account = account
+        self._region = ""
 
     def Handshake(self, _request: Any, _context: Any) -> Any:  # noqa: N802
         """Agree on how to talk."""
@@ -119,8 +136,9 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         """Nothing differs."""
         return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
 
-    def Configure(self, _request: Any, _context: Any) -> Any:  # noqa: N802
-        """Take any configuration."""
+    def Configure(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        """Take any configuration; the region decides what is offered."""
+        self._region = _plain(request.args).get("region", "eu-west-1")
         return provider_pb2.ConfigureResponse(acceptSecrets=True, supportsPreview=True, acceptResources=True)
 
     def Check(self, request: Any, _context: Any) -> Any:  # noqa: N802
@@ -168,8 +186,8 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         kind, inputs = _kind(request.urn), _plain(request.properties)
         if request.preview:
             return provider_pb2.CreateResponse(properties=request.properties)
-        count = len(self._account.read()["done"])
-        identity, outputs = _outputs(kind, inputs, count)
+        content = self._account.read()
+        identity, outputs = _outputs(kind, inputs, len(content["done"]), content.get("reach", {}))
         self._account.change("create", kind, identity, outputs)
         return provider_pb2.CreateResponse(id=identity, properties=_struct(outputs))
 
@@ -201,13 +219,17 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
     def Invoke(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Answer the look-ups, and refuse in the provider's words what is not there."""
         arguments = _plain(request.args)
+        if refusal := self._account.read().get("refusal"):
+            context.abort(
+                grpc.StatusCode.UNKNOWN, f"invoking {request.tok}: 1 error occurred:\n\t* {refusal}"
+            )
         if request.tok == "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings":
             offered: Any = provider_pb2.InvokeResponse()
-            types = {"instanceTypes": arguments["filters"][0]["values"], "id": "eu-west-1"}
-            getattr(offered, "return").CopyFrom(_struct(types))
+            types = _offered(self._region, arguments["filters"][0]["values"])
+            getattr(offered, "return").CopyFrom(_struct({"instanceTypes": types, "id": self._region}))
             return offered
         if request.tok == "aws:eks/getCluster:getCluster":
-            kind, identity, words = "cluster", arguments["name"], "EKS Cluster"
+            kind, identity, words = CLUSTER, arguments["name"], "EKS Cluster"
         else:
             kind, words = NODE_GROUP, "EKS Node Group"
             identity = f"{arguments['clusterName']}:{arguments['nodeGroupName']}"
@@ -219,12 +241,40 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
                 "resource\n\n",
             )
         answer: Any = provider_pb2.InvokeResponse()
-        getattr(answer, "return").CopyFrom(_struct(found or {}))
+        described = dict(found or {})
+        if "certificateAuthority" in described:  # a list in what the look-up returns, and one in the resource
+            described["certificateAuthorities"] = [described.pop("certificateAuthority")]
+        getattr(answer, "return").CopyFrom(_struct(described))
         return answer
 
 
-def _outputs(kind: str, inputs: Properties, count: int) -> tuple[str, Properties]:
+def _offered(region: str, types: list[str]) -> list[str]:
+    """Return which of the types a region has."""
+    # Imported here: moto takes a second, and most runs ask for nothing of it.
+    import boto3  # type: ignore[import-untyped]
+    from moto import mock_aws
+
+    with mock_aws():
+        ec2 = boto3.client("ec2", region, aws_access_key_id="none", aws_secret_access_key="none")
+        pages = ec2.get_paginator("describe_instance_type_offerings").paginate(
+            LocationType="region", Filters=[{"Name": "instance-type", "Values": types}]
+        )
+        return [offer["InstanceType"] for page in pages for offer in page["InstanceTypeOfferings"]]
+
+
+def _outputs(kind: str, inputs: Properties, count: int, reach: Mapping[str, Any]) -> tuple[str, Properties]:
     """Return a new object's id and properties; ``count`` makes its name one of its own."""
+    if kind == CLUSTER:
+        name = inputs["name"]
+        arn = f"arn:aws:eks:eu-west-1:123456789012:cluster/{name}"
+        return name, {**inputs, "arn": arn, **reach, "status": "ACTIVE"}
+    if kind == ROLE:
+        name = inputs.get("name") or f"role-{count}"
+        return name, {**inputs, "name": name, "arn": f"arn:aws:iam::123456789012:role/{name}"}
+    if kind == KEY:
+        return f"key-{count}", {**inputs, "arn": f"arn:aws:kms:eu-west-1:123456789012:key/key-{count}"}
+    if kind == RIGHT:
+        return f"{inputs['role']}-{count}", inputs
     if kind == NODE_GROUP:
         name = inputs.get("nodeGroupName") or f"{inputs['nodeGroupNamePrefix']}{count:026}"
         scaling = [{"autoscalingGroups": [{"name": f"eks-{name}"}], "remoteAccessSecurityGroupId": ""}]
