@@ -294,10 +294,12 @@ def _node(name: str, group: AnyNodeGroup, kind: InstanceType, pods: int, zone: s
 
 def belongs_to(node: Node, group: AnyNodeGroup) -> bool:
     """Say whether a live node is of a group; before its import it has EKS's label alone."""
+    pool = node.labels.get(POOL_LABEL)
+    if pool or isinstance(group, NodePool):
+        # A managed group of the same name may be there, or have been.
+        return isinstance(group, NodePool) and pool == group.name
     if node.labels.get(GROUP_LABEL) == group.name:
         return True
-    if isinstance(group, NodePool):
-        return node.labels.get(POOL_LABEL) == group.name
     imported = group.import_name if isinstance(group, EksNodeGroup) else ""
     return bool(imported) and node.labels.get(EKS_GROUP_LABEL) == imported
 

@@ -91,7 +91,7 @@ def manifest(pool: NodePool) -> dict[str, Any]:
             if values
         ],
     }
-    # The soft one has a price here: docs/adr/0007.
+    # The soft one has a price here: docs/adr/0008.
     taints = (*pool.taints, *((side_taint(pool.architecture),) if pool.side_taint else ()))
     if taints:
         template["taints"] = [

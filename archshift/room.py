@@ -2,7 +2,7 @@
 
 Karpenter brings a node up for a pod that is pending, and a pod with room on the wrong side never
 is: its preference is only a preference, and while there is no Graviton node at all there is one
-architecture to spread over, so that everything fits x86 (docs/adr/0007). So each pod that a step adds
+architecture to spread over, so that everything fits x86 (docs/adr/0008). So each pod that a step adds
 to a side is first asked for by a placeholder that can run nowhere else. When all of them have a
 node they are deleted, and the pods find the room that they had.
 """

@@ -26,6 +26,7 @@ from archshift.plan import make_plan, nodes_after, nodes_of_others
 from archshift.scheduling import admits
 from archshift.sizing import size
 from tests.archshift.properties import examples
+from tests.archshift.test_eks_node_groups import group
 from tests.archshift.test_plan import deployment, required_affinity
 
 GIB = 1024**3
@@ -256,6 +257,18 @@ def test_a_pool_keeps_its_nodes_and_counts_with_what_it_may_bring_up() -> None:
     labelled = (live("n1", **{"archshift/node-group": "x86"}),)
     assert names(labelled) == []
     assert [node.name for node in nodes_of_others(nodes, [pool()])] == ["n3", "own"]
+
+
+def test_a_pool_and_a_managed_group_of_one_name_are_two() -> None:
+    """A stack that goes from one to the other does not take the nodes of the old for those of the new."""
+    ours = {"archshift/node-group": "x86"}
+    of_pool = live("n1", **ours)
+    of_group = replace(
+        of_pool, name="n2", labels={k: v for k, v in of_pool.labels.items() if k != POOL_LABEL}
+    )
+    assert names((of_pool, of_group), pool(millicpu=4_000)) == ["n1"]
+    managed = group("x86", "m6i.xlarge", desired_size=1)
+    assert [node.name for node in nodes_after((of_pool, of_group), [managed])] == ["n2"]
 
 
 def test_where_a_pool_can_bring_nodes_up_there_is_no_shortage() -> None:
