@@ -27,6 +27,18 @@ _TWIN_TAKES: Final = (
     "zones",
 )
 
+# What goes into the pool as it was read.
+_OPTIONAL: Final = (
+    "budget",
+    "capacity_types",
+    "consolidate_after",
+    "labels",
+    "side_taint",
+    "taints",
+    "weight",
+    "zones",
+)
+
 _QUANTITY: Final = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 
 
@@ -92,22 +104,7 @@ def _pool(
         node_class=NodeClass(group, kind, read.get("node_class", "default")),
         millicpu=millicpu,
         memory=memory,
-        **{
-            entry: read[entry]
-            for entry in (
-                *(
-                    "budget",
-                    "capacity_types",
-                    "consolidate_after",
-                    "labels",
-                    "side_taint",
-                    "taints",
-                    "weight",
-                ),
-                "zones",
-            )
-            if entry in read
-        },
+        **{entry: read[entry] for entry in _OPTIONAL if entry in read},
     )
 
 

@@ -108,18 +108,16 @@ class _Asked:
     def about_pool(self, name: str, old: Mapping[str, Any], new: Mapping[str, Any] | None) -> str:
         found = self._look()
         live, needed = found.inventory.nodes, found.needs or ()
-        if new is None and name in self._settings.node_pools:
-            # As above: a destroy.
-            after = nodes_of_others(live, self._settings.groups)
-        else:
-            after = nodes_after(live, self._settings.groups)
         # By Karpenter's own label: archshift's may not have reached them yet.
-        after = [node for node in after if node.labels.get(POOL_LABEL) != name]
+        others = nodes_of_others(live, self._settings.groups)
+        after = [node for node in others if node.labels.get(POOL_LABEL) != name]
+        # As above: what the configuration wants is deleted by a destroy, and then no pool stays.
+        destroy = new is None and name in self._settings.node_pools
+        for pool in () if destroy else self._settings.node_pools.values():
+            # Not its nodes: none of them gets a successor beyond the limits, and all of them end.
+            after += nodes_within(pool)
         before = from_manifest(name, old)
         later = from_manifest(name, new) if new else None
-        if later:
-            # Not its nodes: none of them gets a successor beyond the limits, and all of them end.
-            after += nodes_within(later)
         # What the stack did not make, or not as it is in the state, may hold whatever anybody needs.
         loses = before is None or later is None or guard.gives_less(needed, before, later)
         # An update leaves the pool there, so what its limits leave it counts also before its first node.

@@ -120,9 +120,14 @@ def asked(
     hooks[0].callback(arguments)
 
 
-def updated(monkeypatch: pytest.MonkeyPatch, change: Mapping[str, Any], **more: Any) -> None:
-    """Ask before the pool x86 is updated to this."""
-    pools = {"x86": {**X86, **change}}
+def updated(
+    monkeypatch: pytest.MonkeyPatch,
+    change: Mapping[str, Any],
+    beside: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> None:
+    """Ask before the pool x86 is updated to this, with other pools beside it."""
+    pools = {"x86": {**X86, **change}, **(beside or {})}
     asked(monkeypatch, pools, new=manifest(stack(pools).node_pools["x86"]), **more)
 
 
@@ -146,6 +151,17 @@ def test_a_pool_may_go_when_another_has_proven_itself(monkeypatch: pytest.Monkey
     asked(monkeypatch, {"intel": X86}, nodes=nodes)
     with pytest.raises(ArchshiftError, match=STAYS):
         asked(monkeypatch, {"intel": {**X86, "limits": {"cpu": 4}}}, nodes=nodes)
+
+
+def test_two_pools_that_are_limited_together_do_not_speak_for_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The nodes of both carry the need for now; neither would get a successor."""
+    nodes = (live("n1"), live("n2"), live("m1", of="intel"), live("m2", of="intel"))
+    none = {**X86, "limits": {"cpu": 0}}
+    updated(monkeypatch, none, nodes=nodes, beside={"intel": X86})
+    with pytest.raises(ArchshiftError, match=STAYS):
+        updated(monkeypatch, none, nodes=nodes, beside={"intel": none})
 
 
 def test_nodes_that_do_not_have_our_label_yet_go_with_their_pool(monkeypatch: pytest.MonkeyPatch) -> None:
