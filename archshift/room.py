@@ -27,6 +27,9 @@ from archshift.settle import misplaced
 LABEL: Final = "archshift/room"
 """On every placeholder; the value stands for the workload and the side that it asks for."""
 
+SPREAD_LABEL: Final = "archshift/room-of"
+"""On every placeholder; the value stands for the workload: both sides are spread together."""
+
 STACK_LABEL: Final = "archshift/stack"
 """On every placeholder: the stack that made it, and that removes it."""
 
@@ -52,7 +55,7 @@ class Ask:
     Attributes:
         workload: The workload.
         side: The architecture.
-        pods: How many more than it has there.
+        pods: For how many.
         zone: The availability zone it has to be in; empty for any.
     """
 
@@ -64,11 +67,22 @@ class Ask:
     @property
     def label(self) -> str:
         """The value of ``LABEL``."""
-        return hashlib.sha256(f"{self.workload.key} {self.side} {self.zone}".encode()).hexdigest()[:16]
+        return _hash(f"{self.workload.key} {self.side} {self.zone}")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _spreads_over_zones(workload: Workload) -> bool:
+    return any(one.get("topologyKey") == ZONE_LABEL for side in workload.template.beside for one in side)
 
 
 def asks(plan: Plan, inventory: Inventory) -> tuple[Ask, ...]:
     """Return the room that a plan needs beyond what its pods have.
+
+    A workload that spreads its pods over zones needs it for all of them: each has one zone left for
+    it, and the room of the pod that goes may be in another.
 
     Args:
         plan: The plan.
@@ -80,9 +94,12 @@ def asks(plan: Plan, inventory: Inventory) -> tuple[Ask, ...]:
             continue
         sides: dict[Architecture, int] = {AMD64: row.replicas - row.wanted, ARM64: row.wanted}
         for side, wanted in sides.items():
-            more = wanted - inventory.on(row.key, side)
-            if more > 0:
-                found.append(Ask(inventory.workloads[row.key], side, more))
+            workload = inventory.workloads[row.key]
+            there = inventory.on(row.key, side)
+            if wanted > there and not _spreads_over_zones(workload):
+                found.append(Ask(workload, side, wanted - there))
+            elif wanted and _spreads_over_zones(workload):
+                found.append(Ask(workload, side, wanted))
     return tuple(found)
 
 
@@ -101,8 +118,7 @@ def asks_after(cluster: Cluster, rows: Iterable[PlannedWorkload], inventory: Inv
     """
     found: Counter[tuple[str, Architecture, str]] = Counter()
     for row in rows:
-        spreads = [one for side in inventory.workloads[row.key].template.beside for one in side]
-        zonal = any(one.get("topologyKey") == ZONE_LABEL for one in spreads)
+        zonal = _spreads_over_zones(inventory.workloads[row.key])
         for labels in misplaced(cluster, row):
             side: Architecture = AMD64 if labels.get(ARCH_LABEL) == ARM64 else ARM64
             found[row.key, side, labels.get(ZONE_LABEL, "") if zonal else ""] += 1
@@ -184,7 +200,7 @@ def _placeholder(ask: Ask, stack: str) -> dict[str, Any]:
         "kind": "Pod",
         "metadata": {
             "generateName": "archshift-room-",
-            "labels": {LABEL: ask.label, STACK_LABEL: stack},
+            "labels": {LABEL: ask.label, SPREAD_LABEL: _hash(workload.key), STACK_LABEL: stack},
             "annotations": {"archshift/for": workload.key},
         },
         "spec": {
@@ -195,7 +211,7 @@ def _placeholder(ask: Ask, stack: str) -> dict[str, Any]:
             "topologySpreadConstraints": [
                 {
                     **{key: value for key, value in one.items() if key != "matchLabelKeys"},
-                    "labelSelector": {"matchLabels": {LABEL: ask.label}},
+                    "labelSelector": {"matchLabels": {SPREAD_LABEL: _hash(workload.key)}},
                 }
                 for one in (*before, *behind)
             ],

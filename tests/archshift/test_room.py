@@ -9,7 +9,7 @@ from archshift.errors import ArchshiftError
 from archshift.inventory import Inventory, Requests
 from archshift.placement import Template
 from archshift.plan import Plan, PlannedWorkload
-from archshift.room import LABEL, NAMESPACE, STACK_LABEL, Ask, asks, asks_after, make_room
+from archshift.room import LABEL, NAMESPACE, SPREAD_LABEL, STACK_LABEL, Ask, asks, asks_after, make_room
 from tests.archshift.objects import FakeCluster, node, workload
 from tests.archshift.test_plan import deployment, required_affinity
 
@@ -91,6 +91,19 @@ def test_room_is_asked_for_what_a_step_adds_to_each_side() -> None:
     )
 
 
+def test_a_workload_that_spreads_over_zones_is_asked_for_as_a_whole() -> None:
+    """Each of its pods has one zone left for it: the room of the one that goes may be in another."""
+    beside = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
+    one = deployment("zoned", 6, template=Template(beside=beside))
+    pods = {(one.key, "amd64"): 5, (one.key, "arm64"): 1}
+    found = Inventory(workloads={one.key: one}, pods=pods)
+    assert asks(Plan(arm_ratio=0.3, workloads=(row("zoned", 6, 2),)), found) == (
+        Ask(one, "amd64", 4),
+        Ask(one, "arm64", 2),
+    )
+    assert asks(Plan(arm_ratio=1.0, workloads=(row("zoned", 6, 6),)), found) == (Ask(one, "arm64", 6),)
+
+
 def test_room_is_waited_for_and_then_given_free() -> None:
     """Leftovers go first; all placeholders are there before they are looked at, and gone at the end."""
     cluster = Bringing(after=3)
@@ -153,14 +166,15 @@ def test_a_placeholder_asks_for_what_the_pod_does() -> None:
         make_room(cluster, [Ask(one, "arm64", 1, zone="a")], "dev", timeout=0)
     (pod,) = cluster.made
     spec = pod["spec"]
-    label = pod["metadata"]["labels"][LABEL]
+    labels = pod["metadata"]["labels"]
     assert spec["nodeSelector"] == {"disk": "ssd", ARCH: "arm64", ZONE: "a"}
     required = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert required == required_affinity("team", "shop")
     assert spec["tolerations"][0] == batch
     assert {one["key"] for one in spec["tolerations"][1:]} == {"archshift/amd64", "archshift/arm64"}
     (constraint,) = spec["topologySpreadConstraints"]
-    assert constraint["labelSelector"] == {"matchLabels": {LABEL: label}}
+    # Both sides together, as the workload's pods are.
+    assert constraint["labelSelector"] == {"matchLabels": {SPREAD_LABEL: labels[SPREAD_LABEL]}}
     assert "matchLabelKeys" not in constraint
     assert spec["containers"][0]["resources"]["requests"] == {"cpu": "250m", "memory": "64"}
     assert spec["automountServiceAccountToken"] is False
