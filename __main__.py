@@ -21,7 +21,7 @@ from components.monitoring import Monitoring, MonitoringArgs, operator_reads_rul
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.node_pools import NodePools, NodePoolsArgs
 from components.overrides import Overrides, OverridesArgs
-from components.preview import guard_x86, report, report_gate
+from components.preview import guard_x86, hand_over, report, report_gate
 from components.rollout import await_rollout_hook, settle_after
 from components.room import Room
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
@@ -43,6 +43,7 @@ def main() -> None:
     live = eks.live if eks else None
     found = survey_of_none(settings) if eks and not live else survey(settings, eks=live)
     found = prove_first(found, settings, live)
+    hand_over(found, settings, now)
     guard_x86(found, settings, now)
     fixed_capacity = settings.platform == "lab" and not settings.glass_broken(now)
     by_limits = settings.provisioner != "managed"

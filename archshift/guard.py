@@ -27,6 +27,12 @@ _NAMED = 5
 
 LONGEST_BREAK_GLASS: Final = timedelta(hours=24)
 
+WAY_OUT: Final = (
+    "give these workloads images for arm64 or remove them, and run archshift audit --from-cluster to see "
+    "when nothing needs x86 any more"
+)
+"""How every refusal of the guard ends: reports tell it from other failures by that."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakGlass:

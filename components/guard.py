@@ -72,10 +72,7 @@ def refusal(what: str, objection: str) -> str:
         what: What was to go.
         objection: From ``archshift.guard.objection``.
     """
-    return (
-        f"{what} stays: {objection}; give these workloads images for arm64 or remove them, and run "
-        "archshift audit --from-cluster to see when nothing needs x86 any more"
-    )
+    return f"{what} stays: {objection}; {guard.WAY_OUT}"
 
 
 class _Asked:

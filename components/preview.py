@@ -1,7 +1,11 @@
 """What a preview says beside the resource diff, and what stops it."""
 
+import json
+import os
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pulumi
 
@@ -11,12 +15,53 @@ from archshift.errors import ArchshiftError
 from archshift.evidence import Evidence
 from archshift.gate_evidence import GateEvidence, Move
 from archshift.plan import Plan, nodes_after
+from archshift.plan_json import plan_json
 from archshift.ramp import DEFAULT_STEPS, step_below
 from archshift.survey import Survey
 from components.guard import refusal
 
 if TYPE_CHECKING:
     from settings import Settings
+
+HAND_OVER: Final = "ARCHSHIFT_HAND_OVER"
+"""The variable that names the file in which ``archshift preview`` wants the plan."""
+
+
+def hand_over(
+    found: Survey, settings: "Settings", now: datetime, environment: Mapping[str, str] = os.environ
+) -> None:
+    """Leave the plan and the exceptions in force where ``archshift preview`` asks for them.
+
+    What is reported is then the plan of this very run: the cluster is read once, and a run that is
+    stopped afterwards has told what it was about to do.
+
+    Args:
+        found: The cluster.
+        settings: The stack's settings.
+        now: The time, for break-glass and overrides.
+        environment: Names the file; without the variable nothing is written.
+    """
+    file = environment.get(HAND_OVER)
+    if file:
+        left = {"plan": plan_json(found.plan), "exceptions": exceptions(settings, now)}
+        Path(file).write_text(json.dumps(left))
+
+
+def exceptions(settings: "Settings", now: datetime) -> list[str]:
+    """Return what the configuration sets aside, a sentence each.
+
+    Args:
+        settings: The stack's settings.
+        now: The time: an exception ends by itself.
+    """
+    found = []
+    if settings.override:
+        override = settings.override
+        state = "is set aside" if now < override.until else "is in force again: the override ended"
+        found.append(f"policy rule {override.rule} {state}: {override.reason} (until {override.until})")
+    if settings.break_glass:
+        found.append(settings.break_glass.describe(now))
+    return found
 
 
 def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
@@ -30,12 +75,8 @@ def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
     Raises:
         ArchshiftError: Something still needs x86; nothing was registered yet.
     """
-    if settings.override:
-        override = settings.override
-        state = "is set aside" if now < override.until else "is in force again: the override ended"
-        pulumi.warn(f"policy rule {override.rule} {state}: {override.reason} (until {override.until})")
-    if settings.break_glass:
-        pulumi.warn(settings.break_glass.describe(now))
+    for exception in exceptions(settings, now):
+        pulumi.warn(exception)
     if settings.glass_broken(now):
         return
     if found.needs is None:
