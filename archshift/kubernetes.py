@@ -110,6 +110,10 @@ class Cluster:
             raise ArchshiftError(self._refusal(status, path, answer))
         return True
 
+    def delete_all(self, path: str, label_selector: str) -> None:
+        """Delete the objects of a collection that have these labels; same errors as ``list``."""
+        self._request("DELETE", path, params={"labelSelector": label_selector})
+
     def patch(self, path: str, body: Mapping[str, Any], content_type: str, field_manager: str) -> None:
         """Patch one object as ``field_manager``; an apply patch takes fields from other managers.
 
@@ -128,7 +132,7 @@ class Cluster:
         headers = {"Content-Type": content_type}
         self._request("PATCH", path, params=params, headers=headers, content=json.dumps(body).encode())
 
-    def create(self, collection: str, body: Mapping[str, Any], field_manager: str) -> bool:
+    def create(self, collection: str, body: Mapping[str, Any], field_manager: str = "archshift") -> bool:
         """Create an object; False where one of its name is there.
 
         Raises:

@@ -30,12 +30,14 @@ from archshift.node_groups import (
     AnyNodeGroup,
     EksNodeGroup,
     Node,
+    NodePool,
     belongs_to,
     node_in,
     nodes_of,
     nodes_to_come,
     outlives,
 )
+from archshift.node_pools import nodes_within
 from archshift.placement import Taken, Template
 from archshift.ratio import Share, Wave, apportion, starts_on_graviton
 from archshift.scheduling import admits, untolerated
@@ -266,7 +268,7 @@ def make_plan(
         balances=balance(nodes, _demands(planned, inventory, nodes)),
         before=balance(inventory.nodes, _demands_now(inventory)),
         others=inventory.others,
-        new_nodes=tuple(node.name for node in nodes if node.name not in live),
+        new_nodes=tuple(node.name for node in nodes if node.name not in live and not node.choices),
         first_graviton_node=any(node.architecture == ARM64 for node in possible)
         and not any(node.architecture == ARM64 for node in inventory.nodes),
         blockers=tuple(f"{d.workload.key}: {d.reason}" for d in drafts if d.action == "block"),
@@ -278,7 +280,8 @@ def nodes_after(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[No
 
     In the lab a group is its settings. A managed group keeps the nodes it has, as many as its
     desired size or an autoscaler leaves it, and gets those that are missing; other instance types
-    are another group, which begins without any.
+    are another group, which begins without any. A NodePool keeps those of its types; what its limits
+    let it bring up counts with them.
     """
     live = list(live)
     groups = tuple(groups)
@@ -286,10 +289,13 @@ def nodes_after(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[No
     after: list[Node] = []
     kept: set[str] = set()
     for group in groups:
-        if isinstance(group, EksNodeGroup):
+        if isinstance(group, EksNodeGroup | NodePool):
             own = [node for node in live if belongs_to(node, group)]
             kept |= {node.name for node in own}
             staying = [node_in(group, node) for node in own if outlives(group, node)]
+            if isinstance(group, NodePool):
+                after += [*staying, *nodes_within(group, staying)]
+                continue
             after += staying if group.autoscaled else staying[: group.desired_size]
             after += nodes_to_come(group, len(staying), zones)
         else:
@@ -299,7 +305,7 @@ def nodes_after(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[No
 
 def nodes_of_others(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[Node]:
     """Return the nodes that none of these groups makes: no update of the stack takes them away."""
-    managed = [group for group in groups if isinstance(group, EksNodeGroup)]
+    managed = [group for group in groups if isinstance(group, EksNodeGroup | NodePool)]
     unlabelled = (node for node in live if GROUP_LABEL not in node.labels)
     return [node for node in unlabelled if not any(belongs_to(node, group) for group in managed)]
 

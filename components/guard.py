@@ -19,11 +19,13 @@ from archshift.errors import ArchshiftError
 from archshift.instance_types import INSTANCE_TYPES
 from archshift.node_groups import (
     EKS_GROUP_LABEL,
+    POOL_LABEL,
     Node,
     belongs_to,
     nodes_of,
     nodes_to_come,
 )
+from archshift.node_pools import from_manifest, nodes_within, requirement
 from archshift.plan import nodes_after, nodes_of_others
 from archshift.survey import Survey, survey
 
@@ -51,10 +53,13 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
         if settings.break_glass and settings.glass_broken(now):
             pulumi.warn(f"{args.name}: {settings.break_glass.describe(now)}")
             return
-        group = (args.old_outputs or old).get("nodeGroupName", "")
-        objection = asked.objection(args.name, old, deleted=new is None, eks_group=group)
+        if _is_pool(old):
+            objection = asked.about_pool(str(old["metadata"]["name"]), old["spec"], new and new["spec"])
+        else:
+            group = (args.old_outputs or old).get("nodeGroupName", "")
+            objection = asked.objection(args.name, old, deleted=new is None, eks_group=group)
         if objection:
-            kind = "node" if _is_node(old) else "node group"
+            kind = "node" if _is_node(old) else "NodePool" if _is_pool(old) else "node group"
             raise ArchshiftError(refusal(f"x86 {kind} {args.name}", objection))
 
     return pulumi.ResourceHook(HOOK_NAME, before, pulumi.ResourceHookOptions(on_dry_run=True))
@@ -97,6 +102,24 @@ class _Asked:
             going.append(Node(name=f"{eks_group}-next", labels={ARCH_LABEL: AMD64}))
         return guard.removal(found.needs or (), going, live, after)
 
+    def about_pool(self, name: str, old: Mapping[str, Any], new: Mapping[str, Any] | None) -> str:
+        found = self._look()
+        live, needed = found.inventory.nodes, found.needs or ()
+        # By Karpenter's own label: archshift's may not have reached them yet.
+        others = nodes_of_others(live, self._settings.groups)
+        after = [node for node in others if node.labels.get(POOL_LABEL) != name]
+        # As above: what the configuration wants is deleted by a destroy, and then no pool stays.
+        destroy = new is None and name in self._settings.node_pools
+        for pool in () if destroy else self._settings.node_pools.values():
+            # Not its nodes: none of them gets a successor beyond the limits, and all of them end.
+            after += nodes_within(pool)
+        before = from_manifest(name, old)
+        later = from_manifest(name, new) if new else None
+        # What the stack did not make, or not as it is in the state, may hold whatever anybody needs.
+        loses = before is None or later is None or guard.gives_less(needed, before, later)
+        # An update leaves the pool there, so what its limits leave it counts also before its first node.
+        return guard.removal(needed, live, live, after, loses=loses, there=() if new is None else (name,))
+
     def _wanted(self, name: str, old: Mapping[str, Any]) -> bool:
         """Whether the configuration has what is in the state; other instance types are another."""
         if _is_node(old):
@@ -117,14 +140,21 @@ class _Asked:
 
 
 def _is_node(inputs: Mapping[str, Any]) -> bool:
-    """Whether these are a simulated node's inputs, and not a managed node group's."""
-    return "metadata" in inputs
+    """Whether these are a simulated node's inputs."""
+    return "metadata" in inputs and not _is_pool(inputs)
+
+
+def _is_pool(inputs: Mapping[str, Any]) -> bool:
+    """Whether these are a NodePool's inputs; what is neither is a managed node group."""
+    return inputs.get("kind") == "NodePool"
 
 
 def _is_graviton(inputs: Mapping[str, Any]) -> bool:
     """Whether only Graviton goes or changes; what cannot be told counts as x86."""
     if _is_node(inputs):
         return bool(inputs["metadata"]["labels"].get(ARCH_LABEL) != AMD64)
+    if _is_pool(inputs):
+        return requirement(inputs["spec"], ARCH_LABEL) == (ARM64,)
     types = inputs.get("instanceTypes") or ()
     by_type = bool(types) and all(
         name in INSTANCE_TYPES and INSTANCE_TYPES[name].architecture == ARM64 for name in types
@@ -153,5 +183,8 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
     for group in settings.eks_node_groups.values():
         own = [node for node in found.inventory.nodes if belongs_to(node, group)]
         managed |= {node.name: (node, group.name) for node in (*own, *nodes_to_come(group, len(own)))}
+    for pool in settings.node_pools.values():
+        own = [node for node in found.inventory.nodes if belongs_to(node, pool)]
+        managed |= {node.name: (node, pool.name) for node in (*own, *nodes_within(pool, own))}
     stay = guard.floor(found.needs or (), [node for node, _ in managed.values()])
     return frozenset(managed[name][1] for name in stay)

@@ -119,13 +119,14 @@ def report_gate(evidence: GateEvidence, plan: Plan, settings: "Settings", now: d
         )
 
 
-def report(plan: Plan, evidence: Evidence | None, *, fixed_capacity: bool) -> None:
+def report(plan: Plan, evidence: Evidence | None, *, fixed_capacity: bool, by_limits: bool = False) -> None:
     """Log the step, its conflicts, what is held and its capacity.
 
     Args:
         plan: The plan.
         evidence: What is known of the images; None where they are not checked.
         fixed_capacity: No autoscaler will add nodes, so a shortage stops the run.
+        by_limits: The groups are NodePools, whose limits are counted and not their nodes.
 
     Raises:
         ArchshiftError: The step cannot be scheduled; nothing was registered yet.
@@ -146,11 +147,12 @@ def report(plan: Plan, evidence: Evidence | None, *, fixed_capacity: bool) -> No
         pulumi.info(f"{row.key}: {row.reason}")
     if plan.shortages and fixed_capacity:
         raise ArchshiftError(
-            f"arm_ratio {plan.arm_ratio:g} cannot be scheduled: {'; '.join(plan.shortages)}; raise the size "
-            "in archshift:node_groups or choose another ratio"
+            f"arm_ratio {plan.arm_ratio:g} cannot be scheduled: {'; '.join(plan.shortages)}; raise the "
+            f"{'limits' if by_limits else 'size'} in archshift:node_groups or choose another ratio"
         )
+    adding = "raise the limits in archshift:node_groups" if by_limits else "an autoscaler has to add nodes"
     for shortage in plan.shortages:
-        pulumi.warn(f"{shortage}; an autoscaler has to add nodes, or pods stay pending")
+        pulumi.warn(f"{shortage}; {adding}, or pods stay pending")
     moves = sum(workload.restarts for workload in plan.workloads)
     pulumi.info(
         f"arm_ratio {plan.arm_ratio:g}: {plan.wanted} of {plan.pods} movable pods belong on Graviton "

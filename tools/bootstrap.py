@@ -41,6 +41,8 @@ LANGUAGE_HOST = "pulumi-language-python"
 LANGUAGE_HOST_EXECUTOR = "pulumi-language-python-exec"
 KUBERNETES_PLUGIN = "pulumi-resource-kubernetes"
 KWOK_STAGES = "kwok-stages.yaml"
+KARPENTER = "karpenter"
+KARPENTER_CRDS = "karpenter-crds.yaml"
 
 _PULUMI_SDK = "github.com/pulumi/pulumi/sdk/v3"
 _KUBERNETES = "k8s.io/kubernetes"
@@ -52,11 +54,12 @@ _CRANE = "github.com/google/go-containerregistry"
 _PROMETHEUS = "github.com/prometheus/prometheus"
 _GH = "github.com/cli/cli/v2"
 _ACTIONLINT = "github.com/rhysd/actionlint"
+_KARPENTER = "sigs.k8s.io/karpenter"
 
 # In the order they are built. The engine first: without it nothing works, and it takes the longest.
 _KITS = ("engine", "cluster", "registry")
-# What the tests need beyond the lab, each built where it is asked for by name.
-EXTRA_KITS: tuple[str, ...] = ("monitoring", "pipelines", "builds")
+# What the tests and some labs need beyond that, each built where it is asked for by name.
+EXTRA_KITS: tuple[str, ...] = (KARPENTER, "monitoring", "pipelines", "builds")
 
 Version = tuple[int, ...]
 
@@ -268,6 +271,16 @@ PROGRAMS: tuple[Program, ...] = (
         minutes=0.2,
         kit="builds",
     ),
+    Program(
+        # The real one, with the provider whose machines kwok simulates: nobody has it installed.
+        name=KARPENTER,
+        module="karpenter",
+        package=f"{_KARPENTER}/kwok",
+        pin=_KARPENTER,
+        minutes=2,
+        kit=KARPENTER,
+        linker_variables=(f"{_KARPENTER}/pkg/operator.Version={{plain}}",),
+    ),
 )
 
 
@@ -376,7 +389,7 @@ def cache_key(kit: str) -> str:
     for program in programs:
         recipe = " ".join([program.name, program.package, _linker_flags(program), *program.tags])
         digest.update(f"{recipe}\n".encode())
-    for file in (_EXECUTOR_FILE, _STAGES_FILE):
+    for file in (_EXECUTOR_FILE, _STAGES_FILE, _CRDS_FILE):
         if file.kit == kit:
             digest.update(f"{file.name} {file.sources}\n".encode())
     digest.update(f"{_BUILD_FLAGS} {go_platform()}".encode())
@@ -564,7 +577,7 @@ class _ModuleFile:
     def _write(self, path: Path) -> None:
         root = _module_source(self.pin, self.kit)
         sources = [root / source for source in self.sources]
-        content = sources[0].read_text() if sources[0].is_file() else _joined_stages(sources)
+        content = sources[0].read_text() if sources[0].is_file() else _joined(sources)
         partial = path.with_name(f".{self.name}.partial")
         partial.write_text(content)
         partial.chmod(0o755 if content.startswith("#!") else 0o644)
@@ -577,6 +590,7 @@ _EXECUTOR_FILE = _ModuleFile(
 _STAGES_FILE = _ModuleFile(
     KWOK_STAGES, "cluster", _KWOK, tuple(f"kustomize/stage/{stage}" for stage in _STAGE_FILES)
 )
+_CRDS_FILE = _ModuleFile(KARPENTER_CRDS, KARPENTER, _KARPENTER, ("pkg/apis/crds", "kwok/apis/crds"))
 
 
 def _module_source(source_module: str, module: str) -> Path:
@@ -593,14 +607,14 @@ def _module_source(source_module: str, module: str) -> Path:
     return Path(source)
 
 
-def _joined_stages(folders: list[Path]) -> str:
-    stages = [
+def _joined(folders: list[Path]) -> str:
+    documents = [
         file.read_text().strip()
         for folder in folders
         for file in sorted(folder.glob("*.yaml"))
         if file.name != "kustomization.yaml"
     ]
-    return "\n---\n".join(stages) + "\n"
+    return "\n---\n".join(documents) + "\n"
 
 
 # --- finding --------------------------------------------------------------------------------
@@ -732,6 +746,8 @@ def find_programs(say: Progress | None = None, extra: Sequence[str] = ()) -> Pro
     if LANGUAGE_HOST_EXECUTOR not in programs:
         programs.add(_EXECUTOR_FILE.find(say))
     programs.add(_STAGES_FILE.find(say))
+    if _CRDS_FILE.kit in kits:
+        programs.add(_CRDS_FILE.find(say))
     return programs
 
 
@@ -761,7 +777,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=[],
         choices=(*EXTRA_KITS, "all"),
         metavar="KIT",
-        help="also what only some tests need",
+        help="also what only some labs and tests need",
     )
     options = parser.parse_args(arguments)
     extra = EXTRA_KITS if "all" in options.extra else tuple(dict.fromkeys(options.extra))
