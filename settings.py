@@ -296,7 +296,7 @@ def _discovery(workloads: Mapping[str, Any]) -> Discovery:
     return Discovery(
         namespaces=shapes.texts(f"{key}.namespaces", workloads.get("namespaces", [])),
         exclude=frozenset(
-            _workload_key(f"{key}.exclude", text)
+            shapes.workload_key(f"{key}.exclude", text, CONTROLLERS)
             for text in shapes.texts(f"{key}.exclude", workloads.get("exclude", []))
         ),
         label_selector=shapes.typed(
@@ -308,19 +308,13 @@ def _discovery(workloads: Mapping[str, Any]) -> Discovery:
     )
 
 
-def _workload_key(key: str, text: str) -> str:
-    parts = text.split("/")
-    if len(parts) != 3 or parts[1] not in CONTROLLERS or not all(parts):
-        raise ArchshiftError(
-            f"{key}: {text!r} is not namespace/Kind/name with one of the kinds {', '.join(CONTROLLERS)}"
-        )
-    return text
-
-
 def _rules(workloads: Mapping[str, Any]) -> dict[str, Rules]:
     key = "archshift:workloads.overrides"
     overrides = shapes.mapping(key, workloads.get("overrides", {}))
-    return {_workload_key(key, name): _rule(f"{key}.{name}", value) for name, value in overrides.items()}
+    return {
+        shapes.workload_key(key, name, CONTROLLERS): _rule(f"{key}.{name}", value)
+        for name, value in overrides.items()
+    }
 
 
 def _rule(key: str, value: Any) -> Rules:

@@ -216,12 +216,7 @@ def read_compat(key: str, value: Any) -> CompatRules:
 
 
 def _test(key: str, name: str, value: Any, defaults: CompatTest) -> CompatTest | None:
-    parts = name.split("/")
-    if len(parts) != 3 or parts[1] not in TESTED_KINDS or not all(parts):
-        raise ArchshiftError(
-            f"{key}: {name!r} is not namespace/Kind/name with one of the kinds {', '.join(TESTED_KINDS)}"
-        )
-    key = f"{key}.{name}"
+    key = f"{key}.{shapes.workload_key(key, name, TESTED_KINDS)}"
     if value is False:
         return None
     if value is True:

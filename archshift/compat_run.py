@@ -65,9 +65,7 @@ def run_tests(
     *,
     parallel: int,
     say: Callable[[str], None],
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> dict[str, Proof]:
+) -> None:
     """Test workloads, a few at a time, and leave each outcome on its Job.
 
     A test whose pod found no node proves nothing: its Job goes, and the next update tries again.
@@ -78,16 +76,11 @@ def run_tests(
         tested: Key to what is tested, from ``judge_tests``.
         parallel: Tests that run at once.
         say: Is told of each test's begin and end.
-        clock: Seconds.
-        sleep: Waits.
-
-    Returns:
-        Key to outcome.
 
     Raises:
         ArchshiftError: The cluster refuses a Job, or cannot be read.
     """
-    waiting, running, proofs = list(due), dict[str, _Running](), dict[str, Proof]()
+    waiting, running = list(due), dict[str, _Running]()
     machines = {
         node["metadata"]["name"]: (node["metadata"].get("labels") or {}).get(ARCH_LABEL, "")
         for node in cluster.list("/api/v1/nodes")
@@ -95,8 +88,8 @@ def run_tests(
     while waiting or running:
         while waiting and len(running) < parallel:
             key = waiting.pop(0)
-            running[key] = _begin(cluster, key, due[key], tested[key], clock())
-            say(f"{key}: tested on arm64 ({len(proofs) + len(running)} of {len(due)})")
+            running[key] = _begin(cluster, key, due[key], tested[key])
+            say(f"{key}: tested on arm64 ({len(due) - len(waiting)} of {len(due)})")
         jobs = {
             job["metadata"]["name"]: job for job in cluster.list("/apis/batch/v1/jobs", labelSelector=LABEL)
         }
@@ -105,10 +98,9 @@ def run_tests(
             pods.setdefault(pod["metadata"]["labels"][LABEL], []).append(pod)
         for key, one in list(running.items()):
             job = jobs.get(job_name(key, tested[key]))
-            proof = _judge(cluster, key, one, job, pods.get(short(key), []), machines, clock())
+            proof = _judge(cluster, key, one, job, pods.get(short(key), []), machines)
             if proof:
                 del running[key]
-                proofs[key] = proof
                 if job and not proof.machine:
                     say(f"{key}: not tested: {proof.message}")
                     cluster.delete(one.path)
@@ -117,11 +109,10 @@ def run_tests(
                 if job:
                     _keep(cluster, one.path, proof)
         if running:
-            sleep(_POLL_SECONDS)
-    return proofs
+            time.sleep(_POLL_SECONDS)
 
 
-def _begin(cluster: Cluster, key: str, test: CompatTest, tested: str, now: float) -> _Running:
+def _begin(cluster: Cluster, key: str, test: CompatTest, tested: str) -> _Running:
     namespace, kind, name = key.split("/")
     collection = f"/apis/batch/v1/namespaces/{namespace}/jobs"
     # Proofs of what it no longer runs.
@@ -130,7 +121,7 @@ def _begin(cluster: Cluster, key: str, test: CompatTest, tested: str, now: float
             cluster.delete(f"{collection}/{old['metadata']['name']}")
     live = cluster.get(workload_path(kind, namespace, name))
     cluster.create(collection, job_of(key, live, test, tested), FIELD_MANAGER)
-    return _Running(test, f"{collection}/{job_name(key, tested)}", now)
+    return _Running(test, f"{collection}/{job_name(key, tested)}", time.monotonic())
 
 
 def _judge(
@@ -140,9 +131,8 @@ def _judge(
     job: Mapping[str, Any] | None,
     pods: list[dict[str, Any]],
     machines: Mapping[str, str],
-    clock: float,
 ) -> Proof | None:
-    now, waited = datetime.now(UTC), clock - one.since
+    now, waited = datetime.now(UTC), time.monotonic() - one.since
     if job is None:
         # A list may be older than what was just made.
         late = waited > NO_POD_SECONDS

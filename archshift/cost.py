@@ -387,3 +387,15 @@ def compare(
         both = make_bill(old.slow.holdings(AMD64) + new.slow.holdings(ARM64), tariff)
         meanwhile = max(Decimal(0), both.known - old.slow.known)
     return Comparison(before=old, after=new, saving=saving, share=share, meanwhile=meanwhile)
+
+
+def number_json(value: Decimal | None, digits: int = 2) -> float | None:
+    """Return a figure as a JSON value, rounded; null where it is not known."""
+    return None if value is None else float(round(value, digits))
+
+
+def range_json(value: Range | None, digits: int = 2) -> dict[str, float | None] | None:
+    """Return a range as a JSON value, its ends rounded; null where it is not known."""
+    if value is None:
+        return None
+    return {"least": number_json(value.least, digits), "most": number_json(value.most, digits)}

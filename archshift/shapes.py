@@ -5,7 +5,7 @@ All of them raise ``ArchshiftError``, a sentence with the key, the value and wha
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -88,6 +88,16 @@ def size(least: int, unit: str = "nodes") -> Callable[[str, Any], int]:
         return int(value)
 
     return read
+
+
+def workload_key(key: str, value: str, kinds: Collection[str]) -> str:
+    """Return ``namespace/Kind/name`` with one of a few kinds."""
+    parts = value.split("/")
+    if len(parts) != 3 or parts[1] not in kinds or not all(parts):
+        raise ArchshiftError(
+            f"{key}: {value!r} is not namespace/Kind/name with one of the kinds {', '.join(kinds)}"
+        )
+    return value
 
 
 def flag(key: str, value: Any) -> bool:

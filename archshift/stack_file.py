@@ -5,9 +5,7 @@ YAML parser says that a value begins and ends, and then parsed again to prove th
 """
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any, Final, TypeAlias
 import yaml
 
 from archshift.errors import ArchshiftError
+from archshift.files import replace_file
 
 _LARGEST: Final = 1 << 20
 """Bytes; a stack's file has a few thousand."""
@@ -242,17 +241,7 @@ def write_text(path: Path, text: str) -> None:
     """
     path = path.resolve()
     try:
-        mode = path.stat().st_mode & 0o7777
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-                os.chmod(file.name, mode)
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        replace_file(path, text, path.stat().st_mode & 0o7777)
     except OSError as error:
         raise ArchshiftError(f"{path} cannot be written ({error.strerror}); it is as it was") from None
 

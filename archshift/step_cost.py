@@ -1,10 +1,9 @@
 """What a step costs a month, for its preview: before and after, where the prices are known."""
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from archshift import cost_text
-from archshift.cost import Comparison, Range, Tariff, compare
+from archshift.cost import Comparison, Tariff, compare, number_json, range_json
 from archshift.errors import ArchshiftError
 from archshift.price_list import tariff_for
 from archshift.sizing import DEFAULT_HEADROOM
@@ -31,7 +30,7 @@ def step_cost(found: Survey, settings: "Settings") -> dict[str, Any]:
     try:
         tariff, note = tariff_for(settings, found.inventory.nodes)
         share = plan.graviton / plan.pods if plan.pods else 0.0
-        before = plan_at(share, settings, found.inventory, found.evidence, found.rules)
+        before = plan_at(share, settings, found)
         step = compare(before, plan, found.inventory, settings.groups, tariff)
     except ArchshiftError as error:
         return _unknown(str(error))
@@ -48,9 +47,9 @@ def as_json(step: Comparison, tariff: Tariff, note: str) -> dict[str, Any]:
     """
     return {
         "region": tariff.region,
-        "before": _range(step.before.monthly),
-        "after": _range(step.after.monthly),
-        "meanwhile": None if step.meanwhile is None else _number(step.meanwhile),
+        "before": range_json(step.before.monthly),
+        "after": range_json(step.after.monthly),
+        "meanwhile": number_json(step.meanwhile),
         "saving": "" if step.saving is None else cost_text.saving(step),
         "unknown": list(step.unknown),
         "assumptions": cost_text.assumptions(tariff, DEFAULT_HEADROOM) + ([note] if note else []),
@@ -60,11 +59,3 @@ def as_json(step: Comparison, tariff: Tariff, note: str) -> dict[str, Any]:
 def _unknown(reason: str) -> dict[str, Any]:
     empty = {"region": "", "before": None, "after": None, "meanwhile": None, "saving": ""}
     return {**empty, "unknown": [reason], "assumptions": []}
-
-
-def _range(value: Range | None) -> dict[str, float] | None:
-    return None if value is None else {"least": _number(value.least), "most": _number(value.most)}
-
-
-def _number(value: Decimal) -> float:
-    return float(round(value, 2))

@@ -80,25 +80,25 @@ def survey(
     return Survey(
         inventory=inventory,
         evidence=evidence,
-        plan=plan_at(settings.arm_ratio, settings, inventory, evidence, rules),
+        plan=_plan(settings.arm_ratio, settings, inventory, evidence, rules),
         needs=needs(inventory, verdicts, strict) if guarded else None,
         tests=tests,
         rules=rules,
     )
 
 
-def plan_at(
+def plan_at(ratio: float, settings: "Settings", found: Survey) -> Plan:
+    """Return the plan for another ratio than the survey's, on the same cluster under the same rules."""
+    return _plan(ratio, settings, found.inventory, found.evidence, found.rules)
+
+
+def _plan(
     ratio: float,
     settings: "Settings",
     inventory: Inventory,
     evidence: Evidence | None,
     rules: Mapping[str, Rules],
 ) -> Plan:
-    """Return the plan for a ratio, on the cluster as it is, under the rules of a survey.
-
-    Raises:
-        ArchshiftError: A rule names a workload that is not there.
-    """
     return make_plan(
         arm_ratio=ratio,
         inventory=inventory,

@@ -1,8 +1,6 @@
 """``archshift audit``: which images and workloads can run on arm64."""
 
 import argparse
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from rich.table import Table
 
 from archshift.errors import ArchshiftError
 from archshift.evidence import Evidence, audit_options, read_evidence
+from archshift.files import replace_file
 from archshift.images.hosts import ImageRules, RegistryHost
 from archshift.images.verdict import AMD64_ONLY, OTHER, UNKNOWN, ImageVerdict
 from archshift.images.workload import WorkloadVerdict
@@ -185,14 +184,7 @@ def _suggest(images: Iterable[ImageVerdict], rules: ImageRules, evidence: Eviden
 def _write_metrics(path: Path, images: Iterable[ImageVerdict]) -> None:
     # Whole or not at all: a collector may read at any moment.
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}", delete=False) as file:
-            file.write(metrics(images))
-        try:
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except OSError:
-            os.unlink(file.name)
-            raise
+        replace_file(path, metrics(images))
     except OSError as error:
         raise ArchshiftError(f"--metrics: {path}: {error.strerror}") from None
 

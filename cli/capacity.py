@@ -7,12 +7,12 @@ from rich.console import Console
 from rich.table import Table
 
 from archshift.errors import ArchshiftError
+from archshift.ramp import DEFAULT_STEPS
 from archshift.sizing import DEFAULT_HEADROOM, GroupNeed, Sizing, size
 from archshift.survey import plan_at, survey
 from cli.stack import add_stack_options, busy, print_json, read_settings
 
 _GIB = 1024**3
-STEPS = (0.2, 0.5, 0.8, 1.0)
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -28,7 +28,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument(
         "--steps",
         type=ratios,
-        default=STEPS,
+        default=DEFAULT_STEPS,
         metavar="RATIOS",
         help="ratios, separated by commas (default: 0.2,0.5,0.8,1.0)",
     )
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         )
     steps = {
         ratio: size(
-            plan_at(ratio, settings, found.inventory, found.evidence, found.rules),
+            plan_at(ratio, settings, found),
             found.inventory,
             settings.groups,
             options.headroom,

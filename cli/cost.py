@@ -21,13 +21,16 @@ from archshift.cost import (
     bill_of,
     compare,
     make_bill,
+    number_json,
+    range_json,
     running,
 )
 from archshift.errors import ArchshiftError
 from archshift.price_list import tariff_for
+from archshift.ramp import DEFAULT_STEPS
 from archshift.sizing import DEFAULT_HEADROOM
 from archshift.survey import Survey, plan_at, survey
-from cli.capacity import STEPS, percent, ratios
+from cli.capacity import percent, ratios
 from cli.stack import add_stack_options, busy, print_json, read_settings
 from settings import Settings
 
@@ -115,14 +118,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _cost(settings: Settings, found: Survey, tariff: Tariff, note: str, options: argparse.Namespace) -> _Cost:
     def against(before: float, after: float, money: Tariff = tariff) -> Comparison:
-        first, second = (
-            plan_at(ratio, settings, found.inventory, found.evidence, found.rules)
-            for ratio in (before, after)
-        )
+        first, second = (plan_at(ratio, settings, found) for ratio in (before, after))
         return compare(first, second, found.inventory, settings.groups, money, options.headroom)
 
     today = settings.arm_ratio
-    following = next((ratio for ratio in STEPS if ratio > today), 1.0)
+    following = next((ratio for ratio in DEFAULT_STEPS if ratio > today), 1.0)
     wanted = options.steps or dict.fromkeys((following, 1.0))
     freely = replace(tariff, rules=replace(tariff.rules, commitments=()))
     return _Cost(
@@ -153,7 +153,7 @@ def as_json(cost: _Cost) -> dict[str, Any]:
         "without_commitments": {"arm_ratio": max(cost.steps), **_comparison_json(cost.without_commitments)}
         if cost.without_commitments
         else None,
-        "claimed": _range_json(text.CLAIMED),
+        "claimed": range_json(text.CLAIMED),
         "assumptions": text.assumptions(cost.tariff, cost.headroom),
         "note": cost.note,
     }
@@ -162,34 +162,33 @@ def as_json(cost: _Cost) -> dict[str, Any]:
 def _comparison_json(step: Comparison) -> dict[str, Any]:
     return {
         **_spread_json(step.after),
-        "saving": _range_json(step.saving),
-        "saving_share": _range_json(step.share, 4),
-        "meanwhile": _number(step.meanwhile),
+        "saving": range_json(step.saving),
+        "saving_share": range_json(step.share, 4),
+        "meanwhile": number_json(step.meanwhile),
         "unknown": list(step.unknown),
     }
 
 
 def _spread_json(spread: Spread) -> dict[str, Any]:
     return {
-        "usd_per_month": _range_json(spread.monthly),
-        "at_least": _number(spread.at_least),
+        "usd_per_month": range_json(spread.monthly),
+        "at_least": number_json(spread.at_least),
         "unknown": list(spread.unknown),
         "groups": [_pair_json(*pair) for pair in _pairs(spread)],
         "stranded": [
-            {"commitment": str(one), "usd_per_month": _range_json(usd)}
-            for one, usd in spread.stranded.items()
+            {"commitment": str(one), "usd_per_month": range_json(usd)} for one, usd in spread.stranded.items()
         ],
     }
 
 
 def _bill_json(bill: Bill) -> dict[str, Any]:
     return {
-        "usd_per_month": _number(bill.total),
-        "at_least": _number(bill.known),
+        "usd_per_month": number_json(bill.total),
+        "at_least": number_json(bill.known),
         "unknown": list(bill.unknown),
         "groups": [_pair_json(line, line) for line in bill.lines],
         "stranded": [
-            {"commitment": str(one), "usd_per_month": _number(usd)}
+            {"commitment": str(one), "usd_per_month": number_json(usd)}
             for one, usd in bill.stranded.items()
             if usd
         ],
@@ -204,20 +203,10 @@ def _pair_json(slow: Line, fast: Line) -> dict[str, Any]:
         "instance_type": holding.instance_type,
         "spot": holding.spot,
         "nodes": {"least": int(nodes.least), "most": int(nodes.most)},
-        "usd_per_hour": _number(price.usd, 6) if price else None,
+        "usd_per_hour": number_json(price.usd, 6) if price else None,
         "price_source": price.source if price else None,
-        "usd_per_month": _range_json(_monthly(slow, fast)),
+        "usd_per_month": range_json(_monthly(slow, fast)),
     }
-
-
-def _number(value: Decimal | None, digits: int = 2) -> float | None:
-    return None if value is None else float(round(value, digits))
-
-
-def _range_json(value: Range | None, digits: int = 2) -> dict[str, float | None] | None:
-    if value is None:
-        return None
-    return {"least": _number(value.least, digits), "most": _number(value.most, digits)}
 
 
 def _pairs(spread: Spread) -> Iterable[tuple[Line, Line]]:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from rich.table import Table
 from archshift import shapes
 from archshift.comparison import written
 from archshift.errors import ArchshiftError
+from archshift.files import replace_file
 from archshift.gate import FleetVerdict, JudgedWorkload, judge, needs_before
 from archshift.measurement import Asked, Measurement, Meter, Window
 from archshift.metrics import MetricsError, Prometheus, read_token
@@ -290,19 +290,7 @@ def write_evidence(path: Path, evidence: Mapping[str, Any]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", encoding="utf-8", delete=False
-        ) as file:
-            partial = Path(file.name)
-            try:
-                json.dump(evidence, file, indent=2)
-                file.write("\n")
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                partial.replace(path)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
+        replace_file(path, json.dumps(evidence, indent=2) + "\n")
     except OSError as error:
         raise ArchshiftError(
             f"--output: {path} cannot be written ({error.strerror}); give another path"

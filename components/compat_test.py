@@ -40,10 +40,7 @@ def prove_first(found: Survey, settings: "Settings", eks: LiveCluster | None) ->
         return found
     # Where an autoscaler brings nodes up, the test's own pod asks for the first.
     nodes = possible_nodes(found.inventory.nodes, settings.groups)
-    there = {node.name for node in found.inventory.nodes} | {node.name for node in nodes} - {
-        *found.plan.new_nodes
-    }
-    if any(node.architecture == ARM64 and node.name in there for node in nodes):
+    if any(node.architecture == ARM64 and node.name not in found.plan.new_nodes for node in nodes):
         with connect(settings.kube_context) as cluster:
             run_tests(cluster, due, found.tests.tested, parallel=settings.compat.parallel, say=pulumi.info)
     return survey(settings, eks=eks, hold_untested=True)

@@ -5,8 +5,9 @@ from typing import Any
 
 import settings
 from archshift.inventory import Discovery, read_inventory
+from archshift.plan import make_plan
 from archshift.step_cost import step_cost
-from archshift.survey import Survey, plan_at
+from archshift.survey import Survey
 from tests.archshift.objects import MANAGER, FakeCluster, node, workload
 
 GROUPS = {
@@ -28,7 +29,7 @@ def cost(ratio: str, **config: Any) -> dict[str, Any]:
         }
     )
     inventory = read_inventory(cluster, Discovery(), MANAGER)
-    plan = plan_at(configured.arm_ratio, configured, inventory, None, configured.rules)
+    plan = make_plan(arm_ratio=configured.arm_ratio, inventory=inventory, groups=configured.groups)
     return step_cost(
         Survey(inventory=inventory, evidence=None, plan=plan, needs=None, rules=configured.rules), configured
     )

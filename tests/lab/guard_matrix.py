@@ -148,19 +148,25 @@ def check_row(attempt: str, layers: list[str]) -> None:
     assert row in text.splitlines(), f"docs/guard.md does not have the row {row}"
 
 
-@contextmanager
-def guarded_cluster(
-    lab: Lab, registry: Registry, push: Pusher, folder: Path, kind: type[Guarded] = Guarded
-) -> Iterator[Guarded]:
-    """An empty cluster and a stack that is not up yet."""
+def push_images(push: Pusher, folder: str) -> None:
+    """Push `web`, for both architectures, and `legacy`, for amd64 alone, into a folder of the registry."""
     entry = {"Entrypoint": ["/app"]}
 
     def image(repository: str, machine: str, tag: str = "") -> Any:
         layers = [layer({"app": elf(machine)})]
         return push.image(repository, tag, f"linux/{machine}", layers=layers, config=entry)
 
-    push.index("guard/web", "1.0.0", [image("guard/web", "amd64"), image("guard/web", "arm64")])
-    image("guard/legacy", "amd64", tag="1.0.0")
+    web = f"{folder}/web"
+    push.index(web, "1.0.0", [image(web, "amd64"), image(web, "arm64")])
+    image(f"{folder}/legacy", "amd64", tag="1.0.0")
+
+
+@contextmanager
+def guarded_cluster(
+    lab: Lab, registry: Registry, push: Pusher, folder: Path, kind: type[Guarded] = Guarded
+) -> Iterator[Guarded]:
+    """An empty cluster and a stack that is not up yet."""
+    push_images(push, "guard")
     # Inside the checkout, so that an edited program finds the same Python environment.
     parent = PROJECT / ".lab"
     parent.mkdir(exist_ok=True)

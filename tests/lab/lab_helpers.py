@@ -25,6 +25,7 @@ __all__ = [
     "daemon_set",
     "deployment",
     "node_groups",
+    "reached_as_eks",
     "stateful_set",
 ]
 
@@ -225,6 +226,16 @@ class Cluster:
             if name != "default":
                 self.lab.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
         self.lab.kubectl("delete", "nodes", "--all", "--wait=false")
+
+
+def reached_as_eks(lab: Lab) -> dict[str, Any]:
+    """How the lab's API server is reached, as EKS describes a cluster."""
+    kubeconfig = yaml.safe_load(lab.kubeconfig.read_text())
+    (reach,) = (one["cluster"] for one in kubeconfig["clusters"] if one["name"] == CONTEXT)
+    return {
+        "endpoint": reach["server"],
+        "certificateAuthority": {"data": reach["certificate-authority-data"]},
+    }
 
 
 def _name(item: Manifest) -> str:

@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from archshift.node_groups import EKS_GROUP_LABEL, GROUP_LABEL
-from lab.control_plane import CONTEXT, PROJECT, Lab
+from lab.control_plane import PROJECT, Lab
 from lab.engine import run_engine
 from tests.images.build import Pusher
 from tests.images.servers import Registry
 from tests.lab.guard_matrix import NO_CHECK, NO_HOOK, NO_PROTECT, Guarded, edited, guarded_cluster, legacy
-from tests.lab.lab_helpers import Result
+from tests.lab.lab_helpers import Result, reached_as_eks
 from tests.standins import install_plugins
 from tests.standins.aws import ACCOUNT, NODE_GROUP, TAG, TEMPLATE, Account
 from tests.standins.aws import CLUSTER as CLUSTER_TYPE
@@ -85,13 +84,8 @@ def on_eks(
 ) -> Iterator[OnEks]:
     """One for the file: each test goes on where the one before it ended."""
     folder = tmp_path_factory.mktemp("eks")
-    kubeconfig = yaml.safe_load(control_plane.kubeconfig.read_text())
-    (reach,) = (one["cluster"] for one in kubeconfig["clusters"] if one["name"] == CONTEXT)
-    cluster = {
-        "arn": "arn:aws:eks:eu-west-1:123456789012:cluster/prod",
-        "endpoint": reach["server"],
-        "certificateAuthority": {"data": reach.get("certificate-authority-data", "")},
-    }
+    arn = "arn:aws:eks:eu-west-1:123456789012:cluster/prod"
+    cluster = {"arn": arn, **reached_as_eks(control_plane)}
     account = folder / "account.json"
     account.write_text(
         json.dumps({"objects": {CLUSTER_TYPE: {"prod": cluster}, NODE_GROUP: {OLD: EXISTING}}, "done": []})

@@ -21,7 +21,6 @@ import pytest
 import yaml
 
 from lab.control_plane import PROJECT
-from lab.engine import run_engine
 from tests.gate.weeks import FakeWeeks, Pods
 from tests.lab.lab_helpers import Cluster, Stack, deployment, node_groups, stateful_set
 from tests.lab.test_exact import expect_exact
@@ -47,7 +46,6 @@ class Rehearsal:
         default_factory=list
     )
     asked: int = 0
-    runs: int = 0
 
     def git(self, *arguments: str) -> str:
         """Run git in the repository."""
@@ -75,20 +73,8 @@ class Rehearsal:
 
     def up(self) -> None:
         """The real update to what the file says, exact afterwards; the pack lets it through."""
-        self.runs += 1
-        done = run_engine(
-            self.stack.lab,
-            [
-                *("up", "--yes", "--skip-preview"),
-                f"--stack={self.stack.name}",
-                f"--config-file={self.stack.config_file}",
-                f"--cwd={self.stack.folder}",
-                f"--policy-pack={PROJECT / 'policies'}",
-                f"--policy-pack-config={self.folder / 'pack.json'}",
-            ],
-            stack=self.stack.name,
-            log=self.folder / f"up-{self.runs}.log",
-        )
+        pack = [f"--policy-pack={PROJECT / 'policies'}", f"--policy-pack-config={self.folder / 'pack.json'}"]
+        done = self.stack.up(f"--cwd={self.stack.folder}", *pack)
         assert done.succeeded, done.output
         expect_exact(self.cluster, self.stack, self.namespace, float(self.ratio))
 

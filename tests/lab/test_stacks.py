@@ -22,10 +22,18 @@ import yaml
 from archshift.instance_types import INSTANCE_TYPES
 from archshift.node_groups import EKS_GROUP_LABEL
 from lab.control_plane import CONTEXT, PROJECT, Lab
-from tests.images.build import Pusher, elf, layer
+from tests.images.build import Pusher
 from tests.images.servers import Registry
-from tests.lab.guard_matrix import with_image
-from tests.lab.lab_helpers import ZONES, Cluster, Manifest, Stack, daemon_set, deployment, stateful_set
+from tests.lab.guard_matrix import push_images, with_image
+from tests.lab.lab_helpers import (
+    Cluster,
+    Manifest,
+    Stack,
+    daemon_set,
+    deployment,
+    reached_as_eks,
+    stateful_set,
+)
 from tests.standins import install_plugins
 from tests.standins.aws import ACCOUNT, CLUSTER, NODE_GROUP, Account
 
@@ -100,39 +108,28 @@ class Ec2:
             name = group["nodeGroupName"]
             given = {"labels": group["labels"], "taints": group["taints"], "size": group["scalingConfig"]}
             if self._made.get(name) != given:
-                self._cluster.apply(list(self._nodes(group)))
+                self._make_nodes(group)
                 self._made[name] = json.loads(json.dumps(given))
 
-    def _nodes(self, group: Mapping[str, Any]) -> Iterator[Manifest]:
-        kind = INSTANCE_TYPES[group["instanceTypes"][0]]
-        size = {
-            "cpu": f"{kind.allocatable_millicpu}m",
-            "memory": str(kind.allocatable_memory),
-            "pods": str(kind.pods),
-        }
-        for index in range(int(group["scalingConfig"]["desiredSize"])):
-            name = f"{group['nodeGroupName']}-{index}"
-            labels = {
+    def _make_nodes(self, group: Mapping[str, Any]) -> None:
+        name, kind = group["nodeGroupName"], INSTANCE_TYPES[group["instanceTypes"][0]]
+        self._cluster.nodes(
+            kind.architecture,
+            int(group["scalingConfig"]["desiredSize"]),
+            prefix=name,
+            labels={
                 **group["labels"],
-                EKS_GROUP_LABEL: group["nodeGroupName"],
-                "kubernetes.io/hostname": name,
-                "kubernetes.io/os": "linux",
-                "kubernetes.io/arch": kind.architecture,
+                EKS_GROUP_LABEL: name,
                 "node.kubernetes.io/instance-type": kind.name,
-                "topology.kubernetes.io/zone": ZONES[index % len(ZONES)],
-            }
-            taints = [
+            },
+            taints=[
                 {"key": one["key"], "value": one.get("value") or "", "effect": EFFECTS[one["effect"]]}
                 for one in group["taints"]
-            ]
-            info = {"architecture": kind.architecture, "operatingSystem": "linux"}
-            yield {
-                "apiVersion": "v1",
-                "kind": "Node",
-                "metadata": {"name": name, "labels": labels},
-                "spec": {"taints": taints},
-                "status": {"allocatable": size, "capacity": size, "nodeInfo": info},
-            }
+            ],
+            cpu=f"{kind.allocatable_millicpu}m",
+            memory=str(kind.allocatable_memory),
+            pods=kind.pods,
+        )
 
 
 def fleet() -> list[Manifest]:
@@ -155,14 +152,7 @@ def fleet() -> list[Manifest]:
 @pytest.fixture(scope="module")
 def images(push: Pusher) -> None:
     """Images in the registry: one for both architectures, one for amd64 alone."""
-    entry = {"Entrypoint": ["/app"]}
-    both = [
-        push.image("stacks/web", "", f"linux/{side}", layers=[layer({"app": elf(side)})], config=entry)
-        for side in ("amd64", "arm64")
-    ]
-    push.index("stacks/web", "1.0.0", both)
-    old = [layer({"app": elf("amd64")})]
-    push.image("stacks/legacy", "1.0.0", "linux/amd64", layers=old, config=entry)
+    push_images(push, "stacks")
 
 
 class OnAws:
@@ -170,12 +160,8 @@ class OnAws:
 
     def __init__(self, lab: Lab, registry: Registry, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.cluster = Cluster(lab)
+        self.reach = reached_as_eks(lab)
         kubeconfig = yaml.safe_load(lab.kubeconfig.read_text())
-        (reach,) = (one["cluster"] for one in kubeconfig["clusters"] if one["name"] == CONTEXT)
-        self.reach = {
-            "endpoint": reach["server"],
-            "certificateAuthority": {"data": reach["certificate-authority-data"]},
-        }
         (context,) = (one["context"] for one in kubeconfig["contexts"] if one["name"] == CONTEXT)
         kubeconfig["contexts"] += [{"name": name, "context": context} for name in ("staging", "prod")]
         contexts = folder / "kubeconfig"
