@@ -22,7 +22,7 @@ from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.node_pools import NodePools, NodePoolsArgs
 from components.overrides import Overrides, OverridesArgs
 from components.preview import guard_x86, hand_over, report, report_gate
-from components.rollout import await_rollout_hook, settle_after
+from components.rollout import see_through
 from components.room import Room
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 
@@ -96,7 +96,6 @@ def main() -> None:
         WorkloadPatchesArgs(
             plan=found.plan,
             field_manager=settings.field_manager,
-            await_rollout=await_rollout_hook(settings.kube_context),
             give_back=give_back_hook(settings.kube_context),
             make_room=room.hook if room else None,
         ),
@@ -119,7 +118,7 @@ def main() -> None:
             ),
             pulumi.ResourceOptions(provider=provider),
         )
-    settle_after(patches.patches, found.plan, settings.kube_context, room.after if room else None)
+    see_through(patches.patches, found.plan, settings.kube_context, room.after if room else None)
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)
     pulumi.export("node_groups", nodes.sizes)

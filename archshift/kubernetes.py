@@ -6,6 +6,7 @@ typed models are left out on purpose: a fleet of 10,000 pods is read for ten fie
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from archshift.errors import ArchshiftError
 # a hundredth of that. Anything larger than this is not an API server's answer.
 MAX_PAGE_BYTES: Final = 256 * 1024 * 1024
 PAGE: Final = 500
+WATCH_SECONDS: Final = 20
+"""Less than the reading of an answer may take: an API server says nothing while nothing changes."""
 _TIMEOUT: Final = httpx2.Timeout(30.0, connect=5.0)
 
 APPLY: Final = "application/apply-patch+yaml"
@@ -70,6 +73,35 @@ class Cluster:
     def get(self, path: str) -> dict[str, Any]:
         """Return one object; same errors as ``list``."""
         return self._request("GET", path)
+
+    def watch(self, collection: str, name: str) -> Iterator[dict[str, Any]]:
+        """Yield the states of one object: what it is now, then what it is after each change.
+
+        Ends after ``WATCH_SECONDS`` at the latest, whether the object changed or not.
+
+        Args:
+            collection: Path of the collection that the object is in.
+            name: The object's name.
+
+        Raises:
+            ArchshiftError: As ``list``; also where the object is not there, or goes.
+        """
+        params = {
+            "watch": "1",
+            "fieldSelector": f"metadata.name={name}",
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        with self._stream("GET", collection, params=params) as response:
+            if response.status_code >= 400:
+                raise ArchshiftError(self._refusal(response.status_code, collection, response.read()))
+            for line in _lines(response.iter_bytes(), f"{self.server}: a watch of {collection}"):
+                event = self._parsed(collection, line)
+                state = event.get("object")
+                if event.get("type") not in ("ADDED", "MODIFIED") or not isinstance(state, dict):
+                    said = state.get("message") if isinstance(state, dict) else None
+                    reason = "it was deleted" if event.get("type") == "DELETED" else str(said)[:300]
+                    raise ArchshiftError(f"{self.server}: {collection}/{name}: {reason}")
+                yield state
 
     def serves(self, group_version: str, kind: str) -> bool:
         """Say whether the API server knows a kind, such as ``monitoring.coreos.com/v1``, ``PrometheusRule``.
@@ -175,16 +207,22 @@ class Cluster:
         return answer
 
     def _send(self, method: str, path: str, **options: Any) -> tuple[int, bytes]:
+        with self._stream(method, path, **options) as response:
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > MAX_PAGE_BYTES:
+                    raise ArchshiftError(
+                        f"{self.server}: the answer to {path} is larger than {MAX_PAGE_BYTES} bytes; "
+                        "is this a Kubernetes API server?"
+                    )
+            return response.status_code, bytes(body)
+
+    @contextmanager
+    def _stream(self, method: str, path: str, **options: Any) -> Iterator[httpx2.Response]:
         try:
             with self._client.stream(method, path, **options) as response:
-                body = bytearray()
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > MAX_PAGE_BYTES:
-                        raise ArchshiftError(
-                            f"{self.server}: the answer to {path} is larger than {MAX_PAGE_BYTES} bytes; "
-                            "is this a Kubernetes API server?"
-                        )
+                yield response
         except (httpx2.HTTPError, ConnectionError) as error:
             reason = _one_line(error)
             raise ArchshiftError(
@@ -197,7 +235,6 @@ class Cluster:
             raise ArchshiftError(
                 f"{self.server}: no credentials: {reason}; check the kubeconfig's user"
             ) from None
-        return response.status_code, bytes(body)
 
     def _refusal(self, status: int, path: str, body: bytes) -> str:
         try:
@@ -212,6 +249,16 @@ class Cluster:
         if status == 403:
             return f"{self.server}: not allowed: {message}; docs/permissions.md lists what archshift reads"
         return f"{self.server}: {path}: {message}"
+
+
+def _lines(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
+    """Yield the lines of a stream; each is bounded, the stream is not."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+        if len(rest) > MAX_PAGE_BYTES:
+            raise ArchshiftError(f"{what} has a line larger than {MAX_PAGE_BYTES} bytes")
 
 
 def _one_line(error: BaseException) -> str:

@@ -283,7 +283,7 @@ def step(lab: Lab, folder: Path, workloads: int) -> None:
     samples: list[tuple[float, float, float]] = []
     for _ in range(2 * ROUNDS):
         # What a person waits for is the step, not the command: until every pod is there. Ours
-        # returns then; the bare one may return before (docs/adr/0004).
+        # returns then; the bare one may return before (docs/adr/0010).
         started = time.monotonic()
         up(next(ratios))
         wait_until_at_rest(lab, "ours")

@@ -26,20 +26,18 @@ class WorkloadPatchesArgs:
     Attributes:
         plan: The plan whose patches are registered.
         field_manager: The name that owns the patched fields.
-        await_rollout: Hook that waits for the rollout a patch starts.
         give_back: Hook that restores a forced field before its patch is deleted.
         make_room: Hook that brings up nodes before a patch is made; None where they are there.
     """
 
     plan: Plan
     field_manager: str
-    await_rollout: pulumi.ResourceHook
     give_back: pulumi.ResourceHook
     make_room: pulumi.ResourceHook | None = None
 
 
 class WorkloadPatches(pulumi.ComponentResource):
-    """One server-side-apply patch a workload; its rollout is awaited."""
+    """One server-side-apply patch a workload."""
 
     TYPE: Final = "archshift:index:WorkloadPatches"
 
@@ -69,9 +67,7 @@ class WorkloadPatches(pulumi.ComponentResource):
         body = dict(workload.patch or {})
         metadata = body["metadata"]
         annotations = {**metadata.get("annotations", {}), FIELD_MANAGER: args.field_manager}
-        hooks = pulumi.ResourceHookBinding(
-            after_create=[args.await_rollout], after_update=[args.await_rollout]
-        )
+        hooks = pulumi.ResourceHookBinding()
         if args.make_room:
             hooks.before_create = hooks.before_update = [args.make_room]
         options = pulumi.ResourceOptions(parent=self, hooks=hooks)

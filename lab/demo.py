@@ -12,6 +12,7 @@ from typing import Any
 
 from lab.control_plane import PROJECT, Lab, LabError
 from lab.engine import Progress, Result, run_engine
+from lab.rollouts import Rollouts
 
 # Up through the weeks of a real move, and back once, because it has to work in a bad week too.
 # The last is the ratio that Pulumi.lab.yaml is committed with.
@@ -40,10 +41,10 @@ def demo(lab: Lab) -> int:
     said: list[str] = []
     for number, ratio in enumerate(STEPS, start=1):
         print(f"\n=== {number} of {len(STEPS)}: arm_ratio {ratio}", flush=True)
-        result = _step(lab, ratio, lab.directory / "logs" / f"demo-{number}.log")
+        with Rollouts(lab) as rollouts:
+            result = _step(lab, ratio, lab.directory / "logs" / f"demo-{number}.log")
         report = _status(lab)
-        seconds = {op.name: op.seconds for op in result.operations if op.op not in ("same", "read")}
-        print(step_table(report, seconds))
+        print(step_table(report, rollouts.seconds))
         for note in notes(report):
             if note not in said:
                 said.append(note)
@@ -110,7 +111,7 @@ class _Ticker:
         done = len([op for op in progress.operations if op.type.endswith("Patch")])
         under_way = [urn.rsplit("::", 1)[-1] for urn in progress.under_way if "Patch::" in urn]
         now = ", ".join(name.rsplit("/", 1)[-1] for name in under_way)
-        text = f"  {elapsed:4.0f} s  {done} workloads done{f'; rolling out {now}' if now else ''}"
+        text = f"  {elapsed:4.0f} s  {done} workloads patched{f'; rolling out {now}' if now else ''}"
         print(f"\r\033[K{text[:100]}", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:

@@ -17,7 +17,6 @@ from archshift.plan import Conflict, Plan, PlannedWorkload
 from components.give_back import HOOK_NAME, give_back_hook
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.preview import report
-from components.rollout import await_rollout_hook
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 from tests.components.recorder import Monitor, record
 
@@ -53,7 +52,6 @@ def patches(*rows: PlannedWorkload) -> Monitor:
             WorkloadPatchesArgs(
                 plan=Plan(arm_ratio=0.5, workloads=rows),
                 field_manager="archshift/dev",
-                await_rollout=await_rollout_hook(None),
                 give_back=give_back_hook(None),
             ),
         )

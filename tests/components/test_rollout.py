@@ -1,7 +1,6 @@
 """The wait for a rollout ends with the rollout, not before, and not never."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,21 +11,21 @@ from tests.archshift.objects import FakeCluster, workload
 
 
 class Rolling(FakeCluster):
-    """A cluster in which a Deployment gets on by one step each time it is read."""
+    """A cluster in which a Deployment gets on by one step with each event; a watch brings two."""
 
     def __init__(self, *steps: dict[str, int]) -> None:
         super().__init__({})
         self.steps = list(steps)
-        self.paths: list[str] = []
+        self.watches: list[tuple[str, str]] = []
 
-    def get(self, path: str) -> dict[str, Any]:
-        """Return the Deployment at its next step, and at the last one from then on."""
-        self.paths.append(path)
-        status = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
-        live = workload(name="cart", replicas=4)
-        live["metadata"]["generation"] = 2
-        live["status"] = {"observedGeneration": 2, **status}
-        return live
+    def watch(self, collection: str, name: str) -> Iterator[dict[str, Any]]:
+        """Yield the Deployment's next two states."""
+        self.watches.append((collection, name))
+        for _ in range(min(2, len(self.steps))):
+            live = workload(name="cart", replicas=4)
+            live["metadata"]["generation"] = 2
+            live["status"] = {"observedGeneration": 2, **self.steps.pop(0)}
+            yield live
 
 
 def pods(updated: int, available: int, replicas: int = 4) -> dict[str, int]:
@@ -36,19 +35,17 @@ def pods(updated: int, available: int, replicas: int = 4) -> dict[str, int]:
 
 def wait_for(cluster: FakeCluster, timeout: float = rollout.TIMEOUT_SECONDS) -> None:
     """Wait for the Deployment cart."""
-    with ThreadPoolExecutor(max_workers=1) as readers:
-        waiting = rollout.await_rollout(
-            cluster, "Deployment", "shop", "cart", readers=readers, timeout=timeout
-        )
-        asyncio.run(waiting)
+    rollout.await_rollout(cluster, "Deployment", "shop", "cart", timeout)
 
 
 def test_it_waits_for_the_last_pod() -> None:
-    """Neither an old status, nor the first new pods, nor a surplus of old ones is the end."""
+    """Neither an old status, the first new pods, a surplus of old ones nor a watch's end is the end."""
     unseen = {**pods(4, 4), "observedGeneration": 1}
-    cluster = Rolling(unseen, pods(1, 4, 5), pods(4, 3), pods(4, 4, 5), pods(4, 4))
+    end, after = pods(4, 4), pods(0, 0)
+    cluster = Rolling(unseen, pods(1, 4, 5), pods(4, 3), pods(4, 4, 5), end, after)
     wait_for(cluster)
-    assert cluster.paths == ["/apis/apps/v1/namespaces/shop/deployments/cart"] * 5
+    assert cluster.steps == [after]
+    assert cluster.watches == [("/apis/apps/v1/namespaces/shop/deployments", "cart")] * 3
 
 
 def test_a_rollout_that_does_not_end_is_said() -> None:
@@ -59,3 +56,10 @@ def test_a_rollout_that_does_not_end_is_said() -> None:
         "shop/Deployment/cart: the rollout was not over after -1 s: 1 of 4 pods updated, 3 available; "
         "kubectl rollout status deployment cart --namespace shop says why, and the next pulumi up goes on"
     )
+
+
+def test_a_workload_that_is_gone_is_said() -> None:
+    """A watch of nothing is no rollout that is over."""
+    with pytest.raises(ArchshiftError) as error:
+        wait_for(Rolling())
+    assert str(error.value) == "shop/Deployment/cart: it is not there; was it deleted meanwhile?"
