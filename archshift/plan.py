@@ -568,10 +568,12 @@ def _demands(
     demands: dict[Architecture, Demand] = {}
     for architecture in ARCHITECTURES:
         demand = Demand()
-        stray_pods, stray_requests = inventory.strays.get(architecture, (0, Requests()))
-        if stray_pods:
-            demand = Demand(stray_pods, stray_requests.millicpu, stray_requests.memory)
         side = [node for node in nodes if node.architecture == architecture]
+        stray_pods, stray_requests = inventory.strays.get(architecture, (0, Requests()))
+        # The last node of a side takes its DaemonSets' pods along; that it has no others is seen to
+        # when it goes.
+        if stray_pods and side:
+            demand = Demand(stray_pods, stray_requests.millicpu, stray_requests.memory)
         for row in planned:
             workload = inventory.workloads[row.key]
             if row.kind == "DaemonSet" and row.patch and architecture == ARM64:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from archshift.errors import ArchshiftError
-from cli import audit, capacity, plan, status
+from cli import audit, capacity, drain, plan, status
 
 EXIT_ERROR = 1
 """Exit code where a sentence on stderr says what is wrong."""
@@ -27,10 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _Parser(
         prog="archshift",
         description="Moves the workloads of an EKS cluster from x86 to Graviton, step by step.",
-        epilog="Every command reads only; `pulumi up` is what changes the cluster.",
+        epilog="Every command reads only, but for `drain`; `pulumi up` is what changes the cluster.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (audit, capacity, plan, status):
+    for module in (audit, capacity, drain, plan, status):
         module.add_command(commands)
     options = parser.parse_args(arguments)
     try:
@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(getattr(options, "exit_error", EXIT_ERROR))
     except KeyboardInterrupt:
-        print("archshift: interrupted; nothing was changed", file=sys.stderr)
+        state = getattr(options, "interrupted", "nothing was changed")
+        print(f"archshift: interrupted; {state}", file=sys.stderr)
         return 130
 
 
