@@ -9,6 +9,7 @@ import settings as stack_settings
 from archshift.errors import ArchshiftError
 from archshift.plan import nodes_of_others, possible_nodes
 from archshift.survey import survey, survey_of_none
+from components.compat_test import CompatTests, CompatTestsArgs, prove_first
 from components.give_back import give_back_hook
 from components.guard import guard_hook, protected
 from components.image_audit import ImageAudit, ImageAuditArgs
@@ -31,6 +32,7 @@ def main() -> None:
         eks = Eks.find(settings.cluster, settings.eks_node_groups)
     live = eks.live if eks else None
     found = survey_of_none(settings) if eks and not live else survey(settings, eks=live)
+    found = prove_first(found, settings, live)
     guard_x86(found, settings, now)
     fixed_capacity = settings.platform == "lab" and not settings.glass_broken(now)
     report(found.plan, found.evidence, fixed_capacity=fixed_capacity)
@@ -38,6 +40,8 @@ def main() -> None:
     if found.evidence:
         nodes = possible_nodes(found.inventory.nodes, settings.groups)
         ImageAudit("images", ImageAuditArgs(evidence=found.evidence, inventory=found.inventory, nodes=nodes))
+    if settings.compat:
+        CompatTests("compat-tests", CompatTestsArgs(tests=found.tests))
     if settings.override or settings.break_glass:
         Overrides("overrides", OverridesArgs(override=settings.override, break_glass=settings.break_glass))
     guard = guard_hook(settings)

@@ -17,6 +17,8 @@ import yaml
 
 from archshift import shapes
 from archshift.architectures import ARCH_LABEL
+from archshift.compat import CompatRules, read_compat
+from archshift.cost_rules import CostRules, read_cost
 from archshift.eks import EksCluster, NewCluster
 from archshift.errors import ArchshiftError
 from archshift.guard import BreakGlass, Override
@@ -62,8 +64,10 @@ class Settings:
             differs between a laptop and a CI runner, so what the stack's config leaves open comes from
             the YAML file that ``ARCHSHIFT_REGISTRIES`` names, of the same shape as
             ``archshift:images.registries``.
+        compat: Which workloads are tested on arm64 before their first Graviton pod.
         break_glass: x86 may go although something needs it; None without.
         override: An exception from one rule of the policy pack; None without.
+        cost: What nodes cost; its region is that of ``aws:region`` where it names none.
     """
 
     stack: str
@@ -76,8 +80,10 @@ class Settings:
     discovery: Discovery = field(default_factory=Discovery)
     rules: Mapping[str, Rules] = field(default_factory=dict)
     images: ImageRules = field(default_factory=ImageRules)
+    compat: CompatRules = field(default_factory=CompatRules)
     break_glass: BreakGlass | None = None
     override: Override | None = None
+    cost: CostRules = field(default_factory=CostRules)
 
     @property
     def guarded(self) -> bool:
@@ -121,6 +127,8 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         "arm_ratio",
         "break_glass",
         "cluster",
+        "compat_test",
+        "cost",
         "graviton_families",
         "images",
         "kube_context",
@@ -152,8 +160,10 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         discovery=_discovery(workloads),
         rules=_rules(workloads),
         images=_images(shapes.mapping("archshift:images", _json(values, "images")), platform, environment),
+        compat=read_compat("archshift:compat_test", _json(values, "compat_test")),
         break_glass=_break_glass(_json(values, "break_glass")),
         override=_override(_json(values, "override")),
+        cost=read_cost("archshift:cost", _json(values, "cost"), config.get("aws:region", "")),
     )
 
 

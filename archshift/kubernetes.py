@@ -119,6 +119,31 @@ class Cluster:
         headers = {"Content-Type": content_type}
         self._request("PATCH", path, params=params, headers=headers, content=json.dumps(body).encode())
 
+    def create(self, collection: str, body: Mapping[str, Any], field_manager: str) -> bool:
+        """Create an object; False where one of its name is there.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        headers, params = {"Content-Type": "application/json"}, {"fieldManager": field_manager}
+        content = json.dumps(body).encode()
+        status, answer = self._send("POST", collection, params=params, headers=headers, content=content)
+        if status == 409:
+            return False
+        if status >= 400:
+            raise ArchshiftError(self._refusal(status, collection, answer))
+        return True
+
+    def delete(self, path: str) -> None:
+        """Delete an object and, in the background, what it owns; one that is gone is no error.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        status, answer = self._send("DELETE", path, params={"propagationPolicy": "Background"})
+        if status >= 400 and status != 404:
+            raise ArchshiftError(self._refusal(status, path, answer))
+
     def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         status, body = self._send(method, path, **options)
         if status >= 400:

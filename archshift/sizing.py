@@ -92,14 +92,15 @@ class _Load:
     def takes(self, workload: Workload) -> bool:
         return any(workload.may_run_on(node) for node in self.templates)
 
-    def need(self, headroom: float) -> GroupNeed:
+    def need(self, headroom: float, arm_speed: float) -> GroupNeed:
         node, largest = self.templates[0], self.demand.largest
         free = {
             "CPU": node.millicpu - self.per_node.millicpu,
             "memory": node.memory - self.per_node.memory,
             "pods": node.pods - self.per_node.pods,
         }
-        wanted = {"CPU": self.demand.millicpu, "memory": self.demand.memory, "pods": self.demand.pods}
+        speed = arm_speed if self.group.architecture == ARM64 else 1.0
+        wanted = {"CPU": self.demand.millicpu / speed, "memory": self.demand.memory, "pods": self.demand.pods}
         nodes: int | None = 0
         limit = ""
         if self.demand.pods:
@@ -122,7 +123,11 @@ class _Load:
 
 
 def size(
-    plan: Plan, inventory: Inventory, groups: Iterable[AnyNodeGroup], headroom: float = DEFAULT_HEADROOM
+    plan: Plan,
+    inventory: Inventory,
+    groups: Iterable[AnyNodeGroup],
+    headroom: float = DEFAULT_HEADROOM,
+    arm_speed: float = 1.0,
 ) -> Sizing:
     """Return what a plan needs of each node group.
 
@@ -131,6 +136,8 @@ def size(
         inventory: The cluster that it was made for.
         groups: The node groups as configured.
         headroom: Share of the requests kept free on top of them, 0.0 or more.
+        arm_speed: Work of a Graviton vCPU against one of x86: what requests of CPU on Graviton are
+            taken to come down by once somebody lowers them. 1.0 counts them as they are.
     """
     zones = sorted({node.labels.get(ZONE_LABEL, "") for node in inventory.nodes}) or [""]
     loads = [_Load(group, _templates(group, zones)) for group in groups]
@@ -160,7 +167,7 @@ def size(
                 millicpu=first.millicpu + requests.millicpu,
                 memory=first.memory + requests.memory,
             )
-    return Sizing(needs=tuple(load.need(headroom) for load in loads), homeless=homeless)
+    return Sizing(needs=tuple(load.need(headroom, arm_speed) for load in loads), homeless=homeless)
 
 
 def _pods(row: PlannedWorkload, inventory: Inventory, architecture: Architecture) -> int:

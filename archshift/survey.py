@@ -1,14 +1,17 @@
 """One look at a cluster: what runs there, what is proven of its images, and the plan from both."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from archshift.compat import CompatState, judge_tests
+from archshift.compat_run import read_proofs
 from archshift.eks import LiveCluster
 from archshift.evidence import Evidence, read_evidence
 from archshift.guard import Need, needs
 from archshift.inventory import Inventory, read_inventory
 from archshift.kubernetes import connect
-from archshift.plan import Plan, make_plan
+from archshift.plan import Plan, Rules, make_plan
 
 if TYPE_CHECKING:
     # Settings are built from this package's types; here they are only passed in.
@@ -24,12 +27,16 @@ class Survey:
         evidence: What is proven of its images; None where they are not checked.
         plan: What the next update makes of it.
         needs: What needs x86; None where nothing is guarded.
+        tests: What tests on arm64 have proven, and have not yet.
+        rules: Workload key to the config's rules, and a hold for what failed its test.
     """
 
     inventory: Inventory
     evidence: Evidence | None
     plan: Plan
     needs: tuple[Need, ...] | None
+    tests: CompatState = field(default_factory=CompatState)
+    rules: Mapping[str, Rules] = field(default_factory=dict)
 
 
 def survey(
@@ -38,6 +45,7 @@ def survey(
     keep_evidence: bool = True,
     guard_x86: bool | None = None,
     eks: LiveCluster | None = None,
+    hold_untested: bool = False,
 ) -> Survey:
     """Read the cluster and its images' registries, and make the plan.
 
@@ -47,6 +55,8 @@ def survey(
             for everything, for the moment before something is taken away.
         guard_x86: Find out what needs x86; None for what the settings say.
         eks: The cluster that the kubeconfig has to reach; None for whichever it does.
+        hold_untested: Hold what has yet to be tested on arm64, instead of planning its move after
+            the test.
 
     Raises:
         ArchshiftError: The cluster cannot be read, or a setting does not fit what is there.
@@ -59,16 +69,29 @@ def survey(
         evidence = None
         if settings.images.check:
             evidence = read_evidence(cluster, inventory, settings.images, keep=keep_evidence)
+        proofs = read_proofs(cluster) if settings.compat else []
+    verdicts = evidence.verdicts if evidence else {}
+    tests = judge_tests(settings.compat, inventory, verdicts, proofs) if settings.compat else CompatState()
+    strict = tests.strict_rules(settings.rules)
+    rules = strict if hold_untested else tests.rules(settings.rules)
     return Survey(
         inventory=inventory,
         evidence=evidence,
-        plan=plan_at(settings.arm_ratio, settings, inventory, evidence),
-        needs=needs(inventory, evidence.verdicts if evidence else {}, settings.rules) if guarded else None,
+        plan=plan_at(settings.arm_ratio, settings, inventory, evidence, rules),
+        needs=needs(inventory, verdicts, strict) if guarded else None,
+        tests=tests,
+        rules=rules,
     )
 
 
-def plan_at(ratio: float, settings: "Settings", inventory: Inventory, evidence: Evidence | None) -> Plan:
-    """Return the plan for a ratio, on the cluster as it is.
+def plan_at(
+    ratio: float,
+    settings: "Settings",
+    inventory: Inventory,
+    evidence: Evidence | None,
+    rules: Mapping[str, Rules],
+) -> Plan:
+    """Return the plan for a ratio, on the cluster as it is, under the rules of a survey.
 
     Raises:
         ArchshiftError: A rule names a workload that is not there.
@@ -76,7 +99,7 @@ def plan_at(ratio: float, settings: "Settings", inventory: Inventory, evidence: 
     return make_plan(
         arm_ratio=ratio,
         inventory=inventory,
-        rules=settings.rules,
+        rules=rules,
         groups=settings.groups,
         verdicts=evidence.verdicts if evidence else None,
         pin_daemonsets=settings.images.daemonsets == "pin",

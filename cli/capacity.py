@@ -27,14 +27,14 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add_stack_options(parser)
     parser.add_argument(
         "--steps",
-        type=_ratios,
+        type=ratios,
         default=STEPS,
         metavar="RATIOS",
         help="ratios, separated by commas (default: 0.2,0.5,0.8,1.0)",
     )
     parser.add_argument(
         "--headroom",
-        type=_percent,
+        type=percent,
         default=DEFAULT_HEADROOM,
         metavar="PERCENT",
         help=f"kept free on top of the requests (default: {DEFAULT_HEADROOM * 100:g})",
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         )
     steps = {
         ratio: size(
-            plan_at(ratio, settings, found.inventory, found.evidence),
+            plan_at(ratio, settings, found.inventory, found.evidence, found.rules),
             found.inventory,
             settings.groups,
             options.headroom,
@@ -138,15 +138,17 @@ def _cells(need: GroupNeed) -> list[str]:
     ]
 
 
-def _ratios(text: str) -> tuple[float, ...]:
-    ratios = tuple(float(part) for part in text.split(","))
-    if not all(0 <= ratio <= 1 for ratio in ratios):
+def ratios(text: str) -> tuple[float, ...]:
+    """Read ratios, separated by commas."""
+    found = tuple(float(part) for part in text.split(","))
+    if not all(0 <= ratio <= 1 for ratio in found):
         raise argparse.ArgumentTypeError(f"{text!r} are not ratios from 0.0 to 1.0")
-    return ratios
+    return found
 
 
-def _percent(text: str) -> float:
-    percent = float(text)
-    if not 0 <= percent <= 500:
+def percent(text: str) -> float:
+    """Read a percentage; returns the share."""
+    number = float(text)
+    if not 0 <= number <= 500:
         raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0 to 500")
-    return percent / 100
+    return number / 100

@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         return _undo(options, settings)
     with busy("reading the cluster and its images"):
         # Evidence of earlier runs does not count before something is taken away.
-        found = survey(settings, keep_evidence=False, guard_x86=settings.images.check)
+        found = survey(settings, keep_evidence=False, guard_x86=settings.images.check, hold_untested=True)
     nodes = found.inventory.nodes
     check_only(options.only, nodes, settings.groups)
     select = partial(choose, groups=settings.groups, only=tuple(options.only))

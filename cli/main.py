@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from archshift.errors import ArchshiftError
-from cli import audit, capacity, drain, plan, status
+from cli import audit, capacity, cost, drain, plan, status
 
 EXIT_ERROR = 1
 """Exit code where a sentence on stderr says what is wrong."""
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Every command reads only, but for `drain`; `pulumi up` is what changes the cluster.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (audit, capacity, drain, plan, status):
+    for module in (audit, capacity, cost, drain, plan, status):
         module.add_command(commands)
     options = parser.parse_args(arguments)
     try:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import settings
+from archshift.cost_rules import CostRules
 from archshift.errors import ArchshiftError
 from archshift.guard import BreakGlass, Override
 from archshift.inventory import Discovery
@@ -42,7 +43,7 @@ def refused(**values: Any) -> str:
 def test_one_number_is_enough() -> None:
     """Everything else has a default; keys of other projects are not ours to judge."""
     found = settings.load("dev", {"archshift:arm_ratio": "0.2", "aws:region": "eu-west-1"})
-    assert found == settings.Settings(stack="dev", arm_ratio=0.2)
+    assert found == settings.Settings(stack="dev", arm_ratio=0.2, cost=CostRules(region="eu-west-1"))
     assert (found.platform, found.kube_context, found.field_manager) == ("eks", None, "archshift/dev")
 
 
@@ -119,8 +120,8 @@ def test_a_missing_ratio_says_how_to_set_it() -> None:
 def test_an_unknown_key_is_refused_with_the_known_ones() -> None:
     """A typing slip does not silently do nothing."""
     assert refused(arm_ration="0.5") == (
-        "archshift:arm_ration is not a setting; there are: arm_ratio, break_glass, cluster, "
-        "graviton_families, images, kube_context, node_groups, override, platform, workloads"
+        "archshift:arm_ration is not a setting; there are: arm_ratio, break_glass, cluster, compat_test, "
+        "cost, graviton_families, images, kube_context, node_groups, override, platform, workloads"
     )
 
 

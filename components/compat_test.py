@@ -1,0 +1,84 @@
+"""Tests on arm64 before a workload's first Graviton pod, and their outcomes in the stack's state."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import pulumi
+
+from archshift.architectures import ARM64
+from archshift.compat import CompatState
+from archshift.compat_run import run_tests
+from archshift.eks import LiveCluster
+from archshift.kubernetes import connect
+from archshift.plan import possible_nodes
+from archshift.survey import Survey, survey
+
+if TYPE_CHECKING:
+    from settings import Settings
+
+
+def prove_first(found: Survey, settings: "Settings", eks: LiveCluster | None) -> Survey:
+    """Run the tests that a step waits for; returns the cluster as it is known afterwards.
+
+    A preview runs none: it says which the update will run. A workload that fails is held on x86, and
+    the others go on; so is one that could not be tested, for want of a Graviton node that is there.
+
+    Args:
+        found: The cluster.
+        settings: The stack's settings.
+        eks: The cluster that the kubeconfig has to reach.
+
+    Raises:
+        ArchshiftError: The cluster refuses a Job, or cannot be read.
+    """
+    due = found.tests.due(found.plan)
+    if not due:
+        return found
+    if pulumi.runtime.is_dry_run():
+        pulumi.info(f"tested on arm64 before they move: {', '.join(sorted(due))}")
+        return found
+    # Where an autoscaler brings nodes up, the test's own pod asks for the first.
+    nodes = possible_nodes(found.inventory.nodes, settings.groups)
+    there = {node.name for node in found.inventory.nodes} | {node.name for node in nodes} - {
+        *found.plan.new_nodes
+    }
+    if any(node.architecture == ARM64 and node.name in there for node in nodes):
+        with connect(settings.kube_context) as cluster:
+            run_tests(cluster, due, found.tests.tested, parallel=settings.compat.parallel, say=pulumi.info)
+    return survey(settings, eks=eks, hold_untested=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompatTestsArgs:
+    """Arguments of ``CompatTests``.
+
+    Attributes:
+        tests: What is proven, and what is not.
+    """
+
+    tests: CompatState
+
+
+class CompatTests(pulumi.ComponentResource):
+    """What was tested on arm64, by workload; reports read it."""
+
+    TYPE: Final = "archshift:index:CompatTests"
+
+    def __init__(self, name: str, args: CompatTestsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(self.TYPE, name, {}, opts)
+        self.register_outputs({"workloads": outcomes(args.tests)})
+
+
+def outcomes(tests: CompatState) -> Mapping[str, Any]:
+    """Return the outcomes as plain values, by workload key; ``passed`` is null before the test."""
+    found: dict[str, Any] = {key: {"passed": None, "tested": tests.tested[key]} for key in tests.missing}
+    for key, proof in tests.proofs.items():
+        found[key] = {
+            "passed": proof.passed,
+            "tested": proof.tested,
+            "machine": proof.machine,
+            "message": proof.message,
+            "at": proof.at.isoformat(timespec="seconds") if proof.at else "",
+        }
+    return dict(sorted(found.items()))
