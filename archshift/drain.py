@@ -286,7 +286,7 @@ class _Run:
         for mark in fresh:
             marks[mark.node] = self._set(replace(mark, state="cordoned", stack=self.stack))
         if fresh:
-            self.say(f"cordoned {len(fresh)} nodes: {', '.join(mark.node for mark in fresh)}")
+            self.say(f"cordoned: {', '.join(mark.node for mark in fresh)}")
         return bool(fresh)
 
     def _begin(self, mark: Mark, pods: Sequence[Pod]) -> Mark:
@@ -295,7 +295,7 @@ class _Run:
         if mark.state == "evicting" and len(owners) == len(mark.owners):
             return mark
         if mark.state != "evicting":
-            self.say(f"{mark.node}: {len(pods)} pods have to move")
+            self.say(f"{mark.node}: {len(pods)} {'pod has' if len(pods) == 1 else 'pods have'} to move")
         return self._set(replace(mark, state="evicting", owners=tuple(owners)))
 
     def _evict(self, pods: Sequence[Pod], look: "_Look", held: list[Held]) -> bool:

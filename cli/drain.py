@@ -172,7 +172,7 @@ def _summary(outcome: Outcome, blockers: Sequence[Blocker], pods: Sequence[Pod],
     if not total:
         return "there is no x86 node to drain"
     if blockers:
-        return f"nothing was changed: {len(blockers)} reasons are named above"
+        return "nothing was changed; what forbids the drain is named above"
     if dry_run:
         return f"{left} pods on {total - empty} of {total} x86 nodes would be moved"
     if outcome.held:
@@ -192,6 +192,6 @@ def _undo(options: argparse.Namespace, settings: Settings) -> int:
     if options.json:
         print_json({"stack": settings.stack, "uncordoned": done})
     else:
-        names = f": {', '.join(done)}" if done else ""
-        print(f"{len(done)} nodes take pods again{names}")
+        names = ", ".join(done)
+        print(f"cordoned no more: {names}" if names else "no node is cordoned by a drain of this stack")
     return 0
