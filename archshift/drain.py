@@ -320,7 +320,7 @@ class _Run:
         left = len(marks) - drained
         eta = seconds_left(self.finished, time.monotonic() - self.started, left)
         more = f", about {_duration(eta)} left" if left and eta is not None else ""
-        self.say(f"{drained} of {len(marks)} nodes are empty, {self.evicted} pods moved{more}")
+        self.say(f"{drained} of {len(marks)} nodes are empty, pods moved: {self.evicted}{more}")
 
     def _wait(self, held: Sequence[Held], acted: bool, marks: Mapping[str, Mark]) -> None:
         """Tell what holds the drain up; end it where nothing has moved for too long."""

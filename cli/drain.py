@@ -177,11 +177,11 @@ def _summary(outcome: Outcome, blockers: Sequence[Blocker], pods: Sequence[Pod],
         return f"{left} pods on {total - empty} of {total} x86 nodes would be moved"
     if outcome.held:
         return (
-            f"{empty} of {total} x86 nodes are empty, {outcome.evicted} pods moved; settle what is named and "
+            f"{empty} of {total} x86 nodes are empty, pods moved: {outcome.evicted}; settle what is named and "
             "run archshift drain again, or archshift drain --undo"
         )
     return (
-        f"{total} of {total} x86 nodes are empty, {outcome.evicted} pods moved; next: set the sizes of their "
+        f"{total} of {total} x86 nodes are empty, pods moved: {outcome.evicted}; next: set the sizes of their "
         "node groups to 0 and run pulumi up"
     )
 

@@ -121,7 +121,8 @@ def whole(
 def field_(whole: Guarded) -> Iterator[Field]:
     """All nodes there and open, and nothing beside."""
     whole.restore()
-    whole.up()
+    if not set(X86) <= {one["metadata"]["name"] for one in whole.cluster.all_of("nodes")}:
+        whole.up()
     made = Field(whole, whole.cluster.namespace(f"beside-{time.monotonic_ns() % 10**8}"))
     yield made
     lab, where = whole.cluster.lab, f"--namespace={made.beside}"
@@ -189,13 +190,14 @@ def test_from_the_last_x86_pod_to_the_last_x86_node(field_: Field) -> None:
         field_.budget("dns", maxUnavailable=1),
         field_.bare_pod("static", "x86-1", **mirror),
     )
-    for change in ({"x86": {"size": 0}}, {"x86": None}):
+    # Scaled to nothing in an update, taken out in a preview.
+    for change, go in (({"x86": {"size": 0}}, guarded.stack.up), ({"x86": None}, guarded.stack.preview)):
         guarded.stack.config({"node_groups": changed(guarded, change)})
-        for run in (guarded.stack.preview(), guarded.stack.up()):
-            assert run.exit_code != 0, run.output
-            words = " ".join(run.output.split())
-            assert f"pods run on it ({beside}/" in words, run.output
-            assert "empty it first with archshift drain" in words
+        run = go()
+        assert run.exit_code != 0, run.output
+        words = " ".join(run.output.split())
+        assert f"pods run on it ({beside}/" in words, run.output
+        assert "empty it first with archshift drain" in words
     assert set(field_.nodes()) == set(X86)
     guarded.restore()
 
@@ -206,8 +208,8 @@ def test_from_the_last_x86_pod_to_the_last_x86_node(field_: Field) -> None:
 
     with sampled(field_) as samples:
         done = field_.drain()
-    assert "3 of 3 nodes are empty, 9 pods moved" in done.stderr
-    assert "3 of 3 x86 nodes are empty, 9 pods moved" in done.stdout
+    assert "3 of 3 nodes are empty, pods moved: 9" in done.stderr
+    assert "3 of 3 x86 nodes are empty, pods moved: 9" in done.stdout
     assert samples.count > 5
     assert samples.fewest["dns"] >= 5, samples
     assert samples.fewest["queue"] >= 2, samples
