@@ -176,14 +176,10 @@ def _summary(outcome: Outcome, blockers: Sequence[Blocker], pods: Sequence[Pod],
     if dry_run:
         return f"{left} pods on {total - empty} of {total} x86 nodes would be moved"
     if outcome.held:
-        return (
-            f"{empty} of {total} x86 nodes are empty, pods moved: {outcome.evicted}; settle what is named and "
-            "run archshift drain again, or archshift drain --undo"
-        )
-    return (
-        f"{total} of {total} x86 nodes are empty, pods moved: {outcome.evicted}; next: set the sizes of their "
-        "node groups to 0 and run pulumi up"
-    )
+        then = "settle what is named and run archshift drain again, or archshift drain --undo"
+    else:
+        then = "next: set the sizes of their node groups to 0 and run pulumi up"
+    return f"{empty} of {total} x86 nodes are empty, pods moved: {outcome.evicted}; {then}"
 
 
 def _undo(options: argparse.Namespace, settings: Settings) -> int:
