@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 RUN := .venv/bin/python
+# With KARPENTER=1 the lab's targets are those of a second lab, whose nodes Karpenter brings up.
+LAB := $(RUN) -m lab $(if $(KARPENTER),--karpenter)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lab-up lab-down lab-shell lab-env lab-status bench programs environment clean
@@ -10,7 +12,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: environment ## walk arm_ratio 0.2 -> 0.5 -> 0.8 -> 1.0 -> 0.5 in the lab, with the real engine
-	@$(RUN) -m lab demo
+	@$(LAB) demo
 
 test: environment ## run all tests
 	@$(PYTHON) tools/bootstrap.py --with all >/dev/null
@@ -26,20 +28,20 @@ format: environment ## apply the formatting and the safe lint fixes
 	@$(RUN) -m ruff format .
 	@$(RUN) -m ruff check --fix .
 
-lab-up: environment ## start the lab: a real control plane on this machine, with sample workloads
-	@$(RUN) -m lab up
+lab-up: environment ## start the lab: a real control plane on this machine, with sample workloads (KARPENTER=1: nodes by Karpenter)
+	@$(LAB) up
 
 lab-down: environment ## stop the lab (it keeps its data)
-	@$(RUN) -m lab down
+	@$(LAB) down
 
 lab-shell: environment ## a shell in which kubectl and pulumi work on the lab
-	@$(RUN) -m lab shell
+	@$(LAB) shell
 
 lab-env: environment ## print the lab's environment as export lines: eval "$(make -s lab-env)"
-	@$(RUN) -m lab env
+	@$(LAB) env
 
 lab-status: environment ## say what of the lab runs
-	@$(RUN) -m lab status
+	@$(LAB) status
 
 bench: environment programs ## measure the program against bare ones
 	@$(RUN) -m bench
@@ -50,6 +52,7 @@ programs: ## find or build the engine and the lab's programs
 environment: ## bring .venv to what uv.lock says
 	@$(PYTHON) tools/python_env.py
 
-clean: ## stop the lab and delete it with its data; what was built stays in the user's cache
+clean: ## stop the labs and delete them with their data; what was built stays in the user's cache
 	@if [ -x $(RUN) ] && [ -d .lab ]; then $(RUN) -m lab down; fi
-	@rm -rf .lab .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@if [ -x $(RUN) ] && [ -d .lab-karpenter ]; then $(RUN) -m lab --karpenter down; fi
+	@rm -rf .lab .lab-karpenter .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,23 +1,33 @@
 """The program: settings -> inventory -> plan -> resources. Wiring only."""
 
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 import settings as stack_settings
 from archshift.errors import ArchshiftError
+from archshift.gate_evidence import no_evidence, read_evidence_file
 from archshift.plan import nodes_of_others, possible_nodes
 from archshift.survey import survey, survey_of_none
 from components.compat_test import CompatTests, CompatTestsArgs, prove_first
+from components.gate import Gate, GateArgs
 from components.give_back import give_back_hook
 from components.guard import guard_hook, protected
 from components.image_audit import ImageAudit, ImageAuditArgs
+from components.monitoring import Monitoring, MonitoringArgs, operator_reads_rules
 from components.node_groups import NodeGroups, NodeGroupsArgs
+from components.node_pools import NodePools, NodePoolsArgs
 from components.overrides import Overrides, OverridesArgs
-from components.preview import guard_x86, report
+from components.preview import guard_x86, hand_over, report, report_gate
 from components.rollout import await_rollout_hook, settle_after
+from components.room import Room
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
+
+if TYPE_CHECKING:
+    from components.eks_node_groups import EksNodeGroups
 
 
 def main() -> None:
@@ -33,42 +43,54 @@ def main() -> None:
     live = eks.live if eks else None
     found = survey_of_none(settings) if eks and not live else survey(settings, eks=live)
     found = prove_first(found, settings, live)
+    hand_over(found, settings, now)
     guard_x86(found, settings, now)
     fixed_capacity = settings.platform == "lab" and not settings.glass_broken(now)
-    report(found.plan, found.evidence, fixed_capacity=fixed_capacity)
+    by_limits = settings.provisioner != "managed"
+    report(found.plan, found.evidence, fixed_capacity=fixed_capacity, by_limits=by_limits)
+    gate = read_evidence_file(Path(settings.evidence_file))
 
     if found.evidence:
-        nodes = possible_nodes(found.inventory.nodes, settings.groups)
-        ImageAudit("images", ImageAuditArgs(evidence=found.evidence, inventory=found.inventory, nodes=nodes))
+        possible = possible_nodes(found.inventory.nodes, settings.groups)
+        ImageAudit(
+            "images", ImageAuditArgs(evidence=found.evidence, inventory=found.inventory, nodes=possible)
+        )
     if settings.compat:
         CompatTests("compat-tests", CompatTestsArgs(tests=found.tests))
     if settings.override or settings.break_glass:
         Overrides("overrides", OverridesArgs(override=settings.override, break_glass=settings.break_glass))
-    guard = guard_hook(settings)
-    others = nodes_of_others(found.inventory.nodes, settings.groups)
-    node_groups: pulumi.Resource
-    if eks:
-        cluster, node_groups = eks.register(
-            protected=protected(found, settings, now),
-            guard=guard if settings.guarded else None,
-            others=others,
-        )
-        sizes = node_groups.sizes
-        kubeconfig = None if settings.kube_context else cluster.kubeconfig
-        provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
-    else:
-        provider = k8s.Provider("cluster", context=settings.kube_context)
-        node_groups = NodeGroups(
-            "node-groups",
-            NodeGroupsArgs(
-                groups=settings.node_groups,
-                protected=protected(found, settings, now),
-                guard=guard if settings.guarded else None,
-                others=others,
+    if settings.gated or gate:
+        gate = gate or no_evidence(settings.evidence_file)
+        report_gate(gate, found.plan, settings, now)
+        Gate(
+            "gate",
+            GateArgs(
+                required=settings.gated,
+                evidence=gate,
+                file=settings.evidence_file,
+                since=settings.ramp.since if settings.ramp else None,
             ),
-            pulumi.ResourceOptions(provider=provider),
         )
-        sizes = node_groups.sizes
+    stay = protected(found, settings, now)
+    # Registered in every run: the engine refuses a delete whose hook it does not find.
+    hook = guard_hook(settings)
+    guard = hook if settings.guarded else None
+    others = nodes_of_others(found.inventory.nodes, settings.groups)
+    cluster = eks.register_cluster() if eks else None
+    kubeconfig = cluster.kubeconfig if cluster and not settings.kube_context else None
+    provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
+    on_cluster = pulumi.ResourceOptions(provider=provider)
+    nodes: NodePools | EksNodeGroups | NodeGroups
+    room = None
+    if by_limits:
+        pools = NodePoolsArgs(pools=settings.node_pools, protected=stay, guard=guard, others=others)
+        nodes = NodePools("node-pools", pools, on_cluster)
+        room = Room(found.plan, found.inventory, settings.stack, settings.kube_context)
+    elif eks and cluster:
+        nodes = eks.register_groups(cluster, protected=stay, guard=guard, others=others)
+    else:
+        groups = NodeGroupsArgs(groups=settings.node_groups, protected=stay, guard=guard, others=others)
+        nodes = NodeGroups("node-groups", groups, on_cluster)
     patches = WorkloadPatches(
         "workloads",
         WorkloadPatchesArgs(
@@ -76,16 +98,31 @@ def main() -> None:
             field_manager=settings.field_manager,
             await_rollout=await_rollout_hook(settings.kube_context),
             give_back=give_back_hook(settings.kube_context),
+            make_room=room.hook if room else None,
         ),
         # Pods can only move to nodes that are there, and a patch has no input from them. Where all
         # are there, waiting would cost a sixth of a large preview. Nodes that go are deleted by the
         # engine after everything else.
-        pulumi.ResourceOptions(provider=provider, depends_on=[node_groups] if found.plan.new_nodes else None),
+        pulumi.ResourceOptions(
+            provider=provider, depends_on=[nodes] if room or found.plan.new_nodes else None
+        ),
     )
-    settle_after(patches.patches, found.plan, settings.kube_context)
+    if settings.monitoring and (live or not eks):
+        Monitoring(
+            "monitoring",
+            MonitoringArgs(
+                settings=settings.monitoring,
+                namespaces=settings.discovery.namespaces,
+                gate=settings.gate,
+                plan=found.plan,
+                operator=operator_reads_rules(settings.kube_context),
+            ),
+            pulumi.ResourceOptions(provider=provider),
+        )
+    settle_after(patches.patches, found.plan, settings.kube_context, room.after if room else None)
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)
-    pulumi.export("node_groups", sizes)
+    pulumi.export("node_groups", nodes.sizes)
 
 
 try:

@@ -16,34 +16,28 @@ from typing import Any, Final, Literal, cast
 import yaml
 
 from archshift import shapes
-from archshift.architectures import ARCH_LABEL
 from archshift.compat import CompatRules, read_compat
 from archshift.cost_rules import CostRules, read_cost
 from archshift.eks import EksCluster, NewCluster
 from archshift.errors import ArchshiftError
+from archshift.gate import GateSettings, read_gate
+from archshift.group_settings import eks_groups, lab_group, read_subnets
 from archshift.guard import BreakGlass, Override
 from archshift.images.hosts import ImageRules, RegistryHost
-from archshift.instance_types import InstanceType, graviton_families, instance_type, twin
+from archshift.instance_types import graviton_families
 from archshift.inventory import CONTROLLERS, Discovery
-from archshift.node_groups import (
-    AMI_FAMILIES,
-    AmiFamily,
-    AnyNodeGroup,
-    EksNodeGroup,
-    NodeGroup,
-    Taint,
-    check_ami_type,
-    one_architecture,
-)
+from archshift.monitoring.config import MonitoringSettings, read_monitoring
+from archshift.node_groups import AnyNodeGroup, EksNodeGroup, NodeGroup, NodePool
+from archshift.node_pools import PROVISIONERS, Provisioner
 from archshift.plan import Rules
+from archshift.pool_settings import node_pools
+from archshift.ramp import Ramp, read_ramp
 from archshift.ratio import Wave
 
 PROJECT: Final = "archshift"
 
 REGISTRIES_FILE: Final = "ARCHSHIFT_REGISTRIES"
 """The variable that names a machine's own file of registries; see ``Settings.images``."""
-
-_NODE_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +52,9 @@ class Settings:
         cluster: The EKS cluster that archshift adopts or makes; None to manage no infrastructure.
         node_groups: The lab's node groups, by name.
         eks_node_groups: The cluster's managed node groups, by name.
+        provisioner: What brings up the nodes of the groups: they themselves (``managed``), or
+            Karpenter or EKS Auto Mode, for which they are NodePools.
+        node_pools: The NodePools, by name.
         discovery: Which workloads are looked at.
         rules: Per-workload rules, by ``namespace/Kind/name``.
         images: How images are checked. How a registry is reached (a mirror's address, the path of a CA)
@@ -68,6 +65,10 @@ class Settings:
         break_glass: x86 may go although something needs it; None without.
         override: An exception from one rule of the policy pack; None without.
         cost: What nodes cost; its region is that of ``aws:region`` where it names none.
+        ramp: How arm_ratio moves from step to step; None where it is moved by hand.
+        gated: Whether a gate judges the steps (``archshift:gate``).
+        gate: How the gate judges a step.
+        monitoring: Where rules and dashboard go; None for nowhere.
     """
 
     stack: str
@@ -77,6 +78,8 @@ class Settings:
     cluster: EksCluster | None = None
     node_groups: Mapping[str, NodeGroup] = field(default_factory=dict)
     eks_node_groups: Mapping[str, EksNodeGroup] = field(default_factory=dict)
+    provisioner: Provisioner = "managed"
+    node_pools: Mapping[str, NodePool] = field(default_factory=dict)
     discovery: Discovery = field(default_factory=Discovery)
     rules: Mapping[str, Rules] = field(default_factory=dict)
     images: ImageRules = field(default_factory=ImageRules)
@@ -84,17 +87,31 @@ class Settings:
     break_glass: BreakGlass | None = None
     override: Override | None = None
     cost: CostRules = field(default_factory=CostRules)
+    ramp: Ramp | None = None
+    gated: bool = False
+    gate: GateSettings = field(default_factory=GateSettings)
+    monitoring: MonitoringSettings | None = None
 
     @property
     def guarded(self) -> bool:
         """Whether x86 nodes may be this stack's to lose, and evidence says what needs them."""
         # Also without a group in the configuration: the last one may have been taken out of it.
-        return self.images.check and (self.platform == "lab" or self.cluster is not None)
+        makes_nodes = self.platform == "lab" or self.cluster is not None or self.provisioner != "managed"
+        return self.images.check and makes_nodes
+
+    @property
+    def evidence_file(self) -> str:
+        """Where the gate's evidence is, from the folder of Pulumi.yaml."""
+        return self.gate.evidence_file(self.stack.rpartition("/")[2])
 
     @property
     def groups(self) -> tuple[AnyNodeGroup, ...]:
         """The node groups archshift manages, wherever they are."""
-        return (*self.node_groups.values(), *self.eks_node_groups.values())
+        return (
+            *self.node_groups.values(),
+            *self.eks_node_groups.values(),
+            *self.node_pools.values(),
+        )
 
     def glass_broken(self, now: datetime) -> bool:
         """Whether x86 is not guarded just now, as the configuration says."""
@@ -129,12 +146,16 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         "cluster",
         "compat_test",
         "cost",
+        "gate",
         "graviton_families",
         "images",
         "kube_context",
+        "monitoring",
         "node_groups",
         "override",
         "platform",
+        "provisioner",
+        "ramp",
         "workloads",
     }
     shapes.only(f"{PROJECT}:", values, known)
@@ -143,20 +164,27 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
     platform = values.get("platform", "eks")
     if platform not in ("eks", "lab"):
         raise ArchshiftError(f"archshift:platform: {platform!r} is none of eks, lab")
+    provisioner = _provisioner("archshift:provisioner", values.get("provisioner") or "managed", platform)
+    managed = provisioner == "managed"
     cluster = _cluster(shapes.mapping("archshift:cluster", _json(values, "cluster")), platform)
     if cluster:
         cluster = replace(cluster, profile=config.get("aws:profile", ""))
     raw = shapes.mapping("archshift:node_groups", _json(values, "node_groups"))
     families = _families("archshift:graviton_families", _json(values, "graviton_families"))
     workloads = shapes.mapping("archshift:workloads", _json(values, "workloads"))
+    gate = _json(values, "gate")
     return Settings(
         stack=stack,
         arm_ratio=shapes.ratio("archshift:arm_ratio", values["arm_ratio"]),
         kube_context=values.get("kube_context") or None,
         platform=cast(Literal["eks", "lab"], platform),
         cluster=cluster,
-        node_groups={name: _node_group(name, value) for name, value in raw.items() if platform == "lab"},
-        eks_node_groups=_eks_node_groups(raw, cluster, families) if platform == "eks" else {},
+        node_groups={n: lab_group(n, value) for n, value in raw.items()}
+        if managed and platform == "lab"
+        else {},
+        eks_node_groups=eks_groups(raw, cluster, families) if managed and platform == "eks" else {},
+        provisioner=provisioner,
+        node_pools={} if managed else node_pools(raw, "lab" if platform == "lab" else provisioner, families),
         discovery=_discovery(workloads),
         rules=_rules(workloads),
         images=_images(shapes.mapping("archshift:images", _json(values, "images")), platform, environment),
@@ -164,6 +192,10 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         break_glass=_break_glass(_json(values, "break_glass")),
         override=_override(_json(values, "override")),
         cost=read_cost("archshift:cost", _json(values, "cost"), config.get("aws:region", "")),
+        ramp=read_ramp("archshift:ramp", _json(values, "ramp")),
+        gated=bool(gate),
+        gate=read_gate("archshift:gate", gate),
+        monitoring=read_monitoring("archshift:monitoring", _json(values, "monitoring")),
     )
 
 
@@ -188,40 +220,11 @@ def _json(values: Mapping[str, str], key: str) -> Any:
         ) from None
 
 
-def _labels(key: str, value: Any) -> dict[str, str]:
-    return {
-        name: shapes.typed(f"{key}.{name}", text, str, 'text; put it in quotes, as in "true"')
-        for name, text in shapes.mapping(key, value).items()
-    }
-
-
-def _node_group(name: str, value: Any) -> NodeGroup:
-    key = f"archshift:node_groups.{name}"
-    if not _NODE_NAME.fullmatch(name):
-        raise ArchshiftError(f"{key}: {name!r} is not a name for nodes: lower-case letters, digits and -")
-    group = shapes.mapping(key, value)
-    shapes.only(f"{key}.", group, {"instance_type", "size", "zones", "labels", "taints"})
-    for required in ("instance_type", "size"):
-        if required not in group:
-            raise ArchshiftError(f"{key}.{required} is missing; every node group has one")
-    size = shapes.typed(f"{key}.size", group["size"], int, "a whole number of nodes, 0 or more")
-    if size < 0:
-        raise ArchshiftError(f"{key}.size: {size!r} is not a whole number of nodes, 0 or more")
-    labels = _labels(f"{key}.labels", group.get("labels", {}))
-    if ARCH_LABEL in labels:
-        raise ArchshiftError(f"{key}.labels.{ARCH_LABEL} follows from instance_type; remove it")
-    zones = shapes.texts(f"{key}.zones", group.get("zones", ["a"]))
-    if not zones:
-        raise ArchshiftError(f"{key}.zones: [] names no availability zone; give at least one")
-    type_name = shapes.typed(f"{key}.instance_type", group["instance_type"], str, "an instance type")
-    return NodeGroup(
-        name=name,
-        instance_type=instance_type(type_name, f"{key}.instance_type"),
-        size=size,
-        zones=zones,
-        labels=labels,
-        taints=_taints(f"{key}.taints", group.get("taints", [])),
-    )
+def _provisioner(key: str, value: Any, platform: str) -> Provisioner:
+    read: Provisioner = shapes.one_of(*PROVISIONERS)(key, value)
+    if platform == "lab" and read == "auto-mode":
+        raise ArchshiftError(f"{key}: the lab has no EKS Auto Mode; karpenter is what it runs")
+    return read
 
 
 def _cluster(value: Mapping[str, Any], platform: str) -> EksCluster | None:
@@ -232,7 +235,7 @@ def _cluster(value: Mapping[str, Any], platform: str) -> EksCluster | None:
         raise ArchshiftError(f"{key}: the lab has a cluster of its own; remove the key or the platform")
     readers: dict[str, Callable[[str, Any], Any]] = {
         "name": shapes.text("a cluster's name"),
-        "subnets": _subnets,
+        "subnets": read_subnets,
         "node_role": _arn,
         "autoscaler": shapes.one_of("none", "cluster-autoscaler"),
         "create": _new_cluster,
@@ -276,170 +279,6 @@ def _families(key: str, value: Any) -> tuple[str, ...] | None:
     return families
 
 
-# What a twin takes over from its group, if it says nothing itself.
-_TWIN_TAKES: Final = (
-    "ami_family",
-    "ami_type",
-    "capacity_type",
-    "disk_gib",
-    "labels",
-    "max_unavailable",
-    "subnets",
-    "taints",
-)
-
-
-def _eks_node_groups(
-    raw: Mapping[str, Any], cluster: EksCluster | None, families: tuple[str, ...] | None
-) -> dict[str, EksNodeGroup]:
-    if raw and not cluster:
-        raise ArchshiftError(
-            "archshift:node_groups: on EKS they belong to a cluster; give its name as "
-            "archshift:cluster.name, or leave the key out and archshift counts the nodes it finds"
-        )
-    return {name: _eks_node_group(name, raw, cluster, families) for name in raw} if cluster else {}
-
-
-def _eks_node_group(
-    name: str, groups: Mapping[str, Any], cluster: EksCluster, families: tuple[str, ...] | None
-) -> EksNodeGroup:
-    key = f"archshift:node_groups.{name}"
-    # EKS's limit is 63, and a suffix of 26 keeps a group apart from the one that replaces it.
-    if not _NODE_NAME.fullmatch(name) or len(name) > 36:
-        raise ArchshiftError(
-            f"{key}: {name!r} is not a name for a node group: up to 36 lower-case letters, digits and -"
-        )
-    group = shapes.mapping(key, groups[name])
-    readers: dict[str, Callable[[str, Any], Any]] = {
-        "ami_family": shapes.one_of(*AMI_FAMILIES),
-        "ami_type": shapes.text("an AMI type"),
-        "capacity_type": shapes.one_of("ON_DEMAND", "SPOT"),
-        "desired_size": shapes.size(0),
-        "disk_gib": shapes.size(1, "GiB"),
-        "import": shapes.text("the name of an existing node group"),
-        "instance_types": shapes.texts,
-        "labels": _node_labels,
-        "max_size": shapes.size(1),
-        "max_unavailable": _max_unavailable,
-        "min_size": shapes.size(0),
-        "subnets": _subnets,
-        "taints": _taints,
-        "twin_of": shapes.text("the name of another node group"),
-    }
-    shapes.only(f"{key}.", group, set(readers))
-    read = {entry: readers[entry](f"{key}.{entry}", value) for entry, value in group.items()}
-    if "twin_of" in read:
-        original, types = _twins(name, read, groups, families)
-        inherited = {
-            entry: original[entry] for entry in _TWIN_TAKES if entry in original and entry not in read
-        }
-        if "ami_type" in inherited:
-            inherited["ami_type"] = str(inherited["ami_type"]).replace("x86_64", "ARM_64")
-        read |= {entry: readers[entry](f"{key}.{entry}", value) for entry, value in inherited.items()}
-    else:
-        types = _instance_types(key, read)
-    one_architecture(types, f"{key}.instance_types")
-    subnets = read.get("subnets", cluster.subnets)
-    if not subnets and "import" not in read:
-        raise ArchshiftError(
-            f"{key}.subnets is missing; give the group's subnets, or archshift:cluster.subnets"
-        )
-    family: AmiFamily = read.get("ami_family", "AL2023")
-    ami_type = check_ami_type(
-        read.get("ami_type", AMI_FAMILIES[family][types[0].architecture]), types, f"{key}.ami_type"
-    )
-    least, desired, most = _sizes(key, read)
-    return EksNodeGroup(
-        name=name,
-        instance_types=types,
-        min_size=least,
-        desired_size=desired,
-        max_size=most,
-        autoscaled=cluster.autoscaler != "none",
-        subnets=subnets,
-        ami_type=ami_type,
-        import_name=read.get("import", ""),
-        **{
-            entry: read[entry]
-            for entry in ("capacity_type", "disk_gib", "labels", "max_unavailable", "taints")
-            if entry in read
-        },
-    )
-
-
-def _instance_types(key: str, group: Mapping[str, Any]) -> tuple[InstanceType, ...]:
-    names: tuple[str, ...] = group.get("instance_types", ())
-    if not names:
-        raise ArchshiftError(
-            f"{key}.instance_types is missing; give a list of types, or twin_of: another group"
-        )
-    return tuple(instance_type(name, f"{key}.instance_types") for name in names)
-
-
-def _twins(
-    name: str, group: Mapping[str, Any], groups: Mapping[str, Any], families: tuple[str, ...] | None
-) -> tuple[Mapping[str, Any], tuple[InstanceType, ...]]:
-    """Return the settings of the group that ``name`` is the twin of, and the twins of its types."""
-    key, other = f"archshift:node_groups.{name}.twin_of", group["twin_of"]
-    if "instance_types" in group:
-        raise ArchshiftError(f"{key} finds the instance types itself; remove it or instance_types")
-    others = sorted(set(groups) - {name})
-    if other not in others:
-        raise ArchshiftError(
-            f"{key}: {other!r} is no other node group; there are: {', '.join(others) or 'none'}"
-        )
-    original = shapes.mapping(f"archshift:node_groups.{other}", groups[other])
-    if "twin_of" in original:
-        raise ArchshiftError(f"{key}: {other!r} is a twin itself; name the group that it is the twin of")
-    names = shapes.texts(f"archshift:node_groups.{other}.instance_types", original.get("instance_types", []))
-    types = _instance_types(f"archshift:node_groups.{other}", {"instance_types": names})
-    try:
-        # Two x86 types may have one twin (m5.xlarge, m6i.xlarge).
-        return original, tuple(dict.fromkeys(twin(kind, families) for kind in types))
-    except ArchshiftError as error:
-        raise ArchshiftError(
-            f"{key}: {other!r}: {error}; give the group instance_types of its own, or choose others from "
-            "archshift:graviton_families"
-        ) from None
-
-
-def _sizes(key: str, group: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Return the least, desired and most nodes; of what is left out, one follows from the other."""
-    given = [entry for entry in ("desired_size", "min_size") if entry in group]
-    if not given:
-        raise ArchshiftError(f"{key}.desired_size is missing; give it, or min_size and max_size")
-    desired = group.get("desired_size", group.get("min_size"))
-    least = group.get("min_size", desired)
-    # EKS wants room for one node, also in a group that is empty.
-    most = group.get("max_size", max(1, desired))
-    if not least <= desired <= most:
-        raise ArchshiftError(
-            f"{key}: min_size {least}, desired_size {desired} and max_size {most} are not in that order; "
-            "raise or lower one of them"
-        )
-    return least, desired, most
-
-
-def _max_unavailable(key: str, value: Any) -> int | str:
-    text = str(value)
-    percent = isinstance(value, str) and text.endswith("%") and text[:-1].isdecimal()
-    if percent and 1 <= int(text[:-1]) <= 100:
-        return text
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 100:
-        return value
-    raise ArchshiftError(f'{key}: {value!r} is neither 1 to 100 nodes nor a share of them such as "33%"')
-
-
-def _subnets(key: str, value: Any) -> tuple[str, ...]:
-    subnets = shapes.texts(key, value)
-    if not subnets:
-        raise ArchshiftError(f"{key}: [] names no subnet; give at least one, or remove the key")
-    for subnet in subnets:
-        if not subnet.startswith("subnet-"):
-            raise ArchshiftError(f"{key}: {subnet!r} is not the ID of a subnet, such as subnet-0a1b2c3d")
-    return subnets
-
-
 def _arn(key: str, value: Any) -> str:
     text = shapes.typed(key, value, str, "an ARN such as arn:aws:iam::123456789012:role/name")
     if not re.fullmatch(r"arn:[^:]+:[^:]+:[^:]*:[^:]*:.+", text):
@@ -449,34 +288,6 @@ def _arn(key: str, value: Any) -> str:
 
 def _arns(key: str, value: Any) -> tuple[str, ...]:
     return tuple(_arn(f"{key}[{index}]", arn) for index, arn in enumerate(shapes.texts(key, value)))
-
-
-def _node_labels(key: str, value: Any) -> dict[str, str]:
-    labels = _labels(key, value)
-    if ARCH_LABEL in labels:
-        raise ArchshiftError(f"{key}.{ARCH_LABEL} follows from instance_types; remove it")
-    return labels
-
-
-def _taints(key: str, value: Any) -> tuple[Taint, ...]:
-    taints = shapes.typed(key, value, list, "a list")
-    return tuple(_taint(f"{key}[{index}]", taint) for index, taint in enumerate(taints))
-
-
-def _taint(key: str, value: Any) -> Taint:
-    taint = shapes.mapping(key, value)
-    shapes.only(f"{key}.", taint, {"key", "value", "effect"})
-    if not taint.get("key"):
-        raise ArchshiftError(f"{key}.key is missing; every taint has one")
-    effects = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-    effect = taint.get("effect", "NoSchedule")
-    if effect not in effects:
-        raise ArchshiftError(f"{key}.effect: {effect!r} is none of {', '.join(effects)}")
-    return Taint(
-        key=shapes.typed(f"{key}.key", taint["key"], str, "text"),
-        value=shapes.typed(f"{key}.value", taint.get("value", ""), str, "text; put it in quotes"),
-        effect=effect,
-    )
 
 
 def _discovery(workloads: Mapping[str, Any]) -> Discovery:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from archshift.architectures import AMD64, ARM64
 from archshift.guard import Need, objection
 from archshift.inventory import Inventory
-from archshift.node_groups import AnyNodeGroup, EksNodeGroup, Node, nodes_to_come
+from archshift.node_groups import AnyNodeGroup, EksNodeGroup, Node, NodePool, nodes_to_come
+from archshift.node_pools import nodes_within
 from archshift.plan import Plan
 from archshift.pods import Pod
 
@@ -107,13 +108,16 @@ def _not_moved(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _to_come(groups: Iterable[AnyNodeGroup]) -> list[Node]:
-    """Return a node of each Graviton group that an autoscaler can bring up."""
-    return [
-        node
-        for group in groups
-        if isinstance(group, EksNodeGroup) and group.autoscaled and group.architecture == ARM64
-        for node in nodes_to_come(replace(group, desired_size=1), 0)
-    ]
+    """Return the Graviton nodes that an autoscaler, or Karpenter, can bring up."""
+    nodes: list[Node] = []
+    for group in groups:
+        if group.architecture != ARM64:
+            continue
+        if isinstance(group, NodePool):
+            nodes += nodes_within(group)
+        elif isinstance(group, EksNodeGroup) and group.autoscaled:
+            nodes += nodes_to_come(replace(group, desired_size=1), 0)
+    return nodes
 
 
 def _homeless(

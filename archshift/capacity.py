@@ -47,6 +47,7 @@ class Balance:
     Attributes:
         architecture: The side.
         nodes: Number of nodes.
+        possible: Number of those beyond, that NodePools may bring up; what they hold counts.
         millicpu: Allocatable CPU.
         memory: Allocatable memory, bytes.
         pods: Most pods.
@@ -61,6 +62,7 @@ class Balance:
     pods: int
     demand: Demand
     fits_largest: bool
+    possible: int = 0
 
     @property
     def missing_vcpu(self) -> float:
@@ -83,11 +85,14 @@ class Balance:
             lacking.append(f"{self.missing_gib:.1f} GiB")
         if self.demand.pods > self.pods:
             lacking.append(f"room for {self.demand.pods - self.pods} pods")
+        nodes = f"{self.nodes} nodes"
+        if self.possible:
+            nodes += f" and {self.possible} that NodePools may bring up"
         if lacking:
             return (
                 f"{side} lacks {', '.join(lacking)}: {self.demand.pods} pods ask for "
                 f"{self.demand.millicpu / 1000:.1f} vCPU and {self.demand.memory / _GIB:.1f} GiB of the "
-                f"{self.millicpu / 1000:.1f} vCPU and {self.memory / _GIB:.1f} GiB of {self.nodes} nodes"
+                f"{self.millicpu / 1000:.1f} vCPU and {self.memory / _GIB:.1f} GiB of {nodes}"
             )
         if not self.fits_largest:
             return (
@@ -110,7 +115,8 @@ def balance(nodes: Iterable[Node], demands: Mapping[Architecture, Demand]) -> di
         demand = demands.get(architecture, Demand())
         result[architecture] = Balance(
             architecture=architecture,
-            nodes=len(side),
+            nodes=sum(not node.choices for node in side),
+            possible=sum(bool(node.choices) for node in side),
             millicpu=sum(node.millicpu for node in side),
             memory=sum(node.memory for node in side),
             pods=sum(node.pods for node in side),

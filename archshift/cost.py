@@ -22,6 +22,7 @@ from archshift.node_groups import (
     AnyNodeGroup,
     EksNodeGroup,
     Node,
+    NodePool,
     belongs_to,
 )
 from archshift.plan import Plan
@@ -340,10 +341,17 @@ def _bill_at(
                 architecture=need.architecture,
                 instance_type=need.instance_type,
                 nodes=nodes,
-                spot=isinstance(group, EksNodeGroup) and group.capacity_type == "SPOT",
+                spot=_on_spot(group),
             )
         )
     return make_bill(holdings, tariff, unknown)
+
+
+def _on_spot(group: AnyNodeGroup) -> bool:
+    """Whether all of a group's nodes are Spot; of a NodePool that may take either, the dearer counts."""
+    if isinstance(group, NodePool):
+        return group.capacity_types == ("spot",)
+    return isinstance(group, EksNodeGroup) and group.capacity_type == "SPOT"
 
 
 def compare(

@@ -16,7 +16,8 @@ from archshift.capacity import Demand, balance
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict
 from archshift.inventory import Inventory, Workload
-from archshift.node_groups import INSTANCE_TYPE_LABEL, Node
+from archshift.node_groups import INSTANCE_TYPE_LABEL, POOL_LABEL, Node, NodePool
+from archshift.node_pools import template
 from archshift.placement import pinned_architecture
 from archshift.plan import Rules, why_not
 
@@ -25,6 +26,12 @@ _NAMED = 5
 
 
 LONGEST_BREAK_GLASS: Final = timedelta(hours=24)
+
+WAY_OUT: Final = (
+    "give these workloads images for arm64 or remove them, and run archshift audit --from-cluster to see "
+    "when nothing needs x86 any more"
+)
+"""How every refusal of the guard ends: reports tell it from other failures by that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,32 +202,66 @@ def same_machine(labels: Mapping[str, str], others: Mapping[str, str]) -> bool:
     return labels.get(INSTANCE_TYPE_LABEL) == others.get(INSTANCE_TYPE_LABEL)
 
 
+def gives_less(needed: Sequence[Need], pool: NodePool, later: NodePool) -> bool:
+    """Say whether a change of a NodePool can leave less room for what needs x86, or for some of it.
+
+    Args:
+        needed: From ``needs``.
+        pool: The pool as it is.
+        later: The pool as it will be.
+    """
+    if later.architecture != pool.architecture or later.millicpu < pool.millicpu:
+        return True
+    if later.memory is not None and (pool.memory is None or later.memory < pool.memory):
+        return True
+    if not {*pool.instance_types} <= {*later.instance_types}:
+        return True
+    # Without zones of its own a pool is in all that its node class has.
+    if later.zones and not (pool.zones and {*pool.zones} <= {*later.zones}):
+        return True
+    kind = pool.instance_types[0]
+    is_, will_be = template(pool, kind), template(later, kind)
+    return any(need.workload.may_run_on(is_) and not need.workload.may_run_on(will_be) for need in needed)
+
+
 def removal(
-    needed: Sequence[Need], going: Iterable[Node], live: Iterable[Node], after: Iterable[Node]
+    needed: Sequence[Need],
+    going: Iterable[Node],
+    live: Iterable[Node],
+    after: Iterable[Node],
+    *,
+    loses: bool = False,
+    there: Iterable[str] = (),
 ) -> str:
     """Return why an update must not take x86 away; empty if it may, or takes none.
 
     What is left has to carry the need now: nodes that the same update would make carry nothing yet.
-    Where x86 is short already, what takes none of it away, or adds some, goes on.
+    Nor does a NodePool before it has brought up a node: nobody knows whether it can. After that it
+    counts with what its limits leave it. Where x86 is short already, what takes none of it away, or
+    adds some, goes on.
 
     Args:
         needed: From ``needs``.
         going: The live nodes that it may take or change.
         live: All nodes as they are.
         after: All nodes as it leaves them.
+        loses: It takes x86 away, whatever the nodes say: a NodePool's limits, for one.
+        there: Names of NodePools that count without a node.
 
     Returns:
         As ``objection``.
     """
     then = list(after)
-    if not takes_away(needed, going, then):
+    if not loses and not takes_away(needed, going, then):
         return ""
     now = {node.name: node for node in live}
+    able = {*there, *(node.labels.get(POOL_LABEL) for node in now.values() if node.schedulable)}
     left = [
         replace(node, schedulable=now[node.name].schedulable)
         for node in then
         if node.name in now and same_machine(node.labels, now[node.name].labels)
     ]
+    left += [node for node in then if node.choices and node.labels[POOL_LABEL] in able]
     return objection(needed, left)
 
 

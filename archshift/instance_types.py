@@ -138,6 +138,24 @@ def instance_type(name: str, key: str) -> InstanceType:
         raise ArchshiftError(f"{key}: {name!r} is not an instance type archshift knows{hint}") from None
 
 
+def family_types(name: str, key: str) -> list[InstanceType]:
+    """Return the types of a family, bare metal left out: it takes ten minutes to boot.
+
+    Args:
+        name: The family's name.
+        key: The config key it was read from, for the message.
+
+    Raises:
+        ArchshiftError: The family is not in the table; names the nearest ones.
+    """
+    if name not in _families():
+        nearest = difflib.get_close_matches(name, _families(), n=3, cutoff=0.4)
+        hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
+        raise ArchshiftError(f"{key}: {name!r} is not an instance family archshift knows{hint}")
+    sizes = _families()[name]["sizes"]
+    return [INSTANCE_TYPES[f"{name}.{size}"] for size in sizes if "metal" not in size]
+
+
 def graviton_families() -> tuple[str, ...]:
     """Return every Graviton family, by name."""
     return tuple(family for family, entry in _families().items() if entry["architecture"] == ARM64)

@@ -28,6 +28,9 @@ from archshift.scheduling import admits
 TAKEN_ANNOTATION: Final = "archshift/taken"
 """On a workload whose fields were taken by force: what they were and whose, as JSON."""
 
+OWNER_LABELS: Final = ("owner", "team")
+"""Labels of a workload that say who answers for it, with any prefix; the first that is there counts."""
+
 SYSTEM_NAMESPACES: Final = ("kube-node-lease", "kube-public", "kube-system")
 
 # kind -> (collection, path of its pod template)
@@ -103,6 +106,7 @@ class Workload:
         autoscaled: (minimum, maximum) replicas where a HorizontalPodAutoscaler scales it.
         containers: What its pod template runs.
         pulls_as: As whom its pods pull their images.
+        owner: Who answers for it, as its labels say; empty if they do not.
     """
 
     namespace: str
@@ -118,6 +122,7 @@ class Workload:
     autoscaled: tuple[int, int] | None = None
     containers: tuple[Container, ...] = ()
     pulls_as: PullIdentity | None = None
+    owner: str = ""
 
     @property
     def key(self) -> str:
@@ -298,7 +303,17 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
         obstacle=_obstacle(kind, spec),
         containers=containers_of(pod_spec),
         pulls_as=_pull_identity(meta["namespace"], pod_spec),
+        owner=_owner(meta.get("labels") or {}),
     )
+
+
+def _owner(labels: Mapping[str, str]) -> str:
+    for wanted in OWNER_LABELS:
+        for label, value in sorted(labels.items()):
+            # With any prefix: every company has its own.
+            if label.rpartition("/")[2] == wanted and value:
+                return value
+    return ""
 
 
 def _pull_identity(namespace: str, pod_spec: Mapping[str, Any]) -> PullIdentity:

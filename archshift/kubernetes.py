@@ -71,6 +71,22 @@ class Cluster:
         """Return one object; same errors as ``list``."""
         return self._request("GET", path)
 
+    def serves(self, group_version: str, kind: str) -> bool:
+        """Say whether the API server knows a kind, such as ``monitoring.coreos.com/v1``, ``PrometheusRule``.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        # Discovery, which everybody who is logged in may read, unlike the list of definitions.
+        path = f"/apis/{group_version}"
+        status, body = self._send("GET", path)
+        if status == 404:
+            return False
+        if status >= 400:
+            raise ArchshiftError(self._refusal(status, path, body))
+        resources = self._parsed(path, body).get("resources") or ()
+        return any(isinstance(one, dict) and one.get("kind") == kind for one in resources)
+
     def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
         """Ask for a pod's eviction; False where a PodDisruptionBudget does not allow it now.
 
@@ -101,6 +117,10 @@ class Cluster:
             raise ArchshiftError(self._refusal(status, path, answer))
         return True
 
+    def delete_all(self, path: str, label_selector: str) -> None:
+        """Delete the objects of a collection that have these labels; same errors as ``list``."""
+        self._request("DELETE", path, params={"labelSelector": label_selector})
+
     def patch(self, path: str, body: Mapping[str, Any], content_type: str, field_manager: str) -> None:
         """Patch one object as ``field_manager``; an apply patch takes fields from other managers.
 
@@ -119,7 +139,7 @@ class Cluster:
         headers = {"Content-Type": content_type}
         self._request("PATCH", path, params=params, headers=headers, content=json.dumps(body).encode())
 
-    def create(self, collection: str, body: Mapping[str, Any], field_manager: str) -> bool:
+    def create(self, collection: str, body: Mapping[str, Any], field_manager: str = "archshift") -> bool:
         """Create an object; False where one of its name is there.
 
         Raises:
@@ -148,6 +168,9 @@ class Cluster:
         status, body = self._send(method, path, **options)
         if status >= 400:
             raise ArchshiftError(self._refusal(status, path, body))
+        return self._parsed(path, body)
+
+    def _parsed(self, path: str, body: bytes) -> dict[str, Any]:
         try:
             answer = json.loads(body)
         except ValueError:

@@ -23,6 +23,12 @@ ZONE_LABEL: Final = "topology.kubernetes.io/zone"
 EKS_GROUP_LABEL: Final = "eks.amazonaws.com/nodegroup"
 """On every node of a managed node group, by EKS; the value is the group's name there."""
 
+POOL_LABEL: Final = "karpenter.sh/nodepool"
+"""On every node that Karpenter or EKS Auto Mode brought up; the value is its NodePool's name."""
+
+CAPACITY_TYPE_LABEL: Final = "karpenter.sh/capacity-type"
+"""On the same nodes: on-demand, spot or reserved."""
+
 AmiFamily: TypeAlias = Literal["AL2023", "Bottlerocket"]
 
 AMI_FAMILIES: Final[Mapping[AmiFamily, Mapping[Architecture, str]]] = {
@@ -138,12 +144,72 @@ class EksNodeGroup:
         return {**self.labels, ARCHITECTURE_LABEL: self.architecture, GROUP_LABEL: self.name}
 
 
-AnyNodeGroup: TypeAlias = NodeGroup | EksNodeGroup
+@dataclass(frozen=True, slots=True)
+class NodeClass:
+    """What a NodePool's nodes are like in the cloud: image, subnets, role. Never archshift's own.
+
+    Attributes:
+        group: API group of its kind.
+        kind: Its kind.
+        name: Its name.
+    """
+
+    group: str
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePool:
+    """A group whose nodes Karpenter or EKS Auto Mode brings up for pods that find no room.
+
+    Attributes:
+        name: The key in ``archshift:node_groups``, and the NodePool's name.
+        instance_types: Its types, all of one architecture.
+        node_class: What its nodes are like.
+        millicpu: Most CPU that it may bring up, thousandths of a vCPU.
+        memory: Most memory that it may bring up, bytes; None for as much as comes with the CPU.
+        zones: Zones it is limited to; empty for those of the node class.
+        capacity_types: on-demand, spot or reserved.
+        weight: Which pool goes first, 1 to 100; None for last.
+        labels: The user's own node labels.
+        taints: Taints of every node.
+        consolidate_after: How long a node is left alone before it may be emptied, such as ``5m``.
+        budget: Nodes that may be replaced at once: a number, or a share such as ``10%``.
+        side_taint: Its nodes carry the soft taint of their side, as all other groups' do.
+    """
+
+    name: str
+    instance_types: tuple[InstanceType, ...]
+    node_class: NodeClass
+    millicpu: int
+    memory: int | None = None
+    zones: tuple[str, ...] = ()
+    capacity_types: tuple[str, ...] = ("on-demand",)
+    weight: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
+    consolidate_after: str = "5m"
+    budget: str = "10%"
+    side_taint: bool = True
+
+    @property
+    def architecture(self) -> Architecture:
+        """The nodes' architecture."""
+        return self.instance_types[0].architecture
+
+    @property
+    def node_labels(self) -> Mapping[str, str]:
+        """The labels that the pool gives its nodes; ``kubernetes.io/arch`` is the kubelet's."""
+        return {**self.labels, ARCHITECTURE_LABEL: self.architecture, GROUP_LABEL: self.name}
+
+
+AnyNodeGroup: TypeAlias = NodeGroup | EksNodeGroup | NodePool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A node, live or to be made.
+    """A node: live, to be made, or one that a NodePool may bring up.
 
     Attributes:
         name: The node's name.
@@ -153,6 +219,9 @@ class Node:
         memory: Allocatable memory, bytes.
         pods: Most pods it takes.
         schedulable: Ready and not cordoned.
+        choices: Of a node that a NodePool may bring up, the labels of which it chooses the value
+            that a pod asks for: zone, instance type, capacity type. No value stands for any. Empty
+            for any other node.
     """
 
     name: str
@@ -162,11 +231,16 @@ class Node:
     memory: int = 0
     pods: int = 0
     schedulable: bool = True
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def architecture(self) -> str:
         """The value of ``kubernetes.io/arch``; empty where the label is missing."""
         return self.labels.get(ARCH_LABEL, "")
+
+    def values(self, label: str) -> tuple[str | None, ...]:
+        """Return the values that a label may have, None where it is missing; none for any."""
+        return self.choices[label] if label in self.choices else (self.labels.get(label),)
 
 
 def nodes_of(group: NodeGroup) -> list[Node]:
@@ -220,20 +294,31 @@ def _node(name: str, group: AnyNodeGroup, kind: InstanceType, pods: int, zone: s
 
 def belongs_to(node: Node, group: AnyNodeGroup) -> bool:
     """Say whether a live node is of a group; before its import it has EKS's label alone."""
+    pool = node.labels.get(POOL_LABEL)
+    if pool or isinstance(group, NodePool):
+        # A managed group of the same name may be there, or have been.
+        return isinstance(group, NodePool) and pool == group.name
     if node.labels.get(GROUP_LABEL) == group.name:
         return True
     imported = group.import_name if isinstance(group, EksNodeGroup) else ""
     return bool(imported) and node.labels.get(EKS_GROUP_LABEL) == imported
 
 
-def outlives(group: EksNodeGroup, node: Node) -> bool:
-    """Say whether a live node of a group stays: a change of the instance types replaces the group."""
+def outlives(group: EksNodeGroup | NodePool, node: Node) -> bool:
+    """Say whether a live node of a group stays: a change of the instance types replaces the group.
+
+    Karpenter replaces the nodes that no longer meet their NodePool, one by one.
+    """
     kind = node.labels.get(INSTANCE_TYPE_LABEL, "")
-    return bool(group.import_name) or not kind or kind in {kind.name for kind in group.instance_types}
+    imported = isinstance(group, EksNodeGroup) and bool(group.import_name)
+    return imported or not kind or kind in {kind.name for kind in group.instance_types}
 
 
-def node_in(group: EksNodeGroup, node: Node) -> Node:
-    """Return a live node with the labels and taints that its group gives it, which EKS does in place."""
+def node_in(group: EksNodeGroup | NodePool, node: Node) -> Node:
+    """Return a live node with the labels and taints that its group gives it.
+
+    EKS sets them in place, Karpenter with the node that it replaces this one by.
+    """
     taints = tuple(taint for taint in group.taints if taint not in node.taints)
     return replace(node, labels={**node.labels, **group.node_labels}, taints=(*node.taints, *taints))
 

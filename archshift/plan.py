@@ -8,7 +8,7 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from archshift import placement
 from archshift.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, display
@@ -30,15 +30,19 @@ from archshift.node_groups import (
     AnyNodeGroup,
     EksNodeGroup,
     Node,
+    NodePool,
     belongs_to,
     node_in,
     nodes_of,
     nodes_to_come,
     outlives,
 )
+from archshift.node_pools import nodes_within
 from archshift.placement import Taken, Template
 from archshift.ratio import Share, Wave, apportion, starts_on_graviton
 from archshift.scheduling import admits, untolerated
+
+Action: TypeAlias = Literal["move", "hold", "graviton", "pin", "leave", "block"]
 
 FORCE_REASON_ANNOTATION: Final = "archshift/force-reason"
 """On a workload whose fields were taken by force: the config's reason."""
@@ -107,6 +111,9 @@ class PlannedWorkload:
         forced: The patch takes fields from another owner.
         reachable: (lowest, highest) share on Graviton as an autoscaler moves the replicas.
         verdict: What the evidence says of its images; None where images are not checked.
+        action: What is done with it: ``move``, ``hold`` on x86, ``graviton`` (it runs nowhere else),
+            ``pin`` (no standing pods), ``leave`` alone, ``block`` (a DaemonSet that would break).
+        owner: Who answers for it: what its labels say, or else its namespace.
     """
 
     key: str
@@ -116,6 +123,8 @@ class PlannedWorkload:
     replicas: int
     wanted: int | None
     graviton: int
+    action: Action = "move"
+    owner: str = ""
     reason: str = ""
     movable: bool = False
     patch: Mapping[str, Any] | None = None
@@ -129,6 +138,11 @@ class PlannedWorkload:
         """Observed is what is wanted; true where nothing is wanted."""
         return self.wanted is None or self.wanted == self.graviton
 
+    @property
+    def moves(self) -> int:
+        """Pods that change sides."""
+        return 0 if self.wanted is None else abs(self.wanted - self.graviton)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -139,6 +153,7 @@ class Plan:
         workloads: Every controller found, sorted by key.
         conflicts: Fields owned by others.
         balances: Capacity of both sides after the step.
+        before: Capacity of both sides as they are.
         others: Pods that no steered controller owns: key to reason.
         new_nodes: Names of configured nodes that are not there yet.
         first_graviton_node: This update would make the cluster's first Graviton node.
@@ -149,6 +164,7 @@ class Plan:
     workloads: tuple[PlannedWorkload, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     balances: Mapping[Architecture, Balance] = field(default_factory=dict)
+    before: Mapping[Architecture, Balance] = field(default_factory=dict)
     others: Mapping[str, str] = field(default_factory=dict)
     new_nodes: tuple[str, ...] = ()
     first_graviton_node: bool = False
@@ -250,8 +266,9 @@ def make_plan(
         workloads=planned,
         conflicts=tuple(conflict for draft in drafts for conflict in draft.conflicts),
         balances=balance(nodes, _demands(planned, inventory, nodes)),
+        before=balance(inventory.nodes, _demands_now(inventory)),
         others=inventory.others,
-        new_nodes=tuple(node.name for node in nodes if node.name not in live),
+        new_nodes=tuple(node.name for node in nodes if node.name not in live and not node.choices),
         first_graviton_node=any(node.architecture == ARM64 for node in possible)
         and not any(node.architecture == ARM64 for node in inventory.nodes),
         blockers=tuple(f"{d.workload.key}: {d.reason}" for d in drafts if d.action == "block"),
@@ -263,7 +280,8 @@ def nodes_after(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[No
 
     In the lab a group is its settings. A managed group keeps the nodes it has, as many as its
     desired size or an autoscaler leaves it, and gets those that are missing; other instance types
-    are another group, which begins without any.
+    are another group, which begins without any. A NodePool keeps those of its types; what its limits
+    let it bring up counts with them.
     """
     live = list(live)
     groups = tuple(groups)
@@ -271,10 +289,13 @@ def nodes_after(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[No
     after: list[Node] = []
     kept: set[str] = set()
     for group in groups:
-        if isinstance(group, EksNodeGroup):
+        if isinstance(group, EksNodeGroup | NodePool):
             own = [node for node in live if belongs_to(node, group)]
             kept |= {node.name for node in own}
             staying = [node_in(group, node) for node in own if outlives(group, node)]
+            if isinstance(group, NodePool):
+                after += [*staying, *nodes_within(group, staying)]
+                continue
             after += staying if group.autoscaled else staying[: group.desired_size]
             after += nodes_to_come(group, len(staying), zones)
         else:
@@ -284,7 +305,7 @@ def nodes_after(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[No
 
 def nodes_of_others(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[Node]:
     """Return the nodes that none of these groups makes: no update of the stack takes them away."""
-    managed = [group for group in groups if isinstance(group, EksNodeGroup)]
+    managed = [group for group in groups if isinstance(group, EksNodeGroup | NodePool)]
     unlabelled = (node for node in live if GROUP_LABEL not in node.labels)
     return [node for node in unlabelled if not any(belongs_to(node, group) for group in managed)]
 
@@ -321,7 +342,7 @@ class _Draft:
 
     workload: Workload
     template: Template
-    action: Literal["move", "hold", "graviton", "pin", "leave", "block"]
+    action: Action
     reason: str = ""
     conflicts: tuple[Conflict, ...] = ()
     configured: bool = False
@@ -470,6 +491,8 @@ def _planned(
         reason=draft.reason,
         movable=draft.movable,
         verdict=steering.verdict_of(workload),
+        action=draft.action,
+        owner=workload.owner or workload.namespace,
     )
     if draft.action in ("leave", "block"):
         return row
@@ -567,13 +590,10 @@ def _demands(
 ) -> dict[Architecture, Demand]:
     demands: dict[Architecture, Demand] = {}
     for architecture in ARCHITECTURES:
-        demand = Demand()
         side = [node for node in nodes if node.architecture == architecture]
-        stray_pods, stray_requests = inventory.strays.get(architecture, (0, Requests()))
         # The last node of a side takes its DaemonSets' pods along; that it has no others is seen to
         # when it goes.
-        if stray_pods and side:
-            demand = Demand(stray_pods, stray_requests.millicpu, stray_requests.memory)
+        demand = _strays(inventory, architecture) if side else Demand()
         for row in planned:
             workload = inventory.workloads[row.key]
             if row.kind == "DaemonSet" and row.patch and architecture == ARM64:
@@ -588,3 +608,18 @@ def _demands(
                 demand = demand.plus(workload.requests, pods)
         demands[architecture] = demand
     return demands
+
+
+def _demands_now(inventory: Inventory) -> dict[Architecture, Demand]:
+    demands: dict[Architecture, Demand] = {}
+    for architecture in ARCHITECTURES:
+        demand = _strays(inventory, architecture)
+        for key, workload in inventory.workloads.items():
+            demand = demand.plus(workload.requests, inventory.on(key, architecture))
+        demands[architecture] = demand
+    return demands
+
+
+def _strays(inventory: Inventory, architecture: Architecture) -> Demand:
+    pods, requests = inventory.strays.get(architecture, (0, Requests()))
+    return Demand(pods, requests.millicpu, requests.memory) if pods else Demand()

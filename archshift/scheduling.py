@@ -27,12 +27,15 @@ def admits(
         required: Its required node affinity: ``{"nodeSelectorTerms": [...]}``.
         tolerations: Its tolerations.
     """
-    if any(node.labels.get(key) != value for key, value in (node_selector or {}).items()):
+    if untolerated(node.taints, tolerations):
         return False
-    terms = (required or {}).get("nodeSelectorTerms") or ()
-    if required and not any(_term_matches(node, term) for term in terms):
-        return False
-    return not untolerated(node.taints, tolerations)
+    selected = [
+        {"key": key, "operator": "In", "values": [value]} for key, value in (node_selector or {}).items()
+    ]
+    if not required:
+        return _meets(node, selected)
+    terms = required.get("nodeSelectorTerms") or ()
+    return any(_term_matches(node, term, selected) for term in terms)
 
 
 def untolerated(taints: Iterable[Taint], tolerations: Sequence[Mapping[str, Any]]) -> list[Taint]:
@@ -53,14 +56,28 @@ def _tolerates(toleration: Mapping[str, Any], taint: Taint) -> bool:
     return key == taint.key and toleration.get("value", "") == taint.value
 
 
-def _term_matches(node: Node, term: Mapping[str, Any]) -> bool:
+def _term_matches(node: Node, term: Mapping[str, Any], selected: Sequence[Mapping[str, Any]]) -> bool:
     expressions = term.get("matchExpressions") or ()
     fields = term.get("matchFields") or ()
     # An empty term matches nothing, as the API defines it.
     if not expressions and not fields:
         return False
-    return all(matches(node.labels, expression) for expression in expressions) and all(
+    return _meets(node, [*selected, *expressions]) and all(
         matches({"metadata.name": node.name}, expression) for expression in fields
+    )
+
+
+def _meets(node: Node, expressions: Iterable[Mapping[str, Any]]) -> bool:
+    """Say whether a node meets all of them, with one value of each label that is still to be chosen."""
+    by_label: dict[str, list[Mapping[str, Any]]] = {}
+    for expression in expressions:
+        by_label.setdefault(expression["key"], []).append(expression)
+    return all(
+        not (values := node.values(label))
+        or any(
+            all(matches({} if value is None else {label: value}, one) for one in wanted) for value in values
+        )
+        for label, wanted in by_label.items()
     )
 
 

@@ -39,14 +39,43 @@ def settle(
         ArchshiftError: The cluster cannot be read.
     """
     deadline = time.monotonic() + timeout
-    sides = {
-        node["metadata"]["name"]: (node["metadata"].get("labels") or {}).get(ARCH_LABEL, "")
-        for node in cluster.list("/api/v1/nodes")
-    }
+    sides = {name: labels.get(ARCH_LABEL, "") for name, labels in _nodes(cluster).items()}
     wanted = [row for row in rows if row.wanted is not None]
     with ThreadPoolExecutor(max_workers=8) as threads:
         reasons = threads.map(partial(_settle, cluster, sides=sides, deadline=deadline), wanted)
         return {row.key: reason for row, reason in zip(wanted, reasons, strict=True) if reason}
+
+
+def misplaced(cluster: Cluster, row: PlannedWorkload) -> list[Mapping[str, str]]:
+    """Return the labels of the nodes that ``settle`` would take pods of a workload from, a pod each.
+
+    Empty while its rollout is under way.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read.
+    """
+    live = cluster.get(workload_path(row.kind, row.namespace, row.name))
+    workload = read_workload(row.kind, live, "")
+    pods = _pods(cluster, row, live) if workload.settled and workload.replicas == row.replicas else {}
+    nodes = _nodes(cluster)
+    on = {name: nodes.get(node, {}) for name, node in pods.items()}
+    sides = {name: labels.get(ARCH_LABEL, "") for name, labels in on.items()}
+    return [on[name] for name in _wrong(sides, row.wanted or 0)]
+
+
+def _wrong(sides: Mapping[str, str], wanted: int) -> list[str]:
+    """Return the pods to move, of pod to architecture: as many as are too many on one side."""
+    graviton = [name for name, side in sides.items() if side == ARM64]
+    surplus = len(graviton) - wanted
+    others = [name for name in sides if name not in graviton]
+    return graviton[:surplus] if surplus > 0 else others[: max(0, -surplus)]
+
+
+def _nodes(cluster: Cluster) -> dict[str, Mapping[str, str]]:
+    return {
+        node["metadata"]["name"]: node["metadata"].get("labels") or {}
+        for node in cluster.list("/api/v1/nodes")
+    }
 
 
 def _settle(cluster: Cluster, row: PlannedWorkload, *, sides: Mapping[str, str], deadline: float) -> str:
@@ -61,21 +90,20 @@ def _settle(cluster: Cluster, row: PlannedWorkload, *, sides: Mapping[str, str],
         pods = _pods(cluster, row, live) if workload.settled else {}
         # A status may be older than an eviction; the pods are not.
         if len(pods) == row.replicas and all(pods.values()):
-            graviton = [name for name, node in pods.items() if sides.get(node) == ARM64]
-            surplus = len(graviton) - (row.wanted or 0)
-            if surplus == 0:
+            on = {name: sides.get(node, "") for name, node in pods.items()}
+            wrong = _wrong(on, row.wanted or 0)
+            if not wrong:
                 return ""
-            if abs(surplus) >= least:
-                side = display(AMD64 if surplus > 0 else ARM64)
-                return f"{abs(surplus)} of its pods find no room on {side}"
+            if len(wrong) >= least:
+                side = display(AMD64 if on[wrong[0]] == ARM64 else ARM64)
+                return f"{len(wrong)} of its pods find no room on {side}"
             room = _may_be_away(row.kind, live)
             if room < 1:
                 return "its rollout limits let no pod be away"
-            wrong = graviton if surplus > 0 else [name for name in pods if name not in graviton]
-            evicted = [cluster.evict(row.namespace, name) for name in wrong[: min(room, abs(surplus))]]
+            evicted = [cluster.evict(row.namespace, name) for name in wrong[:room]]
             if any(evicted):
                 # Pods that come back to the same side have found the other one full.
-                least, pause = abs(surplus), 0.2
+                least, pause = len(wrong), 0.2
         if time.monotonic() > deadline:
             return "its PodDisruptionBudget or its new pods took too long"
         time.sleep(pause)

@@ -13,6 +13,7 @@ from typing import Final
 
 from archshift.architectures import ARCHITECTURES, ARM64, Architecture, display
 from archshift.capacity import Demand
+from archshift.instance_types import INSTANCE_TYPES, InstanceType
 from archshift.inventory import Inventory, Requests, Workload
 from archshift.node_groups import (
     INSTANCE_TYPE_LABEL,
@@ -20,10 +21,14 @@ from archshift.node_groups import (
     AnyNodeGroup,
     EksNodeGroup,
     Node,
+    NodePool,
     nodes_of,
     nodes_to_come,
 )
+from archshift.node_pools import template
 from archshift.plan import Plan, PlannedWorkload
+
+_MIB: Final = 1024 * 1024
 
 DEFAULT_HEADROOM: Final = 0.15
 """Share of the pods' requests that is kept free on top of them."""
@@ -36,13 +41,15 @@ class GroupNeed:
     Attributes:
         group: The group's name.
         architecture: Its architecture.
-        instance_type: The type that is counted with: the smallest of the group's.
+        instance_type: The type that is counted with: the smallest of the group's, of a NodePool's
+            the smallest that its largest pod fits.
         demand: The pods that count for it, DaemonSets apart.
         nodes: Number of nodes that it needs; None where no number would do.
         limit: What decides: CPU, memory or pods; empty if it needs none.
         desired: Number of nodes that the settings ask for.
         most: Most nodes that it may have.
         autoscaled: An autoscaler adds nodes up to ``most``.
+        limits: The limits that a NodePool needs for ``nodes``, as they are written; empty for others.
     """
 
     group: str
@@ -54,6 +61,7 @@ class GroupNeed:
     desired: int
     most: int
     autoscaled: bool
+    limits: str = ""
 
     @property
     def advice(self) -> str:
@@ -61,7 +69,7 @@ class GroupNeed:
         if self.nodes is None:
             return f"its largest pod does not fit a {self.instance_type}: choose a larger type"
         if self.autoscaled and self.nodes > self.most:
-            return f"raise its max_size to {self.nodes}"
+            return f"raise its {self.limits or f'max_size to {self.nodes}'}"
         if not self.autoscaled and self.nodes > self.desired:
             return f"raise its size to {self.nodes}"
         return ""
@@ -93,33 +101,63 @@ class _Load:
         return any(workload.may_run_on(node) for node in self.templates)
 
     def need(self, headroom: float, arm_speed: float) -> GroupNeed:
-        node, largest = self.templates[0], self.demand.largest
-        free = {
-            "CPU": node.millicpu - self.per_node.millicpu,
-            "memory": node.memory - self.per_node.memory,
-            "pods": node.pods - self.per_node.pods,
-        }
+        node = next((node for node in self.templates if self._fits_largest(node)), self.templates[-1])
+        free = self._free(node)
         speed = arm_speed if self.group.architecture == ARM64 else 1.0
         wanted = {"CPU": self.demand.millicpu / speed, "memory": self.demand.memory, "pods": self.demand.pods}
         nodes: int | None = 0
         limit = ""
         if self.demand.pods:
-            fits = largest.millicpu <= free["CPU"] and largest.memory <= free["memory"] and free["pods"] > 0
             shares = {name: wanted[name] * (1 + headroom) / max(1, free[name]) for name in free}
             limit = max(shares, key=lambda name: shares[name])
-            nodes = max(1, ceil(round(shares[limit], 9))) if fits else None
+            nodes = max(1, ceil(round(shares[limit], 9))) if self._fits_largest(node) else None
         group = self.group
+        kind = INSTANCE_TYPES[node.labels[INSTANCE_TYPE_LABEL]]
+        desired, most, autoscaled = _range(group, kind)
         return GroupNeed(
             group=group.name,
             architecture=group.architecture,
-            instance_type=node.labels[INSTANCE_TYPE_LABEL],
+            instance_type=kind.name,
             demand=self.demand,
             nodes=nodes,
             limit=limit,
-            desired=group.desired_size if isinstance(group, EksNodeGroup) else group.size,
-            most=group.max_size if isinstance(group, EksNodeGroup) else group.size,
-            autoscaled=isinstance(group, EksNodeGroup) and group.autoscaled,
+            desired=desired,
+            most=most,
+            autoscaled=autoscaled,
+            limits=_limits(group, kind, nodes or 0) if isinstance(group, NodePool) else "",
         )
+
+    def _free(self, node: Node) -> dict[str, int]:
+        return {
+            "CPU": node.millicpu - self.per_node.millicpu,
+            "memory": node.memory - self.per_node.memory,
+            "pods": node.pods - self.per_node.pods,
+        }
+
+    def _fits_largest(self, node: Node) -> bool:
+        free, largest = self._free(node), self.demand.largest
+        return largest.millicpu <= free["CPU"] and largest.memory <= free["memory"] and free["pods"] > 0
+
+
+def _range(group: AnyNodeGroup, kind: InstanceType) -> tuple[int, int, bool]:
+    """Return how many nodes a group has by its settings, may have, and whether an autoscaler decides."""
+    if isinstance(group, EksNodeGroup):
+        return group.desired_size, group.max_size, group.autoscaled
+    if isinstance(group, NodePool):
+        most = group.millicpu // (1000 * kind.vcpu)
+        if group.memory is not None:
+            most = min(most, group.memory // (kind.memory_mib * _MIB))
+        return 0, most, True
+    return group.size, group.size, False
+
+
+def _limits(pool: NodePool, kind: InstanceType, nodes: int) -> str:
+    short = []
+    if nodes * kind.vcpu * 1000 > pool.millicpu:
+        short.append(f"limits.cpu to {nodes * kind.vcpu}")
+    if pool.memory is not None and nodes * kind.memory_mib * _MIB > pool.memory:
+        short.append(f"limits.memory to {ceil(nodes * kind.memory_mib / 1024)}Gi")
+    return " and its ".join(short)
 
 
 def size(
@@ -177,7 +215,13 @@ def _pods(row: PlannedWorkload, inventory: Inventory, architecture: Architecture
 
 
 def _templates(group: AnyNodeGroup, zones: Sequence[str]) -> list[Node]:
-    """Return what a node of the group is like, one for each zone that it may come up in."""
+    """Return what a node of the group is like, one for each zone that it may come up in.
+
+    Of a NodePool, one for each of its types, the smallest first.
+    """
+    if isinstance(group, NodePool):
+        types = sorted(set(group.instance_types), key=lambda kind: (kind.vcpu, kind.memory_mib, kind.name))
+        return [template(group, kind) for kind in types]
     if isinstance(group, EksNodeGroup):
         return nodes_to_come(replace(group, desired_size=len(zones)), 0, zones)
     return nodes_of(replace(group, size=len(group.zones)))

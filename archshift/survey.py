@@ -11,6 +11,7 @@ from archshift.evidence import Evidence, read_evidence
 from archshift.guard import Need, needs
 from archshift.inventory import Inventory, read_inventory
 from archshift.kubernetes import connect
+from archshift.node_pools import check_served
 from archshift.plan import Plan, Rules, make_plan
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def survey(
     with connect(settings.kube_context) as cluster:
         if eks:
             eks.check_context(cluster.server, cluster.authority)
+        for pool in [*settings.node_pools.values()][:1]:
+            check_served(cluster.get("/apis").get("groups") or (), pool.node_class.group)
         inventory = read_inventory(cluster, settings.discovery, settings.field_manager, beyond=guarded)
         evidence = None
         if settings.images.check:

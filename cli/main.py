@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from archshift.errors import ArchshiftError
-from cli import audit, capacity, cost, drain, plan, status
+from cli import audit, bake, capacity, cost, drain, gate, plan, preview, ramp, status
 
 EXIT_ERROR = 1
 """Exit code where a sentence on stderr says what is wrong."""
@@ -27,10 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _Parser(
         prog="archshift",
         description="Moves the workloads of an EKS cluster from x86 to Graviton, step by step.",
-        epilog="Every command reads only, but for `drain`; `pulumi up` is what changes the cluster.",
+        epilog="`pulumi up` and `drain` change the cluster, `ramp apply` and `ramp pause` the stack's "
+        "file; all others read only.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (audit, capacity, cost, drain, plan, status):
+    for module in (audit, bake, capacity, cost, drain, gate, plan, preview, ramp, status):
         module.add_command(commands)
     options = parser.parse_args(arguments)
     try:

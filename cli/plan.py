@@ -1,11 +1,11 @@
 """``archshift plan``: what the next ``pulumi up`` will do."""
 
 import argparse
-from typing import Any
 
 from archshift.architectures import display
 from archshift.plan import Plan
-from cli.stack import add_stack_options, fleet_json, print_json, read_plan
+from archshift.plan_json import plan_json
+from cli.stack import add_stack_options, print_json, read_plan
 from cli.table import joined, print_workloads
 
 _GIB = 1024**3
@@ -28,55 +28,10 @@ def run(options: argparse.Namespace) -> int:
     """Print the plan; returns the exit code."""
     plan = read_plan(options)
     if options.json:
-        print_json(as_json(plan))
+        print_json(plan_json(plan))
     else:
         print_table(plan)
     return 0
-
-
-def as_json(plan: Plan) -> dict[str, Any]:
-    """Return the plan as JSON values."""
-    return {
-        "arm_ratio": plan.arm_ratio,
-        "direction": plan.direction,
-        "fleet": fleet_json(plan),
-        "workloads": [
-            {
-                "workload": row.key,
-                "kind": row.kind,
-                "replicas": row.replicas,
-                "wanted": row.wanted,
-                "graviton": row.graviton,
-                "restarts": row.restarts,
-                "reachable": row.reachable,
-                "reason": row.reason,
-            }
-            for row in plan.workloads
-        ],
-        "conflicts": [
-            {
-                "workload": conflict.workload,
-                "field": conflict.field,
-                "owner": conflict.owner,
-                "forced": conflict.forced,
-            }
-            for conflict in plan.conflicts
-        ],
-        "capacity": [
-            {
-                "architecture": side.architecture,
-                "nodes": side.nodes,
-                "pods": side.demand.pods,
-                "vcpu": side.millicpu / 1000,
-                "vcpu_needed": side.demand.millicpu / 1000,
-                "gib": round(side.memory / _GIB, 2),
-                "gib_needed": round(side.demand.memory / _GIB, 2),
-                "shortage": side.shortage,
-            }
-            for side in plan.balances.values()
-        ],
-        "others": dict(plan.others),
-    }
 
 
 def print_table(plan: Plan) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 
@@ -35,22 +36,42 @@ def read_settings(options: argparse.Namespace) -> settings.Settings:
     Raises:
         ArchshiftError: The engine cannot say, or a setting does not do.
     """
-    stack = options.stack or os.environ.get("PULUMI_STACK")
-    if not stack:
-        stack = _pulumi(options, "stack", "--show-name").strip()
-    command = ["config", "--json", "--stack", stack]
+    stack = stack_name(options)
+    # A secret has no value here, on purpose: no key of archshift's is one.
+    entries = {key: str(entry.get("value", "")) for key, entry in stack_config(options, stack).items()}
+    return settings.load(stack, entries)
+
+
+def stack_name(options: argparse.Namespace) -> str:
+    """Return the name of the stack that the options name, or of the selected one.
+
+    Raises:
+        ArchshiftError: None is, or the engine cannot say.
+    """
+    return options.stack or os.environ.get("PULUMI_STACK") or _pulumi(options, "stack", "--show-name").strip()
+
+
+def stack_config(options: argparse.Namespace, stack: str, *flags: str) -> dict[str, dict[str, Any]]:
+    """Return a stack's configuration as ``pulumi config --json`` prints it: key to entry.
+
+    Args:
+        options: The command's options.
+        stack: The stack's name.
+        flags: More of the engine's flags.
+
+    Raises:
+        ArchshiftError: The engine cannot say.
+    """
+    command = ["config", "--json", "--stack", stack, *flags]
     if options.config_file:
         command += ["--config-file", options.config_file]
     try:
-        # A secret has no value here, on purpose: no key of archshift's is one.
-        entries = {
-            key: str(entry.get("value", "")) for key, entry in json.loads(_pulumi(options, *command)).items()
-        }
-    except (ValueError, AttributeError):
+        entries = json.loads(_pulumi(options, *command))
+        return {key: dict(entry) for key, entry in entries.items()}
+    except (ValueError, TypeError, AttributeError):
         raise ArchshiftError(
             "pulumi config: its answer is not the JSON that archshift expects; is this the Pulumi CLI?"
         ) from None
-    return settings.load(stack, entries)
 
 
 def read_plan(options: argparse.Namespace) -> Plan:
@@ -99,16 +120,6 @@ def _pulumi(options: argparse.Namespace, *arguments: str) -> str:
         reason = done.stderr.strip().removeprefix("error: ") or f"exit code {done.returncode}"
         raise ArchshiftError(f"pulumi {arguments[0]}: {reason}")
     return done.stdout
-
-
-def fleet_json(plan: Plan) -> dict[str, int]:
-    """Return the fleet's figures; ``pods`` are those that can move, ``all_pods`` those of all workloads."""
-    return {
-        "pods": plan.pods,
-        "wanted": plan.wanted,
-        "graviton": plan.graviton,
-        "all_pods": plan.all_pods,
-    }
 
 
 def print_json(value: object) -> None:

@@ -4,7 +4,8 @@ import argparse
 from typing import Any
 
 from archshift.plan import Plan
-from cli.stack import add_stack_options, fleet_json, print_json, read_plan
+from archshift.plan_json import fleet_json
+from cli.stack import add_stack_options, print_json, read_plan
 from cli.table import joined, print_workloads
 
 EXIT_INEXACT = 3

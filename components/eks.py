@@ -38,22 +38,27 @@ class Eks:
         check_offered(groups)
         return cls(cluster=cluster, live=live, groups=groups, live_groups=find_groups(cluster, groups))
 
-    def register(
+    def register_cluster(self) -> MixedCluster:
+        """Register the cluster."""
+        return MixedCluster(self.cluster.name, MixedClusterArgs(cluster=self.cluster, live=self.live))
+
+    def register_groups(
         self,
+        cluster: MixedCluster,
         *,
         protected: frozenset[str] = frozenset(),
         guard: pulumi.ResourceHook | None = None,
         others: Sequence[Node] = (),
-    ) -> tuple[MixedCluster, EksNodeGroups]:
-        """Register the cluster and its node groups.
+    ) -> EksNodeGroups:
+        """Register the node groups.
 
         Args:
+            cluster: The cluster.
             protected: Names of the groups that must not be deleted or replaced.
             guard: Hook that is asked before a group is deleted or updated.
             others: Nodes that no group of this stack makes.
         """
-        cluster = MixedCluster(self.cluster.name, MixedClusterArgs(cluster=self.cluster, live=self.live))
-        node_groups = EksNodeGroups(
+        return EksNodeGroups(
             "node-groups",
             EksNodeGroupsArgs(
                 cluster_name=cluster.cluster_name,
@@ -66,4 +71,3 @@ class Eks:
                 others=others,
             ),
         )
-        return cluster, node_groups

@@ -20,11 +20,13 @@ from archshift.instance_types import INSTANCE_TYPES
 from archshift.kubernetes import connect
 from archshift.node_groups import (
     EKS_GROUP_LABEL,
+    POOL_LABEL,
     Node,
     belongs_to,
     nodes_of,
     nodes_to_come,
 )
+from archshift.node_pools import from_manifest, nodes_within, requirement
 from archshift.plan import nodes_after, nodes_of_others
 from archshift.pods import Pod, busy_pods
 from archshift.survey import Survey, survey
@@ -56,12 +58,16 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
         if settings.break_glass and settings.glass_broken(now):
             pulumi.warn(f"{args.name}: {settings.break_glass.describe(now)}")
             return
+        what = f"x86 {_kind(old)} {args.name}"
         group = (args.old_outputs or old).get("nodeGroupName", "")
-        objection = asked.objection(args.name, old, deleted=new is None, eks_group=group)
-        what = f"x86 {'node' if _is_node(old) else 'node group'} {args.name}"
+        if _is_pool(old):
+            objection = asked.about_pool(str(old["metadata"]["name"]), old["spec"], new and new["spec"])
+        else:
+            objection = asked.objection(args.name, old, deleted=new is None, eks_group=group)
         if objection:
             raise ArchshiftError(refusal(what, objection))
-        if new is None or _is_emptied(old, new):
+        # The nodes of a pool are drained by who ends them.
+        if not _is_pool(old) and (new is None or _is_emptied(old, new)):
             left = asked.left_on(args.name, old, eks_group=group)
             if left:
                 raise ArchshiftError(busy_refusal(what, left))
@@ -76,10 +82,7 @@ def refusal(what: str, objection: str) -> str:
         what: What was to go.
         objection: From ``archshift.guard.objection``.
     """
-    return (
-        f"{what} stays: {objection}; give these workloads images for arm64 or remove them, and run "
-        "archshift audit --from-cluster to see when nothing needs x86 any more"
-    )
+    return f"{what} stays: {objection}; {guard.WAY_OUT}"
 
 
 def busy_refusal(what: str, pods: Sequence[Pod]) -> str:
@@ -136,6 +139,24 @@ class _Asked:
                 nodes = [node["metadata"]["name"] for node in named]
             return busy_pods(cluster, nodes)
 
+    def about_pool(self, name: str, old: Mapping[str, Any], new: Mapping[str, Any] | None) -> str:
+        found = self._look()
+        live, needed = found.inventory.nodes, found.needs or ()
+        # By Karpenter's own label: archshift's may not have reached them yet.
+        others = nodes_of_others(live, self._settings.groups)
+        after = [node for node in others if node.labels.get(POOL_LABEL) != name]
+        # As above: what the configuration wants is deleted by a destroy, and then no pool stays.
+        destroy = new is None and name in self._settings.node_pools
+        for pool in () if destroy else self._settings.node_pools.values():
+            # Not its nodes: none of them gets a successor beyond the limits, and all of them end.
+            after += nodes_within(pool)
+        before = from_manifest(name, old)
+        later = from_manifest(name, new) if new else None
+        # What the stack did not make, or not as it is in the state, may hold whatever anybody needs.
+        loses = before is None or later is None or guard.gives_less(needed, before, later)
+        # An update leaves the pool there, so what its limits leave it counts also before its first node.
+        return guard.removal(needed, live, live, after, loses=loses, there=() if new is None else (name,))
+
     def _wanted(self, name: str, old: Mapping[str, Any]) -> bool:
         """Whether the configuration has what is in the state; other instance types are another."""
         if _is_node(old):
@@ -156,8 +177,18 @@ class _Asked:
 
 
 def _is_node(inputs: Mapping[str, Any]) -> bool:
-    """Whether these are a simulated node's inputs, and not a managed node group's."""
-    return "metadata" in inputs
+    """Whether these are a simulated node's inputs."""
+    return "metadata" in inputs and not _is_pool(inputs)
+
+
+def _is_pool(inputs: Mapping[str, Any]) -> bool:
+    """Whether these are a NodePool's inputs; what is neither is a managed node group."""
+    return inputs.get("kind") == "NodePool"
+
+
+def _kind(inputs: Mapping[str, Any]) -> str:
+    """What these are the inputs of, in a word."""
+    return "node" if _is_node(inputs) else "NodePool" if _is_pool(inputs) else "node group"
 
 
 def _is_emptied(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
@@ -170,6 +201,8 @@ def _is_graviton(inputs: Mapping[str, Any]) -> bool:
     """Whether only Graviton goes or changes; what cannot be told counts as x86."""
     if _is_node(inputs):
         return bool(inputs["metadata"]["labels"].get(ARCH_LABEL) != AMD64)
+    if _is_pool(inputs):
+        return requirement(inputs["spec"], ARCH_LABEL) == (ARM64,)
     types = inputs.get("instanceTypes") or ()
     by_type = bool(types) and all(
         name in INSTANCE_TYPES and INSTANCE_TYPES[name].architecture == ARM64 for name in types
@@ -198,5 +231,8 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
     for group in settings.eks_node_groups.values():
         own = [node for node in found.inventory.nodes if belongs_to(node, group)]
         managed |= {node.name: (node, group.name) for node in (*own, *nodes_to_come(group, len(own)))}
+    for pool in settings.node_pools.values():
+        own = [node for node in found.inventory.nodes if belongs_to(node, pool)]
+        managed |= {node.name: (node, pool.name) for node in (*own, *nodes_within(pool, own))}
     stay = guard.floor(found.needs or (), [node for node, _ in managed.values()])
     return frozenset(managed[name][1] for name in stay)

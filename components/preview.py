@@ -1,7 +1,11 @@
 """What a preview says beside the resource diff, and what stops it."""
 
+import json
+import os
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pulumi
 
@@ -9,12 +13,55 @@ from archshift import guard
 from archshift.architectures import AMD64
 from archshift.errors import ArchshiftError
 from archshift.evidence import Evidence
+from archshift.gate_evidence import GateEvidence, Move
 from archshift.plan import Plan, nodes_after
+from archshift.plan_json import plan_json
+from archshift.ramp import DEFAULT_STEPS, step_below
 from archshift.survey import Survey
 from components.guard import refusal
 
 if TYPE_CHECKING:
     from settings import Settings
+
+HAND_OVER: Final = "ARCHSHIFT_HAND_OVER"
+"""The variable that names the file in which ``archshift preview`` wants the plan."""
+
+
+def hand_over(
+    found: Survey, settings: "Settings", now: datetime, environment: Mapping[str, str] = os.environ
+) -> None:
+    """Leave the plan and the exceptions in force where ``archshift preview`` asks for them.
+
+    What is reported is then the plan of this very run: the cluster is read once, and a run that is
+    stopped afterwards has told what it was about to do.
+
+    Args:
+        found: The cluster.
+        settings: The stack's settings.
+        now: The time, for break-glass and overrides.
+        environment: Names the file; without the variable nothing is written.
+    """
+    file = environment.get(HAND_OVER)
+    if file:
+        left = {"plan": plan_json(found.plan), "exceptions": exceptions(settings, now)}
+        Path(file).write_text(json.dumps(left))
+
+
+def exceptions(settings: "Settings", now: datetime) -> list[str]:
+    """Return what the configuration sets aside, a sentence each.
+
+    Args:
+        settings: The stack's settings.
+        now: The time: an exception ends by itself.
+    """
+    found = []
+    if settings.override:
+        override = settings.override
+        state = "is set aside" if now < override.until else "is in force again: the override ended"
+        found.append(f"policy rule {override.rule} {state}: {override.reason} (until {override.until})")
+    if settings.break_glass:
+        found.append(settings.break_glass.describe(now))
+    return found
 
 
 def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
@@ -28,12 +75,8 @@ def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
     Raises:
         ArchshiftError: Something still needs x86; nothing was registered yet.
     """
-    if settings.override:
-        override = settings.override
-        state = "is set aside" if now < override.until else "is in force again: the override ended"
-        pulumi.warn(f"policy rule {override.rule} {state}: {override.reason} (until {override.until})")
-    if settings.break_glass:
-        pulumi.warn(settings.break_glass.describe(now))
+    for exception in exceptions(settings, now):
+        pulumi.warn(exception)
     if settings.glass_broken(now):
         return
     if found.needs is None:
@@ -46,13 +89,39 @@ def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
         pulumi.info("nothing needs x86 any more: its nodes are not protected after this update")
 
 
-def report(plan: Plan, evidence: Evidence | None, *, fixed_capacity: bool) -> None:
+def report_gate(evidence: GateEvidence, plan: Plan, settings: "Settings", now: datetime) -> None:
+    """Warn of a step up that the gate did not let pass; the policy pack is what stops it.
+
+    Args:
+        evidence: What the gate found.
+        plan: The plan.
+        settings: The stack's settings.
+        now: The time.
+    """
+    ramp = settings.ramp
+    move = Move(
+        ratio=plan.arm_ratio,
+        wanted=plan.wanted,
+        graviton=plan.graviton,
+        previous=step_below(ramp.steps if ramp else DEFAULT_STEPS, plan.arm_ratio) or 0.0,
+        since=ramp.since if ramp else None,
+    )
+    objection = move.objection(evidence, stack=settings.stack, now=now)
+    if objection:
+        pulumi.warn(
+            f"arm_ratio {move.ratio:g} goes up, and no pass of the gate for {move.previous:g} allows it: "
+            f"{objection}; run archshift gate --output at {move.previous:g}, or set arm_ratio back to it"
+        )
+
+
+def report(plan: Plan, evidence: Evidence | None, *, fixed_capacity: bool, by_limits: bool = False) -> None:
     """Log the step, its conflicts, what is held and its capacity.
 
     Args:
         plan: The plan.
         evidence: What is known of the images; None where they are not checked.
         fixed_capacity: No autoscaler will add nodes, so a shortage stops the run.
+        by_limits: The groups are NodePools, whose limits are counted and not their nodes.
 
     Raises:
         ArchshiftError: The step cannot be scheduled; nothing was registered yet.
@@ -73,11 +142,12 @@ def report(plan: Plan, evidence: Evidence | None, *, fixed_capacity: bool) -> No
         pulumi.info(f"{row.key}: {row.reason}")
     if plan.shortages and fixed_capacity:
         raise ArchshiftError(
-            f"arm_ratio {plan.arm_ratio:g} cannot be scheduled: {'; '.join(plan.shortages)}; raise the size "
-            "in archshift:node_groups or choose another ratio"
+            f"arm_ratio {plan.arm_ratio:g} cannot be scheduled: {'; '.join(plan.shortages)}; raise the "
+            f"{'limits' if by_limits else 'size'} in archshift:node_groups or choose another ratio"
         )
+    adding = "raise the limits in archshift:node_groups" if by_limits else "an autoscaler has to add nodes"
     for shortage in plan.shortages:
-        pulumi.warn(f"{shortage}; an autoscaler has to add nodes, or pods stay pending")
+        pulumi.warn(f"{shortage}; {adding}, or pods stay pending")
     moves = sum(workload.restarts for workload in plan.workloads)
     pulumi.info(
         f"arm_ratio {plan.arm_ratio:g}: {plan.wanted} of {plan.pods} movable pods belong on Graviton "

@@ -6,7 +6,7 @@ complete after 0.3 s (docs/adr/0004).
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -15,7 +15,7 @@ import pulumi
 from archshift.errors import ArchshiftError
 from archshift.inventory import read_workload, workload_path
 from archshift.kubernetes import Cluster, connect
-from archshift.plan import Plan
+from archshift.plan import Plan, PlannedWorkload
 from archshift.settle import settle, unsettled
 
 HOOK_NAME: Final = "archshift-await-rollout"
@@ -89,7 +89,10 @@ async def await_rollout(
 
 
 def settle_after(
-    patches: Mapping[str, pulumi.Resource], plan: Plan, kube_context: str | None
+    patches: Mapping[str, pulumi.Resource],
+    plan: Plan,
+    kube_context: str | None,
+    make_room: Callable[[Cluster, Sequence[PlannedWorkload]], None] | None = None,
 ) -> pulumi.Output[str]:
     """Put right what the rollouts could not place, once all of them are over.
 
@@ -97,6 +100,7 @@ def settle_after(
         patches: Workload key to its patch.
         plan: What is wanted.
         kube_context: Kubeconfig context.
+        make_room: Brings nodes up for the pods that are to be moved, where nothing else does.
 
     Returns:
         What is not exact after all, a sentence that was logged; empty for nothing.
@@ -107,6 +111,8 @@ def settle_after(
 
     def work() -> str:
         with connect(kube_context) as cluster:
+            if make_room:
+                make_room(cluster, rolled)
             return unsettled(settle(cluster, rolled))
 
     async def after(_: list[str]) -> str:

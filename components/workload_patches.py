@@ -28,12 +28,14 @@ class WorkloadPatchesArgs:
         field_manager: The name that owns the patched fields.
         await_rollout: Hook that waits for the rollout a patch starts.
         give_back: Hook that restores a forced field before its patch is deleted.
+        make_room: Hook that brings up nodes before a patch is made; None where they are there.
     """
 
     plan: Plan
     field_manager: str
     await_rollout: pulumi.ResourceHook
     give_back: pulumi.ResourceHook
+    make_room: pulumi.ResourceHook | None = None
 
 
 class WorkloadPatches(pulumi.ComponentResource):
@@ -70,6 +72,8 @@ class WorkloadPatches(pulumi.ComponentResource):
         hooks = pulumi.ResourceHookBinding(
             after_create=[args.await_rollout], after_update=[args.await_rollout]
         )
+        if args.make_room:
+            hooks.before_create = hooks.before_update = [args.make_room]
         options = pulumi.ResourceOptions(parent=self, hooks=hooks)
         if workload.forced:
             annotations[FORCE] = "true"

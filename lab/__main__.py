@@ -13,24 +13,28 @@ from typing import NoReturn
 from lab.control_plane import PROJECT, Lab, LabError, print_progress, user_shell
 from lab.demo import demo
 from lab.images import push_images
-from lab.sample import STACK, load_workloads, prepare_stack
+from lab.sample import load_workloads, prepare_stack
+from tools.bootstrap import KARPENTER
 
 _NEXT = """
-The lab is up. Its nodes are resources of the stack, so the pods wait for the first `pulumi up`.
+The lab is up. {nodes}, so the pods wait for the first `pulumi up`.
 
-  make lab-shell                       a shell in which kubectl and pulumi work on it
-    pulumi up                          makes the nodes and puts each pod where it belongs
+  make lab-shell{flag}           a shell in which kubectl and pulumi work on it
+    pulumi up                          makes them and puts each pod where it belongs
     pulumi config set arm_ratio 0.8    moves the number …
     pulumi preview; pulumi up          … and the pods
     archshift status                   wanted against observed
-  make demo                            all of it, step by step
-  make lab-down                        stops the lab and keeps its data
+  make demo{flag}                all of it, step by step
+  make lab-down{flag}            stops the lab and keeps its data
 """
 
 
 def _up(lab: Lab) -> int:
     _prepare(lab)
-    print(_NEXT)
+    with_karpenter = KARPENTER in lab.servers
+    nodes = "Its NodePools are" if with_karpenter else "Its nodes are"
+    flag = " KARPENTER=1" if with_karpenter else " " * 12
+    print(_NEXT.format(nodes=f"{nodes} resources of the stack", flag=flag))
     return 0
 
 
@@ -66,7 +70,7 @@ def _load(lab: Lab) -> int:
 def _shell(lab: Lab) -> int:
     _must_run(lab)
     shell = user_shell()
-    print(f"kubectl and pulumi work on the lab here (stack {STACK}). Leave with exit or Ctrl-D.")
+    print(f"kubectl and pulumi work on the lab here (stack {lab.stack}). Leave with exit or Ctrl-D.")
     command = [shell]
     if Path(shell).name == "bash":
         # A .bashrc may put folders in front of PATH, so the lab's come after it.
@@ -116,13 +120,17 @@ _COMMANDS: dict[str, tuple[Callable[[Lab], int], str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one of the lab's commands."""
     parser = argparse.ArgumentParser(prog="python -m lab", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--directory", type=Path, default=PROJECT / ".lab", help="the lab's folder (.lab)")
+    parser.add_argument("--directory", type=Path, help="the lab's folder (.lab, or .lab-karpenter)")
+    parser.add_argument(
+        "--karpenter", action="store_true", help="a lab of its own where Karpenter brings up the nodes"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (_, description) in _COMMANDS.items():
         commands.add_parser(name, help=description)
     options = parser.parse_args(arguments)
     try:
-        return _COMMANDS[options.command][0](Lab(options.directory))
+        directory = options.directory or PROJECT / (".lab-karpenter" if options.karpenter else ".lab")
+        return _COMMANDS[options.command][0](Lab(directory, karpenter=options.karpenter))
     except LabError as error:
         print(error, file=sys.stderr)
     except (TimeoutError, subprocess.TimeoutExpired) as error:

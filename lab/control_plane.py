@@ -1,7 +1,8 @@
 """A Kubernetes control plane of this machine's own: etcd, API server, scheduler, controllers, kwok.
 
-An image registry is beside it. Everything is in one folder. The servers listen on 127.0.0.1 only,
-verify each other's certificates, and go on after the command that started them.
+An image registry is beside it, and Karpenter where it is asked for. Everything is in one folder. The
+servers listen on 127.0.0.1 only, but for Karpenter's two ports of figures and health; they verify each
+other's certificates, and go on after the command that started them.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ from pathlib import Path
 
 import yaml
 
+from lab import karpenter
 from lab.certificates import ensure_certificates, write_private
 from lab.processes import Server
 from tools.bootstrap import (
+    KARPENTER,
+    KARPENTER_CRDS,
     KUBERNETES_PLUGIN,
     KWOK_STAGES,
     BootstrapError,
@@ -47,13 +51,20 @@ REGISTRY_HOST = "registry.shop.example"
 # In the order they start; they stop in the opposite one.
 _SERVING = ("registry", "etcd", "kube-apiserver")
 _CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok")
-SERVERS = (*_SERVING, *_CLIENTS)
 
 _READY_TIMEOUT = 60.0
 # How long each may take to end by itself. The API server waits up to a minute for watches that
 # clients hold open and keeps nothing that etcd does not have, so it is not waited for.
 _GRACE = {"kube-apiserver": 2.0, "etcd": 15.0}
-_PORTS = ("etcd", "etcd-peer", "kube-apiserver", "registry")
+# Port to the server that listens on it.
+_PORTS = {
+    "etcd": "etcd",
+    "etcd-peer": "etcd",
+    "kube-apiserver": "kube-apiserver",
+    "registry": "registry",
+    "karpenter-health": KARPENTER,
+    "karpenter-metrics": KARPENTER,
+}
 
 # Each client has a user of its own, with the rights Kubernetes gives to that user by default.
 _ADMINISTRATORS = "system:masters"
@@ -62,6 +73,7 @@ _USERS = {
     "kube-controller-manager": ("system:kube-controller-manager", ""),
     "kube-scheduler": ("system:kube-scheduler", ""),
     "kwok": ("kwok", _ADMINISTRATORS),
+    KARPENTER: (KARPENTER, _ADMINISTRATORS),
 }
 
 Say = Callable[[str], None]
@@ -76,12 +88,18 @@ def _quiet(_: str) -> None:
 
 
 class Lab:
-    """One lab, in its folder."""
+    """One lab, in its folder.
 
-    def __init__(self, directory: Path) -> None:
+    With `karpenter` its nodes are Karpenter's and not the stack's; the two kinds of lab do not share a
+    folder.
+    """
+
+    def __init__(self, directory: Path, *, karpenter: bool = False) -> None:
         self.directory = directory.resolve()
         self.kubeconfig = self.directory / "kubeconfig"
-        self.servers = {name: Server(name, self.directory) for name in SERVERS}
+        self.stack = "lab-karpenter" if karpenter else "lab"
+        self._clients = (*_CLIENTS, KARPENTER) if karpenter else _CLIENTS
+        self.servers = {name: Server(name, self.directory) for name in (*_SERVING, *self._clients)}
         self._ports_file = self.directory / "run" / "ports.json"
         self._registries = self.directory / "registries.yaml"
 
@@ -95,7 +113,7 @@ class Lab:
         """
         self._make_folders()
         with self._locked():
-            stopped = [name for name in SERVERS if self.servers[name].process() is None]
+            stopped = self.missing()
             # A link that leads nowhere: the cache was cleaned up while the lab ran.
             linked = [link.exists() for link in (self.directory / "bin").iterdir()]
             if not stopped and linked and all(linked):
@@ -117,7 +135,7 @@ class Lab:
         if not self.directory.exists():
             return
         with self._locked():
-            self._stop_servers(SERVERS)
+            self._stop_servers(tuple(self.servers))
 
     def kill(self, name: str) -> None:
         """Ends one server as a crash would; `start` brings it back."""
@@ -129,7 +147,7 @@ class Lab:
 
     def missing(self) -> list[str]:
         """The servers that do not run."""
-        return [name for name in SERVERS if self.servers[name].process() is None]
+        return [name for name, server in self.servers.items() if server.process() is None]
 
     # --- using it ---------------------------------------------------------------------------
 
@@ -154,7 +172,7 @@ class Lab:
             # a GiB too; this way it gets those that the lab's program asks for.
             "PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL": "true",
             "PULUMI_SKIP_UPDATE_CHECK": "1",
-            "PULUMI_STACK": "lab",
+            "PULUMI_STACK": self.stack,
             "ARCHSHIFT_REGISTRIES": str(self._registries),
         }
 
@@ -221,7 +239,7 @@ class Lab:
 
     def _link_programs(self, stopped: Sequence[str]) -> None:
         try:
-            paths = find_programs().paths
+            paths = find_programs(extra=(KARPENTER,) if KARPENTER in self.servers else ()).paths
             uv = find_uv(install=False)
             # The engine's Python host runs both.
             paths |= {"uv": uv, "uvx": uv.with_name("uvx")}
@@ -231,7 +249,7 @@ class Lab:
             link = self._link(name)
             # In the lab's own shell a program is found through the link that is already here.
             # A running server keeps its link: that is how it is recognised.
-            if path == link or (name in SERVERS and name not in stopped):
+            if path == link or (name in self.servers and name not in stopped):
                 continue
             link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
@@ -247,8 +265,10 @@ class Lab:
         """Chosen once, and again only when somebody else has taken one in the meantime."""
         file = self._ports_file
         ports: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
-        for name in _PORTS:
-            in_use_by_us = name.removesuffix("-peer") not in stopped
+        for name, server in _PORTS.items():
+            if server not in self.servers:
+                continue
+            in_use_by_us = server not in stopped
             if not in_use_by_us and (name not in ports or not _is_free(ports[name])):
                 ports[name] = _free_port()
         write_private(file, json.dumps(ports).encode())
@@ -302,11 +322,13 @@ class Lab:
     def _start_servers(self, ports: Mapping[str, int], begun: list[str], say: Say) -> None:
         started = time.monotonic()
         arguments = self._arguments(ports)
+        environments = {KARPENTER: self._karpenter_environment(ports)} if KARPENTER in self.servers else {}
 
         def begin(names: Sequence[str]) -> None:
             for name in names:
                 if self.servers[name].process() is None:
-                    self.servers[name].start(arguments[name], self._server_environment())
+                    environment = {**self._server_environment(), **environments.get(name, {})}
+                    self.servers[name].start(arguments[name], environment)
                     begun.append(name)
 
         begin(_SERVING)
@@ -314,8 +336,10 @@ class Lab:
         # still run may be giving up just now, after an API server that was killed.
         self._wait("the registry to answer", self._registry_answers, ("registry",), say, "registry")
         self._wait("the API server to answer", self._answers("/readyz"), _SERVING, say)
-        begin(_CLIENTS)
-        survivors = [name for name in _CLIENTS if name not in begun]
+        if KARPENTER in self.servers:
+            self._define_karpenter()
+        begin(self._clients)
+        survivors = [name for name in self._clients if name not in begun]
         # Made by a controller, so when it is there the controllers work.
         account = self._answers("/api/v1/namespaces/default/serviceaccounts/default")
 
@@ -323,8 +347,24 @@ class Lab:
             begin([name for name in survivors if name not in begun])
             return account()
 
-        self._wait("the controllers to work", works, SERVERS, say)
+        self._wait("the controllers to work", works, tuple(self.servers), say)
+        if KARPENTER in self.servers:
+            health = ports["karpenter-health"]
+            self._wait("Karpenter to watch", lambda: karpenter.is_ready(health), (KARPENTER,), say, KARPENTER)
         say(f"the control plane is up after {time.monotonic() - started:.1f} s")
+
+    def _define_karpenter(self) -> None:
+        """The kinds of objects that Karpenter works on, and the node class that the pools refer to."""
+        self.kubectl("apply", "--server-side", f"--filename={self.directory / 'bin' / KARPENTER_CRDS}")
+        definitions = [f"customresourcedefinition/{name}" for name in karpenter.CRDS]
+        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", *definitions)
+        self.kubectl("apply", "--filename=-", stdin=json.dumps(karpenter.NODE_CLASS))
+
+    def _karpenter_environment(self, ports: Mapping[str, int]) -> dict[str, str]:
+        types = self.directory / "run" / "instance-types.json"
+        types.write_text(karpenter.instance_types())
+        kubeconfig = self._kubeconfig_of(KARPENTER)
+        return karpenter.environment(kubeconfig, ports["karpenter-metrics"], ports["karpenter-health"], types)
 
     def _server_environment(self) -> dict[str, str]:
         # Nothing of the user's shell steers these (ETCD_*, GODEBUG, proxies for loopback, …).
@@ -336,10 +376,10 @@ class Lab:
     def _stop_servers(self, names: Sequence[str]) -> None:
         # The clients first: the API server ends sooner when nobody watches, and etcd ends last
         # and cleanly, since it has all there is to lose.
-        for name in _CLIENTS:
+        for name in self._clients:
             if name in names:
                 self.servers[name].ask_to_stop()
-        for name in reversed(SERVERS):
+        for name in reversed(self.servers):
             if name in names:
                 self.servers[name].stop(_GRACE.get(name, 3.0))
 
@@ -480,6 +520,7 @@ class Lab:
                 # 0: no kubelet port. It would listen on every address.
                 "--node-port=0",
             ],
+            KARPENTER: [],  # all of its settings are in its environment
         }
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from lab.control_plane import PROJECT, Lab, LabError
 from lab.engine import Progress, Result, run_engine
-from lab.sample import STACK
 
 # Up through the weeks of a real move, and back once, because it has to work in a bad week too.
 # The last is the ratio that Pulumi.lab.yaml is committed with.
@@ -81,14 +80,14 @@ def _audit(lab: Lab) -> None:
 
 
 def _step(lab: Lab, ratio: str, log: Path) -> Result:
-    config = lab.run("pulumi", "config", "set", "arm_ratio", ratio, f"--stack={STACK}")
+    config = lab.run("pulumi", "config", "set", "arm_ratio", ratio, f"--stack={lab.stack}")
     if config.returncode != 0:
         raise LabError(f"pulumi config set: {config.stderr.strip()}")
     print(f"$ pulumi config set arm_ratio {ratio} && pulumi up", flush=True)
     ticker = _Ticker()
-    arguments = ["up", "--yes", "--skip-preview", f"--stack={STACK}"]
+    arguments = ["up", "--yes", "--skip-preview", f"--stack={lab.stack}"]
     try:
-        result = run_engine(lab, arguments, stack=STACK, log=log, watch=ticker.show)
+        result = run_engine(lab, arguments, stack=lab.stack, log=log, watch=ticker.show)
     finally:
         ticker.clear()
     if not result.succeeded:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from lab.control_plane import PROJECT, Lab, LabError, Say
 
-STACK = "lab"
 WORKLOADS = Path(__file__).resolve().parent / "workloads"
 # Files that end so are applied server-side by this field manager, as its client would.
 _HELM = "helm"
@@ -16,17 +15,17 @@ _HELM = "helm"
 
 def prepare_stack(lab: Lab, say: Say) -> None:
     """Makes the stack in the lab's own backend, where it is absent."""
-    if any((lab.directory / "state").glob(f".pulumi/stacks/*/{STACK}.json")):
+    if any((lab.directory / "state").glob(f".pulumi/stacks/*/{lab.stack}.json")):
         return
-    say(f"making the stack {STACK}")
+    say(f"making the stack {lab.stack}")
     # `stack init` rewrites the stack's configuration file, which is tracked: a copy is enough
     # to make a stack of the same project and the same encryption salt.
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("Pulumi.yaml", f"Pulumi.{STACK}.yaml"):
+        for name in ("Pulumi.yaml", f"Pulumi.{lab.stack}.yaml"):
             shutil.copy(PROJECT / name, folder)
-        made = lab.run("pulumi", "stack", "init", STACK, "--non-interactive", cwd=Path(folder))
+        made = lab.run("pulumi", "stack", "init", lab.stack, "--non-interactive", cwd=Path(folder))
     if made.returncode != 0:
-        raise LabError(f"The stack {STACK} could not be made: {made.stderr.strip()}")
+        raise LabError(f"The stack {lab.stack} could not be made: {made.stderr.strip()}")
 
 
 def load_workloads(lab: Lab, say: Say, *, again: bool = False) -> None:

@@ -92,6 +92,23 @@ def test_one_number_becomes_nodes_and_patches(monkeypatch: pytest.MonkeyPatch) -
     }
 
 
+def test_the_gates_evidence_is_registered_where_there_is_a_gate_or_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without either there is no component; a gate without a file says so; a file alone asks nothing."""
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, shop(), arm_ratio="0.5").of("archshift:index:Gate") == []
+    found = run(monkeypatch, shop(), arm_ratio="0.5", gate={"evidence": "proof.json"}).outputs["gate"]
+    assert (found["required"], found["problem"]) == (True, "there is no proof.json")
+    (tmp_path / "gates").mkdir()
+    evidence = {"stack": "test", "arm_ratio": 0.2, "verdict": "hold", "at": "2026-03-09T08:00:00Z"}
+    (tmp_path / "gates" / "test.json").write_text(json.dumps(evidence))
+    ramp = {"start": "2026-03-02", "since": "2026-03-09T08:10:00Z"}
+    found = run(monkeypatch, shop(), arm_ratio="0.5", ramp=ramp).outputs["gate"]
+    assert (found["required"], found["verdict"], found["ratio"]) == (False, "hold", 0.2)
+    assert (found["at"], found["since"]) == ("2026-03-09T08:00:00+00:00", "2026-03-09T08:10:00+00:00")
+
+
 def test_pods_move_only_after_the_nodes_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """The patches' component waits for the nodes, and each patch for its component."""
     done = run(monkeypatch, shop(), arm_ratio="0.5", platform="lab", node_groups=GROUPS)

@@ -297,3 +297,50 @@ def test_a_stack_without_a_cluster_does_not_load_the_sdks_of_aws() -> None:
 def test_the_stack_files_read_side_by_side() -> None:
     """The same keys in the same order, so that a diff of the two shows what differs."""
     assert list(stack_config("staging")) == list(stack_config("prod"))
+
+
+POOLS = {"x86": {"instance_types": ["m6i.xlarge"], "limits": {"cpu": 64}}, "graviton": {"twin_of": "x86"}}
+
+
+@pytest.mark.parametrize(
+    ("provisioner", "group"), [("karpenter", "karpenter.k8s.aws"), ("auto-mode", "eks.amazonaws.com")]
+)
+def test_with_a_provisioner_the_groups_are_node_pools(
+    monkeypatch: pytest.MonkeyPatch, provisioner: str, group: str
+) -> None:
+    """On the same adopted cluster: NodePools, which are guarded, and patches that wait for them and, before
+    they are made, for room. AWS is asked for the cluster alone.
+    """
+    there = shop(eks_node("ip-1", "x86"))
+    served = [{"name": name, "versions": [{"version": "v1"}]} for name in ("karpenter.sh", group)]
+    monkeypatch.setattr(there, "get", lambda path: {"groups": served} if path == "/apis" else {})
+    done = run(monkeypatch, there, provisioner=provisioner, node_groups=POOLS)
+    assert sorted((one.type, one.name) for one in done.registered) == [
+        ("archshift:index:ImageAudit", "images"),
+        ("archshift:index:MixedCluster", "prod"),
+        ("archshift:index:NodePools", "node-pools"),
+        ("archshift:index:WorkloadPatches", "workloads"),
+        ("kubernetes:apps/v1:DeploymentPatch", "shop/Deployment/cart"),
+        ("kubernetes:karpenter.sh/v1:NodePool", "graviton"),
+        ("kubernetes:karpenter.sh/v1:NodePool", "x86"),
+        ("pulumi:providers:kubernetes", "cluster"),
+    ]
+    for one in done.of("kubernetes:karpenter.sh/v1:NodePool"):
+        assert one.inputs["spec"]["template"]["spec"]["nodeClassRef"]["group"] == group
+        assert "::cluster::" in one.request.provider
+        assert list(one.request.hooks.before_delete) == ["archshift-guard-x86"]
+    assert done.exports["node_groups"] == {"x86": {"cpu": "64"}, "graviton": {"cpu": "64"}}
+    (component,) = done.of("archshift:index:WorkloadPatches")
+    waits_for = {urn.rpartition("::")[2] for urn in component.request.dependencies}
+    assert {"graviton", "x86"} <= waits_for
+    (patch,) = done.of("kubernetes:apps/v1:DeploymentPatch")
+    for hooks in (patch.request.hooks.before_create, patch.request.hooks.before_update):
+        assert list(hooks) == ["archshift-make-room"]
+
+
+def test_a_cluster_that_has_no_node_pools_is_told_in_the_preview(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is registered."""
+    there = shop(eks_node("ip-1", "x86"))
+    monkeypatch.setattr(there, "get", lambda _path: {"groups": []})
+    with pytest.raises(pulumi.RunError, match=r"^archshift:provisioner: the cluster serves no NodePools"):
+        run(monkeypatch, there, provisioner="karpenter", node_groups=POOLS)

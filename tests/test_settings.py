@@ -118,11 +118,10 @@ def test_a_missing_ratio_says_how_to_set_it() -> None:
 
 
 def test_an_unknown_key_is_refused_with_the_known_ones() -> None:
-    """A typing slip does not silently do nothing."""
-    assert refused(arm_ration="0.5") == (
-        "archshift:arm_ration is not a setting; there are: arm_ratio, break_glass, cluster, compat_test, "
-        "cost, graviton_families, images, kube_context, node_groups, override, platform, workloads"
-    )
+    """A typing slip does not silently do nothing; what is known is what Pulumi.yaml declares."""
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    known = ", ".join(sorted(declared))
+    assert refused(arm_ration="0.5") == f"archshift:arm_ration is not a setting; there are: {known}"
 
 
 def test_an_unknown_platform_is_refused() -> None:
@@ -315,6 +314,28 @@ def test_the_stack_files_of_the_checkout_load(path: Path) -> None:
         if not isinstance(value, dict) or "secure" not in value
     }
     assert settings.load(path.name.split(".")[1], values).arm_ratio <= 1
+
+
+@pytest.mark.parametrize("stack", ["staging", "prod"])
+def test_the_ramp_that_a_stack_file_shows_is_one(stack: str) -> None:
+    """Whoever takes the comment signs off has four steps, by day, outside the freeze."""
+    lines = (ROOT / f"Pulumi.{stack}.yaml").read_text().splitlines()
+    begin = lines.index("  # archshift:ramp:")
+    shown = "\n".join(line.replace("  # ", "", 1) for line in lines[begin : begin + 5])
+    ramp = load(ramp=yaml.safe_load(shown)["archshift:ramp"]).ramp
+    assert ramp is not None
+    assert (ramp.steps, len(ramp.windows), len(ramp.freezes)) == ((0.2, 0.5, 0.8, 1.0), 1, 1)
+
+
+def test_the_gates_evidence_is_beside_the_project() -> None:
+    """In a file of the stack's name, without the organisation before it, or where the stack says."""
+    assert (load().gated, load().evidence_file) == (False, "gates/dev.json")
+    found = settings.load(
+        "acme/archshift/prod", {"archshift:arm_ratio": "0", "archshift:gate": '{"window": "24h"}'}
+    )
+    assert (found.gated, found.evidence_file) == (True, "gates/prod.json")
+    assert load(gate={"evidence": "proof.json"}).evidence_file == "proof.json"
+    assert refused(gate={"evidence": 7}) == ("archshift:gate.evidence: 7 is not the path of a file")
 
 
 UNTIL = "2026-03-02T18:00:00Z"

@@ -34,22 +34,32 @@ OLDEST_GO = (1, 26)
 # Older servers (Debian ships 3.4) do not answer the API server's requests for watch progress:
 # a rollout then takes 50 to 90 s instead of 2 to 3 s, and some never end.
 OLDEST_ETCD = (3, 5, 13)
+# What Debian has; older ones were not tried.
+OLDEST_PROMETHEUS = (2, 42)
 
 LANGUAGE_HOST = "pulumi-language-python"
 LANGUAGE_HOST_EXECUTOR = "pulumi-language-python-exec"
 KUBERNETES_PLUGIN = "pulumi-resource-kubernetes"
 KWOK_STAGES = "kwok-stages.yaml"
+KARPENTER = "karpenter"
+KARPENTER_CRDS = "karpenter-crds.yaml"
 
 _PULUMI_SDK = "github.com/pulumi/pulumi/sdk/v3"
 _KUBERNETES = "k8s.io/kubernetes"
 _KWOK = "sigs.k8s.io/kwok"
 _REGISTRY = "github.com/distribution/distribution/v3"
+_BUILDX = "github.com/docker/buildx"
+_BUILDKIT = "github.com/moby/buildkit"
 _CRANE = "github.com/google/go-containerregistry"
+_PROMETHEUS = "github.com/prometheus/prometheus"
+_GH = "github.com/cli/cli/v2"
+_ACTIONLINT = "github.com/rhysd/actionlint"
+_KARPENTER = "sigs.k8s.io/karpenter"
 
 # In the order they are built. The engine first: without it nothing works, and it takes the longest.
 _KITS = ("engine", "cluster", "registry")
-# What the tests need beyond the lab, each built where it is asked for by name.
-EXTRA_KITS: tuple[str, ...] = ()
+# What the tests and some labs need beyond that, each built where it is asked for by name.
+EXTRA_KITS: tuple[str, ...] = (KARPENTER, "monitoring", "pipelines", "builds")
 
 Version = tuple[int, ...]
 
@@ -76,6 +86,7 @@ class Program:
     wanted: str = ""
     serves: Callable[[Version, Version], bool] | None = None
     linker_variables: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()  # Go's build tags
 
 
 def _within_one_minor(found: Version, pinned: Version) -> bool:
@@ -89,6 +100,11 @@ def _same_or_newer_minor(found: Version, pinned: Version) -> bool:
 
 def _recent_etcd(found: Version, pinned: Version) -> bool:
     return found[0] == pinned[0] and found >= OLDEST_ETCD
+
+
+def _recent_prometheus(found: Version, _: Version) -> bool:
+    # Not held against the pin: the release 3.13.5 is the module's v0.313.5.
+    return found[:2] >= OLDEST_PROMETHEUS
 
 
 _KUBERNETES_VERSION_VARIABLES = tuple(
@@ -110,6 +126,24 @@ def _kubernetes(name: str, minutes: float, version_command: tuple[str, ...] = ("
         serves=_within_one_minor,
         # Unstamped, the API server reports v0.0.0-master+$Format, which clients cannot parse.
         linker_variables=_KUBERNETES_VERSION_VARIABLES,
+    )
+
+
+def _prometheus(name: str, minutes: float) -> Program:
+    return Program(
+        name=name,
+        module="monitoring",
+        package=f"{_PROMETHEUS}/cmd/{name}",
+        pin=_PROMETHEUS,
+        minutes=minutes,
+        kit="monitoring",
+        version_command=("--version",),
+        wanted="at least " + ".".join(map(str, OLDEST_PROMETHEUS)),
+        serves=_recent_prometheus,
+        linker_variables=("github.com/prometheus/common/version.Version={plain}",),
+        # Without the clouds' service discoveries, which the tests have no use for, it builds in
+        # half the time.
+        tags=("remove_all_sd",),
     )
 
 
@@ -191,6 +225,61 @@ PROGRAMS: tuple[Program, ...] = (
         wanted="at least {pin}",
         serves=_same_or_newer_minor,
         linker_variables=(f"{_CRANE}/cmd/crane/cmd.Version={{version}}",),
+    ),
+    # The first compiles most of what the second needs.
+    _prometheus("promtool", minutes=3),
+    _prometheus("prometheus", minutes=1.5),
+    Program(
+        name="gh",
+        module="pipelines",
+        package=f"{_GH}/cmd/gh",
+        pin=_GH,
+        minutes=2,
+        kit="pipelines",
+        version_command=("--version",),
+        wanted="at least {pin}",
+        serves=_same_or_newer_minor,
+        linker_variables=(f"{_GH}/internal/build.Version={{plain}}",),
+    ),
+    Program(
+        # What is installed may know other rules, and the workflows have to be clean by these.
+        name="actionlint",
+        module="pipelines",
+        package=f"{_ACTIONLINT}/cmd/actionlint",
+        pin=_ACTIONLINT,
+        minutes=0.2,
+        kit="pipelines",
+        linker_variables=(f"{_ACTIONLINT}.version={{plain}}",),
+    ),
+    Program(
+        name="buildx",
+        module="builds",
+        package=f"{_BUILDX}/cmd/buildx",
+        pin=_BUILDX,
+        minutes=2,
+        kit="builds",
+        version_command=("version",),
+        wanted="at least {pin}",
+        serves=_same_or_newer_minor,
+        linker_variables=(f"{_BUILDX}/version.Version={{version}}",),
+    ),
+    Program(
+        name="dockerfile-steps",
+        module="builds",
+        package="./dockerfile-steps",
+        pin=_BUILDKIT,
+        minutes=0.2,
+        kit="builds",
+    ),
+    Program(
+        # The real one, with the provider whose machines kwok simulates: nobody has it installed.
+        name=KARPENTER,
+        module="karpenter",
+        package=f"{_KARPENTER}/kwok",
+        pin=_KARPENTER,
+        minutes=2,
+        kit=KARPENTER,
+        linker_variables=(f"{_KARPENTER}/pkg/operator.Version={{plain}}",),
     ),
 )
 
@@ -298,8 +387,9 @@ def cache_key(kit: str) -> str:
             digest.update(f"{source.relative_to(TOOLS)} {len(content)}\n".encode())
             digest.update(content)
     for program in programs:
-        digest.update(f"{program.name} {program.package} {_linker_flags(program)}\n".encode())
-    for file in (_EXECUTOR_FILE, _STAGES_FILE):
+        recipe = " ".join([program.name, program.package, _linker_flags(program), *program.tags])
+        digest.update(f"{recipe}\n".encode())
+    for file in (_EXECUTOR_FILE, _STAGES_FILE, _CRDS_FILE):
         if file.kit == kit:
             digest.update(f"{file.name} {file.sources}\n".encode())
     digest.update(f"{_BUILD_FLAGS} {go_platform()}".encode())
@@ -412,6 +502,8 @@ def _build_one(go: Path, program: Program, folder: Path, say: Progress) -> None:
     with tempfile.TemporaryDirectory(prefix=".building-", dir=folder, ignore_cleanup_errors=True) as building:
         product = Path(building) / program.name
         command = [str(go), "build", *_BUILD_FLAGS, "-ldflags", _linker_flags(program)]
+        if program.tags:
+            command += ["-tags", ",".join(program.tags)]
         command += ["-o", str(product), program.package]
         seconds = _run_visibly(command, TOOLS / program.module, Path(building) / "output", text, say)
         product.replace(folder / program.name)
@@ -485,7 +577,7 @@ class _ModuleFile:
     def _write(self, path: Path) -> None:
         root = _module_source(self.pin, self.kit)
         sources = [root / source for source in self.sources]
-        content = sources[0].read_text() if sources[0].is_file() else _joined_stages(sources)
+        content = sources[0].read_text() if sources[0].is_file() else _joined(sources)
         partial = path.with_name(f".{self.name}.partial")
         partial.write_text(content)
         partial.chmod(0o755 if content.startswith("#!") else 0o644)
@@ -498,6 +590,7 @@ _EXECUTOR_FILE = _ModuleFile(
 _STAGES_FILE = _ModuleFile(
     KWOK_STAGES, "cluster", _KWOK, tuple(f"kustomize/stage/{stage}" for stage in _STAGE_FILES)
 )
+_CRDS_FILE = _ModuleFile(KARPENTER_CRDS, KARPENTER, _KARPENTER, ("pkg/apis/crds", "kwok/apis/crds"))
 
 
 def _module_source(source_module: str, module: str) -> Path:
@@ -514,14 +607,14 @@ def _module_source(source_module: str, module: str) -> Path:
     return Path(source)
 
 
-def _joined_stages(folders: list[Path]) -> str:
-    stages = [
+def _joined(folders: list[Path]) -> str:
+    documents = [
         file.read_text().strip()
         for folder in folders
         for file in sorted(folder.glob("*.yaml"))
         if file.name != "kustomization.yaml"
     ]
-    return "\n---\n".join(stages) + "\n"
+    return "\n---\n".join(documents) + "\n"
 
 
 # --- finding --------------------------------------------------------------------------------
@@ -653,6 +746,8 @@ def find_programs(say: Progress | None = None, extra: Sequence[str] = ()) -> Pro
     if LANGUAGE_HOST_EXECUTOR not in programs:
         programs.add(_EXECUTOR_FILE.find(say))
     programs.add(_STAGES_FILE.find(say))
+    if _CRDS_FILE.kit in kits:
+        programs.add(_CRDS_FILE.find(say))
     return programs
 
 
@@ -682,7 +777,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=[],
         choices=(*EXTRA_KITS, "all"),
         metavar="KIT",
-        help="also what only some tests need",
+        help="also what only some labs and tests need",
     )
     options = parser.parse_args(arguments)
     extra = EXTRA_KITS if "all" in options.extra else tuple(dict.fromkeys(options.extra))

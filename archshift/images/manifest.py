@@ -190,7 +190,7 @@ def _index(data: Mapping[str, Any]) -> Index:
             if platform.os in ("", "unknown") or platform.architecture in ("", "unknown"):
                 continue
         descriptor = _descriptor(entry)
-        if _text(entry, "artifactType") or descriptor.media_type not in (*INDEX_TYPES, *MANIFEST_TYPES):
+        if _artifact(entry) or descriptor.media_type not in (*INDEX_TYPES, *MANIFEST_TYPES):
             continue
         children.append(Child(descriptor, platform))
     return Index(tuple(children))
@@ -201,10 +201,19 @@ def _image(data: Mapping[str, Any]) -> ImageManifest:
     if not isinstance(config, dict):
         raise UnreadableError("the image manifest has no config")
     descriptor = _descriptor(config)
-    if _text(data, "artifactType") or descriptor.media_type not in _CONFIG_TYPES:
-        what = _text(data, "artifactType") or descriptor.media_type
+    if _artifact(data) or descriptor.media_type not in _CONFIG_TYPES:
+        what = _artifact(data) or descriptor.media_type
         raise UnreadableError(f"not a container image: an artifact of type {what!r}")
     return ImageManifest(descriptor, tuple(_descriptor(layer) for layer in _objects(data, "layers")))
+
+
+def _artifact(data: Mapping[str, Any]) -> str:
+    """Return what kind of artifact something is; empty for a container image.
+
+    A descriptor may repeat the type of its manifest's config there, and crane does so for images too.
+    """
+    kind = _text(data, "artifactType")
+    return "" if kind in _CONFIG_TYPES else kind
 
 
 def _platform(data: Mapping[str, Any]) -> Platform:

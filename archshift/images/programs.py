@@ -45,6 +45,8 @@ _LAUNCHERS: Final = frozenset(
     | {"tini-static", "s6-setuidgid", "stdbuf", "timeout"}
 )
 _SHELLS: Final = frozenset({"ash", "bash", "busybox", "dash", "ksh", "mksh", "sh", "zsh"})
+_FETCHED: Final = File(executable=True, program=Binary(AARCH64))
+"""A program that a pod on a Graviton node finds in a volume, or does not start (archshift.fetched_binary)."""
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
@@ -98,6 +100,7 @@ class _Check:
         self._folder = posixpath.join("/", command.working_dir or config.working_dir)
         path = config.path if command.path is None else command.path
         self._path = _DEFAULT_PATH if path is None else path
+        self._fetched = command.fetched
         self._mounts = tuple(posixpath.normpath(mount) for mount in command.mounts)
 
     def run(self) -> None:
@@ -193,6 +196,8 @@ class _Check:
         raise _UndecidedError(f"{what}{program} is not on the image's PATH ({self._path})")
 
     def _at(self, path: str, what: str) -> tuple[str, File]:
+        if posixpath.normpath(path) in self._fetched:
+            return path, _FETCHED
         end, file = self._find(path, what)
         shown = path if path == end or path.startswith(f"{end}/") else f"{path} (-> {end})"
         if file is None:

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
+from archshift.fetched_binary import fetched_programs
 from archshift.images.command import Command, read_command
 from archshift.images.reference import ImageReferenceError, parse_reference
 from archshift.images.verdict import (
@@ -97,7 +99,10 @@ class WorkloadVerdict:
 
 def containers_of(pod_spec: Mapping[str, Any]) -> tuple[Container, ...]:
     """Return the containers of a pod's or pod template's ``spec``, init and ephemeral ones included."""
-    found = [Container(one["name"], "container", _use(one)) for one in pod_spec.get("containers") or ()]
+    fetched = fetched_programs(pod_spec)
+    found = [
+        Container(one["name"], "container", _use(one, fetched)) for one in pod_spec.get("containers") or ()
+    ]
     for one in pod_spec.get("initContainers") or ():
         role: Role = "sidecar" if one.get("restartPolicy") == "Always" else "init"
         found.append(Container(one["name"], role, _use(one)))
@@ -213,8 +218,10 @@ def _by_tag(image: str) -> bool:
         return False
 
 
-def _use(container: Mapping[str, Any]) -> ImageUse:
-    return ImageUse(container.get("image") or "", read_command(container))
+def _use(
+    container: Mapping[str, Any], fetched: Mapping[str, Iterable[str]] = MappingProxyType({})
+) -> ImageUse:
+    return ImageUse(container.get("image") or "", read_command(container, fetched))
 
 
 def _digest(image_id: str) -> str:

@@ -1,12 +1,13 @@
-"""arm-ratio-step: the fleet moves one configured step at a time, up or down, and not before its date."""
+"""arm-ratio-step: the fleet moves one configured step at a time, not before its date and the gate's pass."""
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
+from archshift_rules.evidence import CLOCKS_DIFFER
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource, Stack, Violation
 from archshift_rules.wording import moment, number
@@ -40,6 +41,19 @@ _CONFIG: Final[Mapping[str, Mapping[str, Any]]] = {
         "maximum": 0.5,
         "default": 0.02,
         "description": "By how much the observed share may miss a step that it counts as having reached.",
+    },
+    "gate": {
+        "type": "string",
+        "enum": ["stack", "required", "off"],
+        "default": "stack",
+        "description": "Whether a step up needs a pass of archshift gate for the step before: where the "
+        "stack has a gate (archshift:gate), always (required), or never (off).",
+    },
+    "gateMaxAgeDays": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "default": 8,
+        "description": "How old the pass may be when the step is taken.",
     },
 }
 
@@ -108,6 +122,8 @@ def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Vi
     )
     for message in judge(fleet, ramp, now):
         yield Violation(f"{message} {_WAY_OUT}", component.urn)
+    for message in judge_gate(fleet, ramp.steps, stack.component("Gate"), config, now):
+        yield Violation(f"{message} {_WAY_OUT}", component.urn)
 
 
 def judge(fleet: Fleet, ramp: Ramp, now: datetime) -> Iterator[str]:
@@ -136,6 +152,48 @@ def judge(fleet: Fleet, ramp: Ramp, now: datetime) -> Iterator[str]:
             )
 
 
+def judge_gate(
+    fleet: Fleet, steps: tuple[float, ...], gate: Resource | None, config: Mapping[str, Any], now: datetime
+) -> Iterator[str]:
+    """Yield why the gate does not allow a step up."""
+    wanted = config["gate"]
+    if wanted == "off" or (wanted == "stack" and not (gate and gate.read("required"))):
+        return
+    previous = max((step for step in steps if step < fleet.ratio), default=0.0)
+    if previous == 0:
+        return  # nothing is on Graviton yet that could be judged
+    # What an autoscaler moved within its step is set right without asking: a step has more than half of
+    # its pods still to move. Of what is wanted, because workloads may be capped.
+    of_step = fleet.wanted * (1 - previous / fleet.ratio)
+    if 2 * (fleet.wanted - fleet.graviton) <= of_step:
+        return
+    why = _no_pass(gate, fleet.ratio, previous, config["gateMaxAgeDays"], now) if gate else "there is none"
+    if why:
+        yield (
+            f"arm_ratio {fleet.ratio:g} goes up ({fleet.graviton:g} of {fleet.pods:g} pods are on Graviton), "
+            f"and no pass of the gate for step {previous:g} allows it: {why}. Run archshift gate --output at "
+            f"{previous:g} and keep its file with the step, or set arm_ratio to {previous:g}."
+        )
+
+
+def _no_pass(gate: Resource, ratio: float, previous: float, max_age: float, now: datetime) -> str:
+    problem, verdict, stack = gate.read("problem"), gate.read("verdict"), gate.read("stack")
+    judged, at, since = number(gate.read("ratio")), moment(gate.read("at")), moment(gate.read("since"))
+    if problem or judged is None or at is None:
+        return str(problem or "its evidence is not whole")
+    if str(stack).rpartition("/")[2] != gate.urn.split(":")[2]:
+        return f"it is of the stack {stack}"
+    if not previous <= judged < ratio:
+        return f"it is of arm_ratio {judged:g}"
+    if at > now + CLOCKS_DIFFER:
+        return f"it is from the future ({gate.read('at')})"
+    # It had to be fresh when the step was taken; where that is not written down, now.
+    taken = since if since and since >= at else now
+    if taken - at > timedelta(days=max_age):
+        return f"it is of {gate.read('at')}, more than {max_age:g} days old"
+    return "" if verdict == "pass" else f"it says {verdict}"
+
+
 def _fleet(component: Resource) -> Fleet | None:
     ratio = number(component.read("ratio"))
     pods, wanted, graviton = (number(component.read("fleet", key)) for key in ("pods", "wanted", "graviton"))
@@ -160,7 +218,8 @@ def _dates(config: Mapping[str, Any]) -> tuple[dict[float, datetime], str]:
 
 RULE: Final = StackRule(
     name="arm-ratio-step",
-    description="arm_ratio must move at most one step at a time, up or down, and not before the step's date.",
+    description="arm_ratio must move at most one step at a time, and up only from the step's date on and "
+    "with the gate's pass, where there is a gate.",
     check=check,
     config=_CONFIG,
 )

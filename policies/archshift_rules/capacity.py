@@ -23,8 +23,8 @@ ARCH_LABEL: Final = "kubernetes.io/arch"
 ARCH_LABELS: Final = (ARCH_LABEL, "architecture")
 INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
 
-# Archshift's components of the nodes, in the lab and on EKS.
-NODE_GROUPS: Final = ("archshift:index:NodeGroups", "archshift:index:EksNodeGroups")
+# Archshift's components of the nodes: in the lab, on EKS, and where Karpenter or Auto Mode makes them.
+NODE_GROUPS: Final = tuple(f"archshift:index:{noun}" for noun in ("NodeGroups", "EksNodeGroups", "NodePools"))
 
 NODE: Final = "kubernetes:core/v1:Node"
 NODE_GROUP: Final = "aws:eks/nodeGroup:NodeGroup"

@@ -27,8 +27,8 @@ MAX_AGE: Final = {
 _PROVEN: Final = ("multi-arch", "arm64-only")
 _VERDICTS: Final = (*_PROVEN, "amd64-only", "other", "unknown")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
-# Between the clock of who wrote the evidence and ours.
-_CLOCKS_DIFFER: Final = timedelta(hours=1)
+CLOCKS_DIFFER: Final = timedelta(hours=1)
+"""Between the clock of who wrote evidence and ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +178,7 @@ def _staleness(entry: Mapping[str, Any], now: datetime, age: timedelta) -> str:
     checked = moment(text)
     if checked is None:
         return f"has no time ({text!r})"
-    if checked > now + _CLOCKS_DIFFER:
+    if checked > now + CLOCKS_DIFFER:
         return f"is from the future ({text})"
     if now - checked > age:
         return f"is {(now - checked) / timedelta(days=1):.1f} days old ({text})"

@@ -672,3 +672,20 @@ def test_a_rollout_beyond_the_discovery_counts_with_both_revisions() -> None:
     """Nothing is steered there, so one entry holds all that runs."""
     found = everything(rolling(), Discovery(exclude=frozenset({CART})))
     assert {one.use.image for one in found.beyond[CART].containers} == {"registry.example/app:1", "old:1"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "owner"),
+    [
+        ({}, ""),
+        ({"app": "x", "steam": "no"}, ""),
+        ({"team": "web"}, "web"),
+        ({"acme.example/owner": "ann", "team": "web"}, "ann"),
+        ({"owner": "", "acme.example/team": "web"}, "web"),
+    ],
+)
+def test_who_answers_for_a_workload(labels: dict[str, str], owner: str) -> None:
+    """A label owner or team, with any prefix; an empty one says nothing."""
+    item = workload()
+    item["metadata"]["labels"] = labels
+    assert read_workload("Deployment", item, MANAGER).owner == owner

@@ -57,6 +57,28 @@ def test_an_empty_collection_is_no_error(page: Mapping[str, Any]) -> None:
         assert list(cluster.list(PODS)) == []
 
 
+@pytest.mark.parametrize(
+    ("answer", "served"),
+    [
+        (httpx2.Response(404, json={"message": "not found"}), False),
+        (httpx2.Response(200, json={"resources": [{"kind": "PrometheusRule"}, {"kind": "Probe"}]}), True),
+        (httpx2.Response(200, json={"resources": [{"kind": "Probe"}]}), False),
+        (httpx2.Response(200, json={"resources": None}), False),
+    ],
+)
+def test_a_kind_is_served_where_discovery_says_so(answer: httpx2.Response, served: bool) -> None:
+    """A cluster without an operator does not know its group at all; one with an old one knows a part."""
+    with serve(lambda _: answer) as cluster:
+        assert cluster.serves("monitoring.coreos.com/v1", "PrometheusRule") is served
+
+
+def test_a_kind_that_cannot_be_asked_for_is_no_missing_kind() -> None:
+    """A refusal must not turn the operator's rules into a file that nobody reads."""
+    refused = httpx2.Response(403, json={"message": "forbidden"})
+    with serve(lambda _: refused) as cluster, pytest.raises(ArchshiftError, match="not allowed: forbidden"):
+        cluster.serves("monitoring.coreos.com/v1", "PrometheusRule")
+
+
 def test_an_object_is_got_and_patched() -> None:
     """An apply patch forces, as the giver-back must; a merge patch names its manager only."""
     asked: list[httpx2.Request] = []

@@ -450,6 +450,31 @@ def test_everything_that_runs_there_takes_up_room() -> None:
     assert plan.shortages == []
 
 
+def test_capacity_before_is_what_is_there() -> None:
+    """The live nodes and the pods where they are, strays included; what the step makes of it is apart."""
+    found = inventory(
+        sized("cart", 4, 100), graviton={"cart": 1}, nodes=(big("arm", "arm64"), big("x86", "amd64"))
+    )
+    found = replace(found, strays={"arm64": (5, Requests(7, 7))})
+    plan = make_plan(arm_ratio=1.0, inventory=found, groups=[group("more", "m7g.large", 2)])
+    assert (plan.before[ARM64].nodes, plan.before[ARM64].demand.pods) == (1, 1 + 5)
+    assert plan.before[ARM64].demand.millicpu == 100 + 7
+    assert plan.before[AMD64].demand.pods == found.on("shop/Deployment/cart", "amd64")
+    assert (plan.balances[ARM64].nodes, plan.balances[ARM64].demand.pods) == (3, 4 + 5)
+
+
+def test_who_answers_for_it_and_how_many_pods_move() -> None:
+    """The label's owner or else the namespace; nothing moves of what is left alone."""
+    found = inventory(
+        deployment("cart", 4, owner="ann"),
+        deployment("pins", 3, template=Template(spec={"node-selector": {ARCH: "amd64"}})),
+        graviton={"cart": 3},
+    )
+    rows = {row.name: row for row in make_plan(arm_ratio=0.25, inventory=found).workloads}
+    assert (rows["cart"].owner, rows["cart"].moves, rows["cart"].action) == ("ann", 2, "move")
+    assert (rows["pins"].owner, rows["pins"].moves, rows["pins"].action) == ("shop", 0, "leave")
+
+
 def test_pods_of_nobody_come_through_to_the_plan() -> None:
     """So that the user sees what archshift does not steer."""
     found = replace(inventory(), others={"shop/Pod/debug": "a bare pod"})

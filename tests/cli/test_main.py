@@ -196,9 +196,12 @@ def test_plan_as_json(run: Run) -> None:
     assert plan["workloads"][1] == {
         "workload": "shop/Deployment/cart",
         "kind": "Deployment",
+        "owner": "shop",
         "replicas": 4,
         "wanted": 2,
         "graviton": 0,
+        "moves": 2,
+        "action": "move",
         "restarts": True,
         "reachable": None,
         "reason": "",
@@ -223,6 +226,8 @@ def test_plan_as_json(run: Run) -> None:
         "gib_needed": 0.19,
         "shortage": "",
     }
+    before = next(side for side in plan["capacity_before"] if side["architecture"] == "arm64")
+    assert (before["nodes"], before["pods"], before["vcpu_needed"]) == (1, 0, 0.0)
     assert plan["others"] == {"shop/Pod/debug": "a bare pod: nothing would start it again"}
 
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -22,7 +23,7 @@ from archshift.survey import Survey
 from components.guard import HOOK_NAME, guard_hook, protected
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.overrides import Overrides, OverridesArgs
-from components.preview import guard_x86
+from components.preview import HAND_OVER, guard_x86, hand_over
 from tests.archshift.objects import FakeCluster, pod
 from tests.components.recorder import Registration, record
 
@@ -611,3 +612,21 @@ def test_exceptions_are_in_the_state_as_plain_values() -> None:
         "overrides": one_rule,
         "breakGlass": broken,
     }
+
+
+def test_the_plan_is_handed_over_where_it_is_asked_for(tmp_path: Path) -> None:
+    """With the exceptions in force, before anything can stop the run; and nowhere else."""
+    glass = BreakGlass(until=NOW + HOUR, reason="zone lost", ticket="OPS-1")
+    override = Override(rule="arm-ratio-step", reason="late", until=NOW - HOUR)
+    found = Survey(inventory=Inventory(), evidence=None, plan=Plan(arm_ratio=0.5), needs=None)
+    configured = stack(break_glass=glass, override=override)
+    file = tmp_path / "plan.json"
+    hand_over(found, configured, NOW, {})
+    assert not file.exists()
+    hand_over(found, configured, NOW, {HAND_OVER: str(file)})
+    left = json.loads(file.read_text())
+    assert left["plan"]["arm_ratio"] == 0.5
+    assert left["exceptions"] == [
+        f"policy rule arm-ratio-step is in force again: the override ended: late (until {NOW - HOUR})",
+        "BREAK GLASS until 2026-03-02T13:00+00:00: x86 is not guarded. Reason: zone lost; ticket OPS-1",
+    ]

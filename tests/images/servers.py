@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import threading
@@ -23,28 +22,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
+from tests.programs import debian_program
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def registry_program() -> str:
-    """Return Debian's docker-registry, installing it where that is possible.
-
-    Raises:
-        RuntimeError: It is missing and cannot be installed. Never a skip: the tests would prove nothing.
-    """
-    found = shutil.which("docker-registry")
-    if found:
-        return found
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update"], ["install", "-y", "--no-install-recommends", "docker-registry"]):
-            subprocess.run(
-                ["apt-get", "-qq", *command], check=True, env=environment, stdout=subprocess.DEVNULL
-            )
-        found = shutil.which("docker-registry")
-    if not found:
-        raise RuntimeError("docker-registry is not on PATH: install Debian's package docker-registry")
-    return found
 
 
 def free_port() -> int:
@@ -85,7 +65,7 @@ class Registry:
             path.write_text(json.dumps(configuration))
             with (folder / "log").open("w") as log:
                 self._process = subprocess.Popen(
-                    [str(program or registry_program()), "serve", str(path)],
+                    [str(program or debian_program("docker-registry")), "serve", str(path)],
                     env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
                     stdout=log,
                     stderr=log,

@@ -10,7 +10,7 @@ import pytest
 from archshift.images.audit import AuditOptions, audit_images
 from archshift.images.registry import Limits, RegistryHost
 from archshift.images.verdict import ImageVerdict
-from tests.images.build import OCI_MANIFEST, Pushed, Pusher
+from tests.images.build import OCI_INDEX, OCI_MANIFEST, Pushed, Pusher
 from tests.images.servers import Registry, Server
 
 Options = Callable[..., AuditOptions]
@@ -142,6 +142,24 @@ def test_a_later_arm64_variant_does_not_count(push: Pusher, audit: Audit) -> Non
     found = audit("variant:1")
     assert (found.verdict, found.platforms) == ("amd64-only", ("linux/amd64", "linux/arm64/v9"))
     assert found.reason == "linux/arm64/v9 does not count: not every node runs v9"
+
+
+def test_an_image_that_is_called_by_its_configs_type(push: Pusher, audit: Audit) -> None:
+    """As `crane index append` enters images: they are no artifacts."""
+    images = [push.image("crane", platform=f"linux/{one}") for one in ("amd64", "arm64")]
+    kind = {"artifactType": "application/vnd.oci.image.config.v1+json"}
+    entries = [
+        {
+            "mediaType": one.media_type,
+            "digest": one.digest,
+            "size": one.size,
+            "platform": one.platform,
+            **kind,
+        }
+        for one in images
+    ]
+    push.manifest("crane", "1", {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}, OCI_INDEX)
+    assert audit("crane:1").verdict == "multi-arch"
 
 
 def test_an_artifact_is_no_image(push: Pusher, audit: Audit) -> None:

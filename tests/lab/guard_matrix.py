@@ -29,8 +29,8 @@ END = "<!-- end of the matrix -->"
 
 # Edits of the program, for `edited`: what somebody would take out of it.
 NO_CHECK = ("    guard_x86(found, settings, now)\n", "")
-NO_PROTECT = ("            protected=protected(found, settings, now),\n", "")
-NO_HOOK = ("            guard=guard if settings.guarded else None,\n", "")
+NO_PROTECT = ("    stay = protected(found, settings, now)\n", "    stay = frozenset()\n")
+NO_HOOK = ("    guard = hook if settings.guarded else None\n", "    guard = None\n")
 NO_CAPACITY = ("fixed_capacity=fixed_capacity", "fixed_capacity=False")
 NO_COMPONENT = ("groups=settings.node_groups,", "groups={},")
 
@@ -123,7 +123,7 @@ def _labels(node: Manifest) -> dict[str, str]:
 
 SENTENCES = {
     "program": r"x86 capacity stays: \d+ workloads? needs? x86|error: \S+ the cluster cannot be reached",
-    "hook": r"x86 node x86-\d stays: \d+ workloads? needs? x86",
+    "hook": r"x86 (node x86-\d|NodePool x86) stays: \d+ workloads? needs? x86",
     "policy pack": r"\[mandatory\]",
     "protect": r"is currently marked for protection|it is protected|cannot be (deleted|replaced)",
     "engine": r"--run-program|no resource hook|hook .* (was )?not (registered|found)",
@@ -149,7 +149,9 @@ def check_row(attempt: str, layers: list[str]) -> None:
 
 
 @contextmanager
-def guarded_cluster(lab: Lab, registry: Registry, push: Pusher, folder: Path) -> Iterator[Guarded]:
+def guarded_cluster(
+    lab: Lab, registry: Registry, push: Pusher, folder: Path, kind: type[Guarded] = Guarded
+) -> Iterator[Guarded]:
     """An empty cluster and a stack that is not up yet."""
     entry = {"Entrypoint": ["/app"]}
 
@@ -174,7 +176,7 @@ def guarded_cluster(lab: Lab, registry: Registry, push: Pusher, folder: Path) ->
         door = Server(registry.base)
         cluster = Cluster(lab)
         (folder / "stack").mkdir()
-        guarded = Guarded(
+        guarded = kind(
             cluster=cluster,
             stack=Stack(lab, folder / "stack", f"test-{uuid.uuid4().hex[:8]}"),
             namespace=cluster.namespace(f"shop-{uuid.uuid4().hex[:8]}"),

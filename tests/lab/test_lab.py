@@ -21,7 +21,7 @@ import psutil
 import pytest
 import yaml
 
-from lab.control_plane import PROJECT, SERVERS, Lab, LabError
+from lab.control_plane import PROJECT, Lab, LabError
 from lab.demo import fleet_line, notes, step_table
 from lab.sample import load_workloads, prepare_stack
 from tests.lab.lab_helpers import Cluster, Manifest, daemon_set, deployment
@@ -113,7 +113,7 @@ def test_each_lab_has_secrets_of_its_own(control_plane: Lab, another: Lab) -> No
 def test_every_server_listens_on_loopback_only(control_plane: Lab) -> None:
     control_plane.start()
     listening = {}
-    for name in SERVERS:
+    for name in control_plane.servers:
         process = control_plane.servers[name].process()
         assert process is not None
         sockets = process.net_connections(kind="inet")
@@ -138,7 +138,7 @@ def test_two_labs_run_side_by_side_and_stopping_one_leaves_the_other(
     control_plane.start()
     before = {name: server.process() for name, server in control_plane.servers.items()}
     another.stop()
-    assert another.missing() == list(SERVERS)
+    assert another.missing() == list(another.servers)
     assert {name: server.process() for name, server in control_plane.servers.items()} == before
     another.start()
 
@@ -207,7 +207,7 @@ def test_a_server_that_cannot_start_is_named_with_its_last_words(tmp_path: Path)
     assert said.startswith("etcd stopped while waiting for the API server to answer. The log of etcd (")
     assert str(lab.directory / "logs" / "etcd.log") in said
     assert "not a directory" in said
-    assert lab.missing() == list(SERVERS), "nothing of it goes on"
+    assert lab.missing() == list(lab.servers), "nothing of it goes on"
 
 
 # --- using it -------------------------------------------------------------------------------

@@ -118,6 +118,22 @@ def patches(ratio: Any, pods: Any, wanted: Any, graviton: Any) -> Resource:
     return resource("archshift:index:WorkloadPatches", "workloads", {"ratio": ratio, "fleet": fleet})
 
 
+def gate(**change: Any) -> Resource:
+    """The component that states the gate's evidence: a pass of prod at 0.2 of an hour ago."""
+    stated = {
+        "required": True,
+        "stack": "prod",
+        "ratio": 0.2,
+        "verdict": "pass",
+        "at": (NOW - timedelta(hours=1)).isoformat(),
+        "problem": "",
+        "file": "gates/prod.json",
+        "since": None,
+        **change,
+    }
+    return resource("archshift:index:Gate", "gate", stated)
+
+
 def overrides(*listed: Mapping[str, Any], break_glass: Mapping[str, Any] | None = None) -> Resource:
     """The component that states what is excused."""
     props = {"overrides": [dict(one) for one in listed], "breakGlass": break_glass}

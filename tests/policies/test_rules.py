@@ -23,6 +23,7 @@ from tests.policies.stacks import (
     audit,
     break_glass,
     entry,
+    gate,
     messages,
     node,
     node_group,
@@ -365,6 +366,83 @@ def test_a_step_waits_for_its_date() -> None:
         "earliest has '0.6': '2026-12-01'" in messages(STEP, at(0.5, 20), earliest={"0.6": "2026-12-01"})[0]
     )
     assert "earliest has '0.5': 'soon'" in messages(STEP, at(0.5, 20), earliest={"0.5": "soon"})[0]
+
+
+def test_a_step_up_needs_the_gates_pass_for_the_step_before() -> None:
+    """Where the stack has a gate: the message has the step, why it is no pass, and the way out."""
+    assert messages(STEP, at(0.5, 20), gate()) == []
+    assert messages(STEP, at(0.5, 20), gate(verdict="hold")) == [
+        "arm_ratio 0.5 goes up (20 of 100 pods are on Graviton), and no pass of the gate for step 0.2 allows "
+        "it: it says hold. Run archshift gate --output at 0.2 and keep its file with the step, or set "
+        "arm_ratio to 0.2. Or set archshift:override (rule, reason, until), which ends by itself."
+    ]
+    excuse = overrides({"rule": STEP, "reason": "agreed", "until": "2026-11-25"})
+    assert messages(STEP, at(0.5, 20), gate(verdict="hold"), excuse) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"verdict": "unknown"}, "it says unknown"),
+        ({"verdict": "step-back"}, "it says step-back"),
+        ({"verdict": "PASS"}, "it says PASS"),
+        ({"problem": "there is no gates/prod.json", "ratio": None}, "there is no gates/prod.json"),
+        ({"ratio": None}, "its evidence is not whole"),
+        ({"at": "yesterday"}, "its evidence is not whole"),
+        ({"stack": "staging"}, "it is of the stack staging"),
+        ({"stack": None}, "it is of the stack None"),
+        ({"ratio": 0.1}, "it is of arm_ratio 0.1"),
+        # Asked after the number was changed: what was judged is not what the file says.
+        ({"ratio": 0.5}, "it is of arm_ratio 0.5"),
+        ({"ratio": 0.8}, "it is of arm_ratio 0.8"),
+        ({"at": "2026-11-24T13:30:00Z"}, "it is from the future (2026-11-24T13:30:00Z)"),
+        ({"at": "2026-11-16T11:00:00Z"}, "it is of 2026-11-16T11:00:00Z, more than 8 days old"),
+        (
+            {"at": "2026-11-16T11:00:00Z", "since": "2026-11-10T00:00:00Z"},
+            "it is of 2026-11-16T11:00:00Z, more than 8 days old",
+        ),
+        ({"verdict": UNKNOWN}, "unknown-is-no: verdict of gate"),
+        ({"required": UNKNOWN}, "unknown-is-no: required of gate"),
+    ],
+)
+def test_what_is_no_pass_of_the_step_before_refuses(change: dict[str, Any], why: str) -> None:
+    """Another verdict, stack, ratio or time; a value that is missing or not known."""
+    (message,) = messages(STEP, at(0.5, 20), gate(**change))
+    assert why in message
+
+
+@pytest.mark.parametrize(
+    ("ratio", "observed"), [(0.0, 50), (0.2, 0), (0.2, 50), (0.5, 100), (0.5, 50), (0.5, 36), (0.8, 66)]
+)
+def test_what_is_no_step_up_asks_no_gate(ratio: float, observed: int) -> None:
+    """The first step, the way back, and a share that drifted within its step."""
+    held = messages(STEP, at(ratio, observed), gate(verdict="hold", ratio=ratio))
+    assert not [message for message in held if "no pass of the gate" in message]
+
+
+def test_a_pass_had_to_be_fresh_when_the_step_was_taken() -> None:
+    """Weeks later the same step is still a step that passed: an update that sets it right is not refused."""
+    old = {"at": "2026-10-01T08:00:00Z", "since": "2026-10-01T08:10:00Z"}
+    assert messages(STEP, at(0.5, 20), gate(**old)) == []
+    assert messages(STEP, at(0.5, 20), gate(at="2026-10-01T08:00:00Z")) != []
+
+
+def test_whether_the_gate_counts_is_configurable() -> None:
+    """By default where the stack has one; the pack can require it of every stack, or of none."""
+    hold, shown = gate(verdict="hold"), gate(verdict="hold", required=False)
+    assert messages(STEP, at(0.5, 20)) == messages(STEP, at(0.5, 20), shown) == []
+    assert messages(STEP, at(0.5, 20), hold, gate="off") == []
+    assert len(messages(STEP, at(0.5, 20), shown, gate="required")) == 1
+    assert "allows it: there is none." in messages(STEP, at(0.5, 20), gate="required")[0]
+    assert messages(STEP, at(0.5, 20), gate(required=False), gate="required") == []
+    assert messages(STEP, at(0.2, 0), gate="required") == []
+    assert messages(STEP, at(0.5, 20), gate(at="2026-11-22T08:00:00Z"), gateMaxAgeDays=2) != []
+
+
+def test_a_capped_fleets_step_is_what_is_wanted_of_it() -> None:
+    """Where caps leave 35 of 100 pods at 0.5, 30 of them are a step nearly done and 20 one that begins."""
+    assert messages(STEP, patches(0.5, 100, 35, 30), gate(verdict="hold")) == []
+    assert messages(STEP, patches(0.5, 100, 35, 20), gate(verdict="hold")) != []
 
 
 def test_a_step_that_cannot_be_judged_is_refused() -> None:

@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archshift.node_groups import Taint
+from archshift.node_pools import manifest
 from archshift_rules.capacity import Amount, Group, Need, shortage
 from archshift_rules.pack import RULES
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource, Stack
 from tests.archshift.properties import examples
+from tests.archshift.test_node_pools import pool
 from tests.policies.stacks import (
     GIB,
     NOW,
@@ -76,18 +79,46 @@ def test_x86_nodes_cannot_go_while_a_workload_needs_them(verdict: str) -> None:
                     {"elsewhere": {"amd64": {"nodes": 2, "millicpu": 4000, "memory": 8 * GIB, "pods": 20}}},
                 )
             ]
-            for component in ("NodeGroups", "EksNodeGroups")
+            for component in ("NodeGroups", "EksNodeGroups", "NodePools")
         ),
     ],
     ids=[
         *("lab nodes", "EKS node group", "Karpenter", "Karpenter with limits", "EKS without amiType"),
-        *("nodes of others", "nodes of others on EKS"),
+        *("nodes of others", "nodes of others on EKS", "nodes of others beside Karpenter's"),
     ],
 )
 def test_every_form_of_x86_nodes_counts(nodes: list[Resource]) -> None:
     """Whoever makes the x86 nodes, a stack with enough of them passes."""
     assert messages(CAPACITY, needy(), *nodes) == []
     assert messages(PROTECTED, needy(), *nodes) == []
+
+
+def archshifts_pool(name: str, *types: str, protected: bool = True, **options: Any) -> Resource:
+    """A NodePool as archshift makes it."""
+    spec = manifest(pool(name, *types, **options))
+    return resource("kubernetes:karpenter.sh/v1:NodePool", name, {"spec": spec}, protected=protected)
+
+
+def test_the_pools_that_archshift_makes_are_read_right() -> None:
+    """Their architecture, their limits and their soft taint: an x86 pool of enough vCPU is enough, one of
+    less, one with a hard taint and one of Graviton types are not; unprotected, it is told.
+    """
+    arm = archshifts_pool("graviton", "m7g.xlarge")
+    enough = archshifts_pool("x86", "m6i.xlarge", millicpu=4_000)
+    for one in RULES:
+        if one.name in (CAPACITY, PROTECTED, "node-group-architecture"):
+            assert messages(one.name, needy(), arm, enough) == []
+    for less in (
+        archshifts_pool("x86", millicpu=1_000),
+        archshifts_pool("x86", memory=GIB),
+        archshifts_pool("x86", taints=(Taint(key="batch"),)),
+        archshifts_pool("x86", "m7g.xlarge"),
+    ):
+        (message,) = messages(CAPACITY, needy(), arm, less)
+        assert "shop/Deployment/legacy" in message
+    bare = archshifts_pool("x86", protected=False)
+    (message,) = messages(PROTECTED, needy(), arm, bare)
+    assert message.startswith("The x86 node group x86 is not protected. 1 workload needs x86 nodes")
 
 
 @pytest.mark.parametrize(

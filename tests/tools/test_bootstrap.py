@@ -37,6 +37,9 @@ esac
 """
 
 
+_EVERYBODYS = [program for program in bootstrap.PROGRAMS if program.kit not in bootstrap.EXTRA_KITS]
+
+
 class Machine:
     """A machine on which nothing is installed but what a test puts there."""
 
@@ -83,9 +86,9 @@ class Machine:
             text=True,
         )
 
-    def run(self) -> tuple[int, dict[str, dict[str, str]], str]:
+    def run(self, *arguments: str) -> tuple[int, dict[str, dict[str, str]], str]:
         """Exit code, what was found, and what was said."""
-        process = self.start("--json")
+        process = self.start("--json", *arguments)
         stdout, stderr = process.communicate(timeout=60)
         return process.returncode, json.loads(stdout) if stdout else {}, stderr
 
@@ -198,14 +201,14 @@ class TestBuilding:
         code, found, said = with_go.run()
         assert code == 0, said
         assert {program["from"] for program in found.values()} == {"built", "module"}
-        assert len(with_go.built()) == len(bootstrap.PROGRAMS)
+        assert len(with_go.built()) == len(_EVERYBODYS)
         for program in found.values():
             assert Path(program["path"]).is_relative_to(with_go.cache)
         assert "built kube-apiserver v1.36" in said
         code, again, said = with_go.run()
         assert (code, again) == (0, found)
         assert said == "", "the second time there is nothing to say"
-        assert len(with_go.built()) == len(bootstrap.PROGRAMS)
+        assert len(with_go.built()) == len(_EVERYBODYS)
 
     def test_versions_are_stamped_from_the_pins(self, with_go: Machine) -> None:
         with_go.run()
@@ -232,6 +235,15 @@ class TestBuilding:
         executor = Path(found[bootstrap.LANGUAGE_HOST_EXECUTOR]["path"])
         assert os.access(executor, os.X_OK)
         assert executor.parent == Path(found[bootstrap.LANGUAGE_HOST]["path"]).parent
+
+    def test_what_only_some_tests_need_is_built_where_it_is_asked_for(self, with_go: Machine) -> None:
+        _, found, _ = with_go.run()
+        assert "prometheus" not in found
+        code, found, said = with_go.run("--with", "monitoring")
+        assert code == 0, said
+        assert with_go.built()[-2:] == ["promtool", "prometheus"]
+        assert "-tags remove_all_sd" in with_go.log.read_text().splitlines()[-1]
+        assert Path(found["prometheus"]["path"]).parent == Path(found["promtool"]["path"]).parent
 
     def test_an_interrupted_build_leaves_nothing_half_and_is_resumed(self, with_go: Machine) -> None:
         with_go.environment["FAKE_GO_PAUSE"] = "30"
@@ -265,7 +277,7 @@ class TestBuilding:
         for process in processes:
             _, said = process.communicate(timeout=60)
             assert process.returncode == 0, said
-        assert len(with_go.built()) == len(bootstrap.PROGRAMS)
+        assert len(with_go.built()) == len(_EVERYBODYS)
 
     def test_a_failed_build_shows_the_compilers_last_words(self, with_go: Machine) -> None:
         with_go.environment["FAKE_GO_FAILS"] = "k8s.io/kubernetes/cmd/kube-scheduler"
@@ -327,6 +339,14 @@ class TestInstalledPrograms:
         _, found, said = with_go.run()
         assert found["crane"]["from"] == "built"
         assert "crane is 0.14.0; wanted: at least v0.22" in said
+
+    def test_debians_prometheus_serves_and_an_older_one_does_not(self, with_go: Machine) -> None:
+        with_go.says("prometheus", "prometheus, version 2.42.0+ds (branch: debian/sid)")
+        with_go.says("promtool", "promtool, version 2.41.0 (branch: HEAD)")
+        _, found, said = with_go.run("--with", "all")
+        assert (found["prometheus"]["from"], found["prometheus"]["version"]) == ("PATH", "2.42.0")
+        assert found["promtool"]["from"] == "built"
+        assert "promtool is 2.41.0; wanted: at least 2.42" in said
 
     def test_a_program_that_does_not_answer_is_not_used(self, with_go: Machine) -> None:
         with_go.install("etcd", "#!/bin/sh\nexit 1\n")

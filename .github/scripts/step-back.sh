@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# step-back.sh STACK DIR: where the gate's verdict in DIR is step-back, leaves there the commits that take the step before
+# the one that is deployed, for propose.sh. With any other verdict it does nothing.
+set -euo pipefail
+# shellcheck source=.github/scripts/lib.sh
+source "$(dirname "$0")/lib.sh"
+stack=${1:-} dir=${2:?the folder of the gate}
+check_stack "$stack"
+rm -f "$dir"/{branch,title,body.md,step.bundle,why.md}
+
+if [ "$(verdict "$dir")" != step-back ]; then
+  echo "The gate says $(verdict "$dir"): no step back for $stack."
+  exit
+fi
+base=$(git rev-parse HEAD)
+deployed=$(<"$dir/deployed")
+if same "$(configured_ratio "$stack")" "$deployed"; then
+  why=(--gate "$dir/gate.json")
+else
+  # A step up that is merged and was not let through is taken back as well.
+  why=(--reason "The gate on $deployed, which is deployed, says step-back")
+fi
+: >"$dir/ramp.txt"
+until larger "$deployed" "$(configured_ratio "$stack")"; do
+  code=0
+  archshift ramp apply --stack "$stack" --back --commit "${why[@]}" >>"$dir/ramp.txt" 2>&1 || code=$?
+  case $code in
+    0) ;;
+    3)
+      {
+        echo "No step back for \`$stack\`: there is none before."
+        block <"$dir/ramp.txt"
+      } >"$dir/why.md"
+      summary <"$dir/why.md"
+      exit
+      ;;
+    *) fail "$(<"$dir/ramp.txt")" ;;
+  esac
+done
+{
+  echo "Graviton does worse than x86 in \`$stack\`, so this goes a step back:"
+  block <"$dir/gate.txt"
+} >"$dir/body.md"
+pack_step "$dir" "step-back/$stack" "$base" "$(git log -1 --format=%s)"
+summary <"$dir/body.md"

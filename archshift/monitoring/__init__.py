@@ -1,0 +1,1 @@
+"""What Prometheus is asked and told: expressions by architecture, rules, and the dashboard."""

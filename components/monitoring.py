@@ -1,0 +1,105 @@
+"""Rules for Prometheus and a dashboard for Grafana, as objects in the cluster."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from archshift.gate import GateSettings
+from archshift.kubernetes import connect
+from archshift.monitoring.config import MonitoringSettings
+from archshift.monitoring.dashboard import dashboard
+from archshift.monitoring.rules import Fleet, as_text, rules
+from archshift.plan import Plan
+
+RULES: Final = "archshift-rules"
+DASHBOARD: Final = "archshift-dashboard"
+_OPERATOR_API: Final = "monitoring.coreos.com/v1"
+_RULE_KIND: Final = "PrometheusRule"
+
+
+def operator_reads_rules(context: str | None) -> bool:
+    """Say whether the cluster knows PrometheusRules.
+
+    Args:
+        context: The kubeconfig context; None for the current one.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read.
+    """
+    with connect(context) as cluster:
+        return cluster.serves(_OPERATOR_API, _RULE_KIND)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitoringArgs:
+    """Arguments of ``Monitoring``.
+
+    Attributes:
+        settings: Where things go.
+        namespaces: Of the workloads; empty for all but the system's.
+        gate: Whose metrics and tolerances the rules and alerts have.
+        plan: What is wanted of the fleet.
+        operator: Whether the cluster knows PrometheusRules; else the rules are a ConfigMap.
+    """
+
+    settings: MonitoringSettings
+    namespaces: Sequence[str]
+    gate: GateSettings
+    plan: Plan
+    operator: bool
+
+
+class Monitoring(pulumi.ComponentResource):
+    """Recording rules and alerts by workload and architecture, and a dashboard over them."""
+
+    TYPE: Final = "archshift:index:Monitoring"
+
+    def __init__(self, name: str, args: MonitoringArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(self.TYPE, name, {}, opts)
+        options = pulumi.ResourceOptions(parent=self)
+        content = rules(
+            namespaces=args.namespaces,
+            metrics=args.gate.metrics,
+            tolerances=args.gate.tolerances,
+            fleet=_fleet(args.plan),
+        )
+        metadata = _metadata(RULES, args.settings.namespace, args.settings.labels)
+        if args.operator:
+            k8s.apiextensions.CustomResource(
+                RULES,
+                api_version=_OPERATOR_API,
+                kind=_RULE_KIND,
+                metadata=metadata,
+                spec=content,
+                opts=options,
+            )
+        else:
+            k8s.core.v1.ConfigMap(
+                RULES, metadata=metadata, data={"archshift.rules.yaml": as_text(content)}, opts=options
+            )
+        k8s.core.v1.ConfigMap(
+            DASHBOARD,
+            metadata=_metadata(DASHBOARD, args.settings.namespace, args.settings.dashboard_labels),
+            data={"archshift.json": dashboard(args.gate.metrics)},
+            opts=options,
+        )
+        self.register_outputs({})
+
+
+def _fleet(plan: Plan) -> Fleet | None:
+    # Without pods there is no share.
+    if not plan.pods:
+        return None
+    keys = [row.key for row in plan.movable if row.kind != "CronJob"]
+    return Fleet(workloads=keys, wanted=round(plan.wanted / plan.pods, 4))
+
+
+def _metadata(name: str, namespace: str, labels: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "namespace": namespace,
+        "labels": {**labels, "app.kubernetes.io/managed-by": "archshift"},
+    }

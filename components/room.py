@@ -1,0 +1,60 @@
+"""Room before pods: the nodes that a step needs are asked for before the first of its patches."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+
+import pulumi
+
+from archshift.errors import ArchshiftError
+from archshift.inventory import Inventory
+from archshift.kubernetes import Cluster, connect
+from archshift.plan import Plan, PlannedWorkload
+from archshift.room import asks, asks_after, make_room
+
+HOOK_NAME: Final = "archshift-make-room"
+
+
+class Room:
+    """The room of one update, made once, however many patches wait for it.
+
+    Args:
+        plan: What is wanted.
+        inventory: The cluster that it was made for.
+        stack: The stack's name.
+        kube_context: Kubeconfig context.
+    """
+
+    def __init__(self, plan: Plan, inventory: Inventory, stack: str, kube_context: str | None) -> None:
+        self._wanted = asks(plan, inventory)
+        self._inventory, self._stack, self._context = inventory, stack, kube_context
+        # A thread of its own, as the hook of the rollouts has.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=HOOK_NAME)
+        self._made: Future[None] | None = None
+        # For before a patch is created or updated, so never in a destroy, whose program runs too.
+        self.hook = pulumi.ResourceHook(HOOK_NAME, self._before_patch)
+
+    def after(self, cluster: Cluster, rows: Sequence[PlannedWorkload]) -> None:
+        """Make room for the pods that the rollouts left on the wrong side, if there were any.
+
+        Raises:
+            ArchshiftError: As ``archshift.room.make_room``.
+        """
+        if self._made:
+            make_room(cluster, asks_after(cluster, rows, self._inventory), self._stack)
+
+    async def _before_patch(self, _: pulumi.ResourceHookArgs) -> None:
+        first = self._made is None
+        if self._made is None:
+            self._made = self._thread.submit(self._make)
+        try:
+            await asyncio.wrap_future(self._made)
+        except ArchshiftError as error:
+            # Every patch that waits for it fails; once is enough to say why.
+            reason = f"nothing is moved: {error}" if first else "there is no room, as another patch says"
+            raise ArchshiftError(reason) from None
+
+    def _make(self) -> None:
+        with connect(self._context) as cluster:
+            make_room(cluster, self._wanted, self._stack)

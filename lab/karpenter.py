@@ -1,0 +1,92 @@
+"""The real Karpenter on a lab, with the provider that ships with it: its machines are kwok's nodes.
+
+It knows EC2's instance types by archshift's table, so that NodePools name the same types here and
+on EKS.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Final
+
+from archshift.architectures import ARM64
+from archshift.instance_types import INSTANCE_TYPES, InstanceType
+from archshift.node_groups import CAPACITY_TYPE_LABEL, ZONE_LABEL
+
+ZONES: Final = ("eu-west-1a", "eu-west-1b", "eu-west-1c")
+
+NODE_CLASS: Final[dict[str, Any]] = {
+    "apiVersion": "karpenter.kwok.sh/v1alpha1",
+    "kind": "KWOKNodeClass",
+    # The name that archshift:node_groups has by default.
+    "metadata": {"name": "default"},
+    # A machine that is there at once would hide what waits for it; a real one takes 30 to 60 s.
+    "spec": {"nodeRegistrationDelay": "2s"},
+}
+
+CRDS: Final = ("nodepools.karpenter.sh", "nodeclaims.karpenter.sh", "kwoknodeclasses.karpenter.kwok.sh")
+"""What has to be there before Karpenter starts."""
+
+# A vCPU and a GiB of memory in Ireland, about; Graviton is a fifth cheaper. Karpenter takes the cheapest
+# types that fit, so only their order matters here.
+_VCPU_PRICE, _GIB_PRICE, _GRAVITON, _SPOT = 0.036, 0.0045, 0.8, 0.4
+
+
+def environment(
+    kubeconfig: Path, metrics_port: int, health_port: int, instance_types: Path
+) -> dict[str, str]:
+    """The settings that Karpenter reads from its environment."""
+    return {
+        "KUBECONFIG": str(kubeconfig),
+        "DISABLE_LEADER_ELECTION": "true",
+        "SYSTEM_NAMESPACE": "kube-system",
+        "KARPENTER_SERVICE": "karpenter",
+        "METRICS_PORT": str(metrics_port),
+        "HEALTH_PROBE_PORT": str(health_port),
+        "INSTANCE_TYPES_FILE_PATH": str(instance_types),
+    }
+
+
+def instance_types() -> str:
+    """What Karpenter may launch, as the provider reads it: every type in the lab's zones."""
+    return json.dumps([_entry(kind) for kind in INSTANCE_TYPES.values()])
+
+
+def _entry(kind: InstanceType) -> dict[str, Any]:
+    price = kind.vcpu * _VCPU_PRICE + kind.memory_mib / 1024 * _GIB_PRICE
+    if kind.architecture == ARM64:
+        price *= _GRAVITON
+    return {
+        "name": kind.name,
+        "architecture": kind.architecture,
+        "operatingSystems": ["linux"],
+        "resources": {
+            "cpu": str(kind.vcpu),
+            "memory": f"{kind.memory_mib}Mi",
+            "pods": str(kind.managed_pods),
+        },
+        "offerings": [
+            {
+                "Price": round(price * share, 5),
+                "Requirements": [
+                    {"key": CAPACITY_TYPE_LABEL, "operator": "In", "values": [capacity_type]},
+                    {"key": ZONE_LABEL, "operator": "In", "values": [zone]},
+                ],
+            }
+            for capacity_type, share in (("on-demand", 1.0), ("spot", _SPOT))
+            for zone in ZONES
+        ],
+    }
+
+
+def is_ready(health_port: int) -> bool:
+    """Whether Karpenter watches the cluster."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://127.0.0.1:{health_port}/readyz", timeout=5) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

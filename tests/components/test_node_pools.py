@@ -1,0 +1,230 @@
+"""What the NodePools component registers, and the guard's last question about a NodePool."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pulumi
+import pytest
+
+import settings
+from archshift.errors import ArchshiftError
+from archshift.guard import needs
+from archshift.images.verdict import AMD64_ONLY
+from archshift.images.workload import WorkloadVerdict
+from archshift.inventory import Inventory, Requests
+from archshift.node_groups import Node, NodePool
+from archshift.node_pools import manifest
+from archshift.plan import Plan
+from archshift.survey import Survey
+from components import guard
+from components.node_pools import NodePools, NodePoolsArgs
+from tests.archshift.test_node_pools import ARM, live, pool
+from tests.archshift.test_plan import deployment
+from tests.components.recorder import Monitor, record
+
+TYPE = "kubernetes:karpenter.sh/v1:NodePool"
+X86 = {"instance_types": ["m6i.xlarge", "m6i.2xlarge"], "limits": {"cpu": 16}}
+STAYS = r"^x86 NodePool x86 stays: 1 workload needs x86: shop/Deployment/pay \("
+
+
+def registered(*pools: NodePool) -> Monitor:
+    """Register the component with these pools."""
+    args = NodePoolsArgs(pools={one.name: one for one in pools})
+    return record(lambda: NodePools("node-pools", args))
+
+
+def test_each_pool_is_one_object_and_is_waited_for() -> None:
+    """Its spec is the core's; the engine waits until Karpenter has taken it."""
+    done = registered(pool(), ARM)
+    graviton, x86 = sorted(done.of(TYPE), key=lambda one: one.name)
+    assert (x86.name, x86.parent, graviton.name) == ("x86", "node-pools", "graviton")
+    assert x86.inputs == {
+        "apiVersion": "karpenter.sh/v1",
+        "kind": "NodePool",
+        "metadata": {
+            "name": "x86",
+            "annotations": {"pulumi.com/waitFor": "condition=Ready", "pulumi.com/timeoutSeconds": "120"},
+        },
+        "spec": manifest(pool()),
+    }
+    assert done.outputs["node-pools"]["sizes"] == {"x86": {"cpu": "16"}, "graviton": {"cpu": "16"}}
+
+
+def test_hooks_and_protection_are_where_they_hold() -> None:
+    """On the NodePool itself: the guard before a delete and an update, protection on those that are named."""
+    own = Node(name="own", labels={"kubernetes.io/arch": "amd64"}, millicpu=4000, memory=1, pods=5)
+
+    def program() -> None:
+        hook = pulumi.ResourceHook("guard", lambda _: None)
+        pools = {"x86": pool(), "graviton": ARM}
+        args = NodePoolsArgs(pools=pools, guard=hook, protected=frozenset({"x86"}), others=[own])
+        NodePools("node-pools", args)
+
+    done = record(program)
+    for one in done.of(TYPE):
+        assert list(one.request.hooks.before_delete) == ["guard"]
+        assert list(one.request.hooks.before_update) == ["guard"]
+        assert one.request.protect == (one.name == "x86")
+    elsewhere = done.outputs["node-pools"]["elsewhere"]
+    assert elsewhere == {"amd64": {"nodes": 1, "millicpu": 4000, "memory": 1, "pods": 5}}
+
+
+# --- the guard -------------------------------------------------------------------------------
+
+
+def stack(pools: Mapping[str, Any], **config: Any) -> settings.Settings:
+    """The settings of a stack whose nodes Karpenter brings up."""
+    values = {"node_groups": pools, **config}
+    return settings.load(
+        "prod",
+        {"archshift:arm_ratio": "0.5", "archshift:provisioner": "karpenter"}
+        | {f"archshift:{key}": json.dumps(value) for key, value in values.items()},
+    )
+
+
+def seen(nodes: tuple[Node, ...], millicpu: int = 1000) -> Survey:
+    """A cluster where six amd64-only pods of that size need x86."""
+    one = deployment("pay", 6, requests=Requests(millicpu, 1024**3))
+    inventory = Inventory(workloads={one.key: one}, nodes=nodes)
+    needed = needs(inventory, {one.key: WorkloadVerdict(one.key, AMD64_ONLY, (), ())}, {})
+    return Survey(inventory=inventory, evidence=None, plan=Plan(arm_ratio=0.5), needs=needed)
+
+
+def asked(
+    monkeypatch: pytest.MonkeyPatch,
+    pools: Mapping[str, Any],
+    *,
+    old: Mapping[str, Any] | None = None,
+    new: Mapping[str, Any] | None = None,
+    nodes: tuple[Node, ...] = (live("n1"), live("n2")),
+    **more: Any,
+) -> None:
+    """Ask before the pool x86 of the state is deleted, or updated to what ``pools`` make of it."""
+    found = seen(nodes, **more)
+    monkeypatch.setattr(guard, "survey", lambda _settings, **_options: found)
+    configured = stack(pools)
+    hooks: list[pulumi.ResourceHook] = []
+    record(lambda: hooks.append(guard.guard_hook(configured)))
+    inputs = {"kind": "NodePool", "metadata": {"name": "x86"}, "spec": old or manifest(pool())}
+    arguments = pulumi.ResourceHookArgs(
+        urn="urn",
+        id="id",
+        name="x86",
+        type=TYPE,
+        old_inputs=inputs,
+        new_inputs={**inputs, "spec": new} if new else None,
+    )
+    hooks[0].callback(arguments)
+
+
+def updated(
+    monkeypatch: pytest.MonkeyPatch,
+    change: Mapping[str, Any],
+    beside: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> None:
+    """Ask before the pool x86 is updated to this, with other pools beside it."""
+    pools = {"x86": {**X86, **change}, **(beside or {})}
+    asked(monkeypatch, pools, new=manifest(stack(pools).node_pools["x86"]), **more)
+
+
+@pytest.mark.parametrize(
+    "pools",
+    [{}, {"intel": X86}, {"x86": X86}, {"graviton": {**X86, "instance_types": ["m7g.xlarge"]}}],
+    ids=["taken out", "renamed", "destroy", "only Graviton is left"],
+)
+@pytest.mark.parametrize("nodes", [(live("n1"), live("n2")), ()], ids=["with nodes", "at zero nodes"])
+def test_a_pool_that_is_needed_is_not_deleted(
+    monkeypatch: pytest.MonkeyPatch, pools: Any, nodes: tuple[Node, ...]
+) -> None:
+    """Whatever the configuration says; also while the pool has no node, and a new one has brought up none."""
+    with pytest.raises(ArchshiftError, match=STAYS):
+        asked(monkeypatch, pools, nodes=nodes)
+
+
+def test_a_pool_may_go_when_another_has_proven_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a node and its limits hold the rest; one whose limits do not is none."""
+    nodes = (live("n1"), live("n2"), live("m1", of="intel"))
+    asked(monkeypatch, {"intel": X86}, nodes=nodes)
+    with pytest.raises(ArchshiftError, match=STAYS):
+        asked(monkeypatch, {"intel": {**X86, "limits": {"cpu": 4}}}, nodes=nodes)
+
+
+def test_two_pools_that_are_limited_together_do_not_speak_for_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The nodes of both carry the need for now; neither would get a successor."""
+    nodes = (live("n1"), live("n2"), live("m1", of="intel"), live("m2", of="intel"))
+    none = {**X86, "limits": {"cpu": 0}}
+    updated(monkeypatch, none, nodes=nodes, beside={"intel": X86})
+    with pytest.raises(ArchshiftError, match=STAYS):
+        updated(monkeypatch, none, nodes=nodes, beside={"intel": none})
+
+
+def test_nodes_that_do_not_have_our_label_yet_go_with_their_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Karpenter's own label says whose they are; without it they would seem to stay."""
+    nodes = (live("n1"), live("n2"))
+    assert not any("archshift/node-group" in node.labels for node in nodes)
+    with pytest.raises(ArchshiftError, match=STAYS):
+        asked(monkeypatch, {}, nodes=nodes)
+
+
+@pytest.mark.parametrize(
+    ("change", "stops"),
+    [
+        ({"limits": {"cpu": 12}}, False),
+        ({"limits": {"cpu": 4}}, True),
+        ({"limits": {"cpu": 0}}, True),
+        ({"limits": {"cpu": 16, "memory": "8Gi"}}, True),
+        ({"instance_types": ["m7g.xlarge"]}, True),
+        ({"instance_types": ["m7i.xlarge"]}, False),
+        ({"instance_types": ["m6i.large"]}, True),
+        ({"taints": [{"key": "drain"}]}, True),
+        ({"taints": [{"key": "soft", "effect": "PreferNoSchedule"}]}, False),
+        ({"weight": 50}, False),
+        ({"limits": {"cpu": 64}}, False),
+        ({"node_class": "other"}, False),
+    ],
+    ids=str,
+)
+def test_a_pool_changes_as_far_as_the_need_allows(
+    monkeypatch: pytest.MonkeyPatch, change: Mapping[str, Any], stops: bool
+) -> None:
+    """Six pods of 1.5 vCPU: limits below them, types that do not fit them, the other architecture and a taint
+    are refused; enough room of another type is not, and weights are nobody's business.
+    """
+    if not stops:
+        updated(monkeypatch, change, millicpu=1500)
+        return
+    with pytest.raises(ArchshiftError, match=STAYS):
+        updated(monkeypatch, change, millicpu=1500 if "m6i.large" not in str(change) else 2500)
+
+
+def test_where_x86_is_short_already_a_higher_limit_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes nothing away, although it is not enough either; a lower one is refused."""
+    small = manifest(replace(pool(), millicpu=4_000))
+    updated(monkeypatch, {"limits": {"cpu": 6}}, old=small, nodes=())
+    with pytest.raises(ArchshiftError, match=STAYS):
+        updated(monkeypatch, {"limits": {"cpu": 3}}, old=small, nodes=())
+
+
+def test_a_graviton_pool_may_always_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way back to x86 is never barred; one of both architectures counts as x86."""
+    asked(monkeypatch, {}, old=manifest(ARM))
+    both = manifest(ARM)
+    both["template"]["spec"]["requirements"][0]["values"] = ["arm64", "amd64"]
+    with pytest.raises(ArchshiftError, match=STAYS):
+        asked(monkeypatch, {}, old=both)
+
+
+def test_the_x86_pools_that_carry_the_need_are_protected() -> None:
+    """By their nodes and limits, in the order of the settings; with nothing to carry, none is."""
+    pools = {"x86": {**X86, "limits": {"cpu": 4}}, "intel": X86, "more": X86, "graviton": {"twin_of": "x86"}}
+    configured = stack(pools)
+    now = datetime.now(UTC)
+    found = seen((live("n1"),))
+    assert guard.protected(found, configured, now) == {"x86", "intel"}
+    assert guard.protected(replace(found, needs=()), configured, now) == frozenset()

@@ -1,0 +1,76 @@
+"""One update makes its room once, before its first patch, and says once why it cannot."""
+
+import asyncio
+from typing import Any
+
+import pulumi
+import pytest
+
+from archshift.errors import ArchshiftError
+from archshift.inventory import Inventory
+from archshift.plan import Plan
+from components import room
+from components.room import Room
+from tests.archshift.objects import FakeCluster
+from tests.components.recorder import record
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Who asked for which room; an exception among ``answers`` is what the next one gets."""
+    made: list[Any] = []
+    monkeypatch.setattr(room, "connect", lambda _context: FakeCluster())
+    monkeypatch.setattr(room, "asks", lambda _plan, _inventory: ("before",))
+    monkeypatch.setattr(room, "asks_after", lambda _cluster, _rows, _inventory: ("after",))
+    monkeypatch.setattr(room, "make_room", lambda _cluster, wanted, stack: made.append((wanted, stack)))
+    return made
+
+
+def begun() -> Room:
+    """The room of an update."""
+    rooms: list[Room] = []
+    record(lambda: rooms.append(Room(Plan(arm_ratio=0.5), Inventory(), "dev", None)))
+    return rooms[0]
+
+
+def patches(one: Room, count: int) -> list[Any]:
+    """What the hook says to this many patches that ask at the same time."""
+    arguments = pulumi.ResourceHookArgs(urn="urn", id="id", name="cart", type="patch")
+
+    async def ask() -> list[Any]:
+        asked = [one.hook.callback(arguments) for _ in range(count)]
+        return list(await asyncio.gather(*asked, return_exceptions=True))  # type: ignore[arg-type]
+
+    return asyncio.run(ask())
+
+
+def test_however_many_patches_ask_room_is_made_once(calls: list[Any]) -> None:
+    """And again, for what is on the wrong side then, after the rollouts."""
+    one = begun()
+    assert patches(one, 5) == [None] * 5
+    assert calls == [(("before",), "dev")]
+    one.after(FakeCluster(), [])
+    assert calls == [(("before",), "dev"), (("after",), "dev")]
+
+
+def test_where_no_patch_was_made_none_is_asked_for(calls: list[Any]) -> None:
+    """In a destroy the program runs too: no node may be brought up for what goes."""
+    begun().after(FakeCluster(), [])
+    assert calls == []
+
+
+def test_the_reason_is_said_once(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every patch fails, so that nothing moves; one says why."""
+
+    def refuse(*_: object) -> None:
+        raise ArchshiftError("no node had come up")
+
+    monkeypatch.setattr(room, "make_room", refuse)
+    answers = patches(begun(), 3)
+    assert all(isinstance(answer, ArchshiftError) for answer in answers)
+    assert sorted(map(str, answers)) == [
+        "nothing is moved: no node had come up",
+        "there is no room, as another patch says",
+        "there is no room, as another patch says",
+    ]
+    assert calls == []

@@ -1,0 +1,1 @@
+"""The gate and the rules, on a real Prometheus."""

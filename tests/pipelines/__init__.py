@@ -1,0 +1,1 @@
+"""The scripts and workflows of .github/."""

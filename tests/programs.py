@@ -1,0 +1,27 @@
+"""Programs of Debian's that tests run; installed where that is possible."""
+
+import os
+import shutil
+import subprocess
+
+
+def debian_program(name: str, package: str = "") -> str:
+    """Return the path of a program, installing its package where it is missing and that is possible.
+
+    Raises:
+        RuntimeError: It is missing and cannot be installed. Never a skip: the tests would prove nothing.
+    """
+    package = package or name
+    found = shutil.which(name)
+    if found:
+        return found
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["update"], ["install", "-y", "--no-install-recommends", package]):
+            subprocess.run(
+                ["apt-get", "-qq", *command], check=True, env=environment, stdout=subprocess.DEVNULL
+            )
+        found = shutil.which(name)
+    if not found:
+        raise RuntimeError(f"{name} is not on PATH: install Debian's package {package}")
+    return found
