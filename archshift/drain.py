@@ -417,8 +417,8 @@ def undo(cluster: Cluster, *, stack: str, only: Sequence[str] = ()) -> list[str]
         body: dict[str, Any] = {"metadata": {"annotations": {ANNOTATION: None}}}
         if not mark.cordoned_before:
             body["spec"] = {"unschedulable": None}
+            done.append(mark.node)
         cluster.patch(f"/api/v1/nodes/{mark.node}", body, MERGE, stack)
-        done.append(mark.node)
     return done
 
 
