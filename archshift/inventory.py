@@ -193,7 +193,7 @@ def read_inventory(
             for kind in CONTROLLERS
         }
         pods = threads.submit(_read_pods, cluster)
-        nodes = threads.submit(lambda: tuple(map(_node, cluster.list("/api/v1/nodes"))))
+        nodes = threads.submit(lambda: tuple(map(read_node, cluster.list("/api/v1/nodes"))))
         scalers = threads.submit(_read_autoscalers, cluster)
         autoscaled, targets = scalers.result()
 
@@ -475,7 +475,8 @@ def _requests(pod_spec: Mapping[str, Any]) -> Requests:
     )
 
 
-def _node(item: Mapping[str, Any]) -> Node:
+def read_node(item: Mapping[str, Any]) -> Node:
+    """Reduce a node's JSON to what a plan needs."""
     meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
     allocatable = status.get("allocatable") or {}
     ready = any(
@@ -549,19 +550,25 @@ def _cpu_target(metric: Mapping[str, Any]) -> str:
     return f"{value} vCPU a pod{of}" if value else ""
 
 
-def _owner_key(pod: _Pod) -> tuple[str, str]:
-    """Return (kind, name) of the controller that a pod belongs to in the end."""
+def controller_of(kind: str, name: str, template_hash: str) -> tuple[str, str]:
+    """Return (kind, name) of the controller that a pod belongs to in the end.
+
+    Args:
+        kind: Its owner's kind.
+        name: Its owner's name.
+        template_hash: Its label ``pod-template-hash``; empty for none.
+    """
     # A Deployment names its ReplicaSets <name>-<hash> and puts the hash on the pods; reading
     # it from there spares listing ten old ReplicaSets a Deployment.
-    suffix = f"-{pod.template_hash}"
-    if pod.owner_kind == "ReplicaSet" and pod.template_hash and pod.owner_name.endswith(suffix):
-        return "Deployment", pod.owner_name.removesuffix(suffix)
+    suffix = f"-{template_hash}"
+    if kind == "ReplicaSet" and template_hash and name.endswith(suffix):
+        return "Deployment", name.removesuffix(suffix)
     # A CronJob names its Jobs <name>-<scheduled minute>.
-    if pod.owner_kind == "Job":
-        name, _, minute = pod.owner_name.rpartition("-")
-        if name and minute.isdecimal():
-            return "CronJob", name
-    return pod.owner_kind, pod.owner_name
+    if kind == "Job":
+        cron_job, _, minute = name.rpartition("-")
+        if cron_job and minute.isdecimal():
+            return "CronJob", cron_job
+    return kind, name
 
 
 def _all_containers(workload: Workload | None, pods: Iterable[Mapping[str, Any]]) -> tuple[Container, ...]:
@@ -600,7 +607,7 @@ def _assemble(
     identities |= {workload.pulls_as for workload in (outside or {}).values() if workload.pulls_as}
     for pod in pods:
         where = architecture.get(pod.node, "")
-        kind, name = _owner_key(pod)
+        kind, name = controller_of(pod.owner_kind, pod.owner_name, pod.template_hash)
         key = f"{pod.namespace}/{kind}/{name}"
         if key in workloads:
             counts[key, where] += 1

@@ -119,26 +119,33 @@ class Cluster:
         resources = self._parsed(path, body).get("resources") or ()
         return any(isinstance(one, dict) and one.get("kind") == kind for one in resources)
 
-    def evict(self, namespace: str, pod: str) -> bool:
+    def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
         """Ask for a pod's eviction; False where a PodDisruptionBudget does not allow it now.
+
+        Args:
+            namespace: The pod's namespace.
+            pod: Its name.
+            uid: Its identity: a StatefulSet's next pod has the same name, and is not meant.
 
         Raises:
             ArchshiftError: As ``list``.
         """
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
-        body = {
+        body: dict[str, Any] = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
             "metadata": {"name": pod, "namespace": namespace},
         }
+        if uid:
+            body["deleteOptions"] = {"preconditions": {"uid": uid}}
         headers = {"Content-Type": "application/json"}
         status, answer = self._send("POST", path, headers=headers, content=json.dumps(body).encode())
         # The API server answers 429 for a budget
-        # (https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/); a pod that is gone
-        # needs no eviction.
-        if status == 429:
+        # (https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/), and 500 where two
+        # budgets select the pod; one that is gone (404, or 409 for its name alone) needs no eviction.
+        if status == 429 or (status == 500 and b"more than one PodDisruptionBudget" in answer):
             return False
-        if status >= 400 and status != 404:
+        if status >= 400 and status != 404 and not (status == 409 and uid):
             raise ArchshiftError(self._refusal(status, path, answer))
         return True
 

@@ -590,8 +590,10 @@ def _demands(
 ) -> dict[Architecture, Demand]:
     demands: dict[Architecture, Demand] = {}
     for architecture in ARCHITECTURES:
-        demand = _strays(inventory, architecture)
         side = [node for node in nodes if node.architecture == architecture]
+        # The last node of a side takes its DaemonSets' pods along; that it has no others is seen to
+        # when it goes.
+        demand = _strays(inventory, architecture) if side else Demand()
         for row in planned:
             workload = inventory.workloads[row.key]
             if row.kind == "DaemonSet" and row.patch and architecture == ARM64:

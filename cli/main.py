@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from archshift.errors import ArchshiftError
-from cli import audit, bake, capacity, cost, gate, plan, preview, ramp, status
+from cli import audit, bake, capacity, cost, drain, gate, plan, preview, ramp, status
 
 EXIT_ERROR = 1
 """Exit code where a sentence on stderr says what is wrong."""
@@ -27,11 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _Parser(
         prog="archshift",
         description="Moves the workloads of an EKS cluster from x86 to Graviton, step by step.",
-        epilog="No command changes the cluster, `pulumi up` does; `ramp apply` and `ramp pause` change the "
-        "stack's file, all others read only.",
+        epilog="`pulumi up` and `drain` change the cluster, `ramp apply` and `ramp pause` the stack's "
+        "file; all others read only.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (audit, bake, capacity, cost, gate, plan, preview, ramp, status):
+    for module in (audit, bake, capacity, cost, drain, gate, plan, preview, ramp, status):
         module.add_command(commands)
     options = parser.parse_args(arguments)
     try:
@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(getattr(options, "exit_error", EXIT_ERROR))
     except KeyboardInterrupt:
-        print("archshift: interrupted; nothing was changed", file=sys.stderr)
+        state = getattr(options, "interrupted", "nothing was changed")
+        print(f"archshift: interrupted; {state}", file=sys.stderr)
         return 130
 
 

@@ -7,7 +7,7 @@ protection was taken off by hand, an image that appeared since the preview.
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +17,7 @@ from archshift import guard
 from archshift.architectures import AMD64, ARCH_LABEL, ARM64
 from archshift.errors import ArchshiftError
 from archshift.instance_types import INSTANCE_TYPES
+from archshift.kubernetes import connect
 from archshift.node_groups import (
     EKS_GROUP_LABEL,
     POOL_LABEL,
@@ -27,12 +28,16 @@ from archshift.node_groups import (
 )
 from archshift.node_pools import from_manifest, nodes_within, requirement
 from archshift.plan import nodes_after, nodes_of_others
+from archshift.pods import Pod, busy_pods
 from archshift.survey import Survey, survey
 
 if TYPE_CHECKING:
     from settings import Settings
 
 HOOK_NAME: Final = "archshift-guard-x86"
+
+_NAMED: Final = 5
+"""Pods that a sentence names; the rest is counted."""
 
 _FRESH_SECONDS: Final = 10.0
 """An update asks for each of its nodes; one answer serves those of the same moment."""
@@ -53,14 +58,19 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
         if settings.break_glass and settings.glass_broken(now):
             pulumi.warn(f"{args.name}: {settings.break_glass.describe(now)}")
             return
+        what = f"x86 {_kind(old)} {args.name}"
+        group = (args.old_outputs or old).get("nodeGroupName", "")
         if _is_pool(old):
             objection = asked.about_pool(str(old["metadata"]["name"]), old["spec"], new and new["spec"])
         else:
-            group = (args.old_outputs or old).get("nodeGroupName", "")
             objection = asked.objection(args.name, old, deleted=new is None, eks_group=group)
         if objection:
-            kind = "node" if _is_node(old) else "NodePool" if _is_pool(old) else "node group"
-            raise ArchshiftError(refusal(f"x86 {kind} {args.name}", objection))
+            raise ArchshiftError(refusal(what, objection))
+        # The nodes of a pool are drained by who ends them.
+        if not _is_pool(old) and (new is None or _is_emptied(old, new)):
+            left = asked.left_on(args.name, old, eks_group=group)
+            if left:
+                raise ArchshiftError(busy_refusal(what, left))
 
     return pulumi.ResourceHook(HOOK_NAME, before, pulumi.ResourceHookOptions(on_dry_run=True))
 
@@ -73,6 +83,22 @@ def refusal(what: str, objection: str) -> str:
         objection: From ``archshift.guard.objection``.
     """
     return f"{what} stays: {objection}; {guard.WAY_OUT}"
+
+
+def busy_refusal(what: str, pods: Sequence[Pod]) -> str:
+    """Return the sentence that refuses to take nodes from under pods.
+
+    Args:
+        what: What was to go.
+        pods: The pods on it, at least one.
+    """
+    named = ", ".join(pod.key for pod in pods[:_NAMED])
+    more = f" and {len(pods) - _NAMED} more" if len(pods) > _NAMED else ""
+    several = "1 pod runs" if len(pods) == 1 else f"{len(pods)} pods run"
+    return (
+        f"{what} stays: {several} on it ({named}{more}); empty it first with archshift drain, which keeps to "
+        "PodDisruptionBudgets, where the loss of the nodes does not"
+    )
 
 
 class _Asked:
@@ -101,6 +127,17 @@ class _Asked:
             # An empty group that an autoscaler can fill is x86 to lose too.
             going.append(Node(name=f"{eks_group}-next", labels={ARCH_LABEL: AMD64}))
         return guard.removal(found.needs or (), going, live, after)
+
+    def left_on(self, name: str, old: Mapping[str, Any], *, eks_group: str) -> list[Pod]:
+        """Return the pods that would be lost with a node or a group; a DaemonSet's go with it."""
+        with connect(self._settings.kube_context) as cluster:
+            nodes = [name]
+            if not _is_node(old):
+                # EKS ends what is left of a group five minutes after its deletion has begun, whatever a
+                # PodDisruptionBudget says.
+                named = cluster.list("/api/v1/nodes", labelSelector=f"{EKS_GROUP_LABEL}={eks_group}")
+                nodes = [node["metadata"]["name"] for node in named]
+            return busy_pods(cluster, nodes)
 
     def about_pool(self, name: str, old: Mapping[str, Any], new: Mapping[str, Any] | None) -> str:
         found = self._look()
@@ -147,6 +184,17 @@ def _is_node(inputs: Mapping[str, Any]) -> bool:
 def _is_pool(inputs: Mapping[str, Any]) -> bool:
     """Whether these are a NodePool's inputs; what is neither is a managed node group."""
     return inputs.get("kind") == "NodePool"
+
+
+def _kind(inputs: Mapping[str, Any]) -> str:
+    """What these are the inputs of, in a word."""
+    return "node" if _is_node(inputs) else "NodePool" if _is_pool(inputs) else "node group"
+
+
+def _is_emptied(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether an update takes the last nodes of a managed group away."""
+    before, after = (inputs.get("scalingConfig") or {} for inputs in (old, new))
+    return bool(before.get("desiredSize")) and after.get("desiredSize") == 0
 
 
 def _is_graviton(inputs: Mapping[str, Any]) -> bool:

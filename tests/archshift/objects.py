@@ -145,10 +145,17 @@ class FakeCluster(Cluster):
         self.patches: list[tuple[str, Json, str, str]] = []
 
     def list(self, path: str, **parameters: str) -> Iterator[Json]:
-        """Yield a collection; a field selector selects by name."""
+        """Yield a collection; a selector of fields or labels selects by one of them."""
         self.lists.append((path, parameters))
-        name = parameters.get("fieldSelector", "").removeprefix("metadata.name=")
-        yield from (item for item in self.objects.get(path, ()) if name in ("", item["metadata"]["name"]))
+        field, _, wanted = parameters.get("fieldSelector", "").partition("=")
+        for item in list(self.objects.get(path, ())):
+            found: Any = item
+            for key in filter(None, field.split(".")):
+                found = found.get(key, "")
+            label, _, value = parameters.get("labelSelector", "").partition("=")
+            labelled = not value or (item["metadata"].get("labels") or {}).get(label) == value
+            if labelled and (not field or found == wanted):
+                yield item
 
     def patch(self, path: str, body: Mapping[str, Any], content_type: str, field_manager: str) -> None:
         """Remember the patch."""

@@ -233,7 +233,7 @@ def test_a_failure_holds_until_another_image_or_test() -> None:
 
 
 def _node(item: Json) -> Any:
-    from archshift.inventory import _node as read
+    from archshift.inventory import read_node as read
 
     return read(item)
 

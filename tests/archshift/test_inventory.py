@@ -403,12 +403,13 @@ def test_a_workload_that_is_being_deleted_is_not_steered() -> None:
 
 def test_discovery_by_namespace_and_label_asks_the_api_server() -> None:
     """Only these namespaces are listed, with the selector; pods and nodes are read everywhere."""
+    cart, dns = workload(), workload(name="coredns", namespace="kube-system")
+    for one in (cart, dns):
+        one["metadata"]["labels"] = {"team": "shop"}
     fake = FakeCluster(
         {
-            "/apis/apps/v1/namespaces/shop/deployments": [workload()],
-            "/apis/apps/v1/namespaces/kube-system/deployments": [
-                workload(name="coredns", namespace="kube-system")
-            ],
+            "/apis/apps/v1/namespaces/shop/deployments": [cart],
+            "/apis/apps/v1/namespaces/kube-system/deployments": [dns],
         }
     )
     found = inventory(fake, Discovery(namespaces=("shop", "kube-system"), label_selector="team=shop"))

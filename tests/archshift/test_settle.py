@@ -41,9 +41,9 @@ class Placing(FakeCluster):
             gone = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if name in self.evicted else {}
             yield {"metadata": {"name": name, **gone}, "spec": {"nodeName": where}, "status": {}}
 
-    def evict(self, namespace: str, pod: str) -> bool:
+    def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
         """Evict, unless the budget is used up."""
-        assert namespace == "shop"
+        assert (namespace, uid) == ("shop", "")
         if not self.budget:
             return False
         self.budget -= 1

@@ -24,6 +24,7 @@ from components.guard import HOOK_NAME, guard_hook, protected
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.overrides import Overrides, OverridesArgs
 from components.preview import HAND_OVER, guard_x86, hand_over
+from tests.archshift.objects import FakeCluster, pod
 from tests.components.recorder import Registration, record
 
 GIB = 1024**3
@@ -118,6 +119,7 @@ class Cluster:
         """Start with an empty cluster."""
         self.now: Survey | ArchshiftError = seen(())
         self.asked: list[dict[str, Any]] = []
+        self.api = FakeCluster()
 
     def __call__(self, _settings: object, **how: Any) -> Survey:
         """Answer."""
@@ -132,6 +134,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """A cluster that the hook asks."""
     found = Cluster()
     monkeypatch.setattr(components.guard, "survey", found)
+    monkeypatch.setattr(components.guard, "connect", lambda _context: found.api)
     return found
 
 
@@ -301,6 +304,25 @@ def test_a_node_that_is_no_longer_there_may_leave_the_state(cluster: Cluster) ->
 def glass(until: datetime) -> BreakGlass:
     """Break-glass until then."""
     return BreakGlass(until=until, reason="region is lost", ticket="OPS-7")
+
+
+def test_a_node_is_not_taken_from_under_pods(cluster: Cluster) -> None:
+    """Although nothing needs x86: they are named, and the command that moves them. What is tied to the node
+    goes with it, and an update that leaves the node is not asked about.
+    """
+    found = stack(x86=group(1))
+    one = nodes(found)[0]
+    cluster.now = seen([one])
+    free = [pod("agent", one.name, owner=("DaemonSet", "agent")), pod("elsewhere", "x86-9")]
+    cluster.api.objects["/api/v1/pods"] = free
+    ask(stack(), (one, None))
+    cluster.api.objects["/api/v1/pods"] = [*free, *(pod(f"web-{index}", one.name) for index in range(7))]
+    assert refused(stack(), (one, None)) == (
+        f"x86 node {one.name} stays: 7 pods run on it (shop/web-0, shop/web-1, shop/web-2, shop/web-3, "
+        "shop/web-4 and 2 more); empty it first with archshift drain, which keeps to PodDisruptionBudgets, "
+        "where the loss of the nodes does not"
+    )
+    ask(found, (one, replace(one, labels={**one.labels, "team": "shop"})))
 
 
 def test_under_break_glass_x86_goes_and_each_node_is_loud(cluster: Cluster, told: Told) -> None:

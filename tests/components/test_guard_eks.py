@@ -12,13 +12,15 @@ import pytest
 import settings
 from archshift.errors import ArchshiftError
 from archshift.guard import needs
-from archshift.images.verdict import AMD64_ONLY
+from archshift.images.verdict import AMD64_ONLY, MULTI_ARCH, Verdict
 from archshift.images.workload import WorkloadVerdict
 from archshift.inventory import Inventory, Requests
 from archshift.node_groups import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL, Node
 from archshift.plan import Plan
 from archshift.survey import Survey
 from components import guard
+from tests.archshift.objects import FakeCluster, pod
+from tests.archshift.objects import node as live_node
 from tests.archshift.test_plan import deployment
 from tests.components.recorder import record
 
@@ -42,15 +44,18 @@ def asked(
     new: Mapping[str, Any] | None = None,
     nodes: tuple[Node, ...] = (),
     millicpu: int = 1000,
+    verdict: Verdict = AMD64_ONLY,
+    live: Mapping[str, Any] | None = None,
     **config: Any,
 ) -> None:
     """Ask before the group x86 is deleted, or updated to ``new``; six amd64-only pods need x86."""
     one = deployment("pay", 6, requests=Requests(millicpu, 1024**3))
     nodes = nodes or tuple(node(f"ip-{index}", "x86") for index in range(3))
     inventory = Inventory(workloads={one.key: one}, nodes=nodes)
-    needed = needs(inventory, {one.key: WorkloadVerdict(one.key, AMD64_ONLY, (), ())}, {})
+    needed = needs(inventory, {one.key: WorkloadVerdict(one.key, verdict, (), ())}, {})
     found = Survey(inventory=inventory, evidence=None, plan=Plan(arm_ratio=0.5), needs=needed)
     monkeypatch.setattr(guard, "survey", lambda _settings, **_options: found)
+    monkeypatch.setattr(guard, "connect", lambda _context: FakeCluster(live))
     values = {"cluster": {"name": "prod", "subnets": ["subnet-a"]}, "node_groups": groups, **config}
     stack = settings.load(
         "prod",
@@ -60,7 +65,13 @@ def asked(
     hooks: list[pulumi.ResourceHook] = []
     record(lambda: hooks.append(guard.guard_hook(stack)))
     arguments = pulumi.ResourceHookArgs(
-        urn="urn", id="id", name="x86", type="aws:eks/nodeGroup:NodeGroup", old_inputs=old, new_inputs=new
+        urn="urn",
+        id="id",
+        name="x86",
+        type="aws:eks/nodeGroup:NodeGroup",
+        old_inputs=old,
+        new_inputs=new,
+        old_outputs={**old, "nodeGroupName": "general"},
     )
     hooks[0].callback(arguments)
 
@@ -101,6 +112,33 @@ def test_a_group_shrinks_as_far_as_the_need_allows(
         return
     with pytest.raises(ArchshiftError, match=r"^x86 node group x86 stays: "):
         asked(monkeypatch, groups, new=new)
+
+
+@pytest.mark.parametrize(
+    ("new", "stops"),
+    [(None, True), (0, True), (1, False)],
+    ids=["deleted", "scaled to zero", "scaled down"],
+)
+def test_the_last_nodes_are_not_taken_from_under_pods(
+    monkeypatch: pytest.MonkeyPatch, new: int | None, stops: bool
+) -> None:
+    """EKS would end the pods five minutes later. Which nodes go in a scale-down is EKS's choice, and it
+    drains them; without pods, or with a DaemonSet's alone, the group may go.
+    """
+    nodes = [live_node("ip-0", "amd64"), live_node("ip-1", "amd64")]
+    nodes[0]["metadata"]["labels"][EKS_GROUP_LABEL] = "general"
+    tied = pod("agent", "ip-0", owner=("DaemonSet", "agent"))
+    free = {"/api/v1/nodes": nodes, "/api/v1/pods": [tied, pod("elsewhere", "ip-1")]}
+    old = {**OLD, "scalingConfig": {"desiredSize": 3}}
+    after = None if new is None else {**old, "scalingConfig": {"desiredSize": new}}
+    groups = {"arm": ARM} if new is None else {"arm": ARM, "x86": {**X86, "desired_size": new}}
+    asked(monkeypatch, groups, old=old, new=after, verdict=MULTI_ARCH, live=free)
+    busy = {**free, "/api/v1/pods": [pod("web", "ip-0")]}
+    if not stops:
+        asked(monkeypatch, groups, old=old, new=after, verdict=MULTI_ARCH, live=busy)
+        return
+    with pytest.raises(ArchshiftError, match=r"^x86 node group x86 stays: 1 pod runs on it \(shop/web\); "):
+        asked(monkeypatch, groups, old=old, new=after, verdict=MULTI_ARCH, live=busy)
 
 
 def test_a_taint_that_turns_the_need_away_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,17 @@ from lab.control_plane import PROJECT, Lab
 from lab.engine import run_engine
 from tests.images.build import Pusher
 from tests.images.servers import Registry
-from tests.lab.guard_matrix import NO_CHECK, NO_HOOK, NO_PROTECT, Guarded, edited, guarded_cluster, legacy
-from tests.lab.lab_helpers import Result, reached_as_eks
+from tests.lab.guard_matrix import (
+    NO_CHECK,
+    NO_HOOK,
+    NO_PROTECT,
+    Guarded,
+    edited,
+    guarded_cluster,
+    legacy,
+    with_image,
+)
+from tests.lab.lab_helpers import Result, deployment, reached_as_eks
 from tests.standins import install_plugins
 from tests.standins.aws import ACCOUNT, NODE_GROUP, TAG, TEMPLATE, Account
 from tests.standins.aws import CLUSTER as CLUSTER_TYPE
@@ -253,3 +262,42 @@ def test_a_destroy_without_the_program_is_refused(on_eks: OnEks) -> None:
     assert asked.exit_code != 0
     assert HOOK in " ".join(asked.output.split()), asked.output
     assert on_eks.account.find(NODE_GROUP, OLD) == before
+
+
+def test_a_group_goes_when_its_nodes_are_empty(on_eks: OnEks) -> None:
+    """Nothing needs x86 any more and a pod runs there: neither the size nor the group goes from under it;
+    drained, both do.
+    """
+    guarded = on_eks.guarded
+    lab, groups = guarded.cluster.lab, {"graviton": GRAVITON, "x86": X86}
+    lab.kubectl("delete", "deployment", "legacy", f"--namespace={guarded.namespace}", "--cascade=foreground")
+    on_eks.config(groups)
+    guarded.up()
+    beside = guarded.cluster.namespace(f"beside-{guarded.namespace}")
+    lab.kubectl("cordon", "arm-0", "arm-1")
+    guarded.cluster.apply(with_image(deployment("dns", 1, beside), guarded.images["web"]))
+    guarded.cluster.wait_until_settled(beside)
+    lab.kubectl("uncordon", "arm-0", "arm-1")
+    nothing = {**X86, "min_size": 0, "desired_size": 0, "max_size": 3}
+    for wanted in ({**groups, "x86": nothing}, {"graviton": ALONE}):
+        on_eks.config(wanted)
+        stopped = guarded.stack.up()
+        assert stopped.exit_code != 0
+        assert f"x86 node group x86 stays: 1 pod runs on it ({beside}/dns-" in " ".join(
+            stopped.output.split()
+        ), stopped.output
+        found = on_eks.account.find(NODE_GROUP, OLD)
+        assert found
+        assert found["scalingConfig"]["desiredSize"] == 3
+    on_eks.config(groups)
+    drained = guarded.stack.archshift("drain")
+    assert drained.returncode == 0, drained.stdout + drained.stderr
+    assert "3 of 3 x86 nodes are empty, pods moved: 1" in drained.stdout
+    on_eks.config({**groups, "x86": nothing})
+    guarded.up()
+    found = on_eks.account.find(NODE_GROUP, OLD)
+    assert found
+    assert found["scalingConfig"] == {"minSize": 0, "desiredSize": 0, "maxSize": 3}
+    on_eks.config({"graviton": ALONE})
+    guarded.up()
+    assert on_eks.account.find(NODE_GROUP, OLD) is None
