@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,7 @@ from archshift.metrics import MetricsError, Prometheus, read_token
 from archshift.monitoring.promql import NODE_ARCH, POD_ARCH, Expressions
 from archshift.shapes import short
 from archshift.tolerances import FIGURES
+from cli.files import write_whole
 from cli.stack import add_stack_options, busy, print_json, read_settings
 from settings import Settings
 
@@ -288,25 +288,7 @@ def write_evidence(path: Path, evidence: Mapping[str, Any]) -> None:
     Raises:
         ArchshiftError: It cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", encoding="utf-8", delete=False
-        ) as file:
-            partial = Path(file.name)
-            try:
-                json.dump(evidence, file, indent=2)
-                file.write("\n")
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                partial.replace(path)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise ArchshiftError(
-            f"--output: {path} cannot be written ({error.strerror}); give another path"
-        ) from None
+    write_whole(path, json.dumps(evidence, indent=2) + "\n", "--output")
 
 
 def _time(text: str) -> datetime:
