@@ -72,6 +72,8 @@ class ReportedWorkload:
         workload: Its key.
         owner: Who answers for it.
         state: One of ``STATES``.
+        proven: Its images are proven to run on arm64; true where they are not checked.
+        movable: It counts into the fleet.
         pods: Standing pods; of a DaemonSet or a CronJob those that run.
         wanted: Pods wanted on Graviton; None where archshift wants nothing of it.
         graviton: Pods on Graviton.
@@ -83,6 +85,8 @@ class ReportedWorkload:
     workload: str
     owner: str
     state: State
+    proven: bool
+    movable: bool
     pods: int
     wanted: int | None
     graviton: int
@@ -99,11 +103,11 @@ class Owner:
         owner: The owner.
         workloads: How many it has.
         states: State to how many of them are in it.
-        pods: Standing pods.
-        wanted: Pods wanted on Graviton.
-        graviton: Pods on Graviton.
-        vcpu_x86: vCPU that its pods on x86 ask for.
-        vcpu_blocked: Of these, what blocked workloads ask for.
+        pods: Pods that can move: all owners' together are the fleet's.
+        wanted: Of these, how many belong on Graviton.
+        graviton: Of these, how many are there.
+        vcpu_x86: vCPU that all of its pods on x86 ask for.
+        vcpu_blocked: Of these, what workloads ask for whose images are not proven to run on arm64.
     """
 
     owner: str
@@ -256,6 +260,7 @@ class Report:
         owners: By owner, the most vCPU on x86 first.
         owner_labels: Labels that say who an owner is, with any prefix; else it is the namespace.
         blockers: Images that keep workloads on x86, the most vCPU first.
+        vcpu_blocked: vCPU that they hold together; a workload with two of them counts once.
         workloads: All workloads, sorted by key.
         groups: The nodes by group.
         guard: What still needs x86.
@@ -272,6 +277,7 @@ class Report:
     owners: tuple[Owner, ...]
     owner_labels: tuple[str, ...] = OWNER_LABELS
     blockers: tuple[Blocker, ...]
+    vcpu_blocked: float
     workloads: tuple[ReportedWorkload, ...]
     groups: tuple[Group, ...]
     guard: Guard
@@ -317,6 +323,7 @@ def make_report(
         for row in plan.workloads
     )
     said = list(notes)
+    blockers = _blockers(plan.workloads, found)
     if found.evidence is None:
         said.append(
             "images are not checked (archshift:images.check is false), so nothing is proven to run on arm64"
@@ -333,7 +340,8 @@ def make_report(
             exact=plan.exact,
         ),
         owners=_owners(workloads),
-        blockers=_blockers(plan.workloads, found),
+        blockers=blockers,
+        vcpu_blocked=_blocked(blockers, inventory),
         workloads=workloads,
         groups=_groups(inventory, settings.groups),
         guard=_guard(settings, found, at),
@@ -346,18 +354,22 @@ def make_report(
 
 def state_of(row: PlannedWorkload, rules: Rules) -> State:
     """Return the state of a planned workload under its rules."""
-    proven = row.verdict is None or row.verdict.runs_on_arm64
+    if not _proven(row):
+        return "held" if row.action == "hold" and rules.hold else "blocked"
     match row.action:
         case "move":
             return "capped" if rules.max_ratio < 1 else "ready"
-        case "graviton" | "pin":
-            return "ready"
-        case "leave" if row.kind == "DaemonSet":
-            return "ready" if proven else "blocked"
-        case "leave":
+        case "hold":
+            return "held"
+        case "leave" if row.kind != "DaemonSet":
             return "left alone"
         case _:
-            return "held" if proven or rules.hold else "blocked"
+            return "ready"
+
+
+def _proven(row: PlannedWorkload) -> bool:
+    """Whether its images run on arm64; true where they are not checked."""
+    return row.verdict is None or row.verdict.runs_on_arm64
 
 
 def _workload(row: PlannedWorkload, rules: Rules, inventory: Inventory, test: str) -> ReportedWorkload:
@@ -367,6 +379,8 @@ def _workload(row: PlannedWorkload, rules: Rules, inventory: Inventory, test: st
         workload=row.key,
         owner=row.owner,
         state=state_of(row, rules),
+        proven=_proven(row),
+        movable=row.movable,
         pods=row.replicas if standing else sum(inventory.on(row.key, side) for side in (AMD64, ARM64)),
         wanted=row.wanted,
         graviton=row.graviton,
@@ -385,11 +399,11 @@ def _owners(workloads: Iterable[ReportedWorkload]) -> tuple[Owner, ...]:
             owner=owner,
             workloads=len(own),
             states={state: sum(one.state == state for one in own) for state in STATES},
-            pods=sum(one.pods for one in own),
-            wanted=sum(one.wanted or 0 for one in own),
-            graviton=sum(one.graviton for one in own),
+            pods=sum(one.pods for one in own if one.movable),
+            wanted=sum(one.wanted or 0 for one in own if one.movable),
+            graviton=sum(one.graviton for one in own if one.movable),
             vcpu_x86=_sum(one.vcpu_x86 for one in own),
-            vcpu_blocked=_sum(one.vcpu_x86 for one in own if one.state == "blocked"),
+            vcpu_blocked=_sum(one.vcpu_x86 for one in own if not one.proven),
         )
         for owner, own in by_owner.items()
     ]
@@ -452,6 +466,12 @@ def _blocker(
             for workload, _, one in uses
         ),
     )
+
+
+def _blocked(blockers: Iterable[Blocker], inventory: Inventory) -> float:
+    everything: dict[str, Workload] = {**inventory.beyond, **inventory.workloads}
+    keys = {use.workload for blocker in blockers for use in blocker.uses}
+    return _vcpu(sum(everything[key].requests.millicpu * inventory.on(key, AMD64) for key in keys))
 
 
 def _groups(inventory: Inventory, groups: Sequence[AnyNodeGroup]) -> tuple[Group, ...]:

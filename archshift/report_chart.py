@@ -13,6 +13,7 @@ from archshift.report_savings import Savings
 
 WIDTH: Final = 480
 HEIGHT: Final = 236
+BARS_WIDTH: Final = 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 462, 14, 200
 
 _SHORTEST: Final = timedelta(days=7)
@@ -177,7 +178,7 @@ def savings_chart(savings: Savings) -> SavingsChart | None:
     most = max(0.0, *(most for _, _, most in ranges))
 
     def x(share: float) -> float:
-        return round(8 + (WIDTH - 16) * (share - least) / (most - least), 1)
+        return round(8 + (BARS_WIDTH - 16) * (share - least) / (most - least), 1)
 
     return SavingsChart(
         bars=tuple(

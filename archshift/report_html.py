@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from archshift.architectures import ARM64, display
 from archshift.report import STATES, Report, group_title
-from archshift.report_chart import HEIGHT, WIDTH, progress_chart, savings_chart
+from archshift.report_chart import BARS_WIDTH, HEIGHT, WIDTH, progress_chart, savings_chart
 
 _FOLDER: Final = "report_page"
 
@@ -44,6 +44,7 @@ def page(report: Report) -> str:
         savings=savings_chart(report.savings),
         width=WIDTH,
         height=HEIGHT,
+        bars_width=BARS_WIDTH,
         side=lambda architecture: display(ARM64) if architecture == ARM64 else "x86",
         group_title=group_title,
         # Our own files, and exactly what the hashes are of.

@@ -150,12 +150,14 @@ def print_report(report: Report) -> None:
     console = Console(markup=False, highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("OWNER", overflow="fold")
-    for name in ("WORKLOADS", "CAN MOVE", "BLOCKED", "HELD", "LEFT ALONE", "GRAVITON", "PODS", "VCPU ON X86"):
+    for name in ("ALL", "CAN MOVE", "BLOCKED", "HELD", "ALONE", "GRAVITON", "WANTED", "X86 VCPU"):
         table.add_column(name, justify="right")
     for one in report.owners:
         movable = one.states["ready"] + one.states["capped"]
         counts = (one.workloads, movable, one.states["blocked"], one.states["held"], one.states["left alone"])
-        table.add_row(one.owner, *map(str, counts), str(one.graviton), str(one.pods), f"{one.vcpu_x86:,.1f}")
+        table.add_row(
+            one.owner, *map(str, counts), str(one.graviton), str(one.wanted), f"{one.vcpu_x86:,.1f}"
+        )
     console.print(table)
     console.print()
     for blocker in report.blockers[:_SHOWN]:
