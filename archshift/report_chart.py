@@ -14,7 +14,7 @@ from archshift.report_savings import Savings
 WIDTH: Final = 480
 HEIGHT: Final = 236
 BARS_WIDTH: Final = 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 462, 14, 200
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 462, 14, 200
 
 _SHORTEST: Final = timedelta(days=7)
 """What the axis shows at least."""
