@@ -117,6 +117,7 @@ class Workload:
         identity: ``<uid>.<generation>``, shortened: changes with every change of the spec.
         obstacle: Why its pods cannot be moved by a change of the template; empty if they can.
         autoscaled: (minimum, maximum) replicas where a HorizontalPodAutoscaler scales it.
+        cpu_targets: The CPU that it is scaled to, in words, such as ``70 % of the request``.
         containers: What its pod template runs.
         pulls_as: As whom its pods pull their images.
         owner: Who answers for it, as its labels say; empty if they do not.
@@ -133,6 +134,7 @@ class Workload:
     identity: str = ""
     obstacle: str = ""
     autoscaled: tuple[int, int] | None = None
+    cpu_targets: tuple[str, ...] = ()
     containers: tuple[Container, ...] = ()
     pulls_as: PullIdentity | None = None
     owner: str = ""
@@ -209,10 +211,15 @@ def read_inventory(
         pods = threads.submit(_read_pods, cluster)
         nodes = threads.submit(lambda: tuple(map(_node, cluster.list("/api/v1/nodes"))))
         scalers = threads.submit(_read_autoscalers, cluster)
-        autoscaled = scalers.result()
+        autoscaled, targets = scalers.result()
 
         def keyed(found: Iterable[Workload]) -> dict[str, Workload]:
-            return {one.key: replace(one, autoscaled=autoscaled.get(one.key)) for one in found}
+            return {
+                one.key: replace(
+                    one, autoscaled=autoscaled.get(one.key), cpu_targets=targets.get(one.key, ())
+                )
+                for one in found
+            }
 
         read = [reading.result() for reading in kinds.values()]
         workloads = keyed(workload for ours, _ in read for workload in ours)
@@ -531,14 +538,31 @@ def _read_pods(cluster: Cluster) -> list[_Pod]:
     return pods
 
 
-def _read_autoscalers(cluster: Cluster) -> dict[str, tuple[int, int]]:
-    found = {}
+def _read_autoscalers(
+    cluster: Cluster,
+) -> tuple[dict[str, tuple[int, int]], dict[str, tuple[str, ...]]]:
+    """Return what scales which workload: (minimum, maximum), and its targets of CPU."""
+    bounds, targets = {}, {}
     for item in cluster.list("/apis/autoscaling/v2/horizontalpodautoscalers"):
         spec = item["spec"]
         target = spec["scaleTargetRef"]
         key = f"{item['metadata']['namespace']}/{target['kind']}/{target['name']}"
-        found[key] = (int(spec.get("minReplicas", 1)), int(spec["maxReplicas"]))
-    return found
+        bounds[key] = (int(spec.get("minReplicas", 1)), int(spec["maxReplicas"]))
+        targets[key] = tuple(filter(None, map(_cpu_target, spec.get("metrics") or ())))
+    return bounds, targets
+
+
+def _cpu_target(metric: Mapping[str, Any]) -> str:
+    """Return a metric's target in words; empty if it is not CPU."""
+    source = metric.get("resource") or metric.get("containerResource") or {}
+    if source.get("name") != "cpu":
+        return ""
+    target = source.get("target") or {}
+    of = f" of container {source['container']}" if source.get("container") else ""
+    if target.get("averageUtilization") is not None:
+        return f"{target['averageUtilization']} % of the request{of}"
+    value = target.get("averageValue") or target.get("value")
+    return f"{value} vCPU a pod{of}" if value else ""
 
 
 def _owner_key(pod: _Pod) -> tuple[str, str]:

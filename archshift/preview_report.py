@@ -111,6 +111,7 @@ class PreviewReport:
         reason: Why it is not fine, in a sentence; empty if it is.
         plan: The plan as the program made it (``plan_json``); None if it did not come that far.
         exceptions: What is set aside just now, a sentence each.
+        cost: What the step costs (``step_cost``); None where there is no plan.
         packs: Policy packs that were given: name to version.
         policies: ``asked``; ``not asked`` although a pack was given, since something failed before; or
             ``none``.
@@ -128,6 +129,7 @@ class PreviewReport:
     reason: str = ""
     plan: Mapping[str, Any] | None = None
     exceptions: tuple[str, ...] = ()
+    cost: Mapping[str, Any] | None = None
     packs: Mapping[str, str] = field(default_factory=dict)
     policies: Literal["asked", "not asked", "none"] = "none"
     passed: tuple[str, ...] = ()
@@ -139,12 +141,7 @@ class PreviewReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        return {
-            **asdict(self),
-            "at": self.at.isoformat(timespec="seconds"),
-            # Not zero: there is no source of prices yet.
-            "cost": None,
-        }
+        return {**asdict(self), "at": self.at.isoformat(timespec="seconds")}
 
 
 def make_report(
@@ -161,7 +158,7 @@ def make_report(
         stack: The stack's name.
         at: When the preview began.
         run: The engine's preview.
-        handed_over: What the program left: its ``plan`` and the ``exceptions`` in force; None if it
+        handed_over: What the program left: its ``plan``, ``cost`` and the ``exceptions`` in force; None if it
             did not come that far.
         packs: The policy packs that were asked for.
         redactor: Hides the secrets that are known; all text goes through it.
@@ -192,6 +189,7 @@ def make_report(
         reason=reason,
         plan=plan,
         exceptions=exceptions,
+        cost=handed_over.get("cost"),
         packs={redactor.text(name): redactor.text(version) for name, version in run.packs.items()},
         policies=_policies(run, packs),
         passed=tuple(sorted({redactor.text(rule) for rule in run.passed} - {one.rule for one in violations})),

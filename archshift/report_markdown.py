@@ -159,7 +159,7 @@ def _sections(report: PreviewReport) -> Iterable[_Section | None]:
     if report.plan is not None:
         yield _moves(report.plan)
         yield _conflicts(report.plan)
-        yield _capacity(report.plan)
+        yield _capacity(report.plan, report.cost)
         yield _held(report.plan)
     yield _warnings(report)
     yield _diff(report.changes)
@@ -243,7 +243,7 @@ def _conflicts(plan: Mapping[str, Any]) -> _Section | None:
     )
 
 
-def _capacity(plan: Mapping[str, Any]) -> _Section | None:
+def _capacity(plan: Mapping[str, Any], cost: Mapping[str, Any] | None) -> _Section | None:
     if not plan["capacity"]:
         return None
     before = {side["architecture"]: side for side in plan["capacity_before"]}
@@ -256,14 +256,32 @@ def _capacity(plan: Mapping[str, Any]) -> _Section | None:
             f"{_use(now, 'gib')} | {_use(then, 'gib')} |"
         )
     short = [f"- Too little: {code(side['shortage'], 500)}" for side in plan["capacity"] if side["shortage"]]
-    tail = "Cost before and after is left out: there is no source of prices."
     return _Section(
         "### Capacity\n\n| | nodes | pods | vCPU asked for, now | then | GiB asked for, now | then |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(rows),
         (),
         str,
         lambda _: "",
-        tail="\n".join((*short, *([""] if short else []), tail)),
+        tail="\n".join((*short, *([""] if short else []), _cost(cost))),
+    )
+
+
+def _cost(cost: Mapping[str, Any] | None) -> str:
+    if cost is None:
+        return "Cost before and after is not known."
+    if cost["before"] is None or cost["after"] is None:
+        why = "; ".join(cost["unknown"][:3])
+        return f"Cost before and after is not known: {code(why, 600)}."
+    now, then = (
+        " to ".join(dict.fromkeys(f"{side[end]:,.0f}" for end in ("least", "most")))
+        for side in (cost["before"], cost["after"])
+    )
+    meanwhile = ""
+    if cost["meanwhile"]:
+        meanwhile = f" While the x86 nodes still run beside: {cost['meanwhile']:,.0f} more."
+    return (
+        f"Cost: nodes for {now} USD a month are needed now, for {then} then: {code(cost['saving'])}."
+        f"{meanwhile} `archshift cost` says what that rests on."
     )
 
 
@@ -289,7 +307,7 @@ def _held(plan: Mapping[str, Any]) -> _Section | None:
     held.sort(key=lambda row: (row["action"] != "block", -row["replicas"], row["workload"]))
     return _Section(
         "<details>\n"
-        f"<summary>Held on x86 or left alone: {len(held)} workloads, "
+        f"<summary>Held on x86 or left alone: {len(held)} workload{'' if len(held) == 1 else 's'}, "
         f"{sum(row['replicas'] for row in held)} pods</summary>\n\n"
         "| workload | owner | pods | why |\n| --- | --- | ---: | --- |",
         held,

@@ -61,17 +61,19 @@ def run(options: argparse.Namespace) -> int:
         )
         for ratio in options.steps
     }
-    scaled = [row.key for row in found.plan.movable if found.inventory.workloads[row.key].autoscaled]
+    workloads = [found.inventory.workloads[row.key] for row in found.plan.movable]
+    targets = {one.key: one.cpu_targets for one in workloads if one.cpu_targets}
     if options.json:
         print_json(
             {
                 "headroom": options.headroom,
                 "steps": [as_json(ratio, sizing) for ratio, sizing in steps.items()],
-                "autoscaled": scaled,
+                "autoscaled": [one.key for one in workloads if one.autoscaled],
+                "cpu_targets": targets,
             }
         )
     else:
-        print_table(steps, scaled)
+        print_table(steps, targets)
     return 0
 
 
@@ -99,7 +101,7 @@ def as_json(ratio: float, sizing: Sizing) -> dict[str, Any]:
     }
 
 
-def print_table(steps: dict[float, Sizing], scaled: list[str]) -> None:
+def print_table(steps: dict[float, Sizing], targets: dict[str, tuple[str, ...]]) -> None:
     """Print the steps for a person."""
     console = Console(markup=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -115,12 +117,14 @@ def print_table(steps: dict[float, Sizing], scaled: list[str]) -> None:
     homeless = {f"{key}: {reason}" for sizing in steps.values() for key, reason in sizing.homeless.items()}
     for sentence in sorted(homeless):
         console.print(sentence, style="yellow", highlight=False)
-    if scaled:
+    if targets:
         console.print(
-            "A vCPU of Graviton is a core, one of x86 mostly half of one: look at the CPU targets of the "
-            f"autoscalers of {', '.join(scaled)} once they have moved.",
+            "A vCPU of Graviton is a core, one of x86 mostly half of one, so a pod does more there at the "
+            "same CPU: look at these autoscalers' targets once the workloads have moved:",
             highlight=False,
         )
+        for key, some in targets.items():
+            console.print(f"  {key}: {', '.join(some)}", highlight=False)
 
 
 def _cells(need: GroupNeed) -> list[str]:

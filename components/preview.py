@@ -17,6 +17,7 @@ from archshift.gate_evidence import GateEvidence, Move
 from archshift.plan import Plan, nodes_after
 from archshift.plan_json import plan_json
 from archshift.ramp import DEFAULT_STEPS, step_below
+from archshift.step_cost import step_cost
 from archshift.survey import Survey
 from components.guard import refusal
 
@@ -30,7 +31,7 @@ HAND_OVER: Final = "ARCHSHIFT_HAND_OVER"
 def hand_over(
     found: Survey, settings: "Settings", now: datetime, environment: Mapping[str, str] = os.environ
 ) -> None:
-    """Leave the plan and the exceptions in force where ``archshift preview`` asks for them.
+    """Leave the plan, its cost and the exceptions in force where ``archshift preview`` asks for them.
 
     What is reported is then the plan of this very run: the cluster is read once, and a run that is
     stopped afterwards has told what it was about to do.
@@ -43,7 +44,11 @@ def hand_over(
     """
     file = environment.get(HAND_OVER)
     if file:
-        left = {"plan": plan_json(found.plan), "exceptions": exceptions(settings, now)}
+        left = {
+            "plan": plan_json(found.plan),
+            "exceptions": exceptions(settings, now),
+            "cost": step_cost(found, settings),
+        }
         Path(file).write_text(json.dumps(left))
 
 

@@ -723,3 +723,38 @@ def test_who_answers_for_a_workload(labels: dict[str, str], owner: str) -> None:
     item = workload()
     item["metadata"]["labels"] = labels
     assert read_workload("Deployment", item, MANAGER).owner == owner
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ({"resource": {"name": "cpu", "target": {"averageUtilization": 70}}}, ("70 % of the request",)),
+        ({"resource": {"name": "cpu", "target": {"averageValue": "500m"}}}, ("500m vCPU a pod",)),
+        (
+            {
+                "containerResource": {
+                    "name": "cpu",
+                    "container": "app",
+                    "target": {"averageUtilization": 60},
+                }
+            },
+            ("60 % of the request of container app",),
+        ),
+        ({"resource": {"name": "memory", "target": {"averageUtilization": 70}}}, ()),
+        ({"pods": {"metric": {"name": "cpu"}, "target": {"averageValue": "1"}}}, ()),
+        ({"resource": {"name": "cpu"}}, ()),
+    ],
+)
+def test_cpu_that_a_workload_is_scaled_to(metric: dict[str, Any], said: tuple[str, ...]) -> None:
+    """Of the pod or of one container; nothing else that scales it is CPU."""
+    target = {"kind": "Deployment", "name": "cart"}
+    spec = {"scaleTargetRef": target, "maxReplicas": 9, "metrics": [metric]}
+    scaler = {"metadata": {"name": "cart", "namespace": "shop"}, "spec": spec}
+    cluster = FakeCluster(
+        {
+            "/apis/apps/v1/deployments": [workload()],
+            "/apis/autoscaling/v2/horizontalpodautoscalers": [scaler],
+        }
+    )
+    found = read_inventory(cluster, Discovery(), MANAGER).workloads[CART]
+    assert (found.cpu_targets, found.autoscaled) == (said, (1, 9))

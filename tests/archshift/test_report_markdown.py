@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -44,6 +46,7 @@ def busy(text: str = "x", count: int = 1) -> PreviewReport:
         reason=text,
         plan=left,
         exceptions=(text, text),
+        cost={"before": None, "after": None, "unknown": [text] * count},
         packs={text: text},
         policies="asked",
         passed=(text,) * count,
@@ -87,8 +90,8 @@ def test_everything_is_there() -> None:
     assert "| `shop/Deployment/web` | `web-team` | 6 | 0 | 3 |  |" in lines
     assert "| `shop/Deployment/pay` | `helm` | left alone | `spec.a` |" in lines
     assert "| Graviton | 0 → 3 | 0 → 2 | 0.0 of 0.0 | 4.0 of 12.0 | 8.0 of 45.0 | 8.0 of 45.0 |" in lines
-    assert "Cost before and after is left out: there is no source of prices." in lines
-    assert "<summary>Held on x86 or left alone: 1 workloads, 4 pods</summary>" in lines
+    assert "Cost before and after is not known." in lines
+    assert "<summary>Held on x86 or left alone: 1 workload, 4 pods</summary>" in lines
     assert "| `shop/Deployment/legacy` | `web` | 4 | `held on x86: legacy:1 is amd64-only` |" in lines
     assert "| `update` | `w` | `DeploymentPatch` | `spec.a` |" in lines
     assert "DaemonSet/log" not in text
@@ -264,6 +267,30 @@ def test_the_step_names_where_it_comes_from(before: float | None, said: str) -> 
     """From the last update's ratio; where there was none, that is said."""
     made = report(Run(succeeded=True, state_ratio=before))
     assert f"`arm_ratio` {said}, direction: **up**." in markdown(made)
+
+
+@pytest.mark.parametrize(
+    ("cost", "said"),
+    [
+        (
+            {"meanwhile": 120.4},
+            "Cost: nodes for 1,000 to 1,100 USD a month are needed now, for 900 then: `100 to 200 USD a "
+            "month less`. While the x86 nodes still run beside: 120 more. `archshift cost` says what that "
+            "rests on.",
+        ),
+        ({"before": None, "unknown": ["no <b>price</b>"]}, "is not known: `no <b>price</b>`."),
+    ],
+)
+def test_cost_is_a_range_or_says_why_it_is_not_known(cost: dict[str, Any], said: str) -> None:
+    """No price is made up: without one there is a reason."""
+    known: dict[str, Any] = {
+        "before": {"least": 1000.2, "most": 1100.0},
+        "after": {"least": 900.0, "most": 900.0},
+        "meanwhile": None,
+        "saving": "100 to 200 USD a month less",
+        "unknown": [],
+    }
+    assert said in markdown(replace(report(), cost={**known, **cost}))
 
 
 def test_without_a_pack_it_is_said() -> None:

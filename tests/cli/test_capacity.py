@@ -1,6 +1,7 @@
 """``archshift capacity``: what every step needs, for people and for programs."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -84,17 +85,23 @@ def test_the_table_says_what_to_set(run: Run, pulumi: FakePulumi) -> None:
 
 
 def test_autoscalers_to_look_at_are_named(run: Run, pulumi: FakePulumi) -> None:
-    """A target in percent of a vCPU means something else where a vCPU is a core."""
+    """A target of CPU means something else where a vCPU is a core; one of another metric does not."""
     pulumi.configure(arm_ratio="0.2", platform="lab", node_groups=GROUPS)
     cluster = shop()
     target = {"kind": "Deployment", "name": "cart", "apiVersion": "apps/v1"}
-    scaler = {
-        "metadata": {"name": "cart", "namespace": "shop"},
-        "spec": {"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 9},
-    }
+    spec: dict[str, Any] = {"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 9}
+    scaler: dict[str, Any] = {"metadata": {"name": "cart", "namespace": "shop"}, "spec": spec}
     cluster.objects["/apis/autoscaling/v2/horizontalpodautoscalers"] = [scaler]
     _, out, _ = run("capacity", cluster=cluster)
-    assert "look at the CPU targets of the autoscalers of shop/Deployment/cart once they have moved" in out
+    assert "autoscalers" not in out
+    cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}
+    spec["metrics"] = [{"type": "Resource", "resource": cpu}]
+    _, out, _ = run("capacity", cluster=cluster)
+    assert out.endswith("  shop/Deployment/cart: 70 % of the request\n")
+    _, out, _ = run("capacity", "--json", cluster=cluster)
+    answer = json.loads(out)
+    assert answer["autoscaled"] == ["shop/Deployment/cart"]
+    assert answer["cpu_targets"] == {"shop/Deployment/cart": ["70 % of the request"]}
 
 
 def test_without_groups_there_is_nothing_to_size(run: Run) -> None:

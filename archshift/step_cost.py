@@ -1,0 +1,70 @@
+"""What a step costs a month, for its preview: before and after, where the prices are known."""
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from archshift import cost_text
+from archshift.cost import Comparison, Range, Tariff, compare
+from archshift.errors import ArchshiftError
+from archshift.price_list import tariff_for
+from archshift.sizing import DEFAULT_HEADROOM
+from archshift.survey import Survey, plan_at
+
+if TYPE_CHECKING:
+    # Settings are built from this package's types; here they are only passed in.
+    from settings import Settings
+
+
+def step_cost(found: Survey, settings: "Settings") -> dict[str, Any]:
+    """Return the cost of what is there and of the step, as JSON values.
+
+    Compared is the share that is observed with the one that is planned, as ``archshift cost`` sizes
+    both. A preview does not fail for want of a price: then ``unknown`` says why.
+
+    Args:
+        found: The cluster.
+        settings: The stack's settings.
+    """
+    plan = found.plan
+    if not settings.groups:
+        return _unknown("archshift:node_groups is not set, so archshift sizes no nodes")
+    try:
+        tariff, note = tariff_for(settings, found.inventory.nodes)
+        share = plan.graviton / plan.pods if plan.pods else 0.0
+        before = plan_at(share, settings, found.inventory, found.evidence, found.rules)
+        step = compare(before, plan, found.inventory, settings.groups, tariff)
+    except ArchshiftError as error:
+        return _unknown(str(error))
+    return as_json(step, tariff, note)
+
+
+def as_json(step: Comparison, tariff: Tariff, note: str) -> dict[str, Any]:
+    """Return a step's cost as JSON values; money is USD a month.
+
+    Args:
+        step: What is there against the step.
+        tariff: The prices.
+        note: Why AWS was not asked for them; empty if it was, or need not be.
+    """
+    return {
+        "region": tariff.region,
+        "before": _range(step.before.monthly),
+        "after": _range(step.after.monthly),
+        "meanwhile": None if step.meanwhile is None else _number(step.meanwhile),
+        "saving": "" if step.saving is None else cost_text.saving(step),
+        "unknown": list(step.unknown),
+        "assumptions": cost_text.assumptions(tariff, DEFAULT_HEADROOM) + ([note] if note else []),
+    }
+
+
+def _unknown(reason: str) -> dict[str, Any]:
+    empty = {"region": "", "before": None, "after": None, "meanwhile": None, "saving": ""}
+    return {**empty, "unknown": [reason], "assumptions": []}
+
+
+def _range(value: Range | None) -> dict[str, float] | None:
+    return None if value is None else {"least": _number(value.least), "most": _number(value.most)}
+
+
+def _number(value: Decimal) -> float:
+    return float(round(value, 2))
