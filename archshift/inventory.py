@@ -74,6 +74,19 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """What pods ask of a node together: their number, thousandths of a vCPU, and bytes."""
+
+    pods: int = 0
+    millicpu: int = 0
+    memory: int = 0
+
+    def plus(self, other: "Load") -> "Load":
+        """Return both together."""
+        return Load(self.pods + other.pods, self.millicpu + other.millicpu, self.memory + other.memory)
+
+
+@dataclass(frozen=True, slots=True)
 class PullIdentity:
     """As whom pods pull their images.
 
@@ -144,7 +157,8 @@ class Inventory:
     Attributes:
         workloads: Those discovered, by key.
         nodes: All nodes.
-        pods: (workload key, architecture) to number of live pods; "" for not placed yet.
+        pods: (key, architecture) to number of live pods, of workloads and of what is in ``beyond``; "" for
+            not placed yet.
         strays: Pods of no discovered workload, by architecture: number and requests.
         others: Controllers and bare pods that archshift does not steer, with the reason.
         containers: Key of a workload or of one of ``others`` to all that it runs: its template's
@@ -153,6 +167,7 @@ class Inventory:
         beyond: What archshift does not steer and the guard has to know all the same: controllers
             outside the discovery, pods of other owners, and pods that a rollout has not replaced yet
             (``namespace/Kind/name (last revision)``). Empty unless it was asked for.
+        loads: Node name to what all pods on it ask for.
     """
 
     workloads: Mapping[str, Workload] = field(default_factory=dict)
@@ -163,6 +178,7 @@ class Inventory:
     containers: Mapping[str, tuple[Container, ...]] = field(default_factory=dict)
     pull_identities: frozenset[PullIdentity] = frozenset()
     beyond: Mapping[str, Workload] = field(default_factory=dict)
+    loads: Mapping[str, Load] = field(default_factory=dict)
 
     def on(self, key: str, architecture: str) -> int:
         """Return how many live pods of a workload run on an architecture."""
@@ -605,8 +621,12 @@ def _assemble(
     elsewhere: dict[str, list[_Pod]] = {key: [] for key in outside or ()}
     rolling: dict[str, list[_Pod]] = {}
     identities |= {workload.pulls_as for workload in (outside or {}).values() if workload.pulls_as}
+    loads: dict[str, Load] = {}
     for pod in pods:
         where = architecture.get(pod.node, "")
+        if pod.node:
+            asked = Load(1, pod.requests.millicpu, pod.requests.memory)
+            loads[pod.node] = loads.get(pod.node, Load()).plus(asked)
         kind, name = controller_of(pod.owner_kind, pod.owner_name, pod.template_hash)
         key = f"{pod.namespace}/{kind}/{name}"
         if key in workloads:
@@ -625,6 +645,7 @@ def _assemble(
             if key not in outside:
                 key = f"{pod.namespace}/{pod.owner_kind or 'Pod'}/{pod.owner_name or pod.name}"
             elsewhere.setdefault(key, []).append(pod)
+            counts[key, where] += 1
             identities.add(pod.pulls_as)
         in_scope = not discovery.label_selector and (
             pod.namespace in discovery.namespaces
@@ -659,6 +680,7 @@ def _assemble(
         },
         pull_identities=frozenset(identities),
         beyond=beyond,
+        loads=loads,
     )
 
 

@@ -15,13 +15,13 @@ from rich.table import Table
 from archshift import shapes
 from archshift.comparison import written
 from archshift.errors import ArchshiftError
-from archshift.files import replace_file
 from archshift.gate import FleetVerdict, JudgedWorkload, judge, needs_before
 from archshift.measurement import Asked, Measurement, Meter, Window
 from archshift.metrics import MetricsError, Prometheus, read_token
 from archshift.monitoring.promql import NODE_ARCH, POD_ARCH, Expressions
 from archshift.shapes import short
 from archshift.tolerances import FIGURES
+from cli.files import write_whole
 from cli.stack import add_stack_options, busy, print_json, read_settings
 from settings import Settings
 
@@ -288,13 +288,7 @@ def write_evidence(path: Path, evidence: Mapping[str, Any]) -> None:
     Raises:
         ArchshiftError: It cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps(evidence, indent=2) + "\n")
-    except OSError as error:
-        raise ArchshiftError(
-            f"--output: {path} cannot be written ({error.strerror}); give another path"
-        ) from None
+    write_whole(path, json.dumps(evidence, indent=2) + "\n", "--output")
 
 
 def _time(text: str) -> datetime:

@@ -1,6 +1,8 @@
-"""One file of a git repository, committed alone."""
+"""One file of a git repository: committed alone, and how it was before."""
 
 import subprocess
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +50,41 @@ def head(path: Path) -> str:
     return _git(path, "rev-parse", "HEAD").strip()
 
 
+def history(
+    path: Path, most: int, *, changing: str = "", largest: int = 1 << 20
+) -> Iterator[tuple[datetime, bytes]]:
+    """Yield the last versions of a file with the times of their commits, oldest first.
+
+    What came by a merge has the time of the merge: from then on it was in force.
+
+    Args:
+        path: The file; it need not be there any more.
+        most: How many versions at most.
+        changing: Only commits in which a line that matches this changed.
+        largest: Versions of more bytes are passed over.
+
+    Raises:
+        ArchshiftError: It is in no repository, or git refuses.
+    """
+    which = [f"-G{changing}"] if changing else []
+    command = ("log", "--first-parent", f"--max-count={most}", "--format=%H %cI", *which, "--", path.name)
+    found = [line.split(" ", 1) for line in _git(path, *command).splitlines()]
+    for commit_id, at in reversed(found):
+        blob = f"{commit_id}:./{path.name}"
+        try:
+            if int(_git(path, "cat-file", "-s", blob)) > largest:
+                continue
+            content = _git(path, "cat-file", "blob", blob)
+        except ArchshiftError:
+            continue  # the commit took the file away
+        yield datetime.fromisoformat(at), content.encode(errors="replace")
+
+
+def is_shallow(path: Path) -> bool:
+    """Whether a file's repository was cloned without its whole history."""
+    return _git(path, "rev-parse", "--is-shallow-repository").strip() == "true"
+
+
 def _git(path: Path, *arguments: str, stdin: str = "") -> str:
     try:
         done = subprocess.run(
@@ -60,7 +97,7 @@ def _git(path: Path, *arguments: str, stdin: str = "") -> str:
             check=False,
         )
     except FileNotFoundError:
-        raise ArchshiftError("git is not on PATH; install it, or leave --commit out") from None
+        raise ArchshiftError("git is not on PATH; install it") from None
     except OSError as error:
         raise ArchshiftError(f"git cannot be run: {error.strerror}; check the one on PATH") from None
     except subprocess.TimeoutExpired:

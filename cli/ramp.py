@@ -1,7 +1,6 @@
 """``archshift ramp``: which step is next, and taking it in the stack's file."""
 
 import argparse
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from archshift.ramp import Outlook, Ramp, same
 from archshift.stack_file import StackFile, read_text, write_text
 from archshift.step import Step
 from cli import git
-from cli.stack import add_stack_options, busy, print_json, read_settings
+from cli.stack import add_stack_options, busy, print_json, read_settings, stack_file_path
 from settings import Settings
 
 EXIT_NOT_DUE: Final = 3
@@ -102,7 +101,7 @@ def run_next(options: argparse.Namespace) -> int:
 def run_apply(options: argparse.Namespace) -> int:
     """Take a step; returns the exit code."""
     settings, ramp = _read(options)
-    ratio, path = settings.arm_ratio, _path(options, settings)
+    ratio, path = settings.arm_ratio, stack_file_path(options, settings.stack)
     file = _open(path, settings)
     outlook = ramp.outlook(ratio, options.at)
     target = ramp.below(ratio) if options.back else outlook.step if outlook.due else None
@@ -151,7 +150,7 @@ def run_apply(options: argparse.Namespace) -> int:
 def run_pause(options: argparse.Namespace) -> int:
     """Pause the ramp or let it go on; returns the exit code."""
     settings, ramp = _read(options)
-    path = _path(options, settings)
+    path = stack_file_path(options, settings.stack)
     file = _open(path, settings)
     stack = settings.stack.rpartition("/")[2]
     if options.off:
@@ -276,12 +275,6 @@ def _read(options: argparse.Namespace) -> tuple[Settings, Ramp]:
             'archshift:ramp is not set; write at least its start into the stack\'s file, such as "2026-03-02"'
         )
     return settings, settings.ramp
-
-
-def _path(options: argparse.Namespace, settings: Settings) -> Path:
-    name = f"Pulumi.{settings.stack.rpartition('/')[2]}.yaml"
-    # Behind a link: what is replaced and committed is the file itself.
-    return Path(options.config_file or os.path.join(options.cwd, name)).resolve()
 
 
 def _open(path: Path, settings: Settings) -> StackFile:

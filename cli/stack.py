@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -49,6 +50,13 @@ def stack_name(options: argparse.Namespace) -> str:
         ArchshiftError: None is, or the engine cannot say.
     """
     return options.stack or os.environ.get("PULUMI_STACK") or _pulumi(options, "stack", "--show-name").strip()
+
+
+def stack_file_path(options: argparse.Namespace, stack: str) -> Path:
+    """Return where the stack's configuration is kept."""
+    name = f"Pulumi.{stack.rpartition('/')[2]}.yaml"
+    # Behind a link: what is replaced and committed is the file itself.
+    return Path(options.config_file or os.path.join(options.cwd, name)).resolve()
 
 
 def stack_config(options: argparse.Namespace, stack: str, *flags: str) -> dict[str, dict[str, Any]]:

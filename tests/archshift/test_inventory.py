@@ -9,6 +9,7 @@ from archshift.errors import ArchshiftError
 from archshift.inventory import (
     Discovery,
     Inventory,
+    Load,
     PullIdentity,
     Requests,
     Workload,
@@ -334,6 +335,40 @@ def test_pods_are_counted_for_the_controller_that_they_belong_to_in_the_end() ->
     assert found.on("shop/Deployment/cart", "arm64") == 1
     assert found.on("shop/Deployment/none", "arm64") == 0
     assert (found.strays, found.others) == ({}, {})
+
+
+def test_a_node_carries_what_all_of_its_pods_ask_for() -> None:
+    """The system's pods and bare ones take room too; pods that are over or not placed take none."""
+    found = inventory(
+        cluster(
+            deployments=[workload()],
+            nodes=[node("arm"), node("x86", "amd64")],
+            pods=[
+                pod("cart-1", "arm", owner=("ReplicaSet", "cart-5d4f"), labels=HASH),
+                pod("dns", "arm", namespace="kube-system", owner=("ReplicaSet", "dns-1")),
+                pod("debug", "x86"),
+                pod("done", "x86", phase="Succeeded"),
+                pod("waiting", "", phase="Pending"),
+            ],
+        )
+    )
+    assert found.loads == {"arm": Load(2, 500, 256 * MIB), "x86": Load(1, 250, 128 * MIB)}
+
+
+def test_pods_beyond_the_discovery_are_counted_where_they_are_asked_for() -> None:
+    """The report says how much of x86 the system's own images hold."""
+    fake = cluster(
+        daemonsets=[workload("DaemonSet", "agent", namespace="kube-system")],
+        nodes=[node("arm"), node("x86", "amd64")],
+        pods=[
+            pod("agent-1", "x86", namespace="kube-system", owner=("DaemonSet", "agent")),
+            pod("agent-2", "arm", namespace="kube-system", owner=("DaemonSet", "agent")),
+        ],
+    )
+    found = read_inventory(fake, Discovery(), MANAGER, beyond=True)
+    key = "kube-system/DaemonSet/agent"
+    assert [found.on(key, side) for side in ("amd64", "arm64")] == [1, 1]
+    assert inventory(fake).pods == {}
 
 
 def test_pods_that_are_over_or_going_do_not_count() -> None:
