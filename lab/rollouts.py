@@ -28,6 +28,7 @@ class Rollouts:
         self.seconds: dict[str, float] = {}
         """Workload to seconds from its change to the last of its pods."""
         self._since: dict[str, float] = {}
+        self._seen: dict[str, tuple[str, float]] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="rollouts", daemon=True)
 
@@ -57,8 +58,10 @@ class Rollouts:
         for kind, (path, _) in CONTROLLERS.items():
             for item in cluster.list(path.format("")) if kind != "CronJob" else ():
                 workload = read_workload(kind, item, "")
-                if not workload.settled:
-                    self._since.setdefault(workload.key, now)
-                elif workload.key in self._since:
+                seen, self._seen[workload.key] = self._seen.get(workload.key), (workload.identity, now)
+                if seen and seen[0] != workload.identity:
+                    # Since the look before: a quick rollout may be over already.
+                    self._since.setdefault(workload.key, seen[1])
+                if workload.settled and workload.key in self._since:
                     taken = now - self._since.pop(workload.key)
                     self.seconds[workload.key] = self.seconds.get(workload.key, 0.0) + taken

@@ -1,0 +1,148 @@
+"""Draws the output of the demo as a picture that moves, for the README: ``python -m lab.picture``.
+
+Each part of the output, from one ``===`` to the next, is a frame. The picture is an SVG without
+scripts and without anything from a network; who prefers no motion sees the last frame.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+_COLUMNS = 110
+_ROWS = 27
+_CHARACTER = 7.2  # advance of a monospaced glyph at 12 px, in px
+_LINE = 16
+_MARGIN = 16
+_BAR = 34
+_SECONDS = 4
+"""For each frame."""
+
+_FLEET = re.compile(r"fleet at (?P<ratio>\S+): (?P<there>\d+) of (?P<pods>\d+) ")
+_AUDITED = re.compile(r"\d+ of \d+ images run on arm64")
+
+_STYLE = """
+  text { font: 12px ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace; }
+  text { fill: #d8dee6; white-space: pre; }
+  .title { font-weight: bold; fill: #ffffff; }
+  .command { fill: #8cc8ff; }
+  .x86 { fill: #ffb86b; }
+  .yes { fill: #8be28b; }
+  .no { fill: #ff8080; font-weight: bold; }
+"""
+
+
+class PictureError(Exception):
+    """The text is not a demo's output."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One part of the output: its lines, and (there, pods) of the fleet after a step."""
+
+    lines: tuple[str, ...]
+    fleet: tuple[int, int] | None
+
+
+def frames(output: str) -> list[Frame]:
+    """Splits a demo's output; lines of no interest in a picture are left out."""
+    found = []
+    for part in re.split(r"^(?==== )", output, flags=re.MULTILINE)[1:]:
+        lines, summary, fleet = [], "", None
+        for line in part.splitlines():
+            if match := _FLEET.match(line):
+                fleet, summary = (int(match["there"]), int(match["pods"])), line
+            elif _AUDITED.match(line):
+                summary = line
+            elif line.strip() and not summary and not line.startswith("  "):
+                lines.append(line.rstrip())
+        if not summary:
+            raise PictureError(
+                f"{lines[0] if lines else 'a part'!r} has no line about the fleet or the images"
+            )
+        lines = lines[: _ROWS - 2]
+        found.append(Frame((*(_cut(line) for line in lines), "", _cut(summary)), fleet))
+    if not found:
+        raise PictureError("no part begins with ===; is this the output of make demo?")
+    return found
+
+
+def draw(output: str) -> str:
+    """The picture of a demo's output, as the text of an SVG file."""
+    parts = frames(output)
+    width, height = round(_COLUMNS * _CHARACTER) + 2 * _MARGIN, _ROWS * _LINE + 2 * _MARGIN + _BAR
+    share, whole = 100 / len(parts), _SECONDS * len(parts)
+    # Each frame is shown for its share of the time; the edges are sharp.
+    motion = (
+        f"  .frame {{ visibility: hidden; animation: show {whole}s infinite; }}\n"
+        f"  @keyframes show {{ 0%, {share - 0.01:.2f}% {{ visibility: visible; }}"
+        f" {share:.2f}%, 100% {{ visibility: hidden; }} }}\n"
+        + "".join(
+            f"  .f{number} {{ animation-delay: {number * _SECONDS}s; }}\n" for number in range(len(parts))
+        )
+        + "  @media (prefers-reduced-motion: reduce) {\n"
+        f"    .frame {{ animation: none; }} .f{len(parts) - 1} {{ visibility: visible; }}\n  }}\n"
+    )
+    body = "".join(_group(frame, number, width, height) for number, frame in enumerate(parts))
+    last = escape(parts[-1].lines[-1])
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">\n'
+        f"<title>make demo: {last}</title>\n<style>{_STYLE}{motion}</style>\n"
+        f'<rect width="{width}" height="{height}" rx="8" fill="#14181f"/>\n{body}</svg>\n'
+    )
+
+
+def _group(frame: Frame, number: int, width: int, height: int) -> str:
+    lines = []
+    for row, line in enumerate(frame.lines):
+        if line:
+            y = _MARGIN + (row + 1) * _LINE - 4
+            lines.append(f'<text x="{_MARGIN}" y="{y}"{_class(line)}>{_marked(line)}</text>\n')
+    if frame.fleet:
+        there, pods = frame.fleet
+        inner, y = width - 2 * _MARGIN, height - _MARGIN - 14
+        part = inner * there / pods if pods else 0
+        lines.append(
+            f'<rect x="{_MARGIN}" y="{y}" width="{inner}" height="14" rx="3" fill="#8a5a1e"/>\n'
+            f'<rect x="{_MARGIN}" y="{y}" width="{part:.1f}" height="14" rx="3" fill="#2f8f4e"/>\n'
+            f'<text x="{_MARGIN + 6}" y="{y + 11}">Graviton {there}</text>\n'
+            f'<text x="{width - _MARGIN - 6}" y="{y + 11}" text-anchor="end">x86 {pods - there}</text>\n'
+        )
+    return f'<g class="frame f{number}">\n{"".join(lines)}</g>\n'
+
+
+def _class(line: str) -> str:
+    if line.startswith("===") or _FLEET.match(line) or _AUDITED.match(line):
+        return ' class="title"'
+    return ' class="command"' if line.startswith("$") else ""
+
+
+def _marked(line: str) -> str:
+    text = escape(line)
+    text = text.replace("amd64-only", '<tspan class="x86">amd64-only</tspan>')
+    text = re.sub(r"\byes\b", '<tspan class="yes">yes</tspan>', text)
+    return re.sub(r"\bNO\b", '<tspan class="no">NO</tspan>', text)
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 1]}…"
+
+
+def main() -> int:
+    """Reads the output on stdin and writes the file that is named."""
+    if len(sys.argv) != 2:
+        print("usage: make demo | tee demo.log; python -m lab.picture FILE.svg < demo.log", file=sys.stderr)
+        return 4
+    try:
+        Path(sys.argv[1]).write_text(draw(sys.stdin.read()))
+    except PictureError as error:
+        print(f"lab.picture: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
