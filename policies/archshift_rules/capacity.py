@@ -217,6 +217,9 @@ def _node(one: Resource) -> Group:
     if kind and kind.architecture not in architectures:
         architectures = frozenset()  # one of the two labels lies, and so it is neither
     room = _room(one.mapping("status", "allocatable"))
+    if kind and not one.mapping("status"):
+        # In the preview that makes the node: the provider leaves out what a kubelet reports.
+        room = kind.room
     taints = hard_taints(one.items("spec", "taints"))
     if one.read("spec", "unschedulable") is True:
         taints = (*taints, "node.kubernetes.io/unschedulable")

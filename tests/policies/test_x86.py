@@ -63,6 +63,21 @@ def test_x86_nodes_cannot_go_while_a_workload_needs_them(verdict: str) -> None:
     )
 
 
+def test_a_lab_node_that_is_yet_to_be_made_counts() -> None:
+    """Its preview has no status; the room is its instance type's, and none for a type nobody knows."""
+
+    def planned(kind: str) -> Resource:
+        made = node("x86-0")
+        labels = {**made.props["metadata"]["labels"], "node.kubernetes.io/instance-type": kind}
+        props = {"metadata": {"name": "x86-0", "labels": labels}, "spec": {}}
+        return resource("kubernetes:core/v1:Node", "x86-0", props, protected=True)
+
+    assert messages(CAPACITY, needy(), planned("m6i.xlarge")) == []
+    assert messages(PROTECTED, needy(), planned("m6i.xlarge")) == []
+    (message,) = messages(CAPACITY, needy(), planned("x9z.xlarge"))
+    assert "there is room for 0.0 vCPU, 0.0 GiB and 0 pods" in message
+
+
 @pytest.mark.parametrize(
     "nodes",
     [
