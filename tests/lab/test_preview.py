@@ -78,8 +78,10 @@ def guarded(
         owned["metadata"]["labels"] = {"acme.example/team": "payments"}
         guarded.cluster.apply(with_image(owned, guarded.images["web"]), manager="helm")
         # Everybody's first preview: no node is there, and what needs x86 waits for those to be made.
+        guarded.stack.config({"arm_ratio": "0.2"})
         first = guarded.stack.preview(PACK)
         assert first.succeeded, first.output
+        guarded.restore()
         guarded.up()
         guarded.cluster.wait_until_settled(guarded.namespace)
         yield guarded
