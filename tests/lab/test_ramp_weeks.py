@@ -175,7 +175,8 @@ def _rehearsal(cluster: Cluster, stack: Stack, namespace: str, folder: Path) -> 
 def test_four_weeks_of_a_ramp(rehearsal: Rehearsal) -> None:
     """Passes, a regression in week 2 holds, its recovery goes on, a bad week 3 steps back, and the last week
     ends at 1.0. The repository has a commit for each move, of the stack's file alone, with the reason; after
-    each the real cluster is exact; and with a gate's word missing or against it nothing moves.
+    each the real cluster is exact; and with a gate's word missing or against it nothing moves. The report
+    tells the same story.
     """
     it = rehearsal
     it.up()
@@ -241,3 +242,11 @@ def test_four_weeks_of_a_ramp(rehearsal: Rehearsal) -> None:
     over = it.ramp("next", f"--cwd={it.stack.folder}", at=last + timedelta(days=30))
     assert over.returncode == 3
     assert "the ramp is over" in over.stdout
+    told = it.stack.archshift("report", "--json", f"--cwd={it.stack.folder}")
+    assert told.returncode == 0, told.stderr
+    report = json.loads(told.stdout)
+    assert [note.partition(" (")[0] for note in report["notes"]] == ["images are not checked"]
+    walked = [move["arm_ratio"] for move in report["history"]["moves"]]
+    assert walked == [0.0, 0.2, 0.5, 0.8, 0.5, 0.8, 1.0]
+    assert report["fleet"] == {"pods": 15, "wanted": 15, "graviton": 15, "all_pods": 15, "exact": True}
+    assert [word["verdict"] for word in report["history"]["judgements"]] == ["pass"]
