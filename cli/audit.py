@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from archshift.errors import ArchshiftError
@@ -18,6 +17,7 @@ from archshift.images.workload import WorkloadVerdict
 from archshift.inventory import read_inventory
 from archshift.kubernetes import connect
 from cli.stack import add_stack_options, busy, print_json, read_settings
+from cli.table import console
 from settings import Settings, images_of_no_stack
 
 EXIT_SOME_CANNOT = 1
@@ -195,8 +195,7 @@ def _print_tables(
     suggestions: Mapping[str, str | None],
     notes: Iterable[str],
 ) -> None:
-    # Names and reasons come from clusters and registries: brackets in them are no markup.
-    console = Console(markup=False)
+    out = console()
     order = {UNKNOWN: 1, AMD64_ONLY: 0, OTHER: 0}
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("IMAGE", "VERDICT", "WHY"):
@@ -206,24 +205,24 @@ def _print_tables(
         if suggestions.get(one.image):
             why += f"; {suggestions[one.image]} has arm64"
         table.add_row(one.image, one.verdict, why, style=None if one.runs_on_arm64 else "yellow")
-    console.print(table)
+    out.print(table)
     blocked = {key: verdict for key, verdict in workloads.items() if not verdict.runs_on_arm64}
     if blocked:
-        console.print()
+        out.print()
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("WORKLOAD", "VERDICT", "BLOCKED BY"):
             table.add_column(name, overflow="fold")
         for key, verdict in blocked.items():
             table.add_row(key, verdict.verdict, "; ".join(b.reason for b in verdict.blocking))
-        console.print(table)
+        out.print(table)
     for key, verdict in workloads.items():
         for note in verdict.notes:
-            console.print(f"{key}: {note}", highlight=False, style="dim")
+            out.print(f"{key}: {note}", highlight=False, style="dim")
     for note in notes:
-        console.print(note, highlight=False, style="dim")
+        out.print(note, highlight=False, style="dim")
     can = sum(one.runs_on_arm64 for one in images)
     unknown = sum(one.verdict == UNKNOWN for one in images)
     line = f"{can} of {len(images)} images run on arm64, {unknown} unknown"
     if workloads:
         line += f"; {len(workloads) - len(blocked)} of {len(workloads)} workloads can move"
-    console.print(f"\n{line}", style="bold", highlight=False)
+    out.print(f"\n{line}", style="bold")

@@ -3,7 +3,6 @@
 import argparse
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from archshift.errors import ArchshiftError
@@ -11,6 +10,7 @@ from archshift.ramp import DEFAULT_STEPS
 from archshift.sizing import DEFAULT_HEADROOM, GroupNeed, Sizing, size
 from archshift.survey import plan_at, survey
 from cli.stack import add_stack_options, busy, print_json, read_settings
+from cli.table import console
 
 _GIB = 1024**3
 
@@ -103,7 +103,7 @@ def as_json(ratio: float, sizing: Sizing) -> dict[str, Any]:
 
 def print_table(steps: dict[float, Sizing], targets: dict[str, tuple[str, ...]]) -> None:
     """Print the steps for a person."""
-    console = Console(markup=False)
+    out = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("STEP", "GROUP", "TYPE"):
         table.add_column(name)
@@ -113,18 +113,17 @@ def print_table(steps: dict[float, Sizing], targets: dict[str, tuple[str, ...]])
     for ratio, sizing in steps.items():
         for need in sizing.needs:
             table.add_row(f"{ratio:g}", *_cells(need), style="red" if need.nodes is None else None)
-    console.print(table)
+    out.print(table)
     homeless = {f"{key}: {reason}" for sizing in steps.values() for key, reason in sizing.homeless.items()}
     for sentence in sorted(homeless):
-        console.print(sentence, style="yellow", highlight=False)
+        out.print(sentence, style="yellow")
     if targets:
-        console.print(
+        out.print(
             "A vCPU of Graviton is a core, one of x86 mostly half of one, so a pod does more there at the "
             "same CPU: look at these autoscalers' targets once the workloads have moved:",
-            highlight=False,
         )
         for key, some in targets.items():
-            console.print(f"  {key}: {', '.join(some)}", highlight=False)
+            out.print(f"  {key}: {', '.join(some)}")
 
 
 def _cells(need: GroupNeed) -> list[str]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from archshift import cost_text as text
@@ -32,6 +31,7 @@ from archshift.sizing import DEFAULT_HEADROOM
 from archshift.survey import Survey, plan_at, survey
 from cli.capacity import percent, ratios
 from cli.stack import add_stack_options, busy, print_json, read_settings
+from cli.table import console
 from settings import Settings
 
 
@@ -233,7 +233,7 @@ def _monthly(slow: Line, fast: Line) -> Range | None:
 
 def print_cost(cost: _Cost) -> None:
     """Print the costs for a person."""
-    console = Console(markup=False, highlight=False)
+    out = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("STEP", "GROUP", "SIDE", "TYPE"):
         table.add_column(name)
@@ -244,21 +244,21 @@ def print_cost(cost: _Cost) -> None:
     _add_rows(table, "0", _pairs(first.before), first.before.monthly, first.before.at_least)
     for ratio, step in cost.steps.items():
         _add_rows(table, f"{ratio:g}", _pairs(step.after), step.after.monthly, step.after.at_least)
-    console.print(table)
+    out.print(table)
     if cost.tariff.commitments:
-        console.print("The sums have what is paid in advance, and without what that covers.", style="dim")
-    console.print()
+        out.print("The sums have what is paid in advance, and without what that covers.", style="dim")
+    out.print()
     for sentence in sentences(cost):
-        console.print(sentence)
+        out.print(sentence)
     for sentence in dict.fromkeys(cost.now.unknown):
-        console.print(f"Not counted in what runs now: {sentence}.", style="yellow")
+        out.print(f"Not counted in what runs now: {sentence}.", style="yellow")
     if cost.note:
-        console.print(f"List prices are the built-in table's: {cost.note}.", style="yellow")
+        out.print(f"List prices are the built-in table's: {cost.note}.", style="yellow")
     for source, names in _sources(cost).items():
-        console.print(f"Prices of {', '.join(names)}: {source}.")
-    console.print("This rests on:")
+        out.print(f"Prices of {', '.join(names)}: {source}.")
+    out.print("This rests on:")
     for sentence in text.assumptions(cost.tariff, cost.headroom):
-        console.print(f"- {sentence}")
+        out.print(f"- {sentence}")
 
 
 def _sources(cost: _Cost) -> dict[str, list[str]]:

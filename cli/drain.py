@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from archshift.blockers import Blocker, find_blockers
@@ -16,6 +15,7 @@ from archshift.kubernetes import connect
 from archshift.pods import Pod, list_pods
 from archshift.survey import survey
 from cli.stack import add_stack_options, busy, print_json, read_settings
+from cli.table import console
 from settings import Settings
 
 EXIT_HELD = 3
@@ -146,8 +146,7 @@ def _counts(mark: Mark, pods: Iterable[Pod]) -> dict[str, int]:
 
 def print_table(outcome: Outcome, blockers: Sequence[Blocker], pods: Sequence[Pod], *, dry_run: bool) -> None:
     """Print the drain for a person."""
-    # Names and reasons come from clusters and registries: brackets in them are no markup.
-    console = Console(markup=False, highlight=False)
+    out = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("NODE", "GROUP", "STATE"):
         table.add_column(name, overflow="fold")
@@ -156,13 +155,13 @@ def print_table(outcome: Outcome, blockers: Sequence[Blocker], pods: Sequence[Po
     for mark in outcome.marks:
         counts = _counts(mark, pods)
         table.add_row(mark.node, mark.group or "-", mark.state, str(counts["pods"]), str(counts["tied"]))
-    console.print(table)
-    console.print()
+    out.print(table)
+    out.print()
     for blocker in blockers:
-        console.print(f"blocked: {blocker}", style="red")
+        out.print(f"blocked: {blocker}", style="red")
     for held in outcome.held:
-        console.print(f"held: {held}", style="red")
-    console.print(_summary(outcome, blockers, pods, dry_run=dry_run), style="bold")
+        out.print(f"held: {held}", style="red")
+    out.print(_summary(outcome, blockers, pods, dry_run=dry_run), style="bold")
 
 
 def _summary(outcome: Outcome, blockers: Sequence[Blocker], pods: Sequence[Pod], *, dry_run: bool) -> str:

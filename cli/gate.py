@@ -23,6 +23,7 @@ from archshift.shapes import short
 from archshift.tolerances import FIGURES
 from cli.files import write_whole
 from cli.stack import add_stack_options, busy, print_json, read_settings
+from cli.table import console
 from settings import Settings
 
 EXIT_CODES: Final = {"pass": 0, "hold": 3, "step-back": 5, "unknown": 6}
@@ -231,26 +232,26 @@ def _workload_json(one: JudgedWorkload) -> dict[str, Any]:
 
 def print_table(gate: Gate, in_full: bool = False) -> None:
     """Print the verdict for a person; ``in_full`` with queries that can be pasted into Prometheus."""
-    console = Console(markup=False)
+    out = console()
     window, verdict = gate.now.window, gate.verdict
-    _print_queries(console, gate.asked, in_full)
+    _print_queries(out, gate.asked, in_full)
     shown = [one for one in verdict.workloads if one.verdict != "skipped"]
     if shown:
-        console.print(_table(shown))
+        out.print(_table(shown))
     skipped = [one for one in verdict.workloads if one.verdict == "skipped" and one.pod_hours]
     for one in skipped:
-        console.print(f"{one.workload}: {'; '.join(one.reasons)}", highlight=False)
+        out.print(f"{one.workload}: {'; '.join(one.reasons)}")
     since = f"; the ratio stands since {_clock(gate.since)}" if gate.since else ""
     times = f"{_clock(window.end - window.length)} to {_clock(window.end)}"
-    console.print(f"{gate.stack} at {gate.arm_ratio:g}, {times}{since}", highlight=False)
+    out.print(f"{gate.stack} at {gate.arm_ratio:g}, {times}{since}")
     for reason in verdict.reasons:
-        console.print(f"  {reason}", highlight=False, soft_wrap=True)
-    console.print(verdict.verdict, style=_STYLES.get(verdict.verdict, "green"), highlight=False)
+        out.print(f"  {reason}", soft_wrap=True)
+    out.print(verdict.verdict, style=_STYLES.get(verdict.verdict, "green"))
 
 
-def _print_queries(console: Console, queries: list[Asked], in_full: bool) -> None:
+def _print_queries(out: Console, queries: list[Asked], in_full: bool) -> None:
     def say(text: str) -> None:
-        console.print(text, style="dim", highlight=False, soft_wrap=True)
+        out.print(text, style="dim", soft_wrap=True)
 
     known: set[str] = set()
     for asked in queries:

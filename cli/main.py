@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from archshift.errors import ArchshiftError
-from cli import audit, bake, capacity, cost, drain, gate, plan, preview, ramp, report, status
+from cli import audit, bake, capacity, cost, doctor, drain, gate, plan, preview, ramp, report, status
 
 EXIT_ERROR = 1
 """Exit code where a sentence on stderr says what is wrong."""
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "file; all others read only.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (audit, bake, capacity, cost, drain, gate, plan, preview, ramp, report, status):
+    for module in (audit, bake, capacity, cost, doctor, drain, gate, plan, preview, ramp, report, status):
         module.add_command(commands)
     options = parser.parse_args(arguments)
     try:

@@ -8,7 +8,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
 from rich.table import Table
 
 from archshift.errors import ArchshiftError
@@ -19,6 +18,7 @@ from archshift.stack_file import StackFile, read_text, write_text
 from archshift.step import Step
 from cli import git
 from cli.stack import add_stack_options, busy, print_json, read_settings, stack_file_path
+from cli.table import console
 from settings import Settings
 
 EXIT_NOT_DUE: Final = 3
@@ -237,13 +237,11 @@ def print_status(settings: Settings, ramp: Ramp, now: datetime) -> None:
         table.add_row(
             f"{step:g}", state, ramp.say(at) if at else "", style="dim" if state == "passed" else None
         )
-    console = Console(markup=False, highlight=False)
-    console.print(table)
+    out = console()
+    out.print(table)
     for one in ramp.freezes:
         if one.end > now:
-            console.print(
-                f"frozen from {ramp.say(one.begin)} to {ramp.say(one.end)}: {one.reason}", style="dim"
-            )
+            out.print(f"frozen from {ramp.say(one.begin)} to {ramp.say(one.end)}: {one.reason}", style="dim")
 
 
 def _add(

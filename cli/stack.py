@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 import settings
 from archshift.errors import ArchshiftError
 from archshift.plan import Plan
 from archshift.survey import survey
+from cli.table import console
 
 # `pulumi config` answers in a third of a second; a backend in the cloud takes a few.
 _TIMEOUT_SECONDS = 60
@@ -49,7 +48,7 @@ def stack_name(options: argparse.Namespace) -> str:
     Raises:
         ArchshiftError: None is, or the engine cannot say.
     """
-    return options.stack or os.environ.get("PULUMI_STACK") or _pulumi(options, "stack", "--show-name").strip()
+    return options.stack or os.environ.get("PULUMI_STACK") or pulumi(options, "stack", "--show-name").strip()
 
 
 def stack_file_path(options: argparse.Namespace, stack: str) -> Path:
@@ -74,7 +73,7 @@ def stack_config(options: argparse.Namespace, stack: str, *flags: str) -> dict[s
     if options.config_file:
         command += ["--config-file", options.config_file]
     try:
-        entries = json.loads(_pulumi(options, *command))
+        entries = json.loads(pulumi(options, *command))
         return {key: dict(entry) for key, entry in entries.items()}
     except (ValueError, TypeError, AttributeError):
         raise ArchshiftError(
@@ -95,15 +94,20 @@ def read_plan(options: argparse.Namespace) -> Plan:
 @contextmanager
 def busy(what: str) -> Iterator[None]:
     """Say on a terminal what is being waited for; silent in a pipe."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with console.status(what):
+    out = console(sys.stderr)
+    if out.is_terminal:
+        with out.status(what):
             yield
     else:
         yield
 
 
-def _pulumi(options: argparse.Namespace, *arguments: str) -> str:
+def pulumi(options: argparse.Namespace, *arguments: str) -> str:
+    """Run the engine in the stack's folder and return what it prints.
+
+    Raises:
+        ArchshiftError: It is not there, fails, or does not end in time.
+    """
     command = ["pulumi", "--non-interactive", "--cwd", options.cwd, *arguments]
     try:
         done = subprocess.run(

@@ -58,16 +58,15 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 def print_table(plan: Plan) -> None:
     """Print the status for a person."""
-    console = print_workloads(
+    out = print_workloads(
         plan,
         ("WANTED", "GRAVITON", ""),
         lambda row: (row.wanted, row.graviton),
         lambda row: (row.reason, None) if row.exact else (joined("not exact", row.reason), "yellow"),
     )
     share = plan.graviton / plan.pods if plan.pods else 0.0
-    console.print(
+    out.print(
         f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods on Graviton "
         f"({share:.3f}), {plan.wanted} wanted; {plan.all_pods} pods in all",
         style="bold",
-        highlight=False,
     )
