@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -197,7 +198,8 @@ def check_registries(cluster: Cluster, inventory: Inventory, rules: ImageRules) 
     secrets, notes = read_pull_secrets(cluster, inventory)
     chosen = sample(container.use.image for some in inventory.containers.values() for container in some)
     verdicts = audit_images(
-        [image for images in chosen.values() for image in images], audit_options(rules, secrets, keep=False)
+        [image for images in chosen.values() for image in images],
+        audit_options(replace(rules, deep=False), secrets, keep=False),
     )
     for registry, images in chosen.items():
         unread = [verdicts[image] for image in images if verdicts[image].verdict == UNKNOWN]

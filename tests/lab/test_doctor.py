@@ -199,7 +199,7 @@ def account(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Path]:
 def test_a_missing_right_is_named_by_verb_resource_and_namespace(
     ready: Stack, account: Path, namespace: str
 ) -> None:
-    """What the API server itself says of a ServiceAccount's token, also where only a namespace's role allows it."""
+    """What the API server says of a ServiceAccount's token, also where only a namespace's role allows it."""
     code, found = findings(ready, environment={"KUBECONFIG": str(account)})
     assert code == 3
     assert f"knows us as system:serviceaccount:default:{ACCOUNT}" in found["cluster"]["found"]
