@@ -16,6 +16,7 @@ from archshift.images.verdict import AMD64_ONLY, OTHER, UNKNOWN, ImageVerdict
 from archshift.images.workload import WorkloadVerdict
 from archshift.inventory import read_inventory
 from archshift.kubernetes import connect
+from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, read_settings
 from cli.table import console
 from settings import Settings, images_of_no_stack
@@ -28,15 +29,20 @@ EXIT_ERROR = 4
 _CANNOT = (AMD64_ONLY, OTHER)
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "audit",
         help="which images and workloads can run on arm64",
         description="Read image indexes and manifests from their registries and say which images run on "
-        "arm64; with --from-cluster, those of all workloads. Unknown never counts as yes. Exit code 0 if "
-        "all can run on arm64, 1 if some cannot, 2 if some are unknown, 4 with a sentence if the audit "
-        "itself failed.",
+        "arm64; with --from-cluster, those of all workloads. Unknown never counts as yes.",
+        example="archshift audit --from-cluster -s prod",
+        exits={
+            0: "all can run on arm64",
+            EXIT_SOME_CANNOT: "some cannot, as --fail-on has it",
+            EXIT_SOME_UNKNOWN: "some are unknown, and none is known to fail",
+            EXIT_ERROR: "the audit itself failed, or the command line does not do",
+        },
     )
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="image references, as in a pod spec")
     parser.add_argument(

@@ -9,20 +9,22 @@ from archshift.errors import ArchshiftError
 from archshift.ramp import DEFAULT_STEPS
 from archshift.sizing import DEFAULT_HEADROOM, GroupNeed, Sizing, size
 from archshift.survey import plan_at, survey
+from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, read_settings
 from cli.table import console
 
 _GIB = 1024**3
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "capacity",
         help="how many nodes each step of arm_ratio needs",
         description="Print how many nodes of each configured node group every step of arm_ratio needs, for "
-        "the requests of its pods and DaemonSets and some headroom. Reads only. "
-        "Exit code 0; 1 with a sentence if something could not be read.",
+        "the requests of its pods and DaemonSets and some headroom. Reads only.",
+        example="archshift capacity --steps 0.5,1.0 --headroom 20",
+        exits={0: "printed"},
     )
     add_stack_options(parser)
     parser.add_argument(

@@ -30,6 +30,7 @@ from archshift.ramp import DEFAULT_STEPS
 from archshift.sizing import DEFAULT_HEADROOM
 from archshift.survey import Survey, plan_at, survey
 from cli.capacity import percent, ratios
+from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, read_settings
 from cli.table import console
 from settings import Settings
@@ -62,15 +63,16 @@ class _Cost:
     note: str
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "cost",
         help="what the nodes cost, and what moving to Graviton saves",
         description="Print what the nodes of each group cost now, at the next step of arm_ratio and at "
-        "1.0, and what that saves a month: a range, with what it rests on. Reads only. Exit code 0; 1 with a "
-        "sentence if something could not be read. A price that is not known is said, and never counted as "
-        "nothing.",
+        "1.0, and what that saves a month: a range, with what it rests on. A price that is not known is "
+        "said, and never counted as nothing. Reads only.",
+        example="archshift cost --steps 0.8,1.0",
+        exits={0: "printed"},
     )
     add_stack_options(parser)
     parser.add_argument(

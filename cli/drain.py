@@ -14,6 +14,7 @@ from archshift.drain import TIMEOUT_SECONDS, Mark, Outcome, check_only, choose, 
 from archshift.kubernetes import connect
 from archshift.pods import Pod, list_pods
 from archshift.survey import survey
+from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, read_settings
 from cli.table import console
 from settings import Settings
@@ -22,15 +23,16 @@ EXIT_HELD = 3
 """Exit code where something keeps nodes from being emptied."""
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "drain",
         help="empty the x86 nodes, before they go",
         description="Check that nothing needs the stack's x86 nodes, cordon them, and evict what runs there, "
         "a few nodes at a time, within PodDisruptionBudgets. May be ended at any time and goes on from "
-        "there; --undo takes it back. Changes the cluster. Exit code 0 if all these nodes are empty, 3 if "
-        "something is named that keeps them; 1 with a sentence if the cluster could not be read or refused.",
+        "there; --undo takes it back. Changes the cluster.",
+        example="archshift drain --dry-run",
+        exits={0: "all these nodes are empty", EXIT_HELD: "something is named that keeps them"},
     )
     add_stack_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and what forbids it")

@@ -15,6 +15,7 @@ from archshift.preview_report import PreviewReport, failure, make_report
 from archshift.redact import Redactor, secrets_of_config, secrets_of_environment
 from archshift.report_markdown import markdown
 from cli.engine import Preview, run_preview
+from cli.parser import Commands
 from cli.stack import add_stack_options, print_json, stack_config, stack_name
 from cli.table import console
 from components.preview import HAND_OVER
@@ -23,14 +24,16 @@ EXIT_NOT_FINE = 1
 """Exit code where the preview is blocked or failed; the report says why."""
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "preview",
         help="the preview of a step, as the comment of a pull request",
         description="Run `pulumi preview` with the policy pack and report the step: what moves, capacity, "
         "what is held and why, conflicts, policies and the resource diff, also when the preview fails. "
-        "Changes nothing. Exit code 0 if the preview is fine, 1 if it is blocked or failed.",
+        "Changes nothing.",
+        example="archshift preview --markdown comment.md",
+        exits={0: "the preview is fine", EXIT_NOT_FINE: "it is blocked or failed; the report says why"},
     )
     add_stack_options(parser)
     parser.add_argument("--markdown", metavar="FILE", help="write the report as a comment for a pull request")

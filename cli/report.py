@@ -20,6 +20,7 @@ from archshift.survey import Survey, plan_at, survey
 from cli import git
 from cli.capacity import percent
 from cli.files import write_whole
+from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, read_settings, stack_file_path
 from cli.table import console
 from settings import Settings
@@ -33,15 +34,17 @@ _SHOWN: Final = 10
 """Blockers that the terminal shows."""
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "report",
         help="how far the migration is, and what holds it back, as one page",
         description="Print how far the migration is: wanted against observed, readiness by owner, the images "
         "that hold the most vCPU on x86, node groups, what needs x86, savings. With --html, write all of it "
-        "as one page that needs no network. Reads only. Exit code 0; 1 with a sentence if the cluster could "
-        "not be read. What else is not known is said in the report.",
+        "as one page that needs no network. What is not known is said in the "
+        "report. Reads only.",
+        example="archshift report --html report.html",
+        exits={0: "printed, and written where --html says"},
     )
     add_stack_options(parser)
     parser.add_argument("--html", metavar="FILE", help="write the page there")
