@@ -18,7 +18,6 @@ def add_command(commands: Commands) -> None:
         description="Print the JSON that `docker buildx bake --file` reads to build an image for linux/amd64 "
         "and linux/arm64 and push it as one. Prove the result with `archshift audit --deep`.",
         example="archshift bake registry.example/shop/web:1.4.0 > bake.json",
-        exits={0: "printed"},
     )
     parser.add_argument(
         "tags", nargs="+", metavar="IMAGE", help="what is pushed: names of one image with tags"

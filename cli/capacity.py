@@ -24,7 +24,6 @@ def add_command(commands: Commands) -> None:
         description="Print how many nodes of each configured node group every step of arm_ratio needs, for "
         "the requests of its pods and DaemonSets and some headroom. Reads only.",
         example="archshift capacity --steps 0.5,1.0 --headroom 20",
-        exits={0: "printed"},
     )
     add_stack_options(parser)
     parser.add_argument(

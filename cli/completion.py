@@ -17,10 +17,8 @@ def add_command(commands: Commands) -> None:
         "completion",
         help="complete the command line in bash, zsh or fish",
         description="Print what a shell needs to complete archshift's commands and options. In ~/.bashrc: "
-        "source <(archshift completion bash). For zsh write it to a file _archshift in a folder of $fpath, "
-        "for fish to ~/.config/fish/completions/archshift.fish.",
-        example="source <(archshift completion bash)",
-        exits={0: "printed"},
+        "`source <(archshift completion bash)`. For zsh write it to a file _archshift in a folder of $fpath.",
+        example="archshift completion fish > ~/.config/fish/completions/archshift.fish",
     )
     parser.add_argument("shell", choices=SHELLS, help="the shell")
     parser.set_defaults(run=run)

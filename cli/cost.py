@@ -72,7 +72,6 @@ def add_command(commands: Commands) -> None:
         "1.0, and what that saves a month: a range, with what it rests on. A price that is not known is "
         "said, and never counted as nothing. Reads only.",
         example="archshift cost --steps 0.8,1.0",
-        exits={0: "printed"},
     )
     add_stack_options(parser)
     parser.add_argument(

@@ -68,13 +68,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"archshift: {problem}", file=sys.stderr)
         return error
     except BrokenPipeError:
-        # The reader of a pipe (head, less) has seen enough; flushing at exit would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
         return error
+    except SystemExit:
+        # After the help or the usage.
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _print_no_more()
+        raise
     except KeyboardInterrupt:
         print(f"archshift: interrupted; {state}", file=sys.stderr)
         return EXIT_INTERRUPTED
     return code
+
+
+def _print_no_more() -> None:
+    # The reader of a pipe (head, less) has seen enough; flushing at exit would fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -18,8 +18,13 @@ EXIT_USAGE: Final = 4
 EXIT_INTERRUPTED: Final = 130
 """Exit code after Ctrl-C, as shells have it."""
 
-_ERROR: Final = {EXIT_ERROR: "something could not be read or is refused; a sentence on stderr says what"}
-_ALWAYS: Final = {EXIT_USAGE: "the command line does not do", EXIT_INTERRUPTED: "interrupted"}
+COMMON_EXITS: Final = {
+    0: "done",
+    EXIT_ERROR: "something could not be read or is refused; a sentence on stderr says what",
+    EXIT_USAGE: "the command line does not do",
+    EXIT_INTERRUPTED: "interrupted",
+}
+"""Exit code to when, where a command says nothing else."""
 
 
 class Help(argparse.HelpFormatter):
@@ -52,7 +57,7 @@ class Parser(argparse.ArgumentParser):
             words: Of ``ArgumentParser``.
         """
         self.example = example
-        self.exits = dict(sorted({**_ERROR, **_ALWAYS, **(exits or {})}.items())) if example else {}
+        self.exits = dict(sorted({**COMMON_EXITS, **(exits or {})}.items())) if example else {}
         if example:
             codes = "\n".join(f"  {code:<4} {when}" for code, when in self.exits.items())
             words["epilog"] = f"example:\n  {example}\n\nexit codes:\n{codes}"

@@ -20,7 +20,6 @@ def add_command(commands: Commands) -> None:
         description="Print what the next `pulumi up` will do: which workloads roll out, which stay and why, "
         "who owns a field that is needed, and whether the step fits. Reads only.",
         example="archshift plan -s prod",
-        exits={0: "printed"},
     )
     add_stack_options(parser)
     parser.set_defaults(run=run)

@@ -46,7 +46,6 @@ def add_command(commands: Commands) -> None:
         "where the ramp stands, and the dates to come",
         "Reads only.",
         example="archshift ramp status",
-        exits={0: "printed"},
     )
     _add(
         actions,
@@ -272,7 +271,7 @@ def _add(
     more: str,
     *,
     example: str,
-    exits: Mapping[int, str],
+    exits: Mapping[int, str] | None = None,
 ) -> argparse.ArgumentParser:
     parser = actions.add_parser(
         name,
