@@ -1,7 +1,7 @@
 """``archshift audit``: which images and workloads can run on arm64."""
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,10 @@ def run(options: argparse.Namespace) -> int:
     if not options.images and not options.from_cluster:
         raise ArchshiftError("audit: name an image, or --from-cluster for all that a cluster runs")
     fail_on = _fail_on(options.fail_on)
-    with busy("reading registries"):
+    with busy("reading registries") as watch:
         stack = read_settings(options) if options.from_cluster else None
         rules = _rules(options, stack)
-        images, evidence = _audit(options, stack, rules)
+        images, evidence = _audit(options, stack, rules, watch)
         workloads, notes = dict(evidence.verdicts), evidence.notes
         suggestions = {} if options.no_suggestions else _suggest(images, rules, evidence)
     if options.metrics:
@@ -148,14 +148,14 @@ def _fail_on(text: str) -> set[str]:
 
 
 def _audit(
-    options: argparse.Namespace, stack: Settings | None, rules: ImageRules
+    options: argparse.Namespace, stack: Settings | None, rules: ImageRules, watch: Callable[[int, int], None]
 ) -> tuple[list[ImageVerdict], Evidence]:
     images: dict[str, ImageVerdict] = {}
     evidence = Evidence()
     if stack:
         with connect(stack.kube_context) as cluster:
             inventory = read_inventory(cluster, stack.discovery, stack.field_manager)
-            evidence = read_evidence(cluster, inventory, rules)
+            evidence = read_evidence(cluster, inventory, rules, watch=watch)
         for workload in evidence.verdicts.values():
             for verdict in workload.images:
                 known = images.get(verdict.image)
@@ -165,7 +165,7 @@ def _audit(
     if options.images:
         from archshift.images.audit import audit_images
 
-        images |= audit_images(options.images, audit_options(rules))
+        images |= audit_images(options.images, replace(audit_options(rules), watch=watch))
     return list(images.values()), evidence
 
 

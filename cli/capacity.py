@@ -45,9 +45,9 @@ def add_command(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the sizes; returns the exit code."""
-    with busy("reading the stack and the cluster"):
+    with busy("reading the stack and the cluster") as watch:
         settings = read_settings(options)
-        found = survey(settings)
+        found = survey(settings, watch=watch)
     if not settings.groups:
         raise ArchshiftError(
             "archshift:node_groups is not set; give the groups that are to carry the pods, and archshift "

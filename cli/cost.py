@@ -99,14 +99,14 @@ def add_command(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the costs; returns the exit code."""
-    with busy("reading the stack and the cluster"):
+    with busy("reading the stack and the cluster") as watch:
         settings = read_settings(options)
         if not settings.groups:
             raise ArchshiftError(
                 "archshift:node_groups is not set; give the groups that are to carry the pods, and archshift "
                 "says what their nodes cost"
             )
-        found = survey(settings)
+        found = survey(settings, watch=watch)
     with busy("asking for prices"):
         tariff, note = tariff_for(settings, found.inventory.nodes, options.prices)
     cost = _cost(settings, found, tariff, note, options)

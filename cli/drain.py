@@ -82,9 +82,15 @@ def run(options: argparse.Namespace) -> int:
     settings = read_settings(options)
     if options.undo:
         return _undo(options, settings)
-    with busy("reading the cluster and its images"):
+    with busy("reading the cluster and its images") as watch:
         # Evidence of earlier runs does not count before something is taken away.
-        found = survey(settings, keep_evidence=False, guard_x86=settings.images.check, hold_untested=True)
+        found = survey(
+            settings,
+            keep_evidence=False,
+            guard_x86=settings.images.check,
+            hold_untested=True,
+            watch=watch,
+        )
     nodes = found.inventory.nodes
     check_only(options.only, nodes, settings.groups)
     select = partial(choose, groups=settings.groups, only=tuple(options.only))

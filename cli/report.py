@@ -67,9 +67,9 @@ def add_command(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write and print the report; returns the exit code."""
     at = datetime.now(UTC)
-    with busy("reading the stack and the cluster"):
+    with busy("reading the stack and the cluster") as watch:
         settings = read_settings(options)
-        found = survey(settings)
+        found = survey(settings, watch=watch)
     with busy("reading prices and the repository"):
         savings = _savings(settings, found, options)
         history, notes = _history(settings, options, at)

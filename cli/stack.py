@@ -5,7 +5,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,19 +88,42 @@ def read_plan(options: argparse.Namespace) -> Plan:
     Raises:
         ArchshiftError: As ``read_settings``; or the cluster cannot be read.
     """
-    with busy("reading the stack and the cluster"):
-        return survey(read_settings(options)).plan
+    with busy("reading the stack and the cluster") as watch:
+        return survey(read_settings(options), watch=watch).plan
 
 
 @contextmanager
-def busy(what: str) -> Iterator[None]:
-    """Say on a terminal what is being waited for; silent in a pipe."""
+def busy(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Say on a terminal what is being waited for; silent in a pipe.
+
+    Yields:
+        What is told how many parts are done, and of how many: the terminal then has the time left, too.
+    """
     out = console(sys.stderr)
-    if out.is_terminal:
-        with out.status(what):
-            yield
-    else:
-        yield
+    if not out.is_terminal:
+        yield lambda _done, _total: None
+        return
+    begun = time.monotonic()
+    with out.status(what) as status:
+
+        def watch(done: int, total: int) -> None:
+            status.update(f"{what}: {done} of {total} images{left(done, total, time.monotonic() - begun)}")
+
+        yield watch
+
+
+def left(done: int, total: int, seconds: float) -> str:
+    """Say how long the rest takes; nothing in the first two seconds, which say little.
+
+    Args:
+        done: Parts that are done.
+        total: All parts.
+        seconds: How long those took.
+    """
+    if seconds < 2 or not 0 < done < total:
+        return ""
+    rest = round(seconds / done * (total - done))
+    return f", about {rest // 60}:{rest % 60:02d} left"
 
 
 def pulumi(options: argparse.Namespace, *arguments: str) -> str:

@@ -21,6 +21,7 @@ import cli
 from cli import entry
 from cli.main import make_parser
 from cli.parser import Parser
+from cli.stack import busy, left
 from cli.table import console
 from tests.cli.test_main import FakePulumi, pulumi
 from tools.commands import DOCUMENT, commands, document
@@ -220,3 +221,31 @@ def test_a_terminal_has_colours_unless_no_color_is_set(monkeypatch: pytest.Monke
     assert "\x1b[31m" in printed(Terminal())
     monkeypatch.setenv("NO_COLOR", "1")
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]", printed(Terminal()))
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "seconds", "said"),
+    [
+        (10, 100, 10.0, ", about 1:30 left"),
+        (300, 301, 600.0, ", about 0:02 left"),
+        (10, 100, 1.9, ""),
+        (0, 100, 60.0, ""),
+        (100, 100, 60.0, ""),
+        (1, 0, 60.0, ""),
+    ],
+)
+def test_the_time_left_is_what_the_rest_takes_at_this_pace(
+    done: int, total: int, seconds: float, said: str
+) -> None:
+    """And nothing is said where nothing is known yet, or left."""
+    assert left(done, total, seconds) == said
+
+
+def test_a_terminal_is_told_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On stderr, for it alone: the same in a pipe prints nothing."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for file, printed_ in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", file)
+        with busy("reading") as watch:
+            watch(3, 4)
+        assert ("reading" in file.getvalue()) == printed_
