@@ -142,7 +142,7 @@ def walk(control_plane: Lab, cluster: Cluster, namespace: str, tmp_path: Path) -
 
 
 def test_the_runbook_is_walked_from_its_first_command_to_its_last(walk: Walk) -> None:
-    """Every block runs and ends as it says, and after the last one x86 is gone and all pods are on Graviton."""
+    """Every block runs and ends as it says; after the last one x86 is gone and all pods are on Graviton."""
     blocks = list(commands("runbook.md"))
     assert list(dict.fromkeys(block.heading for block in blocks)) == STEPS
     assert [block.needs for block in blocks if block.needs] == ["aws", "docker"]
