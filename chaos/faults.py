@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
 from collections import Counter
@@ -33,7 +32,7 @@ class Faults:
     Attributes:
         injected: Faults by kind.
         kill_after: Seconds after its start at which the next engine is to be killed; None for not.
-        attempt: What picks the next attempt to remove x86; None for none.
+        attempts: What picks the next attempts to remove x86.
         nodes_lost: A node was deleted since the engine last looked.
     """
 
@@ -52,7 +51,7 @@ class Faults:
         self._taken: dict[Fault, str] = {}
         self.injected: Counter[str] = Counter()
         self.kill_after: float | None = None
-        self.attempt: float | None = None
+        self.attempts: list[float] = []
         self.nodes_lost = False
 
     def begin(self, fault: Fault) -> str:
@@ -87,7 +86,7 @@ class Faults:
             case "kill":
                 self.kill_after = 12 * fault.pick
             case "remove-x86":
-                self.attempt = fault.pick
+                self.attempts.append(fault.pick)
         return ""
 
     def end(self, fault: Fault) -> None:
@@ -178,9 +177,7 @@ class Faults:
         env = [{"name": "RELEASE", "value": f"{pick:.6f}"}]
         patch = {"spec": {"template": {"spec": {"containers": [{"name": "app", "env": env}]}}}}
         self._patch(self._expected[name]["kind"], name, patch, "deployer")
-        template = copy.deepcopy(self._expected[name])
-        template["spec"]["template"]["spec"]["containers"][0]["env"] = env
-        self._expected[name] = template
+        self._expected[name]["spec"]["template"]["spec"]["containers"][0]["env"] = env
         return name
 
     def _scale(self, pick: float) -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 import threading
 from collections.abc import Coroutine
 from typing import Any
@@ -73,8 +75,7 @@ class Proxy:
 
     async def _reset(self) -> None:
         for writer in list(self._open):
-            # Without a goodbye, as when a machine between them goes.
-            writer.transport.abort()
+            _break(writer)
 
     async def _end(self) -> None:
         self._server.close()
@@ -85,7 +86,7 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if self._refusing or task is None:
-            writer.transport.abort()
+            _break(writer)
             return
         self._tasks.add(task)
         self._open.add(writer)
@@ -95,7 +96,7 @@ class Proxy:
             self._open.add(behind)
             await asyncio.gather(self._pump(reader, behind), self._pump(answers, writer))
         except OSError:
-            writer.transport.abort()  # nobody listens behind, or one side was reset
+            _break(writer)  # nobody listens behind, or one side was reset
         finally:
             for one in (writer, behind):
                 if one is not None:
@@ -112,3 +113,12 @@ class Proxy:
             await writer.drain()
         with contextlib.suppress(OSError):
             writer.write_eof()
+
+
+def _break(writer: asyncio.StreamWriter) -> None:
+    """Reset a connection: no goodbye, as when a machine between the two goes."""
+    if not writer.transport.is_closing():
+        # To linger for no time at all is what makes the kernel send a reset.
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()

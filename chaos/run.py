@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from chaos.faults import USER, Faults, throttling
 from chaos.invariants import Checker, Snapshot, at_rest, name_of
 from chaos.proxy import Proxy
 from chaos.schedule import Fault, Phase
-from lab.control_plane import CONTEXT, Lab
+from lab.control_plane import CONTEXT, Lab, LabError
 
 UPS: Final = 4
 """Updates that may be needed, once the faults have stopped, until all is exact."""
@@ -136,18 +137,23 @@ class Run:
         return path
 
     def _begin(self, cluster: Cluster, stack: Stack) -> None:
-        """Bring up nodes and workloads, all on x86, without a fault."""
+        """Bring up nodes and workloads without a fault, all on x86, and held there what needs it.
+
+        What nobody has steered yet the scheduler puts where it likes, so x86 comes first.
+        """
         fleet.push_images(self._lab)
         space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": fleet.NAMESPACE}}
         self._lab.kubectl("apply", "--filename=-", stdin=json.dumps(space))
-        stack.configure("0.0", hold=False)
-        first = self._up(stack)
+        stack.configure("0.0", {"x86": fleet.groups()["x86"]}, hold=False)
+        ups = [self._up(stack)]
         items = [*self._expected.values(), fleet.budget()]
         manifests = {"apiVersion": "v1", "kind": "List", "items": items}
         self._lab.kubectl("apply", "--filename=-", stdin=json.dumps(manifests))
-        nodes = fleet.node_names("x86", "graviton")
-        if first.outcome != "succeeded" or not self._rest(cluster, nodes, compare=False):
-            raise ArchshiftError(f"the fleet did not come up before the first fault: {first.output[-2000:]}")
+        there = self._rest(cluster, fleet.node_names("x86"), compare=False)
+        stack.configure("0.0")
+        ups.append(self._up(stack))
+        if not there or any(up.outcome != "succeeded" for up in ups):
+            raise LabError(f"the fleet did not come up before the first fault: {ups[-1].output[-2000:]}")
         # As the API server completes them: from here on they are compared with what it has.
         for workload in self._snapshot(cluster).workloads:
             self._expected[name_of(workload)] = copy.deepcopy(dict(workload))
@@ -157,7 +163,7 @@ class Run:
     @contextmanager
     def _injected(self, faults: Faults, phase: Phase) -> Iterator[None]:
         """Inject the phase's faults meanwhile; all have ended afterwards."""
-        begun = time.monotonic()
+        start = time.monotonic()
         events: list[tuple[float, bool, Fault]] = [(fault.at, True, fault) for fault in phase.faults]
         # An effect that was on when the phase is over ends with it.
         events += [
@@ -166,16 +172,24 @@ class Run:
             if fault.seconds
         ]
 
+        def act(begins: bool, fault: Fault, before: Future[None] | None) -> None:
+            if before:
+                before.result()
+            try:
+                if begins:
+                    self._say(f"{self._clock():6.1f} s  fault {fault} {faults.begin(fault)}".rstrip())
+                else:
+                    faults.end(fault)
+            except Exception as error:  # the lab itself failed, and the run has to say so
+                self._violation(f"the fault {fault.kind} could not be injected: {error}")
+
         def inject() -> None:
-            for at, begins, fault in sorted(events, key=lambda event: (event[0], not event[1])):
-                time.sleep(max(0.0, begun + at - time.monotonic()))
-                try:
-                    if begins:
-                        self._say(f"{self._clock():6.1f} s  fault {fault} {faults.begin(fault)}".rstrip())
-                    else:
-                        faults.end(fault)
-                except Exception as error:  # the lab itself failed, and the run has to say so
-                    self._violation(f"the fault {fault.kind} could not be injected: {error}")
+            begun: dict[Fault, Future[None]] = {}
+            # A fault may have to wait for the API server; the end of its outage must not wait with it.
+            with ThreadPoolExecutor(max_workers=8) as threads:
+                for at, begins, fault in sorted(events, key=lambda event: (event[0], not event[1])):
+                    time.sleep(max(0.0, start + at - time.monotonic()))
+                    begun[fault] = threads.submit(act, begins, fault, begun.get(fault))
 
         thread = threading.Thread(target=inject, name="faults")
         thread.start()
@@ -187,8 +201,9 @@ class Run:
     def _storm(self, stack: Stack, faults: Faults, phase: Phase) -> None:
         """Update again and again while the faults last."""
         end = time.monotonic() + phase.seconds
-        while time.monotonic() < end:
-            attempt, faults.attempt = faults.attempt, None
+        # An attempt that the last update was too long for is made all the same.
+        while time.monotonic() < end or faults.attempts:
+            attempt = faults.attempts.pop(0) if faults.attempts else None
             away = None if attempt is None else fleet.without_x86(attempt)
             stack.configure(phase.arm_ratio, away)
             # What deleted nodes are is seen by a refresh alone.
@@ -207,7 +222,6 @@ class Run:
             elif refresh and up.outcome == "succeeded":
                 faults.nodes_lost = False
             time.sleep(0.5)
-        # A removal that came too late for an update is tried all the same, without faults.
 
     @contextmanager
     def _sampled(self) -> Iterator[None]:
@@ -237,7 +251,7 @@ class Run:
 
     def _settle(self, cluster: Cluster, stack: Stack, faults: Faults, arm_ratio: str) -> None:
         """Bring all to rest: it has to be exact after some updates, and nothing lost."""
-        faults.kill_after = faults.attempt = None
+        faults.kill_after = None
         stack.configure(arm_ratio)
         said: list[str] = []
         for number in range(1, UPS + 1):
