@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import secrets
 import sys
@@ -57,7 +56,7 @@ def main() -> int:
 
 def as_json(report: Report, seed: int, minutes: float) -> dict[str, object]:
     """Return the report as JSON values."""
-    return {"seed": seed, "minutes": minutes, **dataclasses.asdict(report)}
+    return {"seed": seed, "minutes": minutes, **vars(report)}
 
 
 def _minutes(text: str) -> float:

@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Any
+from typing import Any, Final
 
-ARCH = "kubernetes.io/arch"
+ARCH: Final = "kubernetes.io/arch"
+
+SILENCE_SECONDS: Final = 20.0
+"""Half of what the node lifecycle controller waits for a node by default."""
 
 Object = Mapping[str, Any]
 
@@ -81,7 +84,8 @@ class Checker:
     What a fault itself takes is not archshift's doing. It is told before it happens (`excuse`,
     `excuse_node`), counts for that workload or node alone, and a workload's ends with the first
     snapshot, taken two seconds after the fault or later, in which all of its pods are available. A
-    workload that was scaled up owes its new number from the first snapshot that has it.
+    workload that was scaled up owes its new number from the first snapshot that has it. After 20 seconds
+    without a snapshot, every pod is excused once: nodes that cannot report for so long may be taken for dead.
 
     Attributes:
         needing: Names of workloads that need x86.
@@ -99,6 +103,7 @@ class Checker:
     _until: dict[str, float] = field(default_factory=dict)
     _nodes: dict[str, str] = field(default_factory=dict)
     _lost: set[str] = field(default_factory=set)
+    _last: float = 0.0
 
     def excuse(self, workload: str, pods: int, at: float) -> None:
         """A fault takes so many pods of a workload, at a time."""
@@ -112,6 +117,10 @@ class Checker:
     def look(self, snapshot: Snapshot) -> None:
         """Judge a snapshot."""
         self.samples += 1
+        if self.samples > 1 and snapshot.at - self._last > SILENCE_SECONDS:
+            for workload in snapshot.workloads:
+                self.excuse(name_of(workload), int(workload["spec"].get("replicas", 1)), snapshot.at)
+        self._last = snapshot.at
         self._look_at_nodes(snapshot)
         self._look_at_pods(snapshot)
         for workload in snapshot.workloads:

@@ -165,6 +165,14 @@ def test_a_workload_owes_new_pods_once_it_has_had_them() -> None:
     assert seen(checker(), snapshot(0), snapshot(1, pods=2, replicas=2)) == []
 
 
+def test_nodes_that_could_not_report_are_not_archshifts_doing() -> None:
+    """After a long outage of the API server pods are not ready for a moment; later they have to be."""
+    one = checker()
+    assert seen(one, snapshot(0), snapshot(30, pods=0), snapshot(33), snapshot(34)) == []
+    assert seen(one, snapshot(35, pods=0)) == ["web had 0 of 4 pods available, its own limits ask for 3"]
+    assert seen(checker(), snapshot(0), snapshot(10, pods=0)) != []
+
+
 @pytest.mark.parametrize(
     ("one", "least"),
     [
