@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from archshift.errors import ArchshiftError
 from chaos.run import Report, Run
 from chaos.schedule import schedule
 from lab.control_plane import PROJECT, Lab, LabError
@@ -42,7 +43,7 @@ def main() -> int:
         try:
             lab.start(_say)
             report = Run(lab, Path(name), _say).walk(phases)
-        except LabError as error:
+        except (ArchshiftError, LabError) as error:
             sys.exit(f"{error}\nAgain: {replay}")
         finally:
             lab.stop()

@@ -188,13 +188,18 @@ class Run:
             # A fault may have to wait for the API server; the end of its outage must not wait with it.
             with ThreadPoolExecutor(max_workers=8) as threads:
                 for at, begins, fault in sorted(events, key=lambda event: (event[0], not event[1])):
-                    time.sleep(max(0.0, start + at - time.monotonic()))
+                    if given_up.wait(max(0.0, start + at - time.monotonic())):
+                        return
                     begun[fault] = threads.submit(act, begins, fault, begun.get(fault))
 
+        given_up = threading.Event()
         thread = threading.Thread(target=inject, name="faults")
         thread.start()
         try:
             yield
+        except BaseException:
+            given_up.set()
+            raise
         finally:
             thread.join()
 
