@@ -49,6 +49,8 @@ class Faults:
         self._lab, self._cluster, self._proxy = lab, cluster, proxy
         self._checker, self._lock, self._expected, self._clock = checker, lock, expected, clock
         self._taken: dict[Fault, str] = {}
+        # No server is killed while the lab is being started: it would take that for a broken lab.
+        self._servers = threading.Lock()
         self.injected: Counter[str] = Counter()
         self.kill_after: float | None = None
         self.attempts: list[float] = []
@@ -59,7 +61,8 @@ class Faults:
         self.injected[fault.kind] += 1
         match fault.kind:
             case "api-restart":
-                self._lab.kill("kube-apiserver")
+                with self._servers:
+                    self._lab.kill("kube-apiserver")
             case "drop":
                 self._proxy.drop()
             case "refuse":
@@ -71,7 +74,8 @@ class Faults:
             case "throttle":
                 self._insist(lambda: self._cluster.create(f"{_FLOW}/flowschemas", _flow_schema()))
             case "registry":
-                self._lab.kill("registry")
+                with self._servers:
+                    self._lab.kill("registry")
             case "node":
                 return self._delete_node(fault.pick)
             case "unpatch":
@@ -93,7 +97,8 @@ class Faults:
         """End a fault that lasts."""
         match fault.kind:
             case "api-restart" | "registry":
-                self._lab.start()
+                with self._servers:
+                    self._lab.start()
             case "refuse":
                 self._proxy.refuse(False)
             case "slow":
