@@ -395,12 +395,14 @@ class Stack:
         resources: list[dict[str, Any]] = json.loads(shown.stdout)["deployment"].get("resources", [])
         return resources
 
-    def archshift(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """Runs the archshift command for this stack."""
+    def archshift(
+        self, *arguments: str, environment: Mapping[str, str] | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs the archshift command for this stack; ``environment`` is put on top of the lab's."""
         return subprocess.run(
             self._command(*arguments),
             cwd=PROJECT,
-            env=engine_environment(self.lab, self.name),
+            env={**engine_environment(self.lab, self.name), **(environment or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
