@@ -35,7 +35,7 @@ class Commands:
 def commands(document: str) -> Iterator[Commands]:
     """Yield all blocks of shell commands of a document, in order."""
     heading = ""
-    pattern = r"^## (?P<heading>.+)$|^ *```(?:sh|bash)(?: (?P<needs>\w+))?\n(?P<body>.*?)^ *```$"
+    pattern = r"^## (?P<heading>[^\n]+)$|^ *```(?:sh|bash)(?: (?P<needs>\w+))?\n(?P<body>.*?)^ *```$"
     for match in re.finditer(pattern, (DOCS / document).read_text(), re.MULTILINE | re.DOTALL):
         if match["heading"]:
             heading = match["heading"]

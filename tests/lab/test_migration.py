@@ -114,7 +114,7 @@ def watched(cluster: Cluster) -> Iterator[Watch]:
     finally:
         over.set()
         thread.join()
-    print(f"{watch.samples} samples, {watch.unanswered} unanswered, fewest: {watch.fewest}")
+        print(f"{watch.samples} samples, {watch.unanswered} unanswered, fewest: {watch.fewest}", watch.below)
     assert watch.below == []
     assert watch.samples > 50
 
@@ -362,8 +362,8 @@ def further_steps(it: Migration) -> None:
 def x86_stays_while_it_is_needed(it: Migration) -> None:
     """Neither drained nor scaled to nothing nor removed: each refusal names who needs x86."""
     held = it.drain("--dry-run", exit_code=3)
-    blockers = {one["what"]: one["reason"] for one in held["blockers"]}
-    assert {f"shop/Deployment/{name}" for name in (*NEED_X86, OWNED)} == set(blockers), blockers
+    # Whose fields are another client's is left alone, and may run on both: it does not hold the nodes.
+    assert {one["what"] for one in held["blockers"]} == {f"shop/Deployment/{name}" for name in NEED_X86}
     assert not any(node["cordoned"] for node in it.cluster.x86_nodes().values())
     for size in (0, None):
         it.group("x86", size)
