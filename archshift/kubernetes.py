@@ -120,6 +120,15 @@ class Cluster:
         resources = self._parsed(path, body).get("resources") or ()
         return any(isinstance(one, dict) and one.get("kind") == kind for one in resources)
 
+    def ask(self, path: str, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Post a question, such as a SelfSubjectAccessReview, and return it with the answer; nothing is kept.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        headers = {"Content-Type": "application/json"}
+        return self._request("POST", path, headers=headers, content=json.dumps(question).encode())
+
     def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
         """Ask for a pod's eviction; False where a PodDisruptionBudget does not allow it now.
 
