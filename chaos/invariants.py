@@ -132,7 +132,7 @@ class Checker:
 
     def _look_at_nodes(self, snapshot: Snapshot) -> None:
         there = {name_of(node): node for node in snapshot.nodes}
-        for name in self.x86 if self.needing else ():
+        for name in sorted(self.x86) if self.needing else ():
             node = there.get(name)
             uid = str(node["metadata"]["uid"]) if node else ""
             before = self._nodes.get(name)

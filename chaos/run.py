@@ -223,7 +223,8 @@ class Run:
             if away is not None:
                 if up.outcome == "succeeded":
                     self._violation("pulumi up removed x86 while something needs it, and succeeded")
-                self.report.attempts += 1
+                else:
+                    self.report.attempts += 1
             elif refresh and up.outcome == "succeeded":
                 faults.nodes_lost = False
             time.sleep(0.5)
