@@ -173,7 +173,7 @@ def before(walk: Walk, heading: str, number: int) -> None:
             command = {"command": ["/app", "--check"]}
             walk.edit(compat_test={"workloads": {f"{walk.namespace}/{one}": command for one in tested}})
         case "6. Shift", 2:
-            walk.edit(ramp={"start": "2026-03-02"})
+            walk.edit(ramp={"start": "2026-03-02", "since": "2026-03-02T09:00:00+00:00"})
         case "8. Monitor", 1:
             walk.edit(gate={"prometheus": "http://127.0.0.1:9"})
         case "9. Decommission", 3:
