@@ -169,9 +169,11 @@ def before(walk: Walk, heading: str, number: int) -> None:
         case "3. Add nodes", 1:
             walk.edit(node_groups=groups)
         case "5. Test", 1:
-            walk.edit(compat_test={"all": True, "start_seconds": 1})
+            tested = ("Deployment/web", "StatefulSet/queue", "Deployment/reviews")
+            command = {"command": ["/app", "--check"]}
+            walk.edit(compat_test={"workloads": {f"{walk.namespace}/{one}": command for one in tested}})
         case "6. Shift", 2:
-            walk.edit(ramp={"start": "2026-03-02"})
+            walk.edit(ramp={"start": "2026-03-02", "since": "2026-03-02T09:00:00+00:00"})
         case "8. Monitor", 1:
             walk.edit(gate={"prometheus": "http://127.0.0.1:9"})
         case "9. Decommission", 3:
