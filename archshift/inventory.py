@@ -350,11 +350,24 @@ def _pull_identity(namespace: str, pod_spec: Mapping[str, Any]) -> PullIdentity:
 def _images(item: Mapping[str, Any]) -> str:
     """Return what a pod runs, reduced and as JSON: pods of one workload give the same text."""
     spec, status = item["spec"], item.get("status") or {}
-    kept = ("name", "image", "command", "args", "workingDir", "env", "volumeMounts", "restartPolicy")
+    kept = ("name", "image", "command", "args", "workingDir", "env", "restartPolicy")
+    # The volume with its account's token is called otherwise in every pod (kube-api-access-x7k2p), so
+    # volumes get numbers: what counts is which containers share one.
+    numbers: dict[str, str] = {}
+
+    def container(found: Mapping[str, Any]) -> dict[str, Any]:
+        reduced = {key: found[key] for key in kept if key in found}
+        if mounts := found.get("volumeMounts"):
+            reduced["volumeMounts"] = [
+                {**mount, "name": numbers.setdefault(mount.get("name", ""), str(len(numbers)))}
+                for mount in mounts
+            ]
+        return reduced
+
     return json.dumps(
         {
             "spec": {
-                group: [{key: one[key] for key in kept if key in one} for one in spec[group]]
+                group: [container(one) for one in spec[group]]
                 for group in ("containers", "initContainers", "ephemeralContainers")
                 if spec.get(group)
             },
