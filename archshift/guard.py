@@ -156,17 +156,18 @@ def objection(needed: Sequence[Need], nodes: Iterable[Node]) -> str:
     if not needed:
         return ""
     x86 = [node for node in nodes if node.architecture == AMD64 and node.schedulable]
-    one_of = {need.rules: need for need in needed}
+    alike = _by_rules(needed)
     takers = {
-        rules: [node for node in x86 if need.workload.may_run_on(node)] for rules, need in one_of.items()
+        rules: [node for node in x86 if those[0].workload.may_run_on(node)] for rules, those in alike.items()
     }
-    nowhere = [need for need in needed if not takers[need.rules]]
+    nowhere = {id(need) for rules, those in alike.items() if not takers[rules] for need in those}
     if nowhere:
-        return f"{_named(nowhere)}: no {display(AMD64)} node is left where they can run"
+        named = _named([need for need in needed if id(need) in nowhere])
+        return f"{named}: no {display(AMD64)} node is left where they can run"
     # Those of the same rules on the nodes that take them, then all on all such nodes: room that
     # one of them cannot use is none for it.
     together = {node.name for some in takers.values() for node in some}
-    checks = [([need for need in needed if need.rules == rules], some) for rules, some in takers.items()]
+    checks = [(alike[rules], some) for rules, some in takers.items()]
     for those, some in [*checks, (list(needed), [node for node in x86 if node.name in together])]:
         demand = Demand()
         for need in those:
@@ -186,7 +187,21 @@ def takes_away(needed: Sequence[Need], before: Iterable[Node], after: Iterable[N
         after: Nodes as they will be.
     """
     later = {node.name: node for node in after}
-    return any(node.architecture == AMD64 and _worse(needed, node, later.get(node.name)) for node in before)
+    one_of_each = [those[0] for those in _by_rules(needed).values()]
+    return any(
+        node.architecture == AMD64 and _worse(one_of_each, node, later.get(node.name)) for node in before
+    )
+
+
+def _by_rules(needed: Iterable[Need]) -> dict[str, list[Need]]:
+    """Return the needs by their rules: what one may run on, all of them may.
+
+    A fleet has thousands of needs and of nodes, and a handful of rules.
+    """
+    found: dict[str, list[Need]] = {}
+    for need in needed:
+        found.setdefault(need.rules, []).append(need)
+    return found
 
 
 def _worse(needed: Sequence[Need], node: Node, later: Node | None) -> bool:

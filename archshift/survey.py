@@ -1,7 +1,8 @@
 """One look at a cluster: what runs there, what is proven of its images, and the plan from both."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from archshift.compat import CompatState, judge_tests
@@ -91,8 +92,15 @@ def survey(
 
 
 def plan_at(ratio: float, settings: "Settings", found: Survey) -> Plan:
-    """Return the plan for another ratio than the survey's, on the same cluster under the same rules."""
+    """Return the plan for a ratio, on the survey's cluster under its rules."""
+    if ratio == found.plan.arm_ratio:
+        return found.plan
     return _plan(ratio, settings, found.inventory, found.evidence, found.rules)
+
+
+def plans(settings: "Settings", found: Survey) -> Callable[[float], Plan]:
+    """Return what gives the plan for a ratio, as ``plan_at``, and makes it once: for comparisons."""
+    return cache(lambda ratio: plan_at(ratio, settings, found))
 
 
 def _plan(

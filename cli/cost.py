@@ -28,7 +28,7 @@ from archshift.errors import ArchshiftError
 from archshift.price_list import tariff_for
 from archshift.ramp import DEFAULT_STEPS
 from archshift.sizing import DEFAULT_HEADROOM
-from archshift.survey import Survey, plan_at, survey
+from archshift.survey import Survey, plans, survey
 from cli.capacity import percent, ratios
 from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, read_settings
@@ -118,9 +118,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _cost(settings: Settings, found: Survey, tariff: Tariff, note: str, options: argparse.Namespace) -> _Cost:
+    at = plans(settings, found)
+
     def against(before: float, after: float, money: Tariff = tariff) -> Comparison:
-        first, second = (plan_at(ratio, settings, found) for ratio in (before, after))
-        return compare(first, second, found.inventory, settings.groups, money, options.headroom)
+        return compare(at(before), at(after), found.inventory, settings.groups, money, options.headroom)
 
     today = settings.arm_ratio
     following = next((ratio for ratio in DEFAULT_STEPS if ratio > today), 1.0)

@@ -16,7 +16,7 @@ from archshift.report_history import History, make_history
 from archshift.report_html import page
 from archshift.report_savings import Savings, make_savings
 from archshift.sizing import DEFAULT_HEADROOM
-from archshift.survey import Survey, plan_at, survey
+from archshift.survey import Survey, plans, survey
 from cli import git
 from cli.capacity import percent
 from cli.files import write_whole
@@ -93,9 +93,10 @@ def _savings(settings: Settings, found: Survey, options: argparse.Namespace) -> 
     except ArchshiftError as error:
         return Savings(problem=str(error))
 
+    at = plans(settings, found)
+
     def against(before: float, after: float, money: Tariff) -> Comparison:
-        first, second = (plan_at(ratio, settings, found) for ratio in (before, after))
-        return compare(first, second, found.inventory, settings.groups, money, options.headroom)
+        return compare(at(before), at(after), found.inventory, settings.groups, money, options.headroom)
 
     return make_savings(settings.arm_ratio, against, tariff, options.headroom, note)
 

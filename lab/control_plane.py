@@ -156,6 +156,11 @@ class Lab:
         """The registry's host and port; it speaks plain http."""
         return f"127.0.0.1:{json.loads(self._ports_file.read_text())['registry']}"
 
+    @property
+    def database(self) -> str:
+        """Where etcd listens; it asks for a certificate."""
+        return f"https://127.0.0.1:{json.loads(self._ports_file.read_text())['etcd']}"
+
     def environment(self) -> dict[str, str]:
         """The variables with which plain kubectl and pulumi work on this lab."""
         first = [str(self.directory / "bin"), str(PROJECT / ".venv" / "bin")]

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from archshift.errors import ArchshiftError
+from archshift.fetched_binary import FetchedBinary, Source
+from archshift.images.workload import with_pods
 from archshift.inventory import (
     Discovery,
     Inventory,
@@ -301,6 +303,7 @@ def inventory(fake: FakeCluster, discovery: Discovery | None = None) -> Inventor
 
 
 HASH = {"pod-template-hash": "5d4f"}
+FETCHED = Source(url="https://example.com/agent", sha256="0" * 64)
 
 
 def test_pods_are_counted_for_the_controller_that_they_belong_to_in_the_end() -> None:
@@ -335,6 +338,51 @@ def test_pods_are_counted_for_the_controller_that_they_belong_to_in_the_end() ->
     assert found.on("shop/Deployment/cart", "arm64") == 1
     assert found.on("shop/Deployment/none", "arm64") == 0
     assert (found.strays, found.others) == ({}, {})
+
+
+def with_token(found: Json, volume: str) -> Json:
+    """Give a pod the volume with its account's token, as the API server does: each pod's has a name of its own."""
+    at = "/var/run/secrets/kubernetes.io/serviceaccount"
+    for one in found["spec"]["containers"]:
+        one["volumeMounts"] = [*one.get("volumeMounts", ()), {"name": volume, "mountPath": at}]
+    return found
+
+
+@pytest.mark.parametrize("number", [1, 300])
+def test_pods_of_one_workload_are_read_as_one(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many it has: what its pods run is taken apart once, though a volume of each has another name."""
+    owner = ("ReplicaSet", "cart-5d4f")
+    pods = [
+        with_token(pod(f"cart-{one}", "arm", owner=owner, labels=HASH), f"kube-api-access-{one}")
+        for one in range(number)
+    ]
+    seen: list[Json] = []
+
+    def spied(template: Any, shown: Any) -> Any:
+        shown = list(shown)
+        seen.extend(shown)
+        return with_pods(template, shown)
+
+    monkeypatch.setattr("archshift.inventory.with_pods", spied)
+    found = inventory(cluster(deployments=[workload(name="cart")], nodes=[node("arm")], pods=pods))
+    assert found.on("shop/Deployment/cart", "arm64") == number
+    assert len(seen) == 1
+
+
+def test_which_containers_share_a_volume_is_kept() -> None:
+    """Volumes lose their names and not which is which: a program that is fetched into one is found there."""
+    fetched = FetchedBinary(
+        name="agent",
+        sources={"amd64": FETCHED, "arm64": FETCHED},
+        fetch_image="registry.example/curl:8",
+    )
+    bare = with_token(pod("one", "arm"), "kube-api-access-1")
+    (main,) = bare["spec"]["containers"]
+    main |= {"command": [fetched.path], "volumeMounts": [*main["volumeMounts"], fetched.volume_mount()]}
+    bare["spec"]["initContainers"] = [fetched.init_container()]
+    found = inventory(cluster(nodes=[node("arm")], pods=[bare]))
+    commands = {one.name: one.use.command.fetched for one in found.containers["shop/Pod/one"]}
+    assert commands["main"] == (fetched.path,)
 
 
 def test_a_node_carries_what_all_of_its_pods_ask_for() -> None:

@@ -12,6 +12,7 @@ from archshift.evidence import Evidence
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.inventory import Inventory
+from archshift.plan import Plan, make_plan
 from tests.archshift.objects import FakeCluster, node, proven, workload
 
 GROUPS = {"x86": {"instance_type": "m7i.xlarge", "size": 1}}
@@ -123,3 +124,22 @@ def test_a_cluster_that_cannot_be_reached_is_no_answer(monkeypatch: pytest.Monke
     monkeypatch.setattr(survey, "connect", unreachable)
     with pytest.raises(ArchshiftError, match=r"^the cluster cannot be reached$"):
         survey.survey(load(), guard_x86=True)
+
+
+@pytest.mark.usefixtures("registries")
+def test_comparisons_make_the_plan_of_a_ratio_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report compares three ratios with each other; the survey's own plan is there already."""
+    stack = load(arm_ratio=0.5)
+    found = survey.survey(stack)
+    made: list[float] = []
+
+    def spied(**given: Any) -> Plan:
+        made.append(given["arm_ratio"])
+        return make_plan(**given)
+
+    monkeypatch.setattr(survey, "make_plan", spied)
+    at = survey.plans(stack, found)
+    plans = [at(ratio) for ratio in (0.0, 0.5, 0.5, 1.0, 0.0, 1.0)]
+    assert made == [0.0, 1.0]
+    assert plans[1] is found.plan
+    assert [plan.arm_ratio for plan in plans] == [0.0, 0.5, 0.5, 1.0, 0.0, 1.0]

@@ -1,0 +1,194 @@
+"""How time and memory grow with the fleet: ``python -m bench.scale [WORKLOADS ...]``.
+
+Fleets of 500, 1,250, 2,500 and 5,000 workloads, with ten times as many pods and 0.4 times as many nodes, in
+a lab of its own that grows from one to the next. Its controllers, scheduler and kwok are stopped: the
+objects are written to the API server with the status that those would give them (``bench/_fleet.py``).
+For each command: wall and processor seconds of it and its children, the peak memory of its own process,
+and the exponent with which both grow from the size before (1.0 is as the fleet does).
+"""
+
+import argparse
+import math
+import os
+import resource
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+import yaml
+
+from bench._fleet import Size, grow, push_images
+from lab.control_plane import CONTEXT, PROJECT, Lab
+
+SIZES: Final = (500, 1250, 2500, 5000)
+PREVIEWS: Final = (500, 1250)
+"""Sizes whose preview is measured as well: of 5,000 patches it takes minutes."""
+_LONGEST: Final = 600
+_CLIENTS: Final = ("kwok", "kube-scheduler", "kube-controller-manager")
+_MIB: Final = 1024**2
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a command took: seconds, processor seconds, and bytes of its own process at most."""
+
+    wall: float
+    cpu: float
+    peak: int
+    children: int = 0
+
+
+def measure(lab: Lab, folder: Path, command: list[str], accepted: tuple[int, ...]) -> tuple[Cost, str]:
+    """Run a command in the lab's environment; returns its cost and what it printed."""
+    environment = {**lab.process_environment(), "XDG_CACHE_HOME": str(folder / "cache")}
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done, own, below = threading.Event(), 0, 0
+    with (folder / "output").open("w+") as output, (folder / "errors").open("w+") as errors:
+        process = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
+        )
+
+        def watch() -> None:
+            nonlocal own, below
+            while not done.wait(0.02):
+                mine, others = _resident(process.pid)
+                own, below = max(own, mine), max(below, others)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            code = process.wait(_LONGEST)
+        except subprocess.TimeoutExpired:
+            raise SystemExit(f"{' '.join(command)} took more than {_LONGEST} s") from None
+        finally:
+            process.kill()
+            done.set()
+            watcher.join()
+        output.seek(0), errors.seek(0)
+        printed, said = output.read(), errors.read()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if code not in accepted:
+        raise SystemExit(f"{' '.join(command)} ended with {code}:\n{printed[-2000:]}{said[-2000:]}")
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Cost(time.monotonic() - started, cpu, own, below), printed
+
+
+def _resident(pid: int) -> tuple[int, int]:
+    """Return the resident bytes of a process, and those of all below it."""
+    try:
+        process = psutil.Process(pid)
+        own = int(process.memory_info().rss)
+        below = 0
+        for child in process.children(recursive=True):
+            below += int(child.memory_info().rss)
+        return own, below
+    except psutil.Error:
+        return 0, 0
+
+
+def commands(folder: Path, config: Path) -> dict[str, tuple[list[str], tuple[int, ...]]]:
+    """Return the commands that are measured, by name, and the exit codes that are no failure."""
+    archshift = str(PROJECT / ".venv" / "bin" / "archshift")
+    stack = ["--stack=scale", f"--config-file={config}"]
+    page = str(folder / "report.html")
+    return {
+        "audit, cold": ([archshift, "audit", "--from-cluster", *stack], (0, 1)),
+        "audit, warm": ([archshift, "audit", "--from-cluster", *stack], (0, 1)),
+        "status": ([archshift, "status", *stack], (0, 3)),
+        "plan": ([archshift, "plan", *stack], (0,)),
+        "report --html": ([archshift, "report", "--prices=table", f"--html={page}", *stack], (0,)),
+    }
+
+
+def write_config(path: Path, salt: str, size: Size) -> None:
+    """Write the stack's configuration."""
+    values = {"platform": "lab", "kube_context": CONTEXT, "arm_ratio": "0.5", "node_groups": size.groups}
+    config = {f"archshift:{key}": value for key, value in values.items()}
+    path.write_text(yaml.safe_dump({"config": config, "encryptionsalt": salt}))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.scale")
+    parser.add_argument("workloads", nargs="*", type=int, help="sizes, growing (default: all)")
+    parser.add_argument("--preview", nargs="*", type=int, default=list(PREVIEWS), help="sizes to preview")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="these commands, such as status, instead of all"
+    )
+    parser.add_argument("--keep", type=Path, help="leave the lab there, with its API server running")
+    options = parser.parse_args()
+    parent = PROJECT / ".lab"
+    parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as name:
+        folder = options.keep or Path(name)
+        lab = Lab(folder / "lab")
+        lab.start(lambda text: print(text, flush=True))
+        for client in _CLIENTS:
+            lab.servers[client].stop(5)
+        try:
+            run(lab, folder, options.workloads or list(SIZES), options.preview, options.only or ())
+        finally:
+            if not options.keep:
+                lab.stop()
+
+
+def run(lab: Lab, folder: Path, sizes: list[int], previewed: list[int], only: Collection[str]) -> None:
+    """Grow the fleet through the sizes and measure each."""
+    config = folder / "Pulumi.scale.yaml"
+    (folder / "Pulumi.yaml").write_text((PROJECT / "Pulumi.yaml").read_text())
+    lab.run("pulumi", "stack", "init", "scale", cwd=folder).check_returncode()
+    salt = yaml.safe_load(config.read_text())["encryptionsalt"]
+    earlier: dict[str, tuple[int, Cost]] = {}
+    last: Size | None = None
+    print(f"{'workloads / pods / nodes':<26} {'':<16} {'wall s':>8} {'CPU s':>8} {'MiB':>7}  grows with")
+    for workloads in sizes:
+        size = Size(workloads, workloads * 10, workloads * 2 // 5)
+        started = time.monotonic()
+        push_images(lab, range(last.images if last else 0, size.images))
+        grow(lab, last, size)
+        print(f"{size!s:<26} (written in {time.monotonic() - started:.0f} s)", flush=True)
+        write_config(config, salt, size)
+        for name, (command, accepted) in commands(folder, config).items():
+            if only and name.partition(",")[0].partition(" ")[0] not in only:
+                continue
+            cost, printed = measure(lab, folder, command, accepted)
+            note = f"{len(printed) / _MIB:.1f} MiB printed"
+            if name == "report --html":
+                note = f"{(folder / 'report.html').stat().st_size / _MIB:.1f} MiB page"
+            show(size, name, cost, earlier, note)
+        if workloads in previewed:
+            pulumi = [str(lab.directory / "bin" / "pulumi"), "preview", "--non-interactive"]
+            cost, _ = measure(lab, folder, [*pulumi, "--stack=scale", f"--config-file={config}"], (0,))
+            show(size, "pulumi preview", cost, earlier, f"{cost.children / _MIB:.0f} MiB below the engine")
+        server = lab.servers["kube-apiserver"].process()
+        held = server.memory_info().rss / _MIB if server else 0
+        load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+        print(f"{'':<26} (API server: {held:.0f} MiB; load {load})", flush=True)
+        last = size
+
+
+def show(size: Size, name: str, cost: Cost, earlier: dict[str, tuple[int, Cost]], note: str) -> None:
+    """Print a row, with the exponents against the size before."""
+    grows = ""
+    if name in earlier:
+        workloads, was = earlier[name]
+        step = math.log(size.workloads / workloads)
+        cpu, peak = (
+            math.log(now / then) / step for now, then in ((cost.cpu, was.cpu), (cost.peak, was.peak))
+        )
+        grows = f"CPU {cpu:.2f}, memory {peak:.2f}; "
+    earlier[name] = (size.workloads, cost)
+    print(
+        f"{size!s:<26} {name:<16} {cost.wall:>8.2f} {cost.cpu:>8.2f} {cost.peak / _MIB:>7.0f}  {grows}{note}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
