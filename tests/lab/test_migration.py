@@ -500,7 +500,8 @@ def remove_the_group(it: Migration) -> None:
     it.group("x86", None)
     it.up()
     assert it.cluster.x86_nodes() == {}
-    rows = it.exact()
+    # An agent that is on every node has no replicas to count.
+    rows = {name: row for name, row in it.exact().items() if name != "log-agent"}
     assert {name: row["graviton"] for name, row in rows.items()} == {
         name: row["replicas"] for name, row in rows.items()
     }
