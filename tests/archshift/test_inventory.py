@@ -1,7 +1,8 @@
 """The inventory: what is made of the JSON that an API server returns."""
 
-from collections.abc import Mapping
-from typing import Any
+import gc
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import pytest
 
@@ -367,6 +368,34 @@ def test_pods_of_one_workload_are_read_as_one(number: int, monkeypatch: pytest.M
     found = inventory(cluster(deployments=[workload(name="cart")], nodes=[node("arm")], pods=pods))
     assert found.on("shop/Deployment/cart", "arm64") == number
     assert len(seen) == 1
+
+
+class Watched(FakeCluster):
+    """Notes whether Python collects cycles while a page is made."""
+
+    collecting: ClassVar[list[bool]] = []
+
+    def list(self, path: str, **parameters: str) -> Iterator[Json]:
+        """Yield the objects of a collection."""
+        self.collecting.append(gc.isenabled())
+        if path.endswith("/nodes"):
+            raise ArchshiftError("the nodes cannot be read")
+        return super().list(path, **parameters)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_nothing_is_collected_while_a_cluster_is_read(before: bool) -> None:
+    """Going through a page's objects for cycles was half the time; afterwards it is as it was, errors or not."""
+    Watched.collecting.clear()
+    gc.enable() if before else gc.disable()
+    try:
+        with pytest.raises(ArchshiftError, match="the nodes cannot be read"):
+            inventory(Watched({}))
+        assert gc.isenabled() is before
+    finally:
+        gc.enable()
+    assert Watched.collecting
+    assert not any(Watched.collecting)
 
 
 def test_which_containers_share_a_volume_is_kept() -> None:
