@@ -385,7 +385,7 @@ class Watched(FakeCluster):
 
 @pytest.mark.parametrize("before", [True, False])
 def test_nothing_is_collected_while_a_cluster_is_read(before: bool) -> None:
-    """Going through a page's objects for cycles was half the time; afterwards it is as it was, errors or not."""
+    """Looking for cycles was half the time; afterwards it is as it was, also after an error."""
     Watched.collecting.clear()
     gc.enable() if before else gc.disable()
     try:
