@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from chaos.fleet import HELD, NAMESPACE, groups
@@ -118,8 +117,12 @@ class Stack:
             finally:
                 if engine.poll() is None:
                     # With all that it started, as when the machine goes.
-                    with suppress(ProcessLookupError):
-                        os.killpg(engine.pid, signal.SIGKILL)
+                    # A process group is not enough: language hosts have groups of their own.
+                    with suppress(psutil.NoSuchProcess):
+                        root = psutil.Process(engine.pid)
+                        for process in (root, *root.children(recursive=True)):
+                            with suppress(psutil.NoSuchProcess):
+                                process.kill()
                     engine.wait(30)
         outcome = outcome or ("failed" if engine.returncode else "succeeded")
         if outcome in ("killed", "stuck"):
