@@ -124,15 +124,21 @@ def survey_of(
     known = {key: verdict(key) for key in (*inventory.workloads, *inventory.beyond)} | dict(verdicts or {})
     evidence = Evidence(known)
     rules = state.rules(stack.rules)
-    found = Survey(
+    return Survey(
         inventory=inventory,
         evidence=evidence,
-        plan=make_plan(arm_ratio=stack.arm_ratio, inventory=inventory),
+        plan=make_plan(
+            arm_ratio=stack.arm_ratio,
+            inventory=inventory,
+            rules=rules,
+            groups=stack.groups,
+            verdicts=known,
+            pin_daemonsets=stack.images.daemonsets == "pin",
+        ),
         needs=needs(inventory, known, state.strict_rules(stack.rules)) if stack.guarded else None,
         tests=state,
         rules=rules,
     )
-    return replace(found, plan=plan_at(stack.arm_ratio, stack, found))
 
 
 def savings_of(stack: Settings, found: Survey, **rules: Any) -> Savings:
