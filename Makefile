@@ -6,7 +6,7 @@ RUN := .venv/bin/python
 LAB := $(RUN) -m lab $(if $(KARPENTER),--karpenter)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lab-up lab-down lab-shell lab-env lab-status bench programs environment clean
+.PHONY: help demo test check format lab-up lab-down lab-shell lab-env lab-status bench chaos programs environment clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ lab-status: environment ## say what of the lab runs
 
 bench: environment programs ## measure the program against bare ones
 	@$(RUN) -m bench
+
+chaos: environment programs ## random faults during a ramp, and what must hold (CHAOS="--seed 7 --minutes 2")
+	@$(RUN) -m chaos $(CHAOS)
 
 programs: ## find or build the engine and the lab's programs
 	@$(PYTHON) tools/bootstrap.py >/dev/null

@@ -168,7 +168,8 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
     managed = provisioner == "managed"
     cluster = _cluster(shapes.mapping("archshift:cluster", _json(values, "cluster")), platform)
     if cluster:
-        cluster = replace(cluster, profile=config.get("aws:profile", ""))
+        profile, region = config.get("aws:profile", ""), config.get("aws:region", "")
+        cluster = replace(cluster, profile=profile, region=region)
     raw = shapes.mapping("archshift:node_groups", _json(values, "node_groups"))
     families = _families("archshift:graviton_families", _json(values, "graviton_families"))
     workloads = shapes.mapping("archshift:workloads", _json(values, "workloads"))

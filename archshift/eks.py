@@ -39,6 +39,7 @@ class EksCluster:
         autoscaler: What adds and removes nodes.
         create: How to make it; None for one that exists and of which nothing is changed.
         profile: AWS profile of the stack (``aws:profile``); empty for what the environment says.
+        region: Its region (``aws:region``); empty for what the environment says.
     """
 
     name: str
@@ -47,6 +48,7 @@ class EksCluster:
     autoscaler: Autoscaler = "none"
     create: NewCluster | None = None
     profile: str = ""
+    region: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Evidence for a cluster: which of its workloads are proven to run on arm64."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from archshift.errors import ArchshiftError
@@ -13,7 +13,7 @@ from archshift.kubernetes import Cluster
 
 if TYPE_CHECKING:
     # Its HTTP client costs half a second to import, and only an audit needs it.
-    from archshift.images.audit import AuditOptions
+    from archshift.images.audit import AuditOptions, Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,12 @@ def audit_options(
 
 
 def read_evidence(
-    cluster: Cluster, inventory: Inventory, rules: ImageRules, *, keep: bool = True
+    cluster: Cluster,
+    inventory: Inventory,
+    rules: ImageRules,
+    *,
+    keep: bool = True,
+    watch: "Watch | None" = None,
 ) -> Evidence:
     """Audit everything that an inventory runs; each image is asked for once.
 
@@ -57,6 +62,7 @@ def read_evidence(
         inventory: What runs.
         rules: How images are checked.
         keep: Use evidence of earlier runs and keep today's.
+        watch: Called with how many images are read, and of how many.
 
     Raises:
         ArchshiftError: The Docker config or a CA file cannot be read. An image's or a registry's
@@ -70,7 +76,7 @@ def read_evidence(
         **inventory.containers,
     }
     uses = [one.use for containers in running.values() for one in containers]
-    verdicts = audit_uses(uses, audit_options(rules, secrets, keep=keep))
+    verdicts = audit_uses(uses, replace(audit_options(rules, secrets, keep=keep), watch=watch))
     return Evidence(
         {key: judge_workload(key, containers, verdicts) for key, containers in sorted(running.items())},
         notes,

@@ -16,6 +16,7 @@ from archshift import shapes
 from archshift.architectures import AMD64, ARM64
 from archshift.comparison import Comparison, Verdict, compare
 from archshift.errors import ArchshiftError
+from archshift.local_time import duration
 from archshift.measurement import Measurement, Side
 from archshift.metrics import check_url
 from archshift.monitoring.promql import AppMetrics
@@ -87,8 +88,8 @@ def read_gate(key: str, value: Any) -> GateSettings:
     """
     readers: dict[str, Any] = {
         "prometheus": lambda k, v: check_url(k, shapes.typed(k, v, str, "an address")),
-        "window": shapes.duration(_SHORTEST, _LONGEST),
-        "soak": shapes.duration(timedelta(0), timedelta(weeks=8)),
+        "window": duration(_SHORTEST, _LONGEST),
+        "soak": duration(timedelta(0), timedelta(weeks=8)),
         "min_samples": shapes.size(1, "samples"),
         "tolerances": read_tolerances,
         "workloads": read_workloads,

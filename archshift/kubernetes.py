@@ -5,17 +5,18 @@ typed models are left out on purpose: a fleet of 10,000 pods is read for ten fie
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import httpx2
 from lightkube.config.client_adapter import Client, ConnectionParams
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.core.exceptions import ConfigError
 
-from archshift.errors import ArchshiftError
+from archshift.errors import ArchshiftError, UnavailableError
 
 # A page holds at most PAGE objects of at most 1.5 MiB each (etcd's limit); real ones are
 # a hundredth of that. Anything larger than this is not an API server's answer.
@@ -93,7 +94,7 @@ class Cluster:
         }
         with self._stream("GET", collection, params=params) as response:
             if response.status_code >= 400:
-                raise ArchshiftError(self._refusal(response.status_code, collection, response.read()))
+                raise self._refusal(response.status_code, collection, response.read())
             for line in _lines(response.iter_bytes(), f"{self.server}: a watch of {collection}"):
                 event = self._parsed(collection, line)
                 state = event.get("object")
@@ -115,9 +116,18 @@ class Cluster:
         if status == 404:
             return False
         if status >= 400:
-            raise ArchshiftError(self._refusal(status, path, body))
+            raise self._refusal(status, path, body)
         resources = self._parsed(path, body).get("resources") or ()
         return any(isinstance(one, dict) and one.get("kind") == kind for one in resources)
+
+    def ask(self, path: str, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Post a question, such as a SelfSubjectAccessReview, and return it with the answer; nothing is kept.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        headers = {"Content-Type": "application/json"}
+        return self._request("POST", path, headers=headers, content=json.dumps(question).encode())
 
     def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
         """Ask for a pod's eviction; False where a PodDisruptionBudget does not allow it now.
@@ -146,7 +156,7 @@ class Cluster:
         if status == 429 or (status == 500 and b"more than one PodDisruptionBudget" in answer):
             return False
         if status >= 400 and status != 404 and not (status == 409 and uid):
-            raise ArchshiftError(self._refusal(status, path, answer))
+            raise self._refusal(status, path, answer)
         return True
 
     def delete_all(self, path: str, label_selector: str) -> None:
@@ -183,7 +193,7 @@ class Cluster:
         if status == 409:
             return False
         if status >= 400:
-            raise ArchshiftError(self._refusal(status, collection, answer))
+            raise self._refusal(status, collection, answer)
         return True
 
     def delete(self, path: str) -> None:
@@ -194,12 +204,12 @@ class Cluster:
         """
         status, answer = self._send("DELETE", path, params={"propagationPolicy": "Background"})
         if status >= 400 and status != 404:
-            raise ArchshiftError(self._refusal(status, path, answer))
+            raise self._refusal(status, path, answer)
 
     def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         status, body = self._send(method, path, **options)
         if status >= 400:
-            raise ArchshiftError(self._refusal(status, path, body))
+            raise self._refusal(status, path, body)
         return self._parsed(path, body)
 
     def _parsed(self, path: str, body: bytes) -> dict[str, Any]:
@@ -232,7 +242,7 @@ class Cluster:
                 yield response
         except (httpx2.HTTPError, ConnectionError) as error:
             reason = _one_line(error)
-            raise ArchshiftError(
+            raise UnavailableError(
                 f"{self.server}: the cluster cannot be reached: {reason}; "
                 "check the kubeconfig's server and your network"
             ) from None
@@ -243,19 +253,46 @@ class Cluster:
                 f"{self.server}: no credentials: {reason}; check the kubeconfig's user"
             ) from None
 
-    def _refusal(self, status: int, path: str, body: bytes) -> str:
+    def _refusal(self, status: int, path: str, body: bytes) -> ArchshiftError:
         try:
             message = str(json.loads(body)["message"])[:300]
         except (ValueError, KeyError, TypeError):
             message = f"HTTP {status}"
         if status == 401:
-            return (
+            return ArchshiftError(
                 f"{self.server}: the cluster refuses the credentials ({message}); log in again or "
                 "check the kubeconfig's user"
             )
         if status == 403:
-            return f"{self.server}: not allowed: {message}; docs/permissions.md lists what archshift reads"
-        return f"{self.server}: {path}: {message}"
+            return ArchshiftError(
+                f"{self.server}: not allowed: {message}; docs/permissions.md lists what archshift reads"
+            )
+        # Throttled, or on its way down or up.
+        kind = UnavailableError if status == 429 or status >= 500 else ArchshiftError
+        return kind(f"{self.server}: {path}: {message}")
+
+
+_Answer = TypeVar("_Answer")
+
+
+def insist(ask: Callable[[], _Answer], deadline: float, pause: float = 1.0) -> _Answer:
+    """Ask until there is an answer: an API server that restarts or throttles is back soon.
+
+    Args:
+        ask: What is asked; has no effect that a second time could spoil.
+        deadline: Until when, of ``time.monotonic()``.
+        pause: Seconds between two times.
+
+    Raises:
+        ArchshiftError: Any other failure at once; that it is not available, after the deadline.
+    """
+    while True:
+        try:
+            return ask()
+        except UnavailableError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(pause)
 
 
 def _lines(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:

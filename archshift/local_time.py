@@ -4,7 +4,7 @@ Every time that comes out is in UTC: Python compares and adds times of one zone 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
@@ -15,7 +15,7 @@ from archshift.errors import ArchshiftError
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
-_SPAN: Final = re.compile(r"(\d{1,4})([mhdw])")
+_SPAN: Final = re.compile(r"(\d{1,6})([mhdw])")
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
 _LONGEST: Final = timedelta(days=366)
 # Far from the ends of what a datetime can hold, so that adding never fails.
@@ -136,18 +136,36 @@ def read_zone(key: str, value: Any) -> ZoneInfo:
 
 def read_span(key: str, value: Any) -> Span:
     """Return a span such as ``7d`` or ``12h``."""
+    span = _span(value)
+    if span is None or span.roughly > _LONGEST:
+        raise ArchshiftError(f"{key}: {value!r} is not a span of up to a year, such as 7d, 2w, 12h or 30m")
+    return span
+
+
+def duration(least: timedelta, most: timedelta) -> Callable[[str, Any], timedelta]:
+    """Return a reader of spans within bounds, whose days have 24 hours."""
+
+    def read(key: str, value: Any) -> timedelta:
+        span = _span(value)
+        if span is None or not least <= span.roughly <= most:
+            bounds = f"{shapes.short(least)} to {shapes.short(most)}"
+            raise ArchshiftError(f"{key}: {value!r} is not a time from {bounds}, such as 24h")
+        return span.roughly
+
+    return read
+
+
+def _span(value: Any) -> Span | None:
     match = _SPAN.fullmatch(value) if isinstance(value, str) else None
-    if match:
-        number, unit = int(match[1]), match[2]
-        span = {
-            "w": Span(days=7 * number),
-            "d": Span(days=number),
-            "h": Span(elapsed=timedelta(hours=number)),
-            "m": Span(elapsed=timedelta(minutes=number)),
-        }[unit]
-        if span.roughly <= _LONGEST:
-            return span
-    raise ArchshiftError(f"{key}: {value!r} is not a span of up to a year, such as 7d, 2w, 12h or 30m")
+    if match is None:
+        return None
+    number, unit = int(match[1]), match[2]
+    return {
+        "w": Span(days=7 * number),
+        "d": Span(days=number),
+        "h": Span(elapsed=timedelta(hours=number)),
+        "m": Span(elapsed=timedelta(minutes=number)),
+    }[unit]
 
 
 def read_moment(key: str, value: Any, zone: ZoneInfo, *, through: bool = False) -> datetime:

@@ -3,13 +3,13 @@
 ``GetProducts``: https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/API_pricing_GetProducts.html
 """
 
-import importlib
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from archshift.aws_client import aws_client
 from archshift.cost import Tariff, region_of, running
 from archshift.errors import ArchshiftError
 from archshift.node_groups import AnyNodeGroup, Node, NodeGroup
@@ -86,24 +86,9 @@ def ask(region: str, types: Iterable[str], profile: str = "") -> dict[str, Price
     Raises:
         ArchshiftError: boto3 is not installed, or AWS refused.
     """
-    try:
-        boto3: Any = importlib.import_module("boto3")
-        config: Any = importlib.import_module("botocore.config")
-    except ImportError:
-        raise ArchshiftError(
-            "boto3 is not installed, and the AWS price list is asked with it; install archshift[aws]"
-        ) from None
     found: dict[str, Price] = {}
     try:
-        client = boto3.Session(profile_name=profile or None).client(
-            "pricing",
-            region_name=_ENDPOINT_REGION,
-            config=config.Config(
-                connect_timeout=5,
-                read_timeout=10,
-                retries={"total_max_attempts": 2, "mode": "standard"},
-            ),
-        )
+        client = aws_client("pricing", _ENDPOINT_REGION, "the AWS price list is asked", profile=profile)
         for name in sorted(set(types)):
             wanted = {**_FILTERS, "instanceType": name, "regionCode": region}
             answer = client.get_products(
@@ -115,6 +100,8 @@ def ask(region: str, types: Iterable[str], profile: str = "") -> dict[str, Price
             # Two different prices mean that the filters no longer say what is meant: better none.
             if len(prices) == 1:
                 found[name] = Price(prices.pop(), "AWS price list")
+    except ArchshiftError:
+        raise
     # botocore has no common base for what credentials, network and service raise.
     except Exception as error:
         reason = " ".join(str(error).split())[:300]

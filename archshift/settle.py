@@ -14,8 +14,9 @@ from math import ceil
 from typing import Any, Final
 
 from archshift.architectures import AMD64, ARCH_LABEL, ARM64, display
+from archshift.errors import UnavailableError
 from archshift.inventory import read_workload, workload_path
-from archshift.kubernetes import Cluster
+from archshift.kubernetes import Cluster, insist
 from archshift.plan import PlannedWorkload
 
 TIMEOUT_SECONDS: Final = 120.0
@@ -39,7 +40,8 @@ def settle(
         ArchshiftError: The cluster cannot be read.
     """
     deadline = time.monotonic() + timeout
-    sides = {name: labels.get(ARCH_LABEL, "") for name, labels in _nodes(cluster).items()}
+    nodes = insist(lambda: _nodes(cluster), deadline)
+    sides = {name: labels.get(ARCH_LABEL, "") for name, labels in nodes.items()}
     wanted = [row for row in rows if row.wanted is not None]
     with ThreadPoolExecutor(max_workers=8) as threads:
         reasons = threads.map(partial(_settle, cluster, sides=sides, deadline=deadline), wanted)
@@ -83,11 +85,11 @@ def _settle(cluster: Cluster, row: PlannedWorkload, *, sides: Mapping[str, str],
     least = row.replicas + 1
     pause = 0.2
     while True:
-        live = cluster.get(path)
+        live = insist(lambda: cluster.get(path), deadline)
         workload = read_workload(row.kind, live, "")
         if workload.replicas != row.replicas:
             return f"it has {workload.replicas} replicas now, not the {row.replicas} of the plan"
-        pods = _pods(cluster, row, live) if workload.settled else {}
+        pods = insist(partial(_pods, cluster, row, live), deadline) if workload.settled else {}
         # A status may be older than an eviction; the pods are not.
         if len(pods) == row.replicas and all(pods.values()):
             on = {name: sides.get(node, "") for name, node in pods.items()}
@@ -100,7 +102,7 @@ def _settle(cluster: Cluster, row: PlannedWorkload, *, sides: Mapping[str, str],
             room = _may_be_away(row.kind, live)
             if room < 1:
                 return "its rollout limits let no pod be away"
-            evicted = [cluster.evict(row.namespace, name) for name in wrong[:room]]
+            evicted = [_evict(cluster, row.namespace, name) for name in wrong[:room]]
             if any(evicted):
                 # Pods that come back to the same side have found the other one full.
                 least, pause = len(wrong), 0.2
@@ -108,6 +110,14 @@ def _settle(cluster: Cluster, row: PlannedWorkload, *, sides: Mapping[str, str],
             return "its PodDisruptionBudget or its new pods took too long"
         time.sleep(pause)
         pause = min(2 * pause, 2.0)
+
+
+def _evict(cluster: Cluster, namespace: str, pod: str) -> bool:
+    try:
+        return cluster.evict(namespace, pod)
+    except UnavailableError:
+        # It may have happened or not; the next look at the pods tells.
+        return False
 
 
 def _pods(cluster: Cluster, row: PlannedWorkload, live: Mapping[str, Any]) -> dict[str, str]:

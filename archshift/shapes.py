@@ -4,7 +4,6 @@ All of them raise ``ArchshiftError``, a sentence with the key, the value and wha
 """
 
 import math
-import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -132,21 +131,6 @@ def time(key: str, value: str) -> datetime:
 
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-
-
-def duration(least: timedelta, most: timedelta) -> Callable[[str, Any], timedelta]:
-    """Return a reader of a time such as ``90m``, ``24h``, ``7d`` or ``1w`` within bounds."""
-
-    def read(key: str, value: Any) -> timedelta:
-        match = re.fullmatch(r"(\d{1,6})([mhdw])", value) if isinstance(value, str) else None
-        length = int(match[1]) * _UNITS[match[2]] if match else None
-        if length is None or not least <= length <= most:
-            raise ArchshiftError(
-                f"{key}: {value!r} is not a time from {short(least)} to {short(most)}, such as 24h"
-            )
-        return length
-
-    return read
 
 
 def short(length: timedelta) -> str:

@@ -17,6 +17,7 @@ from archshift.plan import Plan, Rules, make_plan
 
 if TYPE_CHECKING:
     # Settings are built from this package's types; here they are only passed in.
+    from archshift.images.audit import Watch
     from settings import Settings
 
 
@@ -48,6 +49,7 @@ def survey(
     guard_x86: bool | None = None,
     eks: LiveCluster | None = None,
     hold_untested: bool = False,
+    watch: "Watch | None" = None,
 ) -> Survey:
     """Read the cluster and its images' registries, and make the plan.
 
@@ -59,6 +61,7 @@ def survey(
         eks: The cluster that the kubeconfig has to reach; None for whichever it does.
         hold_untested: Hold what has yet to be tested on arm64, instead of planning its move after
             the test.
+        watch: Called with how many images are read, and of how many.
 
     Raises:
         ArchshiftError: The cluster cannot be read, or a setting does not fit what is there.
@@ -72,7 +75,7 @@ def survey(
         inventory = read_inventory(cluster, settings.discovery, settings.field_manager, beyond=guarded)
         evidence = None
         if settings.images.check:
-            evidence = read_evidence(cluster, inventory, settings.images, keep=keep_evidence)
+            evidence = read_evidence(cluster, inventory, settings.images, keep=keep_evidence, watch=watch)
         proofs = read_proofs(cluster) if settings.compat else []
     verdicts = evidence.verdicts if evidence else {}
     tests = judge_tests(settings.compat, inventory, verdicts, proofs) if settings.compat else CompatState()

@@ -1,12 +1,11 @@
 """``archshift audit``: which images and workloads can run on arm64."""
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from archshift.errors import ArchshiftError
@@ -17,7 +16,9 @@ from archshift.images.verdict import AMD64_ONLY, OTHER, UNKNOWN, ImageVerdict
 from archshift.images.workload import WorkloadVerdict
 from archshift.inventory import read_inventory
 from archshift.kubernetes import connect
+from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, read_settings
+from cli.table import console
 from settings import Settings, images_of_no_stack
 
 EXIT_SOME_CANNOT = 1
@@ -28,15 +29,20 @@ EXIT_ERROR = 4
 _CANNOT = (AMD64_ONLY, OTHER)
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "audit",
         help="which images and workloads can run on arm64",
         description="Read image indexes and manifests from their registries and say which images run on "
-        "arm64; with --from-cluster, those of all workloads. Unknown never counts as yes. Exit code 0 if "
-        "all can run on arm64, 1 if some cannot, 2 if some are unknown, 4 with a sentence if the audit "
-        "itself failed.",
+        "arm64; with --from-cluster, those of all workloads. Unknown never counts as yes.",
+        example="archshift audit --from-cluster -s prod",
+        exits={
+            0: "all can run on arm64",
+            EXIT_SOME_CANNOT: "some cannot, as --fail-on has it",
+            EXIT_SOME_UNKNOWN: "some are unknown, and none is known to fail",
+            EXIT_ERROR: "the audit itself failed, or the command line does not do",
+        },
     )
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="image references, as in a pod spec")
     parser.add_argument(
@@ -63,10 +69,10 @@ def run(options: argparse.Namespace) -> int:
     if not options.images and not options.from_cluster:
         raise ArchshiftError("audit: name an image, or --from-cluster for all that a cluster runs")
     fail_on = _fail_on(options.fail_on)
-    with busy("reading registries"):
+    with busy("reading registries") as watch:
         stack = read_settings(options) if options.from_cluster else None
         rules = _rules(options, stack)
-        images, evidence = _audit(options, stack, rules)
+        images, evidence = _audit(options, stack, rules, watch)
         workloads, notes = dict(evidence.verdicts), evidence.notes
         suggestions = {} if options.no_suggestions else _suggest(images, rules, evidence)
     if options.metrics:
@@ -142,14 +148,14 @@ def _fail_on(text: str) -> set[str]:
 
 
 def _audit(
-    options: argparse.Namespace, stack: Settings | None, rules: ImageRules
+    options: argparse.Namespace, stack: Settings | None, rules: ImageRules, watch: Callable[[int, int], None]
 ) -> tuple[list[ImageVerdict], Evidence]:
     images: dict[str, ImageVerdict] = {}
     evidence = Evidence()
     if stack:
         with connect(stack.kube_context) as cluster:
             inventory = read_inventory(cluster, stack.discovery, stack.field_manager)
-            evidence = read_evidence(cluster, inventory, rules)
+            evidence = read_evidence(cluster, inventory, rules, watch=watch)
         for workload in evidence.verdicts.values():
             for verdict in workload.images:
                 known = images.get(verdict.image)
@@ -159,7 +165,7 @@ def _audit(
     if options.images:
         from archshift.images.audit import audit_images
 
-        images |= audit_images(options.images, audit_options(rules))
+        images |= audit_images(options.images, replace(audit_options(rules), watch=watch))
     return list(images.values()), evidence
 
 
@@ -195,8 +201,7 @@ def _print_tables(
     suggestions: Mapping[str, str | None],
     notes: Iterable[str],
 ) -> None:
-    # Names and reasons come from clusters and registries: brackets in them are no markup.
-    console = Console(markup=False)
+    out = console()
     order = {UNKNOWN: 1, AMD64_ONLY: 0, OTHER: 0}
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("IMAGE", "VERDICT", "WHY"):
@@ -206,24 +211,24 @@ def _print_tables(
         if suggestions.get(one.image):
             why += f"; {suggestions[one.image]} has arm64"
         table.add_row(one.image, one.verdict, why, style=None if one.runs_on_arm64 else "yellow")
-    console.print(table)
+    out.print(table)
     blocked = {key: verdict for key, verdict in workloads.items() if not verdict.runs_on_arm64}
     if blocked:
-        console.print()
+        out.print()
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("WORKLOAD", "VERDICT", "BLOCKED BY"):
             table.add_column(name, overflow="fold")
         for key, verdict in blocked.items():
             table.add_row(key, verdict.verdict, "; ".join(b.reason for b in verdict.blocking))
-        console.print(table)
+        out.print(table)
     for key, verdict in workloads.items():
         for note in verdict.notes:
-            console.print(f"{key}: {note}", highlight=False, style="dim")
+            out.print(f"{key}: {note}", highlight=False, style="dim")
     for note in notes:
-        console.print(note, highlight=False, style="dim")
+        out.print(note, highlight=False, style="dim")
     can = sum(one.runs_on_arm64 for one in images)
     unknown = sum(one.verdict == UNKNOWN for one in images)
     line = f"{can} of {len(images)} images run on arm64, {unknown} unknown"
     if workloads:
         line += f"; {len(workloads) - len(blocked)} of {len(workloads)} workloads can move"
-    console.print(f"\n{line}", style="bold", highlight=False)
+    out.print(f"\n{line}", style="bold")

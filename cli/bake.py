@@ -6,16 +6,18 @@ from collections.abc import Iterable
 
 from archshift.errors import ArchshiftError
 from archshift.image_build import ImageBuild, bake_file
+from cli.parser import Commands
 from cli.stack import print_json
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "bake",
         help="a bake file that builds an image for both architectures",
         description="Print the JSON that `docker buildx bake --file` reads to build an image for linux/amd64 "
         "and linux/arm64 and push it as one. Prove the result with `archshift audit --deep`.",
+        example="archshift bake registry.example/shop/web:1.4.0 > bake.json",
     )
     parser.add_argument(
         "tags", nargs="+", metavar="IMAGE", help="what is pushed: names of one image with tags"

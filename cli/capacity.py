@@ -3,26 +3,27 @@
 import argparse
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from archshift.errors import ArchshiftError
 from archshift.ramp import DEFAULT_STEPS
 from archshift.sizing import DEFAULT_HEADROOM, GroupNeed, Sizing, size
 from archshift.survey import plan_at, survey
+from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, read_settings
+from cli.table import console
 
 _GIB = 1024**3
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "capacity",
         help="how many nodes each step of arm_ratio needs",
         description="Print how many nodes of each configured node group every step of arm_ratio needs, for "
-        "the requests of its pods and DaemonSets and some headroom. Reads only. "
-        "Exit code 0; 1 with a sentence if something could not be read.",
+        "the requests of its pods and DaemonSets and some headroom. Reads only.",
+        example="archshift capacity --steps 0.5,1.0 --headroom 20",
     )
     add_stack_options(parser)
     parser.add_argument(
@@ -44,9 +45,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def run(options: argparse.Namespace) -> int:
     """Print the sizes; returns the exit code."""
-    with busy("reading the stack and the cluster"):
+    with busy("reading the stack and the cluster") as watch:
         settings = read_settings(options)
-        found = survey(settings)
+        found = survey(settings, watch=watch)
     if not settings.groups:
         raise ArchshiftError(
             "archshift:node_groups is not set; give the groups that are to carry the pods, and archshift "
@@ -103,7 +104,7 @@ def as_json(ratio: float, sizing: Sizing) -> dict[str, Any]:
 
 def print_table(steps: dict[float, Sizing], targets: dict[str, tuple[str, ...]]) -> None:
     """Print the steps for a person."""
-    console = Console(markup=False)
+    out = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("STEP", "GROUP", "TYPE"):
         table.add_column(name)
@@ -113,18 +114,17 @@ def print_table(steps: dict[float, Sizing], targets: dict[str, tuple[str, ...]])
     for ratio, sizing in steps.items():
         for need in sizing.needs:
             table.add_row(f"{ratio:g}", *_cells(need), style="red" if need.nodes is None else None)
-    console.print(table)
+    out.print(table)
     homeless = {f"{key}: {reason}" for sizing in steps.values() for key, reason in sizing.homeless.items()}
     for sentence in sorted(homeless):
-        console.print(sentence, style="yellow", highlight=False)
+        out.print(sentence, style="yellow")
     if targets:
-        console.print(
+        out.print(
             "A vCPU of Graviton is a core, one of x86 mostly half of one, so a pod does more there at the "
             "same CPU: look at these autoscalers' targets once the workloads have moved:",
-            highlight=False,
         )
         for key, some in targets.items():
-            console.print(f"  {key}: {', '.join(some)}", highlight=False)
+            out.print(f"  {key}: {', '.join(some)}")
 
 
 def _cells(need: GroupNeed) -> list[str]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from archshift import cost_text as text
@@ -31,7 +30,9 @@ from archshift.ramp import DEFAULT_STEPS
 from archshift.sizing import DEFAULT_HEADROOM
 from archshift.survey import Survey, plans, survey
 from cli.capacity import percent, ratios
+from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, read_settings
+from cli.table import console
 from settings import Settings
 
 
@@ -62,15 +63,15 @@ class _Cost:
     note: str
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "cost",
         help="what the nodes cost, and what moving to Graviton saves",
         description="Print what the nodes of each group cost now, at the next step of arm_ratio and at "
-        "1.0, and what that saves a month: a range, with what it rests on. Reads only. Exit code 0; 1 with a "
-        "sentence if something could not be read. A price that is not known is said, and never counted as "
-        "nothing.",
+        "1.0, and what that saves a month: a range, with what it rests on. A price that is not known is "
+        "said, and never counted as nothing. Reads only.",
+        example="archshift cost --steps 0.8,1.0",
     )
     add_stack_options(parser)
     parser.add_argument(
@@ -98,14 +99,14 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def run(options: argparse.Namespace) -> int:
     """Print the costs; returns the exit code."""
-    with busy("reading the stack and the cluster"):
+    with busy("reading the stack and the cluster") as watch:
         settings = read_settings(options)
         if not settings.groups:
             raise ArchshiftError(
                 "archshift:node_groups is not set; give the groups that are to carry the pods, and archshift "
                 "says what their nodes cost"
             )
-        found = survey(settings)
+        found = survey(settings, watch=watch)
     with busy("asking for prices"):
         tariff, note = tariff_for(settings, found.inventory.nodes, options.prices)
     cost = _cost(settings, found, tariff, note, options)
@@ -234,7 +235,7 @@ def _monthly(slow: Line, fast: Line) -> Range | None:
 
 def print_cost(cost: _Cost) -> None:
     """Print the costs for a person."""
-    console = Console(markup=False, highlight=False)
+    out = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("STEP", "GROUP", "SIDE", "TYPE"):
         table.add_column(name)
@@ -245,21 +246,21 @@ def print_cost(cost: _Cost) -> None:
     _add_rows(table, "0", _pairs(first.before), first.before.monthly, first.before.at_least)
     for ratio, step in cost.steps.items():
         _add_rows(table, f"{ratio:g}", _pairs(step.after), step.after.monthly, step.after.at_least)
-    console.print(table)
+    out.print(table)
     if cost.tariff.commitments:
-        console.print("The sums have what is paid in advance, and without what that covers.", style="dim")
-    console.print()
+        out.print("The sums have what is paid in advance, and without what that covers.", style="dim")
+    out.print()
     for sentence in sentences(cost):
-        console.print(sentence)
+        out.print(sentence)
     for sentence in dict.fromkeys(cost.now.unknown):
-        console.print(f"Not counted in what runs now: {sentence}.", style="yellow")
+        out.print(f"Not counted in what runs now: {sentence}.", style="yellow")
     if cost.note:
-        console.print(f"List prices are the built-in table's: {cost.note}.", style="yellow")
+        out.print(f"List prices are the built-in table's: {cost.note}.", style="yellow")
     for source, names in _sources(cost).items():
-        console.print(f"Prices of {', '.join(names)}: {source}.")
-    console.print("This rests on:")
+        out.print(f"Prices of {', '.join(names)}: {source}.")
+    out.print("This rests on:")
     for sentence in text.assumptions(cost.tariff, cost.headroom):
-        console.print(f"- {sentence}")
+        out.print(f"- {sentence}")
 
 
 def _sources(cost: _Cost) -> dict[str, list[str]]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from archshift.blockers import Blocker, find_blockers
@@ -15,22 +14,25 @@ from archshift.drain import TIMEOUT_SECONDS, Mark, Outcome, check_only, choose, 
 from archshift.kubernetes import connect
 from archshift.pods import Pod, list_pods
 from archshift.survey import survey
+from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, read_settings
+from cli.table import console
 from settings import Settings
 
 EXIT_HELD = 3
 """Exit code where something keeps nodes from being emptied."""
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "drain",
         help="empty the x86 nodes, before they go",
         description="Check that nothing needs the stack's x86 nodes, cordon them, and evict what runs there, "
         "a few nodes at a time, within PodDisruptionBudgets. May be ended at any time and goes on from "
-        "there; --undo takes it back. Changes the cluster. Exit code 0 if all these nodes are empty, 3 if "
-        "something is named that keeps them; 1 with a sentence if the cluster could not be read or refused.",
+        "there; --undo takes it back. Changes the cluster.",
+        example="archshift drain --dry-run",
+        exits={0: "all these nodes are empty", EXIT_HELD: "something is named that keeps them"},
     )
     add_stack_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and what forbids it")
@@ -80,9 +82,15 @@ def run(options: argparse.Namespace) -> int:
     settings = read_settings(options)
     if options.undo:
         return _undo(options, settings)
-    with busy("reading the cluster and its images"):
+    with busy("reading the cluster and its images") as watch:
         # Evidence of earlier runs does not count before something is taken away.
-        found = survey(settings, keep_evidence=False, guard_x86=settings.images.check, hold_untested=True)
+        found = survey(
+            settings,
+            keep_evidence=False,
+            guard_x86=settings.images.check,
+            hold_untested=True,
+            watch=watch,
+        )
     nodes = found.inventory.nodes
     check_only(options.only, nodes, settings.groups)
     select = partial(choose, groups=settings.groups, only=tuple(options.only))
@@ -146,8 +154,7 @@ def _counts(mark: Mark, pods: Iterable[Pod]) -> dict[str, int]:
 
 def print_table(outcome: Outcome, blockers: Sequence[Blocker], pods: Sequence[Pod], *, dry_run: bool) -> None:
     """Print the drain for a person."""
-    # Names and reasons come from clusters and registries: brackets in them are no markup.
-    console = Console(markup=False, highlight=False)
+    out = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("NODE", "GROUP", "STATE"):
         table.add_column(name, overflow="fold")
@@ -156,13 +163,13 @@ def print_table(outcome: Outcome, blockers: Sequence[Blocker], pods: Sequence[Po
     for mark in outcome.marks:
         counts = _counts(mark, pods)
         table.add_row(mark.node, mark.group or "-", mark.state, str(counts["pods"]), str(counts["tied"]))
-    console.print(table)
-    console.print()
+    out.print(table)
+    out.print()
     for blocker in blockers:
-        console.print(f"blocked: {blocker}", style="red")
+        out.print(f"blocked: {blocker}", style="red")
     for held in outcome.held:
-        console.print(f"held: {held}", style="red")
-    console.print(_summary(outcome, blockers, pods, dry_run=dry_run), style="bold")
+        out.print(f"held: {held}", style="red")
+    out.print(_summary(outcome, blockers, pods, dry_run=dry_run), style="bold")
 
 
 def _summary(outcome: Outcome, blockers: Sequence[Blocker], pods: Sequence[Pod], *, dry_run: bool) -> str:

@@ -12,7 +12,6 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from archshift import shapes
 from archshift.comparison import written
 from archshift.errors import ArchshiftError
 from archshift.gate import FleetVerdict, JudgedWorkload, judge, needs_before
@@ -22,7 +21,9 @@ from archshift.monitoring.promql import NODE_ARCH, POD_ARCH, Expressions
 from archshift.shapes import short
 from archshift.tolerances import FIGURES
 from cli.files import write_whole
+from cli.parser import Commands, moment
 from cli.stack import add_stack_options, busy, print_json, read_settings
+from cli.table import console
 from settings import Settings
 
 EXIT_CODES: Final = {"pass": 0, "hold": 3, "step-back": 5, "unknown": 6}
@@ -31,14 +32,20 @@ DEFAULT_SOAK: Final = timedelta(hours=24)
 _STYLES: Final = {"hold": "yellow", "step-back": "red", "unknown": "magenta"}
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "gate",
         help="whether Graviton does at least as well as x86, asked of Prometheus",
         description="Ask Prometheus whether each workload does as well on Graviton as on x86: p95 latency, "
-        "errors, restarts, OOM kills, CPU throttling, memory. Reads only. Exit code 0 for pass, 3 for hold, "
-        "5 for step-back, 6 for unknown (which holds); 1 with a sentence if a setting does not do.",
+        "errors, restarts, OOM kills, CPU throttling, memory. Reads only.",
+        example="archshift gate --output",
+        exits={
+            EXIT_CODES["pass"]: "pass: the next step may be taken",
+            EXIT_CODES["hold"]: "hold: a workload is worse, or the soak is not over",
+            EXIT_CODES["step-back"]: "step-back: the step itself is much worse",
+            EXIT_CODES["unknown"]: "unknown: something could not be judged; holds too",
+        },
     )
     add_stack_options(parser)
     parser.add_argument(
@@ -51,10 +58,10 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument(
         "--queries", action="store_true", help="print the queries in full, to be pasted into Prometheus"
     )
-    parser.add_argument("--at", type=_time, metavar="TIME", help="judge that time instead of now")
+    parser.add_argument("--at", type=moment, metavar="TIME", help="judge that time instead of now")
     parser.add_argument(
         "--since",
-        type=_time,
+        type=moment,
         metavar="TIME",
         help="when the ratio last moved (default: archshift:ramp.since)",
     )
@@ -231,26 +238,26 @@ def _workload_json(one: JudgedWorkload) -> dict[str, Any]:
 
 def print_table(gate: Gate, in_full: bool = False) -> None:
     """Print the verdict for a person; ``in_full`` with queries that can be pasted into Prometheus."""
-    console = Console(markup=False)
+    out = console()
     window, verdict = gate.now.window, gate.verdict
-    _print_queries(console, gate.asked, in_full)
+    _print_queries(out, gate.asked, in_full)
     shown = [one for one in verdict.workloads if one.verdict != "skipped"]
     if shown:
-        console.print(_table(shown))
+        out.print(_table(shown))
     skipped = [one for one in verdict.workloads if one.verdict == "skipped" and one.pod_hours]
     for one in skipped:
-        console.print(f"{one.workload}: {'; '.join(one.reasons)}", highlight=False)
+        out.print(f"{one.workload}: {'; '.join(one.reasons)}")
     since = f"; the ratio stands since {_clock(gate.since)}" if gate.since else ""
     times = f"{_clock(window.end - window.length)} to {_clock(window.end)}"
-    console.print(f"{gate.stack} at {gate.arm_ratio:g}, {times}{since}", highlight=False)
+    out.print(f"{gate.stack} at {gate.arm_ratio:g}, {times}{since}")
     for reason in verdict.reasons:
-        console.print(f"  {reason}", highlight=False, soft_wrap=True)
-    console.print(verdict.verdict, style=_STYLES.get(verdict.verdict, "green"), highlight=False)
+        out.print(f"  {reason}", soft_wrap=True)
+    out.print(verdict.verdict, style=_STYLES.get(verdict.verdict, "green"))
 
 
-def _print_queries(console: Console, queries: list[Asked], in_full: bool) -> None:
+def _print_queries(out: Console, queries: list[Asked], in_full: bool) -> None:
     def say(text: str) -> None:
-        console.print(text, style="dim", highlight=False, soft_wrap=True)
+        out.print(text, style="dim", soft_wrap=True)
 
     known: set[str] = set()
     for asked in queries:
@@ -289,13 +296,6 @@ def write_evidence(path: Path, evidence: Mapping[str, Any]) -> None:
         ArchshiftError: It cannot be written.
     """
     write_whole(path, json.dumps(evidence, indent=2) + "\n", "--output")
-
-
-def _time(text: str) -> datetime:
-    try:
-        return shapes.time("time", text).astimezone(UTC)
-    except ArchshiftError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _clock(time: datetime) -> str:

@@ -1,52 +1,91 @@
 """Entry point of the ``archshift`` command."""
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Final
 
 from archshift.errors import ArchshiftError
-from cli import audit, bake, capacity, cost, drain, gate, plan, preview, ramp, report, status
+from cli import (
+    audit,
+    bake,
+    capacity,
+    completion,
+    cost,
+    doctor,
+    drain,
+    gate,
+    plan,
+    preview,
+    ramp,
+    report,
+    status,
+)
+from cli.parser import EXIT_ERROR, EXIT_INTERRUPTED, Parser
 
-EXIT_ERROR = 1
-"""Exit code where a sentence on stderr says what is wrong."""
+_COMMANDS: Final = (
+    audit,
+    bake,
+    capacity,
+    completion,
+    cost,
+    doctor,
+    drain,
+    gate,
+    plan,
+    preview,
+    ramp,
+    report,
+    status,
+)
 
-EXIT_USAGE = 4
-"""Exit code for a command line that does not do: 2 has a meaning of its own in `audit`."""
 
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+def make_parser() -> Parser:
+    """Return the parser of the whole command line."""
+    parser = Parser(
+        prog="archshift",
+        description="Moves the workloads of an EKS cluster from x86 to Graviton, step by step.",
+        epilog="`pulumi up` and `drain` change the cluster, `ramp apply` and `ramp pause` the stack's "
+        "file; all others read only. `archshift COMMAND --help` has an example and the exit codes of each.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in _COMMANDS:
+        module.add_command(commands)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = _Parser(
-        prog="archshift",
-        description="Moves the workloads of an EKS cluster from x86 to Graviton, step by step.",
-        epilog="`pulumi up` and `drain` change the cluster, `ramp apply` and `ramp pause` the stack's "
-        "file; all others read only.",
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (audit, bake, capacity, cost, drain, gate, plan, preview, ramp, report, status):
-        module.add_command(commands)
-    options = parser.parse_args(arguments)
+    error, state = EXIT_ERROR, "nothing was changed"
     try:
-        return int(options.run(options))
-    except ArchshiftError as error:
-        print(f"archshift: {error}", file=sys.stderr)
-        return int(getattr(options, "exit_error", EXIT_ERROR))
+        options = make_parser().parse_args(arguments)
+        error = int(getattr(options, "exit_error", error))
+        state = getattr(options, "interrupted", state)
+        code = int(options.run(options))
+        # Here, where a reader that has gone is expected, and not at exit, where it is not.
+        sys.stdout.flush()
+    except ArchshiftError as problem:
+        print(f"archshift: {problem}", file=sys.stderr)
+        return error
     except BrokenPipeError:
-        # The reader of a pipe (head, less) has seen enough; flushing at exit would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(getattr(options, "exit_error", EXIT_ERROR))
+        _print_no_more()
+        return error
+    except SystemExit:
+        # After the help or the usage.
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _print_no_more()
+        raise
     except KeyboardInterrupt:
-        state = getattr(options, "interrupted", "nothing was changed")
         print(f"archshift: interrupted; {state}", file=sys.stderr)
-        return 130
+        return EXIT_INTERRUPTED
+    return code
+
+
+def _print_no_more() -> None:
+    # The reader of a pipe (head, less) has seen enough; flushing at exit would fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

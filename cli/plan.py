@@ -5,20 +5,21 @@ import argparse
 from archshift.architectures import display
 from archshift.plan import Plan
 from archshift.plan_json import plan_json
+from cli.parser import Commands
 from cli.stack import add_stack_options, print_json, read_plan
 from cli.table import joined, print_workloads
 
 _GIB = 1024**3
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "plan",
         help="what the next `pulumi up` will do",
         description="Print what the next `pulumi up` will do: which workloads roll out, which stay and why, "
-        "who owns a field that is needed, and whether the step fits. Reads only. "
-        "Exit code 0; 1 with a sentence if something could not be read.",
+        "who owns a field that is needed, and whether the step fits. Reads only.",
+        example="archshift plan -s prod",
     )
     add_stack_options(parser)
     parser.set_defaults(run=run)
@@ -36,27 +37,25 @@ def run(options: argparse.Namespace) -> int:
 
 def print_table(plan: Plan) -> None:
     """Print the plan for a person."""
-    console = print_workloads(
+    out = print_workloads(
         plan,
         ("NOW", "NEXT", "WHAT HAPPENS"),
         lambda row: (row.graviton, row.wanted),
         lambda row: (joined("rolls out" if row.restarts else "", row.reason) or "unchanged", None),
     )
     for side in plan.balances.values():
-        console.print(
+        out.print(
             f"{display(side.architecture)}: {side.nodes} nodes, {side.demand.pods} pods ask for "
             f"{side.demand.millicpu / 1000:.1f} of {side.millicpu / 1000:.1f} vCPU and "
             f"{side.demand.memory / _GIB:.1f} of {side.memory / _GIB:.1f} GiB",
-            highlight=False,
         )
     for conflict in plan.conflicts:
-        console.print(f"conflict: {conflict}", style="yellow", highlight=False)
+        out.print(f"conflict: {conflict}", style="yellow")
     for shortage in plan.shortages:
-        console.print(f"too little: {shortage}", style="red", highlight=False)
+        out.print(f"too little: {shortage}", style="red")
     restarts = sum(row.restarts for row in plan.workloads)
-    console.print(
+    out.print(
         f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods are on Graviton, "
         f"{plan.wanted} belong there; {plan.all_pods} pods in all; {restarts} workloads roll out",
         style="bold",
-        highlight=False,
     )

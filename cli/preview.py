@@ -3,34 +3,37 @@
 import argparse
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
-
 from archshift.errors import ArchshiftError
 from archshift.preview_report import PreviewReport, failure, make_report
 from archshift.redact import Redactor, secrets_of_config, secrets_of_environment
 from archshift.report_markdown import markdown
 from cli.engine import Preview, run_preview
+from cli.parser import Commands
 from cli.stack import add_stack_options, print_json, stack_config, stack_name
+from cli.table import console
 from components.preview import HAND_OVER
 
 EXIT_NOT_FINE = 1
 """Exit code where the preview is blocked or failed; the report says why."""
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "preview",
         help="the preview of a step, as the comment of a pull request",
         description="Run `pulumi preview` with the policy pack and report the step: what moves, capacity, "
         "what is held and why, conflicts, policies and the resource diff, also when the preview fails. "
-        "Changes nothing. Exit code 0 if the preview is fine, 1 if it is blocked or failed.",
+        "Changes nothing.",
+        example="archshift preview --markdown comment.md",
+        exits={0: "the preview is fine", EXIT_NOT_FINE: "it is blocked or failed; the report says why"},
     )
     add_stack_options(parser)
     parser.add_argument("--markdown", metavar="FILE", help="write the report as a comment for a pull request")
@@ -102,36 +105,35 @@ def _packs(options: argparse.Namespace) -> list[str]:
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """Say on a terminal what goes on; silent in a pipe."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    out = console(sys.stderr)
+    if not out.is_terminal:
         yield lambda _: None
         return
-    with console.status("") as status:
+    with out.status("") as status:
         yield lambda text: status.update(text)
 
 
 def _print(report: PreviewReport) -> None:
-    # Names and reasons come from clusters: brackets in them are no markup.
-    console = Console(markup=False, highlight=False)
+    out = console()
     for exception in report.exceptions:
-        console.print(exception, style="bold red")
+        out.print(exception, style="bold red")
     if report.plan:
         fleet = report.plan["fleet"]
         moving = sum(1 for row in report.plan["workloads"] if row["moves"])
-        console.print(
+        out.print(
             f"arm_ratio {report.plan['arm_ratio']:g}: {fleet['graviton']} of {fleet['pods']} movable pods "
             f"are on Graviton, {fleet['wanted']} belong there; {moving} workloads move, "
             f"{len(report.changes)} resources change"
         )
     for one in report.violations:
         style = "red" if one.mandatory else "yellow"
-        console.print(f"{'blocks' if one.mandatory else 'advises'}: {one.rule}: {one.message}", style=style)
+        out.print(f"{'blocks' if one.mandatory else 'advises'}: {one.rule}: {one.message}", style=style)
     for text in report.warnings:
-        console.print(f"warning: {text}", style="yellow")
+        out.print(f"warning: {text}", style="yellow")
     if report.policies != "asked":
         given = "there is no policy pack" if report.policies == "none" else "policies were not asked"
-        console.print(given, style="yellow")
+        out.print(given, style="yellow")
     if report.outcome == "fine":
-        console.print("the preview is fine", style="bold green")
+        out.print("the preview is fine", style="bold green")
     else:
-        console.print(f"{report.outcome}: {report.reason}", style="bold red")
+        out.print(f"{report.outcome}: {report.reason}", style="bold red")

@@ -1,14 +1,13 @@
 """``archshift ramp``: which step is next, and taking it in the stack's file."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
 from rich.table import Table
 
 from archshift.errors import ArchshiftError
@@ -18,7 +17,9 @@ from archshift.ramp import Outlook, Ramp, same
 from archshift.stack_file import StackFile, read_text, write_text
 from archshift.step import Step
 from cli import git
+from cli.parser import Commands, moment
 from cli.stack import add_stack_options, busy, print_json, read_settings, stack_file_path
+from cli.table import console
 from settings import Settings
 
 EXIT_NOT_DUE: Final = 3
@@ -29,7 +30,7 @@ _RAMP: Final = ("config", "archshift:ramp")
 _LONGEST_REASON: Final = 500
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "ramp",
@@ -38,15 +39,31 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "in the stack's file; pause. The cluster is not touched: `pulumi up` moves the pods.",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _add(actions, "status", run_status, "where the ramp stands, and the dates to come", "Exit code 0.")
-    _add(actions, "next", run_next, "the next step", "Exit code 0 if it is due, 3 with the reason if not.")
+    _add(
+        actions,
+        "status",
+        run_status,
+        "where the ramp stands, and the dates to come",
+        "Reads only.",
+        example="archshift ramp status",
+    )
+    _add(
+        actions,
+        "next",
+        run_next,
+        "the next step",
+        "Reads only.",
+        example="archshift ramp next --json",
+        exits={0: "it is due", EXIT_NOT_DUE: "it is not; the reason is printed"},
+    )
     apply = _add(
         actions,
         "apply",
         run_apply,
         "take the step that is due",
-        "Write the next step and its time into the stack's file, of which nothing else changes. Exit code 0; "
-        "3 with the reason if none is due; 1 with a sentence if it is refused.",
+        "Write the next step and its time into the stack's file, of which nothing else changes.",
+        example="archshift ramp apply --gate --commit",
+        exits={0: "taken", EXIT_NOT_DUE: "no step is due; the reason is printed"},
     )
     apply.add_argument("--back", action="store_true", help="take the step before instead, at any time")
     apply.add_argument(
@@ -63,7 +80,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "pause",
         run_pause,
         "let the ramp wait, or go on",
-        "Write archshift:ramp.pause into the stack's file, or take it out. Exit code 0.",
+        "Write archshift:ramp.pause into the stack's file, or take it out.",
+        example='archshift ramp pause --reason "a release" --until 2026-03-09 --commit',
+        exits={0: "written"},
     )
     switch = pause.add_mutually_exclusive_group(required=True)
     switch.add_argument("--reason", metavar="TEXT", type=_reason, help="why the ramp waits")
@@ -71,8 +90,8 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     pause.add_argument(
         "--until", metavar="TIME", help="when it goes on by itself; a date counts with its day"
     )
-    for parser in (apply, pause):
-        parser.add_argument("--commit", action="store_true", help="commit the file, alone, with the reason")
+    for changing in (apply, pause):
+        changing.add_argument("--commit", action="store_true", help="commit the file, alone, with the reason")
 
 
 def run_status(options: argparse.Namespace) -> int:
@@ -237,27 +256,34 @@ def print_status(settings: Settings, ramp: Ramp, now: datetime) -> None:
         table.add_row(
             f"{step:g}", state, ramp.say(at) if at else "", style="dim" if state == "passed" else None
         )
-    console = Console(markup=False, highlight=False)
-    console.print(table)
+    out = console()
+    out.print(table)
     for one in ramp.freezes:
         if one.end > now:
-            console.print(
-                f"frozen from {ramp.say(one.begin)} to {ramp.say(one.end)}: {one.reason}", style="dim"
-            )
+            out.print(f"frozen from {ramp.say(one.begin)} to {ramp.say(one.end)}: {one.reason}", style="dim")
 
 
 def _add(
-    actions: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    actions: Commands,
     name: str,
     run: Callable[[argparse.Namespace], int],
     words: str,
-    ends: str,
+    more: str,
+    *,
+    example: str,
+    exits: Mapping[int, str] | None = None,
 ) -> argparse.ArgumentParser:
-    parser = actions.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}. {ends}")
+    parser = actions.add_parser(
+        name,
+        help=words,
+        description=f"{words[0].upper()}{words[1:]}. {more}",
+        example=example,
+        exits=exits,
+    )
     add_stack_options(parser)
     parser.add_argument(
         "--at",
-        type=_time,
+        type=moment,
         default=None,
         metavar="TIME",
         help="as if it were TIME, to rehearse (default: now)",
@@ -388,15 +414,3 @@ def _reason(text: str) -> str:
     if not reason:
         raise argparse.ArgumentTypeError("a reason has words")
     return reason
-
-
-def _time(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None or not 2000 <= moment.year < 2200:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a time with its zone, such as 2026-03-02T18:00:00Z"
-        )
-    return moment.astimezone(UTC)

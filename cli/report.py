@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
 from rich.table import Table
 
 from archshift.cost import Comparison, Tariff, compare
@@ -21,7 +20,9 @@ from archshift.survey import Survey, plans, survey
 from cli import git
 from cli.capacity import percent
 from cli.files import write_whole
+from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, read_settings, stack_file_path
+from cli.table import console
 from settings import Settings
 
 _MOST_MOVES: Final = 300
@@ -33,15 +34,17 @@ _SHOWN: Final = 10
 """Blockers that the terminal shows."""
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "report",
         help="how far the migration is, and what holds it back, as one page",
         description="Print how far the migration is: wanted against observed, readiness by owner, the images "
         "that hold the most vCPU on x86, node groups, what needs x86, savings. With --html, write all of it "
-        "as one page that needs no network. Reads only. Exit code 0; 1 with a sentence if the cluster could "
-        "not be read. What else is not known is said in the report.",
+        "as one page that needs no network. What is not known is said in the "
+        "report. Reads only.",
+        example="archshift report --html report.html",
+        exits={0: "printed, and written where --html says"},
     )
     add_stack_options(parser)
     parser.add_argument("--html", metavar="FILE", help="write the page there")
@@ -64,9 +67,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def run(options: argparse.Namespace) -> int:
     """Write and print the report; returns the exit code."""
     at = datetime.now(UTC)
-    with busy("reading the stack and the cluster"):
+    with busy("reading the stack and the cluster") as watch:
         settings = read_settings(options)
-        found = survey(settings)
+        found = survey(settings, watch=watch)
     with busy("reading prices and the repository"):
         savings = _savings(settings, found, options)
         history, notes = _history(settings, options, at)
@@ -144,8 +147,7 @@ def _now_in(path: Path) -> Iterable[bytes]:
 
 def print_report(report: Report) -> None:
     """Print the report in short for a person."""
-    # Names and reasons come from clusters: brackets in them are no markup.
-    console = Console(markup=False, highlight=False)
+    out = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("OWNER", overflow="fold")
     for name in ("ALL", "CAN MOVE", "BLOCKED", "HELD", "ALONE", "GRAVITON", "WANTED", "X86 VCPU"):
@@ -156,28 +158,28 @@ def print_report(report: Report) -> None:
         table.add_row(
             one.owner, *map(str, counts), str(one.graviton), str(one.wanted), f"{one.vcpu_x86:,.1f}"
         )
-    console.print(table)
-    console.print()
+    out.print(table)
+    out.print()
     for blocker in report.blockers[:_SHOWN]:
-        console.print(
+        out.print(
             f"{blocker.image} holds {blocker.vcpu:,.1f} vCPU on x86 ({blocker.verdict}): {blocker.reason}",
             style="yellow",
         )
     if len(report.blockers) > _SHOWN:
-        console.print(f"{len(report.blockers) - _SHOWN} more images hold workloads on x86.", style="yellow")
+        out.print(f"{len(report.blockers) - _SHOWN} more images hold workloads on x86.", style="yellow")
     fleet, guard = report.fleet, report.guard
     if guard.guarded:
-        console.print(
+        out.print(
             f"{len(guard.needs)} workloads need x86: {guard.floor} of {guard.nodes} x86 nodes must stay"
         )
     for saving in report.savings.changes:
-        console.print(f"saves {saving.title} ({saving.before:g} to {saving.after:g}): {saving.text}")
+        out.print(f"saves {saving.title} ({saving.before:g} to {saving.after:g}): {saving.text}")
     if report.savings.problem:
-        console.print(f"savings are not known: {report.savings.problem}", style="yellow")
+        out.print(f"savings are not known: {report.savings.problem}", style="yellow")
     for sentence in (*guard.exceptions, *report.notes):
-        console.print(sentence, style="yellow")
+        out.print(sentence, style="yellow")
     share = f" ({fleet.graviton / fleet.pods * 100:.1f} %)" if fleet.pods else ""
-    console.print(
+    out.print(
         f"fleet at {report.arm_ratio:g}: {fleet.graviton} of {fleet.pods} movable pods on Graviton{share}, "
         f"{fleet.wanted} wanted",
         style="bold",

@@ -5,17 +5,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 import settings
 from archshift.errors import ArchshiftError
 from archshift.plan import Plan
 from archshift.survey import survey
+from cli.table import console
 
 # `pulumi config` answers in a third of a second; a backend in the cloud takes a few.
 _TIMEOUT_SECONDS = 60
@@ -49,7 +49,7 @@ def stack_name(options: argparse.Namespace) -> str:
     Raises:
         ArchshiftError: None is, or the engine cannot say.
     """
-    return options.stack or os.environ.get("PULUMI_STACK") or _pulumi(options, "stack", "--show-name").strip()
+    return options.stack or os.environ.get("PULUMI_STACK") or pulumi(options, "stack", "--show-name").strip()
 
 
 def stack_file_path(options: argparse.Namespace, stack: str) -> Path:
@@ -74,7 +74,7 @@ def stack_config(options: argparse.Namespace, stack: str, *flags: str) -> dict[s
     if options.config_file:
         command += ["--config-file", options.config_file]
     try:
-        entries = json.loads(_pulumi(options, *command))
+        entries = json.loads(pulumi(options, *command))
         return {key: dict(entry) for key, entry in entries.items()}
     except (ValueError, TypeError, AttributeError):
         raise ArchshiftError(
@@ -88,22 +88,50 @@ def read_plan(options: argparse.Namespace) -> Plan:
     Raises:
         ArchshiftError: As ``read_settings``; or the cluster cannot be read.
     """
-    with busy("reading the stack and the cluster"):
-        return survey(read_settings(options)).plan
+    with busy("reading the stack and the cluster") as watch:
+        return survey(read_settings(options), watch=watch).plan
 
 
 @contextmanager
-def busy(what: str) -> Iterator[None]:
-    """Say on a terminal what is being waited for; silent in a pipe."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with console.status(what):
-            yield
-    else:
-        yield
+def busy(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Say on a terminal what is being waited for; silent in a pipe.
+
+    Yields:
+        What is told how many parts are done, and of how many: the terminal then has the time left, too.
+    """
+    out = console(sys.stderr)
+    if not out.is_terminal:
+        yield lambda _done, _total: None
+        return
+    begun = time.monotonic()
+    with out.status(what) as status:
+
+        def watch(done: int, total: int) -> None:
+            status.update(f"{what}: {done} of {total} images{left(done, total, time.monotonic() - begun)}")
+
+        yield watch
 
 
-def _pulumi(options: argparse.Namespace, *arguments: str) -> str:
+def left(done: int, total: int, seconds: float) -> str:
+    """Say how long the rest takes; nothing in the first two seconds, which say little.
+
+    Args:
+        done: Parts that are done.
+        total: All parts.
+        seconds: How long those took.
+    """
+    if seconds < 2 or not 0 < done < total:
+        return ""
+    rest = round(seconds / done * (total - done))
+    return f", about {rest // 60}:{rest % 60:02d} left"
+
+
+def pulumi(options: argparse.Namespace, *arguments: str) -> str:
+    """Run the engine in the stack's folder and return what it prints.
+
+    Raises:
+        ArchshiftError: It is not there, fails, or does not end in time.
+    """
     command = ["pulumi", "--non-interactive", "--cwd", options.cwd, *arguments]
     try:
         done = subprocess.run(

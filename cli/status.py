@@ -5,6 +5,7 @@ from typing import Any
 
 from archshift.plan import Plan
 from archshift.plan_json import fleet_json
+from cli.parser import Commands
 from cli.stack import add_stack_options, print_json, read_plan
 from cli.table import joined, print_workloads
 
@@ -12,13 +13,14 @@ EXIT_INEXACT = 3
 """Exit code where some workload is not where it is wanted."""
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "status",
         help="wanted against observed, workload by workload",
-        description="Print how many pods of each workload run on Graviton and how many should. Reads only. "
-        "Exit code 0 if observed is what is wanted, 3 if not; 1 with a sentence if it could not be read.",
+        description="Print how many pods of each workload run on Graviton and how many should. Reads only.",
+        example="archshift status --json",
+        exits={0: "observed is what is wanted", EXIT_INEXACT: "some workload is not where it is wanted"},
     )
     add_stack_options(parser)
     parser.set_defaults(run=run)
@@ -58,16 +60,15 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 def print_table(plan: Plan) -> None:
     """Print the status for a person."""
-    console = print_workloads(
+    out = print_workloads(
         plan,
         ("WANTED", "GRAVITON", ""),
         lambda row: (row.wanted, row.graviton),
         lambda row: (row.reason, None) if row.exact else (joined("not exact", row.reason), "yellow"),
     )
     share = plan.graviton / plan.pods if plan.pods else 0.0
-    console.print(
+    out.print(
         f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods on Graviton "
         f"({share:.3f}), {plan.wanted} wanted; {plan.all_pods} pods in all",
         style="bold",
-        highlight=False,
     )

@@ -1,11 +1,58 @@
-"""The table of workloads, as the subcommands print it."""
+"""How the subcommands print for people: the console, and the table of workloads."""
 
+import io
+import os
+import re
+import sys
 from collections.abc import Callable, Sequence
+from typing import Final, TextIO, cast
 
 from rich.console import Console
 from rich.table import Table
 
 from archshift.plan import Plan, PlannedWorkload
+
+_WIDE: Final = 2000
+"""Columns where nobody looks at a line: programs such as grep and less want a row to be one."""
+
+
+class _Trimmed(io.TextIOBase):
+    """A file to which lines are written without the blanks that fill a table's last column."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        """Write whole lines."""
+        self._file.write(re.sub(r" +(?=\n)", "", text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self._file.flush()
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the entry point, which knows the command's exit codes."""
+        raise BrokenPipeError
+
+
+def console(file: TextIO | None = None) -> Console:
+    """Return the console on which a subcommand prints; names of clusters and registries are no markup.
+
+    On a terminal lines are as long as it is wide; elsewhere a row stays one line, unless COLUMNS is set.
+
+    Args:
+        file: Where to print; standard output by default.
+    """
+    file = file or sys.stdout
+    out = _Console(file=file, markup=False, highlight=False)
+    if not out.is_terminal:
+        out.file = cast(TextIO, _Trimmed(file))
+        if "COLUMNS" not in os.environ:
+            out.width = _WIDE
+    return out
 
 
 def print_workloads(
@@ -22,8 +69,7 @@ def print_workloads(
         numbers: A row's numbers, behind its pods; None prints as a dash.
         note: A row's note and style.
     """
-    # Names and reasons come from clusters and registries: brackets in them are no markup.
-    console = Console(markup=False)
+    out = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("WORKLOAD", overflow="fold")
     for name in ("PODS", *columns[:-1]):
@@ -34,11 +80,11 @@ def print_workloads(
         text, style = note(row)
         counts = ("-" if number is None else str(number) for number in (pods, *numbers(row)))
         table.add_row(row.key, *counts, text, style=style)
-    console.print(table)
+    out.print(table)
     for key, reason in sorted(plan.others.items()):
-        console.print(f"{key}: {reason}", highlight=False, style="dim")
-    console.print()
-    return console
+        out.print(f"{key}: {reason}", style="dim")
+    out.print()
+    return out
 
 
 def joined(*parts: str) -> str:

@@ -14,7 +14,7 @@ import pulumi
 
 from archshift.errors import ArchshiftError
 from archshift.inventory import read_workload, workload_path
-from archshift.kubernetes import Cluster, connect
+from archshift.kubernetes import Cluster, connect, insist
 from archshift.plan import Plan, PlannedWorkload
 from archshift.settle import settle, unsettled
 
@@ -37,15 +37,20 @@ def await_rollout(
     Raises:
         ArchshiftError: It did not get there in time, or cannot be read.
     """
-    collection, started = workload_path(kind, namespace, name).rsplit("/", 1)[0], time.monotonic()
-    while True:
-        live: Mapping[str, Any] | None = None
+    collection, deadline = workload_path(kind, namespace, name).rsplit("/", 1)[0], time.monotonic() + timeout
+
+    def look() -> Mapping[str, Any]:
+        live = None
         for live in cluster.watch(collection, name):
             if read_workload(kind, live, "").settled:
-                return
+                break
         if live is None:
             raise ArchshiftError(f"{namespace}/{kind}/{name}: it is not there; was it deleted meanwhile?")
-        if time.monotonic() - started > timeout:
+        return live
+
+    # The rollout goes on without the connection, so that a lost one is no reason to give up.
+    while not read_workload(kind, live := insist(look, deadline), "").settled:
+        if time.monotonic() > deadline:
             status, wanted = live.get("status") or {}, live["spec"].get("replicas", 1)
             raise ArchshiftError(
                 f"{namespace}/{kind}/{name}: the rollout was not over after {timeout:.0f} s: "

@@ -3,11 +3,11 @@
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from archshift.images import ecr
 from archshift.images.cache import EvidenceCache, cache_folder
@@ -24,6 +24,10 @@ from archshift.images.workload import ImageUse
 _T = TypeVar("_T")
 
 
+Watch: TypeAlias = Callable[[int, int], None]
+"""Is told how many images are read, and of how many."""
+
+
 @dataclass(frozen=True, slots=True)
 class AuditOptions:
     """How to audit.
@@ -38,6 +42,7 @@ class AuditOptions:
         evidence_seconds: How old the evidence for a digest may be.
         deep: Also look at the binaries that arm64 images start.
         limits: Bounds on sizes, times and numbers.
+        watch: Called, in a thread of the audit's own, with how many images are read, and of how many.
     """
 
     hosts: Mapping[str, RegistryHost] = field(default_factory=dict)
@@ -49,6 +54,7 @@ class AuditOptions:
     evidence_seconds: float = 7 * 86400.0
     deep: bool = False
     limits: Limits = field(default_factory=Limits)
+    watch: Watch | None = field(default=None, compare=False)
 
 
 class Auditor:
@@ -109,7 +115,17 @@ class Auditor:
         commands: dict[str, list[Command]] = {}
         for use in distinct:
             commands.setdefault(use.image, []).append(use.command)
-        judged = await asyncio.gather(*(self._judge(image, wanted) for image, wanted in commands.items()))
+        done = 0
+
+        async def judge(image: str, wanted: list[Command]) -> dict[Command, ImageVerdict]:
+            nonlocal done
+            verdicts = await self._judge(image, wanted)
+            done += 1
+            if self._options.watch:
+                self._options.watch(done, len(commands))
+            return verdicts
+
+        judged = await asyncio.gather(*(judge(image, wanted) for image, wanted in commands.items()))
         found = dict(zip(commands, judged, strict=True))
         return {use: found[use.image][use.command] for use in distinct}
 

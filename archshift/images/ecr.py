@@ -5,11 +5,11 @@
 
 import asyncio
 import base64
-import importlib
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from archshift.aws_client import aws_client
 from archshift.errors import ArchshiftError
 from archshift.images.credentials import Credential
 
@@ -48,25 +48,18 @@ async def credential(host: str) -> Credential | None:
 
 def _authorize(registry: EcrRegistry) -> Credential:
     try:
-        boto3: Any = importlib.import_module("boto3")
-        config: Any = importlib.import_module("botocore.config")
-    except ImportError:
-        raise ArchshiftError("boto3 is not installed, and Amazon ECR needs it to log in") from None
-    try:
-        client = boto3.client(
+        client = aws_client(
             "ecr",
-            region_name=registry.region,
-            use_ssl=True,
-            config=config.Config(
-                use_fips_endpoint=registry.fips or None,
-                connect_timeout=5,
-                read_timeout=10,
-                retries={"total_max_attempts": 3, "mode": "standard"},
-            ),
+            registry.region,
+            "Amazon ECR is logged in to",
+            use_fips_endpoint=registry.fips or None,
+            retries={"total_max_attempts": 3, "mode": "standard"},
         )
         # registryIds names the owner: without it AWS answers for the caller's own account.
         answer = client.get_authorization_token(registryIds=[registry.account])
         pair = base64.b64decode(answer["authorizationData"][0]["authorizationToken"]).decode()
+    except ArchshiftError:
+        raise
     # botocore has no common base for what credentials, network and service raise.
     except Exception as error:
         raise ArchshiftError(

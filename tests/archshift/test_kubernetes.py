@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from archshift import kubernetes
-from archshift.errors import ArchshiftError
+from archshift.errors import ArchshiftError, UnavailableError
 from archshift.kubernetes import APPLY, MERGE, Cluster, connect
 
 SERVER = "https://cluster.example"
@@ -439,3 +440,44 @@ def test_an_eviction_that_is_not_allowed_is_an_error() -> None:
     assert str(error.value) == (
         f"{SERVER}: not allowed: pods/eviction is forbidden; docs/permissions.md lists what archshift reads"
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (429, UnavailableError),
+        (500, UnavailableError),
+        (503, UnavailableError),
+        (401, ArchshiftError),
+        (403, ArchshiftError),
+        (404, ArchshiftError),
+    ],
+)
+def test_what_is_worth_asking_again(status: int, kind: type[ArchshiftError]) -> None:
+    """A server that throttles or restarts is; one that knows and refuses is not."""
+    with (
+        serve(lambda _: httpx2.Response(status, json={"message": "no"})) as cluster,
+        pytest.raises(ArchshiftError) as error,
+    ):
+        cluster.get(PODS)
+    assert type(error.value) is kind
+
+
+def test_insisting_ends_with_an_answer_a_refusal_or_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks again for what was unavailable alone, and not for ever."""
+    monkeypatch.setattr("archshift.kubernetes.time.sleep", lambda _: None)
+    said: list[ArchshiftError | str] = [UnavailableError("away"), UnavailableError("away"), "here"]
+
+    def ask() -> str:
+        answer = said.pop(0)
+        if isinstance(answer, ArchshiftError):
+            raise answer
+        return answer
+
+    assert kubernetes.insist(ask, time.monotonic() + 60) == "here"
+    said[:] = [UnavailableError("away"), ArchshiftError("forbidden"), "never asked"]
+    with pytest.raises(ArchshiftError, match=r"^forbidden$"):
+        kubernetes.insist(ask, time.monotonic() + 60)
+    said[:] = [UnavailableError("away"), "never asked"]
+    with pytest.raises(UnavailableError, match=r"^away$"):
+        kubernetes.insist(ask, time.monotonic() - 1)

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
+from archshift.errors import UnavailableError
 from archshift.plan import PlannedWorkload
 from archshift.settle import settle, unsettled
 from tests.archshift.objects import FakeCluster, node, workload
@@ -52,6 +55,35 @@ class Placing(FakeCluster):
         return True
 
 
+class Flaky(Placing):
+    """The same behind a network that loses the first answer to every question, and to one eviction."""
+
+    def __init__(self, x86: int, graviton: int, room: int) -> None:
+        super().__init__(x86, graviton, room)
+        self.lost: set[str] = set()
+
+    def _lose(self, what: str) -> None:
+        if what not in self.lost:
+            self.lost.add(what)
+            raise UnavailableError("the cluster cannot be reached")
+
+    def get(self, path: str) -> Json:
+        """Answer the second time."""
+        self._lose(path)
+        return super().get(path)
+
+    def list(self, path: str, **parameters: str) -> Any:
+        """Answer the second time."""
+        self._lose(path)
+        return super().list(path, **parameters)
+
+    def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
+        """Evict, and lose the first answer."""
+        done = super().evict(namespace, pod, uid)
+        self._lose("evict")
+        return done
+
+
 def row(wanted: int, replicas: int) -> PlannedWorkload:
     """The plan for shop/Deployment/cart."""
     return PlannedWorkload(
@@ -98,6 +130,16 @@ def test_one_at_a_time_where_the_limit_is_one() -> None:
     cluster = Placing(x86=4, graviton=6, room=3, spec=strategy(maxUnavailable=1))
     assert settle(cluster, [row(8, 10)]) == {}
     assert cluster.lowest == 9
+
+
+def test_lost_answers_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also that to an eviction, which happened: no pod is evicted twice, and the limits hold."""
+    monkeypatch.setattr("archshift.settle.time.sleep", lambda _: None)
+    cluster = Flaky(x86=6, graviton=2, room=9)
+    assert settle(cluster, [row(wanted=4, replicas=8)]) == {}
+    assert len(cluster.lost) == 4
+    assert len(cluster.evicted) == len(set(cluster.evicted)) == 2
+    assert cluster.lowest >= 6
 
 
 def test_it_gives_up_where_there_is_no_room() -> None:

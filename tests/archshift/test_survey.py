@@ -27,8 +27,11 @@ class Registries:
         self.unproven = unproven
         self.kept: list[bool] = []
 
-    def __call__(self, cluster: object, inventory: Inventory, rules: object, *, keep: bool) -> Evidence:
+    def __call__(
+        self, cluster: object, inventory: Inventory, rules: object, *, keep: bool, watch: object
+    ) -> Evidence:
         """Answer."""
+        del watch
         self.kept.append(keep)
         verdicts = dict(proven(cluster, inventory, rules).verdicts)
         for key in set(self.unproven) & set(verdicts):

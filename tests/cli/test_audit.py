@@ -85,8 +85,11 @@ class Registries:
         self.suggested.append((list(images), options))
         return {one: self.suggestions.get(one) for one in self.suggested[-1][0]}
 
-    def read_evidence(self, _cluster: FakeCluster, inventory: Inventory, rules: ImageRules) -> Evidence:
+    def read_evidence(
+        self, _cluster: FakeCluster, inventory: Inventory, rules: ImageRules, *, watch: object
+    ) -> Evidence:
         """Answer for a cluster."""
+        assert callable(watch)
         self.rules.append(rules)
         self.inventories.append(inventory)
         if isinstance(self.evidence, ArchshiftError):

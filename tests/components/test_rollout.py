@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from archshift.errors import ArchshiftError
+from archshift.errors import ArchshiftError, UnavailableError
 from components import rollout
 from tests.archshift.objects import FakeCluster, workload
 
@@ -63,3 +63,33 @@ def test_a_workload_that_is_gone_is_said() -> None:
     with pytest.raises(ArchshiftError) as error:
         wait_for(Rolling())
     assert str(error.value) == "shop/Deployment/cart: it is not there; was it deleted meanwhile?"
+
+
+class Flaky(Rolling):
+    """The same cluster behind a network that breaks off every watch after its first event, for a while."""
+
+    def __init__(self, breaks: int, *steps: dict[str, int]) -> None:
+        super().__init__(*steps)
+        self.breaks = breaks
+
+    def watch(self, collection: str, name: str) -> Iterator[dict[str, Any]]:
+        """Yield one state, then lose the connection."""
+        for state in super().watch(collection, name):
+            yield state
+            if self.breaks:
+                self.breaks -= 1
+                raise UnavailableError("the cluster cannot be reached: broken pipe")
+
+
+def test_a_lost_connection_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rollout goes on without the connection, so the wait does too."""
+    monkeypatch.setattr("archshift.kubernetes.time.sleep", lambda _: None)
+    cluster = Flaky(3, pods(1, 4), pods(2, 4), pods(3, 4), pods(4, 4))
+    wait_for(cluster)
+    assert (cluster.steps, len(cluster.watches)) == ([], 4)
+
+
+def test_a_connection_that_does_not_come_back_is_said() -> None:
+    """After the deadline the sentence is the network's."""
+    with pytest.raises(ArchshiftError, match=r"^the cluster cannot be reached: broken pipe$"):
+        wait_for(Flaky(1, pods(1, 4)), timeout=-1)

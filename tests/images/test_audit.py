@@ -301,3 +301,14 @@ def test_a_manifest_of_two_minds_is_unknown(proxy: Server, options: Options) -> 
     assert found[names[0]].reason == "the manifest reads as an index and as an image at once"
     assert found[names[1]].reason.startswith("the manifest says it is")
     assert {one.verdict for one in found.values()} == {"unknown"}
+
+
+def test_who_watches_an_audit_sees_every_image_once(
+    push: Pusher, registry: Registry, options: Options
+) -> None:
+    """Also those that cannot be read; one image under two commands, or twice, is one."""
+    push.multi("watched/web", "1", "linux/amd64")
+    images = [f"{registry.host}/watched/{name}" for name in ("web:1", "gone:1", "web:1")] + ["UPPER case"]
+    seen: list[tuple[int, int]] = []
+    audit_images(images, options(registry.host, watch=lambda done, total: seen.append((done, total))))
+    assert seen == [(1, 3), (2, 3), (3, 3)]

@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from archshift.drain import ANNOTATION
 from lab.control_plane import CONTEXT, PROJECT, Lab
 from lab.engine import Operation, Result, engine_command, engine_environment, run_engine
 
@@ -24,9 +25,11 @@ __all__ = [
     "Stack",
     "daemon_set",
     "deployment",
+    "disruption_budget",
     "node_groups",
     "reached_as_eks",
     "stateful_set",
+    "wait_for",
 ]
 
 ZONES = ("eu-west-1a", "eu-west-1b", "eu-west-1c")
@@ -52,6 +55,16 @@ def stateful_set(name: str, replicas: int, namespace: str = "default", **pod_spe
 def daemon_set(name: str, namespace: str = "default", **pod_spec: Any) -> Manifest:
     """A DaemonSet with one small container; `pod_spec` adds to its pods' spec."""
     return _workload("DaemonSet", name, namespace, pod_spec, {})
+
+
+def disruption_budget(name: str, namespace: str = "default", **spec: Any) -> Manifest:
+    """A PodDisruptionBudget for the pods of the workload of that name."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": {"matchLabels": {"app.kubernetes.io/name": name}}, **spec},
+    }
 
 
 def _workload(
@@ -160,6 +173,26 @@ class Cluster:
         items: list[Manifest] = json.loads(self.lab.kubectl("get", kind, where, "--output=json"))["items"]
         return items
 
+    def x86_nodes(self) -> dict[str, dict[str, Any]]:
+        """How far each x86 node's drain is: what its annotation says, and whether it is cordoned."""
+        return {
+            node["metadata"]["name"]: {
+                **json.loads((node["metadata"].get("annotations") or {}).get(ANNOTATION, "{}")),
+                "cordoned": bool(node["spec"].get("unschedulable")),
+            }
+            for node in self.all_of("nodes")
+            if node["metadata"]["labels"]["kubernetes.io/arch"] == "amd64"
+        }
+
+    def pod_nodes(self, namespace: str, *prefixes: str) -> dict[str, str]:
+        """Name to node of a namespace's pods, or of those with these prefixes, that are not leaving."""
+        return {
+            pod["metadata"]["name"]: pod["spec"].get("nodeName", "")
+            for pod in self.all_of("pods", namespace)
+            if not pod["metadata"].get("deletionTimestamp")
+            if pod["metadata"]["name"].startswith(prefixes or ("",))
+        }
+
     def scale(self, kind: str, name: str, namespace: str, replicas: int) -> None:
         """Changes the replicas, as an autoscaler would."""
         self.lab.kubectl("scale", kind, name, f"--namespace={namespace}", f"--replicas={replicas}")
@@ -226,6 +259,15 @@ class Cluster:
             if name != "default":
                 self.lab.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
         self.lab.kubectl("delete", "nodes", "--all", "--wait=false")
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 60) -> Any:
+    """Waits until something is so; returns it."""
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.1)
+    return found
 
 
 def reached_as_eks(lab: Lab) -> dict[str, Any]:
@@ -353,22 +395,36 @@ class Stack:
         resources: list[dict[str, Any]] = json.loads(shown.stdout)["deployment"].get("resources", [])
         return resources
 
-    def archshift(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """Runs the archshift command for this stack."""
+    def archshift(
+        self, *arguments: str, environment: Mapping[str, str] | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs the archshift command for this stack; ``environment`` is put on top of the lab's."""
         return subprocess.run(
-            [
-                str(PROJECT / ".venv" / "bin" / "archshift"),
-                *arguments,
-                f"--config-file={self.config_file}",
-            ],
+            self._command(*arguments),
             cwd=PROJECT,
-            env=engine_environment(self.lab, self.name),
+            env={**engine_environment(self.lab, self.name), **(environment or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
         )
+
+    def begin_archshift(self, *arguments: str) -> subprocess.Popen[str]:
+        """The archshift command that is not waited for, for tests that end it in the middle."""
+        return subprocess.Popen(
+            self._command(*arguments),
+            cwd=PROJECT,
+            env=engine_environment(self.lab, self.name),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def _command(self, *arguments: str) -> list[str]:
+        archshift = str(PROJECT / ".venv" / "bin" / "archshift")
+        return [archshift, *arguments, f"--config-file={self.config_file}"]
 
     def remove(self) -> None:
         """Forgets the stack, whatever it still holds."""

@@ -7,21 +7,26 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from archshift.drain import ANNOTATION
 from archshift.node_groups import GROUP_LABEL
-from lab.control_plane import PROJECT, Lab
-from lab.engine import engine_environment
+from lab.control_plane import Lab
 from tests.images.build import Pusher
 from tests.images.servers import Registry
 from tests.lab.guard_matrix import Guarded, changed, guarded_cluster, legacy, with_image
-from tests.lab.lab_helpers import Manifest, daemon_set, deployment, stateful_set
+from tests.lab.lab_helpers import (
+    Manifest,
+    daemon_set,
+    deployment,
+    disruption_budget,
+    stateful_set,
+    wait_for,
+)
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -53,23 +58,11 @@ class Field:
 
     def nodes(self) -> dict[str, dict[str, Any]]:
         """How far every x86 node is: its annotation, and whether it is cordoned."""
-        return {
-            node["metadata"]["name"]: {
-                **json.loads((node["metadata"].get("annotations") or {}).get(ANNOTATION, "{}")),
-                "cordoned": bool(node["spec"].get("unschedulable")),
-            }
-            for node in self.guarded.cluster.all_of("nodes")
-            if node["metadata"]["labels"]["kubernetes.io/arch"] == "amd64"
-        }
+        return self.guarded.cluster.x86_nodes()
 
     def pods(self, *prefixes: str) -> dict[str, str]:
         """Name to node of the pods beside, or of those with one of these prefixes, that are not leaving."""
-        return {
-            pod["metadata"]["name"]: pod["spec"].get("nodeName", "")
-            for pod in self.guarded.cluster.all_of("pods", self.beside)
-            if not pod["metadata"].get("deletionTimestamp")
-            if pod["metadata"]["name"].startswith(prefixes or ("",))
-        }
+        return self.guarded.cluster.pod_nodes(self.beside, *prefixes)
 
     def drain(self, *flags: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run `archshift drain`, which has to end so."""
@@ -80,25 +73,11 @@ class Field:
 
     def begin(self, *flags: str) -> subprocess.Popen[str]:
         """Start `archshift drain` without waiting for it."""
-        stack = self.guarded.stack
-        return subprocess.Popen(
-            [str(PROJECT / ".venv/bin/archshift"), "drain", *flags, f"--config-file={stack.config_file}"],
-            cwd=PROJECT,
-            env=engine_environment(stack.lab, stack.name),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return self.guarded.stack.begin_archshift("drain", *flags)
 
     def budget(self, name: str, **spec: Any) -> Manifest:
         """A PodDisruptionBudget for the pods of a workload."""
-        return {
-            "apiVersion": "policy/v1",
-            "kind": "PodDisruptionBudget",
-            "metadata": {"name": name, "namespace": self.beside},
-            "spec": {"selector": {"matchLabels": {"app.kubernetes.io/name": name}}, **spec},
-        }
+        return disruption_budget(name, self.beside, **spec)
 
     def bare_pod(self, name: str, node: str = "", **metadata: Any) -> Manifest:
         """A pod that nobody owns."""
@@ -131,15 +110,6 @@ def field_(whole: Guarded) -> Iterator[Field]:
     made.drain("--undo")
     lab.kubectl("delete", "nodes", "late-0", "--ignore-not-found")
     lab.kubectl("uncordon", "--selector=kubernetes.io/arch=amd64")
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 60) -> Any:
-    """Wait until something is so; returns it."""
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.1)
-    return found
 
 
 @dataclass

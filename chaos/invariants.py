@@ -1,0 +1,227 @@
+"""What must hold at every moment of a run, and what at rest. Pure: snapshots in, sentences out."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any, Final
+
+ARCH: Final = "kubernetes.io/arch"
+
+SILENCE_SECONDS: Final = 20.0
+"""Half of what the node lifecycle controller waits for a node by default."""
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What the API server said at one moment.
+
+    Attributes:
+        at: Seconds after the begin of the run at which it was asked.
+        nodes: All nodes.
+        workloads: The Deployments and StatefulSets.
+        pods: Their pods.
+    """
+
+    at: float
+    nodes: tuple[Object, ...]
+    workloads: tuple[Object, ...]
+    pods: tuple[Object, ...]
+
+
+def name_of(item: Object) -> str:
+    """Return an object's name."""
+    return str(item["metadata"]["name"])
+
+
+def least_available(workload: Object, replicas: int) -> int:
+    """Return how many of so many pods the workload's own rollout limits keep available."""
+    spec = workload["spec"]
+    if workload["kind"] == "StatefulSet":
+        rolling, default = (spec.get("updateStrategy") or {}).get("rollingUpdate") or {}, "1"
+    else:
+        rolling, default = (spec.get("strategy") or {}).get("rollingUpdate") or {}, "25%"
+    limit = str(rolling.get("maxUnavailable", default))
+    if not limit.endswith("%"):
+        return max(0, replicas - int(limit))
+    share = replicas * int(limit[:-1])
+    away = ceil(share / 100) if workload["kind"] == "StatefulSet" else share // 100
+    surge = str(rolling.get("maxSurge", "25%"))
+    # Both rounded to nothing would be a rollout that cannot begin; Kubernetes then takes one away.
+    if away == 0 and surge in ("0", "0%"):
+        away = 1
+    return max(0, replicas - away)
+
+
+def available(snapshot: Snapshot, workload: str) -> int:
+    """Return how many pods of a workload serve: ready, not leaving, on a node that is there."""
+    nodes = {name_of(node) for node in snapshot.nodes}
+    return sum(_serves(pod, nodes) for pod in snapshot.pods if _app(pod) == workload)
+
+
+def _app(pod: Object) -> str:
+    return str((pod["metadata"].get("labels") or {}).get("app", ""))
+
+
+def _serves(pod: Object, nodes: set[str]) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return (
+        not pod["metadata"].get("deletionTimestamp")
+        and pod["spec"].get("nodeName") in nodes
+        and any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    )
+
+
+@dataclass
+class Checker:
+    """Judges snapshots in the order they were taken.
+
+    What a fault itself takes is not archshift's doing. It is told before it happens (`excuse`,
+    `excuse_node`), counts for that workload or node alone, and a workload's ends with the first
+    snapshot, taken two seconds after the fault or later, in which all of its pods are available. A
+    workload that was scaled up owes its new number from the first snapshot that has it. After 20 seconds
+    without a snapshot, every pod is excused once: nodes that cannot report for so long may be taken for dead.
+
+    Attributes:
+        needing: Names of workloads that need x86.
+        x86: Names of the x86 nodes that have to stay while something needs them.
+        violations: What did not hold, each said once.
+        samples: Snapshots judged.
+    """
+
+    needing: set[str]
+    x86: set[str]
+    violations: dict[str, float] = field(default_factory=dict)
+    samples: int = 0
+    _owed: dict[str, int] = field(default_factory=dict)
+    _excused: Counter[str] = field(default_factory=Counter)
+    _until: dict[str, float] = field(default_factory=dict)
+    _nodes: dict[str, str] = field(default_factory=dict)
+    _lost: set[str] = field(default_factory=set)
+    _last: float = 0.0
+
+    def excuse(self, workload: str, pods: int, at: float) -> None:
+        """A fault takes so many pods of a workload, at a time."""
+        self._excused[workload] += pods
+        self._until[workload] = at
+
+    def excuse_node(self, node: str) -> None:
+        """A fault deletes a node; its next one, of whatever identity, is the one that has to stay."""
+        self._lost.add(node)
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Judge a snapshot."""
+        self.samples += 1
+        if self.samples > 1 and snapshot.at - self._last > SILENCE_SECONDS:
+            for workload in snapshot.workloads:
+                self.excuse(name_of(workload), int(workload["spec"].get("replicas", 1)), snapshot.at)
+        self._last = snapshot.at
+        self._look_at_nodes(snapshot)
+        self._look_at_pods(snapshot)
+        for workload in snapshot.workloads:
+            self._look_at_workload(snapshot, workload)
+
+    def say(self, sentence: str, at: float) -> None:
+        """Note a violation."""
+        self.violations.setdefault(sentence, at)
+
+    def _look_at_nodes(self, snapshot: Snapshot) -> None:
+        there = {name_of(node): node for node in snapshot.nodes}
+        for name in sorted(self.x86) if self.needing else ():
+            node = there.get(name)
+            uid = str(node["metadata"]["uid"]) if node else ""
+            before = self._nodes.get(name)
+            if before and uid != before:
+                if name not in self._lost:
+                    what = "was replaced" if uid else "was removed"
+                    self.say(f"x86 node {name} {what} while {_names(self.needing)} need x86", snapshot.at)
+                if uid:
+                    self._lost.discard(name)
+            if node:
+                self._nodes[name] = uid
+                if node["metadata"]["labels"].get(ARCH) != "amd64":
+                    self.say(f"x86 node {name} is not one of x86 any more", snapshot.at)
+
+    def _look_at_pods(self, snapshot: Snapshot) -> None:
+        sides = {name_of(node): node["metadata"]["labels"].get(ARCH) for node in snapshot.nodes}
+        for pod in snapshot.pods:
+            if _app(pod) in self.needing and sides.get(pod["spec"].get("nodeName", "")) == "arm64":
+                self.say(f"{_app(pod)} needs x86 and its pod {name_of(pod)} is on Graviton", snapshot.at)
+
+    def _look_at_workload(self, snapshot: Snapshot, workload: Object) -> None:
+        name, replicas = name_of(workload), int(workload["spec"].get("replicas", 1))
+        serving = available(snapshot, name)
+        if serving >= replicas and snapshot.at >= self._until.get(name, 0) + 2:
+            self._excused[name] = 0
+        # From the first moment it had them, it owes them.
+        if serving >= replicas:
+            self._owed[name] = replicas
+        owed = self._owed[name] = min(self._owed.get(name, 0), replicas)
+        least = least_available(workload, owed) - self._excused[name]
+        if serving < least:
+            self.say(
+                f"{name} had {serving} of {owed} pods available, its own limits ask for {least}", snapshot.at
+            )
+
+
+def at_rest(snapshot: Snapshot, expected: Mapping[str, Object], nodes: Iterable[str]) -> list[str]:
+    """Return what is not as it should be once all is quiet; empty if all is.
+
+    Args:
+        snapshot: The moment.
+        expected: Name to the workload as its owners want it.
+        nodes: Names of the nodes that the stack makes.
+    """
+    found = {name_of(workload): workload for workload in snapshot.workloads}
+    said = [f"{name} is lost" for name in sorted(set(expected) - set(found))]
+    said += [f"{name} is nobody's" for name in sorted(set(found) - set(expected))]
+    for name in sorted(set(expected) & set(found)):
+        wanted, live = theirs(expected[name]), theirs(found[name])
+        said += [f"{name}: {one}" for one in _differences(wanted, live, "spec")]
+        replicas, serving = int(expected[name]["spec"].get("replicas", 1)), available(snapshot, name)
+        if serving != replicas:
+            said.append(f"{name} has {serving} of {replicas} pods available at rest")
+    there = {name_of(node): node for node in snapshot.nodes}
+    said += [f"node {name} is lost" for name in sorted(set(nodes) - set(there))]
+    said += [f"node {name} is nobody's" for name in sorted(set(there) - set(nodes))]
+    said += [f"node {name} is cordoned" for name, node in there.items() if node["spec"].get("unschedulable")]
+    return said
+
+
+def theirs(workload: Object) -> dict[str, Any]:
+    """Return a workload's spec without what archshift may set in it."""
+    spec = copy.deepcopy(dict(workload["spec"]))
+    template = spec["template"]
+    meta, pod = template.get("metadata") or {}, template["spec"]
+    annotations = meta.get("annotations") or {}
+    kept = {key: value for key, value in annotations.items() if "archshift" not in key}
+    template["metadata"] = {"labels": meta.get("labels"), **({"annotations": kept} if kept else {})}
+    affinity = {
+        key: value for key, value in (pod.pop("affinity", None) or {}).items() if key != "nodeAffinity"
+    }
+    spreads = [one for one in pod.pop("topologySpreadConstraints", ()) if one["topologyKey"] != ARCH]
+    tolerations = [one for one in pod.pop("tolerations", ()) if "archshift" not in str(one.get("key"))]
+    for key, value in (
+        ("affinity", affinity),
+        ("topologySpreadConstraints", spreads),
+        ("tolerations", tolerations),
+    ):
+        if value:
+            pod[key] = value
+    return spec
+
+
+def _differences(wanted: Any, live: Any, where: str) -> list[str]:
+    if isinstance(wanted, Mapping) and isinstance(live, Mapping):
+        keys = sorted({*wanted, *live})
+        return [one for key in keys for one in _differences(wanted.get(key), live.get(key), f"{where}.{key}")]
+    return [] if wanted == live else [f"{where} is {live!r}, not {wanted!r}"]
+
+
+def _names(names: Iterable[str]) -> str:
+    return " and ".join(sorted(names))

@@ -1,0 +1,1 @@
+"""Tests of the robustness run itself: its schedule, its proxy, and what it takes for a violation."""

@@ -1,0 +1,105 @@
+"""Writes docs/commands.md from the command line's own parser: ``python -m tools.commands``."""
+
+import argparse
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from cli.main import make_parser
+from cli.parser import COMMON_EXITS, Parser
+from cli.stack import add_stack_options
+
+DOCUMENT: Final = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
+
+_BEGIN: Final = """# Commands
+
+`archshift COMMAND --help` says the same. This page is made from the parser by `python -m tools.commands`.
+
+## Options that all have
+
+All commands that look at a stack take these:
+
+"""
+
+_BETWEEN: Final = """
+`-h` and `--help` print the help. Tables are for people and may change; programs read `--json`, on standard
+output, where errors never are. Colours and progress are for terminals alone; `NO_COLOR` takes the
+colours away. In a pipe a row stays one line; `COLUMNS` sets another width.
+
+## Exit codes
+
+Every command ends with one of these; what a command says of itself below counts more:
+
+| code | when |
+| --- | --- |
+"""
+
+
+def document() -> str:
+    """Return the text of the document."""
+    shared = _shared()
+    lines = [_BEGIN + _options(shared).rstrip("\n"), _BETWEEN.rstrip("\n")]
+    lines += [f"| {code} | {when} |" for code, when in COMMON_EXITS.items()]
+    lines += ["", "| command | code | when |", "| --- | --- | --- |"]
+    parsers = list(commands(make_parser()))
+    for parser in parsers:
+        own = {code: when for code, when in parser.exits.items() if COMMON_EXITS.get(code) != when}
+        lines += [f"| `{parser.prog}` | {code} | {_cell(when)} |" for code, when in own.items()]
+    known = {(*action.option_strings, action.help) for action in shared}
+    for parser in parsers:
+        lines += [
+            "",
+            f"## {parser.prog}",
+            "",
+            textwrap.fill(parser.description or "", 110, break_on_hyphens=False),
+            "",
+        ]
+        lines += [f"    {parser.example}"]
+        own_options = [
+            action
+            for action in parser._actions
+            if (*action.option_strings, action.help) not in known
+            and not isinstance(action, argparse._HelpAction)
+        ]
+        lines += ["", _options(own_options).rstrip("\n")] if own_options else []
+    return "\n".join(lines) + "\n"
+
+
+def commands(parser: Parser) -> Iterator[Parser]:
+    """Yield the commands that one can run, in order."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                if command.example:
+                    yield command
+                yield from commands(command)
+
+
+def _shared() -> list[argparse.Action]:
+    parser = argparse.ArgumentParser(add_help=False)
+    add_stack_options(parser)
+    return parser._actions
+
+
+def _options(actions: list[argparse.Action]) -> str:
+    rows = ["| option | |", "| --- | --- |"]
+    for action in actions:
+        names = ", ".join(f"`{one}`" for one in action.option_strings)
+        value = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+        if action.choices is not None:
+            value = "|".join(map(str, action.choices)).replace("|", "\\|")
+        if action.nargs == "?":
+            value = f"[{value}]"
+        if names and action.nargs != 0:
+            names += f" `{value}`"
+        rows.append(f"| {names or f'`{value}`'} | {_cell((action.help or '') % vars(action))} |")
+    return "\n".join(rows) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(document())
