@@ -342,7 +342,7 @@ def test_pods_are_counted_for_the_controller_that_they_belong_to_in_the_end() ->
 
 
 def with_token(found: Json, volume: str) -> Json:
-    """Give a pod the volume with its account's token, named anew for each pod, as the API server does."""
+    """Give a pod the volume with its account's token, which the API server names anew for each."""
     at = "/var/run/secrets/kubernetes.io/serviceaccount"
     for one in found["spec"]["containers"]:
         one["volumeMounts"] = [*one.get("volumeMounts", ()), {"name": volume, "mountPath": at}]
@@ -351,7 +351,7 @@ def with_token(found: Json, volume: str) -> Json:
 
 @pytest.mark.parametrize("number", [1, 300])
 def test_pods_of_one_workload_are_read_as_one(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many: what its pods run is taken apart once, though a volume of each has another name."""
+    """However many: what they run is taken apart once, though a volume of each has another name."""
     owner = ("ReplicaSet", "cart-5d4f")
     pods = [
         with_token(pod(f"cart-{one}", "arm", owner=owner, labels=HASH), f"kube-api-access-{one}")
