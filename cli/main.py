@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Final
 
 from archshift.errors import ArchshiftError
@@ -48,6 +49,7 @@ def make_parser() -> Parser:
         epilog="`pulumi up` and `drain` change the cluster, `ramp apply` and `ramp pause` the stack's "
         "file; all others read only. `archshift COMMAND --help` has an example and the exit codes of each.",
     )
+    parser.add_argument("--version", action="version", version=f"archshift {version('archshift')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in _COMMANDS:
         module.add_command(commands)

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from archshift.inventory import Inventory, read_inventory
 from cli import stack as cli_stack
 from cli.main import main
 from tests.archshift.objects import PREFERRED, FakeCluster, in_pod_spec, manages, node, pod, proven, workload
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -389,3 +392,12 @@ def test_an_interrupt_says_that_nothing_was_changed(run: Run, monkeypatch: pytes
 
     monkeypatch.setattr(survey, "read_inventory", interrupt)
     assert run("status") == (130, "", "archshift: interrupted; nothing was changed\n")
+
+
+def test_the_version_is_the_projects(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a bug report quotes is what pyproject.toml says."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    said = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    assert capsys.readouterr().out == f"archshift {said}\n"
