@@ -22,9 +22,16 @@ from archshift.plan import PlannedWorkload
 TIMEOUT_SECONDS: Final = 120.0
 """For all of a fleet; what is not right then is said, and left to the next update."""
 
+_AGAIN_SECONDS: Final = 5.0
+"""Each further try evicts a pod for nothing if no node has joined."""
+
 
 def settle(
-    cluster: Cluster, rows: Iterable[PlannedWorkload], *, timeout: float = TIMEOUT_SECONDS
+    cluster: Cluster,
+    rows: Iterable[PlannedWorkload],
+    *,
+    timeout: float = TIMEOUT_SECONDS,
+    patience: float = 0.0,
 ) -> dict[str, str]:
     """Bring workloads whose rollouts are over to the counts that the plan wants.
 
@@ -32,6 +39,7 @@ def settle(
         cluster: The connection.
         rows: Workloads that this update rolled out.
         timeout: Seconds.
+        patience: Seconds in which another node may join a side that is full, before that is said.
 
     Returns:
         Workload key to why it is not exact; empty if all are.
@@ -40,11 +48,11 @@ def settle(
         ArchshiftError: The cluster cannot be read.
     """
     deadline = time.monotonic() + timeout
-    nodes = insist(lambda: _nodes(cluster), deadline)
-    sides = {name: labels.get(ARCH_LABEL, "") for name, labels in nodes.items()}
+    sides = insist(lambda: _sides(cluster), deadline)
     wanted = [row for row in rows if row.wanted is not None]
     with ThreadPoolExecutor(max_workers=8) as threads:
-        reasons = threads.map(partial(_settle, cluster, sides=sides, deadline=deadline), wanted)
+        one = partial(_settle, cluster, sides=sides, deadline=deadline, patience=patience)
+        reasons = threads.map(one, wanted)
         return {row.key: reason for row, reason in zip(wanted, reasons, strict=True) if reason}
 
 
@@ -80,10 +88,16 @@ def _nodes(cluster: Cluster) -> dict[str, Mapping[str, str]]:
     }
 
 
-def _settle(cluster: Cluster, row: PlannedWorkload, *, sides: Mapping[str, str], deadline: float) -> str:
+def _sides(cluster: Cluster) -> dict[str, str]:
+    return {name: labels.get(ARCH_LABEL, "") for name, labels in _nodes(cluster).items()}
+
+
+def _settle(
+    cluster: Cluster, row: PlannedWorkload, *, sides: Mapping[str, str], deadline: float, patience: float
+) -> str:
     path = workload_path(row.kind, row.namespace, row.name)
     least = row.replicas + 1
-    pause = 0.2
+    pause, patient_until = 0.2, 0.0
     while True:
         live = insist(lambda: cluster.get(path), deadline)
         workload = read_workload(row.kind, live, "")
@@ -92,11 +106,18 @@ def _settle(cluster: Cluster, row: PlannedWorkload, *, sides: Mapping[str, str],
         pods = insist(partial(_pods, cluster, row, live), deadline) if workload.settled else {}
         # A status may be older than an eviction; the pods are not.
         if len(pods) == row.replicas and all(pods.values()):
+            if not sides.keys() >= {*pods.values()}:
+                sides = insist(lambda: _sides(cluster), deadline)  # one has joined meanwhile
             on = {name: sides.get(node, "") for name, node in pods.items()}
             wrong = _wrong(on, row.wanted or 0)
             if not wrong:
                 return ""
             if len(wrong) >= least:
+                patient_until = patient_until or time.monotonic() + patience
+                if time.monotonic() < patient_until:
+                    time.sleep(_AGAIN_SECONDS)
+                    least = row.replicas + 1
+                    continue
                 side = display(AMD64 if on[wrong[0]] == ARM64 else ARM64)
                 return f"{len(wrong)} of its pods find no room on {side}"
             room = _may_be_away(row.kind, live)

@@ -21,6 +21,8 @@ from archshift.settle import settle, unsettled
 TIMEOUT_SECONDS: Final = 600.0
 """As long as the Kubernetes provider waits by default."""
 
+_JOIN_SECONDS: Final = 20.0
+
 
 def await_rollout(
     cluster: Cluster, kind: str, namespace: str, name: str, timeout: float = TIMEOUT_SECONDS
@@ -90,7 +92,9 @@ def see_through(
             movable = [row for row in rolled if row.movable]
             if make_room:
                 make_room(cluster, movable)
-            return unsettled(settle(cluster, movable))
+            # Nodes that this update made join the cluster when they are up, a little later.
+            patience = _JOIN_SECONDS if plan.new_nodes else 0.0
+            return unsettled(settle(cluster, movable, patience=patience))
 
     async def after(_: list[str]) -> str:
         try:

@@ -149,6 +149,26 @@ def test_it_gives_up_where_there_is_no_room() -> None:
     assert len(cluster.evicted) == 2
 
 
+def test_nodes_that_may_yet_join_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An update that makes nodes is over before they have joined: a full side is tried again, on a node that
+    was not there at first too.
+    """
+
+    class Joining(Placing):
+        def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
+            if len(self.evicted) == 2:
+                self.room = 2
+                self.objects["/api/v1/nodes"] = [node("intel", "amd64"), node("arm")]
+            return super().evict(namespace, pod, uid)
+
+    monkeypatch.setattr("archshift.settle._AGAIN_SECONDS", 0.01)
+    cluster = Joining(x86=4, graviton=6, room=0)
+    # The node of the pods that are on Graviton already has joined since the nodes were read.
+    cluster.objects["/api/v1/nodes"] = [node("intel", "amd64")]
+    assert settle(cluster, [row(8, 10)], patience=20) == {}
+    assert sorted(cluster.pods.values()) == ["arm"] * 8 + ["intel"] * 2
+
+
 def test_a_budget_that_allows_nothing_is_said() -> None:
     """The API server refuses the evictions: no pod is lost, and the sentence names the budget."""
     cluster = Placing(x86=4, graviton=6, room=3, budget=0)
