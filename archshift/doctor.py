@@ -10,7 +10,7 @@ from archshift.aws_client import aws_client
 from archshift.eks import EksCluster, LiveCluster
 from archshift.errors import ArchshiftError
 from archshift.evidence import audit_options, read_pull_secrets
-from archshift.finding import Finding, failed
+from archshift.finding import Finding, Outcome, failed
 from archshift.images.hosts import ImageRules
 from archshift.images.reference import ImageReferenceError, parse_reference
 from archshift.images.verdict import UNKNOWN
@@ -260,40 +260,41 @@ def check_prometheus(prometheus: Prometheus, settings: "Settings", now: datetime
 
     yield _nodes(prometheus, expressions, count, now)
     selector = "{" + gate.selector + "}" if gate.selector else ""
-    missing = [name for name in _OF_PODS if not count(name + selector)]
-    if missing:
-        yield Finding(
-            "metrics of pods",
-            "problem",
-            f"there is no {', '.join(missing)}",
-            "have this Prometheus scrape kube-state-metrics, and check archshift:gate.selector",
-        )
-    else:
-        yield Finding("metrics of pods", "ok", ", ".join(_OF_PODS))
-    missing = [name for name in _OF_RESTARTS if not count(name + selector)]
-    if missing:
-        yield Finding(
-            "metrics of containers",
-            "warning",
-            f"there is no {', '.join(missing)}, so the gate does not compare it",
-            "have this Prometheus scrape kube-state-metrics and, through the kubelet, cAdvisor",
-        )
-    else:
-        yield Finding("metrics of containers", "ok", ", ".join(_OF_RESTARTS))
+    yield _exported(
+        "metrics of pods",
+        [name for name in _OF_PODS if not count(name + selector)],
+        _OF_PODS,
+        "problem",
+        "",
+        "have this Prometheus scrape kube-state-metrics, and check archshift:gate.selector",
+    )
+    yield _exported(
+        "metrics of containers",
+        [name for name in _OF_RESTARTS if not count(name + selector)],
+        _OF_RESTARTS,
+        "warning",
+        ", so the gate does not compare it",
+        "have this Prometheus scrape kube-state-metrics and, through the kubelet, cAdvisor",
+    )
     of_applications = {"latency": f"{gate.metrics.latency}_bucket", "requests": gate.metrics.requests}
     for setting, metric in of_applications.items():
-        if not getattr(gate.metrics, setting):
-            continue
-        check = f"metrics of applications: {setting}"
-        if count(metric + selector):
-            yield Finding(check, "ok", metric)
-        else:
-            yield Finding(
-                check,
+        if getattr(gate.metrics, setting):
+            yield _exported(
+                f"metrics of applications: {setting}",
+                [] if count(metric + selector) else [metric],
+                (metric,),
                 "problem",
-                f"there is no {metric}, so the gate ends as unknown",
+                ", so the gate ends as unknown",
                 f'name the metric as archshift:gate.metrics.{setting}, or "" if there is none',
             )
+
+
+def _exported(
+    check: str, missing: Sequence[str], wanted: Sequence[str], without: Outcome, effect: str, fix: str
+) -> Finding:
+    if missing:
+        return Finding(check, without, f"there is no {', '.join(missing)}{effect}", fix)
+    return Finding(check, "ok", ", ".join(wanted))
 
 
 def _nodes(

@@ -3,7 +3,7 @@
 The nodes themselves are the record: each is cordoned and carries an annotation that says how far it
 is, so that a run that was ended anywhere is gone on with by the next one, and undone by another.
 No more of a workload's pods is away at once than one, and never more than a PodDisruptionBudget
-allows. docs/adr/0007 says why it is done this way.
+allows. docs/adr/0009 says why it is done this way.
 """
 
 import json

@@ -160,9 +160,8 @@ def objection(needed: Sequence[Need], nodes: Iterable[Node]) -> str:
     takers = {
         rules: [node for node in x86 if those[0].workload.may_run_on(node)] for rules, those in alike.items()
     }
-    nowhere = {id(need) for rules, those in alike.items() if not takers[rules] for need in those}
-    if nowhere:
-        named = _named([need for need in needed if id(need) in nowhere])
+    if not all(takers.values()):
+        named = _named([need for need in needed if not takers[need.rules]])
         return f"{named}: no {display(AMD64)} node is left where they can run"
     # Those of the same rules on the nodes that take them, then all on all such nodes: room that
     # one of them cannot use is none for it.

@@ -275,13 +275,12 @@ class Cluster:
 _Answer = TypeVar("_Answer")
 
 
-def insist(ask: Callable[[], _Answer], deadline: float, pause: float = 1.0) -> _Answer:
+def insist(ask: Callable[[], _Answer], deadline: float) -> _Answer:
     """Ask until there is an answer: an API server that restarts or throttles is back soon.
 
     Args:
         ask: What is asked; has no effect that a second time could spoil.
         deadline: Until when, of ``time.monotonic()``.
-        pause: Seconds between two times.
 
     Raises:
         ArchshiftError: Any other failure at once; that it is not available, after the deadline.
@@ -292,7 +291,7 @@ def insist(ask: Callable[[], _Answer], deadline: float, pause: float = 1.0) -> _
         except UnavailableError:
             if time.monotonic() >= deadline:
                 raise
-        time.sleep(pause)
+        time.sleep(1.0)
 
 
 def _lines(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:

@@ -1,5 +1,6 @@
 """What a step costs a month, for its preview: before and after, where the prices are known."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from archshift import cost_text
@@ -7,11 +8,27 @@ from archshift.cost import Comparison, Tariff, compare, number_json, range_json
 from archshift.errors import ArchshiftError
 from archshift.price_list import tariff_for
 from archshift.sizing import DEFAULT_HEADROOM
-from archshift.survey import Survey, plan_at
+from archshift.survey import Survey, plans
 
 if TYPE_CHECKING:
     # Settings are built from this package's types; here they are only passed in.
     from settings import Settings
+
+
+def comparisons(
+    settings: "Settings", found: Survey, headroom: float
+) -> Callable[[float, float, Tariff], Comparison]:
+    """Return what compares the plans of two ratios under a tariff; each plan is made once.
+
+    Args:
+        settings: The stack's settings.
+        found: The cluster.
+        headroom: Room that is kept free, a share.
+    """
+    at = plans(settings, found)
+    return lambda before, after, tariff: compare(
+        at(before), at(after), found.inventory, settings.groups, tariff, headroom
+    )
 
 
 def step_cost(found: Survey, settings: "Settings") -> dict[str, Any]:
@@ -30,8 +47,7 @@ def step_cost(found: Survey, settings: "Settings") -> dict[str, Any]:
     try:
         tariff, note = tariff_for(settings, found.inventory.nodes)
         share = plan.graviton / plan.pods if plan.pods else 0.0
-        before = plan_at(share, settings, found)
-        step = compare(before, plan, found.inventory, settings.groups, tariff)
+        step = comparisons(settings, found, DEFAULT_HEADROOM)(share, plan.arm_ratio, tariff)
     except ArchshiftError as error:
         return _unknown(str(error))
     return as_json(step, tariff, note)

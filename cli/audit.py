@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from archshift.errors import ArchshiftError
 from archshift.evidence import Evidence, audit_options, read_evidence
 from archshift.files import replace_file
@@ -18,7 +16,7 @@ from archshift.inventory import read_inventory
 from archshift.kubernetes import connect
 from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, read_settings
-from cli.table import console
+from cli.table import console, plain_table
 from settings import Settings, images_of_no_stack
 
 EXIT_SOME_CANNOT = 1
@@ -203,7 +201,7 @@ def _print_tables(
 ) -> None:
     out = console()
     order = {UNKNOWN: 1, AMD64_ONLY: 0, OTHER: 0}
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     for name in ("IMAGE", "VERDICT", "WHY"):
         table.add_column(name, overflow="fold")
     for one in sorted(images, key=lambda one: (order.get(one.verdict, 2), one.image)):
@@ -215,7 +213,7 @@ def _print_tables(
     blocked = {key: verdict for key, verdict in workloads.items() if not verdict.runs_on_arm64}
     if blocked:
         out.print()
-        table = Table(box=None, pad_edge=False, header_style="bold")
+        table = plain_table()
         for name in ("WORKLOAD", "VERDICT", "BLOCKED BY"):
             table.add_column(name, overflow="fold")
         for key, verdict in blocked.items():

@@ -3,15 +3,13 @@
 import argparse
 from typing import Any
 
-from rich.table import Table
-
 from archshift.errors import ArchshiftError
 from archshift.ramp import DEFAULT_STEPS
 from archshift.sizing import DEFAULT_HEADROOM, GroupNeed, Sizing, size
 from archshift.survey import plan_at, survey
 from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, read_settings
-from cli.table import console
+from cli.table import console, plain_table
 
 _GIB = 1024**3
 
@@ -105,7 +103,7 @@ def as_json(ratio: float, sizing: Sizing) -> dict[str, Any]:
 def print_table(steps: dict[float, Sizing], targets: dict[str, tuple[str, ...]]) -> None:
     """Print the steps for a person."""
     out = console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     for name in ("STEP", "GROUP", "TYPE"):
         table.add_column(name)
     for name in ("PODS", "VCPU", "GIB", "NODES", "NOW"):

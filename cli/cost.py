@@ -18,7 +18,6 @@ from archshift.cost import (
     Spread,
     Tariff,
     bill_of,
-    compare,
     make_bill,
     number_json,
     range_json,
@@ -28,11 +27,12 @@ from archshift.errors import ArchshiftError
 from archshift.price_list import tariff_for
 from archshift.ramp import DEFAULT_STEPS
 from archshift.sizing import DEFAULT_HEADROOM
-from archshift.survey import Survey, plans, survey
+from archshift.step_cost import comparisons
+from archshift.survey import Survey, survey
 from cli.capacity import percent, ratios
 from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, read_settings
-from cli.table import console
+from cli.table import console, plain_table
 from settings import Settings
 
 
@@ -118,11 +118,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _cost(settings: Settings, found: Survey, tariff: Tariff, note: str, options: argparse.Namespace) -> _Cost:
-    at = plans(settings, found)
-
-    def against(before: float, after: float, money: Tariff = tariff) -> Comparison:
-        return compare(at(before), at(after), found.inventory, settings.groups, money, options.headroom)
-
+    against = comparisons(settings, found, options.headroom)
     today = settings.arm_ratio
     following = next((ratio for ratio in DEFAULT_STEPS if ratio > today), 1.0)
     wanted = options.steps or dict.fromkeys((following, 1.0))
@@ -131,8 +127,8 @@ def _cost(settings: Settings, found: Survey, tariff: Tariff, note: str, options:
         tariff=tariff,
         now=make_bill(running(found.inventory.nodes, settings.groups), tariff),
         today=bill_of(found.plan, found.inventory, settings.groups, tariff, options.headroom),
-        steps={ratio: against(0.0, ratio) for ratio in wanted},
-        next_step=against(today, following) if following > today else None,
+        steps={ratio: against(0.0, ratio, tariff) for ratio in wanted},
+        next_step=against(today, following, tariff) if following > today else None,
         next_ratio=following,
         without_commitments=against(0.0, max(wanted), freely) if tariff.commitments else None,
         headroom=options.headroom,
@@ -236,7 +232,7 @@ def _monthly(slow: Line, fast: Line) -> Range | None:
 def print_cost(cost: _Cost) -> None:
     """Print the costs for a person."""
     out = console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     for name in ("STEP", "GROUP", "SIDE", "TYPE"):
         table.add_column(name)
     for name in ("NODES", "USD/H EACH", "USD/MONTH"):

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-from rich.table import Table
-
 from archshift import doctor
 from archshift.errors import ArchshiftError
 from archshift.finding import FINE, Finding, failed, look
@@ -20,7 +18,7 @@ from archshift.metrics import Prometheus, read_token
 from archshift.rights import check_rights
 from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, pulumi, read_settings
-from cli.table import console
+from cli.table import console, plain_table
 from settings import Settings
 
 EXIT_FOUND: Final = 3
@@ -133,7 +131,7 @@ def _prometheus(settings: Settings) -> Iterator[Finding]:
 def print_findings(findings: Iterable[Finding]) -> None:
     """Print the findings for a person: a line a check, below it what to do."""
     found = list(findings)
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     table.add_column("CHECK", overflow="fold")
     table.add_column("", no_wrap=True)
     table.add_column("FOUND, AND WHAT TO DO", overflow="fold")

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from rich.table import Table
-
 from archshift.blockers import Blocker, find_blockers
 from archshift.drain import TIMEOUT_SECONDS, Mark, Outcome, check_only, choose, drain, read_marks, undo
 from archshift.kubernetes import connect
@@ -16,7 +14,7 @@ from archshift.pods import Pod, list_pods
 from archshift.survey import survey
 from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, read_settings
-from cli.table import console
+from cli.table import console, plain_table
 from settings import Settings
 
 EXIT_HELD = 3
@@ -155,7 +153,7 @@ def _counts(mark: Mark, pods: Iterable[Pod]) -> dict[str, int]:
 def print_table(outcome: Outcome, blockers: Sequence[Blocker], pods: Sequence[Pod], *, dry_run: bool) -> None:
     """Print the drain for a person."""
     out = console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     for name in ("NODE", "GROUP", "STATE"):
         table.add_column(name, overflow="fold")
     for name in ("PODS", "TIED"):

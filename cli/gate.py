@@ -23,7 +23,7 @@ from archshift.tolerances import FIGURES
 from cli.files import write_whole
 from cli.parser import Commands, moment
 from cli.stack import add_stack_options, busy, print_json, read_settings
-from cli.table import console
+from cli.table import console, plain_table
 from settings import Settings
 
 EXIT_CODES: Final = {"pass": 0, "hold": 3, "step-back": 5, "unknown": 6}
@@ -273,7 +273,7 @@ def _print_queries(out: Console, queries: list[Asked], in_full: bool) -> None:
 
 
 def _table(workloads: list[JudgedWorkload]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     table.add_column("WORKLOAD, FIGURE", overflow="fold")
     for name in ("GRAVITON", "AGAINST", "LIMIT"):
         table.add_column(name, justify="right")

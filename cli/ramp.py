@@ -8,8 +8,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from rich.table import Table
-
 from archshift.errors import ArchshiftError
 from archshift.gate_evidence import PASS, STEP_BACK, GateEvidence, no_evidence, one_line, read_evidence_file
 from archshift.local_time import read_moment
@@ -19,7 +17,7 @@ from archshift.step import Step
 from cli import git
 from cli.parser import Commands, moment
 from cli.stack import add_stack_options, busy, print_json, read_settings, stack_file_path
-from cli.table import console
+from cli.table import console, plain_table
 from settings import Settings
 
 EXIT_NOT_DUE: Final = 3
@@ -248,7 +246,7 @@ def print_status(settings: Settings, ramp: Ramp, now: datetime) -> None:
     _print_lines(
         [f"{settings.stack} is at {ratio:g}{since}", *_next_lines(ramp, ramp.outlook(ratio, now)), ""]
     )
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     table.add_column("STEP", justify="right")
     table.add_column("")
     table.add_column("WHEN")

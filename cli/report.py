@@ -6,9 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from rich.table import Table
-
-from archshift.cost import Comparison, Tariff, compare
 from archshift.errors import ArchshiftError
 from archshift.price_list import tariff_for
 from archshift.report import Report, make_report
@@ -16,13 +13,14 @@ from archshift.report_history import History, make_history
 from archshift.report_html import page
 from archshift.report_savings import Savings, make_savings
 from archshift.sizing import DEFAULT_HEADROOM
-from archshift.survey import Survey, plans, survey
+from archshift.step_cost import comparisons
+from archshift.survey import Survey, survey
 from cli import git
 from cli.capacity import percent
 from cli.files import write_whole
 from cli.parser import Commands
 from cli.stack import add_stack_options, busy, print_json, read_settings, stack_file_path
-from cli.table import console
+from cli.table import console, plain_table
 from settings import Settings
 
 _MOST_MOVES: Final = 300
@@ -93,11 +91,7 @@ def _savings(settings: Settings, found: Survey, options: argparse.Namespace) -> 
     except ArchshiftError as error:
         return Savings(problem=str(error))
 
-    at = plans(settings, found)
-
-    def against(before: float, after: float, money: Tariff) -> Comparison:
-        return compare(at(before), at(after), found.inventory, settings.groups, money, options.headroom)
-
+    against = comparisons(settings, found, options.headroom)
     return make_savings(settings.arm_ratio, against, tariff, options.headroom, note)
 
 
@@ -148,7 +142,7 @@ def _now_in(path: Path) -> Iterable[bytes]:
 def print_report(report: Report) -> None:
     """Print the report in short for a person."""
     out = console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     table.add_column("OWNER", overflow="fold")
     for name in ("ALL", "CAN MOVE", "BLOCKED", "HELD", "ALONE", "GRAVITON", "WANTED", "X86 VCPU"):
         table.add_column(name, justify="right")

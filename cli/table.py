@@ -55,6 +55,11 @@ def console(file: TextIO | None = None) -> Console:
     return out
 
 
+def plain_table() -> Table:
+    """Return a table without lines, as all subcommands have it."""
+    return Table(box=None, pad_edge=False, header_style="bold")
+
+
 def print_workloads(
     plan: Plan,
     columns: Sequence[str],
@@ -70,7 +75,7 @@ def print_workloads(
         note: A row's note and style.
     """
     out = console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     table.add_column("WORKLOAD", overflow="fold")
     for name in ("PODS", *columns[:-1]):
         table.add_column(name, justify="right")

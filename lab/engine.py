@@ -20,7 +20,6 @@ class Operation:
     op: str  # create, update, delete, same, …
     urn: str
     changed: tuple[str, ...]  # the paths of the changed inputs, as the provider names them
-    seconds: float  # 0 in a preview
 
     @property
     def name(self) -> str:
@@ -66,32 +65,29 @@ class Progress:
     summary: dict[str, int] = field(default_factory=dict)
     operations: list[Operation] = field(default_factory=list)
     diagnostics: list[str] = field(default_factory=list)
-    under_way: dict[str, tuple[float, Mapping[str, Any]]] = field(default_factory=dict)
+    under_way: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Takes the next event of the log."""
-        # The log's own times are whole seconds, so an operation is timed by when its events
-        # arrive here.
-        now = time.monotonic()
         if summed := event.get("summaryEvent"):
             self.summary = summed.get("resourceChanges") or {}
         elif begun := event.get("resourcePreEvent"):
             metadata = begun["metadata"]
             if begun.get("planning"):
-                self.operations.append(_operation(metadata, 0.0))
+                self.operations.append(_operation(metadata))
             else:
-                self.under_way[metadata["urn"]] = now, metadata
+                self.under_way[metadata["urn"]] = metadata
         elif ended := event.get("resOutputsEvent") or event.get("resOpFailedEvent"):
-            since, metadata = self.under_way.pop(ended["metadata"]["urn"], (now, ended["metadata"]))
+            metadata = self.under_way.pop(ended["metadata"]["urn"], ended["metadata"])
             if not ended.get("planning"):
-                self.operations.append(_operation(metadata, now - since))
+                self.operations.append(_operation(metadata))
         elif (said := event.get("diagnosticEvent")) and said["severity"] in ("warning", "error"):
             self.diagnostics.append(said["message"].strip())
 
 
-def _operation(metadata: Mapping[str, Any], seconds: float) -> Operation:
+def _operation(metadata: Mapping[str, Any]) -> Operation:
     changed = tuple(sorted(metadata.get("detailedDiff") or {}))
-    return Operation(metadata["op"], metadata["urn"], changed, seconds)
+    return Operation(metadata["op"], metadata["urn"], changed)
 
 
 def engine_environment(lab: Lab, stack: str) -> dict[str, str]:

@@ -60,9 +60,7 @@ def frames(output: str) -> list[Frame]:
             elif line.strip() and not summary and not line.startswith("  "):
                 lines.append(line.rstrip())
         if not summary:
-            raise PictureError(
-                f"{lines[0] if lines else 'a part'!r} has no line about the fleet or the images"
-            )
+            raise PictureError(f"{lines[0]!r} has no line about the fleet or the images")
         lines = lines[: _ROWS - 2]
         found.append(Frame((*(_cut(line) for line in lines), "", _cut(summary)), fleet))
     if not found:

@@ -8,7 +8,7 @@ from typing import Any
 
 from archshift.architectures import AMD64, ARM64
 from archshift.compat import CompatState, CompatTest, Proof
-from archshift.cost import Comparison, Tariff, compare
+from archshift.cost import Tariff
 from archshift.evidence import Evidence
 from archshift.guard import needs
 from archshift.images.verdict import AMD64_ONLY, MULTI_ARCH, UNKNOWN, ImageVerdict, Verdict
@@ -20,7 +20,8 @@ from archshift.plan import Rules, make_plan
 from archshift.report import Report, make_report
 from archshift.report_history import History, make_history
 from archshift.report_savings import Savings, make_savings
-from archshift.survey import Survey, plan_at
+from archshift.step_cost import comparisons
+from archshift.survey import Survey
 from settings import Settings, load
 from tests.archshift.objects import ARCH
 
@@ -144,12 +145,7 @@ def survey_of(
 def savings_of(stack: Settings, found: Survey, **rules: Any) -> Savings:
     """What moving saves in eu-west-1."""
     tariff = Tariff(region="eu-west-1", now=AT, rules=replace(stack.cost, **rules))
-
-    def against(before: float, after: float, money: Tariff) -> Comparison:
-        first, second = (plan_at(ratio, stack, found) for ratio in (before, after))
-        return compare(first, second, found.inventory, stack.groups, money)
-
-    return make_savings(stack.arm_ratio, against, tariff, 0.15)
+    return make_savings(stack.arm_ratio, comparisons(stack, found, 0.15), tariff, 0.15)
 
 
 def version(ratio: object) -> bytes:
