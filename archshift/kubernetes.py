@@ -25,6 +25,8 @@ PAGE: Final = 500
 WATCH_SECONDS: Final = 20
 """Less than the reading of an answer may take: an API server says nothing while nothing changes."""
 _TIMEOUT: Final = httpx2.Timeout(30.0, connect=5.0)
+# Three times as long as the lab's API server takes to be back after a crash.
+_PATIENCE_SECONDS: Final = 15.0
 
 APPLY: Final = "application/apply-patch+yaml"
 MERGE: Final = "application/merge-patch+json"
@@ -36,6 +38,7 @@ class Cluster:
     def __init__(self, client: httpx2.Client, server: str, authority: str = "") -> None:
         """Wrap a configured HTTP client; use ``connect`` to get one from a kubeconfig."""
         self._client = client
+        self._answered = False
         self.server = server
         self.authority = authority
         """Certificate of the server's authority as the kubeconfig holds it, base64 of PEM."""
@@ -55,6 +58,8 @@ class Cluster:
     def list(self, path: str, **parameters: str) -> Iterator[dict[str, Any]]:
         """Yield the objects of a collection, page by page.
 
+        A server that has answered before and does not now is asked again for 15 seconds.
+
         Args:
             path: For example ``/apis/apps/v1/deployments``.
             parameters: Query parameters such as ``labelSelector``.
@@ -72,7 +77,7 @@ class Cluster:
             query["continue"] = token
 
     def get(self, path: str) -> dict[str, Any]:
-        """Return one object; same errors as ``list``."""
+        """Return one object; same errors and same patience as ``list``."""
         return self._request("GET", path)
 
     def watch(self, collection: str, name: str) -> Iterator[dict[str, Any]]:
@@ -207,10 +212,17 @@ class Cluster:
             raise self._refusal(status, path, answer)
 
     def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        status, body = self._send(method, path, **options)
-        if status >= 400:
-            raise self._refusal(status, path, body)
-        return self._parsed(path, body)
+        def ask() -> dict[str, Any]:
+            status, body = self._send(method, path, **options)
+            if status >= 400:
+                raise self._refusal(status, path, body)
+            self._answered = True
+            return self._parsed(path, body)
+
+        # A server that never answered may be the wrong one, and is not waited for. One that did is
+        # likely to be back, and a fleet's reading is not to be lost for one page of it.
+        patience = _PATIENCE_SECONDS if method == "GET" and self._answered else 0.0
+        return insist(ask, time.monotonic() + patience)
 
     def _parsed(self, path: str, body: bytes) -> dict[str, Any]:
         try:

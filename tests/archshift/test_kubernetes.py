@@ -463,6 +463,61 @@ def test_what_is_worth_asking_again(status: int, kind: type[ArchshiftError]) -> 
     assert type(error.value) is kind
 
 
+def test_a_server_that_answered_before_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API server that restarts between two pages does not end the reading; one that forbids does."""
+    monkeypatch.setattr("archshift.kubernetes.time.sleep", lambda _: None)
+    first: tuple[int, Any] = (200, {"metadata": {"continue": "one"}, "items": [{"page": 1}]})
+    last: tuple[int, Any] = (200, {"items": [{"page": 2}]})
+    away, forbidden = (503, {"message": "starting"}), (403, {"message": "no"})
+    answers: list[tuple[int, Any]] = [first, away, away, last]
+
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        status, body = answers.pop(0)
+        return httpx2.Response(status, json=body)
+
+    with serve(answer) as cluster:
+        assert list(cluster.list(PODS)) == [{"page": 1}, {"page": 2}]
+    answers[:] = [first, away, forbidden, away]
+    with serve(answer) as cluster, pytest.raises(ArchshiftError, match="not allowed: no"):
+        list(cluster.list(PODS))
+    assert answers == [away]
+
+
+def test_a_patch_is_never_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first may have had its effect: whoever asked for it has to look."""
+    monkeypatch.setattr("archshift.kubernetes.time.sleep", lambda _: None)
+    answers = [httpx2.Response(200, json={}), httpx2.Response(503, json={"message": "starting"})]
+    with serve(lambda _: answers.pop(0)) as cluster:
+        cluster.get(PODS)
+        with pytest.raises(UnavailableError, match="starting"):
+            cluster.patch("/thing", {"a": 1}, APPLY, "helm")
+
+
+def test_the_patience_with_a_server_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that stays away is told as that, a quarter of a minute later."""
+    now = 1000.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("archshift.kubernetes.time.sleep", sleep)
+    monkeypatch.setattr("archshift.kubernetes.time.monotonic", lambda: now)
+    alive = True
+
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        if not alive:
+            raise httpx2.ConnectError("connection refused")
+        return httpx2.Response(200, json={})
+
+    with serve(answer) as cluster:
+        cluster.get(PODS)
+        alive = False
+        with pytest.raises(UnavailableError, match="cannot be reached: connection refused"):
+            cluster.get(PODS)
+    assert now == 1015.0
+
+
 def test_insisting_ends_with_an_answer_a_refusal_or_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """It asks again for what was unavailable alone, and not for ever."""
     monkeypatch.setattr("archshift.kubernetes.time.sleep", lambda _: None)
