@@ -20,6 +20,7 @@ import psutil
 import yaml
 
 from lab.control_plane import CONTEXT, PROJECT, Lab
+from lab.stack import ON_THE_LAB, LabStack
 
 ROUNDS = 3
 GROUPS = {
@@ -42,22 +43,12 @@ for patch in json.loads(pathlib.Path("patches.json").read_text()):
 """
 
 
-class Stack:
-    """A stack of some project on the lab."""
-
-    def __init__(self, lab: Lab, project: Path, name: str, folder: Path) -> None:
-        self.lab, self.project, self.name = lab, project, name
-        self.config_file = folder / f"Pulumi.{name}.yaml"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "Pulumi.yaml").write_text((project / "Pulumi.yaml").read_text())
-        self._pulumi("stack", "init", name, cwd=folder)
-        self._salt = yaml.safe_load(self.config_file.read_text())["encryptionsalt"]
+class Stack(LabStack):
+    """A stack whose runs are measured."""
 
     def configure(self, **values: Any) -> None:
         """Write the stack's configuration."""
-        images = {"archshift:images": {"check": False}} if values else {}
-        config = {**images, **{f"archshift:{key}": value for key, value in values.items()}}
-        self.config_file.write_text(yaml.safe_dump({"config": config, "encryptionsalt": self._salt}))
+        self.write({"images": {"check": False}, **values})
 
     def run(self, *command: str) -> tuple[float, int]:
         """Run the engine; returns (wall seconds, peak bytes of the program's process)."""
@@ -65,7 +56,10 @@ class Stack:
         done = threading.Event()
         started = time.monotonic()
         process = subprocess.Popen(
-            self._command(*command, f"--config-file={self.config_file}"),
+            [
+                str(self.lab.directory / "bin" / "pulumi"),
+                *self.arguments(*command, "--non-interactive", "--color=never"),
+            ],
             cwd=self.project,
             env=self.lab.process_environment(),
             stdin=subprocess.DEVNULL,
@@ -91,34 +85,15 @@ class Stack:
 
     def patches(self) -> list[dict[str, Any]]:
         """Return the patches that the stack's state holds."""
-        exported = json.loads(self._pulumi("stack", "export", f"--stack={self.name}", cwd=self.project))
         return [
             {
                 "name": resource["urn"].rsplit("::", 1)[1],
                 "metadata": resource["inputs"]["metadata"],
                 "spec": resource["inputs"]["spec"],
             }
-            for resource in exported["deployment"]["resources"]
+            for resource in self.resources()
             if resource["type"].endswith("DeploymentPatch")
         ]
-
-    def _command(self, *arguments: str) -> list[str]:
-        pulumi = str(self.lab.directory / "bin" / "pulumi")
-        return [pulumi, *arguments, "--non-interactive", "--color=never", f"--stack={self.name}"]
-
-    def _pulumi(self, *arguments: str, cwd: Path) -> str:
-        pulumi = str(self.lab.directory / "bin" / "pulumi")
-        environment = self.lab.process_environment()
-        done = subprocess.run(
-            [pulumi, *arguments],
-            cwd=cwd,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=120,
-        )
-        return done.stdout
 
 
 def _program_bytes(pid: int) -> int:
@@ -200,22 +175,16 @@ def of_namespace(patches: list[dict[str, Any]], namespace: str) -> list[dict[str
 def preview(lab: Lab, folder: Path, workloads: int) -> None:
     """Compare previews of a first update."""
     fill(lab, "many", workloads, 1)
-    ours = Stack(lab, PROJECT, "preview", folder / "preview-ours")
+    ours = Stack(lab, folder / "preview-ours", "preview")
     groups: Mapping[str, Any] = GROUPS
-    settings = {
-        "platform": "lab",
-        "kube_context": CONTEXT,
-        "arm_ratio": "0.5",
-        "workloads": {"namespaces": ["many"]},
-    }
+    settings = {**ON_THE_LAB, "arm_ratio": "0.5", "workloads": {"namespaces": ["many"]}}
     # The nodes are there in both: what is compared is the patches.
     nothing = {**settings, "workloads": {"namespaces": ["none"]}}
     ours.configure(**nothing, node_groups=groups)
     ours.run("up", "--yes", "--skip-preview")
     ours.configure(**settings, node_groups=groups)
     project = bare_project(folder / "preview-bare")
-    bare = Stack(lab, project, "preview-bare", folder / "preview-bare-stack")
-    bare.configure()
+    bare = Stack(lab, folder / "preview-bare-stack", "preview-bare", project)
     patches = json.loads(
         subprocess.run(
             [str(PROJECT / ".venv/bin/python"), "-m", "bench._patches", str(ours.config_file), ours.name],
@@ -258,15 +227,13 @@ def step(lab: Lab, folder: Path, workloads: int) -> None:
     """Compare steps of `up`, from 0.5 to 0.8 and back."""
     fill(lab, "ours", workloads, 4)
     fill(lab, "bare", workloads, 4)
-    ours = Stack(lab, PROJECT, "step", folder / "step-ours")
+    ours = Stack(lab, folder / "step-ours", "step")
     project = bare_project(folder / "step-bare")
-    bare = Stack(lab, project, "step-bare", folder / "step-bare-stack")
-    bare.configure()
+    bare = Stack(lab, folder / "step-bare-stack", "step-bare", project)
 
     def up(ratio: str) -> tuple[float, int]:
         ours.configure(
-            platform="lab",
-            kube_context=CONTEXT,
+            **ON_THE_LAB,
             arm_ratio=ratio,
             node_groups=GROUPS,
             workloads={"namespaces": ["ours"]},

@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 
 from bench.engine import GROUPS, Stack, fill, in_turns, report
-from lab.control_plane import CONTEXT, PROJECT, REGISTRY_HOST, Lab
+from lab.control_plane import PROJECT, REGISTRY_HOST, Lab
+from lab.stack import ON_THE_LAB
 from tests.images.build import Pusher
 
 WORKLOADS = 1000
@@ -43,8 +44,8 @@ def main() -> None:
         lab.start(lambda text: print(text, flush=True))
         try:
             fill(lab, "many", WORKLOADS, 1, push_image(lab))
-            stack = Stack(lab, PROJECT, "policies", folder / "stack")
-            settings = {"platform": "lab", "kube_context": CONTEXT, "images": {}, "node_groups": GROUPS}
+            stack = Stack(lab, folder / "stack", "policies")
+            settings = {**ON_THE_LAB, "images": {}, "node_groups": GROUPS}
             # The nodes are there in both: what is compared is the patches.
             stack.configure(**settings, arm_ratio="0.2", workloads={"namespaces": ["none"]})
             stack.run("up", "--yes", "--skip-preview")

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Final
 
 import psutil
-import yaml
 
 from bench._fleet import Size, grow, push_images
-from lab.control_plane import CONTEXT, PROJECT, Lab
+from lab.control_plane import PROJECT, Lab
+from lab.stack import ON_THE_LAB, LabStack
 
 SIZES: Final = (500, 1250, 2500, 5000)
 PREVIEWS: Final = (500, 1250)
@@ -92,25 +92,18 @@ def _resident(pid: int) -> tuple[int, int]:
         return 0, 0
 
 
-def commands(folder: Path, config: Path) -> dict[str, tuple[list[str], tuple[int, ...]]]:
+def commands(folder: Path, stack: LabStack) -> dict[str, tuple[list[str], tuple[int, ...]]]:
     """Return the commands that are measured, by name, and the exit codes that are no failure."""
     archshift = str(PROJECT / ".venv" / "bin" / "archshift")
-    stack = ["--stack=scale", f"--config-file={config}"]
+    own = stack.arguments()
     page = str(folder / "report.html")
     return {
-        "audit, cold": ([archshift, "audit", "--from-cluster", *stack], (0, 1)),
-        "audit, warm": ([archshift, "audit", "--from-cluster", *stack], (0, 1)),
-        "status": ([archshift, "status", *stack], (0, 3)),
-        "plan": ([archshift, "plan", *stack], (0,)),
-        "report --html": ([archshift, "report", "--prices=table", f"--html={page}", *stack], (0,)),
+        "audit, cold": ([archshift, "audit", "--from-cluster", *own], (0, 1)),
+        "audit, warm": ([archshift, "audit", "--from-cluster", *own], (0, 1)),
+        "status": ([archshift, "status", *own], (0, 3)),
+        "plan": ([archshift, "plan", *own], (0,)),
+        "report --html": ([archshift, "report", "--prices=table", f"--html={page}", *own], (0,)),
     }
-
-
-def write_config(path: Path, salt: str, size: Size) -> None:
-    """Write the stack's configuration."""
-    values = {"platform": "lab", "kube_context": CONTEXT, "arm_ratio": "0.5", "node_groups": size.groups}
-    config = {f"archshift:{key}": value for key, value in values.items()}
-    path.write_text(yaml.safe_dump({"config": config, "encryptionsalt": salt}))
 
 
 def main() -> None:
@@ -140,10 +133,7 @@ def main() -> None:
 
 def run(lab: Lab, folder: Path, sizes: list[int], previewed: list[int], only: Collection[str]) -> None:
     """Grow the fleet through the sizes and measure each."""
-    config = folder / "Pulumi.scale.yaml"
-    (folder / "Pulumi.yaml").write_text((PROJECT / "Pulumi.yaml").read_text())
-    lab.run("pulumi", "stack", "init", "scale", cwd=folder).check_returncode()
-    salt = yaml.safe_load(config.read_text())["encryptionsalt"]
+    stack = LabStack(lab, folder, "scale")
     earlier: dict[str, tuple[int, Cost]] = {}
     last: Size | None = None
     print(f"{'workloads / pods / nodes':<26} {'':<16} {'wall s':>8} {'CPU s':>8} {'MiB':>7}  grows with")
@@ -153,8 +143,8 @@ def run(lab: Lab, folder: Path, sizes: list[int], previewed: list[int], only: Co
         push_images(lab, range(last.images if last else 0, size.images))
         grow(lab, last, size)
         print(f"{size!s:<26} (written in {time.monotonic() - started:.0f} s)", flush=True)
-        write_config(config, salt, size)
-        for name, (command, accepted) in commands(folder, config).items():
+        stack.write({**ON_THE_LAB, "arm_ratio": "0.5", "node_groups": size.groups})
+        for name, (command, accepted) in commands(folder, stack).items():
             if only and name.partition(",")[0].partition(" ")[0] not in only:
                 continue
             cost, printed = measure(lab, folder, command, accepted)
@@ -163,8 +153,9 @@ def run(lab: Lab, folder: Path, sizes: list[int], previewed: list[int], only: Co
                 note = f"{(folder / 'report.html').stat().st_size / _MIB:.1f} MiB page"
             show(size, name, cost, earlier, note)
         if workloads in previewed:
-            pulumi = [str(lab.directory / "bin" / "pulumi"), "preview", "--non-interactive"]
-            cost, _ = measure(lab, folder, [*pulumi, "--stack=scale", f"--config-file={config}"], (0,))
+            pulumi = str(lab.directory / "bin" / "pulumi")
+            command = [pulumi, *stack.arguments("preview", "--non-interactive")]
+            cost, _ = measure(lab, folder, command, (0,))
             show(size, "pulumi preview", cost, earlier, f"{cost.children / _MIB:.0f} MiB below the engine")
         server = lab.servers["kube-apiserver"].process()
         held = server.memory_info().rss / _MIB if server else 0

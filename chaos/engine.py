@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-import yaml
-
 from chaos.fleet import HELD, NAMESPACE, groups
-from lab.control_plane import CONTEXT, PROJECT, Lab, LabError
+from lab.control_plane import PROJECT, Lab, LabError
+from lab.stack import ON_THE_LAB, LabStack, kill_with_children
 
 _UP_SECONDS = 420.0
 
@@ -48,34 +43,26 @@ class Up:
         return errors[0].strip()[:200] if errors else ""
 
 
-class Stack:
-    """The stack of a run, with a configuration outside the checkout."""
+class Stack(LabStack):
+    """The stack of a run."""
 
     def __init__(self, lab: Lab, folder: Path) -> None:
-        self.lab, self.name, self._folder = lab, "chaos", folder
-        self._file = folder / f"Pulumi.{self.name}.yaml"
+        """Make the stack; errors as ``LabStack``."""
+        super().__init__(lab, folder, "chaos")
         self._runs = 0
-        folder.mkdir(parents=True)
-        shutil.copy(PROJECT / "Pulumi.yaml", folder)
-        made = lab.run("pulumi", "stack", "init", self.name, "--non-interactive", cwd=folder)
-        if made.returncode:
-            raise LabError(f"pulumi stack init: {made.stderr.strip()}")
-        self._salt = yaml.safe_load(self._file.read_text())["encryptionsalt"]
 
     def configure(
         self, arm_ratio: str, node_groups: dict[str, Any] | None = None, *, hold: bool = True
     ) -> None:
         """Write the stack's configuration."""
         overrides = {"overrides": HELD} if hold else {}
-        values: dict[str, Any] = {
-            "platform": "lab",
-            "kube_context": CONTEXT,
+        values = {
+            **ON_THE_LAB,
             "arm_ratio": arm_ratio,
             "node_groups": groups() if node_groups is None else node_groups,
             "workloads": {"namespaces": [NAMESPACE], **overrides},
         }
-        config = {f"archshift:{key}": value for key, value in values.items()}
-        self._file.write_text(yaml.safe_dump({"config": config, "encryptionsalt": self._salt}))
+        self.write(values)
 
     def up(self, *flags: str, killed: Callable[[float], bool] = lambda _: False) -> Up:
         """`pulumi up`.
@@ -85,18 +72,13 @@ class Stack:
             killed: Asked with the seconds since the start whether the machine it runs on dies now.
         """
         self._runs += 1
-        log = self._folder / f"up-{self._runs}.log"
-        arguments = ["up", "--yes", "--skip-preview", *flags]
-        options = [
-            "--non-interactive",
-            "--color=never",
-            f"--stack={self.name}",
-            f"--config-file={self._file}",
-        ]
+        log = self.folder / f"up-{self._runs}.log"
+        quiet = ("--skip-preview", "--non-interactive", "--color=never")
+        command = self.arguments("up", "--yes", *quiet, *flags)
         started, outcome = time.monotonic(), ""
         with log.open("wb") as output:
             engine = subprocess.Popen(
-                [str(self.lab.directory / "bin" / "pulumi"), *arguments, *options],
+                [str(self.lab.directory / "bin" / "pulumi"), *command],
                 cwd=PROJECT,
                 env=self.lab.process_environment(),
                 stdin=subprocess.DEVNULL,
@@ -116,39 +98,19 @@ class Stack:
                     time.sleep(0.1)
             finally:
                 if engine.poll() is None:
-                    # With all that it started, as when the machine goes.
-                    # A process group is not enough: language hosts have groups of their own.
-                    with suppress(psutil.NoSuchProcess):
-                        root = psutil.Process(engine.pid)
-                        for process in (root, *root.children(recursive=True)):
-                            with suppress(psutil.NoSuchProcess):
-                                process.kill()
+                    kill_with_children(engine.pid)
                     engine.wait(30)
         outcome = outcome or ("failed" if engine.returncode else "succeeded")
         if outcome in ("killed", "stuck"):
-            self.lab.run("pulumi", "cancel", self.name, "--yes", cwd=self._folder)
+            self.cancel()
         return Up(outcome, time.monotonic() - started, log.read_text(errors="replace"))
-
-    def archshift(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the archshift command for this stack."""
-        command = [str(PROJECT / ".venv" / "bin" / "archshift"), *arguments, f"--config-file={self._file}"]
-        return subprocess.run(
-            command,
-            cwd=PROJECT,
-            env={**self.lab.process_environment(), "PULUMI_STACK": self.name},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
 
     def left_behind(self) -> list[str]:
         """Return what an interrupted update left in the stack's backend: locks, unfinished operations."""
         state = self.lab.directory / "state" / ".pulumi"
         said = [f"the lock {path.name} is left" for path in state.glob("locks/**/*.json")]
-        shown = self.lab.run("pulumi", "stack", "export", f"--stack={self.name}", cwd=self._folder)
-        if shown.returncode:
-            return [*said, f"the state cannot be read: {shown.stderr.strip()}"]
-        pending = json.loads(shown.stdout)["deployment"].get("pending_operations") or ()
+        try:
+            pending = self.deployment().get("pending_operations") or ()
+        except LabError as error:
+            return [*said, f"the state cannot be read: {error}"]
         return said + [f"{one['resource']['urn']} is still {one['type']}" for one in pending]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ import yaml
 from archshift.drain import ANNOTATION
 from lab.control_plane import CONTEXT, PROJECT, Lab
 from lab.engine import Operation, Result, engine_command, engine_environment, run_engine
+from lab.stack import ON_THE_LAB, LabStack
 
 __all__ = [
     "ZONES",
@@ -312,40 +312,23 @@ def _is_rolled_out(workload: Manifest) -> bool:
 # --- the stack ------------------------------------------------------------------------------
 
 
-class Stack:
-    """A stack of the checkout's program with a configuration of its own, outside the checkout."""
+class Stack(LabStack):
+    """A stack of the checkout's program, as a test configures and runs it."""
 
     def __init__(self, lab: Lab, folder: Path, name: str) -> None:
-        self.lab = lab
-        self.name = name
-        self.folder = folder
-        self.config_file = folder / f"Pulumi.{name}.yaml"
-        self._values: dict[str, Any] = {
-            "platform": "lab",
-            "kube_context": CONTEXT,
-            # Their images are names, unless a test says otherwise.
-            "images": {"check": False},
-        }
+        """Make the stack; errors as ``LabStack``."""
+        super().__init__(lab, folder, name)
+        # Their images are names, unless a test says otherwise.
+        self._values: dict[str, Any] = {**ON_THE_LAB, "images": {"check": False}}
         self._runs = 0
-        # `stack init` writes the configuration file beside the project file, and the checkout
-        # is not the place for it: a copy of the project file is enough to make a stack.
-        shutil.copy(PROJECT / "Pulumi.yaml", folder / "Pulumi.yaml")
-        made = lab.run("pulumi", "stack", "init", name, "--non-interactive", cwd=folder)
-        assert made.returncode == 0, made.stderr
-        self._salt = yaml.safe_load(self.config_file.read_text())["encryptionsalt"]
-        self._write()
+        self.write(self._values)
 
     def config(self, values: Mapping[str, Any]) -> Stack:
         """Sets configuration keys of archshift; None takes one out."""
         merged = {**self._values, **values}
         self._values = {key: value for key, value in merged.items() if value is not None}
-        self._write()
+        self.write(self._values)
         return self
-
-    def _write(self) -> None:
-        named = {key if ":" in key else f"archshift:{key}": value for key, value in self._values.items()}
-        content = {"config": named, "encryptionsalt": self._salt}
-        self.config_file.write_text(yaml.safe_dump(content, sort_keys=False))
 
     def up(self, *flags: str, timeout: float = 600) -> Result:
         """`pulumi up` without asking, and without a preview of its own: that is `preview()`."""
@@ -365,7 +348,7 @@ class Stack:
 
     def begin_up(self, *flags: str) -> subprocess.Popen[str]:
         """`pulumi up` that is not waited for, for tests that end it in the middle."""
-        arguments = self._arguments("up", "--yes", "--skip-preview", *flags)
+        arguments = self.arguments("up", "--yes", "--skip-preview", *flags)
         return subprocess.Popen(
             engine_command(self.lab, arguments, self._log().with_suffix(".events.jsonl")),
             cwd=PROJECT,
@@ -374,12 +357,7 @@ class Stack:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,
         )
-
-    def cancel(self) -> None:
-        """Releases the lock that an engine left which was ended in the middle."""
-        self.lab.run("pulumi", "cancel", self.name, "--yes", cwd=self.folder)
 
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs."""
@@ -388,32 +366,10 @@ class Stack:
         outputs: dict[str, Any] = json.loads(shown.stdout)
         return outputs
 
-    def resources(self) -> list[dict[str, Any]]:
-        """What the stack's state holds."""
-        shown = self.lab.run("pulumi", "stack", "export", f"--stack={self.name}", cwd=self.folder)
-        assert shown.returncode == 0, shown.stderr
-        resources: list[dict[str, Any]] = json.loads(shown.stdout)["deployment"].get("resources", [])
-        return resources
-
-    def archshift(
-        self, *arguments: str, environment: Mapping[str, str] | None = None, timeout: float = 120
-    ) -> subprocess.CompletedProcess[str]:
-        """Runs the archshift command for this stack; ``environment`` is put on top of the lab's."""
-        return subprocess.run(
-            self._command(*arguments),
-            cwd=PROJECT,
-            env={**engine_environment(self.lab, self.name), **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-
     def begin_archshift(self, *arguments: str) -> subprocess.Popen[str]:
         """The archshift command that is not waited for, for tests that end it in the middle."""
         return subprocess.Popen(
-            self._command(*arguments),
+            self.archshift_command(*arguments),
             cwd=PROJECT,
             env=engine_environment(self.lab, self.name),
             stdin=subprocess.DEVNULL,
@@ -422,21 +378,14 @@ class Stack:
             text=True,
         )
 
-    def _command(self, *arguments: str) -> list[str]:
-        archshift = str(PROJECT / ".venv" / "bin" / "archshift")
-        return [archshift, *arguments, f"--config-file={self.config_file}"]
-
     def remove(self) -> None:
         """Forgets the stack, whatever it still holds."""
         self.lab.run("pulumi", "stack", "rm", self.name, "--force", "--yes", cwd=self.folder)
-
-    def _arguments(self, *arguments: str) -> list[str]:
-        return [*arguments, f"--stack={self.name}", f"--config-file={self.config_file}"]
 
     def _log(self) -> Path:
         self._runs += 1
         return self.folder / f"run-{self._runs}.log"
 
     def _run(self, *arguments: str, timeout: float) -> Result:
-        arguments_ = self._arguments(*arguments)
-        return run_engine(self.lab, arguments_, stack=self.name, log=self._log(), timeout=timeout)
+        command = self.arguments(*arguments)
+        return run_engine(self.lab, command, stack=self.name, log=self._log(), timeout=timeout)

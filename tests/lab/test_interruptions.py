@@ -1,10 +1,10 @@
 """Killed in the middle: the next up converges and nothing is lost."""
 
-import os
 import signal
 import subprocess
 import time
 
+from lab.stack import kill_with_children
 from tests.lab.lab_helpers import Cluster, Stack, deployment, node_groups
 from tests.lab.test_exact import expect_exact, specs
 
@@ -56,7 +56,7 @@ def test_the_engine_killed_in_the_middle(cluster: Cluster, stack: Stack, namespa
     `pulumi cancel` the next up converges.
     """
     step = begin_a_step(cluster, stack, namespace)
-    os.killpg(step.pid, signal.SIGKILL)
+    kill_with_children(step.pid)
     step.communicate(timeout=60)
     assert step.returncode == -signal.SIGKILL
     stack.cancel()

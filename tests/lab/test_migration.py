@@ -7,8 +7,6 @@ second whether each workload has as many pods as its own rollout limit promises;
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import threading
 import time
@@ -25,6 +23,7 @@ from lab.control_plane import PROJECT, REGISTRY_HOST, Lab, LabError
 from lab.images import push_images
 from lab.oci import Pusher, elf, layer
 from lab.sample import load_workloads
+from lab.stack import kill_with_children
 from tests.lab.lab_helpers import (
     ZONES,
     Cluster,
@@ -164,7 +163,7 @@ class Migration:
             wait_for(lambda: when() or run.poll() is not None, 180)
             assert run.poll() is None, run.communicate()[0]
         finally:
-            os.killpg(run.pid, signal.SIGKILL)
+            kill_with_children(run.pid)
             run.communicate(timeout=60)
         self.stack.cancel()
 
