@@ -19,6 +19,7 @@ from archshift.kubernetes import MERGE, Cluster
 from archshift.node_groups import EKS_GROUP_LABEL, GROUP_LABEL, AnyNodeGroup, Node
 from archshift.plan import nodes_of_others
 from archshift.pods import Owner, Pod, list_pods, what_holds
+from archshift.progress import time_left
 
 ANNOTATION: Final = "archshift/drain"
 """On a node that is being drained: who drains it, how far it is, and whose pods were moved, as JSON."""
@@ -148,11 +149,6 @@ def under_way(states: Mapping[str, State], pods: Mapping[str, int], budget: int)
     begun = sorted(name for name, state in states.items() if state == "evicting")
     fresh = [name for name, state in states.items() if state != "evicting" and pods.get(name, 0)]
     return [*begun, *sorted(fresh, key=lambda name: (pods[name], name))][:budget]
-
-
-def seconds_left(done: int, seconds: float, left: int) -> float | None:
-    """Return how long ``left`` nodes take at the pace of those that are done; None before the first."""
-    return seconds / done * left if done else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,9 +314,8 @@ class _Run:
     def _report(self, marks: Mapping[str, Mark]) -> None:
         drained = sum(mark.state == "drained" for mark in marks.values())
         left = len(marks) - drained
-        eta = seconds_left(self.finished, time.monotonic() - self.started, left)
-        more = f", about {_duration(eta)} left" if left and eta is not None else ""
-        self.say(f"{drained} of {len(marks)} nodes are empty, pods moved: {self.evicted}{more}")
+        rest = time_left(self.finished, self.finished + left, time.monotonic() - self.started)
+        self.say(f"{drained} of {len(marks)} nodes are empty, pods moved: {self.evicted}{rest}")
 
     def _wait(self, held: Sequence[Held], acted: bool, marks: Mapping[str, Mark]) -> None:
         """Tell what holds the drain up; end it where nothing has moved for too long."""
@@ -420,7 +415,3 @@ def undo(cluster: Cluster, *, stack: str, only: Sequence[str] = ()) -> list[str]
             done.append(mark.node)
         cluster.patch(f"/api/v1/nodes/{mark.node}", body, MERGE, stack)
     return done
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

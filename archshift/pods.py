@@ -114,14 +114,15 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
     )
 
 
-def list_pods(cluster: Cluster, *, node: str = "", namespace: str = "") -> list[Pod]:
-    """Return the pods of a node or a namespace that are not over.
+def list_pods(cluster: Cluster, *, node: str = "", namespace: str = "", selector: str = "") -> list[Pod]:
+    """Return the pods of a node or a namespace, or those of it with some labels, that are not over.
 
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
     path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
     parameters = {"fieldSelector": f"spec.nodeName={node}"} if node else {}
+    parameters |= {"labelSelector": selector} if selector else {}
     return [
         read_pod(item)
         for item in cluster.list(path, **parameters)

@@ -18,6 +18,7 @@ from archshift.errors import UnavailableError
 from archshift.inventory import read_workload, workload_path
 from archshift.kubernetes import Cluster, insist
 from archshift.plan import PlannedWorkload
+from archshift.pods import list_pods
 
 TIMEOUT_SECONDS: Final = 120.0
 """For all of a fleet; what is not right then is said, and left to the next update."""
@@ -143,15 +144,8 @@ def _evict(cluster: Cluster, namespace: str, pod: str) -> bool:
 
 def _pods(cluster: Cluster, row: PlannedWorkload, live: Mapping[str, Any]) -> dict[str, str]:
     """Return name to node of a workload's pods."""
-    found = cluster.list(
-        f"/api/v1/namespaces/{row.namespace}/pods", labelSelector=_text(live["spec"]["selector"])
-    )
-    return {
-        pod["metadata"]["name"]: pod["spec"].get("nodeName", "")
-        for pod in found
-        if not pod["metadata"].get("deletionTimestamp")
-        and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
-    }
+    pods = list_pods(cluster, namespace=row.namespace, selector=_text(live["spec"]["selector"]))
+    return {pod.name: pod.node for pod in pods if not pod.leaving}
 
 
 def _text(selector: Mapping[str, Any]) -> str:

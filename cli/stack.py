@@ -14,6 +14,7 @@ from typing import Any
 import settings
 from archshift.errors import ArchshiftError
 from archshift.plan import Plan
+from archshift.progress import time_left
 from archshift.survey import survey
 from cli.table import console
 
@@ -107,23 +108,10 @@ def busy(what: str) -> Iterator[Callable[[int, int], None]]:
     with out.status(what) as status:
 
         def watch(done: int, total: int) -> None:
-            status.update(f"{what}: {done} of {total} images{left(done, total, time.monotonic() - begun)}")
+            rest = time_left(done, total, time.monotonic() - begun)
+            status.update(f"{what}: {done} of {total} images{rest}")
 
         yield watch
-
-
-def left(done: int, total: int, seconds: float) -> str:
-    """Say how long the rest takes; nothing in the first two seconds, which say little.
-
-    Args:
-        done: Parts that are done.
-        total: All parts.
-        seconds: How long those took.
-    """
-    if seconds < 2 or not 0 < done < total:
-        return ""
-    rest = round(seconds / done * (total - done))
-    return f", about {rest // 60}:{rest % 60:02d} left"
 
 
 def pulumi(options: argparse.Namespace, *arguments: str) -> str:

@@ -47,7 +47,7 @@ def console(file: TextIO | None = None) -> Console:
         file: Where to print; standard output by default.
     """
     file = file or sys.stdout
-    out = _Console(file=file, markup=False, highlight=False)
+    out = _Console(file=file, markup=False, emoji=False, highlight=False)
     if not out.is_terminal:
         out.file = cast(TextIO, _Trimmed(file))
         if "COLUMNS" not in os.environ:

@@ -20,7 +20,6 @@ from archshift.drain import (
     choose,
     drain,
     read_mark,
-    seconds_left,
     under_way,
     undo,
 )
@@ -383,9 +382,3 @@ def test_which_nodes_a_drain_is_about() -> None:
         "--only gpu: no x86 node or group that archshift may drain has this name; there are: "
         "general, past, x86"
     )
-
-
-def test_the_time_that_is_left() -> None:
-    """At the pace of what was done; nothing is said before there is one."""
-    assert seconds_left(0, 100, 5) is None
-    assert seconds_left(2, 100, 5) == 250

@@ -42,7 +42,7 @@ class Placing(FakeCluster):
         assert parameters == {"labelSelector": "app=cart"}
         for name, where in self.pods.items():
             gone = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if name in self.evicted else {}
-            yield {"metadata": {"name": name, **gone}, "spec": {"nodeName": where}, "status": {}}
+            yield {"metadata": {"namespace": "shop", "name": name, **gone}, "spec": {"nodeName": where}}
 
     def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
         """Evict, unless the budget is used up."""

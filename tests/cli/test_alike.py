@@ -18,10 +18,11 @@ import pytest
 from rich.table import Table
 
 import cli
+from archshift.progress import time_left
 from cli import entry
 from cli.main import make_parser
 from cli.parser import Parser
-from cli.stack import busy, left
+from cli.stack import busy
 from cli.table import console
 from tests.cli.test_main import FakePulumi, pulumi
 from tools.commands import DOCUMENT, commands, document
@@ -238,7 +239,7 @@ def test_the_time_left_is_what_the_rest_takes_at_this_pace(
     done: int, total: int, seconds: float, said: str
 ) -> None:
     """And nothing is said where nothing is known yet, or left."""
-    assert left(done, total, seconds) == said
+    assert time_left(done, total, seconds) == said
 
 
 def test_a_terminal_is_told_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,3 +250,10 @@ def test_a_terminal_is_told_what_is_read(monkeypatch: pytest.MonkeyPatch) -> Non
         with busy("reading") as watch:
             watch(3, 4)
         assert ("reading" in file.getvalue()) == printed_
+
+
+def test_a_name_is_printed_as_it_is() -> None:
+    """What the cluster calls something is neither styled nor turned into a picture."""
+    out = io.StringIO()
+    console(out).print("registry.example/web:bug: [bold]no[/bold]")
+    assert out.getvalue() == "registry.example/web:bug: [bold]no[/bold]\n"
