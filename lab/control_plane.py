@@ -56,6 +56,7 @@ _READY_TIMEOUT = 60.0
 # How long each may take to end by itself. The API server waits up to a minute for watches that
 # clients hold open and keeps nothing that etcd does not have, so it is not waited for.
 _GRACE = {"kube-apiserver": 2.0, "etcd": 15.0}
+_OTHER_GRACE = 3.0
 # Port to the server that listens on it.
 _PORTS = {
     "etcd": "etcd",
@@ -343,6 +344,10 @@ class Lab:
         self._wait("the API server to answer", self._answers("/readyz"), _SERVING, say)
         if KARPENTER in self.servers:
             self._define_karpenter()
+        if "kube-apiserver" in begun:
+            # kwok gives up a pod's or node's next state when the answer to it is lost, and only a
+            # new one looks at all of them again: such a pod would start never, its rollout never end.
+            self.servers["kwok"].stop(_OTHER_GRACE)
         begin(self._clients)
         survivors = [name for name in self._clients if name not in begun]
         # Made by a controller, so when it is there the controllers work.
@@ -386,7 +391,7 @@ class Lab:
                 self.servers[name].ask_to_stop()
         for name in reversed(self.servers):
             if name in names:
-                self.servers[name].stop(_GRACE.get(name, 3.0))
+                self.servers[name].stop(_GRACE.get(name, _OTHER_GRACE))
 
     def _wait(
         self,
