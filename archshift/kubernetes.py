@@ -27,6 +27,7 @@ WATCH_SECONDS: Final = 20
 _TIMEOUT: Final = httpx2.Timeout(30.0, connect=5.0)
 # Three times as long as the lab's API server takes to be back after a crash.
 _PATIENCE_SECONDS: Final = 15.0
+_AGAIN_SECONDS: Final = 1.0
 
 APPLY: Final = "application/apply-patch+yaml"
 MERGE: Final = "application/merge-patch+json"
@@ -216,13 +217,18 @@ class Cluster:
             status, body = self._send(method, path, **options)
             if status >= 400:
                 raise self._refusal(status, path, body)
-            self._answered = True
             return self._parsed(path, body)
 
-        # A server that never answered may be the wrong one, and is not waited for. One that did is
-        # likely to be back, and a fleet's reading is not to be lost for one page of it.
-        patience = _PATIENCE_SECONDS if method == "GET" and self._answered else 0.0
-        return insist(ask, time.monotonic() + patience)
+        deadline = time.monotonic() + (_PATIENCE_SECONDS if method == "GET" else 0.0)
+        while True:
+            try:
+                return ask()
+            except UnavailableError:
+                # A server that never answered may be the wrong one, and is not waited for. One that did
+                # is likely to be back, and a fleet's reading is not to be lost for one page of it.
+                if not self._answered or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_AGAIN_SECONDS)
 
     def _parsed(self, path: str, body: bytes) -> dict[str, Any]:
         try:
@@ -237,6 +243,7 @@ class Cluster:
 
     def _send(self, method: str, path: str, **options: Any) -> tuple[int, bytes]:
         with self._stream(method, path, **options) as response:
+            self._answered = True
             body = bytearray()
             for chunk in response.iter_bytes():
                 body += chunk
@@ -303,7 +310,7 @@ def insist(ask: Callable[[], _Answer], deadline: float) -> _Answer:
         except UnavailableError:
             if time.monotonic() >= deadline:
                 raise
-        time.sleep(1.0)
+        time.sleep(_AGAIN_SECONDS)
 
 
 def _lines(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:

@@ -34,6 +34,22 @@ def refusal(handler: Handler) -> str:
     return str(error.value)
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for an answer does so without time going by, but for tests of the waiting itself."""
+    monkeypatch.setattr("archshift.kubernetes._PATIENCE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that the client sees, which goes by where it sleeps; the real patience."""
+    now = [1000.0]
+    monkeypatch.setattr("archshift.kubernetes._PATIENCE_SECONDS", 15.0)
+    monkeypatch.setattr("archshift.kubernetes.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("archshift.kubernetes.time.sleep", lambda seconds: now.append(now.pop() + seconds))
+    return now
+
+
 def test_a_collection_is_read_page_by_page() -> None:
     """10,000 pods come in pages of 500, each asked for with the token of the one before."""
     asked: list[dict[str, str]] = []
@@ -463,13 +479,14 @@ def test_what_is_worth_asking_again(status: int, kind: type[ArchshiftError]) -> 
     assert type(error.value) is kind
 
 
-def test_a_server_that_answered_before_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An API server that restarts between two pages does not end the reading; one that forbids does."""
-    monkeypatch.setattr("archshift.kubernetes.time.sleep", lambda _: None)
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("away", [(503, {"message": "starting"}), (429, {"message": "slow down"})])
+def test_a_server_that_answered_is_asked_again(away: tuple[int, Any]) -> None:
+    """An API server that restarts or throttles does not end the reading; one that forbids does."""
     first: tuple[int, Any] = (200, {"metadata": {"continue": "one"}, "items": [{"page": 1}]})
     last: tuple[int, Any] = (200, {"items": [{"page": 2}]})
-    away, forbidden = (503, {"message": "starting"}), (403, {"message": "no"})
-    answers: list[tuple[int, Any]] = [first, away, away, last]
+    forbidden = (403, {"message": "no"})
+    answers: list[tuple[int, Any]] = [away, first, away, away, last]
 
     def answer(_: httpx2.Request) -> httpx2.Response:
         status, body = answers.pop(0)
@@ -483,9 +500,9 @@ def test_a_server_that_answered_before_is_asked_again(monkeypatch: pytest.Monkey
     assert answers == [away]
 
 
-def test_a_patch_is_never_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("clock")
+def test_a_patch_is_never_sent_twice() -> None:
     """The first may have had its effect: whoever asked for it has to look."""
-    monkeypatch.setattr("archshift.kubernetes.time.sleep", lambda _: None)
     answers = [httpx2.Response(200, json={}), httpx2.Response(503, json={"message": "starting"})]
     with serve(lambda _: answers.pop(0)) as cluster:
         cluster.get(PODS)
@@ -493,17 +510,10 @@ def test_a_patch_is_never_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
             cluster.patch("/thing", {"a": 1}, APPLY, "helm")
 
 
-def test_the_patience_with_a_server_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that stays away is told as that, a quarter of a minute later."""
-    now = 1000.0
-
-    def sleep(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    monkeypatch.setattr("archshift.kubernetes.time.sleep", sleep)
-    monkeypatch.setattr("archshift.kubernetes.time.monotonic", lambda: now)
-    alive = True
+@pytest.mark.parametrize("answered", [True, False])
+def test_the_patience_with_a_server_ends(clock: list[float], answered: bool) -> None:
+    """One that stays away is told as that, a quarter of a minute later; one that never answered at once."""
+    alive = answered
 
     def answer(_: httpx2.Request) -> httpx2.Response:
         if not alive:
@@ -511,11 +521,12 @@ def test_the_patience_with_a_server_ends(monkeypatch: pytest.MonkeyPatch) -> Non
         return httpx2.Response(200, json={})
 
     with serve(answer) as cluster:
-        cluster.get(PODS)
+        if answered:
+            cluster.get(PODS)
         alive = False
         with pytest.raises(UnavailableError, match="cannot be reached: connection refused"):
             cluster.get(PODS)
-    assert now == 1015.0
+    assert clock == [1015.0 if answered else 1000.0]
 
 
 def test_insisting_ends_with_an_answer_a_refusal_or_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
