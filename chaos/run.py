@@ -293,7 +293,9 @@ class Run:
         with self._lock:
             self._checker.needing.clear()
         stack.configure("1.0", hold=False)
-        ups = [self._up(stack)]
+        # Pods of the former image count as long as they are there: the first update replaces them, the
+        # second finds nothing that needs x86, and lifts the protection.
+        ups = [self._up(stack), self._up(stack)]
         drained = stack.archshift("drain", "--nodes=2")
         if drained.returncode:
             self._violation(
@@ -301,10 +303,8 @@ class Run:
             )
         left = fleet.groups()
         del left["x86"]
-        # The protection goes with the first of them, the nodes with the second at the latest.
-        for _ in range(2):
-            stack.configure("1.0", left, hold=False)
-            ups.append(self._up(stack))
+        stack.configure("1.0", left, hold=False)
+        ups.append(self._up(stack))
         if ups[-1].outcome != "succeeded":
             self._violation(f"x86 could not be removed although nothing needs it: {ups[-1].reason}")
         self._rest(cluster, fleet.node_names("graviton"))

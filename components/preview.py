@@ -91,7 +91,14 @@ def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
     if objection:
         raise ArchshiftError(refusal("x86 capacity", objection))
     if not found.needs and any(node.architecture == AMD64 for node in live):
-        pulumi.info("nothing needs x86 any more: its nodes are not protected after this update")
+        # The engine takes a protection off what the program registers, and off nothing else.
+        if any(group.architecture == AMD64 for group in settings.groups):
+            pulumi.info("nothing needs x86 any more: its nodes are not protected after this update")
+        else:
+            pulumi.info(
+                "nothing needs x86 any more; what the engine still calls protected lost its node group too "
+                "early: put that back into archshift:node_groups for one pulumi up, then take it out again"
+            )
 
 
 def report_gate(evidence: GateEvidence, plan: Plan, settings: "Settings", now: datetime) -> None:

@@ -546,6 +546,13 @@ def test_when_nothing_needs_x86_any_more_the_preview_says_so(told: Told) -> None
     ]
 
 
+def test_a_group_that_was_taken_out_too_early_is_to_be_put_back_once(told: Told) -> None:
+    """What is not registered keeps its protection, and the engine alone cannot say the way out."""
+    ((severity, said),) = told(check(seen(nodes(stack(x86=group(1)))), stack()))
+    assert severity == "INFO"
+    assert "put that back into archshift:node_groups for one pulumi up, then take it out again" in said
+
+
 def test_where_nothing_is_guarded_nothing_is_said(told: Told) -> None:
     """No evidence, no claim."""
     assert told(check(seen(nodes(stack(x86=group(1))), guarded=False), stack())) == []
