@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -235,6 +236,17 @@ class TestBuilding:
         executor = Path(found[bootstrap.LANGUAGE_HOST_EXECUTOR]["path"])
         assert os.access(executor, os.X_OK)
         assert executor.parent == Path(found[bootstrap.LANGUAGE_HOST]["path"]).parent
+
+    def test_how_long_it_takes_is_said_first(self, with_go: Machine) -> None:
+        """All of it, and what would spare most; nothing where nothing is built."""
+        _, _, said = with_go.run()
+        first = said.splitlines()[0]
+        assert re.match(rf"programs to build: {len(_EVERYBODYS)}, about \d\d min on 2 cores, once", first), (
+            said
+        )
+        assert "(a pulumi on PATH spares 1" in first
+        _, _, said = with_go.run()
+        assert "programs to build" not in said
 
     def test_what_only_some_tests_need_is_built_where_it_is_asked_for(self, with_go: Machine) -> None:
         _, found, _ = with_go.run()
