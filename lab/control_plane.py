@@ -56,7 +56,6 @@ _READY_TIMEOUT = 60.0
 # How long each may take to end by itself. The API server waits up to a minute for watches that
 # clients hold open and keeps nothing that etcd does not have, so it is not waited for.
 _GRACE = {"kube-apiserver": 2.0, "etcd": 15.0}
-_OTHER_GRACE = 3.0
 # Port to the server that listens on it.
 _PORTS = {
     "etcd": "etcd",
@@ -338,26 +337,21 @@ class Lab:
                     begun.append(name)
 
         begin(_SERVING)
-        # The others give up when there is nobody to talk to, so they wait for it. Those that
-        # still run may be giving up just now, after an API server that was killed.
+        # The others give up when there is nobody to talk to, so they wait for it.
         self._wait("the registry to answer", self._registry_answers, ("registry",), say, "registry")
         self._wait("the API server to answer", self._answers("/readyz"), _SERVING, say)
         if KARPENTER in self.servers:
             self._define_karpenter()
         if "kube-apiserver" in begun:
-            # kwok gives up a pod's or node's next state when the answer to it is lost, and only a
-            # new one looks at all of them again: such a pod would start never, its rollout never end.
-            self.servers["kwok"].stop(_OTHER_GRACE)
+            # What outlived an API server that was killed may be giving up just now, waits for up to a
+            # minute between two tries, or, as kwok does, never comes back to a pod whose patch was
+            # lost on the way: a rollout then does not end.
+            self._stop_servers(self._clients)
+        # Made by a controller, so when it is there again the controllers work.
+        self.kubectl("delete", "serviceaccount", "default", "--namespace=default", "--ignore-not-found")
         begin(self._clients)
-        survivors = [name for name in self._clients if name not in begun]
-        # Made by a controller, so when it is there the controllers work.
         account = self._answers("/api/v1/namespaces/default/serviceaccounts/default")
-
-        def works() -> bool:
-            begin([name for name in survivors if name not in begun])
-            return account()
-
-        self._wait("the controllers to work", works, tuple(self.servers), say)
+        self._wait("the controllers to work", account, tuple(self.servers), say)
         if KARPENTER in self.servers:
             health = ports["karpenter-health"]
             self._wait("Karpenter to watch", lambda: karpenter.is_ready(health), (KARPENTER,), say, KARPENTER)
@@ -391,7 +385,7 @@ class Lab:
                 self.servers[name].ask_to_stop()
         for name in reversed(self.servers):
             if name in names:
-                self.servers[name].stop(_GRACE.get(name, _OTHER_GRACE))
+                self.servers[name].stop(_GRACE.get(name, 3.0))
 
     def _wait(
         self,
