@@ -6,7 +6,7 @@ from pathlib import Path
 
 BENCHMARKS = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
 LONGEST = ("scale",)
-"""A quarter of an hour: run where they are named."""
+"""Ten minutes: run where they are named."""
 
 
 def main() -> int:

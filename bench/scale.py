@@ -27,8 +27,6 @@ from lab.control_plane import PROJECT, Lab
 from lab.stack import ON_THE_LAB, LabStack
 
 SIZES: Final = (500, 1250, 2500, 5000)
-PREVIEWS: Final = (500, 1250)
-"""Sizes whose preview is measured as well: of 5,000 patches it takes minutes."""
 _LONGEST: Final = 600
 _CLIENTS: Final = ("kwok", "kube-scheduler", "kube-controller-manager")
 _MIB: Final = 1024**2
@@ -110,7 +108,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.scale")
     parser.add_argument("workloads", nargs="*", type=int, help="sizes, growing (default: all)")
-    parser.add_argument("--preview", nargs="*", type=int, default=list(PREVIEWS), help="sizes to preview")
+    parser.add_argument("--preview", nargs="*", type=int, default=list(SIZES), help="sizes to preview")
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", help="these commands, such as status, instead of all"
     )
