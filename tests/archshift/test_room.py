@@ -205,7 +205,8 @@ class Rolled(FakeCluster):
             yield from super().list(path, **parameters)
             return
         for index, name in enumerate(self.on):
-            yield {"metadata": {"name": f"cart-{index}"}, "spec": {"nodeName": name}, "status": {}}
+            meta = {"namespace": "shop", "name": f"cart-{index}"}
+            yield {"metadata": meta, "spec": {"nodeName": name}, "status": {}}
 
 
 @pytest.mark.parametrize(
