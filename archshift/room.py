@@ -22,7 +22,7 @@ from archshift.inventory import Inventory, Workload
 from archshift.kubernetes import Cluster
 from archshift.node_groups import ZONE_LABEL
 from archshift.plan import Plan, PlannedWorkload
-from archshift.settle import misplaced
+from archshift.settle import misplaced, pods_on
 
 LABEL: Final = "archshift/room"
 """On every placeholder; the value stands for the workload and the side that it asks for."""
@@ -57,12 +57,15 @@ class Ask:
         side: The architecture.
         pods: For how many.
         zone: The availability zone it has to be in; empty for any.
+        there: How many of its pods had a node there while others had none anywhere yet, so that those may
+            take the room themselves; None where that does not count.
     """
 
     workload: Workload
     side: Architecture
     pods: int
     zone: str = ""
+    there: int | None = None
 
     @property
     def label(self) -> str:
@@ -93,13 +96,14 @@ def asks(plan: Plan, inventory: Inventory) -> tuple[Ask, ...]:
         if not row.restarts or row.wanted is None:
             continue
         sides: dict[Architecture, int] = {AMD64: row.replicas - row.wanted, ARM64: row.wanted}
+        workload = inventory.workloads[row.key]
+        zonal, homeless = _spreads_over_zones(workload), inventory.on(row.key, "")
         for side, wanted in sides.items():
-            workload = inventory.workloads[row.key]
             there = inventory.on(row.key, side)
-            if wanted > there and not _spreads_over_zones(workload):
-                found.append(Ask(workload, side, wanted - there))
-            elif wanted and _spreads_over_zones(workload):
+            if zonal and wanted:
                 found.append(Ask(workload, side, wanted))
+            elif wanted > there:
+                found.append(Ask(workload, side, wanted - there, there=there if homeless else None))
     return tuple(found)
 
 
@@ -151,34 +155,58 @@ def make_room(
         with ThreadPoolExecutor(max_workers=8) as threads:
             list(threads.map(lambda pod: cluster.create(collection, pod), pods))
         deadline, pause = time.monotonic() + timeout, 0.2
-        while waiting := _waiting(cluster.list(collection, labelSelector=ours), len(pods)):
+        while True:
+            placeholders = list(cluster.list(collection, labelSelector=ours))
+            missing = _missing(cluster, placeholders, by_label)
+            if not missing:
+                return
             if time.monotonic() > deadline:
-                raise ArchshiftError(_too_late(waiting, by_label, timeout))
+                raise ArchshiftError(_too_late(missing, placeholders, by_label, timeout))
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
     finally:
         cluster.delete_all(collection, ours)
 
 
-def _waiting(found: Iterable[Mapping[str, Any]], expected: int) -> list[Mapping[str, Any]]:
-    """Return the placeholders without a node; all of them if one was taken away."""
-    pods = list(found)
-    waiting = [pod for pod in pods if not pod["spec"].get("nodeName")]
-    return waiting or (pods if len(pods) < expected else [])
+def _missing(
+    cluster: Cluster, placeholders: Iterable[Mapping[str, Any]], asked: Mapping[str, Ask]
+) -> dict[str, int]:
+    """Return label to the number of pods that there is no node for yet."""
+    placed = Counter(_label(pod) for pod in placeholders if pod["spec"].get("nodeName"))
+    found = {}
+    for label, ask in asked.items():
+        missing = ask.pods - placed[label]
+        if missing > 0 and ask.there is not None:
+            missing -= pods_on(cluster, ask.workload, ask.side) - ask.there
+        if missing > 0:
+            found[label] = missing
+    return found
 
 
-def _too_late(waiting: Iterable[Mapping[str, Any]], asked: Mapping[str, Ask], timeout: float) -> str:
-    first, *others = waiting
-    ask = asked[first["metadata"]["labels"][LABEL]]
+def _label(pod: Mapping[str, Any]) -> str:
+    return str(pod["metadata"]["labels"][LABEL])
+
+
+def _too_late(
+    missing: Mapping[str, int],
+    placeholders: Iterable[Mapping[str, Any]],
+    asked: Mapping[str, Ask],
+    timeout: float,
+) -> str:
+    label = next(iter(missing))
+    ask = asked[label]
     said = next(
         (
             str(condition.get("message", ""))[:200]
-            for condition in (first.get("status") or {}).get("conditions") or ()
+            for pod in placeholders
+            if _label(pod) == label and not pod["spec"].get("nodeName")
+            for condition in (pod.get("status") or {}).get("conditions") or ()
             if condition.get("type") == "PodScheduled" and condition.get("message")
         ),
         "the scheduler said nothing",
     )
-    more = f" and {len(others)} more" if others else ""
+    others = sum(missing.values()) - 1
+    more = f" and {others} more" if others else ""
     return (
         f"after {timeout:.0f} s no {display(ask.side)} node had come up for a pod of "
         f"{ask.workload.key}{more} ({said}); kubectl get nodepools,nodeclaims says why, and their limits are "

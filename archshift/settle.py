@@ -13,9 +13,9 @@ from functools import partial
 from math import ceil
 from typing import Any, Final
 
-from archshift.architectures import AMD64, ARCH_LABEL, ARM64, display
+from archshift.architectures import AMD64, ARCH_LABEL, ARM64, Architecture, display
 from archshift.errors import UnavailableError
-from archshift.inventory import read_workload, workload_path
+from archshift.inventory import Workload, read_workload, workload_path
 from archshift.kubernetes import Cluster, insist
 from archshift.plan import PlannedWorkload
 from archshift.pods import list_pods
@@ -67,11 +67,23 @@ def misplaced(cluster: Cluster, row: PlannedWorkload) -> list[Mapping[str, str]]
     """
     live = cluster.get(workload_path(row.kind, row.namespace, row.name))
     workload = read_workload(row.kind, live, "")
-    pods = _pods(cluster, row, live) if workload.settled and workload.replicas == row.replicas else {}
+    over = workload.settled and workload.replicas == row.replicas
+    pods = _pods(cluster, row.namespace, live) if over else {}
     nodes = _nodes(cluster)
     on = {name: nodes.get(node, {}) for name, node in pods.items()}
     sides = {name: labels.get(ARCH_LABEL, "") for name, labels in on.items()}
     return [on[name] for name in _wrong(sides, row.wanted or 0)]
+
+
+def pods_on(cluster: Cluster, workload: Workload, side: Architecture) -> int:
+    """Return how many of a workload's pods have a node of an architecture.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read.
+    """
+    live = cluster.get(workload_path(workload.kind, workload.namespace, workload.name))
+    pods, sides = _pods(cluster, workload.namespace, live), _sides(cluster)
+    return sum(sides.get(node) == side for node in pods.values())
 
 
 def _wrong(sides: Mapping[str, str], wanted: int) -> list[str]:
@@ -104,7 +116,7 @@ def _settle(
         workload = read_workload(row.kind, live, "")
         if workload.replicas != row.replicas:
             return f"it has {workload.replicas} replicas now, not the {row.replicas} of the plan"
-        pods = insist(partial(_pods, cluster, row, live), deadline) if workload.settled else {}
+        pods = insist(partial(_pods, cluster, row.namespace, live), deadline) if workload.settled else {}
         # A status may be older than an eviction; the pods are not.
         if len(pods) == row.replicas and all(pods.values()):
             if not sides.keys() >= {*pods.values()}:
@@ -142,9 +154,9 @@ def _evict(cluster: Cluster, namespace: str, pod: str) -> bool:
         return False
 
 
-def _pods(cluster: Cluster, row: PlannedWorkload, live: Mapping[str, Any]) -> dict[str, str]:
+def _pods(cluster: Cluster, namespace: str, live: Mapping[str, Any]) -> dict[str, str]:
     """Return name to node of a workload's pods."""
-    pods = list_pods(cluster, namespace=row.namespace, selector=_text(live["spec"]["selector"]))
+    pods = list_pods(cluster, namespace=namespace, selector=_text(live["spec"]["selector"]))
     return {pod.name: pod.node for pod in pods if not pod.leaving}
 
 

@@ -91,6 +91,20 @@ def test_room_is_asked_for_what_a_step_adds_to_each_side() -> None:
     )
 
 
+def test_pods_without_a_node_may_take_the_room_that_is_asked_for_them() -> None:
+    """So it is kept how many were on the side before; not where a zone's room is asked for beside them."""
+    beside = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
+    new, zoned = deployment("new", 4), deployment("zoned", 4, template=Template(beside=beside))
+    pods = {(one.key, side): pods for one in (new, zoned) for side, pods in (("amd64", 1), ("", 3))}
+    found = Inventory(workloads={one.key: one for one in (new, zoned)}, pods=pods)
+    assert asks(Plan(arm_ratio=0.5, workloads=(row("new", 4, 2), row("zoned", 4, 2))), found) == (
+        Ask(new, "amd64", 1, there=1),
+        Ask(new, "arm64", 2, there=0),
+        Ask(zoned, "amd64", 2),
+        Ask(zoned, "arm64", 2),
+    )
+
+
 def test_a_workload_that_spreads_over_zones_is_asked_for_as_a_whole() -> None:
     """Each of its pods has one zone left for it: the room of the one that goes may be in another."""
     beside = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
@@ -142,6 +156,50 @@ def test_a_placeholder_that_somebody_took_away_is_no_room() -> None:
     """A node that is drained meanwhile takes its placeholders along; that is not the end of waiting."""
     with pytest.raises(ArchshiftError, match=r"^after 0 s no Graviton node"):
         make_room(Bringing(lost=1), [Ask(deployment("cart"), "arm64", 2)], "dev", timeout=0)
+
+
+class Arriving(Bringing):
+    """One where pods of the workload cart come to have nodes while its placeholders wait."""
+
+    def __init__(self, *nodes: str) -> None:
+        super().__init__(left=2)
+        self.rolled = Rolled(*nodes)
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The Deployment."""
+        return self.rolled.get(path)
+
+    def list(self, path: str, **parameters: str) -> Any:
+        """Its pods with their nodes, and the placeholders: two of them have none."""
+        return super().list(path, **parameters) if path == PODS else self.rolled.list(path, **parameters)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "there", "more"),
+    [
+        (["arm", "arm", "x86", ""], 0, None),
+        (["arm", "arm", "arm", ""], 1, None),
+        (["arm", "x86", "x86", ""], 0, ""),
+        (["arm", "arm", "x86", ""], 2, " and 1 more"),
+        (["arm", "arm", "x86", ""], None, " and 1 more"),
+    ],
+    ids=["as many", "beyond those before", "too few", "no more than before", "all had nodes"],
+)
+def test_room_that_the_workloads_own_pods_took_first_is_waited_for_no_longer(
+    nodes: list[str], there: int | None, more: str | None
+) -> None:
+    """Pods that had no node before may win the race for it, and then the last placeholders find none: that
+    is no lack of room. Others are waited for, as many as are missing.
+    """
+    cluster, ask = Arriving(*nodes), Ask(deployment("cart", 4), "arm64", 3, there=there)
+    if more is None:
+        make_room(cluster, [ask], "dev", timeout=0)
+    else:
+        with pytest.raises(ArchshiftError) as error:
+            make_room(cluster, [ask], "dev", timeout=0)
+        assert f"no Graviton node had come up for a pod of shop/Deployment/cart{more} (" in str(error.value)
+    assert cluster.events[-1] == "delete"
+    assert cluster.pods == []
 
 
 def test_a_placeholder_asks_for_what_the_pod_does() -> None:
