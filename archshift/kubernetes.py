@@ -27,7 +27,6 @@ WATCH_SECONDS: Final = 20
 _TIMEOUT: Final = httpx2.Timeout(30.0, connect=5.0)
 # Three times as long as the lab's API server takes to be back after a crash.
 _PATIENCE_SECONDS: Final = 15.0
-_AGAIN_SECONDS: Final = 1.0
 
 APPLY: Final = "application/apply-patch+yaml"
 MERGE: Final = "application/merge-patch+json"
@@ -219,16 +218,10 @@ class Cluster:
                 raise self._refusal(status, path, body)
             return self._parsed(path, body)
 
-        deadline = time.monotonic() + (_PATIENCE_SECONDS if method == "GET" else 0.0)
-        while True:
-            try:
-                return ask()
-            except UnavailableError:
-                # A server that never answered may be the wrong one, and is not waited for. One that did
-                # is likely to be back, and a fleet's reading is not to be lost for one page of it.
-                if not self._answered or time.monotonic() >= deadline:
-                    raise
-            time.sleep(_AGAIN_SECONDS)
+        patience = _PATIENCE_SECONDS if method == "GET" else 0.0
+        # A server that never answered may be the wrong one, and is not waited for. One that did is
+        # likely to be back, and a fleet's reading is not to be lost for one page of it.
+        return insist(ask, time.monotonic() + patience, lambda: self._answered)
 
     def _parsed(self, path: str, body: bytes) -> dict[str, Any]:
         try:
@@ -294,12 +287,15 @@ class Cluster:
 _Answer = TypeVar("_Answer")
 
 
-def insist(ask: Callable[[], _Answer], deadline: float) -> _Answer:
+def insist(
+    ask: Callable[[], _Answer], deadline: float, worthwhile: Callable[[], bool] = lambda: True
+) -> _Answer:
     """Ask until there is an answer: an API server that restarts or throttles is back soon.
 
     Args:
         ask: What is asked; has no effect that a second time could spoil.
         deadline: Until when, of ``time.monotonic()``.
+        worthwhile: Whether to ask again before that, after a failure.
 
     Raises:
         ArchshiftError: Any other failure at once; that it is not available, after the deadline.
@@ -308,9 +304,9 @@ def insist(ask: Callable[[], _Answer], deadline: float) -> _Answer:
         try:
             return ask()
         except UnavailableError:
-            if time.monotonic() >= deadline:
+            if not worthwhile() or time.monotonic() >= deadline:
                 raise
-        time.sleep(_AGAIN_SECONDS)
+        time.sleep(1.0)
 
 
 def _lines(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:

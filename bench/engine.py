@@ -56,10 +56,7 @@ class Stack(LabStack):
         done = threading.Event()
         started = time.monotonic()
         process = subprocess.Popen(
-            [
-                str(self.lab.directory / "bin" / "pulumi"),
-                *self.arguments(*command, "--non-interactive", "--color=never"),
-            ],
+            self.command(*command),
             cwd=self.project,
             env=self.lab.process_environment(),
             stdin=subprocess.DEVNULL,

@@ -42,9 +42,10 @@ class Cost:
     children: int = 0
 
 
-def measure(lab: Lab, folder: Path, command: list[str], accepted: tuple[int, ...]) -> tuple[Cost, str]:
-    """Run a command in the lab's environment; returns its cost and what it printed."""
-    environment = {**lab.process_environment(), "XDG_CACHE_HOME": str(folder / "cache")}
+def measure(stack: LabStack, command: list[str], accepted: tuple[int, ...]) -> tuple[Cost, str]:
+    """Run a command in the stack's environment; returns its cost and what it printed."""
+    folder = stack.folder
+    environment = {**stack.environment(), "XDG_CACHE_HOME": str(folder / "cache")}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done, own, below = threading.Event(), 0, 0
     with (folder / "output").open("w+") as output, (folder / "errors").open("w+") as errors:
@@ -90,17 +91,15 @@ def _resident(pid: int) -> tuple[int, int]:
         return 0, 0
 
 
-def commands(folder: Path, stack: LabStack) -> dict[str, tuple[list[str], tuple[int, ...]]]:
+def commands(stack: LabStack) -> dict[str, tuple[list[str], tuple[int, ...]]]:
     """Return the commands that are measured, by name, and the exit codes that are no failure."""
-    archshift = str(PROJECT / ".venv" / "bin" / "archshift")
-    own = stack.arguments()
-    page = str(folder / "report.html")
+    archshift, page = stack.archshift_command, str(stack.folder / "report.html")
     return {
-        "audit, cold": ([archshift, "audit", "--from-cluster", *own], (0, 1)),
-        "audit, warm": ([archshift, "audit", "--from-cluster", *own], (0, 1)),
-        "status": ([archshift, "status", *own], (0, 3)),
-        "plan": ([archshift, "plan", *own], (0,)),
-        "report --html": ([archshift, "report", "--prices=table", f"--html={page}", *own], (0,)),
+        "audit, cold": (archshift("audit", "--from-cluster"), (0, 1)),
+        "audit, warm": (archshift("audit", "--from-cluster"), (0, 1)),
+        "status": (archshift("status"), (0, 3)),
+        "plan": (archshift("plan"), (0,)),
+        "report --html": (archshift("report", "--prices=table", f"--html={page}"), (0,)),
     }
 
 
@@ -142,18 +141,16 @@ def run(lab: Lab, folder: Path, sizes: list[int], previewed: list[int], only: Co
         grow(lab, last, size)
         print(f"{size!s:<26} (written in {time.monotonic() - started:.0f} s)", flush=True)
         stack.write({**ON_THE_LAB, "arm_ratio": "0.5", "node_groups": size.groups})
-        for name, (command, accepted) in commands(folder, stack).items():
+        for name, (command, accepted) in commands(stack).items():
             if only and name.partition(",")[0].partition(" ")[0] not in only:
                 continue
-            cost, printed = measure(lab, folder, command, accepted)
+            cost, printed = measure(stack, command, accepted)
             note = f"{len(printed) / _MIB:.1f} MiB printed"
             if name == "report --html":
                 note = f"{(folder / 'report.html').stat().st_size / _MIB:.1f} MiB page"
             show(size, name, cost, earlier, note)
         if workloads in previewed:
-            pulumi = str(lab.directory / "bin" / "pulumi")
-            command = [pulumi, *stack.arguments("preview", "--non-interactive")]
-            cost, _ = measure(lab, folder, command, (0,))
+            cost, _ = measure(stack, stack.command("preview"), (0,))
             show(size, "pulumi preview", cost, earlier, f"{cost.children / _MIB:.0f} MiB below the engine")
         server = lab.servers["kube-apiserver"].process()
         held = server.memory_info().rss / _MIB if server else 0

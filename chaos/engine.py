@@ -73,12 +73,10 @@ class Stack(LabStack):
         """
         self._runs += 1
         log = self.folder / f"up-{self._runs}.log"
-        quiet = ("--skip-preview", "--non-interactive", "--color=never")
-        command = self.arguments("up", "--yes", *quiet, *flags)
         started, outcome = time.monotonic(), ""
         with log.open("wb") as output:
             engine = subprocess.Popen(
-                [str(self.lab.directory / "bin" / "pulumi"), *command],
+                self.command("up", "--yes", "--skip-preview", *flags),
                 cwd=PROJECT,
                 env=self.lab.process_environment(),
                 stdin=subprocess.DEVNULL,

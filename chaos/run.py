@@ -31,6 +31,7 @@ UPS: Final = 4
 """Updates that may be needed, once the faults have stopped, until all is exact."""
 _SAMPLE_SECONDS: Final = 0.4
 _REST_SECONDS: Final = 60.0
+_COMMAND_SECONDS: Final = 300.0
 
 Say = Callable[[str], None]
 
@@ -266,7 +267,7 @@ class Run:
                 said = [f"pulumi up {up.outcome}: {up.reason}"]
                 continue
             faults.nodes_lost = False
-            status = stack.archshift("status")
+            status = stack.archshift("status", timeout=_COMMAND_SECONDS)
             if status.returncode == 0:
                 self.report.needed.append(number)
                 break
@@ -296,7 +297,7 @@ class Run:
         # Pods of the former image count as long as they are there: the first update replaces them, the
         # second finds nothing that needs x86, and lifts the protection.
         ups = [self._up(stack), self._up(stack)]
-        drained = stack.archshift("drain", "--nodes=2")
+        drained = stack.archshift("drain", "--nodes=2", timeout=_COMMAND_SECONDS)
         if drained.returncode:
             self._violation(
                 f"archshift drain ended with {drained.returncode}: {drained.stderr.strip()[-300:]}"

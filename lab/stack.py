@@ -68,8 +68,13 @@ class LabStack:
         """Return the resources that the stack's state holds; errors as ``deployment``."""
         return list(self.deployment().get("resources") or ())
 
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command line of a run of the engine on the stack, that asks nothing."""
+        pulumi = str(self.lab.directory / "bin" / "pulumi")
+        return [pulumi, *self.arguments(*arguments), "--non-interactive", "--color=never"]
+
     def archshift(
-        self, *arguments: str, environment: Mapping[str, str] | None = None, timeout: float = 300
+        self, *arguments: str, environment: Mapping[str, str] | None = None, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
         """Run the archshift command for this stack; ``environment`` is put on top of the lab's."""
         return subprocess.run(

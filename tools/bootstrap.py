@@ -742,17 +742,15 @@ def find_programs(say: Progress | None = None, extra: Sequence[str] = ()) -> Pro
     def missing(kit: str) -> list[Program]:
         return [program for name, program in by_name.items() if program.kit == kit and name not in programs]
 
-    def cold() -> list[Program]:
-        return [program for kit in kits for program in missing(kit) if not _cached(program)]
-
-    if cold():
+    cold = [program for kit in kits for program in missing(kit) if not _cached(program)]
+    if cold:
         for sentence in refused:
             say.line(f"not used: {sentence}")
     pulumi = programs.found.get("pulumi")
     if pulumi and (plugin := _kubernetes_plugin(pulumi, by_name[KUBERNETES_PLUGIN], say)):
         programs.add(plugin)
-    if cold():
-        say.line(_outlook(cold()))
+    if to_build := [program for program in cold if program.name not in programs]:
+        say.line(_outlook(to_build))
     for kit in kits:
         for found in _build(missing(kit), say):
             programs.add(found)

@@ -46,8 +46,6 @@ def namespace(cluster: Cluster) -> str:
 @pytest.fixture
 def stack(cluster: Cluster, tmp_path: Path) -> Iterator[Stack]:
     """A stack of the checkout's program that no other test uses; forgotten afterwards."""
-    folder = tmp_path / "stack"
-    folder.mkdir()
-    stack = Stack(cluster.lab, folder, f"test-{uuid.uuid4().hex[:8]}")
+    stack = Stack(cluster.lab, tmp_path / "stack", f"test-{uuid.uuid4().hex[:8]}")
     yield stack
     stack.remove()

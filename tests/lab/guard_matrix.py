@@ -181,7 +181,6 @@ def guarded_cluster(
         # Between archshift and the registry, to take the registry away.
         door = Server(registry.base)
         cluster = Cluster(lab)
-        (folder / "stack").mkdir()
         guarded = kind(
             cluster=cluster,
             stack=Stack(lab, folder / "stack", f"test-{uuid.uuid4().hex[:8]}"),

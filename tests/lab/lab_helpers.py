@@ -371,7 +371,7 @@ class Stack(LabStack):
         return subprocess.Popen(
             self.archshift_command(*arguments),
             cwd=PROJECT,
-            env=engine_environment(self.lab, self.name),
+            env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -171,7 +171,6 @@ class OnAws:
         hosts = {HOST: {"mirrors": [registry.base.removeprefix("http://")]}}
         plain = {registry.base.removeprefix("http://"): {"plain_http": True}}
         registries.write_text(yaml.safe_dump(hosts | plain))
-        (folder / "stack").mkdir()
         self._file = folder / "account.json"
         self.account = Account(self._file)
         (token,) = (one["user"]["token"] for one in kubeconfig["users"] if one["name"] == CONTEXT)
