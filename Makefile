@@ -16,7 +16,7 @@ demo: environment ## walk arm_ratio 0.2 -> 0.5 -> 0.8 -> 1.0 -> 0.5 in the lab, 
 
 test: environment ## run all tests
 	@$(PYTHON) tools/bootstrap.py --with all >/dev/null
-	@$(RUN) -m pytest $(TESTS)
+	@$(RUN) -m pytest --numprocesses=2 --dist=loadfile $(TESTS)
 
 check: environment ## lint, formatting, types
 	@$(RUN) -m ruff check .
