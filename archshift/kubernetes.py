@@ -5,6 +5,7 @@ typed models are left out on purpose: a fleet of 10,000 pods is read for ten fie
 """
 
 import json
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 import httpx2
-from lightkube.config.client_adapter import Client, ConnectionParams
+from lightkube.config.client_adapter import ConnectionParams
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.core.exceptions import ConfigError
 
@@ -354,9 +355,21 @@ def connect(context: str | None = None) -> Cluster:
         single = config.get(context_name=context)
         if single is None:
             raise ConfigError("it has no current context")
-        client = Client(single, ConnectionParams(timeout=_TIMEOUT))
-        return Cluster(client, single.cluster.server, single.cluster.certificate_auth_data or "")
+        parameters = ConnectionParams(timeout=_TIMEOUT).httpx_params(single)
+        _keep_protocols(parameters["verify"])
+        return Cluster(httpx2.Client(**parameters), single.cluster.server, single.cluster.certificate_auth_data or "")
     except (ConfigError, AssertionError, OSError, ValueError, TypeError, httpx2.InvalidURL) as error:
         raise ArchshiftError(
             f"kubeconfig: {_one_line(error)}; set archshift:kube_context or KUBECONFIG"
         ) from None
+
+
+def _keep_protocols(context: ssl.SSLContext) -> None:
+    """Set the protocols that a TLS context offers (ALPN), once for all.
+
+    The HTTP client sets them for each connection, and frees those before while other threads may be
+    copying them: what such a thread then sends is no ClientHello, and the server answers with an
+    alert (python/cpython#141012; measured, one in 12,000 with eight threads).
+    """
+    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols = lambda _: None  # type: ignore[method-assign, assignment]

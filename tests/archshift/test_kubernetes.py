@@ -2,8 +2,10 @@
 
 import json
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -375,6 +377,36 @@ def test_a_port_without_a_server_is_said(use: Callable[[str], None]) -> None:
             f"http://127.0.0.1:{port}: the cluster cannot be reached: [Errno 111] Connection refused; check "
             "the kubeconfig's server and your network"
         )
+
+
+def test_connections_made_at_once_leave_the_tls_settings_alone(
+    use: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one thread sets while another makes its connection is freed under it (python/cpython#141012), and
+    a server refuses that one's handshake. Each of them still says that it speaks HTTP/1.1.
+    """
+    changes: list[list[str]] = []
+    change = ssl.SSLContext.set_alpn_protocols
+
+    def counted(context: ssl.SSLContext, protocols: list[str]) -> None:
+        changes.append(protocols)
+        change(context, protocols)
+
+    monkeypatch.setattr(ssl.SSLContext, "set_alpn_protocols", counted)
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as threads:
+        use(kubeconfig({"server": f"https://127.0.0.1:{server.getsockname()[1]}"}))
+        with connect() as cluster:
+            made = list(changes)
+            asked = [threads.submit(cluster.get, PODS) for _ in range(4)]
+            for _ in asked:
+                caller, _ = server.accept()
+                with caller:
+                    assert b"\x00\x09\x08http/1.1" in caller.recv(4096)
+            for one in asked:
+                with pytest.raises(UnavailableError, match="cannot be reached"):
+                    one.result()
+    assert made[-1:] == [["http/1.1"]]
+    assert changes == made
 
 
 @pytest.mark.parametrize(
