@@ -357,7 +357,9 @@ def connect(context: str | None = None) -> Cluster:
             raise ConfigError("it has no current context")
         parameters = ConnectionParams(timeout=_TIMEOUT).httpx_params(single)
         _keep_protocols(parameters["verify"])
-        return Cluster(httpx2.Client(**parameters), single.cluster.server, single.cluster.certificate_auth_data or "")
+        return Cluster(
+            httpx2.Client(**parameters), single.cluster.server, single.cluster.certificate_auth_data or ""
+        )
     except (ConfigError, AssertionError, OSError, ValueError, TypeError, httpx2.InvalidURL) as error:
         raise ArchshiftError(
             f"kubeconfig: {_one_line(error)}; set archshift:kube_context or KUBECONFIG"

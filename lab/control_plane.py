@@ -15,7 +15,6 @@ import os
 import secrets
 import shlex
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -29,7 +28,7 @@ import yaml
 
 from lab import karpenter
 from lab.certificates import ensure_certificates, write_private
-from lab.processes import Server
+from lab.processes import Server, free_port, is_free
 from tools.bootstrap import (
     KARPENTER,
     KARPENTER_CRDS,
@@ -274,8 +273,8 @@ class Lab:
             if server not in self.servers:
                 continue
             in_use_by_us = server not in stopped
-            if not in_use_by_us and (name not in ports or not _is_free(ports[name])):
-                ports[name] = _free_port()
+            if not in_use_by_us and (name not in ports or not is_free(ports[name])):
+                ports[name] = free_port(ports.values())
         write_private(file, json.dumps(ports).encode())
         return ports
 
@@ -526,24 +525,6 @@ class Lab:
             ],
             KARPENTER: [],  # all of its settings are in its environment
         }
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as candidate:
-        # As the servers do: a port whose last connections are still closing is free.
-        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            candidate.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def _free_port() -> int:
-    with socket.socket() as candidate:
-        candidate.bind(("127.0.0.1", 0))
-        port: int = candidate.getsockname()[1]
-    return port
 
 
 def user_shell() -> str:

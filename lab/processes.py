@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import psutil
+
+_PORTS: Final = range(20_000, 30_000)
+"""Below those that Linux and macOS give to outgoing connections: while a server is away, as after a crash,
+any of these could take its port, and one of its own clients' even be connected to itself."""
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on a port of loopback."""
+    with socket.socket() as candidate:
+        # As the servers do: a port whose last connections are still closing is free.
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(taken: Collection[int] = ()) -> int:
+    """A port of loopback that nobody listens on, and that is none of those already chosen."""
+    while True:
+        port = secrets.choice(_PORTS)
+        if port not in taken and is_free(port):
+            return port
 
 
 class Server:

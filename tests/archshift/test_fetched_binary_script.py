@@ -18,8 +18,9 @@ from aiohttp import web
 
 from archshift.fetched_binary import SCRIPT
 from lab.oci import elf
+from lab.processes import free_port
 from tests.images.conftest import authority, servers
-from tests.images.servers import Authority, Server, free_port
+from tests.images.servers import Authority, Server
 from tests.programs import debian_program
 
 __all__ = ["authority", "servers"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 import httpx
 import yaml
 
+from lab.processes import free_port
 from tools.bootstrap import find_programs
 
 # The longest of TSDB's block ranges: a span of a test is then one or two blocks, not one every 2 hours.
@@ -84,9 +84,7 @@ def serve(data: Path) -> Iterator[Server]:
     data.mkdir(exist_ok=True)
     config = data / "prometheus.yml"
     config.write_text("global: {}\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = data / "prometheus.log"
     with log.open("wb") as output:

@@ -11,9 +11,10 @@ from aiohttp import web
 from archshift.images.audit import AuditOptions, audit_images
 from archshift.images.registry import Limits
 from archshift.images.verdict import ImageVerdict
+from lab.processes import free_port
 from tests.images.build import OCI_INDEX, Pusher, digest_of
 from tests.images.conftest import QUICK
-from tests.images.servers import Server, free_port
+from tests.images.servers import Server
 
 Options = Callable[..., AuditOptions]
 

@@ -11,8 +11,9 @@ import pytest
 from archshift.images.audit import AuditOptions, audit_images
 from archshift.images.registry import RegistryHost
 from archshift.images.verdict import ImageVerdict
+from lab.processes import free_port
 from tests.images.build import Pusher
-from tests.images.servers import Authority, Registry, free_port
+from tests.images.servers import Authority, Registry
 from tests.images.test_login import HTPASSWD, LOGIN, secret
 
 Options = Callable[..., AuditOptions]

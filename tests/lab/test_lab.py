@@ -175,6 +175,13 @@ def test_the_next_start_brings_a_killed_server_back(another: Lab) -> None:
     assert "default" in another.kubectl("get", "namespaces", "--output=name")
 
 
+def test_no_connection_gets_a_port_of_the_lab_while_a_server_is_away(control_plane: Lab) -> None:
+    ports = json.loads((control_plane.directory / "run" / "ports.json").read_text()).values()
+    # Linux gives connections those from 32768, unless told otherwise, and macOS those from 49152.
+    assert [port for port in ports if not 1024 <= port < 32768] == []
+    assert len(set(ports)) == len(ports) == 4
+
+
 def test_a_port_that_somebody_took_meanwhile_is_left_to_them(another: Lab) -> None:
     another.start()
     url, token = _endpoint(another)
