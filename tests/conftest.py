@@ -1,8 +1,15 @@
 """What holds for every test."""
 
+import signal
+
 import pytest
 
 from settings import REGISTRIES_FILE
+
+
+def pytest_configure() -> None:
+    """Being terminated ends as any other end does: the labs' servers would outlive these processes."""
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=143))
 
 
 @pytest.fixture(autouse=True)
