@@ -1,6 +1,6 @@
 """One look at a cluster: what runs there, what is proven of its images, and the plan from both."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
@@ -48,7 +48,7 @@ def survey(
     keep_evidence: bool = True,
     guard_x86: bool | None = None,
     eks: LiveCluster | None = None,
-    hold_untested: bool = False,
+    hold_untested: bool | Container[str] = False,
     watch: "Watch | None" = None,
 ) -> Survey:
     """Read the cluster and its images' registries, and make the plan.
@@ -60,7 +60,7 @@ def survey(
         guard_x86: Find out what needs x86; None for what the settings say.
         eks: The cluster that the kubeconfig has to reach; None for whichever it does.
         hold_untested: Hold what has yet to be tested on arm64, instead of planning its move after
-            the test.
+            the test; of some workloads alone, or of all.
         watch: Called with how many images are read, and of how many.
 
     Raises:
@@ -80,7 +80,10 @@ def survey(
     verdicts = evidence.verdicts if evidence else {}
     tests = judge_tests(settings.compat, inventory, verdicts, proofs) if settings.compat else CompatState()
     strict = tests.strict_rules(settings.rules)
-    rules = strict if hold_untested else tests.rules(settings.rules)
+    if isinstance(hold_untested, bool):
+        rules = strict if hold_untested else tests.rules(settings.rules)
+    else:
+        rules = tests.strict_rules(settings.rules, hold_untested)
     return Survey(
         inventory=inventory,
         evidence=evidence,

@@ -213,6 +213,8 @@ def test_a_failure_holds_until_another_image_or_test() -> None:
     assert set(fresh.due(plan_of(fresh, cluster))) == {KEY}
     assert fresh.rules({}) == {}
     assert fresh.strict_rules({})[KEY].hold
+    assert fresh.strict_rules({}, only={KEY})[KEY].hold
+    assert fresh.strict_rules({}, only={"shop/Deployment/another"}) == {}
     failed = Proof(workload=KEY, tested=fresh.tested[KEY], passed=False, message="a\nb", job="j")
     held = judge_tests(rules, cluster, {}, [failed])
     reason = held.rules({})[KEY].reason

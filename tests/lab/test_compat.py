@@ -114,6 +114,44 @@ def test_what_fails_or_hangs_stays_on_x86_and_the_rest_moves(
     assert job["metadata"]["uid"] != uids[f"{key}broken"]
 
 
+def test_a_step_is_as_large_as_it_was_shown_though_only_what_it_moves_is_tested(
+    cluster: Cluster, stack: Stack, namespace: str
+) -> None:
+    """What no pod of is to move counts into the fleet without a test. In the place of what fails others go,
+    in the same update, and are tested before; the next update has nothing left to do.
+    """
+    names = ("broken", "cart", "search", "web")
+    made = [deployment(name, 4, namespace) for name in names]
+    cluster.apply([behaving(made[0], "fail"), *made[1:]])
+    keys = {name: f"{namespace}/Deployment/{name}" for name in names}
+    stack.config(
+        {
+            "node_groups": node_groups(),
+            # The first to move is the one that fails.
+            "workloads": {"namespaces": [namespace], "overrides": {keys["broken"]: {"wave": "early"}}},
+            "arm_ratio": "0.0",
+            "compat_test": {"workloads": {key: {"command": ["/app", "--check"]} for key in keys.values()}},
+        }
+    )
+    nodes = stack.up()
+    assert nodes.succeeded, nodes.output
+    assert jobs(cluster, namespace) == {}
+    cluster.wait_until_settled(namespace)
+    step = stack.config({"arm_ratio": "0.13"}).up()
+    assert step.succeeded, step.output
+    rows = status(stack)
+    graviton = {name: row["graviton"] for name, row in rows.items()}
+    assert graviton.pop("broken") == 0
+    assert sorted(graviton.values()) == [0, 1, 1], "two of the twelve that can move"
+    assert {name: row["graviton"] for name, row in rows.items()} == {
+        name: row["wanted"] for name, row in rows.items()
+    }
+    tested = {keys["broken"], *(keys[name] for name, pods in graviton.items() if pods)}
+    assert set(jobs(cluster, namespace)) == tested
+    again = stack.up()
+    assert (again.exit_code, again.changes) == (0, {}), again.output
+
+
 def test_a_quota_or_pod_security_is_named_and_never_broken(
     cluster: Cluster, stack: Stack, namespace: str
 ) -> None:
