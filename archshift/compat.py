@@ -114,7 +114,7 @@ class CompatState:
 
         Args:
             rules: The config's.
-            only: Of what is not tested hold these alone.
+            only: Of what is not tested hold these alone; None for all of it.
         """
         missing = dict.fromkeys(
             (key for key in self.missing if only is None or key in only),

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from archshift import placement
@@ -22,7 +23,7 @@ from archshift.inventory import Inventory, Workload
 from archshift.kubernetes import Cluster
 from archshift.node_groups import ZONE_LABEL
 from archshift.plan import Plan, PlannedWorkload
-from archshift.settle import misplaced, pods_on
+from archshift.settle import misplaced, pods_on, sides_of_nodes
 
 LABEL: Final = "archshift/room"
 """On every placeholder; the value stands for the workload and the side that it asks for."""
@@ -173,11 +174,12 @@ def _missing(
 ) -> dict[str, int]:
     """Return label to the number of pods that there is no node for yet."""
     placed = Counter(_label(pod) for pod in placeholders if pod["spec"].get("nodeName"))
+    sides = cache(lambda: sides_of_nodes(cluster))
     found = {}
     for label, ask in asked.items():
         missing = ask.pods - placed[label]
         if missing > 0 and ask.there is not None:
-            missing -= pods_on(cluster, ask.workload, ask.side) - ask.there
+            missing -= pods_on(cluster, ask.workload, ask.side, sides()) - ask.there
         if missing > 0:
             found[label] = missing
     return found

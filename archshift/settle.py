@@ -49,7 +49,7 @@ def settle(
         ArchshiftError: The cluster cannot be read.
     """
     deadline = time.monotonic() + timeout
-    sides = insist(lambda: _sides(cluster), deadline)
+    sides = insist(lambda: sides_of_nodes(cluster), deadline)
     wanted = [row for row in rows if row.wanted is not None]
     with ThreadPoolExecutor(max_workers=8) as threads:
         one = partial(_settle, cluster, sides=sides, deadline=deadline, patience=patience)
@@ -75,15 +75,20 @@ def misplaced(cluster: Cluster, row: PlannedWorkload) -> list[Mapping[str, str]]
     return [on[name] for name in _wrong(sides, row.wanted or 0)]
 
 
-def pods_on(cluster: Cluster, workload: Workload, side: Architecture) -> int:
+def pods_on(cluster: Cluster, workload: Workload, side: Architecture, sides: Mapping[str, str]) -> int:
     """Return how many of a workload's pods have a node of an architecture.
+
+    Args:
+        cluster: The connection.
+        workload: The workload.
+        side: The architecture.
+        sides: From ``sides_of_nodes``.
 
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
     live = cluster.get(workload_path(workload.kind, workload.namespace, workload.name))
-    pods, sides = _pods(cluster, workload.namespace, live), _sides(cluster)
-    return sum(sides.get(node) == side for node in pods.values())
+    return sum(sides.get(node) == side for node in _pods(cluster, workload.namespace, live).values())
 
 
 def _wrong(sides: Mapping[str, str], wanted: int) -> list[str]:
@@ -101,7 +106,12 @@ def _nodes(cluster: Cluster) -> dict[str, Mapping[str, str]]:
     }
 
 
-def _sides(cluster: Cluster) -> dict[str, str]:
+def sides_of_nodes(cluster: Cluster) -> dict[str, str]:
+    """Return name to architecture of all nodes; empty where none is said.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read.
+    """
     return {name: labels.get(ARCH_LABEL, "") for name, labels in _nodes(cluster).items()}
 
 
@@ -120,7 +130,7 @@ def _settle(
         # A status may be older than an eviction; the pods are not.
         if len(pods) == row.replicas and all(pods.values()):
             if not sides.keys() >= {*pods.values()}:
-                sides = insist(lambda: _sides(cluster), deadline)  # one has joined meanwhile
+                sides = insist(lambda: sides_of_nodes(cluster), deadline)  # one has joined meanwhile
             on = {name: sides.get(node, "") for name, node in pods.items()}
             wrong = _wrong(on, row.wanted or 0)
             if not wrong:

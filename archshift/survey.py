@@ -48,7 +48,7 @@ def survey(
     keep_evidence: bool = True,
     guard_x86: bool | None = None,
     eks: LiveCluster | None = None,
-    hold_untested: bool | Container[str] = False,
+    hold_untested: Container[str] | None = (),
     watch: "Watch | None" = None,
 ) -> Survey:
     """Read the cluster and its images' registries, and make the plan.
@@ -59,8 +59,8 @@ def survey(
             for everything, for the moment before something is taken away.
         guard_x86: Find out what needs x86; None for what the settings say.
         eks: The cluster that the kubeconfig has to reach; None for whichever it does.
-        hold_untested: Hold what has yet to be tested on arm64, instead of planning its move after
-            the test; of some workloads alone, or of all.
+        hold_untested: Workloads that are held if they have yet to be tested on arm64, instead of
+            planning their move after the test; None for all.
         watch: Called with how many images are read, and of how many.
 
     Raises:
@@ -80,10 +80,7 @@ def survey(
     verdicts = evidence.verdicts if evidence else {}
     tests = judge_tests(settings.compat, inventory, verdicts, proofs) if settings.compat else CompatState()
     strict = tests.strict_rules(settings.rules)
-    if isinstance(hold_untested, bool):
-        rules = strict if hold_untested else tests.rules(settings.rules)
-    else:
-        rules = tests.strict_rules(settings.rules, hold_untested)
+    rules = tests.strict_rules(settings.rules, hold_untested)
     return Survey(
         inventory=inventory,
         evidence=evidence,

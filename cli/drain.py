@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
             settings,
             keep_evidence=False,
             guard_x86=settings.images.check,
-            hold_untested=True,
+            hold_untested=None,
             watch=watch,
         )
     nodes = found.inventory.nodes

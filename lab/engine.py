@@ -96,10 +96,10 @@ def engine_environment(lab: Lab, stack: str) -> dict[str, str]:
     return {**lab.process_environment(), "PULUMI_STACK": stack, "PULUMI_DEBUG_COMMANDS": "true"}
 
 
-def engine_command(lab: Lab, arguments: Sequence[str], events: Path) -> list[str]:
-    """The command line of such a run."""
+def engine_command(lab: Lab, arguments: Sequence[str]) -> list[str]:
+    """The command line of a run that asks nothing."""
     pulumi = str(lab.directory / "bin" / "pulumi")
-    return [pulumi, *arguments, "--non-interactive", "--color=never", f"--event-log={events}"]
+    return [pulumi, *arguments, "--non-interactive", "--color=never"]
 
 
 def run_engine(
@@ -121,7 +121,7 @@ def run_engine(
     started = time.monotonic()
     with log.open("wb") as output:
         engine = subprocess.Popen(
-            engine_command(lab, arguments, events),
+            [*engine_command(lab, arguments), f"--event-log={events}"],
             cwd=PROJECT,
             env=engine_environment(lab, stack),
             stdin=subprocess.DEVNULL,

@@ -14,6 +14,7 @@ import psutil
 import yaml
 
 from lab.control_plane import CONTEXT, PROJECT, Lab, LabError
+from lab.engine import engine_command
 
 ON_THE_LAB = {"platform": "lab", "kube_context": CONTEXT}
 """What a stack of archshift's own says of a lab's cluster."""
@@ -70,8 +71,7 @@ class LabStack:
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command line of a run of the engine on the stack, that asks nothing."""
-        pulumi = str(self.lab.directory / "bin" / "pulumi")
-        return [pulumi, *self.arguments(*arguments), "--non-interactive", "--color=never"]
+        return engine_command(self.lab, self.arguments(*arguments))
 
     def archshift(
         self, *arguments: str, environment: Mapping[str, str] | None = None, timeout: float = 120

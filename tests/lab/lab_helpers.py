@@ -14,7 +14,7 @@ import yaml
 
 from archshift.drain import ANNOTATION
 from lab.control_plane import CONTEXT, PROJECT, Lab
-from lab.engine import Operation, Result, engine_command, engine_environment, run_engine
+from lab.engine import Operation, Result, engine_environment, run_engine
 from lab.stack import ON_THE_LAB, LabStack
 
 __all__ = [
@@ -348,9 +348,9 @@ class Stack(LabStack):
 
     def begin_up(self, *flags: str) -> subprocess.Popen[str]:
         """`pulumi up` that is not waited for, for tests that end it in the middle."""
-        arguments = self.arguments("up", "--yes", "--skip-preview", *flags)
+        events = f"--event-log={self._log().with_suffix('.events.jsonl')}"
         return subprocess.Popen(
-            engine_command(self.lab, arguments, self._log().with_suffix(".events.jsonl")),
+            self.command("up", "--yes", "--skip-preview", *flags, events),
             cwd=PROJECT,
             env=engine_environment(self.lab, self.name),
             stdin=subprocess.DEVNULL,

@@ -124,11 +124,12 @@ def test_a_step_is_as_large_as_it_was_shown_though_only_what_it_moves_is_tested(
     made = [deployment(name, 4, namespace) for name in names]
     cluster.apply([behaving(made[0], "fail"), *made[1:]])
     keys = {name: f"{namespace}/Deployment/{name}" for name in names}
+    waves = {key: {"wave": "early" if name == "broken" else "late"} for name, key in keys.items()}
     stack.config(
         {
             "node_groups": node_groups(),
             # The first to move is the one that fails.
-            "workloads": {"namespaces": [namespace], "overrides": {keys["broken"]: {"wave": "early"}}},
+            "workloads": {"namespaces": [namespace], "overrides": waves},
             "arm_ratio": "0.0",
             "compat_test": {"workloads": {key: {"command": ["/app", "--check"]} for key in keys.values()}},
         }
