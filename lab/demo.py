@@ -12,6 +12,7 @@ from typing import Any
 
 from lab.control_plane import PROJECT, Lab, LabError
 from lab.engine import Progress, Result, run_engine
+from lab.restarts import Pods, had_to_move, read_pods, restarted
 from lab.rollouts import Rollouts
 
 # Up through the weeks of a real move, and back once, because it has to work in a bad week too.
@@ -20,7 +21,10 @@ STEPS = ("0.2", "0.5", "0.8", "1.0", "0.5")
 
 _ARCHSHIFT = str(PROJECT / ".venv" / "bin" / "archshift")
 
-_HEADER = ("workload", "kind", "replicas", "wanted", "observed", "exact", "rollout s")
+_HEADER = (
+    *("workload", "kind", "replicas", "wanted", "observed", "exact"),
+    *("had to move", "restarted", "rollout s"),
+)
 _NEXT = """
 The lab goes on. Next, for example:
 
@@ -41,15 +45,18 @@ def demo(lab: Lab) -> int:
     said: list[str] = []
     for number, ratio in enumerate(STEPS, start=1):
         print(f"\n=== {number} of {len(STEPS)}: arm_ratio {ratio}", flush=True)
+        before = read_pods(lab)
         with Rollouts(lab) as rollouts:
             result = _step(lab, ratio, lab.directory / "logs" / f"demo-{number}.log")
+        after = read_pods(lab)
         report = _status(lab)
-        print(step_table(report, rollouts.seconds))
+        print(step_table(report, rollouts.seconds, before, after))
         for note in notes(report):
             if note not in said:
                 said.append(note)
                 print(f"  {note}")
         print(fleet_line(report, ratio, result.seconds))
+        print(restarts_line(report, before, after))
         inexact += [f"{row['workload']} at {ratio}" for row in report["workloads"] if not row["exact"]]
     print(f"\n{len(STEPS)} steps in {time.monotonic() - started:.0f} s.")
     if inexact:
@@ -137,8 +144,8 @@ def _status(lab: Lab) -> dict[str, Any]:
     return report
 
 
-def step_table(report: Mapping[str, Any], seconds: Mapping[str, float]) -> str:
-    """The table of one step: where each workload's pods belong, are, and how long it took."""
+def step_table(report: Mapping[str, Any], seconds: Mapping[str, float], before: Pods, after: Pods) -> str:
+    """The table of one step: where each workload's pods belong and are, and what it took to get there."""
     rows: list[Sequence[str]] = [_HEADER]
     for row in report["workloads"]:
         namespace, kind, name = row["workload"].split("/")
@@ -151,6 +158,8 @@ def step_table(report: Mapping[str, Any], seconds: Mapping[str, float]) -> str:
                 "-" if row["wanted"] is None else str(row["wanted"]),
                 str(row["graviton"]),
                 "yes" if row["exact"] else "NO",
+                str(had_to_move(row, before)),
+                str(restarted(row, before, after)),
                 "-" if took is None else f"{took:.1f}",
             )
         )
@@ -177,3 +186,11 @@ def fleet_line(report: Mapping[str, Any], ratio: str, seconds: float) -> str:
         f"({share:.1%}), {fleet['wanted']} wanted; {fleet['all_pods']} pods in all; "
         f"pulumi up took {seconds:.1f} s"
     )
+
+
+def restarts_line(report: Mapping[str, Any], before: Pods, after: Pods) -> str:
+    """What the step cost the applications, in one line."""
+    moves = sum(had_to_move(row, before) for row in report["workloads"])
+    restarts = sum(restarted(row, before, after) for row in report["workloads"])
+    each = f", {restarts / moves:.1f} for each of them" if moves else ""
+    return f"{moves} pods had to move; the step restarted {restarts} pods{each}"

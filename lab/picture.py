@@ -23,6 +23,7 @@ _SECONDS = 4
 
 _FLEET = re.compile(r"fleet at (?P<ratio>\S+): (?P<there>\d+) of (?P<pods>\d+) ")
 _AUDITED = re.compile(r"\d+ of \d+ images run on arm64")
+_RESTARTS = re.compile(r"\d+ pods had to move; ")
 
 _STYLE = """
   text { font: 12px ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace; }
@@ -51,18 +52,21 @@ def frames(output: str) -> list[Frame]:
     """Splits a demo's output; lines of no interest in a picture are left out."""
     found = []
     for part in re.split(r"^(?==== )", output, flags=re.MULTILINE)[1:]:
-        lines, summary, fleet = [], "", None
+        lines: list[str] = []
+        summary: list[str] = []
+        fleet = None
         for line in part.splitlines():
             if match := _FLEET.match(line):
-                fleet, summary = (int(match["there"]), int(match["pods"])), line
-            elif _AUDITED.match(line):
-                summary = line
+                fleet = (int(match["there"]), int(match["pods"]))
+                summary.append(line)
+            elif _AUDITED.match(line) or _RESTARTS.match(line):
+                summary.append(line)
             elif line.strip() and not summary and not line.startswith("  "):
                 lines.append(line.rstrip())
         if not summary:
             raise PictureError(f"{lines[0]!r} has no line about the fleet or the images")
-        lines = lines[: _ROWS - 2]
-        found.append(Frame((*(_cut(line) for line in lines), "", _cut(summary)), fleet))
+        lines = lines[: _ROWS - 1 - len(summary)]
+        found.append(Frame((*map(_cut, lines), "", *map(_cut, summary)), fleet))
     if not found:
         raise PictureError("no part begins with ===; is this the output of make demo?")
     return found
@@ -113,7 +117,7 @@ def _group(frame: Frame, number: int, width: int, height: int) -> str:
 
 
 def _class(line: str) -> str:
-    if line.startswith("===") or _FLEET.match(line) or _AUDITED.match(line):
+    if line.startswith("===") or any(kind.match(line) for kind in (_FLEET, _AUDITED, _RESTARTS)):
         return ' class="title"'
     return ' class="command"' if line.startswith("$") else ""
 

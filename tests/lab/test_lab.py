@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from lab.control_plane import PROJECT, Lab, LabError
-from lab.demo import fleet_line, notes, step_table
+from lab.demo import fleet_line, notes, restarts_line, step_table
 from lab.sample import load_workloads, prepare_stack
 from tests.lab.lab_helpers import Cluster, Manifest, daemon_set, deployment
 
@@ -381,12 +381,29 @@ def test_the_demos_table_shows_what_is_wanted_and_what_is() -> None:
             _row("shop/Deployment/invoices", 2, None, 0, exact=True, reason="left alone: pins amd64"),
         ],
     }
-    assert step_table(report, {"shop/Deployment/storefront": 4.25}).splitlines() == [
-        "workload         kind         replicas  wanted  observed  exact  rollout s",
-        "shop/storefront  Deployment         10       5         4     NO        4.2",
-        "shop/cart        StatefulSet         2       1         1    yes          -",
-        "shop/invoices    Deployment          2       -         0    yes          -",
+    before = {
+        "shop/Deployment/storefront": {"a": "amd64", "b": "amd64", "c": "arm64", "d": ""},
+        "shop/StatefulSet/cart": {"e": "amd64", "f": "arm64"},
+        "shop/Deployment/invoices": {"g": "amd64"},
+        "shop/Job/not-in-the-fleet": {"h": "amd64"},
+    }
+    after = {
+        "shop/Deployment/storefront": {"a": "amd64", "i": "arm64"},
+        "shop/StatefulSet/cart": {"e": "amd64", "f": "arm64"},
+        "shop/Deployment/invoices": {"j": "amd64"},
+    }
+    assert step_table(report, {"shop/Deployment/storefront": 4.25}, before, after).splitlines() == [
+        "workload         kind         replicas  wanted  observed  exact  had to move  restarted  rollout s",
+        "shop/storefront  Deployment         10       5         4     NO            4          3        4.2",
+        "shop/cart        StatefulSet         2       1         1    yes            0          0          -",
+        "shop/invoices    Deployment          2       -         0    yes            0          1          -",
     ]
+    assert restarts_line(report, before, after) == (
+        "4 pods had to move; the step restarted 4 pods, 1.0 for each of them"
+    )
+    assert restarts_line(report, after, after) == (
+        "4 pods had to move; the step restarted 0 pods, 0.0 for each of them"
+    )
     assert notes(report) == ["shop/Deployment/invoices: left alone: pins amd64"]
     assert fleet_line(report, "0.5", 12.34) == (
         "fleet at 0.5: 5 of 12 movable pods on Graviton (41.7%), 6 wanted; 14 pods in all; "

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from lab.control_plane import PROJECT
-from lab.demo import STEPS, fleet_line, step_table
+from lab.demo import STEPS, fleet_line, restarts_line, step_table
 from lab.picture import PictureError, draw, frames
 
 ROW = {"replicas": 4, "wanted": 2, "graviton": 2, "exact": True}
@@ -17,6 +17,7 @@ REPORT = {
         {"workload": "shop/Deployment/cart", **ROW, "graviton": 0, "exact": False},
     ],
 }
+TABLE = step_table(REPORT, {"shop/Deployment/cart": 4.2}, {}, {})
 OUTPUT = f"""making the stack lab
 
 === before the first step: which images run on arm64?
@@ -29,9 +30,10 @@ WORKLOAD     VERDICT     BLOCKED BY
 
 === 1 of 1: arm_ratio 0.5
 $ pulumi config set arm_ratio 0.5 && pulumi up
-{step_table(REPORT, {"shop/Deployment/cart": 4.2})}
+{TABLE}
   shop/Deployment/cart: left alone
 {fleet_line(REPORT, "0.5", 12.3)}
+{restarts_line(REPORT, {}, {})}
 
 1 steps in 13 s.
 """
@@ -43,7 +45,8 @@ def test_each_part_of_the_output_is_a_frame() -> None:
     assert audit.lines[0] == "=== before the first step: which images run on arm64?"
     assert audit.lines[-1] == "1 of 2 images run on arm64, 0 unknown; 1 of 2 workloads can move"
     assert audit.fleet is None
-    assert step.lines[2:5] == tuple(step_table(REPORT, {"shop/Deployment/cart": 4.2}).splitlines())
+    assert step.lines[2:5] == tuple(TABLE.splitlines())
+    assert step.lines[-1] == "4 pods had to move; the step restarted 0 pods, 0.0 for each of them"
     assert not any("left alone" in line or "steps in" in line for line in step.lines)
     assert step.fleet == (2, 8)
 

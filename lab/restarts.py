@@ -1,0 +1,49 @@
+"""How many pods a step restarted, beside how many had to move: the measure of a placement."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from archshift.architectures import ARCH_LABEL
+from archshift.kubernetes import connect
+from archshift.pods import list_pods
+from lab.control_plane import CONTEXT, Lab
+
+Pods = Mapping[str, Mapping[str, str]]
+"""Workload (``namespace/Kind/name``) to its pods: uid to architecture, empty for a pod without a node."""
+
+
+def read_pods(lab: Lab) -> Pods:
+    """The pods that run now."""
+    os.environ["KUBECONFIG"] = str(lab.kubeconfig)
+    pods: dict[str, dict[str, str]] = defaultdict(dict)
+    with connect(CONTEXT) as cluster:
+        architectures = {
+            node["metadata"]["name"]: (node["metadata"].get("labels") or {}).get(ARCH_LABEL, "")
+            for node in cluster.list("/api/v1/nodes")
+        }
+        for pod in list_pods(cluster):
+            if not pod.leaving:
+                pods[pod.workload][pod.uid] = architectures.get(pod.node, "")
+    return pods
+
+
+def had_to_move(row: Mapping[str, Any], before: Pods) -> int:
+    """How many pods of a workload were on the wrong side before the step.
+
+    Args:
+        row: The workload in ``archshift status --json``, after the step.
+        before: The pods before the step.
+    """
+    if row["wanted"] is None:
+        return 0
+    on_graviton = sum(architecture == "arm64" for architecture in before.get(row["workload"], {}).values())
+    return abs(int(row["wanted"]) - on_graviton)
+
+
+def restarted(row: Mapping[str, Any], before: Pods, after: Pods) -> int:
+    """How many pods of a workload ran before the step and no longer do; arguments as ``had_to_move``."""
+    return len(before.get(row["workload"], {}).keys() - after.get(row["workload"], {}).keys())
