@@ -9,11 +9,11 @@ from archshift.images.credentials import AuthFile, read_pull_secret
 from archshift.images.hosts import ImageRules
 from archshift.images.workload import WorkloadVerdict, judge_workload
 from archshift.inventory import Inventory
-from archshift.kubernetes import Cluster
 
 if TYPE_CHECKING:
-    # Its HTTP client costs half a second to import, and only an audit needs it.
+    # Their HTTP clients take longer to import than all else; only who connects and who audits needs them.
     from archshift.images.audit import AuditOptions, Watch
+    from archshift.kubernetes import Cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def audit_options(
 
 
 def read_evidence(
-    cluster: Cluster,
+    cluster: "Cluster",
     inventory: Inventory,
     rules: ImageRules,
     *,
@@ -84,7 +84,9 @@ def read_evidence(
     )
 
 
-def read_pull_secrets(cluster: Cluster, inventory: Inventory) -> tuple[tuple[AuthFile, ...], tuple[str, ...]]:
+def read_pull_secrets(
+    cluster: "Cluster", inventory: Inventory
+) -> tuple[tuple[AuthFile, ...], tuple[str, ...]]:
     """Read the pull secrets that the inventory's pods use, their ServiceAccounts' included.
 
     A secret that may not be read costs evidence, not the run: its images end as unknown.
@@ -113,7 +115,7 @@ def read_pull_secrets(cluster: Cluster, inventory: Inventory) -> tuple[tuple[Aut
     return tuple(found), tuple(notes)
 
 
-def _service_accounts(cluster: Cluster, notes: list[str]) -> dict[tuple[str, str], tuple[str, ...]]:
+def _service_accounts(cluster: "Cluster", notes: list[str]) -> dict[tuple[str, str], tuple[str, ...]]:
     try:
         accounts: list[dict[str, Any]] = list(cluster.list("/api/v1/serviceaccounts"))
     except ArchshiftError as error:

@@ -13,19 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Final
-
-from lightkube.utils.quantity import parse_quantity
+from typing import TYPE_CHECKING, Any, Final
 
 from archshift import placement
 from archshift.architectures import ARCH_LABEL
 from archshift.errors import ArchshiftError
 from archshift.images.workload import Container, containers_of, with_pods
-from archshift.kubernetes import Cluster
 from archshift.node_groups import Node, Taint
 from archshift.ownership import Owner, owners
 from archshift.placement import Taken, Template
+from archshift.quantity import parse_quantity
 from archshift.scheduling import admits
+
+if TYPE_CHECKING:
+    # Its HTTP client takes longer to import than the plan to make; what is pure needs only its name.
+    from archshift.kubernetes import Cluster
 
 TAKEN_ANNOTATION: Final = "archshift/taken"
 """On a workload whose fields were taken by force: what they were and whose, as JSON."""
@@ -188,7 +190,7 @@ class Inventory:
 
 
 def read_inventory(
-    cluster: Cluster, discovery: Discovery, field_manager: str, *, beyond: bool = False
+    cluster: "Cluster", discovery: Discovery, field_manager: str, *, beyond: bool = False
 ) -> Inventory:
     """Read the cluster.
 
@@ -263,7 +265,7 @@ class _Pod:
 
 
 def _read_controllers(
-    cluster: Cluster, kind: str, discovery: Discovery, field_manager: str, beyond: bool
+    cluster: "Cluster", kind: str, discovery: Discovery, field_manager: str, beyond: bool
 ) -> tuple[list[Workload], list[Workload]]:
     """Return the discovered controllers of a kind, and, if asked for, those beyond the discovery."""
     path = CONTROLLERS[kind][0]
@@ -495,12 +497,12 @@ def _obstacle(kind: str, spec: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=4096)
 def _millicpu(text: str) -> int:
-    return int((parse_quantity(text) or 0) * 1000)
+    return int(parse_quantity(text) * 1000)
 
 
 @lru_cache(maxsize=4096)
 def _bytes(text: str) -> int:
-    return int(parse_quantity(text) or 0)
+    return int(parse_quantity(text))
 
 
 def _requests(pod_spec: Mapping[str, Any]) -> Requests:
@@ -546,7 +548,7 @@ def read_node(item: Mapping[str, Any]) -> Node:
     )
 
 
-def _read_pods(cluster: Cluster) -> list[_Pod]:
+def _read_pods(cluster: "Cluster") -> list[_Pod]:
     pods = []
     for item in cluster.list("/api/v1/pods"):
         meta, spec = item["metadata"], item["spec"]
@@ -573,7 +575,7 @@ def _read_pods(cluster: Cluster) -> list[_Pod]:
 
 
 def _read_autoscalers(
-    cluster: Cluster,
+    cluster: "Cluster",
 ) -> tuple[dict[str, tuple[int, int]], dict[str, tuple[str, ...]]]:
     """Return what scales which workload: (minimum, maximum), and its targets of CPU."""
     bounds, targets = {}, {}

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
-
-import httpx2
+from typing import TYPE_CHECKING, Any, Final
 
 from archshift.errors import ArchshiftError
+
+if TYPE_CHECKING:
+    # Imported where something is sent or an address is read: settings and verdicts are read by everything,
+    # and most stacks that are read ask no Prometheus.
+    import httpx2
 
 TOKEN: Final = "ARCHSHIFT_PROMETHEUS_TOKEN"  # noqa: S105 - the variable's name
 TOKEN_FILE: Final = "ARCHSHIFT_PROMETHEUS_TOKEN_FILE"  # noqa: S105
@@ -66,6 +69,8 @@ def check_url(key: str, url: str) -> str:
     Raises:
         ArchshiftError: It is not one, or has more in it than an address.
     """
+    import httpx2
+
     try:
         parsed = httpx2.URL(url)
     except (httpx2.InvalidURL, TypeError):
@@ -127,7 +132,9 @@ class Prometheus:
         ArchshiftError: A token would go over plain http.
     """
 
-    def __init__(self, url: str, token: str = "", transport: httpx2.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, token: str = "", transport: "httpx2.BaseTransport | None" = None) -> None:
+        import httpx2
+
         self.url = url
         parsed = httpx2.URL(url)
         loopback = _loopback(parsed.host)
@@ -233,6 +240,8 @@ class Prometheus:
         return data["result"]
 
     def _send(self, url: str, form: Mapping[str, str]) -> tuple[int, bytes]:
+        import httpx2
+
         deadline = time.monotonic() + _QUERY_SECONDS
         body = bytearray()
         try:

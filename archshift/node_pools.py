@@ -7,8 +7,6 @@ its nodes and, beside them, those that would fill the limits.
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
-from lightkube.utils.quantity import parse_quantity
-
 from archshift.architectures import ARCH_LABEL
 from archshift.errors import ArchshiftError
 from archshift.instance_types import INSTANCE_TYPES, InstanceType
@@ -23,6 +21,7 @@ from archshift.node_groups import (
     Taint,
 )
 from archshift.placement import side_taint
+from archshift.quantity import parse_quantity
 
 Provisioner: TypeAlias = Literal["managed", "karpenter", "auto-mode"]
 
@@ -209,7 +208,7 @@ def from_manifest(name: str, spec: Mapping[str, Any]) -> NodePool | None:
         name=name,
         instance_types=types,
         node_class=NodeClass(**{key: inner["nodeClassRef"][key] for key in ("group", "kind", "name")}),
-        millicpu=int((parse_quantity(str(limits["cpu"])) or 0) * 1000),
+        millicpu=int(parse_quantity(str(limits["cpu"])) * 1000),
         memory=None if memory is None else int(memory),
         zones=requirement(spec, ZONE_LABEL),
         capacity_types=requirement(spec, CAPACITY_TYPE_LABEL),

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from archshift.inventory import controller_of
-from archshift.kubernetes import Cluster
 from archshift.node_groups import Node
 from archshift.placement import read_fields
 from archshift.scheduling import admits, matches
+
+if TYPE_CHECKING:
+    # Its HTTP client takes longer to import than the rest; what is pure needs only its name.
+    from archshift.kubernetes import Cluster
 
 _MIRROR: Final = "kubernetes.io/config.mirror"
 """On the API server's copy of a pod that a kubelet runs from a file of its node."""
@@ -114,7 +117,7 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
     )
 
 
-def list_pods(cluster: Cluster, *, node: str = "", namespace: str = "", selector: str = "") -> list[Pod]:
+def list_pods(cluster: "Cluster", *, node: str = "", namespace: str = "", selector: str = "") -> list[Pod]:
     """Return the pods of a node or a namespace, or those of it with some labels, that are not over.
 
     Raises:
@@ -130,7 +133,7 @@ def list_pods(cluster: Cluster, *, node: str = "", namespace: str = "", selector
     ]
 
 
-def busy_pods(cluster: Cluster, nodes: Iterable[str]) -> list[Pod]:
+def busy_pods(cluster: "Cluster", nodes: Iterable[str]) -> list[Pod]:
     """Return the pods on nodes that would be lost with them: all but those that are tied to them.
 
     Raises:

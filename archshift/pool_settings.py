@@ -4,14 +4,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from lightkube.utils.quantity import parse_quantity
-
 from archshift import shapes
 from archshift.errors import ArchshiftError
 from archshift.group_settings import NODE_NAME, read_node_labels, read_taints
 from archshift.instance_types import InstanceType, family_types, instance_type, twin
 from archshift.node_groups import NodeClass, NodePool, one_architecture
 from archshift.node_pools import NODE_CLASSES
+from archshift.quantity import parse_quantity
 
 # What a twin takes over from its pool, if it says nothing itself. Its weight it does not: which side
 # a pod prefers is what arm_ratio says.
@@ -183,7 +182,7 @@ def _quantity(key: str, value: Any, wanted: str) -> float:
     text = str(value)
     if isinstance(value, bool) or not isinstance(value, int | float | str) or not _QUANTITY.fullmatch(text):
         raise ArchshiftError(f"{key}: {value!r} is not {wanted}")
-    return float(parse_quantity(text) or 0)
+    return float(parse_quantity(text))
 
 
 def _capacity_types(key: str, value: Any) -> tuple[str, ...]:
