@@ -15,6 +15,7 @@ from typing import Final
 
 from archshift.architectures import AMD64, ARM64, Architecture
 from archshift.cost_rules import REGION, Commitment, CostRules
+from archshift.defaults import DEFAULT_HEADROOM
 from archshift.inventory import Inventory
 from archshift.node_groups import (
     INSTANCE_TYPE_LABEL,
@@ -27,7 +28,7 @@ from archshift.node_groups import (
 )
 from archshift.plan import Plan
 from archshift.prices import Price, listed, regions
-from archshift.sizing import DEFAULT_HEADROOM, size
+from archshift.sizing import size
 
 HOURS_A_MONTH: Final = 730
 """What AWS counts a month as (8,760 hours a year)."""

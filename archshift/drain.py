@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, cast, get_args
 
 from archshift.architectures import AMD64
+from archshift.defaults import DRAIN_SECONDS
 from archshift.errors import ArchshiftError
 from archshift.inventory import read_node
 from archshift.kubernetes import MERGE, Cluster
@@ -23,9 +24,6 @@ from archshift.progress import time_left
 
 ANNOTATION: Final = "archshift/drain"
 """On a node that is being drained: who drains it, how far it is, and whose pods were moved, as JSON."""
-
-TIMEOUT_SECONDS: Final = 600.0
-"""How long a drain waits while nothing moves: a pod, or the successor of one, holds it up."""
 
 _TELL_SECONDS: Final = 5.0
 """What lasts longer is worth a line."""
@@ -190,7 +188,7 @@ def drain(
     stack: str,
     select: Callable[[Iterable[Node]], list[Node]],
     budget: int,
-    timeout: float = TIMEOUT_SECONDS,
+    timeout: float = DRAIN_SECONDS,
     say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Cordon the chosen nodes, and evict what runs on them until they are empty.

@@ -13,6 +13,7 @@ from typing import Final
 
 from archshift.architectures import ARCHITECTURES, ARM64, Architecture, display
 from archshift.capacity import Demand
+from archshift.defaults import DEFAULT_HEADROOM
 from archshift.instance_types import INSTANCE_TYPES, InstanceType
 from archshift.inventory import Inventory, Requests, Workload
 from archshift.node_groups import (
@@ -29,9 +30,6 @@ from archshift.node_pools import template
 from archshift.plan import Plan, PlannedWorkload
 
 _MIB: Final = 1024 * 1024
-
-DEFAULT_HEADROOM: Final = 0.15
-"""Share of the pods' requests that is kept free on top of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

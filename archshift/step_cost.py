@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from archshift import cost_text
 from archshift.cost import Comparison, Tariff, compare, number_json, range_json
+from archshift.defaults import DEFAULT_HEADROOM
 from archshift.errors import ArchshiftError
 from archshift.price_list import tariff_for
-from archshift.sizing import DEFAULT_HEADROOM
 from archshift.survey import Survey, plans
 
 if TYPE_CHECKING:

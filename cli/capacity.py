@@ -4,41 +4,12 @@ import argparse
 from typing import Any
 
 from archshift.errors import ArchshiftError
-from archshift.ramp import DEFAULT_STEPS
-from archshift.sizing import DEFAULT_HEADROOM, GroupNeed, Sizing, size
+from archshift.sizing import GroupNeed, Sizing, size
 from archshift.survey import plan_at, survey
-from cli.parser import Commands
-from cli.stack import add_stack_options, busy, print_json, read_settings
+from cli.stack import busy, print_json, read_settings
 from cli.table import console, plain_table
 
 _GIB = 1024**3
-
-
-def add_command(commands: Commands) -> None:
-    """Register the subcommand."""
-    parser = commands.add_parser(
-        "capacity",
-        help="how many nodes each step of arm_ratio needs",
-        description="Print how many nodes of each configured node group every step of arm_ratio needs, for "
-        "the requests of its pods and DaemonSets and some headroom. Reads only.",
-        example="archshift capacity --steps 0.5,1.0 --headroom 20",
-    )
-    add_stack_options(parser)
-    parser.add_argument(
-        "--steps",
-        type=ratios,
-        default=DEFAULT_STEPS,
-        metavar="RATIOS",
-        help="ratios, separated by commas (default: 0.2,0.5,0.8,1.0)",
-    )
-    parser.add_argument(
-        "--headroom",
-        type=percent,
-        default=DEFAULT_HEADROOM,
-        metavar="PERCENT",
-        help=f"kept free on top of the requests (default: {DEFAULT_HEADROOM * 100:g})",
-    )
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -138,19 +109,3 @@ def _cells(need: GroupNeed) -> list[str]:
         f"{need.desired} to {need.most}" if need.autoscaled else str(need.desired),
         need.advice or "enough",
     ]
-
-
-def ratios(text: str) -> tuple[float, ...]:
-    """Read ratios, separated by commas."""
-    found = tuple(float(part) for part in text.split(","))
-    if not all(0 <= ratio <= 1 for ratio in found):
-        raise argparse.ArgumentTypeError(f"{text!r} are not ratios from 0.0 to 1.0")
-    return found
-
-
-def percent(text: str) -> float:
-    """Read a percentage; returns the share."""
-    number = float(text)
-    if not 0 <= number <= 500:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0 to 500")
-    return number / 100

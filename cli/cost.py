@@ -26,12 +26,9 @@ from archshift.cost import (
 from archshift.errors import ArchshiftError
 from archshift.price_list import tariff_for
 from archshift.ramp import DEFAULT_STEPS
-from archshift.sizing import DEFAULT_HEADROOM
 from archshift.step_cost import comparisons
 from archshift.survey import Survey, survey
-from cli.capacity import percent, ratios
-from cli.parser import Commands
-from cli.stack import add_stack_options, busy, print_json, read_settings
+from cli.stack import busy, print_json, read_settings
 from cli.table import console, plain_table
 from settings import Settings
 
@@ -61,40 +58,6 @@ class _Cost:
     without_commitments: Comparison | None
     headroom: float
     note: str
-
-
-def add_command(commands: Commands) -> None:
-    """Register the subcommand."""
-    parser = commands.add_parser(
-        "cost",
-        help="what the nodes cost, and what moving to Graviton saves",
-        description="Print what the nodes of each group cost now, at the next step of arm_ratio and at "
-        "1.0, and what that saves a month: a range, with what it rests on. A price that is not known is "
-        "said, and never counted as nothing. Reads only.",
-        example="archshift cost --steps 0.8,1.0",
-    )
-    add_stack_options(parser)
-    parser.add_argument(
-        "--steps",
-        type=ratios,
-        metavar="RATIOS",
-        help="ratios, separated by commas (default: the next and 1.0)",
-    )
-    parser.add_argument(
-        "--headroom",
-        type=percent,
-        default=DEFAULT_HEADROOM,
-        metavar="PERCENT",
-        help=f"kept free on top of the requests (default: {DEFAULT_HEADROOM * 100:g})",
-    )
-    parser.add_argument(
-        "--prices",
-        choices=("auto", "aws", "table"),
-        default="auto",
-        help="where list prices are from: the AWS price list if it can be asked and else the built-in table "
-        "(auto, the default), AWS alone, or the table alone",
-    )
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,13 +1,18 @@
 """Entry point of the ``archshift`` command."""
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from archshift.errors import ArchshiftError
-from cli import (
+
+# The command lines alone. What a command does is in the module of its name in cli/, which its ``run``
+# imports: together those take a second to load (lightkube, rich, the engine's SDK, the report's
+# templates), and a help, a usage error or a shell's completion must not wait for them
+# (tests/cli/test_imports.py).
+from cli.arguments import (
     audit,
     bake,
     capacity,
@@ -41,6 +46,17 @@ _COMMANDS: Final = (
 )
 
 
+class _Version(argparse._VersionAction):
+    """Reads the version where it is asked for: the module that does it takes as long as all else here."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *arguments: Any, **words: Any) -> None:
+        """Print the version and end."""
+        from importlib.metadata import version
+
+        self.version = f"archshift {version('archshift')}"
+        super().__call__(parser, *arguments, **words)
+
+
 def make_parser() -> Parser:
     """Return the parser of the whole command line."""
     parser = Parser(
@@ -49,7 +65,7 @@ def make_parser() -> Parser:
         epilog="`pulumi up` and `drain` change the cluster, `ramp apply` and `ramp pause` the stack's "
         "file; all others read only. `archshift COMMAND --help` has an example and the exit codes of each.",
     )
-    parser.add_argument("--version", action="version", version=f"archshift {version('archshift')}")
+    parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in _COMMANDS:
         module.add_command(commands)

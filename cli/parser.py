@@ -87,3 +87,19 @@ def moment(text: str) -> datetime:
     if not 2000 <= found.year < 2200:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time from 2000 to 2199")
     return found.astimezone(UTC)
+
+
+def ratios(text: str) -> tuple[float, ...]:
+    """Read ratios, separated by commas."""
+    found = tuple(float(part) for part in text.split(","))
+    if not all(0 <= ratio <= 1 for ratio in found):
+        raise argparse.ArgumentTypeError(f"{text!r} are not ratios from 0.0 to 1.0")
+    return found
+
+
+def percent(text: str) -> float:
+    """Read a percentage; returns the share."""
+    number = float(text)
+    if not 0 <= number <= 500:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0 to 500")
+    return number / 100

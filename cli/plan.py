@@ -5,24 +5,10 @@ import argparse
 from archshift.architectures import display
 from archshift.plan import Plan
 from archshift.plan_json import plan_json
-from cli.parser import Commands
-from cli.stack import add_stack_options, print_json, read_plan
+from cli.stack import print_json, read_plan
 from cli.table import joined, print_workloads
 
 _GIB = 1024**3
-
-
-def add_command(commands: Commands) -> None:
-    """Register the subcommand."""
-    parser = commands.add_parser(
-        "plan",
-        help="what the next `pulumi up` will do",
-        description="Print what the next `pulumi up` will do: which workloads roll out, which stay and why, "
-        "who owns a field that is needed, and whether the step fits. Reads only.",
-        example="archshift plan -s prod",
-    )
-    add_stack_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

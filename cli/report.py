@@ -12,14 +12,11 @@ from archshift.report import Report, make_report
 from archshift.report_history import History, make_history
 from archshift.report_html import page
 from archshift.report_savings import Savings, make_savings
-from archshift.sizing import DEFAULT_HEADROOM
 from archshift.step_cost import comparisons
 from archshift.survey import Survey, survey
 from cli import git
-from cli.capacity import percent
 from cli.files import write_whole
-from cli.parser import Commands
-from cli.stack import add_stack_options, busy, print_json, read_settings, stack_file_path
+from cli.stack import busy, print_json, read_settings, stack_file_path
 from cli.table import console, plain_table
 from settings import Settings
 
@@ -30,36 +27,6 @@ _LARGEST_EVIDENCE: Final = 16 << 20
 
 _SHOWN: Final = 10
 """Blockers that the terminal shows."""
-
-
-def add_command(commands: Commands) -> None:
-    """Register the subcommand."""
-    parser = commands.add_parser(
-        "report",
-        help="how far the migration is, and what holds it back, as one page",
-        description="Print how far the migration is: wanted against observed, readiness by owner, the images "
-        "that hold the most vCPU on x86, node groups, what needs x86, savings. With --html, write all of it "
-        "as one page that needs no network. What is not known is said in the "
-        "report. Reads only.",
-        example="archshift report --html report.html",
-        exits={0: "printed, and written where --html says"},
-    )
-    add_stack_options(parser)
-    parser.add_argument("--html", metavar="FILE", help="write the page there")
-    parser.add_argument(
-        "--headroom",
-        type=percent,
-        default=DEFAULT_HEADROOM,
-        metavar="PERCENT",
-        help=f"kept free on top of the requests, for the savings (default: {DEFAULT_HEADROOM * 100:g})",
-    )
-    parser.add_argument(
-        "--prices",
-        choices=("auto", "aws", "table"),
-        default="auto",
-        help="where list prices are from, as in archshift cost",
-    )
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

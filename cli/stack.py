@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import settings
 from archshift.errors import ArchshiftError
-from archshift.plan import Plan
-from archshift.progress import time_left
-from archshift.survey import survey
-from cli.table import console
+
+if TYPE_CHECKING:
+    # Every command line has this module's options, and must not load what only its command needs.
+    import settings
+    from archshift.plan import Plan
 
 # `pulumi config` answers in a third of a second; a backend in the cloud takes a few.
 _TIMEOUT_SECONDS = 60
@@ -32,12 +32,14 @@ def add_stack_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for programs instead of a table")
 
 
-def read_settings(options: argparse.Namespace) -> settings.Settings:
+def read_settings(options: argparse.Namespace) -> "settings.Settings":
     """Return the settings of the stack that the options name.
 
     Raises:
         ArchshiftError: The engine cannot say, or a setting does not do.
     """
+    import settings
+
     stack = stack_name(options)
     # A secret has no value here, on purpose: no key of archshift's is one.
     entries = {key: str(entry.get("value", "")) for key, entry in stack_config(options, stack).items()}
@@ -83,12 +85,14 @@ def stack_config(options: argparse.Namespace, stack: str, *flags: str) -> dict[s
         ) from None
 
 
-def read_plan(options: argparse.Namespace) -> Plan:
+def read_plan(options: argparse.Namespace) -> "Plan":
     """Read the cluster and return the plan of the stack that the options name.
 
     Raises:
         ArchshiftError: As ``read_settings``; or the cluster cannot be read.
     """
+    from archshift.survey import survey
+
     with busy("reading the stack and the cluster") as watch:
         return survey(read_settings(options), watch=watch).plan
 
@@ -100,6 +104,9 @@ def busy(what: str) -> Iterator[Callable[[int, int], None]]:
     Yields:
         What is told how many parts are done, and of how many: the terminal then has the time left, too.
     """
+    from archshift.progress import time_left
+    from cli.table import console
+
     out = console(sys.stderr)
     if not out.is_terminal:
         yield lambda _done, _total: None

@@ -5,25 +5,9 @@ from typing import Any
 
 from archshift.plan import Plan
 from archshift.plan_json import fleet_json
-from cli.parser import Commands
-from cli.stack import add_stack_options, print_json, read_plan
+from cli.arguments.status import EXIT_INEXACT
+from cli.stack import print_json, read_plan
 from cli.table import joined, print_workloads
-
-EXIT_INEXACT = 3
-"""Exit code where some workload is not where it is wanted."""
-
-
-def add_command(commands: Commands) -> None:
-    """Register the subcommand."""
-    parser = commands.add_parser(
-        "status",
-        help="wanted against observed, workload by workload",
-        description="Print how many pods of each workload run on Graviton and how many should. Reads only.",
-        example="archshift status --json",
-        exits={0: "observed is what is wanted", EXIT_INEXACT: "some workload is not where it is wanted"},
-    )
-    add_stack_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

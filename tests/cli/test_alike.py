@@ -19,6 +19,7 @@ from rich.table import Table
 
 import cli
 from archshift.progress import time_left
+from cli import arguments as command_lines
 from cli import entry
 from cli.main import make_parser
 from cli.parser import Parser
@@ -45,9 +46,9 @@ def test_the_document_is_what_the_parser_says() -> None:
 
 def test_every_module_of_a_subcommand_is_there() -> None:
     """A subcommand that is written and not registered would be noticed by nobody."""
-    modules = {name for _, name, _ in pkgutil.iter_modules(cli.__path__)}
-    registering = {name for name in modules if hasattr(importlib.import_module(f"cli.{name}"), "add_command")}
-    assert {name.partition(" ")[0] for name in PARSERS} == registering
+    modules = {name for _, name, _ in pkgutil.iter_modules(command_lines.__path__)}
+    assert {name.partition(" ")[0] for name in PARSERS} == modules
+    assert modules <= {name for _, name, _ in pkgutil.iter_modules(cli.__path__)}
 
 
 def options(parser: Parser) -> dict[str, str | None]:
@@ -92,7 +93,7 @@ def test_the_help_has_an_example_that_is_one_and_every_exit_code(
 @pytest.mark.parametrize("name", ["audit", "doctor", "drain", "gate", "preview", "ramp", "status"])
 def test_the_exit_codes_of_the_code_are_documented(name: str) -> None:
     """Every EXIT_ constant of a subcommand's module is in its help."""
-    module: ModuleType = importlib.import_module(f"cli.{name}")
+    module: ModuleType = importlib.import_module(f"cli.arguments.{name}")
     codes = {value for key, value in vars(module).items() if re.match("EXIT_(?!CODES)", key)}
     codes |= set(getattr(module, "EXIT_CODES", {}).values())
     documented = {code for key, one in PARSERS.items() if key.split()[0] == name for code in one.exits}

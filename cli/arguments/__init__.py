@@ -1,0 +1,1 @@
+"""The command lines of the subcommands, one file each: quick to load, whatever the command itself needs."""
