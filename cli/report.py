@@ -10,7 +10,6 @@ from archshift.errors import ArchshiftError
 from archshift.price_list import tariff_for
 from archshift.report import Report, make_report
 from archshift.report_history import History, make_history
-from archshift.report_html import page
 from archshift.report_savings import Savings, make_savings
 from archshift.step_cost import comparisons
 from archshift.survey import Survey, survey
@@ -40,6 +39,9 @@ def run(options: argparse.Namespace) -> int:
         history, notes = _history(settings, options, at)
     report = make_report(settings, found, at=at, history=history, savings=savings, notes=notes)
     if options.html:
+        # Its templates take as long to load as the tables, and most reports are looked at in a terminal.
+        from archshift.report_html import page
+
         write_whole(Path(options.html), page(report), "--html")
     if options.json:
         print_json(report.to_json())

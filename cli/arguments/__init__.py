@@ -1,1 +1,1 @@
-"""The command lines of the subcommands, one file each: quick to load, whatever the command itself needs."""
+"""The command line of each subcommand: its options, help and exit codes, quick to load (cli/main.py)."""

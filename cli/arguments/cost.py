@@ -42,7 +42,7 @@ def add_command(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+    """Load what the command needs and run it; returns the exit code."""
     from cli import cost
 
     return cost.run(options)

@@ -66,7 +66,7 @@ def _seconds(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+    """Load what the command needs and run it; returns the exit code."""
     from cli import drain
 
     return drain.run(options)

@@ -115,28 +115,28 @@ def _reason(text: str) -> str:
 
 
 def run_status(options: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+    """Load what the command needs and run it; returns the exit code."""
     from cli import ramp
 
     return ramp.run_status(options)
 
 
 def run_next(options: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+    """Load what the command needs and run it; returns the exit code."""
     from cli import ramp
 
     return ramp.run_next(options)
 
 
 def run_apply(options: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+    """Load what the command needs and run it; returns the exit code."""
     from cli import ramp
 
     return ramp.run_apply(options)
 
 
 def run_pause(options: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+    """Load what the command needs and run it; returns the exit code."""
     from cli import ramp
 
     return ramp.run_pause(options)

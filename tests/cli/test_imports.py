@@ -72,6 +72,7 @@ def test_what_needs_no_cluster_loads_no_client(arguments: str) -> None:
         ("cli.plan", {"rich"}),
         ("cli.status", {"rich"}),
         ("archshift.survey", {"httpx2", "lightkube", "yaml", "asyncio"}),
+        ("cli.report", {"httpx2", "lightkube", "rich", "yaml", "asyncio"}),
         # These two ask the engine alone.
         ("cli.ramp", {"rich", "yaml"}),
         ("settings", {"yaml"}),
