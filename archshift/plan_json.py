@@ -1,16 +1,18 @@
 """The plan as JSON values: what ``archshift plan --json`` prints and the program hands over."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from archshift.architectures import Architecture
-from archshift.capacity import Balance
-from archshift.plan import Plan
+if TYPE_CHECKING:
+    # Only written out here.
+    from archshift.architectures import Architecture
+    from archshift.capacity import Balance
+    from archshift.plan import Plan
 
 _GIB = 1024**3
 
 
-def plan_json(plan: Plan) -> dict[str, Any]:
+def plan_json(plan: "Plan") -> dict[str, Any]:
     """Return the plan as JSON values."""
     return {
         "arm_ratio": plan.arm_ratio,
@@ -48,7 +50,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def fleet_json(plan: Plan) -> dict[str, int]:
+def fleet_json(plan: "Plan") -> dict[str, int]:
     """Return the fleet's figures; ``pods`` are those that can move, ``all_pods`` those of all workloads."""
     return {
         "pods": plan.pods,
@@ -58,7 +60,7 @@ def fleet_json(plan: Plan) -> dict[str, int]:
     }
 
 
-def _capacity(sides: Mapping[Architecture, Balance]) -> list[dict[str, Any]]:
+def _capacity(sides: "Mapping[Architecture, Balance]") -> list[dict[str, Any]]:
     return [
         {
             "architecture": side.architecture,

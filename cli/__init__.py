@@ -1,1 +1,1 @@
-"""The ``archshift`` command: thin, one file a subcommand; its command line is its namesake in ``arguments``."""
+"""The ``archshift`` command: thin, one file a subcommand, and its command line in ``arguments``."""

@@ -1,12 +1,16 @@
 """``archshift plan``: what the next ``pulumi up`` will do."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from archshift.architectures import display
-from archshift.plan import Plan
 from archshift.plan_json import plan_json
 from cli.stack import print_json, read_plan
 from cli.table import joined, print_workloads
+
+if TYPE_CHECKING:
+    # Passed in: what makes plans loads while the engine answers (cli/stack.py).
+    from archshift.plan import Plan
 
 _GIB = 1024**3
 
@@ -21,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def print_table(plan: Plan) -> None:
+def print_table(plan: "Plan") -> None:
     """Print the plan for a person."""
     out = print_workloads(
         plan,

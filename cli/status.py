@@ -1,13 +1,16 @@
 """``archshift status``: wanted against observed."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from archshift.plan import Plan
 from archshift.plan_json import fleet_json
 from cli.arguments.status import EXIT_INEXACT
 from cli.stack import print_json, read_plan
 from cli.table import joined, print_workloads
+
+if TYPE_CHECKING:
+    # Passed in: what makes plans loads while the engine answers (cli/stack.py).
+    from archshift.plan import Plan
 
 
 def run(options: argparse.Namespace) -> int:
@@ -20,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     return 0 if plan.exact else EXIT_INEXACT
 
 
-def as_json(plan: Plan) -> dict[str, Any]:
+def as_json(plan: "Plan") -> dict[str, Any]:
     """Return the status as JSON values.
 
     ``wanted`` is null for workloads that are left alone; the fleet's ``pods`` are those that can move.
@@ -42,7 +45,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def print_table(plan: Plan) -> None:
+def print_table(plan: "Plan") -> None:
     """Print the status for a person."""
     out = print_workloads(
         plan,

@@ -5,12 +5,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final, TextIO, cast
+from typing import TYPE_CHECKING, Final, TextIO, cast
 
 from rich.console import Console
 from rich.table import Table
 
-from archshift.plan import Plan, PlannedWorkload
+if TYPE_CHECKING:
+    # Every subcommand prints tables; some of no plan.
+    from archshift.plan import Plan, PlannedWorkload
 
 _WIDE: Final = 2000
 """Columns where nobody looks at a line: programs such as grep and less want a row to be one."""
@@ -61,10 +63,10 @@ def plain_table() -> Table:
 
 
 def print_workloads(
-    plan: Plan,
+    plan: "Plan",
     columns: Sequence[str],
-    numbers: Callable[[PlannedWorkload], Sequence[int | None]],
-    note: Callable[[PlannedWorkload], tuple[str, str | None]],
+    numbers: Callable[["PlannedWorkload"], Sequence[int | None]],
+    note: Callable[["PlannedWorkload"], tuple[str, str | None]],
 ) -> Console:
     """Print a row a workload and the pods that nobody steers; returns the console for what follows.
 
