@@ -107,7 +107,7 @@ def processor(registry: Registry) -> float:
 def main() -> int:
     """Measure, print, and compare with the bounds."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
-    programs = find_programs()
+    programs = find_programs("registry", "crane")
     for name in ("registry", "crane"):
         print(f"{name} {programs.found[name].version} ({programs.found[name].origin})")
     with tempfile.TemporaryDirectory() as temporary:

@@ -34,6 +34,7 @@ from tools.bootstrap import (
     KARPENTER_CRDS,
     KUBERNETES_PLUGIN,
     KWOK_STAGES,
+    LAB,
     BootstrapError,
     find_programs,
     kubernetes_plugin_folder,
@@ -243,7 +244,7 @@ class Lab:
 
     def _link_programs(self, stopped: Sequence[str]) -> None:
         try:
-            paths = find_programs(extra=(KARPENTER,) if KARPENTER in self.servers else ()).paths
+            paths = find_programs(*LAB, *((KARPENTER,) if KARPENTER in self.servers else ())).paths
             uv = find_uv(install=False)
             # The engine's Python host runs both.
             paths |= {"uv": uv, "uvx": uv.with_name("uvx")}

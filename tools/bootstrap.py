@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Finds the programs that the engine and the lab run, and builds the ones that are missing.
+"""Finds the programs that the engine, the lab and the tests run, and gets the ones that are missing.
 
-A program on PATH is used when its version serves. Anything else is built from the Go modules
-pinned in this folder and kept in a per-user cache, one folder per module and set of pins.
+A program on PATH is used when its version serves. Next come the official release files that
+releases.toml pins by their checksums. Anything else is built from the Go modules pinned in this
+folder. What was downloaded or built is kept in a per-user cache.
 
 Only the standard library is used: this runs before the project's Python environment exists.
 """
@@ -29,6 +30,17 @@ from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
 PROJECT = TOOLS.parent
+if not __package__:  # run as a program
+    sys.path.insert(0, str(PROJECT))
+
+from tools.downloads import (  # noqa: E402 - after the path
+    DownloadError,
+    Hosts,
+    ReleaseFile,
+    fetch,
+    joined,
+    release_files,
+)
 
 OLDEST_GO = (1, 26)
 # Older servers (Debian ships 3.4) do not answer the API server's requests for watch progress:
@@ -56,9 +68,12 @@ _GH = "github.com/cli/cli/v2"
 _ACTIONLINT = "github.com/rhysd/actionlint"
 _KARPENTER = "sigs.k8s.io/karpenter"
 
-# In the order they are built. The engine first: without it nothing works, and it takes the longest.
+# The variable in which `make test` says what it prepared for the tests, see tools/test_needs.py.
+PREPARED = "ARCHSHIFT_PREPARED"
+
+# The engine first: without it nothing works, and it takes the longest.
 _KITS = ("engine", "cluster", "registry")
-# What the tests and some labs need beyond that, each built where it is asked for by name.
+# What the tests and some labs need beyond that, each where it is asked for by name.
 EXTRA_KITS: tuple[str, ...] = (KARPENTER, "monitoring", "pipelines", "builds")
 
 Version = tuple[int, ...]
@@ -284,6 +299,18 @@ PROGRAMS: tuple[Program, ...] = (
 )
 
 
+LAB: tuple[str, ...] = tuple(program.name for program in PROGRAMS if program.kit in _KITS)
+"""What every lab runs."""
+
+# What comes with a program: the engine takes its language host from beside itself, and the language
+# host its executor.
+_COMPANIONS: Mapping[str, tuple[str, ...]] = {
+    "pulumi": (LANGUAGE_HOST, LANGUAGE_HOST_EXECUTOR),
+    "kwok": (KWOK_STAGES,),
+    KARPENTER: (KARPENTER_CRDS,),
+}
+
+
 @dataclass(frozen=True)
 class Found:
     """One usable program (or file), and where it came from."""
@@ -291,7 +318,7 @@ class Found:
     name: str
     path: Path
     version: str
-    origin: str  # "PATH", "KUBEBUILDER_ASSETS", "plugin", "built" or "module"
+    origin: str  # "PATH", "KUBEBUILDER_ASSETS", "plugin", "release", "built" or "module"
 
 
 @dataclass
@@ -409,7 +436,7 @@ def _locked(folder: Path, say: Progress) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say.line(f"waiting for another build in {folder}")
+            say.line(f"waiting for another run that fills {folder}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -566,8 +593,12 @@ class _ModuleFile:
     pin: str
     sources: tuple[str, ...]
 
+    @property
+    def path(self) -> Path:
+        return cache_folder(self.kit) / self.name
+
     def find(self, say: Progress) -> Found:
-        path = cache_folder(self.kit) / self.name
+        path = self.path
         if not path.exists():
             with _locked(path.parent, say):
                 self._write(path)
@@ -608,13 +639,117 @@ def _module_source(source_module: str, module: str) -> Path:
 
 
 def _joined(folders: list[Path]) -> str:
-    documents = [
-        file.read_text().strip()
-        for folder in folders
-        for file in sorted(folder.glob("*.yaml"))
-        if file.name != "kustomization.yaml"
-    ]
-    return "\n---\n".join(documents) + "\n"
+    return joined(
+        [
+            file
+            for folder in folders
+            for file in sorted(folder.glob("*.yaml"))
+            if file.name != "kustomization.yaml"
+        ]
+    )
+
+
+# --- downloading ----------------------------------------------------------------------------
+
+
+class _Releases:
+    """The official release files for this machine, as far as the pins accept their versions."""
+
+    def __init__(self, say: Progress) -> None:
+        self._say = say
+        self._hosts = Hosts()
+        self._files = [
+            file for file in release_files(TOOLS / "releases.toml", go_platform()) if _accepted(file)
+        ]
+
+    def take(self, names: Sequence[str]) -> list[Found]:
+        """The programs that can be had in this way, from the cache or by a download."""
+        files = [file for file in self._files if set(names) & file.programs.keys()]
+        return [found for file in self._within_reach(files) for found in self._take(file)]
+
+    def take_joined(self, name: str) -> Found | None:
+        """A file that is made of the documents of several, or nothing unless all can be had."""
+        parts = [file for file in self._files if name in file.programs]
+        if not parts:
+            return None
+        digest = hashlib.sha256(" ".join(file.key for file in parts).encode()).hexdigest()[:16]
+        whole = cache_root() / "releases" / digest / name
+        if not whole.exists():
+            taken = [found.path for file in self._within_reach(parts) for found in self._take(file)]
+            if len(taken) < len(parts):
+                return None
+            with _locked(whole.parent, self._say):
+                partial = whole.with_name(f".{name}.partial")
+                partial.write_text(joined(taken))
+                partial.replace(whole)
+        return Found(name, whole, parts[0].version, "release")
+
+    def _within_reach(self, files: Sequence[ReleaseFile]) -> list[ReleaseFile]:
+        asked = {file.host for file in files if not _is_here(file)}
+        silent = asked - self._hosts.reachable(asked)
+        lacking = [file for file in files if file.host in silent and not _is_here(file)]
+        if lacking:
+            hosts = " and ".join(sorted(silent))
+            names = ", ".join(dict.fromkeys(name for file in lacking for name in _spoken(file)))
+            self._say.line(f"{hosts} cannot be reached, so these are not downloaded: {names}")
+        return [file for file in files if file not in lacking]
+
+    def _take(self, file: ReleaseFile) -> list[Found]:
+        what = f"{' and '.join(_spoken(file))} {file.version}"
+        text = f"downloading {what} from {file.host}"
+        started = said = time.monotonic()
+
+        def report(have: int, total: int | None) -> None:
+            nonlocal said
+            if time.monotonic() - said >= 0.2:
+                said = time.monotonic()
+                of = f" of {total / 1e6:.0f}" if total else ""
+                self._say.tick(f"{text}: {have / 1e6:.0f}{of} MB", said - started)
+
+        folder = _release_folder(file)
+        if _is_here(file):
+            paths = {name: folder / name for name in file.programs}
+        else:
+            with _locked(folder, self._say):
+                self._say.begin(text)
+                try:
+                    paths = fetch(file, folder, self._hosts, report)
+                except DownloadError as error:
+                    self._say.end(f"{what} is not downloaded: {error}.")
+                    return []
+            self._say.end(f"downloaded {what} in {time.monotonic() - started:.0f} s")
+        return [Found(name, path, file.version, "release") for name, path in paths.items()]
+
+
+def _spoken(file: ReleaseFile) -> list[str]:
+    """What people call the programs of a release file: nobody knows the executor."""
+    return [name for name in file.programs if name != LANGUAGE_HOST_EXECUTOR]
+
+
+def _release_folder(file: ReleaseFile) -> Path:
+    return cache_root() / "releases" / file.key
+
+
+def _is_here(file: ReleaseFile) -> bool:
+    return all((_release_folder(file) / name).exists() for name in file.programs)
+
+
+def _accepted(file: ReleaseFile) -> bool:
+    """Whether the pins accept a release: a pin that moved on leaves its release files behind."""
+    version = parse_version(file.version)
+    for program in PROGRAMS:
+        # The language host has no releases of its own: it is the one of its pulumi.
+        if program.name in file.programs and program.name != LANGUAGE_HOST:
+            pin = pinned_version(program.pin, program.module)
+            pinned = parse_version(pin)
+            if program.serves and version and pinned:
+                if not program.serves(version, pinned):
+                    return False
+            elif file.version != pin.removeprefix("v"):
+                return False
+    if KWOK_STAGES in file.programs:
+        return file.version == pinned_version(_KWOK, _STAGES_FILE.kit).removeprefix("v")
+    return True
 
 
 # --- finding --------------------------------------------------------------------------------
@@ -694,16 +829,12 @@ def _installed_plugin(version: str) -> Found | None:
     return Found(KUBERNETES_PLUGIN, path, version, "plugin") if os.access(path, os.X_OK) else None
 
 
-def _kubernetes_plugin(pulumi: Found, program: Program, say: Progress) -> Found | None:
-    """The plugin as an installed pulumi provides it; one is built when it cannot."""
-    version = pinned_version(program.pin, program.module).removeprefix("v")
-    found = _installed_plugin(version)
-    if found is None and not _cached(program):
-        say.line(f"installing Pulumi's Kubernetes plugin {version}")
-        install = ["plugin", "install", "resource", "kubernetes", version]
-        _answer([pulumi.path, *install], timeout=300)
-        found = _installed_plugin(version)
-    return found
+def _plugin_by_pulumi(pulumi: Found, version: str, say: Progress) -> Found | None:
+    """The plugin as an installed pulumi provides it, if it can."""
+    say.line(f"installing Pulumi's Kubernetes plugin {version}")
+    install = ["plugin", "install", "resource", "kubernetes", version]
+    _answer([pulumi.path, *install], timeout=300)
+    return _installed_plugin(version)
 
 
 def _outlook(cold: Sequence[Program]) -> str:
@@ -716,48 +847,103 @@ def _outlook(cold: Sequence[Program]) -> str:
     return text
 
 
-def find_programs(say: Progress | None = None, extra: Sequence[str] = ()) -> Programs:
-    """Every program the engine and the lab run; what is missing is built.
+def _all_wanted(names: Sequence[str]) -> set[str]:
+    """The names, and what comes with each."""
+    known = {program.name for program in PROGRAMS}
+    for name in names:
+        if name not in known:
+            raise BootstrapError(f"No program is called {name!r}; there are {', '.join(sorted(known))}.")
+    _check_prepared(names)
+    return {*names, *(companion for name in names for companion in _COMPANIONS.get(name, ()))}
+
+
+def _check_prepared(names: Sequence[str]) -> None:
+    """Refuse a test what its line in tools/test_needs.py does not name, also where it is here by chance."""
+    if (text := os.environ.get(PREPARED)) is None:
+        return
+    parts: dict[str, list[str]] = json.loads(text)
+    # pytest says in the environment which test runs: tests/lab/test_exact.py::test_ramp (setup).
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[0]
+    allowed = {
+        program
+        for part, programs in parts.items()
+        if not test or test == part or test.startswith(f"{part}/")
+        for program in programs
+    }
+    if lacking := sorted(set(names) - allowed):
+        raise BootstrapError(
+            f"{test or 'A test'} runs {', '.join(lacking)}, which tools/test_needs.py does not name for it: "
+            "add it there."
+        )
+
+
+def _missing_from_cache(programs: Sequence[Program]) -> list[Program]:
+    cold = {program.name for program in programs if not _cached(program)}
+    # These two go together: a language host of a release does not belong beside an engine of our own.
+    pair = {"pulumi", LANGUAGE_HOST}
+    if cold & pair:
+        cold |= pair
+    return [program for program in programs if program.name in cold]
+
+
+def find_programs(*names: str, say: Progress | None = None) -> Programs:
+    """The programs of these names, with what belongs to them; what is missing is downloaded or built.
 
     Args:
+        names: Programs, as `PROGRAMS` calls them; `LAB` has those of a lab.
         say: Where progress goes.
-        extra: More kits, of `EXTRA_KITS`.
 
     Raises:
-        BootstrapError: if something is missing and cannot be built.
+        BootstrapError: if something is missing and cannot be had.
     """
     say = say or Progress()
-    kits = (*_KITS, *extra)
-    by_name = {program.name: program for program in PROGRAMS if program.kit in kits}
+    wanted = _all_wanted(names)
+    by_name = {program.name: program for program in PROGRAMS if program.name in wanted}
     refused: list[str] = []
     programs = Programs()
 
-    for found in _installed_engine(by_name["pulumi"], refused):
+    def missing() -> list[Program]:
+        return [program for name, program in by_name.items() if name not in programs]
+
+    engine = _installed_engine(by_name["pulumi"], refused) if "pulumi" in by_name else []
+    for found in engine:
         programs.add(found)
     for program in by_name.values():
         # The engine comes as a whole, above.
         if program.kit != "engine" and program.serves and (installed := _installed(program, refused)):
             programs.add(installed)
+    plugin = _python_pin("pulumi-kubernetes")
+    if engine and KUBERNETES_PLUGIN in by_name and (installed := _installed_plugin(plugin)):
+        programs.add(installed)
 
-    def missing(kit: str) -> list[Program]:
-        return [program for name, program in by_name.items() if program.kit == kit and name not in programs]
-
-    cold = [program for kit in kits for program in missing(kit) if not _cached(program)]
-    if cold:
+    releases = _Releases(say)
+    if cold := _missing_from_cache(missing()):
         for sentence in refused:
             say.line(f"not used: {sentence}")
-    pulumi = programs.found.get("pulumi")
-    if pulumi and (plugin := _kubernetes_plugin(pulumi, by_name[KUBERNETES_PLUGIN], say)):
-        programs.add(plugin)
-    if to_build := [program for program in cold if program.name not in programs]:
+        for found in releases.take([program.name for program in cold]):
+            if found.name in wanted and found.name not in programs:
+                programs.add(found)
+        cold = [program for program in cold if program.name not in programs]
+    if (
+        engine
+        and any(program.name == KUBERNETES_PLUGIN for program in cold)
+        and (installed := _plugin_by_pulumi(engine[0], plugin, say))
+    ):
+        programs.add(installed)
+    if to_build := [program for program in missing() if not _cached(program)]:
         say.line(_outlook(to_build))
-    for kit in kits:
-        for found in _build(missing(kit), say):
+    for kit in dict.fromkeys(program.kit for program in missing()):
+        for found in _build([program for program in missing() if program.kit == kit], say):
             programs.add(found)
-    if LANGUAGE_HOST_EXECUTOR not in programs:
+
+    if LANGUAGE_HOST_EXECUTOR in wanted and LANGUAGE_HOST_EXECUTOR not in programs:
         programs.add(_EXECUTOR_FILE.find(say))
-    programs.add(_STAGES_FILE.find(say))
-    if _CRDS_FILE.kit in kits:
+    if KWOK_STAGES in wanted:
+        # With a kwok that was built there is Go, and the stages are the ones of its module.
+        by_hand = programs.found["kwok"].origin == "built" or _STAGES_FILE.path.exists()
+        stages = None if by_hand else releases.take_joined(KWOK_STAGES)
+        programs.add(stages or _STAGES_FILE.find(say))
+    if KARPENTER_CRDS in wanted:
         programs.add(_CRDS_FILE.find(say))
     return programs
 
@@ -776,10 +962,16 @@ def _table(programs: Programs) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Finds or builds everything and prints where it is."""
+    """Finds, downloads or builds programs and prints where they are."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--json", action="store_true", help="print names, versions, origins and paths as JSON"
+    )
+    parser.add_argument(
+        "programs",
+        nargs="*",
+        metavar="PROGRAM",
+        help="only these; without any, what the engine and the lab run",
     )
     parser.add_argument(
         "--with",
@@ -791,9 +983,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="also what only some labs and tests need",
     )
     options = parser.parse_args(arguments)
-    extra = EXTRA_KITS if "all" in options.extra else tuple(dict.fromkeys(options.extra))
+    kits = EXTRA_KITS if "all" in options.extra else options.extra
+    extra = [program.name for program in PROGRAMS if program.kit in kits]
     try:
-        programs = find_programs(extra=extra)
+        programs = find_programs(*dict.fromkeys([*(options.programs or LAB), *extra]))
     except BootstrapError as error:
         print(error, file=sys.stderr)
         return 1

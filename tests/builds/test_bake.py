@@ -21,7 +21,7 @@ def as_buildx_reads(file: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The definition that buildx would build, variables and defaults filled in."""
     path = folder / "docker-bake.json"
     path.write_text(json.dumps(file))
-    buildx = find_programs(extra=("builds",)).paths["buildx"]
+    buildx = find_programs("buildx").paths["buildx"]
     done = subprocess.run(
         [str(buildx), "bake", "--print", "--file", str(path)],
         cwd=folder,

@@ -15,7 +15,7 @@ DOCKERFILE = DOCS / "examples" / "go" / "Dockerfile"
 
 def steps(file: Path, target: str, build: str) -> dict[str, Any]:
     """What BuildKit's own reader makes of a Dockerfile for one platform, on a builder of another."""
-    program = find_programs(extra=("builds",)).paths["dockerfile-steps"]
+    program = find_programs("dockerfile-steps").paths["dockerfile-steps"]
     done = subprocess.run(
         [str(program), str(file), target, build], capture_output=True, text=True, check=False
     )

@@ -95,7 +95,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkout.mkdir()
     shutil.copy(PROJECT / "Pulumi.yaml", checkout)
     subprocess.run(
-        [str(find_programs().paths["pulumi"]), "stack", "init", "prod"],
+        [str(find_programs("pulumi").paths["pulumi"]), "stack", "init", "prod"],
         cwd=checkout,
         env={**os.environ, **environment(folder)},
         stdin=subprocess.DEVNULL,
@@ -135,7 +135,7 @@ def prod(
         monkeypatch.setenv(name, value)
     for name in [name for name in os.environ if name.startswith("GIT_DIR")]:
         monkeypatch.delenv(name)
-    engine = find_programs().paths["pulumi"].parent
+    engine = find_programs("pulumi").paths["pulumi"].parent
     monkeypatch.setenv("PATH", f"{engine}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(folder)

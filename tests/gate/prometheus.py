@@ -24,7 +24,7 @@ _BLOCK = "162h"
 @functools.cache
 def program(name: str) -> Path:
     """The path of ``prometheus`` or ``promtool``."""
-    return find_programs(extra=("monitoring",)).paths[name]
+    return find_programs("prometheus", "promtool").paths[name]
 
 
 def promtool(*arguments: str | Path) -> str:

@@ -192,13 +192,13 @@ class Runner:
 @pytest.fixture(scope="session")
 def gh() -> Path:
     """The real gh."""
-    return find_programs(extra=("pipelines",)).paths["gh"]
+    return find_programs("gh").paths["gh"]
 
 
 @pytest.fixture(scope="session")
 def pulumi() -> Path:
     """The real engine."""
-    return find_programs().paths["pulumi"]
+    return find_programs("pulumi").paths["pulumi"]
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ CHECKOUT = "actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd"
 
 @pytest.fixture(scope="module")
 def actionlint() -> Path:
-    return find_programs(extra=("pipelines",)).paths["actionlint"]
+    return find_programs("actionlint").paths["actionlint"]
 
 
 def program(name: str) -> str:

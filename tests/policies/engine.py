@@ -54,7 +54,7 @@ class Engine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        programs = find_programs().paths
+        programs = find_programs("pulumi").paths
         self._pulumi = str(programs["pulumi"])
         # The engine finds its Python host beside itself, and that finds uv on PATH.
         inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}

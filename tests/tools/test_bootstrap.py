@@ -1,134 +1,29 @@
 """Finding and building the programs, with tiny stand-ins for all of them, Go included."""
 
-# ruff: noqa: D101, D102, D103 - the names are sentences already
+# ruff: noqa: D101, D102 - the names are sentences already
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.tools.machine import Machine, copy_of_the_pins
 from tools import bootstrap
 
-# Stands in for Go: writes its output twice, with a pause between when it is asked for one, so
-# that a build can be interrupted when half of its product is there.
-_GO = """#!/bin/sh
-case "$1" in
-  env) echo "${FAKE_GO_VERSION:-go1.26.8}" ;;
-  mod) echo "{\\"Dir\\": \\"$FAKE_MODULE\\"}" ;;
-  build)
-    echo "$@" >> "$FAKE_GO_LOG"
-    while [ $# -gt 1 ]; do [ "$1" = -o ] && product=$2; shift; done
-    if [ "$FAKE_GO_FAILS" = "$1" ]; then echo "cannot find package"; exit 1; fi
-    echo '#!/bin/sh' > "$product"
-    [ -z "$FAKE_GO_PAUSE" ] || /bin/sleep "$FAKE_GO_PAUSE"
-    echo 'echo built' >> "$product"
-    /bin/chmod 755 "$product"
-    ;;
-esac
-"""
-
-
 _EVERYBODYS = [program for program in bootstrap.PROGRAMS if program.kit not in bootstrap.EXTRA_KITS]
-
-
-class Machine:
-    """A machine on which nothing is installed but what a test puts there."""
-
-    def __init__(self, root: Path) -> None:
-        self.bin = root / "bin"
-        self.assets = root / "assets"
-        self.cache = root / "cache"
-        self.log = root / "go.log"
-        self.module = root / "module"
-        self.home = root / "home"
-        for folder in (self.bin, self.assets, self.home, self.module / "python" / "cmd"):
-            folder.mkdir(parents=True)
-        (self.module / "python" / "cmd" / bootstrap.LANGUAGE_HOST_EXECUTOR).write_text(
-            "#!/usr/bin/env python\n"
-        )
-        for stage in ("node/fast", "node/heartbeat", "pod/fast"):
-            folder = self.module / "kustomize" / "stage" / stage
-            folder.mkdir(parents=True)
-            (folder / "stage.yaml").write_text(f"kind: Stage\nname: {stage}\n")
-            (folder / "kustomization.yaml").write_text("kind: Kustomization\n")
-        self.environment = {
-            "PATH": str(self.bin),
-            "HOME": str(self.home),
-            "XDG_CACHE_HOME": str(self.cache),
-            "FAKE_GO_LOG": str(self.log),
-            "FAKE_MODULE": str(self.module),
-        }
-
-    def install(self, name: str, script: str, folder: Path | None = None) -> None:
-        path = (folder or self.bin) / name
-        path.write_text(script)
-        path.chmod(0o755)
-
-    def says(self, name: str, answer: str, folder: Path | None = None) -> None:
-        self.install(name, f"#!/bin/sh\necho '{answer}'\n", folder)
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        script = Path(bootstrap.__file__)
-        return subprocess.Popen(
-            [sys.executable, str(script), *arguments],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: str) -> tuple[int, dict[str, dict[str, str]], str]:
-        """Exit code, what was found, and what was said."""
-        process = self.start("--json", *arguments)
-        stdout, stderr = process.communicate(timeout=60)
-        return process.returncode, json.loads(stdout) if stdout else {}, stderr
-
-    def built(self) -> list[str]:
-        """The packages that were built, in order."""
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
-        return [line.split()[-1].rsplit("/", 1)[-1] for line in lines]
-
-    def left_over(self) -> list[str]:
-        """What is in the cache and not a complete program or file."""
-        complete = {program.name for program in bootstrap.PROGRAMS} | {
-            bootstrap.LANGUAGE_HOST_EXECUTOR,
-            bootstrap.KWOK_STAGES,
-            ".lock",
-        }
-        return [
-            str(path)
-            for path in (self.cache / "archshift").rglob("*")
-            if path.is_file() and path.name not in complete
-        ]
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
-@pytest.fixture
-def with_go(machine: Machine) -> Machine:
-    machine.install("go", _GO)
-    return machine
 
 
 @pytest.fixture
 def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the pins that a test may change."""
     copy = tmp_path / "project"
-    shutil.copytree(bootstrap.TOOLS, copy / "tools", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(bootstrap.PROJECT / "pyproject.toml", copy)
+    copy_of_the_pins(copy)
     monkeypatch.setattr(bootstrap, "TOOLS", copy / "tools")
     monkeypatch.setattr(bootstrap, "PROJECT", copy)
     return copy
