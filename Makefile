@@ -14,9 +14,9 @@ help: ## list the targets
 demo: environment ## walk arm_ratio 0.2 -> 0.5 -> 0.8 -> 1.0 -> 0.5 in the lab, with the real engine
 	@$(LAB) demo
 
-test: environment ## run all tests
-	@$(PYTHON) tools/bootstrap.py --with all >/dev/null
-	@$(RUN) -m pytest --numprocesses=2 --dist=loadfile $(TESTS)
+test: environment ## get what the tests need and run them: all, or TESTS="tests/cli -k ramp"
+	@prepared="$$($(RUN) -m tools.test_needs $(TESTS))" && \
+	ARCHSHIFT_PREPARED="$$prepared" $(RUN) -m pytest --numprocesses=2 --dist=loadfile $(TESTS)
 
 check: environment ## lint, formatting, types
 	@$(RUN) -m ruff check .
@@ -49,7 +49,7 @@ bench: environment programs ## measure the program against bare ones
 chaos: environment programs ## random faults during a ramp, and what must hold (CHAOS="--seed 7 --minutes 2")
 	@$(RUN) -m chaos $(CHAOS)
 
-programs: ## find or build the engine and the lab's programs
+programs: ## find, download or build the engine and the lab's programs
 	@$(PYTHON) tools/bootstrap.py >/dev/null
 
 environment: ## bring .venv to what uv.lock says

@@ -1,6 +1,5 @@
 """A real browser without a window, and pages opened in it."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -12,8 +11,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from archshift.report_html import page as html
 from tests.archshift.surveys import fleet
-
-PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+from tools.browser import MISSING, installed, playwrights_own
 
 LONG: Final = "".join(("a" * 120, "-", "b" * 120, "{}"))
 """The longest names that a cluster takes, and no place to break them."""
@@ -62,14 +60,10 @@ class Reader:
 # tests of other folders could not start beside it.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The browser that is on PATH."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    """The browser that is on PATH, or the one that playwright installed."""
+    program = installed() or playwrights_own()
     if program is None:
-        pytest.fail(
-            f"the tests of the report's page need a browser, and none of {', '.join(PROGRAMS)} is on PATH; "
-            "install one (Debian: apt-get install chromium)",
-            pytrace=False,
-        )
+        pytest.fail(MISSING, pytrace=False)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=program)
         yield started
