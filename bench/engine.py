@@ -1,8 +1,8 @@
-"""The program against a bare one that registers the same patches with literal inputs.
+"""The program against a bare one that registers the same patches with literal inputs, and an empty one.
 
 In a lab of its own, on the real engine: a preview of 1,000 workloads (wall time, and memory of the
-program's process), and a step of `up` over 50 workloads until its rollouts are over. Each pair is measured
-in turns, and the medians are compared.
+program's process), a step of `up` over 50 workloads until its rollouts are over, and what the sample shop
+takes on top of a program that does nothing. Each pair is measured in turns, and the medians are compared.
 """
 
 import json
@@ -20,9 +20,13 @@ import psutil
 import yaml
 
 from lab.control_plane import CONTEXT, PROJECT, Lab
+from lab.engine import RUNTIME
+from lab.images import push_images
+from lab.sample import load_workloads
 from lab.stack import ON_THE_LAB, LabStack
 
 ROUNDS = 3
+ROUNDS_OF_EMPTY = 5
 GROUPS = {
     name: {"instance_type": kind, "size": 10, "zones": ["a", "b", "c"]}
     for name, kind in (("x86", "m6i.4xlarge"), ("graviton", "m7g.4xlarge"))
@@ -104,13 +108,17 @@ def _program_bytes(pid: int) -> int:
     return 0
 
 
-def bare_project(folder: Path) -> Path:
-    """Make the bare program's project."""
+def project_of(folder: Path, program: str, runtime: Mapping[str, Any] = RUNTIME) -> Path:
+    """Make a project with this program, which runs in the checkout's environment."""
     folder.mkdir(parents=True)
-    runtime = {"name": "python", "options": {"toolchain": "uv"}}
-    (folder / "Pulumi.yaml").write_text(yaml.safe_dump({"name": "bare", "runtime": runtime}))
-    (folder / "__main__.py").write_text(BARE.format(context=CONTEXT))
+    (folder / "Pulumi.yaml").write_text(yaml.safe_dump({"name": "bare", "runtime": dict(runtime)}))
+    (folder / "__main__.py").write_text(program)
     return folder
+
+
+def bare_project(folder: Path) -> Path:
+    """Make the project that registers the same patches."""
+    return project_of(folder, BARE.format(context=CONTEXT))
 
 
 def fill(
@@ -156,7 +164,7 @@ def in_turns(ours: Callable[[], tuple[float, int]], bare: Callable[[], tuple[flo
 def report(name: str, unit: str, ours: float, bare: float, limit: float) -> None:
     """Print one comparison."""
     print(
-        f"{name:<34} {ours:>8.1f} {bare:>8.1f} {unit:<4} {ours / bare:>6.2f} x   (wanted: at most {limit} x)"
+        f"{name:<34} {ours:>8.2f} {bare:>8.2f} {unit:<4} {ours / bare:>6.2f} x   (wanted: at most {limit} x)"
     )
 
 
@@ -260,9 +268,55 @@ def step(lab: Lab, folder: Path, workloads: int) -> None:
     print(f"  (until every pod is there; the bare up returned after {returned:.1f} s)")
 
 
+def empty(lab: Lab, folder: Path) -> None:
+    """Compare previews of the sample shop with those of a program that does nothing, and our commands."""
+    push_images(lab, print)
+    load_workloads(lab, print)
+    shop = Stack(lab, folder / "shop", "shop")
+    config = yaml.safe_load((PROJECT / "Pulumi.lab.yaml").read_text())["config"]
+    shop.write(config)
+    shop.run("up", "--yes", "--skip-preview")
+    shop.write({**config, "archshift:arm_ratio": "0.8"})
+    nothing = Stack(lab, folder / "empty-stack", "empty", project_of(folder / "empty", ""))
+    # As the program ran before: the engine's host syncs the environment and lists it with a pip of its own.
+    with_uv = {"name": "python", "options": {"toolchain": "uv", "virtualenv": str(PROJECT / ".venv")}}
+    former = Stack(lab, folder / "uv-stack", "uv", project_of(folder / "uv", "", with_uv))
+    nothing.write({})
+    former.write({})
+
+    def command(*line: str) -> float:
+        started = time.monotonic()
+        environment = shop.environment()
+        done = subprocess.run(line, cwd=PROJECT, env=environment, capture_output=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(line)} failed:\n{done.stderr.decode()}")
+        return time.monotonic() - started
+
+    python, archshift = str(PROJECT / ".venv/bin/python"), str(PROJECT / ".venv/bin/archshift")
+    measured: dict[str, Callable[[], float]] = {
+        "empty": lambda: nothing.run("preview")[0],
+        "uv": lambda: former.run("preview")[0],
+        "shop": lambda: shop.run("preview")[0],
+        "plan": lambda: command(*shop.archshift_command("plan")),
+        "help": lambda: command(archshift, "--help"),
+        "completion": lambda: command(archshift, "completion", "bash"),
+        "python": lambda: command(python, "-c", ""),
+    }
+    samples: dict[str, list[float]] = {name: [] for name in measured}
+    for _ in range(ROUNDS_OF_EMPTY):
+        for name, measure in measured.items():
+            samples[name].append(measure())
+    medians = {name: statistics.median(values) for name, values in samples.items()}
+    report("preview of the sample shop", "s", medians["shop"], medians["empty"], 1.3)
+    report("preview of an empty program, uv", "s", medians["empty"], medians["uv"], 0.7)
+    report("archshift plan of the shop", "s", medians["plan"], medians["empty"], 1.0)
+    report("archshift --help, bare Python", "s", medians["help"], medians["python"], 10)
+    report("archshift completion bash", "s", medians["completion"], medians["python"], 10)
+
+
 def main() -> None:
-    """Measure and print; the arguments name the parts, both by default."""
-    parts = sys.argv[1:] or ["step", "preview"]
+    """Measure and print; the arguments name the parts, all by default."""
+    parts = sys.argv[1:] or ["step", "preview", "empty"]
     # Inside the checkout, so that the bare program finds the same Python environment.
     parent = PROJECT / ".lab"
     parent.mkdir(exist_ok=True)
@@ -276,6 +330,8 @@ def main() -> None:
                 step(lab, folder, 50)
             if "preview" in parts:
                 preview(lab, folder, 1000)
+            if "empty" in parts:
+                empty(lab, folder)
         finally:
             lab.stop()
 

@@ -1,6 +1,6 @@
 """Rules for Prometheus and a dashboard for Grafana, as objects in the cluster."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -77,16 +77,18 @@ class Monitoring(pulumi.ComponentResource):
                 opts=options,
             )
         else:
-            k8s.core.v1.ConfigMap(
-                RULES, metadata=metadata, data={"archshift.rules.yaml": as_text(content)}, opts=options
-            )
-        k8s.core.v1.ConfigMap(
-            DASHBOARD,
-            metadata=_metadata(DASHBOARD, args.settings.namespace, args.settings.dashboard_labels),
-            data={"archshift.json": dashboard(args.gate.metrics)},
-            opts=options,
-        )
+            _config_map(RULES, metadata, {"archshift.rules.yaml": as_text(content)}, options)
+        metadata = _metadata(DASHBOARD, args.settings.namespace, args.settings.dashboard_labels)
+        _config_map(DASHBOARD, metadata, {"archshift.json": dashboard(args.gate.metrics)}, options)
         self.register_outputs({})
+
+
+def _config_map(
+    name: str, metadata: Mapping[str, Any], data: Mapping[str, str], options: pulumi.ResourceOptions
+) -> None:
+    # The typed k8s.core.v1.ConfigMap loads all of core/v1, a fifth of a second in each update.
+    content = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+    pulumi.CustomResource("kubernetes:core/v1:ConfigMap", name, content, options)
 
 
 def _fleet(plan: Plan) -> Fleet | None:

@@ -8,9 +8,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lab.control_plane import PROJECT, Lab
+
+RUNTIME: Final[Mapping[str, Any]] = {
+    "name": "python",
+    "options": {"toolchain": "pip", "virtualenv": str(PROJECT / ".venv")},
+}
+"""What `Pulumi.yaml` says of the checkout's program, for a program elsewhere that runs in its environment."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import pytest
 
 from settings import REGISTRIES_FILE
 
+pytest_plugins = ["tests.slowest"]
+
 
 def pytest_configure() -> None:
     """Being terminated ends as any other end does: the labs' servers would outlive these processes."""

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -73,21 +74,32 @@ def _install(folder: Path) -> None:
         environment.replace(folder)
 
 
+def _run(command: Sequence[str | Path], environment: Mapping[str, str]) -> int:
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=PROJECT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        timeout=1200,
+        check=False,
+    )
+    return done.returncode
+
+
 def main() -> int:
     """Brings .venv to what uv.lock says."""
     # A virtual environment that happens to be active is not the project's.
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     try:
         uv = find_uv()
-        synced = subprocess.run(
-            [str(uv), "sync", "--locked", "--quiet"],
-            cwd=PROJECT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr,
-            timeout=1200,
-            check=False,
-        )
+        # Compiled now, because Python may not be allowed to keep what it compiles (PYTHONDONTWRITEBYTECODE, as
+        # containers set it): every command and every run of the engine would compile 400 modules anew.
+        synced = _run([uv, "sync", "--locked", "--quiet", "--compile-bytecode"], environment)
+        if synced == 0:
+            # What does not compile here is said where it is used.
+            python = PROJECT / ".venv" / "bin" / "python"
+            _run([python, "-m", "compileall", "-qq", "-x", r"/\.", "."], environment)
     except BootstrapError as error:
         print(error, file=sys.stderr)
         return 1
@@ -96,7 +108,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    return synced.returncode
+    return synced
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def cluster(control_plane: Lab) -> Iterator[Cluster]:
     yield cluster
     control_plane.start()
     cluster.clear()
+    cluster.close()
 
 
 @pytest.fixture

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from archshift.drain import ANNOTATION
+from archshift.kubernetes import connect
 from lab.control_plane import CONTEXT, PROJECT, Lab
 from lab.engine import Operation, Result, engine_environment, run_engine
 from lab.stack import ON_THE_LAB, LabStack
@@ -96,11 +98,35 @@ def node_groups(x86: int = 6, graviton: int = 6) -> dict[str, Any]:
 # --- the cluster ----------------------------------------------------------------------------
 
 
+COLLECTIONS = {
+    "configmaps": ("ConfigMap", "/api/v1/{}configmaps"),
+    "cronjobs": ("CronJob", "/apis/batch/v1/{}cronjobs"),
+    "daemonsets": ("DaemonSet", "/apis/apps/v1/{}daemonsets"),
+    "deployments": ("Deployment", "/apis/apps/v1/{}deployments"),
+    "jobs": ("Job", "/apis/batch/v1/{}jobs"),
+    "namespaces": ("Namespace", "/api/v1/{}namespaces"),
+    "nodepools": ("NodePool", "/apis/karpenter.sh/v1/{}nodepools"),
+    "nodes": ("Node", "/api/v1/{}nodes"),
+    "pods": ("Pod", "/api/v1/{}pods"),
+    "replicasets": ("ReplicaSet", "/apis/apps/v1/{}replicasets"),
+    "statefulsets": ("StatefulSet", "/apis/apps/v1/{}statefulsets"),
+}
+"""What tests list, by kubectl's name: the kind, and the path with a place for the namespace."""
+
+
 class Cluster:
     """The lab's cluster, as a test fills and asks it."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
+        # Tests ask several times a second; a kubectl for each question keeps a core busy.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("KUBECONFIG", str(lab.kubeconfig))
+            self._api = connect(CONTEXT)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._api.close()
 
     def apply(self, manifests: str | Manifest | Iterable[Manifest], manager: str | None = None) -> None:
         """Applies YAML or objects as a user would; with a manager, server-side as that manager."""
@@ -167,11 +193,14 @@ class Cluster:
         found: Manifest = json.loads(text)
         return found
 
-    def all_of(self, kind: str, namespace: str | None = None) -> list[Manifest]:
-        """All objects of a kind, of one namespace or of all."""
-        where = f"--namespace={namespace}" if namespace else "--all-namespaces"
-        items: list[Manifest] = json.loads(self.lab.kubectl("get", kind, where, "--output=json"))["items"]
-        return items
+    def all_of(self, kinds: str, namespace: str | None = None) -> list[Manifest]:
+        """All objects of some of `COLLECTIONS` (comma-separated), of one namespace or of all."""
+        where = f"namespaces/{namespace}/" if namespace else ""
+        return [
+            {"kind": kind, **item}
+            for kind, path in map(COLLECTIONS.__getitem__, kinds.split(","))
+            for item in self._api.list(path.format(where))
+        ]
 
     def x86_nodes(self) -> dict[str, dict[str, Any]]:
         """How far each x86 node's drain is: what its annotation says, and whether it is cordoned."""

@@ -10,16 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab.control_plane import PROJECT, LabError
+from lab.control_plane import LabError
+from lab.engine import RUNTIME
 from tests.documents import example
 from tests.images.build import Pusher, elf, layer
 from tests.images.servers import Registry
 from tests.lab.lab_helpers import Cluster, Manifest, Stack, daemon_set
 
-PROJECT_FILE = {
-    "name": "agents",
-    "runtime": {"name": "python", "options": {"toolchain": "uv", "virtualenv": str(PROJECT / ".venv")}},
-}
+PROJECT_FILE = {"name": "agents", "runtime": RUNTIME}
 
 
 class Program:

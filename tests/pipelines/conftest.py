@@ -232,6 +232,7 @@ def runner(tmp_path: Path, gh: Path, pulumi: Path, github: GitHub) -> Iterator[R
             "PULUMI_BACKEND_URL": f"file://{tmp_path}",
             "PULUMI_CONFIG_PASSPHRASE": "of the test",
             "PULUMI_SKIP_UPDATE_CHECK": "1",
+            "PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL": "true",
             "GITHUB_REPOSITORY": REPOSITORY,
             "GITHUB_RUN_ID": "77",
             "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),

@@ -7,9 +7,8 @@ import os
 
 import pytest
 
+from lab.engine import RUNTIME
 from tests.pipelines.conftest import Done, Runner
-from tools.bootstrap import PROJECT
-from tools.python_env import find_uv
 
 MARKER = "<!-- archshift-drift:prod -->"
 CHANGED = "echo ' ~ aws:eks:NodeGroup x86: max_size 8 => 4'; exit 7"
@@ -134,15 +133,12 @@ def test_a_very_long_diff_still_opens_an_issue(prod: Runner) -> None:
 
 def test_the_engine_tells_changes_from_a_failure(prod: Runner) -> None:
     """The exit codes that the script goes by are the real engine's, with a program whose name changes."""
-    options = {"toolchain": "uv", "virtualenv": str(PROJECT / ".venv")}
-    project = {"name": "archshift", "runtime": {"name": "python", "options": options}}
+    project = {"name": "archshift", "runtime": RUNTIME}
     (prod.checkout / "Pulumi.yaml").write_text(json.dumps(project))
     program = prod.checkout / "__main__.py"
     program.write_text(PROGRAM)
-    uv = find_uv(install=False).parent
-    # How uv reaches a registry is this machine's business.
     inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-    path = os.pathsep.join([prod.environment["PATH"], str(uv), inherited["PATH"]])
+    path = os.pathsep.join([prod.environment["PATH"], inherited["PATH"]])
     prod.environment = {**inherited, **prod.environment, "PATH": path}
     # Without the pack, which has its own tests with the engine.
     real = 'exec "$REAL_PULUMI"'

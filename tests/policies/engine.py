@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from lab.engine import RUNTIME
 from tools.bootstrap import find_programs
 from tools.python_env import find_uv
 
@@ -64,15 +65,14 @@ class Engine:
             "PULUMI_HOME": str(folder / "home"),
             "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
             "PULUMI_CONFIG_PASSPHRASE": "",
+            # As in the lab: otherwise the engine tries to download a plugin for each installed SDK.
+            "PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL": "true",
             "PULUMI_SKIP_UPDATE_CHECK": "1",
         }
         self.project = folder / "project"
         for path_ in (folder / "home", folder / "state", self.project):
             path_.mkdir()
-        options = {"toolchain": "uv", "virtualenv": str(PROJECT / ".venv")}
-        (self.project / "Pulumi.yaml").write_text(
-            json.dumps({"name": "archshift", "runtime": {"name": "python", "options": options}})
-        )
+        (self.project / "Pulumi.yaml").write_text(json.dumps({"name": "archshift", "runtime": RUNTIME}))
         shutil.copy(PROGRAM, self.project / "__main__.py")
         self.succeed("stack", "init", "prod")
 
