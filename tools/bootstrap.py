@@ -479,7 +479,8 @@ class Progress:
 # --- building -------------------------------------------------------------------------------
 
 # The same flags on every machine, whatever GOFLAGS says there: the key stands for the result.
-_BUILD_FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly")
+# Without debug information, which the linker would throw away, a tenth less is compiled.
+_BUILD_FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly", "-gcflags=all=-dwarf=false")
 # Nodes that become ready at once and say every 20 s that they still are; pods that run as soon as
 # they are scheduled.
 _STAGE_FILES = ("node/fast", "node/heartbeat", "pod/fast")

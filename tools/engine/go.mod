@@ -374,3 +374,6 @@ require (
 
 // The same replacement as upstream's own go.mod: replacements are not inherited.
 replace github.com/atotto/clipboard => github.com/tgummerer/clipboard v0.0.0-20241001131231-d02d263e614e
+
+// Three quarters of what the plugin compiles would be an SDK that only its components use: see the go.mod there.
+replace github.com/pulumi/pulumi-kubernetes/sdk/v4 => ./components-of-kubernetes
