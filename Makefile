@@ -5,8 +5,13 @@ RUN := .venv/bin/python
 # With KARPENTER=1 the lab's targets are those of a second lab, whose nodes Karpenter brings up.
 LAB := $(RUN) -m lab $(if $(KARPENTER),--karpenter)
 
+# What answers in seconds: no registry, browser or Prometheus, and one lab for one walk of the ratio.
+SLOW := __pycache__ browser builds gate images lab pipelines policies standins tools
+QUICK := $(filter-out $(SLOW:%=tests/%/),$(wildcard tests/*/)) $(wildcard tests/test_*.py) \
+  tests/lab/test_exact.py::test_a_ramp_up_and_down_is_exact_at_every_step_and_leaves_no_trace
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lab-up lab-down lab-shell lab-env lab-status bench chaos programs environment clean
+.PHONY: help demo test test-quick check format lab-up lab-down lab-shell lab-env lab-status bench chaos programs environment clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,8 +20,10 @@ demo: environment ## walk arm_ratio 0.2 -> 0.5 -> 0.8 -> 1.0 -> 0.5 in the lab, 
 	@$(LAB) demo
 
 test: environment ## get what the tests need and run them: all, or TESTS="tests/cli -k ramp"
-	@prepared="$$($(RUN) -m tools.test_needs $(TESTS))" && \
-	ARCHSHIFT_PREPARED="$$prepared" $(RUN) -m pytest --numprocesses=2 --dist=loadfile $(TESTS)
+	@$(RUN) -m tools.run_tests $(TESTS)
+
+test-quick: environment ## the unit tests, and one walk of the ratio through the lab
+	@$(RUN) -m tools.run_tests $(QUICK)
 
 check: environment ## lint, formatting, types
 	@$(RUN) -m ruff check .

@@ -93,8 +93,8 @@ def main() -> int:
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     try:
         uv = find_uv()
-        # Compiled now: Python may not be allowed to keep what it compiles (PYTHONDONTWRITEBYTECODE, as containers
-        # set it), and every command and every run of the engine would compile 400 modules anew.
+        # Compiled now: Python may not be allowed to keep what it compiles (PYTHONDONTWRITEBYTECODE, which
+        # containers set), and every command and every run of the engine would compile 400 modules anew.
         synced = _run([uv, "sync", "--locked", "--quiet", "--compile-bytecode"], environment)
         if synced == 0:
             # What does not compile here is said where it is used.

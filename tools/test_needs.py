@@ -1,19 +1,15 @@
-"""Gets the programs that the selected tests run, and no others: what `make test` does first.
+"""The programs that the selected tests run, and no others: what `make test` gets first.
 
-    .venv/bin/python -m tools.test_needs tests/lab/test_exact.py::test_ramp -k up
-
-It prints which programs each selected part of the tests may run. `make test` hands that on in an
-environment variable, and `find_programs` refuses the others: so a line that is missing here fails a test.
+`tools/run_tests.py` hands the lines of the table on in an environment variable, and `find_programs` refuses
+all else: so a line that is missing here fails a test.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tools.bootstrap import KARPENTER, LAB, BootstrapError, find_programs
+from tools.bootstrap import KARPENTER, LAB, find_programs
 from tools.browser import provide
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -72,24 +68,17 @@ def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Gets what the tests need and prints what they may run, as JSON."""
-    lines = needs(selected(sys.argv[1:] if arguments is None else arguments))
+def prepare(arguments: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Get what the tests that these arguments of pytest select need; return the table's lines for them.
+
+    Raises:
+        BootstrapError: A program can be neither found, downloaded nor built.
+    """
+    lines = needs(selected(arguments))
     wanted = dict.fromkeys(name for programs in lines.values() for name in programs)
     if BROWSER in wanted:
         # Without one its tests fail with the sentence that says what to do, and the others run.
         provide()
-    try:
-        if names := [name for name in wanted if name != BROWSER]:
-            find_programs(*names)
-    except BootstrapError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    print(json.dumps(lines))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    if names := [name for name in wanted if name != BROWSER]:
+        find_programs(*names)
+    return lines

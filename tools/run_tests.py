@@ -1,0 +1,99 @@
+"""Runs the tests: gets the programs that the selected ones need, and leaves nothing behind.
+
+    .venv/bin/python -m tools.run_tests tests/lab/test_exact.py -k up
+
+Whatever ends the run (Ctrl-C, a pipeline that is stopped, a crash), no process and no folder of it is left.
+pytest alone cannot promise that: it kills its processes after ten seconds, and their labs' servers go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+
+from tools.bootstrap import PREPARED, PROJECT, BootstrapError, cache_root
+from tools.test_needs import prepare
+
+_STOP_SECONDS = 30
+"""How long tests that were interrupted may take to end by themselves."""
+
+# Most of the tests' time is spent waiting for a cluster: more processes than cores, each with a lab of its
+# own. A file's tests share fixtures; the files that take longest begin first (tests/conftest.py).
+_SIDE_BY_SIDE = ("--numprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run pytest with these arguments; returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        prepared = prepare(words)
+    except BootstrapError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    with _folder() as folder:
+        environment = {**os.environ, "TMPDIR": str(folder), PREPARED: json.dumps(prepared)}
+        return _run([sys.executable, "-m", "pytest", *_SIDE_BY_SIDE, *words], environment)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder for everything temporary of this run; at its end nothing that knows it still runs."""
+    parent = cache_root() / "tests"
+    folder = parent / str(os.getpid())
+    for abandoned in parent.glob("*"):
+        if not (abandoned.name.isdigit() and psutil.pid_exists(int(abandoned.name))):
+            _end_all(abandoned)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        _end_all(folder)
+
+
+def _end_all(folder: Path) -> None:
+    """End every process whose temporary folder this is, and delete it."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get("TMPDIR") == str(folder):
+                process.kill()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(command: Sequence[str], environment: dict[str, str]) -> int:
+    # In a group of its own, so that being terminated reaches all of its processes, as Ctrl-C does.
+    tests = subprocess.Popen(command, cwd=PROJECT, env=environment, start_new_session=True)
+    before = {
+        number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        return tests.wait()
+    except KeyboardInterrupt:
+        os.killpg(tests.pid, signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+            tests.wait(_STOP_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(tests.pid, signal.SIGKILL)
+        tests.wait()
+        return 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
