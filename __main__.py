@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pulumi
 import pulumi_kubernetes as k8s
 
-import settings as stack_settings
-from archshift.errors import ArchshiftError
-from archshift.gate_evidence import no_evidence, read_evidence_file
-from archshift.plan import nodes_of_others, possible_nodes
+from archshift.common.errors import ArchshiftError
+from archshift.plan.planner import nodes_of_others, possible_nodes
+from archshift.ramp.gate_evidence import no_evidence, read_evidence_file
+from archshift.settings import stack as stack_settings
 from archshift.survey import survey, survey_of_none
 from components.compat_test import CompatTests, CompatTestsArgs, prove_first
 from components.gate import Gate, GateArgs

@@ -11,11 +11,11 @@ from typing import Any
 
 import pulumi
 
-from archshift import placement
-from archshift.inventory import CONTROLLERS, read_workload
-from archshift.kubernetes import APPLY, MERGE, Cluster, connect
-from archshift.ownership import owned_part
-from archshift.placement import Taken
+from archshift.cluster.client import APPLY, MERGE, Cluster, connect
+from archshift.cluster.inventory import CONTROLLERS, read_workload
+from archshift.cluster.ownership import owned_part
+from archshift.plan import placement
+from archshift.plan.placement import Taken
 
 HOOK_NAME = "archshift-give-back"
 

@@ -6,8 +6,8 @@ from typing import Final
 
 import pulumi
 
-from archshift.node_groups import INSTANCE_TYPE_LABEL, Node, NodeGroup, Taint, nodes_of, room_by_architecture
-from archshift.placement import side_taint
+from archshift.nodes.groups import INSTANCE_TYPE_LABEL, Node, NodeGroup, Taint, nodes_of, room_by_architecture
+from archshift.plan.placement import side_taint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
-from archshift.fetched_binary import fetched_programs
-from archshift.images.command import Command, read_command
-from archshift.images.reference import ImageReferenceError, parse_reference
+from archshift.images.contents.command import Command, read_command
+from archshift.images.fetched_binary import fetched_programs
+from archshift.images.registry.reference import ImageReferenceError, parse_reference
 from archshift.images.verdict import (
     AMD64_ONLY,
     ARM64_ONLY,
