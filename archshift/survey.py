@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from archshift.actions.arm64_test_run import read_proofs
 from archshift.cluster.client import connect
 from archshift.cluster.image_evidence import Evidence, read_evidence
-from archshift.cluster.inventory import Inventory, read_inventory
+from archshift.cluster.inventory import read_inventory
+from archshift.cluster.model import Inventory
 from archshift.nodes.eks import LiveCluster
 from archshift.nodes.node_pools import check_served
 from archshift.plan.arm64_tests import CompatState, judge_tests
 from archshift.plan.guard import Need, needs
-from archshift.plan.planner import Plan, Rules, make_plan
+from archshift.plan.model import Plan, Rules
+from archshift.plan.planner import make_plan
 
 if TYPE_CHECKING:
     # Settings are built from this package's types; here they are only passed in.

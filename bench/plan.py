@@ -2,9 +2,9 @@
 
 import time
 
-from archshift.cluster.inventory import Inventory, Requests, Workload
+from archshift.cluster.model import Inventory, Requests, Workload
+from archshift.cluster.pod_fields import Template
 from archshift.nodes.groups import Node
-from archshift.plan.placement import Template
 from archshift.plan.planner import make_plan
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from archshift.cluster.client import Cluster
-from archshift.cluster.inventory import workload_path
+from archshift.cluster.kinds import workload_path
 from archshift.common.errors import ArchshiftError
 from chaos.fleet import NAMESPACE, NEEDING
 from chaos.invariants import ARCH, Checker, name_of

@@ -9,9 +9,9 @@ import pulumi
 from archshift.actions.arm64_test_run import run_tests
 from archshift.cluster.client import connect
 from archshift.common.architectures import ARM64
+from archshift.nodes.after_update import possible_nodes
 from archshift.nodes.eks import LiveCluster
 from archshift.plan.arm64_tests import CompatState
-from archshift.plan.planner import possible_nodes
 from archshift.survey import Survey, survey
 
 if TYPE_CHECKING:

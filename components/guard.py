@@ -15,13 +15,14 @@ import pulumi
 
 from archshift.cluster.client import connect
 from archshift.cluster.pods import Pod, busy_pods
-from archshift.common.architectures import AMD64, ARCH_LABEL, ARM64
+from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
-from archshift.nodes.groups import EKS_GROUP_LABEL, POOL_LABEL, Node, belongs_to, nodes_of, nodes_to_come
+from archshift.common.kubernetes import ARCH_LABEL, EKS_GROUP_LABEL, POOL_LABEL
+from archshift.nodes.after_update import nodes_after, nodes_of_others
+from archshift.nodes.groups import Node, belongs_to, nodes_of, nodes_to_come
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.nodes.node_pools import from_manifest, nodes_within, requirement
 from archshift.plan import guard
-from archshift.plan.planner import nodes_after, nodes_of_others
 from archshift.survey import Survey, survey
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import Any, Final
 import pulumi
 
 from archshift.cluster.image_evidence import Evidence
-from archshift.cluster.inventory import Inventory, Workload
+from archshift.cluster.model import Inventory, Workload
+from archshift.cluster.pod_fields import pinned_architecture
 from archshift.common.architectures import ARM64
 from archshift.nodes.groups import Node
 from archshift.plan.guard import most_pods
-from archshift.plan.placement import pinned_architecture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

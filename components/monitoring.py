@@ -8,11 +8,10 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from archshift.cluster.client import connect
-from archshift.plan.planner import Plan
+from archshift.plan.model import Plan
 from archshift.ramp.gate import GateSettings
 from archshift.ramp.monitoring_dashboard import dashboard
-from archshift.ramp.monitoring_rules import Fleet, as_text, rules
-from archshift.settings.monitoring import MonitoringSettings
+from archshift.ramp.monitoring_rules import Fleet, MonitoringSettings, as_text, rules
 
 RULES: Final = "archshift-rules"
 DASHBOARD: Final = "archshift-dashboard"

@@ -9,9 +9,9 @@ import pulumi
 
 from archshift.actions.placeholders import asks, asks_after, make_room
 from archshift.cluster.client import Cluster, connect
-from archshift.cluster.inventory import Inventory
+from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
-from archshift.plan.planner import Plan, PlannedWorkload
+from archshift.plan.model import Plan, PlannedWorkload
 
 HOOK_NAME: Final = "archshift-make-room"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from archshift.cluster.client import connect
 from archshift.cluster.pods import list_pods
-from archshift.common.architectures import ARCH_LABEL
+from archshift.common.kubernetes import ARCH_LABEL
 from lab.control_plane import CONTEXT, Lab
 
 Pods = Mapping[str, Mapping[str, str]]

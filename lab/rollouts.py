@@ -9,7 +9,8 @@ import time
 from types import TracebackType
 
 from archshift.cluster.client import Cluster, connect
-from archshift.cluster.inventory import CONTROLLERS, read_workload
+from archshift.cluster.inventory import read_workload
+from archshift.cluster.kinds import CONTROLLERS
 from archshift.common.errors import ArchshiftError
 from lab.control_plane import CONTEXT, Lab
 

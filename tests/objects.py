@@ -13,7 +13,8 @@ import httpx2
 
 from archshift.cluster.client import APPLY, Cluster
 from archshift.cluster.image_evidence import Evidence
-from archshift.cluster.inventory import CONTROLLERS, Inventory
+from archshift.cluster.kinds import CONTROLLERS
+from archshift.cluster.model import Inventory
 from archshift.images.verdict import MULTI_ARCH
 from archshift.images.workload import WorkloadVerdict
 

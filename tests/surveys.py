@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from archshift.cluster.image_evidence import Evidence
-from archshift.cluster.inventory import Inventory, Load, Requests, Workload
+from archshift.cluster.model import Inventory, Load, Requests, Workload
+from archshift.cluster.pod_fields import Template
 from archshift.common.architectures import AMD64, ARM64
 from archshift.cost.bill import Tariff
 from archshift.images.verdict import AMD64_ONLY, MULTI_ARCH, UNKNOWN, ImageVerdict, Verdict
@@ -15,8 +16,8 @@ from archshift.images.workload import Blocking, Container, ImageUse, WorkloadVer
 from archshift.nodes.groups import Node
 from archshift.plan.arm64_tests import CompatState, CompatTest, Proof
 from archshift.plan.guard import needs
-from archshift.plan.placement import Template
-from archshift.plan.planner import Rules, make_plan
+from archshift.plan.model import Rules
+from archshift.plan.planner import make_plan
 from archshift.report.history import History, make_history
 from archshift.report.report import Report, make_report
 from archshift.report.savings import Savings, make_savings

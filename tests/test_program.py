@@ -11,7 +11,8 @@ import pulumi.runtime
 import pytest
 
 from archshift import survey
-from archshift.cluster.inventory import Inventory, read_workload
+from archshift.cluster.inventory import read_workload
+from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from tests.components.recorder import Monitor, record
 from tests.objects import FakeCluster, node, pod, proven, workload

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from archshift import survey
-from archshift.nodes.groups import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL
+from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL
 from components import guard
 from tests.components.recorder import Monitor, record
 from tests.components.test_eks import GET_CLUSTER, GET_GROUP, GET_OFFERINGS, NODE_GROUP, Aws, Refused

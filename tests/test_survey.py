@@ -7,11 +7,12 @@ import pytest
 
 from archshift import survey
 from archshift.cluster.image_evidence import Evidence
-from archshift.cluster.inventory import Inventory
+from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import Blocking, WorkloadVerdict
-from archshift.plan.planner import Plan, make_plan
+from archshift.plan.model import Plan
+from archshift.plan.planner import make_plan
 from archshift.settings import stack as stack_settings
 from tests.objects import FakeCluster, node, proven, workload
 

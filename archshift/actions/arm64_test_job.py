@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from archshift.cluster.inventory import CONTROLLERS
-from archshift.common.architectures import ARCH_LABEL, ARM64
+from archshift.cluster.kinds import CONTROLLERS
+from archshift.common.architectures import ARM64
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import ARCH_LABEL
 from archshift.plan.arm64_tests import CompatTest, Proof
 
 LABEL: Final = "archshift/compat-test"

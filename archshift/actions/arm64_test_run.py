@@ -23,8 +23,8 @@ from archshift.actions.arm64_test_job import (
     why_waiting,
 )
 from archshift.cluster.client import MERGE, Cluster
-from archshift.cluster.inventory import workload_path
-from archshift.common.architectures import ARCH_LABEL
+from archshift.cluster.kinds import workload_path
+from archshift.common.kubernetes import ARCH_LABEL
 from archshift.plan.arm64_tests import CompatTest, Proof
 
 FIELD_MANAGER: Final = "archshift-compat-test"

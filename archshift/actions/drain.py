@@ -14,13 +14,15 @@ from typing import Any, Final, Literal, cast, get_args
 
 from archshift.cluster.client import MERGE, Cluster
 from archshift.cluster.inventory import read_node
+from archshift.cluster.kinds import SCALED
 from archshift.cluster.pods import Owner, Pod, list_pods, what_holds
 from archshift.common.architectures import AMD64
 from archshift.common.defaults import DRAIN_SECONDS
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL
 from archshift.common.text import time_left
-from archshift.nodes.groups import EKS_GROUP_LABEL, GROUP_LABEL, AnyNodeGroup, Node
-from archshift.plan.planner import nodes_of_others
+from archshift.nodes.after_update import nodes_of_others
+from archshift.nodes.groups import AnyNodeGroup, Node
 
 ANNOTATION: Final = "archshift/drain"
 """On a node that is being drained: who drains it, how far it is, and whose pods were moved, as JSON."""
@@ -329,14 +331,6 @@ class _Run:
             self.outcome = Outcome(marks=tuple(marks.values()), evicted=self.evicted, held=unique)
 
 
-# Where a controller says how many pods it wants.
-_SCALED: Final = {
-    "ReplicaSet": "/apis/apps/v1/namespaces/{}/replicasets",
-    "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
-    "ReplicationController": "/api/v1/namespaces/{}/replicationcontrollers",
-}
-
-
 class _Look:
     """What one look at the cluster finds, each thing asked once."""
 
@@ -373,9 +367,9 @@ class _Look:
 
     def _wanted(self, owner: Owner, there: int) -> int:
         """Return how many pods a controller wants; of one that we do not know, those that it has."""
-        if owner.kind not in _SCALED:
+        if owner.kind not in SCALED:
             return there
-        path = _SCALED[owner.kind].format(owner.namespace)
+        path = SCALED[owner.kind].format(owner.namespace)
         found = next(iter(self._cluster.list(path, fieldSelector=f"metadata.name={owner.name}")), None)
         return int(found["spec"].get("replicas", 1)) if found else 0
 

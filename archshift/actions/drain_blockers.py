@@ -6,13 +6,13 @@ Pure. The guard says what needs x86; this adds where the pods of these nodes wou
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from archshift.cluster.inventory import Inventory
+from archshift.cluster.model import Inventory
 from archshift.cluster.pods import Pod
 from archshift.common.architectures import AMD64, ARM64
 from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, Node, NodePool, nodes_to_come
 from archshift.nodes.node_pools import nodes_within
 from archshift.plan.guard import Need, objection
-from archshift.plan.planner import Plan
+from archshift.plan.model import Plan
 
 _NOWHERE = "its node selector, affinity or tolerations let it run on no node that stays"
 

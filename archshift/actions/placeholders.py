@@ -17,13 +17,14 @@ from functools import cache
 from typing import Any, Final
 
 from archshift.actions.rebalance import misplaced, pods_on, sides_of_nodes
+from archshift.cluster import pod_fields
 from archshift.cluster.client import Cluster
-from archshift.cluster.inventory import Inventory, Workload
-from archshift.common.architectures import AMD64, ARCH_LABEL, ARCHITECTURES, ARM64, Architecture, display
+from archshift.cluster.model import Inventory, Workload
+from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, display
 from archshift.common.errors import ArchshiftError
-from archshift.nodes.groups import ZONE_LABEL
-from archshift.plan import placement
-from archshift.plan.planner import Plan, PlannedWorkload
+from archshift.common.kubernetes import ARCH_LABEL, ZONE_LABEL
+from archshift.nodes import groups
+from archshift.plan.model import Plan, PlannedWorkload
 
 LABEL: Final = "archshift/room"
 """On every placeholder; the value stands for the workload and the side that it asks for."""
@@ -42,7 +43,7 @@ IMAGE: Final = "registry.k8s.io/pause:3.10.1"
 
 _SOFT: Final = tuple(
     {"key": taint.key, "operator": "Exists", "effect": taint.effect}
-    for taint in map(placement.side_taint, ARCHITECTURES)
+    for taint in map(groups.side_taint, ARCHITECTURES)
 )
 
 TIMEOUT_SECONDS: Final = 300.0
@@ -222,7 +223,7 @@ def _placeholder(ask: Ask, stack: str) -> dict[str, Any]:
     if ask.zone:
         selector[ZONE_LABEL] = ask.zone
     own = {"required": template.own("required")} if template.own("required") else {}
-    spec = placement.write_fields({"node-selector": selector, **own})
+    spec = pod_fields.write_fields({"node-selector": selector, **own})
     before, behind = template.beside
     requests = {"cpu": f"{workload.requests.millicpu}m", "memory": str(workload.requests.memory)}
     return {

@@ -14,11 +14,14 @@ from math import ceil
 from typing import Any, Final
 
 from archshift.cluster.client import Cluster, insist
-from archshift.cluster.inventory import Workload, read_workload, workload_path
+from archshift.cluster.inventory import read_workload
+from archshift.cluster.kinds import workload_path
+from archshift.cluster.model import Workload
 from archshift.cluster.pods import list_pods
-from archshift.common.architectures import AMD64, ARCH_LABEL, ARM64, Architecture, display
+from archshift.common.architectures import AMD64, ARM64, Architecture, display
 from archshift.common.errors import UnavailableError
-from archshift.plan.planner import PlannedWorkload
+from archshift.common.kubernetes import ARCH_LABEL
+from archshift.plan.model import PlannedWorkload
 
 TIMEOUT_SECONDS: Final = 120.0
 """For all of a fleet; what is not right then is said, and left to the next update."""

@@ -17,7 +17,7 @@ from archshift.common.errors import ArchshiftError
 
 if TYPE_CHECKING:
     # Every command line has this module's options, and must not load what only its command needs.
-    from archshift.plan.planner import Plan
+    from archshift.plan.model import Plan
     from archshift.settings import stack as stack_settings
 
 # `pulumi config` answers in a third of a second; a backend in the cloud takes a few.

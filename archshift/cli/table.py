@@ -12,7 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     # Every subcommand prints tables; some of no plan.
-    from archshift.plan.planner import Plan, PlannedWorkload
+    from archshift.plan.model import Plan, PlannedWorkload
 
 _WIDE: Final = 2000
 """Columns where nobody looks at a line: programs such as grep and less want a row to be one."""

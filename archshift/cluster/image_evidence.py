@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from archshift.cluster.inventory import Inventory
+from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.images.registry.credentials import AuthFile, read_pull_secret
 from archshift.images.registry.hosts import ImageRules

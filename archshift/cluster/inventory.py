@@ -11,182 +11,34 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from archshift.cluster import pod_fields
+from archshift.cluster.kinds import CONTROLLERS, REVISION_LABELS
+from archshift.cluster.model import (
+    OWNER_LABELS,
+    TAKEN_ANNOTATION,
+    Discovery,
+    Inventory,
+    Load,
+    PullIdentity,
+    Requests,
+    Workload,
+    controller_of,
+)
 from archshift.cluster.ownership import Owner, owners
-from archshift.cluster.scheduling import admits
-from archshift.common.architectures import ARCH_LABEL
+from archshift.cluster.pod_fields import Taken, Template
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import ARCH_LABEL, SYSTEM_NAMESPACES
 from archshift.common.quantity import parse_quantity
 from archshift.images.workload import Container, containers_of, with_pods
 from archshift.nodes.groups import Node, Taint
-from archshift.plan import placement
-from archshift.plan.placement import Taken, Template
 
 if TYPE_CHECKING:
     # Its HTTP client takes longer to import than the plan to make; what is pure needs only its name.
     from archshift.cluster.client import Cluster
-
-TAKEN_ANNOTATION: Final = "archshift/taken"
-"""On a workload whose fields were taken by force: what they were and whose, as JSON."""
-
-OWNER_LABELS: Final = ("owner", "team")
-"""Labels of a workload that say who answers for it, with any prefix; the first that is there counts."""
-
-SYSTEM_NAMESPACES: Final = ("kube-node-lease", "kube-public", "kube-system")
-
-# kind -> (collection, path of its pod template)
-CONTROLLERS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
-    "Deployment": ("/apis/apps/v1/{}deployments", ("spec", "template")),
-    "StatefulSet": ("/apis/apps/v1/{}statefulsets", ("spec", "template")),
-    "DaemonSet": ("/apis/apps/v1/{}daemonsets", ("spec", "template")),
-    "CronJob": ("/apis/batch/v1/{}cronjobs", ("spec", "jobTemplate", "spec", "template")),
-}
-
-
-def workload_path(kind: str, namespace: str, name: str) -> str:
-    """Return the API path of one workload."""
-    return f"{CONTROLLERS[kind][0].format(f'namespaces/{namespace}/')}/{name}"
-
-
-_REVISION_LABELS: Final = {"StatefulSet": "controller-revision-hash"}
-
-
-@dataclass(frozen=True, slots=True)
-class Discovery:
-    """Which workloads are archshift's business.
-
-    Attributes:
-        namespaces: Only these; empty for all but the system's.
-        exclude: Keys ``namespace/Kind/name`` to leave out.
-        label_selector: A Kubernetes label selector on the workloads; empty for all.
-    """
-
-    namespaces: tuple[str, ...] = ()
-    exclude: frozenset[str] = frozenset()
-    label_selector: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Requests:
-    """What one pod asks of a node: thousandths of a vCPU, and bytes."""
-
-    millicpu: int = 0
-    memory: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What pods ask of a node together: their number, thousandths of a vCPU, and bytes."""
-
-    pods: int = 0
-    millicpu: int = 0
-    memory: int = 0
-
-    def plus(self, other: "Load") -> "Load":
-        """Return both together."""
-        return Load(self.pods + other.pods, self.millicpu + other.millicpu, self.memory + other.memory)
-
-
-@dataclass(frozen=True, slots=True)
-class PullIdentity:
-    """As whom pods pull their images.
-
-    Attributes:
-        namespace: Where they run.
-        service_account: Whose pull secrets count if they name none.
-        secrets: The pull secrets they name.
-    """
-
-    namespace: str
-    service_account: str
-    secrets: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """One controller.
-
-    Attributes:
-        namespace: Its namespace.
-        kind: Deployment, StatefulSet, DaemonSet or CronJob.
-        name: Its name.
-        replicas: Standing pods wanted; 0 for a CronJob and for a DaemonSet.
-        template: The placement side of its pod template.
-        requests: What one of its pods asks for.
-        tolerations: Its pods' tolerations.
-        settled: No rollout is under way and every pod is available.
-        identity: ``<uid>.<generation>``, shortened: changes with every change of the spec.
-        obstacle: Why its pods cannot be moved by a change of the template; empty if they can.
-        autoscaled: (minimum, maximum) replicas where a HorizontalPodAutoscaler scales it.
-        cpu_targets: The CPU that it is scaled to, in words, such as ``70 % of the request``.
-        containers: What its pod template runs.
-        pulls_as: As whom its pods pull their images.
-        owner: Who answers for it, as its labels say; empty if they do not.
-    """
-
-    namespace: str
-    kind: str
-    name: str
-    replicas: int
-    template: Template
-    requests: Requests = Requests()
-    tolerations: tuple[Mapping[str, Any], ...] = ()
-    settled: bool = True
-    identity: str = ""
-    obstacle: str = ""
-    autoscaled: tuple[int, int] | None = None
-    cpu_targets: tuple[str, ...] = ()
-    containers: tuple[Container, ...] = ()
-    pulls_as: PullIdentity | None = None
-    owner: str = ""
-
-    @property
-    def key(self) -> str:
-        """``namespace/Kind/name``, as in the config's overrides."""
-        return f"{self.namespace}/{self.kind}/{self.name}"
-
-    def may_run_on(self, node: Node) -> bool:
-        """Whether its own rules and the node's taints let its pods run there, capacity aside."""
-        template = self.template
-        return admits(node, template.own("node-selector"), template.own("required"), self.tolerations)
-
-
-@dataclass(frozen=True, slots=True)
-class Inventory:
-    """The cluster at one moment.
-
-    Attributes:
-        workloads: Those discovered, by key.
-        nodes: All nodes.
-        pods: (key, architecture) to number of live pods, of workloads and of what is in ``beyond``; "" for
-            not placed yet.
-        strays: Pods of no discovered workload, by architecture: number and requests.
-        others: Controllers and bare pods that archshift does not steer, with the reason.
-        containers: Key of a workload or of one of ``others`` to all that it runs: its template's
-            containers, those that only its pods have, and the digests that run.
-        pull_identities: As whom all these pull their images.
-        beyond: What archshift does not steer and the guard has to know all the same: controllers
-            outside the discovery, pods of other owners, and pods that a rollout has not replaced yet
-            (``namespace/Kind/name (last revision)``). Empty unless it was asked for.
-        loads: Node name to what all pods on it ask for.
-    """
-
-    workloads: Mapping[str, Workload] = field(default_factory=dict)
-    nodes: tuple[Node, ...] = ()
-    pods: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    strays: Mapping[str, tuple[int, Requests]] = field(default_factory=dict)
-    others: Mapping[str, str] = field(default_factory=dict)
-    containers: Mapping[str, tuple[Container, ...]] = field(default_factory=dict)
-    pull_identities: frozenset[PullIdentity] = frozenset()
-    beyond: Mapping[str, Workload] = field(default_factory=dict)
-    loads: Mapping[str, Load] = field(default_factory=dict)
-
-    def on(self, key: str, architecture: str) -> int:
-        """Return how many live pods of a workload run on an architecture."""
-        return self.pods.get((key, architecture), 0)
 
 
 def read_inventory(
@@ -312,8 +164,8 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
     pod_spec = template["spec"]
     managed = [entry for entry in meta.get("managedFields") or () if not entry.get("subresource")]
     owned, others = set(), {}
-    for name in placement.FIELDS:
-        found = owners(managed, placement.field_path(name, template_path))
+    for name in pod_fields.FIELDS:
+        found = owners(managed, pod_fields.field_path(name, template_path))
         ours = {owner for owner in found if owner.manager == field_manager}
         if ours:
             owned.add(name)
@@ -323,7 +175,7 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
             # The API server gives an object without any record to this owner at the first apply
             # (k8s.io/apimachinery, managedfields); it is so after some restores of backups.
             others[name] = Owner("before-first-apply", "Update")
-    live = placement.read_fields(pod_spec)
+    live = pod_fields.read_fields(pod_spec)
     return Workload(
         namespace=meta["namespace"],
         kind=kind,
@@ -336,9 +188,9 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
             others={name: owner for name, owner in others.items() if name in live},
             taken=_taken(meta),
             selector=spec.get("selector"),
-            revision_label=_REVISION_LABELS.get(kind, "pod-template-hash"),
-            competing=placement.has_soft_rules(pod_spec),
-            revision=_annotation(template, placement.REVISION_ANNOTATION),
+            revision_label=REVISION_LABELS.get(kind, "pod-template-hash"),
+            competing=pod_fields.has_soft_rules(pod_spec),
+            revision=_annotation(template, pod_fields.REVISION_ANNOTATION),
             beside=_beside(managed, pod_spec, template_path, field_manager),
         ),
         requests=_requests(pod_spec),
@@ -430,10 +282,10 @@ def _beside(
     behind: list[Mapping[str, Any]] = []
     side = before
     for constraint in pod_spec.get("topologySpreadConstraints") or ():
-        if placement.is_ours(constraint):
+        if pod_fields.is_ours(constraint):
             side = behind
             continue
-        found = owners(managed, placement.constraint_path(constraint, template_path))
+        found = owners(managed, pod_fields.constraint_path(constraint, template_path))
         # One that only this stack still owns was given up by the application.
         if any(owner.manager != field_manager for owner in found) or not found:
             side.append(constraint)
@@ -448,7 +300,7 @@ def _taken(meta: Mapping[str, Any]) -> dict[str, Taken]:
         return {
             name: Taken(Owner(entry["manager"], entry["operation"]), entry["value"])
             for name, entry in json.loads(text).items()
-            if name in placement.FIELDS
+            if name in pod_fields.FIELDS
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         where = f"{meta['namespace']}/{meta['name']}"
@@ -456,18 +308,6 @@ def _taken(meta: Mapping[str, Any]) -> dict[str, Taken]:
             f"{where}: the annotation {TAKEN_ANNOTATION} is not readable; it holds what a forced patch "
             "replaced: restore it from the stack's state (pulumi stack export) before going on"
         ) from None
-
-
-def taken_annotation(taken: Mapping[str, Taken]) -> str:
-    """Return the value of ``TAKEN_ANNOTATION``: the inverse of what the inventory reads."""
-    return json.dumps(
-        {
-            name: {"manager": entry.owner.manager, "operation": entry.owner.operation, "value": entry.value}
-            for name, entry in sorted(taken.items())
-        },
-        sort_keys=True,
-        separators=(",", ":"),
-    )
 
 
 def _settled(kind: str, item: Mapping[str, Any]) -> bool:
@@ -601,27 +441,6 @@ def _cpu_target(metric: Mapping[str, Any]) -> str:
     return f"{value} vCPU a pod{of}" if value else ""
 
 
-def controller_of(kind: str, name: str, template_hash: str) -> tuple[str, str]:
-    """Return (kind, name) of the controller that a pod belongs to in the end.
-
-    Args:
-        kind: Its owner's kind.
-        name: Its owner's name.
-        template_hash: Its label ``pod-template-hash``; empty for none.
-    """
-    # A Deployment names its ReplicaSets <name>-<hash> and puts the hash on the pods; reading
-    # it from there spares listing ten old ReplicaSets a Deployment.
-    suffix = f"-{template_hash}"
-    if kind == "ReplicaSet" and template_hash and name.endswith(suffix):
-        return "Deployment", name.removesuffix(suffix)
-    # A CronJob names its Jobs <name>-<scheduled minute>.
-    if kind == "Job":
-        cron_job, _, minute = name.rpartition("-")
-        if cron_job and minute.isdecimal():
-            return "CronJob", cron_job
-    return kind, name
-
-
 def _all_containers(workload: Workload | None, pods: Iterable[Mapping[str, Any]]) -> tuple[Container, ...]:
     found = with_pods(workload.containers if workload else (), pods)
     if workload is None or workload.settled:
@@ -728,7 +547,7 @@ def _beyond(pods: Sequence[_Pod], workload: Workload | None = None) -> Workload:
             kind=first.owner_kind or "Pod",
             name=first.owner_name or first.name,
             replicas=len(pods),
-            template=Template(spec=placement.read_fields(spec)),
+            template=Template(spec=pod_fields.read_fields(spec)),
             # Nothing says that they are alike; the largest is what room has to be kept for.
             requests=Requests(
                 max(pod.requests.millicpu for pod in pods), max(pod.requests.memory for pod in pods)

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from archshift.cluster.inventory import controller_of
+from archshift.cluster.model import controller_of
+from archshift.cluster.pod_fields import read_fields
 from archshift.cluster.scheduling import admits, matches
 from archshift.nodes.groups import Node
-from archshift.plan.placement import read_fields
 
 if TYPE_CHECKING:
     # Its HTTP client takes longer to import than the rest; what is pure needs only its name.

@@ -1,4 +1,4 @@
-"""The two architectures and the labels that tell them apart. The only place that spells them."""
+"""The two architectures."""
 
 from typing import Final, Literal, TypeAlias
 
@@ -7,12 +7,6 @@ Architecture: TypeAlias = Literal["amd64", "arm64"]
 AMD64: Final = "amd64"
 ARM64: Final = "arm64"
 ARCHITECTURES: Final[tuple[Architecture, ...]] = (AMD64, ARM64)
-
-ARCH_LABEL: Final = "kubernetes.io/arch"
-"""Set by every kubelet (https://kubernetes.io/docs/reference/labels-annotations-taints/)."""
-
-ARCH_LABELS: Final = (ARCH_LABEL, "beta.kubernetes.io/arch")
-"""All labels by which a workload may pin an architecture; the beta one is old but still set."""
 
 
 def display(architecture: Architecture) -> str:

@@ -7,17 +7,14 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from archshift.common.aws import aws_client
 from archshift.common.errors import ArchshiftError
 from archshift.cost.bill import Tariff, region_of, running
 from archshift.cost.prices import Price
+from archshift.cost.rules import CostRules
 from archshift.nodes.groups import AnyNodeGroup, Node, NodeGroup
-
-if TYPE_CHECKING:
-    # Settings are built from this package's types; here they are only passed in.
-    from archshift.settings.stack import Settings
 
 # The API answers in three regions, with the prices of all.
 _ENDPOINT_REGION: Final = "us-east-1"
@@ -33,21 +30,30 @@ _FILTERS: Final = {
 
 
 def tariff_for(
-    settings: "Settings", nodes: Iterable[Node], source: Literal["auto", "aws", "table"] = "auto"
+    rules: CostRules,
+    groups: tuple[AnyNodeGroup, ...],
+    nodes: Iterable[Node],
+    source: Literal["auto", "aws", "table"] = "auto",
+    *,
+    in_aws: bool,
+    profile: str = "",
 ) -> tuple[Tariff, str]:
     """Return the prices that apply to a stack, and why AWS was not asked for them; empty if it was.
 
     Args:
-        settings: The stack's settings.
+        rules: What the stack's config says of money.
+        groups: Its node groups.
         nodes: The cluster's nodes: their types are priced too, and say the region where nothing else does.
         source: ``aws`` asks the price list, ``table`` takes the built-in table, ``auto`` asks, but not
             for the lab, and takes the table for what it gets no answer to.
+        in_aws: The nodes are in an AWS account.
+        profile: The AWS profile; empty for the usual one.
 
     Raises:
         ArchshiftError: The region is not known; or AWS alone was to be asked and gives nothing.
     """
     nodes = list(nodes)
-    region = settings.cost.region or region_of(nodes)
+    region = rules.region or region_of(nodes)
     if not region:
         raise ArchshiftError(
             "archshift:cost.region is not set, and neither aws:region nor the nodes' labels name one region; "
@@ -56,15 +62,15 @@ def tariff_for(
     asked: dict[str, Price] = {}
     note = ""
     # The lab's nodes are in no account.
-    if source == "aws" or (source == "auto" and settings.platform == "eks"):
-        types = _types(settings.groups, nodes) - {"", *settings.cost.prices}
+    if source == "aws" or (source == "auto" and in_aws):
+        types = _types(groups, nodes) - {"", *rules.prices}
         try:
-            asked = ask(region, types, settings.cluster.profile if settings.cluster else "")
+            asked = ask(region, types, profile)
         except ArchshiftError as error:
             if source == "aws":
                 raise
             note = str(error)
-    return Tariff(region=region, rules=settings.cost, asked=asked, now=datetime.now(UTC)), note
+    return Tariff(region=region, rules=rules, asked=asked, now=datetime.now(UTC)), note
 
 
 def _types(groups: tuple[AnyNodeGroup, ...], nodes: Iterable[Node]) -> set[str]:

@@ -13,21 +13,14 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
-from archshift.cluster.inventory import Inventory
+from archshift.cluster.model import Inventory
 from archshift.common.architectures import AMD64, ARM64, Architecture
 from archshift.common.defaults import DEFAULT_HEADROOM
+from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, ZONE_LABEL
 from archshift.cost.prices import Price, listed, regions
 from archshift.cost.rules import REGION, Commitment, CostRules
-from archshift.nodes.groups import (
-    INSTANCE_TYPE_LABEL,
-    ZONE_LABEL,
-    AnyNodeGroup,
-    EksNodeGroup,
-    Node,
-    NodePool,
-    belongs_to,
-)
-from archshift.plan.planner import Plan
+from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, Node, NodePool, belongs_to
+from archshift.plan.model import Plan
 from archshift.plan.sizing import size
 
 HOURS_A_MONTH: Final = 730

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
 
-from archshift.common.architectures import AMD64, ARCH_LABEL, ARCHITECTURES, ARM64, Architecture
+from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import ARCH_LABEL
 from archshift.images.registry.reference import parse_reference
 
 SCRIPT: Final = resources.files("archshift.images").joinpath("fetched_binary.sh").read_text(encoding="utf-8")

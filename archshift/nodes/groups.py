@@ -4,30 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
-from archshift.common.architectures import AMD64, ARCH_LABEL, ARM64, Architecture
+from archshift.common.architectures import AMD64, ARM64, Architecture
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import (
+    ARCH_LABEL,
+    ARCHITECTURE_LABEL,
+    EKS_GROUP_LABEL,
+    GROUP_LABEL,
+    INSTANCE_TYPE_LABEL,
+    POOL_LABEL,
+    ZONE_LABEL,
+)
 from archshift.nodes.instance_types import InstanceType
-
-GROUP_LABEL: Final = "archshift/node-group"
-"""On every node of a group that archshift manages; the value is the group's name."""
-
-INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
-"""Set by the kubelet (https://kubernetes.io/docs/reference/labels-annotations-taints/)."""
-
-ARCHITECTURE_LABEL: Final = "architecture"
-"""The label people select by in dashboards and policies; same value as kubernetes.io/arch."""
-
-ZONE_LABEL: Final = "topology.kubernetes.io/zone"
-"""The availability zone, on every node of a cloud."""
-
-EKS_GROUP_LABEL: Final = "eks.amazonaws.com/nodegroup"
-"""On every node of a managed node group, by EKS; the value is the group's name there."""
-
-POOL_LABEL: Final = "karpenter.sh/nodepool"
-"""On every node that Karpenter or EKS Auto Mode brought up; the value is its NodePool's name."""
-
-CAPACITY_TYPE_LABEL: Final = "karpenter.sh/capacity-type"
-"""On the same nodes: on-demand, spot or reserved."""
 
 AmiFamily: TypeAlias = Literal["AL2023", "Bottlerocket"]
 
@@ -368,3 +356,13 @@ def room_by_architecture(nodes: Iterable[Node]) -> dict[str, dict[str, int]]:
             side["memory"] += node.memory
             side["pods"] += node.pods
     return room
+
+
+def side_taint(architecture: Architecture) -> Taint:
+    """Return the taint that every node of a managed group carries for its side.
+
+    It turns nobody away. A workload that tolerates one side's gets 300 points of preference for
+    it, beside the 200 of its node affinity; for all others both sides are alike
+    (docs/adr/0003).
+    """
+    return Taint(key=f"archshift/{architecture}", effect="PreferNoSchedule")

@@ -7,21 +7,17 @@ its nodes and, beside them, those that would fill the limits.
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
-from archshift.common.architectures import ARCH_LABEL
 from archshift.common.errors import ArchshiftError
-from archshift.common.quantity import parse_quantity
-from archshift.nodes.groups import (
+from archshift.common.kubernetes import (
+    ARCH_LABEL,
     CAPACITY_TYPE_LABEL,
     INSTANCE_TYPE_LABEL,
     POOL_LABEL,
     ZONE_LABEL,
-    Node,
-    NodeClass,
-    NodePool,
-    Taint,
 )
+from archshift.common.quantity import parse_quantity
+from archshift.nodes.groups import Node, NodeClass, NodePool, Taint, side_taint
 from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
-from archshift.plan.placement import side_taint
 
 Provisioner: TypeAlias = Literal["managed", "karpenter", "auto-mode"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from archshift.cluster.inventory import Requests
+from archshift.cluster.model import Requests
 from archshift.common.architectures import ARCHITECTURES, Architecture, display
 from archshift.nodes.groups import Node
 

@@ -8,74 +8,28 @@ import json
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from typing import Final
 
-from archshift.cluster.inventory import Inventory, Workload
+from archshift.cluster.model import Inventory, Workload
+from archshift.cluster.pod_fields import pinned_architecture
 from archshift.common.architectures import AMD64, ARM64, display
+from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, POOL_LABEL
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
-from archshift.images.workload import WorkloadVerdict
-from archshift.nodes.groups import INSTANCE_TYPE_LABEL, POOL_LABEL, Node, NodePool
+from archshift.images.workload import WorkloadVerdict, why_not
+from archshift.nodes.groups import Node, NodePool
 from archshift.nodes.node_pools import template
 from archshift.plan.capacity import Demand, balance
-from archshift.plan.placement import pinned_architecture
-from archshift.plan.planner import Rules, why_not
+from archshift.plan.model import Rules
 
 _NAMED = 5
 """Workloads that a sentence names; the rest is counted."""
 
-
-LONGEST_BREAK_GLASS: Final = timedelta(hours=24)
 
 WAY_OUT: Final = (
     "give these workloads images for arm64 or remove them, and run archshift audit --from-cluster to see "
     "when nothing needs x86 any more"
 )
 """How every refusal of the guard ends: reports tell it from other failures by that."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakGlass:
-    """The config's word that x86 may go although something needs it (``archshift:break_glass``).
-
-    Attributes:
-        until: When it ends by itself.
-        reason: Why.
-        ticket: Where that is written down.
-    """
-
-    until: datetime
-    reason: str
-    ticket: str
-
-    def active(self, now: datetime) -> bool:
-        """Whether it counts: not over, and not further ahead than 24 hours."""
-        return now < self.until <= now + LONGEST_BREAK_GLASS
-
-    def describe(self, now: datetime) -> str:
-        """Say what it does now, in a sentence."""
-        until = self.until.isoformat(timespec="minutes")
-        if self.active(now):
-            return (
-                f"BREAK GLASS until {until}: x86 is not guarded. Reason: {self.reason}; ticket {self.ticket}"
-            )
-        why = "ended" if self.until <= now else "is more than 24 hours ahead"
-        return f"archshift:break_glass.until: {until} {why}, so it has no effect; remove it or set a new time"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Override:
-    """An exception from one rule of the policy pack (``archshift:override``).
-
-    Attributes:
-        rule: The rule's name.
-        reason: Why.
-        until: When it ends by itself.
-    """
-
-    rule: str
-    reason: str
-    until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,15 +1,19 @@
 """The plan as JSON values: what ``archshift plan --json`` prints and the program hands over."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     # Only written out here.
     from archshift.common.architectures import Architecture
     from archshift.plan.capacity import Balance
-    from archshift.plan.planner import Plan
+    from archshift.plan.model import Plan
 
 _GIB = 1024**3
+
+
+HAND_OVER: Final = "ARCHSHIFT_HAND_OVER"
+"""The variable that names the file in which ``archshift preview`` wants the plan."""
 
 
 def plan_json(plan: "Plan") -> dict[str, Any]:

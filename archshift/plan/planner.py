@@ -1,216 +1,26 @@
-"""The plan: what the next ``pulumi up`` makes of the cluster, as a plain value.
-
-The program registers it, the command line prints it, policies and reports read it; nobody
-computes it twice.
-"""
+"""Makes the plan: which workloads can be steered, where their pods go, and their patches. Pure."""
 
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any
 
-from archshift.cluster.inventory import (
-    CONTROLLERS,
-    TAKEN_ANNOTATION,
-    Inventory,
-    Requests,
-    Workload,
-    taken_annotation,
-)
+from archshift.cluster import pod_fields
+from archshift.cluster.kinds import CONTROLLERS
+from archshift.cluster.model import TAKEN_ANNOTATION, Inventory, Requests, Workload, taken_annotation
+from archshift.cluster.pod_fields import Taken, Template
 from archshift.cluster.scheduling import admits, untolerated
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, display
 from archshift.common.errors import ArchshiftError
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
-from archshift.images.workload import WorkloadVerdict
-from archshift.nodes.groups import (
-    GROUP_LABEL,
-    ZONE_LABEL,
-    AnyNodeGroup,
-    EksNodeGroup,
-    Node,
-    NodePool,
-    belongs_to,
-    node_in,
-    nodes_of,
-    nodes_to_come,
-    outlives,
-)
-from archshift.nodes.node_pools import nodes_within
+from archshift.images.workload import WorkloadVerdict, why_not
+from archshift.nodes.after_update import nodes_after, possible_nodes
+from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import placement
-from archshift.plan.apportion import Share, Wave, apportion, starts_on_graviton
-from archshift.plan.capacity import Balance, Demand, balance
-from archshift.plan.placement import Taken, Template
-
-Action: TypeAlias = Literal["move", "hold", "graviton", "pin", "leave", "block"]
-
-FORCE_REASON_ANNOTATION: Final = "archshift/force-reason"
-"""On a workload whose fields were taken by force: the config's reason."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """What the stack config says of one workload (``archshift:workloads.overrides``).
-
-    Attributes:
-        hold: Keep it on x86.
-        max_ratio: Most of its pods that may run on Graviton, 0.0 to 1.0.
-        wave: Move it early or late; None leaves it to its place in the fleet.
-        force: Take placement fields from their owner; needs a reason.
-        reason: Why; shown wherever the workload is.
-    """
-
-    hold: bool = False
-    max_ratio: float = 1.0
-    wave: Wave | None = None
-    force: bool = False
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """A field that archshift needs and someone else owns.
-
-    Attributes:
-        workload: The workload's key.
-        field: The field's path in the object.
-        owner: Its field manager.
-        forced: True if the config has archshift take it.
-    """
-
-    workload: str
-    field: str
-    owner: str
-    forced: bool
-
-    def __str__(self) -> str:
-        if self.forced:
-            return f"{self.workload}: takes {self.field} from {self.owner}, as configured (force: true)"
-        return (
-            f"{self.workload}: {self.field} is owned by {self.owner}; set the placement there, or "
-            f"set force: true with a reason in archshift:workloads.overrides"
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedWorkload:
-    """One workload in the plan.
-
-    Attributes:
-        key: ``namespace/Kind/name``.
-        namespace: Its namespace.
-        kind: Its kind.
-        name: Its name.
-        replicas: Standing pods.
-        wanted: Pods wanted on Graviton; None where archshift wants nothing of it.
-        graviton: Pods observed on Graviton.
-        reason: Why it is not simply moved; empty if it is.
-        movable: It counts into the fleet.
-        patch: The body of its server-side-apply patch; None if it gets none.
-        restarts: The patch changes the pod template, so its pods are replaced.
-        forced: The patch takes fields from another owner.
-        reachable: (lowest, highest) share on Graviton as an autoscaler moves the replicas.
-        verdict: What the evidence says of its images; None where images are not checked.
-        action: What is done with it: ``move``, ``hold`` on x86, ``graviton`` (it runs nowhere else),
-            ``pin`` (no standing pods), ``leave`` alone, ``block`` (a DaemonSet that would break).
-        owner: Who answers for it: what its labels say, or else its namespace.
-    """
-
-    key: str
-    namespace: str
-    kind: str
-    name: str
-    replicas: int
-    wanted: int | None
-    graviton: int
-    action: Action = "move"
-    owner: str = ""
-    reason: str = ""
-    movable: bool = False
-    patch: Mapping[str, Any] | None = None
-    restarts: bool = False
-    forced: bool = False
-    reachable: tuple[float, float] | None = None
-    verdict: WorkloadVerdict | None = None
-
-    @property
-    def exact(self) -> bool:
-        """Observed is what is wanted; true where nothing is wanted."""
-        return self.wanted is None or self.wanted == self.graviton
-
-    @property
-    def moves(self) -> int:
-        """Pods that change sides."""
-        return 0 if self.wanted is None else abs(self.wanted - self.graviton)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What the next update makes of the cluster.
-
-    Attributes:
-        arm_ratio: The ratio that was asked for.
-        workloads: Every controller found, sorted by key.
-        conflicts: Fields owned by others.
-        balances: Capacity of both sides after the step.
-        before: Capacity of both sides as they are.
-        others: Pods that no steered controller owns: key to reason.
-        new_nodes: Names of configured nodes that are not there yet.
-        first_graviton_node: This update would make the cluster's first Graviton node.
-        blockers: DaemonSets that keep Graviton nodes from being made, a sentence each.
-    """
-
-    arm_ratio: float
-    workloads: tuple[PlannedWorkload, ...] = ()
-    conflicts: tuple[Conflict, ...] = ()
-    balances: Mapping[Architecture, Balance] = field(default_factory=dict)
-    before: Mapping[Architecture, Balance] = field(default_factory=dict)
-    others: Mapping[str, str] = field(default_factory=dict)
-    new_nodes: tuple[str, ...] = ()
-    first_graviton_node: bool = False
-    blockers: tuple[str, ...] = ()
-
-    @property
-    def movable(self) -> list[PlannedWorkload]:
-        """The workloads that make up the fleet."""
-        return [workload for workload in self.workloads if workload.movable]
-
-    @property
-    def pods(self) -> int:
-        """Pods of the fleet."""
-        return sum(workload.replicas for workload in self.movable)
-
-    @property
-    def all_pods(self) -> int:
-        """Pods of all workloads with standing pods, those that are held or left alone included."""
-        return sum(workload.replicas for workload in self.workloads)
-
-    @property
-    def wanted(self) -> int:
-        """Pods of the fleet wanted on Graviton."""
-        return sum(workload.wanted or 0 for workload in self.movable)
-
-    @property
-    def graviton(self) -> int:
-        """Pods of the fleet observed on Graviton."""
-        return sum(workload.graviton for workload in self.movable)
-
-    @property
-    def direction(self) -> Literal["up", "down", "none"]:
-        """Where the step goes, from what is observed and not from a remembered number."""
-        if self.wanted == self.graviton:
-            return "none"
-        return "up" if self.wanted > self.graviton else "down"
-
-    @property
-    def exact(self) -> bool:
-        """Every workload is where it is wanted."""
-        return all(workload.exact for workload in self.workloads)
-
-    @property
-    def shortages(self) -> list[str]:
-        """What the nodes lack for this plan, a sentence a side."""
-        return [side.shortage for side in self.balances.values() if side.shortage]
+from archshift.plan.apportion import Share, apportion, starts_on_graviton
+from archshift.plan.capacity import Demand, balance
+from archshift.plan.model import FORCE_REASON_ANNOTATION, Action, Conflict, Plan, PlannedWorkload, Rules
 
 
 def make_plan(
@@ -273,57 +83,6 @@ def make_plan(
         and not any(node.architecture == ARM64 for node in inventory.nodes),
         blockers=tuple(f"{d.workload.key}: {d.reason}" for d in drafts if d.action == "block"),
     )
-
-
-def nodes_after(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[Node]:
-    """Return the nodes that the update leaves: those of the configured groups and of nobody's.
-
-    In the lab a group is its settings. A managed group keeps the nodes it has, as many as its
-    desired size or an autoscaler leaves it, and gets those that are missing; other instance types
-    are another group, which begins without any. A NodePool keeps those of its types; what its limits
-    let it bring up counts with them.
-    """
-    live = list(live)
-    groups = tuple(groups)
-    zones = sorted({node.labels.get(ZONE_LABEL, "") for node in live}) or [""]
-    after: list[Node] = []
-    kept: set[str] = set()
-    for group in groups:
-        if isinstance(group, EksNodeGroup | NodePool):
-            own = [node for node in live if belongs_to(node, group)]
-            kept |= {node.name for node in own}
-            staying = [node_in(group, node) for node in own if outlives(group, node)]
-            if isinstance(group, NodePool):
-                after += [*staying, *nodes_within(group, staying)]
-                continue
-            after += staying if group.autoscaled else staying[: group.desired_size]
-            after += nodes_to_come(group, len(staying), zones)
-        else:
-            after += nodes_of(group)
-    return after + [node for node in live if GROUP_LABEL not in node.labels and node.name not in kept]
-
-
-def nodes_of_others(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[Node]:
-    """Return the nodes that none of these groups makes: no update of the stack takes them away."""
-    managed = [group for group in groups if isinstance(group, EksNodeGroup | NodePool)]
-    unlabelled = (node for node in live if GROUP_LABEL not in node.labels)
-    return [node for node in unlabelled if not any(belongs_to(node, group) for group in managed)]
-
-
-def possible_nodes(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[Node]:
-    """Return the nodes that pods may land on: those after the update, and what an autoscaler brings up.
-
-    Of each autoscaled group without nodes a first one, whose capacity is not there yet.
-    """
-    groups = tuple(groups)
-    nodes = nodes_after(live, groups)
-    return nodes + [
-        node
-        for group in groups
-        if isinstance(group, EksNodeGroup) and group.autoscaled
-        if not any(belongs_to(node, group) for node in nodes)
-        for node in nodes_to_come(replace(group, desired_size=1), 0)
-    ]
 
 
 def _check_rules(rules: Mapping[str, Rules], inventory: Inventory) -> None:
@@ -397,11 +156,13 @@ class _Steering:
         blocked = placement.conflicts(template, workload.replicas)
         path = CONTROLLERS[workload.kind][1]
         conflicts = tuple(
-            Conflict(workload.key, placement.describe_path(name, path), str(owner), rules.force)
+            Conflict(workload.key, pod_fields.describe_path(name, path), str(owner), rules.force)
             for name, owner in blocked.items()
         )
         if conflicts and not rules.force:
-            owned = " and ".join(f"its {placement.TITLES[name]} ({owner})" for name, owner in blocked.items())
+            owned = " and ".join(
+                f"its {pod_fields.TITLES[name]} ({owner})" for name, owner in blocked.items()
+            )
             return _Draft(workload, template, "leave", f"left alone: others own {owned}", conflicts)
         if template.taken and not rules.force:
             return _Draft(workload, template, "leave", "force was withdrawn: its fields are given back")
@@ -430,7 +191,7 @@ class _Steering:
         everywhere = _Draft(workload, template, "leave", "a DaemonSet: runs on every node that it selects")
         if verdict is None or verdict.runs_on_arm64:
             return everywhere
-        pinned = placement.pinned_architecture(template)
+        pinned = pod_fields.pinned_architecture(template)
         if pinned and ARM64 not in pinned[0].split(","):
             return _Draft(workload, template, "leave", f"a DaemonSet that pins {pinned[0]} itself")
         if verdict.verdict == UNKNOWN and self._inventory.on(workload.key, ARM64):
@@ -445,7 +206,7 @@ class _Steering:
     def _obstacle(self, workload: Workload) -> str:
         if workload.obstacle:
             return f"left alone: {workload.obstacle}"
-        pinned = placement.pinned_architecture(workload.template)
+        pinned = pod_fields.pinned_architecture(workload.template)
         if pinned:
             return f"left alone: pins {pinned[0]} by its own {pinned[1]}"
         return self._unfit(workload)
@@ -541,16 +302,6 @@ def _wanted(draft: _Draft, count: int | None, row: PlannedWorkload) -> int:
     return count or 0
 
 
-def why_not(verdict: WorkloadVerdict) -> str:
-    """Return why a workload is not proven to run on arm64, by its first blocking container."""
-    if not verdict.blocking:
-        return "there is no evidence for its images"
-    first = verdict.blocking[0]
-    more = len(verdict.blocking) - 1
-    suffix = f" (and {more} more)" if more else ""
-    return f"{first.image} is {first.verdict}: {first.reason}{suffix}"
-
-
 def _placed(workload: Workload, inventory: Inventory) -> bool:
     return sum(inventory.on(workload.key, side) for side in ARCHITECTURES) == workload.replicas
 
@@ -571,8 +322,8 @@ def _body(
     workload: Workload, fields: Mapping[str, Any], template: Template, revision: str, reason: str
 ) -> dict[str, Any]:
     body: dict[str, Any] = {
-        "metadata": {"annotations": {placement.REVISION_ANNOTATION: revision}},
-        "spec": placement.write_fields(fields, *template.beside),
+        "metadata": {"annotations": {pod_fields.REVISION_ANNOTATION: revision}},
+        "spec": pod_fields.write_fields(fields, *template.beside),
     }
     for name in reversed(CONTROLLERS[workload.kind][1]):
         body = {name: body}

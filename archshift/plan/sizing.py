@@ -11,23 +11,15 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Final
 
-from archshift.cluster.inventory import Inventory, Requests, Workload
+from archshift.cluster.model import Inventory, Requests, Workload
 from archshift.common.architectures import ARCHITECTURES, ARM64, Architecture, display
 from archshift.common.defaults import DEFAULT_HEADROOM
-from archshift.nodes.groups import (
-    INSTANCE_TYPE_LABEL,
-    ZONE_LABEL,
-    AnyNodeGroup,
-    EksNodeGroup,
-    Node,
-    NodePool,
-    nodes_of,
-    nodes_to_come,
-)
+from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, ZONE_LABEL
+from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, Node, NodePool, nodes_of, nodes_to_come
 from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
 from archshift.nodes.node_pools import template
 from archshift.plan.capacity import Demand
-from archshift.plan.planner import Plan, PlannedWorkload
+from archshift.plan.model import Plan, PlannedWorkload
 
 _MIB: Final = 1024 * 1024
 

@@ -1,16 +1,130 @@
-"""One figure of one workload, Graviton's held against x86's. Pure."""
+"""What is compared between Graviton and x86, how much worse is how bad, and one figure's verdict. Pure."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from archshift.ramp.measurement import Reading, Side
-from archshift.ramp.tolerances import LEAST_EVENTS, Figure, Tolerance
 
 Verdict = Literal["pass", "hold", "step-back", "unknown"]
 
 _ALWAYS: Final = ("restarts", "memory")
 """Figures of every pod, whatever its application measures."""
+
+
+LEAST_EVENTS: Final = 1.5
+"""Fewer restarts or OOM kills than this are no pattern: one, and what rates may make of it."""
+
+Severity = Literal["pass", "hold", "step-back"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """By how much Graviton may be worse.
+
+    Attributes:
+        hold: More than this holds the ramp.
+        step_back: More than this asks for a step back; infinite for never.
+    """
+
+    hold: float
+    step_back: float = math.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One thing that is compared.
+
+    Attributes:
+        name: Its key in the configuration and in the evidence.
+        title: Its name for people.
+        unit: ``s``, ``share``, ``bytes``, ``cores`` or ``events`` (a pod and day).
+        tolerance: The default: a share of x86's figure if ``relative``, else a difference.
+        relative: Whether it is compared as a multiple.
+        slack: A difference that is never worse, on top: of a millisecond 10 % is noise.
+        counted: Whether it is one of requests or periods, of which there have to be enough.
+    """
+
+    name: str
+    title: str
+    unit: Literal["s", "share", "bytes", "cores", "events"]
+    tolerance: Tolerance
+    relative: bool = False
+    slack: float = 0.0
+    counted: bool = False
+
+    def limit(self, base: float, worse_by: float) -> float:
+        """Return the most that Graviton may have where x86 has ``base``."""
+        return base * (1 + worse_by) + self.slack if self.relative else base + worse_by + self.slack
+
+    def severity(self, graviton: float, base: float, tolerance: Tolerance) -> Severity:
+        """Judge Graviton's figure against x86's; both are numbers from 0."""
+        if graviton > self.limit(base, tolerance.step_back):
+            return "step-back"
+        return "hold" if graviton > self.limit(base, tolerance.hold) else "pass"
+
+
+FIGURES: Final = {
+    figure.name: figure
+    for figure in (
+        Figure(
+            name="latency_p95",
+            title="p95 latency",
+            unit="s",
+            tolerance=Tolerance(0.10, 0.50),
+            relative=True,
+            slack=0.005,
+            counted=True,
+        ),
+        Figure(
+            name="error_ratio",
+            title="errors",
+            unit="share",
+            tolerance=Tolerance(0.005, 0.05),
+            counted=True,
+        ),
+        Figure(name="restarts", title="restarts", unit="events", tolerance=Tolerance(0.5, 4.0)),
+        Figure(name="oom_kills", title="OOM kills", unit="events", tolerance=Tolerance(0.25, 2.0)),
+        Figure(
+            name="cpu_throttling",
+            title="CPU throttling",
+            unit="share",
+            tolerance=Tolerance(0.10, 0.40),
+            counted=True,
+        ),
+        # More memory hurts nobody by itself; what it leads to is counted as OOM kills.
+        Figure(
+            name="memory",
+            title="memory of a pod",
+            unit="bytes",
+            tolerance=Tolerance(0.25),
+            relative=True,
+            slack=32 * 1024**2,
+        ),
+    )
+}
+
+
+Tolerances = Mapping[str, Tolerance]
+"""Figure name to tolerance; what is missing has the default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadTolerances:
+    """What the configuration says of one workload (``archshift:gate.workloads``).
+
+    Attributes:
+        tolerances: Of its own.
+        min_samples: Of its own; None for the stack's.
+        skip: Figures that are not judged.
+        reason: Why some are not.
+    """
+
+    tolerances: Tolerances = field(default_factory=dict)
+    min_samples: int | None = None
+    skip: frozenset[str] = frozenset()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,43 +6,30 @@ Graviton before the step. What cannot be compared is unknown, and unknown never 
 """
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from archshift.common.architectures import AMD64, ARM64
-from archshift.common.errors import ArchshiftError
-from archshift.common.times import duration
-from archshift.ramp.figures import Comparison, Verdict, compare
-from archshift.ramp.measurement import Measurement, Side
-from archshift.ramp.prometheus import check_url
-from archshift.ramp.promql import AppMetrics
-from archshift.ramp.tolerances import (
+from archshift.common.times import short
+from archshift.ramp.figures import (
     FIGURES,
+    Comparison,
     Figure,
     Tolerance,
     Tolerances,
+    Verdict,
     WorkloadTolerances,
-    read_tolerances,
-    read_workloads,
+    compare,
 )
-from archshift.settings import values
-from archshift.settings.values import short
+from archshift.ramp.measurement import Measurement, Side
+from archshift.ramp.promql import AppMetrics
 
 WorkloadVerdict = Literal["pass", "hold", "step-back", "unknown", "capped", "skipped"]
 
-_SHORTEST: Final = timedelta(minutes=15)
-_LONGEST: Final = timedelta(weeks=2)
 _PRESENT: Final = timedelta(hours=1)
 """For so long pods have to have been there to be judged; half a window where that is shorter."""
-
-_METRIC_NAME: Final = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
-_MATCHER: Final = r'[a-zA-Z_][a-zA-Z0-9_]*(=|!=|=~|!~)"[^"\\\n{}]*"'
-
-
-# --- settings -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,63 +65,6 @@ class GateSettings:
     def evidence_file(self, stack: str) -> str:
         """Return the path of a stack's evidence, from the folder of Pulumi.yaml."""
         return self.evidence or f"gates/{stack}.json"
-
-
-def read_gate(key: str, value: Any) -> GateSettings:
-    """Read ``archshift:gate``.
-
-    Raises:
-        ArchshiftError: A value does not do.
-    """
-    readers: dict[str, Any] = {
-        "prometheus": lambda k, v: check_url(k, values.typed(k, v, str, "an address")),
-        "window": duration(_SHORTEST, _LONGEST),
-        "soak": duration(timedelta(0), timedelta(weeks=8)),
-        "min_samples": values.size(1, "samples"),
-        "tolerances": read_tolerances,
-        "workloads": read_workloads,
-        "step_back_share": values.ratio,
-        "metrics": _metrics,
-        "selector": _selector,
-        "evidence": _evidence,
-    }
-    given = values.mapping(key, value)
-    values.only(f"{key}.", given, set(readers))
-    return GateSettings(**{name: readers[name](f"{key}.{name}", entry) for name, entry in given.items()})
-
-
-def _metrics(key: str, value: Any) -> AppMetrics:
-    given = values.mapping(key, value)
-    patterns = {"latency": _METRIC_NAME, "requests": _METRIC_NAME, "errors": _MATCHER}
-    wanted = {
-        "latency": "the name of a histogram, without _bucket",
-        "requests": "the name of a counter",
-        "errors": 'a label matcher such as code=~"5.."',
-    }
-    values.only(f"{key}.", given, set(patterns))
-    for name, text in given.items():
-        description = f"{wanted[name]}" + ("" if name == "errors" else ', or "" for none')
-        text = values.typed(f"{key}.{name}", text, str, description)
-        if not re.fullmatch(patterns[name], text) and (text or name == "errors"):
-            raise ArchshiftError(f"{key}.{name}: {text!r} is not {description}")
-    return AppMetrics(**given)
-
-
-def _selector(key: str, value: Any) -> str:
-    text = values.typed(key, value, str, 'label matchers such as cluster="prod"')
-    if text and not re.fullmatch(rf"{_MATCHER}(\s*,\s*{_MATCHER})*", text):
-        raise ArchshiftError(f'{key}: {text!r} are not label matchers such as cluster="prod"')
-    return text
-
-
-def _evidence(key: str, value: Any) -> str:
-    path = values.typed(key, value, str, "the path of a file")
-    if path.startswith("/") or ".." in path.split("/"):
-        raise ArchshiftError(f"{key}: {path!r} leads out of the folder of Pulumi.yaml; give a path within it")
-    return path
-
-
-# --- verdicts -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

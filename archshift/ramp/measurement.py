@@ -4,13 +4,15 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from archshift.common.architectures import AMD64, ARM64
-from archshift.ramp.histogram import Quantile, quantile
-from archshift.ramp.prometheus import MetricsError, Prometheus, Series
+from archshift.common.errors import ArchshiftError
 from archshift.ramp.promql import AppMetrics, Expressions
-from archshift.settings.values import short
+
+if TYPE_CHECKING:
+    from archshift.ramp.prometheus import Prometheus
+from archshift.common.times import short
 
 STEP: Final = timedelta(minutes=5)
 _MOST_STEPS: Final = 96
@@ -22,6 +24,75 @@ _UNPLACED: Final = 0.05
 """Most pods on nodes of unknown architecture: a node that has just come is not known at once."""
 
 _CLOCK_SECONDS: Final = 60.0
+
+
+class MetricsError(ArchshiftError):
+    """Prometheus has not said what was asked: nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One series' value at a time.
+
+    Attributes:
+        labels: Of the series.
+        value: May be NaN or infinite.
+    """
+
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series' values over a time.
+
+    Attributes:
+        labels: Of the series.
+        values: Unix time to value.
+    """
+
+    labels: Mapping[str, str]
+    values: Mapping[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantile:
+    """An estimate.
+
+    Attributes:
+        value: The estimate; NaN where there is none.
+        at_least: It lies beyond the last bucket that has a bound, which is the value.
+    """
+
+    value: float
+    at_least: bool = False
+
+
+def quantile(share: float, buckets: Mapping[float, float]) -> Quantile:
+    """Estimate a quantile: between two bounds a bucket's observations lie evenly.
+
+    Args:
+        share: Of the observations that are smaller, from 0 to 1.
+        buckets: Upper bound to the number of observations up to it; the infinite bound has all of them.
+    """
+    bounds = sorted(buckets)
+    total = buckets.get(math.inf, math.nan)
+    counts = [buckets[bound] for bound in bounds]
+    # Bounds that are no number sort anywhere.
+    if any(math.isnan(number) for number in (*bounds, *counts)) or not 0 < total < math.inf:
+        return Quantile(math.nan)
+    rank = share * total
+    lower, below = min(0.0, bounds[0]), 0.0
+    for bound, count in zip(bounds, counts, strict=True):
+        if bound == math.inf:
+            break
+        # Sums of rates may be off in the last digit.
+        count = max(count, below)
+        if count >= rank and count > below:
+            return Quantile(lower + (bound - lower) * (rank - below) / (count - below))
+        lower, below = bound, count
+    return Quantile(lower, at_least=True) if len(bounds) > 1 else Quantile(math.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +215,7 @@ class Meter:
         expressions: Of the cluster; ``over`` is each window's step.
     """
 
-    def __init__(self, prometheus: Prometheus, expressions: Expressions) -> None:
+    def __init__(self, prometheus: "Prometheus", expressions: Expressions) -> None:
         self._prometheus = prometheus
         self._cluster = expressions
         self.asked: list[Asked] = []

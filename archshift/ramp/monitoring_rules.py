@@ -1,14 +1,14 @@
-"""Recording rules and alerts, as Prometheus reads them. Pure."""
+"""Recording rules and alerts, as Prometheus reads them, and where they go. Pure."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
 
 from archshift.common.architectures import AMD64, ARM64
+from archshift.ramp.figures import FIGURES, LEAST_EVENTS, Figure, Tolerance, Tolerances
 from archshift.ramp.promql import NODE_ARCH, POD_ARCH, AppMetrics, Expressions, workloads_matcher
-from archshift.ramp.tolerances import FIGURES, LEAST_EVENTS, Figure, Tolerance, Tolerances
 
 _PER_DAY: Final = 24 * 60 // 5
 """Ranges of five minutes in a day: what is recorded of events becomes events a day."""
@@ -21,6 +21,21 @@ _OFF_BY: Final = 0.05
 _CPU: Final = Figure(
     name="cpu", title="CPU of a pod", unit="cores", tolerance=Tolerance(0.5), relative=True, slack=0.05
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitoringSettings:
+    """What the stack config says.
+
+    Attributes:
+        namespace: Where the objects are made; it has to be there.
+        labels: On the rules: what the operator selects rules by.
+        dashboard_labels: On the dashboard: what Grafana's sidecar looks for.
+    """
+
+    namespace: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    dashboard_labels: Mapping[str, str] = field(default_factory=lambda: {"grafana_dashboard": "1"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,13 +6,13 @@ import os
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from archshift.common.errors import ArchshiftError
+from archshift.ramp.measurement import MetricsError, Sample, Series
 
 if TYPE_CHECKING:
     # Imported where something is sent or an address is read: settings and verdicts are read by everything,
@@ -27,62 +27,6 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 # Prometheus itself gives a query up after two minutes.
 _QUERY_SECONDS: Final = 150.0
 _CONNECT_SECONDS: Final = 10.0
-
-
-class MetricsError(ArchshiftError):
-    """Prometheus has not said what was asked: nothing is known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One series' value at a time.
-
-    Attributes:
-        labels: Of the series.
-        value: May be NaN or infinite.
-    """
-
-    labels: Mapping[str, str]
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """One series' values over a time.
-
-    Attributes:
-        labels: Of the series.
-        values: Unix time to value.
-    """
-
-    labels: Mapping[str, str]
-    values: Mapping[float, float]
-
-
-def check_url(key: str, url: str) -> str:
-    """Return the address of a Prometheus without a slash at its end.
-
-    Args:
-        key: The setting that it comes from.
-        url: The address, with a path where it is behind a proxy.
-
-    Raises:
-        ArchshiftError: It is not one, or has more in it than an address.
-    """
-    import httpx2
-
-    try:
-        parsed = httpx2.URL(url)
-    except (httpx2.InvalidURL, TypeError):
-        raise ArchshiftError(f"{key}: {url!r} is not an address such as https://prometheus.example") from None
-    if parsed.userinfo:
-        # Not the address itself: it has a password in it.
-        raise ArchshiftError(
-            f"{key}: the address of {parsed.host} has a user in it; give credentials as {TOKEN}"
-        )
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
-        raise ArchshiftError(f"{key}: {url!r} is not an address such as https://prometheus.example")
-    return str(parsed).rstrip("/")
 
 
 def read_token(environment: Mapping[str, str] = os.environ) -> str:

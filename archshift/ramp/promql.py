@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from textwrap import indent
 from typing import Final
 
-from archshift.cluster.inventory import SYSTEM_NAMESPACES
 from archshift.common.architectures import AMD64, ARM64
+from archshift.common.kubernetes import SYSTEM_NAMESPACES
 
 NODE_ARCH: Final = "archshift:node_arch"
 POD_ARCH: Final = "archshift:pod_arch"

@@ -4,27 +4,12 @@ Pure: the configuration and the time go in. A step is taken by whoever runs ``ar
 was missed is taken later, one step after the other, never two at once.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 from zoneinfo import ZoneInfo
 
-from archshift.common.errors import ArchshiftError
-from archshift.common.times import (
-    Freeze,
-    Span,
-    Window,
-    next_open,
-    read_freeze,
-    read_moment,
-    read_span,
-    read_window,
-    read_zone,
-    say,
-)
-from archshift.settings import values
+from archshift.common.times import Freeze, Span, Window, next_open, say
 
 DEFAULT_STEPS: Final = (0.2, 0.5, 0.8, 1.0)
 DEFAULT_EVERY: Final = Span(days=7)
@@ -32,7 +17,7 @@ DEFAULT_SOAK: Final = timedelta(days=5)
 """Shorter than a week, so that a step which was late does not make the next one late too."""
 
 # Ratios are decimal fractions; two that print the same are the same.
-_SAME: Final = 1e-9
+EPSILON: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +83,7 @@ class Ramp:
 
     def above(self, ratio: float) -> float | None:
         """Return the step after a ratio; None after the last."""
-        return next((step for step in self.steps if step > ratio + _SAME), None)
+        return next((step for step in self.steps if step > ratio + EPSILON), None)
 
     def below(self, ratio: float) -> float | None:
         """Return the step before a ratio, 0.0 before the first; None at 0.0."""
@@ -115,7 +100,7 @@ class Ramp:
         if step is None:
             over = f"the ramp is over: arm_ratio is {ratio:g}, and its last step is {self.steps[-1]:g}"
             return Outlook(ratio=ratio, step=None, at=None, why_not=(over,))
-        if self.since is None and ratio > _SAME:
+        if self.since is None and ratio > EPSILON:
             unknown = (
                 f"archshift:ramp.since is not set, so nobody knows how long {ratio:g} has soaked; set it "
                 "to the time at which arm_ratio was set"
@@ -157,7 +142,7 @@ class Ramp:
         while (outlook := ramp.outlook(ratio, clock)).step is not None:
             found.append((outlook.step, outlook.at))
             if outlook.at is None:
-                found += [(step, None) for step in self.steps if step > outlook.step + _SAME]
+                found += [(step, None) for step in self.steps if step > outlook.step + EPSILON]
                 break
             ratio, clock = outlook.step, max(clock, outlook.at)
             ramp = replace(ramp, since=clock)
@@ -202,71 +187,11 @@ class Ramp:
 
 def step_below(steps: tuple[float, ...], ratio: float) -> float | None:
     """Return the last of these steps before a ratio, 0.0 before the first; None at 0.0."""
-    if ratio <= _SAME:
+    if ratio <= EPSILON:
         return None
-    return next((step for step in reversed(steps) if step < ratio - _SAME), 0.0)
+    return next((step for step in reversed(steps) if step < ratio - EPSILON), 0.0)
 
 
 def same(one: float, other: float) -> bool:
     """Whether two ratios are the same step."""
-    return abs(one - other) <= _SAME
-
-
-def read_ramp(key: str, value: Any) -> Ramp | None:
-    """Return the ramp of a configuration; None where it has none.
-
-    Raises:
-        ArchshiftError: A value does not do.
-    """
-    if not value:
-        return None
-    given: Mapping[str, Any] = {
-        name: entry for name, entry in values.mapping(key, value).items() if entry is not None
-    }
-    known = {"start", "steps", "every", "soak", "time_zone", "windows", "freezes", "pause", "since"}
-    values.only(f"{key}.", given, known)
-    if "start" not in given:
-        raise ArchshiftError(f'{key}.start is missing; give the date of the first step, such as "2026-03-02"')
-    zone = read_zone(f"{key}.time_zone", given.get("time_zone", "UTC"))
-    every = read_span(f"{key}.every", given.get("every", str(DEFAULT_EVERY)))
-    if not every.roughly:
-        raise ArchshiftError(f"{key}.every: {given['every']!r} is no time at all; give a span such as 7d")
-    windows = values.typed(f"{key}.windows", given.get("windows", []), list, "a list")
-    freezes = values.typed(f"{key}.freezes", given.get("freezes", []), list, "a list")
-    return Ramp(
-        start=read_moment(f"{key}.start", given["start"], zone),
-        steps=_steps(f"{key}.steps", given.get("steps", list(DEFAULT_STEPS))),
-        every=every,
-        soak=read_span(f"{key}.soak", given["soak"]).roughly
-        if "soak" in given
-        else min(DEFAULT_SOAK, every.roughly),
-        zone=zone,
-        windows=tuple(read_window(f"{key}.windows[{index}]", one) for index, one in enumerate(windows)),
-        freezes=tuple(read_freeze(f"{key}.freezes[{index}]", one, zone) for index, one in enumerate(freezes)),
-        pause=_pause(f"{key}.pause", given["pause"], zone) if given.get("pause") else None,
-        since=_since(f"{key}.since", given["since"], zone) if "since" in given else None,
-    )
-
-
-def _steps(key: str, value: Any) -> tuple[float, ...]:
-    listed = values.typed(key, value, list, "a list of ratios such as [0.2, 0.5, 0.8, 1.0]")
-    steps = tuple(values.ratio(f"{key}[{index}]", one) for index, one in enumerate(listed))
-    if not steps or steps[0] <= _SAME or any(two <= one + _SAME for one, two in pairwise(steps)):
-        raise ArchshiftError(f"{key}: {value!r} does not rise from above 0.0, step by step")
-    return steps
-
-
-def _pause(key: str, value: Any, zone: ZoneInfo) -> Pause:
-    words = values.mapping(key, value)
-    values.only(f"{key}.", words, {"reason", "until"})
-    reason = values.typed(f"{key}.reason", words.get("reason", ""), str, "text; put it in quotes").strip()
-    if not reason:
-        raise ArchshiftError(f"{key}.reason is missing; say why the ramp waits")
-    until = words.get("until")
-    return Pause(reason, None if until is None else read_moment(f"{key}.until", until, zone, through=True))
-
-
-def _since(key: str, value: Any, zone: ZoneInfo) -> datetime:
-    # No date: its midnight may be before the move, and the soak would be too short.
-    values.time(key, values.typed(key, value, str, "a time in quotes"))
-    return read_moment(key, value, zone)
+    return abs(one - other) <= EPSILON

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from archshift.cluster.client import Cluster
 from archshift.cluster.image_evidence import audit_options, read_pull_secrets
-from archshift.cluster.inventory import Inventory
+from archshift.cluster.model import Inventory
 from archshift.common.aws import aws_client
 from archshift.common.errors import ArchshiftError
 from archshift.images.registry.hosts import ImageRules

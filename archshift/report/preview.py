@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
 from archshift.plan import guard
-from archshift.plan.planner import Conflict
+from archshift.plan.model import Conflict
 from archshift.report.redact import Redactor
 
 Outcome: TypeAlias = Literal["fine", "blocked", "failed"]

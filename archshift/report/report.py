@@ -9,21 +9,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from archshift.cluster.inventory import OWNER_LABELS, Inventory, Load, Workload
+from archshift.cluster.model import OWNER_LABELS, Inventory, Load, Workload
 from archshift.common.architectures import AMD64, ARM64, display
+from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL, POOL_LABEL
 from archshift.images.workload import Blocking, WorkloadVerdict
-from archshift.nodes.groups import (
-    EKS_GROUP_LABEL,
-    GROUP_LABEL,
-    INSTANCE_TYPE_LABEL,
-    POOL_LABEL,
-    AnyNodeGroup,
-    Node,
-    belongs_to,
-)
+from archshift.nodes.groups import AnyNodeGroup, Node, belongs_to
 from archshift.plan import guard
 from archshift.plan.arm64_tests import failure
-from archshift.plan.planner import PlannedWorkload, Rules
+from archshift.plan.model import PlannedWorkload, Rules
 from archshift.report.history import History
 from archshift.report.savings import Savings
 

@@ -1,13 +1,14 @@
 """What a step costs a month, for its preview: before and after, where the prices are known."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal
 
 from archshift.common.defaults import DEFAULT_HEADROOM
 from archshift.common.errors import ArchshiftError
 from archshift.cost import wording
 from archshift.cost.aws_prices import tariff_for
 from archshift.cost.bill import Comparison, Tariff, compare, number_json, range_json
+from archshift.nodes.groups import Node
 from archshift.survey import Survey, plans
 
 if TYPE_CHECKING:
@@ -31,6 +32,29 @@ def comparisons(
     )
 
 
+def stack_tariff(
+    settings: "Settings", nodes: Iterable[Node], source: Literal["auto", "aws", "table"] = "auto"
+) -> tuple[Tariff, str]:
+    """Return the prices that apply to a stack, as ``tariff_for``.
+
+    Args:
+        settings: The stack's settings.
+        nodes: The cluster's nodes.
+        source: Who is asked for prices.
+
+    Raises:
+        ArchshiftError: The region is not known; or AWS alone was to be asked and gives nothing.
+    """
+    return tariff_for(
+        settings.cost,
+        settings.groups,
+        nodes,
+        source,
+        in_aws=settings.platform == "eks",
+        profile=settings.cluster.profile if settings.cluster else "",
+    )
+
+
 def step_cost(found: Survey, settings: "Settings") -> dict[str, Any]:
     """Return the cost of what is there and of the step, as JSON values.
 
@@ -45,7 +69,7 @@ def step_cost(found: Survey, settings: "Settings") -> dict[str, Any]:
     if not settings.groups:
         return _unknown("archshift:node_groups is not set, so archshift sizes no nodes")
     try:
-        tariff, note = tariff_for(settings, found.inventory.nodes)
+        tariff, note = stack_tariff(settings, found.inventory.nodes)
         share = plan.graviton / plan.pods if plan.pods else 0.0
         step = comparisons(settings, found, DEFAULT_HEADROOM)(share, plan.arm_ratio, tariff)
     except ArchshiftError as error:

@@ -1,32 +1,16 @@
-"""``archshift:monitoring``: where rules and dashboard go."""
+"""Readers of ``archshift:monitoring``."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from archshift.common.errors import ArchshiftError
+from archshift.ramp.monitoring_rules import MonitoringSettings
 from archshift.settings import values
 
 _NAMESPACE: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/
 _LABEL_NAME: Final = r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _LABEL_VALUE: Final = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MonitoringSettings:
-    """What the stack config says.
-
-    Attributes:
-        namespace: Where the objects are made; it has to be there.
-        labels: On the rules: what the operator selects rules by.
-        dashboard_labels: On the dashboard: what Grafana's sidecar looks for.
-    """
-
-    namespace: str
-    labels: Mapping[str, str] = field(default_factory=dict)
-    dashboard_labels: Mapping[str, str] = field(default_factory=lambda: {"grafana_dashboard": "1"})
 
 
 def read_monitoring(key: str, value: Any) -> MonitoringSettings | None:

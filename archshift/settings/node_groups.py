@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from archshift.common.architectures import ARCH_LABEL
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import ARCH_LABEL
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import (
     AMI_FAMILIES,

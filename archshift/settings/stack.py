@@ -15,24 +15,30 @@ from typing import Any, Final, Literal, cast
 
 import yaml
 
-from archshift.cluster.inventory import CONTROLLERS, Discovery
+from archshift.cluster.kinds import CONTROLLERS
+from archshift.cluster.model import Discovery
 from archshift.common.errors import ArchshiftError
-from archshift.cost.rules import CostRules, read_cost
+from archshift.cost.rules import CostRules
 from archshift.images.registry.hosts import ImageRules, RegistryHost
 from archshift.nodes.eks import EksCluster, NewCluster
 from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, NodeGroup, NodePool
 from archshift.nodes.instance_types import graviton_families
 from archshift.nodes.node_pools import PROVISIONERS, Provisioner
 from archshift.plan.apportion import Wave
-from archshift.plan.arm64_tests import CompatRules, read_compat
-from archshift.plan.guard import BreakGlass, Override
-from archshift.plan.planner import Rules
-from archshift.ramp.gate import GateSettings, read_gate
-from archshift.ramp.schedule import Ramp, read_ramp
+from archshift.plan.arm64_tests import CompatRules
+from archshift.plan.exceptions import BreakGlass, Override
+from archshift.plan.model import Rules
+from archshift.ramp.gate import GateSettings
+from archshift.ramp.monitoring_rules import MonitoringSettings
+from archshift.ramp.schedule import Ramp
 from archshift.settings import values as settings_values
-from archshift.settings.monitoring import MonitoringSettings, read_monitoring
+from archshift.settings.arm64_tests import read_compat
+from archshift.settings.cost import read_cost
+from archshift.settings.gate import read_gate
+from archshift.settings.monitoring import read_monitoring
 from archshift.settings.node_groups import eks_groups, lab_group, read_subnets
 from archshift.settings.node_pools import node_pools
+from archshift.settings.ramp import read_ramp
 
 PROJECT: Final = "archshift"
 
@@ -444,16 +450,3 @@ def _wave(key: str, value: Any) -> Wave:
     if value not in ("early", "late"):
         raise ArchshiftError(f"{key}: {value!r} is none of early, late")
     return cast(Wave, value)
-
-
-def from_engine() -> Settings:
-    """Read the settings of the stack that the engine is running.
-
-    Raises:
-        ArchshiftError: As ``load``.
-    """
-    # Imported here: the command line reads the same settings without an engine.
-    import pulumi
-    from pulumi.runtime import config
-
-    return load(pulumi.get_stack(), {**config.get_config_env(), **config.CONFIG.get()})

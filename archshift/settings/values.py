@@ -1,11 +1,11 @@
-"""Shapes of configured values: each reader checks one, and names its key where it does not do.
+"""Readers of configured values: each checks one, and names its key where it does not do.
 
 All of them raise ``ArchshiftError``, a sentence with the key, the value and what is wanted.
 """
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 from archshift.common.errors import ArchshiftError
@@ -128,14 +128,3 @@ def time(key: str, value: str) -> datetime:
     if moment is None or moment.tzinfo is None:
         raise ArchshiftError(f'{key}: {value!r} is not a time with its zone, such as "2026-03-02T18:00:00Z"')
     return moment
-
-
-_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-
-
-def short(length: timedelta) -> str:
-    """Return a duration as one writes it, in its largest whole unit."""
-    for unit, one in reversed(_UNITS.items()):
-        if length and not length % one:
-            return f"{length // one}{unit}"
-    return f"{length // _UNITS['m']}m"

@@ -27,7 +27,8 @@ from archshift.cluster.client import MERGE
 from archshift.cluster.inventory import read_node
 from archshift.cluster.pods import Owner
 from archshift.common.errors import ArchshiftError
-from archshift.nodes.groups import EKS_GROUP_LABEL, GROUP_LABEL, Node
+from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL
+from archshift.nodes.groups import Node
 from tests.objects import FakeCluster, Json, node, pod
 from tests.properties import examples
 from tests.settings.test_stack import load

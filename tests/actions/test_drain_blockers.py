@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 
 from archshift.actions.drain_blockers import find_blockers
-from archshift.cluster.inventory import Inventory, Workload, read_node
+from archshift.cluster.inventory import read_node
+from archshift.cluster.model import Inventory, Workload
+from archshift.cluster.pod_fields import Template
 from archshift.cluster.pods import read_pod
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.nodes.groups import Node
 from archshift.plan.guard import Need, needs
-from archshift.plan.placement import Template
-from archshift.plan.planner import Plan, Rules, make_plan
+from archshift.plan.model import Plan, Rules
+from archshift.plan.planner import make_plan
 from tests.objects import Json, node, pod
 from tests.plan.test_planner import deployment
 from tests.settings.test_stack import load

@@ -15,10 +15,10 @@ from archshift.actions.placeholders import (
     asks_after,
     make_room,
 )
-from archshift.cluster.inventory import Inventory, Requests
+from archshift.cluster.model import Inventory, Requests
+from archshift.cluster.pod_fields import Template
 from archshift.common.errors import ArchshiftError
-from archshift.plan.placement import Template
-from archshift.plan.planner import Plan, PlannedWorkload
+from archshift.plan.model import Plan, PlannedWorkload
 from tests.objects import FakeCluster, node, workload
 from tests.plan.test_planner import deployment, required_affinity
 

@@ -7,7 +7,7 @@ import pytest
 
 from archshift.actions.rebalance import settle, unsettled
 from archshift.common.errors import UnavailableError
-from archshift.plan.planner import PlannedWorkload
+from archshift.plan.model import PlannedWorkload
 from tests.objects import FakeCluster, node, workload
 
 Json = dict[str, Any]

@@ -13,7 +13,7 @@ import pytest
 from archshift.cli.commands import audit
 from archshift.cli.main import main
 from archshift.cluster.image_evidence import Evidence
-from archshift.cluster.inventory import Inventory
+from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.images import audit as image_audit
 from archshift.images.audit import AuditOptions

@@ -14,7 +14,8 @@ import pytest
 from archshift import survey
 from archshift.cli import stack as cli_stack
 from archshift.cli.main import main
-from archshift.cluster.inventory import Inventory, read_inventory
+from archshift.cluster.inventory import read_inventory
+from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from tests.objects import PREFERRED, FakeCluster, in_pod_spec, manages, node, pod, proven, workload
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from archshift.cluster.image_evidence import Evidence, audit_options, read_evidence, read_pull_secrets
-from archshift.cluster.inventory import Discovery, Inventory, read_inventory
+from archshift.cluster.inventory import read_inventory
+from archshift.cluster.model import Discovery, Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.images import audit
 from archshift.images.cache import cache_folder

@@ -6,23 +6,22 @@ from typing import Any, ClassVar
 
 import pytest
 
-from archshift.cluster.inventory import (
+from archshift.cluster.inventory import read_inventory, read_workload
+from archshift.cluster.model import (
     Discovery,
     Inventory,
     Load,
     PullIdentity,
     Requests,
     Workload,
-    read_inventory,
-    read_workload,
     taken_annotation,
 )
 from archshift.cluster.ownership import Owner
+from archshift.cluster.pod_fields import Taken
 from archshift.common.errors import ArchshiftError
 from archshift.images.fetched_binary import FetchedBinary, Source
 from archshift.images.workload import with_pods
 from archshift.nodes.groups import Taint
-from archshift.plan.placement import Taken
 from tests.objects import (
     ARCH,
     MANAGER,

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from archshift.plan.planner import Plan, PlannedWorkload
+from archshift.plan.model import Plan, PlannedWorkload
 from archshift.ramp.gate_evidence import GateEvidence, no_evidence
 from archshift.settings import stack as stack_settings
 from components.gate import Gate, GateArgs

@@ -8,9 +8,9 @@ import pulumi
 import pytest
 
 from archshift.cluster.client import APPLY, MERGE
-from archshift.cluster.inventory import TAKEN_ANNOTATION, taken_annotation
+from archshift.cluster.model import TAKEN_ANNOTATION, taken_annotation
 from archshift.cluster.ownership import Owner
-from archshift.plan.placement import Taken
+from archshift.cluster.pod_fields import Taken
 from components import give_back as module
 from components.give_back import applied_by, give_back, give_back_hook
 from tests.components.recorder import record

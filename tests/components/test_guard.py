@@ -12,18 +12,20 @@ import pulumi
 import pytest
 
 import components.guard
-from archshift.cluster.inventory import Inventory, Requests, Workload
+from archshift.cluster.model import Inventory, Requests, Workload
+from archshift.cluster.pod_fields import Template
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.groups import Node, Taint, nodes_of
-from archshift.plan.guard import BreakGlass, Need, Override
-from archshift.plan.placement import Template
-from archshift.plan.planner import Plan
+from archshift.plan.exceptions import BreakGlass, Override
+from archshift.plan.guard import Need
+from archshift.plan.model import Plan
+from archshift.plan.plan_json import HAND_OVER
 from archshift.settings import stack as stack_settings
 from archshift.survey import Survey
 from components.guard import HOOK_NAME, guard_hook, protected
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.overrides import Overrides, OverridesArgs
-from components.preview import HAND_OVER, guard_x86, hand_over
+from components.preview import guard_x86, hand_over
 from tests.components.recorder import Registration, record
 from tests.objects import FakeCluster, pod
 

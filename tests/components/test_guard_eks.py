@@ -9,13 +9,14 @@ from typing import Any
 import pulumi
 import pytest
 
-from archshift.cluster.inventory import Inventory, Requests
+from archshift.cluster.model import Inventory, Requests
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL
 from archshift.images.verdict import AMD64_ONLY, MULTI_ARCH, Verdict
 from archshift.images.workload import WorkloadVerdict
-from archshift.nodes.groups import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL, Node
+from archshift.nodes.groups import Node
 from archshift.plan.guard import needs
-from archshift.plan.planner import Plan
+from archshift.plan.model import Plan
 from archshift.settings import stack as stack_settings
 from archshift.survey import Survey
 from components import guard

@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from archshift.common.errors import ArchshiftError
-from archshift.plan.planner import Plan
-from archshift.ramp.gate import read_gate
+from archshift.plan.model import Plan
 from archshift.ramp.monitoring_dashboard import dashboard
 from archshift.ramp.monitoring_rules import Fleet, rules
 from archshift.ramp.promql import AppMetrics
+from archshift.settings.gate import read_gate
 from archshift.settings.monitoring import read_monitoring
 from components.monitoring import Monitoring, MonitoringArgs
 from tests.components.recorder import Monitor, record

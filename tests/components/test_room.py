@@ -6,9 +6,9 @@ from typing import Any
 import pulumi
 import pytest
 
-from archshift.cluster.inventory import Inventory
+from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
-from archshift.plan.planner import Plan
+from archshift.plan.model import Plan
 from components import room
 from components.room import Room
 from tests.components.recorder import record

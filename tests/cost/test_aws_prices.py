@@ -7,11 +7,12 @@ from decimal import Decimal
 import pytest
 
 from archshift.common.errors import ArchshiftError
-from archshift.cost.aws_prices import ask, tariff_for
+from archshift.cost.aws_prices import ask
 from archshift.cost.prices import Price
 from archshift.cost.rules import CostRules
 from archshift.nodes.groups import NodeGroup
 from archshift.nodes.instance_types import INSTANCE_TYPES
+from archshift.report.step_cost import stack_tariff
 from archshift.settings.stack import Settings
 from tests.standins.pricing import PriceList, serve
 
@@ -103,7 +104,7 @@ def test_a_stack_on_eks_is_priced_by_aws_and_its_own_prices_are_not_asked_for(aw
     """The types of its groups; what the config gives needs no answer."""
     rules = CostRules(region="eu-west-1", prices={"m5.large": Decimal("0.05")})
     stack = Settings(stack="prod", arm_ratio=0.2, node_groups=GROUPS, cost=rules)
-    money, note = tariff_for(stack, [])
+    money, note = stack_tariff(stack, [])
     assert note == ""
     assert [one["instanceType"] for one in aws.asked] == ["m7g.large"]
     assert [str(price.usd) for name in ("m5.large", "m7g.large") if (price := money.price(name))] == [
@@ -117,7 +118,7 @@ def test_the_lab_asks_nobody(aws: PriceList) -> None:
     stack = Settings(
         stack="lab", arm_ratio=0.2, platform="lab", node_groups=GROUPS, cost=CostRules(region="eu-west-1")
     )
-    assert tariff_for(stack, [])[1] == ""
+    assert stack_tariff(stack, [])[1] == ""
     assert aws.asked == []
 
 
@@ -125,11 +126,11 @@ def test_what_aws_does_not_answer_the_table_does_and_the_reason_is_kept(nobody: 
     """Unless AWS alone was to be asked."""
     del nobody
     stack = Settings(stack="prod", arm_ratio=0.2, node_groups=GROUPS, cost=CostRules(region="eu-west-1"))
-    money, note = tariff_for(stack, [])
+    money, note = stack_tariff(stack, [])
     assert "Unable to locate credentials" in note
     assert money.price("m5.large") == Price(Decimal("0.107"), "table of about 2019")
     with pytest.raises(ArchshiftError, match="Unable to locate credentials"):
-        tariff_for(stack, [], "aws")
+        stack_tariff(stack, [], "aws")
 
 
 def test_without_a_region_nothing_has_a_price() -> None:
@@ -137,4 +138,4 @@ def test_without_a_region_nothing_has_a_price() -> None:
     with pytest.raises(
         ArchshiftError, match=r"archshift:cost\.region is not set, and neither aws:region nor"
     ):
-        tariff_for(Settings(stack="prod", arm_ratio=0.2), [])
+        stack_tariff(Settings(stack="prod", arm_ratio=0.2), [])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.cluster.inventory import Inventory, Workload
+from archshift.cluster.model import Inventory, Workload
 from archshift.cost import wording
 from archshift.cost.bill import (
     HOURS_A_MONTH,
@@ -26,7 +26,8 @@ from archshift.cost.bill import (
 from archshift.cost.prices import Price
 from archshift.cost.rules import COMPUTE_PLAN, EC2_PLAN, RESERVED, Commitment, CostRules
 from archshift.nodes.groups import Node
-from archshift.plan.planner import Rules, make_plan
+from archshift.plan.model import Rules
+from archshift.plan.planner import make_plan
 from tests.plan.test_sizing import group, pods
 from tests.properties import examples
 

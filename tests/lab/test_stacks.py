@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from archshift.nodes.groups import EKS_GROUP_LABEL
+from archshift.common.kubernetes import EKS_GROUP_LABEL
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from lab.control_plane import CONTEXT, PROJECT, Lab
 from tests.images.build import Pusher

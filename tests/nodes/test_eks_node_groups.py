@@ -7,25 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.cluster.inventory import Inventory
+from archshift.cluster.model import Inventory
+from archshift.cluster.pod_fields import Template
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import WorkloadVerdict
+from archshift.nodes.after_update import nodes_after
 from archshift.nodes.eks import LiveCluster
-from archshift.nodes.groups import (
-    AMI_FAMILIES,
-    AMI_TYPES,
-    EKS_GROUP_LABEL,
-    GROUP_LABEL,
-    INSTANCE_TYPE_LABEL,
-    EksNodeGroup,
-    Node,
-    Taint,
-    nodes_to_come,
-)
+from archshift.nodes.groups import AMI_FAMILIES, AMI_TYPES, EksNodeGroup, Node, Taint, nodes_to_come
 from archshift.nodes.instance_types import INSTANCE_TYPES
-from archshift.plan.placement import Template
-from archshift.plan.planner import make_plan, nodes_after
+from archshift.plan.planner import make_plan
 from tests.plan.test_planner import deployment
 
 ARCH = "kubernetes.io/arch"

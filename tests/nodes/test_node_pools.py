@@ -7,18 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.cluster.inventory import Inventory, Requests, Workload
+from archshift.cluster.model import Inventory, Requests, Workload
+from archshift.cluster.pod_fields import Template
 from archshift.cluster.scheduling import admits
 from archshift.common.errors import ArchshiftError
-from archshift.nodes.groups import (
-    INSTANCE_TYPE_LABEL,
-    POOL_LABEL,
-    ZONE_LABEL,
-    Node,
-    NodeClass,
-    NodePool,
-    Taint,
-)
+from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, POOL_LABEL, ZONE_LABEL
+from archshift.nodes.after_update import nodes_after, nodes_of_others
+from archshift.nodes.groups import Node, NodeClass, NodePool, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.nodes.node_pools import (
     MOST_NODES,
@@ -29,8 +24,7 @@ from archshift.nodes.node_pools import (
     template,
 )
 from archshift.plan.guard import Need, gives_less, removal
-from archshift.plan.placement import Template
-from archshift.plan.planner import make_plan, nodes_after, nodes_of_others
+from archshift.plan.planner import make_plan
 from archshift.plan.sizing import size
 from tests.nodes.test_eks_node_groups import group
 from tests.plan.test_planner import deployment, required_affinity

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archshift.actions.arm64_test_job import RESULT, job_of, outcome, read_proof, result_of
-from archshift.cluster.inventory import Inventory, read_workload
+from archshift.cluster.inventory import read_workload
+from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.plan.arm64_tests import (
     CompatRules,
@@ -18,10 +19,11 @@ from archshift.plan.arm64_tests import (
     CompatTest,
     Proof,
     judge_tests,
-    read_compat,
     what_is_tested,
 )
-from archshift.plan.planner import Rules, make_plan
+from archshift.plan.model import Rules
+from archshift.plan.planner import make_plan
+from archshift.settings.arm64_tests import read_compat
 from tests.objects import Json, node, workload
 
 KEY = "default/Deployment/web"

@@ -1,6 +1,6 @@
 """Whether a step fits, and the sentence that says what is missing."""
 
-from archshift.cluster.inventory import Requests
+from archshift.cluster.model import Requests
 from archshift.common.architectures import AMD64, ARM64
 from archshift.nodes.groups import Node
 from archshift.plan.capacity import Balance, Demand, balance

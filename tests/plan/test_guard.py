@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.cluster.inventory import Discovery, Inventory, Requests, Workload, read_inventory
+from archshift.cluster.inventory import read_inventory
+from archshift.cluster.model import Discovery, Inventory, Requests, Workload
+from archshift.cluster.pod_fields import Template
 from archshift.cluster.scheduling import admits
 from archshift.images.verdict import AMD64_ONLY, ARM64_ONLY, MULTI_ARCH, OTHER, UNKNOWN, Verdict
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.nodes.groups import Node, Taint
-from archshift.plan.guard import BreakGlass, Need, floor, most_pods, needs, objection, removal, takes_away
-from archshift.plan.placement import Template
-from archshift.plan.planner import Rules
+from archshift.plan.exceptions import BreakGlass
+from archshift.plan.guard import Need, floor, most_pods, needs, objection, removal, takes_away
+from archshift.plan.model import Rules
 from tests.objects import ARCH, MANAGER, REQUIRED, FakeCluster, Json, pod, workload
 from tests.properties import examples
 
@@ -236,7 +238,7 @@ def test_what_needs_x86_is_asked_once_for_all_of_the_same_rules(
         asked.append(node.name)
         return admits(node, *rules)
 
-    monkeypatch.setattr("archshift.cluster.inventory.admits", spied)
+    monkeypatch.setattr("archshift.cluster.model.admits", spied)
     fleet = [node(str(one), labels={"disk": "ssd"}) for one in range(50)]
     rules = (Template(), selects(disk="ssd"))
     needed = [need(str(one), template=rules[one % 2]) for one in range(number)]

@@ -9,28 +9,22 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from archshift.cluster.ownership import Owner
-from archshift.cluster.scheduling import admits
-from archshift.common.architectures import AMD64, ARM64, Architecture
-from archshift.nodes.groups import Node
-from archshift.plan.placement import (
+from archshift.cluster.pod_fields import (
     FIELDS,
-    WEIGHT,
     Taken,
     Template,
-    conflicts,
     constraint_path,
     describe_path,
     field_path,
     is_ours,
-    max_skew,
-    pin,
     pinned_architecture,
-    place,
-    preferred_side,
-    reachable,
     read_fields,
     write_fields,
 )
+from archshift.cluster.scheduling import admits
+from archshift.common.architectures import AMD64, ARM64, Architecture
+from archshift.nodes.groups import Node
+from archshift.plan.placement import WEIGHT, conflicts, max_skew, pin, place, preferred_side, reachable
 from tests.properties import examples
 
 ARCH = "kubernetes.io/arch"

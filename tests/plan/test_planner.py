@@ -9,15 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archshift.cluster.inventory import Inventory, Requests, Workload, read_workload
+from archshift.cluster.inventory import read_workload
+from archshift.cluster.model import Inventory, Requests, Workload
 from archshift.cluster.ownership import Owner
+from archshift.cluster.pod_fields import Taken, Template
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
+from archshift.nodes.after_update import nodes_after
 from archshift.nodes.groups import Node, NodeGroup, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.plan.apportion import phase, starts_on_graviton
-from archshift.plan.placement import Taken, Template, place
-from archshift.plan.planner import Conflict, Plan, PlannedWorkload, Rules, make_plan, nodes_after
+from archshift.plan.model import Conflict, Plan, PlannedWorkload, Rules
+from archshift.plan.placement import place
+from archshift.plan.planner import make_plan
 from components.give_back import give_back
 from tests.objects import ARCH, MANAGER, PREFERRED, REQUIRED, Live, LiveCluster, workload
 from tests.properties import examples

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from archshift.cluster.inventory import Workload
+from archshift.cluster.model import Workload
 from archshift.cluster.ownership import Owner
+from archshift.cluster.pod_fields import Template
 from archshift.common.architectures import AMD64, ARM64
+from archshift.common.kubernetes import GROUP_LABEL
 from archshift.images.verdict import (
     AMD64_ONLY,
     ARM64_ONLY,
@@ -25,11 +27,13 @@ from archshift.images.workload import (
     ImageUse,
     WorkloadVerdict,
     judge_workload,
+    why_not,
 )
-from archshift.nodes.groups import GROUP_LABEL, Node, NodeGroup, Taint
+from archshift.nodes.groups import Node, NodeGroup, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
-from archshift.plan.placement import Template, place
-from archshift.plan.planner import Plan, PlannedWorkload, Rules, make_plan, why_not
+from archshift.plan.model import Plan, PlannedWorkload, Rules
+from archshift.plan.placement import place
+from archshift.plan.planner import make_plan
 from tests.objects import ARCH, REQUIRED
 from tests.plan.test_planner import NODES, big, deployment, inventory, pod_spec, required_affinity
 

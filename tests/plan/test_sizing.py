@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.cluster.inventory import Inventory, Requests, Workload
+from archshift.cluster.model import Inventory, Requests, Workload
+from archshift.cluster.pod_fields import Template
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import WorkloadVerdict
 from archshift.nodes.groups import AMI_FAMILIES, EksNodeGroup, Node, NodeGroup, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
-from archshift.plan.placement import Template
 from archshift.plan.planner import make_plan
 from archshift.plan.sizing import GroupNeed, Sizing, size
 from tests.plan.test_planner import deployment

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
-from archshift.ramp.gate import FleetVerdict, GateSettings, judge, needs_before, read_gate
+from archshift.ramp.figures import FIGURES
+from archshift.ramp.gate import FleetVerdict, GateSettings, judge, needs_before
 from archshift.ramp.measurement import Measurement, Reading, Side, Sides, Window
-from archshift.ramp.tolerances import FIGURES
+from archshift.settings.gate import read_gate
 from tests.properties import examples
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)

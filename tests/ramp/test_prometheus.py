@@ -17,7 +17,9 @@ import pytest
 
 from archshift.common.errors import ArchshiftError
 from archshift.ramp import prometheus
-from archshift.ramp.prometheus import TOKEN, TOKEN_FILE, MetricsError, Prometheus, check_url, read_token
+from archshift.ramp.measurement import MetricsError
+from archshift.ramp.prometheus import TOKEN, TOKEN_FILE, Prometheus, read_token
+from archshift.settings.gate import check_url
 from tests.images.conftest import authority
 from tests.images.servers import Authority
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from archshift.common.errors import ArchshiftError
 from archshift.common.times import Freeze, Span, Window, instant, next_open
-from archshift.ramp.schedule import DEFAULT_STEPS, Pause, Ramp, read_ramp
+from archshift.ramp.schedule import DEFAULT_STEPS, Pause, Ramp
+from archshift.settings.ramp import read_ramp
 from tests.properties import examples
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -305,7 +306,7 @@ def test_a_window_that_is_skipped_opens_a_week_later() -> None:
 
 def test_time_zones_are_known_where_the_system_has_none() -> None:
     """As on slim images and on Windows: the package tzdata has them."""
-    code = "from archshift.common.times import read_zone; print(read_zone('k', 'Europe/Berlin'))"
+    code = "from archshift.settings.times import read_zone; print(read_zone('k', 'Europe/Berlin'))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONTZPATH": ""},

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from archshift.plan.guard import WAY_OUT
-from archshift.plan.planner import Conflict
+from archshift.plan.model import Conflict
 from archshift.report.preview import Change, Diagnostic, PreviewReport, Run, Violation, failure
 from archshift.report.preview_markdown import markdown
 from archshift.report.redact import HIDDEN, Redactor

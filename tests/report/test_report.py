@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.cluster.inventory import Load
+from archshift.cluster.model import Load
 from archshift.cost import wording
 from archshift.cost.rules import Commitment
 from archshift.images.verdict import AMD64_ONLY, UNKNOWN

@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from archshift.cluster.inventory import Discovery, read_inventory
+from archshift.cluster.inventory import read_inventory
+from archshift.cluster.model import Discovery
 from archshift.plan.planner import make_plan
 from archshift.report.step_cost import step_cost
 from archshift.settings import stack as stack_settings

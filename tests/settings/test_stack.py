@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from archshift.cluster.inventory import Discovery
+from archshift.cluster.model import Discovery
 from archshift.common.errors import ArchshiftError
 from archshift.cost.rules import CostRules
 from archshift.nodes.groups import Taint
-from archshift.plan.guard import BreakGlass, Override
-from archshift.plan.planner import Rules
+from archshift.plan.exceptions import BreakGlass, Override
+from archshift.plan.model import Rules
 from archshift.settings import stack as stack_settings
 
 ROOT = Path(__file__).resolve().parents[2]

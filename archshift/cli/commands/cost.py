@@ -13,7 +13,6 @@ from archshift.cli.table import console, plain_table
 from archshift.common.architectures import ARM64, display
 from archshift.common.errors import ArchshiftError
 from archshift.cost import wording as text
-from archshift.cost.aws_prices import tariff_for
 from archshift.cost.bill import (
     Bill,
     Comparison,
@@ -28,7 +27,7 @@ from archshift.cost.bill import (
     running,
 )
 from archshift.ramp.schedule import DEFAULT_STEPS
-from archshift.report.step_cost import comparisons
+from archshift.report.step_cost import comparisons, stack_tariff
 from archshift.settings.stack import Settings
 from archshift.survey import Survey, survey
 
@@ -71,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
             )
         found = survey(settings, watch=watch)
     with busy("asking for prices"):
-        tariff, note = tariff_for(settings, found.inventory.nodes, options.prices)
+        tariff, note = stack_tariff(settings, found.inventory.nodes, options.prices)
     cost = _cost(settings, found, tariff, note, options)
     if options.json:
         print_json(as_json(cost))

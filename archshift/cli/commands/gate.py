@@ -13,18 +13,17 @@ from rich.console import Console
 from rich.table import Table
 
 from archshift.cli.arguments.gate import EXIT_CODES
-from archshift.cli.files import write_whole
 from archshift.cli.stack import busy, print_json, read_settings
 from archshift.cli.table import console, plain_table
 from archshift.common.errors import ArchshiftError
-from archshift.ramp.figures import written
+from archshift.common.files import write_whole
+from archshift.common.times import short
+from archshift.ramp.figures import FIGURES, written
 from archshift.ramp.gate import FleetVerdict, JudgedWorkload, judge, needs_before
-from archshift.ramp.measurement import Asked, Measurement, Meter, Window
-from archshift.ramp.prometheus import MetricsError, Prometheus, read_token
+from archshift.ramp.measurement import Asked, Measurement, Meter, MetricsError, Window
+from archshift.ramp.prometheus import Prometheus, read_token
 from archshift.ramp.promql import NODE_ARCH, POD_ARCH, Expressions
-from archshift.ramp.tolerances import FIGURES
 from archshift.settings.stack import Settings
-from archshift.settings.values import short
 
 DEFAULT_SOAK: Final = timedelta(hours=24)
 

@@ -10,7 +10,7 @@ from archshift.plan.plan_json import plan_json
 
 if TYPE_CHECKING:
     # Passed in: what makes plans loads while the engine answers (archshift/cli/stack.py).
-    from archshift.plan.planner import Plan
+    from archshift.plan.model import Plan
 
 _GIB = 1024**3
 

@@ -13,12 +13,12 @@ from archshift.cli.arguments.ramp import EXIT_NOT_DUE
 from archshift.cli.stack import busy, print_json, read_settings, stack_file_path
 from archshift.cli.table import console, plain_table
 from archshift.common.errors import ArchshiftError
-from archshift.common.times import read_moment
 from archshift.ramp.gate_evidence import PASS, STEP_BACK, GateEvidence, no_evidence, read_evidence_file
 from archshift.ramp.schedule import Outlook, Ramp, same
 from archshift.ramp.step import Step
 from archshift.settings.stack import Settings
 from archshift.settings.stack_file import StackFile, read_text, write_text
+from archshift.settings.times import read_moment
 
 _RATIO: Final = ("config", "archshift:arm_ratio")
 _RAMP: Final = ("config", "archshift:ramp")

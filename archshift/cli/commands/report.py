@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from archshift.cli import git
-from archshift.cli.files import write_whole
 from archshift.cli.stack import busy, print_json, read_settings, stack_file_path
 from archshift.cli.table import console, plain_table
 from archshift.common.errors import ArchshiftError
-from archshift.cost.aws_prices import tariff_for
+from archshift.common.files import write_whole
 from archshift.report.history import History, make_history
 from archshift.report.report import Report, make_report
 from archshift.report.savings import Savings, make_savings
-from archshift.report.step_cost import comparisons
+from archshift.report.step_cost import comparisons, stack_tariff
 from archshift.settings.stack import Settings
 from archshift.survey import Survey, survey
 
@@ -56,7 +55,7 @@ def _savings(settings: Settings, found: Survey, options: argparse.Namespace) -> 
     if not settings.groups:
         return Savings(problem="archshift:node_groups is not set, so there is nothing to price")
     try:
-        tariff, note = tariff_for(settings, found.inventory.nodes, options.prices)
+        tariff, note = stack_tariff(settings, found.inventory.nodes, options.prices)
     except ArchshiftError as error:
         return Savings(problem=str(error))
 
