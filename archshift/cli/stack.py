@@ -106,8 +106,9 @@ def read_plan(options: argparse.Namespace) -> "Plan":
 
 
 def _load(modules: Iterable[str]) -> None:
-    # Who needs a module that cannot be loaded says so itself.
-    with suppress(ImportError):
+    # Who needs a module that cannot be loaded says so itself. A RuntimeError is from a module that is loaded
+    # when the process already ends, after Ctrl-C.
+    with suppress(ImportError, RuntimeError):
         for module in modules:
             importlib.import_module(module)
 
