@@ -25,11 +25,12 @@ test: environment ## get what the tests need and run them: all, or TESTS="tests/
 test-quick: environment ## the unit tests, and one walk of the ratio through the lab
 	@$(RUN) -m tools.run_tests $(QUICK)
 
-check: environment ## lint, formatting, types
+check: environment ## lint, formatting, types, who imports whom
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 	@$(RUN) -m mypy policies/__main__.py
+	@PYTHONPATH=policies .venv/bin/lint-imports --no-logo --no-cache
 
 format: environment ## apply the formatting and the safe lint fixes
 	@$(RUN) -m ruff format .

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pulumi
 import pulumi_kubernetes as k8s
+from pulumi.runtime import config
 
-import settings as stack_settings
-from archshift.errors import ArchshiftError
-from archshift.gate_evidence import no_evidence, read_evidence_file
-from archshift.plan import nodes_of_others, possible_nodes
+from archshift.common.errors import ArchshiftError
+from archshift.nodes.after_update import nodes_of_others, possible_nodes
+from archshift.ramp.gate_evidence import no_evidence, read_evidence_file
+from archshift.settings import stack as stack_settings
 from archshift.survey import survey, survey_of_none
 from components.compat_test import CompatTests, CompatTestsArgs, prove_first
 from components.gate import Gate, GateArgs
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Register the stack's resources."""
-    settings = stack_settings.from_engine()
+    settings = stack_settings.load(pulumi.get_stack(), {**config.get_config_env(), **config.CONFIG.get()})
     now = datetime.now(UTC)
     eks = None
     if settings.cluster:

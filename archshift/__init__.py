@@ -1,5 +1,1 @@
-"""The core of archshift: what should run where, and why. Nothing here imports Pulumi.
-
-Pure modules (values in, values out): ratio, placement, ownership, capacity, node_groups,
-instance_types, plan. Modules that read the outside: kubernetes, inventory.
-"""
+"""archshift: what should run where, and why. Ten rooms, the front door ``survey``, and the command line."""

@@ -5,20 +5,22 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
-from archshift.compat import CompatState, judge_tests
-from archshift.compat_run import read_proofs
-from archshift.eks import LiveCluster
-from archshift.evidence import Evidence, read_evidence
-from archshift.guard import Need, needs
-from archshift.inventory import Inventory, read_inventory
-from archshift.kubernetes import connect
-from archshift.node_pools import check_served
-from archshift.plan import Plan, Rules, make_plan
+from archshift.actions.arm64_test_run import read_proofs
+from archshift.cluster.client import connect
+from archshift.cluster.image_evidence import Evidence, read_evidence
+from archshift.cluster.inventory import read_inventory
+from archshift.cluster.model import Inventory
+from archshift.nodes.eks import LiveCluster
+from archshift.nodes.node_pools import check_served
+from archshift.plan.arm64_tests import CompatState, judge_tests
+from archshift.plan.guard import Need, needs
+from archshift.plan.model import Plan, Rules
+from archshift.plan.planner import make_plan
 
 if TYPE_CHECKING:
     # Settings are built from this package's types; here they are only passed in.
     from archshift.images.audit import Watch
-    from settings import Settings
+    from archshift.settings.stack import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

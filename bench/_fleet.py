@@ -15,8 +15,8 @@ from typing import Any, Final
 import httpx
 import yaml
 
-from archshift.instance_types import INSTANCE_TYPES
-from archshift.node_groups import Node, NodeGroup, nodes_of
+from archshift.nodes.groups import Node, NodeGroup, nodes_of
+from archshift.nodes.instance_types import INSTANCE_TYPES
 from lab.control_plane import REGISTRY_HOST, Lab, LabError
 from lab.oci import Pusher
 

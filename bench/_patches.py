@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-import settings
+from archshift.settings import stack as stack_settings
 from archshift.survey import survey
 
 
@@ -14,7 +14,7 @@ def main() -> None:
     """Read the stack's configuration file and the cluster, print the patches."""
     config = yaml.safe_load(Path(sys.argv[1]).read_text())["config"]
     text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
-    stack = settings.load(sys.argv[2], text)
+    stack = stack_settings.load(sys.argv[2], text)
     plan = survey(stack).plan
     patches = []
     for workload in plan.workloads:

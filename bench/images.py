@@ -26,8 +26,8 @@ import aiohttp
 import psutil
 
 from archshift.images.audit import AuditOptions, audit_images
-from archshift.images.manifest import ACCEPT
-from archshift.images.registry import Limits, RegistryHost
+from archshift.images.registry.client import Limits, RegistryHost
+from archshift.images.registry.manifest import ACCEPT
 from lab.oci import Pushed, Pusher
 from tests.images.servers import Registry, Server
 from tools.bootstrap import find_programs

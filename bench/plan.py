@@ -2,10 +2,10 @@
 
 import time
 
-from archshift.inventory import Inventory, Requests, Workload
-from archshift.node_groups import Node
-from archshift.placement import Template
-from archshift.plan import make_plan
+from archshift.cluster.model import Inventory, Requests, Workload
+from archshift.cluster.pod_fields import Template
+from archshift.nodes.groups import Node
+from archshift.plan.planner import make_plan
 
 
 def inventory(workloads: int, pods_each: int = 10, nodes: int = 200) -> Inventory:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from archshift.errors import ArchshiftError
+from archshift.common.errors import ArchshiftError
 from chaos.run import Report, Run
 from chaos.schedule import schedule
 from lab.control_plane import PROJECT, Lab, LabError

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from archshift.errors import ArchshiftError
-from archshift.inventory import workload_path
-from archshift.kubernetes import Cluster
+from archshift.cluster.client import Cluster
+from archshift.cluster.kinds import workload_path
+from archshift.common.errors import ArchshiftError
 from chaos.fleet import NAMESPACE, NEEDING
 from chaos.invariants import ARCH, Checker, name_of
 from chaos.proxy import Proxy

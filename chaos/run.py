@@ -17,8 +17,8 @@ from typing import Final
 
 import yaml
 
-from archshift.errors import ArchshiftError
-from archshift.kubernetes import Cluster, connect
+from archshift.cluster.client import Cluster, connect
+from archshift.common.errors import ArchshiftError
 from chaos import fleet
 from chaos.engine import BehindProxy, Stack, Up
 from chaos.faults import USER, Faults, throttling

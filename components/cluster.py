@@ -8,8 +8,8 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_eks as eks
 
-from archshift.eks import EksCluster, LiveCluster, NewCluster
-from archshift.errors import ArchshiftError
+from archshift.common.errors import ArchshiftError
+from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
 
 _LOGS: Final = ("api", "audit", "authenticator", "controllerManager", "scheduler")
 

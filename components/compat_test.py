@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pulumi
 
-from archshift.architectures import ARM64
-from archshift.compat import CompatState
-from archshift.compat_run import run_tests
-from archshift.eks import LiveCluster
-from archshift.kubernetes import connect
-from archshift.plan import possible_nodes
+from archshift.actions.arm64_test_run import run_tests
+from archshift.cluster.client import connect
+from archshift.common.architectures import ARM64
+from archshift.nodes.after_update import possible_nodes
+from archshift.nodes.eks import LiveCluster
+from archshift.plan.arm64_tests import CompatState
 from archshift.survey import Survey, survey
 
 if TYPE_CHECKING:
-    from settings import Settings
+    from archshift.settings.stack import Settings
 
 
 def prove_first(found: Survey, settings: "Settings", eks: LiveCluster | None) -> Survey:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pulumi
 
-from archshift.eks import EksCluster, LiveCluster
-from archshift.node_groups import EksNodeGroup, Node
+from archshift.nodes.eks import EksCluster, LiveCluster
+from archshift.nodes.groups import EksNodeGroup, Node
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
 from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup, check_offered, find_groups
 

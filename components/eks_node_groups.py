@@ -8,11 +8,11 @@ from typing import Any, Final
 import pulumi
 import pulumi_aws as aws
 
-from archshift.architectures import AMD64, ARCH_LABEL
-from archshift.eks import EksCluster
-from archshift.errors import ArchshiftError
-from archshift.node_groups import GROUP_LABEL, EksNodeGroup, Node, Taint, room_by_architecture
-from archshift.placement import side_taint
+from archshift.common.architectures import AMD64
+from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import ARCH_LABEL, GROUP_LABEL
+from archshift.nodes.eks import EksCluster
+from archshift.nodes.groups import EksNodeGroup, Node, Taint, room_by_architecture, side_taint
 from components.cluster import explain, is_missing
 
 _EFFECTS: Final = {

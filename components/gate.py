@@ -6,7 +6,7 @@ from typing import Final
 
 import pulumi
 
-from archshift.gate_evidence import GateEvidence
+from archshift.ramp.gate_evidence import GateEvidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

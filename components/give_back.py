@@ -11,11 +11,12 @@ from typing import Any
 
 import pulumi
 
-from archshift import placement
-from archshift.inventory import CONTROLLERS, read_workload
-from archshift.kubernetes import APPLY, MERGE, Cluster, connect
-from archshift.ownership import owned_part
-from archshift.placement import Taken
+from archshift.cluster import pod_fields
+from archshift.cluster.client import APPLY, MERGE, Cluster, connect
+from archshift.cluster.inventory import read_workload
+from archshift.cluster.kinds import CONTROLLERS
+from archshift.cluster.ownership import owned_part
+from archshift.cluster.pod_fields import Taken
 
 HOOK_NAME = "archshift-give-back"
 
@@ -85,7 +86,7 @@ def applied_by(
 
 def _nested(template_path: tuple[str, ...], taken: Mapping[str, Taken]) -> dict[str, Any]:
     values = {field: entry.value for field, entry in taken.items() if entry.value}
-    body: dict[str, Any] = {"spec": placement.write_fields(values)}
+    body: dict[str, Any] = {"spec": pod_fields.write_fields(values)}
     for key in reversed(template_path):
         body = {key: body}
     return body

@@ -13,26 +13,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pulumi
 
-from archshift import guard
-from archshift.architectures import AMD64, ARCH_LABEL, ARM64
-from archshift.errors import ArchshiftError
-from archshift.instance_types import INSTANCE_TYPES
-from archshift.kubernetes import connect
-from archshift.node_groups import (
-    EKS_GROUP_LABEL,
-    POOL_LABEL,
-    Node,
-    belongs_to,
-    nodes_of,
-    nodes_to_come,
-)
-from archshift.node_pools import from_manifest, nodes_within, requirement
-from archshift.plan import nodes_after, nodes_of_others
-from archshift.pods import Pod, busy_pods
+from archshift.cluster.client import connect
+from archshift.cluster.pods import Pod, busy_pods
+from archshift.common.architectures import AMD64, ARM64
+from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import ARCH_LABEL, EKS_GROUP_LABEL, POOL_LABEL
+from archshift.nodes.after_update import nodes_after, nodes_of_others
+from archshift.nodes.groups import Node, belongs_to, nodes_of, nodes_to_come
+from archshift.nodes.instance_types import INSTANCE_TYPES
+from archshift.nodes.node_pools import from_manifest, nodes_within, requirement
+from archshift.plan import guard
 from archshift.survey import Survey, survey
 
 if TYPE_CHECKING:
-    from settings import Settings
+    from archshift.settings.stack import Settings
 
 HOOK_NAME: Final = "archshift-guard-x86"
 
@@ -80,7 +74,7 @@ def refusal(what: str, objection: str) -> str:
 
     Args:
         what: What was to go.
-        objection: From ``archshift.guard.objection``.
+        objection: From ``archshift.plan.guard.objection``.
     """
     return f"{what} stays: {objection}; {guard.WAY_OUT}"
 

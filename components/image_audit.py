@@ -6,12 +6,12 @@ from typing import Any, Final
 
 import pulumi
 
-from archshift.architectures import ARM64
-from archshift.evidence import Evidence
-from archshift.guard import most_pods
-from archshift.inventory import Inventory, Workload
-from archshift.node_groups import Node
-from archshift.placement import pinned_architecture
+from archshift.cluster.image_evidence import Evidence
+from archshift.cluster.model import Inventory, Workload
+from archshift.cluster.pod_fields import pinned_architecture
+from archshift.common.architectures import ARM64
+from archshift.nodes.groups import Node
+from archshift.plan.guard import most_pods
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

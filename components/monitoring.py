@@ -7,12 +7,11 @@ from typing import Any, Final
 import pulumi
 import pulumi_kubernetes as k8s
 
-from archshift.gate import GateSettings
-from archshift.kubernetes import connect
-from archshift.monitoring.config import MonitoringSettings
-from archshift.monitoring.dashboard import dashboard
-from archshift.monitoring.rules import Fleet, as_text, rules
-from archshift.plan import Plan
+from archshift.cluster.client import connect
+from archshift.plan.model import Plan
+from archshift.ramp.gate import GateSettings
+from archshift.ramp.monitoring_dashboard import dashboard
+from archshift.ramp.monitoring_rules import Fleet, MonitoringSettings, as_text, rules
 
 RULES: Final = "archshift-rules"
 DASHBOARD: Final = "archshift-dashboard"

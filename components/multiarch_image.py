@@ -11,11 +11,11 @@ from typing import Final
 import pulumi
 import pulumi_docker_build as docker_build
 
-from archshift.errors import ArchshiftError
-from archshift.evidence import audit_options
-from archshift.image_build import PLATFORMS, ImageBuild
+from archshift.cluster.image_evidence import audit_options
+from archshift.common.errors import ArchshiftError
 from archshift.images.audit import audit_images
-from archshift.images.hosts import ImageRules
+from archshift.images.image_build import PLATFORMS, ImageBuild
+from archshift.images.registry.hosts import ImageRules
 from archshift.images.verdict import MULTI_ARCH
 
 

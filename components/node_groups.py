@@ -6,8 +6,8 @@ from typing import Final
 
 import pulumi
 
-from archshift.node_groups import INSTANCE_TYPE_LABEL, Node, NodeGroup, Taint, nodes_of, room_by_architecture
-from archshift.placement import side_taint
+from archshift.common.kubernetes import INSTANCE_TYPE_LABEL
+from archshift.nodes.groups import Node, NodeGroup, Taint, nodes_of, room_by_architecture, side_taint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ from typing import Any, Final
 import pulumi
 import pulumi_kubernetes as k8s
 
-from archshift.node_groups import Node, NodePool, room_by_architecture
-from archshift.node_pools import API_VERSION, manifest
+from archshift.nodes.groups import Node, NodePool, room_by_architecture
+from archshift.nodes.node_pools import API_VERSION, manifest
 
 # Karpenter says within seconds whether it takes a pool and its node class.
 _READY_SECONDS: Final = 120

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pulumi
 
-from archshift.guard import BreakGlass, Override
+from archshift.plan.exceptions import BreakGlass, Override
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

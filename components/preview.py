@@ -5,27 +5,25 @@ import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import pulumi
 
-from archshift import guard
-from archshift.architectures import AMD64
-from archshift.errors import ArchshiftError
-from archshift.evidence import Evidence
-from archshift.gate_evidence import GateEvidence, Move
-from archshift.plan import Plan, nodes_after
-from archshift.plan_json import plan_json
-from archshift.ramp import DEFAULT_STEPS, step_below
-from archshift.step_cost import step_cost
+from archshift.cluster.image_evidence import Evidence
+from archshift.common.architectures import AMD64
+from archshift.common.errors import ArchshiftError
+from archshift.nodes.after_update import nodes_after
+from archshift.plan import guard
+from archshift.plan.model import Plan
+from archshift.plan.plan_json import HAND_OVER, plan_json
+from archshift.ramp.gate_evidence import GateEvidence, Move
+from archshift.ramp.schedule import DEFAULT_STEPS, step_below
+from archshift.report.step_cost import step_cost
 from archshift.survey import Survey
 from components.guard import refusal
 
 if TYPE_CHECKING:
-    from settings import Settings
-
-HAND_OVER: Final = "ARCHSHIFT_HAND_OVER"
-"""The variable that names the file in which ``archshift preview`` wants the plan."""
+    from archshift.settings.stack import Settings
 
 
 def hand_over(

@@ -12,11 +12,12 @@ from typing import Any, Final
 
 import pulumi
 
-from archshift.errors import ArchshiftError
-from archshift.inventory import read_workload, workload_path
-from archshift.kubernetes import Cluster, connect, insist
-from archshift.plan import Plan, PlannedWorkload
-from archshift.settle import settle, unsettled
+from archshift.actions.rebalance import settle, unsettled
+from archshift.cluster.client import Cluster, connect, insist
+from archshift.cluster.inventory import read_workload
+from archshift.cluster.kinds import workload_path
+from archshift.common.errors import ArchshiftError
+from archshift.plan.model import Plan, PlannedWorkload
 
 TIMEOUT_SECONDS: Final = 600.0
 """As long as the Kubernetes provider waits by default."""

@@ -7,11 +7,11 @@ from typing import Final
 
 import pulumi
 
-from archshift.errors import ArchshiftError
-from archshift.inventory import Inventory
-from archshift.kubernetes import Cluster, connect
-from archshift.plan import Plan, PlannedWorkload
-from archshift.room import asks, asks_after, make_room
+from archshift.actions.placeholders import asks, asks_after, make_room
+from archshift.cluster.client import Cluster, connect
+from archshift.cluster.model import Inventory
+from archshift.common.errors import ArchshiftError
+from archshift.plan.model import Plan, PlannedWorkload
 
 HOOK_NAME: Final = "archshift-make-room"
 
@@ -39,7 +39,7 @@ class Room:
         """Make room for the pods that the rollouts left on the wrong side, if there were any.
 
         Raises:
-            ArchshiftError: As ``archshift.room.make_room``.
+            ArchshiftError: As ``archshift.actions.placeholders.make_room``.
         """
         if self._made:
             make_room(cluster, asks_after(cluster, rows, self._inventory), self._stack)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pulumi
 
-from archshift.plan import Plan, PlannedWorkload
+from archshift.plan.model import Plan, PlannedWorkload
 
 FIELD_MANAGER: Final = "pulumi.com/patchFieldManager"
 FORCE: Final = "pulumi.com/patchForce"

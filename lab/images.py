@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import yaml
 
-from archshift.images.reference import parse_reference
+from archshift.images.registry.reference import parse_reference
 from lab.control_plane import Lab, LabError, Say
 from lab.oci import Pushed, Pusher, elf, layer
 from lab.sample import WORKLOADS

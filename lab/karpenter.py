@@ -12,9 +12,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Final
 
-from archshift.architectures import ARM64
-from archshift.instance_types import INSTANCE_TYPES, InstanceType
-from archshift.node_groups import CAPACITY_TYPE_LABEL, ZONE_LABEL
+from archshift.common.architectures import ARM64
+from archshift.common.kubernetes import CAPACITY_TYPE_LABEL, ZONE_LABEL
+from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
 
 ZONES: Final = ("eu-west-1a", "eu-west-1b", "eu-west-1c")
 

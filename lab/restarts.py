@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from archshift.architectures import ARCH_LABEL
-from archshift.kubernetes import connect
-from archshift.pods import list_pods
+from archshift.cluster.client import connect
+from archshift.cluster.pods import list_pods
+from archshift.common.kubernetes import ARCH_LABEL
 from lab.control_plane import CONTEXT, Lab
 
 Pods = Mapping[str, Mapping[str, str]]

@@ -8,9 +8,10 @@ import threading
 import time
 from types import TracebackType
 
-from archshift.errors import ArchshiftError
-from archshift.inventory import CONTROLLERS, read_workload
-from archshift.kubernetes import Cluster, connect
+from archshift.cluster.client import Cluster, connect
+from archshift.cluster.inventory import read_workload
+from archshift.cluster.kinds import CONTROLLERS
+from archshift.common.errors import ArchshiftError
 from lab.control_plane import CONTEXT, Lab
 
 _PAUSE_SECONDS = 0.3

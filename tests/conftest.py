@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from settings import REGISTRIES_FILE
+from archshift.settings.stack import REGISTRIES_FILE
 
 pytest_plugins = ["tests.slowest"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import botocore.session  # type: ignore[import-untyped]
 import pytest
 
-from archshift.eks import EksCluster
+from archshift.nodes.eks import EksCluster
 from tests.components.test_eks import GET_CLUSTER, GET_GROUP, GET_OFFERINGS, NEW, group, made, registered
 
 DOC = (Path(__file__).parent.parent / "docs" / "iam.md").read_text()

@@ -11,10 +11,11 @@ import pulumi.runtime
 import pytest
 
 from archshift import survey
-from archshift.errors import ArchshiftError
-from archshift.inventory import Inventory, read_workload
-from tests.archshift.objects import FakeCluster, node, pod, proven, workload
+from archshift.cluster.inventory import read_workload
+from archshift.cluster.model import Inventory
+from archshift.common.errors import ArchshiftError
 from tests.components.recorder import Monitor, record
+from tests.objects import FakeCluster, node, pod, proven, workload
 
 PROGRAM = Path(__file__).parent.parent / "__main__.py"
 GROUPS = {

@@ -15,11 +15,11 @@ import pytest
 import yaml
 
 from archshift import survey
-from archshift.node_groups import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL
+from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL
 from components import guard
-from tests.archshift.objects import FakeCluster, Json, node, pod, proven, workload
 from tests.components.recorder import Monitor, record
 from tests.components.test_eks import GET_CLUSTER, GET_GROUP, GET_OFFERINGS, NODE_GROUP, Aws, Refused
+from tests.objects import FakeCluster, Json, node, pod, proven, workload
 
 PROGRAM = Path(__file__).parent.parent / "__main__.py"
 ARN = "arn:aws:eks:eu-west-1:123456789012:cluster/prod"

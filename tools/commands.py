@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from cli.main import make_parser
-from cli.parser import COMMON_EXITS, Parser
-from cli.stack import add_stack_options
+from archshift.cli.main import make_parser
+from archshift.cli.parser import COMMON_EXITS, Parser
+from archshift.cli.stack import add_stack_options
 
 DOCUMENT: Final = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
 

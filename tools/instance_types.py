@@ -1,4 +1,4 @@
-"""Makes archshift/instance_types.json from EC2's catalogue: `python -m tools.instance_types`.
+"""Makes archshift/nodes/instance_types.json from EC2's catalogue: `python -m tools.instance_types`.
 
 The catalogue is the answer of EC2's DescribeInstanceTypes, all regions together, as the test
 dependency moto ships it. Kept of it: what a Kubernetes node of the type is.
@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-TABLE: Final = Path(__file__).resolve().parent.parent / "archshift" / "instance_types.json"
+TABLE: Final = Path(__file__).resolve().parent.parent / "archshift" / "nodes" / "instance_types.json"
 
 # What a kubelet reports; EC2's other two architectures are macOS. EKS has no 32-bit image, so
 # the few types that also run i386 are amd64 like the rest.

@@ -6,7 +6,7 @@ A published policy pack is its folder alone, so it shares the program's data and
 import json
 from pathlib import Path
 
-from archshift.instance_types import INSTANCE_TYPES
+from archshift.nodes.instance_types import INSTANCE_TYPES
 
 FILE = Path(__file__).resolve().parent.parent / "policies" / "instance_types.json"
 

@@ -13,7 +13,7 @@ export GIT_AUTHOR_NAME=$BOT_NAME GIT_AUTHOR_EMAIL=$BOT_EMAIL
 export GIT_COMMITTER_NAME=$BOT_NAME GIT_COMMITTER_EMAIL=$BOT_EMAIL
 
 # What a deploy depends on; deploy.yml starts for these.
-PROGRAM=("Pulumi*.yaml" __main__.py settings.py pyproject.toml uv.lock archshift components policies gates)
+PROGRAM=("Pulumi*.yaml" __main__.py pyproject.toml uv.lock archshift components policies gates)
 
 # One sentence, and out.
 fail() {

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from archshift.images import ecr
 from archshift.images.cache import EvidenceCache, cache_folder
-from archshift.images.command import Command
-from archshift.images.credentials import AuthFile, Keychain, docker_config_path, read_docker_config
-from archshift.images.deep import DeepChecker, apply_finding
+from archshift.images.contents.command import Command
+from archshift.images.deep_check import DeepChecker, apply_finding
 from archshift.images.inspector import Clock, Inspector
-from archshift.images.reference import parse_reference
-from archshift.images.registry import Limits, RegistryClient, RegistryHost
+from archshift.images.registry import ecr
+from archshift.images.registry.client import Limits, RegistryClient, RegistryHost
+from archshift.images.registry.credentials import AuthFile, Keychain, docker_config_path, read_docker_config
+from archshift.images.registry.reference import parse_reference
 from archshift.images.suggest import suggest
 from archshift.images.verdict import ImageVerdict
 from archshift.images.workload import ImageUse

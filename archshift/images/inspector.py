@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from archshift.architectures import ARM64
+from archshift.common.architectures import ARM64
 from archshift.images.cache import EvidenceCache
-from archshift.images.errors import MissingError, UnreadableError
-from archshift.images.manifest import (
+from archshift.images.registry.client import Fetched, RegistryClient
+from archshift.images.registry.errors import MissingError, UnreadableError
+from archshift.images.registry.manifest import (
     INDEX_TYPES,
     Child,
     ImageManifest,
@@ -19,8 +20,7 @@ from archshift.images.manifest import (
     parse_config,
     parse_manifest,
 )
-from archshift.images.reference import ImageReferenceError, Reference, is_digest, parse_reference
-from archshift.images.registry import Fetched, RegistryClient
+from archshift.images.registry.reference import ImageReferenceError, Reference, is_digest, parse_reference
 from archshift.images.verdict import ImageVerdict, classify, unknown
 
 Clock = Callable[[], float]

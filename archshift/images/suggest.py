@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from archshift.images.errors import UnreadableError
 from archshift.images.inspector import Inspector
-from archshift.images.reference import ImageReferenceError, parse_reference
-from archshift.images.registry import RegistryClient
+from archshift.images.registry.client import RegistryClient
+from archshift.images.registry.errors import UnreadableError
+from archshift.images.registry.reference import ImageReferenceError, parse_reference
 
 MOST_CHECKED: Final = 12
 """Tags of one repository that are looked at."""

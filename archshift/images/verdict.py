@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
-from archshift.architectures import AMD64, ARM64
-from archshift.images.manifest import Platform
+from archshift.common.architectures import AMD64, ARM64
+from archshift.images.registry.manifest import Platform
 
 Verdict: TypeAlias = Literal["multi-arch", "amd64-only", "arm64-only", "other", "unknown"]
 

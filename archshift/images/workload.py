@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
-from archshift.fetched_binary import fetched_programs
-from archshift.images.command import Command, read_command
-from archshift.images.reference import ImageReferenceError, parse_reference
+from archshift.images.contents.command import Command, read_command
+from archshift.images.fetched_binary import fetched_programs
+from archshift.images.registry.reference import ImageReferenceError, parse_reference
 from archshift.images.verdict import (
     AMD64_ONLY,
     ARM64_ONLY,
@@ -232,3 +232,13 @@ def _digest(image_id: str) -> str:
     """
     _, at, digest = image_id.rpartition("@")
     return digest if at else ""
+
+
+def why_not(verdict: WorkloadVerdict) -> str:
+    """Return why a workload is not proven to run on arm64, by its first blocking container."""
+    if not verdict.blocking:
+        return "there is no evidence for its images"
+    first = verdict.blocking[0]
+    more = len(verdict.blocking) - 1
+    suffix = f" (and {more} more)" if more else ""
+    return f"{first.image} is {first.verdict}: {first.reason}{suffix}"

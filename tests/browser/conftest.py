@@ -9,8 +9,8 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-from archshift.report_html import page as html
-from tests.archshift.surveys import fleet
+from archshift.report.html_page import page as html
+from tests.surveys import fleet
 from tools.browser import MISSING, installed, playwrights_own
 
 LONG: Final = "".join(("a" * 120, "-", "b" * 120, "{}"))

@@ -6,8 +6,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Page, expect
 
-from tests.archshift.surveys import fleet
 from tests.browser.conftest import LONG, Reader, page_of
+from tests.surveys import fleet
 
 SIZES = (30, 3000)
 ATTACK = "<img src=x onerror=alert({0})><script>alert({0})</script>{0}"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archshift.errors import ArchshiftError
-from archshift.image_build import ImageBuild, bake_file
-from cli.main import main
+from archshift.cli.main import main
+from archshift.common.errors import ArchshiftError
+from archshift.images.image_build import ImageBuild, bake_file
 from tools.bootstrap import find_programs
 
 TAG = "registry.example/shop/app:1.4.0"

@@ -17,14 +17,14 @@ from types import ModuleType
 import pytest
 from rich.table import Table
 
-import cli
-from archshift.progress import time_left
-from cli import arguments as command_lines
-from cli import entry
-from cli.main import make_parser
-from cli.parser import Parser
-from cli.stack import busy
-from cli.table import console
+from archshift.cli import arguments as command_lines
+from archshift.cli import commands as subcommands
+from archshift.cli import entry
+from archshift.cli.main import make_parser
+from archshift.cli.parser import Parser
+from archshift.cli.stack import busy
+from archshift.cli.table import console
+from archshift.common.text import time_left
 from tests.cli.test_main import FakePulumi, pulumi
 from tools.commands import DOCUMENT, commands, document
 
@@ -48,7 +48,7 @@ def test_every_module_of_a_subcommand_is_there() -> None:
     """A subcommand that is written and not registered would be noticed by nobody."""
     modules = {name for _, name, _ in pkgutil.iter_modules(command_lines.__path__)}
     assert {name.partition(" ")[0] for name in PARSERS} == modules
-    assert modules <= {name for _, name, _ in pkgutil.iter_modules(cli.__path__)}
+    assert modules <= {name for _, name, _ in pkgutil.iter_modules(subcommands.__path__)}
 
 
 def options(parser: Parser) -> dict[str, str | None]:
@@ -93,7 +93,7 @@ def test_the_help_has_an_example_that_is_one_and_every_exit_code(
 @pytest.mark.parametrize("name", ["audit", "doctor", "drain", "gate", "preview", "ramp", "status"])
 def test_the_exit_codes_of_the_code_are_documented(name: str) -> None:
     """Every EXIT_ constant of a subcommand's module is in its help."""
-    module: ModuleType = importlib.import_module(f"cli.arguments.{name}")
+    module: ModuleType = importlib.import_module(f"archshift.cli.arguments.{name}")
     codes = {value for key, value in vars(module).items() if re.match("EXIT_(?!CODES)", key)}
     codes |= set(getattr(module, "EXIT_CODES", {}).values())
     documented = {code for key, one in PARSERS.items() if key.split()[0] == name for code in one.exits}
@@ -159,13 +159,13 @@ class Interrupting(importlib.abc.MetaPathFinder):
 
     def find_spec(self, name: str, *_: object) -> None:
         """Interrupt."""
-        if name == "cli.main":
+        if name == "archshift.cli.main":
             raise KeyboardInterrupt
 
 
 @pytest.fixture
 def _interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "cli.main")
+    monkeypatch.delitem(sys.modules, "archshift.cli.main")
     monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
 
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-import settings
-from archshift.errors import ArchshiftError
-from archshift.evidence import Evidence
+from archshift.cli.commands import audit
+from archshift.cli.main import main
+from archshift.cluster.image_evidence import Evidence
+from archshift.cluster.model import Inventory
+from archshift.common.errors import ArchshiftError
 from archshift.images import audit as image_audit
 from archshift.images.audit import AuditOptions
-from archshift.images.hosts import ImageRules, RegistryHost
+from archshift.images.registry.hosts import ImageRules, RegistryHost
 from archshift.images.verdict import (
     AMD64_ONLY,
     ARM64_ONLY,
@@ -26,10 +28,8 @@ from archshift.images.verdict import (
     Verdict,
 )
 from archshift.images.workload import Blocking, WorkloadVerdict
-from archshift.inventory import Inventory
-from cli import audit
-from cli.main import main
-from tests.archshift.objects import FakeCluster, workload
+from archshift.settings import stack as stack_settings
+from tests.objects import FakeCluster, workload
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -72,7 +72,7 @@ class Registries:
         self.evidence: Evidence | ArchshiftError = Evidence()
         self.rules: list[ImageRules] = []
         self.inventories: list[Inventory] = []
-        self.settings = settings.Settings(stack="dev", arm_ratio=0.5, kube_context="staging")
+        self.settings = stack_settings.Settings(stack="dev", arm_ratio=0.5, kube_context="staging")
         self.contexts: list[str | None] = []
 
     def audit_images(self, images: Iterable[str], options: AuditOptions) -> dict[str, ImageVerdict]:
@@ -364,7 +364,7 @@ def test_a_cluster_as_a_table_has_what_blocks_and_what_can_move(run: Run, regist
 def test_the_cluster_is_the_stacks(run: Run, registries: Registries) -> None:
     """Its context, its discovery and its rules for images; --deep and --plain-http add to them."""
     hosts = {"ghcr.io": RegistryHost(mirrors=("mirror.example",))}
-    registries.settings = settings.Settings(
+    registries.settings = stack_settings.Settings(
         stack="dev",
         arm_ratio=0.5,
         kube_context="staging",
@@ -390,7 +390,7 @@ def test_images_alone_need_no_stack(
 ) -> None:
     """In a pipeline that builds one image there is neither Pulumi nor a cluster."""
 
-    def refuse(_options: object) -> settings.Settings:
+    def refuse(_options: object) -> stack_settings.Settings:
         raise AssertionError("the stack was read")
 
     monkeypatch.setattr(audit, "read_settings", refuse)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.archshift.objects import FakeCluster, node
 from tests.cli.test_main import FakePulumi, Run, pulumi, run, shop
+from tests.objects import FakeCluster, node
 
 __all__ = ["pulumi", "run"]
 

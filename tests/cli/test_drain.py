@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from archshift.drain import ANNOTATION, Mark
-from cli import drain
-from tests.archshift.objects import FakeCluster, node
+from archshift.actions.drain import ANNOTATION, Mark
+from archshift.cli.commands import drain
 from tests.cli.test_main import FakePulumi, Run, pulumi, run, shop
+from tests.objects import FakeCluster, node
 
 __all__ = ["pulumi", "run"]
 

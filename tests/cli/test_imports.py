@@ -69,17 +69,17 @@ def test_what_needs_no_cluster_loads_no_client(arguments: str) -> None:
 @pytest.mark.parametrize(
     ("module", "needed"),
     [
-        ("cli.plan", {"rich"}),
-        ("cli.status", {"rich"}),
+        ("archshift.cli.commands.plan", {"rich"}),
+        ("archshift.cli.commands.status", {"rich"}),
         ("archshift.survey", {"httpx2", "lightkube", "yaml", "asyncio"}),
-        ("cli.report", {"httpx2", "lightkube", "rich", "yaml", "asyncio"}),
+        ("archshift.cli.commands.report", {"httpx2", "lightkube", "rich", "yaml", "asyncio"}),
         # These two ask the engine alone.
-        ("cli.ramp", {"rich", "yaml"}),
-        ("settings", {"yaml"}),
+        ("archshift.cli.commands.ramp", {"rich", "yaml"}),
+        ("archshift.settings.stack", {"yaml"}),
         # The decisions are pure.
-        ("archshift.plan", set()),
-        ("archshift.sizing", set()),
-        ("archshift.guard", set()),
+        ("archshift.plan.planner", set()),
+        ("archshift.plan.sizing", set()),
+        ("archshift.plan.guard", set()),
     ],
 )
 def test_a_command_loads_what_it_needs(module: str, needed: set[str]) -> None:

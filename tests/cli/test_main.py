@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from archshift import survey
-from archshift.errors import ArchshiftError
-from archshift.inventory import Inventory, read_inventory
-from cli import stack as cli_stack
-from cli.main import main
-from tests.archshift.objects import PREFERRED, FakeCluster, in_pod_spec, manages, node, pod, proven, workload
+from archshift.cli import stack as cli_stack
+from archshift.cli.main import main
+from archshift.cluster.inventory import read_inventory
+from archshift.cluster.model import Inventory
+from archshift.common.errors import ArchshiftError
+from tests.objects import PREFERRED, FakeCluster, in_pod_spec, manages, node, pod, proven, workload
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cli.main import main
+from archshift.cli.main import main
 
 PULUMI = """#!{python}
 import json, os, sys

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from archshift.gate import FleetVerdict
-from archshift.measurement import Measurement, Window
-from cli import gate
-from cli.main import main
+from archshift.cli.commands import gate
+from archshift.cli.main import main
+from archshift.ramp.gate import FleetVerdict
+from archshift.ramp.measurement import Measurement, Window
 from tools.bootstrap import find_programs
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from archshift.errors import ArchshiftError
-from cli import git
+from archshift.cli import git
+from archshift.common.errors import ArchshiftError
 from tests.cli.test_cost import GROUPS, priced_shop
 from tests.cli.test_main import FakePulumi, Run, pulumi, run
 

@@ -7,13 +7,13 @@ from typing import Any
 import pulumi
 import pytest
 
-from archshift.architectures import ARM64
-from archshift.capacity import Demand, balance
-from archshift.errors import ArchshiftError
-from archshift.instance_types import INSTANCE_TYPES
-from archshift.inventory import Requests
-from archshift.node_groups import Node, NodeGroup, Taint
-from archshift.plan import Conflict, Plan, PlannedWorkload
+from archshift.cluster.model import Requests
+from archshift.common.architectures import ARM64
+from archshift.common.errors import ArchshiftError
+from archshift.nodes.groups import Node, NodeGroup, Taint
+from archshift.nodes.instance_types import INSTANCE_TYPES
+from archshift.plan.capacity import Demand, balance
+from archshift.plan.model import Conflict, Plan, PlannedWorkload
 from components.give_back import HOOK_NAME, give_back_hook
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.preview import report

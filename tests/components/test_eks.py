@@ -10,10 +10,10 @@ import pulumi_aws
 import pytest
 from pulumi.runtime import MockResourceArgs
 
-from archshift.eks import EksCluster, LiveCluster, NewCluster
-from archshift.errors import ArchshiftError
-from archshift.instance_types import INSTANCE_TYPES
-from archshift.node_groups import AMI_FAMILIES, EksNodeGroup, Taint
+from archshift.common.errors import ArchshiftError
+from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
+from archshift.nodes.groups import AMI_FAMILIES, EksNodeGroup, Taint
+from archshift.nodes.instance_types import INSTANCE_TYPES
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
 from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup, check_offered, find_groups
 from tests.components.recorder import Answer, Monitor, Outputs, Recorder, Registration, record

@@ -7,9 +7,9 @@ from unittest.mock import patch
 
 import pytest
 
-import settings
-from archshift.gate_evidence import GateEvidence, no_evidence
-from archshift.plan import Plan, PlannedWorkload
+from archshift.plan.model import Plan, PlannedWorkload
+from archshift.ramp.gate_evidence import GateEvidence, no_evidence
+from archshift.settings import stack as stack_settings
 from components.gate import Gate, GateArgs
 from components.preview import report_gate
 from tests.components.recorder import record
@@ -45,7 +45,7 @@ def test_the_state_has_the_verdict_and_what_it_is_of() -> None:
 
 def warned(evidence: GateEvidence, graviton: int = 20, ramp: str = "") -> list[str]:
     """The warnings of a fleet of 100 pods that goes to 0.5."""
-    stack = settings.load("prod", {"archshift:arm_ratio": "0.5", "archshift:ramp": ramp})
+    stack = stack_settings.load("prod", {"archshift:arm_ratio": "0.5", "archshift:ramp": ramp})
     cart = PlannedWorkload(
         key="shop/Deployment/cart",
         namespace="shop",

@@ -7,13 +7,14 @@ from typing import Any
 import pulumi
 import pytest
 
-from archshift.inventory import TAKEN_ANNOTATION, taken_annotation
-from archshift.kubernetes import APPLY, MERGE
-from archshift.ownership import Owner
-from archshift.placement import Taken
+from archshift.cluster.client import APPLY, MERGE
+from archshift.cluster.model import TAKEN_ANNOTATION, taken_annotation
+from archshift.cluster.ownership import Owner
+from archshift.cluster.pod_fields import Taken
 from components import give_back as module
 from components.give_back import applied_by, give_back, give_back_hook
-from tests.archshift.objects import (
+from tests.components.recorder import record
+from tests.objects import (
     ARCH,
     MANAGER,
     PREFERRED,
@@ -25,7 +26,6 @@ from tests.archshift.objects import (
     manages,
     workload,
 )
-from tests.components.recorder import record
 
 ZONE = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
 THEIRS = [{"weight": 10, "preference": ZONE}]

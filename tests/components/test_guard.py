@@ -12,20 +12,22 @@ import pulumi
 import pytest
 
 import components.guard
-import settings
-from archshift.errors import ArchshiftError
-from archshift.guard import BreakGlass, Need, Override
-from archshift.inventory import Inventory, Requests, Workload
-from archshift.node_groups import Node, Taint, nodes_of
-from archshift.placement import Template
-from archshift.plan import Plan
+from archshift.cluster.model import Inventory, Requests, Workload
+from archshift.cluster.pod_fields import Template
+from archshift.common.errors import ArchshiftError
+from archshift.nodes.groups import Node, Taint, nodes_of
+from archshift.plan.exceptions import BreakGlass, Override
+from archshift.plan.guard import Need
+from archshift.plan.model import Plan
+from archshift.plan.plan_json import HAND_OVER
+from archshift.settings import stack as stack_settings
 from archshift.survey import Survey
 from components.guard import HOOK_NAME, guard_hook, protected
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.overrides import Overrides, OverridesArgs
-from components.preview import HAND_OVER, guard_x86, hand_over
-from tests.archshift.objects import FakeCluster, pod
+from components.preview import guard_x86, hand_over
 from tests.components.recorder import Registration, record
+from tests.objects import FakeCluster, pod
 
 GIB = 1024**3
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -41,17 +43,17 @@ def group(size: int, kind: str = "m7i.xlarge", **more: Any) -> dict[str, Any]:
 
 def stack(
     *, break_glass: BreakGlass | None = None, override: Override | None = None, **groups: Any
-) -> settings.Settings:
+) -> stack_settings.Settings:
     """The settings of a stack in the lab with these node groups and a Graviton node."""
     config = {
         "archshift:arm_ratio": "0",
         "archshift:platform": "lab",
         "archshift:node_groups": json.dumps({**groups, "arm": group(1, "m7g.xlarge")}),
     }
-    return replace(settings.load("dev", config), break_glass=break_glass, override=override)
+    return replace(stack_settings.load("dev", config), break_glass=break_glass, override=override)
 
 
-def nodes(found: settings.Settings) -> list[Node]:
+def nodes(found: stack_settings.Settings) -> list[Node]:
     """The nodes of a stack, as an update of these settings leaves them."""
     return [node for one in found.node_groups.values() for node in nodes_of(one)]
 
@@ -143,7 +145,7 @@ def inputs(node: Node) -> dict[str, Any]:
     return {"metadata": {"name": node.name, "labels": dict(node.labels)}, "spec": {}}
 
 
-def ask(found: settings.Settings, *events: tuple[Node, Node | None]) -> None:
+def ask(found: stack_settings.Settings, *events: tuple[Node, Node | None]) -> None:
     """Have the engine ask before these nodes go (to None) or change."""
 
     def program() -> None:
@@ -156,7 +158,7 @@ def ask(found: settings.Settings, *events: tuple[Node, Node | None]) -> None:
     record(program)
 
 
-def refused(found: settings.Settings, *events: tuple[Node, Node | None]) -> str:
+def refused(found: stack_settings.Settings, *events: tuple[Node, Node | None]) -> str:
     """The sentence with which the hook refuses."""
     with pytest.raises(ArchshiftError) as error:
         ask(found, *events)
@@ -468,12 +470,12 @@ def test_the_hook_is_bound_to_every_node() -> None:
 # --- the preview's check ---------------------------------------------------------------------
 
 
-def check(look: Survey, found: settings.Settings) -> Callable[[], None]:
+def check(look: Survey, found: stack_settings.Settings) -> Callable[[], None]:
     """The preview's check, as a program."""
     return lambda: guard_x86(look, found, NOW)
 
 
-def stopped(look: Survey, found: settings.Settings) -> str:
+def stopped(look: Survey, found: stack_settings.Settings) -> str:
     """The sentence with which an update is stopped."""
     with pytest.raises(ArchshiftError) as error:
         record(check(look, found))
@@ -503,7 +505,7 @@ def stopped(look: Survey, found: settings.Settings) -> str:
         "replaced-alike",
     ],
 )
-def test_an_update_that_leaves_nothing_for_what_needs_x86_is_stopped(after: settings.Settings) -> None:
+def test_an_update_that_leaves_nothing_for_what_needs_x86_is_stopped(after: stack_settings.Settings) -> None:
     """One sentence with who, why and the way out, before anything is registered."""
     look = seen(nodes(stack(x86=group(2, labels={"pool": "main"}))), cart(pool="main"))
     assert stopped(look, after) == f"x86 capacity stays: {NOWHERE}; {WAY_OUT}"

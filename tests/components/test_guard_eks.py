@@ -9,20 +9,21 @@ from typing import Any
 import pulumi
 import pytest
 
-import settings
-from archshift.errors import ArchshiftError
-from archshift.guard import needs
+from archshift.cluster.model import Inventory, Requests
+from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL
 from archshift.images.verdict import AMD64_ONLY, MULTI_ARCH, Verdict
 from archshift.images.workload import WorkloadVerdict
-from archshift.inventory import Inventory, Requests
-from archshift.node_groups import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL, Node
-from archshift.plan import Plan
+from archshift.nodes.groups import Node
+from archshift.plan.guard import needs
+from archshift.plan.model import Plan
+from archshift.settings import stack as stack_settings
 from archshift.survey import Survey
 from components import guard
-from tests.archshift.objects import FakeCluster, pod
-from tests.archshift.objects import node as live_node
-from tests.archshift.test_plan import deployment
 from tests.components.recorder import record
+from tests.objects import FakeCluster, pod
+from tests.objects import node as live_node
+from tests.plan.test_planner import deployment
 
 X86 = {"instance_types": ["m5.xlarge"], "desired_size": 3}
 ARM = {"instance_types": ["m7g.xlarge"], "desired_size": 3}
@@ -57,7 +58,7 @@ def asked(
     monkeypatch.setattr(guard, "survey", lambda _settings, **_options: found)
     monkeypatch.setattr(guard, "connect", lambda _context: FakeCluster(live))
     values = {"cluster": {"name": "prod", "subnets": ["subnet-a"]}, "node_groups": groups, **config}
-    stack = settings.load(
+    stack = stack_settings.load(
         "prod",
         {"archshift:arm_ratio": "0.5"}
         | {f"archshift:{key}": json.dumps(value) for key, value in values.items()},

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from archshift.errors import ArchshiftError
-from archshift.evidence import Evidence
+from archshift.cluster.image_evidence import Evidence
+from archshift.cluster.model import Inventory, Requests, Workload
+from archshift.cluster.pod_fields import Template
+from archshift.common.errors import ArchshiftError
 from archshift.images.verdict import AMD64_ONLY, MULTI_ARCH, UNKNOWN, ImageVerdict, Verdict
 from archshift.images.workload import Blocking, WorkloadVerdict
-from archshift.inventory import Inventory, Requests, Workload
-from archshift.node_groups import Node, Taint
-from archshift.placement import Template
-from archshift.plan import Plan, PlannedWorkload
+from archshift.nodes.groups import Node, Taint
+from archshift.plan.model import Plan, PlannedWorkload
 from components.image_audit import ImageAudit, ImageAuditArgs, evidence_values
 from components.preview import report
 from tests.components.recorder import record

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
-from archshift.errors import ArchshiftError
-from archshift.gate import read_gate
-from archshift.monitoring.config import read_monitoring
-from archshift.monitoring.dashboard import dashboard
-from archshift.monitoring.promql import AppMetrics
-from archshift.monitoring.rules import Fleet, rules
-from archshift.plan import Plan
+from archshift.common.errors import ArchshiftError
+from archshift.plan.model import Plan
+from archshift.ramp.monitoring_dashboard import dashboard
+from archshift.ramp.monitoring_rules import Fleet, rules
+from archshift.ramp.promql import AppMetrics
+from archshift.settings.gate import read_gate
+from archshift.settings.monitoring import read_monitoring
 from components.monitoring import Monitoring, MonitoringArgs
 from tests.components.recorder import Monitor, record
 from tests.components.test_components import row

@@ -8,8 +8,8 @@ from typing import Any
 import pulumi
 import pytest
 
-from archshift.image_build import ImageBuild
-from archshift.images.hosts import ImageRules, RegistryHost
+from archshift.images.image_build import ImageBuild
+from archshift.images.registry.hosts import ImageRules, RegistryHost
 from components.multiarch_image import MultiarchImage, MultiarchImageArgs
 from tests.components.recorder import Monitor, Recorder, record
 from tests.documents import example

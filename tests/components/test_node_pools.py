@@ -9,21 +9,21 @@ from typing import Any
 import pulumi
 import pytest
 
-import settings
-from archshift.errors import ArchshiftError
-from archshift.guard import needs
+from archshift.cluster.model import Inventory, Requests
+from archshift.common.errors import ArchshiftError
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import WorkloadVerdict
-from archshift.inventory import Inventory, Requests
-from archshift.node_groups import Node, NodePool
-from archshift.node_pools import manifest
-from archshift.plan import Plan
+from archshift.nodes.groups import Node, NodePool
+from archshift.nodes.node_pools import manifest
+from archshift.plan.guard import needs
+from archshift.plan.model import Plan
+from archshift.settings import stack as stack_settings
 from archshift.survey import Survey
 from components import guard
 from components.node_pools import NodePools, NodePoolsArgs
-from tests.archshift.test_node_pools import ARM, live, pool
-from tests.archshift.test_plan import deployment
 from tests.components.recorder import Monitor, record
+from tests.nodes.test_node_pools import ARM, live, pool
+from tests.plan.test_planner import deployment
 
 TYPE = "kubernetes:karpenter.sh/v1:NodePool"
 X86 = {"instance_types": ["m6i.xlarge", "m6i.2xlarge"], "limits": {"cpu": 16}}
@@ -75,10 +75,10 @@ def test_hooks_and_protection_are_where_they_hold() -> None:
 # --- the guard -------------------------------------------------------------------------------
 
 
-def stack(pools: Mapping[str, Any], **config: Any) -> settings.Settings:
+def stack(pools: Mapping[str, Any], **config: Any) -> stack_settings.Settings:
     """The settings of a stack whose nodes Karpenter brings up."""
     values = {"node_groups": pools, **config}
-    return settings.load(
+    return stack_settings.load(
         "prod",
         {"archshift:arm_ratio": "0.5", "archshift:provisioner": "karpenter"}
         | {f"archshift:{key}": json.dumps(value) for key, value in values.items()},

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from archshift.errors import ArchshiftError, UnavailableError
+from archshift.common.errors import ArchshiftError, UnavailableError
 from components import rollout
-from tests.archshift.objects import FakeCluster, workload
+from tests.objects import FakeCluster, workload
 
 
 class Rolling(FakeCluster):
@@ -83,7 +83,7 @@ class Flaky(Rolling):
 
 def test_a_lost_connection_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rollout goes on without the connection, so the wait does too."""
-    monkeypatch.setattr("archshift.kubernetes.time.sleep", lambda _: None)
+    monkeypatch.setattr("archshift.cluster.client.time.sleep", lambda _: None)
     cluster = Flaky(3, pods(1, 4), pods(2, 4), pods(3, 4), pods(4, 4))
     wait_for(cluster)
     assert (cluster.steps, len(cluster.watches)) == ([], 4)

@@ -6,13 +6,13 @@ from typing import Any
 import pulumi
 import pytest
 
-from archshift.errors import ArchshiftError
-from archshift.inventory import Inventory
-from archshift.plan import Plan
+from archshift.cluster.model import Inventory
+from archshift.common.errors import ArchshiftError
+from archshift.plan.model import Plan
 from components import room
 from components.room import Room
-from tests.archshift.objects import FakeCluster
 from tests.components.recorder import record
+from tests.objects import FakeCluster
 
 
 @pytest.fixture

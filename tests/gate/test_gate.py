@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from archshift.measurement import Meter
-from archshift.metrics import Prometheus
-from archshift.monitoring.promql import Expressions
-from cli.gate import Gate, ask
-from settings import load
+from archshift.cli.commands.gate import Gate, ask
+from archshift.ramp.measurement import Meter
+from archshift.ramp.prometheus import Prometheus
+from archshift.ramp.promql import Expressions
+from archshift.settings.stack import load
 from tests.gate.prometheus import serve
 from tests.gate.weeks import FakeWeeks, Pods
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from archshift.histogram import Quantile, quantile
-from archshift.metrics import Prometheus
+from archshift.ramp.measurement import Quantile, quantile
+from archshift.ramp.prometheus import Prometheus
 from tests.gate.prometheus import backfill, serve
 
 AT = datetime(2026, 3, 10, 12, tzinfo=UTC)

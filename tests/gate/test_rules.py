@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from archshift.monitoring.promql import AppMetrics
-from archshift.monitoring.rules import Fleet, as_text, rules
+from archshift.ramp.monitoring_rules import Fleet, as_text, rules
+from archshift.ramp.promql import AppMetrics
 from tests.gate.prometheus import check_rules, test_rules
 
 FLEET = Fleet(workloads=["shop/Deployment/catalog", "shop/StatefulSet/db.main"], wanted=0.5)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from archshift.images.audit import AuditOptions
-from archshift.images.registry import Limits, RegistryHost
+from archshift.images.registry.client import Limits, RegistryHost
 from tests.images.build import Pusher
 from tests.images.servers import Authority, Registry, Server
 

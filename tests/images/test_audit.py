@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from archshift.images.audit import AuditOptions, audit_images
-from archshift.images.registry import Limits, RegistryHost
+from archshift.images.registry.client import Limits, RegistryHost
 from archshift.images.verdict import ImageVerdict
 from tests.images.build import OCI_INDEX, OCI_MANIFEST, Pushed, Pusher
 from tests.images.servers import Registry, Server

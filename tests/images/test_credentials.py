@@ -12,10 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from archshift.errors import ArchshiftError
-from archshift.images import ecr
-from archshift.images.auth import Challenge, may_see_credentials, parse_challenge, pull_scope, realm_problem
-from archshift.images.credentials import (
+from archshift.common.errors import ArchshiftError
+from archshift.images.registry import ecr
+from archshift.images.registry.auth import (
+    Challenge,
+    may_see_credentials,
+    parse_challenge,
+    pull_scope,
+    realm_problem,
+)
+from archshift.images.registry.credentials import (
     AuthFile,
     Credential,
     Keychain,
@@ -217,7 +223,7 @@ def test_a_helper_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monkey
     """A helper that waits for a browser nobody sees does not hold up a pipeline."""
     name = helper(tmp_path, "exec sleep 60")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("archshift.images.credentials.HELPER_SECONDS", 0.2)
+    monkeypatch.setattr("archshift.images.registry.credentials.HELPER_SECONDS", 0.2)
     with pytest.raises(ArchshiftError, match="did not answer in 0 s"):
         asyncio.run(_answer(helper_source(name)))
 

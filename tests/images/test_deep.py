@@ -12,13 +12,13 @@ import pytest
 import zstandard
 
 from archshift.images.audit import AuditOptions, audit_images, audit_uses
-from archshift.images.command import Command
-from archshift.images.elf import read_program
-from archshift.images.errors import UnreadableError
-from archshift.images.layers import Budget, read_layer
-from archshift.images.manifest import ImageConfig, Platform
-from archshift.images.programs import Finding, check_command
-from archshift.images.rootfs import Rootfs
+from archshift.images.contents.command import Command
+from archshift.images.contents.elf import read_program
+from archshift.images.contents.layers import Budget, read_layer
+from archshift.images.contents.programs import Finding, check_command
+from archshift.images.contents.rootfs import Rootfs
+from archshift.images.registry.errors import UnreadableError
+from archshift.images.registry.manifest import ImageConfig, Platform
 from archshift.images.verdict import ImageVerdict
 from archshift.images.workload import ImageUse
 from tests.images.build import Entry, File, Link, Pusher, elf, layer

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from archshift.images.audit import AuditOptions, audit_images
-from archshift.images.registry import Limits
+from archshift.images.registry.client import Limits
 from archshift.images.verdict import ImageVerdict
 from lab.processes import free_port
 from tests.images.build import OCI_INDEX, Pusher, digest_of

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from archshift.errors import ArchshiftError
+from archshift.common.errors import ArchshiftError
 from archshift.images.audit import AuditOptions, audit_images
-from archshift.images.credentials import AuthFile, Credential, read_pull_secret
-from archshift.images.registry import RegistryHost
+from archshift.images.registry.client import RegistryHost
+from archshift.images.registry.credentials import AuthFile, Credential, read_pull_secret
 from tests.images.build import Pusher
 from tests.images.servers import Authority, Registry, Server
 

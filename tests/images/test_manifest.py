@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archshift.images.errors import UnreadableError
-from archshift.images.manifest import (
+from archshift.images.registry.errors import UnreadableError
+from archshift.images.registry.manifest import (
     DOCKER_CONFIG,
     DOCKER_LIST,
     DOCKER_MANIFEST,

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from archshift.images.audit import AuditOptions, audit_images
-from archshift.images.registry import RegistryHost
+from archshift.images.registry.client import RegistryHost
 from archshift.images.verdict import ImageVerdict
 from lab.processes import free_port
 from tests.images.build import Pusher

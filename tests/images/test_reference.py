@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archshift.images.reference import ImageReferenceError, Reference, parse_reference
+from archshift.images.registry.reference import ImageReferenceError, Reference, parse_reference
 
 SHA = "sha256:" + "a" * 64
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from archshift.images.command import Command, read_command
+from archshift.images.contents.command import Command, read_command
 from archshift.images.verdict import ImageVerdict, Verdict
 from archshift.images.workload import ImageUse, containers_of, judge_workload, with_pods
 

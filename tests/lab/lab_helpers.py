@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from archshift.drain import ANNOTATION
-from archshift.kubernetes import connect
+from archshift.actions.drain import ANNOTATION
+from archshift.cluster.client import connect
 from lab.control_plane import CONTEXT, PROJECT, Lab
 from lab.engine import Operation, Result, engine_environment, run_engine
 from lab.stack import ON_THE_LAB, LabStack

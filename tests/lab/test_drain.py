@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from archshift.node_groups import GROUP_LABEL
+from archshift.common.kubernetes import GROUP_LABEL
 from lab.control_plane import Lab
 from tests.images.build import Pusher
 from tests.images.servers import Registry

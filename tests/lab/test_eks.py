@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from archshift.node_groups import EKS_GROUP_LABEL, GROUP_LABEL
+from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL
 from lab.control_plane import PROJECT, Lab
 from lab.engine import run_engine
 from tests.images.build import Pusher

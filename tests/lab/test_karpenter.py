@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from archshift.node_pools import API_VERSION, manifest
+from archshift.nodes.node_pools import API_VERSION, manifest
+from archshift.settings.stack import load
 from lab.control_plane import PROJECT, Lab, LabError
-from settings import load
 from tests.images.build import Pusher
 from tests.images.servers import Registry
 from tests.lab.guard_matrix import (

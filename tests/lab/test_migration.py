@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from archshift.node_groups import GROUP_LABEL
+from archshift.common.kubernetes import GROUP_LABEL
 from lab.control_plane import PROJECT, REGISTRY_HOST, Lab, LabError
 from lab.images import push_images
 from lab.oci import Pusher, elf, layer

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from archshift.architectures import AMD64, ARM64
-from archshift.images.elf import AARCH64, X86_64, Binary, read_program
+from archshift.common.architectures import AMD64, ARM64
+from archshift.images.contents.elf import AARCH64, X86_64, Binary, read_program
 from lab.control_plane import PROJECT, Lab
 from tests.documents import DOCS, example
 from tools.bootstrap import find_go

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import yaml
 
-from archshift.instance_types import INSTANCE_TYPES
-from archshift.node_groups import EKS_GROUP_LABEL
+from archshift.common.kubernetes import EKS_GROUP_LABEL
+from archshift.nodes.instance_types import INSTANCE_TYPES
 from lab.control_plane import CONTEXT, PROJECT, Lab
 from tests.images.build import Pusher
 from tests.images.servers import Registry

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pulumi_policy import EnforcementLevel
 
-from archshift.ratio import fleet_target
+from archshift.plan.apportion import fleet_target
 from archshift_rules.arm_ratio_step import Fleet, Ramp, judge
 from archshift_rules.capacity import quantity
 from archshift_rules.convert_once import keep_results
@@ -16,7 +16,6 @@ from archshift_rules.exceptions import OVERRIDABLE, end_of
 from archshift_rules.pack import POLICIES, RULES
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource
-from tests.archshift.properties import examples
 from tests.policies.stacks import (
     NOW,
     UNKNOWN,
@@ -35,6 +34,7 @@ from tests.policies.stacks import (
     rule,
     stack,
 )
+from tests.properties import examples
 from tools.policy_data import FILE, instance_types
 
 GROUPS = "node-group-architecture"

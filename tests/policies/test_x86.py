@@ -8,14 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.node_groups import Taint
-from archshift.node_pools import manifest
+from archshift.nodes.groups import Taint
+from archshift.nodes.node_pools import manifest
 from archshift_rules.capacity import Amount, Group, Need, shortage
 from archshift_rules.pack import RULES
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource, Stack
-from tests.archshift.properties import examples
-from tests.archshift.test_node_pools import pool
+from tests.nodes.test_node_pools import pool
 from tests.policies.stacks import (
     GIB,
     NOW,
@@ -36,6 +35,7 @@ from tests.policies.stacks import (
     rule,
     stack,
 )
+from tests.properties import examples
 
 CAPACITY = "x86-capacity-for-amd64-images"
 PROTECTED = "x86-node-group-protected"

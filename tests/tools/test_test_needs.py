@@ -57,8 +57,8 @@ class TestTheSelection:
             ("-k lab", ["tests"]),
             ("-k tests/lab", ["tests"]),
             ("--ignore tests/lab", ["tests"]),
-            ("tests/archshift", ["tests/archshift"]),
-            ("./tests/archshift/", ["tests/archshift"]),
+            ("tests/plan", ["tests/plan"]),
+            ("./tests/plan/", ["tests/plan"]),
             (f"{PROJECT}/tests/cli", ["tests/cli"]),
             ("-n0 tests/lab/test_exact.py::TestRamp::test_up -k foo", ["tests/lab/test_exact.py"]),
             ("tests/lab/test_exact.py::test_a[x-y/z] tests/gate", ["tests/lab/test_exact.py", "tests/gate"]),
@@ -70,7 +70,7 @@ class TestTheSelection:
     @pytest.mark.parametrize(
         ("places", "programs"),
         [
-            (["tests/archshift"], set()),
+            (["tests/plan"], set()),
             (["tests/test_docs.py"], set()),
             (["tests/pipelines"], {"gh", "pulumi", "actionlint"}),
             (["tests/pipelines/test_ramp.py"], {"gh", "pulumi"}),

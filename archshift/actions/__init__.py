@@ -1,0 +1,1 @@
+"""What archshift itself changes in the cluster: tests on arm64, placeholders, rebalancing, drains."""

@@ -1,0 +1,170 @@
+"""Runs the tests on arm64 in the cluster, and reads what earlier runs proved.
+
+Can be interrupted at any point: a Job that is there already is waited for, not made again.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from archshift.actions.arm64_test_job import (
+    LABEL,
+    RESULT,
+    TESTED,
+    job_name,
+    job_of,
+    outcome,
+    read_proof,
+    result_of,
+    short,
+    why_waiting,
+)
+from archshift.cluster.client import MERGE, Cluster
+from archshift.cluster.kinds import workload_path
+from archshift.common.kubernetes import ARCH_LABEL
+from archshift.plan.arm64_tests import CompatTest, Proof
+
+FIELD_MANAGER: Final = "archshift-compat-test"
+
+_POLL_SECONDS: Final = 1.0
+
+NO_POD_SECONDS: Final = 60.0
+"""After that a Job that has no pod is one that may not have any: a quota, or an admission policy."""
+
+SLACK_SECONDS: Final = 120.0
+"""What a test may take beyond its time-out, for a control plane that is slow to say so."""
+
+
+@dataclass(slots=True)
+class _Running:
+    test: CompatTest
+    path: str
+    since: float
+    # Of its pod when it was last seen: the Job controller deletes one that is late.
+    machine: str = ""
+    waiting: str = ""
+
+
+def read_proofs(cluster: Cluster) -> list[Proof]:
+    """Return what the cluster's Jobs prove.
+
+    Raises:
+        ArchshiftError: They cannot be read.
+    """
+    jobs = cluster.list("/apis/batch/v1/jobs", labelSelector=LABEL)
+    return [proof for proof in map(read_proof, jobs) if proof]
+
+
+def run_tests(
+    cluster: Cluster,
+    due: Mapping[str, CompatTest],
+    tested: Mapping[str, str],
+    *,
+    parallel: int,
+    say: Callable[[str], None],
+) -> None:
+    """Test workloads, a few at a time, and leave each outcome on its Job.
+
+    A test whose pod found no node proves nothing: its Job goes, and the next update tries again.
+
+    Args:
+        cluster: The connection.
+        due: Key to test.
+        tested: Key to what is tested, from ``judge_tests``.
+        parallel: Tests that run at once.
+        say: Is told of each test's begin and end.
+
+    Raises:
+        ArchshiftError: The cluster refuses a Job, or cannot be read.
+    """
+    waiting, running = list(due), dict[str, _Running]()
+    machines = {
+        node["metadata"]["name"]: (node["metadata"].get("labels") or {}).get(ARCH_LABEL, "")
+        for node in cluster.list("/api/v1/nodes")
+    }
+    while waiting or running:
+        while waiting and len(running) < parallel:
+            key = waiting.pop(0)
+            running[key] = _begin(cluster, key, due[key], tested[key])
+            say(f"{key}: tested on arm64 ({len(due) - len(waiting)} of {len(due)})")
+        jobs = {
+            job["metadata"]["name"]: job for job in cluster.list("/apis/batch/v1/jobs", labelSelector=LABEL)
+        }
+        pods: dict[str, list[dict[str, Any]]] = {}
+        for pod in cluster.list("/api/v1/pods", labelSelector=LABEL):
+            pods.setdefault(pod["metadata"]["labels"][LABEL], []).append(pod)
+        for key, one in list(running.items()):
+            job = jobs.get(job_name(key, tested[key]))
+            proof = _judge(cluster, key, one, job, pods.get(short(key), []), machines)
+            if proof:
+                del running[key]
+                if job and not proof.machine:
+                    say(f"{key}: not tested: {proof.message}")
+                    cluster.delete(one.path)
+                    continue
+                say(f"{key}: {'runs' if proof.passed else 'does not run'} on arm64")
+                if job:
+                    _keep(cluster, one.path, proof)
+        if running:
+            time.sleep(_POLL_SECONDS)
+
+
+def _begin(cluster: Cluster, key: str, test: CompatTest, tested: str) -> _Running:
+    namespace, kind, name = key.split("/")
+    collection = f"/apis/batch/v1/namespaces/{namespace}/jobs"
+    # Proofs of what it no longer runs.
+    for old in cluster.list(collection, labelSelector=f"{LABEL}={short(key)}"):
+        if (old["metadata"].get("annotations") or {}).get(TESTED) != tested:
+            cluster.delete(f"{collection}/{old['metadata']['name']}")
+    live = cluster.get(workload_path(kind, namespace, name))
+    cluster.create(collection, job_of(key, live, test, tested), FIELD_MANAGER)
+    return _Running(test, f"{collection}/{job_name(key, tested)}", time.monotonic())
+
+
+def _judge(
+    cluster: Cluster,
+    key: str,
+    one: _Running,
+    job: Mapping[str, Any] | None,
+    pods: list[dict[str, Any]],
+    machines: Mapping[str, str],
+) -> Proof | None:
+    now, waited = datetime.now(UTC), time.monotonic() - one.since
+    if job is None:
+        # A list may be older than what was just made.
+        late = waited > NO_POD_SECONDS
+        return Proof(workload=key, tested="", passed=False, message="its Job was deleted") if late else None
+    uid = job["metadata"]["uid"]
+    pod = next((pod for pod in pods if _owner(pod) == uid), None)
+    if pod:
+        one.machine = machines.get(pod["spec"].get("nodeName") or "", one.machine)
+        one.waiting = why_waiting(pod) or one.waiting
+    message = ""
+    if not pod and not one.machine and waited > NO_POD_SECONDS:
+        message = f"its Job got no pod: {_events(cluster, job)}"
+    elif waited > one.test.timeout_seconds + SLACK_SECONDS:
+        message = f"it was not over after {waited:.0f} s"
+    return outcome(job, pod or {}, one.test, now, machine=one.machine, waiting=one.waiting, overdue=message)
+
+
+def _owner(pod: Mapping[str, Any]) -> str:
+    return next((str(owner.get("uid")) for owner in pod["metadata"].get("ownerReferences") or ()), "")
+
+
+def _keep(cluster: Cluster, path: str, proof: Proof) -> None:
+    # Suspended: a start probe that passed would else go on for ever, and one that hangs too.
+    body = {"metadata": {"annotations": {RESULT: result_of(proof)}}, "spec": {"suspend": True}}
+    cluster.patch(path, body, MERGE, FIELD_MANAGER)
+
+
+def _events(cluster: Cluster, job: Mapping[str, Any]) -> str:
+    meta = job["metadata"]
+    found = cluster.list(
+        f"/api/v1/namespaces/{meta['namespace']}/events",
+        fieldSelector=f"involvedObject.kind=Job,involvedObject.name={meta['name']},type=Warning",
+    )
+    messages = [str(event.get("message") or "") for event in found]
+    return json.dumps(messages[-1][:500]) if messages else "no event says why"

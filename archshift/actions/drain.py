@@ -1,0 +1,409 @@
+"""Empties x86 nodes, a few at a time, within the limits of what runs on them.
+
+The nodes themselves are the record: each is cordoned and carries an annotation that says how far it
+is, so that a run that was ended anywhere is gone on with by the next one, and undone by another.
+No more of a workload's pods is away at once than one, and never more than a PodDisruptionBudget
+allows. docs/adr/0009 says why it is done this way.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, cast, get_args
+
+from archshift.cluster.client import MERGE, Cluster
+from archshift.cluster.inventory import read_node
+from archshift.cluster.kinds import SCALED
+from archshift.cluster.pods import Owner, Pod, list_pods, what_holds
+from archshift.common.architectures import AMD64
+from archshift.common.defaults import DRAIN_SECONDS
+from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL
+from archshift.common.text import time_left
+from archshift.nodes.after_update import nodes_of_others
+from archshift.nodes.groups import AnyNodeGroup, Node
+
+ANNOTATION: Final = "archshift/drain"
+"""On a node that is being drained: who drains it, how far it is, and whose pods were moved, as JSON."""
+
+_TELL_SECONDS: Final = 5.0
+"""What lasts longer is worth a line."""
+
+State = Literal["active", "cordoned", "evicting", "drained"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """How far a node is, as its annotation says.
+
+    Attributes:
+        node: The node's name.
+        group: Its node group; empty for none.
+        state: ``active`` before anything was done to it.
+        stack: The field manager of the stack that drains it.
+        owners: Controllers whose pods were evicted from it and may not be complete again yet.
+        cordoned_before: Somebody else had cordoned it: it stays so when the drain is undone.
+    """
+
+    node: str
+    group: str = ""
+    state: State = "active"
+    stack: str = ""
+    owners: tuple[Owner, ...] = ()
+    cordoned_before: bool = False
+
+    @property
+    def text(self) -> str:
+        """The annotation's value."""
+        return json.dumps(
+            {
+                "state": self.state,
+                "stack": self.stack,
+                "owners": [str(owner) for owner in self.owners],
+                "cordoned_before": self.cordoned_before,
+            }
+        )
+
+
+def read_mark(item: Mapping[str, Any]) -> Mark:
+    """Read a node's JSON.
+
+    Raises:
+        ArchshiftError: Its annotation is not ours.
+    """
+    meta = item["metadata"]
+    labels = meta.get("labels") or {}
+    group = labels.get(GROUP_LABEL) or labels.get(EKS_GROUP_LABEL, "")
+    text = (meta.get("annotations") or {}).get(ANNOTATION)
+    if text is None:
+        cordoned = bool((item.get("spec") or {}).get("unschedulable"))
+        return Mark(node=meta["name"], group=group, cordoned_before=cordoned)
+    try:
+        value = json.loads(text)
+        state = value["state"]
+        if state not in get_args(State):
+            raise ValueError(state)
+        return Mark(
+            node=meta["name"],
+            group=group,
+            state=cast(State, state),
+            stack=str(value["stack"]),
+            owners=tuple(Owner(*str(owner).split("/", 2)) for owner in value["owners"]),
+            cordoned_before=bool(value["cordoned_before"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        raise ArchshiftError(
+            f"node {meta['name']}: the annotation {ANNOTATION} is not one of archshift's: {text[:100]!r}; "
+            "remove it, and archshift drain begins with this node anew"
+        ) from None
+
+
+def choose(nodes: Iterable[Node], groups: Iterable[AnyNodeGroup], only: Sequence[str] = ()) -> list[Node]:
+    """Return the x86 nodes that a drain is about: the stack's, or all where it makes no nodes.
+
+    Args:
+        nodes: All nodes.
+        groups: The node groups as configured.
+        only: Names of node groups and nodes; empty for all.
+    """
+    nodes, groups = list(nodes), tuple(groups)
+    others = {node.name for node in nodes_of_others(nodes, groups)} if groups else set()
+    return [
+        node
+        for node in nodes
+        if node.architecture == AMD64 and node.name not in others
+        if not only or not {node.name, *_groups(node)}.isdisjoint(only)
+    ]
+
+
+def _groups(node: Node) -> set[str]:
+    return {node.labels[key] for key in (GROUP_LABEL, EKS_GROUP_LABEL) if key in node.labels}
+
+
+def check_only(only: Sequence[str], nodes: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> None:
+    """Check that every name of a narrowed drain is one.
+
+    Raises:
+        ArchshiftError: It is neither an x86 node of the stack nor a group of them.
+    """
+    found = choose(nodes, groups)
+    known = {name for node in found for name in (node.name, *_groups(node))}
+    for name in only:
+        if name not in known:
+            have = sorted({name for node in found for name in _groups(node)} or known)
+            raise ArchshiftError(
+                f"--only {name}: no x86 node or group that archshift may drain has this name; there are: "
+                f"{', '.join(have[:20]) or 'none'}"
+            )
+
+
+def under_way(states: Mapping[str, State], pods: Mapping[str, int], budget: int) -> list[str]:
+    """Return the nodes to work on now: first those that were begun, and never more than ``budget``.
+
+    Args:
+        states: Every node of the drain.
+        pods: How many of its pods have to move.
+        budget: Most nodes at a time.
+    """
+    begun = sorted(name for name, state in states.items() if state == "evicting")
+    fresh = [name for name, state in states.items() if state != "evicting" and pods.get(name, 0)]
+    return [*begun, *sorted(fresh, key=lambda name: (pods[name], name))][:budget]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a drain waits for.
+
+    Attributes:
+        what: A pod, or a controller that is not complete.
+        node: The node that it concerns.
+        reason: What holds it.
+    """
+
+    what: str
+    node: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.what} (from {self.node}): {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a drain ended.
+
+    Attributes:
+        marks: The nodes as they are now.
+        evicted: Pods that this run moved.
+        held: What it gave up waiting for; empty if all nodes are empty.
+    """
+
+    marks: tuple[Mark, ...]
+    evicted: int
+    held: tuple[Held, ...] = ()
+
+
+def drain(
+    cluster: Cluster,
+    *,
+    stack: str,
+    select: Callable[[Iterable[Node]], list[Node]],
+    budget: int,
+    timeout: float = DRAIN_SECONDS,
+    say: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Cordon the chosen nodes, and evict what runs on them until they are empty.
+
+    Nodes that appear meanwhile are taken in.
+
+    Args:
+        cluster: The connection.
+        stack: This stack's field manager.
+        select: Which of all nodes, asked anew each time.
+        budget: Most nodes at a time.
+        timeout: Seconds without any progress after which it ends, and names what holds it.
+        say: Told what happens, a line each time.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read or refuses; the next run goes on from there.
+    """
+    run = _Run(cluster, stack, budget, timeout, say)
+    pause = 0.2
+    while True:
+        acted = run.step(select)
+        if run.outcome:
+            return run.outcome
+        pause = 0.2 if acted else min(2 * pause, 2.0)
+        time.sleep(pause)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run: what it knows beside what the nodes say."""
+
+    cluster: Cluster
+    stack: str
+    budget: int
+    timeout: float
+    say: Callable[[str], None]
+    outcome: Outcome | None = None
+    evicted: int = 0
+    finished: int = 0
+    started: float = field(default_factory=time.monotonic)
+    moved: float = field(default_factory=time.monotonic)
+    since: dict[str, float] = field(default_factory=dict)
+    told: set[Held] = field(default_factory=set)
+
+    def step(self, select: Callable[[Iterable[Node]], list[Node]]) -> bool:
+        """Look once, and do what can be done; whether anything was."""
+        marks = {mark.node: mark for mark in read_marks(self.cluster, select)}
+        acted = self._cordon(marks)
+        begun = sum(mark.state == "evicting" for mark in marks.values())
+        # With all hands busy, nobody asks what is on the other nodes.
+        looked = [mark for mark in marks.values() if mark.state == "evicting" or begun < self.budget]
+        pods = {
+            mark.node: [pod for pod in list_pods(self.cluster, node=mark.node) if not pod.tied]
+            for mark in looked
+        }
+        for name, found in pods.items():
+            if not found and marks[name].state == "cordoned":
+                marks[name] = self._set(replace(marks[name], state="drained"))
+        counts = {name: len(found) for name, found in pods.items()}
+        working = under_way({mark.node: mark.state for mark in marks.values()}, counts, self.budget)
+        if not working:
+            self.outcome = Outcome(marks=tuple(marks.values()), evicted=self.evicted)
+            return acted
+        look = _Look(self.cluster)
+        held: list[Held] = []
+        for name in working:
+            found = pods[name]
+            mark = self._begin(marks[name], found)
+            if found:
+                acted |= self._evict(found, look, held)
+                continue
+            short = [Held(str(owner), name, why) for owner in mark.owners if (why := look.short(owner))]
+            held += short
+            if not short:
+                marks[name] = self._set(replace(mark, state="drained", owners=()))
+                self.finished += 1
+                acted = True
+                self._report(marks)
+        self._wait(held, acted, marks)
+        return acted
+
+    def _set(self, mark: Mark) -> Mark:
+        body = {"metadata": {"annotations": {ANNOTATION: mark.text}}, "spec": {"unschedulable": True}}
+        self.cluster.patch(f"/api/v1/nodes/{mark.node}", body, MERGE, self.stack)
+        return mark
+
+    def _cordon(self, marks: dict[str, Mark]) -> bool:
+        fresh = [mark for mark in marks.values() if mark.state == "active"]
+        for mark in fresh:
+            marks[mark.node] = self._set(replace(mark, state="cordoned", stack=self.stack))
+        if fresh:
+            self.say(f"cordoned: {', '.join(mark.node for mark in fresh)}")
+        return bool(fresh)
+
+    def _begin(self, mark: Mark, pods: Sequence[Pod]) -> Mark:
+        """Write down whose pods go before the first of them does."""
+        owners = dict.fromkeys((*mark.owners, *(pod.owner for pod in pods if pod.owner)))
+        if mark.state == "evicting" and len(owners) == len(mark.owners):
+            return mark
+        if mark.state != "evicting":
+            self.say(f"{mark.node}: {len(pods)} {'pod has' if len(pods) == 1 else 'pods have'} to move")
+        return self._set(replace(mark, state="evicting", owners=tuple(owners)))
+
+    def _evict(self, pods: Sequence[Pod], look: "_Look", held: list[Held]) -> bool:
+        acted = False
+        for pod in pods:
+            if pod.leaving:
+                held.append(Held(pod.key, pod.node, what_holds(pod, ())))
+                continue
+            # A pod that is not ready is no loss; a ready one goes when all others are there.
+            if pod.owner and pod.ready and (why := look.short(pod.owner)):
+                held.append(Held(str(pod.owner), pod.node, why))
+            elif self.cluster.evict(pod.namespace, pod.name, pod.uid):
+                acted = True
+                self.evicted += 1
+                look.forget(pod)
+            else:
+                held.append(Held(pod.key, pod.node, what_holds(pod, look.budgets(pod.namespace))))
+        return acted
+
+    def _report(self, marks: Mapping[str, Mark]) -> None:
+        drained = sum(mark.state == "drained" for mark in marks.values())
+        left = len(marks) - drained
+        rest = time_left(self.finished, self.finished + left, time.monotonic() - self.started)
+        self.say(f"{drained} of {len(marks)} nodes are empty, pods moved: {self.evicted}{rest}")
+
+    def _wait(self, held: Sequence[Held], acted: bool, marks: Mapping[str, Mark]) -> None:
+        """Tell what holds the drain up; end it where nothing has moved for too long."""
+        now = time.monotonic()
+        self.moved = now if acted else self.moved
+        self.since = {one.what: self.since.get(one.what, now) for one in held}
+        for one in held:
+            if now - self.since[one.what] > _TELL_SECONDS and one not in self.told:
+                self.told.add(one)
+                self.say(f"waiting for {one}")
+        if held and now - self.moved > self.timeout:
+            unique = tuple(dict.fromkeys(held))
+            self.outcome = Outcome(marks=tuple(marks.values()), evicted=self.evicted, held=unique)
+
+
+class _Look:
+    """What one look at the cluster finds, each thing asked once."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._short: dict[Owner, str] = {}
+        self._pods: dict[str, list[Pod]] = {}
+        self._budgets: dict[str, list[dict[str, Any]]] = {}
+
+    def short(self, owner: Owner) -> str:
+        """Return what a controller lacks, in a sentence; empty if all its pods are ready."""
+        if owner not in self._short:
+            if owner.namespace not in self._pods:
+                self._pods[owner.namespace] = list_pods(self._cluster, namespace=owner.namespace)
+            own = [pod for pod in self._pods[owner.namespace] if pod.owner == owner and not pod.leaving]
+            ready = sum(pod.ready for pod in own)
+            wanted = self._wanted(owner, len(own))
+            self._short[owner] = f"{ready} of {wanted} pods are ready" if ready < wanted else ""
+            if self._short[owner] and (words := [pod.unschedulable for pod in own if pod.unschedulable]):
+                self._short[owner] += f"; no room: {words[0]}"
+        return self._short[owner]
+
+    def forget(self, evicted: Pod) -> None:
+        """Take note that a pod has gone since."""
+        if evicted.owner:
+            self._short[evicted.owner] = "a pod of it was just evicted"
+
+    def budgets(self, namespace: str) -> list[dict[str, Any]]:
+        """Return the PodDisruptionBudgets of a namespace."""
+        if namespace not in self._budgets:
+            path = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets"
+            self._budgets[namespace] = list(self._cluster.list(path))
+        return self._budgets[namespace]
+
+    def _wanted(self, owner: Owner, there: int) -> int:
+        """Return how many pods a controller wants; of one that we do not know, those that it has."""
+        if owner.kind not in SCALED:
+            return there
+        path = SCALED[owner.kind].format(owner.namespace)
+        found = next(iter(self._cluster.list(path, fieldSelector=f"metadata.name={owner.name}")), None)
+        return int(found["spec"].get("replicas", 1)) if found else 0
+
+
+def read_marks(cluster: Cluster, select: Callable[[Iterable[Node]], list[Node]]) -> list[Mark]:
+    """Return how far the chosen nodes are.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read, or an annotation of a node.
+    """
+    items = {item["metadata"]["name"]: item for item in cluster.list("/api/v1/nodes")}
+    return [read_mark(items[node.name]) for node in select(map(read_node, items.values()))]
+
+
+def undo(cluster: Cluster, *, stack: str, only: Sequence[str] = ()) -> list[str]:
+    """Let pods run again on the nodes that a drain of this stack cordoned; returns their names.
+
+    Nodes that somebody else had cordoned before stay so. May be repeated.
+
+    Args:
+        cluster: The connection.
+        stack: This stack's field manager.
+        only: Names of node groups and nodes; empty for all.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read or refuses.
+    """
+    done = []
+    for mark in map(read_mark, cluster.list("/api/v1/nodes")):
+        if mark.stack != stack or (only and {mark.node, mark.group}.isdisjoint(only)):
+            continue
+        body: dict[str, Any] = {"metadata": {"annotations": {ANNOTATION: None}}}
+        if not mark.cordoned_before:
+            body["spec"] = {"unschedulable": None}
+            done.append(mark.node)
+        cluster.patch(f"/api/v1/nodes/{mark.node}", body, MERGE, stack)
+    return done

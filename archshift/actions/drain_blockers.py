@@ -1,0 +1,139 @@
+"""What has to be settled before x86 nodes are drained: nothing is cordoned while there is any of it.
+
+Pure. The guard says what needs x86; this adds where the pods of these nodes would go.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from archshift.cluster.model import Inventory
+from archshift.cluster.pods import Pod
+from archshift.common.architectures import AMD64, ARM64
+from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, Node, NodePool, nodes_to_come
+from archshift.nodes.node_pools import nodes_within
+from archshift.plan.guard import Need, objection
+from archshift.plan.model import Plan
+
+_NOWHERE = "its node selector, affinity or tolerations let it run on no node that stays"
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """One thing that forbids a drain.
+
+    Attributes:
+        what: A workload, a pod or a key of the configuration.
+        reason: Why, and what to do.
+    """
+
+    what: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.reason}"
+
+
+def find_blockers(
+    *,
+    going: Sequence[Node],
+    inventory: Inventory,
+    plan: Plan,
+    needs: Sequence[Need],
+    pods: Iterable[Pod],
+    groups: Iterable[AnyNodeGroup] = (),
+    bare_pods: bool = False,
+) -> list[Blocker]:
+    """Return what forbids the drain of some x86 nodes, each by its name.
+
+    Args:
+        going: The nodes that are to be drained.
+        inventory: The cluster.
+        plan: The plan for it.
+        needs: What needs x86.
+        pods: The pods on ``going``.
+        groups: The node groups as configured: an autoscaler may bring up Graviton nodes.
+        bare_pods: Pods that nobody would start again may be evicted.
+    """
+    names = {node.name for node in going}
+    staying = [node for node in inventory.nodes if node.name not in names and node.schedulable]
+    x86_stays = any(node.architecture == AMD64 for node in staying)
+    found: dict[str, str] = {}
+    for key, reason in _needed(needs, staying):
+        found.setdefault(key, reason)
+    if not x86_stays:
+        for key, reason in _not_moved(plan):
+            found.setdefault(key, reason)
+    staying += _to_come(groups)
+    for key, reason in _homeless(inventory, going, staying):
+        found.setdefault(key, reason)
+    for pod in pods:
+        if pod.tied or pod.leaving:
+            continue
+        if pod.owner is None and not bare_pods:
+            found.setdefault(
+                pod.workload,
+                f"a bare pod on {pod.node}, which nothing would start again; delete it, or --bare-pods",
+            )
+        elif not any(pod.fits(node) for node in staying):
+            found.setdefault(pod.workload, f"{_NOWHERE} (its pod {pod.name} is on {pod.node})")
+    return [Blocker(what, reason) for what, reason in found.items()]
+
+
+def _needed(needs: Sequence[Need], staying: Sequence[Node]) -> list[tuple[str, str]]:
+    x86 = [node for node in staying if node.architecture == AMD64]
+    nowhere = [need for need in needs if not any(need.workload.may_run_on(node) for node in x86)]
+    if nowhere:
+        return [(need.key, f"it needs x86: {need.reason}") for need in nowhere]
+    short = objection(needs, staying)
+    return [("the x86 nodes that stay", short)] if short else []
+
+
+def _not_moved(plan: Plan) -> list[tuple[str, str]]:
+    """Return what the configuration, or a ``pulumi up`` that is due, still has on x86."""
+    found = []
+    if plan.arm_ratio < 1:
+        found.append(
+            ("archshift:arm_ratio", f"{plan.arm_ratio:g} is less than 1.0; set it to 1.0 and run pulumi up")
+        )
+    for row in plan.workloads:
+        if row.wanted is None or row.kind == "DaemonSet":
+            continue
+        x86 = row.replicas - row.wanted
+        if x86 and plan.arm_ratio == 1:
+            why = f" ({row.reason})" if row.reason else ""
+            found.append((row.key, f"{x86} of its {row.replicas} pods belong on x86{why}"))
+        elif row.restarts and row.graviton < row.replicas:
+            found.append((row.key, "the next pulumi up moves its pods to Graviton; run it first"))
+    return found
+
+
+def _to_come(groups: Iterable[AnyNodeGroup]) -> list[Node]:
+    """Return the Graviton nodes that an autoscaler, or Karpenter, can bring up."""
+    nodes: list[Node] = []
+    for group in groups:
+        if group.architecture != ARM64:
+            continue
+        if isinstance(group, NodePool):
+            nodes += nodes_within(group)
+        elif isinstance(group, EksNodeGroup) and group.autoscaled:
+            nodes += nodes_to_come(replace(group, desired_size=1), 0)
+    return nodes
+
+
+def _homeless(
+    inventory: Inventory, going: Sequence[Node], staying: Sequence[Node]
+) -> Iterable[tuple[str, str]]:
+    """Yield the workloads, those without a pod just now included, that only the nodes to drain take."""
+    # As they were before they were cordoned.
+    before = [
+        replace(node, taints=tuple(one for one in node.taints if "unschedulable" not in one.key))
+        for node in going
+    ]
+    for key, workload in sorted({**inventory.beyond, **inventory.workloads}.items()):
+        # A bare pod is named by itself.
+        if workload.kind in ("DaemonSet", "Node", "Pod"):
+            continue
+        # As the template is, what archshift set in it included: that is what its next pods get.
+        next_pod = Pod(namespace=workload.namespace, name=workload.name, uid="", rules=workload.template.spec)
+        if any(map(next_pod.fits, before)) and not any(map(next_pod.fits, staying)):
+            yield key, _NOWHERE

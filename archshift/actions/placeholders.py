@@ -1,0 +1,269 @@
+"""Makes room before pods are moved, where nodes come up only for pods that find none.
+
+Karpenter brings a node up for a pod that is pending, and a pod with room on the wrong side never
+is: its preference is only a preference, and while there is no Graviton node at all there is one
+architecture to spread over, so that everything fits x86 (docs/adr/0008). So each pod that a step adds
+to a side is first asked for by a placeholder that can run nowhere else. When all of them have a
+node they are deleted, and the pods find the room that they had.
+"""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from archshift.actions.rebalance import misplaced, pods_on, sides_of_nodes
+from archshift.cluster import pod_fields
+from archshift.cluster.client import Cluster
+from archshift.cluster.model import Inventory, Workload
+from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, display
+from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import ARCH_LABEL, ZONE_LABEL
+from archshift.nodes import groups
+from archshift.plan.model import Plan, PlannedWorkload
+
+LABEL: Final = "archshift/room"
+"""On every placeholder; the value stands for the workload and the side that it asks for."""
+
+SPREAD_LABEL: Final = "archshift/room-of"
+"""On every placeholder; the value stands for the workload: both sides are spread together."""
+
+STACK_LABEL: Final = "archshift/stack"
+"""On every placeholder: the stack that made it, and that removes it."""
+
+NAMESPACE: Final = "default"
+"""Where placeholders are: never beside the workload, whose Services and budgets would count them."""
+
+IMAGE: Final = "registry.k8s.io/pause:3.10.1"
+"""For both architectures; that it is pulled is not waited for."""
+
+_SOFT: Final = tuple(
+    {"key": taint.key, "operator": "Exists", "effect": taint.effect}
+    for taint in map(groups.side_taint, ARCHITECTURES)
+)
+
+TIMEOUT_SECONDS: Final = 300.0
+"""For all of them; a real node takes one to two minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Room for more pods of a workload on one side.
+
+    Attributes:
+        workload: The workload.
+        side: The architecture.
+        pods: For how many.
+        zone: The availability zone it has to be in; empty for any.
+        there: How many of its pods had a node there while others had none anywhere yet, so that those may
+            take the room themselves; None where that does not count.
+    """
+
+    workload: Workload
+    side: Architecture
+    pods: int
+    zone: str = ""
+    there: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The value of ``LABEL``."""
+        return _hash(f"{self.workload.key} {self.side} {self.zone}")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _spreads_over_zones(workload: Workload) -> bool:
+    return any(one.get("topologyKey") == ZONE_LABEL for side in workload.template.beside for one in side)
+
+
+def asks(plan: Plan, inventory: Inventory) -> tuple[Ask, ...]:
+    """Return the room that a plan needs beyond what its pods have.
+
+    A workload that spreads its pods over zones needs it for all of them: each has one zone left for
+    it, and the room of the pod that goes may be in another.
+
+    Args:
+        plan: The plan.
+        inventory: The cluster that it was made for.
+    """
+    found = []
+    for row in plan.workloads:
+        if not row.restarts or row.wanted is None:
+            continue
+        sides: dict[Architecture, int] = {AMD64: row.replicas - row.wanted, ARM64: row.wanted}
+        workload = inventory.workloads[row.key]
+        zonal, homeless = _spreads_over_zones(workload), inventory.on(row.key, "")
+        for side, wanted in sides.items():
+            there = inventory.on(row.key, side)
+            if zonal and wanted:
+                found.append(Ask(workload, side, wanted))
+            elif wanted > there:
+                found.append(Ask(workload, side, wanted - there, there=there if homeless else None))
+    return tuple(found)
+
+
+def asks_after(cluster: Cluster, rows: Iterable[PlannedWorkload], inventory: Inventory) -> tuple[Ask, ...]:
+    """Return the room for the pods that a rollout left on the wrong side.
+
+    Where a workload spreads its pods over zones itself, in the zone that each of them is in.
+
+    Args:
+        cluster: The connection.
+        rows: Workloads whose rollouts are over.
+        inventory: The cluster as it was before.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read.
+    """
+    found: Counter[tuple[str, Architecture, str]] = Counter()
+    for row in rows:
+        zonal = _spreads_over_zones(inventory.workloads[row.key])
+        for labels in misplaced(cluster, row):
+            side: Architecture = AMD64 if labels.get(ARCH_LABEL) == ARM64 else ARM64
+            found[row.key, side, labels.get(ZONE_LABEL, "") if zonal else ""] += 1
+    return tuple(Ask(inventory.workloads[key], side, pods, zone) for (key, side, zone), pods in found.items())
+
+
+def make_room(
+    cluster: Cluster, wanted: Iterable[Ask], stack: str, *, timeout: float = TIMEOUT_SECONDS
+) -> None:
+    """Wait until nodes have come up for all of it.
+
+    Args:
+        cluster: The connection.
+        wanted: From ``asks``.
+        stack: The stack's name.
+        timeout: Seconds.
+
+    Raises:
+        ArchshiftError: They did not come up in time, or the cluster refuses.
+    """
+    collection = f"/api/v1/namespaces/{NAMESPACE}/pods"
+    ours = f"{LABEL},{STACK_LABEL}={stack}"
+    by_label = {ask.label: ask for ask in wanted}
+    pods = [_placeholder(ask, stack) for ask in by_label.values() for _ in range(ask.pods)]
+    # An update that was killed may have left some.
+    cluster.delete_all(collection, ours)
+    if not pods:
+        return
+    try:
+        with ThreadPoolExecutor(max_workers=8) as threads:
+            list(threads.map(lambda pod: cluster.create(collection, pod), pods))
+        deadline, pause = time.monotonic() + timeout, 0.2
+        while True:
+            placeholders = list(cluster.list(collection, labelSelector=ours))
+            missing = _missing(cluster, placeholders, by_label)
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise ArchshiftError(_too_late(missing, placeholders, by_label, timeout))
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
+    finally:
+        cluster.delete_all(collection, ours)
+
+
+def _missing(
+    cluster: Cluster, placeholders: Iterable[Mapping[str, Any]], asked: Mapping[str, Ask]
+) -> dict[str, int]:
+    """Return label to the number of pods that there is no node for yet."""
+    placed = Counter(_label(pod) for pod in placeholders if pod["spec"].get("nodeName"))
+    sides = cache(lambda: sides_of_nodes(cluster))
+    found = {}
+    for label, ask in asked.items():
+        missing = ask.pods - placed[label]
+        if missing > 0 and ask.there is not None:
+            missing -= pods_on(cluster, ask.workload, ask.side, sides()) - ask.there
+        if missing > 0:
+            found[label] = missing
+    return found
+
+
+def _label(pod: Mapping[str, Any]) -> str:
+    return str(pod["metadata"]["labels"][LABEL])
+
+
+def _too_late(
+    missing: Mapping[str, int],
+    placeholders: Iterable[Mapping[str, Any]],
+    asked: Mapping[str, Ask],
+    timeout: float,
+) -> str:
+    label = next(iter(missing))
+    ask = asked[label]
+    said = next(
+        (
+            str(condition.get("message", ""))[:200]
+            for pod in placeholders
+            if _label(pod) == label and not pod["spec"].get("nodeName")
+            for condition in (pod.get("status") or {}).get("conditions") or ()
+            if condition.get("type") == "PodScheduled" and condition.get("message")
+        ),
+        "the scheduler said nothing",
+    )
+    others = sum(missing.values()) - 1
+    more = f" and {others} more" if others else ""
+    return (
+        f"after {timeout:.0f} s no {display(ask.side)} node had come up for a pod of "
+        f"{ask.workload.key}{more} ({said}); kubectl get nodepools,nodeclaims says why, and their limits are "
+        "in archshift:node_groups"
+    )
+
+
+def _placeholder(ask: Ask, stack: str) -> dict[str, Any]:
+    workload, template = ask.workload, ask.workload.template
+    selector = {**(template.own("node-selector") or {}), ARCH_LABEL: ask.side}
+    if ask.zone:
+        selector[ZONE_LABEL] = ask.zone
+    own = {"required": template.own("required")} if template.own("required") else {}
+    spec = pod_fields.write_fields({"node-selector": selector, **own})
+    before, behind = template.beside
+    requests = {"cpu": f"{workload.requests.millicpu}m", "memory": str(workload.requests.memory)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "generateName": "archshift-room-",
+            "labels": {LABEL: ask.label, SPREAD_LABEL: _hash(workload.key), STACK_LABEL: stack},
+            "annotations": {"archshift/for": workload.key},
+        },
+        "spec": {
+            **spec,
+            # The soft taints too: Karpenter would first give up what spreads it.
+            "tolerations": [*workload.tolerations, *_SOFT],
+            # Spread as the workload's own pods are, or the room would be in one zone.
+            "topologySpreadConstraints": [
+                {
+                    **{key: value for key, value in one.items() if key != "matchLabelKeys"},
+                    "labelSelector": {"matchLabels": {SPREAD_LABEL: _hash(workload.key)}},
+                }
+                for one in (*before, *behind)
+            ],
+            "containers": [
+                {
+                    "name": "room",
+                    "image": IMAGE,
+                    "resources": {"requests": requests},
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                        "runAsNonRoot": True,
+                        "runAsUser": 65535,
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                }
+            ],
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 0,
+            # Should nobody come back to delete it.
+            "activeDeadlineSeconds": int(2 * TIMEOUT_SECONDS),
+        },
+    }

@@ -1,0 +1,42 @@
+"""The command line of ``archshift capacity``."""
+
+import argparse
+
+from archshift.cli.parser import Commands, percent, ratios
+from archshift.cli.stack import add_stack_options
+from archshift.common.defaults import DEFAULT_HEADROOM
+from archshift.ramp.schedule import DEFAULT_STEPS
+
+
+def add_command(commands: Commands) -> None:
+    """Register the subcommand."""
+    parser = commands.add_parser(
+        "capacity",
+        help="how many nodes each step of arm_ratio needs",
+        description="Print how many nodes of each configured node group every step of arm_ratio needs, for "
+        "the requests of its pods and DaemonSets and some headroom. Reads only.",
+        example="archshift capacity --steps 0.5,1.0 --headroom 20",
+    )
+    add_stack_options(parser)
+    parser.add_argument(
+        "--steps",
+        type=ratios,
+        default=DEFAULT_STEPS,
+        metavar="RATIOS",
+        help="ratios, separated by commas (default: 0.2,0.5,0.8,1.0)",
+    )
+    parser.add_argument(
+        "--headroom",
+        type=percent,
+        default=DEFAULT_HEADROOM,
+        metavar="PERCENT",
+        help=f"kept free on top of the requests (default: {DEFAULT_HEADROOM * 100:g})",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Load what the command needs and run it; returns the exit code."""
+    from archshift.cli.commands import capacity
+
+    return capacity.run(options)

@@ -1,0 +1,192 @@
+"""``archshift audit``: which images and workloads can run on arm64."""
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from archshift.cli.arguments.audit import EXIT_SOME_CANNOT, EXIT_SOME_UNKNOWN
+from archshift.cli.stack import busy, print_json, read_settings
+from archshift.cli.table import console, plain_table
+from archshift.cluster.client import connect
+from archshift.cluster.image_evidence import Evidence, audit_options, read_evidence
+from archshift.cluster.inventory import read_inventory
+from archshift.common.errors import ArchshiftError
+from archshift.common.files import replace_file
+from archshift.images.registry.hosts import ImageRules, RegistryHost
+from archshift.images.verdict import AMD64_ONLY, OTHER, UNKNOWN, ImageVerdict
+from archshift.images.workload import WorkloadVerdict
+from archshift.settings.stack import Settings, images_of_no_stack
+
+_CANNOT = (AMD64_ONLY, OTHER)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the audit; returns the exit code."""
+    if not options.images and not options.from_cluster:
+        raise ArchshiftError("audit: name an image, or --from-cluster for all that a cluster runs")
+    fail_on = _fail_on(options.fail_on)
+    with busy("reading registries") as watch:
+        stack = read_settings(options) if options.from_cluster else None
+        rules = _rules(options, stack)
+        images, evidence = _audit(options, stack, rules, watch)
+        workloads, notes = dict(evidence.verdicts), evidence.notes
+        suggestions = {} if options.no_suggestions else _suggest(images, rules, evidence)
+    if options.metrics:
+        _write_metrics(Path(options.metrics), images)
+    if options.json:
+        print_json(as_json(images, workloads, suggestions, notes))
+    else:
+        _print_tables(images, workloads, suggestions, notes)
+    found = {one.verdict for one in images} | {one.verdict for one in workloads.values()}
+    failing = found & fail_on
+    if not failing:
+        return 0
+    return EXIT_SOME_UNKNOWN if failing == {UNKNOWN} else EXIT_SOME_CANNOT
+
+
+def as_json(
+    images: Iterable[ImageVerdict],
+    workloads: Mapping[str, WorkloadVerdict],
+    suggestions: Mapping[str, str | None],
+    notes: Iterable[str],
+) -> dict[str, Any]:
+    """Return the audit as JSON values."""
+    return {
+        "images": [
+            {**one.to_dict(), **({"suggestion": suggestions[one.image]} if one.image in suggestions else {})}
+            for one in images
+        ],
+        "workloads": [
+            {
+                "workload": key,
+                "verdict": verdict.verdict,
+                "blocking": [
+                    {"container": b.container, "image": b.image, "verdict": b.verdict, "reason": b.reason}
+                    for b in verdict.blocking
+                ],
+                "notes": list(verdict.notes),
+            }
+            for key, verdict in workloads.items()
+        ],
+        "notes": list(notes),
+    }
+
+
+def metrics(images: Iterable[ImageVerdict]) -> str:
+    """Return Prometheus text: one sample an image and architecture, and one for what is unknown."""
+    lines = [
+        "# HELP archshift_image_platform_supported 1 if the image runs on the architecture, 0 if not.",
+        "# TYPE archshift_image_platform_supported gauge",
+    ]
+    unknown = []
+    for one in images:
+        label = one.image.replace("\\", r"\\").replace('"', r"\"").replace("\n", " ")
+        if one.verdict == UNKNOWN:
+            unknown.append(f'archshift_image_unknown{{image="{label}"}} 1')
+            continue
+        for arch, runs in (("amd64", one.runs_on_amd64), ("arm64", one.runs_on_arm64)):
+            labels = f'image="{label}",os="linux",arch="{arch}"'
+            lines.append(f"archshift_image_platform_supported{{{labels}}} {int(runs)}")
+    lines += [
+        "# HELP archshift_image_unknown 1 for an image that could not be read.",
+        "# TYPE archshift_image_unknown gauge",
+        *unknown,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _fail_on(text: str) -> set[str]:
+    known = {"unknown", "amd64-only", "arm64-only", "other", "multi-arch"}
+    wanted = {part.strip() for part in text.split(",") if part.strip()}
+    for one in sorted(wanted - known):
+        raise ArchshiftError(f"--fail-on: {one!r} is none of {', '.join(sorted(known))}")
+    return wanted
+
+
+def _audit(
+    options: argparse.Namespace, stack: Settings | None, rules: ImageRules, watch: Callable[[int, int], None]
+) -> tuple[list[ImageVerdict], Evidence]:
+    images: dict[str, ImageVerdict] = {}
+    evidence = Evidence()
+    if stack:
+        with connect(stack.kube_context) as cluster:
+            inventory = read_inventory(cluster, stack.discovery, stack.field_manager)
+            evidence = read_evidence(cluster, inventory, rules, watch=watch)
+        for workload in evidence.verdicts.values():
+            for verdict in workload.images:
+                known = images.get(verdict.image)
+                # A deep audit may judge one image differently by command: the worse one counts.
+                if known is None or known.runs_on_arm64:
+                    images[verdict.image] = verdict
+    if options.images:
+        from archshift.images.audit import audit_images
+
+        images |= audit_images(options.images, replace(audit_options(rules), watch=watch))
+    return list(images.values()), evidence
+
+
+def _rules(options: argparse.Namespace, stack: Settings | None) -> ImageRules:
+    rules = stack.images if stack else images_of_no_stack()
+    plain = {
+        host: replace(rules.registries.get(host, RegistryHost()), plain_http=True)
+        for host in options.plain_http
+    }
+    return replace(
+        rules, check=True, deep=rules.deep or options.deep, registries={**rules.registries, **plain}
+    )
+
+
+def _suggest(images: Iterable[ImageVerdict], rules: ImageRules, evidence: Evidence) -> dict[str, str | None]:
+    from archshift.images.audit import suggest_newer
+
+    wanted = [one.image for one in images if one.verdict in _CANNOT]
+    return suggest_newer(wanted, audit_options(rules, evidence.pull_secrets)) if wanted else {}
+
+
+def _write_metrics(path: Path, images: Iterable[ImageVerdict]) -> None:
+    # Whole or not at all: a collector may read at any moment.
+    try:
+        replace_file(path, metrics(images))
+    except OSError as error:
+        raise ArchshiftError(f"--metrics: {path}: {error.strerror}") from None
+
+
+def _print_tables(
+    images: list[ImageVerdict],
+    workloads: Mapping[str, WorkloadVerdict],
+    suggestions: Mapping[str, str | None],
+    notes: Iterable[str],
+) -> None:
+    out = console()
+    order = {UNKNOWN: 1, AMD64_ONLY: 0, OTHER: 0}
+    table = plain_table()
+    for name in ("IMAGE", "VERDICT", "WHY"):
+        table.add_column(name, overflow="fold")
+    for one in sorted(images, key=lambda one: (order.get(one.verdict, 2), one.image)):
+        why = one.reason or ", ".join(one.platforms)
+        if suggestions.get(one.image):
+            why += f"; {suggestions[one.image]} has arm64"
+        table.add_row(one.image, one.verdict, why, style=None if one.runs_on_arm64 else "yellow")
+    out.print(table)
+    blocked = {key: verdict for key, verdict in workloads.items() if not verdict.runs_on_arm64}
+    if blocked:
+        out.print()
+        table = plain_table()
+        for name in ("WORKLOAD", "VERDICT", "BLOCKED BY"):
+            table.add_column(name, overflow="fold")
+        for key, verdict in blocked.items():
+            table.add_row(key, verdict.verdict, "; ".join(b.reason for b in verdict.blocking))
+        out.print(table)
+    for key, verdict in workloads.items():
+        for note in verdict.notes:
+            out.print(f"{key}: {note}", highlight=False, style="dim")
+    for note in notes:
+        out.print(note, highlight=False, style="dim")
+    can = sum(one.runs_on_arm64 for one in images)
+    unknown = sum(one.verdict == UNKNOWN for one in images)
+    line = f"{can} of {len(images)} images run on arm64, {unknown} unknown"
+    if workloads:
+        line += f"; {len(workloads) - len(blocked)} of {len(workloads)} workloads can move"
+    out.print(f"\n{line}", style="bold")

@@ -1,0 +1,36 @@
+"""``archshift bake``: a bake file for an image of both architectures, where Docker builds without Pulumi."""
+
+import argparse
+import sys
+from collections.abc import Iterable
+
+from archshift.cli.stack import print_json
+from archshift.common.errors import ArchshiftError
+from archshift.images.image_build import ImageBuild, bake_file
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the bake file; returns the exit code."""
+    build = ImageBuild(
+        tags=options.tags,
+        context=options.context,
+        dockerfile=options.dockerfile,
+        target=options.target,
+        build_args=dict(_pairs(options.build_arg)),
+    )
+    print_json(bake_file([build]))
+    if not options.json:
+        print(
+            "docker buildx bake --file FILE builds and pushes this; archshift audit --deep "
+            f"{build.tags[0]} proves it",
+            file=sys.stderr,
+        )
+    return 0
+
+
+def _pairs(texts: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ArchshiftError(f"--build-arg: {text!r} is not NAME=VALUE")
+        yield name, value

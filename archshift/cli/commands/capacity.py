@@ -1,0 +1,111 @@
+"""``archshift capacity``: how many nodes each step needs."""
+
+import argparse
+from typing import Any
+
+from archshift.cli.stack import busy, print_json, read_settings
+from archshift.cli.table import console, plain_table
+from archshift.common.errors import ArchshiftError
+from archshift.plan.sizing import GroupNeed, Sizing, size
+from archshift.survey import plan_at, survey
+
+_GIB = 1024**3
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the sizes; returns the exit code."""
+    with busy("reading the stack and the cluster") as watch:
+        settings = read_settings(options)
+        found = survey(settings, watch=watch)
+    if not settings.groups:
+        raise ArchshiftError(
+            "archshift:node_groups is not set; give the groups that are to carry the pods, and archshift "
+            "counts their nodes"
+        )
+    steps = {
+        ratio: size(
+            plan_at(ratio, settings, found),
+            found.inventory,
+            settings.groups,
+            options.headroom,
+        )
+        for ratio in options.steps
+    }
+    workloads = [found.inventory.workloads[row.key] for row in found.plan.movable]
+    targets = {one.key: one.cpu_targets for one in workloads if one.cpu_targets}
+    if options.json:
+        print_json(
+            {
+                "headroom": options.headroom,
+                "steps": [as_json(ratio, sizing) for ratio, sizing in steps.items()],
+                "autoscaled": [one.key for one in workloads if one.autoscaled],
+                "cpu_targets": targets,
+            }
+        )
+    else:
+        print_table(steps, targets)
+    return 0
+
+
+def as_json(ratio: float, sizing: Sizing) -> dict[str, Any]:
+    """Return one step as JSON values."""
+    return {
+        "arm_ratio": ratio,
+        "groups": [
+            {
+                "group": need.group,
+                "architecture": need.architecture,
+                "instance_type": need.instance_type,
+                "pods": need.demand.pods,
+                "vcpu": need.demand.millicpu / 1000,
+                "gib": round(need.demand.memory / _GIB, 2),
+                "nodes": need.nodes,
+                "limit": need.limit,
+                "desired": need.desired,
+                "most": need.most,
+                "advice": need.advice,
+            }
+            for need in sizing.needs
+        ],
+        "homeless": sizing.homeless,
+    }
+
+
+def print_table(steps: dict[float, Sizing], targets: dict[str, tuple[str, ...]]) -> None:
+    """Print the steps for a person."""
+    out = console()
+    table = plain_table()
+    for name in ("STEP", "GROUP", "TYPE"):
+        table.add_column(name)
+    for name in ("PODS", "VCPU", "GIB", "NODES", "NOW"):
+        table.add_column(name, justify="right")
+    table.add_column("WHAT TO DO", overflow="fold")
+    for ratio, sizing in steps.items():
+        for need in sizing.needs:
+            table.add_row(f"{ratio:g}", *_cells(need), style="red" if need.nodes is None else None)
+    out.print(table)
+    homeless = {f"{key}: {reason}" for sizing in steps.values() for key, reason in sizing.homeless.items()}
+    for sentence in sorted(homeless):
+        out.print(sentence, style="yellow")
+    if targets:
+        out.print(
+            "A vCPU of Graviton is a core, one of x86 mostly half of one, so a pod does more there at the "
+            "same CPU: look at these autoscalers' targets once the workloads have moved:",
+        )
+        for key, some in targets.items():
+            out.print(f"  {key}: {', '.join(some)}")
+
+
+def _cells(need: GroupNeed) -> list[str]:
+    demand = need.demand
+    nodes = "-" if need.nodes is None else str(need.nodes)
+    return [
+        need.group,
+        need.instance_type,
+        str(demand.pods),
+        f"{demand.millicpu / 1000:.1f}",
+        f"{demand.memory / _GIB:.1f}",
+        f"{nodes} ({need.limit})" if need.limit else nodes,
+        f"{need.desired} to {need.most}" if need.autoscaled else str(need.desired),
+        need.advice or "enough",
+    ]

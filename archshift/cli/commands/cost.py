@@ -1,0 +1,281 @@
+"""``archshift cost``: what the nodes cost, and what moving to Graviton saves."""
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from rich.table import Table
+
+from archshift.cli.stack import busy, print_json, read_settings
+from archshift.cli.table import console, plain_table
+from archshift.common.architectures import ARM64, display
+from archshift.common.errors import ArchshiftError
+from archshift.cost import wording as text
+from archshift.cost.bill import (
+    Bill,
+    Comparison,
+    Line,
+    Range,
+    Spread,
+    Tariff,
+    bill_of,
+    make_bill,
+    number_json,
+    range_json,
+    running,
+)
+from archshift.ramp.schedule import DEFAULT_STEPS
+from archshift.report.step_cost import comparisons, stack_tariff
+from archshift.settings.stack import Settings
+from archshift.survey import Survey, survey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cost:
+    """What is printed.
+
+    Attributes:
+        tariff: The prices.
+        now: What runs.
+        today: What today's arm_ratio needs.
+        steps: Ratio to its comparison with ratio 0.
+        next_step: The step after today's ratio against today's ratio; None at the end of the ramp.
+        next_ratio: Its ratio.
+        without_commitments: The last step as if nothing were paid in advance; None if nothing is.
+        headroom: Share of the requests kept free.
+        note: Why AWS was not asked; empty if it was, or need not be.
+    """
+
+    tariff: Tariff
+    now: Bill
+    today: Spread
+    steps: dict[float, Comparison]
+    next_step: Comparison | None
+    next_ratio: float
+    without_commitments: Comparison | None
+    headroom: float
+    note: str
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the costs; returns the exit code."""
+    with busy("reading the stack and the cluster") as watch:
+        settings = read_settings(options)
+        if not settings.groups:
+            raise ArchshiftError(
+                "archshift:node_groups is not set; give the groups that are to carry the pods, and archshift "
+                "says what their nodes cost"
+            )
+        found = survey(settings, watch=watch)
+    with busy("asking for prices"):
+        tariff, note = stack_tariff(settings, found.inventory.nodes, options.prices)
+    cost = _cost(settings, found, tariff, note, options)
+    if options.json:
+        print_json(as_json(cost))
+    else:
+        print_cost(cost)
+    return 0
+
+
+def _cost(settings: Settings, found: Survey, tariff: Tariff, note: str, options: argparse.Namespace) -> _Cost:
+    against = comparisons(settings, found, options.headroom)
+    today = settings.arm_ratio
+    following = next((ratio for ratio in DEFAULT_STEPS if ratio > today), 1.0)
+    wanted = options.steps or dict.fromkeys((following, 1.0))
+    freely = replace(tariff, rules=replace(tariff.rules, commitments=()))
+    return _Cost(
+        tariff=tariff,
+        now=make_bill(running(found.inventory.nodes, settings.groups), tariff),
+        today=bill_of(found.plan, found.inventory, settings.groups, tariff, options.headroom),
+        steps={ratio: against(0.0, ratio, tariff) for ratio in wanted},
+        next_step=against(today, following, tariff) if following > today else None,
+        next_ratio=following,
+        without_commitments=against(0.0, max(wanted), freely) if tariff.commitments else None,
+        headroom=options.headroom,
+        note=note,
+    )
+
+
+def as_json(cost: _Cost) -> dict[str, Any]:
+    """Return the costs as JSON values; money is USD a month unless a key says otherwise."""
+    first = next(iter(cost.steps.values()))
+    return {
+        "region": cost.tariff.region,
+        "now": _bill_json(cost.now),
+        "at_zero": _spread_json(first.before),
+        "today": _spread_json(cost.today),
+        "steps": [{"arm_ratio": ratio, **_comparison_json(step)} for ratio, step in cost.steps.items()],
+        "next_step": {"arm_ratio": cost.next_ratio, **_comparison_json(cost.next_step)}
+        if cost.next_step
+        else None,
+        "without_commitments": {"arm_ratio": max(cost.steps), **_comparison_json(cost.without_commitments)}
+        if cost.without_commitments
+        else None,
+        "claimed": range_json(text.CLAIMED),
+        "assumptions": text.assumptions(cost.tariff, cost.headroom),
+        "note": cost.note,
+    }
+
+
+def _comparison_json(step: Comparison) -> dict[str, Any]:
+    return {
+        **_spread_json(step.after),
+        "saving": range_json(step.saving),
+        "saving_share": range_json(step.share, 4),
+        "meanwhile": number_json(step.meanwhile),
+        "unknown": list(step.unknown),
+    }
+
+
+def _spread_json(spread: Spread) -> dict[str, Any]:
+    return {
+        "usd_per_month": range_json(spread.monthly),
+        "at_least": number_json(spread.at_least),
+        "unknown": list(spread.unknown),
+        "groups": [_pair_json(*pair) for pair in _pairs(spread)],
+        "stranded": [
+            {"commitment": str(one), "usd_per_month": range_json(usd)} for one, usd in spread.stranded.items()
+        ],
+    }
+
+
+def _bill_json(bill: Bill) -> dict[str, Any]:
+    return {
+        "usd_per_month": number_json(bill.total),
+        "at_least": number_json(bill.known),
+        "unknown": list(bill.unknown),
+        "groups": [_pair_json(line, line) for line in bill.lines],
+        "stranded": [
+            {"commitment": str(one), "usd_per_month": number_json(usd)}
+            for one, usd in bill.stranded.items()
+            if usd
+        ],
+    }
+
+
+def _pair_json(slow: Line, fast: Line) -> dict[str, Any]:
+    holding, price, nodes = slow.holding, slow.price or fast.price, _nodes(slow, fast)
+    return {
+        "group": holding.group,
+        "architecture": holding.architecture,
+        "instance_type": holding.instance_type,
+        "spot": holding.spot,
+        "nodes": {"least": int(nodes.least), "most": int(nodes.most)},
+        "usd_per_hour": number_json(price.usd, 6) if price else None,
+        "price_source": price.source if price else None,
+        "usd_per_month": range_json(_monthly(slow, fast)),
+    }
+
+
+def _pairs(spread: Spread) -> Iterable[tuple[Line, Line]]:
+    """Yield each group's line at both ends; a group that has no nodes at one end has a line of none."""
+    slow, fast = (
+        {(line.holding.group, line.holding.instance_type): line for line in bill.lines}
+        for bill in (spread.slow, spread.fast)
+    )
+    for key in dict.fromkeys((*slow, *fast)):
+        line = slow[key] if key in slow else fast[key]
+        none = replace(line, holding=replace(line.holding, nodes=0))
+        yield slow.get(key, none), fast.get(key, none)
+
+
+def _nodes(slow: Line, fast: Line) -> Range:
+    return Range.of(Decimal(slow.holding.nodes), Decimal(fast.holding.nodes))
+
+
+def _monthly(slow: Line, fast: Line) -> Range | None:
+    if slow.monthly is None or fast.monthly is None:
+        return None
+    return Range.of(slow.monthly, fast.monthly)
+
+
+def print_cost(cost: _Cost) -> None:
+    """Print the costs for a person."""
+    out = console()
+    table = plain_table()
+    for name in ("STEP", "GROUP", "SIDE", "TYPE"):
+        table.add_column(name)
+    for name in ("NODES", "USD/H EACH", "USD/MONTH"):
+        table.add_column(name, justify="right")
+    first = next(iter(cost.steps.values()))
+    _add_rows(table, "now", [(line, line) for line in cost.now.lines], cost.now.total, cost.now.known)
+    _add_rows(table, "0", _pairs(first.before), first.before.monthly, first.before.at_least)
+    for ratio, step in cost.steps.items():
+        _add_rows(table, f"{ratio:g}", _pairs(step.after), step.after.monthly, step.after.at_least)
+    out.print(table)
+    if cost.tariff.commitments:
+        out.print("The sums have what is paid in advance, and without what that covers.", style="dim")
+    out.print()
+    for sentence in sentences(cost):
+        out.print(sentence)
+    for sentence in dict.fromkeys(cost.now.unknown):
+        out.print(f"Not counted in what runs now: {sentence}.", style="yellow")
+    if cost.note:
+        out.print(f"List prices are the built-in table's: {cost.note}.", style="yellow")
+    for source, names in _sources(cost).items():
+        out.print(f"Prices of {', '.join(names)}: {source}.")
+    out.print("This rests on:")
+    for sentence in text.assumptions(cost.tariff, cost.headroom):
+        out.print(f"- {sentence}")
+
+
+def _sources(cost: _Cost) -> dict[str, list[str]]:
+    """Return where the prices are from: source to the types whose prices it gave."""
+    spreads = [spread for step in cost.steps.values() for spread in (step.before, step.after)]
+    bills = [cost.now, *(bill for spread in spreads for bill in (spread.slow, spread.fast))]
+    found: dict[str, list[str]] = {}
+    for line in (line for bill in bills for line in bill.lines if line.price):
+        names = found.setdefault(line.price.source if line.price else "", [])
+        if line.holding.instance_type not in names:
+            names.append(line.holding.instance_type)
+    return found
+
+
+def _add_rows(
+    table: Table,
+    step: str,
+    pairs: Iterable[tuple[Line, Line]],
+    total: Decimal | Range | None,
+    known: Decimal,
+) -> None:
+    for slow, fast in pairs:
+        holding, price = slow.holding, slow.price or fast.price
+        table.add_row(
+            step,
+            holding.group or "(none)",
+            display(ARM64) if holding.architecture == ARM64 else "x86",
+            f"{holding.instance_type or '?'}{' Spot' if holding.spot else ''}",
+            text.money(_nodes(slow, fast)),
+            f"{price.usd:.4f}" if price else "?",
+            text.money(_monthly(slow, fast)),
+        )
+    money = f"at least {known:,.0f}" if total is None else text.money(total)
+    table.add_row(step, "all", "", "", "", "", money, style="bold")
+
+
+def sentences(cost: _Cost) -> list[str]:
+    """Return what the numbers mean, a sentence each."""
+    said = [f"arm_ratio {ratio:g} against 0: {text.saving(step)}." for ratio, step in cost.steps.items()]
+    if cost.next_step:
+        said.append(f"The next step, {cost.next_ratio:g}, against today: {text.saving(cost.next_step)}.")
+        if cost.next_step.meanwhile:
+            said.append(
+                "Until the x86 nodes that it empties are gone, it costs up to "
+                f"{text.money(cost.next_step.meanwhile)} USD a month more."
+            )
+    ratio, last = max(cost.steps.items())
+    said += [claim] if (claim := text.against_claim(ratio, last)) else []
+    said += text.stranded(ratio, last)
+    if cost.without_commitments:
+        said.append(
+            f"If nothing were paid in advance, {ratio:g} would cost {text.saving(cost.without_commitments)}."
+        )
+    needed = cost.today.monthly
+    if cost.now.total is not None and needed and cost.now.total > needed.most:
+        said.append(
+            f"What runs now costs {text.money(cost.now.total - needed.most)} USD a month more than the pods "
+            "need; that can be saved on either processor and is not counted as Graviton's."
+        )
+    return said

@@ -1,0 +1,133 @@
+"""``archshift doctor``: whether everything is there that a step takes."""
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+from archshift.cli.arguments.doctor import EXIT_FOUND
+from archshift.cli.stack import busy, print_json, pulumi, read_settings
+from archshift.cli.table import console, plain_table
+from archshift.cluster.client import Cluster, connect
+from archshift.cluster.inventory import read_inventory
+from archshift.common.errors import ArchshiftError
+from archshift.ramp.prometheus import Prometheus, read_token
+from archshift.report import doctor
+from archshift.report.checks import FINE, Finding, failed, look
+from archshift.report.rights import check_rights
+from archshift.settings.stack import Settings
+
+_STYLES: Final = {"warning": "yellow", "problem": "red", "unknown": "magenta"}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what was found; returns the exit code."""
+    with busy("looking at engine, cluster, registries and Prometheus"):
+        findings = list(examine(options))
+    fine = all(one.outcome in FINE for one in findings)
+    if options.json:
+        print_json({"fine": fine, "findings": [asdict(one) for one in findings]})
+    else:
+        print_findings(findings)
+    return 0 if fine else EXIT_FOUND
+
+
+def examine(options: argparse.Namespace) -> Iterator[Finding]:
+    """Yield what each check finds."""
+    yield from look("engine", lambda: [doctor.check_engine(pulumi(options, "version"), version("pulumi"))])
+    settings: Settings | None = None
+    try:
+        settings = read_settings(options)
+    except ArchshiftError as error:
+        yield failed("stack", error, fix="pulumi stack select, or name it with --stack")
+    else:
+        yield Finding("stack", "ok", f"the settings of {settings.stack} are read")
+    yield from look("plugins", lambda: _plugins(options, settings))
+    if settings is None:
+        yield Finding(
+            "cluster",
+            "unknown",
+            "the settings say which cluster is meant, and they could not be read",
+            "mend the engine or the stack first",
+        )
+        return
+    yield from _of_cluster(settings)
+    if settings.gate.prometheus:
+        yield from look("Prometheus", lambda: _prometheus(settings))
+
+
+def _plugins(options: argparse.Namespace, settings: Settings | None) -> Iterable[Finding]:
+    names = ["kubernetes"]
+    if settings and settings.cluster:
+        names.append("aws")
+        if settings.cluster.create:
+            names.append("eks")
+    try:
+        listed = json.loads(pulumi(options, "plugin", "ls", "--json"))
+        wanted = {name: version(f"pulumi-{name}") for name in names}
+    except ValueError:
+        listed, wanted = None, {}
+    except PackageNotFoundError as error:
+        raise ArchshiftError(f"the package {error.name} is not installed; install archshift again") from None
+    return doctor.check_plugins(listed, wanted, lambda name: shutil.which(name) is not None)
+
+
+def _of_cluster(settings: Settings) -> Iterator[Finding]:
+    try:
+        connection = connect(settings.kube_context)
+    except ArchshiftError as error:
+        yield failed("cluster", error)
+        return
+    with connection as cluster:
+        answers = look("cluster", lambda: doctor.check_cluster(cluster))
+        yield from answers
+        if settings.cluster:
+            yield doctor.check_identity(cluster, settings.cluster)
+        if any(one.outcome != "ok" for one in answers):
+            return
+        yield from check_rights(cluster, settings)
+        if settings.images.check:
+            yield from look("registries", _registries(cluster, settings), "unknown", "mend the rights first")
+
+
+def _registries(cluster: Cluster, settings: Settings) -> Callable[[], Iterable[Finding]]:
+    def found() -> Iterable[Finding]:
+        inventory = read_inventory(cluster, settings.discovery, settings.field_manager)
+        return doctor.check_registries(cluster, inventory, settings.images)
+
+    return found
+
+
+def _prometheus(settings: Settings) -> Iterator[Finding]:
+    with Prometheus(settings.gate.prometheus, read_token()) as prometheus:
+        yield from doctor.check_prometheus(prometheus, settings, datetime.now(UTC))
+
+
+def print_findings(findings: Iterable[Finding]) -> None:
+    """Print the findings for a person: a line a check, below it what to do."""
+    found = list(findings)
+    table = plain_table()
+    table.add_column("CHECK", overflow="fold")
+    table.add_column("", no_wrap=True)
+    table.add_column("FOUND, AND WHAT TO DO", overflow="fold")
+    for one in found:
+        style = _STYLES.get(one.outcome)
+        table.add_row(one.check, one.outcome, one.found, style=style)
+        if one.fix:
+            table.add_row("", "", f"-> {one.fix}")
+    out = console()
+    out.print(table)
+    counts: dict[str, int] = {}
+    for one in found:
+        counts[one.outcome] = counts.get(one.outcome, 0) + 1
+    words: dict[str, Any] = {"problem": "problems", "warning": "warnings"}
+    said = [
+        f"{number} {outcome if number == 1 else words.get(outcome, outcome)}"
+        for outcome, number in counts.items()
+        if outcome != "ok"
+    ]
+    out.print(f"{len(found)} checks: {', '.join(said) or 'all ok'}", style="bold")

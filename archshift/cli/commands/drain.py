@@ -1,0 +1,140 @@
+"""``archshift drain``: empties the x86 nodes."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from archshift.actions.drain import Mark, Outcome, check_only, choose, drain, read_marks, undo
+from archshift.actions.drain_blockers import Blocker, find_blockers
+from archshift.cli.arguments.drain import EXIT_HELD
+from archshift.cli.stack import busy, print_json, read_settings
+from archshift.cli.table import console, plain_table
+from archshift.cluster.client import connect
+from archshift.cluster.pods import Pod, list_pods
+from archshift.settings.stack import Settings
+from archshift.survey import survey
+
+
+def run(options: argparse.Namespace) -> int:
+    """Drain, say what would be done, or undo it; returns the exit code."""
+    settings = read_settings(options)
+    if options.undo:
+        return _undo(options, settings)
+    with busy("reading the cluster and its images") as watch:
+        # Evidence of earlier runs does not count before something is taken away.
+        found = survey(
+            settings,
+            keep_evidence=False,
+            guard_x86=settings.images.check,
+            hold_untested=None,
+            watch=watch,
+        )
+    nodes = found.inventory.nodes
+    check_only(options.only, nodes, settings.groups)
+    select = partial(choose, groups=settings.groups, only=tuple(options.only))
+    going = select(nodes)
+    with connect(settings.kube_context) as cluster:
+        pods = [pod for node in going for pod in list_pods(cluster, node=node.name)]
+        blockers = find_blockers(
+            going=going,
+            inventory=found.inventory,
+            plan=found.plan,
+            needs=found.needs or (),
+            pods=pods,
+            groups=settings.groups,
+            bare_pods=options.bare_pods,
+        )
+        if blockers or options.dry_run:
+            outcome = Outcome(marks=tuple(read_marks(cluster, select)), evicted=0)
+        else:
+            outcome = drain(
+                cluster,
+                stack=settings.field_manager,
+                select=select,
+                budget=nodes_at_a_time(options.nodes, len(going)),
+                timeout=options.timeout,
+                say=partial(print, file=sys.stderr, flush=True),
+            )
+            pods = [pod for node in outcome.marks for pod in list_pods(cluster, node=node.node)]
+    if options.json:
+        print_json(as_json(settings, outcome, blockers, pods))
+    else:
+        print_table(outcome, blockers, pods, dry_run=options.dry_run)
+    return EXIT_HELD if blockers or outcome.held else 0
+
+
+def nodes_at_a_time(text: str, nodes: int) -> int:
+    """Return the budget that a number or a share of ``nodes`` means, at least 1."""
+    return max(1, nodes * int(text[:-1]) // 100) if text.endswith("%") else int(text)
+
+
+def as_json(
+    settings: Settings, outcome: Outcome, blockers: Iterable[Blocker], pods: Sequence[Pod]
+) -> dict[str, Any]:
+    """Return the drain as JSON values; ``pods`` are those that have to move, ``tied`` go with the node."""
+    return {
+        "stack": settings.stack,
+        "nodes": [
+            {"node": mark.node, "group": mark.group, "state": mark.state, **_counts(mark, pods)}
+            for mark in outcome.marks
+        ],
+        "evicted": outcome.evicted,
+        "blockers": [{"what": one.what, "reason": one.reason} for one in blockers],
+        "held": [{"what": one.what, "node": one.node, "reason": one.reason} for one in outcome.held],
+    }
+
+
+def _counts(mark: Mark, pods: Iterable[Pod]) -> dict[str, int]:
+    here = [pod for pod in pods if pod.node == mark.node]
+    tied = sum(pod.tied for pod in here)
+    return {"pods": len(here) - tied, "tied": tied}
+
+
+def print_table(outcome: Outcome, blockers: Sequence[Blocker], pods: Sequence[Pod], *, dry_run: bool) -> None:
+    """Print the drain for a person."""
+    out = console()
+    table = plain_table()
+    for name in ("NODE", "GROUP", "STATE"):
+        table.add_column(name, overflow="fold")
+    for name in ("PODS", "TIED"):
+        table.add_column(name, justify="right")
+    for mark in outcome.marks:
+        counts = _counts(mark, pods)
+        table.add_row(mark.node, mark.group or "-", mark.state, str(counts["pods"]), str(counts["tied"]))
+    out.print(table)
+    out.print()
+    for blocker in blockers:
+        out.print(f"blocked: {blocker}", style="red")
+    for held in outcome.held:
+        out.print(f"held: {held}", style="red")
+    out.print(_summary(outcome, blockers, pods, dry_run=dry_run), style="bold")
+
+
+def _summary(outcome: Outcome, blockers: Sequence[Blocker], pods: Sequence[Pod], *, dry_run: bool) -> str:
+    total = len(outcome.marks)
+    left = sum(not pod.tied for pod in pods)
+    empty = sum(not _counts(mark, pods)["pods"] for mark in outcome.marks)
+    if not total:
+        return "there is no x86 node to drain"
+    if blockers:
+        return "nothing was changed; what forbids the drain is named above"
+    if dry_run:
+        return f"{left} pods on {total - empty} of {total} x86 nodes would be moved"
+    if outcome.held:
+        then = "settle what is named and run archshift drain again, or archshift drain --undo"
+    else:
+        then = "next: set the sizes of their node groups to 0 and run pulumi up"
+    return f"{empty} of {total} x86 nodes are empty, pods moved: {outcome.evicted}; {then}"
+
+
+def _undo(options: argparse.Namespace, settings: Settings) -> int:
+    with connect(settings.kube_context) as cluster:
+        done = undo(cluster, stack=settings.field_manager, only=options.only)
+    if options.json:
+        print_json({"stack": settings.stack, "uncordoned": done})
+    else:
+        names = ", ".join(done)
+        print(f"cordoned no more: {names}" if names else "no node is cordoned by a drain of this stack")
+    return 0

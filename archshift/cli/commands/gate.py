@@ -1,0 +1,264 @@
+"""``archshift gate``: does Graviton do at least as well as x86?"""
+
+import argparse
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from archshift.cli.arguments.gate import EXIT_CODES
+from archshift.cli.stack import busy, print_json, read_settings
+from archshift.cli.table import console, plain_table
+from archshift.common.errors import ArchshiftError
+from archshift.common.files import write_whole
+from archshift.common.times import short
+from archshift.ramp.figures import FIGURES, written
+from archshift.ramp.gate import FleetVerdict, JudgedWorkload, judge, needs_before
+from archshift.ramp.measurement import Asked, Measurement, Meter, MetricsError, Window
+from archshift.ramp.prometheus import Prometheus, read_token
+from archshift.ramp.promql import NODE_ARCH, POD_ARCH, Expressions
+from archshift.settings.stack import Settings
+
+DEFAULT_SOAK: Final = timedelta(hours=24)
+
+_STYLES: Final = {"hold": "yellow", "step-back": "red", "unknown": "magenta"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What one run of the gate has found."""
+
+    stack: str
+    arm_ratio: float
+    prometheus: str
+    at: datetime
+    since: datetime | None
+    soak: timedelta
+    now: Measurement
+    before: Measurement | None
+    verdict: FleetVerdict
+    asked: list[Asked]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the verdict; returns the exit code."""
+    with busy("asking Prometheus"):
+        settings = read_settings(options)
+        gate = ask(settings, at=options.at, since=options.since)
+    evidence = as_json(gate)
+    if options.output is not None:
+        default = Path(options.cwd) / settings.evidence_file
+        write_evidence(Path(options.output) if options.output else default, evidence)
+    if options.json:
+        print_json(evidence)
+    else:
+        print_table(gate, options.queries)
+    return EXIT_CODES[gate.verdict.verdict]
+
+
+def ask(
+    settings: Settings,
+    *,
+    at: datetime | None = None,
+    since: datetime | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Gate:
+    """Measure and judge.
+
+    Args:
+        settings: The stack's settings.
+        at: The time to judge; None for now.
+        since: When the ratio last moved; None for what the settings say.
+        environment: Has the token for Prometheus.
+
+    Raises:
+        ArchshiftError: A setting does not do.
+    """
+    chosen = settings.gate
+    if not chosen.prometheus:
+        raise ArchshiftError(
+            "archshift:gate.prometheus is not set; give the address of the Prometheus that scrapes "
+            "kube-state-metrics"
+        )
+    ramp = settings.ramp
+    since = since or (ramp.since if ramp else None)
+    soak = chosen.soak if chosen.soak is not None else ramp.soak if ramp else DEFAULT_SOAK
+    real = at is None
+    at = at or datetime.now(UTC).replace(microsecond=0)
+    past = at - since if since else chosen.window
+    window = Window.until(at, max(timedelta(0), min(chosen.window, past)))
+    expressions = Expressions(
+        namespaces=settings.discovery.namespaces, selector=chosen.selector, metrics=chosen.metrics
+    )
+    with Prometheus(chosen.prometheus, read_token(environment)) as prometheus:
+        meter = Meter(prometheus, expressions)
+        now, before = _measure(meter, window, since, settings.arm_ratio, datetime.now(UTC) if real else None)
+    caps = {
+        key: 0.0 if rules.hold else rules.max_ratio
+        for key, rules in settings.rules.items()
+        if rules.hold or rules.max_ratio < 1
+    }
+    verdict = judge(
+        arm_ratio=settings.arm_ratio,
+        at=at,
+        since=since,
+        soak=soak,
+        gate=chosen,
+        caps=caps,
+        now=_without(now, settings),
+        before=before,
+    )
+    return Gate(
+        stack=settings.stack,
+        arm_ratio=settings.arm_ratio,
+        prometheus=chosen.prometheus,
+        at=at,
+        since=since,
+        soak=soak,
+        now=now,
+        before=before,
+        verdict=verdict,
+        asked=meter.asked,
+    )
+
+
+def _measure(
+    meter: Meter, window: Window, since: datetime | None, arm_ratio: float, clock: datetime | None
+) -> tuple[Measurement, Measurement | None]:
+    if not window.steps:
+        return Measurement(window=window), None
+    try:
+        if problem := meter.clock_problem(window.end, clock):
+            return Measurement(window=window, problem=problem), None
+    except MetricsError as error:
+        return Measurement(window=window, problem=str(error)), None
+    now = meter.measure(window, graviton=arm_ratio > 0)
+    if now.problem or not needs_before(now):
+        return now, None
+    earlier = Window(since or window.end - window.length, window.steps, window.step)
+    return now, meter.measure(earlier, graviton=False)
+
+
+def _without(now: Measurement, settings: Settings) -> Measurement:
+    """Leave out what is not archshift's business."""
+    kept = {key: sides for key, sides in now.sides.items() if key not in settings.discovery.exclude}
+    return Measurement(window=now.window, sides=kept, problem=now.problem)
+
+
+# --- what is printed and kept ---------------------------------------------------------------
+
+
+def as_json(gate: Gate) -> dict[str, Any]:
+    """Return the evidence as JSON values."""
+    verdict, window = gate.verdict, gate.now.window
+    return {
+        "stack": gate.stack,
+        "arm_ratio": gate.arm_ratio,
+        "verdict": verdict.verdict,
+        "at": gate.at.isoformat(),
+        "since": gate.since.isoformat() if gate.since else None,
+        "soak": short(gate.soak),
+        "window": {"from": (window.end - window.length).isoformat(), "to": window.end.isoformat()},
+        "reasons": list(verdict.reasons),
+        "caps": {one.workload: one.max_ratio for one in verdict.workloads if one.max_ratio is not None},
+        "workloads": [_workload_json(one) for one in verdict.workloads],
+        "prometheus": gate.prometheus,
+        "queries": [
+            {
+                "name": asked.name,
+                "query": asked.query,
+                "from": asked.begin.isoformat() if asked.begin else None,
+                "to": asked.end.isoformat(),
+                "step": short(asked.step),
+            }
+            for asked in gate.asked
+        ],
+    }
+
+
+def _workload_json(one: JudgedWorkload) -> dict[str, Any]:
+    return {
+        "workload": one.workload,
+        "verdict": one.verdict,
+        "against": one.against,
+        "graviton_pods": one.graviton_pods,
+        "pods": one.pods,
+        "max_ratio": one.max_ratio,
+        "reasons": list(one.reasons),
+        "figures": {
+            found.figure: {name: value for name, value in asdict(found).items() if name != "figure"}
+            for found in one.figures
+        },
+    }
+
+
+def print_table(gate: Gate, in_full: bool = False) -> None:
+    """Print the verdict for a person; ``in_full`` with queries that can be pasted into Prometheus."""
+    out = console()
+    window, verdict = gate.now.window, gate.verdict
+    _print_queries(out, gate.asked, in_full)
+    shown = [one for one in verdict.workloads if one.verdict != "skipped"]
+    if shown:
+        out.print(_table(shown))
+    skipped = [one for one in verdict.workloads if one.verdict == "skipped" and one.pod_hours]
+    for one in skipped:
+        out.print(f"{one.workload}: {'; '.join(one.reasons)}")
+    since = f"; the ratio stands since {_clock(gate.since)}" if gate.since else ""
+    times = f"{_clock(window.end - window.length)} to {_clock(window.end)}"
+    out.print(f"{gate.stack} at {gate.arm_ratio:g}, {times}{since}")
+    for reason in verdict.reasons:
+        out.print(f"  {reason}", soft_wrap=True)
+    out.print(verdict.verdict, style=_STYLES.get(verdict.verdict, "green"))
+
+
+def _print_queries(out: Console, queries: list[Asked], in_full: bool) -> None:
+    def say(text: str) -> None:
+        out.print(text, style="dim", soft_wrap=True)
+
+    known: set[str] = set()
+    for asked in queries:
+        times = f"{_clock(asked.begin)} to {_clock(asked.end)}" if asked.begin else f"at {_clock(asked.end)}"
+        title = f"{asked.name}, {times}, every {short(asked.step)}"
+        if asked.brief in known:
+            say(f"{title}: as above")
+        else:
+            say(f"# {title}\n{asked.query}" if in_full else f"{title}: {asked.brief}")
+        known.add(asked.brief)
+    if queries and not in_full:
+        say(f"({POD_ARCH}: each pod's workload and architecture, {NODE_ARCH}: each node's; see --queries)")
+
+
+def _table(workloads: list[JudgedWorkload]) -> Table:
+    table = plain_table()
+    table.add_column("WORKLOAD, FIGURE", overflow="fold")
+    for name in ("GRAVITON", "AGAINST", "LIMIT"):
+        table.add_column(name, justify="right")
+    table.add_column("VERDICT", no_wrap=True)
+    for one in workloads:
+        pods = f"{one.graviton_pods} of {one.pods} pods"
+        table.add_row(one.workload, pods, one.against, "", one.verdict, style=_STYLES.get(one.verdict))
+        for found in one.figures:
+            figure = FIGURES[found.figure]
+            title = f"  {figure.title}" + (" a pod and day" if figure.unit == "events" else "")
+            values = (written(figure, value) for value in (found.graviton, found.base, found.limit))
+            table.add_row(title, *values, found.verdict, style=_STYLES.get(found.verdict))
+    return table
+
+
+def write_evidence(path: Path, evidence: Mapping[str, Any]) -> None:
+    """Write the evidence, whole or not at all; everybody may read it.
+
+    Raises:
+        ArchshiftError: It cannot be written.
+    """
+    write_whole(path, json.dumps(evidence, indent=2) + "\n", "--output")
+
+
+def _clock(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

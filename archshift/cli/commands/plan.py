@@ -1,0 +1,51 @@
+"""``archshift plan``: what the next ``pulumi up`` will do."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from archshift.cli.stack import print_json, read_plan
+from archshift.cli.table import joined, print_workloads
+from archshift.common.architectures import display
+from archshift.plan.plan_json import plan_json
+
+if TYPE_CHECKING:
+    # Passed in: what makes plans loads while the engine answers (archshift/cli/stack.py).
+    from archshift.plan.model import Plan
+
+_GIB = 1024**3
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the plan; returns the exit code."""
+    plan = read_plan(options)
+    if options.json:
+        print_json(plan_json(plan))
+    else:
+        print_table(plan)
+    return 0
+
+
+def print_table(plan: "Plan") -> None:
+    """Print the plan for a person."""
+    out = print_workloads(
+        plan,
+        ("NOW", "NEXT", "WHAT HAPPENS"),
+        lambda row: (row.graviton, row.wanted),
+        lambda row: (joined("rolls out" if row.restarts else "", row.reason) or "unchanged", None),
+    )
+    for side in plan.balances.values():
+        out.print(
+            f"{display(side.architecture)}: {side.nodes} nodes, {side.demand.pods} pods ask for "
+            f"{side.demand.millicpu / 1000:.1f} of {side.millicpu / 1000:.1f} vCPU and "
+            f"{side.demand.memory / _GIB:.1f} of {side.memory / _GIB:.1f} GiB",
+        )
+    for conflict in plan.conflicts:
+        out.print(f"conflict: {conflict}", style="yellow")
+    for shortage in plan.shortages:
+        out.print(f"too little: {shortage}", style="red")
+    restarts = sum(row.restarts for row in plan.workloads)
+    out.print(
+        f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods are on Graviton, "
+        f"{plan.wanted} belong there; {plan.all_pods} pods in all; {restarts} workloads roll out",
+        style="bold",
+    )

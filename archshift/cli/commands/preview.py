@@ -1,0 +1,111 @@
+"""``archshift preview``: a real preview, as a report for people, pull requests and programs."""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from archshift.cli.arguments.preview import EXIT_NOT_FINE
+from archshift.cli.engine import Preview, run_preview
+from archshift.cli.stack import print_json, stack_config, stack_name
+from archshift.cli.table import console
+from archshift.common.errors import ArchshiftError
+from archshift.plan.plan_json import HAND_OVER
+from archshift.report.preview import PreviewReport, failure, make_report
+from archshift.report.preview_markdown import markdown
+from archshift.report.redact import Redactor, secrets_of_config, secrets_of_environment
+
+
+def run(options: argparse.Namespace) -> int:
+    """Report the preview; returns the exit code."""
+    at = datetime.now(UTC)
+    stack = stack_name(options)
+    redactor = Redactor(secrets_of_environment(os.environ))
+    try:
+        report = _preview(options, stack, at)
+    except ArchshiftError as error:
+        report = failure(stack, at, str(error), redactor)
+    if options.markdown:
+        try:
+            Path(options.markdown).write_text(markdown(report), encoding="utf-8")
+        except OSError as error:
+            raise ArchshiftError(f"--markdown: {options.markdown}: {error.strerror}") from None
+    if options.json:
+        print_json(report.to_json())
+    else:
+        _print(report)
+    return 0 if report.outcome == "fine" else EXIT_NOT_FINE
+
+
+def _preview(options: argparse.Namespace, stack: str, at: datetime) -> PreviewReport:
+    packs = _packs(options)
+    with _progress() as progress:
+        progress("reading the stack")
+        # Known, so that they can be taken out of whatever the engine and its plugins say.
+        secrets = secrets_of_config(stack_config(options, stack, "--show-secrets"))
+        redactor = Redactor([*secrets, *secrets_of_environment(os.environ)])
+        with tempfile.TemporaryDirectory(prefix="archshift-plan-") as folder:
+            left = Path(folder) / "plan.json"
+            progress("previewing")
+            seen = run_preview(
+                Preview(
+                    stack=stack,
+                    folder=options.cwd,
+                    config_file=os.path.abspath(options.config_file) if options.config_file else None,
+                    packs=packs,
+                    pack_configs=[os.path.abspath(file) for file in options.policy_pack_config],
+                    environment={HAND_OVER: str(left)},
+                ),
+                progress,
+            )
+            handed_over = json.loads(left.read_text()) if left.exists() else None
+    return make_report(stack, at, seen, handed_over, packs, redactor)
+
+
+def _packs(options: argparse.Namespace) -> list[str]:
+    if options.policy_pack:
+        return [os.path.abspath(pack) for pack in options.policy_pack]
+    beside = os.path.abspath(os.path.join(options.cwd, "policies"))
+    return [beside] if os.path.exists(os.path.join(beside, "PulumiPolicy.yaml")) else []
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Say on a terminal what goes on; silent in a pipe."""
+    out = console(sys.stderr)
+    if not out.is_terminal:
+        yield lambda _: None
+        return
+    with out.status("") as status:
+        yield lambda text: status.update(text)
+
+
+def _print(report: PreviewReport) -> None:
+    out = console()
+    for exception in report.exceptions:
+        out.print(exception, style="bold red")
+    if report.plan:
+        fleet = report.plan["fleet"]
+        moving = sum(1 for row in report.plan["workloads"] if row["moves"])
+        out.print(
+            f"arm_ratio {report.plan['arm_ratio']:g}: {fleet['graviton']} of {fleet['pods']} movable pods "
+            f"are on Graviton, {fleet['wanted']} belong there; {moving} workloads move, "
+            f"{len(report.changes)} resources change"
+        )
+    for one in report.violations:
+        style = "red" if one.mandatory else "yellow"
+        out.print(f"{'blocks' if one.mandatory else 'advises'}: {one.rule}: {one.message}", style=style)
+    for text in report.warnings:
+        out.print(f"warning: {text}", style="yellow")
+    if report.policies != "asked":
+        given = "there is no policy pack" if report.policies == "none" else "policies were not asked"
+        out.print(given, style="yellow")
+    if report.outcome == "fine":
+        out.print("the preview is fine", style="bold green")
+    else:
+        out.print(f"{report.outcome}: {report.reason}", style="bold red")

@@ -1,0 +1,310 @@
+"""``archshift ramp``: which step is next, and taking it in the stack's file."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+from archshift.cli import git
+from archshift.cli.arguments.ramp import EXIT_NOT_DUE
+from archshift.cli.stack import busy, print_json, read_settings, stack_file_path
+from archshift.cli.table import console, plain_table
+from archshift.common.errors import ArchshiftError
+from archshift.ramp.gate_evidence import PASS, STEP_BACK, GateEvidence, no_evidence, read_evidence_file
+from archshift.ramp.schedule import Outlook, Ramp, same
+from archshift.ramp.step import Step
+from archshift.settings.stack import Settings
+from archshift.settings.stack_file import StackFile, read_text, write_text
+from archshift.settings.times import read_moment
+
+_RATIO: Final = ("config", "archshift:arm_ratio")
+_RAMP: Final = ("config", "archshift:ramp")
+
+
+def run_status(options: argparse.Namespace) -> int:
+    """Print where the ramp stands; returns the exit code."""
+    settings, ramp = _read(options)
+    if options.json:
+        print_json(status_json(settings, ramp, options.at))
+    else:
+        print_status(settings, ramp, options.at)
+    return 0
+
+
+def run_next(options: argparse.Namespace) -> int:
+    """Print the next step; returns the exit code."""
+    settings, ramp = _read(options)
+    outlook = ramp.outlook(settings.arm_ratio, options.at)
+    if options.json:
+        print_json(
+            {"stack": settings.stack, "arm_ratio": settings.arm_ratio, "next": next_json(ramp, outlook)}
+        )
+    else:
+        _print_lines(_next_lines(ramp, outlook))
+    return 0 if outlook.due else EXIT_NOT_DUE
+
+
+def run_apply(options: argparse.Namespace) -> int:
+    """Take a step; returns the exit code."""
+    settings, ramp = _read(options)
+    ratio, path = settings.arm_ratio, stack_file_path(options, settings.stack)
+    file = _open(path, settings)
+    outlook = ramp.outlook(ratio, options.at)
+    target = ramp.below(ratio) if options.back else outlook.step if outlook.due else None
+    if target is None:
+        why = ("there is no step back from 0",) if options.back else outlook.why_not
+        if options.json:
+            print_json({"stack": settings.stack, "arm_ratio": ratio, "applied": None, "why_not": list(why)})
+        else:
+            _print_lines(
+                ["nothing was changed: there is no step back from 0"]
+                if options.back
+                else _next_lines(ramp, outlook)
+            )
+        return EXIT_NOT_DUE
+    evidence = _evidence(options, settings, ramp)
+    step = Step(
+        stack=settings.stack.rpartition("/")[2],
+        ramp=ramp,
+        ratio=ratio,
+        target=target,
+        now=options.at,
+        evidence=evidence,
+        reason=options.reason or "",
+    )
+    file.set(_RATIO, _decimal(target))
+    file.set((*_RAMP, "since"), step.since)
+    commit = _save(path, file.text, step.message if options.commit else "")
+    if options.json:
+        applied = {
+            "from": ratio,
+            "to": target,
+            "since": step.since,
+            "title": step.title,
+            "reason": step.body,
+            "file": str(path),
+            "commit": commit or None,
+        }
+        after = step.after
+        upcoming = next_json(after, after.outlook(target, options.at))
+        print_json({"stack": settings.stack, "arm_ratio": target, "applied": applied, "next": upcoming})
+    else:
+        _print_lines([step.title, *step.body, _saved(path, commit), "pulumi preview shows what moves."])
+    return 0
+
+
+def run_pause(options: argparse.Namespace) -> int:
+    """Pause the ramp or let it go on; returns the exit code."""
+    settings, ramp = _read(options)
+    path = stack_file_path(options, settings.stack)
+    file = _open(path, settings)
+    stack = settings.stack.rpartition("/")[2]
+    if options.off:
+        pause = None
+        title = f"{stack}: the ramp goes on"
+        changed = file.remove((*_RAMP, "pause"))
+    else:
+        pause = {"reason": options.reason}
+        if options.until:
+            if read_moment("--until", options.until, ramp.zone, through=True) <= options.at:
+                raise ArchshiftError(f"--until: {options.until} has passed; give a time to come")
+            pause["until"] = options.until
+        title = f"{stack}: the ramp pauses" + (f" until {options.until}" if options.until else "")
+        file.remove((*_RAMP, "pause"))
+        file.set((*_RAMP, "pause"), pause)
+        changed = True
+    message = f"{title}\n\n{options.reason}\n" if pause else f"{title}\n"
+    commit = _save(path, file.text, message if options.commit else "") if changed else ""
+    if options.json:
+        print_json(
+            {
+                "stack": settings.stack,
+                "pause": pause,
+                "changed": changed,
+                "file": str(path),
+                "commit": commit or None,
+            }
+        )
+    elif changed:
+        _print_lines([title, *([f"Reason: {options.reason}"] if pause else []), _saved(path, commit)])
+    else:
+        _print_lines(["nothing was changed: the ramp is not paused"])
+    return 0
+
+
+def next_json(ramp: Ramp, outlook: Outlook) -> dict[str, Any] | None:
+    """Return what is next as JSON values; null after the last step."""
+    if outlook.step is None:
+        return None
+    return {
+        "arm_ratio": outlook.step,
+        "due": outlook.due,
+        "at": _iso(ramp, outlook.at),
+        "why_not": list(outlook.why_not),
+    }
+
+
+def status_json(settings: Settings, ramp: Ramp, now: datetime) -> dict[str, Any]:
+    """Return where the ramp stands as JSON values."""
+    ratio = settings.arm_ratio
+    pause = ramp.pause
+    return {
+        "stack": settings.stack,
+        "at": _iso(ramp, now),
+        "arm_ratio": ratio,
+        "since": _iso(ramp, ramp.since),
+        "back": ramp.below(ratio),
+        "next": next_json(ramp, ramp.outlook(ratio, now)),
+        "steps": [
+            {"arm_ratio": step, "state": state, "at": _iso(ramp, at)}
+            for step, state, at in _rows(ramp, ratio, now)
+        ],
+        "freezes": [
+            {"from": _iso(ramp, one.begin), "to": _iso(ramp, one.end), "reason": one.reason}
+            for one in ramp.freezes
+            if one.end > now
+        ],
+        "pause": {"reason": pause.reason, "until": _iso(ramp, pause.until)} if pause else None,
+    }
+
+
+def print_status(settings: Settings, ramp: Ramp, now: datetime) -> None:
+    """Print where the ramp stands for a person."""
+    since = f" since {ramp.say(ramp.since)}" if ramp.since else ""
+    ratio = settings.arm_ratio
+    _print_lines(
+        [f"{settings.stack} is at {ratio:g}{since}", *_next_lines(ramp, ramp.outlook(ratio, now)), ""]
+    )
+    table = plain_table()
+    table.add_column("STEP", justify="right")
+    table.add_column("")
+    table.add_column("WHEN")
+    for step, state, at in _rows(ramp, ratio, now):
+        table.add_row(
+            f"{step:g}", state, ramp.say(at) if at else "", style="dim" if state == "passed" else None
+        )
+    out = console()
+    out.print(table)
+    for one in ramp.freezes:
+        if one.end > now:
+            out.print(f"frozen from {ramp.say(one.begin)} to {ramp.say(one.end)}: {one.reason}", style="dim")
+
+
+def _read(options: argparse.Namespace) -> tuple[Settings, Ramp]:
+    options.at = options.at or datetime.now(UTC).replace(microsecond=0)
+    with busy("reading the stack"):
+        settings = read_settings(options)
+    if settings.ramp is None:
+        raise ArchshiftError(
+            'archshift:ramp is not set; write at least its start into the stack\'s file, such as "2026-03-02"'
+        )
+    return settings, settings.ramp
+
+
+def _open(path: Path, settings: Settings) -> StackFile:
+    file = StackFile(read_text(path), path.name)
+    written = file.get(*_RATIO)
+    try:
+        agrees = written is not None and same(float(written), settings.arm_ratio)
+    except ValueError:
+        agrees = False
+    if not agrees:
+        raise ArchshiftError(
+            f"{path}: archshift:arm_ratio is {written or 'not there'}, pulumi says {settings.arm_ratio:g}; "
+            "name the stack's file with --config-file"
+        )
+    return file
+
+
+def _evidence(options: argparse.Namespace, settings: Settings, ramp: Ramp) -> GateEvidence | None:
+    """Return the evidence for a step; a step that it does not allow is refused."""
+    ratio = settings.arm_ratio
+    # At 0 nothing runs on Graviton that a gate could judge.
+    needed = settings.gated and not options.back and ratio > 0
+    if options.gate is None:
+        if needed:
+            raise ArchshiftError(
+                f"archshift:gate is set, and nothing proves that {ratio:g} passed it; run archshift gate "
+                "--output, then this with --gate"
+            )
+        return None
+    if ratio == 0:
+        return None
+    path = Path(options.gate) if options.gate else Path(options.cwd) / settings.evidence_file
+    evidence = read_evidence_file(path) or no_evidence(path.name)
+    wanted = STEP_BACK if options.back else PASS
+    why = evidence.objection(
+        stack=settings.stack, ratio=ratio, now=options.at, since=ramp.since, verdict=wanted
+    )
+    if why:
+        way_out = (
+            "leave --gate out to step back by hand" if options.back else "run archshift gate --output again"
+        )
+        raise ArchshiftError(f"{path} is no {wanted} for {ratio:g}: {why}; {way_out}")
+    return evidence
+
+
+@contextmanager
+def _restored(path: Path, before: str) -> Iterator[None]:
+    """Put a file back as it was, whatever goes wrong."""
+    try:
+        yield
+    except BaseException:
+        write_text(path, before)
+        raise
+
+
+def _save(path: Path, text: str, message: str) -> str:
+    """Write the file; with a message, commit it too and return the commit."""
+    if not message:
+        write_text(path, text)
+        return ""
+    git.check_committed(path)
+    before = read_text(path)
+    with _restored(path, before):
+        write_text(path, text)
+        git.commit(path, message)
+    return git.head(path)
+
+
+def _saved(path: Path, commit: str) -> str:
+    return f"{path.name} is changed" + (f" and committed as {commit[:12]}." if commit else ".")
+
+
+def _next_lines(ramp: Ramp, outlook: Outlook) -> list[str]:
+    if outlook.step is None:
+        return [f"no step is next: {outlook.why_not[0]}"]
+    if outlook.due:
+        since = f" since {ramp.say(outlook.at)}" if outlook.at else ""
+        return [f"next is {outlook.step:g}, due{since}"]
+    when = f"not before {ramp.say(outlook.at)}" if outlook.at else "and nobody can say when"
+    return [f"next is {outlook.step:g}, {when}:", *(f"  {why}" for why in outlook.why_not)]
+
+
+def _rows(ramp: Ramp, ratio: float, now: datetime) -> Iterator[tuple[float, str, datetime | None]]:
+    times = dict(ramp.forecast(ratio, now))
+    upcoming = ramp.above(ratio)
+    for step in ramp.steps:
+        if step in times:
+            yield step, "next" if step == upcoming else "later", times[step]
+        elif same(step, ratio):
+            yield step, "now", ramp.since
+        else:
+            yield step, "passed", None
+
+
+def _print_lines(lines: list[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _iso(ramp: Ramp, moment: datetime | None) -> str | None:
+    return moment.astimezone(ramp.zone).isoformat(timespec="seconds") if moment else None
+
+
+def _decimal(ratio: float) -> str:
+    """Return a ratio without an exponent, 1 as 1.0."""
+    return format(Decimal(repr(float(ratio))), "f")

@@ -1,0 +1,148 @@
+"""``archshift report``: how far the migration is, as one page."""
+
+import argparse
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from archshift.cli import git
+from archshift.cli.stack import busy, print_json, read_settings, stack_file_path
+from archshift.cli.table import console, plain_table
+from archshift.common.errors import ArchshiftError
+from archshift.common.files import write_whole
+from archshift.report.history import History, make_history
+from archshift.report.report import Report, make_report
+from archshift.report.savings import Savings, make_savings
+from archshift.report.step_cost import comparisons, stack_tariff
+from archshift.settings.stack import Settings
+from archshift.survey import Survey, survey
+
+_MOST_MOVES: Final = 300
+_MOST_VERDICTS: Final = 100
+
+_LARGEST_EVIDENCE: Final = 16 << 20
+
+_SHOWN: Final = 10
+"""Blockers that the terminal shows."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write and print the report; returns the exit code."""
+    at = datetime.now(UTC)
+    with busy("reading the stack and the cluster") as watch:
+        settings = read_settings(options)
+        found = survey(settings, watch=watch)
+    with busy("reading prices and the repository"):
+        savings = _savings(settings, found, options)
+        history, notes = _history(settings, options, at)
+    report = make_report(settings, found, at=at, history=history, savings=savings, notes=notes)
+    if options.html:
+        # Its templates take as long to load as the tables, and most reports are looked at in a terminal.
+        from archshift.report.html_page import page
+
+        write_whole(Path(options.html), page(report), "--html")
+    if options.json:
+        print_json(report.to_json())
+    else:
+        print_report(report)
+        if options.html:
+            print(f"The whole report is in {options.html}.")
+    return 0
+
+
+def _savings(settings: Settings, found: Survey, options: argparse.Namespace) -> Savings:
+    if not settings.groups:
+        return Savings(problem="archshift:node_groups is not set, so there is nothing to price")
+    try:
+        tariff, note = stack_tariff(settings, found.inventory.nodes, options.prices)
+    except ArchshiftError as error:
+        return Savings(problem=str(error))
+
+    against = comparisons(settings, found, options.headroom)
+    return make_savings(settings.arm_ratio, against, tariff, options.headroom, note)
+
+
+def _history(settings: Settings, options: argparse.Namespace, at: datetime) -> tuple[History, list[str]]:
+    """Return how the ratio moved, as git has it, and what of that is not known."""
+    notes: list[str] = []
+    file = stack_file_path(options, settings.stack)
+    files: list[tuple[datetime, bytes]] = []
+    evidence: list[bytes] = []
+    kept = (Path(options.cwd) / settings.evidence_file).resolve()
+    try:
+        files += git.history(file, _MOST_MOVES, changing="arm_ratio")
+        if not files:
+            notes.append(f"how arm_ratio moved: {file.name} is not in git")
+        elif git.is_shallow(file):
+            notes.append(
+                "how arm_ratio moved before the first commit of this clone, which is shallow "
+                "(git fetch --unshallow gets the others)"
+            )
+        if kept.parent.is_dir():
+            versions = git.history(kept, _MOST_VERDICTS, largest=_LARGEST_EVIDENCE)
+            evidence += (content for _, content in versions)
+    except ArchshiftError as error:
+        notes.append(f"how arm_ratio moved: {error}")
+    # The newest may not be committed yet.
+    evidence += _now_in(kept)
+    history = make_history(
+        stack=settings.stack,
+        arm_ratio=settings.arm_ratio,
+        now=at,
+        files=files,
+        evidence=evidence,
+        ramp=settings.ramp,
+    )
+    return history, notes
+
+
+def _now_in(path: Path) -> Iterable[bytes]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_EVIDENCE + 1)
+    except OSError:
+        return
+    if len(content) <= _LARGEST_EVIDENCE:
+        yield content
+
+
+def print_report(report: Report) -> None:
+    """Print the report in short for a person."""
+    out = console()
+    table = plain_table()
+    table.add_column("OWNER", overflow="fold")
+    for name in ("ALL", "CAN MOVE", "BLOCKED", "HELD", "ALONE", "GRAVITON", "WANTED", "X86 VCPU"):
+        table.add_column(name, justify="right")
+    for one in report.owners:
+        movable = one.states["ready"] + one.states["capped"]
+        counts = (one.workloads, movable, one.states["blocked"], one.states["held"], one.states["left alone"])
+        table.add_row(
+            one.owner, *map(str, counts), str(one.graviton), str(one.wanted), f"{one.vcpu_x86:,.1f}"
+        )
+    out.print(table)
+    out.print()
+    for blocker in report.blockers[:_SHOWN]:
+        out.print(
+            f"{blocker.image} holds {blocker.vcpu:,.1f} vCPU on x86 ({blocker.verdict}): {blocker.reason}",
+            style="yellow",
+        )
+    if len(report.blockers) > _SHOWN:
+        out.print(f"{len(report.blockers) - _SHOWN} more images hold workloads on x86.", style="yellow")
+    fleet, guard = report.fleet, report.guard
+    if guard.guarded:
+        out.print(
+            f"{len(guard.needs)} workloads need x86: {guard.floor} of {guard.nodes} x86 nodes must stay"
+        )
+    for saving in report.savings.changes:
+        out.print(f"saves {saving.title} ({saving.before:g} to {saving.after:g}): {saving.text}")
+    if report.savings.problem:
+        out.print(f"savings are not known: {report.savings.problem}", style="yellow")
+    for sentence in (*guard.exceptions, *report.notes):
+        out.print(sentence, style="yellow")
+    share = f" ({fleet.graviton / fleet.pods * 100:.1f} %)" if fleet.pods else ""
+    out.print(
+        f"fleet at {report.arm_ratio:g}: {fleet.graviton} of {fleet.pods} movable pods on Graviton{share}, "
+        f"{fleet.wanted} wanted",
+        style="bold",
+    )

@@ -1,0 +1,61 @@
+"""``archshift status``: wanted against observed."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from archshift.cli.arguments.status import EXIT_INEXACT
+from archshift.cli.stack import print_json, read_plan
+from archshift.cli.table import joined, print_workloads
+from archshift.plan.plan_json import fleet_json
+
+if TYPE_CHECKING:
+    # Passed in: what makes plans loads while the engine answers (archshift/cli/stack.py).
+    from archshift.plan.model import Plan
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the status; returns the exit code."""
+    plan = read_plan(options)
+    if options.json:
+        print_json(as_json(plan))
+    else:
+        print_table(plan)
+    return 0 if plan.exact else EXIT_INEXACT
+
+
+def as_json(plan: "Plan") -> dict[str, Any]:
+    """Return the status as JSON values.
+
+    ``wanted`` is null for workloads that are left alone; the fleet's ``pods`` are those that can move.
+    """
+    return {
+        "arm_ratio": plan.arm_ratio,
+        "fleet": fleet_json(plan),
+        "workloads": [
+            {
+                "workload": row.key,
+                "replicas": row.replicas,
+                "wanted": row.wanted,
+                "graviton": row.graviton,
+                "exact": row.exact,
+                "reason": row.reason,
+            }
+            for row in plan.workloads
+        ],
+    }
+
+
+def print_table(plan: "Plan") -> None:
+    """Print the status for a person."""
+    out = print_workloads(
+        plan,
+        ("WANTED", "GRAVITON", ""),
+        lambda row: (row.wanted, row.graviton),
+        lambda row: (row.reason, None) if row.exact else (joined("not exact", row.reason), "yellow"),
+    )
+    share = plan.graviton / plan.pods if plan.pods else 0.0
+    out.print(
+        f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods on Graviton "
+        f"({share:.3f}), {plan.wanted} wanted; {plan.all_pods} pods in all",
+        style="bold",
+    )

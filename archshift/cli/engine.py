@@ -1,0 +1,311 @@
+"""A preview of the engine, driven through the Automation API and followed in its event log."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pulumi import automation
+
+from archshift.common.errors import ArchshiftError
+from archshift.report.preview import Change, Diagnostic, Run, Violation
+
+_STOP_SECONDS: Final = 60
+"""How long the engine may take to stop when it is asked to."""
+
+_MOST_LINES: Final = 500
+"""Lines that are kept of what the engine writes beside its events."""
+
+_SECRET: Final = "[secret]"  # noqa: S105 - what the events have in place of a secret
+_STACK: Final = "pulumi:pulumi:Stack"
+_NO_CHANGE: Final = ("same", "read", "refresh")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What to preview.
+
+    Attributes:
+        stack: The stack's name.
+        folder: The folder of its ``Pulumi.yaml``.
+        config_file: Its configuration, where that is elsewhere.
+        packs: Folders of policy packs.
+        pack_configs: Their configuration files.
+        environment: What the program finds in its environment on top of ours.
+    """
+
+    stack: str
+    folder: str
+    config_file: str | None = None
+    packs: Sequence[str] = ()
+    pack_configs: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def arguments(self) -> list[str]:
+        """The command line, without the engine's name."""
+        return [
+            *("preview", "--stack", self.stack, "--color", "never"),
+            *("--suppress-outputs", "--suppress-progress"),
+            *(("--config-file", self.config_file) if self.config_file else ()),
+            *(word for pack in self.packs for word in ("--policy-pack", pack)),
+            *(word for file in self.pack_configs for word in ("--policy-pack-config", file)),
+        ]
+
+
+def run_preview(preview: Preview, progress: Callable[[str], None] = lambda _: None) -> Run:
+    """Run the preview; one that fails is a result too.
+
+    ``automation.Stack.preview`` would not do: it selects the stack for the user, its events lack
+    the rules that were asked, and an engine that is interrupted goes on behind its back.
+
+    Args:
+        preview: What to preview.
+        progress: Called with what goes on, for a person.
+
+    Raises:
+        ArchshiftError: The engine cannot be run at all.
+        KeyboardInterrupt: Somebody stopped it; the engine has ended.
+    """
+    command = _command()
+    seen = _Seen(progress)
+    with tempfile.TemporaryDirectory(prefix="archshift-preview-") as folder:
+        log = Path(folder) / "events"
+        log.touch()
+        ended = threading.Event()
+        reader = threading.Thread(target=_follow, args=(log, ended, seen.take))
+        reader.start()
+        try:
+            command.run(
+                [*preview.arguments, "--event-log", str(log)],
+                os.path.abspath(preview.folder),
+                # The event log's flag is a debugging command's, as the SDK uses it.
+                {**preview.environment, "PULUMI_DEBUG_COMMANDS": "true"},
+            )
+        except automation.CommandError:
+            succeeded = False
+        else:
+            succeeded = True
+        finally:
+            ended.set()
+            reader.join()
+    # An engine that ended well and whose log does not end is one that we do not know.
+    return seen.run(succeeded=succeeded and seen.whole, errors=command.lines)
+
+
+def _command() -> "_Command":
+    try:
+        return _Command()
+    except FileNotFoundError:
+        raise ArchshiftError(
+            "pulumi is not on PATH; install the Pulumi CLI, or run inside `make lab-shell`"
+        ) from None
+    except (OSError, subprocess.CalledProcessError, automation.InvalidVersionError) as error:
+        reason = " ".join(str(error).split())
+        raise ArchshiftError(f"pulumi cannot be run: {reason}; check the one on PATH") from None
+
+
+class _Command(automation.PulumiCommand):
+    """The engine in a process group of its own, so that Ctrl-C reaches us alone.
+
+    Then it is told once and waited for: it cancels, and ends the program and its plugins.
+    """
+
+    lines: list[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines = []
+
+    def run(
+        self,
+        args: list[str],
+        cwd: str,
+        additional_env: Mapping[str, str],
+        on_output: Callable[[str], Any] | None = None,  # noqa: ARG002 - the events have all of it
+        on_error: Callable[[str], Any] | None = None,  # noqa: ARG002
+    ) -> automation.CommandResult:
+        """Run a command and wait for its end, also when we are interrupted."""
+        with _signals_as_interrupts():
+            process = subprocess.Popen(
+                [self.command, "--non-interactive", *args],
+                cwd=cwd,
+                env={**os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
+                process_group=0,
+            )
+            reader = threading.Thread(target=self._read, args=(process,))
+            reader.start()
+            try:
+                process.wait()
+            except KeyboardInterrupt:
+                _stop(process)
+                raise
+            finally:
+                reader.join()
+        result = automation.CommandResult(stdout="", stderr="", code=process.returncode)
+        if process.returncode:
+            raise automation.CommandError(result)
+        return result
+
+    def _read(self, process: "subprocess.Popen[str]") -> None:
+        # To the end, or the engine would wait for us.
+        for line in process.stdout or ():
+            self.lines.append(line.strip())
+            del self.lines[:-_MOST_LINES]
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(_STOP_SECONDS)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        os.killpg(process.pid, signal.SIGKILL)  # asked twice, or in vain
+        process.wait()
+
+
+@contextmanager
+def _signals_as_interrupts() -> Iterator[None]:
+    """Take being terminated, as a pipeline does it, like Ctrl-C: the engine must not be left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {one: signal.signal(one, interrupt) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _follow(log: Path, ended: threading.Event, take: Callable[[Mapping[str, Any]], None]) -> None:
+    """Hand over the log's events as they are written."""
+    with log.open(encoding="utf-8") as lines:
+        partial = ""
+        while True:
+            # Asked before the read: what was written until then is then read too.
+            last = ended.is_set()
+            partial += lines.readline()
+            if partial.endswith("\n"):
+                try:
+                    take(json.loads(partial))
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    # Not this engine's log as we know it: without its summary the preview is not fine.
+                    return
+                partial = ""
+            elif last:
+                return
+            else:
+                ended.wait(0.1)
+
+
+class _Seen:
+    """What the events of a preview say."""
+
+    def __init__(self, progress: Callable[[str], None]) -> None:
+        self.whole = False
+        self._progress = progress
+        self._steps = 0
+        self._changes: dict[str, Change] = {}
+        self._violations: list[Violation] = []
+        self._diagnostics: list[tuple[str, str, str]] = []
+        self._secretive: set[str] = set()
+        self._packs: dict[str, str] = {}
+        self._asked: set[str] = set()
+        self._passed: set[str] = set()
+        self._state_ratio: float | None = None
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Take the next event."""
+        if step := event.get("resourcePreEvent") or event.get("resOutputsEvent"):
+            self._take_step(step["metadata"], begins="resourcePreEvent" in event)
+        elif failed := event.get("resOpFailedEvent"):
+            self._take_step(failed["metadata"], begins=False)
+        elif (said := event.get("diagnosticEvent")) and not said.get("ephemeral"):
+            if said["severity"] in ("warning", "error"):
+                self._diagnostics.append((said["severity"], said["message"], said.get("urn") or ""))
+        elif violation := event.get("policyEvent"):
+            self._violations.append(
+                Violation(
+                    rule=violation.get("policyName", ""),
+                    pack=violation.get("policyPackName", ""),
+                    # What is not known to be less counts as what blocks.
+                    mandatory=violation.get("enforcementLevel") not in ("advisory", "warning", "disabled"),
+                    resource=_name(violation.get("resourceUrn") or ""),
+                    message=violation.get("message", ""),
+                )
+            )
+        elif asked := event.get("policyAnalyzeStackSummaryEvent"):
+            self._asked.add(asked["policyPackName"])
+            self._passed |= set(asked.get("passed") or ())
+        elif asked := event.get("policyAnalyzeSummaryEvent"):
+            self._passed |= set(asked.get("passed") or ())
+        elif summary := event.get("summaryEvent"):
+            self.whole = True
+            self._packs = summary.get("PolicyPacks") or {}
+
+    def run(self, *, succeeded: bool, errors: Sequence[str]) -> Run:
+        """Return what was seen."""
+        order = {op: rank for rank, op in enumerate(("delete", "replace", "update", "create"))}
+        return Run(
+            succeeded=succeeded,
+            changes=tuple(
+                sorted(self._changes.values(), key=lambda one: (order.get(one.op, 1), one.type, one.name))
+            ),
+            violations=tuple(self._violations),
+            diagnostics=tuple(
+                Diagnostic(
+                    severity=severity,
+                    message=message,
+                    resource="" if _type(urn) in ("", _STACK) else _name(urn),
+                    secretive=urn in self._secretive,
+                )
+                for severity, message, urn in self._diagnostics
+            ),
+            packs=self._packs,
+            asked=frozenset(self._asked),
+            passed=tuple(self._passed),
+            state_ratio=self._state_ratio,
+            errors=tuple(errors),
+        )
+
+    def _take_step(self, metadata: Mapping[str, Any], *, begins: bool) -> None:
+        urn, op = metadata["urn"], metadata["op"]
+        states = [metadata.get("old") or {}, metadata.get("new") or {}]
+        if any(_SECRET in json.dumps([state.get("inputs"), state.get("outputs")]) for state in states):
+            self._secretive.add(urn)
+        if metadata["type"] == _STACK:
+            ratio = (states[0].get("outputs") or {}).get("arm_ratio")
+            self._state_ratio = ratio if isinstance(ratio, int | float) else self._state_ratio
+        if not begins:
+            return
+        self._steps += 1
+        self._progress(f"{self._steps} resources previewed")
+        if op not in _NO_CHANGE:
+            keys = metadata.get("detailedDiff") or metadata.get("diffs") or ()
+            self._changes[urn] = Change(op=op, type=_type(urn), name=_name(urn), keys=tuple(sorted(keys)))
+
+
+def _name(urn: str) -> str:
+    return urn.rsplit("::", 1)[-1]
+
+
+def _type(urn: str) -> str:
+    """Return the resource's own type, for example ``kubernetes:apps/v1:DeploymentPatch``."""
+    parts = urn.split("::")
+    return parts[2].rsplit("$", 1)[-1] if len(parts) > 3 else ""

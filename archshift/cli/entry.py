@@ -1,0 +1,13 @@
+"""What the installed ``archshift`` starts: Ctrl-C ends it in one line also while its parts are loaded."""
+
+import sys
+
+
+def main() -> int:
+    """Load the command line and run it; returns the exit code."""
+    try:
+        from archshift.cli.main import main as run
+    except KeyboardInterrupt:
+        print("archshift: interrupted; nothing was changed", file=sys.stderr)
+        return 130
+    return run()

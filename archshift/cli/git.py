@@ -1,0 +1,113 @@
+"""One file of a git repository: committed alone, and how it was before."""
+
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from archshift.common.errors import ArchshiftError
+
+# Hooks of the repository may take a while.
+_TIMEOUT_SECONDS: Final = 300
+
+
+def check_committed(path: Path) -> None:
+    """Check that a file is in git as it is on the disk.
+
+    Raises:
+        ArchshiftError: It is not: a commit would carry away what somebody else wrote.
+    """
+    if not _git(path, "ls-files", "--", path.name):
+        raise ArchshiftError(f"{path} is not in git yet; git add and commit it first, or leave --commit out")
+    if _git(path, "status", "--porcelain", "--", path.name):
+        raise ArchshiftError(
+            f"{path} has uncommitted changes; commit or undo them first, or leave --commit out"
+        )
+
+
+def commit(path: Path, message: str) -> None:
+    """Commit a file alone, whatever else is staged.
+
+    Raises:
+        ArchshiftError: git refuses.
+    """
+    _git(
+        path,
+        "commit",
+        "--quiet",
+        "--file=-",
+        "--cleanup=whitespace",
+        "--only",
+        "--",
+        path.name,
+        stdin=message,
+    )
+
+
+def head(path: Path) -> str:
+    """Return the commit that a file's repository is at."""
+    return _git(path, "rev-parse", "HEAD").strip()
+
+
+def history(
+    path: Path, most: int, *, changing: str = "", largest: int = 1 << 20
+) -> Iterator[tuple[datetime, bytes]]:
+    """Yield the last versions of a file with the times of their commits, oldest first.
+
+    What came by a merge has the time of the merge: from then on it was in force.
+
+    Args:
+        path: The file; it need not be there any more.
+        most: How many versions at most.
+        changing: Only commits in which a line that matches this changed.
+        largest: Versions of more bytes are passed over.
+
+    Raises:
+        ArchshiftError: It is in no repository, or git refuses.
+    """
+    which = [f"-G{changing}"] if changing else []
+    command = ("log", "--first-parent", f"--max-count={most}", "--format=%H %cI", *which, "--", path.name)
+    found = [line.split(" ", 1) for line in _git(path, *command).splitlines()]
+    for commit_id, at in reversed(found):
+        blob = f"{commit_id}:./{path.name}"
+        try:
+            if int(_git(path, "cat-file", "-s", blob)) > largest:
+                continue
+            content = _git(path, "cat-file", "blob", blob)
+        except ArchshiftError:
+            continue  # the commit took the file away
+        yield datetime.fromisoformat(at), content.encode(errors="replace")
+
+
+def is_shallow(path: Path) -> bool:
+    """Whether a file's repository was cloned without its whole history."""
+    return _git(path, "rev-parse", "--is-shallow-repository").strip() == "true"
+
+
+def _git(path: Path, *arguments: str, stdin: str = "") -> str:
+    try:
+        done = subprocess.run(
+            ["git", "--literal-pathspecs", "-C", str(path.parent), *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise ArchshiftError("git is not on PATH; install it") from None
+    except OSError as error:
+        raise ArchshiftError(f"git cannot be run: {error.strerror}; check the one on PATH") from None
+    except subprocess.TimeoutExpired:
+        raise ArchshiftError(
+            f"git {arguments[0]} did not end in {_TIMEOUT_SECONDS} s; commit by hand"
+        ) from None
+    if done.returncode:
+        said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        reason = next(
+            (line for line in said if line.startswith(("fatal:", "error:"))), said[0] if said else ""
+        )
+        raise ArchshiftError(f"git {arguments[0]}: {reason or f'exit code {done.returncode}'}")
+    return done.stdout

@@ -1,0 +1,109 @@
+"""Entry point of the ``archshift`` command."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+# The command lines alone. What a command does is in the module of its name in commands/, which its
+# ``run`` imports: together those take a second to load (lightkube, rich, the engine's SDK, the report's
+# templates), and a help, a usage error or a shell's completion must not wait for them
+# (tests/cli/test_imports.py).
+from archshift.cli.arguments import (
+    audit,
+    bake,
+    capacity,
+    completion,
+    cost,
+    doctor,
+    drain,
+    gate,
+    plan,
+    preview,
+    ramp,
+    report,
+    status,
+)
+from archshift.cli.parser import EXIT_ERROR, EXIT_INTERRUPTED, Parser
+from archshift.common.errors import ArchshiftError
+
+_COMMANDS: Final = (
+    audit,
+    bake,
+    capacity,
+    completion,
+    cost,
+    doctor,
+    drain,
+    gate,
+    plan,
+    preview,
+    ramp,
+    report,
+    status,
+)
+
+
+class _Version(argparse._VersionAction):
+    """Reads the version where it is asked for: the module that does it takes as long as all else here."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *arguments: Any, **words: Any) -> None:
+        """Print the version and end."""
+        from importlib.metadata import version
+
+        self.version = f"archshift {version('archshift')}"
+        super().__call__(parser, *arguments, **words)
+
+
+def make_parser() -> Parser:
+    """Return the parser of the whole command line."""
+    parser = Parser(
+        prog="archshift",
+        description="Moves the workloads of an EKS cluster from x86 to Graviton, step by step.",
+        epilog="`pulumi up` and `drain` change the cluster, `ramp apply` and `ramp pause` the stack's "
+        "file; all others read only. `archshift COMMAND --help` has an example and the exit codes of each.",
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in _COMMANDS:
+        module.add_command(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    error, state = EXIT_ERROR, "nothing was changed"
+    try:
+        options = make_parser().parse_args(arguments)
+        error = int(getattr(options, "exit_error", error))
+        state = getattr(options, "interrupted", state)
+        code = int(options.run(options))
+        # Here, where a reader that has gone is expected, and not at exit, where it is not.
+        sys.stdout.flush()
+    except ArchshiftError as problem:
+        print(f"archshift: {problem}", file=sys.stderr)
+        return error
+    except BrokenPipeError:
+        _print_no_more()
+        return error
+    except SystemExit:
+        # After the help or the usage.
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _print_no_more()
+        raise
+    except KeyboardInterrupt:
+        print(f"archshift: interrupted; {state}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return code
+
+
+def _print_no_more() -> None:
+    # The reader of a pipe (head, less) has seen enough; flushing at exit would fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What runs in the cluster: client, inventory, pods, who owns which field, evidence for images."""

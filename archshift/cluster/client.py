@@ -1,0 +1,377 @@
+"""A small client for the Kubernetes API: paged lists and patches of plain JSON.
+
+Kubeconfig, credentials (exec plugins, tokens, client certificates) and TLS are lightkube's;
+typed models are left out on purpose: a fleet of 10,000 pods is read for ten fields of each.
+"""
+
+import json
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+import httpx2
+from lightkube.config.client_adapter import ConnectionParams
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.core.exceptions import ConfigError
+
+from archshift.common.errors import ArchshiftError, UnavailableError
+
+# A page holds at most PAGE objects of at most 1.5 MiB each (etcd's limit); real ones are
+# a hundredth of that. Anything larger than this is not an API server's answer.
+MAX_PAGE_BYTES: Final = 256 * 1024 * 1024
+PAGE: Final = 500
+WATCH_SECONDS: Final = 20
+"""Less than the reading of an answer may take: an API server says nothing while nothing changes."""
+_TIMEOUT: Final = httpx2.Timeout(30.0, connect=5.0)
+# Three times as long as the lab's API server takes to be back after a crash.
+_PATIENCE_SECONDS: Final = 15.0
+
+APPLY: Final = "application/apply-patch+yaml"
+MERGE: Final = "application/merge-patch+json"
+
+
+class Cluster:
+    """A connection to one API server. Use as a context manager, or close it."""
+
+    def __init__(self, client: httpx2.Client, server: str, authority: str = "") -> None:
+        """Wrap a configured HTTP client; use ``connect`` to get one from a kubeconfig."""
+        self._client = client
+        self._answered = False
+        self.server = server
+        self.authority = authority
+        """Certificate of the server's authority as the kubeconfig holds it, base64 of PEM."""
+
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def list(self, path: str, **parameters: str) -> Iterator[dict[str, Any]]:
+        """Yield the objects of a collection, page by page.
+
+        A server that has answered before and does not now is asked again for 15 seconds.
+
+        Args:
+            path: For example ``/apis/apps/v1/deployments``.
+            parameters: Query parameters such as ``labelSelector``.
+
+        Raises:
+            ArchshiftError: The API server cannot be reached, refuses, or answers nonsense.
+        """
+        query = {**parameters, "limit": str(PAGE)}
+        while True:
+            page = self._request("GET", path, params=query)
+            yield from page.get("items") or ()
+            token = (page.get("metadata") or {}).get("continue")
+            if not token:
+                return
+            query["continue"] = token
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Return one object; same errors and same patience as ``list``."""
+        return self._request("GET", path)
+
+    def watch(self, collection: str, name: str) -> Iterator[dict[str, Any]]:
+        """Yield the states of one object: what it is now, then what it is after each change.
+
+        Ends after ``WATCH_SECONDS`` at the latest, whether the object changed or not.
+
+        Args:
+            collection: Path of the collection that the object is in.
+            name: The object's name.
+
+        Raises:
+            ArchshiftError: As ``list``; also where the object is not there, or goes.
+        """
+        params = {
+            "watch": "1",
+            "fieldSelector": f"metadata.name={name}",
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        with self._stream("GET", collection, params=params) as response:
+            if response.status_code >= 400:
+                raise self._refusal(response.status_code, collection, response.read())
+            for line in _lines(response.iter_bytes(), f"{self.server}: a watch of {collection}"):
+                event = self._parsed(collection, line)
+                state = event.get("object")
+                if event.get("type") not in ("ADDED", "MODIFIED") or not isinstance(state, dict):
+                    said = state.get("message") if isinstance(state, dict) else None
+                    reason = "it was deleted" if event.get("type") == "DELETED" else str(said)[:300]
+                    raise ArchshiftError(f"{self.server}: {collection}/{name}: {reason}")
+                yield state
+
+    def serves(self, group_version: str, kind: str) -> bool:
+        """Say whether the API server knows a kind, such as ``monitoring.coreos.com/v1``, ``PrometheusRule``.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        # Discovery, which everybody who is logged in may read, unlike the list of definitions.
+        path = f"/apis/{group_version}"
+        status, body = self._send("GET", path)
+        if status == 404:
+            return False
+        if status >= 400:
+            raise self._refusal(status, path, body)
+        resources = self._parsed(path, body).get("resources") or ()
+        return any(isinstance(one, dict) and one.get("kind") == kind for one in resources)
+
+    def ask(self, path: str, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Post a question, such as a SelfSubjectAccessReview, and return it with the answer; nothing is kept.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        headers = {"Content-Type": "application/json"}
+        return self._request("POST", path, headers=headers, content=json.dumps(question).encode())
+
+    def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
+        """Ask for a pod's eviction; False where a PodDisruptionBudget does not allow it now.
+
+        Args:
+            namespace: The pod's namespace.
+            pod: Its name.
+            uid: Its identity: a StatefulSet's next pod has the same name, and is not meant.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
+        body: dict[str, Any] = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": namespace},
+        }
+        if uid:
+            body["deleteOptions"] = {"preconditions": {"uid": uid}}
+        headers = {"Content-Type": "application/json"}
+        status, answer = self._send("POST", path, headers=headers, content=json.dumps(body).encode())
+        # The API server answers 429 for a budget
+        # (https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/), and 500 where two
+        # budgets select the pod; one that is gone (404, or 409 for its name alone) needs no eviction.
+        if status == 429 or (status == 500 and b"more than one PodDisruptionBudget" in answer):
+            return False
+        if status >= 400 and status != 404 and not (status == 409 and uid):
+            raise self._refusal(status, path, answer)
+        return True
+
+    def delete_all(self, path: str, label_selector: str) -> None:
+        """Delete the objects of a collection that have these labels; same errors as ``list``."""
+        self._request("DELETE", path, params={"labelSelector": label_selector})
+
+    def patch(self, path: str, body: Mapping[str, Any], content_type: str, field_manager: str) -> None:
+        """Patch one object as ``field_manager``; an apply patch takes fields from other managers.
+
+        Args:
+            path: The object's path.
+            body: The patch.
+            content_type: ``APPLY`` or ``MERGE``.
+            field_manager: The name that goes into ``managedFields``.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        params = {"fieldManager": field_manager}
+        if content_type == APPLY:
+            params["force"] = "true"
+        headers = {"Content-Type": content_type}
+        self._request("PATCH", path, params=params, headers=headers, content=json.dumps(body).encode())
+
+    def create(self, collection: str, body: Mapping[str, Any], field_manager: str = "archshift") -> bool:
+        """Create an object; False where one of its name is there.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        headers, params = {"Content-Type": "application/json"}, {"fieldManager": field_manager}
+        content = json.dumps(body).encode()
+        status, answer = self._send("POST", collection, params=params, headers=headers, content=content)
+        if status == 409:
+            return False
+        if status >= 400:
+            raise self._refusal(status, collection, answer)
+        return True
+
+    def delete(self, path: str) -> None:
+        """Delete an object and, in the background, what it owns; one that is gone is no error.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        status, answer = self._send("DELETE", path, params={"propagationPolicy": "Background"})
+        if status >= 400 and status != 404:
+            raise self._refusal(status, path, answer)
+
+    def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        def ask() -> dict[str, Any]:
+            status, body = self._send(method, path, **options)
+            if status >= 400:
+                raise self._refusal(status, path, body)
+            return self._parsed(path, body)
+
+        patience = _PATIENCE_SECONDS if method == "GET" else 0.0
+        # A server that never answered may be the wrong one, and is not waited for. One that did is
+        # likely to be back, and a fleet's reading is not to be lost for one page of it.
+        return insist(ask, time.monotonic() + patience, lambda: self._answered)
+
+    def _parsed(self, path: str, body: bytes) -> dict[str, Any]:
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ArchshiftError(
+                f"{self.server}: the answer to {path} is not a JSON object; is this a Kubernetes API server?"
+            )
+        return answer
+
+    def _send(self, method: str, path: str, **options: Any) -> tuple[int, bytes]:
+        with self._stream(method, path, **options) as response:
+            self._answered = True
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > MAX_PAGE_BYTES:
+                    raise ArchshiftError(
+                        f"{self.server}: the answer to {path} is larger than {MAX_PAGE_BYTES} bytes; "
+                        "is this a Kubernetes API server?"
+                    )
+            return response.status_code, bytes(body)
+
+    @contextmanager
+    def _stream(self, method: str, path: str, **options: Any) -> Iterator[httpx2.Response]:
+        try:
+            with self._client.stream(method, path, **options) as response:
+                yield response
+        except (httpx2.HTTPError, ConnectionError) as error:
+            reason = _one_line(error)
+            raise UnavailableError(
+                f"{self.server}: the cluster cannot be reached: {reason}; "
+                "check the kubeconfig's server and your network"
+            ) from None
+        except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
+            # From the credential plugin (the kubeconfig's exec) that is run before a request.
+            reason = _one_line(error)
+            raise ArchshiftError(
+                f"{self.server}: no credentials: {reason}; check the kubeconfig's user"
+            ) from None
+
+    def _refusal(self, status: int, path: str, body: bytes) -> ArchshiftError:
+        try:
+            message = str(json.loads(body)["message"])[:300]
+        except (ValueError, KeyError, TypeError):
+            message = f"HTTP {status}"
+        if status == 401:
+            return ArchshiftError(
+                f"{self.server}: the cluster refuses the credentials ({message}); log in again or "
+                "check the kubeconfig's user"
+            )
+        if status == 403:
+            return ArchshiftError(
+                f"{self.server}: not allowed: {message}; docs/permissions.md lists what archshift reads"
+            )
+        # Throttled, or on its way down or up.
+        kind = UnavailableError if status == 429 or status >= 500 else ArchshiftError
+        return kind(f"{self.server}: {path}: {message}")
+
+
+_Answer = TypeVar("_Answer")
+
+
+def insist(
+    ask: Callable[[], _Answer], deadline: float, worthwhile: Callable[[], bool] = lambda: True
+) -> _Answer:
+    """Ask until there is an answer: an API server that restarts or throttles is back soon.
+
+    Args:
+        ask: What is asked; has no effect that a second time could spoil.
+        deadline: Until when, of ``time.monotonic()``.
+        worthwhile: Whether to ask again before that, after a failure.
+
+    Raises:
+        ArchshiftError: Any other failure at once; that it is not available, after the deadline.
+    """
+    while True:
+        try:
+            return ask()
+        except UnavailableError:
+            if not worthwhile() or time.monotonic() >= deadline:
+                raise
+        time.sleep(1.0)
+
+
+def _lines(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
+    """Yield the lines of a stream; each is bounded, the stream is not."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+        if len(rest) > MAX_PAGE_BYTES:
+            raise ArchshiftError(f"{what} has a line larger than {MAX_PAGE_BYTES} bytes")
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    # A KeyError's text is the bare key.
+    return text if text and not isinstance(error, KeyError) else f"{type(error).__name__} {text}".strip()
+
+
+def connect(context: str | None = None) -> Cluster:
+    """Connect with the kubeconfig that kubectl would use.
+
+    Args:
+        context: The kubeconfig context; None takes the current one.
+
+    Raises:
+        ArchshiftError: No kubeconfig, no such context, or unusable credentials.
+    """
+    try:
+        config = KubeConfig.from_env()
+    except ConfigError as error:
+        raise ArchshiftError(f"kubeconfig: {error}; set KUBECONFIG to a readable kubeconfig") from None
+    except Exception as error:  # whatever a parser raises on a file that is no kubeconfig
+        raise ArchshiftError(f"kubeconfig: not readable as one: {_one_line(error)}; set KUBECONFIG") from None
+    if context is not None and context not in config.contexts:
+        known = ", ".join(sorted(config.contexts)) or "none"
+        raise ArchshiftError(
+            f"archshift:kube_context: {context!r} is not in the kubeconfig, which has: {known}"
+        )
+    chosen = config.contexts.get(context or config.current_context or "")
+    if chosen and chosen.cluster not in config.clusters:
+        raise ArchshiftError(f"kubeconfig: its context names the cluster {chosen.cluster!r}, which it lacks")
+    if chosen and chosen.user and chosen.user not in config.users:
+        raise ArchshiftError(f"kubeconfig: its context names the user {chosen.user!r}, which it lacks")
+    try:
+        single = config.get(context_name=context)
+        if single is None:
+            raise ConfigError("it has no current context")
+        parameters = ConnectionParams(timeout=_TIMEOUT).httpx_params(single)
+        _keep_protocols(parameters["verify"])
+        return Cluster(
+            httpx2.Client(**parameters), single.cluster.server, single.cluster.certificate_auth_data or ""
+        )
+    except (ConfigError, AssertionError, OSError, ValueError, TypeError, httpx2.InvalidURL) as error:
+        raise ArchshiftError(
+            f"kubeconfig: {_one_line(error)}; set archshift:kube_context or KUBECONFIG"
+        ) from None
+
+
+def _keep_protocols(context: ssl.SSLContext) -> None:
+    """Set the protocols that a TLS context offers (ALPN), once for all.
+
+    The HTTP client sets them for each connection, and frees those before while other threads may be
+    copying them: what such a thread then sends is no ClientHello, and the server answers with an
+    alert (python/cpython#141012; measured, one in 12,000 with eight threads).
+    """
+    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols = lambda _: None  # type: ignore[method-assign, assignment]

@@ -1,0 +1,135 @@
+"""Evidence for a cluster: which of its workloads are proven to run on arm64."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from archshift.cluster.model import Inventory
+from archshift.common.errors import ArchshiftError
+from archshift.images.registry.credentials import AuthFile, read_pull_secret
+from archshift.images.registry.hosts import ImageRules
+from archshift.images.workload import WorkloadVerdict, judge_workload
+
+if TYPE_CHECKING:
+    # Their HTTP clients take longer to import than all else; only who connects and who audits needs them.
+    from archshift.cluster.client import Cluster
+    from archshift.images.audit import AuditOptions, Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The answer for a cluster.
+
+    Attributes:
+        verdicts: Key of every workload, and of what archshift does not steer, to its verdict.
+        notes: What kept the audit from seeing more, such as pull secrets it may not read.
+        pull_secrets: What it logged in with; never printed.
+    """
+
+    verdicts: Mapping[str, WorkloadVerdict] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    pull_secrets: tuple[AuthFile, ...] = field(default=(), repr=False)
+
+
+def audit_options(
+    rules: ImageRules, pull_secrets: tuple[AuthFile, ...] = (), *, keep: bool = True
+) -> "AuditOptions":
+    """Return the options of an audit under these rules; without ``keep``, none of earlier runs counts."""
+    from archshift.images.audit import AuditOptions
+    from archshift.images.cache import cache_folder
+
+    return AuditOptions(
+        cache=cache_folder() if keep else None,
+        hosts=rules.registries,
+        pull_secrets=pull_secrets,
+        evidence_seconds=rules.max_age_days * 86400,
+        deep=rules.deep,
+    )
+
+
+def read_evidence(
+    cluster: "Cluster",
+    inventory: Inventory,
+    rules: ImageRules,
+    *,
+    keep: bool = True,
+    watch: "Watch | None" = None,
+) -> Evidence:
+    """Audit everything that an inventory runs; each image is asked for once.
+
+    Args:
+        cluster: The connection, for pull secrets.
+        inventory: What runs.
+        rules: How images are checked.
+        keep: Use evidence of earlier runs and keep today's.
+        watch: Called with how many images are read, and of how many.
+
+    Raises:
+        ArchshiftError: The Docker config or a CA file cannot be read. An image's or a registry's
+            own trouble is an ``unknown`` verdict with its reason.
+    """
+    from archshift.images.audit import audit_uses
+
+    secrets, notes = read_pull_secrets(cluster, inventory)
+    running = {
+        **{key: workload.containers for key, workload in inventory.beyond.items()},
+        **inventory.containers,
+    }
+    uses = [one.use for containers in running.values() for one in containers]
+    verdicts = audit_uses(uses, replace(audit_options(rules, secrets, keep=keep), watch=watch))
+    return Evidence(
+        {key: judge_workload(key, containers, verdicts) for key, containers in sorted(running.items())},
+        notes,
+        secrets,
+    )
+
+
+def read_pull_secrets(
+    cluster: "Cluster", inventory: Inventory
+) -> tuple[tuple[AuthFile, ...], tuple[str, ...]]:
+    """Read the pull secrets that the inventory's pods use, their ServiceAccounts' included.
+
+    A secret that may not be read costs evidence, not the run: its images end as unknown.
+
+    Returns:
+        (secrets, notes): what was read, and a sentence for each that was not.
+    """
+    notes: list[str] = []
+    by_account = {}
+    if any(not identity.secrets for identity in inventory.pull_identities):
+        by_account = _service_accounts(cluster, notes)
+    names = sorted(
+        {
+            (identity.namespace, name)
+            for identity in inventory.pull_identities
+            for name in identity.secrets or by_account.get((identity.namespace, identity.service_account), ())
+        }
+    )
+
+    def read(namespace: str, name: str) -> AuthFile | str:
+        try:
+            return read_pull_secret(cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{name}"))
+        except ArchshiftError as error:
+            return f"pull secret {namespace}/{name} was not used: {error}"
+
+    # One a namespace is usual, and the API server of a cloud is a tenth of a second away.
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        read_all = list(threads.map(lambda one: read(*one), names))
+    notes += (one for one in read_all if isinstance(one, str))
+    return tuple(one for one in read_all if not isinstance(one, str)), tuple(notes)
+
+
+def _service_accounts(cluster: "Cluster", notes: list[str]) -> dict[tuple[str, str], tuple[str, ...]]:
+    try:
+        accounts: list[dict[str, Any]] = list(cluster.list("/api/v1/serviceaccounts"))
+    except ArchshiftError as error:
+        notes.append(f"pull secrets of ServiceAccounts were not used: {error}")
+        return {}
+    return {
+        (account["metadata"]["namespace"], account["metadata"]["name"]): tuple(
+            entry["name"] for entry in account.get("imagePullSecrets") or () if entry.get("name")
+        )
+        for account in accounts
+        if account.get("imagePullSecrets")
+    }

@@ -1,0 +1,559 @@
+"""What runs in the cluster, read once: controllers, their pods, nodes and autoscalers.
+
+Reads only. Objects are reduced page by page to the few fields that the plan needs, so that
+memory grows with the number of workloads and not with the size of their manifests.
+"""
+
+import gc
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from archshift.cluster import pod_fields
+from archshift.cluster.kinds import CONTROLLERS, REVISION_LABELS
+from archshift.cluster.model import (
+    OWNER_LABELS,
+    TAKEN_ANNOTATION,
+    Discovery,
+    Inventory,
+    Load,
+    PullIdentity,
+    Requests,
+    Workload,
+    controller_of,
+)
+from archshift.cluster.ownership import Owner, owners
+from archshift.cluster.pod_fields import Taken, Template
+from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import ARCH_LABEL, SYSTEM_NAMESPACES
+from archshift.common.quantity import parse_quantity
+from archshift.images.workload import Container, containers_of, with_pods
+from archshift.nodes.groups import Node, Taint
+
+if TYPE_CHECKING:
+    # Its HTTP client takes longer to import than the plan to make; what is pure needs only its name.
+    from archshift.cluster.client import Cluster
+
+
+def read_inventory(
+    cluster: "Cluster", discovery: Discovery, field_manager: str, *, beyond: bool = False
+) -> Inventory:
+    """Read the cluster.
+
+    Args:
+        cluster: The connection.
+        discovery: What to look at. Pods and nodes are read everywhere: they take up capacity.
+        field_manager: This stack's name in ``managedFields``.
+        beyond: Read the controllers outside the discovery too, the system's included: their pods
+            run on the same nodes.
+
+    Raises:
+        ArchshiftError: Something could not be read. Never a partial inventory.
+    """
+
+    # Each reading reduces its own pages in its own thread: the API server encodes one
+    # collection while we decode another.
+    with _without_collector(), ThreadPoolExecutor(max_workers=4) as threads:
+        kinds = {
+            kind: threads.submit(_read_controllers, cluster, kind, discovery, field_manager, beyond)
+            for kind in CONTROLLERS
+        }
+        pods = threads.submit(_read_pods, cluster)
+        nodes = threads.submit(lambda: tuple(map(read_node, cluster.list("/api/v1/nodes"))))
+        scalers = threads.submit(_read_autoscalers, cluster)
+        autoscaled, targets = scalers.result()
+
+        def keyed(found: Iterable[Workload]) -> dict[str, Workload]:
+            return {
+                one.key: replace(
+                    one, autoscaled=autoscaled.get(one.key), cpu_targets=targets.get(one.key, ())
+                )
+                for one in found
+            }
+
+        read = [reading.result() for reading in kinds.values()]
+        workloads = keyed(workload for ours, _ in read for workload in ours)
+        others = keyed(workload for _, outside in read for workload in outside)
+        outside = {key: one for key, one in others.items() if key not in workloads} if beyond else None
+        return _assemble(workloads, nodes.result(), pods.result(), discovery, outside)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep Python's collector of cycles still.
+
+    A page is 200,000 objects without a cycle, gone as soon as it is reduced. The collector would go through
+    them again and again while they are made, which is half the time of reading a large cluster.
+    """
+    # Whoever finds it still leaves it to who stilled it, another thread perhaps.
+    ours = gc.isenabled()
+    if ours:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if ours:
+            gc.enable()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pod:
+    namespace: str
+    name: str
+    owner_kind: str
+    owner_name: str
+    template_hash: str
+    node: str
+    requests: Requests
+    pulls_as: PullIdentity
+    images: str
+    placement: str
+
+
+def _read_controllers(
+    cluster: "Cluster", kind: str, discovery: Discovery, field_manager: str, beyond: bool
+) -> tuple[list[Workload], list[Workload]]:
+    """Return the discovered controllers of a kind, and, if asked for, those beyond the discovery."""
+    path = CONTROLLERS[kind][0]
+    ours: list[Workload] = []
+    outside: list[Workload] = []
+    # Where the whole cluster is read anyway, one listing serves both; only a label selector is the
+    # API server's to judge.
+    apart = beyond and bool(discovery.label_selector)
+    narrow = [path.format(f"namespaces/{name}/") for name in discovery.namespaces]
+    parameters = {"labelSelector": discovery.label_selector} if discovery.label_selector else {}
+    for collection in narrow if narrow and (apart or not beyond) else [path.format("")]:
+        for item in cluster.list(collection, **parameters):
+            if _discovered(kind, item["metadata"], discovery):
+                ours.append(read_workload(kind, item, field_manager))
+            elif beyond and not apart:
+                outside.append(read_workload(kind, item, field_manager))
+    if apart:
+        outside = [read_workload(kind, item, field_manager) for item in cluster.list(path.format(""))]
+    return ours, outside
+
+
+def _discovered(kind: str, meta: Mapping[str, Any], discovery: Discovery) -> bool:
+    namespace = meta["namespace"]
+    if f"{namespace}/{kind}/{meta['name']}" in discovery.exclude or meta.get("deletionTimestamp"):
+        return False
+    if discovery.namespaces:
+        return namespace in discovery.namespaces
+    return namespace not in SYSTEM_NAMESPACES
+
+
+def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Workload:
+    """Reduce a controller's JSON to what the plan needs.
+
+    Args:
+        kind: One of ``CONTROLLERS``.
+        item: The object as the API server returns it, ``managedFields`` included.
+        field_manager: This stack's name in ``managedFields``.
+    """
+    meta, spec = item["metadata"], item["spec"]
+    template_path = CONTROLLERS[kind][1]
+    template: Any = item
+    for name in template_path:
+        template = template[name]
+    pod_spec = template["spec"]
+    managed = [entry for entry in meta.get("managedFields") or () if not entry.get("subresource")]
+    owned, others = set(), {}
+    for name in pod_fields.FIELDS:
+        found = owners(managed, pod_fields.field_path(name, template_path))
+        ours = {owner for owner in found if owner.manager == field_manager}
+        if ours:
+            owned.add(name)
+        if found - ours:
+            others[name] = min(found - ours)
+        elif not meta.get("managedFields"):
+            # The API server gives an object without any record to this owner at the first apply
+            # (k8s.io/apimachinery, managedfields); it is so after some restores of backups.
+            others[name] = Owner("before-first-apply", "Update")
+    live = pod_fields.read_fields(pod_spec)
+    return Workload(
+        namespace=meta["namespace"],
+        kind=kind,
+        name=meta["name"],
+        replicas=_replicas(kind, spec),
+        template=Template(
+            spec=live,
+            owned=frozenset(owned),
+            # Owning an empty map or list is owning nothing: Helm charts are full of them.
+            others={name: owner for name, owner in others.items() if name in live},
+            taken=_taken(meta),
+            selector=spec.get("selector"),
+            revision_label=REVISION_LABELS.get(kind, "pod-template-hash"),
+            competing=pod_fields.has_soft_rules(pod_spec),
+            revision=_annotation(template, pod_fields.REVISION_ANNOTATION),
+            beside=_beside(managed, pod_spec, template_path, field_manager),
+        ),
+        requests=_requests(pod_spec),
+        tolerations=tuple(pod_spec.get("tolerations") or ()),
+        settled=_settled(kind, item),
+        identity=f"{meta.get('uid', '')[:8]}.{meta.get('generation', 0)}",
+        obstacle=_obstacle(kind, spec),
+        containers=containers_of(pod_spec),
+        pulls_as=_pull_identity(meta["namespace"], pod_spec),
+        owner=_owner(meta.get("labels") or {}),
+    )
+
+
+def _owner(labels: Mapping[str, str]) -> str:
+    for wanted in OWNER_LABELS:
+        for label, value in sorted(labels.items()):
+            # With any prefix: every company has its own.
+            if label.rpartition("/")[2] == wanted and value:
+                return value
+    return ""
+
+
+def _pull_identity(namespace: str, pod_spec: Mapping[str, Any]) -> PullIdentity:
+    return PullIdentity(
+        namespace,
+        pod_spec.get("serviceAccountName") or "default",
+        tuple(entry["name"] for entry in pod_spec.get("imagePullSecrets") or () if entry.get("name")),
+    )
+
+
+def _images(item: Mapping[str, Any]) -> str:
+    """Return what a pod runs, reduced and as JSON: pods of one workload give the same text."""
+    spec, status = item["spec"], item.get("status") or {}
+    kept = ("name", "image", "command", "args", "workingDir", "env", "restartPolicy")
+    # The volume with its account's token is called otherwise in every pod (kube-api-access-x7k2p), so
+    # volumes get numbers: what counts is which containers share one.
+    numbers: dict[str, str] = {}
+
+    def container(found: Mapping[str, Any]) -> dict[str, Any]:
+        reduced = {key: found[key] for key in kept if key in found}
+        if mounts := found.get("volumeMounts"):
+            reduced["volumeMounts"] = [
+                {**mount, "name": numbers.setdefault(mount.get("name", ""), str(len(numbers)))}
+                for mount in mounts
+            ]
+        return reduced
+
+    return json.dumps(
+        {
+            "spec": {
+                group: [container(one) for one in spec[group]]
+                for group in ("containers", "initContainers", "ephemeralContainers")
+                if spec.get(group)
+            },
+            "status": {
+                group: [{"name": one.get("name"), "imageID": one.get("imageID")} for one in status[group]]
+                for group in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+                if status.get(group)
+            },
+        },
+        sort_keys=True,
+    )
+
+
+def _placement(pod_spec: Mapping[str, Any]) -> str:
+    """Return what decides where a pod may run, as JSON: pods of one owner give the same text."""
+    kept = ("nodeSelector", "affinity", "tolerations")
+    return json.dumps({key: pod_spec[key] for key in kept if pod_spec.get(key)}, sort_keys=True)
+
+
+def _replicas(kind: str, spec: Mapping[str, Any]) -> int:
+    if kind in ("Deployment", "StatefulSet"):
+        return int(spec.get("replicas", 1))
+    return 0
+
+
+def _annotation(item: Mapping[str, Any], name: str) -> str:
+    return str(((item.get("metadata") or {}).get("annotations") or {}).get(name, ""))
+
+
+def _beside(
+    managed: Sequence[Mapping[str, Any]],
+    pod_spec: Mapping[str, Any],
+    template_path: tuple[str, ...],
+    field_manager: str,
+) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]]:
+    """Return the spread constraints of others before ours and behind it, in live order."""
+    before: list[Mapping[str, Any]] = []
+    behind: list[Mapping[str, Any]] = []
+    side = before
+    for constraint in pod_spec.get("topologySpreadConstraints") or ():
+        if pod_fields.is_ours(constraint):
+            side = behind
+            continue
+        found = owners(managed, pod_fields.constraint_path(constraint, template_path))
+        # One that only this stack still owns was given up by the application.
+        if any(owner.manager != field_manager for owner in found) or not found:
+            side.append(constraint)
+    return tuple(before), tuple(behind)
+
+
+def _taken(meta: Mapping[str, Any]) -> dict[str, Taken]:
+    text = (meta.get("annotations") or {}).get(TAKEN_ANNOTATION)
+    if not text:
+        return {}
+    try:
+        return {
+            name: Taken(Owner(entry["manager"], entry["operation"]), entry["value"])
+            for name, entry in json.loads(text).items()
+            if name in pod_fields.FIELDS
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        where = f"{meta['namespace']}/{meta['name']}"
+        raise ArchshiftError(
+            f"{where}: the annotation {TAKEN_ANNOTATION} is not readable; it holds what a forced patch "
+            "replaced: restore it from the stack's state (pulumi stack export) before going on"
+        ) from None
+
+
+def _settled(kind: str, item: Mapping[str, Any]) -> bool:
+    if kind not in ("Deployment", "StatefulSet"):
+        return True
+    status, spec = item.get("status") or {}, item["spec"]
+    replicas = spec.get("replicas", 1)
+    return bool(
+        status.get("observedGeneration", 0) >= item["metadata"].get("generation", 0)
+        and status.get("updatedReplicas", 0) == replicas
+        and status.get("replicas", 0) == replicas
+        and status.get("availableReplicas", 0) == replicas
+    )
+
+
+def _obstacle(kind: str, spec: Mapping[str, Any]) -> str:
+    if kind == "Deployment" and spec.get("paused"):
+        return "its rollouts are paused (spec.paused)"
+    if kind == "StatefulSet":
+        strategy = spec.get("updateStrategy") or {}
+        if strategy.get("type") == "OnDelete":
+            return "its pods change only when deleted (updateStrategy OnDelete)"
+        if (strategy.get("rollingUpdate") or {}).get("partition"):
+            return "its rollouts stop at a partition (updateStrategy.rollingUpdate.partition)"
+    return ""
+
+
+@lru_cache(maxsize=4096)
+def _millicpu(text: str) -> int:
+    return int(parse_quantity(text) * 1000)
+
+
+@lru_cache(maxsize=4096)
+def _bytes(text: str) -> int:
+    return int(parse_quantity(text))
+
+
+def _requests(pod_spec: Mapping[str, Any]) -> Requests:
+    """Return a pod's effective requests: containers and sidecars add up, or the largest init container."""
+    millicpu = memory = init_millicpu = init_memory = 0
+    for container in pod_spec.get("containers") or ():
+        asked = (container.get("resources") or {}).get("requests") or {}
+        millicpu += _millicpu(str(asked.get("cpu", "0")))
+        memory += _bytes(str(asked.get("memory", "0")))
+    for container in pod_spec.get("initContainers") or ():
+        asked = (container.get("resources") or {}).get("requests") or {}
+        cpu, size = _millicpu(str(asked.get("cpu", "0"))), _bytes(str(asked.get("memory", "0")))
+        if container.get("restartPolicy") == "Always":
+            millicpu, memory = millicpu + cpu, memory + size
+        else:
+            init_millicpu, init_memory = max(init_millicpu, cpu), max(init_memory, size)
+    overhead = pod_spec.get("overhead") or {}
+    return Requests(
+        max(millicpu, init_millicpu) + _millicpu(str(overhead.get("cpu", "0"))),
+        max(memory, init_memory) + _bytes(str(overhead.get("memory", "0"))),
+    )
+
+
+def read_node(item: Mapping[str, Any]) -> Node:
+    """Reduce a node's JSON to what a plan needs."""
+    meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
+    allocatable = status.get("allocatable") or {}
+    ready = any(
+        condition.get("type") == "Ready" and condition.get("status") == "True"
+        for condition in status.get("conditions") or ()
+    )
+    return Node(
+        name=meta["name"],
+        labels=meta.get("labels") or {},
+        taints=tuple(
+            Taint(key=taint["key"], value=taint.get("value", ""), effect=taint["effect"])
+            for taint in spec.get("taints") or ()
+        ),
+        millicpu=_millicpu(str(allocatable.get("cpu", "0"))),
+        memory=_bytes(str(allocatable.get("memory", "0"))),
+        pods=_bytes(str(allocatable.get("pods", "0"))),
+        schedulable=ready and not spec.get("unschedulable"),
+    )
+
+
+def _read_pods(cluster: "Cluster") -> list[_Pod]:
+    pods = []
+    for item in cluster.list("/api/v1/pods"):
+        meta, spec = item["metadata"], item["spec"]
+        if meta.get("deletionTimestamp") or item.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+            continue
+        owner: Mapping[str, Any] = next(
+            (ref for ref in meta.get("ownerReferences") or () if ref.get("controller")), {}
+        )
+        pods.append(
+            _Pod(
+                namespace=meta["namespace"],
+                name=meta["name"],
+                owner_kind=owner.get("kind", ""),
+                owner_name=owner.get("name", ""),
+                template_hash=(meta.get("labels") or {}).get("pod-template-hash", ""),
+                node=spec.get("nodeName", ""),
+                requests=_requests(spec),
+                pulls_as=_pull_identity(meta["namespace"], spec),
+                images=sys.intern(_images(item)),
+                placement=sys.intern(_placement(spec)),
+            )
+        )
+    return pods
+
+
+def _read_autoscalers(
+    cluster: "Cluster",
+) -> tuple[dict[str, tuple[int, int]], dict[str, tuple[str, ...]]]:
+    """Return what scales which workload: (minimum, maximum), and its targets of CPU."""
+    bounds, targets = {}, {}
+    for item in cluster.list("/apis/autoscaling/v2/horizontalpodautoscalers"):
+        spec = item["spec"]
+        target = spec["scaleTargetRef"]
+        key = f"{item['metadata']['namespace']}/{target['kind']}/{target['name']}"
+        bounds[key] = (int(spec.get("minReplicas", 1)), int(spec["maxReplicas"]))
+        targets[key] = tuple(filter(None, map(_cpu_target, spec.get("metrics") or ())))
+    return bounds, targets
+
+
+def _cpu_target(metric: Mapping[str, Any]) -> str:
+    """Return a metric's target in words; empty if it is not CPU."""
+    source = metric.get("resource") or metric.get("containerResource") or {}
+    if source.get("name") != "cpu":
+        return ""
+    target = source.get("target") or {}
+    of = f" of container {source['container']}" if source.get("container") else ""
+    if target.get("averageUtilization") is not None:
+        return f"{target['averageUtilization']} % of the request{of}"
+    value = target.get("averageValue") or target.get("value")
+    return f"{value} vCPU a pod{of}" if value else ""
+
+
+def _all_containers(workload: Workload | None, pods: Iterable[Mapping[str, Any]]) -> tuple[Container, ...]:
+    found = with_pods(workload.containers if workload else (), pods)
+    if workload is None or workload.settled:
+        return found
+    # While a rollout is under way, the pods of the last revision run the last image; that is
+    # not an injected container, and no new pod gets it.
+    known = {one.name for one in workload.containers}
+    wanted = {(one.name, one.use.image) for one in workload.containers}
+    return tuple(one for one in found if (one.name, one.use.image) in wanted or one.name not in known)
+
+
+def _is_of_last_revision(workload: Workload, images: str) -> bool:
+    """Whether a pod that runs these images was made from another template than today's."""
+    wanted = {one.name: one.use.image for one in workload.containers}
+    found = containers_of(json.loads(images)["spec"])
+    return any(wanted.get(one.name, one.use.image) != one.use.image for one in found)
+
+
+def _assemble(
+    workloads: dict[str, Workload],
+    nodes: tuple[Node, ...],
+    pods: Iterable[_Pod],
+    discovery: Discovery,
+    outside: Mapping[str, Workload] | None,
+) -> Inventory:
+    architecture = {node.name: node.labels.get(ARCH_LABEL, "") for node in nodes}
+    counts: Counter[tuple[str, str]] = Counter()
+    strays: dict[str, tuple[int, Requests]] = {}
+    others: dict[str, str] = {}
+    shapes: dict[str, dict[str, None]] = {key: {} for key in workloads}
+    identities = {workload.pulls_as for workload in workloads.values() if workload.pulls_as}
+    elsewhere: dict[str, list[_Pod]] = {key: [] for key in outside or ()}
+    rolling: dict[str, list[_Pod]] = {}
+    identities |= {workload.pulls_as for workload in (outside or {}).values() if workload.pulls_as}
+    loads: dict[str, Load] = {}
+    for pod in pods:
+        where = architecture.get(pod.node, "")
+        if pod.node:
+            asked = Load(1, pod.requests.millicpu, pod.requests.memory)
+            loads[pod.node] = loads.get(pod.node, Load()).plus(asked)
+        kind, name = controller_of(pod.owner_kind, pod.owner_name, pod.template_hash)
+        key = f"{pod.namespace}/{kind}/{name}"
+        if key in workloads:
+            counts[key, where] += 1
+            shapes[key][pod.images] = None
+            identities.add(pod.pulls_as)
+            if outside is not None and not workloads[key].settled:
+                rolling.setdefault(key, []).append(pod)
+            continue
+        number, requests = strays.get(where, (0, Requests()))
+        strays[where] = (
+            number + 1,
+            Requests(requests.millicpu + pod.requests.millicpu, requests.memory + pod.requests.memory),
+        )
+        if outside is not None:
+            if key not in outside:
+                key = f"{pod.namespace}/{pod.owner_kind or 'Pod'}/{pod.owner_name or pod.name}"
+            elsewhere.setdefault(key, []).append(pod)
+            counts[key, where] += 1
+            identities.add(pod.pulls_as)
+        in_scope = not discovery.label_selector and (
+            pod.namespace in discovery.namespaces
+            if discovery.namespaces
+            else pod.namespace not in SYSTEM_NAMESPACES
+        )
+        if in_scope and key not in discovery.exclude:
+            if pod.owner_kind:
+                key = f"{pod.namespace}/{pod.owner_kind}/{pod.owner_name}"
+                others[key] = f"archshift does not steer pods of a {pod.owner_kind}"
+            else:
+                key = f"{pod.namespace}/Pod/{pod.name}"
+                others[key] = "a bare pod: nothing would start it again"
+            shapes.setdefault(key, {})[pod.images] = None
+            identities.add(pod.pulls_as)
+    beyond = {key: _beyond(found, (outside or {}).get(key)) for key, found in elsewhere.items()}
+    for key, of_both in rolling.items():
+        workload = workloads[key]
+        old = {images for images in shapes[key] if _is_of_last_revision(workload, images)}
+        if left := [pod for pod in of_both if pod.images in old]:
+            # A rollout may stop half way or wait at a partition; until then these are made anew.
+            last = replace(_beyond(left), kind=workload.kind, name=f"{workload.name} (last revision)")
+            beyond[last.key] = last
+    return Inventory(
+        workloads=workloads,
+        nodes=nodes,
+        pods=dict(counts),
+        strays=strays,
+        others=others,
+        containers={
+            key: _all_containers(workloads.get(key), map(json.loads, found)) for key, found in shapes.items()
+        },
+        pull_identities=frozenset(identities),
+        beyond=beyond,
+        loads=loads,
+    )
+
+
+def _beyond(pods: Sequence[_Pod], workload: Workload | None = None) -> Workload:
+    """Return what is known of a controller outside the discovery, or of the owner of some pods."""
+    if workload is None:
+        first, spec = pods[0], json.loads(pods[0].placement)
+        workload = Workload(
+            namespace=first.namespace,
+            kind=first.owner_kind or "Pod",
+            name=first.owner_name or first.name,
+            replicas=len(pods),
+            template=Template(spec=pod_fields.read_fields(spec)),
+            # Nothing says that they are alike; the largest is what room has to be kept for.
+            requests=Requests(
+                max(pod.requests.millicpu for pod in pods), max(pod.requests.memory for pod in pods)
+            ),
+            tolerations=tuple(spec.get("tolerations") or ()),
+        )
+    images = dict.fromkeys(pod.images for pod in pods)
+    # The last revision's images too: its pods are still there.
+    return replace(workload, containers=with_pods(workload.containers, map(json.loads, images)))

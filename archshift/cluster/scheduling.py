@@ -1,0 +1,105 @@
+"""Which nodes a pod may use: node selectors, required node affinity and taints.
+
+The part of the scheduler's filter that decides whether a workload can run on an architecture
+at all (https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/). The scheduler
+itself places the pods; this answers early what it would refuse late.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from archshift.nodes.groups import Node, Taint
+
+_HARD = ("NoSchedule", "NoExecute")
+
+
+def admits(
+    node: Node,
+    node_selector: Mapping[str, str] | None,
+    required: Mapping[str, Any] | None,
+    tolerations: Sequence[Mapping[str, Any]] = (),
+) -> bool:
+    """Say whether a pod with these rules may run on the node, capacity aside.
+
+    Args:
+        node: The node.
+        node_selector: The pod's ``nodeSelector``.
+        required: Its required node affinity: ``{"nodeSelectorTerms": [...]}``.
+        tolerations: Its tolerations.
+    """
+    if untolerated(node.taints, tolerations):
+        return False
+    selected = [
+        {"key": key, "operator": "In", "values": [value]} for key, value in (node_selector or {}).items()
+    ]
+    if not required:
+        return _meets(node, selected)
+    terms = required.get("nodeSelectorTerms") or ()
+    return any(_term_matches(node, term, selected) for term in terms)
+
+
+def untolerated(taints: Iterable[Taint], tolerations: Sequence[Mapping[str, Any]]) -> list[Taint]:
+    """Return the taints that keep a pod with these tolerations away."""
+    return [
+        taint
+        for taint in taints
+        if taint.effect in _HARD and not any(_tolerates(toleration, taint) for toleration in tolerations)
+    ]
+
+
+def _tolerates(toleration: Mapping[str, Any], taint: Taint) -> bool:
+    if toleration.get("effect") not in (None, "", taint.effect):
+        return False
+    key = toleration.get("key")
+    if toleration.get("operator") == "Exists":
+        return key in (None, "", taint.key)
+    return key == taint.key and toleration.get("value", "") == taint.value
+
+
+def _term_matches(node: Node, term: Mapping[str, Any], selected: Sequence[Mapping[str, Any]]) -> bool:
+    expressions = term.get("matchExpressions") or ()
+    fields = term.get("matchFields") or ()
+    # An empty term matches nothing, as the API defines it.
+    if not expressions and not fields:
+        return False
+    return _meets(node, [*selected, *expressions]) and all(
+        matches({"metadata.name": node.name}, expression) for expression in fields
+    )
+
+
+def _meets(node: Node, expressions: Iterable[Mapping[str, Any]]) -> bool:
+    """Say whether a node meets all of them, with one value of each label that is still to be chosen."""
+    by_label: dict[str, list[Mapping[str, Any]]] = {}
+    for expression in expressions:
+        by_label.setdefault(expression["key"], []).append(expression)
+    return all(
+        not (values := node.values(label))
+        or any(
+            all(matches({} if value is None else {label: value}, one) for one in wanted) for value in values
+        )
+        for label, wanted in by_label.items()
+    )
+
+
+def matches(labels: Mapping[str, str], expression: Mapping[str, Any]) -> bool:
+    """Say whether labels meet one expression of a node selector term."""
+    key, operator = expression["key"], expression["operator"]
+    values: Sequence[str] = expression.get("values") or ()
+    value = labels.get(key)
+    match operator:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt":
+            try:
+                number, bound = int(value or ""), int(values[0])
+            except (ValueError, IndexError):
+                return False
+            return number > bound if operator == "Gt" else number < bound
+    # An operator from the future: the pod may not fit, so it does not count as fitting.
+    return False

@@ -1,0 +1,1 @@
+"""What every room uses: errors, labels, times, text. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""What the nodes cost, and what a step saves."""

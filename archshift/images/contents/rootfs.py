@@ -1,0 +1,127 @@
+"""The file system that an image's layers add up to: names, links and programs. Pure.
+
+Layers are applied as container runtimes unpack them: whiteouts touch only what is below, a path's parents
+are followed through links within the root, and the last component is replaced.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from archshift.images.contents.layers import Entry, File, Folder, Hardlink, Layer, Symlink
+
+MOST_LINKS: Final = 40
+"""Links in one path before Linux says ELOOP."""
+
+
+class LoopError(Exception):
+    """A path goes through too many links."""
+
+
+class _Folder:
+    __slots__ = ("children",)
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] = {}
+
+
+_Node = _Folder | File | Symlink
+
+
+class Rootfs:
+    """Starts empty; layers are applied from the lowest up."""
+
+    def __init__(self, layers: Iterable[Layer] = ()) -> None:
+        """Apply layers, if given."""
+        self._root = _Folder()
+        for layer in layers:
+            self.apply(layer)
+
+    def apply(self, layer: Layer) -> None:
+        """Put a layer on top."""
+        for path in layer.emptied:
+            parent, _ = self._parent(f"{path}/.", make=False)
+            if parent is not None:
+                parent.children.clear()
+        for path in layer.removed:
+            parent, name = self._parent(path, make=False)
+            if parent is not None:
+                parent.children.pop(name, None)
+        for path, entry in layer.entries:
+            self._put(path, entry)
+
+    def find(self, path: str) -> tuple[str, File | None, tuple[str, ...]]:
+        """Follow a path, links included.
+
+        Args:
+            path: Absolute.
+
+        Returns:
+            Where it ends, without links; the file there, None if there is none; and every path that was
+            passed through on the way, so that one can see what a volume would hide.
+
+        Raises:
+            LoopError: It goes through too many links.
+        """
+        end, node, passed = self._walk(path)
+        return end, node if isinstance(node, File) else None, passed
+
+    def _walk(self, path: str, *, make: bool = False) -> tuple[str, "_Node | None", tuple[str, ...]]:
+        todo = _parts(path)
+        done: list[str] = []
+        folders = [self._root]
+        passed: list[str] = []
+        links = 0
+        while todo:
+            name = todo.pop()
+            if name == "..":
+                if done:
+                    done.pop()
+                    folders.pop()
+                continue
+            here = "/" + "/".join([*done, name])
+            passed.append(here)
+            node: _Node | None = folders[-1].children.get(name)
+            if isinstance(node, Symlink):
+                links += 1
+                if links > MOST_LINKS:
+                    raise LoopError(here)
+                if node.target.startswith("/"):
+                    done, folders = [], [self._root]
+                todo += _parts(node.target)
+                continue
+            if make and not isinstance(node, _Folder):
+                node = folders[-1].children[name] = _Folder()
+            if not todo:
+                return here, node, tuple(passed)
+            if not isinstance(node, _Folder):
+                return here, None, tuple(passed)
+            done.append(name)
+            folders.append(node)
+        return "/" + "/".join(done), folders[-1], tuple(passed)
+
+    def _parent(self, path: str, *, make: bool) -> tuple[_Folder | None, str]:
+        above, _, name = path.rpartition("/")
+        try:
+            node = self._walk(above, make=make)[1]
+        except LoopError:
+            return None, name
+        return (node if isinstance(node, _Folder) else None), name
+
+    def _put(self, path: str, entry: Entry) -> None:
+        parent, name = self._parent(path, make=True)
+        if parent is None:
+            return
+        if isinstance(entry, Folder):
+            if not isinstance(parent.children.get(name), _Folder):
+                parent.children[name] = _Folder()
+        elif isinstance(entry, Hardlink):
+            holder, target = self._parent(entry.target, make=False)
+            node = holder.children.get(target) if holder else None
+            parent.children[name] = node if node and not isinstance(node, _Folder) else File(executable=False)
+        else:
+            parent.children[name] = entry
+
+
+def _parts(path: str) -> list[str]:
+    """Return the components, the first one last."""
+    return [part for part in reversed(path.split("/")) if part not in ("", ".")]

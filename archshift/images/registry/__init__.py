@@ -1,0 +1,1 @@
+"""What registries hold, and how they are reached."""

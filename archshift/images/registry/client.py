@@ -1,0 +1,330 @@
+"""Reads registries: the pull side of the OCI distribution protocol, with limits on everything.
+
+https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+
+One client is one run: it learns how each registry wants a login, holds tokens in memory, paces itself when
+told to, and gives up on a registry that keeps failing. Whatever goes wrong comes out as an UnreadableError
+whose text is fit for a person; nothing is guessed.
+"""
+
+import asyncio
+import hashlib
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from archshift.images.registry.credentials import Keychain
+from archshift.images.registry.errors import MissingError, UnreadableError
+from archshift.images.registry.hosts import RegistryHost
+from archshift.images.registry.login import Logins
+from archshift.images.registry.manifest import ACCEPT, SCHEMA_1, Descriptor
+from archshift.images.registry.reference import Reference, is_digest
+from archshift.images.registry.transport import Host, Limits, TransientError, Transport, raise_for, read_body
+
+__all__ = ["Fetched", "Limits", "RegistryClient", "RegistryHost"]
+
+_T = TypeVar("_T")
+
+_LOGINS: Final = 16
+"""Logins tried for one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A manifest: its bytes, their digest (checked), and the Content-Type."""
+
+    body: bytes
+    digest: str
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    host: Host
+    repository: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Request(Generic[_T]):
+    """What is asked of a repository, and what makes a value of a good answer."""
+
+    path: str
+    read: Callable[[aiohttp.ClientResponse], Awaitable[_T]]
+    accept: str = "*/*"
+    method: str = "GET"
+    timeout: aiohttp.ClientTimeout | None = None
+
+
+class RegistryClient:
+    """Reads from registries. Use as an async context manager.
+
+    Args:
+        hosts: Options by ``host[:port]`` as in image names.
+        keychain: Credentials.
+        limits: Bounds.
+
+    Raises:
+        ArchshiftError: A CA file cannot be read.
+    """
+
+    def __init__(
+        self,
+        hosts: Mapping[str, RegistryHost] | None = None,
+        keychain: Keychain | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self._transport = Transport(hosts or {}, self.limits)
+        self._logins = Logins(self._transport, keychain or Keychain())
+        self._endpoints: dict[str, tuple[_Endpoint, ...]] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> "RegistryClient":
+        """Open the connection pool."""
+        await self._stack.enter_async_context(self._transport)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close all connections."""
+        await self._stack.aclose()
+
+    async def manifest(self, reference: Reference) -> Fetched:
+        """Return the manifest that a reference stands for; its digest if given, else its tag.
+
+        Raises:
+            UnreadableError: It could not be read, or does not hash to its digest.
+        """
+
+        async def read(response: aiohttp.ClientResponse) -> Fetched:
+            body = await read_body(response, self.limits.manifest_bytes, "manifest")
+            content_type = response.headers.get("Content-Type", "")
+            claimed = response.headers.get("Docker-Content-Digest", "")
+            # Schema 1 is signed inside and hashes otherwise; its reader refuses it by name.
+            if SCHEMA_1 in content_type:
+                return Fetched(body, "", content_type)
+            digest = reference.digest or (claimed if is_digest(claimed) else "")
+            found = _hash(digest or "sha256:", body)
+            if digest and found != digest:
+                said = "was asked for" if reference.digest else "the registry says it sent"
+                raise UnreadableError(f"the manifest hashes to {found}, {digest} {said}")
+            return Fetched(body, found, content_type)
+
+        return await self._ask(reference, _Request(f"manifests/{reference.asked}", read, ACCEPT))
+
+    async def manifest_digest(self, reference: Reference) -> str:
+        """Return the digest that a reference stands for, without reading the manifest if that can be (HEAD).
+
+        Docker Hub does not count it as a pull. Some registries, and proxies in front of them, answer only
+        GET: what HEAD does not find is asked for again, so that "missing" is never said on its word alone.
+
+        Returns:
+            The digest; empty if the registry does not say.
+
+        Raises:
+            MissingError: The registry does not have it.
+            UnreadableError: Anything else.
+        """
+
+        async def read(response: aiohttp.ClientResponse) -> str:
+            claimed = response.headers.get("Docker-Content-Digest", "")
+            if reference.digest and claimed and claimed != reference.digest:
+                raise UnreadableError(f"the registry answered {claimed} for {reference.digest}")
+            return claimed if is_digest(claimed) else ""
+
+        try:
+            return await self._ask(reference, _Request(f"manifests/{reference.asked}", read, ACCEPT, "HEAD"))
+        except MissingError:
+            return (await self.manifest(reference)).digest
+
+    async def blob(self, reference: Reference, descriptor: Descriptor) -> bytes:
+        """Return a small blob, checked against its descriptor.
+
+        Raises:
+            UnreadableError: It could not be read, is too big, or is not what the descriptor says.
+        """
+        if descriptor.size > self.limits.blob_bytes:
+            raise UnreadableError(
+                f"the blob {descriptor.digest} has {descriptor.size} bytes, more than allowed"
+            )
+
+        async def read(response: aiohttp.ClientResponse) -> bytes:
+            body = await read_body(response, self.limits.blob_bytes, "blob")
+            if _hash(descriptor.digest, body) != descriptor.digest:
+                raise UnreadableError(f"the blob {descriptor.digest} has another content than its digest")
+            return body
+
+        return await self._ask(reference, _Request(f"blobs/{descriptor.digest}", read))
+
+    async def layer(
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        consume: Callable[[AsyncIterator[bytes]], Awaitable[_T]],
+    ) -> _T:
+        """Stream a layer through a consumer, hashing it on the way.
+
+        Args:
+            reference: Its repository.
+            descriptor: The layer's.
+            consume: Gets the compressed bytes. Called again from the start when a try fails midway.
+
+        Raises:
+            UnreadableError: It could not be read, or its content is not what its digest says.
+        """
+
+        digest = descriptor.digest
+
+        async def read(response: aiohttp.ClientResponse) -> _T:
+            algorithm, _, expected = digest.partition(":")
+            hasher = hashlib.new(algorithm)
+            left = descriptor.size
+
+            async def chunks() -> AsyncIterator[bytes]:
+                nonlocal left
+                async for chunk in response.content.iter_any():
+                    left -= len(chunk)
+                    if left < 0:
+                        raise UnreadableError(f"the layer {digest} has more than its {descriptor.size} bytes")
+                    hasher.update(chunk)
+                    yield chunk
+
+            stream = chunks()
+            result = await consume(stream)
+            async for _ in stream:
+                pass
+            if hasher.hexdigest() != expected:
+                raise UnreadableError(f"the layer {digest} has another content than its digest")
+            return result
+
+        timeout = self._transport.timeout(self.limits.layer_seconds)
+        return await self._ask(reference, _Request(f"blobs/{digest}", read, timeout=timeout))
+
+    async def tags(self, reference: Reference, pages: int = 20) -> list[str]:
+        """Return the repository's tags, at most so many pages of up to 1,000.
+
+        Raises:
+            UnreadableError: They could not be read.
+        """
+        found: list[str] = []
+        path: str = "tags/list?n=1000"
+        for _ in range(pages):
+
+            async def read(response: aiohttp.ClientResponse) -> tuple[list[str], str]:
+                body = await read_body(response, self.limits.tags_bytes, "list of tags")
+                links = response.links.get("next")
+                link = links.get("url") if links else None
+                # Only the place in the list is taken from the link: the host stays ours.
+                return _tags(body), str(link.raw_query_string) if isinstance(link, URL) else ""
+
+            page, query = await self._ask(reference, _Request(path, read))
+            found += page
+            if not query or not page:
+                break
+            path = f"tags/list?{query}"
+        return found
+
+    async def _ask(self, reference: Reference, request: _Request[_T]) -> _T:
+        """Ask the mirrors in their order, and the registry itself last."""
+        endpoints = self._endpoints.get(reference.name) or self._resolve(reference)
+        refusals = []
+        missing = True
+        for endpoint in endpoints:
+            try:
+                return await self._patiently(endpoint, request)
+            except UnreadableError as error:
+                missing = missing and isinstance(error, MissingError)
+                refusals.append(error)
+        if len(refusals) == 1:
+            raise refusals[0]
+        text = "; ".join(str(error) for error in refusals)
+        raise MissingError(text) if missing else UnreadableError(text)
+
+    def _resolve(self, reference: Reference) -> tuple[_Endpoint, ...]:
+        options = self._transport.options(reference.registry)
+        endpoints = []
+        for mirror in options.mirrors:
+            name, _, prefix = mirror.strip("/").partition("/")
+            repository = f"{prefix}/{reference.repository}" if prefix else reference.repository
+            endpoints.append(_Endpoint(self._transport.host(name), repository))
+        endpoints.append(_Endpoint(self._transport.host(reference.registry), reference.repository))
+        return self._endpoints.setdefault(reference.name, tuple(endpoints))
+
+    async def _patiently(self, endpoint: _Endpoint, request: _Request[_T]) -> _T:
+        host = endpoint.host
+        # Held through the waits as well: a registry that fails is asked less, not more.
+        async with host.semaphore:
+            for attempt in range(1, self.limits.attempts + 1):
+                # A pause asked of one request is meant for all of them.
+                while (pause := host.paused_until - time.monotonic()) > 0:
+                    await asyncio.sleep(pause)
+                if host.failures >= self.limits.give_up_after:
+                    raise UnreadableError(f"{host.name} was given up on: {host.last_failure}")
+                try:
+                    result = await self._once(endpoint, request)
+                except TransientError as error:
+                    await self._wait(host, error, attempt)
+                else:
+                    host.failures = 0
+                    return result
+        raise AssertionError("the last try returns or raises")
+
+    async def _wait(self, host: Host, failure: TransientError, attempt: int) -> None:
+        """Wait before the next try, or raise if there is none or it is too far off."""
+        limits = self.limits
+        backoff = limits.backoff_seconds * 2 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311
+        wait = min(backoff, limits.longest_wait_seconds) if failure.wait is None else failure.wait
+        last = attempt == limits.attempts
+        if last or wait > limits.longest_wait_seconds:
+            host.failures += 1
+            suffix = f"{attempt} times" if last else f"and wants us to wait {wait:.0f} s"
+            host.last_failure = f"{failure}, {suffix}"
+            raise UnreadableError(f"{host.name}: {host.last_failure}") from None
+        if failure.wait is None:
+            await asyncio.sleep(wait)
+        else:
+            host.paused_until = max(host.paused_until, time.monotonic() + wait)
+
+    async def _once(self, endpoint: _Endpoint, request: _Request[_T]) -> _T:
+        """Ask once, logging in as the registry wants; raise TransientError for what may pass."""
+        host, repository = endpoint.host, endpoint.repository
+        url = URL(f"{host.base}{repository}/{request.path}", encoded=True)
+        # Each refusal uses up a credential, or a token that had grown old.
+        for _ in range(_LOGINS):
+            header, serial = await self._logins.header(host, repository)
+            headers = {"Accept": request.accept}
+            if header:
+                headers["Authorization"] = header
+            sent = self._transport.send(host, request.method, url, headers, request.timeout)
+            async with sent as (response, redirected):
+                status = response.status
+                if status == 200:
+                    self._logins.worked(host, repository)
+                    return await request.read(response)
+                if status in (401, 403) and not redirected:
+                    challenges = response.headers.getall("WWW-Authenticate", [])
+                    await self._logins.refused(host, repository, serial, status, challenges)
+                    continue
+                raise_for(host.name, response, redirected)
+        raise UnreadableError(f"{host.name} refused {_LOGINS} logins in a row")
+
+
+def _hash(digest: str, body: bytes) -> str:
+    algorithm = digest.partition(":")[0]
+    return f"{algorithm}:{hashlib.new(algorithm, body).hexdigest()}"
+
+
+def _tags(body: bytes) -> list[str]:
+    try:
+        tags = json.loads(body).get("tags") or []
+        if not isinstance(tags, list):
+            raise TypeError
+        return [tag for tag in tags if isinstance(tag, str)]
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise UnreadableError("the list of tags is not readable") from None

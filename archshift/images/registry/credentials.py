@@ -1,0 +1,329 @@
+"""Who we are to a registry: Docker's config file and its helpers, pull secrets, ECR.
+
+Reading and matching are pure; the two ways that ask somebody (a helper program, AWS) are at the end.
+"""
+
+import asyncio
+import base64
+import binascii
+import json
+import os
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Final
+
+from archshift.common.errors import ArchshiftError
+from archshift.images.registry.reference import DOCKER_HUB
+
+HELPER_SECONDS: Final = 30.0
+"""How long a credential helper may take; some open a browser."""
+
+# Docker's own key for Docker Hub, and what clients have written over the years.
+_HUB_KEYS: Final = ("docker.io", "index.docker.io", "registry-1.docker.io")
+_HUB_SERVER: Final = "https://index.docker.io/v1/"
+_HELPER_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
+_IDENTITY_MARK: Final = "<token>"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One way to log in. Its repr shows no secret.
+
+    Attributes:
+        username: For Basic, and for Bearer's token endpoint.
+        password: Likewise.
+        identity_token: An OAuth2 refresh token, used instead of the two above.
+        registry_token: A ready Bearer token, sent as it is.
+        source: Where it comes from, for messages.
+    """
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthFile:
+    """What a Docker config file, or a pull secret, says.
+
+    Attributes:
+        auths: Key as written (a host, with or without scheme, path and ``*``) to the credential.
+        helpers: Host to the name of its helper program, without ``docker-credential-``.
+        store: The helper for every other host; empty for none.
+    """
+
+    auths: Mapping[str, Credential] = field(default_factory=dict)
+    helpers: Mapping[str, str] = field(default_factory=dict)
+    store: str = ""
+
+    def matching(self, registry: str, repository: str) -> tuple[Credential, ...]:
+        """Return the credentials written for a repository, the most specific key first.
+
+        As the kubelet matches (https://kubernetes.io/docs/concepts/containers/images/#config-json):
+        ``*`` stands for a part of one host label, a path is a prefix.
+        """
+        found = [
+            (key, credential)
+            for key, credential in self.auths.items()
+            if _matches(_stripped(key), registry, repository)
+        ]
+        return tuple(credential for _, credential in sorted(found, key=lambda pair: -len(pair[0])))
+
+    def helper(self, registry: str) -> str:
+        """Return the helper program to ask about a registry; empty for none."""
+        for key, name in self.helpers.items():
+            if _host_of(_stripped(key)) == registry or _stripped(key) == registry:
+                return name
+        return self.store
+
+
+def docker_config_path(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return where Docker keeps its config: ``$DOCKER_CONFIG/config.json`` or ``~/.docker/config.json``."""
+    folder = environment.get("DOCKER_CONFIG")
+    return (Path(folder) if folder else Path.home() / ".docker") / "config.json"
+
+
+def read_docker_config(path: Path) -> AuthFile:
+    """Read a Docker config file. One that does not exist is an empty one.
+
+    Raises:
+        ArchshiftError: It is there and cannot be read.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return AuthFile()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArchshiftError(f"the Docker config {path} cannot be read: {error}") from None
+    try:
+        return parse_auth_file(json.loads(text), str(path))
+    except (ValueError, RecursionError) as error:
+        raise ArchshiftError(f"the Docker config {path} is not readable: {error}") from None
+
+
+def read_pull_secret(secret: Mapping[str, Any]) -> AuthFile:
+    """Read a pull secret as the Kubernetes API returns it.
+
+    Args:
+        secret: A Secret of type kubernetes.io/dockerconfigjson, or of the older kubernetes.io/dockercfg.
+
+    Raises:
+        ArchshiftError: It is of another type or its content is not readable. Secrets are never quoted.
+    """
+    meta = secret.get("metadata") or {}
+    name = f"{meta.get('namespace', '')}/{meta.get('name', '')}"
+    data = secret.get("data") or {}
+    try:
+        if ".dockerconfigjson" in data:
+            content = json.loads(base64.b64decode(data[".dockerconfigjson"]))
+            # Logins only. Helpers are programs of this machine, and the cluster does not choose what
+            # is started here; the kubelet does not follow them either.
+            return parse_auth_file({"auths": content.get("auths")}, f"Secret {name}")
+        if ".dockercfg" in data:
+            auths = json.loads(base64.b64decode(data[".dockercfg"]))
+            return parse_auth_file({"auths": auths}, f"Secret {name}")
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise ArchshiftError(
+            f"the pull secret {name} is not readable: its content is no Docker config"
+        ) from None
+    raise ArchshiftError(
+        f"the Secret {name} is no pull secret: it has neither .dockerconfigjson nor .dockercfg"
+    )
+
+
+def pull_secret_names(
+    pod_spec: Mapping[str, Any], service_account: Mapping[str, Any] | None
+) -> tuple[str, ...]:
+    """Return the names of the pull secrets that a pod gets, without repeats.
+
+    As the API server does: the ServiceAccount's count only where the pod names none itself.
+
+    Args:
+        pod_spec: A pod's or pod template's ``spec``.
+        service_account: The ServiceAccount object it runs as; None if not known.
+    """
+    own = pod_spec.get("imagePullSecrets") or (service_account or {}).get("imagePullSecrets") or ()
+    return tuple(dict.fromkeys(entry["name"] for entry in own if entry.get("name")))
+
+
+def parse_auth_file(data: Any, source: str) -> AuthFile:
+    """Read the decoded JSON of a Docker config.
+
+    Args:
+        data: An object with ``auths``, ``credHelpers`` and ``credsStore``, all optional.
+        source: Where it comes from, for messages.
+
+    Raises:
+        ValueError: It has another shape.
+    """
+    if not isinstance(data, dict):
+        raise ValueError("it is not a JSON object")
+    auths, helpers, store = (
+        data.get("auths") or {},
+        data.get("credHelpers") or {},
+        data.get("credsStore") or "",
+    )
+    if not isinstance(auths, dict) or not isinstance(helpers, dict) or not isinstance(store, str):
+        raise ValueError("auths, credHelpers or credsStore is of the wrong type")
+    read = {}
+    for key, entry in auths.items():
+        if not isinstance(entry, dict):
+            raise ValueError(f"auths[{key!r}] is not an object")
+        credential = _credential(key, entry, source)
+        # Docker leaves an empty entry behind where a helper has the secret.
+        if credential is not None:
+            read[key] = credential
+    for name in (*helpers.values(), *([store] if store else [])):
+        if not isinstance(name, str) or not _HELPER_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a credential helper")
+    return AuthFile(read, helpers, store)
+
+
+def _credential(key: str, entry: Mapping[str, Any], source: str) -> Credential | None:
+    values = {
+        name: entry.get(name) or ""
+        for name in ("username", "password", "identitytoken", "registrytoken", "auth")
+    }
+    if not all(isinstance(value, str) for value in values.values()):
+        raise ValueError(f"auths[{key!r}] holds something that is not a text")
+    username, password = values["username"], values["password"]
+    if values["auth"]:
+        try:
+            pair = base64.b64decode(values["auth"], validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            raise ValueError(f"auths[{key!r}].auth is not base64") from None
+        username, _, password = pair.partition(":")
+        password = password.rstrip("\0")
+    if not (username or values["identitytoken"] or values["registrytoken"]):
+        return None
+    return Credential(username, password, values["identitytoken"], values["registrytoken"], source)
+
+
+def _stripped(key: str) -> str:
+    rest = key.partition("://")[2] or key
+    for suffix in ("/v1", "/v2"):
+        rest = rest.rstrip("/").removesuffix(suffix)
+    return rest
+
+
+def _host_of(stripped: str) -> str:
+    host = stripped.partition("/")[0]
+    return DOCKER_HUB if host in _HUB_KEYS else host
+
+
+def _matches(key: str, registry: str, repository: str) -> bool:
+    host, prefix = _host_of(key), key.partition("/")[2]
+    wanted, _, wanted_port = registry.partition(":") if not registry.startswith("[") else (registry, "", "")
+    name, _, port = host.partition(":") if not host.startswith("[") else (host, "", "")
+    labels, wanted_labels = name.split("."), wanted.split(".")
+    if port != wanted_port or len(labels) != len(wanted_labels):
+        return False
+    # Brackets are characters here, not fnmatch's sets: an IPv6 host has them.
+    if not all(
+        fnmatchcase(one, glob.replace("[", "[[]")) for one, glob in zip(wanted_labels, labels, strict=True)
+    ):
+        return False
+    return not prefix or repository == prefix or repository.startswith(prefix.rstrip("/") + "/")
+
+
+Source = Callable[[str], Awaitable[Credential | None]]
+"""Registry host to a credential; None for none. Raises ArchshiftError with the cause."""
+
+
+class Keychain:
+    """All credentials of one run, asked in order; helpers and AWS at most once a host.
+
+    Args:
+        files: Pull secrets and Docker configs, the first preferred.
+        sources: Further ways, such as :func:`archshift.images.registry.ecr.credential`.
+    """
+
+    def __init__(self, files: Sequence[AuthFile] = (), sources: Sequence[Source] = ()) -> None:
+        self._files = tuple(files)
+        self._sources = tuple(sources)
+        self._asked: dict[str, asyncio.Task[tuple[tuple[Credential, ...], tuple[str, ...]]]] = {}
+
+    async def lookup(self, registry: str, repository: str) -> tuple[tuple[Credential, ...], tuple[str, ...]]:
+        """Return the credentials to try for a repository, and what went wrong in looking."""
+        written = [found for file in self._files for found in file.matching(registry, repository)]
+        task = self._asked.get(registry)
+        if task is None:
+            task = self._asked[registry] = asyncio.create_task(self._ask(registry))
+        asked, problems = await asyncio.shield(task)
+        # Many namespaces hold copies of one secret: each distinct login is tried once.
+        distinct: dict[tuple[str, str, str, str], Credential] = {}
+        for one in (*written, *asked):
+            distinct.setdefault((one.username, one.password, one.identity_token, one.registry_token), one)
+        return tuple(distinct.values()), problems
+
+    async def _ask(self, registry: str) -> tuple[tuple[Credential, ...], tuple[str, ...]]:
+        names = dict.fromkeys(file.helper(registry) for file in self._files)
+        ways = [helper_source(name) for name in names if name]
+        found, problems = [], []
+        for way in (*ways, *self._sources):
+            try:
+                credential = await way(registry)
+            except ArchshiftError as error:
+                problems.append(str(error))
+            else:
+                found += [credential] if credential else []
+        return tuple(found), tuple(problems)
+
+
+def helper_source(name: str) -> Source:
+    """Return a source that asks ``docker-credential-<name>``.
+
+    Protocol: https://github.com/docker/docker-credential-helpers
+    """
+
+    async def ask(registry: str) -> Credential | None:
+        program = f"docker-credential-{name}"
+        server = _HUB_SERVER if registry == DOCKER_HUB else registry
+        try:
+            process = await asyncio.create_subprocess_exec(
+                program,
+                "get",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+        except OSError as error:
+            raise ArchshiftError(
+                f"the credential helper {program} does not start: {error.strerror}"
+            ) from None
+        try:
+            output, _ = await asyncio.wait_for(process.communicate(server.encode()), HELPER_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise ArchshiftError(
+                f"the credential helper {program} did not answer in {HELPER_SECONDS:.0f} s"
+            ) from None
+        if process.returncode:
+            # The protocol's only word for "I have none"; every other failure is one.
+            if b"credentials not found" in output:
+                return None
+            raise ArchshiftError(
+                f"the credential helper {program} failed with exit code {process.returncode}"
+            )
+        return _helper_answer(program, output)
+
+    return ask
+
+
+def _helper_answer(program: str, output: bytes) -> Credential | None:
+    try:
+        answer = json.loads(output)
+        username, secret = answer["Username"], answer["Secret"]
+        if not (isinstance(username, str) and isinstance(secret, str)):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ArchshiftError(f"the credential helper {program} did not answer in its protocol") from None
+    if username == _IDENTITY_MARK:
+        return Credential(identity_token=secret, source=program)
+    return Credential(username, secret, source=program) if secret else None

@@ -1,0 +1,251 @@
+"""Logs in to registries: which credential is in use where, and the tokens it was traded for."""
+
+import asyncio
+import base64
+import json
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+from yarl import URL
+
+from archshift.images.registry import auth
+from archshift.images.registry.auth import authority
+from archshift.images.registry.credentials import Credential, Keychain
+from archshift.images.registry.errors import UnreadableError
+from archshift.images.registry.transport import (
+    TRANSIENT,
+    USER_AGENT,
+    Host,
+    TransientError,
+    Transport,
+    proxy_for,
+    raise_for,
+    read_body,
+    tls_for,
+)
+
+_TOKEN_BYTES: Final = 1 << 20
+
+
+@dataclass(slots=True)
+class _Login:
+    """Where the login for one repository stands.
+
+    Attributes:
+        candidates: Credentials to try; None is the anonymous one, always last.
+        current: Which of them is in use.
+        header: The Authorization header; None to send none.
+        expires: When to renew it, monotonic.
+        worked: It has opened the door since it was last renewed.
+        serial: Counts changes, so that one refusal answered by many requests moves on once.
+    """
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    candidates: list[Credential | None] | None = None
+    problems: tuple[str, ...] = ()
+    current: int = 0
+    header: str | None = None
+    expires: float = 0.0
+    worked: bool = False
+    serial: int = 0
+
+
+@dataclass(slots=True)
+class _State:
+    """What is known of one registry."""
+
+    challenge: auth.Challenge | None = None
+    logins: dict[str, _Login] = field(default_factory=lambda: defaultdict(_Login))
+
+
+class Logins:
+    """The logins of one run. Nothing is sent before a registry asks for it.
+
+    Args:
+        transport: Asks token servers.
+        keychain: The credentials.
+    """
+
+    def __init__(self, transport: Transport, keychain: Keychain) -> None:
+        self._transport = transport
+        self._keychain = keychain
+        self._states: dict[str, _State] = defaultdict(_State)
+
+    async def header(self, host: Host, repository: str) -> tuple[str | None, int]:
+        """Return the Authorization header to send, and the state's serial to hand back if it is refused."""
+        state = self._states[host.name]
+        login = state.logins[repository]
+        if state.challenge is not None:
+            await self._renew(host, repository, login)
+        return login.header, login.serial
+
+    async def _renew(self, host: Host, repository: str, login: _Login) -> None:
+        if login.candidates is not None and time.monotonic() < login.expires:
+            return
+        async with login.lock:
+            if login.candidates is not None and time.monotonic() < login.expires:
+                return
+            if login.candidates is None:
+                found, login.problems = await self._keychain.lookup(host.name, repository)
+                login.candidates = [*found, None]
+            await self._log_in(host, repository, login)
+
+    def worked(self, host: Host, repository: str) -> None:
+        """Note that the registry took the header."""
+        self._states[host.name].logins[repository].worked = True
+
+    async def refused(
+        self, host: Host, repository: str, serial: int, status: int, headers: list[str]
+    ) -> None:
+        """Get ready for another try with another login.
+
+        Args:
+            host: The registry, which itself answered.
+            repository: What was asked for.
+            serial: As :meth:`header` returned it.
+            status: 401 or 403.
+            headers: The WWW-Authenticate headers.
+
+        Raises:
+            UnreadableError: There is no other login.
+        """
+        state = self._states[host.name]
+        login = state.logins[repository]
+        async with login.lock:
+            if login.serial != serial:
+                return
+            login.serial += 1
+            if login.candidates is None:
+                challenge = auth.parse_challenge(headers)
+                if status == 403 or challenge is None:
+                    raise UnreadableError(_refusal(host, login, status))
+                state.challenge = challenge
+                found, login.problems = await self._keychain.lookup(host.name, repository)
+                login.candidates = [*found, None]
+            elif status == 401 and login.worked:
+                # It was good a moment ago: a token that the registry ended early.
+                login.worked = False
+            elif login.current + 1 < len(login.candidates):
+                login.current += 1
+            else:
+                raise UnreadableError(_refusal(host, login, status))
+            await self._log_in(host, repository, login)
+
+    async def _log_in(self, host: Host, repository: str, login: _Login) -> None:
+        """Set the header for the current credential, or for the next that the token server takes."""
+        assert login.candidates is not None  # noqa: S101
+        while True:
+            credential = login.candidates[login.current]
+            try:
+                login.header, seconds = await self._authorization(host, repository, credential)
+                login.expires = time.monotonic() + seconds
+                return
+            except UnreadableError as error:
+                login.problems = (*login.problems, str(error))
+                if login.current + 1 >= len(login.candidates):
+                    raise UnreadableError(_refusal(host, login, 401)) from None
+                login.current += 1
+
+    async def _authorization(
+        self, host: Host, repository: str, credential: Credential | None
+    ) -> tuple[str | None, float]:
+        """Return the header for a credential, and for how many seconds it is good."""
+        challenge = self._states[host.name].challenge
+        assert challenge is not None  # noqa: S101
+        forever = float("inf")
+        if credential is not None and credential.registry_token:
+            return f"Bearer {credential.registry_token}", forever
+        if challenge.scheme == "basic":
+            if credential is None or credential.identity_token:
+                return None, forever
+            return _basic(credential), forever
+        problem = auth.realm_problem(challenge.realm, self._transport.plain_http)
+        if problem:
+            raise UnreadableError(f"{host.name}: {problem}")
+        address = URL(host.base).authority
+        if credential is not None and not auth.may_see_credentials(
+            address, challenge.realm, host.options.token_hosts
+        ):
+            raise UnreadableError(
+                f"{host.name} asks to log in at {authority(URL(challenge.realm))}, another host: "
+                "name it among this registry's token_hosts if the login may go there"
+            )
+        token, seconds = await self._token(host, challenge, repository, credential)
+        return f"Bearer {token}", seconds
+
+    async def _token(
+        self, host: Host, challenge: auth.Challenge, repository: str, credential: Credential | None
+    ) -> tuple[str, float]:
+        """Ask a token server. Its redirects are not followed: the login would go with them."""
+        fields = {"scope": auth.pull_scope(repository, challenge.scope)}
+        if challenge.service:
+            fields["service"] = challenge.service
+        realm = URL(challenge.realm)
+        own = realm.host == URL(host.base).host
+        options = host.options if own else self._transport.options(authority(realm))
+        extra: dict[str, Any] = {
+            "allow_redirects": False,
+            "ssl": tls_for(options.ca_file),
+            "proxy": proxy_for(realm.scheme, realm.authority),
+        }
+        headers = {}
+        if credential is not None and not credential.identity_token:
+            headers["Authorization"] = _basic(credential)
+        try:
+            if credential is not None and credential.identity_token:
+                fields |= {
+                    "grant_type": "refresh_token",
+                    "refresh_token": credential.identity_token,
+                    "client_id": USER_AGENT,
+                }
+                request = self._transport.session.post(realm, data=fields, headers=headers, **extra)
+            else:
+                request = self._transport.session.get(realm.extend_query(fields), headers=headers, **extra)
+            async with request as response:
+                if response.status in TRANSIENT:
+                    raise_for(authority(realm), response, redirected=False)
+                if response.status != 200:
+                    raise UnreadableError(f"the token server {authority(realm)} answered {response.status}")
+                body = await read_body(response, _TOKEN_BYTES, "token")
+        except TimeoutError:
+            raise TransientError(f"the token server {authority(realm)} did not answer in time") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise TransientError(
+                f"the token server {authority(realm)} cannot be read ({type(error).__name__})"
+            ) from None
+        return _read_token(body, authority(realm))
+
+
+def _basic(credential: Credential) -> str:
+    pair = f"{credential.username}:{credential.password}".encode()
+    return f"Basic {base64.b64encode(pair).decode()}"
+
+
+def _read_token(body: bytes, server: str) -> tuple[str, float]:
+    try:
+        answer = json.loads(body)
+        token = answer.get("token") or answer.get("access_token")
+        seconds = answer.get("expires_in") or 60
+        # Printable ASCII only: it becomes a header.
+        if not (
+            isinstance(token, str) and token and token.isascii() and token.isprintable() and " " not in token
+        ):
+            raise TypeError
+        # A minute is the protocol's default; renew a little before, and distrust the clock both ways.
+        return token, max(5.0, min(float(seconds), 3600.0) * 0.8)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise UnreadableError(f"the token server {server} did not answer with a token") from None
+
+
+def _refusal(host: Host, login: _Login, status: int) -> str:
+    word = "wants a login (401)" if status == 401 else "denies access (403)"
+    tried = [one.source for one in login.candidates or () if one is not None]
+    what = (
+        f"refused the logins from {', '.join(dict.fromkeys(tried))}"
+        if tried
+        else "and there is no login for it"
+    )
+    return "; ".join((f"{host.name} {word} {what}", *dict.fromkeys(login.problems)))

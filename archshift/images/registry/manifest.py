@@ -1,0 +1,274 @@
+"""Reads manifests, indexes and image configs. Pure: bytes in, values out, one exception.
+
+Formats: https://github.com/opencontainers/image-spec (manifest.md, image-index.md, config.md) and
+Docker's image manifest version 2, schema 2.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from archshift.images.registry.errors import UnreadableError
+from archshift.images.registry.reference import is_digest
+
+OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
+DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
+
+INDEX_TYPES: Final = (OCI_INDEX, DOCKER_LIST)
+MANIFEST_TYPES: Final = (OCI_MANIFEST, DOCKER_MANIFEST)
+_CONFIG_TYPES: Final = (OCI_CONFIG, DOCKER_CONFIG)
+SCHEMA_1: Final = "application/vnd.docker.distribution.manifest.v1+"
+
+ACCEPT: Final = ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))
+"""All four, always: a registry that is offered less converts or picks a platform by itself."""
+
+MAX_ENTRIES: Final = 1000
+"""Children of one index, or layers of one image. Real ones have tens."""
+
+_ATTESTATION: Final = "vnd.docker.reference.type"
+
+# What containerd calls the same machine (containerd/platforms, database.go).
+_ARCHITECTURES: Final = {
+    "x86_64": ("amd64", ""),
+    "x86-64": ("amd64", ""),
+    "aarch64": ("arm64", ""),
+    "i386": ("386", ""),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Platform:
+    """Where an image runs, in the spelling of container runtimes.
+
+    Attributes:
+        os: For instance linux or windows.
+        architecture: For instance amd64 or arm64.
+        variant: For instance v7; empty for none. arm64's v8 is the plain one and reads as none.
+    """
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        """Return ``os/architecture[/variant]``."""
+        return f"{self.os}/{self.architecture}" + (f"/{self.variant}" if self.variant else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A pointer to content: its type, digest and size in bytes."""
+
+    media_type: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One entry of an index that may be an image.
+
+    Attributes:
+        descriptor: Where it is.
+        platform: As the index says; None where it does not.
+    """
+
+    descriptor: Descriptor
+    platform: Platform | None
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An OCI index or Docker manifest list, attestations and other non-images left out."""
+
+    children: tuple[Child, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageManifest:
+    """One image for one platform; which one only its config says."""
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """What an image's config says.
+
+    Attributes:
+        platform: Where it runs.
+        entrypoint: ``Entrypoint``.
+        cmd: ``Cmd``.
+        working_dir: ``WorkingDir``, ``/`` by default.
+        path: The environment's PATH; None if it has none.
+    """
+
+    platform: Platform
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    working_dir: str = "/"
+    path: str | None = None
+
+
+def parse_manifest(body: bytes, content_type: str = "") -> Index | ImageManifest:
+    """Read what a registry returned for a tag or a digest.
+
+    Args:
+        body: The bytes, unchanged.
+        content_type: The response's Content-Type. Used only against contradictions: some registries say
+            application/json or nothing.
+
+    Raises:
+        UnreadableError: It is neither an index nor an image; the text is the reason.
+    """
+    content_type = content_type.partition(";")[0].strip().lower()
+    data = _object(body, "manifest")
+    media_type = _text(data, "mediaType")
+    if data.get("schemaVersion") == 1 or content_type.startswith(SCHEMA_1):
+        raise UnreadableError(
+            "a schema 1 manifest, which container runtimes no longer run: push the image again"
+        )
+    known = (*INDEX_TYPES, *MANIFEST_TYPES)
+    if media_type and content_type in known and media_type != content_type:
+        raise UnreadableError(f"the manifest says it is {media_type!r}, the registry says {content_type!r}")
+    media_type = media_type or (content_type if content_type in known else "")
+    # One document that reads as both lets two clients see two images (CVE-2021-41190).
+    if "manifests" in data and ("config" in data or "layers" in data):
+        raise UnreadableError("the manifest reads as an index and as an image at once")
+    if media_type in INDEX_TYPES or (not media_type and "manifests" in data):
+        return _index(data)
+    if media_type in MANIFEST_TYPES or (not media_type and "config" in data):
+        return _image(data)
+    raise UnreadableError(f"not a container image: its manifest is of type {media_type!r}")
+
+
+def parse_config(body: bytes) -> ImageConfig:
+    """Read an image's config blob.
+
+    Raises:
+        UnreadableError: It is not one, or names no platform. No default is ever taken.
+    """
+    data = _object(body, "image config")
+    platform = _platform(data)
+    if not platform.os or not platform.architecture:
+        raise UnreadableError("the image config names no os and architecture")
+    run = data.get("config")
+    run = run if isinstance(run, dict) else {}
+    path = None
+    for entry in _texts(run, "Env"):
+        name, _, value = entry.partition("=")
+        path = value if name == "PATH" else path
+    return ImageConfig(
+        platform=platform,
+        entrypoint=_texts(run, "Entrypoint"),
+        cmd=_texts(run, "Cmd"),
+        working_dir=_text(run, "WorkingDir") or "/",
+        path=path,
+    )
+
+
+def _index(data: Mapping[str, Any]) -> Index:
+    children = []
+    for entry in _objects(data, "manifests"):
+        annotations = entry.get("annotations")
+        if isinstance(annotations, dict) and _ATTESTATION in annotations:
+            continue
+        platform = None
+        if entry.get("platform") is not None:
+            if not isinstance(entry["platform"], dict):
+                raise UnreadableError("the index has a platform that is not an object")
+            platform = _platform(entry["platform"])
+            # BuildKit's attestations and other companions; "unknown" is nobody's platform.
+            if platform.os in ("", "unknown") or platform.architecture in ("", "unknown"):
+                continue
+        descriptor = _descriptor(entry)
+        if _artifact(entry) or descriptor.media_type not in (*INDEX_TYPES, *MANIFEST_TYPES):
+            continue
+        children.append(Child(descriptor, platform))
+    return Index(tuple(children))
+
+
+def _image(data: Mapping[str, Any]) -> ImageManifest:
+    config = data.get("config")
+    if not isinstance(config, dict):
+        raise UnreadableError("the image manifest has no config")
+    descriptor = _descriptor(config)
+    if _artifact(data) or descriptor.media_type not in _CONFIG_TYPES:
+        what = _artifact(data) or descriptor.media_type
+        raise UnreadableError(f"not a container image: an artifact of type {what!r}")
+    return ImageManifest(descriptor, tuple(_descriptor(layer) for layer in _objects(data, "layers")))
+
+
+def _artifact(data: Mapping[str, Any]) -> str:
+    """Return what kind of artifact something is; empty for a container image.
+
+    A descriptor may repeat the type of its manifest's config there, and crane does so for images too.
+    """
+    kind = _text(data, "artifactType")
+    return "" if kind in _CONFIG_TYPES else kind
+
+
+def _platform(data: Mapping[str, Any]) -> Platform:
+    os, architecture, variant = (_text(data, key).lower() for key in ("os", "architecture", "variant"))
+    architecture, implied = _ARCHITECTURES.get(architecture, (architecture, ""))
+    variant = variant or implied
+    if architecture == "arm64" and variant in ("8", "v8"):
+        variant = ""
+    return Platform(os, architecture, variant)
+
+
+def _descriptor(data: Mapping[str, Any]) -> Descriptor:
+    digest, size = _text(data, "digest"), data.get("size")
+    if not is_digest(digest):
+        raise UnreadableError(f"the manifest points to {digest[:80]!r}, which is not a digest")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise UnreadableError(f"the manifest gives no size for {digest}")
+    return Descriptor(_text(data, "mediaType").lower(), digest, size)
+
+
+def _object(body: bytes, what: str) -> dict[str, Any]:
+    try:
+        data = json.loads(body.decode())
+    # RecursionError: nested thousands deep. Both are the registry's doing, not ours.
+    except (ValueError, RecursionError):
+        raise UnreadableError(f"the {what} is not readable JSON") from None
+    if not isinstance(data, dict):
+        raise UnreadableError(f"the {what} is not a JSON object")
+    return data
+
+
+def _objects(data: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    value = data.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise UnreadableError(f"the manifest's {key} are not a list of objects")
+    if len(value) > MAX_ENTRIES:
+        raise UnreadableError(f"the manifest has {len(value)} {key}, more than {MAX_ENTRIES}")
+    return value
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
+    value = data.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise UnreadableError(f"{key} is not a text")
+    return value
+
+
+def _texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = data.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise UnreadableError(f"the image config's {key} is not a list of texts")
+    return tuple(value)

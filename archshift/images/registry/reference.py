@@ -1,0 +1,110 @@
+"""Image references, read as Docker and containerd read them.
+
+Rules: https://github.com/distribution/reference (grammar and ``docker.io`` defaults).
+"""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final
+
+from archshift.common.errors import ArchshiftError
+
+DOCKER_HUB: Final = "docker.io"
+_DOCKER_HUB_ALIASES: Final = ("docker.io", "index.docker.io", "registry-1.docker.io")
+_LONGEST_NAME: Final = 255
+_HIGHEST_PORT: Final = 65535
+
+_HOST: Final = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
+    r"|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?"
+)
+_COMPONENT: Final = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
+_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+_BARE_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+class ImageReferenceError(ArchshiftError):
+    """The text is no image reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One image as its registry knows it.
+
+    Attributes:
+        registry: ``host`` or ``host:port``; ``docker.io`` for Docker Hub under any of its names.
+        repository: The path in the registry; ``library/`` is filled in for Docker Hub.
+        tag: Empty if only a digest was given; ``latest`` if neither was.
+        digest: ``sha256:...`` or ``sha512:...``; empty if none was given.
+    """
+
+    registry: str
+    repository: str
+    tag: str
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """``registry/repository``."""
+        return f"{self.registry}/{self.repository}"
+
+    @property
+    def asked(self) -> str:
+        """What to ask the registry for: the digest when there is one, as the kubelet does."""
+        return self.digest or self.tag
+
+    def at(self, *, tag: str = "", digest: str = "") -> "Reference":
+        """Return the same repository at another tag or digest."""
+        return replace(self, tag=tag, digest=digest)
+
+    def __str__(self) -> str:
+        """Return the full form, with nothing left out."""
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{self.name}{tag}" + (f"@{self.digest}" if self.digest else "")
+
+
+def parse_reference(text: str) -> Reference:
+    """Read an image reference.
+
+    Args:
+        text: As in a container's ``image``, for instance ``nginx``, ``registry:5000/a/b:1@sha256:...``.
+
+    Raises:
+        ImageReferenceError: It is not one; the message says which part.
+    """
+    if _DIGEST.fullmatch(text) or _BARE_DIGEST.fullmatch(text):
+        raise ImageReferenceError(f"{text!r}: a bare image id names no registry")
+    rest, at, digest = text.partition("@")
+    if at and not _DIGEST.fullmatch(digest):
+        raise ImageReferenceError(f"{text!r}: {digest!r} is not a sha256 or sha512 digest")
+    # A colon belongs to a tag only after the last slash; before it, it is a port's.
+    head, slash, last = rest.rpartition("/")
+    last, colon, tag = last.partition(":")
+    if colon and not _TAG.fullmatch(tag):
+        raise ImageReferenceError(f"{text!r}: {tag!r} is not a tag")
+    name = head + slash + last
+    registry, repository = _split_registry(name)
+    port = registry.rpartition(":")[2]
+    if not _HOST.fullmatch(registry) or (port.isdecimal() and int(port) > _HIGHEST_PORT):
+        raise ImageReferenceError(f"{text!r}: {registry!r} is not a registry host")
+    if not all(map(_COMPONENT.fullmatch, repository.split("/"))):
+        raise ImageReferenceError(f"{text!r}: {repository!r} is not a repository name")
+    if registry == DOCKER_HUB and "/" not in repository:
+        repository = f"library/{repository}"
+    if len(registry) + 1 + len(repository) > _LONGEST_NAME:
+        raise ImageReferenceError(f"{text[:60]!r}...: the name is longer than {_LONGEST_NAME} characters")
+    return Reference(registry, repository, tag or ("" if digest else "latest"), digest)
+
+
+def is_digest(text: str) -> bool:
+    """Return whether a text is a digest that this package can check (sha256 or sha512)."""
+    return bool(_DIGEST.fullmatch(text))
+
+
+def _split_registry(name: str) -> tuple[str, str]:
+    first, slash, rest = name.partition("/")
+    # Docker's rule: the first component is a host if it could not be a repository's.
+    if not slash or not ("." in first or ":" in first or first == "localhost" or first != first.lower()):
+        return DOCKER_HUB, name
+    return (DOCKER_HUB if first in _DOCKER_HUB_ALIASES else first), rest

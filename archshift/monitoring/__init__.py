@@ -1,1 +1,0 @@
-"""What Prometheus is asked and told: expressions by architecture, rules, and the dashboard."""

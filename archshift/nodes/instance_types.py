@@ -1,0 +1,253 @@
+"""EC2 instance types: architecture, what a Kubernetes node of that type can allocate, and its twin.
+
+The table is ``instance_types.json``, made from EC2's own catalogue (``tools/instance_types.py``).
+Reservations: the formulas of the EKS optimised AMI (255 MiB + 11 MiB a pod, 100 MiB eviction
+threshold; 6 % of the first core, 1 % of the second, 0.5 % of two more, 0.25 % of the rest).
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+from archshift.common.architectures import ARM64, Architecture
+from archshift.common.errors import ArchshiftError
+
+_MIB: Final = 1024 * 1024
+
+# m6idn, im4gn, m7i-flex, u7i-12tb: letters of the line, generation, letters of the variant. The
+# few families without a generation (u-6tb1, mac-m4) have no Graviton counterpart either.
+_FAMILY: Final = re.compile(r"(?P<line>[a-z]+)(?P<generation>\d+)(?P<variant>[a-z]*)(-[a-z0-9]+)?")
+
+# The letters of a variant that name the processor (Intel, AMD, Graviton) and not what it is for.
+_PROCESSORS: Final = frozenset("iag")
+
+# The lines that are told apart by proportions and by the letters below; the others (p, g, inf,
+# trn, u, hpc, d, z, ...) are chosen for hardware that equal vCPU and memory do not stand for.
+_LINES: Final = frozenset({"c", "i", "m", "r", "t", "x"})
+
+_VARIANTS: Final = {
+    "b": "EBS bandwidth",
+    "d": "a local disk",
+    "e": "extra storage or memory",
+    "n": "network bandwidth",
+    "z": "clock speed",
+}
+
+# The Graviton generation that is offered nearly everywhere: of the ninth (Graviton5) there were
+# families in 4 to 8 of 30 regions in the catalogue of mid 2026, of the eighth in 28 and 29.
+_NEWEST_GENERATION: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceType:
+    """One EC2 instance type.
+
+    Attributes:
+        name: For example ``m7g.xlarge``.
+        architecture: amd64 or arm64.
+        vcpu: Number of vCPUs.
+        memory_mib: Memory, MiB.
+        pods: Most pods the VPC CNI can give addresses to.
+    """
+
+    name: str
+    architecture: Architecture
+    vcpu: int
+    memory_mib: int
+    pods: int
+
+    @property
+    def family(self) -> str:
+        """The part of the name before the size, for example ``m7g``."""
+        return self.name.partition(".")[0]
+
+    @property
+    def allocatable_millicpu(self) -> int:
+        """CPU left for pods, in thousandths of a vCPU."""
+        reserved = 0.0
+        for core in range(self.vcpu):
+            reserved += 60 if core == 0 else 10 if core == 1 else 5 if core < 4 else 2.5
+        return self.vcpu * 1000 - round(reserved)
+
+    @property
+    def allocatable_memory(self) -> int:
+        """Memory left for pods, bytes."""
+        return (self.memory_mib - (255 + 11 * self.pods) - 100) * _MIB
+
+    @property
+    def managed_pods(self) -> int:
+        """Most pods of a node that EKS manages: it caps what the VPC CNI could serve.
+
+        https://docs.aws.amazon.com/eks/latest/userguide/create-managed-node-group.html
+        """
+        return min(self.pods, 110 if self.vcpu < 30 else 250)
+
+    @property
+    def size(self) -> str:
+        """What has to be equal for a twin, as people write it."""
+        return f"{self.vcpu} vCPU, {round(self.memory_mib / 1024, 2):g} GiB"
+
+
+@cache
+def _families() -> Mapping[str, Mapping[str, Any]]:
+    # Read when the first type is asked for: half a millisecond that an import need not cost.
+    text = resources.files("archshift.nodes").joinpath("instance_types.json").read_text()
+    families: Mapping[str, Mapping[str, Any]] = json.loads(text)
+    return families
+
+
+class _Types(Mapping[str, InstanceType]):
+    """The table as a map of types; each is made when it is asked for."""
+
+    def __getitem__(self, name: str) -> InstanceType:
+        family, _, size = name.partition(".")
+        entry = _families()[family]
+        return InstanceType(name, entry["architecture"], *entry["sizes"][size])
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{family}.{size}" for family, entry in _families().items() for size in entry["sizes"])
+
+    def __len__(self) -> int:
+        return sum(len(entry["sizes"]) for entry in _families().values())
+
+
+INSTANCE_TYPES: Final[Mapping[str, InstanceType]] = _Types()
+"""Name to type, for every EC2 instance type that a node can have (macOS is none)."""
+
+
+def instance_type(name: str, key: str) -> InstanceType:
+    """Look a type up.
+
+    Args:
+        name: The type's name.
+        key: The config key it was read from, for the message.
+
+    Raises:
+        ArchshiftError: The type is not in the table; names the nearest ones.
+    """
+    try:
+        return INSTANCE_TYPES[name]
+    except KeyError:
+        nearest = difflib.get_close_matches(name, INSTANCE_TYPES, n=3, cutoff=0.4)
+        hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
+        raise ArchshiftError(f"{key}: {name!r} is not an instance type archshift knows{hint}") from None
+
+
+def family_types(name: str, key: str) -> list[InstanceType]:
+    """Return the types of a family, bare metal left out: it takes ten minutes to boot.
+
+    Args:
+        name: The family's name.
+        key: The config key it was read from, for the message.
+
+    Raises:
+        ArchshiftError: The family is not in the table; names the nearest ones.
+    """
+    if name not in _families():
+        nearest = difflib.get_close_matches(name, _families(), n=3, cutoff=0.4)
+        hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
+        raise ArchshiftError(f"{key}: {name!r} is not an instance family archshift knows{hint}")
+    sizes = _families()[name]["sizes"]
+    return [INSTANCE_TYPES[f"{name}.{size}"] for size in sizes if "metal" not in size]
+
+
+def graviton_families() -> tuple[str, ...]:
+    """Return every Graviton family, by name."""
+    return tuple(family for family, entry in _families().items() if entry["architecture"] == ARM64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """What a family's name says.
+
+    Attributes:
+        line: c, m, r, t, ...: the proportions.
+        generation: The number.
+        variant: The letters beside the processor's, those of ``_VARIANTS``.
+    """
+
+    line: str
+    generation: int
+    variant: frozenset[str]
+
+
+@cache
+def _read_family(name: str) -> _Family | None:
+    found = _FAMILY.fullmatch(name)
+    if not found:
+        return None
+    variant = frozenset(found["variant"]) - _PROCESSORS
+    # Every dense storage family has the bandwidth; only x86 ones say so in their name.
+    if found["line"] == "i" and "e" in variant:
+        variant -= {"n"}
+    return _Family(found["line"], int(found["generation"]), variant)
+
+
+def twin(kind: InstanceType, available: Collection[str] | None = None) -> InstanceType:
+    """Return the Graviton type that can stand in for an x86 type, node for node.
+
+    It has the same number of vCPUs and the same memory, is of the same line (c, m, r, ...), and
+    has what the variant stands for (a local disk, network bandwidth). Of several, the one with
+    the least beside that, of the newest generation. Names are compared, not figures: in the
+    catalogue the network is at least as fast too, but for x86 types of 192 vCPU of the eighth
+    generation (75 Gbit/s against 50).
+
+    Args:
+        kind: The x86 type.
+        available: Graviton families to choose from; None for all up to the eighth generation,
+            which most regions have.
+
+    Raises:
+        ArchshiftError: There is none; the sentence says why.
+    """
+    problem = f"{kind.name} ({kind.size}) has no Graviton twin"
+    if kind.architecture == ARM64:
+        raise ArchshiftError(f"{problem}: it is a Graviton type itself")
+    wanted = _read_family(kind.family)
+    if not wanted or wanted.line not in _LINES:
+        raise ArchshiftError(f"{problem}: no Graviton family stands for what {kind.family} is chosen for")
+    alike = {
+        name: family
+        for name in graviton_families()
+        if (family := _read_family(name)) and family.line == wanted.line and family.variant >= wanted.variant
+    }
+    if not alike:
+        needs = " and ".join(_VARIANTS.get(letter, letter) for letter in sorted(wanted.variant))
+        raise ArchshiftError(f"{problem}: no Graviton family of the line {wanted.line} has {needs}")
+    choice = [
+        name
+        for name, family in alike.items()
+        if (family.generation <= _NEWEST_GENERATION if available is None else name in available)
+    ]
+    choice.sort(key=lambda name: (len(alike[name].variant - wanted.variant), -alike[name].generation))
+    for name in choice:
+        if found := _equal_in(name, kind):
+            return found
+    others = [found.name for name in alike if (found := _equal_in(name, kind))]
+    if others:
+        raise ArchshiftError(f"{problem} in the families to choose from; {' or '.join(others)} would be one")
+    nearest = _nearest_in(choice[0] if choice else next(iter(alike)), kind)
+    raise ArchshiftError(f"{problem}: there is none of that size, the nearest are {nearest}")
+
+
+def _equal_in(family: str, kind: InstanceType) -> InstanceType | None:
+    """Return the type of a family with the size of ``kind``; bare metal stands for bare metal only."""
+    for size in _families()[family]["sizes"]:
+        found = INSTANCE_TYPES[f"{family}.{size}"]
+        same = (found.vcpu, found.memory_mib) == (kind.vcpu, kind.memory_mib)
+        if same and (".metal" in found.name) == (".metal" in kind.name):
+            return found
+    return None
+
+
+def _nearest_in(family: str, kind: InstanceType) -> str:
+    types = [INSTANCE_TYPES[f"{family}.{size}"] for size in _families()[family]["sizes"]]
+    virtual = [found for found in types if ".metal" not in found.name]
+    smaller = [found for found in virtual if found.vcpu <= kind.vcpu][-1:]
+    larger = [found for found in virtual if found.vcpu > kind.vcpu][:1]
+    return " and ".join(f"{found.name} ({found.size})" for found in smaller + larger)

@@ -1,0 +1,216 @@
+"""NodePools, by which Karpenter and EKS Auto Mode bring nodes up: as objects, and what they may hold.
+
+A pool has no number of nodes. What counts is what its limits let it bring up, so a plan counts
+its nodes and, beside them, those that would fill the limits.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, TypeAlias
+
+from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import (
+    ARCH_LABEL,
+    CAPACITY_TYPE_LABEL,
+    INSTANCE_TYPE_LABEL,
+    POOL_LABEL,
+    ZONE_LABEL,
+)
+from archshift.common.quantity import parse_quantity
+from archshift.nodes.groups import Node, NodeClass, NodePool, Taint, side_taint
+from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
+
+Provisioner: TypeAlias = Literal["managed", "karpenter", "auto-mode"]
+
+PROVISIONERS: Final[tuple[Provisioner, ...]] = ("managed", "karpenter", "auto-mode")
+"""What makes the nodes of ``archshift:node_groups``: the groups themselves, or one of the two."""
+
+NODE_CLASSES: Final[Mapping[str, tuple[str, str]]] = {
+    "karpenter": ("karpenter.k8s.aws", "EC2NodeClass"),
+    "auto-mode": ("eks.amazonaws.com", "NodeClass"),
+    "lab": ("karpenter.kwok.sh", "KWOKNodeClass"),
+}
+"""API group and kind of the node classes, by provisioner; the lab's Karpenter has one of its own."""
+
+API_VERSION: Final = "karpenter.sh/v1"
+"""The version that Karpenter has had since 1.0, and Auto Mode from its beginning."""
+
+MOST_NODES: Final = 1000
+"""Nodes of one pool that are counted; beyond that its limits are as good as none."""
+
+_MIB: Final = 1024 * 1024
+
+
+def check_served(groups: Iterable[Mapping[str, Any]], node_class_group: str) -> None:
+    """Check that a cluster has what NodePools need; the engine would say so only in the update.
+
+    Args:
+        groups: The API groups that it serves, as ``/apis`` lists them.
+        node_class_group: The API group of the node classes.
+
+    Raises:
+        ArchshiftError: It has no NodePools, or no node classes of that kind.
+    """
+    served = {group["name"]: [one["version"] for one in group["versions"]] for group in groups}
+    group, _, version = API_VERSION.partition("/")
+    if version not in served.get(group, ()):
+        raise ArchshiftError(
+            f"archshift:provisioner: the cluster serves no NodePools ({API_VERSION}); install Karpenter 1.0 "
+            "or later or turn EKS Auto Mode on, or set it to managed"
+        )
+    if node_class_group not in served:
+        known = [name for name, (its_group, _) in NODE_CLASSES.items() if its_group in served]
+        raise ArchshiftError(
+            f"archshift:provisioner: the cluster serves no node classes of {node_class_group}; "
+            + (f"it is one of {', '.join(known)}" if known else "install what brings up its nodes")
+        )
+
+
+def manifest(pool: NodePool) -> dict[str, Any]:
+    """Return a pool's spec, as the API has it."""
+    requirements = {
+        ARCH_LABEL: (pool.architecture,),
+        "kubernetes.io/os": ("linux",),
+        CAPACITY_TYPE_LABEL: pool.capacity_types,
+        INSTANCE_TYPE_LABEL: tuple(kind.name for kind in pool.instance_types),
+        ZONE_LABEL: pool.zones,
+    }
+    template: dict[str, Any] = {
+        "nodeClassRef": {
+            "group": pool.node_class.group,
+            "kind": pool.node_class.kind,
+            "name": pool.node_class.name,
+        },
+        "requirements": [
+            {"key": key, "operator": "In", "values": list(values)}
+            for key, values in requirements.items()
+            if values
+        ],
+    }
+    # The soft one has a price here: docs/adr/0008.
+    taints = (*pool.taints, *((side_taint(pool.architecture),) if pool.side_taint else ()))
+    if taints:
+        template["taints"] = [
+            {"key": taint.key, "effect": taint.effect} | ({"value": taint.value} if taint.value else {})
+            for taint in taints
+        ]
+    limits = {"cpu": f"{pool.millicpu}m" if pool.millicpu % 1000 else str(pool.millicpu // 1000)}
+    if pool.memory is not None:
+        limits["memory"] = f"{pool.memory // _MIB}Mi"
+    spec: dict[str, Any] = {
+        "template": {"metadata": {"labels": dict(pool.node_labels)}, "spec": template},
+        "limits": limits,
+        "disruption": {"consolidateAfter": pool.consolidate_after, "budgets": [{"nodes": pool.budget}]},
+    }
+    if pool.weight is not None:
+        spec["weight"] = pool.weight
+    return spec
+
+
+def nodes_within(pool: NodePool, live: Iterable[Node] = ()) -> list[Node]:
+    """Return the nodes that a pool may bring up beside its ``live`` ones, until its limits are full.
+
+    The largest first, so that the largest pod that would get a node finds one here, and the sum is
+    what the limits allow. They stand for what Karpenter would choose and are no forecast of it.
+
+    Args:
+        pool: The pool.
+        live: The nodes that it has; they count against its limits.
+    """
+    millicpu, memory = pool.millicpu, pool.memory
+    for node in live:
+        used = _capacity(node)
+        millicpu -= used[0]
+        memory = None if memory is None else memory - used[1]
+    choices = {INSTANCE_TYPE_LABEL: tuple(kind.name for kind in pool.instance_types), **_choices(pool)}
+    nodes: list[Node] = []
+    for kind in sorted(set(pool.instance_types), key=_size, reverse=True):
+        fit = millicpu // (kind.vcpu * 1000)
+        if memory is not None:
+            fit = min(fit, memory // (kind.memory_mib * _MIB))
+        for _ in range(min(max(0, fit), MOST_NODES - len(nodes))):
+            nodes.append(_possible_node(f"{pool.name}-possible-{len(nodes)}", pool, kind, choices))
+            millicpu -= kind.vcpu * 1000
+            memory = None if memory is None else memory - kind.memory_mib * _MIB
+    return nodes
+
+
+def template(pool: NodePool, kind: InstanceType) -> Node:
+    """Return what a node of a pool is like if it is of this type, whatever the limits say."""
+    return _possible_node(f"{pool.name}-possible", pool, kind, _choices(pool))
+
+
+def _choices(pool: NodePool) -> dict[str, tuple[str, ...]]:
+    # The zones of a pool that names none are its node class's subnets', which nobody here knows: a pod
+    # that asks for a zone gets a node there or none, and that is not for us to foresee.
+    return {ZONE_LABEL: pool.zones, CAPACITY_TYPE_LABEL: pool.capacity_types}
+
+
+def _size(kind: InstanceType) -> tuple[int, int, str]:
+    return kind.vcpu, kind.memory_mib, kind.name
+
+
+def _capacity(node: Node) -> tuple[int, int]:
+    """Return what a node counts for against limits: all that its machine has, not what pods get."""
+    kind = INSTANCE_TYPES.get(node.labels.get(INSTANCE_TYPE_LABEL, ""))
+    return (kind.vcpu * 1000, kind.memory_mib * _MIB) if kind else (node.millicpu, node.memory)
+
+
+def _possible_node(
+    name: str, pool: NodePool, kind: InstanceType, choices: Mapping[str, tuple[str, ...]]
+) -> Node:
+    return Node(
+        name=name,
+        labels={
+            **pool.node_labels,
+            ARCH_LABEL: kind.architecture,
+            "kubernetes.io/os": "linux",
+            "kubernetes.io/hostname": name,
+            INSTANCE_TYPE_LABEL: kind.name,
+            POOL_LABEL: pool.name,
+        },
+        taints=pool.taints,
+        millicpu=kind.allocatable_millicpu,
+        memory=kind.allocatable_memory,
+        pods=kind.managed_pods,
+        choices=choices,
+    )
+
+
+def requirement(spec: Mapping[str, Any], label: str) -> tuple[str, ...]:
+    """Return the values that a NodePool's spec asks a label to have; empty where it does not."""
+    wanted = spec["template"]["spec"].get("requirements") or ()
+    return next(
+        (tuple(one.get("values") or ()) for one in wanted if (one["key"], one["operator"]) == (label, "In")),
+        (),
+    )
+
+
+def from_manifest(name: str, spec: Mapping[str, Any]) -> NodePool | None:
+    """Return the pool that ``manifest`` made this of; None for one that it did not make.
+
+    Args:
+        name: The NodePool's name.
+        spec: Its spec.
+    """
+    types = tuple(
+        INSTANCE_TYPES[one] for one in requirement(spec, INSTANCE_TYPE_LABEL) if one in INSTANCE_TYPES
+    )
+    limits = spec.get("limits") or {}
+    if not types or "cpu" not in limits:
+        return None
+    inner = spec["template"]["spec"]
+    memory = parse_quantity(str(limits["memory"])) if "memory" in limits else None
+    return NodePool(
+        name=name,
+        instance_types=types,
+        node_class=NodeClass(**{key: inner["nodeClassRef"][key] for key in ("group", "kind", "name")}),
+        millicpu=int(parse_quantity(str(limits["cpu"])) * 1000),
+        memory=None if memory is None else int(memory),
+        zones=requirement(spec, ZONE_LABEL),
+        capacity_types=requirement(spec, CAPACITY_TYPE_LABEL),
+        labels=(spec["template"].get("metadata") or {}).get("labels") or {},
+        taints=tuple(
+            Taint(key=one["key"], value=one.get("value", ""), effect=one["effect"])
+            for one in inner.get("taints") or ()
+        ),
+    )

@@ -1,0 +1,256 @@
+"""What still needs x86, and whether the nodes that are left can carry it.
+
+Pure. Everything unknown counts as needing x86: an image that nobody could read, a workload
+without evidence, a verdict about anything but Linux on both architectures.
+"""
+
+import json
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from archshift.cluster.model import Inventory, Workload
+from archshift.cluster.pod_fields import pinned_architecture
+from archshift.common.architectures import AMD64, ARM64, display
+from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, POOL_LABEL
+from archshift.images.verdict import ARM64_ONLY, UNKNOWN
+from archshift.images.workload import WorkloadVerdict, why_not
+from archshift.nodes.groups import Node, NodePool
+from archshift.nodes.node_pools import template
+from archshift.plan.capacity import Demand, balance
+from archshift.plan.model import Rules
+
+_NAMED = 5
+"""Workloads that a sentence names; the rest is counted."""
+
+
+WAY_OUT: Final = (
+    "give these workloads images for arm64 or remove them, and run archshift audit --from-cluster to see "
+    "when nothing needs x86 any more"
+)
+"""How every refusal of the guard ends: reports tell it from other failures by that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """A workload that needs x86.
+
+    Attributes:
+        workload: The workload, as the inventory has it.
+        reason: Why, as one can act on it.
+        pods: Most pods it may have, at least 1: room is kept for one that is scaled to zero.
+    """
+
+    workload: Workload
+    reason: str
+    pods: int
+
+    @property
+    def key(self) -> str:
+        """``namespace/Kind/name``."""
+        return self.workload.key
+
+    @property
+    def rules(self) -> str:
+        """What decides where it may run, as text: needs with the same rules fit the same nodes."""
+        template = self.workload.template
+        own = template.own("node-selector"), template.own("required"), self.workload.tolerations
+        return json.dumps(own, sort_keys=True)
+
+
+def needs(
+    inventory: Inventory, verdicts: Mapping[str, WorkloadVerdict], rules: Mapping[str, Rules]
+) -> tuple[Need, ...]:
+    """Return what needs x86: unproven images, workloads that pin amd64, and held ones.
+
+    Args:
+        inventory: The whole cluster, what archshift does not steer included.
+        verdicts: Workload key to the evidence; a missing one is unknown.
+        rules: Workload key to the config's rules.
+    """
+    found = []
+    for key, workload in sorted({**inventory.beyond, **inventory.workloads}.items()):
+        reason = _why(workload, verdicts.get(key), rules.get(key))
+        if reason:
+            found.append(Need(workload=workload, reason=reason, pods=most_pods(workload)))
+    return tuple(found)
+
+
+def most_pods(workload: Workload) -> int:
+    """Return how many pods of a workload to keep room for; a DaemonSet counts once."""
+    return max(1, workload.replicas, *(workload.autoscaled or ()))
+
+
+def _why(workload: Workload, verdict: WorkloadVerdict | None, rules: Rules | None) -> str:
+    pinned = pinned_architecture(workload.template)
+    if pinned and pinned[0] == ARM64 and workload.settled:
+        return ""  # whatever its images are, none of its pods can be on x86
+    if verdict is None or not verdict.runs_on_arm64:
+        return why_not(verdict or WorkloadVerdict(workload.key, UNKNOWN, (), ()))
+    if verdict.verdict == ARM64_ONLY:
+        return ""  # so hold has no effect
+    if pinned:
+        return f"it pins {pinned[0]} by its own {pinned[1]}"
+    if rules and rules.hold:
+        return f"it is held on x86: {rules.reason}" if rules.reason else "it is held on x86 (hold: true)"
+    return ""
+
+
+def objection(needed: Sequence[Need], nodes: Iterable[Node]) -> str:
+    """Return why the x86 nodes among ``nodes`` do not do for what needs x86; empty if they do.
+
+    Args:
+        needed: From ``needs``.
+        nodes: All nodes that are left.
+
+    Returns:
+        A sentence without its end: who is concerned and what is missing.
+    """
+    if not needed:
+        return ""
+    x86 = [node for node in nodes if node.architecture == AMD64 and node.schedulable]
+    alike = _by_rules(needed)
+    takers = {
+        rules: [node for node in x86 if those[0].workload.may_run_on(node)] for rules, those in alike.items()
+    }
+    if not all(takers.values()):
+        named = _named([need for need in needed if not takers[need.rules]])
+        return f"{named}: no {display(AMD64)} node is left where they can run"
+    # Those of the same rules on the nodes that take them, then all on all such nodes: room that
+    # one of them cannot use is none for it.
+    together = {node.name for some in takers.values() for node in some}
+    checks = [(alike[rules], some) for rules, some in takers.items()]
+    for those, some in [*checks, (list(needed), [node for node in x86 if node.name in together])]:
+        demand = Demand()
+        for need in those:
+            demand = demand.plus(need.workload.requests, need.pods)
+        shortage = balance(some, {AMD64: demand})[AMD64].shortage
+        if shortage:
+            return f"{_named(those)}: {shortage}"
+    return ""
+
+
+def takes_away(needed: Sequence[Need], before: Iterable[Node], after: Iterable[Node]) -> bool:
+    """Say whether a change takes x86 from anything: then, and only then, an objection stops it.
+
+    Args:
+        needed: From ``needs``.
+        before: Nodes as they are.
+        after: Nodes as they will be.
+    """
+    later = {node.name: node for node in after}
+    one_of_each = [those[0] for those in _by_rules(needed).values()]
+    return any(
+        node.architecture == AMD64 and _worse(one_of_each, node, later.get(node.name)) for node in before
+    )
+
+
+def _by_rules(needed: Iterable[Need]) -> dict[str, list[Need]]:
+    """Return the needs by their rules: what one may run on, all of them may.
+
+    A fleet has thousands of needs and of nodes, and a handful of rules.
+    """
+    found: dict[str, list[Need]] = {}
+    for need in needed:
+        found.setdefault(need.rules, []).append(need)
+    return found
+
+
+def _worse(needed: Sequence[Need], node: Node, later: Node | None) -> bool:
+    if later is None or later.architecture != AMD64 or not same_machine(node.labels, later.labels):
+        return True
+    # A taint that somebody set by hand turns nobody away from the node that the change makes of it.
+    node = replace(node, taints=tuple(taint for taint in node.taints if taint in later.taints))
+    return any(need.workload.may_run_on(node) and not need.workload.may_run_on(later) for need in needed)
+
+
+def same_machine(labels: Mapping[str, str], others: Mapping[str, str]) -> bool:
+    """Whether nodes of one name with these labels are one: another instance type is another node."""
+    return labels.get(INSTANCE_TYPE_LABEL) == others.get(INSTANCE_TYPE_LABEL)
+
+
+def gives_less(needed: Sequence[Need], pool: NodePool, later: NodePool) -> bool:
+    """Say whether a change of a NodePool can leave less room for what needs x86, or for some of it.
+
+    Args:
+        needed: From ``needs``.
+        pool: The pool as it is.
+        later: The pool as it will be.
+    """
+    if later.architecture != pool.architecture or later.millicpu < pool.millicpu:
+        return True
+    if later.memory is not None and (pool.memory is None or later.memory < pool.memory):
+        return True
+    if not {*pool.instance_types} <= {*later.instance_types}:
+        return True
+    # Without zones of its own a pool is in all that its node class has.
+    if later.zones and not (pool.zones and {*pool.zones} <= {*later.zones}):
+        return True
+    kind = pool.instance_types[0]
+    is_, will_be = template(pool, kind), template(later, kind)
+    return any(need.workload.may_run_on(is_) and not need.workload.may_run_on(will_be) for need in needed)
+
+
+def removal(
+    needed: Sequence[Need],
+    going: Iterable[Node],
+    live: Iterable[Node],
+    after: Iterable[Node],
+    *,
+    loses: bool = False,
+    there: Iterable[str] = (),
+) -> str:
+    """Return why an update must not take x86 away; empty if it may, or takes none.
+
+    What is left has to carry the need now: nodes that the same update would make carry nothing yet.
+    Nor does a NodePool before it has brought up a node: nobody knows whether it can. After that it
+    counts with what its limits leave it. Where x86 is short already, what takes none of it away, or
+    adds some, goes on.
+
+    Args:
+        needed: From ``needs``.
+        going: The live nodes that it may take or change.
+        live: All nodes as they are.
+        after: All nodes as it leaves them.
+        loses: It takes x86 away, whatever the nodes say: a NodePool's limits, for one.
+        there: Names of NodePools that count without a node.
+
+    Returns:
+        As ``objection``.
+    """
+    then = list(after)
+    if not loses and not takes_away(needed, going, then):
+        return ""
+    now = {node.name: node for node in live}
+    able = {*there, *(node.labels.get(POOL_LABEL) for node in now.values() if node.schedulable)}
+    left = [
+        replace(node, schedulable=now[node.name].schedulable)
+        for node in then
+        if node.name in now and same_machine(node.labels, now[node.name].labels)
+    ]
+    left += [node for node in then if node.choices and node.labels[POOL_LABEL] in able]
+    return objection(needed, left)
+
+
+def floor(needed: Sequence[Need], nodes: Iterable[Node]) -> frozenset[str]:
+    """Return the names of the x86 nodes that have to stay: the first that carry all that needs x86.
+
+    All x86 nodes where even they do not suffice.
+    """
+    if not needed:
+        return frozenset()
+    x86 = [node for node in nodes if node.architecture == AMD64]
+    # More nodes never raise an objection, so the first number without one is found by halving.
+    enough = bisect_left(range(len(x86)), True, key=lambda kept: not objection(needed, x86[:kept]))
+    return frozenset(node.name for node in x86[:enough])
+
+
+def _named(needed: Sequence[Need]) -> str:
+    names = [f"{need.key} ({need.reason})" for need in needed[:_NAMED]]
+    more = len(needed) - len(names)
+    if more > 0:
+        names.append(f"{more} more")
+    return f"{len(needed)} {'workload needs' if len(needed) == 1 else 'workloads need'} x86: " + ", ".join(
+        names
+    )

@@ -1,0 +1,80 @@
+"""The plan as JSON values: what ``archshift plan --json`` prints and the program hands over."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    # Only written out here.
+    from archshift.common.architectures import Architecture
+    from archshift.plan.capacity import Balance
+    from archshift.plan.model import Plan
+
+_GIB = 1024**3
+
+
+HAND_OVER: Final = "ARCHSHIFT_HAND_OVER"
+"""The variable that names the file in which ``archshift preview`` wants the plan."""
+
+
+def plan_json(plan: "Plan") -> dict[str, Any]:
+    """Return the plan as JSON values."""
+    return {
+        "arm_ratio": plan.arm_ratio,
+        "direction": plan.direction,
+        "fleet": fleet_json(plan),
+        "workloads": [
+            {
+                "workload": row.key,
+                "kind": row.kind,
+                "owner": row.owner,
+                "replicas": row.replicas,
+                "wanted": row.wanted,
+                "graviton": row.graviton,
+                "moves": row.moves,
+                "action": row.action,
+                "restarts": row.restarts,
+                "reachable": row.reachable,
+                "reason": row.reason,
+            }
+            for row in plan.workloads
+        ],
+        "conflicts": [
+            {
+                "workload": conflict.workload,
+                "field": conflict.field,
+                "owner": conflict.owner,
+                "forced": conflict.forced,
+            }
+            for conflict in plan.conflicts
+        ],
+        "capacity_before": _capacity(plan.before),
+        "capacity": _capacity(plan.balances),
+        "blockers": list(plan.blockers),
+        "others": dict(plan.others),
+    }
+
+
+def fleet_json(plan: "Plan") -> dict[str, int]:
+    """Return the fleet's figures; ``pods`` are those that can move, ``all_pods`` those of all workloads."""
+    return {
+        "pods": plan.pods,
+        "wanted": plan.wanted,
+        "graviton": plan.graviton,
+        "all_pods": plan.all_pods,
+    }
+
+
+def _capacity(sides: "Mapping[Architecture, Balance]") -> list[dict[str, Any]]:
+    return [
+        {
+            "architecture": side.architecture,
+            "nodes": side.nodes,
+            "pods": side.demand.pods,
+            "vcpu": side.millicpu / 1000,
+            "vcpu_needed": side.demand.millicpu / 1000,
+            "gib": round(side.memory / _GIB, 2),
+            "gib_needed": round(side.demand.memory / _GIB, 2),
+            "shortage": side.shortage,
+        }
+        for side in sides.values()
+    ]

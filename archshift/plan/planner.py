@@ -1,0 +1,376 @@
+"""Makes the plan: which workloads can be steered, where their pods go, and their patches. Pure."""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from archshift.cluster import pod_fields
+from archshift.cluster.kinds import CONTROLLERS
+from archshift.cluster.model import TAKEN_ANNOTATION, Inventory, Requests, Workload, taken_annotation
+from archshift.cluster.pod_fields import Taken, Template
+from archshift.cluster.scheduling import admits, untolerated
+from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, display
+from archshift.common.errors import ArchshiftError
+from archshift.images.verdict import ARM64_ONLY, UNKNOWN
+from archshift.images.workload import WorkloadVerdict, why_not
+from archshift.nodes.after_update import nodes_after, possible_nodes
+from archshift.nodes.groups import AnyNodeGroup, Node
+from archshift.plan import placement
+from archshift.plan.apportion import Share, apportion, starts_on_graviton
+from archshift.plan.capacity import Demand, balance
+from archshift.plan.model import FORCE_REASON_ANNOTATION, Action, Conflict, Plan, PlannedWorkload, Rules
+
+
+def make_plan(
+    *,
+    arm_ratio: float,
+    inventory: Inventory,
+    rules: Mapping[str, Rules] | None = None,
+    groups: Iterable[AnyNodeGroup] = (),
+    verdicts: Mapping[str, WorkloadVerdict] | None = None,
+    pin_daemonsets: bool = False,
+) -> Plan:
+    """Compute the plan.
+
+    Args:
+        arm_ratio: Share of the fleet's pods wanted on Graviton, 0.0 to 1.0.
+        inventory: The cluster as it is.
+        rules: Workload key to the config's rules for it.
+        groups: The node groups as configured; empty where archshift manages none.
+        verdicts: Workload key to the evidence for it; None where images are not checked. With
+            evidence, a workload that has none counts as unknown.
+        pin_daemonsets: Keep DaemonSets that are not proven to run on arm64 off Graviton nodes,
+            instead of reporting them as blockers.
+
+    Raises:
+        ArchshiftError: A rule names a workload that is not there.
+    """
+    rules = rules or {}
+    groups = tuple(groups)
+    _check_rules(rules, inventory)
+    nodes = nodes_after(inventory.nodes, groups)
+    live = {node.name for node in inventory.nodes}
+    possible = possible_nodes(inventory.nodes, groups)
+    steering = _Steering(possible, rules, verdicts, pin_daemonsets, inventory)
+    drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
+    counts = apportion(
+        arm_ratio,
+        [
+            Share(
+                draft.workload.key,
+                draft.workload.replicas,
+                steering.rules_of(draft.workload).wave,
+                steering.rules_of(draft.workload).max_ratio,
+            )
+            for draft in drafts
+            if draft.movable
+        ],
+    )
+    planned = tuple(
+        _planned(draft, counts.get(draft.workload.key), arm_ratio, inventory, steering) for draft in drafts
+    )
+    return Plan(
+        arm_ratio=arm_ratio,
+        workloads=planned,
+        conflicts=tuple(conflict for draft in drafts for conflict in draft.conflicts),
+        balances=balance(nodes, _demands(planned, inventory, nodes)),
+        before=balance(inventory.nodes, _demands_now(inventory)),
+        others=inventory.others,
+        new_nodes=tuple(node.name for node in nodes if node.name not in live and not node.choices),
+        first_graviton_node=any(node.architecture == ARM64 for node in possible)
+        and not any(node.architecture == ARM64 for node in inventory.nodes),
+        blockers=tuple(f"{d.workload.key}: {d.reason}" for d in drafts if d.action == "block"),
+    )
+
+
+def _check_rules(rules: Mapping[str, Rules], inventory: Inventory) -> None:
+    for key in rules:
+        if key not in inventory.workloads:
+            nearest = difflib.get_close_matches(key, inventory.workloads, n=2)
+            hint = f"did you mean {' or '.join(nearest)}?" if nearest else "remove it or correct the name"
+            raise ArchshiftError(
+                f"archshift:workloads.overrides: {key!r} is not among the workloads found; {hint}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What is decided of a workload before the fleet is apportioned."""
+
+    workload: Workload
+    template: Template
+    action: Action
+    reason: str = ""
+    conflicts: tuple[Conflict, ...] = ()
+    configured: bool = False
+
+    @property
+    def movable(self) -> bool:
+        return self.action == "move"
+
+    def frozen(self, row: PlannedWorkload) -> bool:
+        """Say whether it is held for want of evidence alone: then it keeps what it has."""
+        unknown = row.verdict is not None and row.verdict.verdict == UNKNOWN
+        return self.action == "hold" and unknown and not self.configured
+
+
+class _Steering:
+    """Decides which workloads can be steered; remembers which rules fit which nodes."""
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        rules: Mapping[str, Rules],
+        verdicts: Mapping[str, WorkloadVerdict] | None,
+        pin_daemonsets: bool,
+        inventory: Inventory,
+    ) -> None:
+        self._inventory = inventory
+        self._verdicts = verdicts
+        self._pin_daemonsets = pin_daemonsets
+        self._sides = {
+            architecture: [node for node in nodes if node.architecture == architecture]
+            for architecture in ARCHITECTURES
+        }
+        self._rules = rules
+        self._fits: dict[str, str] = {}
+
+    def rules_of(self, workload: Workload) -> Rules:
+        return self._rules.get(workload.key) or Rules()
+
+    def verdict_of(self, workload: Workload) -> WorkloadVerdict | None:
+        if self._verdicts is None:
+            return None
+        found = self._verdicts.get(workload.key)
+        return found or WorkloadVerdict(workload.key, UNKNOWN, (), ())
+
+    def draft(self, workload: Workload) -> _Draft:
+        if workload.kind == "DaemonSet":
+            return self._draft_daemonset(workload)
+        template, rules = workload.template, self.rules_of(workload)
+        reason = self._obstacle(workload)
+        if reason:
+            return _Draft(workload, template, "leave", reason)
+        blocked = placement.conflicts(template, workload.replicas)
+        path = CONTROLLERS[workload.kind][1]
+        conflicts = tuple(
+            Conflict(workload.key, pod_fields.describe_path(name, path), str(owner), rules.force)
+            for name, owner in blocked.items()
+        )
+        if conflicts and not rules.force:
+            owned = " and ".join(
+                f"its {pod_fields.TITLES[name]} ({owner})" for name, owner in blocked.items()
+            )
+            return _Draft(workload, template, "leave", f"left alone: others own {owned}", conflicts)
+        if template.taken and not rules.force:
+            return _Draft(workload, template, "leave", "force was withdrawn: its fields are given back")
+        template = replace(
+            template,
+            taken={**template.taken}
+            | {name: Taken(owner, template.own(name)) for name, owner in blocked.items()},
+            others={name: owner for name, owner in template.others.items() if name not in blocked},
+        )
+        verdict = self.verdict_of(workload)
+        if verdict and verdict.verdict == ARM64_ONLY:
+            reason = "runs on arm64 only" + (", so hold has no effect" if rules.hold else "")
+            return _Draft(workload, template, "graviton", reason, conflicts)
+        if rules.hold:
+            reason = f"held on x86: {rules.reason}" if rules.reason else "held on x86 (hold: true)"
+            return _Draft(workload, template, "hold", reason, conflicts, configured=True)
+        if verdict and not verdict.runs_on_arm64:
+            return _Draft(workload, template, "hold", f"held on x86: {why_not(verdict)}", conflicts)
+        if workload.replicas == 0:
+            return _Draft(workload, template, "pin", "", conflicts)
+        reason = f"capped at {rules.max_ratio:g} of its pods" if rules.max_ratio < 1 else ""
+        return _Draft(workload, template, "move", reason, conflicts)
+
+    def _draft_daemonset(self, workload: Workload) -> _Draft:
+        template, verdict = workload.template, self.verdict_of(workload)
+        everywhere = _Draft(workload, template, "leave", "a DaemonSet: runs on every node that it selects")
+        if verdict is None or verdict.runs_on_arm64:
+            return everywhere
+        pinned = pod_fields.pinned_architecture(template)
+        if pinned and ARM64 not in pinned[0].split(","):
+            return _Draft(workload, template, "leave", f"a DaemonSet that pins {pinned[0]} itself")
+        if verdict.verdict == UNKNOWN and self._inventory.on(workload.key, ARM64):
+            # As with other workloads: what cannot be read today is no proof that it broke.
+            return _Draft(workload, template, "leave", f"stays as it is: {why_not(verdict)}")
+        if self._pin_daemonsets and not placement.conflicts(template, replicas=1):
+            return _Draft(workload, template, "hold", f"kept off Graviton nodes: {why_not(verdict)}")
+        reaches = any(workload.may_run_on(node) for node in self._sides[ARM64])
+        reason = f"would start on Graviton nodes and {why_not(verdict)}"
+        return _Draft(workload, template, "block", reason) if reaches else everywhere
+
+    def _obstacle(self, workload: Workload) -> str:
+        if workload.obstacle:
+            return f"left alone: {workload.obstacle}"
+        pinned = pod_fields.pinned_architecture(workload.template)
+        if pinned:
+            return f"left alone: pins {pinned[0]} by its own {pinned[1]}"
+        return self._unfit(workload)
+
+    def _unfit(self, workload: Workload) -> str:
+        template = workload.template
+        selector, required = template.own("node-selector"), template.own("required")
+        cache_key = json.dumps([selector, required, workload.tolerations], sort_keys=True)
+        if cache_key not in self._fits:
+            self._fits[cache_key] = self._why_unfit(selector, required, workload.tolerations)
+        return self._fits[cache_key]
+
+    def _why_unfit(
+        self,
+        selector: Mapping[str, str] | None,
+        required: Mapping[str, Any] | None,
+        tolerations: Sequence[Mapping[str, Any]],
+    ) -> str:
+        for architecture, nodes in self._sides.items():
+            if not nodes or any(admits(node, selector, required, tolerations) for node in nodes):
+                continue
+            side = display(architecture)
+            if all(untolerated(node.taints, tolerations) for node in nodes):
+                taint = untolerated(nodes[0].taints, tolerations)[0]
+                return f"left alone: does not tolerate the taint {taint.key} of the {side} nodes"
+            return f"left alone: its own node selector or affinity matches no {side} node"
+        return ""
+
+
+def _planned(
+    draft: _Draft, count: int | None, arm_ratio: float, inventory: Inventory, steering: _Steering
+) -> PlannedWorkload:
+    workload, template = draft.workload, draft.template
+    observed = inventory.on(workload.key, ARM64)
+    row = PlannedWorkload(
+        key=workload.key,
+        namespace=workload.namespace,
+        kind=workload.kind,
+        name=workload.name,
+        replicas=workload.replicas,
+        wanted=count,
+        graviton=observed,
+        reason=draft.reason,
+        movable=draft.movable,
+        verdict=steering.verdict_of(workload),
+        action=draft.action,
+        owner=workload.owner or workload.namespace,
+    )
+    if draft.action in ("leave", "block"):
+        return row
+    if draft.action == "pin":
+        side: Architecture = (
+            ARM64 if starts_on_graviton(arm_ratio, workload.key, steering.rules_of(workload).wave) else AMD64
+        )
+        fields = placement.place(template, int(side == ARM64), int(side == ARM64))
+        row = replace(row, reason=f"no standing pods; its next ones start on {display(side)}")
+    else:
+        wanted = _wanted(draft, count, row)
+        fields = placement.place(template, wanted, workload.replicas)
+        if draft.action == "graviton":
+            fields = placement.place(template, max(1, wanted), max(1, wanted))
+        row = replace(row, wanted=wanted if workload.replicas else None)
+        if draft.action == "hold" and wanted:
+            row = replace(row, reason=f"{draft.reason}; keeps its {wanted} Graviton pods, gets no more")
+        if workload.autoscaled:
+            row = _with_reachable(row, workload.autoscaled)
+    ours = {name: template.spec[name] for name in template.owned if name in template.spec}
+    if ours and draft.frozen(row) and not (workload.settled and _placed(workload, inventory)):
+        # A pod that is missing for a moment must not turn an outage of the registry into a rollout.
+        fields = ours
+    changed = fields != ours
+    if not changed and not row.exact and workload.settled and _placed(workload, inventory):
+        # The template already says what is wanted and the pods are elsewhere (a node was lost,
+        # an autoscaler passed by). The scheduler never moves a running pod: they must be made anew.
+        changed = True
+    changed = changed or not template.revision
+    revision = workload.identity if changed else template.revision
+    return replace(
+        row,
+        patch=_body(workload, fields, template, revision, steering.rules_of(workload).reason),
+        restarts=changed and (workload.replicas > 0 or workload.kind == "DaemonSet"),
+        forced=bool(template.taken),
+    )
+
+
+def _wanted(draft: _Draft, count: int | None, row: PlannedWorkload) -> int:
+    if draft.action == "graviton":
+        return row.replicas
+    if draft.action == "hold":
+        # What cannot be read today is no proof that it broke: a registry that is down must not
+        # send a fleet back to x86. Pods that are there stay, none is added.
+        return min(row.graviton, row.replicas) if draft.frozen(row) else 0
+    return count or 0
+
+
+def _placed(workload: Workload, inventory: Inventory) -> bool:
+    return sum(inventory.on(workload.key, side) for side in ARCHITECTURES) == workload.replicas
+
+
+def _with_reachable(row: PlannedWorkload, bounds: tuple[int, int]) -> PlannedWorkload:
+    shares = [
+        placement.reachable(row.wanted or 0, row.replicas, scaled) / scaled
+        for scaled in range(max(1, bounds[0]), bounds[1] + 1)
+    ]
+    if not shares:
+        return row
+    low, high = min(shares), max(shares)
+    note = f"autoscaled {bounds[0]} to {bounds[1]}: {low:.2f} to {high:.2f} on Graviton until the next up"
+    return replace(row, reachable=(low, high), reason="; ".join(filter(None, (row.reason, note))))
+
+
+def _body(
+    workload: Workload, fields: Mapping[str, Any], template: Template, revision: str, reason: str
+) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "metadata": {"annotations": {pod_fields.REVISION_ANNOTATION: revision}},
+        "spec": pod_fields.write_fields(fields, *template.beside),
+    }
+    for name in reversed(CONTROLLERS[workload.kind][1]):
+        body = {name: body}
+    body["metadata"] = {"name": workload.name, "namespace": workload.namespace}
+    if template.taken:
+        body["metadata"]["annotations"] = {
+            TAKEN_ANNOTATION: taken_annotation(template.taken),
+            FORCE_REASON_ANNOTATION: reason,
+        }
+    return body
+
+
+def _demands(
+    planned: Iterable[PlannedWorkload], inventory: Inventory, nodes: Sequence[Node]
+) -> dict[Architecture, Demand]:
+    demands: dict[Architecture, Demand] = {}
+    for architecture in ARCHITECTURES:
+        side = [node for node in nodes if node.architecture == architecture]
+        # The last node of a side takes its DaemonSets' pods along; that it has no others is seen to
+        # when it goes.
+        demand = _strays(inventory, architecture) if side else Demand()
+        for row in planned:
+            workload = inventory.workloads[row.key]
+            if row.kind == "DaemonSet" and row.patch and architecture == ARM64:
+                continue  # its patch keeps it off these nodes
+            if row.kind == "DaemonSet":
+                selected = sum(workload.may_run_on(node) for node in side)
+                demand = demand.plus(workload.requests, selected)
+            elif row.wanted is None:
+                demand = demand.plus(workload.requests, inventory.on(row.key, architecture))
+            else:
+                pods = row.wanted if architecture == ARM64 else row.replicas - row.wanted
+                demand = demand.plus(workload.requests, pods)
+        demands[architecture] = demand
+    return demands
+
+
+def _demands_now(inventory: Inventory) -> dict[Architecture, Demand]:
+    demands: dict[Architecture, Demand] = {}
+    for architecture in ARCHITECTURES:
+        demand = _strays(inventory, architecture)
+        for key, workload in inventory.workloads.items():
+            demand = demand.plus(workload.requests, inventory.on(key, architecture))
+        demands[architecture] = demand
+    return demands
+
+
+def _strays(inventory: Inventory, architecture: Architecture) -> Demand:
+    pods, requests = inventory.strays.get(architecture, (0, Requests()))
+    return Demand(pods, requests.millicpu, requests.memory) if pods else Demand()

@@ -1,0 +1,229 @@
+"""A read-only client for Prometheus' HTTP API: bounded, and careful with its token."""
+
+import ipaddress
+import json
+import os
+import ssl
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from archshift.common.errors import ArchshiftError
+from archshift.ramp.measurement import MetricsError, Sample, Series
+
+if TYPE_CHECKING:
+    # Imported where something is sent or an address is read: settings and verdicts are read by everything,
+    # and most stacks that are read ask no Prometheus.
+    import httpx2
+
+TOKEN: Final = "ARCHSHIFT_PROMETHEUS_TOKEN"  # noqa: S105 - the variable's name
+TOKEN_FILE: Final = "ARCHSHIFT_PROMETHEUS_TOKEN_FILE"  # noqa: S105
+
+# 10,000 workloads on two architectures are 6 MB.
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+# Prometheus itself gives a query up after two minutes.
+_QUERY_SECONDS: Final = 150.0
+_CONNECT_SECONDS: Final = 10.0
+
+
+def read_token(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the token for Prometheus that the environment gives; empty for none.
+
+    Raises:
+        ArchshiftError: A file cannot be read, or it is no token.
+    """
+    token, file = environment.get(TOKEN, ""), environment.get(TOKEN_FILE, "")
+    if token and file:
+        raise ArchshiftError(f"{TOKEN} and {TOKEN_FILE} are both set; unset one of them")
+    source = TOKEN
+    if file:
+        source = f"{TOKEN_FILE}: {file}"
+        try:
+            with Path(file).open(encoding="utf-8") as opened:
+                token = opened.read(65536)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise ArchshiftError(
+                f"{source} cannot be read: {reason}; correct the path, or unset it"
+            ) from None
+    token = token.strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ArchshiftError(f"{source} is not a token: one word of printable characters")
+    if file and not token:
+        raise ArchshiftError(f"{source} is empty; write the token into it, or unset {TOKEN_FILE}")
+    return token
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Prometheus:
+    """A connection to one Prometheus. Use as a context manager.
+
+    Args:
+        url: Its address; see ``check_url``.
+        token: Sent as a bearer token to this address alone; empty for none.
+        transport: What sends requests; for tests.
+
+    Raises:
+        ArchshiftError: A token would go over plain http.
+    """
+
+    def __init__(self, url: str, token: str = "", transport: "httpx2.BaseTransport | None" = None) -> None:
+        import httpx2
+
+        self.url = url
+        parsed = httpx2.URL(url)
+        loopback = _loopback(parsed.host)
+        if token and parsed.scheme != "https" and not loopback:
+            raise ArchshiftError(
+                f"archshift:gate.prometheus: {url} is plain http, over which no token is sent; use https"
+            )
+        self._client = httpx2.Client(
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=httpx2.Timeout(_QUERY_SECONDS, connect=_CONNECT_SECONDS),
+            # Wherever it led to would get the token, or answer for Prometheus.
+            follow_redirects=False,
+            # The system's authorities, and SSL_CERT_FILE's.
+            verify=ssl.create_default_context(),
+            # The environment's proxies; none of them between us and this machine.
+            trust_env=not loopback,
+            transport=transport,
+        )
+
+    def __enter__(self) -> "Prometheus":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def clock(self) -> datetime:
+        """Return what time Prometheus thinks it is.
+
+        Raises:
+            MetricsError: As ``query``.
+        """
+        value = self._ask("query", {"query": "time()"}, "scalar")
+        try:
+            return datetime.fromtimestamp(float(value[1]), UTC)
+        except (TypeError, ValueError, IndexError, OverflowError, OSError):
+            raise self._nonsense() from None
+
+    def query(self, expression: str, at: datetime) -> list[Sample]:
+        """Evaluate an expression at a time.
+
+        Raises:
+            MetricsError: Prometheus cannot be reached, refuses, or has only a part of the answer.
+        """
+        result = self._ask("query", {"query": expression, "time": _time(at)}, "vector")
+        try:
+            return [Sample(dict(one["metric"]), float(one["value"][1])) for one in result]
+        except (TypeError, ValueError, KeyError, IndexError):
+            raise self._nonsense() from None
+
+    def query_range(self, expression: str, begin: datetime, end: datetime, step: timedelta) -> list[Series]:
+        """Evaluate an expression at every step of a time.
+
+        Raises:
+            MetricsError: As ``query``.
+        """
+        times = {"start": _time(begin), "end": _time(end), "step": f"{step.total_seconds():g}"}
+        result = self._ask("query_range", {"query": expression, **times}, "matrix")
+        try:
+            return [
+                Series(dict(one["metric"]), {float(at): float(value) for at, value in one["values"]})
+                for one in result
+            ]
+        except (TypeError, ValueError, KeyError):
+            raise self._nonsense() from None
+
+    def _ask(self, endpoint: str, form: Mapping[str, str], kind: str) -> Any:
+        status, body = self._send(f"{self.url}/api/v1/{endpoint}", form)
+        if 300 <= status < 400:
+            raise MetricsError(
+                f"{self.url} redirects, which is not followed; give archshift:gate.prometheus the address "
+                "that Prometheus itself answers at"
+            )
+        if status in (401, 403):
+            raise MetricsError(
+                f"{self.url} refuses the credentials (HTTP {status}); set {TOKEN} or {TOKEN_FILE} to a token "
+                "that may query"
+            )
+        try:
+            answer = json.loads(body)
+            if not isinstance(answer, dict) or answer["status"] not in ("success", "error"):
+                raise ValueError
+        except (ValueError, KeyError, RecursionError):
+            if status >= 400:
+                raise MetricsError(
+                    f"{self.url} answered HTTP {status}; is Prometheus up behind it?"
+                ) from None
+            raise self._nonsense() from None
+        if answer["status"] == "error":
+            raise MetricsError(f"{self.url} cannot answer: {_one_line(answer.get('error'))}")
+        # Before 3.0 hints about an expression came among the warnings.
+        warnings = [text for text in answer.get("warnings") or () if not str(text).startswith("PromQL info")]
+        if warnings:
+            raise MetricsError(f"{self.url} has only a part of the answer: {_one_line(warnings[0])}")
+        data = answer.get("data")
+        if (
+            not isinstance(data, dict)
+            or data.get("resultType") != kind
+            or not isinstance(data.get("result"), list)
+        ):
+            raise self._nonsense()
+        return data["result"]
+
+    def _send(self, url: str, form: Mapping[str, str]) -> tuple[int, bytes]:
+        import httpx2
+
+        deadline = time.monotonic() + _QUERY_SECONDS
+        body = bytearray()
+        try:
+            # POST: the expressions are longer than what many proxies take as an address.
+            with self._client.stream("POST", url, data=form) as response:
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > MAX_ANSWER_BYTES:
+                        raise MetricsError(
+                            f"{self.url}: the answer is larger than {MAX_ANSWER_BYTES} bytes; name fewer "
+                            "archshift:workloads.namespaces"
+                        )
+                    if time.monotonic() > deadline:
+                        raise httpx2.ReadTimeout("")
+        except httpx2.TimeoutException:
+            raise MetricsError(
+                f"{self.url} gave no answer in time; is it reachable, and archshift:gate.window not too long?"
+            ) from None
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+            raise MetricsError(
+                f"{self.url} cannot be reached: {_one_line(error)}; check archshift:gate.prometheus and "
+                "your network"
+            ) from None
+        return response.status_code, bytes(body)
+
+    def _nonsense(self) -> MetricsError:
+        return MetricsError(
+            f"{self.url} does not answer as Prometheus does; check archshift:gate.prometheus (its path too)"
+        )
+
+
+def _time(at: datetime) -> str:
+    return f"{at.timestamp():.3f}"
+
+
+def _one_line(text: object) -> str:
+    words = " ".join(str(text).split())
+    if isinstance(text, BaseException) and not words:
+        return type(text).__name__
+    printable = "".join(letter if letter.isprintable() else "?" for letter in words)
+    return printable if len(printable) <= 300 else f"{printable[:300]}..."

@@ -1,0 +1,197 @@
+"""The ramp: which step of arm_ratio is next, when it is due, and why not now.
+
+Pure: the configuration and the time go in. A step is taken by whoever runs ``archshift ramp apply``; what
+was missed is taken later, one step after the other, never two at once.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from archshift.common.times import Freeze, Span, Window, next_open, say
+
+DEFAULT_STEPS: Final = (0.2, 0.5, 0.8, 1.0)
+DEFAULT_EVERY: Final = Span(days=7)
+DEFAULT_SOAK: Final = timedelta(days=5)
+"""Shorter than a week, so that a step which was late does not make the next one late too."""
+
+# Ratios are decimal fractions; two that print the same are the same.
+EPSILON: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A word that the ramp waits.
+
+    Attributes:
+        reason: Why.
+        until: When it ends by itself; None where somebody has to end it.
+    """
+
+    reason: str
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What comes next.
+
+    Attributes:
+        ratio: arm_ratio now.
+        step: The next step; None after the last one.
+        at: Since when the step is due, or when it will be; None where nobody can say.
+        why_not: Why it is not due now; empty where it is.
+    """
+
+    ratio: float
+    step: float | None
+    at: datetime | None
+    why_not: tuple[str, ...]
+
+    @property
+    def due(self) -> bool:
+        """Whether the step may be taken now."""
+        return not self.why_not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ramp:
+    """How arm_ratio moves (``archshift:ramp``).
+
+    Attributes:
+        start: The date of the first step; the others follow it at every ``every``.
+        steps: The ratios, ascending.
+        every: Between two dates.
+        soak: How long a step rests at least, by the stopwatch: also where daylight saving begins.
+        zone: The time zone of dates and windows.
+        windows: When steps may be taken; always, where there are none.
+        freezes: When none may be taken.
+        pause: None where the ramp goes on.
+        since: When arm_ratio last moved; None where nobody wrote it down.
+    """
+
+    start: datetime
+    steps: tuple[float, ...] = DEFAULT_STEPS
+    every: Span = DEFAULT_EVERY
+    soak: timedelta = DEFAULT_SOAK
+    zone: ZoneInfo
+    windows: tuple[Window, ...] = ()
+    freezes: tuple[Freeze, ...] = ()
+    pause: Pause | None = None
+    since: datetime | None = None
+
+    def above(self, ratio: float) -> float | None:
+        """Return the step after a ratio; None after the last."""
+        return next((step for step in self.steps if step > ratio + EPSILON), None)
+
+    def below(self, ratio: float) -> float | None:
+        """Return the step before a ratio, 0.0 before the first; None at 0.0."""
+        return step_below(self.steps, ratio)
+
+    def outlook(self, ratio: float, now: datetime) -> Outlook:
+        """Say what is next.
+
+        Args:
+            ratio: arm_ratio now.
+            now: The time.
+        """
+        step = self.above(ratio)
+        if step is None:
+            over = f"the ramp is over: arm_ratio is {ratio:g}, and its last step is {self.steps[-1]:g}"
+            return Outlook(ratio=ratio, step=None, at=None, why_not=(over,))
+        if self.since is None and ratio > EPSILON:
+            unknown = (
+                f"archshift:ramp.since is not set, so nobody knows how long {ratio:g} has soaked; set it "
+                "to the time at which arm_ratio was set"
+            )
+            return Outlook(ratio=ratio, step=step, at=None, why_not=(unknown,))
+        planned, soaked = self._planned(), self._soaked()
+        why_not = []
+        if self._paused(now):
+            why_not.append(self._say_pause())
+        if now < planned:
+            why_not.append(
+                f"{step:g} is planned for {self.say(planned)}, every {self.every} from {self.say(self.start)}"
+            )
+        if self.since and now < soaked:
+            why_not.append(
+                f"{ratio:g} soaks until {self.say(soaked)}, {Span.of(self.soak)} from when it was set"
+            )
+        why_not += [
+            f"frozen until {self.say(freeze.end)}: {freeze.reason}"
+            for freeze in self.freezes
+            if freeze.begin <= now < freeze.end
+        ]
+        opens = next_open(now, self.windows, self.zone)
+        # Not beside another reason: a window that opens before the step is due tells nothing.
+        if now < opens and not why_not:
+            why_not.append(f"outside the windows, the next of which opens {self.say(opens)}")
+        if self.pause and not self.pause.until:
+            return Outlook(ratio=ratio, step=step, at=None, why_not=tuple(why_not))
+        first = max(planned, soaked)
+        if self.pause and self.pause.until and self._paused(now):
+            first = max(first, self.pause.until)
+        at = self._allowed(max(first, now) if why_not else first)
+        return Outlook(ratio=ratio, step=step, at=at, why_not=tuple(why_not))
+
+    def forecast(self, ratio: float, now: datetime) -> list[tuple[float, datetime | None]]:
+        """Return each step to come with its time, if every one is taken as soon as it is due."""
+        found: list[tuple[float, datetime | None]] = []
+        ramp, clock = self, now
+        while (outlook := ramp.outlook(ratio, clock)).step is not None:
+            found.append((outlook.step, outlook.at))
+            if outlook.at is None:
+                found += [(step, None) for step in self.steps if step > outlook.step + EPSILON]
+                break
+            ratio, clock = outlook.step, max(clock, outlook.at)
+            ramp = replace(ramp, since=clock)
+        return found
+
+    def say(self, moment: datetime) -> str:
+        """Return a time for a person, in the ramp's zone."""
+        return say(moment, self.zone)
+
+    def _planned(self) -> datetime:
+        """Return the first date of the plan after the last move: the one that is next."""
+        since = self.since
+        if since is None or since < self.start:
+            return self.start
+        number = max(0, (since - self.start) // self.every.roughly - 1)
+        while (date := self.every.after(self.start, self.zone, number)) <= since:
+            number += 1
+        return date
+
+    def _soaked(self) -> datetime:
+        return self.since + self.soak if self.since else self.start
+
+    def _paused(self, now: datetime) -> bool:
+        return self.pause is not None and (self.pause.until is None or now < self.pause.until)
+
+    def _say_pause(self) -> str:
+        pause = self.pause
+        until = f" until {self.say(pause.until)}" if pause and pause.until else ""
+        return f"paused{until}: {pause.reason if pause else ''}"
+
+    def _allowed(self, moment: datetime) -> datetime:
+        """Return the first moment from this one on that is in a window and in no freeze."""
+        while True:
+            later = next_open(moment, self.windows, self.zone)
+            for freeze in self.freezes:
+                if freeze.begin <= later < freeze.end:
+                    later = freeze.end
+            if later == moment:
+                return moment
+            moment = later
+
+
+def step_below(steps: tuple[float, ...], ratio: float) -> float | None:
+    """Return the last of these steps before a ratio, 0.0 before the first; None at 0.0."""
+    if ratio <= EPSILON:
+        return None
+    return next((step for step in reversed(steps) if step < ratio - EPSILON), 0.0)
+
+
+def same(one: float, other: float) -> bool:
+    """Whether two ratios are the same step."""
+    return abs(one - other) <= EPSILON

@@ -1,0 +1,104 @@
+"""One step of the ramp, taken: what it changes, and the reason that goes into the commit."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from archshift.ramp.gate_evidence import GateEvidence
+from archshift.ramp.schedule import Ramp, same
+
+# Of the gate's reasons; the evidence has them all.
+_SHOWN: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A move of arm_ratio to a neighbouring step.
+
+    Attributes:
+        stack: The stack.
+        ramp: Its ramp, before the step.
+        ratio: arm_ratio before.
+        target: arm_ratio after.
+        now: The time.
+        evidence: What the gate found; None where it was not asked.
+        reason: What somebody says of it; empty for nothing.
+    """
+
+    stack: str
+    ramp: Ramp
+    ratio: float
+    target: float
+    now: datetime
+    evidence: GateEvidence | None = None
+    reason: str = ""
+
+    @property
+    def since(self) -> str:
+        """When arm_ratio moved, as it is written into the stack's file."""
+        return self.now.astimezone(self.ramp.zone).isoformat(timespec="seconds")
+
+    @property
+    def after(self) -> Ramp:
+        """The ramp after the step."""
+        return replace(self.ramp, since=self.now.replace(microsecond=0))
+
+    @property
+    def title(self) -> str:
+        """The first line of the commit."""
+        number = next((str(n) for n, step in enumerate(self.ramp.steps, 1) if same(step, self.target)), "0")
+        back = "back to " if self.target < self.ratio else ""
+        return (
+            f"{self.stack}: arm_ratio {self.ratio:g} -> {self.target:g}, "
+            f"{back}step {number} of {len(self.ramp.steps)}"
+        )
+
+    @property
+    def message(self) -> str:
+        """The whole message of the commit."""
+        return "\n".join([self.title, "", *self.body, ""])
+
+    @property
+    def body(self) -> list[str]:
+        """Why, a line each."""
+        return [
+            *self._why(),
+            *self._gate(),
+            *([f"Reason: {self.reason}"] if self.reason else []),
+            self._next(),
+        ]
+
+    def _why(self) -> Iterator[str]:
+        if self.target > self.ratio:
+            due = self.ramp.outlook(self.ratio, self.now).at
+            yield f"{self.target:g} is due since {self.ramp.say(due or self.now)}."
+        else:
+            yield f"A step back from {self.ratio:g}."
+        if self.ramp.since:
+            soaked = _length(self.now - self.ramp.since)
+            yield f"{self.ratio:g} was set {self.ramp.say(self.ramp.since)} and has soaked {soaked}."
+
+    def _gate(self) -> Iterator[str]:
+        if self.evidence is None or self.evidence.at is None:
+            yield "Gate: not asked."
+            return
+        yield f"Gate: {self.evidence.verdict} of {self.ratio:g} at {self.ramp.say(self.evidence.at)}."
+        yield from (f"- {reason}" for reason in self.evidence.reasons[:_SHOWN])
+        more = len(self.evidence.reasons) - _SHOWN
+        if more > 0:
+            yield f"- and {more} more"
+
+    def _next(self) -> str:
+        outlook = self.after.outlook(self.target, self.now)
+        if outlook.step is None:
+            return "This is the last step."
+        if outlook.at is None:
+            return f"Next: {outlook.step:g}, not before the ramp's pause ends."
+        return f"Next: {outlook.step:g}, not before {self.ramp.say(outlook.at)}."
+
+
+def _length(time: timedelta) -> str:
+    if time >= timedelta(days=2):
+        return f"{time.days} days"
+    return f"{max(time, timedelta()) / timedelta(hours=1):.1f} hours"

@@ -1,0 +1,1 @@
+"""What people read: the report, the comment on a preview, the doctor."""

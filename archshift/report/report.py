@@ -1,0 +1,569 @@
+"""The migration report: how far a stack is, and what holds it back, as a plain value.
+
+Pure. All of it is of one survey, so that nothing here is counted in another way than by the plan and
+the guard; the page and the JSON are two prints of it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from archshift.cluster.model import OWNER_LABELS, Inventory, Load, Workload
+from archshift.common.architectures import AMD64, ARM64, display
+from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL, POOL_LABEL
+from archshift.images.workload import Blocking, WorkloadVerdict
+from archshift.nodes.groups import AnyNodeGroup, Node, belongs_to
+from archshift.plan import guard
+from archshift.plan.arm64_tests import failure
+from archshift.plan.model import PlannedWorkload, Rules
+from archshift.report.history import History
+from archshift.report.savings import Savings
+
+if TYPE_CHECKING:
+    # Settings are built from this package's types; here they are only passed in.
+    from archshift.settings.stack import Settings
+    from archshift.survey import Survey
+
+State: TypeAlias = Literal["ready", "capped", "held", "left alone", "blocked"]
+
+STATES: Final[Mapping[State, str]] = {
+    "ready": "nothing keeps it off Graviton",
+    "capped": "the configuration lets a part of its pods move (max_ratio)",
+    "held": "kept on x86 by the configuration, or by a test on arm64",
+    "left alone": "archshift may not place it: another owner, its own rules, or its kind",
+    "blocked": "an image is not proven to run on arm64",
+}
+
+_GIB: Final = 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """The pods of all workloads together.
+
+    Attributes:
+        pods: Those that can move.
+        wanted: Of these, how many belong on Graviton.
+        graviton: Of these, how many are there.
+        all_pods: Standing pods of all workloads.
+        exact: Every workload is where it is wanted.
+    """
+
+    pods: int
+    wanted: int
+    graviton: int
+    all_pods: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedWorkload:
+    """One workload.
+
+    Attributes:
+        workload: Its key.
+        owner: Who answers for it.
+        state: One of ``STATES``.
+        proven: Its images are proven to run on arm64; true where they are not checked.
+        movable: It counts into the fleet.
+        pods: Standing pods; of a DaemonSet or a CronJob those that run.
+        wanted: Pods wanted on Graviton; None where archshift wants nothing of it.
+        graviton: Pods on Graviton.
+        vcpu_x86: vCPU that its pods on x86 ask for.
+        reason: Why it is not simply moved; empty if it is.
+        test: Its test on arm64: ``passed``, ``failed``, ``not run``; empty where none is asked for.
+    """
+
+    workload: str
+    owner: str
+    state: State
+    proven: bool
+    movable: bool
+    pods: int
+    wanted: int | None
+    graviton: int
+    vcpu_x86: float
+    reason: str
+    test: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """The workloads of one owner.
+
+    Attributes:
+        owner: The owner.
+        workloads: How many it has.
+        states: State to how many of them are in it.
+        pods: Pods that can move: all owners' together are the fleet's.
+        wanted: Of these, how many belong on Graviton.
+        graviton: Of these, how many are there.
+        vcpu_x86: vCPU that all of its pods on x86 ask for.
+        vcpu_blocked: Of these, what workloads ask for whose images are not proven to run on arm64.
+    """
+
+    owner: str
+    workloads: int
+    states: Mapping[State, int]
+    pods: int
+    wanted: int
+    graviton: int
+    vcpu_x86: float
+    vcpu_blocked: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """A container that runs an image.
+
+    Attributes:
+        workload: Its workload's key.
+        owner: Who answers for that.
+        container: Its name.
+    """
+
+    workload: str
+    owner: str
+    container: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocker:
+    """An image that keeps workloads on x86.
+
+    Attributes:
+        image: The image.
+        verdict: What is proven of it.
+        reason: Why, as one can act on it.
+        vcpu: vCPU that the pods on x86 of its workloads ask for.
+        vcpu_alone: Of these, what nothing else blocks: what repairing this image alone sets free.
+        pods: Pods on x86 of its workloads.
+        uses: The containers that run it.
+    """
+
+    image: str
+    verdict: str
+    reason: str
+    vcpu: float
+    vcpu_alone: float
+    pods: int
+    uses: tuple[Use, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The nodes of one group, and what runs on them.
+
+    Attributes:
+        group: Its name; empty for nodes that no label gives a group.
+        managed: The stack makes it.
+        architecture: Its architecture.
+        instance_types: The types of its nodes.
+        nodes: How many there are.
+        schedulable: How many of them take pods.
+        pods: Pods on them, and
+        most_pods: the most they take.
+        vcpu_asked: vCPU that these pods ask for, and
+        vcpu: what they can have.
+        gib_asked: GiB of memory that these pods ask for, and
+        gib: what they can have.
+    """
+
+    group: str
+    managed: bool
+    architecture: str
+    instance_types: tuple[str, ...]
+    nodes: int
+    schedulable: int
+    pods: int
+    most_pods: int
+    vcpu_asked: float
+    vcpu: float
+    gib_asked: float
+    gib: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needing:
+    """A workload that needs x86.
+
+    Attributes:
+        workload: Its key.
+        reason: Why.
+        pods: Pods that room is kept for.
+        vcpu: vCPU that they ask for.
+    """
+
+    workload: str
+    reason: str
+    pods: int
+    vcpu: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """Whether x86 may go.
+
+    Attributes:
+        guarded: Whether this stack guards x86: it makes nodes, and images are checked.
+        needs: What needs x86, the largest first.
+        nodes: x86 nodes there are.
+        floor: How many of them what needs x86 asks for.
+        objection: Why the x86 nodes as they are do not carry it; empty if they do.
+        exceptions: What is set aside just now, a sentence each.
+    """
+
+    guarded: bool
+    needs: tuple[Needing, ...] = ()
+    nodes: int = 0
+    floor: int = 0
+    objection: str = ""
+    exceptions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """A workload's test on arm64.
+
+    Attributes:
+        workload: Its key.
+        outcome: ``passed``, ``failed`` or ``not run``.
+        machine: What it ran on; empty where nobody knows.
+        at: When it ended; None where nobody knows.
+        message: Why it failed.
+    """
+
+    workload: str
+    outcome: str
+    machine: str = ""
+    at: datetime | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How far a stack's migration is.
+
+    Attributes:
+        stack: The stack's name.
+        at: When the cluster was read.
+        arm_ratio: Its ratio.
+        fleet: All pods together.
+        owners: By owner, the most vCPU on x86 first.
+        owner_labels: Labels that say who an owner is, with any prefix; else it is the namespace.
+        blockers: Images that keep workloads on x86, the most vCPU first.
+        vcpu_blocked: vCPU that they hold together; a workload with two of them counts once.
+        workloads: All workloads, sorted by key.
+        groups: The nodes by group.
+        guard: What still needs x86.
+        tests: Tests on arm64.
+        history: How arm_ratio moved, will move, and how the gate judged it.
+        savings: What moving saves.
+        notes: What of all this is not known, a sentence each.
+    """
+
+    stack: str
+    at: datetime
+    arm_ratio: float
+    fleet: Fleet
+    owners: tuple[Owner, ...]
+    owner_labels: tuple[str, ...] = OWNER_LABELS
+    blockers: tuple[Blocker, ...]
+    vcpu_blocked: float
+    workloads: tuple[ReportedWorkload, ...]
+    groups: tuple[Group, ...]
+    guard: Guard
+    tests: tuple[Tested, ...]
+    history: History = field(default_factory=History)
+    savings: Savings = field(default_factory=Savings)
+    notes: tuple[str, ...] = ()
+
+    def in_state(self, *states: State) -> list[ReportedWorkload]:
+        """Return the workloads that are in one of these states."""
+        return [one for one in self.workloads if one.state in states]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values; times are ISO with their zone, money is USD a month."""
+        value = _plain(asdict(self))
+        return dict(value)
+
+
+def make_report(
+    settings: "Settings",
+    found: "Survey",
+    *,
+    at: datetime,
+    history: History | None = None,
+    savings: Savings | None = None,
+    notes: Iterable[str] = (),
+) -> Report:
+    """Return the report of a survey.
+
+    Args:
+        settings: The stack's settings.
+        found: The survey made under them.
+        at: When.
+        history: How arm_ratio moved.
+        savings: What moving saves.
+        notes: What is not known, a sentence each.
+    """
+    plan, inventory = found.plan, found.inventory
+    tests = _tests(found)
+    outcomes = {test.workload: test.outcome for test in tests}
+    workloads = tuple(
+        _workload(row, found.rules.get(row.key) or Rules(), inventory, outcomes.get(row.key, ""))
+        for row in plan.workloads
+    )
+    said = list(notes)
+    blockers = _blockers(plan.workloads, found)
+    if found.evidence is None:
+        said.append(
+            "images are not checked (archshift:images.check is false), so nothing is proven to run on arm64"
+        )
+    return Report(
+        stack=settings.stack,
+        at=at,
+        arm_ratio=plan.arm_ratio,
+        fleet=Fleet(
+            pods=plan.pods,
+            wanted=plan.wanted,
+            graviton=plan.graviton,
+            all_pods=plan.all_pods,
+            exact=plan.exact,
+        ),
+        owners=_owners(workloads),
+        blockers=blockers,
+        vcpu_blocked=_blocked(blockers, inventory),
+        workloads=workloads,
+        groups=_groups(inventory, settings.groups),
+        guard=_guard(settings, found, at),
+        tests=tests,
+        history=history or History(),
+        savings=savings or Savings(),
+        notes=tuple(said),
+    )
+
+
+def state_of(row: PlannedWorkload, rules: Rules) -> State:
+    """Return the state of a planned workload under its rules."""
+    if not _proven(row):
+        return "held" if row.action == "hold" and rules.hold else "blocked"
+    match row.action:
+        case "move":
+            return "capped" if rules.max_ratio < 1 else "ready"
+        case "hold":
+            return "held"
+        case "leave" if row.kind != "DaemonSet":
+            return "left alone"
+        case _:
+            return "ready"
+
+
+def _proven(row: PlannedWorkload) -> bool:
+    """Whether its images run on arm64; true where they are not checked."""
+    return row.verdict is None or row.verdict.runs_on_arm64
+
+
+def _workload(row: PlannedWorkload, rules: Rules, inventory: Inventory, test: str) -> ReportedWorkload:
+    workload = inventory.workloads[row.key]
+    standing = row.kind not in ("DaemonSet", "CronJob")
+    return ReportedWorkload(
+        workload=row.key,
+        owner=row.owner,
+        state=state_of(row, rules),
+        proven=_proven(row),
+        movable=row.movable,
+        pods=row.replicas if standing else sum(inventory.on(row.key, side) for side in (AMD64, ARM64)),
+        wanted=row.wanted,
+        graviton=row.graviton,
+        vcpu_x86=_vcpu(workload.requests.millicpu * inventory.on(row.key, AMD64)),
+        reason=row.reason,
+        test=test,
+    )
+
+
+def _owners(workloads: Iterable[ReportedWorkload]) -> tuple[Owner, ...]:
+    by_owner: dict[str, list[ReportedWorkload]] = {}
+    for one in workloads:
+        by_owner.setdefault(one.owner, []).append(one)
+    found = [
+        Owner(
+            owner=owner,
+            workloads=len(own),
+            states={state: sum(one.state == state for one in own) for state in STATES},
+            pods=sum(one.pods for one in own if one.movable),
+            wanted=sum(one.wanted or 0 for one in own if one.movable),
+            graviton=sum(one.graviton for one in own if one.movable),
+            vcpu_x86=_sum(one.vcpu_x86 for one in own),
+            vcpu_blocked=_sum(one.vcpu_x86 for one in own if not one.proven),
+        )
+        for owner, own in by_owner.items()
+    ]
+    return tuple(sorted(found, key=lambda one: (-one.vcpu_x86, one.owner)))
+
+
+def _blockers(rows: Sequence[PlannedWorkload], found: "Survey") -> tuple[Blocker, ...]:
+    inventory = found.inventory
+    owners = {row.key: row.owner for row in rows}
+    everything: dict[str, Workload] = {**inventory.beyond, **inventory.workloads}
+    uses: dict[str, list[tuple[Workload, WorkloadVerdict, Blocking]]] = {}
+    for key, verdict in sorted((found.evidence.verdicts if found.evidence else {}).items()):
+        workload = everything.get(key)
+        for blocking in verdict.blocking if workload else ():
+            if workload and blocking.image:
+                uses.setdefault(blocking.image, []).append((workload, verdict, blocking))
+    return tuple(
+        sorted(
+            (_blocker(image, those, inventory, owners) for image, those in uses.items()),
+            key=lambda one: (-one.vcpu, -one.pods, one.image),
+        )
+    )
+
+
+def _blocker(
+    image: str,
+    uses: Sequence[tuple[Workload, WorkloadVerdict, Blocking]],
+    inventory: Inventory,
+    owners: Mapping[str, str],
+) -> Blocker:
+    # Two containers of one workload may run the image: its pods count once.
+    workloads = {workload.key: (workload, verdict) for workload, verdict, _ in uses}
+    millicpu = {
+        key: workload.requests.millicpu * inventory.on(key, AMD64) for key, (workload, _) in workloads.items()
+    }
+    alone = [
+        key
+        for key, (_, verdict) in workloads.items()
+        if all(blocking.image == image for blocking in verdict.blocking)
+    ]
+    _, first, blocking = uses[0]
+    of_image = next((one for one in first.images if one.image == image), None)
+    reason = blocking.reason
+    if of_image:
+        has = ", ".join(of_image.platforms)
+        reason = "; ".join(filter(None, (f"it has {has}" if has else "", of_image.reason)))
+    return Blocker(
+        image=image,
+        verdict=blocking.verdict,
+        reason=reason,
+        vcpu=_vcpu(sum(millicpu.values())),
+        vcpu_alone=_vcpu(sum(millicpu[key] for key in alone)),
+        pods=sum(inventory.on(key, AMD64) for key in workloads),
+        uses=tuple(
+            Use(
+                workload=workload.key,
+                owner=owners.get(workload.key) or workload.owner or workload.namespace,
+                container=one.container,
+            )
+            for workload, _, one in uses
+        ),
+    )
+
+
+def _blocked(blockers: Iterable[Blocker], inventory: Inventory) -> float:
+    everything: dict[str, Workload] = {**inventory.beyond, **inventory.workloads}
+    keys = {use.workload for blocker in blockers for use in blocker.uses}
+    return _vcpu(sum(everything[key].requests.millicpu * inventory.on(key, AMD64) for key in keys))
+
+
+def _groups(inventory: Inventory, groups: Sequence[AnyNodeGroup]) -> tuple[Group, ...]:
+    nodes: dict[tuple[int, str, str], list[Node]] = {
+        (place, group.name, group.architecture): [] for place, group in enumerate(groups)
+    }
+    for node in inventory.nodes:
+        place = next((at for at, group in enumerate(groups) if belongs_to(node, group)), len(groups))
+        labels = (node.labels.get(label, "") for label in (POOL_LABEL, EKS_GROUP_LABEL, GROUP_LABEL))
+        name = groups[place].name if place < len(groups) else next(filter(None, labels), "")
+        nodes.setdefault((place, name, node.architecture), []).append(node)
+    return tuple(
+        _group(name, place < len(groups), architecture, members, inventory)
+        for (place, name, architecture), members in sorted(nodes.items(), key=lambda item: item[0])
+    )
+
+
+def _group(name: str, managed: bool, architecture: str, nodes: Sequence[Node], inventory: Inventory) -> Group:
+    load = Load()
+    for node in nodes:
+        load = load.plus(inventory.loads.get(node.name, Load()))
+    return Group(
+        group=name,
+        managed=managed,
+        architecture=architecture,
+        instance_types=tuple(sorted({node.labels.get(INSTANCE_TYPE_LABEL, "") for node in nodes} - {""})),
+        nodes=len(nodes),
+        schedulable=sum(node.schedulable for node in nodes),
+        pods=load.pods,
+        most_pods=sum(node.pods for node in nodes),
+        vcpu_asked=_vcpu(load.millicpu),
+        vcpu=_vcpu(sum(node.millicpu for node in nodes)),
+        gib_asked=round(load.memory / _GIB, 2),
+        gib=round(sum(node.memory for node in nodes) / _GIB, 2),
+    )
+
+
+def _guard(settings: "Settings", found: "Survey", at: datetime) -> Guard:
+    glass = settings.break_glass
+    exceptions = (glass.describe(at),) if glass else ()
+    x86 = [node for node in found.inventory.nodes if node.architecture == AMD64]
+    if found.needs is None:
+        return Guard(guarded=False, nodes=len(x86), exceptions=exceptions)
+    needs = [
+        Needing(
+            workload=need.key,
+            reason=need.reason,
+            pods=need.pods,
+            vcpu=_vcpu(need.pods * need.workload.requests.millicpu),
+        )
+        for need in found.needs
+    ]
+    return Guard(
+        guarded=True,
+        needs=tuple(sorted(needs, key=lambda need: (-need.vcpu, need.workload))),
+        nodes=len(x86),
+        floor=len(guard.floor(found.needs, x86)),
+        objection=guard.objection(found.needs, x86),
+        exceptions=exceptions,
+    )
+
+
+def _tests(found: "Survey") -> tuple[Tested, ...]:
+    done = [
+        Tested(
+            workload=key,
+            outcome="passed" if proof.passed else "failed",
+            machine=proof.machine,
+            at=proof.at,
+            message="" if proof.passed else failure(proof),
+        )
+        for key, proof in found.tests.proofs.items()
+    ]
+    waiting = [Tested(workload=key, outcome="not run") for key in found.tests.missing]
+    return tuple(sorted(done + waiting, key=lambda test: test.workload))
+
+
+def group_title(group: Group) -> str:
+    """Return a group's name for a person."""
+    name = group.group or f"{display(ARM64 if group.architecture == ARM64 else AMD64)} nodes of no group"
+    return name if group.managed else f"{name} (not of this stack)"
+
+
+def _vcpu(millicpu: int) -> float:
+    return millicpu / 1000
+
+
+def _sum(values: Iterable[float]) -> float:
+    # Thousandths add up exactly once they are rounded to them again.
+    return round(sum(values), 3)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value

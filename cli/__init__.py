@@ -1,1 +1,0 @@
-"""The ``archshift`` command: thin, one file a subcommand, and its command line in ``arguments``."""

@@ -1,1 +1,0 @@
-"""The command line of each subcommand: its options, help and exit codes, quick to load (cli/main.py)."""

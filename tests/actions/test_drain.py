@@ -1,0 +1,385 @@
+"""A drain, step by step: within its budget, one pod of a workload at a time, gone on with anywhere."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archshift.actions import drain as module
+from archshift.actions.drain import (
+    ANNOTATION,
+    Mark,
+    Outcome,
+    check_only,
+    choose,
+    drain,
+    read_mark,
+    under_way,
+    undo,
+)
+from archshift.cluster.client import MERGE
+from archshift.cluster.inventory import read_node
+from archshift.cluster.pods import Owner
+from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL
+from archshift.nodes.groups import Node
+from tests.objects import FakeCluster, Json, node, pod
+from tests.properties import examples
+from tests.settings.test_stack import load
+
+STACK = "archshift/prod"
+NODES = "/api/v1/nodes"
+PODS = "/api/v1/pods"
+IN_SHOP = "/api/v1/namespaces/shop/pods"
+SETS = "/apis/apps/v1/namespaces/shop/replicasets"
+BUDGETS = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets"
+
+
+class EndedError(Exception):
+    """The process was killed."""
+
+
+@dataclass
+class Clock:
+    """Time that passes only while the drain sleeps."""
+
+    cluster: "Simulated"
+    now: float = 0.0
+    sleeps: int = 0
+
+    def sleep(self, seconds: float) -> None:
+        """Pass time: what was evicted becomes ready elsewhere."""
+        self.now += seconds
+        self.sleeps += 1
+        self.cluster.tick()
+
+    def monotonic(self) -> float:
+        """The time."""
+        return self.now
+
+
+class Simulated(FakeCluster):
+    """x86 nodes with pods of ReplicaSets, which come back on Graviton some looks later."""
+
+    def __init__(self, x86: Mapping[str, Iterable[str]], slow: int = 1, budget: int = 1) -> None:
+        """Place a pod of each named ReplicaSet on each x86 node."""
+        super().__init__()
+        self.slow, self.allowed = slow, budget
+        self.nodes = {name: node(name, "amd64") for name in x86} | {"arm": node("arm")}
+        self.placed = [self._pod(owner, name) for name, owners in x86.items() for owner in owners]
+        self.sizes = Counter(owner for owners in x86.values() for owner in owners)
+        self.waiting: dict[str, int] = {}
+        self.fuse = -1
+        self.evicted: list[str] = []
+        self.refused: frozenset[str] = frozenset()
+
+    def _pod(self, owner: str, where: str, *, ready: bool = True) -> Json:
+        number = next(_NUMBERS)
+        made = pod(f"{owner}-{number}", where, owner=("ReplicaSet", owner), labels={"app": owner})
+        made["metadata"]["uid"] = f"uid-{number}"
+        made["status"]["conditions"] = [{"type": "Ready", "status": str(ready)}]
+        return made
+
+    def tick(self) -> None:
+        """One look passes."""
+        for name in list(self.waiting):
+            self.waiting[name] -= 1
+            if self.waiting[name] < 0:
+                (found,) = (one for one in self.placed if one["metadata"]["name"] == name)
+                found["status"]["conditions"][0]["status"] = "True"
+                del self.waiting[name]
+
+    def _burn(self) -> None:
+        self.fuse -= 1
+        if self.fuse == 0:
+            raise EndedError
+
+    def list(self, path: str, **parameters: str) -> Any:
+        """As the objects are now."""
+        self.objects[NODES] = list(self.nodes.values())
+        self.objects[PODS] = self.objects[IN_SHOP] = self.placed
+        self.objects[SETS] = [
+            {"metadata": {"name": name}, "spec": {"replicas": size}} for name, size in self.sizes.items()
+        ]
+        return super().list(path, **parameters)
+
+    def patch(self, path: str, body: Mapping[str, Any], content_type: str, field_manager: str) -> None:
+        """Merge into a node."""
+        assert (content_type, field_manager) == (MERGE, STACK)
+        self._burn()
+        found = self.nodes[path.removeprefix(f"{NODES}/")]
+        for part, values in body.items():
+            into = found.setdefault(part, {})
+            if part == "metadata":
+                into, values = into.setdefault("annotations", {}), values["annotations"]
+            for key, value in values.items():
+                into[key] = value
+                if value is None:
+                    del into[key]
+        self._burn()
+
+    def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
+        """Take a pod away; its next one starts on Graviton."""
+        self._burn()
+        (found,) = (one for one in self.placed if one["metadata"]["name"] == pod)
+        assert (namespace, uid) == ("shop", found["metadata"]["uid"])
+        owner = found["metadata"]["ownerReferences"][1]["name"]
+        if owner in self.refused:
+            return False
+        self.placed.remove(found)
+        fresh = self._pod(owner, "arm", ready=False)
+        self.placed.append(fresh)
+        self.waiting[fresh["metadata"]["name"]] = self.slow
+        self.evicted.append(pod)
+        # No workload ever misses more than one pod, and no more nodes than the budget are begun.
+        away = Counter(one.rsplit("-", 1)[0] for one in self.waiting)
+        assert max(away.values()) == 1, away
+        assert len(self.begun()) <= self.allowed
+        self._burn()
+        return True
+
+    def marks(self) -> dict[str, Mark]:
+        """How far the nodes are."""
+        return {name: read_mark(found) for name, found in self.nodes.items()}
+
+    def begun(self) -> set[str]:
+        """The nodes that are being emptied."""
+        return {name for name, mark in self.marks().items() if mark.state == "evicting"}
+
+
+_NUMBERS = iter(range(10**9))
+
+
+def run(cluster: Simulated, budget: int = 1, **more: Any) -> Outcome:
+    """Drain with a clock of the test's own."""
+    clock = Clock(cluster)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "time", clock)
+        return drain(
+            cluster, stack=STACK, select=partial(choose, groups=()), budget=budget, **{"timeout": 60, **more}
+        )
+
+
+owners = st.lists(st.sampled_from(["cart", "dns", "pay", "web"]), max_size=5)
+fleets = st.dictionaries(st.sampled_from([f"x86-{n}" for n in range(6)]), owners, max_size=6)
+
+
+@examples
+@given(fleets, st.integers(1, 7), st.integers(0, 4))
+def test_all_is_moved_within_the_budget(fleet: dict[str, list[str]], budget: int, slow: int) -> None:
+    """Every node ends empty and cordoned, every pod was evicted once and is ready elsewhere; on the way
+    never more nodes than the budget are begun, and no workload misses two pods (asserted at each eviction).
+    """
+    cluster = Simulated(fleet, slow, budget)
+    outcome = run(cluster, budget)
+    assert outcome.held == ()
+    assert outcome.evicted == len(set(cluster.evicted)) == sum(map(len, fleet.values()))
+    assert {one["spec"]["nodeName"] for one in cluster.placed} <= {"arm"}
+    assert not cluster.waiting
+    for name, mark in cluster.marks().items():
+        assert mark.state == ("active" if name == "arm" else "drained")
+        assert cluster.nodes[name]["spec"].get("unschedulable", False) is (name != "arm")
+
+
+@examples
+@given(fleets, st.integers(1, 3), st.integers(0, 3), st.lists(st.integers(1, 30), max_size=5))
+def test_killed_anywhere_it_is_gone_on_with(
+    fleet: dict[str, list[str]], budget: int, slow: int, fuses: list[int]
+) -> None:
+    """Before or after any write, again and again: the promises of one run hold over all of them together."""
+    cluster = Simulated(fleet, slow, budget)
+    for fuse in fuses:
+        cluster.fuse = fuse
+        try:
+            run(cluster, budget)
+        except EndedError:
+            continue
+    cluster.fuse = -1
+    assert run(cluster, budget).held == ()
+    assert len(cluster.evicted) == sum(map(len, fleet.values()))
+    assert {one["spec"]["nodeName"] for one in cluster.placed} <= {"arm"}
+    assert not cluster.waiting
+    assert all(mark.state == "drained" for name, mark in cluster.marks().items() if name != "arm")
+
+
+states = st.dictionaries(
+    st.sampled_from("abcdefgh"), st.sampled_from(["active", "cordoned", "evicting", "drained"])
+)
+
+
+@examples
+@given(states, st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 9)), st.integers(1, 5))
+def test_which_nodes_next(found: dict[str, Any], pods: dict[str, int], budget: int) -> None:
+    """What was begun comes first, then the emptiest, within the budget; no empty one is begun."""
+    chosen = under_way(found, pods, budget)
+    begun = {name for name, state in found.items() if state == "evicting"}
+    assert len(chosen) == len(set(chosen)) <= budget
+    assert set(chosen) <= begun or begun <= set(chosen)
+    fresh = [name for name in chosen if name not in begun]
+    assert all(pods.get(name, 0) for name in fresh)
+    left = {name for name in found.keys() - begun - set(chosen) if pods.get(name, 0)}
+    assert all(pods[one] <= pods[other] for one in fresh for other in left)
+    assert len(chosen) == budget or not left
+
+
+def test_a_smaller_budget_counts_from_the_next_run_on() -> None:
+    """Of three nodes that a run with a larger budget has begun, one is worked on at a time."""
+    cluster = Simulated({name: ["web", "dns"] for name in ("a", "b", "c")}, budget=3)
+    cluster.fuse = 17
+    with pytest.raises(EndedError):
+        run(cluster, 3)
+    cluster.fuse = -1
+    assert len(cluster.begun()) == 3
+    said: list[str] = []
+    assert run(cluster, 1, say=said.append).held == ()
+    assert [line.split(" nodes")[0] for line in said if "are empty" in line] == ["1 of 3", "2 of 3", "3 of 3"]
+
+
+def test_what_it_waits_for_in_vain_is_named_and_the_rest_of_the_node_is_moved() -> None:
+    """A budget that allows nothing ends the run after the time-out, not before all else is done."""
+    cluster = Simulated({"a": ["web", "pay"]})
+    cluster.refused = frozenset({"web"})
+    spec = {"selector": {"matchLabels": {"app": "web"}}}
+    status = {"disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1}
+    cluster.objects[BUDGETS] = [{"metadata": {"name": "one"}, "spec": spec, "status": status}]
+    said: list[str] = []
+    outcome = run(cluster, say=said.append)
+    (held,) = outcome.held
+    assert held.what.startswith("shop/web-")
+    assert (held.node, held.reason) == (
+        "a",
+        "the PodDisruptionBudget one allows 0 disruptions (1 pods are healthy, 1 have to be)",
+    )
+    assert outcome.evicted == 1
+    assert cluster.marks()["a"].state == "evicting"
+    assert [line for line in said if line.startswith("waiting for")] == [f"waiting for {held}"]
+
+
+def test_a_workload_that_is_not_complete_keeps_its_ready_pods() -> None:
+    """One that misses a pod elsewhere loses no other; a pod that is not ready itself is no loss."""
+    cluster = Simulated({"a": ["web"]})
+    cluster.sizes["web"] = 2
+    assert [one.reason for one in run(cluster).held] == ["1 of 2 pods are ready"]
+    assert cluster.evicted == []
+    broken = Simulated({"a": ["web"]})
+    broken.placed[0]["status"]["conditions"][0]["status"] = "False"
+    assert run(broken).evicted == 1
+
+
+def test_a_pod_that_comes_back_to_an_empty_node_is_moved_again() -> None:
+    """Some tolerate a cordoned node: it is begun anew."""
+    cluster = Simulated({"a": ["web"], "b": []})
+    run(cluster)
+    cluster.placed.append(cluster._pod("pay", "b"))
+    cluster.sizes["pay"] = 1
+    assert run(cluster).evicted == 1
+
+
+def test_a_node_that_appears_meanwhile_is_taken_in() -> None:
+    """An autoscaler may add one at any time before the group is scaled to nothing."""
+    cluster = Simulated({"a": ["web"]})
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if " to move" in line and "late" not in cluster.nodes:
+            cluster.nodes["late"] = node("late", "amd64")
+            cluster.placed.append(cluster._pod("pay", "late"))
+            cluster.sizes["pay"] = 1
+
+    assert run(cluster, say=say).held == ()
+    assert cluster.marks()["late"].state == "drained"
+    assert "cordoned: late" in said
+
+
+def test_undo_leaves_no_trace_but_what_others_did() -> None:
+    """Nodes of another stack's drain are not touched; one that was cordoned before stays so."""
+    cluster = Simulated({"a": ["web"], "b": [], "c": []})
+    cluster.nodes["b"]["spec"]["unschedulable"] = True
+    before = json.dumps(cluster.nodes["b"])
+    run(cluster)
+    other = Mark(node="c", state="drained", stack="archshift/other")
+    cluster.nodes["c"]["metadata"]["annotations"] = {ANNOTATION: other.text}
+    assert undo(cluster, stack=STACK, only=["a"]) == ["a"]
+    # Its mark goes, its cordon stays.
+    assert undo(cluster, stack=STACK) == []
+    assert cluster.nodes["a"]["spec"] == {}
+    found = cluster.nodes["b"]
+    assert found["metadata"].pop("annotations") == {}
+    assert json.dumps(found) == before
+    assert cluster.marks()["c"] == other
+
+
+@examples
+@given(
+    st.sampled_from(["cordoned", "evicting", "drained"]),
+    st.lists(st.sampled_from([Owner("shop", "ReplicaSet", "web-1"), Owner("a", "Kafka", "b.c")])),
+    st.booleans(),
+)
+def test_a_mark_is_read_as_it_was_written(state: Any, owners: list[Owner], before: bool) -> None:
+    """The annotation is the whole record."""
+    mark = Mark(node="a", state=state, stack=STACK, owners=tuple(owners), cordoned_before=before)
+    item = node("a", "amd64", unschedulable=True)
+    item["metadata"]["annotations"] = {ANNOTATION: mark.text}
+    assert read_mark(item) == mark
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[]", "null", "drained", '{"state": "gone"}', Mark(node="a").text.replace("[]", '["x"]')],
+)
+def test_an_annotation_that_is_not_ours_stops_it(text: str) -> None:
+    """Nothing is guessed about a node's state."""
+    item = node("a", "amd64")
+    item["metadata"]["annotations"] = {ANNOTATION: text}
+    with pytest.raises(ArchshiftError) as error:
+        read_mark(item)
+    assert str(error.value).startswith("node a: the annotation archshift/drain is not one of archshift's: ")
+
+
+def labelled(name: str, arch: str = "amd64", **labels: str) -> Node:
+    """A node with more labels."""
+    item = node(name, arch)
+    item["metadata"]["labels"].update({key.replace("_", "/"): value for key, value in labels.items()})
+    return read_node(item)
+
+
+def test_which_nodes_a_drain_is_about() -> None:
+    """A stack's own x86 nodes, also those of an imported group or of one that left the configuration; all
+    x86 nodes where a stack makes none.
+    """
+    nodes = [
+        labelled("own", **{GROUP_LABEL: "x86"}),
+        labelled("left", **{GROUP_LABEL: "past"}),
+        labelled("imported", **{EKS_GROUP_LABEL: "general"}),
+        labelled("foreign", **{EKS_GROUP_LABEL: "gpu"}),
+        labelled("arm", "arm64", **{GROUP_LABEL: "graviton"}),
+    ]
+    sizes = {"instance_types": ["m5.xlarge"], "desired_size": 2}
+    stack = load(
+        arm_ratio="1.0",
+        platform="eks",
+        cluster='{"name": "prod", "subnets": ["subnet-a"]}',
+        node_groups=json.dumps({"x86": sizes, "old": {**sizes, "import": "general"}}),
+    )
+
+    def names(*only: str) -> list[str]:
+        return [one.name for one in choose(nodes, stack.groups, only)]
+
+    assert names() == ["own", "left", "imported"]
+    assert [one.name for one in choose(nodes, ())] == ["own", "left", "imported", "foreign"]
+    assert names("x86", "imported") == ["own", "imported"]
+    assert names("general") == ["imported"]
+    check_only(["general", "own"], nodes, stack.groups)
+    with pytest.raises(ArchshiftError) as error:
+        check_only(["gpu"], nodes, stack.groups)
+    assert str(error.value) == (
+        "--only gpu: no x86 node or group that archshift may drain has this name; there are: "
+        "general, past, x86"
+    )

@@ -1,0 +1,146 @@
+"""What forbids a drain, each named once with its reason."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from archshift.actions.drain_blockers import find_blockers
+from archshift.cluster.inventory import read_node
+from archshift.cluster.model import Inventory, Workload
+from archshift.cluster.pod_fields import Template
+from archshift.cluster.pods import read_pod
+from archshift.images.verdict import AMD64_ONLY
+from archshift.images.workload import Blocking, WorkloadVerdict
+from archshift.nodes.groups import Node
+from archshift.plan.guard import Need, needs
+from archshift.plan.model import Plan, Rules
+from archshift.plan.planner import make_plan
+from tests.objects import Json, node, pod
+from tests.plan.test_planner import deployment
+from tests.settings.test_stack import load
+
+X86 = read_node(node("x86", "amd64"))
+ARM = read_node(node("arm"))
+CART = "shop/Deployment/cart"
+NOWHERE = "its node selector, affinity or tolerations let it run on no node that stays"
+
+
+def blocked(
+    *workloads: Workload,
+    pods: tuple[Json, ...] = (),
+    ratio: float = 1.0,
+    nodes: tuple[Node, ...] = (X86, ARM),
+    on_graviton: int = 0,
+    needed: tuple[Need, ...] = (),
+    rules: Mapping[str, Rules] | None = None,
+    **more: Any,
+) -> dict[str, str]:
+    """What forbids the drain of the node x86."""
+    found = Inventory(
+        workloads={one.key: one for one in workloads},
+        nodes=nodes,
+        pods={(one.key, "arm64"): on_graviton for one in workloads},
+    )
+    plan: Plan = make_plan(arm_ratio=ratio, inventory=found, rules=rules)
+    going = [one for one in nodes if one.name == "x86"]
+    read = [read_pod(one) for one in pods]
+    made = find_blockers(going=going, inventory=found, plan=plan, needs=needed, pods=read, **more)
+    assert len({one.what for one in made}) == len(made)
+    return {one.what: one.reason for one in made}
+
+
+def placed(**more: Any) -> Workload:
+    """A workload whose pods were moved: its template says so already."""
+    required = {"nodeSelectorTerms": [{"matchExpressions": [_ARM64]}]}
+    fields = {"required": required}
+    template = Template(
+        spec=fields, owned=frozenset(fields), selector={"matchLabels": {"app": "cart"}}, revision="1.1"
+    )
+    return replace(deployment(template=template), **more)
+
+
+_ARM64 = {"key": "kubernetes.io/arch", "operator": "In", "values": ["arm64"]}
+
+
+def test_nothing_forbids_it_where_all_has_moved() -> None:
+    """What is tied to its node, and what is leaving, is in nobody's way."""
+    tied = pod("agent", "x86", owner=("DaemonSet", "agent"))
+    assert blocked(placed(), pods=(tied, pod("gone", "x86", terminating=True)), on_graviton=4) == {}
+
+
+def test_the_ratio_and_an_update_that_is_due() -> None:
+    """Below 1.0 the key is named; at 1.0 what the next update moves, or a rule keeps on x86."""
+    assert blocked(placed(), ratio=0.5, on_graviton=2) == {
+        "archshift:arm_ratio": "0.5 is less than 1.0; set it to 1.0 and run pulumi up",
+        CART: "the next pulumi up moves its pods to Graviton; run it first",
+    }
+    assert blocked(deployment()) == {CART: "the next pulumi up moves its pods to Graviton; run it first"}
+    assert blocked(deployment(), rules={CART: Rules(max_ratio=0.5)}) == {
+        CART: "2 of its 4 pods belong on x86 (capped at 0.5 of its pods)"
+    }
+
+
+def test_what_needs_x86_is_named_with_the_guards_reason() -> None:
+    """And its pods are not named once more."""
+    one = deployment()
+    blocking = (Blocking("app", "app:1", AMD64_ONLY, "container app: why"),)
+    verdict = WorkloadVerdict(CART, AMD64_ONLY, blocking, ())
+    needed = needs(Inventory(workloads={CART: one}), {CART: verdict}, {})
+    hashed = {"pod-template-hash": "7"}
+    running = pod("cart-7-x", "x86", owner=("ReplicaSet", "cart-7"), labels=hashed)
+    assert blocked(one, pods=(running,), needed=needed) == {
+        CART: "it needs x86: app:1 is amd64-only: container app: why"
+    }
+
+
+def test_x86_nodes_that_stay_carry_the_need_or_are_too_small() -> None:
+    """A part of x86 may be drained while the rest does, at any ratio."""
+    other = replace(X86, name="other")
+    needed = (Need(workload=deployment(replicas=2), reason="why", pods=2),)
+    assert blocked(nodes=(X86, other, ARM), needed=needed, ratio=0.5) == {}
+    large = (replace(needed[0], pods=100),)
+    found = blocked(nodes=(X86, other, ARM), needed=large)
+    assert list(found) == ["the x86 nodes that stay"]
+    assert "x86 lacks room for 42 pods" in found["the x86 nodes that stay"]
+    # One that is cordoned carries nothing.
+    closed = replace(other, schedulable=False)
+    assert list(blocked(nodes=(X86, closed, ARM), needed=needed)) == [CART]
+
+
+def test_a_bare_pod_is_named_unless_it_may_go() -> None:
+    """Nothing would start it again."""
+    bare = pod("loner", "x86")
+    assert blocked(pods=(bare,)) == {
+        "shop/Pod/loner": "a bare pod on x86, which nothing would start again; delete it, or --bare-pods"
+    }
+    assert blocked(pods=(bare,), bare_pods=True) == {}
+    bare["spec"]["nodeSelector"] = {"kubernetes.io/arch": "amd64"}
+    assert blocked(pods=(bare,), bare_pods=True) == {"shop/Pod/loner": f"{NOWHERE} (its pod loner is on x86)"}
+
+
+def test_what_would_find_no_node_any_more() -> None:
+    """A pod of anybody's; and a workload without any just now, that only these nodes take."""
+    job = pod("report-x", "x86", owner=("Job", "report"))
+    job["spec"]["nodeSelector"] = {"disk": "fast"}
+    assert blocked(pods=(job,)) == {"shop/Job/report": f"{NOWHERE} (its pod report-x is on x86)"}
+    template = Template(spec={"node-selector": {"disk": "fast"}})
+    nightly = deployment("nightly", 0, kind="CronJob", template=template)
+    fast = replace(X86, labels={**X86.labels, "disk": "fast"})
+    assert blocked(nightly, nodes=(fast, ARM)) == {"shop/CronJob/nightly": NOWHERE}
+    # Nothing takes it today either: that is not the drain's business.
+    assert blocked(nightly) == {}
+
+
+@pytest.mark.parametrize(("autoscaler", "found"), [("cluster-autoscaler", []), ("none", ["shop/Job/report"])])
+def test_an_autoscaler_may_bring_the_node_up(autoscaler: str, found: list[str]) -> None:
+    """A Graviton group without nodes takes what its labels and taints admit, if something scales it."""
+    stack = load(
+        platform="eks",
+        cluster={"name": "prod", "subnets": ["subnet-a"], "autoscaler": autoscaler},
+        node_groups={"arm": {"instance_types": ["m7g.large"], "desired_size": 0, "labels": {"disk": "fast"}}},
+    )
+    job = pod("report-x", "x86", owner=("Job", "report"))
+    job["spec"]["nodeSelector"] = {"disk": "fast"}
+    assert list(blocked(pods=(job,), groups=stack.groups)) == found

@@ -1,0 +1,297 @@
+"""Room is asked for by placeholders, waited for, and given free before pods are moved."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from archshift.actions.placeholders import (
+    LABEL,
+    NAMESPACE,
+    SPREAD_LABEL,
+    STACK_LABEL,
+    Ask,
+    asks,
+    asks_after,
+    make_room,
+)
+from archshift.cluster.model import Inventory, Requests
+from archshift.cluster.pod_fields import Template
+from archshift.common.errors import ArchshiftError
+from archshift.plan.model import Plan, PlannedWorkload
+from tests.objects import FakeCluster, node, workload
+from tests.plan.test_planner import deployment, required_affinity
+
+ARCH = "kubernetes.io/arch"
+ZONE = "topology.kubernetes.io/zone"
+PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+
+
+def row(name: str, replicas: int, wanted: int | None, *, restarts: bool = True) -> PlannedWorkload:
+    """A row of the plan."""
+    return PlannedWorkload(
+        key=f"shop/Deployment/{name}",
+        namespace="shop",
+        kind="Deployment",
+        name=name,
+        replicas=replicas,
+        wanted=wanted,
+        graviton=0,
+        restarts=restarts,
+    )
+
+
+class Bringing(FakeCluster):
+    """A cluster that gives a placeholder a node when it has been looked at ``after`` times."""
+
+    def __init__(self, after: int = 1, left: int = 0, lost: int = 0) -> None:
+        super().__init__()
+        self.pods: list[dict[str, Any]] = []
+        self.after, self.left, self.lost = after, left, lost
+        self.events: list[str] = []
+        self.made: list[Mapping[str, Any]] = []
+
+    def create(self, collection: str, body: Mapping[str, Any], field_manager: str = "archshift") -> bool:
+        """Keep a placeholder."""
+        assert (collection, field_manager) == (PODS, "archshift")
+        self.made.append(body)
+        self.pods.append({**body, "spec": dict(body["spec"])})
+        self.events.append("create")
+        return True
+
+    def delete_all(self, path: str, label_selector: str) -> None:
+        """Remove those of a stack."""
+        assert (path, label_selector) == (PODS, f"{LABEL},{STACK_LABEL}=dev")
+        self.pods.clear()
+        self.events.append("delete")
+
+    def list(self, path: str, **parameters: str) -> Any:
+        """The placeholders, with nodes in time."""
+        assert (path, parameters) == (PODS, {"labelSelector": f"{LABEL},{STACK_LABEL}=dev"})
+        self.events.append("list")
+        self.after -= 1
+        if self.after <= 0:
+            for pod in self.pods[self.left :]:
+                pod["spec"]["nodeName"] = "new"
+        yield from self.pods[self.lost :]
+
+
+def test_room_is_asked_for_what_a_step_adds_to_each_side() -> None:
+    """More than is there, on either side; nothing for what does not roll out or is left alone."""
+    found = {one.key: one for one in (deployment(name, 10) for name in ("up", "down", "same", "alone"))}
+    pods = {
+        ("shop/Deployment/up", "amd64"): 8,
+        ("shop/Deployment/up", "arm64"): 2,
+        ("shop/Deployment/down", "arm64"): 10,
+        ("shop/Deployment/same", "amd64"): 5,
+        ("shop/Deployment/same", "arm64"): 5,
+    }
+    rows = (
+        row("up", 10, 5),
+        row("down", 10, 4),
+        row("same", 10, 5),
+        row("alone", 10, None),
+        row("up", 10, 9, restarts=False),
+    )
+    plan = Plan(arm_ratio=0.5, workloads=rows)
+    assert asks(plan, Inventory(workloads=found, pods=pods)) == (
+        Ask(found["shop/Deployment/up"], "arm64", 3),
+        Ask(found["shop/Deployment/down"], "amd64", 6),
+    )
+
+
+def test_pods_without_a_node_may_take_the_room_that_is_asked_for_them() -> None:
+    """So it is kept how many were on the side before; not where a zone's room is asked for beside them."""
+    beside = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
+    new, zoned = deployment("new", 4), deployment("zoned", 4, template=Template(beside=beside))
+    pods = {(one.key, side): pods for one in (new, zoned) for side, pods in (("amd64", 1), ("", 3))}
+    found = Inventory(workloads={one.key: one for one in (new, zoned)}, pods=pods)
+    assert asks(Plan(arm_ratio=0.5, workloads=(row("new", 4, 2), row("zoned", 4, 2))), found) == (
+        Ask(new, "amd64", 1, there=1),
+        Ask(new, "arm64", 2, there=0),
+        Ask(zoned, "amd64", 2),
+        Ask(zoned, "arm64", 2),
+    )
+
+
+def test_a_workload_that_spreads_over_zones_is_asked_for_as_a_whole() -> None:
+    """Each of its pods has one zone left for it: the room of the one that goes may be in another."""
+    beside = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
+    one = deployment("zoned", 6, template=Template(beside=beside))
+    pods = {(one.key, "amd64"): 5, (one.key, "arm64"): 1}
+    found = Inventory(workloads={one.key: one}, pods=pods)
+    assert asks(Plan(arm_ratio=0.3, workloads=(row("zoned", 6, 2),)), found) == (
+        Ask(one, "amd64", 4),
+        Ask(one, "arm64", 2),
+    )
+    assert asks(Plan(arm_ratio=1.0, workloads=(row("zoned", 6, 6),)), found) == (Ask(one, "arm64", 6),)
+
+
+def test_room_is_waited_for_and_then_given_free() -> None:
+    """Leftovers go first; all placeholders are there before they are looked at, and gone at the end."""
+    cluster = Bringing(after=3)
+    wanted = [Ask(deployment("cart"), "arm64", 2), Ask(deployment("web"), "amd64", 1)]
+    make_room(cluster, wanted, "dev", timeout=30)
+    assert cluster.events == ["delete", *["create"] * 3, *["list"] * 3, "delete"]
+
+
+def test_without_anything_to_ask_for_leftovers_are_removed() -> None:
+    """An update that was killed may have left some."""
+    cluster = Bringing()
+    make_room(cluster, [], "dev")
+    assert cluster.events == ["delete"]
+
+
+def test_room_that_does_not_come_is_told_and_asked_for_no_longer() -> None:
+    """Who waits, where, how many more, and what the scheduler says of it."""
+    cluster = Bringing(left=2)
+    create = cluster.create
+
+    def unschedulable(path: str, body: Mapping[str, Any]) -> None:
+        condition = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}
+        create(path, {**body, "status": {"conditions": [condition]}})
+
+    cluster.create = unschedulable  # type: ignore[method-assign, assignment]
+    with pytest.raises(ArchshiftError) as error:
+        make_room(cluster, [Ask(deployment("cart"), "arm64", 3)], "dev", timeout=0)
+    assert str(error.value) == (
+        "after 0 s no Graviton node had come up for a pod of shop/Deployment/cart and 1 more (0/3 nodes are "
+        "available); kubectl get nodepools,nodeclaims says why, and their limits are in archshift:node_groups"
+    )
+    assert cluster.events[-1] == "delete"
+
+
+def test_a_placeholder_that_somebody_took_away_is_no_room() -> None:
+    """A node that is drained meanwhile takes its placeholders along; that is not the end of waiting."""
+    with pytest.raises(ArchshiftError, match=r"^after 0 s no Graviton node"):
+        make_room(Bringing(lost=1), [Ask(deployment("cart"), "arm64", 2)], "dev", timeout=0)
+
+
+class Arriving(Bringing):
+    """One where pods of the workload cart come to have nodes while its placeholders wait."""
+
+    def __init__(self, *nodes: str) -> None:
+        super().__init__(left=2)
+        self.rolled = Rolled(*nodes)
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The Deployment."""
+        return self.rolled.get(path)
+
+    def list(self, path: str, **parameters: str) -> Any:
+        """Its pods with their nodes, and the placeholders: two of them have none."""
+        return super().list(path, **parameters) if path == PODS else self.rolled.list(path, **parameters)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "there", "more"),
+    [
+        (["arm", "arm", "x86", ""], 0, None),
+        (["arm", "arm", "arm", ""], 1, None),
+        (["arm", "x86", "x86", ""], 0, ""),
+        (["arm", "arm", "x86", ""], 2, " and 1 more"),
+        (["arm", "arm", "x86", ""], None, " and 1 more"),
+    ],
+    ids=["as many", "beyond those before", "too few", "no more than before", "all had nodes"],
+)
+def test_room_that_the_workloads_own_pods_took_first_is_waited_for_no_longer(
+    nodes: list[str], there: int | None, more: str | None
+) -> None:
+    """Pods that had no node before may win the race for it, and then the last placeholders find none: that
+    is no lack of room. Others are waited for, as many as are missing.
+    """
+    cluster, ask = Arriving(*nodes), Ask(deployment("cart", 4), "arm64", 3, there=there)
+    if more is None:
+        make_room(cluster, [ask], "dev", timeout=0)
+    else:
+        with pytest.raises(ArchshiftError) as error:
+            make_room(cluster, [ask], "dev", timeout=0)
+        assert f"no Graviton node had come up for a pod of shop/Deployment/cart{more} (" in str(error.value)
+    assert cluster.events[-1] == "delete"
+    assert cluster.pods == []
+
+
+def test_a_placeholder_asks_for_what_the_pod_does() -> None:
+    """The same requests, rules and tolerations, on one side; spread like the workload's own pods and counted
+    apart from them; without rights, and gone at once.
+    """
+    spread = {
+        "maxSkew": 1,
+        "topologyKey": ZONE,
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"app": "cart"}},
+        "matchLabelKeys": ["pod-template-hash"],
+    }
+    template = Template(
+        spec={"node-selector": {"disk": "ssd"}, "required": required_affinity("team", "shop")},
+        beside=((spread,), ()),
+    )
+    batch = {"key": "batch", "operator": "Exists", "effect": "NoSchedule"}
+    one = deployment("cart", template=template, requests=Requests(250, 64), tolerations=(batch,))
+    cluster = Bringing(after=99)
+    with pytest.raises(ArchshiftError):
+        make_room(cluster, [Ask(one, "arm64", 1, zone="a")], "dev", timeout=0)
+    (pod,) = cluster.made
+    spec = pod["spec"]
+    labels = pod["metadata"]["labels"]
+    assert spec["nodeSelector"] == {"disk": "ssd", ARCH: "arm64", ZONE: "a"}
+    required = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert required == required_affinity("team", "shop")
+    assert spec["tolerations"][0] == batch
+    assert {one["key"] for one in spec["tolerations"][1:]} == {"archshift/amd64", "archshift/arm64"}
+    (constraint,) = spec["topologySpreadConstraints"]
+    # Both sides together, as the workload's pods are.
+    assert constraint["labelSelector"] == {"matchLabels": {SPREAD_LABEL: labels[SPREAD_LABEL]}}
+    assert "matchLabelKeys" not in constraint
+    assert spec["containers"][0]["resources"]["requests"] == {"cpu": "250m", "memory": "64"}
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["terminationGracePeriodSeconds"] == 0
+    assert "app" not in pod["metadata"]["labels"], "no Service of the workload may find it"
+
+
+class Rolled(FakeCluster):
+    """A cluster whose Deployment cart has rolled out to these nodes."""
+
+    def __init__(self, *nodes: str, **options: Any) -> None:
+        zones = {"x86": "a", "x86-b": "b", "arm": "a"}
+        made = [node(name, "arm64" if name == "arm" else "amd64") for name in zones]
+        for one in made:
+            one["metadata"]["labels"][ZONE] = zones[one["metadata"]["name"]]
+        super().__init__({"/api/v1/nodes": made})
+        self.on = nodes
+        self.options = options
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The Deployment."""
+        assert path.endswith("/deployments/cart")
+        return workload(name="cart", replicas=len(self.on), **self.options)
+
+    def list(self, path: str, **parameters: str) -> Any:
+        """Nodes, and its pods."""
+        if not path.endswith("/pods"):
+            yield from super().list(path, **parameters)
+            return
+        for index, name in enumerate(self.on):
+            meta = {"namespace": "shop", "name": f"cart-{index}"}
+            yield {"metadata": meta, "spec": {"nodeName": name}, "status": {}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "zonal", "expected"),
+    [
+        (1, False, []),
+        (3, False, [("arm64", 2, "")]),
+        (3, True, [("arm64", 1, "a"), ("arm64", 1, "b")]),
+        (0, False, [("amd64", 1, "")]),
+        (0, True, [("amd64", 1, "a")]),
+    ],
+)
+def test_after_a_rollout_room_is_asked_for_the_pods_on_the_wrong_side(
+    wanted: int, zonal: bool, expected: list[tuple[str, int, str]]
+) -> None:
+    """As many as are wrong; in the zone that each is in where the workload itself spreads over zones."""
+    beside = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
+    one = deployment("cart", 4, template=Template(beside=beside if zonal else ((), ())))
+    cluster = Rolled("x86", "x86-b", "x86-b", "arm")
+    found = asks_after(cluster, [row("cart", 4, wanted)], Inventory(workloads={one.key: one}))
+    assert [(ask.side, ask.pods, ask.zone) for ask in found] == expected

@@ -1,0 +1,1 @@
+"""Tests of archshift.cluster, against made-up answers of an API server."""

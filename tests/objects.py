@@ -1,0 +1,310 @@
+"""Objects as an API server returns them, a cluster that holds them, and server-side apply.
+
+``Live`` models what server-side apply does to one object: who owns which field, conflicts,
+force, and that a field which its last owner gives up is removed. Enough of it to check what a
+patch of ours does over several runs; the lab tests check the same against a real API server.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import httpx2
+
+from archshift.cluster.client import APPLY, Cluster
+from archshift.cluster.image_evidence import Evidence
+from archshift.cluster.kinds import CONTROLLERS
+from archshift.cluster.model import Inventory
+from archshift.images.verdict import MULTI_ARCH
+from archshift.images.workload import WorkloadVerdict
+
+MANAGER = "archshift/lab"
+ARCH = "kubernetes.io/arch"
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+
+# Lists and maps that server-side apply replaces as a whole.
+_ATOMIC = ("nodeSelector", REQUIRED, PREFERRED, "selector", "tolerations", "labelSelector", "matchLabelKeys")
+
+Json = dict[str, Any]
+Path = tuple[str, ...]
+
+
+def workload(
+    kind: str = "Deployment",
+    name: str = "cart",
+    *,
+    namespace: str = "shop",
+    replicas: int | None = 3,
+    pod_spec: Mapping[str, Any] | None = None,
+    spec: Mapping[str, Any] | None = None,
+    annotations: Mapping[str, str] | None = None,
+    managed: Sequence[Mapping[str, Any]] = (),
+    settled: bool = True,
+) -> Json:
+    """A controller as a list returns it: without ``kind``, with ``managedFields`` and a status."""
+    template: Json = {
+        "metadata": {"labels": {"app": name}},
+        "spec": {
+            "containers": [
+                {
+                    "name": name,
+                    "image": "registry.example/app:1",
+                    "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
+                }
+            ],
+            **(pod_spec or {}),
+        },
+    }
+    metadata: Json = {
+        "name": name,
+        "namespace": namespace,
+        "uid": "0a1b2c3d-1111-2222-3333-444455556666",
+        "generation": 4,
+        "managedFields": list(managed),
+    }
+    if annotations:
+        metadata["annotations"] = dict(annotations)
+    if kind == "CronJob":
+        body: Json = {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": template}}}
+        return {"metadata": metadata, "spec": {**body, **(spec or {})}, "status": {}}
+    body = {"selector": {"matchLabels": {"app": name}}, "template": template}
+    if replicas is not None and kind != "DaemonSet":
+        body["replicas"] = replicas
+    there = 1 if replicas is None else replicas
+    status = {
+        "observedGeneration": 4 if settled else 3,
+        "replicas": there,
+        "updatedReplicas": there,
+        "availableReplicas": there,
+    }
+    return {"metadata": metadata, "spec": {**body, **(spec or {})}, "status": status}
+
+
+def manages(manager: str, operation: str, fields: Mapping[str, Any], **more: str) -> Json:
+    """An entry of ``managedFields``."""
+    return {"manager": manager, "operation": operation, "fieldsV1": fields, **more}
+
+
+def in_pod_spec(fields: Mapping[str, Any]) -> Json:
+    """The field set of fields inside a Deployment's pod spec."""
+    return {"f:spec": {"f:template": {"f:spec": dict(fields)}}}
+
+
+def pod(
+    name: str,
+    node: str = "",
+    *,
+    namespace: str = "shop",
+    owner: tuple[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    phase: str = "Running",
+    terminating: bool = False,
+) -> Json:
+    """A pod."""
+    metadata: Json = {"name": name, "namespace": namespace, "labels": dict(labels or {})}
+    if owner:
+        metadata["ownerReferences"] = [
+            {"kind": "Something", "name": "else"},
+            {"kind": owner[0], "name": owner[1], "controller": True},
+        ]
+    if terminating:
+        metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    requests = {"cpu": "250m", "memory": "128Mi"}
+    main = {"name": "main", "image": "registry.example/app:1", "resources": {"requests": requests}}
+    spec: Json = {"containers": [main]}
+    if node:
+        spec["nodeName"] = node
+    return {"metadata": metadata, "spec": spec, "status": {"phase": phase}}
+
+
+def node(name: str, arch: str = "arm64", *, ready: bool = True, **spec: Any) -> Json:
+    """A node of 4 vCPU and 16 GiB."""
+    return {
+        "metadata": {"name": name, "labels": {ARCH: arch}},
+        "spec": spec,
+        "status": {
+            "allocatable": {"cpu": "4", "memory": "16Gi", "pods": "58"},
+            "conditions": [
+                {"type": "MemoryPressure", "status": "False"},
+                {"type": "Ready", "status": "True" if ready else "Unknown"},
+            ],
+        },
+    }
+
+
+class FakeCluster(Cluster):
+    """A cluster that holds objects: collection path to items. Remembers what it was asked."""
+
+    def __init__(self, objects: Mapping[str, Sequence[Json]] | None = None) -> None:
+        """Hold the objects; collections that are not given are empty."""
+        # A client that can send nothing: no TLS context to load, and no way out to the network.
+        nowhere = httpx2.MockTransport(lambda _: httpx2.Response(500))
+        super().__init__(httpx2.Client(transport=nowhere), "https://cluster.example")
+        self.objects = dict(objects or {})
+        self.lists: list[tuple[str, dict[str, str]]] = []
+        self.patches: list[tuple[str, Json, str, str]] = []
+
+    def list(self, path: str, **parameters: str) -> Iterator[Json]:
+        """Yield a collection; a selector of fields or labels selects by one of them."""
+        self.lists.append((path, parameters))
+        field, _, wanted = parameters.get("fieldSelector", "").partition("=")
+        for item in list(self.objects.get(path, ())):
+            found: Any = item
+            for key in filter(None, field.split(".")):
+                found = found.get(key, "")
+            label, _, value = parameters.get("labelSelector", "").partition("=")
+            labelled = not value or (item["metadata"].get("labels") or {}).get(label) == value
+            if labelled and (not field or found == wanted):
+                yield item
+
+    def patch(self, path: str, body: Mapping[str, Any], content_type: str, field_manager: str) -> None:
+        """Remember the patch."""
+        self.patches.append((path, dict(body), content_type, field_manager))
+
+
+class Live:
+    """One workload under server-side apply."""
+
+    def __init__(self, kind: str, base: Json) -> None:
+        """Start from an object whose fields nobody owns."""
+        self.kind = kind
+        self.base = base
+        self.values: dict[Path, Any] = {}
+        self.owners: dict[tuple[str, str], set[Path]] = {}
+        self.generation = 1
+
+    def apply(self, body: Mapping[str, Any], manager: str, *, force: bool = False) -> None:
+        """Apply a patch: afterwards ``manager`` owns exactly what the patch says."""
+        fields = _leaves(body)
+        before = dict(self.values)
+        mine = (manager, "Apply")
+        for path, value in fields.items():
+            if path in self.values and self.values[path] != value:
+                for owner, owned in self.owners.items():
+                    if owner != mine and path in owned:
+                        assert force, f"conflict: {path} is owned by {owner}"
+                        owned.remove(path)
+            self.values[path] = value
+        given_up = self.owners.get(mine, set()) - set(fields)
+        self.owners[mine] = set(fields)
+        for path in given_up:
+            if not any(path in owned for owned in self.owners.values()):
+                del self.values[path]
+        if {p: v for p, v in before.items() if p[0] == "spec"} != {
+            p: v for p, v in self.values.items() if p[0] == "spec"
+        }:
+            self.generation += 1
+
+    def update(self, body: Mapping[str, Any], manager: str) -> None:
+        """Write fields as an update or merge patch does: no conflicts, ownership moves."""
+        for path, value in _leaves(body).items():
+            for owned in self.owners.values():
+                owned.discard(path)
+            self.values[path] = value
+            self.owners.setdefault((manager, "Update"), set()).add(path)
+
+    @property
+    def fields(self) -> Json:
+        """The applied fields as JSON."""
+        return _nested(self.values)
+
+    def json(self) -> Json:
+        """The whole object, as a list returns it."""
+        item: Json = json.loads(json.dumps(self.base))
+        _merge(item, self.fields)
+        item["metadata"]["generation"] = self.generation
+        item["status"]["observedGeneration"] = self.generation
+        item["metadata"]["managedFields"] = [
+            manages(manager, operation, _field_set(paths))
+            for (manager, operation), paths in self.owners.items()
+            if paths
+        ]
+        return item
+
+
+class LiveCluster(FakeCluster):
+    """A cluster of one live workload, which takes patches."""
+
+    def __init__(self, live: Live) -> None:
+        """Hold the workload."""
+        super().__init__()
+        self.live = live
+        metadata = live.base["metadata"]
+        self.collection = CONTROLLERS[live.kind][0].format(f"namespaces/{metadata['namespace']}/")
+
+    def list(self, path: str, **parameters: str) -> Iterator[Json]:
+        """Yield the workload."""
+        self.objects = {self.collection: [self.live.json()]}
+        yield from super().list(path, **parameters)
+
+    def patch(self, path: str, body: Mapping[str, Any], content_type: str, field_manager: str) -> None:
+        """Patch the workload."""
+        super().patch(path, body, content_type, field_manager)
+        if content_type == APPLY:
+            self.live.apply(body, field_manager, force=True)
+        else:
+            self.live.update(body, field_manager)
+
+
+def _leaves(value: Mapping[str, Any], path: Path = ()) -> dict[Path, Any]:
+    found: dict[Path, Any] = {}
+    for key, inner in value.items():
+        here = (*path, key)
+        if here in (("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace")):
+            continue
+        if key == "topologySpreadConstraints":
+            for item in inner:
+                keys = {name: item[name] for name in ("topologyKey", "whenUnsatisfiable")}
+                item_key = f"k:{json.dumps(keys, separators=(',', ':'))}"
+                found |= {(*here, item_key, name): setting for name, setting in item.items()}
+        elif isinstance(inner, Mapping) and key not in _ATOMIC:
+            found |= _leaves(inner, here)
+        else:
+            found[here] = inner
+    return found
+
+
+def _nested(values: Mapping[Path, Any]) -> Json:
+    root: Json = {}
+    items: dict[Path, Json] = {}
+    for path, value in values.items():
+        where: Any = root
+        for index, key in enumerate(path[:-1]):
+            if key.startswith("k:"):
+                if path[: index + 1] not in items:
+                    items[path[: index + 1]] = {}
+                    where.append(items[path[: index + 1]])
+                where = items[path[: index + 1]]
+            elif key == "topologySpreadConstraints":
+                where = where.setdefault(key, [])
+            else:
+                where = where.setdefault(key, {})
+        where[path[-1]] = value
+    return root
+
+
+def _field_set(paths: set[Path]) -> Json:
+    root: Json = {}
+    for path in sorted(paths):
+        where = root
+        for key in path:
+            where = where.setdefault(key if key.startswith("k:") else f"f:{key}", {})
+    return root
+
+
+def _merge(into: Json, other: Mapping[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def proven(
+    _cluster: object, inventory: Inventory, _rules: object, *, keep: bool = True, watch: object = None
+) -> Evidence:
+    """Stand in for the registries: every image that the inventory runs is multi-arch."""
+    del keep, watch
+    running = {**inventory.containers, **inventory.beyond}
+    return Evidence({key: WorkloadVerdict(key, MULTI_ARCH, (), ()) for key in running})

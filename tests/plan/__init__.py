@@ -1,0 +1,1 @@
+"""Tests of archshift.plan.planner: values in, values out."""

@@ -1,0 +1,86 @@
+"""Whether a step fits, and the sentence that says what is missing."""
+
+from archshift.cluster.model import Requests
+from archshift.common.architectures import AMD64, ARM64
+from archshift.nodes.groups import Node
+from archshift.plan.capacity import Balance, Demand, balance
+
+GIB = 1024**3
+
+
+def node(name: str, arch: str = "arm64", *, schedulable: bool = True, pods: int = 58) -> Node:
+    """A node of 4 vCPU and 16 GiB."""
+    return Node(
+        name=name,
+        labels={"kubernetes.io/arch": arch},
+        millicpu=4000,
+        memory=16 * GIB,
+        pods=pods,
+        schedulable=schedulable,
+    )
+
+
+def graviton(demand: Demand, *nodes: Node) -> Balance:
+    """The Graviton side's balance."""
+    return balance(nodes, {ARM64: demand})[ARM64]
+
+
+def test_demands_add_up_and_remember_the_largest_pod() -> None:
+    """CPU and memory of the largest pod are kept apart: no one node may suit both."""
+    demand = Demand().plus(Requests(500, GIB), 3).plus(Requests(200, 4 * GIB), 2).plus(Requests(9000, 9), 0)
+    assert demand == Demand(5, 1900, 11 * GIB, Requests(500, 4 * GIB))
+
+
+def test_a_demand_that_fits_lacks_nothing() -> None:
+    """Exactly full is not too little."""
+    side = graviton(Demand().plus(Requests(2000, 8 * GIB), 4), node("a"), node("b"))
+    assert (side.missing_vcpu, side.missing_gib, side.shortage) == (0.0, 0.0, "")
+
+
+def test_a_shortage_says_how_many_vcpu_and_gib_are_missing() -> None:
+    """The numbers a user needs to raise a node group's size, before anything moves."""
+    side = graviton(Demand().plus(Requests(1000, 3 * GIB), 10), node("a"), node("b"))
+    assert (side.missing_vcpu, side.missing_gib) == (2.0, 0.0)
+    assert side.shortage == (
+        "Graviton lacks 2.0 vCPU: 10 pods ask for 10.0 vCPU and 30.0 GiB of the 8.0 vCPU "
+        "and 32.0 GiB of 2 nodes"
+    )
+    both = graviton(Demand().plus(Requests(1000, 4 * GIB), 10), node("a"))
+    assert both.shortage.startswith("Graviton lacks 6.0 vCPU, 24.0 GiB: 10 pods ask")
+
+
+def test_too_many_small_pods_lack_room() -> None:
+    """Addresses run out before CPU does: a node takes only so many pods."""
+    side = graviton(Demand().plus(Requests(1, 1), 60), node("a"))
+    assert side.shortage.startswith("Graviton lacks room for 2 pods: 60 pods ask for 0.1 vCPU")
+
+
+def test_a_pod_larger_than_every_node_is_said() -> None:
+    """Enough in sum is not enough: a pod lives on one node."""
+    side = graviton(Demand().plus(Requests(5000, GIB), 1), node("a"), node("b"))
+    assert side.shortage == "Graviton has no node for a pod of 5.0 vCPU and 1.0 GiB"
+
+
+def test_only_schedulable_nodes_of_the_side_count() -> None:
+    """A cordoned node, a node that is not ready and nodes of the other side carry nothing."""
+    nodes = [node("a"), node("b", schedulable=False), node("c", "amd64"), node("d", "")]
+    sides = balance(nodes, {})
+    assert {arch: (side.nodes, side.millicpu, side.pods) for arch, side in sides.items()} == {
+        AMD64: (1, 4000, 58),
+        ARM64: (1, 4000, 58),
+    }
+
+
+def test_no_nodes_and_no_demand_is_no_shortage() -> None:
+    """At 0.0 a cluster without Graviton nodes is in order; with one pod wanted there it is not."""
+    assert graviton(Demand()).shortage == ""
+    assert graviton(Demand().plus(Requests(), 1)).shortage == (
+        "Graviton lacks room for 1 pods: 1 pods ask for 0.0 vCPU and 0.0 GiB of the 0.0 vCPU "
+        "and 0.0 GiB of 0 nodes"
+    )
+
+
+def test_the_x86_side_has_its_own_name() -> None:
+    """People say x86, not amd64."""
+    side = balance([], {AMD64: Demand().plus(Requests(100, 0), 1)})[AMD64]
+    assert side.shortage.startswith("x86 lacks 0.1 vCPU")

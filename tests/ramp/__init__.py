@@ -1,0 +1,1 @@
+"""Tests of archshift.ramp.schedule without a Prometheus; those with one are in tests/gate."""

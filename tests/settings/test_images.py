@@ -1,0 +1,259 @@
+"""The settings of images: every key of ``archshift:images``, and every sentence about a wrong value."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from archshift.common.errors import ArchshiftError
+from archshift.images.registry.hosts import ImageRules, RegistryHost
+from archshift.settings import stack as stack_settings
+from tests.settings.test_stack import ROOT, load, refused
+
+
+def test_without_the_key_images_are_checked_and_nothing_is_assumed() -> None:
+    """The safe side by default: registries are read over TLS, unproven DaemonSets stop a step."""
+    assert load().images == ImageRules()
+    assert ImageRules() == ImageRules(
+        check=True, deep=False, max_age_days=7.0, daemonsets="stop", registries={}
+    )
+
+
+def test_every_image_setting_gets_its_shape() -> None:
+    """A complete configuration, key by key."""
+    found = load(
+        images={
+            "check": False,
+            "deep": True,
+            "max_age_days": 1,
+            "daemonsets": "pin",
+            "registries": {
+                "registry.lab:5000": {"plain_http": True},
+                "docker.io": {
+                    "ca_file": "/etc/ssl/mirror.pem",
+                    "mirrors": ["mirror.example:5000/hub", "second.example"],
+                    "token_hosts": ["auth.example"],
+                },
+                "ghcr.io": {},
+            },
+        }
+    ).images
+    assert (found.check, found.deep, found.daemonsets) == (False, True, "pin")
+    assert found.max_age_days == 1.0
+    assert isinstance(found.max_age_days, float)
+    assert found.registries == {
+        "registry.lab:5000": RegistryHost(plain_http=True),
+        "docker.io": RegistryHost(
+            ca_file="/etc/ssl/mirror.pem",
+            mirrors=("mirror.example:5000/hub", "second.example"),
+            token_hosts=("auth.example",),
+        ),
+        "ghcr.io": RegistryHost(),
+    }
+
+
+@pytest.mark.parametrize("days", [0.5, 7, 365])
+def test_evidence_may_be_hours_or_a_year_old(days: float) -> None:
+    """The bounds of max_age_days, the upper one included."""
+    assert load(images={"max_age_days": days}).images.max_age_days == days
+
+
+DAYS = "is not a number of days from 0 to 365"
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ("on", "archshift:images: 'on' is not a map; write it as YAML below the key"),
+        (["check"], "archshift:images: ['check'] is not a map; write it as YAML below the key"),
+        (
+            {"chek": True},
+            "archshift:images.chek is not a setting; there are: check, daemonsets, deep, max_age_days, "
+            "registries",
+        ),
+        ({"check": "no"}, "archshift:images.check: 'no' is not true or false"),
+        ({"check": 0}, "archshift:images.check: 0 is not true or false"),
+        ({"deep": "yes"}, "archshift:images.deep: 'yes' is not true or false"),
+        ({"max_age_days": 0}, f"archshift:images.max_age_days: 0 {DAYS}"),
+        ({"max_age_days": -1}, f"archshift:images.max_age_days: -1 {DAYS}"),
+        ({"max_age_days": 366}, f"archshift:images.max_age_days: 366 {DAYS}"),
+        ({"max_age_days": "7"}, f"archshift:images.max_age_days: '7' {DAYS}"),
+        ({"max_age_days": True}, f"archshift:images.max_age_days: True {DAYS}"),
+        ({"max_age_days": float("nan")}, f"archshift:images.max_age_days: nan {DAYS}"),
+        ({"daemonsets": "ignore"}, "archshift:images.daemonsets: 'ignore' is none of stop, pin"),
+        ({"daemonsets": True}, "archshift:images.daemonsets: True is none of stop, pin"),
+        ({"daemonsets": ["pin"]}, "archshift:images.daemonsets: ['pin'] is none of stop, pin"),
+        (
+            {"registries": ["ghcr.io"]},
+            "archshift:images.registries: ['ghcr.io'] is not a map; write it as YAML below the key",
+        ),
+        (
+            {"registries": {"ghcr.io": "http"}},
+            "archshift:images.registries.ghcr.io: 'http' is not a map; write it as YAML below the key",
+        ),
+        (
+            {"registries": {"ghcr.io": {"insecure": True}}},
+            "archshift:images.registries.ghcr.io.insecure is not a setting; there are: ca_file, mirrors, "
+            "plain_http, token_hosts",
+        ),
+        (
+            {"registries": {"ghcr.io": {"plain_http": "true"}}},
+            "archshift:images.registries.ghcr.io.plain_http: 'true' is not true or false",
+        ),
+        (
+            {"registries": {"ghcr.io": {"ca_file": True}}},
+            "archshift:images.registries.ghcr.io.ca_file: True is not the path of a PEM file",
+        ),
+        (
+            {"registries": {"ghcr.io": {"mirrors": "mirror.example"}}},
+            "archshift:images.registries.ghcr.io.mirrors: 'mirror.example' is not a list of names",
+        ),
+        (
+            {"registries": {"ghcr.io": {"mirrors": ["a.example", 5000]}}},
+            "archshift:images.registries.ghcr.io.mirrors[1]: 5000 is not a name",
+        ),
+        (
+            {"registries": {"ghcr.io": {"token_hosts": {"auth.example": True}}}},
+            "archshift:images.registries.ghcr.io.token_hosts: {'auth.example': True} is not a list of names",
+        ),
+        (
+            {"registries": {"ghcr.io": {"token_hosts": [None]}}},
+            "archshift:images.registries.ghcr.io.token_hosts[0]: None is not a name",
+        ),
+    ],
+)
+def test_a_wrong_value_is_named_with_key_and_way_out(images: Any, message: str) -> None:
+    """Every sentence has the whole key, the value and what would do."""
+    # Text alone is what the engine passes for a value that is no map.
+    assert refused(images='"on"' if images == "on" else images) == message
+
+
+def test_text_that_is_no_map_is_refused() -> None:
+    """``pulumi config set images on`` reaches the program as it was typed."""
+    assert refused(images="on") == "archshift:images: 'on' is not a map; write it as YAML below the key"
+
+
+def test_the_check_cannot_be_switched_off_on_eks() -> None:
+    """An image that nobody looked at must not get to a real Graviton node."""
+    message = (
+        "archshift:images.check: false is for the lab alone; on a real cluster an image that nobody looked "
+        "at counts as one that cannot run on arm64"
+    )
+    assert refused(platform="eks", images={"check": False}) == message
+    with pytest.raises(ArchshiftError) as error:
+        stack_settings.load("dev", {"archshift:arm_ratio": "0", "archshift:images": '{"check": false}'})
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("images", [{}, {"check": True}, {"deep": True, "daemonsets": "pin"}])
+def test_every_other_image_setting_does_on_eks(images: dict[str, Any]) -> None:
+    """Only the switch is the lab's."""
+    assert load(platform="eks", images=images).images == ImageRules(**images)
+
+
+def test_the_project_declares_the_key() -> None:
+    """``pulumi config`` knows it, with a description that names what is in it."""
+    project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
+    declared = project["config"]["images"]
+    assert declared["type"] == "object"
+    for key in ("check", "deep", "max_age_days", "daemonsets", "registries"):
+        assert key in declared["description"], key
+
+
+def with_machine(path: Path, images: Any = None, platform: str = "eks") -> ImageRules:
+    """The image settings on a machine whose file of registries this is."""
+    config = {"archshift:arm_ratio": "0", "archshift:platform": platform}
+    if images is not None:
+        config["archshift:images"] = json.dumps(images)
+    return stack_settings.load("dev", config, {"ARCHSHIFT_REGISTRIES": str(path)}).images
+
+
+def test_a_machine_says_how_it_reaches_registries(tmp_path: Path) -> None:
+    """One stack on a laptop and on a CI runner: the file adds what the config does not know, and where
+    both speak of one setting of one host, the config counts.
+    """
+    file = tmp_path / "registries.yaml"
+    file.write_text(
+        "ghcr.io: {mirrors: ['127.0.0.1:5000/ghcr'], ca_file: /laptop.pem}\n"
+        "'127.0.0.1:5000': {plain_http: true}"
+    )
+    config = {"registries": {"ghcr.io": {"ca_file": "/stack.pem"}, "quay.io": {"token_hosts": ["a.example"]}}}
+    assert with_machine(file, config).registries == {
+        "ghcr.io": RegistryHost(ca_file="/stack.pem", mirrors=("127.0.0.1:5000/ghcr",)),
+        "quay.io": RegistryHost(token_hosts=("a.example",)),
+        "127.0.0.1:5000": RegistryHost(plain_http=True),
+    }
+    assert with_machine(file).registries == {
+        "ghcr.io": RegistryHost(ca_file="/laptop.pem", mirrors=("127.0.0.1:5000/ghcr",)),
+        "127.0.0.1:5000": RegistryHost(plain_http=True),
+    }
+
+
+def test_the_config_can_take_plain_http_back(tmp_path: Path) -> None:
+    """A stack that says no means it, whatever the machine says."""
+    file = tmp_path / "registries.yaml"
+    file.write_text("ghcr.io: {plain_http: true}")
+    found = with_machine(file, {"registries": {"ghcr.io": {"plain_http": False}}})
+    assert found.registries == {"ghcr.io": RegistryHost(plain_http=False)}
+
+
+def test_images_without_a_stack_are_reached_as_the_machine_says(tmp_path: Path) -> None:
+    """`archshift audit IMAGE` needs no stack, and no file either."""
+    file = tmp_path / "registries.yaml"
+    file.write_text("ghcr.io: {plain_http: true}")
+    assert stack_settings.images_of_no_stack({"ARCHSHIFT_REGISTRIES": str(file)}) == ImageRules(
+        registries={"ghcr.io": RegistryHost(plain_http=True)}
+    )
+    assert stack_settings.images_of_no_stack({}) == ImageRules()
+
+
+@pytest.mark.parametrize("content", ["", "# nothing yet\n"])
+def test_an_empty_file_says_nothing(tmp_path: Path, content: str) -> None:
+    """A file that only has a comment is as good as none."""
+    file = tmp_path / "registries.yaml"
+    file.write_text(content)
+    assert with_machine(file) == ImageRules()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[ghcr.io]", "FILE: ['ghcr.io'] is not a map; write it as YAML below the key"),
+        ("ghcr.io: {\n  mirrors", "FILE is not YAML (line 2)"),
+        ("ghcr.io: http", "FILE: ghcr.io: 'http' is not a map; write it as YAML below the key"),
+        ("5000: {}", "FILE: 5000: 5000 is not a host; put it in quotes"),
+        (
+            "ghcr.io: {insecure: true}",
+            "FILE: ghcr.io.insecure is not a setting; there are: ca_file, mirrors, plain_http, token_hosts",
+        ),
+        ("ghcr.io: {plain_http: 'yes'}", "FILE: ghcr.io.plain_http: 'yes' is not true or false"),
+        ("ghcr.io: {mirrors: [5000]}", "FILE: ghcr.io.mirrors[0]: 5000 is not a name"),
+    ],
+)
+def test_a_wrong_value_in_the_file_is_named_with_the_file(tmp_path: Path, content: str, message: str) -> None:
+    """Whoever reads the sentence knows where to look: the variable, the file, the key."""
+    file = tmp_path / "registries.yaml"
+    file.write_text(content)
+    with pytest.raises(ArchshiftError) as error:
+        with_machine(file)
+    assert str(error.value) == f"ARCHSHIFT_REGISTRIES: {message.replace('FILE', str(file))}"
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    """A mirror that was meant and is not used would be asked for in vain, or somebody else's would."""
+    with pytest.raises(ArchshiftError) as error:
+        with_machine(tmp_path / "gone.yaml")
+    assert str(error.value) == (
+        f"ARCHSHIFT_REGISTRIES: {tmp_path}/gone.yaml cannot be read (No such file or directory); correct "
+        "the path, or unset it"
+    )
+
+
+def test_the_machine_cannot_switch_the_check_off(tmp_path: Path) -> None:
+    """The file is about registries alone."""
+    file = tmp_path / "registries.yaml"
+    file.write_text("check: false")
+    with pytest.raises(ArchshiftError, match=r"registries\.yaml: check: False is not a map"):
+        with_machine(file)

@@ -1,0 +1,205 @@
+"""The settings of NodePools, and every sentence about a value that does not do."""
+
+import json
+from typing import Any
+
+import pytest
+
+from archshift.common.errors import ArchshiftError
+from archshift.nodes.groups import NodeClass, NodePool, Taint
+from archshift.nodes.instance_types import INSTANCE_TYPES
+from archshift.settings import stack as stack_settings
+
+GIB = 1024**3
+X86 = {"instance_types": ["m6i.xlarge"], "limits": {"cpu": 64}}
+
+
+def load(provisioner: str = "karpenter", **values: Any) -> stack_settings.Settings:
+    """Load a configuration as the engine passes it."""
+    values = {"arm_ratio": "0.2", "provisioner": provisioner, **values}
+    return stack_settings.load(
+        "prod",
+        {
+            f"archshift:{key}": value if isinstance(value, str) else json.dumps(value)
+            for key, value in values.items()
+        },
+    )
+
+
+def refused(pool: Any, **pools: Any) -> str:
+    """The sentence with which a pool is refused, beside others."""
+    with pytest.raises(ArchshiftError) as error:
+        load(node_groups={"x86": pool, **pools})
+    assert "\n" not in str(error.value)
+    return str(error.value).removeprefix("archshift:node_groups.")
+
+
+def test_a_pool_and_its_twin_take_four_lines() -> None:
+    """Without a cluster of AWS's: a NodePool is an object of the cluster that kube_context reaches."""
+    found = load(node_groups={"x86": X86, "graviton": {"twin_of": "x86"}})
+    ec2 = NodeClass("karpenter.k8s.aws", "EC2NodeClass", "default")
+    assert found.node_pools == {
+        "x86": NodePool(
+            name="x86", instance_types=(INSTANCE_TYPES["m6i.xlarge"],), node_class=ec2, millicpu=64_000
+        ),
+        "graviton": NodePool(
+            name="graviton", instance_types=(INSTANCE_TYPES["m8g.xlarge"],), node_class=ec2, millicpu=64_000
+        ),
+    }
+    assert (found.node_groups, found.eks_node_groups, found.cluster) == ({}, {}, None)
+    assert found.groups == tuple(found.node_pools.values())
+    assert found.guarded
+
+
+@pytest.mark.parametrize(
+    ("provisioner", "platform", "group", "kind"),
+    [
+        ("karpenter", "eks", "karpenter.k8s.aws", "EC2NodeClass"),
+        ("auto-mode", "eks", "eks.amazonaws.com", "NodeClass"),
+        ("karpenter", "lab", "karpenter.kwok.sh", "KWOKNodeClass"),
+    ],
+)
+def test_the_kind_of_node_class_follows(provisioner: str, platform: str, group: str, kind: str) -> None:
+    """Its name is all that is said of it."""
+    pools = {"x86": {**X86, "node_class": "general"}}
+    found = load(provisioner, platform=platform, node_groups=pools)
+    assert found.node_pools["x86"].node_class == NodeClass(group, kind, "general")
+
+
+def test_all_that_can_be_said_of_a_pool_and_what_its_twin_takes_over() -> None:
+    """The weight it does not: which side goes first is arm_ratio's to say."""
+    pool = {
+        "instance_families": ["c6i"],
+        "instance_types": ["m6i.xlarge"],
+        "limits": {"cpu": "1500m", "memory": "6Gi"},
+        "node_class": "general",
+        "zones": ["eu-west-1a"],
+        "capacity_types": ["spot", "on-demand"],
+        "weight": 10,
+        "labels": {"team": "shop"},
+        "taints": [{"key": "batch"}],
+        "consolidate_after": "1h30m",
+        "budget": 2,
+        "side_taint": False,
+    }
+    found = load(node_groups={"x86": pool, "graviton": {"twin_of": "x86", "limits": {"cpu": 8}}}).node_pools
+    x86, graviton = found["x86"], found["graviton"]
+    names = [kind.name for kind in x86.instance_types]
+    assert names[0] == "m6i.xlarge"
+    assert {"c6i.large", "c6i.32xlarge"} <= set(names)
+    assert not any("metal" in name for name in names)
+    assert (x86.millicpu, x86.memory, x86.weight, x86.budget) == (1500, 6 * GIB, 10, "2")
+    assert (x86.capacity_types, x86.consolidate_after) == (("spot", "on-demand"), "1h30m")
+    shared = ("zones", "capacity_types", "labels", "taints", "consolidate_after", "budget", "side_taint")
+    for name in shared:
+        assert getattr(graviton, name) == getattr(x86, name), name
+    assert graviton.taints == (Taint(key="batch"),)
+    assert (graviton.millicpu, graviton.memory, graviton.weight) == (8000, None, None)
+    # c6i.32xlarge has no twin, and a pool of a family needs none of its sizes in particular.
+    assert {kind.name for kind in graviton.instance_types} >= {"m8g.xlarge", "c8g.large", "c8g.24xlarge"}
+    assert not any("32xlarge" in kind.name for kind in graviton.instance_types)
+
+
+@pytest.mark.parametrize(
+    ("pool", "sentence"),
+    [
+        ({"limits": {"cpu": 8}}, "x86.instance_types is missing; give a list of types, or instance_families"),
+        (
+            {"instance_types": ["m6i.xlarge"]},
+            "x86.limits.cpu is missing; say how many vCPUs the NodePool may",
+        ),
+        ({**X86, "limits": {"memory": "1Gi"}}, "x86.limits.cpu is missing; say how many vCPUs"),
+        ({**X86, "limits": {"cpu": "many"}}, "x86.limits.cpu: 'many' is not a number of vCPUs, such as 64"),
+        ({**X86, "limits": {"cpu": -1}}, "x86.limits.cpu: -1 is not a number of vCPUs, such as 64"),
+        ({**X86, "limits": {"cpu": True}}, "x86.limits.cpu: True is not a number of vCPUs, such as 64"),
+        ({**X86, "limits": {"cpu": 1, "memory": "1 TB"}}, "x86.limits.memory: '1 TB' is not memory, such as"),
+        (
+            {**X86, "limits": {"cpu": 1, "nodes": 3}},
+            "x86.limits.nodes is not a setting; there are: cpu, memory",
+        ),
+        ({**X86, "weight": 0}, "x86.weight: 0 is not a whole number from 1 to 100"),
+        ({**X86, "weight": "high"}, "x86.weight: 'high' is not a whole number from 1 to 100"),
+        ({**X86, "budget": "110%"}, "x86.budget: '110%' is neither a number of nodes nor a share such as"),
+        (
+            {**X86, "consolidate_after": "soon"},
+            "x86.consolidate_after: 'soon' is neither a duration such as 5m",
+        ),
+        (
+            {**X86, "capacity_types": []},
+            "x86.capacity_types: [] names none; give one or more of on-demand, spot",
+        ),
+        (
+            {**X86, "capacity_types": ["SPOT"]},
+            "x86.capacity_types: 'SPOT' is none of on-demand, spot, reserved",
+        ),
+        (
+            {**X86, "zones": []},
+            "x86.zones: [] names no availability zone; give at least one, or remove the key",
+        ),
+        ({**X86, "labels": {"kubernetes.io/arch": "x"}}, "x86.labels.kubernetes.io/arch follows from"),
+        ({**X86, "desired_size": 3}, "x86.desired_size is not a setting; there are: budget, capacity_types"),
+        (
+            {**X86, "instance_families": ["m6x"]},
+            "x86.instance_families: 'm6x' is not an instance family archsh",
+        ),
+        (
+            {**X86, "instance_types": ["m6i.xlarge", "m7g.xlarge"]},
+            "x86: m6i.xlarge is amd64 and m7g.xlarge is",
+        ),
+        (
+            {**X86, "twin_of": "other"},
+            "x86.twin_of finds the instance types itself; remove it or instance_types",
+        ),
+        ({"twin_of": "other"}, "x86.twin_of: 'other' is no other node group; there are: none"),
+        (
+            {**X86, "node_class": {"name": "x"}},
+            "x86.node_class: {'name': 'x'} is not the name of a node class",
+        ),
+        ("m6i.xlarge", "x86: 'm6i.xlarge' is not a map; write it as YAML below the key"),
+    ],
+)
+def test_a_pool_that_does_not_do_is_one_sentence(pool: Any, sentence: str) -> None:
+    """Key, value and the way out."""
+    assert refused(pool).startswith(sentence)
+
+
+def test_a_twin_that_does_not_exist_says_why() -> None:
+    """Of a type that is named; of a family only if no size has one."""
+    other = {"instance_types": ["p5.48xlarge"], "limits": {"cpu": 1}}
+    assert refused({"twin_of": "gpu"}, gpu=other).startswith(
+        "x86.twin_of: 'gpu': p5.48xlarge (192 vCPU, 2048 GiB) has no Graviton twin"
+    )
+    family = {"instance_families": ["p5"], "limits": {"cpu": 1}}
+    assert "p5.4xlarge (16 vCPU, 256 GiB) has no Graviton twin" in refused({"twin_of": "gpu"}, gpu=family)
+    twins = {"a": {"twin_of": "b"}, "b": {"twin_of": "a"}}
+    assert refused(X86, **twins) == ("a.twin_of: 'b' is a twin itself; name the group that it is the twin of")
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (
+            {"provisioner": "manual"},
+            "archshift:provisioner: 'manual' is none of managed, karpenter, auto-mode",
+        ),
+        (
+            {"provisioner": "auto-mode", "platform": "lab"},
+            "archshift:provisioner: the lab has no EKS Auto Mode; karpenter is what it runs",
+        ),
+        (
+            {"node_groups": {"X86": X86}},
+            "archshift:node_groups.X86: 'X86' is not a name for a NodePool: lower-case letters, digits and -",
+        ),
+    ],
+)
+def test_a_provisioner_that_does_not_do(values: dict[str, Any], sentence: str) -> None:
+    """Key, value and the way out."""
+    with pytest.raises(ArchshiftError) as error:
+        load(**values)
+    assert str(error.value) == sentence
+
+
+def test_without_the_key_nothing_changes() -> None:
+    """Node groups are those of EKS, and need their cluster."""
+    with pytest.raises(ArchshiftError, match=r"^archshift:node_groups: on EKS they belong to a cluster"):
+        load("managed", node_groups={"x86": {"instance_types": ["m6i.xlarge"], "desired_size": 1}})

@@ -1,0 +1,146 @@
+"""One look at a cluster: what is read, what evidence counts, and what is asked for the guard."""
+
+import json
+from typing import Any
+
+import pytest
+
+from archshift import survey
+from archshift.cluster.image_evidence import Evidence
+from archshift.cluster.model import Inventory
+from archshift.common.errors import ArchshiftError
+from archshift.images.verdict import AMD64_ONLY
+from archshift.images.workload import Blocking, WorkloadVerdict
+from archshift.plan.model import Plan
+from archshift.plan.planner import make_plan
+from archshift.settings import stack as stack_settings
+from tests.objects import FakeCluster, node, proven, workload
+
+GROUPS = {"x86": {"instance_type": "m7i.xlarge", "size": 1}}
+DNS = "kube-system/Deployment/dns"
+
+
+class Registries:
+    """Stands in for ``read_evidence``: everything is proven but what is said; remembers how it was asked."""
+
+    def __init__(self, *unproven: str) -> None:
+        """Have no arm64 image for these workloads."""
+        self.unproven = unproven
+        self.kept: list[bool] = []
+
+    def __call__(
+        self, cluster: object, inventory: Inventory, rules: object, *, keep: bool, watch: object
+    ) -> Evidence:
+        """Answer."""
+        del watch
+        self.kept.append(keep)
+        verdicts = dict(proven(cluster, inventory, rules).verdicts)
+        for key in set(self.unproven) & set(verdicts):
+            blocking = (Blocking("app", "app:1", AMD64_ONLY, "container app: its image has linux/amd64"),)
+            verdicts[key] = WorkloadVerdict(key, AMD64_ONLY, blocking, ())
+        return Evidence(verdicts)
+
+
+@pytest.fixture
+def registries(monkeypatch: pytest.MonkeyPatch) -> Registries:
+    """A cluster with a cart, and a DNS server whose image is amd64-only."""
+    found = Registries(DNS)
+    cluster = FakeCluster(
+        {
+            "/apis/apps/v1/deployments": [workload(), workload(name="dns", namespace="kube-system")],
+            "/api/v1/nodes": [node("x86-0", "amd64")],
+        }
+    )
+    monkeypatch.setattr(survey, "connect", lambda _context: cluster)
+    monkeypatch.setattr(survey, "read_evidence", found)
+    return found
+
+
+def load(**values: Any) -> stack_settings.Settings:
+    """Settings of a stack in the lab."""
+    config = {f"archshift:{key}": json.dumps(value) for key, value in values.items()}
+    return stack_settings.load("dev", {"archshift:arm_ratio": "0", "archshift:platform": "lab", **config})
+
+
+@pytest.mark.usefixtures("registries")
+def test_a_guarded_stack_knows_what_needs_x86_all_over_the_cluster() -> None:
+    """The system's workloads too; the plan is about the discovered ones all the same."""
+    found = survey.survey(load(node_groups=GROUPS))
+    assert found.needs is not None
+    assert {need.key: need.reason for need in found.needs} == {
+        DNS: "app:1 is amd64-only: container app: its image has linux/amd64"
+    }
+    assert [row.key for row in found.plan.workloads] == ["shop/Deployment/cart"]
+
+
+@pytest.mark.usefixtures("registries")
+def test_a_stack_without_infrastructure_reads_no_more_than_it_plans() -> None:
+    """None, not an empty answer: nobody may take it for "nothing needs x86"."""
+    found = survey.survey(stack_settings.load("dev", {"archshift:arm_ratio": "0"}))
+    assert (found.needs, found.inventory.beyond) == (None, {})
+    assert found.evidence is not None
+    assert set(found.evidence.verdicts) == {"shop/Deployment/cart"}
+
+
+def test_evidence_of_earlier_runs_counts_unless_the_last_question_is_asked(registries: Registries) -> None:
+    """A preview may use yesterday's; a delete may not."""
+    survey.survey(load(node_groups=GROUPS))
+    survey.survey(load(node_groups=GROUPS), keep_evidence=False)
+    assert registries.kept == [True, False]
+
+
+@pytest.mark.usefixtures("registries")
+def test_a_stack_whose_last_group_was_taken_out_of_the_config_is_guarded() -> None:
+    """The group is what may be lost now."""
+    found = survey.survey(load())
+    assert found.needs is not None
+    assert [need.key for need in found.needs] == [DNS]
+
+
+@pytest.mark.usefixtures("registries")
+def test_the_last_question_is_asked_whatever_the_settings_say() -> None:
+    """A stack that had node groups yesterday has nodes to lose today."""
+    found = survey.survey(load(), guard_x86=True)
+    assert found.needs is not None
+    assert [need.key for need in found.needs] == [DNS]
+
+
+def test_where_images_are_not_checked_all_of_it_counts_as_unproven(registries: Registries) -> None:
+    """Switching the check off opens nothing."""
+    found = survey.survey(load(images={"check": False}), guard_x86=True)
+    assert registries.kept == []
+    assert found.evidence is None
+    assert found.needs is not None
+    assert {need.key: need.reason for need in found.needs} == dict.fromkeys(
+        (DNS, "shop/Deployment/cart"), "there is no evidence for its images"
+    )
+
+
+def test_a_cluster_that_cannot_be_reached_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither to the plan nor to the guard."""
+
+    def unreachable(_context: object) -> FakeCluster:
+        raise ArchshiftError("the cluster cannot be reached")
+
+    monkeypatch.setattr(survey, "connect", unreachable)
+    with pytest.raises(ArchshiftError, match=r"^the cluster cannot be reached$"):
+        survey.survey(load(), guard_x86=True)
+
+
+@pytest.mark.usefixtures("registries")
+def test_comparisons_make_the_plan_of_a_ratio_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report compares three ratios with each other; the survey's own plan is there already."""
+    stack = load(arm_ratio=0.5)
+    found = survey.survey(stack)
+    made: list[float] = []
+
+    def spied(**given: Any) -> Plan:
+        made.append(given["arm_ratio"])
+        return make_plan(**given)
+
+    monkeypatch.setattr(survey, "make_plan", spied)
+    at = survey.plans(stack, found)
+    plans = [at(ratio) for ratio in (0.0, 0.5, 0.5, 1.0, 0.0, 1.0)]
+    assert made == [0.0, 1.0]
+    assert plans[1] is found.plan
+    assert [plan.arm_ratio for plan in plans] == [0.0, 0.5, 0.5, 1.0, 0.0, 1.0]
