@@ -29,8 +29,8 @@ def find_cluster(cluster: EksCluster) -> LiveCluster | None:
         if cluster.create:
             return None
         raise ArchshiftError(
-            f"{key}: there is no EKS cluster {cluster.name!r} in the region of aws:region; correct the "
-            "name or the region, or give archshift:cluster.create to make it"
+            f"{key}: there is no EKS cluster {cluster.name!r} in the region of aws:region",
+            "correct the name or the region, or give archshift:cluster.create to make it",
         ) from None
     return LiveCluster(found.arn, found.endpoint, found.certificate_authorities[0].data)
 

@@ -95,8 +95,8 @@ def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
         if missing:
             raise ArchshiftError(
                 f"archshift:node_groups.{group.name}: the region of aws:region does not offer "
-                f"{' and '.join(missing)}; give the group other instance_types, or its twin other "
-                "archshift:graviton_families"
+                f"{' and '.join(missing)}",
+                "give the group other instance_types, or its twin other archshift:graviton_families",
             )
 
 
@@ -107,8 +107,8 @@ def _find_group(cluster: str, group: EksNodeGroup) -> LiveGroup:
     except Exception as error:  # the SDK raises no narrower one
         if is_missing(error):
             raise ArchshiftError(
-                f"{key}.import: the cluster {cluster!r} has no node group {group.import_name!r}; correct the "
-                "name, or remove the key to make a group"
+                f"{key}.import: the cluster {cluster!r} has no node group {group.import_name!r}",
+                "correct the name, or remove the key to make a group",
             ) from None
         raise ArchshiftError(
             f"{key}.import: {group.import_name!r} cannot be read: {explain(error)}"
@@ -132,14 +132,15 @@ def _check_types(key: str, group: EksNodeGroup, found: aws.eks.GetNodeGroupResul
     configured = sorted(kind.name for kind in group.instance_types)
     if found.instance_types and sorted(found.instance_types) != configured:
         raise ArchshiftError(
-            f"{key}.instance_types: {', '.join(configured)} is not what {group.import_name!r} has; write "
-            f"{', '.join(found.instance_types)}"
+            f"{key}.instance_types: {', '.join(configured)} is not what {group.import_name!r} has",
+            f"write {', '.join(found.instance_types)}",
         )
     other = "ARM_64" if group.architecture == AMD64 else "x86_64"
     if other in found.ami_type:
         raise ArchshiftError(
             f"{key}.instance_types: {', '.join(configured)} is {group.architecture} and "
-            f"{group.import_name!r} has the image {found.ami_type}; write the types of its launch template"
+            f"{group.import_name!r} has the image {found.ami_type}",
+            "write the types of its launch template",
         )
 
 

@@ -86,7 +86,8 @@ def _proven(ref: str, rules: ImageRules) -> str:
             has = ", ".join(verdict.platforms) or "no platform that is proven"
             raise ArchshiftError(
                 f"{ref}: it was built for {' and '.join(PLATFORMS)} and is {verdict.verdict}: "
-                f"{verdict.reason or has}; its Dockerfile must make the program for TARGETARCH"
+                f"{verdict.reason or has}",
+                "its Dockerfile must make the program for TARGETARCH",
             )
     except ArchshiftError as error:
         # A sentence for a person; the engine prints it without a traceback.

@@ -142,8 +142,8 @@ def report(plan: Plan, evidence: Evidence | None, *, fixed_capacity: bool, by_li
         pulumi.warn(str(conflict))
     if plan.blockers and plan.first_graviton_node:
         raise ArchshiftError(
-            f"no Graviton node is made while DaemonSets would break on it: {'; '.join(plan.blockers)}; give "
-            "them images for arm64, or set archshift:images.daemonsets: pin to keep them on x86"
+            f"no Graviton node is made while DaemonSets would break on it: {'; '.join(plan.blockers)}",
+            "give them images for arm64, or set archshift:images.daemonsets: pin to keep them on x86",
         )
     for blocker in plan.blockers:
         pulumi.warn(blocker)
@@ -152,8 +152,8 @@ def report(plan: Plan, evidence: Evidence | None, *, fixed_capacity: bool, by_li
         pulumi.info(f"{row.key}: {row.reason}")
     if plan.shortages and fixed_capacity:
         raise ArchshiftError(
-            f"arm_ratio {plan.arm_ratio:g} cannot be scheduled: {'; '.join(plan.shortages)}; raise the "
-            f"{'limits' if by_limits else 'size'} in archshift:node_groups or choose another ratio"
+            f"arm_ratio {plan.arm_ratio:g} cannot be scheduled: {'; '.join(plan.shortages)}",
+            f"raise the {'limits' if by_limits else 'size'} in archshift:node_groups or choose another ratio",
         )
     adding = "raise the limits in archshift:node_groups" if by_limits else "an autoscaler has to add nodes"
     for shortage in plan.shortages:

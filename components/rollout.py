@@ -48,7 +48,7 @@ def await_rollout(
             if read_workload(kind, live, "").settled:
                 break
         if live is None:
-            raise ArchshiftError(f"{namespace}/{kind}/{name}: it is not there; was it deleted meanwhile?")
+            raise ArchshiftError(f"{namespace}/{kind}/{name}: it is not there", "was it deleted meanwhile?")
         return live
 
     # The rollout goes on without the connection, so that a lost one is no reason to give up.
@@ -58,8 +58,9 @@ def await_rollout(
             raise ArchshiftError(
                 f"{namespace}/{kind}/{name}: the rollout was not over after {timeout:.0f} s: "
                 f"{status.get('updatedReplicas', 0)} of {wanted} pods updated, "
-                f"{status.get('availableReplicas', 0)} available; kubectl rollout status {kind.lower()} "
-                f"{name} --namespace {namespace} says why, and the next pulumi up goes on"
+                f"{status.get('availableReplicas', 0)} available",
+                f"kubectl rollout status {kind.lower()} "
+                f"{name} --namespace {namespace} says why, and the next pulumi up goes on",
             )
 
 

@@ -103,7 +103,8 @@ def _pod_spec(key: str, spec: Mapping[str, Any], test: CompatTest) -> dict[str, 
             names = ", ".join(one["name"] for one in spec["containers"])
             raise ArchshiftError(
                 f"archshift:compat_test.workloads.{key}.container: {test.container!r} is none of its "
-                f"containers; there are: {names}"
+                f"containers",
+                f"there are: {names}",
             )
     made = {name: spec[name] for name in _POD_FIELDS if name in spec}
     made["nodeSelector"] = {**made.get("nodeSelector", {}), ARCH_LABEL: ARM64}

@@ -94,8 +94,8 @@ def read_mark(item: Mapping[str, Any]) -> Mark:
         )
     except (ValueError, KeyError, TypeError):
         raise ArchshiftError(
-            f"node {meta['name']}: the annotation {ANNOTATION} is not one of archshift's: {text[:100]!r}; "
-            "remove it, and archshift drain begins with this node anew"
+            f"node {meta['name']}: the annotation {ANNOTATION} is not one of archshift's: {text[:100]!r}",
+            "remove it, and archshift drain begins with this node anew",
         ) from None
 
 
@@ -133,8 +133,8 @@ def check_only(only: Sequence[str], nodes: Iterable[Node], groups: Iterable[AnyN
         if name not in known:
             have = sorted({name for node in found for name in _groups(node)} or known)
             raise ArchshiftError(
-                f"--only {name}: no x86 node or group that archshift may drain has this name; there are: "
-                f"{', '.join(have[:20]) or 'none'}"
+                f"--only {name}: no x86 node or group that archshift may drain has this name",
+                f"there are: {', '.join(have[:20]) or 'none'}",
             )
 
 

@@ -105,11 +105,11 @@ def _command() -> "_Command":
         return _Command()
     except FileNotFoundError:
         raise ArchshiftError(
-            "pulumi is not on PATH; install the Pulumi CLI, or run inside `make lab-shell`"
+            "pulumi is not on PATH", "install the Pulumi CLI, or run inside `make lab-shell`"
         ) from None
     except (OSError, subprocess.CalledProcessError, automation.InvalidVersionError) as error:
         reason = " ".join(str(error).split())
-        raise ArchshiftError(f"pulumi cannot be run: {reason}; check the one on PATH") from None
+        raise ArchshiftError(f"pulumi cannot be run: {reason}", "check the one on PATH") from None
 
 
 class _Command(automation.PulumiCommand):

@@ -19,10 +19,12 @@ def check_committed(path: Path) -> None:
         ArchshiftError: It is not: a commit would carry away what somebody else wrote.
     """
     if not _git(path, "ls-files", "--", path.name):
-        raise ArchshiftError(f"{path} is not in git yet; git add and commit it first, or leave --commit out")
+        raise ArchshiftError(
+            f"{path} is not in git yet", "git add and commit it first, or leave --commit out"
+        )
     if _git(path, "status", "--porcelain", "--", path.name):
         raise ArchshiftError(
-            f"{path} has uncommitted changes; commit or undo them first, or leave --commit out"
+            f"{path} has uncommitted changes", "commit or undo them first, or leave --commit out"
         )
 
 
@@ -97,12 +99,12 @@ def _git(path: Path, *arguments: str, stdin: str = "") -> str:
             check=False,
         )
     except FileNotFoundError:
-        raise ArchshiftError("git is not on PATH; install it") from None
+        raise ArchshiftError("git is not on PATH", "install it") from None
     except OSError as error:
-        raise ArchshiftError(f"git cannot be run: {error.strerror}; check the one on PATH") from None
+        raise ArchshiftError(f"git cannot be run: {error.strerror}", "check the one on PATH") from None
     except subprocess.TimeoutExpired:
         raise ArchshiftError(
-            f"git {arguments[0]} did not end in {_TIMEOUT_SECONDS} s; commit by hand"
+            f"git {arguments[0]} did not end in {_TIMEOUT_SECONDS} s", "commit by hand"
         ) from None
     if done.returncode:
         said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]

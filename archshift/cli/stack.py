@@ -86,7 +86,7 @@ def stack_config(options: argparse.Namespace, stack: str, *flags: str) -> dict[s
         return {key: dict(entry) for key, entry in entries.items()}
     except (ValueError, TypeError, AttributeError):
         raise ArchshiftError(
-            "pulumi config: its answer is not the JSON that archshift expects; is this the Pulumi CLI?"
+            "pulumi config: its answer is not the JSON that archshift expects", "is this the Pulumi CLI?"
         ) from None
 
 
@@ -155,13 +155,13 @@ def pulumi(options: argparse.Namespace, *arguments: str) -> str:
         )
     except FileNotFoundError:
         raise ArchshiftError(
-            "pulumi is not on PATH; install the Pulumi CLI, or run inside `make lab-shell`"
+            "pulumi is not on PATH", "install the Pulumi CLI, or run inside `make lab-shell`"
         ) from None
     except OSError as error:
-        raise ArchshiftError(f"pulumi cannot be run: {error.strerror}; check the one on PATH") from None
+        raise ArchshiftError(f"pulumi cannot be run: {error.strerror}", "check the one on PATH") from None
     except subprocess.TimeoutExpired:
         raise ArchshiftError(
-            f"pulumi {arguments[0]} gave no answer in {_TIMEOUT_SECONDS} s; is the backend reachable?"
+            f"pulumi {arguments[0]} gave no answer in {_TIMEOUT_SECONDS} s", "is the backend reachable?"
         ) from None
     if done.returncode:
         reason = done.stderr.strip().removeprefix("error: ") or f"exit code {done.returncode}"

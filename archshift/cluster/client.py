@@ -231,7 +231,8 @@ class Cluster:
             answer = None
         if not isinstance(answer, dict):
             raise ArchshiftError(
-                f"{self.server}: the answer to {path} is not a JSON object; is this a Kubernetes API server?"
+                f"{self.server}: the answer to {path} is not a JSON object",
+                "is this a Kubernetes API server?",
             )
         return answer
 
@@ -243,8 +244,8 @@ class Cluster:
                 body += chunk
                 if len(body) > MAX_PAGE_BYTES:
                     raise ArchshiftError(
-                        f"{self.server}: the answer to {path} is larger than {MAX_PAGE_BYTES} bytes; "
-                        "is this a Kubernetes API server?"
+                        f"{self.server}: the answer to {path} is larger than {MAX_PAGE_BYTES} bytes",
+                        "is this a Kubernetes API server?",
                     )
             return response.status_code, bytes(body)
 
@@ -256,14 +257,14 @@ class Cluster:
         except (httpx2.HTTPError, ConnectionError) as error:
             reason = _one_line(error)
             raise UnavailableError(
-                f"{self.server}: the cluster cannot be reached: {reason}; "
-                "check the kubeconfig's server and your network"
+                f"{self.server}: the cluster cannot be reached: {reason}",
+                "check the kubeconfig's server and your network",
             ) from None
         except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
             # From the credential plugin (the kubeconfig's exec) that is run before a request.
             reason = _one_line(error)
             raise ArchshiftError(
-                f"{self.server}: no credentials: {reason}; check the kubeconfig's user"
+                f"{self.server}: no credentials: {reason}", "check the kubeconfig's user"
             ) from None
 
     def _refusal(self, status: int, path: str, body: bytes) -> ArchshiftError:
@@ -273,12 +274,12 @@ class Cluster:
             message = f"HTTP {status}"
         if status == 401:
             return ArchshiftError(
-                f"{self.server}: the cluster refuses the credentials ({message}); log in again or "
-                "check the kubeconfig's user"
+                f"{self.server}: the cluster refuses the credentials ({message})",
+                "log in again or check the kubeconfig's user",
             )
         if status == 403:
             return ArchshiftError(
-                f"{self.server}: not allowed: {message}; docs/permissions.md lists what archshift reads"
+                f"{self.server}: not allowed: {message}", "docs/permissions.md lists what archshift reads"
             )
         # Throttled, or on its way down or up.
         kind = UnavailableError if status == 429 or status >= 500 else ArchshiftError
@@ -338,9 +339,11 @@ def connect(context: str | None = None) -> Cluster:
     try:
         config = KubeConfig.from_env()
     except ConfigError as error:
-        raise ArchshiftError(f"kubeconfig: {error}; set KUBECONFIG to a readable kubeconfig") from None
+        raise ArchshiftError(f"kubeconfig: {error}", "set KUBECONFIG to a readable kubeconfig") from None
     except Exception as error:  # whatever a parser raises on a file that is no kubeconfig
-        raise ArchshiftError(f"kubeconfig: not readable as one: {_one_line(error)}; set KUBECONFIG") from None
+        raise ArchshiftError(
+            f"kubeconfig: not readable as one: {_one_line(error)}", "set KUBECONFIG"
+        ) from None
     if context is not None and context not in config.contexts:
         known = ", ".join(sorted(config.contexts)) or "none"
         raise ArchshiftError(
@@ -362,7 +365,7 @@ def connect(context: str | None = None) -> Cluster:
         )
     except (ConfigError, AssertionError, OSError, ValueError, TypeError, httpx2.InvalidURL) as error:
         raise ArchshiftError(
-            f"kubeconfig: {_one_line(error)}; set archshift:kube_context or KUBECONFIG"
+            f"kubeconfig: {_one_line(error)}", "set archshift:kube_context or KUBECONFIG"
         ) from None
 
 

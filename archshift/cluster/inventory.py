@@ -305,8 +305,9 @@ def _taken(meta: Mapping[str, Any]) -> dict[str, Taken]:
     except (ValueError, KeyError, TypeError, AttributeError):
         where = f"{meta['namespace']}/{meta['name']}"
         raise ArchshiftError(
-            f"{where}: the annotation {TAKEN_ANNOTATION} is not readable; it holds what a forced patch "
-            "replaced: restore it from the stack's state (pulumi stack export) before going on"
+            f"{where}: the annotation {TAKEN_ANNOTATION} is not readable",
+            "it holds what a forced patch "
+            "replaced: restore it from the stack's state (pulumi stack export) before going on",
         ) from None
 
 

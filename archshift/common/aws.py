@@ -26,7 +26,7 @@ def aws_client(service: str, region: str, purpose: str, *, profile: str = "", **
         config: Any = importlib.import_module("botocore.config")
     except ImportError:
         raise ArchshiftError(
-            f"boto3 is not installed, and {purpose} with it; install archshift[aws]"
+            f"boto3 is not installed, and {purpose} with it", "install archshift[aws]"
         ) from None
     retries = {"total_max_attempts": 2, "mode": "standard"}
     return boto3.Session(profile_name=profile or None).client(

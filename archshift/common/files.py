@@ -46,5 +46,5 @@ def write_whole(path: Path, text: str, option: str) -> None:
         replace_file(path, text)
     except OSError as error:
         raise ArchshiftError(
-            f"{option}: {path} cannot be written ({error.strerror}); give another path"
+            f"{option}: {path} cannot be written ({error.strerror})", "give another path"
         ) from None

@@ -56,8 +56,8 @@ def tariff_for(
     region = rules.region or region_of(nodes)
     if not region:
         raise ArchshiftError(
-            "archshift:cost.region is not set, and neither aws:region nor the nodes' labels name one region; "
-            "give it, such as eu-west-1"
+            "archshift:cost.region is not set, and neither aws:region nor the nodes' labels name one region",
+            "give it, such as eu-west-1",
         )
     asked: dict[str, Price] = {}
     note = ""

@@ -94,8 +94,8 @@ class FetchedBinary:
         if missing or unknown:
             what = f"has nothing for {missing[0]}" if missing else f"{unknown[0]!r} is no architecture"
             raise ArchshiftError(
-                f"{self.name}: sources: {what}; a DaemonSet that runs on both needs a url and its sha256 for "
-                f"{AMD64} and for {ARM64}"
+                f"{self.name}: sources: {what}",
+                f"a DaemonSet that runs on both needs a url and its sha256 for {AMD64} and for {ARM64}",
             )
         for architecture in ARCHITECTURES:
             self._check(f"{self.name}: sources.{architecture}", self.sources[architecture])
@@ -120,13 +120,13 @@ class FetchedBinary:
             )
         if found[1] == "http" and not self.allow_http:
             raise ArchshiftError(
-                f"{key}.url: {source.url!r} is plain http; use https (allow_http is for servers on the "
-                "node itself)"
+                f"{key}.url: {source.url!r} is plain http",
+                "use https (allow_http is for servers on the node itself)",
             )
         if not _SHA256.fullmatch(source.sha256):
             raise ArchshiftError(
-                f"{key}.sha256: {source.sha256!r} is not 64 hexadecimal digits in lower case; "
-                "sha256sum prints them"
+                f"{key}.sha256: {source.sha256!r} is not 64 hexadecimal digits in lower case",
+                "sha256sum prints them",
             )
 
     @property

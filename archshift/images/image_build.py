@@ -38,7 +38,7 @@ class ImageBuild:
     def __post_init__(self) -> None:
         if not self.tags:
             raise ArchshiftError(
-                "tags: there is none; name what is pushed, such as registry.example/app:1.4.0"
+                "tags: there is none", "name what is pushed, such as registry.example/app:1.4.0"
             )
         for tag in self.tags:
             reference = parse_reference(tag)
@@ -68,7 +68,7 @@ def bake_file(builds: Sequence[ImageBuild]) -> dict[str, Any]:
     for build in builds:
         if build.name in targets:
             raise ArchshiftError(
-                f"{build.tags[0]}: another image is called {build.name!r} too; build it apart"
+                f"{build.tags[0]}: another image is called {build.name!r} too", "build it apart"
             )
         target: dict[str, Any] = {
             "context": _escaped(build.context),

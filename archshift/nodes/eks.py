@@ -120,6 +120,7 @@ class LiveCluster:
         if not same_server and authority != self.certificate_authority:
             raise ArchshiftError(
                 f"archshift:kube_context reaches {server}, and archshift:cluster.name {self.name!r} is "
-                f"{self.endpoint}; run `aws eks update-kubeconfig --region {self.region} --name {self.name}` "
-                "and set archshift:kube_context to that context"
+                f"{self.endpoint}",
+                f"run `aws eks update-kubeconfig --region {self.region} --name {self.name}` "
+                "and set archshift:kube_context to that context",
             )

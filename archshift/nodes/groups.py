@@ -322,7 +322,7 @@ def one_architecture(types: Sequence[InstanceType], key: str) -> Architecture:
         sides.setdefault(kind.architecture, kind.name)
     if len(sides) > 1:
         found = " and ".join(f"{name} is {side}" for side, name in sides.items())
-        raise ArchshiftError(f"{key}: {found}; make a node group for each architecture")
+        raise ArchshiftError(f"{key}: {found}", "make a node group for each architecture")
     return types[0].architecture
 
 
@@ -337,8 +337,8 @@ def check_ami_type(ami_type: str, types: Iterable[InstanceType], key: str) -> st
     for kind in types:
         if AMI_TYPES[ami_type] != kind.architecture:
             raise ArchshiftError(
-                f"{key}: {ami_type} is for {AMI_TYPES[ami_type]} and {kind.name} is {kind.architecture}; "
-                "leave it out and ami_family finds the right one"
+                f"{key}: {ami_type} is for {AMI_TYPES[ami_type]} and {kind.name} is {kind.architecture}",
+                "leave it out and ami_family finds the right one",
             )
     return ami_type
 

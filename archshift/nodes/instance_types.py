@@ -230,7 +230,9 @@ def twin(kind: InstanceType, available: Collection[str] | None = None) -> Instan
             return found
     others = [found.name for name in alike if (found := _equal_in(name, kind))]
     if others:
-        raise ArchshiftError(f"{problem} in the families to choose from; {' or '.join(others)} would be one")
+        raise ArchshiftError(
+            f"{problem} in the families to choose from", f"{' or '.join(others)} would be one"
+        )
     nearest = _nearest_in(choice[0] if choice else next(iter(alike)), kind)
     raise ArchshiftError(f"{problem}: there is none of that size, the nearest are {nearest}")
 

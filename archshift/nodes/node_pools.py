@@ -54,8 +54,8 @@ def check_served(groups: Iterable[Mapping[str, Any]], node_class_group: str) -> 
     group, _, version = API_VERSION.partition("/")
     if version not in served.get(group, ()):
         raise ArchshiftError(
-            f"archshift:provisioner: the cluster serves no NodePools ({API_VERSION}); install Karpenter 1.0 "
-            "or later or turn EKS Auto Mode on, or set it to managed"
+            f"archshift:provisioner: the cluster serves no NodePools ({API_VERSION})",
+            "install Karpenter 1.0 or later or turn EKS Auto Mode on, or set it to managed",
         )
     if node_class_group not in served:
         known = [name for name, (its_group, _) in NODE_CLASSES.items() if its_group in served]

@@ -166,8 +166,8 @@ def judge_tests(
     for key in rules.workloads:
         if key not in inventory.workloads:
             raise ArchshiftError(
-                f"archshift:compat_test.workloads: {key!r} is not among the workloads found; remove it or "
-                "correct the name"
+                f"archshift:compat_test.workloads: {key!r} is not among the workloads found",
+                "remove it or correct the name",
             )
     tests = {key: rules.test_of(key) for key in inventory.workloads}
     wanted = {key: test for key, test in tests.items() if test}

@@ -91,7 +91,7 @@ def _check_rules(rules: Mapping[str, Rules], inventory: Inventory) -> None:
             nearest = difflib.get_close_matches(key, inventory.workloads, n=2)
             hint = f"did you mean {' or '.join(nearest)}?" if nearest else "remove it or correct the name"
             raise ArchshiftError(
-                f"archshift:workloads.overrides: {key!r} is not among the workloads found; {hint}"
+                f"archshift:workloads.overrides: {key!r} is not among the workloads found", f"{hint}"
             )
 
 

@@ -37,7 +37,7 @@ def read_token(environment: Mapping[str, str] = os.environ) -> str:
     """
     token, file = environment.get(TOKEN, ""), environment.get(TOKEN_FILE, "")
     if token and file:
-        raise ArchshiftError(f"{TOKEN} and {TOKEN_FILE} are both set; unset one of them")
+        raise ArchshiftError(f"{TOKEN} and {TOKEN_FILE} are both set", "unset one of them")
     source = TOKEN
     if file:
         source = f"{TOKEN_FILE}: {file}"
@@ -47,13 +47,13 @@ def read_token(environment: Mapping[str, str] = os.environ) -> str:
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise ArchshiftError(
-                f"{source} cannot be read: {reason}; correct the path, or unset it"
+                f"{source} cannot be read: {reason}", "correct the path, or unset it"
             ) from None
     token = token.strip()
     if not token.isascii() or not token.isprintable() or " " in token:
         raise ArchshiftError(f"{source} is not a token: one word of printable characters")
     if file and not token:
-        raise ArchshiftError(f"{source} is empty; write the token into it, or unset {TOKEN_FILE}")
+        raise ArchshiftError(f"{source} is empty", f"write the token into it, or unset {TOKEN_FILE}")
     return token
 
 
@@ -84,7 +84,7 @@ class Prometheus:
         loopback = _loopback(parsed.host)
         if token and parsed.scheme != "https" and not loopback:
             raise ArchshiftError(
-                f"archshift:gate.prometheus: {url} is plain http, over which no token is sent; use https"
+                f"archshift:gate.prometheus: {url} is plain http, over which no token is sent", "use https"
             )
         self._client = httpx2.Client(
             headers={"Authorization": f"Bearer {token}"} if token else {},

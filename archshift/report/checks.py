@@ -31,7 +31,7 @@ class Finding:
 
 
 def failed(check: str, error: ArchshiftError, outcome: Outcome = "problem", fix: str = "") -> Finding:
-    """Return an error as a finding: what comes behind its last semicolon is the way out.
+    """Return an error as a finding.
 
     Args:
         check: What was looked at.
@@ -39,8 +39,7 @@ def failed(check: str, error: ArchshiftError, outcome: Outcome = "problem", fix:
         outcome: What it means.
         fix: The way out where the error names none.
     """
-    found, _, way_out = str(error).rpartition("; ")
-    return Finding(check, outcome, found or way_out, way_out if found else fix)
+    return Finding(check, outcome, error.problem, error.way_out or fix)
 
 
 def look(

@@ -179,8 +179,8 @@ def describe(cluster: EksCluster) -> LiveCluster | None:
         if "ResourceNotFoundException" in reason:
             return None
         raise ArchshiftError(
-            f"EKS does not say what {cluster.name!r} is: {reason}; check the AWS credentials, aws:region and "
-            "the right eks:DescribeCluster"
+            f"EKS does not say what {cluster.name!r} is: {reason}",
+            "check the AWS credentials, aws:region and the right eks:DescribeCluster",
         ) from None
 
 

@@ -50,7 +50,9 @@ def _test(key: str, name: str, value: Any, defaults: CompatTest) -> CompatTest |
         else:
             command = values.typed(f"{key}.command", command, str, "a command: text for a shell, or a list")
         if not command:
-            raise ArchshiftError(f"{key}.command is empty; give a command, or leave it out for a start probe")
+            raise ArchshiftError(
+                f"{key}.command is empty", "give a command, or leave it out for a start probe"
+            )
         test = replace(test, command=command)
     return _consistent(key, test)
 
@@ -67,7 +69,7 @@ def _with_seconds(key: str, test: CompatTest, given: Mapping[str, Any]) -> Compa
 def _consistent(key: str, test: CompatTest) -> CompatTest:
     if not test.command and test.start_seconds >= test.timeout_seconds:
         raise ArchshiftError(
-            f"{key}.start_seconds: {test.start_seconds} is not below timeout_seconds, "
-            f"{test.timeout_seconds}; raise that"
+            f"{key}.start_seconds: {test.start_seconds} is not below timeout_seconds, {test.timeout_seconds}",
+            "raise that",
         )
     return test

@@ -102,12 +102,12 @@ def _commitment(key: str, value: Any) -> Commitment:
     values.only(f"{key}.", entry, set(readers))
     for required in ("kind", "usd_per_hour", "discount"):
         if required not in entry:
-            raise ArchshiftError(f"{key}.{required} is missing; every commitment has one")
+            raise ArchshiftError(f"{key}.{required} is missing", "every commitment has one")
     found = Commitment(**{name: readers[name](f"{key}.{name}", entry[name]) for name in entry})
     if found.kind == COMPUTE_PLAN and found.family:
-        raise ArchshiftError(f"{key}.family: a {COMPUTE_PLAN} follows to every family; remove it")
+        raise ArchshiftError(f"{key}.family: a {COMPUTE_PLAN} follows to every family", "remove it")
     if found.kind != COMPUTE_PLAN and not found.family:
-        raise ArchshiftError(f"{key}.family is missing; a {found.kind} is bound to one, such as m5")
+        raise ArchshiftError(f"{key}.family is missing", f"a {found.kind} is bound to one, such as m5")
     return found
 
 

@@ -69,7 +69,9 @@ def _selector(key: str, value: Any) -> str:
 def _evidence(key: str, value: Any) -> str:
     path = values.typed(key, value, str, "the path of a file")
     if path.startswith("/") or ".." in path.split("/"):
-        raise ArchshiftError(f"{key}: {path!r} leads out of the folder of Pulumi.yaml; give a path within it")
+        raise ArchshiftError(
+            f"{key}: {path!r} leads out of the folder of Pulumi.yaml", "give a path within it"
+        )
     return path
 
 
@@ -93,8 +95,8 @@ def _tolerance(key: str, value: Any, figure: Figure) -> Tolerance:
     )
     if tolerance.step_back < tolerance.hold:
         raise ArchshiftError(
-            f"{key}: step_back {tolerance.step_back:g} is less than hold {tolerance.hold:g}; "
-            "what steps back has to be worse than what holds"
+            f"{key}: step_back {tolerance.step_back:g} is less than hold {tolerance.hold:g}",
+            "what steps back has to be worse than what holds",
         )
     return tolerance
 
@@ -129,7 +131,7 @@ def _workload(key: str, value: Any) -> WorkloadTolerances:
     skipped = frozenset(FIGURES) if skip is True else frozenset(values.texts(f"{key}.skip", skip or []))
     for name in skipped - set(FIGURES):
         raise ArchshiftError(
-            f"{key}.skip: {name!r} is no figure; there are: {', '.join(FIGURES)}, or true for all"
+            f"{key}.skip: {name!r} is no figure", f"there are: {', '.join(FIGURES)}, or true for all"
         )
     reason = values.typed(f"{key}.reason", given.get("reason", ""), str, "text").strip()
     if skipped and not reason:
@@ -167,7 +169,7 @@ def check_url(key: str, url: str) -> str:
     if parsed.userinfo:
         # Not the address itself: it has a password in it.
         raise ArchshiftError(
-            f"{key}: the address of {parsed.host} has a user in it; give credentials as {TOKEN}"
+            f"{key}: the address of {parsed.host} has a user in it", f"give credentials as {TOKEN}"
         )
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
         raise ArchshiftError(f"{key}: {url!r} is not an address such as https://prometheus.example")

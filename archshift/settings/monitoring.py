@@ -26,7 +26,7 @@ def read_monitoring(key: str, value: Any) -> MonitoringSettings | None:
     values.only(f"{key}.", given, set(readers))
     if "namespace" not in given:
         raise ArchshiftError(
-            f"{key}.namespace is missing; give the namespace that Prometheus reads rules from"
+            f"{key}.namespace is missing", "give the namespace that Prometheus reads rules from"
         )
     return MonitoringSettings(
         **{name: readers[name](f"{key}.{name}", entry) for name, entry in given.items()}

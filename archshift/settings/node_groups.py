@@ -42,16 +42,16 @@ def lab_group(name: str, value: Any) -> NodeGroup:
     values.only(f"{key}.", group, {"instance_type", "size", "zones", "labels", "taints"})
     for required in ("instance_type", "size"):
         if required not in group:
-            raise ArchshiftError(f"{key}.{required} is missing; every node group has one")
+            raise ArchshiftError(f"{key}.{required} is missing", "every node group has one")
     size = values.typed(f"{key}.size", group["size"], int, "a whole number of nodes, 0 or more")
     if size < 0:
         raise ArchshiftError(f"{key}.size: {size!r} is not a whole number of nodes, 0 or more")
     labels = _labels(f"{key}.labels", group.get("labels", {}))
     if ARCH_LABEL in labels:
-        raise ArchshiftError(f"{key}.labels.{ARCH_LABEL} follows from instance_type; remove it")
+        raise ArchshiftError(f"{key}.labels.{ARCH_LABEL} follows from instance_type", "remove it")
     zones = values.texts(f"{key}.zones", group.get("zones", ["a"]))
     if not zones:
-        raise ArchshiftError(f"{key}.zones: [] names no availability zone; give at least one")
+        raise ArchshiftError(f"{key}.zones: [] names no availability zone", "give at least one")
     type_name = values.typed(f"{key}.instance_type", group["instance_type"], str, "an instance type")
     return NodeGroup(
         name=name,
@@ -91,8 +91,9 @@ def eks_groups(
     """
     if raw and not cluster:
         raise ArchshiftError(
-            "archshift:node_groups: on EKS they belong to a cluster; give its name as "
-            "archshift:cluster.name, or leave the key out and archshift counts the nodes it finds"
+            "archshift:node_groups: on EKS they belong to a cluster",
+            "give its name as "
+            "archshift:cluster.name, or leave the key out and archshift counts the nodes it finds",
         )
     return {name: _eks_node_group(name, raw, cluster, families) for name in raw} if cluster else {}
 
@@ -139,7 +140,7 @@ def _eks_node_group(
     subnets = read.get("subnets", cluster.subnets)
     if not subnets and "import" not in read:
         raise ArchshiftError(
-            f"{key}.subnets is missing; give the group's subnets, or archshift:cluster.subnets"
+            f"{key}.subnets is missing", "give the group's subnets, or archshift:cluster.subnets"
         )
     family: AmiFamily = read.get("ami_family", "AL2023")
     ami_type = check_ami_type(
@@ -168,7 +169,7 @@ def _instance_types(key: str, group: Mapping[str, Any]) -> tuple[InstanceType, .
     names: tuple[str, ...] = group.get("instance_types", ())
     if not names:
         raise ArchshiftError(
-            f"{key}.instance_types is missing; give a list of types, or twin_of: another group"
+            f"{key}.instance_types is missing", "give a list of types, or twin_of: another group"
         )
     return tuple(instance_type(name, f"{key}.instance_types") for name in names)
 
@@ -179,15 +180,15 @@ def _twins(
     """Return the settings of the group that ``name`` is the twin of, and the twins of its types."""
     key, other = f"archshift:node_groups.{name}.twin_of", group["twin_of"]
     if "instance_types" in group:
-        raise ArchshiftError(f"{key} finds the instance types itself; remove it or instance_types")
+        raise ArchshiftError(f"{key} finds the instance types itself", "remove it or instance_types")
     others = sorted(set(groups) - {name})
     if other not in others:
         raise ArchshiftError(
-            f"{key}: {other!r} is no other node group; there are: {', '.join(others) or 'none'}"
+            f"{key}: {other!r} is no other node group", f"there are: {', '.join(others) or 'none'}"
         )
     original = values.mapping(f"archshift:node_groups.{other}", groups[other])
     if "twin_of" in original:
-        raise ArchshiftError(f"{key}: {other!r} is a twin itself; name the group that it is the twin of")
+        raise ArchshiftError(f"{key}: {other!r} is a twin itself", "name the group that it is the twin of")
     names = values.texts(f"archshift:node_groups.{other}.instance_types", original.get("instance_types", []))
     types = _instance_types(f"archshift:node_groups.{other}", {"instance_types": names})
     try:
@@ -195,8 +196,8 @@ def _twins(
         return original, tuple(dict.fromkeys(twin(kind, families) for kind in types))
     except ArchshiftError as error:
         raise ArchshiftError(
-            f"{key}: {other!r}: {error}; give the group instance_types of its own, or choose others from "
-            "archshift:graviton_families"
+            f"{key}: {other!r}: {error}",
+            "give the group instance_types of its own, or choose others from archshift:graviton_families",
         ) from None
 
 
@@ -204,15 +205,15 @@ def _sizes(key: str, group: Mapping[str, Any]) -> tuple[int, int, int]:
     """Return the least, desired and most nodes; of what is left out, one follows from the other."""
     given = [entry for entry in ("desired_size", "min_size") if entry in group]
     if not given:
-        raise ArchshiftError(f"{key}.desired_size is missing; give it, or min_size and max_size")
+        raise ArchshiftError(f"{key}.desired_size is missing", "give it, or min_size and max_size")
     desired = group.get("desired_size", group.get("min_size"))
     least = group.get("min_size", desired)
     # EKS wants room for one node, also in a group that is empty.
     most = group.get("max_size", max(1, desired))
     if not least <= desired <= most:
         raise ArchshiftError(
-            f"{key}: min_size {least}, desired_size {desired} and max_size {most} are not in that order; "
-            "raise or lower one of them"
+            f"{key}: min_size {least}, desired_size {desired} and max_size {most} are not in that order",
+            "raise or lower one of them",
         )
     return least, desired, most
 
@@ -231,7 +232,7 @@ def read_subnets(key: str, value: Any) -> tuple[str, ...]:
     """Return IDs of subnets, at least one."""
     subnets = values.texts(key, value)
     if not subnets:
-        raise ArchshiftError(f"{key}: [] names no subnet; give at least one, or remove the key")
+        raise ArchshiftError(f"{key}: [] names no subnet", "give at least one, or remove the key")
     for subnet in subnets:
         if not subnet.startswith("subnet-"):
             raise ArchshiftError(f"{key}: {subnet!r} is not the ID of a subnet, such as subnet-0a1b2c3d")
@@ -242,7 +243,7 @@ def read_node_labels(key: str, value: Any) -> dict[str, str]:
     """Return the labels of nodes; the one of the architecture is not the user's to set."""
     labels = _labels(key, value)
     if ARCH_LABEL in labels:
-        raise ArchshiftError(f"{key}.{ARCH_LABEL} follows from instance_types; remove it")
+        raise ArchshiftError(f"{key}.{ARCH_LABEL} follows from instance_types", "remove it")
     return labels
 
 
@@ -256,7 +257,7 @@ def _taint(key: str, value: Any) -> Taint:
     taint = values.mapping(key, value)
     values.only(f"{key}.", taint, {"key", "value", "effect"})
     if not taint.get("key"):
-        raise ArchshiftError(f"{key}.key is missing; every taint has one")
+        raise ArchshiftError(f"{key}.key is missing", "every taint has one")
     effects = ("NoSchedule", "PreferNoSchedule", "NoExecute")
     effect = taint.get("effect", "NoSchedule")
     if effect not in effects:

@@ -94,7 +94,7 @@ def _pool(
         types = _types(key, read)
     one_architecture(types, key)
     if "limits" not in read:
-        raise ArchshiftError(f"{key}.limits.cpu is missing; say how many vCPUs the NodePool may bring up")
+        raise ArchshiftError(f"{key}.limits.cpu is missing", "say how many vCPUs the NodePool may bring up")
     millicpu, memory = read["limits"]
     group, kind = NODE_CLASSES[provisioner]
     return NodePool(
@@ -114,8 +114,8 @@ def _types(key: str, pool: Mapping[str, Any]) -> tuple[InstanceType, ...]:
         named += family_types(family, f"{key}.instance_families")
     if not named:
         raise ArchshiftError(
-            f"{key}.instance_types is missing; give a list of types, or instance_families, or twin_of: "
-            "another group"
+            f"{key}.instance_types is missing",
+            "give a list of types, or instance_families, or twin_of: another group",
         )
     return tuple(dict.fromkeys(named))
 
@@ -127,16 +127,16 @@ def _twins(
     key, other = f"archshift:node_groups.{name}.twin_of", pool["twin_of"]
     for entry in ("instance_types", "instance_families"):
         if entry in pool:
-            raise ArchshiftError(f"{key} finds the instance types itself; remove it or {entry}")
+            raise ArchshiftError(f"{key} finds the instance types itself", f"remove it or {entry}")
     others = sorted(set(pools) - {name})
     if other not in others:
         raise ArchshiftError(
-            f"{key}: {other!r} is no other node group; there are: {', '.join(others) or 'none'}"
+            f"{key}: {other!r} is no other node group", f"there are: {', '.join(others) or 'none'}"
         )
     original_key = f"archshift:node_groups.{other}"
     original = values.mapping(original_key, pools[other])
     if "twin_of" in original:
-        raise ArchshiftError(f"{key}: {other!r} is a twin itself; name the group that it is the twin of")
+        raise ArchshiftError(f"{key}: {other!r} is a twin itself", "name the group that it is the twin of")
     named = {
         entry: values.texts(f"{original_key}.{entry}", original.get(entry, []))
         for entry in ("instance_types", "instance_families")
@@ -146,8 +146,8 @@ def _twins(
     asked = [problem for name, problem in problems.items() if name in named["instance_types"] or not found]
     if asked:
         raise ArchshiftError(
-            f"{key}: {other!r}: {asked[0]}; give the group instance_types of its own, or choose others from "
-            "archshift:graviton_families"
+            f"{key}: {other!r}: {asked[0]}",
+            "give the group instance_types of its own, or choose others from archshift:graviton_families",
         )
     return original, tuple(dict.fromkeys(found))
 
@@ -171,7 +171,7 @@ def _limits(key: str, value: Any) -> tuple[int, int | None]:
     limits = values.mapping(key, value)
     values.only(f"{key}.", limits, {"cpu", "memory"})
     if "cpu" not in limits:
-        raise ArchshiftError(f"{key}.cpu is missing; say how many vCPUs the NodePool may bring up")
+        raise ArchshiftError(f"{key}.cpu is missing", "say how many vCPUs the NodePool may bring up")
     cpu = _quantity(f"{key}.cpu", limits["cpu"], "a number of vCPUs, such as 64")
     if "memory" not in limits:
         return round(cpu * 1000), None
@@ -189,7 +189,7 @@ def _capacity_types(key: str, value: Any) -> tuple[str, ...]:
     known = ("on-demand", "spot", "reserved")
     types = values.texts(key, value)
     if not types:
-        raise ArchshiftError(f"{key}: [] names none; give one or more of {', '.join(known)}")
+        raise ArchshiftError(f"{key}: [] names none", f"give one or more of {', '.join(known)}")
     for kind in types:
         if kind not in known:
             raise ArchshiftError(f"{key}: {kind!r} is none of {', '.join(known)}")
@@ -199,7 +199,7 @@ def _capacity_types(key: str, value: Any) -> tuple[str, ...]:
 def _zones(key: str, value: Any) -> tuple[str, ...]:
     zones = values.texts(key, value)
     if not zones:
-        raise ArchshiftError(f"{key}: [] names no availability zone; give at least one, or remove the key")
+        raise ArchshiftError(f"{key}: [] names no availability zone", "give at least one, or remove the key")
     return zones
 
 

@@ -26,11 +26,13 @@ def read_ramp(key: str, value: Any) -> Ramp | None:
     known = {"start", "steps", "every", "soak", "time_zone", "windows", "freezes", "pause", "since"}
     values.only(f"{key}.", given, known)
     if "start" not in given:
-        raise ArchshiftError(f'{key}.start is missing; give the date of the first step, such as "2026-03-02"')
+        raise ArchshiftError(
+            f"{key}.start is missing", 'give the date of the first step, such as "2026-03-02"'
+        )
     zone = read_zone(f"{key}.time_zone", given.get("time_zone", "UTC"))
     every = read_span(f"{key}.every", given.get("every", str(DEFAULT_EVERY)))
     if not every.roughly:
-        raise ArchshiftError(f"{key}.every: {given['every']!r} is no time at all; give a span such as 7d")
+        raise ArchshiftError(f"{key}.every: {given['every']!r} is no time at all", "give a span such as 7d")
     windows = values.typed(f"{key}.windows", given.get("windows", []), list, "a list")
     freezes = values.typed(f"{key}.freezes", given.get("freezes", []), list, "a list")
     return Ramp(
@@ -61,7 +63,7 @@ def _pause(key: str, value: Any, zone: ZoneInfo) -> Pause:
     values.only(f"{key}.", words, {"reason", "until"})
     reason = values.typed(f"{key}.reason", words.get("reason", ""), str, "text; put it in quotes").strip()
     if not reason:
-        raise ArchshiftError(f"{key}.reason is missing; say why the ramp waits")
+        raise ArchshiftError(f"{key}.reason is missing", "say why the ramp waits")
     until = words.get("until")
     return Pause(reason, None if until is None else read_moment(f"{key}.until", until, zone, through=True))
 

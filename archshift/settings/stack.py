@@ -166,7 +166,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
     }
     settings_values.only(f"{PROJECT}:", values, known)
     if "arm_ratio" not in values:
-        raise ArchshiftError("archshift:arm_ratio is not set; pulumi config set arm_ratio 0.2")
+        raise ArchshiftError("archshift:arm_ratio is not set", "pulumi config set arm_ratio 0.2")
     platform = values.get("platform", "eks")
     if platform not in ("eks", "lab"):
         raise ArchshiftError(f"archshift:platform: {platform!r} is none of eks, lab")
@@ -225,14 +225,14 @@ def _json(values: Mapping[str, str], key: str) -> Any:
         return json.loads(text)
     except ValueError:
         raise ArchshiftError(
-            f"archshift:{key}: {text!r} is not a map; write it as YAML below the key"
+            f"archshift:{key}: {text!r} is not a map", "write it as YAML below the key"
         ) from None
 
 
 def _provisioner(key: str, value: Any, platform: str) -> Provisioner:
     read: Provisioner = settings_values.one_of(*PROVISIONERS)(key, value)
     if platform == "lab" and read == "auto-mode":
-        raise ArchshiftError(f"{key}: the lab has no EKS Auto Mode; karpenter is what it runs")
+        raise ArchshiftError(f"{key}: the lab has no EKS Auto Mode", "karpenter is what it runs")
     return read
 
 
@@ -241,7 +241,7 @@ def _cluster(value: Mapping[str, Any], platform: str) -> EksCluster | None:
     if not value:
         return None
     if platform == "lab":
-        raise ArchshiftError(f"{key}: the lab has a cluster of its own; remove the key or the platform")
+        raise ArchshiftError(f"{key}: the lab has a cluster of its own", "remove the key or the platform")
     readers: dict[str, Callable[[str, Any], Any]] = {
         "name": settings_values.text("a cluster's name"),
         "subnets": read_subnets,
@@ -251,12 +251,12 @@ def _cluster(value: Mapping[str, Any], platform: str) -> EksCluster | None:
     }
     settings_values.only(f"{key}.", value, set(readers))
     if "name" not in value:
-        raise ArchshiftError(f"{key}.name is missing; give the name of the EKS cluster")
+        raise ArchshiftError(f"{key}.name is missing", "give the name of the EKS cluster")
     cluster = EksCluster(**{name: readers[name](f"{key}.{name}", entry) for name, entry in value.items()})
     if cluster.create and len(cluster.subnets) < 2:
         raise ArchshiftError(
-            f"{key}.subnets: {list(cluster.subnets)!r} is too few to make a cluster; give subnets in two "
-            "zones or more"
+            f"{key}.subnets: {list(cluster.subnets)!r} is too few to make a cluster",
+            "give subnets in two zones or more",
         )
     return cluster
 
@@ -273,7 +273,7 @@ def _new_cluster(key: str, value: Any) -> NewCluster:
     settings_values.only(f"{key}.", new, set(readers))
     for required in ("version", "vpc"):
         if required not in new:
-            raise ArchshiftError(f"{key}.{required} is missing; a cluster that is made has one")
+            raise ArchshiftError(f"{key}.{required} is missing", "a cluster that is made has one")
     return NewCluster(**{name: readers[name](f"{key}.{name}", entry) for name, entry in new.items()})
 
 
@@ -284,7 +284,7 @@ def _families(key: str, value: Any) -> tuple[str, ...] | None:
     families = settings_values.texts(key, value)
     for family in families:
         if family not in known:
-            raise ArchshiftError(f"{key}: {family!r} is no Graviton family; there are: {', '.join(known)}")
+            raise ArchshiftError(f"{key}: {family!r} is no Graviton family", f"there are: {', '.join(known)}")
     return families
 
 
@@ -359,8 +359,8 @@ def _images(value: Mapping[str, Any], platform: str, environment: Mapping[str, s
     rules = ImageRules(**given, registries=registries)
     if not rules.check and platform != "lab":
         raise ArchshiftError(
-            f"{key}.check: false is for the lab alone; on a real cluster an image that nobody looked at "
-            "counts as one that cannot run on arm64"
+            f"{key}.check: false is for the lab alone",
+            "on a real cluster an image that nobody looked at counts as one that cannot run on arm64",
         )
     return rules
 
@@ -405,7 +405,7 @@ def _machine_registries(environment: Mapping[str, str]) -> dict[str, dict[str, A
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ArchshiftError(
-            f"{REGISTRIES_FILE}: {path} cannot be read ({error.strerror}); correct the path, or unset it"
+            f"{REGISTRIES_FILE}: {path} cannot be read ({error.strerror})", "correct the path, or unset it"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)

@@ -76,11 +76,11 @@ class StackFile:
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f" (line {mark.line + 1})" if mark else ""
-            raise ArchshiftError(f"{name} is not YAML{where}; correct it first") from None
+            raise ArchshiftError(f"{name} is not YAML{where}", "correct it first") from None
         except RecursionError:
-            raise ArchshiftError(f"{name} is nested too deeply to be edited; edit it by hand") from None
+            raise ArchshiftError(f"{name} is nested too deeply to be edited", "edit it by hand") from None
         if root is None or root.kind != "mapping":
-            raise ArchshiftError(f"{name} holds no settings; is it the stack's file?")
+            raise ArchshiftError(f"{name} holds no settings", "is it the stack's file?")
         self._root = root
 
     def get(self, *path: str) -> str | None:
@@ -153,21 +153,21 @@ class StackFile:
             return None
         found = [value for name, value in parent.pairs if name.kind == "scalar" and name.text == key]
         if len(found) > 1:
-            raise ArchshiftError(f"{self._name}: {key} is there {len(found)} times; remove all but one")
+            raise ArchshiftError(f"{self._name}: {key} is there {len(found)} times", "remove all but one")
         return found[0] if found else None
 
     def _map(self, path: tuple[str, ...]) -> _Node:
         node = self._find(path)
         if node is None or node.kind != "mapping":
-            raise ArchshiftError(f"{self._name} has no map {path[-1]}; write it there first")
+            raise ArchshiftError(f"{self._name} has no map {path[-1]}", "write it there first")
         self._refuse_names(node, path[-1])
         return node
 
     def _refuse_names(self, node: _Node, key: str) -> None:
         if node.kind == "alias" or any(node.content[:2]):
             raise ArchshiftError(
-                f"{self._name}: {key} has an anchor, an alias or a tag, which archshift does not edit; write "
-                "its value out"
+                f"{self._name}: {key} has an anchor, an alias or a tag, which archshift does not edit",
+                "write its value out",
             )
 
     def _with(self, path: tuple[str, ...], node: _Node) -> object:
@@ -190,7 +190,8 @@ class StackFile:
             root = None
         if root is None or root.meaning != expected:
             raise ArchshiftError(
-                f"{self._name}: {key} stands there in a way that archshift does not edit; change it by hand"
+                f"{self._name}: {key} stands there in a way that archshift does not edit",
+                "change it by hand",
             )
         self.text, self._root = edited, root
 
@@ -225,12 +226,12 @@ def read_text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)
         if len(content) > _LARGEST:
-            raise ArchshiftError(f"{path} has more than {_LARGEST} bytes; is it the stack's file?")
+            raise ArchshiftError(f"{path} has more than {_LARGEST} bytes", "is it the stack's file?")
         return content.decode()
     except OSError as error:
-        raise ArchshiftError(f"{path} cannot be read ({error.strerror}); is it the stack's file?") from None
+        raise ArchshiftError(f"{path} cannot be read ({error.strerror})", "is it the stack's file?") from None
     except UnicodeDecodeError:
-        raise ArchshiftError(f"{path} is not UTF-8; is it the stack's file?") from None
+        raise ArchshiftError(f"{path} is not UTF-8", "is it the stack's file?") from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -243,7 +244,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         replace_file(path, text, path.stat().st_mode & 0o7777)
     except OSError as error:
-        raise ArchshiftError(f"{path} cannot be written ({error.strerror}); it is as it was") from None
+        raise ArchshiftError(f"{path} cannot be written ({error.strerror})", "it is as it was") from None
 
 
 def _written(value: Value, like: str = '"', old: _Node | None = None) -> str:

@@ -26,7 +26,7 @@ def read_zone(key: str, value: Any) -> ZoneInfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise ArchshiftError(
-            f"{key}: {name!r} is no time zone; give one such as Europe/Berlin or UTC"
+            f"{key}: {name!r} is no time zone", "give one such as Europe/Berlin or UTC"
         ) from None
 
 
@@ -98,7 +98,7 @@ def read_window(key: str, value: Any) -> Window:
         if name not in DAYS:
             raise ArchshiftError(f"{key}.days: {name!r} is none of {', '.join(DAYS)}")
     if not names:
-        raise ArchshiftError(f"{key}.days: [] names no day, so nothing could ever move; name one at least")
+        raise ArchshiftError(f"{key}.days: [] names no day, so nothing could ever move", "name one at least")
     begin = _clock(f"{key}.from", window.get("from", "00:00"))
     end = _clock(f"{key}.to", window.get("to", "24:00"))
     if begin in (end, 24 * 60):

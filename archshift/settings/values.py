@@ -17,13 +17,13 @@ def only(prefix: str, value: Mapping[str, Any], known: set[str]) -> None:
     """Check that a map has known keys alone; ``prefix`` is what stands before a key."""
     for key in value:
         if key not in known:
-            raise ArchshiftError(f"{prefix}{key} is not a setting; there are: {', '.join(sorted(known))}")
+            raise ArchshiftError(f"{prefix}{key} is not a setting", f"there are: {', '.join(sorted(known))}")
 
 
 def mapping(key: str, value: Any) -> Mapping[str, Any]:
     """Return a value that is a map."""
     if not isinstance(value, Mapping):
-        raise ArchshiftError(f"{key}: {value!r} is not a map; write it as YAML below the key")
+        raise ArchshiftError(f"{key}: {value!r} is not a map", "write it as YAML below the key")
     return value
 
 
@@ -115,7 +115,7 @@ def required_texts(key: str, value: Any, names: tuple[str, ...]) -> dict[str, st
     }
     for name in names:
         if not found.get(name):
-            raise ArchshiftError(f"{key}.{name} is missing; it needs {', '.join(names)}")
+            raise ArchshiftError(f"{key}.{name} is missing", f"it needs {', '.join(names)}")
     return found
 
 

@@ -106,7 +106,7 @@ def test_a_plugin_on_path_wins() -> None:
 
 def test_an_errors_way_out_becomes_the_fix() -> None:
     """Errors are one sentence whose way out comes last; one without gets the check's own."""
-    assert failed("x", ArchshiftError("a: b; c; do d")) == Finding("x", "problem", "a: b; c", "do d")
+    assert failed("x", ArchshiftError("a: b; c", "do d")) == Finding("x", "problem", "a: b; c", "do d")
     assert failed("x", ArchshiftError("a is bad"), "unknown", "see y") == Finding(
         "x", "unknown", "a is bad", "see y"
     )
@@ -117,7 +117,7 @@ def test_what_was_found_before_an_error_counts() -> None:
 
     def examine() -> Iterator[Finding]:
         yield Finding("x", "ok", "fine")
-        raise ArchshiftError("gone; come back")
+        raise ArchshiftError("gone", "come back")
 
     assert look("x", examine) == [
         Finding("x", "ok", "fine"),

@@ -19,8 +19,8 @@ def run(options: argparse.Namespace) -> int:
         found = survey(settings, watch=watch)
     if not settings.groups:
         raise ArchshiftError(
-            "archshift:node_groups is not set; give the groups that are to carry the pods, and archshift "
-            "counts their nodes"
+            "archshift:node_groups is not set",
+            "give the groups that are to carry the pods, and archshift counts their nodes",
         )
     steps = {
         ratio: size(

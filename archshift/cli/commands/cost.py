@@ -65,8 +65,8 @@ def run(options: argparse.Namespace) -> int:
         settings = read_settings(options)
         if not settings.groups:
             raise ArchshiftError(
-                "archshift:node_groups is not set; give the groups that are to carry the pods, and archshift "
-                "says what their nodes cost"
+                "archshift:node_groups is not set",
+                "give the groups that are to carry the pods, and archshift says what their nodes cost",
             )
         found = survey(settings, watch=watch)
     with busy("asking for prices"):

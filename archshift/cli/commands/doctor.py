@@ -72,7 +72,9 @@ def _plugins(options: argparse.Namespace, settings: Settings | None) -> Iterable
     except ValueError:
         listed, wanted = None, {}
     except PackageNotFoundError as error:
-        raise ArchshiftError(f"the package {error.name} is not installed; install archshift again") from None
+        raise ArchshiftError(
+            f"the package {error.name} is not installed", "install archshift again"
+        ) from None
     return doctor.check_plugins(listed, wanted, lambda name: shutil.which(name) is not None)
 
 

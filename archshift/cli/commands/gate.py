@@ -83,8 +83,8 @@ def ask(
     chosen = settings.gate
     if not chosen.prometheus:
         raise ArchshiftError(
-            "archshift:gate.prometheus is not set; give the address of the Prometheus that scrapes "
-            "kube-state-metrics"
+            "archshift:gate.prometheus is not set",
+            "give the address of the Prometheus that scrapes kube-state-metrics",
         )
     ramp = settings.ramp
     since = since or (ramp.since if ramp else None)

@@ -110,7 +110,7 @@ def run_pause(options: argparse.Namespace) -> int:
         pause = {"reason": options.reason}
         if options.until:
             if read_moment("--until", options.until, ramp.zone, through=True) <= options.at:
-                raise ArchshiftError(f"--until: {options.until} has passed; give a time to come")
+                raise ArchshiftError(f"--until: {options.until} has passed", "give a time to come")
             pause["until"] = options.until
         title = f"{stack}: the ramp pauses" + (f" until {options.until}" if options.until else "")
         file.remove((*_RAMP, "pause"))
@@ -199,7 +199,8 @@ def _read(options: argparse.Namespace) -> tuple[Settings, Ramp]:
         settings = read_settings(options)
     if settings.ramp is None:
         raise ArchshiftError(
-            'archshift:ramp is not set; write at least its start into the stack\'s file, such as "2026-03-02"'
+            "archshift:ramp is not set",
+            'write at least its start into the stack\'s file, such as "2026-03-02"',
         )
     return settings, settings.ramp
 
@@ -213,8 +214,8 @@ def _open(path: Path, settings: Settings) -> StackFile:
         agrees = False
     if not agrees:
         raise ArchshiftError(
-            f"{path}: archshift:arm_ratio is {written or 'not there'}, pulumi says {settings.arm_ratio:g}; "
-            "name the stack's file with --config-file"
+            f"{path}: archshift:arm_ratio is {written or 'not there'}, pulumi says {settings.arm_ratio:g}",
+            "name the stack's file with --config-file",
         )
     return file
 
@@ -227,8 +228,8 @@ def _evidence(options: argparse.Namespace, settings: Settings, ramp: Ramp) -> Ga
     if options.gate is None:
         if needed:
             raise ArchshiftError(
-                f"archshift:gate is set, and nothing proves that {ratio:g} passed it; run archshift gate "
-                "--output, then this with --gate"
+                f"archshift:gate is set, and nothing proves that {ratio:g} passed it",
+                "run archshift gate --output, then this with --gate",
             )
         return None
     if ratio == 0:
@@ -243,7 +244,7 @@ def _evidence(options: argparse.Namespace, settings: Settings, ramp: Ramp) -> Ga
         way_out = (
             "leave --gate out to step back by hand" if options.back else "run archshift gate --output again"
         )
-        raise ArchshiftError(f"{path} is no {wanted} for {ratio:g}: {why}; {way_out}")
+        raise ArchshiftError(f"{path} is no {wanted} for {ratio:g}: {why}", f"{way_out}")
     return evidence
 
 
