@@ -13,18 +13,18 @@ from archshift.nodes.after_update import nodes_of_others, possible_nodes
 from archshift.ramp.gate_evidence import no_evidence, read_evidence_file
 from archshift.settings import stack as stack_settings
 from archshift.survey import survey, survey_of_none
-from components.compat_test import CompatTests, CompatTestsArgs, prove_first
+from components.arm64_tests import CompatTests, CompatTestsArgs, prove_first
 from components.gate import Gate, GateArgs
-from components.give_back import give_back_hook
+from components.restore_taken_fields import give_back_hook
 from components.guard import guard_hook, protected
 from components.image_audit import ImageAudit, ImageAuditArgs
 from components.monitoring import Monitoring, MonitoringArgs, operator_reads_rules
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.node_pools import NodePools, NodePoolsArgs
-from components.overrides import Overrides, OverridesArgs
-from components.preview import guard_x86, hand_over, report, report_gate
-from components.rollout import see_through
-from components.room import Room
+from components.exceptions import Overrides, OverridesArgs
+from components.preflight import guard_x86, hand_over, report, report_gate
+from components.rollouts import see_through
+from components.placeholders import Room
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 
 if TYPE_CHECKING:

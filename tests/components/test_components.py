@@ -14,9 +14,9 @@ from archshift.nodes.groups import Node, NodeGroup, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.plan.capacity import Demand, balance
 from archshift.plan.model import Conflict, Plan, PlannedWorkload
-from components.give_back import HOOK_NAME, give_back_hook
+from components.restore_taken_fields import HOOK_NAME, give_back_hook
 from components.node_groups import NodeGroups, NodeGroupsArgs
-from components.preview import report
+from components.preflight import report
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 from tests.components.recorder import Monitor, record
 

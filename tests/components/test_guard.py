@@ -24,8 +24,8 @@ from archshift.settings import stack as stack_settings
 from archshift.survey import Survey
 from components.guard import HOOK_NAME, guard_hook, protected
 from components.node_groups import NodeGroups, NodeGroupsArgs
-from components.overrides import Overrides, OverridesArgs
-from components.preview import guard_x86, hand_over
+from components.exceptions import Overrides, OverridesArgs
+from components.preflight import guard_x86, hand_over
 from tests.components.recorder import Registration, record
 from tests.objects import FakeCluster, pod
 

@@ -16,7 +16,7 @@ from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.nodes.groups import Node, Taint
 from archshift.plan.model import Plan, PlannedWorkload
 from components.image_audit import ImageAudit, ImageAuditArgs, evidence_values
-from components.preview import report
+from components.preflight import report
 from tests.components.recorder import record
 
 Logged = Callable[[Plan, Evidence | None], list[tuple[str, str]]]

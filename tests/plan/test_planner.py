@@ -22,7 +22,7 @@ from archshift.plan.apportion import phase, starts_on_graviton
 from archshift.plan.model import Conflict, Plan, PlannedWorkload, Rules
 from archshift.plan.placement import place
 from archshift.plan.planner import make_plan
-from components.give_back import give_back
+from components.restore_taken_fields import give_back
 from tests.objects import ARCH, MANAGER, PREFERRED, REQUIRED, Live, LiveCluster, workload
 from tests.properties import examples
 

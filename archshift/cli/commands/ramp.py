@@ -15,7 +15,7 @@ from archshift.cli.table import console, plain_table
 from archshift.common.errors import ArchshiftError
 from archshift.ramp.gate_evidence import PASS, STEP_BACK, GateEvidence, no_evidence, read_evidence_file
 from archshift.ramp.schedule import Outlook, Ramp, same
-from archshift.ramp.step import Step
+from archshift.ramp.taken_step import Step
 from archshift.settings.stack import Settings
 from archshift.settings.stack_file import StackFile, read_text, write_text
 from archshift.settings.times import read_moment

@@ -9,8 +9,8 @@ import pytest
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.plan.model import Plan
-from components import room
-from components.room import Room
+from components import placeholders
+from components.placeholders import Room
 from tests.components.recorder import record
 from tests.objects import FakeCluster
 
@@ -19,10 +19,10 @@ from tests.objects import FakeCluster
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Who asked for which room; an exception among ``answers`` is what the next one gets."""
     made: list[Any] = []
-    monkeypatch.setattr(room, "connect", lambda _context: FakeCluster())
-    monkeypatch.setattr(room, "asks", lambda _plan, _inventory: ("before",))
-    monkeypatch.setattr(room, "asks_after", lambda _cluster, _rows, _inventory: ("after",))
-    monkeypatch.setattr(room, "make_room", lambda _cluster, wanted, stack: made.append((wanted, stack)))
+    monkeypatch.setattr(placeholders, "connect", lambda _context: FakeCluster())
+    monkeypatch.setattr(placeholders, "asks", lambda _plan, _inventory: ("before",))
+    monkeypatch.setattr(placeholders, "asks_after", lambda _cluster, _rows, _inventory: ("after",))
+    monkeypatch.setattr(placeholders, "make_room", lambda _cluster, wanted, stack: made.append((wanted, stack)))
     return made
 
 
@@ -65,7 +65,7 @@ def test_the_reason_is_said_once(calls: list[Any], monkeypatch: pytest.MonkeyPat
     def refuse(*_: object) -> None:
         raise ArchshiftError("no node had come up")
 
-    monkeypatch.setattr(room, "make_room", refuse)
+    monkeypatch.setattr(placeholders, "make_room", refuse)
     answers = patches(begun(), 3)
     assert all(isinstance(answer, ArchshiftError) for answer in answers)
     assert sorted(map(str, answers)) == [

@@ -11,8 +11,8 @@ from archshift.cluster.client import APPLY, MERGE
 from archshift.cluster.model import TAKEN_ANNOTATION, taken_annotation
 from archshift.cluster.ownership import Owner
 from archshift.cluster.pod_fields import Taken
-from components import give_back as module
-from components.give_back import applied_by, give_back, give_back_hook
+from components import restore_taken_fields as module
+from components.restore_taken_fields import applied_by, give_back, give_back_hook
 from tests.components.recorder import record
 from tests.objects import (
     ARCH,
