@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from archshift.cluster.pod_fields import Taken, Template
+from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.scheduling import admits
 from archshift.images.workload import Container
 from archshift.nodes.groups import Node
@@ -114,7 +114,12 @@ class Workload:
     def may_run_on(self, node: Node) -> bool:
         """Whether its own rules and the node's taints let its pods run there, capacity aside."""
         template = self.template
-        return admits(node, template.own("node-selector"), template.own("required"), self.tolerations)
+        return admits(
+            node,
+            template.application_value("node-selector"),
+            template.application_value("required"),
+            self.tolerations,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +145,11 @@ class Inventory:
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     nodes: tuple[Node, ...] = ()
     pods: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    strays: Mapping[str, tuple[int, Requests]] = field(default_factory=dict)
-    others: Mapping[str, str] = field(default_factory=dict)
+    unsteered_load: Mapping[str, tuple[int, Requests]] = field(default_factory=dict)
+    unsteered_reasons: Mapping[str, str] = field(default_factory=dict)
     containers: Mapping[str, tuple[Container, ...]] = field(default_factory=dict)
     pull_identities: frozenset[PullIdentity] = frozenset()
-    beyond: Mapping[str, Workload] = field(default_factory=dict)
+    unsteered_workloads: Mapping[str, Workload] = field(default_factory=dict)
     loads: Mapping[str, Load] = field(default_factory=dict)
 
     def on(self, key: str, architecture: str) -> int:
@@ -152,7 +157,7 @@ class Inventory:
         return self.pods.get((key, architecture), 0)
 
 
-def taken_annotation(taken: Mapping[str, Taken]) -> str:
+def taken_annotation(taken: Mapping[str, TakenField]) -> str:
     """Return the value of ``TAKEN_ANNOTATION``: the inverse of what the inventory reads."""
     return json.dumps(
         {

@@ -37,7 +37,7 @@ class BreakGlass:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Override:
+class PolicyException:
     """An exception from one rule of the policy pack (``archshift:override``).
 
     Attributes:

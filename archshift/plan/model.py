@@ -136,7 +136,7 @@ class Plan:
     conflicts: tuple[Conflict, ...] = ()
     balances: Mapping[Architecture, Balance] = field(default_factory=dict)
     before: Mapping[Architecture, Balance] = field(default_factory=dict)
-    others: Mapping[str, str] = field(default_factory=dict)
+    unsteered_reasons: Mapping[str, str] = field(default_factory=dict)
     new_nodes: tuple[str, ...] = ()
     first_graviton_node: bool = False
     blockers: tuple[str, ...] = ()

@@ -25,14 +25,14 @@ from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, NodeGroup, NodePo
 from archshift.nodes.instance_types import graviton_families
 from archshift.nodes.node_pools import PROVISIONERS, Provisioner
 from archshift.plan.apportion import Wave
-from archshift.plan.arm64_tests import CompatRules
-from archshift.plan.exceptions import BreakGlass, Override
+from archshift.plan.arm64_tests import Arm64TestRules
+from archshift.plan.exceptions import BreakGlass, PolicyException
 from archshift.plan.model import Rules
 from archshift.ramp.gate import GateSettings
 from archshift.ramp.monitoring_rules import MonitoringSettings
 from archshift.ramp.schedule import Ramp
 from archshift.settings import values as settings_values
-from archshift.settings.arm64_tests import read_compat
+from archshift.settings.arm64_tests import read_arm64_tests
 from archshift.settings.cost import read_cost
 from archshift.settings.gate import read_gate
 from archshift.settings.monitoring import read_monitoring
@@ -89,9 +89,9 @@ class Settings:
     discovery: Discovery = field(default_factory=Discovery)
     rules: Mapping[str, Rules] = field(default_factory=dict)
     images: ImageRules = field(default_factory=ImageRules)
-    compat: CompatRules = field(default_factory=CompatRules)
+    arm64_tests: Arm64TestRules = field(default_factory=Arm64TestRules)
     break_glass: BreakGlass | None = None
-    override: Override | None = None
+    policy_exception: PolicyException | None = None
     cost: CostRules = field(default_factory=CostRules)
     ramp: Ramp | None = None
     gated: bool = False
@@ -119,7 +119,7 @@ class Settings:
             *self.node_pools.values(),
         )
 
-    def glass_broken(self, now: datetime) -> bool:
+    def break_glass_active(self, now: datetime) -> bool:
         """Whether x86 is not guarded just now, as the configuration says."""
         return self.break_glass is not None and self.break_glass.active(now)
 
@@ -197,9 +197,9 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         images=_images(
             settings_values.mapping("archshift:images", _json(values, "images")), platform, environment
         ),
-        compat=read_compat("archshift:compat_test", _json(values, "compat_test")),
+        arm64_tests=read_arm64_tests("archshift:compat_test", _json(values, "compat_test")),
         break_glass=_break_glass(_json(values, "break_glass")),
-        override=_override(_json(values, "override")),
+        policy_exception=_policy_exception(_json(values, "override")),
         cost=read_cost("archshift:cost", _json(values, "cost"), config.get("aws:region", "")),
         ramp=read_ramp("archshift:ramp", _json(values, "ramp")),
         gated=bool(gate),
@@ -436,12 +436,12 @@ def _break_glass(value: Any) -> BreakGlass | None:
     )
 
 
-def _override(value: Any) -> Override | None:
+def _policy_exception(value: Any) -> PolicyException | None:
     key = "archshift:override"
     if not value:
         return None
     words = settings_values.required_texts(key, value, ("rule", "reason", "until"))
-    return Override(
+    return PolicyException(
         rule=words["rule"], reason=words["reason"], until=settings_values.time(f"{key}.until", words["until"])
     )
 

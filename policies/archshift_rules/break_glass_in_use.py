@@ -9,14 +9,14 @@ from typing import Any, Final
 
 from pulumi_policy import EnforcementLevel
 
-from archshift_rules.exceptions import read_excuses
+from archshift_rules.exceptions import read_exceptions
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Stack, Violation
 
 
 def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Violation]:  # noqa: ARG001
     """Yield the break-glass, in effect or not."""
-    excuses = read_excuses(stack, now)
+    excuses = read_exceptions(stack, now)
     glass = excuses.break_glass
     if glass and glass.invalid:
         yield Violation(f"BREAK-GLASS is set and has no effect: {glass.invalid}. Remove it.", excuses.urn)

@@ -12,7 +12,11 @@ from typing import Any, Final
 from archshift_rules.stack import Stack
 from archshift_rules.wording import moment
 
-OVERRIDABLE: Final = ("arm-ratio-step", "daemonset-runs-on-every-architecture", "node-group-architecture")
+RULES_WITH_EXCEPTIONS: Final = (
+    "arm-ratio-step",
+    "daemonset-runs-on-every-architecture",
+    "node-group-architecture",
+)
 """What an override can lift; the x86 rules need break-glass, which ends within a day."""
 
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -20,7 +24,7 @@ _LONGEST_BREAK_GLASS: Final = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Excuse:
+class RuleException:
     """An override or a break-glass.
 
     Attributes:
@@ -39,7 +43,7 @@ class Excuse:
 
 
 @dataclass(frozen=True, slots=True)
-class Excuses:
+class Exceptions:
     """All of a stack's.
 
     Attributes:
@@ -48,17 +52,17 @@ class Excuses:
         urn: Where they are stated.
     """
 
-    overrides: tuple[Excuse, ...] = ()
-    break_glass: Excuse | None = None
+    policy_exceptions: tuple[RuleException, ...] = ()
+    break_glass: RuleException | None = None
     urn: str = ""
 
-    def of(self, rule: str, *, by_break_glass: bool) -> tuple[Excuse, ...]:
+    def of(self, rule: str, *, by_break_glass: bool) -> tuple[RuleException, ...]:
         """Return those that mean a rule, in effect or not."""
         glass = (self.break_glass,) if by_break_glass and self.break_glass else ()
-        return (*glass, *(one for one in self.overrides if one.rule == rule))
+        return (*glass, *(one for one in self.policy_exceptions if one.rule == rule))
 
 
-def read_excuses(stack: Stack, now: datetime) -> Excuses:
+def read_exceptions(stack: Stack, now: datetime) -> Exceptions:
     """Read the excuses of a stack.
 
     Raises:
@@ -66,10 +70,10 @@ def read_excuses(stack: Stack, now: datetime) -> Excuses:
     """
     component = stack.component("Overrides")
     if component is None:
-        return Excuses()
-    overrides = tuple(_override(one, now) for one in component.items("overrides"))
+        return Exceptions()
+    policy_exceptions = tuple(_policy_exception(one, now) for one in component.items("overrides"))
     glass = component.read("breakGlass")
-    return Excuses(overrides, _break_glass(glass, now) if glass else None, component.urn)
+    return Exceptions(policy_exceptions, _break_glass(glass, now) if glass else None, component.urn)
 
 
 def end_of(until: Any) -> datetime | None:
@@ -91,19 +95,19 @@ def _expiry(until: Any, now: datetime) -> str:
     return "" if now < end else f"its until, {until}, has passed"
 
 
-def _override(stated: Any, now: datetime) -> Excuse:
+def _policy_exception(stated: Any, now: datetime) -> RuleException:
     fields: Mapping[str, Any] = stated if isinstance(stated, dict) else {}
     rule, reason, until = _text(fields.get("rule")), _text(fields.get("reason")), fields.get("until")
     invalid = _expiry(until, now)
-    if rule not in OVERRIDABLE:
-        names = ", ".join(OVERRIDABLE)
+    if rule not in RULES_WITH_EXCEPTIONS:
+        names = ", ".join(RULES_WITH_EXCEPTIONS)
         invalid = f"an override lifts only {names}; for the x86 rules there is break-glass"
     elif not reason:
         invalid = "it gives no reason"
-    return Excuse(rule=rule, reason=reason, until=str(until), invalid=invalid)
+    return RuleException(rule=rule, reason=reason, until=str(until), invalid=invalid)
 
 
-def _break_glass(stated: Any, now: datetime) -> Excuse:
+def _break_glass(stated: Any, now: datetime) -> RuleException:
     fields: Mapping[str, Any] = stated if isinstance(stated, dict) else {}
     until, reason, ticket = fields.get("until"), _text(fields.get("reason")), _text(fields.get("ticket"))
     invalid = _expiry(until, now)
@@ -112,4 +116,4 @@ def _break_glass(stated: Any, now: datetime) -> Excuse:
         invalid = f"its until, {until}, is more than 24 hours ahead"
     elif not reason or not ticket:
         invalid = "it gives no reason" if not reason else "it names no ticket"
-    return Excuse(reason=reason, until=str(until), ticket=ticket, invalid=invalid)
+    return RuleException(reason=reason, until=str(until), ticket=ticket, invalid=invalid)

@@ -6,15 +6,15 @@ from typing import Any, Final
 
 from pulumi_policy import EnforcementLevel
 
-from archshift_rules.exceptions import read_excuses
+from archshift_rules.exceptions import read_exceptions
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Stack, Violation
 
 
 def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Violation]:  # noqa: ARG001
     """Yield the overrides, in effect or not."""
-    excuses = read_excuses(stack, now)
-    for one in excuses.overrides:
+    excuses = read_exceptions(stack, now)
+    for one in excuses.policy_exceptions:
         if one.invalid:
             message = f"The override of {one.rule or 'no rule'} has no effect: {one.invalid}. Remove it."
         else:

@@ -288,7 +288,7 @@ def test_the_stack_decides_what_is_ours(
 
     def read(cluster: FakeCluster, discovery: Any, field_manager: str, *, beyond: bool) -> Inventory:
         asked.append((discovery.namespaces, field_manager))
-        return read_inventory(cluster, discovery, field_manager, beyond=beyond)
+        return read_inventory(cluster, discovery, field_manager, with_unsteered=beyond)
 
     monkeypatch.setattr(survey, "read_inventory", read)
     pulumi.configure(arm_ratio="0.5", workloads={"namespaces": ["shop"]})

@@ -10,7 +10,7 @@ from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.plan.model import Plan
 from components import placeholders
-from components.placeholders import Room
+from components.placeholders import Placeholders
 from tests.components.recorder import record
 from tests.objects import FakeCluster
 
@@ -22,18 +22,20 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(placeholders, "connect", lambda _context: FakeCluster())
     monkeypatch.setattr(placeholders, "asks", lambda _plan, _inventory: ("before",))
     monkeypatch.setattr(placeholders, "asks_after", lambda _cluster, _rows, _inventory: ("after",))
-    monkeypatch.setattr(placeholders, "make_room", lambda _cluster, wanted, stack: made.append((wanted, stack)))
+    monkeypatch.setattr(
+        placeholders, "make_room", lambda _cluster, wanted, stack: made.append((wanted, stack))
+    )
     return made
 
 
-def begun() -> Room:
+def begun() -> Placeholders:
     """The room of an update."""
-    rooms: list[Room] = []
-    record(lambda: rooms.append(Room(Plan(arm_ratio=0.5), Inventory(), "dev", None)))
+    rooms: list[Placeholders] = []
+    record(lambda: rooms.append(Placeholders(Plan(arm_ratio=0.5), Inventory(), "dev", None)))
     return rooms[0]
 
 
-def patches(one: Room, count: int) -> list[Any]:
+def patches(one: Placeholders, count: int) -> list[Any]:
     """What the hook says to this many patches that ask at the same time."""
     arguments = pulumi.ResourceHookArgs(urn="urn", id="id", name="cart", type="patch")
 
@@ -49,13 +51,13 @@ def test_however_many_patches_ask_room_is_made_once(calls: list[Any]) -> None:
     one = begun()
     assert patches(one, 5) == [None] * 5
     assert calls == [(("before",), "dev")]
-    one.after(FakeCluster(), [])
+    one.bring_up_missing(FakeCluster(), [])
     assert calls == [(("before",), "dev"), (("after",), "dev")]
 
 
 def test_where_no_patch_was_made_none_is_asked_for(calls: list[Any]) -> None:
     """In a destroy the program runs too: no node may be brought up for what goes."""
-    begun().after(FakeCluster(), [])
+    begun().bring_up_missing(FakeCluster(), [])
     assert calls == []
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.model import Inventory, Requests, Workload
-from archshift.cluster.ownership import Owner
-from archshift.cluster.pod_fields import Taken, Template
+from archshift.cluster.ownership import FieldOwner
+from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.after_update import nodes_after
@@ -22,11 +22,11 @@ from archshift.plan.apportion import phase, starts_on_graviton
 from archshift.plan.model import Conflict, Plan, PlannedWorkload, Rules
 from archshift.plan.placement import place
 from archshift.plan.planner import make_plan
-from components.restore_taken_fields import give_back
+from components.restore_taken_fields import restore_taken_fields
 from tests.objects import ARCH, MANAGER, PREFERRED, REQUIRED, Live, LiveCluster, workload
 from tests.properties import examples
 
-HELM = Owner("helm", "Apply")
+HELM = FieldOwner("helm", "Apply")
 GIB = 1024**3
 
 
@@ -145,13 +145,13 @@ def test_a_movable_workload_gets_a_patch_of_its_placement() -> None:
             deployment(
                 template=Template(
                     spec={"preferred": preference(1), "required": required_affinity("zone", "a")},
-                    others={"preferred": HELM, "required": HELM},
+                    foreign_owners={"preferred": HELM, "required": HELM},
                 )
             ),
             "left alone: others own its preferred node affinity (helm)",
         ),
         (
-            deployment(template=Template(taken={"preferred": Taken(HELM, preference(1))})),
+            deployment(template=Template(taken_fields={"preferred": TakenField(HELM, preference(1))})),
             "force was withdrawn: its fields are given back",
         ),
     ],
@@ -197,7 +197,9 @@ def conflicting() -> Workload:
     """A workload whose preferences are helm's."""
     return deployment(
         template=Template(
-            spec={"preferred": preference(10)}, others={"preferred": HELM}, selector={"matchLabels": {}}
+            spec={"preferred": preference(10)},
+            foreign_owners={"preferred": HELM},
+            selector={"matchLabels": {}},
         )
     )
 
@@ -474,7 +476,7 @@ def test_who_answers_for_it_and_how_many_pods_move() -> None:
 def test_pods_of_nobody_come_through_to_the_plan() -> None:
     """So that the user sees what archshift does not steer."""
     found = replace(inventory(), others={"shop/Pod/debug": "a bare pod"})
-    assert make_plan(arm_ratio=0.5, inventory=found).others == {"shop/Pod/debug": "a bare pod"}
+    assert make_plan(arm_ratio=0.5, inventory=found).unsteered_reasons == {"shop/Pod/debug": "a bare pod"}
 
 
 RAMP = st.sampled_from([0.0, 0.2, 0.37, 0.5, 0.8, 1.0])
@@ -598,7 +600,7 @@ def test_updates_converge_and_leave_no_trace(
         for live, (fields, _) in zip(lives, before, strict=True):
             assert_own_rules_hold(live, fields)
     for live, as_it_was in zip(lives, before, strict=True):
-        give_back(LiveCluster(live), live.kind, "shop", live.base["metadata"]["name"])
+        restore_taken_fields(LiveCluster(live), live.kind, "shop", live.base["metadata"]["name"])
         live.apply({}, MANAGER)
         assert (live.fields, owners_of(live)) == as_it_was
 

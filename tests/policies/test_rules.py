@@ -12,7 +12,7 @@ from archshift.plan.apportion import fleet_target
 from archshift_rules.arm_ratio_step import Fleet, Ramp, judge
 from archshift_rules.capacity import quantity
 from archshift_rules.convert_once import keep_results
-from archshift_rules.exceptions import OVERRIDABLE, end_of
+from archshift_rules.exceptions import RULES_WITH_EXCEPTIONS, end_of
 from archshift_rules.pack import POLICIES, RULES
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource
@@ -63,7 +63,7 @@ def test_rules_that_guard_are_mandatory_and_say_so() -> None:
 
 def test_what_an_override_can_lift_are_rules_of_the_pack() -> None:
     """A name that no rule has could never be lifted, and an x86 rule never is."""
-    assert set(OVERRIDABLE) <= {
+    assert set(RULES_WITH_EXCEPTIONS) <= {
         one.name for one in RULES if isinstance(one, StackRule) and not one.break_glass
     }
 
@@ -601,7 +601,7 @@ def test_what_is_excused_is_told_in_every_run() -> None:
     )
     assert messages("override-in-use", both) == [
         "arm-ratio-step is lifted until 2026-11-30: a drill.",
-        f"The override of x has no effect: an override lifts only {', '.join(OVERRIDABLE)}; for the x86 "
+        f"The override of x has no effect: an override lifts only {', '.join(RULES_WITH_EXCEPTIONS)}; for the x86 "
         "rules there is break-glass. Remove it.",
     ]
     for name in ("break-glass-in-use", "override-in-use"):

@@ -34,7 +34,7 @@ def written(**change: Any) -> bytes:
 def objection(content: bytes, **change: Any) -> str:
     """Why it does not allow prod to leave 0.2."""
     asked: dict[str, Any] = {"stack": "prod", "ratio": 0.2, "now": NOW, "since": SINCE, **change}
-    return parse_evidence(content).objection(**asked)
+    return parse_evidence(content).why_refused(**asked)
 
 
 def test_a_pass_allows_to_leave_its_ratio() -> None:
@@ -100,7 +100,7 @@ def test_what_does_not_hold_together_is_unknown(content: bytes, problem: str) ->
     assert (found.verdict, found.at, found.ratio) == ("unknown", None, None)
     assert problem in found.problem
     assert objection(content) == found.problem
-    assert Move(ratio=0.5, wanted=50, graviton=20, previous=0.2, since=None).objection(
+    assert Move(ratio=0.5, wanted=50, graviton=20, previous=0.2, since=None).why_refused(
         found, stack="prod", now=NOW
     )
 
@@ -142,7 +142,7 @@ def move(**change: Any) -> Move:
 
 def update(content: bytes, **change: Any) -> str:
     """Why the evidence does not allow the move."""
-    return move(**change).objection(parse_evidence(content), stack="prod", now=NOW)
+    return move(**change).why_refused(parse_evidence(content), stack="prod", now=NOW)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from archshift.cluster.model import Discovery
 from archshift.common.errors import ArchshiftError
 from archshift.cost.rules import CostRules
 from archshift.nodes.groups import Taint
-from archshift.plan.exceptions import BreakGlass, Override
+from archshift.plan.exceptions import BreakGlass, PolicyException
 from archshift.plan.model import Rules
 from archshift.settings import stack as stack_settings
 
@@ -350,14 +350,14 @@ def test_exceptions_get_their_shape() -> None:
     found = load(break_glass={**GLASS, "reason": "  region is lost "}, override=OVERRIDE)
     until = datetime(2026, 3, 2, 18, 0, tzinfo=UTC)
     assert found.break_glass == BreakGlass(until=until, reason="region is lost", ticket="OPS-7")
-    assert found.override == Override(rule="arm-ratio-step", reason="agreed", until=until)
+    assert found.policy_exception == PolicyException(rule="arm-ratio-step", reason="agreed", until=until)
 
 
 @pytest.mark.parametrize("value", ["", {}, "null"])
 def test_without_exceptions_there_are_none(value: Any) -> None:
     """As the defaults in Pulumi.yaml have it."""
     found = load(break_glass=value, override=value)
-    assert (found.break_glass, found.override) == (None, None)
+    assert (found.break_glass, found.policy_exception) == (None, None)
 
 
 def times(key: str) -> list[tuple[Any, str]]:
