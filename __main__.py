@@ -57,10 +57,10 @@ def main() -> None:
             "images", ImageAuditArgs(evidence=found.evidence, inventory=found.inventory, nodes=possible)
         )
     if settings.arm64_tests:
-        Arm64Tests("compat-tests", Arm64TestsArgs(tests=found.tests))
+        Arm64Tests("arm64-tests", Arm64TestsArgs(tests=found.tests))
     if settings.policy_exception or settings.break_glass:
         Exceptions(
-            "overrides",
+            "exceptions",
             ExceptionsArgs(policy_exception=settings.policy_exception, break_glass=settings.break_glass),
         )
     if settings.gated or gate:

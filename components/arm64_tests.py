@@ -55,7 +55,7 @@ def run_arm64_tests(found: Survey, settings: "Settings", eks: LiveCluster | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm64TestsArgs:
-    """Arguments of ``CompatTests``.
+    """Arguments of ``Arm64Tests``.
 
     Attributes:
         tests: What is proven, and what is not.
@@ -67,7 +67,7 @@ class Arm64TestsArgs:
 class Arm64Tests(pulumi.ComponentResource):
     """What was tested on arm64, by workload; reports read it."""
 
-    TYPE: Final = "archshift:index:CompatTests"
+    TYPE: Final = "archshift:index:Arm64Tests"
 
     def __init__(self, name: str, args: Arm64TestsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)

@@ -11,10 +11,10 @@ from archshift.plan.exceptions import BreakGlass, PolicyException
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExceptionsArgs:
-    """Arguments of ``Overrides``.
+    """Arguments of ``Exceptions``.
 
     Attributes:
-        override: An exception from one rule of the policy pack.
+        policy_exception: An exception from one rule of the policy pack.
         break_glass: x86 may go although something needs it.
     """
 
@@ -25,15 +25,15 @@ class ExceptionsArgs:
 class Exceptions(pulumi.ComponentResource):
     """Whatever is set aside just now, with who wants it until when."""
 
-    TYPE: Final = "archshift:index:Overrides"
+    TYPE: Final = "archshift:index:Exceptions"
 
     def __init__(self, name: str, args: ExceptionsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
         policy_exception, break_glass = args.policy_exception, args.break_glass
-        values: dict[str, Any] = {"overrides": [], "breakGlass": None}
+        values: dict[str, Any] = {"policyExceptions": [], "breakGlass": None}
         if policy_exception:
             until = _text(policy_exception.until)
-            values["overrides"] = [
+            values["policyExceptions"] = [
                 {"rule": policy_exception.rule, "reason": policy_exception.reason, "until": until}
             ]
         if break_glass:

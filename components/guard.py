@@ -74,7 +74,7 @@ def refusal(what: str, reason: str) -> str:
 
     Args:
         what: What was to go.
-        objection: From ``archshift.plan.guard.objection``.
+        reason: From ``archshift.plan.guard.shortfall``.
     """
     return f"{what} stays: {reason}; {guard.WAY_OUT}"
 

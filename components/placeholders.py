@@ -1,4 +1,4 @@
-"""Room before pods: the nodes that a step needs are asked for before the first of its patches."""
+"""Placeholders: the nodes that a step needs come up before the first of its patches."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.plan.model import Plan, PlannedWorkload
 
-HOOK_NAME: Final = "archshift-make-room"
+HOOK_NAME: Final = "archshift-bring-up-nodes"
 
 
 class Placeholders:
-    """The room of one update, made once, however many patches wait for it.
+    """The placeholders of one update, made once, however many patches wait for their nodes.
 
     Args:
         plan: What is wanted.
@@ -36,10 +36,10 @@ class Placeholders:
         self.hook = pulumi.ResourceHook(HOOK_NAME, self._before_patch)
 
     def bring_up_missing(self, cluster: Cluster, rows: Sequence[PlannedWorkload]) -> None:
-        """Make room for the pods that the rollouts left on the wrong side, if there were any.
+        """Bring up nodes for the pods that the rollouts left on the wrong side, if there were placeholders.
 
         Raises:
-            ArchshiftError: As ``archshift.actions.placeholders.make_room``.
+            ArchshiftError: As ``archshift.actions.placeholders.bring_up_nodes``.
         """
         if self._bringing_up:
             bring_up_nodes(cluster, needed_after(cluster, rows, self._inventory), self._stack)
@@ -52,7 +52,11 @@ class Placeholders:
             await asyncio.wrap_future(self._bringing_up)
         except ArchshiftError as error:
             # Every patch that waits for it fails; once is enough to say why.
-            reason = f"nothing is moved: {error}" if first else "there is no room, as another patch says"
+            reason = (
+                f"nothing is moved: {error}"
+                if first
+                else "not patched: nodes did not come up (see the first error)"
+            )
             raise ArchshiftError(reason) from None
 
     def _bring_up(self) -> None:

@@ -1,4 +1,4 @@
-"""What a preview says beside the resource diff, and what stops it."""
+"""What a run logs, checks and writes down before it registers anything."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def write_plan_file(
     Args:
         found: The cluster.
         settings: The stack's settings.
-        now: The time, for break-glass and overrides.
+        now: The time, for break-glass and policy exceptions.
         environment: Names the file; without the variable nothing is written.
     """
     file = environment.get(PLAN_FILE)
@@ -58,12 +58,11 @@ def exceptions(settings: "Settings", now: datetime) -> list[str]:
         now: The time: an exception ends by itself.
     """
     found = []
-    if settings.policy_exception:
-        policy_exception = settings.policy_exception
-        state = "is set aside" if now < policy_exception.until else "is in force again: the override ended"
-        found.append(
-            f"policy rule {policy_exception.rule} {state}: {policy_exception.reason} (until {policy_exception.until})"
-        )
+    exception = settings.policy_exception
+    if exception:
+        in_force = now < exception.until
+        state = "is set aside" if in_force else "is in force again: the policy exception ended"
+        found.append(f"policy rule {exception.rule} {state}: {exception.reason} (until {exception.until})")
     if settings.break_glass:
         found.append(settings.break_glass.describe(now))
     return found
@@ -75,7 +74,7 @@ def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
     Args:
         found: The cluster.
         settings: The stack's settings.
-        now: The time, for break-glass and overrides.
+        now: The time, for break-glass and policy exceptions.
 
     Raises:
         ArchshiftError: Something still needs x86; nothing was registered yet.

@@ -18,7 +18,7 @@ from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.ownership import owned_part
 from archshift.cluster.pod_fields import TakenField
 
-HOOK_NAME = "archshift-give-back"
+HOOK_NAME = "archshift-restore-taken-fields"
 
 
 def restore_hook(kube_context: str | None) -> pulumi.ResourceHook:

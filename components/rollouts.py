@@ -76,7 +76,7 @@ def await_rollouts(
         patches: Workload key to its patch.
         plan: What is wanted.
         kube_context: Kubeconfig context.
-        make_room: Brings nodes up for the pods that are to be moved, where nothing else does.
+        bring_up_nodes: Brings nodes up for the pods that are to be moved, where nothing else does.
 
     Returns:
         What is not exact after all, a sentence that was logged; empty for nothing.

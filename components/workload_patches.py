@@ -26,8 +26,8 @@ class WorkloadPatchesArgs:
     Attributes:
         plan: The plan whose patches are registered.
         field_manager: The name that owns the patched fields.
-        give_back: Hook that restores a forced field before its patch is deleted.
-        make_room: Hook that brings up nodes before a patch is made; None where they are there.
+        restore_taken_fields: Hook that restores a forced field before its patch is deleted.
+        bring_up_nodes: Hook that brings up nodes before a patch is made; None where they are there.
     """
 
     plan: Plan
@@ -73,7 +73,7 @@ class WorkloadPatches(pulumi.ComponentResource):
         options = pulumi.ResourceOptions(parent=self, hooks=hooks)
         if workload.forced:
             annotations[FORCE] = "true"
-            # Only where there is something to give back: a delete hook makes `pulumi destroy`
+            # Only where there is something to restore: a delete hook makes `pulumi destroy`
             # ask for --run-program.
             hooks.before_delete = [args.restore_taken_fields]
         api_version = _API_VERSIONS[workload.kind]

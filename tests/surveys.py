@@ -96,7 +96,7 @@ def survey_of(
     workloads: Sequence[tuple[Workload, int]],
     verdicts: Mapping[str, WorkloadVerdict] | None = None,
     *,
-    beyond: Sequence[tuple[Workload, int]] = (),
+    unsteered: Sequence[tuple[Workload, int]] = (),
     loads: Mapping[str, Load] | None = None,
     tests: Arm64TestState | None = None,
     number: int = 4,
@@ -107,7 +107,7 @@ def survey_of(
         stack: The settings.
         workloads: Each with the number of its pods on Graviton.
         verdicts: The evidence that is not a proven yes.
-        beyond: Workloads outside the discovery, each with the number of its pods on x86.
+        unsteered: Workloads outside the discovery, each with the number of its pods on x86.
         loads: What runs on which node.
         tests: Tests on arm64.
         number: Nodes of each group.
@@ -115,12 +115,12 @@ def survey_of(
     state = tests or Arm64TestState()
     pods = {(one.key, ARM64): there for one, there in workloads}
     pods |= {(one.key, AMD64): one.replicas - there for one, there in workloads}
-    pods |= {(one.key, AMD64): there for one, there in beyond}
+    pods |= {(one.key, AMD64): there for one, there in unsteered}
     inventory = Inventory(
         workloads={one.key: one for one, _ in workloads},
         nodes=nodes(number),
         pods=pods,
-        unsteered_workloads={one.key: one for one, _ in beyond},
+        unsteered_workloads={one.key: one for one, _ in unsteered},
         loads=loads or {},
     )
     known = {key: verdict(key) for key in (*inventory.workloads, *inventory.unsteered_workloads)} | dict(
@@ -230,7 +230,7 @@ def fleet(
         stack,
         workloads,
         verdicts | {agent.key: verdict(agent.key, ("agent", image.format("agent"), AMD64_ONLY))},
-        beyond=[(agent, 4)],
+        unsteered=[(agent, 4)],
         loads={node.name: Load(9, 2400, 6 * GIB) for node in nodes(size)},
         tests=Arm64TestState(proofs=proofs, missing=missing),
         number=size,

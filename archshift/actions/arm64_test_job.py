@@ -12,7 +12,7 @@ from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL
 from archshift.plan.arm64_tests import Arm64Test, Proof
 
-LABEL: Final = "archshift/compat-test"
+LABEL: Final = "archshift/arm64-test"
 """On each Job and its pod; the value is short for the workload."""
 
 WORKLOAD: Final = "archshift/workload"
@@ -102,7 +102,7 @@ def _pod_spec(key: str, spec: Mapping[str, Any], test: Arm64Test) -> dict[str, A
         if not containers:
             names = ", ".join(one["name"] for one in spec["containers"])
             raise ArchshiftError(
-                f"archshift:compat_test.workloads.{key}.container: {test.container!r} is none of its "
+                f"archshift:arm64_tests.workloads.{key}.container: {test.container!r} is none of its "
                 f"containers",
                 f"there are: {names}",
             )

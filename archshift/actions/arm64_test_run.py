@@ -27,7 +27,7 @@ from archshift.cluster.kinds import workload_path
 from archshift.common.kubernetes import ARCH_LABEL
 from archshift.plan.arm64_tests import Arm64Test, Proof
 
-FIELD_MANAGER: Final = "archshift-compat-test"
+FIELD_MANAGER: Final = "archshift-arm64-test"
 
 _POLL_SECONDS: Final = 1.0
 

@@ -176,9 +176,9 @@ class Outcome:
     """How a drain ended.
 
     Attributes:
-        marks: The nodes as they are now.
+        nodes: The nodes as they are now.
         evicted: Pods that this run moved.
-        held: What it gave up waiting for; empty if all nodes are empty.
+        waiting: What it gave up waiting for; empty if all nodes are empty.
     """
 
     nodes: tuple[NodeProgress, ...]

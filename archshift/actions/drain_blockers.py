@@ -1,4 +1,4 @@
-"""What has to be settled before x86 nodes are drained: nothing is cordoned while there is any of it.
+"""What has to be solved before x86 nodes are drained: nothing is cordoned while there is any of it.
 
 Pure. The guard says what needs x86; this adds where the pods of these nodes would go.
 """

@@ -1,10 +1,10 @@
-"""Makes room before pods are moved, where nodes come up only for pods that find none.
+"""Brings up nodes before pods are moved, where nodes come up only for pods that find none.
 
 Karpenter brings a node up for a pod that is pending, and a pod with room on the wrong side never
 is: its preference is only a preference, and while there is no Graviton node at all there is one
 architecture to spread over, so that everything fits x86 (docs/adr/0008). So each pod that a step adds
 to a side is first asked for by a placeholder that can run nowhere else. When all of them have a
-node they are deleted, and the pods find the room that they had.
+node they are deleted, and the pods take their places.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ from archshift.common.kubernetes import ARCH_LABEL, ZONE_LABEL
 from archshift.nodes import groups
 from archshift.plan.model import Plan, PlannedWorkload
 
-LABEL: Final = "archshift/room"
+LABEL: Final = "archshift/placeholder"
 """On every placeholder; the value stands for the workload and the side that it asks for."""
 
-SPREAD_LABEL: Final = "archshift/room-of"
+SPREAD_LABEL: Final = "archshift/placeholder-of"
 """On every placeholder; the value stands for the workload: both sides are spread together."""
 
 STACK_LABEL: Final = "archshift/stack"
@@ -52,15 +52,15 @@ TIMEOUT_SECONDS: Final = 300.0
 
 @dataclass(frozen=True, slots=True)
 class PlaceholderRequest:
-    """Room for more pods of a workload on one side.
+    """A request for nodes for more pods of a workload on one side.
 
     Attributes:
         workload: The workload.
         side: The architecture.
         pods: For how many.
         zone: The availability zone it has to be in; empty for any.
-        there: How many of its pods had a node there while others had none anywhere yet, so that those may
-            take the room themselves; None where that does not count.
+        pods_at_start: Its pods on this side at the start, if other pods of it were still pending: these may
+            take the new nodes themselves. None otherwise.
     """
 
     workload: Workload
@@ -88,10 +88,10 @@ def _spreads_over_zones(workload: Workload) -> bool:
 
 
 def needed_before(plan: Plan, inventory: Inventory) -> tuple[PlaceholderRequest, ...]:
-    """Return the room that a plan needs beyond what its pods have.
+    """Return the placeholders that a plan needs before its first patch.
 
-    A workload that spreads its pods over zones needs it for all of them: each has one zone left for
-    it, and the room of the pod that goes may be in another.
+    A workload that spreads its pods over zones needs one for each pod: each pod has one zone left, and the
+    place of the pod that goes may be in another.
 
     Args:
         plan: The plan.
@@ -120,7 +120,7 @@ def needed_before(plan: Plan, inventory: Inventory) -> tuple[PlaceholderRequest,
 def needed_after(
     cluster: Cluster, rows: Iterable[PlannedWorkload], inventory: Inventory
 ) -> tuple[PlaceholderRequest, ...]:
-    """Return the room for the pods that a rollout left on the wrong side.
+    """Return the placeholders for the pods that a rollout left on the wrong side.
 
     Where a workload spreads its pods over zones itself, in the zone that each of them is in.
 
@@ -151,7 +151,7 @@ def bring_up_nodes(
 
     Args:
         cluster: The connection.
-        wanted: From ``asks``.
+        requests: From ``needed_before`` or ``needed_after``.
         stack: The stack's name.
         timeout: Seconds.
 
@@ -225,8 +225,8 @@ def _too_late(
     more = f" and {more_pods} more" if more_pods else ""
     return (
         f"after {timeout:.0f} s no {display(request.side)} node had come up for a pod of "
-        f"{request.workload.key}{more} ({message}); kubectl get nodepools,nodeclaims says why, and their limits are "
-        "in archshift:node_groups"
+        f"{request.workload.key}{more} ({message}); kubectl get nodepools,nodeclaims says why, and their "
+        "limits are in archshift:node_groups"
     )
 
 
@@ -245,7 +245,7 @@ def _placeholder(request: PlaceholderRequest, stack: str) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "generateName": "archshift-room-",
+            "generateName": "archshift-placeholder-",
             "labels": {LABEL: request.label, SPREAD_LABEL: _hash(workload.key), STACK_LABEL: stack},
             "annotations": {"archshift/for": workload.key},
         },
@@ -253,7 +253,7 @@ def _placeholder(request: PlaceholderRequest, stack: str) -> dict[str, Any]:
             **spec,
             # The soft taints too: Karpenter would first give up what spreads it.
             "tolerations": [*workload.tolerations, *_SOFT],
-            # Spread as the workload's own pods are, or the room would be in one zone.
+            # Spread as the workload's own pods are, or the nodes would be in one zone.
             "topologySpreadConstraints": [
                 {
                     **{key: value for key, value in constraint.items() if key != "matchLabelKeys"},
@@ -263,7 +263,7 @@ def _placeholder(request: PlaceholderRequest, stack: str) -> dict[str, Any]:
             ],
             "containers": [
                 {
-                    "name": "room",
+                    "name": "placeholder",
                     "image": IMAGE,
                     "resources": {"requests": pod_requests},
                     "securityContext": {

@@ -61,7 +61,7 @@ def rebalance(
 
 
 def misplaced(cluster: Cluster, row: PlannedWorkload) -> list[Mapping[str, str]]:
-    """Return the labels of the nodes that ``settle`` would take pods of a workload from, a pod each.
+    """Return the labels of the nodes that ``rebalance`` would take pods of a workload from, a pod each.
 
     Empty while its rollout is under way.
 
@@ -217,4 +217,4 @@ def explain_inexact(reasons: Mapping[str, str]) -> str:
         return ""
     named = "; ".join(f"{key}: {reason}" for key, reason in sorted(reasons.items())[:5])
     more = f"; {len(reasons) - 5} more" if len(reasons) > 5 else ""
-    return f"not exact yet: {named}{more}; make room there and run pulumi up again"
+    return f"not exact yet: {named}{more}; add nodes on that side and run pulumi up again"

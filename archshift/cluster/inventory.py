@@ -50,7 +50,7 @@ def read_inventory(
         cluster: The connection.
         discovery: What to look at. Pods and nodes are read everywhere: they take up capacity.
         field_manager: This stack's name in ``managedFields``.
-        beyond: Read the controllers outside the discovery too, the system's included: their pods
+        with_unsteered: Read the controllers outside the discovery too, the system's included: their pods
             run on the same nodes.
 
     Raises:
@@ -471,7 +471,7 @@ def _assemble(
 ) -> Inventory:
     architecture = {node.name: node.labels.get(ARCH_LABEL, "") for node in nodes}
     counts: Counter[tuple[str, str]] = Counter()
-    strays: dict[str, tuple[int, Requests]] = {}
+    unsteered_load: dict[str, tuple[int, Requests]] = {}
     others: dict[str, str] = {}
     shapes: dict[str, dict[str, None]] = {key: {} for key in workloads}
     identities = {workload.pulls_as for workload in workloads.values() if workload.pulls_as}
@@ -493,8 +493,8 @@ def _assemble(
             if outside is not None and not workloads[key].settled:
                 rolling.setdefault(key, []).append(pod)
             continue
-        number, requests = strays.get(where, (0, Requests()))
-        strays[where] = (
+        number, requests = unsteered_load.get(where, (0, Requests()))
+        unsteered_load[where] = (
             number + 1,
             Requests(requests.millicpu + pod.requests.millicpu, requests.memory + pod.requests.memory),
         )
@@ -530,7 +530,7 @@ def _assemble(
         workloads=workloads,
         nodes=nodes,
         pods=dict(counts),
-        unsteered_load=strays,
+        unsteered_load=unsteered_load,
         unsteered_reasons=others,
         containers={
             key: _all_containers(workloads.get(key), map(json.loads, found)) for key, found in shapes.items()

@@ -129,14 +129,14 @@ class Inventory:
     Attributes:
         workloads: Those discovered, by key.
         nodes: All nodes.
-        pods: (key, architecture) to number of live pods, of workloads and of what is in ``beyond``; "" for
+        pods: (key, architecture) to number of live pods, of ``workloads`` and ``unsteered_workloads``; "" for
             not placed yet.
-        strays: Pods of no discovered workload, by architecture: number and requests.
-        others: Controllers and bare pods that archshift does not steer, with the reason.
-        containers: Key of a workload or of one of ``others`` to all that it runs: its template's
+        unsteered_load: Pods of no discovered workload, by architecture: number and requests.
+        unsteered_reasons: Controllers and bare pods that archshift does not steer, with the reason.
+        containers: Key of a workload or of one of ``unsteered_reasons`` to all that it runs: its template's
             containers, those that only its pods have, and the digests that run.
         pull_identities: As whom all these pull their images.
-        beyond: What archshift does not steer and the guard has to know all the same: controllers
+        unsteered_workloads: What archshift does not steer and the guard has to know all the same: controllers
             outside the discovery, pods of other owners, and pods that a rollout has not replaced yet
             (``namespace/Kind/name (last revision)``). Empty unless it was asked for.
         loads: Node name to what all pods on it ask for.

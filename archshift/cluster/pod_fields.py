@@ -72,14 +72,14 @@ class Template:
     Attributes:
         spec: The live values of ``FIELDS``, by our name, ours included; absent ones left out.
         owned: Those of ``FIELDS`` that this stack owns now.
-        others: Those of ``FIELDS`` that someone else owns, and who.
-        taken: Fields held by force, with what they were.
+        foreign_owners: Those of ``FIELDS`` that someone else owns, and who.
+        taken_fields: Fields held by force, with what they were.
         selector: The workload's label selector; None for kinds without one.
         revision_label: The pod label that tells revisions apart.
         revision: The live value of ``REVISION_ANNOTATION``; empty if absent.
-        competing: The application has soft rules of its own (preferred pod affinity or
+        has_soft_rules: The application has soft rules of its own (preferred pod affinity or
             anti-affinity, soft spreads) that can outweigh a node preference.
-        beside: The application's own spread constraints, before ours and behind it.
+        other_spreads: The application's own spread constraints, before ours and behind it.
     """
 
     spec: Mapping[str, Any] = field(default_factory=dict)

@@ -103,7 +103,7 @@ class Line:
     """One line of a bill.
 
     Attributes:
-        holding: The nodes.
+        node_count: The nodes.
         price: Of one of them, an hour, after discounts; None if it is not known.
     """
 
@@ -121,7 +121,7 @@ class Bill:
     """What nodes cost a month.
 
     Attributes:
-        lines: One for each holding that has nodes.
+        lines: One for each node count above 0.
         known: USD of what is known: commitments, and the rest of the lines that have a price.
         unknown: Why the total is more than ``known``, a sentence each; empty if it is complete.
         stranded: Commitment to the USD of it that pay for nothing.
@@ -188,7 +188,7 @@ class BillComparison:
         saving: USD a month that the second costs less, negative if it costs more; None if a price
             or a node count is not known.
         share: The same as a share of what the first costs; None too if that is nothing.
-        meanwhile: USD a month more while the x86 nodes of ``before`` still run beside the Graviton
+        overlap: USD a month more while the x86 nodes of ``before`` still run beside the Graviton
             nodes of ``after``; None if not known.
     """
 
@@ -211,7 +211,7 @@ def make_bill(node_counts: Iterable[NodeCount], tariff: Tariff, unknown: Iterabl
     those bound to a family, then those that follow; what is left over costs its discounted price.
 
     Args:
-        holdings: The nodes.
+        node_counts: The nodes.
         tariff: The prices.
         unknown: What else is not known about them, a sentence each.
     """

@@ -39,7 +39,7 @@ class Arm64Test:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm64TestRules:
-    """Which workloads are tested (``archshift:compat_test``).
+    """Which workloads are tested (``archshift:arm64_tests``).
 
     Attributes:
         all: Every workload that ``workloads`` does not name is tested by a start probe.
@@ -166,7 +166,7 @@ def judge_tests(
     for key in rules.workloads:
         if key not in inventory.workloads:
             raise ArchshiftError(
-                f"archshift:compat_test.workloads: {key!r} is not among the workloads found",
+                f"archshift:arm64_tests.workloads: {key!r} is not among the workloads found",
                 "remove it or correct the name",
             )
     tests = {key: rules.test_of(key) for key in inventory.workloads}

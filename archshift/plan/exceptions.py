@@ -38,7 +38,7 @@ class BreakGlass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyException:
-    """An exception from one rule of the policy pack (``archshift:override``).
+    """An exception from one rule of the policy pack (``archshift:policy_exception``).
 
     Attributes:
         rule: The rule's name.

@@ -102,7 +102,7 @@ def _why(workload: Workload, verdict: WorkloadVerdict | None, rules: Rules | Non
 
 
 def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node]) -> str:
-    """Return why the x86 nodes among ``nodes`` do not do for what needs x86; empty if they do.
+    """Explain why the x86 nodes among ``nodes`` cannot run everything that needs x86; empty if they can.
 
     Args:
         needed: From ``needs``.
@@ -116,28 +116,29 @@ def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node]) -> str:
     x86 = [node for node in nodes if node.architecture == AMD64 and node.schedulable]
     needs_by_rules = _by_rules(needed)
     nodes_by_rules = {
-        rules: [node for node in x86 if those[0].workload.may_run_on(node)]
-        for rules, those in needs_by_rules.items()
+        rules: [node for node in x86 if alike[0].workload.may_run_on(node)]
+        for rules, alike in needs_by_rules.items()
     }
     if not all(nodes_by_rules.values()):
         named = _named([need for need in needed if not nodes_by_rules[need.rules]])
         return f"{named}: no {display(AMD64)} node is left where they can run"
-    # Those of the same rules on the nodes that take them, then all on all such nodes: room that
-    # one of them cannot use is none for it.
-    together = {node.name for some in nodes_by_rules.values() for node in some}
-    checks = [(needs_by_rules[rules], some) for rules, some in nodes_by_rules.items()]
-    for those, some in [*checks, (list(needed), [node for node in x86 if node.name in together])]:
+    # First the needs of each rule on the nodes that take them, then all needs on all these nodes:
+    # capacity that one need cannot use does not count for it.
+    usable = {node.name for taking in nodes_by_rules.values() for node in taking}
+    checks = [(needs_by_rules[rules], taking) for rules, taking in nodes_by_rules.items()]
+    checks.append((list(needed), [node for node in x86 if node.name in usable]))
+    for checked, taking in checks:
         demand = Demand()
-        for need in those:
+        for need in checked:
             demand = demand.plus(need.workload.requests, need.pods)
-        missing = balance(some, {AMD64: demand})[AMD64].shortage
+        missing = balance(taking, {AMD64: demand})[AMD64].shortage
         if missing:
-            return f"{_named(those)}: {missing}"
+            return f"{_named(checked)}: {missing}"
     return ""
 
 
 def removes_x86(needed: Sequence[X86Need], before: Iterable[Node], after: Iterable[Node]) -> bool:
-    """Say whether a change takes x86 from anything: then, and only then, an objection stops it.
+    """Say whether a change takes x86 from anything: then, and only then, a shortfall stops it.
 
     Args:
         needed: From ``needs``.
@@ -145,7 +146,7 @@ def removes_x86(needed: Sequence[X86Need], before: Iterable[Node], after: Iterab
         after: Nodes as they will be.
     """
     later = {node.name: node for node in after}
-    first_of_each = [those[0] for those in _by_rules(needed).values()]
+    first_of_each = [alike[0] for alike in _by_rules(needed).values()]
     return any(
         node.architecture == AMD64 and _worse(first_of_each, node, later.get(node.name)) for node in before
     )
@@ -220,11 +221,11 @@ def refuse_removal(
         going: The live nodes that it may take or change.
         live: All nodes as they are.
         after: All nodes as it leaves them.
-        loses: It takes x86 away, whatever the nodes say: a NodePool's limits, for one.
-        there: Names of NodePools that count without a node.
+        always_loses: It takes x86 away, whatever the nodes say: a NodePool's limits, for one.
+        proven_pools: Names of NodePools that count without a node.
 
     Returns:
-        As ``objection``.
+        As ``shortfall``.
     """
     nodes_after = list(after)
     if not always_loses and not removes_x86(needed, going, nodes_after):
@@ -251,7 +252,7 @@ def nodes_that_must_stay(needed: Sequence[X86Need], nodes: Iterable[Node]) -> fr
     if not needed:
         return frozenset()
     x86 = [node for node in nodes if node.architecture == AMD64]
-    # More nodes never raise an objection, so the first number without one is found by halving.
+    # More nodes never add a shortfall, so the first number without one is found by halving.
     enough = bisect_left(range(len(x86)), True, key=lambda kept: not shortfall(needed, x86[:kept]))
     return frozenset(node.name for node in x86[:enough])
 

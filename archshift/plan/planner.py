@@ -165,12 +165,14 @@ class _Steering:
             )
             return _Draft(workload, template, "leave", f"left alone: others own {owned}", conflicts)
         if template.taken_fields and not rules.force:
-            return _Draft(workload, template, "leave", "force was withdrawn: its fields are given back")
+            return _Draft(workload, template, "leave", "force was withdrawn: its taken fields are restored")
         template = replace(
             template,
-            taken={**template.taken_fields}
+            taken_fields={**template.taken_fields}
             | {name: TakenField(owner, template.application_value(name)) for name, owner in blocked.items()},
-            others={name: owner for name, owner in template.foreign_owners.items() if name not in blocked},
+            foreign_owners={
+                name: owner for name, owner in template.foreign_owners.items() if name not in blocked
+            },
         )
         verdict = self.verdict_of(workload)
         if verdict and verdict.verdict == ARM64_ONLY:

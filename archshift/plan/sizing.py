@@ -71,7 +71,7 @@ class Sizing:
 
     Attributes:
         needs: A group each, in the order of the settings.
-        homeless: Workload keys to why no group of a side takes their pods.
+        without_group: Workload keys to why no group of a side takes their pods.
     """
 
     needs: tuple[GroupNeed, ...]

@@ -112,7 +112,8 @@ class Ramp:
             why_not.append(self._say_pause())
         if now < planned:
             why_not.append(
-                f"{step:g} is planned for {self.format_time(planned)}, every {self.every} from {self.format_time(self.start)}"
+                f"{step:g} is planned for {self.format_time(planned)}, "
+                f"every {self.every} from {self.format_time(self.start)}"
             )
         if self.since and now < soaked:
             why_not.append(

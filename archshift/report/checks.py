@@ -20,7 +20,7 @@ class CheckResult:
         check: What was looked at.
         outcome: ``ok``; ``warning`` for what can be done without; ``problem``; ``unknown`` where the check
             itself was not possible.
-        found: What was found.
+        message: What was found.
         fix: What to do, in one sentence; empty where nothing has to be done.
     """
 
@@ -31,7 +31,7 @@ class CheckResult:
 
 
 def from_error(check: str, error: ArchshiftError, outcome: Outcome = "problem", fix: str = "") -> CheckResult:
-    """Return an error as a finding.
+    """Return an error as a check result.
 
     Args:
         check: What was looked at.
@@ -48,7 +48,7 @@ def run_check(
     outcome: Outcome = "problem",
     fix: str = "",
 ) -> list[CheckResult]:
-    """Return what an examination finds; where it fails, that is a finding too.
+    """Return what an examination finds; where it fails, that is a check result too.
 
     Args:
         check: What is looked at.

@@ -158,7 +158,7 @@ def make_report(
         stack: The stack's name.
         at: When the preview began.
         run: The engine's preview.
-        handed_over: What the program left: its ``plan``, ``cost`` and the ``exceptions`` in force; None if it
+        plan_file: What the program left: its ``plan``, ``cost`` and the ``exceptions`` in force; None if it
             did not come that far.
         packs: The policy packs that were asked for.
         redactor: Hides the secrets that are known; all text goes through it.

@@ -209,8 +209,8 @@ class Guard:
         guarded: Whether this stack guards x86: it makes nodes, and images are checked.
         needs: What needs x86, the largest first.
         nodes: x86 nodes there are.
-        floor: How many of them what needs x86 asks for.
-        objection: Why the x86 nodes as they are do not carry it; empty if they do.
+        nodes_that_must_stay: How many of them what needs x86 asks for.
+        shortfall: Why the x86 nodes as they are do not carry it; empty if they do.
         exceptions: What is set aside just now, a sentence each.
     """
 

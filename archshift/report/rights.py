@@ -114,7 +114,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
         )
     if settings.arm64_tests:
         yield PermissionNeed(
-            "compat_test",
+            "arm64_tests",
             (
                 *_rights("create get list patch delete", ("jobs.batch",), ours),
                 *_rights("list", ("events",), ours),

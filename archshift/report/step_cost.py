@@ -89,7 +89,7 @@ def as_json(step: BillComparison, tariff: Tariff, note: str) -> dict[str, Any]:
         "region": tariff.region,
         "before": range_json(step.before.monthly),
         "after": range_json(step.after.monthly),
-        "meanwhile": number_json(step.overlap),
+        "overlap": number_json(step.overlap),
         "saving": "" if step.saving is None else wording.saving(step),
         "unknown": list(step.unknown),
         "assumptions": wording.assumptions(tariff, DEFAULT_HEADROOM) + ([note] if note else []),
@@ -97,5 +97,5 @@ def as_json(step: BillComparison, tariff: Tariff, note: str) -> dict[str, Any]:
 
 
 def _unknown(reason: str) -> dict[str, Any]:
-    empty = {"region": "", "before": None, "after": None, "meanwhile": None, "saving": ""}
+    empty = {"region": "", "before": None, "after": None, "overlap": None, "saving": ""}
     return {**empty, "unknown": [reason], "assumptions": []}

@@ -1,4 +1,4 @@
-"""Readers of ``archshift:compat_test``."""
+"""Readers of ``archshift:arm64_tests``."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +11,7 @@ from archshift.settings import values
 
 
 def read_arm64_tests(key: str, value: Any) -> Arm64TestRules:
-    """Return ``archshift:compat_test`` as it is configured.
+    """Return ``archshift:arm64_tests`` as it is configured.
 
     Raises:
         ArchshiftError: A value does not do.

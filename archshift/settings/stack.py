@@ -42,6 +42,9 @@ from archshift.settings.ramp import read_ramp
 
 PROJECT: Final = "archshift"
 
+RENAMED_KEYS: Final = {"compat_test": "arm64_tests", "override": "policy_exception"}
+"""Old key to new key."""
+
 REGISTRIES_FILE: Final = "ARCHSHIFT_REGISTRIES"
 """The variable that names a machine's own file of registries; see ``Settings.images``."""
 
@@ -67,9 +70,9 @@ class Settings:
             differs between a laptop and a CI runner, so what the stack's config leaves open comes from
             the YAML file that ``ARCHSHIFT_REGISTRIES`` names, of the same shape as
             ``archshift:images.registries``.
-        compat: Which workloads are tested on arm64 before their first Graviton pod.
+        arm64_tests: Which workloads are tested on arm64 before their first Graviton pod.
         break_glass: x86 may go although something needs it; None without.
-        override: An exception from one rule of the policy pack; None without.
+        policy_exception: An exception from one rule of the policy pack; None without.
         cost: What nodes cost; its region is that of ``aws:region`` where it names none.
         ramp: How arm_ratio moves from step to step; None where it is moved by hand.
         gated: Whether a gate judges the steps (``archshift:gate``).
@@ -146,11 +149,17 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         for key, value in config.items()
         if key.startswith(f"{PROJECT}:")
     }
+    for old, new in RENAMED_KEYS.items():
+        if old in values:
+            raise ArchshiftError(
+                f"archshift:{old} is now archshift:{new}",
+                f"rename the key in Pulumi.{stack.rpartition('/')[2]}.yaml",
+            )
     known = {
+        "arm64_tests",
         "arm_ratio",
         "break_glass",
         "cluster",
-        "compat_test",
         "cost",
         "gate",
         "graviton_families",
@@ -158,8 +167,8 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         "kube_context",
         "monitoring",
         "node_groups",
-        "override",
         "platform",
+        "policy_exception",
         "provisioner",
         "ramp",
         "workloads",
@@ -197,9 +206,9 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         images=_images(
             settings_values.mapping("archshift:images", _json(values, "images")), platform, environment
         ),
-        arm64_tests=read_arm64_tests("archshift:compat_test", _json(values, "compat_test")),
+        arm64_tests=read_arm64_tests("archshift:arm64_tests", _json(values, "arm64_tests")),
         break_glass=_break_glass(_json(values, "break_glass")),
-        policy_exception=_policy_exception(_json(values, "override")),
+        policy_exception=_policy_exception(_json(values, "policy_exception")),
         cost=read_cost("archshift:cost", _json(values, "cost"), config.get("aws:region", "")),
         ramp=read_ramp("archshift:ramp", _json(values, "ramp")),
         gated=bool(gate),
@@ -437,7 +446,7 @@ def _break_glass(value: Any) -> BreakGlass | None:
 
 
 def _policy_exception(value: Any) -> PolicyException | None:
-    key = "archshift:override"
+    key = "archshift:policy_exception"
     if not value:
         return None
     words = settings_values.required_texts(key, value, ("rule", "reason", "until"))

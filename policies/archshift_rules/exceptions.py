@@ -1,6 +1,6 @@
-"""What the stack's configuration excuses for a while: overrides of one rule, and break-glass.
+"""What the stack's configuration exceptions for a while: exceptions from one rule, and break-glass.
 
-Both are stated by the component ``Overrides``. One that has no effect says why.
+Both are stated by the component ``Exceptions``. One that has no effect says why.
 """
 
 import re
@@ -17,7 +17,7 @@ RULES_WITH_EXCEPTIONS: Final = (
     "daemonset-runs-on-every-architecture",
     "node-group-architecture",
 )
-"""What an override can lift; the x86 rules need break-glass, which ends within a day."""
+"""What a policy exception can lift; the x86 rules need break-glass, which ends within a day."""
 
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _LONGEST_BREAK_GLASS: Final = timedelta(hours=24)
@@ -25,7 +25,7 @@ _LONGEST_BREAK_GLASS: Final = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleException:
-    """An override or a break-glass.
+    """A policy exception or a break-glass.
 
     Attributes:
         rule: The rule it lifts; empty for break-glass, which lifts the x86 rules.
@@ -47,7 +47,7 @@ class Exceptions:
     """All of a stack's.
 
     Attributes:
-        overrides: Those of single rules.
+        policy_exceptions: Those of single rules.
         break_glass: None where there is none.
         urn: Where they are stated.
     """
@@ -63,15 +63,15 @@ class Exceptions:
 
 
 def read_exceptions(stack: Stack, now: datetime) -> Exceptions:
-    """Read the excuses of a stack.
+    """Read the exceptions of a stack.
 
     Raises:
         UnknownError: They are not known in this preview.
     """
-    component = stack.component("Overrides")
+    component = stack.component("Exceptions")
     if component is None:
         return Exceptions()
-    policy_exceptions = tuple(_policy_exception(one, now) for one in component.items("overrides"))
+    policy_exceptions = tuple(_policy_exception(one, now) for one in component.items("policyExceptions"))
     glass = component.read("breakGlass")
     return Exceptions(policy_exceptions, _break_glass(glass, now) if glass else None, component.urn)
 
@@ -101,7 +101,7 @@ def _policy_exception(stated: Any, now: datetime) -> RuleException:
     invalid = _expiry(until, now)
     if rule not in RULES_WITH_EXCEPTIONS:
         names = ", ".join(RULES_WITH_EXCEPTIONS)
-        invalid = f"an override lifts only {names}; for the x86 rules there is break-glass"
+        invalid = f"a policy exception lifts only {names}; for the x86 rules there is break-glass"
     elif not reason:
         invalid = "it gives no reason"
     return RuleException(rule=rule, reason=reason, until=str(until), invalid=invalid)

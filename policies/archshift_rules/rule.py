@@ -47,10 +47,10 @@ class StackRule:
         found = list(_with_unknown(lambda: self.check(stack, settings, now)))
         if not found:
             return []
-        excuses = self._exceptions(stack, now)
-        if any(not one.invalid for one in excuses):
+        exceptions = self._exceptions(stack, now)
+        if any(not one.invalid for one in exceptions):
             return []
-        note = "".join(_why_no_exception(one) for one in excuses)
+        note = "".join(_why_no_exception(one) for one in exceptions)
         return [Violation(one.message + note, one.urn) for one in found]
 
     def policy(self) -> StackValidationPolicy:
@@ -143,4 +143,4 @@ def unknown_is_no(error: UnknownError) -> Violation:
 
 
 def _why_no_exception(one: RuleException) -> str:
-    return f" ({'The override' if one.rule else 'Break-glass'} has no effect: {one.invalid}.)"
+    return f" ({'The policy exception' if one.rule else 'Break-glass'} has no effect: {one.invalid}.)"

@@ -102,8 +102,8 @@ def test_room_is_asked_for_what_a_step_adds_to_each_side() -> None:
 
 def test_pods_without_a_node_may_take_the_room_that_is_asked_for_them() -> None:
     """So it is kept how many were on the side before; not where a zone's room is asked for beside them."""
-    beside = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
-    new, zoned = deployment("new", 4), deployment("zoned", 4, template=Template(other_spreads=beside))
+    spreads = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
+    new, zoned = deployment("new", 4), deployment("zoned", 4, template=Template(other_spreads=spreads))
     pods = {(one.key, side): pods for one in (new, zoned) for side, pods in (("amd64", 1), ("", 3))}
     found = Inventory(workloads={one.key: one for one in (new, zoned)}, pods=pods)
     assert needed_before(Plan(arm_ratio=0.5, workloads=(row("new", 4, 2), row("zoned", 4, 2))), found) == (
@@ -116,8 +116,8 @@ def test_pods_without_a_node_may_take_the_room_that_is_asked_for_them() -> None:
 
 def test_a_workload_that_spreads_over_zones_is_asked_for_as_a_whole() -> None:
     """Each of its pods has one zone left for it: the room of the one that goes may be in another."""
-    beside = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
-    one = deployment("zoned", 6, template=Template(other_spreads=beside))
+    spreads = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
+    one = deployment("zoned", 6, template=Template(other_spreads=spreads))
     pods = {(one.key, "amd64"): 5, (one.key, "arm64"): 1}
     found = Inventory(workloads={one.key: one}, pods=pods)
     assert needed_before(Plan(arm_ratio=0.3, workloads=(row("zoned", 6, 2),)), found) == (
@@ -300,8 +300,8 @@ def test_after_a_rollout_room_is_asked_for_the_pods_on_the_wrong_side(
     wanted: int, zonal: bool, expected: list[tuple[str, int, str]]
 ) -> None:
     """As many as are wrong; in the zone that each is in where the workload itself spreads over zones."""
-    beside = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
-    one = deployment("cart", 4, template=Template(other_spreads=beside if zonal else ((), ())))
+    spreads = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
+    one = deployment("cart", 4, template=Template(other_spreads=spreads if zonal else ((), ())))
     cluster = Rolled("x86", "x86-b", "x86-b", "arm")
     found = needed_after(cluster, [row("cart", 4, wanted)], Inventory(workloads={one.key: one}))
     assert [(ask.side, ask.pods, ask.zone) for ask in found] == expected

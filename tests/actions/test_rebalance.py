@@ -196,5 +196,6 @@ def test_the_sentence_names_five_and_counts_the_rest() -> None:
     reasons = {f"shop/Deployment/{name}": "full" for name in "abcdefg"}
     assert explain_inexact(reasons) == (
         "not exact yet: shop/Deployment/a: full; shop/Deployment/b: full; shop/Deployment/c: full; "
-        "shop/Deployment/d: full; shop/Deployment/e: full; 2 more; make room there and run pulumi up again"
+        "shop/Deployment/d: full; shop/Deployment/e: full; 2 more; add nodes on that side and run pulumi up "
+        "again"
     )

@@ -187,7 +187,7 @@ def test_what_was_taken_by_force_is_read_back() -> None:
     "text", ["{", "[]", '"text"', '{"preferred": 1}', '{"preferred": {"manager": "helm"}}', "null"]
 )
 def test_an_annotation_that_was_tampered_with_stops_the_run(text: str) -> None:
-    """It holds what has to be given back; going on without it would lose that."""
+    """It holds what has to be restored; going on without it would lose that."""
     with pytest.raises(ArchshiftError) as error:
         read(annotations={"archshift/taken": text})
     assert str(error.value) == (
@@ -465,7 +465,7 @@ def test_pods_that_are_over_or_going_do_not_count() -> None:
 
 
 def test_pods_of_nobody_take_up_room_and_are_said() -> None:
-    """Bare pods, Jobs and other controllers' pods are strays with a reason; the system's only strays."""
+    """Bare pods, Jobs and other controllers' pods are unsteered, with a reason; the system's without one."""
     found = inventory(
         cluster(
             nodes=[node("arm"), node("x86", "amd64")],

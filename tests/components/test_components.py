@@ -99,7 +99,7 @@ def test_only_a_forced_patch_forces_and_gives_back() -> None:
         "pulumi.com/patchFieldManager": "archshift/dev",
         "pulumi.com/patchForce": "true",
     }
-    assert list(pay.request.hooks.before_delete) == [HOOK_NAME] == ["archshift-give-back"]
+    assert list(pay.request.hooks.before_delete) == [HOOK_NAME] == ["archshift-restore-taken-fields"]
     assert "pulumi.com/patchForce" not in cart.inputs["metadata"]["annotations"]
 
 
@@ -246,4 +246,4 @@ def test_the_hook_is_registered_even_without_a_forced_patch() -> None:
     """The engine refuses to delete a patch whose hook the program no longer knows."""
     hooks: list[pulumi.ResourceHook] = []
     record(lambda: hooks.append(restore_hook("lab")))
-    assert [hook.name for hook in hooks] == ["archshift-give-back"]
+    assert [hook.name for hook in hooks] == ["archshift-restore-taken-fields"]

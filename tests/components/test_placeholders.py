@@ -1,4 +1,4 @@
-"""One update makes its room once, before its first patch, and says once why it cannot."""
+"""One update brings its nodes up once, before its first patch, and says once why it cannot."""
 
 import asyncio
 from typing import Any
@@ -17,22 +17,22 @@ from tests.objects import FakeCluster
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Who asked for which room; an exception among ``answers`` is what the next one gets."""
+    """Who asked for which nodes; an exception among ``answers`` is what the next one gets."""
     made: list[Any] = []
     monkeypatch.setattr(placeholders, "connect", lambda _context: FakeCluster())
-    monkeypatch.setattr(placeholders, "asks", lambda _plan, _inventory: ("before",))
-    monkeypatch.setattr(placeholders, "asks_after", lambda _cluster, _rows, _inventory: ("after",))
+    monkeypatch.setattr(placeholders, "needed_before", lambda _plan, _inventory: ("before",))
+    monkeypatch.setattr(placeholders, "needed_after", lambda _cluster, _rows, _inventory: ("after",))
     monkeypatch.setattr(
-        placeholders, "make_room", lambda _cluster, wanted, stack: made.append((wanted, stack))
+        placeholders, "bring_up_nodes", lambda _cluster, wanted, stack: made.append((wanted, stack))
     )
     return made
 
 
 def begun() -> Placeholders:
-    """The room of an update."""
-    rooms: list[Placeholders] = []
-    record(lambda: rooms.append(Placeholders(Plan(arm_ratio=0.5), Inventory(), "dev", None)))
-    return rooms[0]
+    """The placeholders of an update."""
+    made: list[Placeholders] = []
+    record(lambda: made.append(Placeholders(Plan(arm_ratio=0.5), Inventory(), "dev", None)))
+    return made[0]
 
 
 def patches(one: Placeholders, count: int) -> list[Any]:
@@ -46,7 +46,7 @@ def patches(one: Placeholders, count: int) -> list[Any]:
     return asyncio.run(ask())
 
 
-def test_however_many_patches_ask_room_is_made_once(calls: list[Any]) -> None:
+def test_however_many_patches_ask_nodes_are_brought_up_once(calls: list[Any]) -> None:
     """And again, for what is on the wrong side then, after the rollouts."""
     one = begun()
     assert patches(one, 5) == [None] * 5
@@ -67,12 +67,12 @@ def test_the_reason_is_said_once(calls: list[Any], monkeypatch: pytest.MonkeyPat
     def refuse(*_: object) -> None:
         raise ArchshiftError("no node had come up")
 
-    monkeypatch.setattr(placeholders, "make_room", refuse)
+    monkeypatch.setattr(placeholders, "bring_up_nodes", refuse)
     answers = patches(begun(), 3)
     assert all(isinstance(answer, ArchshiftError) for answer in answers)
     assert sorted(map(str, answers)) == [
+        "not patched: nodes did not come up (see the first error)",
+        "not patched: nodes did not come up (see the first error)",
         "nothing is moved: no node had come up",
-        "there is no room, as another patch says",
-        "there is no room, as another patch says",
     ]
     assert calls == []

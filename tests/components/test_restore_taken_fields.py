@@ -1,4 +1,4 @@
-"""Giving back what a forced patch took, against a cluster that keeps ownership."""
+"""Restoring what a forced patch took, against a cluster that keeps ownership."""
 
 import json
 from types import SimpleNamespace

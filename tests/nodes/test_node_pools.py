@@ -381,8 +381,8 @@ def test_limits_that_are_lowered_below_the_need_are_told() -> None:
     nodes = (live("n1"),)
     fits, short = (nodes_after(nodes, [pool(millicpu=limit)]) for limit in (12_000, 8_000))
     assert refuse_removal([cart(10)], nodes, nodes, fits, always_loses=True, proven_pools=["x86"]) == ""
-    objection = refuse_removal([cart(10)], nodes, nodes, short, always_loses=True, proven_pools=["x86"])
-    assert "x86 lacks 2.2 vCPU: 10 pods ask for 10.0 vCPU" in objection
+    refusal = refuse_removal([cart(10)], nodes, nodes, short, always_loses=True, proven_pools=["x86"])
+    assert "x86 lacks 2.2 vCPU: 10 pods ask for 10.0 vCPU" in refusal
 
 
 def test_other_types_of_x86_may_follow_while_the_limits_hold_them() -> None:

@@ -342,7 +342,7 @@ def test_a_taint_that_turns_nobody_away_does_not_matter(taints: tuple[Taint, ...
     ],
     ids=["vcpu", "memory", "pods", "largest"],
 )
-def test_too_little_room_is_an_objection(wanted: X86Need, nodes: Sequence[Node], missing: str) -> None:
+def test_too_little_room_is_a_shortfall(wanted: X86Need, nodes: Sequence[Node], missing: str) -> None:
     """The numbers that are missing; as many nodes more, and there is none."""
     assert shortfall([wanted], nodes) == f"{ONE}: {missing}"
     assert shortfall([wanted], [*nodes, node("large", millicpu=9000, memory=99 * GIB)]) == ""
@@ -611,8 +611,8 @@ NEEDS = st.lists(
 
 @examples
 @given(NEEDS, fleets(enough=True), fleets())
-def test_more_nodes_never_add_an_objection(wanted: list[X86Need], few: list[Node], more: list[Node]) -> None:
-    """Otherwise adding capacity could block a step, and halving would not find the floor."""
+def test_more_nodes_never_add_a_shortfall(wanted: list[X86Need], few: list[Node], more: list[Node]) -> None:
+    """Otherwise adding capacity could block a step, and halving would not find the nodes that must stay."""
     assert not shortfall(wanted, few)
     assert not shortfall(wanted, [*few, *more])
     assert not shortfall(wanted, [*more, *few])
@@ -620,10 +620,10 @@ def test_more_nodes_never_add_an_objection(wanted: list[X86Need], few: list[Node
 
 @examples
 @given(NEEDS, fleets(enough=True), st.data())
-def test_nodes_outside_the_floor_may_go(
+def test_nodes_that_need_not_stay_may_go(
     wanted: list[X86Need], nodes: list[Node], data: st.DataObject
 ) -> None:
-    """Whatever is not protected can be taken away, in any combination, without an objection."""
+    """Whatever is not protected can be taken away, in any combination, without a shortfall."""
     stays = nodes_that_must_stay(wanted, nodes)
     free = [one for one in nodes if one.name not in stays]
     kept = data.draw(st.lists(st.sampled_from(free), unique_by=lambda one: one.name) if free else st.just([]))
@@ -635,7 +635,7 @@ def test_nodes_outside_the_floor_may_go(
 def test_a_floor_suffices_wherever_all_do_and_is_the_first_that_does(
     wanted: list[X86Need], nodes: list[Node]
 ) -> None:
-    """Its nodes alone raise no objection, and without the last of them there would be one."""
+    """Its nodes alone have no shortfall, and without the last of them there would be one."""
     stays = [one for one in nodes if one.name in nodes_that_must_stay(wanted, nodes)]
     x86 = [one for one in nodes if one.architecture == "amd64"]
     assert stays == x86[: len(stays)]
@@ -668,22 +668,22 @@ ROWS = st.tuples(KINDS, VERDICTS, st.booleans(), st.booleans(), st.integers(0, 3
 def test_unknown_never_counts_as_proven(rows: list[tuple[str, Verdict | None, bool, bool, int]]) -> None:
     """Only a proof, and no rule or state of the workload beside it, takes a workload off x86."""
     inside: dict[str, Workload] = {}
-    beyond: dict[str, Workload] = {}
+    unsteered: dict[str, Workload] = {}
     verdicts: dict[str, WorkloadVerdict] = {}
     rules: dict[str, Rules] = {}
     for index, (kind, verdict, steered, hold, replicas) in enumerate(rows):
         one = replace(named(f"w{index}", replicas), kind=kind)
-        (inside if steered else beyond)[one.key] = one
+        (inside if steered else unsteered)[one.key] = one
         if verdict:
             verdicts[one.key] = proof(one.key, verdict)
         if hold:
             rules[one.key] = Rules(hold=True)
     found = {
-        one.key for one in needs(Inventory(workloads=inside, unsteered_workloads=beyond), verdicts, rules)
+        one.key for one in needs(Inventory(workloads=inside, unsteered_workloads=unsteered), verdicts, rules)
     }
     unproven = {
         key
-        for key in {**inside, **beyond}
+        for key in {**inside, **unsteered}
         if key not in verdicts or verdicts[key].verdict not in (MULTI_ARCH, ARM64_ONLY)
     }
     assert unproven <= found

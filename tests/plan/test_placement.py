@@ -284,7 +284,7 @@ def test_our_own_value_is_not_merged_into_itself() -> None:
 
 
 def test_fields_taken_by_force_stay_with_the_applications_value() -> None:
-    """Giving a taken field up would delete it, so it is held until it can be given back."""
+    """Giving a taken field up would delete it, so it is held until it can be restored."""
     own_preferred = [preference(10, "zone", "a")]
     template = Template(
         spec={"preferred": [*own_preferred, preference(100, ARCH, "arm64")]},

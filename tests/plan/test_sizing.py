@@ -140,8 +140,8 @@ def test_a_pod_that_fits_no_node_needs_another_type() -> None:
 
 def test_what_runs_outside_of_workloads_counts_too() -> None:
     """Static pods and bare pods are there, whoever made them."""
-    strays = {"arm64": (2, Requests(3900, GIB))}
-    assert needs(sized(pods("cart", 4, 900), strays=strays))["graviton"] == (2, "CPU")
+    unsteered_load = {"arm64": (2, Requests(3900, GIB))}
+    assert needs(sized(pods("cart", 4, 900), unsteered_load=unsteered_load))["graviton"] == (2, "CPU")
 
 
 def advice(**options: Any) -> str:

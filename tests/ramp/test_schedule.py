@@ -171,9 +171,9 @@ def test_the_steps_around_a_ratio(ratio: float, above: float | None, below: floa
 def test_beyond_the_last_step_the_ramp_is_over() -> None:
     """A ramp that ends at 0.5 leaves 0.8 alone, and 1.0 is the end of every other."""
     half = ramp(steps=[0.2, 0.5])
-    outlook = half.next_step(0.8, utc("2030-01-01"))
-    assert (outlook.step, outlook.at, outlook.due) == (None, None, False)
-    assert outlook.why_not == ("the ramp is over: arm_ratio is 0.8, and its last step is 0.5",)
+    next_step = half.next_step(0.8, utc("2030-01-01"))
+    assert (next_step.step, next_step.at, next_step.due) == (None, None, False)
+    assert next_step.why_not == ("the ramp is over: arm_ratio is 0.8, and its last step is 0.5",)
     assert half.below(0.8) == 0.5
     assert ramp().next_step(1.0, utc("2030-01-01")).step is None
 
@@ -206,8 +206,8 @@ def test_missed_weeks_skip_no_step() -> None:
     """After four weeks in which nobody looked, one step is due, and the next a week after that."""
     missed = ramp(since="2026-03-02T09:00+01:00")
     now = berlin("2026-04-08T12:00")
-    outlook = missed.next_step(0.2, now)
-    assert (outlook.due, outlook.step, outlook.at) == (True, 0.5, berlin("2026-03-09T09:00"))
+    next_step = missed.next_step(0.2, now)
+    assert (next_step.due, next_step.step, next_step.at) == (True, 0.5, berlin("2026-03-09T09:00"))
     assert missed.forecast(0.2, now) == [
         (0.5, berlin("2026-03-09T09:00")),
         (0.8, berlin("2026-04-13T12:00")),
@@ -228,9 +228,9 @@ def test_a_week_is_a_week_by_the_clock() -> None:
 
 def test_an_unknown_soak_is_never_over() -> None:
     """Above 0, without the time of the last move, nothing is due until somebody says it."""
-    outlook = ramp().next_step(0.2, utc("2030-01-01"))
-    assert (outlook.due, outlook.step, outlook.at) == (False, 0.5, None)
-    assert outlook.why_not == (
+    next_step = ramp().next_step(0.2, utc("2030-01-01"))
+    assert (next_step.due, next_step.step, next_step.at) == (False, 0.5, None)
+    assert next_step.why_not == (
         "archshift:ramp.since is not set, so nobody knows how long 0.2 has soaked; set it to the time at "
         "which arm_ratio was set",
     )
@@ -380,10 +380,10 @@ def test_no_step_is_early(found: Ramp, ratio: float, now: datetime) -> None:
     """Whenever one is due: the plan has a date since the last move, it has soaked, no pause, no freeze and,
     by local clocks, a window is open.
     """
-    outlook = found.next_step(ratio, now)
-    assume(outlook.step is not None)
-    assert outlook.at is not None
-    for moment in (outlook.at, *((now,) if outlook.due else ())):
+    next_step = found.next_step(ratio, now)
+    assume(next_step.step is not None)
+    assert next_step.at is not None
+    for moment in (next_step.at, *((now,) if next_step.due else ())):
         assert found.since is not None
         assert moment >= found.start
         assert moment >= found.since + found.soak
@@ -391,7 +391,7 @@ def test_no_step_is_early(found: Ramp, ratio: float, now: datetime) -> None:
         assert next(date for date in dates if date > found.since) <= moment
         assert not any(freeze.begin <= moment < freeze.end for freeze in found.freezes)
         assert not found.windows or any(opens(window, moment, found.zone) for window in found.windows)
-    assert not (outlook.due and found.pause and found.pause.until and now < found.pause.until)
+    assert not (next_step.due and found.pause and found.pause.until and now < found.pause.until)
 
 
 def opens(window: Window, moment: datetime, zone: ZoneInfo) -> bool:
@@ -428,10 +428,10 @@ def test_a_ramp_that_is_followed_takes_every_step_in_its_time(found: Ramp, now: 
     """Taken as soon as each is due, the steps are those configured, each a soak after the other."""
     ramp, ratio, clock, last = found, 0.0, now, None
     for step in found.steps:
-        outlook = ramp.next_step(ratio, clock)
-        assert outlook.step == step
-        assert outlook.at is not None
-        clock = max(clock, outlook.at)
+        next_step = ramp.next_step(ratio, clock)
+        assert next_step.step == step
+        assert next_step.at is not None
+        clock = max(clock, next_step.at)
         assert ramp.next_step(ratio, clock).due
         if last is not None:
             assert clock - last >= found.soak

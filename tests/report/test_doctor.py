@@ -115,7 +115,7 @@ def test_an_errors_way_out_becomes_the_fix() -> None:
 
 
 def test_what_was_found_before_an_error_counts() -> None:
-    """An examination that breaks off is a finding beside those it made."""
+    """An examination that breaks off is a result beside those it made."""
 
     def examine() -> Iterator[CheckResult]:
         yield CheckResult("x", "ok", "fine")
@@ -203,7 +203,7 @@ def every_stack() -> list[Settings]:
     """Stacks that between them need everything."""
     more: dict[str, Any] = {
         "monitoring": {"namespace": "monitoring"},
-        "compat_test": {"all": True},
+        "arm64_tests": {"all": True},
     }
     group = {"size": 1, "instance_type": "m7g.large"}
     pool = {"instance_families": ["m7g"], "limits": {"cpu": 4}}

@@ -58,7 +58,7 @@ def test_blockers_are_ranked_by_the_vcpu_that_they_hold_on_x86() -> None:
             pay.key: verdict(pay.key, ("side", SIDE, UNKNOWN)),
             agent.key: verdict(agent.key, ("agent", APP, AMD64_ONLY)),
         },
-        beyond=[(agent, 6)],
+        unsteered=[(agent, 6)],
     )
     report = make_report(settings(), found, at=AT)
     assert [(one.image, one.vcpu, one.vcpu_alone, one.pods) for one in report.blockers] == [
@@ -183,7 +183,7 @@ def test_groups_show_what_their_pods_ask_for() -> None:
 
 
 def test_the_guard_is_asked_and_not_guessed() -> None:
-    """The floor and the needs are the guard's own, the largest first, and break glass is said."""
+    """The nodes that must stay and the needs are the guard's own, the largest first; break glass is said."""
     small, large = workload("small", 1, millicpu=100), workload("large", 5, millicpu=1500)
     glass = {"until": (AT + timedelta(hours=2)).isoformat(), "reason": "fire", "ticket": "OPS-7"}
     stack = settings(break_glass=json.dumps(glass))

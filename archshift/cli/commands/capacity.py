@@ -67,7 +67,7 @@ def as_json(ratio: float, sizing: Sizing) -> dict[str, Any]:
             }
             for need in sizing.needs
         ],
-        "homeless": sizing.without_group,
+        "without_group": sizing.without_group,
     }
 
 
@@ -84,10 +84,10 @@ def print_table(steps: dict[float, Sizing], targets: dict[str, tuple[str, ...]])
         for need in sizing.needs:
             table.add_row(f"{ratio:g}", *_cells(need), style="red" if need.nodes is None else None)
     out.print(table)
-    homeless = {
+    without_group = {
         f"{key}: {reason}" for sizing in steps.values() for key, reason in sizing.without_group.items()
     }
-    for sentence in sorted(homeless):
+    for sentence in sorted(without_group):
         out.print(sentence, style="yellow")
     if targets:
         out.print(

@@ -124,7 +124,7 @@ def _comparison_json(step: BillComparison) -> dict[str, Any]:
         **_spread_json(step.after),
         "saving": range_json(step.saving),
         "saving_share": range_json(step.share, 4),
-        "meanwhile": number_json(step.overlap),
+        "overlap": number_json(step.overlap),
         "unknown": list(step.unknown),
     }
 
@@ -156,12 +156,12 @@ def _bill_json(bill: Bill) -> dict[str, Any]:
 
 
 def _pair_json(slow: Line, fast: Line) -> dict[str, Any]:
-    holding, price, nodes = slow.node_count, slow.price or fast.price, _nodes(slow, fast)
+    node_count, price, nodes = slow.node_count, slow.price or fast.price, _nodes(slow, fast)
     return {
-        "group": holding.group,
-        "architecture": holding.architecture,
-        "instance_type": holding.instance_type,
-        "spot": holding.spot,
+        "group": node_count.group,
+        "architecture": node_count.architecture,
+        "instance_type": node_count.instance_type,
+        "spot": node_count.spot,
         "nodes": {"least": int(nodes.least), "most": int(nodes.most)},
         "usd_per_hour": number_json(price.usd, 6) if price else None,
         "price_source": price.source if price else None,
@@ -177,7 +177,7 @@ def _pairs(spread: BillRange) -> Iterable[tuple[Line, Line]]:
     )
     for key in dict.fromkeys((*slow, *fast)):
         line = slow[key] if key in slow else fast[key]
-        none = replace(line, holding=replace(line.node_count, nodes=0))
+        none = replace(line, node_count=replace(line.node_count, nodes=0))
         yield slow.get(key, none), fast.get(key, none)
 
 
@@ -241,12 +241,12 @@ def _add_rows(
     known: Decimal,
 ) -> None:
     for slow, fast in pairs:
-        holding, price = slow.node_count, slow.price or fast.price
+        node_count, price = slow.node_count, slow.price or fast.price
         table.add_row(
             step,
-            holding.group or "(none)",
-            display(ARM64) if holding.architecture == ARM64 else "x86",
-            f"{holding.instance_type or '?'}{' Spot' if holding.spot else ''}",
+            node_count.group or "(none)",
+            display(ARM64) if node_count.architecture == ARM64 else "x86",
+            f"{node_count.instance_type or '?'}{' Spot' if node_count.spot else ''}",
             text.money(_nodes(slow, fast)),
             f"{price.usd:.4f}" if price else "?",
             text.money(_monthly(slow, fast)),

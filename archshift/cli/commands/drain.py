@@ -90,7 +90,7 @@ def as_json(
         ],
         "evicted": outcome.evicted,
         "blockers": [{"what": one.what, "reason": one.reason} for one in blockers],
-        "held": [{"what": one.what, "node": one.node, "reason": one.reason} for one in outcome.waiting],
+        "waiting": [{"what": one.what, "node": one.node, "reason": one.reason} for one in outcome.waiting],
     }
 
 
@@ -135,7 +135,7 @@ def _summary(
     if dry_run:
         return f"{left} pods on {total - empty} of {total} x86 nodes would be moved"
     if outcome.waiting:
-        then = "settle what is named and run archshift drain again, or archshift drain --undo"
+        then = "remove these causes and run archshift drain again, or archshift drain --undo"
     else:
         then = "next: set the sizes of their node groups to 0 and run pulumi up"
     return f"{empty} of {total} x86 nodes are empty, pods moved: {outcome.evicted}; {then}"

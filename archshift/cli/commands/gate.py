@@ -97,8 +97,10 @@ def ask(
         namespaces=settings.discovery.namespaces, selector=chosen.selector, metrics=chosen.metrics
     )
     with Prometheus(chosen.prometheus, read_token(environment)) as prometheus:
-        meter = Measurer(prometheus, expressions)
-        now, before = _measure(meter, window, since, settings.arm_ratio, datetime.now(UTC) if real else None)
+        measurer = Measurer(prometheus, expressions)
+        now, before = _measure(
+            measurer, window, since, settings.arm_ratio, datetime.now(UTC) if real else None
+        )
     caps = {
         key: 0.0 if rules.hold else rules.max_ratio
         for key, rules in settings.rules.items()
@@ -124,25 +126,29 @@ def ask(
         now=now,
         before=before,
         verdict=verdict,
-        asked=meter.queries,
+        asked=measurer.queries,
     )
 
 
 def _measure(
-    meter: Measurer, window: MeasuredWindow, since: datetime | None, arm_ratio: float, clock: datetime | None
+    measurer: Measurer,
+    window: MeasuredWindow,
+    since: datetime | None,
+    arm_ratio: float,
+    clock: datetime | None,
 ) -> tuple[Measurement, Measurement | None]:
     if not window.steps:
         return Measurement(window=window), None
     try:
-        if problem := meter.clock_problem(window.end, clock):
+        if problem := measurer.clock_problem(window.end, clock):
             return Measurement(window=window, problem=problem), None
     except PrometheusError as error:
         return Measurement(window=window, problem=str(error)), None
-    now = meter.measure(window, graviton=arm_ratio > 0)
+    now = measurer.measure(window, graviton=arm_ratio > 0)
     if now.problem or not needs_before(now):
         return now, None
     earlier = MeasuredWindow(since or window.end - window.length, window.steps, window.step)
-    return now, meter.measure(earlier, graviton=False)
+    return now, measurer.measure(earlier, graviton=False)
 
 
 def _without(now: Measurement, settings: Settings) -> Measurement:

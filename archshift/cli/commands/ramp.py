@@ -37,14 +37,14 @@ def run_status(options: argparse.Namespace) -> int:
 def run_next(options: argparse.Namespace) -> int:
     """Print the next step; returns the exit code."""
     settings, ramp = _read(options)
-    outlook = ramp.next_step(settings.arm_ratio, options.at)
+    next_step = ramp.next_step(settings.arm_ratio, options.at)
     if options.json:
         print_json(
-            {"stack": settings.stack, "arm_ratio": settings.arm_ratio, "next": next_json(ramp, outlook)}
+            {"stack": settings.stack, "arm_ratio": settings.arm_ratio, "next": next_json(ramp, next_step)}
         )
     else:
-        _print_lines(_next_lines(ramp, outlook))
-    return 0 if outlook.due else EXIT_NOT_DUE
+        _print_lines(_next_lines(ramp, next_step))
+    return 0 if next_step.due else EXIT_NOT_DUE
 
 
 def run_apply(options: argparse.Namespace) -> int:
@@ -52,17 +52,17 @@ def run_apply(options: argparse.Namespace) -> int:
     settings, ramp = _read(options)
     ratio, path = settings.arm_ratio, stack_file_path(options, settings.stack)
     file = _open(path, settings)
-    outlook = ramp.next_step(ratio, options.at)
-    target = ramp.below(ratio) if options.back else outlook.step if outlook.due else None
+    next_step = ramp.next_step(ratio, options.at)
+    target = ramp.below(ratio) if options.back else next_step.step if next_step.due else None
     if target is None:
-        why = ("there is no step back from 0",) if options.back else outlook.why_not
+        why = ("there is no step back from 0",) if options.back else next_step.why_not
         if options.json:
             print_json({"stack": settings.stack, "arm_ratio": ratio, "applied": None, "why_not": list(why)})
         else:
             _print_lines(
                 ["nothing was changed: there is no step back from 0"]
                 if options.back
-                else _next_lines(ramp, outlook)
+                else _next_lines(ramp, next_step)
             )
         return EXIT_NOT_DUE
     evidence = _evidence(options, settings, ramp)
@@ -135,15 +135,15 @@ def run_pause(options: argparse.Namespace) -> int:
     return 0
 
 
-def next_json(ramp: Ramp, outlook: NextStep) -> dict[str, Any] | None:
+def next_json(ramp: Ramp, next_step: NextStep) -> dict[str, Any] | None:
     """Return what is next as JSON values; null after the last step."""
-    if outlook.step is None:
+    if next_step.step is None:
         return None
     return {
-        "arm_ratio": outlook.step,
-        "due": outlook.due,
-        "at": _iso(ramp, outlook.at),
-        "why_not": list(outlook.why_not),
+        "arm_ratio": next_step.step,
+        "due": next_step.due,
+        "at": _iso(ramp, next_step.at),
+        "why_not": list(next_step.why_not),
     }
 
 
@@ -278,14 +278,14 @@ def _saved(path: Path, commit: str) -> str:
     return f"{path.name} is changed" + (f" and committed as {commit[:12]}." if commit else ".")
 
 
-def _next_lines(ramp: Ramp, outlook: NextStep) -> list[str]:
-    if outlook.step is None:
-        return [f"no step is next: {outlook.why_not[0]}"]
-    if outlook.due:
-        since = f" since {ramp.format_time(outlook.at)}" if outlook.at else ""
-        return [f"next is {outlook.step:g}, due{since}"]
-    when = f"not before {ramp.format_time(outlook.at)}" if outlook.at else "and nobody can say when"
-    return [f"next is {outlook.step:g}, {when}:", *(f"  {why}" for why in outlook.why_not)]
+def _next_lines(ramp: Ramp, next_step: NextStep) -> list[str]:
+    if next_step.step is None:
+        return [f"no step is next: {next_step.why_not[0]}"]
+    if next_step.due:
+        since = f" since {ramp.format_time(next_step.at)}" if next_step.at else ""
+        return [f"next is {next_step.step:g}, due{since}"]
+    when = f"not before {ramp.format_time(next_step.at)}" if next_step.at else "and nobody can say when"
+    return [f"next is {next_step.step:g}, {when}:", *(f"  {why}" for why in next_step.why_not)]
 
 
 def _rows(ramp: Ramp, ratio: float, now: datetime) -> Iterator[tuple[float, str, datetime | None]]:
