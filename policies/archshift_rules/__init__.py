@@ -1,1 +1,1 @@
-"""The rules, one a file. A package of its own, so that no name of it meets one of the program's."""
+"""The rules, one per file. A separate package, so that its names never collide with the program's."""

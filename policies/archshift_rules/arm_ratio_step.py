@@ -1,4 +1,4 @@
-"""arm-ratio-step: the fleet moves one configured step at a time, not before its date and the gate's pass."""
+"""arm-ratio-step: the fleet moves one configured step at a time, after its date and with the gate's pass."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -18,57 +18,57 @@ _CONFIG: Final[Mapping[str, Mapping[str, Any]]] = {
         "items": {"type": "number", "minimum": 0, "maximum": 1},
         "minItems": 1,
         "default": [0.0, 0.2, 0.5, 0.8, 1.0],
-        "description": "The ratios that the fleet rests at.",
+        "description": "The ratios at which the fleet may stay.",
     },
     "earliest": {
         "type": "object",
         "additionalProperties": {"type": "string"},
         "default": {},
-        "description": "Step to the date or time (ISO 8601, UTC) before which nothing moves up to it.",
+        "description": "Each step's earliest date or time (ISO 8601, UTC).",
     },
     "freeUpTo": {
         "type": "number",
         "minimum": 0,
         "maximum": 1,
         "default": 0.2,
-        # Pods that nobody placed yet land anywhere on a mixed cluster: the first step may go down
-        # from any share.
-        "description": "A ratio of at most this may be set from everywhere.",
+        # On a mixed cluster, pods that archshift has not placed yet run anywhere. So the first step may
+        # go down from any share.
+        "description": "You can set a ratio up to this value from any share.",
     },
     "tolerance": {
         "type": "number",
         "minimum": 0,
         "maximum": 0.5,
         "default": 0.02,
-        "description": "By how much the observed share may miss a step that it counts as having reached.",
+        "description": "How far below a step the observed share may be and still count as that step.",
     },
     "gate": {
         "type": "string",
         "enum": ["stack", "required", "off"],
         "default": "stack",
-        "description": "Whether a step up needs a pass of archshift gate for the step before: where the "
-        "stack has a gate (archshift:gate), always (required), or never (off).",
+        "description": "When a step up needs a pass of archshift gate for the step before: if the stack "
+        "has a gate (stack), always (required), or never (off).",
     },
     "gateMaxAgeDays": {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 8,
-        "description": "How old the pass may be when the step is taken.",
+        "description": "The maximum age of the pass, in days, when you take the step.",
     },
 }
 
-_WAY_OUT: Final = "Or set archshift:policy_exception (rule, reason, until), which ends by itself."
+_WAY_OUT: Final = "Or set archshift:policy_exception (rule, reason, until), which expires by itself."
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What is asked for and what is.
+    """The configured share of pods on Graviton, and the observed one.
 
     Attributes:
         ratio: The configured arm_ratio.
         pods: Movable pods.
-        wanted: How many of them belong on Graviton at that ratio.
-        graviton: How many are there now.
+        wanted: How many of these pods belong on Graviton at that ratio.
+        graviton: How many run there now.
     """
 
     ratio: float
@@ -86,10 +86,10 @@ class Ramp:
     """How the fleet may move.
 
     Attributes:
-        steps: The ratios it rests at, ascending, from 0.
-        earliest: Step to the time before which nothing moves up to it.
-        free_up_to: A ratio of at most this may be set from everywhere.
-        tolerance: The share by which a step may be missed and count as reached.
+        steps: The ratios at which it may stay, ascending, from 0.
+        earliest: Each step's earliest time; no move up to it is allowed before.
+        free_up_to: A ratio up to this value is allowed from any share.
+        tolerance: How far below a step the observed share may be and still count as that step.
     """
 
     steps: tuple[float, ...]
@@ -99,7 +99,7 @@ class Ramp:
 
 
 def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Violation]:
-    """Yield the step that is too long, or too early."""
+    """Yield why the configured step is too long, too early, or not allowed by the gate."""
     component = stack.component("WorkloadPatches")
     if component is None:
         return
@@ -107,7 +107,7 @@ def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Vi
     if fleet is None:
         yield Violation(
             "The stack does not state its arm_ratio and its fleet (ratio; fleet.pods, .wanted, .graviton), "
-            "so the step cannot be judged; run archshift of the pack's version.",
+            "so the rule cannot check the step. Use the archshift version that belongs to this pack.",
             component.urn,
         )
         return
@@ -127,27 +127,27 @@ def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Vi
 
 
 def judge(fleet: Fleet, ramp: Ramp, now: datetime) -> Iterator[str]:
-    """Yield what is wrong with a move."""
+    """Yield why a move is too long or too early."""
     steps, ratio = ramp.steps, fleet.ratio
     slack = math.floor(ramp.tolerance * fleet.pods)
-    # Counted in pods, as the plan rounds them, so that a small fleet's shares are no obstacle.
+    # Compare pods and not shares: the plan rounds to whole pods, which matters in a small fleet.
     here = max(index for index, step in enumerate(steps) if fleet.graviton >= fleet.at(step) - slack)
     below, above = steps[max(here - 1, 0)], steps[min(here + 1, len(steps) - 1)]
     observed = f"{fleet.graviton:g} of {fleet.pods:g} pods are on Graviton, step {steps[here]:g}"
-    # Where workloads are capped or held, less moves than a ratio says: then that is what counts.
+    # With capped or held workloads, fewer pods move than the ratio says. Then the pods count.
     if ratio > max(above, ramp.free_up_to) and fleet.wanted > fleet.at(above):
         yield f"arm_ratio {ratio:g} is more than one step up: {observed}. Set it to {above:g}."
     if ramp.free_up_to < ratio < below and fleet.wanted < fleet.at(below):
         yield (
             f"arm_ratio {ratio:g} is more than one step down: {observed}. Set it to {below:g}; "
-            f"{ramp.free_up_to:g} or less is allowed at once."
+            f"{ramp.free_up_to:g} or less is always allowed."
         )
     if fleet.wanted <= fleet.graviton:
         return  # nothing moves up
     for last, step in pairwise(steps[here:]):
         if last < ratio and step in ramp.earliest and now < ramp.earliest[step]:
             yield (
-                f"arm_ratio {ratio:g} begins step {step:g} before its earliest time, "
+                f"arm_ratio {ratio:g} starts step {step:g} before its earliest time, "
                 f"{ramp.earliest[step].isoformat(' ', 'minutes')}: {observed}. Set it to {last:g} until then."
             )
 
@@ -161,18 +161,22 @@ def judge_gate(
         return
     previous = max((step for step in steps if step < fleet.ratio), default=0.0)
     if previous == 0:
-        return  # nothing is on Graviton yet that could be judged
-    # What an autoscaler moved within its step is set right without asking: a step has more than half of
-    # its pods still to move. Of what is wanted, because workloads may be capped.
+        return  # no pods run on Graviton yet, so the gate has nothing to measure
+    # An autoscaler may have moved pods within a step. Correcting that needs no pass: only a new step still
+    # has more than half of its pods to move. Count wanted pods, because workloads may be capped.
     of_step = fleet.wanted * (1 - previous / fleet.ratio)
     if 2 * (fleet.wanted - fleet.graviton) <= of_step:
         return
-    why = _no_pass(gate, fleet.ratio, previous, config["gateMaxAgeDays"], now) if gate else "there is none"
+    why = (
+        _no_pass(gate, fleet.ratio, previous, config["gateMaxAgeDays"], now)
+        if gate
+        else "there is no evidence"
+    )
     if why:
         yield (
-            f"arm_ratio {fleet.ratio:g} goes up ({fleet.graviton:g} of {fleet.pods:g} pods are on Graviton), "
-            f"and no pass of the gate for step {previous:g} allows it: {why}. Run archshift gate --output at "
-            f"{previous:g} and keep its file with the step, or set arm_ratio to {previous:g}."
+            f"arm_ratio {fleet.ratio:g} is a step up ({fleet.graviton:g} of {fleet.pods:g} pods are on "
+            f"Graviton), but it needs a pass of the gate for step {previous:g}: {why}. Run archshift gate "
+            f"--output at {previous:g} and commit its file with the step, or set arm_ratio to {previous:g}."
         )
 
 
@@ -180,18 +184,18 @@ def _no_pass(gate: Resource, ratio: float, previous: float, max_age: float, now:
     problem, verdict, stack = gate.read("problem"), gate.read("verdict"), gate.read("stack")
     judged, at, since = number(gate.read("ratio")), moment(gate.read("at")), moment(gate.read("since"))
     if problem or judged is None or at is None:
-        return str(problem or "its evidence is not whole")
+        return str(problem or "its evidence is incomplete")
     if str(stack).rpartition("/")[2] != gate.urn.split(":")[2]:
-        return f"it is of the stack {stack}"
+        return f"its evidence is for the stack {stack}"
     if not previous <= judged < ratio:
-        return f"it is of arm_ratio {judged:g}"
+        return f"its evidence is for arm_ratio {judged:g}"
     if at > now + CLOCKS_DIFFER:
-        return f"it is from the future ({gate.read('at')})"
-    # It had to be fresh when the step was taken; where that is not written down, now.
+        return f"its time is in the future ({gate.read('at')})"
+    # The pass must be fresh at the time of the step; if the stack does not state that time, now.
     taken = since if since and since >= at else now
     if taken - at > timedelta(days=max_age):
-        return f"it is of {gate.read('at')}, more than {max_age:g} days old"
-    return "" if verdict == "pass" else f"it says {verdict}"
+        return f"it is from {gate.read('at')}, more than {max_age:g} days before the step"
+    return "" if verdict == "pass" else f"its verdict is {verdict}"
 
 
 def _fleet(component: Resource) -> Fleet | None:
@@ -202,15 +206,19 @@ def _fleet(component: Resource) -> Fleet | None:
     return Fleet(ratio, pods, wanted, graviton)
 
 
+def _spellings(step: float) -> tuple[str, ...]:
+    return f"{step:g}", f"{step:.1f}", str(step)
+
+
 def _dates(config: Mapping[str, Any]) -> tuple[dict[float, datetime], str]:
     dates: dict[float, datetime] = {}
     for text, value in config["earliest"].items():
-        step = next((one for one in config["steps"] if text in (f"{one:g}", f"{one:.1f}", str(one))), None)
+        step = next((step for step in config["steps"] if text in _spellings(step)), None)
         date = moment(value)
         if step is None or date is None:
             return dates, (
-                f"The pack's configuration of arm-ratio-step is wrong: earliest has {text!r}: {value!r}, and "
-                'wants a step and a date, such as "0.5": "2026-12-01".'
+                f"The pack's configuration of arm-ratio-step is invalid: earliest has {text!r}: {value!r}. "
+                'Each entry must be a step and a date, such as "0.5": "2026-12-01".'
             )
         dates[step] = date
     return dates, ""
@@ -218,8 +226,8 @@ def _dates(config: Mapping[str, Any]) -> tuple[dict[float, datetime], str]:
 
 RULE: Final = StackRule(
     name="arm-ratio-step",
-    description="arm_ratio must move at most one step at a time, and up only from the step's date on and "
-    "with the gate's pass, where there is a gate.",
+    description="arm_ratio must move at most one step at a time. A step up must wait for its date and, if "
+    "the stack has a gate, for the gate's pass.",
     check=check,
     config=_CONFIG,
 )

@@ -1,7 +1,7 @@
-"""Node groups, whatever makes them, as one kind of value: architecture, size, one node's room.
+"""Node groups of every origin as one type: architecture, size, and the capacity of one node.
 
-Four forms: the lab's nodes, EKS managed node groups (plain, and as children of
-``eks:index:ManagedNodeGroup``), and Karpenter's NodePools.
+The origins: the lab's nodes, EKS managed node groups (plain, and as children of
+``eks:index:ManagedNodeGroup``), Karpenter's NodePools, and nodes that this stack did not create.
 """
 
 import json
@@ -19,11 +19,11 @@ from archshift_rules.wording import counted, listed, number
 AMD64: Final = "amd64"
 ARM64: Final = "arm64"
 ARCH_LABEL: Final = "kubernetes.io/arch"
-# Both say the architecture: Kubernetes' own, and the one that people select by.
+# Both labels name the architecture: Kubernetes' own label, and the label that people select by.
 ARCH_LABELS: Final = (ARCH_LABEL, "architecture")
 INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
 
-# Archshift's components of the nodes: in the lab, on EKS, and where Karpenter or Auto Mode makes them.
+# Archshift's components for nodes: in the lab, on EKS, and where Karpenter or Auto Mode creates them.
 NODE_GROUPS: Final = tuple(f"archshift:index:{noun}" for noun in ("NodeGroups", "EksNodeGroups", "NodePools"))
 
 NODE: Final = "kubernetes:core/v1:Node"
@@ -31,12 +31,12 @@ NODE_GROUP: Final = "aws:eks/nodeGroup:NodeGroup"
 LAUNCH_TEMPLATE: Final = "aws:ec2/launchTemplate:LaunchTemplate"
 _NODE_POOL: Final = re.compile(r"kubernetes:karpenter\.sh/v1[a-z0-9]*:NodePool")
 
-# What EKS takes when neither the group nor its launch template names a type.
+# The type that EKS uses when neither the group nor its launch template names one.
 _DEFAULT_TYPE: Final = "t3.medium"
 
-# Taints that Kubernetes itself puts on a node and takes away again; a new node starts with the
-# first (https://kubernetes.io/docs/reference/labels-annotations-taints/).
-_PASSING_TAINTS: Final = frozenset(
+# Taints that Kubernetes itself adds to a node and removes again. A new node starts with the first
+# (https://kubernetes.io/docs/reference/labels-annotations-taints/).
+_TEMPORARY_TAINTS: Final = frozenset(
     f"node.kubernetes.io/{name}"
     for name in (
         "not-ready", "unreachable", "network-unavailable", "memory-pressure", "disk-pressure", "pid-pressure",
@@ -52,7 +52,7 @@ _QUANTITY: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([numkMGTPE]|[KMGT
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """An amount of room on nodes, or of pods' requests; infinite where nothing limits it.
+    """The capacity of nodes, or the requests of pods; infinite where nothing limits it.
 
     Attributes:
         millicpu: Thousandths of a vCPU.
@@ -68,23 +68,23 @@ class Amount:
         return Amount(self.millicpu + other.millicpu, self.memory + other.memory, self.pods + other.pods)
 
     def times(self, count: float) -> "Amount":
-        """Return so many of it."""
-        if count == 0:  # also of something infinite
+        """Return the amount multiplied by a count."""
+        if count == 0:  # 0 times infinity would be NaN
             return Amount()
         return Amount(self.millicpu * count, self.memory * count, self.pods * count)
 
     def holds(self, other: "Amount") -> bool:
-        """Say whether the other fits."""
+        """Say whether the other amount fits into this one."""
         return self.millicpu >= other.millicpu and self.memory >= other.memory and self.pods >= other.pods
 
     def smaller(self, other: "Amount") -> "Amount":
-        """Return the smaller of each."""
+        """Return the smaller value of each resource."""
         return Amount(
             min(self.millicpu, other.millicpu), min(self.memory, other.memory), min(self.pods, other.pods)
         )
 
     def larger(self, other: "Amount") -> "Amount":
-        """Return the larger of each."""
+        """Return the larger value of each resource."""
         return Amount(
             max(self.millicpu, other.millicpu), max(self.memory, other.memory), max(self.pods, other.pods)
         )
@@ -105,7 +105,7 @@ UNLIMITED: Final = Amount(math.inf, math.inf, math.inf)
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a workload asks for: so many pods of that size."""
+    """What a workload requests: its number of pods, and the size of one pod."""
 
     key: str = ""
     pods: float = 0.0
@@ -113,24 +113,24 @@ class Need:
 
     @property
     def total(self) -> Amount:
-        """All of its pods."""
+        """The requests of all its pods."""
         return self.size.times(self.pods)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Nodes that come and go together.
+    """Nodes that are created and removed together.
 
     Attributes:
-        name: The name people know it by.
-        urn: Its resource; empty for nodes that are not this stack's.
+        name: The name that people use.
+        urn: Its resource; empty for nodes that this stack did not create.
         kind: ``Node``, ``NodeGroup``, ``NodePool`` or ``elsewhere``.
-        architectures: What its nodes can be.
-        total: The most that all of its nodes together hold.
-        node: The most that one node holds.
+        architectures: The architectures that its nodes can have.
+        total: The maximum capacity of all its nodes together.
+        node: The maximum capacity of one node.
         protected: The engine refuses to delete it.
-        repels: Keys of its taints that turn pods away.
-        note: Why it holds less than one might think; empty otherwise.
+        repels: Keys of its taints that keep pods off.
+        note: Why it counts as less than its size; empty otherwise.
     """
 
     name: str
@@ -146,7 +146,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class InstanceType:
-    """An EC2 instance type: its architecture and what a node of it holds."""
+    """An EC2 instance type: its architecture, and the capacity of one node."""
 
     architecture: str
     room: Amount
@@ -154,22 +154,22 @@ class InstanceType:
 
 @cache
 def instance_types() -> Mapping[str, InstanceType]:
-    """Return EC2's types by name, from the pack's own data."""
+    """Return EC2's types by name, from the pack's own table."""
     table = json.loads((Path(__file__).parent.parent / "instance_types.json").read_text())
     return {
-        name: InstanceType(one["architecture"], Amount(one["millicpu"], one["memory"], one["pods"]))
-        for name, one in table.items()
+        name: InstanceType(entry["architecture"], Amount(entry["millicpu"], entry["memory"], entry["pods"]))
+        for name, entry in table.items()
     }
 
 
 def quantity(value: Any) -> float | None:
-    """Return a Kubernetes quantity (``3920m``, ``15Gi``, 4) as a number; None for what is not one."""
+    """Return a Kubernetes quantity (``3920m``, ``15Gi``, 4) as a number; None if invalid."""
     if not isinstance(value, str):
         return number(value)
-    found = _QUANTITY.fullmatch(value)
-    if not found:
+    match = _QUANTITY.fullmatch(value)
+    if not match:
         return None
-    base, suffix = float(found[1]), found[2] or ""
+    base, suffix = float(match[1]), match[2] or ""
     factor = _SUFFIXES.get(suffix)
     if factor is None:
         factor = 10.0 ** int(suffix[1:])
@@ -177,65 +177,64 @@ def quantity(value: Any) -> float | None:
 
 
 def node_groups(stack: Stack) -> Iterator[Group]:
-    """Yield every group of nodes that the stack makes or knows of, by URN.
+    """Yield every group of nodes that the stack creates or counts, in the order of URNs.
 
     Raises:
-        UnknownError: What tells a group's architecture, or an x86 group's size, is not known in this
-            preview.
+        UnknownError: This preview does not know a group's architecture, or the size of an x86 group.
     """
-    for one in stack.resources.values():
-        if one.type == NODE:
-            yield _node(one)
-        elif one.type == NODE_GROUP:
-            yield _node_group(one, stack)
-        elif is_node_pool(one):
-            yield _node_pool(one)
-        elif one.type in NODE_GROUPS:
-            yield from _elsewhere(one)
+    for resource in stack.resources.values():
+        if resource.type == NODE:
+            yield _node(resource)
+        elif resource.type == NODE_GROUP:
+            yield _node_group(resource, stack)
+        elif is_node_pool(resource):
+            yield _node_pool(resource)
+        elif resource.type in NODE_GROUPS:
+            yield from _elsewhere(resource)
 
 
-def is_node_pool(one: Resource) -> bool:
-    """Say whether it is a NodePool of Karpenter's, of any version."""
-    return _NODE_POOL.fullmatch(one.type) is not None
+def is_node_pool(resource: Resource) -> bool:
+    """Say whether the resource is a Karpenter NodePool, of any API version."""
+    return _NODE_POOL.fullmatch(resource.type) is not None
 
 
 def hard_taints(taints: Iterable[Any]) -> tuple[str, ...]:
-    """Return the keys of the taints that turn pods away, in Kubernetes' spelling or AWS's."""
-    found = []
+    """Return the keys of the taints that keep pods off; effects may have Kubernetes' or AWS's spelling."""
+    keys = []
     for taint in taints:
         if not isinstance(taint, dict):
             continue
         effect = str(taint.get("effect")).replace("_", "").lower()
-        if effect in ("noschedule", "noexecute") and taint.get("key") not in _PASSING_TAINTS:
-            found.append(str(taint.get("key")))
-    return tuple(found)
+        if effect in ("noschedule", "noexecute") and taint.get("key") not in _TEMPORARY_TAINTS:
+            keys.append(str(taint.get("key")))
+    return tuple(keys)
 
 
-def _node(one: Resource) -> Group:
-    architectures = _one(one.read("metadata", "labels", ARCH_LABEL))
-    kind = instance_types().get(str(one.read("metadata", "labels", INSTANCE_TYPE_LABEL)))
+def _node(resource: Resource) -> Group:
+    architectures = _label_value(resource.read("metadata", "labels", ARCH_LABEL))
+    kind = instance_types().get(str(resource.read("metadata", "labels", INSTANCE_TYPE_LABEL)))
     if kind and kind.architecture not in architectures:
-        architectures = frozenset()  # one of the two labels lies, and so it is neither
-    room = _room(one.mapping("status", "allocatable"))
-    if kind and not one.mapping("status"):
-        # In the preview that makes the node: the provider leaves out what a kubelet reports.
+        architectures = frozenset()  # the two labels contradict each other, so neither counts
+    room = _room(resource.mapping("status", "allocatable"))
+    if kind and not resource.mapping("status"):
+        # In the preview that creates the node, the provider leaves out the status.
         room = kind.room
-    taints = hard_taints(one.items("spec", "taints"))
-    if one.read("spec", "unschedulable") is True:
+    taints = hard_taints(resource.items("spec", "taints"))
+    if resource.read("spec", "unschedulable") is True:
         taints = (*taints, "node.kubernetes.io/unschedulable")
     return Group(
-        name=one.name,
-        urn=one.urn,
+        name=resource.name,
+        urn=resource.urn,
         kind="Node",
         architectures=architectures,
         total=room,
         node=room,
-        protected=one.protected,
+        protected=resource.protected,
         repels=taints,
     )
 
 
-def _one(label: Any) -> frozenset[str]:
+def _label_value(label: Any) -> frozenset[str]:
     return frozenset({label}) if isinstance(label, str) and label else frozenset()
 
 
@@ -248,97 +247,97 @@ def _room(resources: Mapping[str, Any], missing: float = 0.0) -> Amount:
     return Amount(of("cpu", 1000), of("memory"), of("pods"))
 
 
-def launch_template(one: Resource, stack: Stack) -> Resource | None:
-    """Return the launch template of an EKS node group, if the stack makes it."""
-    for urn in one.sources.get("launchTemplate", ()):
-        found = stack.resources.get(urn)
-        if found is not None and found.type == LAUNCH_TEMPLATE:
-            return found
-    if "launchTemplate" not in one.props or one.props["launchTemplate"] is None:
+def launch_template(group: Resource, stack: Stack) -> Resource | None:
+    """Return the launch template of an EKS node group, if the stack creates it."""
+    for urn in group.sources.get("launchTemplate", ()):
+        source = stack.resources.get(urn)
+        if source is not None and source.type == LAUNCH_TEMPLATE:
+            return source
+    if "launchTemplate" not in group.props or group.props["launchTemplate"] is None:
         return None
     for key in ("id", "name"):
-        value = one.read("launchTemplate", key)
+        value = group.read("launchTemplate", key)
         for template in stack.all(LAUNCH_TEMPLATE):
             if value and template.read(key) == value:
                 return template
     return None
 
 
-def types_of(one: Resource, stack: Stack) -> tuple[str, ...]:
-    """Return the instance types of an EKS node group; of its launch template where that names one."""
-    template = launch_template(one, stack)
-    # EKS takes the type from one of the two places only. The provider calls the group's own list
-    # unknown in the preview of a new group that leaves it to the template.
+def types_of(group: Resource, stack: Stack) -> tuple[str, ...]:
+    """Return an EKS node group's instance types, from its launch template if that names one."""
+    template = launch_template(group, stack)
+    # EKS takes the type from one of the two places only. If a new group leaves the type to the template,
+    # the preview does not know the group's own list.
     if template is not None and template.read("instanceType"):
         return (str(template.read("instanceType")),)
-    return tuple(map(str, one.items("instanceTypes"))) or (_DEFAULT_TYPE,)
+    return tuple(map(str, group.items("instanceTypes"))) or (_DEFAULT_TYPE,)
 
 
-def _node_group(one: Resource, stack: Stack) -> Group:
-    names = types_of(one, stack)
+def _node_group(resource: Resource, stack: Stack) -> Group:
+    names = types_of(resource, stack)
     known = [instance_types()[name] for name in names if name in instance_types()]
-    architectures = frozenset(found.architecture for found in known)
+    architectures = frozenset(instance_type.architecture for instance_type in known)
     if not known:
-        architectures = _one(ami_architecture(one.read("amiType")))
+        architectures = _label_value(ami_architecture(resource.read("amiType")))
     room, total, note = Amount(), Amount(), ""
-    if architectures != {ARM64}:  # nobody asks how much the others hold
+    if architectures != {ARM64}:  # the rules never use the capacity of arm64 groups
         missing = [name for name in names if name not in instance_types()]
-        if _runs_windows(one):
+        if _runs_windows(resource):
             note = "its nodes run Windows"
         elif missing:
             note = f"{missing[0]} is not in the pack's instance_types.json"
         else:
-            # Of several types it may be the smallest that one gets.
-            room = reduce(Amount.smaller, (found.room for found in known))
-        total = room.times(number(one.read("scalingConfig", "maxSize")) or 0.0)
+            # EKS may choose the smallest of several types.
+            room = reduce(Amount.smaller, (instance_type.room for instance_type in known))
+        total = room.times(number(resource.read("scalingConfig", "maxSize")) or 0.0)
     return Group(
-        name=one.name,
-        urn=one.urn,
+        name=resource.name,
+        urn=resource.urn,
         kind="NodeGroup",
         architectures=architectures,
         total=total,
         node=room,
-        protected=one.protected,
-        repels=hard_taints(one.items("taints")),
+        protected=resource.protected,
+        repels=hard_taints(resource.items("taints")),
         note=note,
     )
 
 
-def _runs_windows(one: Resource) -> bool:
+def _runs_windows(group: Resource) -> bool:
     try:
-        return "WINDOWS" in str(one.read("amiType"))
+        return "WINDOWS" in str(group.read("amiType"))
     except UnknownError:
-        return False  # left to EKS, which takes Linux; node-group-architecture asks for it
+        return False  # EKS chooses Linux then; node-group-architecture reports the unknown value
 
 
-def _node_pool(one: Resource) -> Group:
-    architectures, types = pool_choices(one)
+def _node_pool(resource: Resource) -> Group:
+    architectures, types = pool_choices(resource)
     room = reduce(Amount.larger, (instance_types()[name].room for name in types)) if types else UNLIMITED
-    limits = one.mapping("spec", "limits")
+    limits = resource.mapping("spec", "limits")
     total = _room(limits, missing=math.inf)
     if "nodes" in limits:
         total = total.smaller(room.times(quantity(limits["nodes"]) or 0.0))
     return Group(
-        name=one.name,
-        urn=one.urn,
+        name=resource.name,
+        urn=resource.urn,
         kind="NodePool",
         architectures=architectures,
         total=total,
-        # Even without a list of types no node is larger than the whole pool may be.
+        # Without a list of types, the pool's limits also limit one node.
         node=room.smaller(total),
-        protected=one.protected,
-        repels=hard_taints(one.items("spec", "template", "spec", "taints")),
+        protected=resource.protected,
+        repels=hard_taints(resource.items("spec", "template", "spec", "taints")),
     )
 
 
-def pool_choices(one: Resource) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Return the architectures that a NodePool may make, and the instance types it is held to.
+def pool_choices(pool: Resource) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the architectures that a NodePool may create, and the instance types that it names.
 
-    Without a requirement of the kind Karpenter takes any architecture, and any type.
+    Without such requirements, Karpenter uses any architecture and any type (then the tuple is empty).
     """
     architectures = frozenset({AMD64, ARM64})
     types: tuple[str, ...] = ()
-    for requirement in one.items("spec", "template", "spec", "requirements"):
+    for requirement in pool.items("spec", "template", "spec", "requirements"):
         if not isinstance(requirement, dict):
             continue
         values = frozenset(map(str, requirement.get("values") or ()))
@@ -349,13 +348,13 @@ def pool_choices(one: Resource) -> tuple[frozenset[str], tuple[str, ...]]:
             types += tuple(sorted(values & instance_types().keys()))
         elif key == "karpenter.k8s.aws/instance-family" and operator == "In":
             types += tuple(name for name in instance_types() if name.partition(".")[0] in values)
-    label = one.read("spec", "template", "metadata", "labels", ARCH_LABEL)
-    return (architectures & _one(label) if label else architectures), types
+    label = pool.read("spec", "template", "metadata", "labels", ARCH_LABEL)
+    return (architectures & _label_value(label) if label else architectures), types
 
 
-def _elsewhere(one: Resource) -> Iterator[Group]:
-    """Nodes that are there and that no group of this stack made, which no update of it takes away."""
-    for architecture, stated in one.mapping("elsewhere").items():
+def _elsewhere(resource: Resource) -> Iterator[Group]:
+    """Yield the existing nodes that this stack did not create; its updates never remove them."""
+    for architecture, stated in resource.mapping("elsewhere").items():
         if not isinstance(stated, dict):
             continue
         nodes, millicpu, memory, pods = (
@@ -374,7 +373,7 @@ def _elsewhere(one: Resource) -> Iterator[Group]:
 
 
 def ami_architecture(ami_type: Any) -> str:
-    """Return the architecture of an EKS ``amiType``; empty for CUSTOM and where there is none.
+    """Return the architecture of an EKS ``amiType``; empty for CUSTOM and for no type.
 
     The names: https://docs.aws.amazon.com/eks/latest/APIReference/API_Nodegroup.html.
     """
@@ -385,22 +384,22 @@ def ami_architecture(ami_type: Any) -> str:
 
 
 def shortage(needs: Iterable[Need], groups: Iterable[Group]) -> str:
-    """Return what the groups lack for these needs, in words; empty if they hold them.
+    """Explain why the groups are too small for these needs; empty if they are large enough.
 
-    Adds up and does not pack, except that every pod must fit a node. Nodes that turn pods away
-    hold nothing: the rules do not know who tolerates their taints.
+    The check adds up capacity and does not pack pods onto nodes, but every pod must fit onto one node.
+    Nodes with hard taints count as nothing, because the rules do not know which pods tolerate them.
     """
     groups = [group for group in groups if not group.repels]
     wanted, room = Amount(), Amount()
     for group in groups:
         room += group.total
-    homeless = []
+    too_large = []
     for need in needs:
         wanted += need.total
         if not any(group.node.holds(need.size) for group in groups):
-            homeless.append(
+            too_large.append(
                 f"{need.key} ({need.size.millicpu / 1000:g} vCPU, {need.size.memory / 2**30:g} GiB)"
             )
     if not room.holds(wanted):
-        return f"they ask for {wanted}, and there is room for {room}"
-    return f"no node is large enough for a pod of {listed(homeless)}" if homeless else ""
+        return f"they request {wanted}, but there is room for only {room}"
+    return f"no node is large enough for a pod of {listed(too_large)}" if too_large else ""

@@ -1,7 +1,6 @@
-"""Which workloads are proven to run on arm64, as the component ``ImageAudit`` states it.
+"""The workloads that are proven to run on arm64, according to the component ``ImageAudit``.
 
-Nothing here is taken on trust: a statement that does not hold together, or is too old, proves
-nothing.
+The rules do not trust the evidence: inconsistent or old evidence proves nothing.
 """
 
 import re
@@ -20,7 +19,7 @@ MAX_AGE: Final = {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 8,
-        "description": "How old evidence may be; older proves nothing.",
+        "description": "The maximum age of evidence in days; older evidence proves nothing.",
     }
 }
 
@@ -28,22 +27,22 @@ _PROVEN: Final = ("multi-arch", "arm64-only")
 _VERDICTS: Final = (*_PROVEN, "amd64-only", "other", "unknown")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 CLOCKS_DIFFER: Final = timedelta(hours=1)
-"""Between the clock of who wrote evidence and ours."""
+"""The tolerated difference between our clock and the clock of the evidence's author."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What is stated of one workload.
+    """The evidence for one workload.
 
     Attributes:
         key: ``namespace/Kind/name``.
-        proven: It runs on arm64, beyond doubt.
-        why_not: Why it is not proven; empty where it is.
-        problem: What is wrong with the evidence itself; empty where nothing is.
-        images: Its images to whether they run on arm64.
-        need: What it needs of x86 nodes for as long as it is not proven.
-        reaches_graviton: Its pods can land on Graviton nodes. False only where that is stated.
-        pins: The architectures that its own rules admit; empty where they say nothing.
+        proven: It is proven to run on arm64.
+        why_not: Why it is not proven; empty if it is.
+        problem: What is wrong with the evidence itself; empty if it is valid.
+        images: For each of its images, whether it runs on arm64.
+        need: The x86 capacity that it needs while it is not proven.
+        reaches_graviton: Graviton nodes can run its pods. False only if the evidence says so.
+        pins: The architectures that its own rules admit; empty without such rules.
     """
 
     key: str
@@ -57,15 +56,15 @@ class Workload:
 
     @property
     def needs_x86(self) -> bool:
-        """Whether it needs x86 nodes: what its own rules bind to one side needs that one."""
+        """Whether it needs x86 nodes; rules of its own that admit only one side decide first."""
         if self.pins:
             return ARM64 not in self.pins or (not self.proven and self.pins != {ARM64})
         return not self.proven
 
     @property
     def reason(self) -> str:
-        """Why it needs them."""
-        return self.why_not or f"it pins {', '.join(sorted(self.pins))} itself"
+        """Why it needs x86 nodes."""
+        return self.why_not or f"its own rules pin {', '.join(sorted(self.pins))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +73,8 @@ class Evidence:
 
     Attributes:
         workloads: By key.
-        urn: The component's.
-        problem: Why there is none; empty where there is.
+        urn: The URN of the component.
+        problem: Why the stack has no evidence; empty if it has.
     """
 
     workloads: Mapping[str, Workload] = field(default_factory=dict)
@@ -85,46 +84,45 @@ class Evidence:
     @property
     def unproven(self) -> list[Workload]:
         """The workloads that are not proven, by key."""
-        return [one for _, one in sorted(self.workloads.items()) if not one.proven]
+        return [workload for _, workload in sorted(self.workloads.items()) if not workload.proven]
 
     @property
     def on_x86(self) -> list[Workload]:
-        """The workloads that need x86 nodes, by key: what is not proven, and what pins x86 itself."""
-        return [one for _, one in sorted(self.workloads.items()) if one.needs_x86]
+        """The workloads that need x86 nodes, by key: unproven ones, and those that pin x86 themselves."""
+        return [workload for _, workload in sorted(self.workloads.items()) if workload.needs_x86]
 
 
 def read_evidence(stack: Stack, now: datetime, max_age_days: float) -> Evidence:
-    """Read what the stack states of its images.
-
-    Args:
-        stack: The stack.
-        now: The time.
-        max_age_days: How old evidence may be.
+    """Read the stack's evidence for its images; evidence older than ``max_age_days`` proves nothing.
 
     Raises:
-        UnknownError: It is not known in this preview.
+        UnknownError: This preview does not know the evidence.
     """
     audits = list(stack.all("archshift:index:ImageAudit"))
     if len(audits) != 1:
-        problem = "it has no ImageAudit" if not audits else f"it has {len(audits)} of ImageAudit, not one"
+        problem = (
+            "it has no ImageAudit"
+            if not audits
+            else f"it has {len(audits)} resources ImageAudit instead of 1"
+        )
         return Evidence(urn=stack.urn(*audits), problem=problem)
     stated = audits[0].read("workloads")
     if not isinstance(stated, dict):
-        return Evidence(urn=audits[0].urn, problem="its ImageAudit names no workloads")
+        return Evidence(urn=audits[0].urn, problem="its ImageAudit has no workloads")
     age = timedelta(days=max_age_days)
     return Evidence({key: _workload(key, entry, now, age) for key, entry in stated.items()}, audits[0].urn)
 
 
 def _workload(key: str, entry: Any, now: datetime, age: timedelta) -> Workload:
     if not isinstance(entry, dict):
-        return Workload(key=key, problem="is empty", why_not="no evidence")
+        return Workload(key=key, problem="it is empty", why_not="no evidence")
     images = _images(entry)
     pods, size = number(entry.get("pods")), _size(entry.get("requests"))
     claims = entry.get("verdict") in _PROVEN
     pins = frozenset(str(entry["pins"]).split(",")) if entry.get("pins") else frozenset()
     problem = ""
     if pods is None or size is None:
-        problem = "lacks pods or requests"
+        problem = "it has no valid pods or requests"
     problem = problem or _contradiction(entry, images or {}) or _staleness(entry, now, age)
     return Workload(
         key=key,
@@ -139,11 +137,13 @@ def _workload(key: str, entry: Any, now: datetime, age: timedelta) -> Workload:
 
 
 def _images(entry: Mapping[str, Any]) -> dict[str, tuple[str, str]] | None:
-    """Return image to (verdict, digest); None if the list is not one."""
+    """Return image to (verdict, digest); None if the list is invalid."""
     listed = entry.get("images")
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+    if not isinstance(listed, list) or not all(isinstance(image, dict) for image in listed):
         return None
-    return {str(one.get("image")): (str(one.get("verdict")), str(one.get("digest"))) for one in listed}
+    return {
+        str(image.get("image")): (str(image.get("verdict")), str(image.get("digest"))) for image in listed
+    }
 
 
 def _size(requests: Any) -> Amount | None:
@@ -156,32 +156,32 @@ def _size(requests: Any) -> Amount | None:
 def _contradiction(entry: Mapping[str, Any], images: Mapping[str, tuple[str, str]]) -> str:
     verdict = entry.get("verdict")
     if verdict not in _VERDICTS:
-        return f"has the verdict {verdict!r}, which is none of {', '.join(_VERDICTS)}"
+        return f"its verdict {verdict!r} is invalid; use {', '.join(_VERDICTS)}"
     if verdict not in _PROVEN:
         return ""
     if not images:
-        return f"says {verdict} of no image"
+        return f"it claims {verdict} without an image"
     if entry.get("blocking"):
-        return f"says {verdict} and names containers that block it"
+        return f"it claims {verdict}, but also names containers that block it"
     for image, (of_image, digest) in images.items():
         if of_image not in _PROVEN:
-            return f"says {verdict}, but of {image} it says {of_image}"
+            return f"it claims {verdict}, but {image} is {of_image}"
         if not _DIGEST.fullmatch(digest):
-            return f"says {verdict}, but has no digest for {image}"
+            return f"it claims {verdict}, but has no digest for {image}"
     return ""
 
 
 def _staleness(entry: Mapping[str, Any], now: datetime, age: timedelta) -> str:
     text = entry.get("checkedAt")
     if not text and entry.get("verdict") not in _PROVEN:
-        return ""  # nothing was checked and nothing is claimed
+        return ""  # the evidence claims nothing, so it needs no time
     checked = moment(text)
     if checked is None:
-        return f"has no time ({text!r})"
+        return f"it has no valid time ({text!r})"
     if checked > now + CLOCKS_DIFFER:
-        return f"is from the future ({text})"
+        return f"its time is in the future ({text})"
     if now - checked > age:
-        return f"is {(now - checked) / timedelta(days=1):.1f} days old ({text})"
+        return f"it is {(now - checked) / timedelta(days=1):.1f} days old ({text})"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""All rules, as the engine runs them."""
+"""All rules, and the policies that the engine runs."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""policy-exception-in-use: while a rule is lifted, every run says so."""
+"""policy-exception-in-use: every run warns while a policy exception lifts a rule."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -12,21 +12,24 @@ from archshift_rules.stack import Stack, Violation
 
 
 def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Violation]:  # noqa: ARG001
-    """Yield the policy exceptions, in effect or not."""
+    """Yield the policy exceptions, whether they have effect or not."""
     exceptions = read_exceptions(stack, now)
-    for one in exceptions.policy_exceptions:
-        if one.invalid:
+    for exception in exceptions.policy_exceptions:
+        if exception.invalid:
             message = (
-                f"The policy exception for {one.rule or 'no rule'} has no effect: {one.invalid}. Remove it."
+                f"The policy exception for {exception.rule or 'no rule'} has no effect: "
+                f"{exception.invalid}. Remove it."
             )
         else:
-            message = f"{one.rule} is lifted until {one.until}: {one.reason}."
+            message = (
+                f"A policy exception lifts {exception.rule} until {exception.until}: {exception.reason}."
+            )
         yield Violation(message, exceptions.urn)
 
 
 RULE: Final = StackRule(
     name="policy-exception-in-use",
-    description="A rule is lifted for a while.",
+    description="A policy exception lifts a rule for a limited time.",
     check=check,
     level=EnforcementLevel.ADVISORY,
 )

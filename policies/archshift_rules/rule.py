@@ -1,4 +1,4 @@
-"""From a check, which is pure, to a policy that the engine runs."""
+"""Makes policies, which the engine runs, from pure checks."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,11 +27,11 @@ class StackRule:
 
     Attributes:
         name: In kebab-case, as in ``--policy-pack-config``.
-        description: What it demands; one sentence, shown before every violation.
-        check: Yields the violations of (stack, the rule's configuration, now).
+        description: What the rule demands; the engine prints it before every violation.
+        check: Yields the violations, given the stack, the rule's configuration and the time.
         config: Its settings as JSON schemas by name, each with its default.
         break_glass: Whether break-glass lifts it.
-        level: What a violation does, unless the pack is configured otherwise.
+        level: What a violation does, unless the pack's configuration says otherwise.
     """
 
     name: str
@@ -42,36 +42,36 @@ class StackRule:
     level: EnforcementLevel = EnforcementLevel.MANDATORY
 
     def judge(self, stack: Stack, config: Mapping[str, Any], now: datetime) -> list[Violation]:
-        """Return the violations; a value that is not known yet is one, and an excuse lifts all."""
+        """Return the violations, none if an exception lifts the rule; an unknown value is a violation."""
         settings = {key: schema["default"] for key, schema in self.config.items()} | dict(config)
-        found = list(_with_unknown(lambda: self.check(stack, settings, now)))
-        if not found:
+        violations = list(_with_unknown(lambda: self.check(stack, settings, now)))
+        if not violations:
             return []
         exceptions = self._exceptions(stack, now)
-        if any(not one.invalid for one in exceptions):
+        if any(not exception.invalid for exception in exceptions):
             return []
-        note = "".join(_why_no_exception(one) for one in exceptions)
-        return [Violation(one.message + note, one.urn) for one in found]
+        note = "".join(_why_no_exception(exception) for exception in exceptions)
+        return [Violation(violation.message + note, violation.urn) for violation in violations]
 
     def policy(self) -> StackValidationPolicy:
-        """Return what the engine runs."""
+        """Return the policy that the engine runs."""
 
         def validate(args: StackValidationArgs, report: ReportViolation) -> None:
             stack = Stack.of(
                 Resource(
-                    type=one.resource_type,
-                    urn=one.urn,
-                    props=one.props,
-                    protected=bool(one.opts.protect),
+                    type=resource.resource_type,
+                    urn=resource.urn,
+                    props=resource.props,
+                    protected=bool(resource.opts.protect),
                     sources={
                         key: [source.urn for source in sources]
-                        for key, sources in one.property_dependencies.items()
+                        for key, sources in resource.property_dependencies.items()
                     },
                 )
-                for one in args.resources
+                for resource in args.resources
             )
-            for found in self.judge(stack, args.get_config(), datetime.now(UTC)):
-                report(found.message, found.urn)
+            for violation in self.judge(stack, args.get_config(), datetime.now(UTC)):
+                report(violation.message, violation.urn)
 
         return StackValidationPolicy(
             self.name,
@@ -87,34 +87,34 @@ class StackRule:
         try:
             return read_exceptions(stack, now).of(self.name, by_break_glass=self.break_glass)
         except UnknownError as error:
-            return (RuleException(rule=self.name, invalid=f"{error.path} is not known in this preview"),)
+            return (RuleException(rule=self.name, invalid=f"this preview does not know {error.path}"),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceRule:
-    """A rule about single resources, each by itself.
+    """A rule about single resources.
 
     Attributes:
         name: In kebab-case.
-        description: What it demands.
-        check: Yields the violations of (a resource with its inputs, the inputs of its provider).
+        description: What the rule demands.
+        check: Yields the violations, given a resource with its inputs and the inputs of its provider.
     """
 
     name: str
     description: str
     check: Callable[[Resource, Mapping[str, Any]], Iterable[Violation]]
 
-    def judge(self, one: Resource, provider: Mapping[str, Any]) -> list[Violation]:
-        """Return the violations; a value that is not known yet is one."""
-        return list(_with_unknown(lambda: self.check(one, provider)))
+    def judge(self, resource: Resource, provider: Mapping[str, Any]) -> list[Violation]:
+        """Return the violations; an unknown value is a violation."""
+        return list(_with_unknown(lambda: self.check(resource, provider)))
 
     def policy(self) -> ResourceValidationPolicy:
-        """Return what the engine runs."""
+        """Return the policy that the engine runs."""
 
         def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
-            one = Resource(type=args.resource_type, urn=args.urn, props=args.props)
-            for found in self.judge(one, args.provider.props if args.provider else {}):
-                report(found.message, found.urn)
+            resource = Resource(type=args.resource_type, urn=args.urn, props=args.props)
+            for violation in self.judge(resource, args.provider.props if args.provider else {}):
+                report(violation.message, violation.urn)
 
         return ResourceValidationPolicy(
             self.name, self.description, validate, enforcement_level=EnforcementLevel.MANDATORY
@@ -122,9 +122,9 @@ class ResourceRule:
 
 
 def _with_unknown(check: Callable[[], Iterable[Violation]]) -> Iterator[Violation]:
-    """Yield what a check finds, and as its last violation the unknown value that stopped it.
+    """Yield a check's violations, and as the last one the unknown value that stopped the check.
 
-    The SDK would turn such a value into an advisory, and a mandatory rule into none.
+    The SDK would report such a value as an advisory only, even for a mandatory rule.
     """
     try:
         yield from check()
@@ -133,14 +133,15 @@ def _with_unknown(check: Callable[[], Iterable[Violation]]) -> Iterator[Violatio
 
 
 def unknown_is_no(error: UnknownError) -> Violation:
-    """Return the violation that a value is which a preview does not know."""
+    """Return the violation for a value that the preview does not know."""
     name = error.urn.rpartition("::")[2]
     return Violation(
-        f"unknown-is-no: {error.path} of {name} is not known in this preview, so nothing is proven; set "
-        "it to a plain value, or make what it comes from in an update of its own first.",
+        f"unknown-is-no: this preview does not know {error.path} of {name}, so nothing is proven. Set it to "
+        "a plain value, or create its source in a separate update first.",
         error.urn,
     )
 
 
-def _why_no_exception(one: RuleException) -> str:
-    return f" ({'The policy exception' if one.rule else 'Break-glass'} has no effect: {one.invalid}.)"
+def _why_no_exception(exception: RuleException) -> str:
+    what = "The policy exception" if exception.rule else "Break-glass"
+    return f" ({what} has no effect: {exception.invalid}.)"

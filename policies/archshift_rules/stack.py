@@ -1,4 +1,4 @@
-"""A stack as the rules see it: plain values, and an error that names what a preview does not know."""
+"""A stack as the rules see it: plain values, and an error for each value that a preview does not know."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,11 +8,11 @@ from pulumi_policy.proxy import UnknownValueError
 
 
 class UnknownError(Exception):
-    """A value that is not known yet; ends as a violation, never as a pass.
+    """This preview does not know a value; the rule then reports a violation and never passes.
 
     Attributes:
-        urn: The resource's.
-        path: Where in its properties, dotted.
+        urn: The URN of the resource.
+        path: The dotted path of the value in the resource's properties.
     """
 
     def __init__(self, urn: str, path: str) -> None:
@@ -23,7 +23,7 @@ class UnknownError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A sentence for a person, and the resource that it is shown at."""
+    """A message for people, and the URN of the resource that it concerns."""
 
     message: str
     urn: str
@@ -31,14 +31,14 @@ class Violation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """One resource of the stack.
+    """A resource of the stack.
 
     Attributes:
-        type: Its type token.
-        urn: Its URN.
-        props: Its properties, in the words of its provider.
+        type: The type token.
+        urn: The URN.
+        props: The properties, with the provider's names.
         protected: Whether the engine refuses to delete it.
-        sources: Property to the URNs of the resources that its value comes from.
+        sources: For each property, the URNs of the resources that its value comes from.
     """
 
     type: str
@@ -54,14 +54,14 @@ class Resource:
 
     @property
     def is_archshifts(self) -> bool:
-        """Whether archshift's program made it, or it is below one of its components."""
+        """Whether archshift's program or one of its components created it."""
         return "::archshift::" in self.urn or "archshift:index:" in self.urn
 
     def read(self, *path: str | int) -> Any:
-        """Return the value at a path, as plain dicts and lists; None where there is none.
+        """Return the value at a path, as plain dicts and lists; None without a value.
 
         Raises:
-            UnknownError: It, or a part of it, is not known yet.
+            UnknownError: This preview does not know the value, or a part of it.
         """
         value: Any = self.props
         try:
@@ -80,7 +80,7 @@ class Resource:
         """Say whether there is a value at a path, known or not.
 
         Raises:
-            UnknownError: What would hold it is not known yet.
+            UnknownError: This preview does not know an object that contains the path.
         """
         try:
             return self.read(*path) is not None
@@ -90,53 +90,54 @@ class Resource:
             return True
 
     def mapping(self, *path: str | int) -> dict[str, Any]:
-        """Return the map at a path; empty where there is none."""
+        """Return the map at a path; empty without one."""
         value = self.read(*path)
         return value if isinstance(value, dict) else {}
 
     def items(self, *path: str | int) -> list[Any]:
-        """Return the list at a path; empty where there is none."""
+        """Return the list at a path; empty without one."""
         value = self.read(*path)
         return value if isinstance(value, list) else []
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The resources that the stack will have, or has.
+    """The resources that the stack has, or will have after the update.
 
     Attributes:
-        resources: By URN, in its order.
+        resources: By URN, in the order of URNs.
     """
 
     resources: Mapping[str, Resource]
 
     @classmethod
     def of(cls, resources: Iterable[Resource]) -> "Stack":
-        """Return the stack of these; the engine lists them in no order."""
-        return cls({one.urn: one for one in sorted(resources, key=lambda one: one.urn)})
+        """Return the stack of these resources, which the engine lists in no order."""
+        by_urn = {resource.urn: resource for resource in resources}
+        return cls(dict(sorted(by_urn.items())))
 
     def all(self, *types: str) -> Iterator[Resource]:
         """Yield the resources of these types, in the order of their URNs."""
-        for one in self.resources.values():
-            if one.type in types:
-                yield one
+        for resource in self.resources.values():
+            if resource.type in types:
+                yield resource
 
     def component(self, noun: str) -> Resource | None:
-        """Return archshift's component of that name, if there is one."""
+        """Return archshift's component of that name, if the stack has it."""
         return next(self.all(f"archshift:index:{noun}"), None)
 
     @property
     def is_archshift(self) -> bool:
-        """Whether archshift's program made it. A published pack meets other stacks too."""
-        return any(one.is_archshifts for one in self.resources.values())
+        """Whether archshift's program created the stack. A published pack runs for other stacks too."""
+        return any(resource.is_archshifts for resource in self.resources.values())
 
     def urn(self, *preferred: Resource) -> str:
-        """Return the URN to show a violation at: the first of these that exists, else the stack's own.
+        """Return the URN for a violation: of the first of these resources, otherwise of the stack.
 
-        Engine 3.245 panics in ``pulumi policy analyze`` at a violation without one.
+        Engine 3.245 panics in ``pulumi policy analyze`` if a violation has no URN.
         """
-        for one in (*preferred, *self.all("pulumi:pulumi:Stack"), *self.resources.values()):
-            return one.urn
+        for resource in (*preferred, *self.all("pulumi:pulumi:Stack"), *self.resources.values()):
+            return resource.urn
         return ""
 
 
@@ -145,9 +146,9 @@ def _is_list(value: object) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    # The SDK hands out its own kinds of maps and lists, which raise where a value is unknown.
+    # The SDK has its own maps and lists, which raise an error at an unknown value.
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if _is_list(value):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return value

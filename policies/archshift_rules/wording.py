@@ -1,19 +1,19 @@
-"""Words and numbers that more than one rule uses."""
+"""Texts and numbers that several rules use."""
 
 import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-# What one message names; the rest is counted.
+# How many items a message names; it only counts the rest.
 _SHOWN = 5
 
 
 def listed(items: Iterable[str]) -> str:
-    """Return the first few, and how many more there are."""
-    found: Sequence[str] = list(items)
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return ", ".join(found[:_SHOWN]) + more
+    """Return the first items, and the number of further ones."""
+    texts: Sequence[str] = list(items)
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return ", ".join(texts[:_SHOWN]) + more
 
 
 def counted(number: float, noun: str) -> str:
@@ -22,21 +22,21 @@ def counted(number: float, noun: str) -> str:
 
 
 def number(value: Any) -> float | None:
-    """Return a finite number that is 0 or more; None for anything else."""
+    """Return a finite number of 0 or more; None for any other value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) and value >= 0 else None
 
 
 def moment(value: Any) -> datetime | None:
-    """Return an ISO 8601 time in UTC, which is assumed where no zone is given; None for anything else."""
+    """Return an ISO 8601 time in UTC, also if it has no zone; None for any other value."""
     if not isinstance(value, str):
         return None
     try:
-        found = datetime.fromisoformat(value)
+        time = datetime.fromisoformat(value)
     except ValueError:
         return None
     try:
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except OverflowError:  # year 1 or 9999 and a zone
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except OverflowError:  # year 1 or 9999 with a zone
         return None

@@ -1,7 +1,7 @@
-"""workload-patch-safety: a patch of a workload has a name, takes only what it may, and no more.
+"""workload-patch-safety: a workload's patch has a field manager and takes only fields that it can restore.
 
-A rule about single resources, unlike the others: the engine then asks it before the patch is
-applied, also in an update without a preview.
+Unlike the other rules, this rule checks single resources. So the engine runs it before it applies each
+patch, even in an update without a preview.
 """
 
 import re
@@ -19,9 +19,9 @@ _FORCE: Final = "pulumi.com/patchForce"
 _REASON: Final = "archshift/force-reason"
 
 _CONTAINERS: Final = ("containers", "initContainers", "ephemeralContainers")
-# What the API requires (https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/):
-# such a field cannot be given up again, so that deleting the patch fails. Images and requests are
-# in the containers, and replicas belong to autoscalers.
+# Fields that the API requires (https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/).
+# A patch cannot give up such a field, so deleting the patch would fail. Containers have the images and
+# requests, and autoscalers set the replicas.
 _REFUSED: Final = (
     *(("spec", key) for key in ("selector", "serviceName", "schedule", "replicas", *_CONTAINERS)),
     *(
@@ -32,35 +32,30 @@ _REFUSED: Final = (
 )
 
 
-def check(one: Resource, provider: Mapping[str, Any]) -> Iterator[Violation]:
-    """Yield what is unsafe about a patch.
-
-    Args:
-        one: The resource, with its inputs.
-        provider: The inputs of its provider.
-    """
-    if not one.is_archshifts or not _PATCHES.fullmatch(one.type):
+def check(patch: Resource, provider: Mapping[str, Any]) -> Iterator[Violation]:
+    """Yield what is unsafe about a patch, given the inputs of its provider."""
+    if not patch.is_archshifts or not _PATCHES.fullmatch(patch.type):
         return
-    annotations = one.mapping("metadata", "annotations")
+    annotations = patch.mapping("metadata", "annotations")
     if not _text(annotations.get(_MANAGER)):
         yield Violation(
-            f"{one.name} has no field manager, so the provider makes up another name in every stack and "
-            f"nobody can tell whose fields they are; name one in the annotation {_MANAGER}.",
-            one.urn,
+            f"{patch.name} has no field manager. The provider would invent a different name in every stack, "
+            f"and nobody could tell who owns the fields. Set a name in the annotation {_MANAGER}.",
+            patch.urn,
         )
     forced = _true(annotations.get(_FORCE)) or _true(provider.get("enablePatchForce"))
     if forced and not _text(annotations.get(_REASON)):
         yield Violation(
-            f"{one.name} takes fields from their owners by force and does not say why; leave force out, or "
-            f"give the reason in the annotation {_REASON} (archshift:workloads.overrides: force and reason).",
-            one.urn,
+            f"{patch.name} takes fields from their owners by force without a reason. Remove force, or set a "
+            f"reason in the annotation {_REASON} (archshift:workloads.overrides: force and reason).",
+            patch.urn,
         )
-    taken = [".".join(path) for path in _REFUSED if one.has(*path)]
+    taken = [".".join(path) for path in _REFUSED if patch.has(*path)]
     if taken:
         yield Violation(
-            f"{one.name} patches {', '.join(taken)}, which a patch cannot restore: deleting it fails, or "
-            "leaves the workload without. Patch the fields of scheduling alone.",
-            one.urn,
+            f"{patch.name} patches {', '.join(taken)}, which a patch cannot restore: deleting the patch "
+            "would fail, or would remove the field from the workload. Patch only fields for scheduling.",
+            patch.urn,
         )
 
 
@@ -74,6 +69,7 @@ def _true(value: Any) -> bool:
 
 RULE: Final = ResourceRule(
     name="workload-patch-safety",
-    description="A patch of a workload must name its manager, take no required field, and say why it forces.",
+    description="A workload's patch must name its field manager, take no required field, and use force only "
+    "with a reason.",
     check=check,
 )

@@ -1,4 +1,4 @@
-"""x86-capacity-for-amd64-images: what is not proven to run on arm64 keeps its x86 nodes."""
+"""x86-capacity-for-amd64-images: workloads that are not proven to run on arm64 keep x86 nodes."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -22,21 +22,21 @@ _TO_PODS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Violation]:
-    """Yield what is not proven and lacks room, and what is wrong with the evidence."""
+    """Yield the unproven workloads without enough x86 capacity, and the problems of the evidence."""
     if not stack.is_archshift:
         return
     evidence = read_evidence(stack, now, config["maxAgeDays"])
     if evidence.problem:
         yield Violation(
             f"This stack has no evidence for its images ({evidence.problem}), so every workload counts as "
-            "one that needs x86 nodes; let archshift check them (archshift:images.check) and run it again.",
+            "needing x86 nodes. Let archshift check the images (archshift:images.check), and run it again.",
             evidence.urn,
         )
         return
     yield from _broken(evidence)
     yield from _without_evidence(stack, evidence)
-    needs = [one.need for one in evidence.on_x86] + _needs_of_templates(stack, evidence)
-    groups = [one for one in node_groups(stack) if AMD64 in one.architectures]
+    needs = [workload.need for workload in evidence.on_x86] + _needs_of_templates(stack, evidence)
+    groups = [group for group in node_groups(stack) if AMD64 in group.architectures]
     lacking = shortage(needs, groups)
     if lacking:
         yield Violation(_message(evidence, needs, groups, lacking), stack.urn(*stack.all(*NODE_GROUPS)))
@@ -47,84 +47,94 @@ def _message(evidence: Evidence, needs: list[Need], groups: list[Group], lacking
         known = evidence.workloads.get(need.key)
         return f"{need.key} ({known.reason if known else 'declared in this stack'})"
 
-    notes = [f"{one.name} has the taint {one.repels[0]}" for one in groups if one.repels]
-    notes += [f"{one.name}: {one.note}" for one in groups if one.note]
+    notes = [f"{group.name} has the taint {group.repels[0]}" for group in groups if group.repels]
+    notes += [f"{group.name}: {group.note}" for group in groups if group.note]
     uncounted = f" (not counted: {listed(notes)})" if notes else ""
     return (
         f"{counted(len(needs), 'workload')} {'needs' if len(needs) == 1 else 'need'} x86 nodes: {lacking}"
-        f"{uncounted}. Concerned: {listed(map(who, needs))}. Keep x86 node groups of that size, or give "
+        f"{uncounted}. Workloads: {listed(map(who, needs))}. Keep x86 node groups of that size, or give "
         "these workloads images that run on arm64."
     )
 
 
 def _broken(evidence: Evidence) -> Iterator[Violation]:
-    broken = [f"{one.key} ({one.problem})" for _, one in sorted(evidence.workloads.items()) if one.problem]
+    broken = [
+        f"{workload.key} ({workload.problem})"
+        for _, workload in sorted(evidence.workloads.items())
+        if workload.problem
+    ]
     if broken:
         yield Violation(
-            f"The evidence does not hold for {listed(broken)}; such workloads count as ones that need x86 "
-            "nodes. Run archshift again, which reads the registries anew.",
+            f"The evidence is invalid for {listed(broken)}, so these workloads count as needing x86 nodes. "
+            "Run archshift again; it then reads the registries again.",
             evidence.urn,
         )
 
 
 def _without_evidence(stack: Stack, evidence: Evidence) -> Iterator[Violation]:
-    """Yield the pod templates and patched workloads of the stack that no evidence speaks of."""
-    images = {name for one in evidence.workloads.values() for name in one.images}
-    for one in stack.resources.values():
-        if _PATCHES.fullmatch(one.type) and _key(one) not in evidence.workloads:
+    """Yield the stack's pod templates and patched workloads without evidence."""
+    images = {name for workload in evidence.workloads.values() for name in workload.images}
+    for resource in stack.resources.values():
+        if _PATCHES.fullmatch(resource.type) and _key(resource) not in evidence.workloads:
             yield Violation(
-                f"There is no evidence for {_key(one)}, whose placement this stack patches; run archshift "
-                "again, which checks the images of every workload it finds.",
-                one.urn,
+                f"There is no evidence for {_key(resource)}, but this stack patches its placement. Run "
+                "archshift again; it checks the images of all workloads in the cluster.",
+                resource.urn,
             )
-        missing = [image for image in _images(one) if image not in images]
+        missing = [image for image in _images(resource) if image not in images]
         if missing:
             yield Violation(
-                f"There is no evidence for {listed(missing)} of {_key(one)}; bring the workload to the "
-                "cluster outside of this stack first, so that archshift checks its images.",
-                one.urn,
+                f"There is no evidence for {listed(missing)} of {_key(resource)}. Create the workload in the "
+                "cluster outside of this stack first, so that archshift can check its images.",
+                resource.urn,
             )
 
 
 def _needs_of_templates(stack: Stack, evidence: Evidence) -> list[Need]:
-    """Return what the stack's own pods need that the cluster does not run yet."""
-    runs = {name: proven for one in evidence.workloads.values() for name, proven in one.images.items()}
+    """Return the needs of the stack's own workloads that the cluster does not run yet."""
+    runs = {
+        name: proven for workload in evidence.workloads.values() for name, proven in workload.images.items()
+    }
     needs = []
-    for one in stack.resources.values():
-        images = _images(one)
-        if images and _key(one) not in evidence.workloads and not all(runs.get(image) for image in images):
-            replicas = number(one.read("spec", "replicas"))
-            needs.append(Need(_key(one), 1.0 if replicas is None else replicas, _size(one)))
+    for resource in stack.resources.values():
+        images = _images(resource)
+        if (
+            images
+            and _key(resource) not in evidence.workloads
+            and not all(runs.get(image) for image in images)
+        ):
+            replicas = number(resource.read("spec", "replicas"))
+            needs.append(Need(_key(resource), 1.0 if replicas is None else replicas, _size(resource)))
     return needs
 
 
-def _kind(one: Resource) -> str:
-    return one.type.rpartition(":")[2].removesuffix("Patch")
+def _kind(resource: Resource) -> str:
+    return resource.type.rpartition(":")[2].removesuffix("Patch")
 
 
-def _key(one: Resource) -> str:
-    namespace = one.read("metadata", "namespace") or "default"
-    return f"{namespace}/{_kind(one)}/{one.read('metadata', 'name') or one.name}"
+def _key(resource: Resource) -> str:
+    namespace = resource.read("metadata", "namespace") or "default"
+    return f"{namespace}/{_kind(resource)}/{resource.read('metadata', 'name') or resource.name}"
 
 
-def _containers(one: Resource) -> Iterator[dict[str, Any]]:
-    if not _TEMPLATES.fullmatch(one.type):
+def _containers(resource: Resource) -> Iterator[dict[str, Any]]:
+    if not _TEMPLATES.fullmatch(resource.type):
         return
-    path = _TO_PODS.get(_kind(one), ("spec", "template", "spec"))
+    path = _TO_PODS.get(_kind(resource), ("spec", "template", "spec"))
     for group in ("containers", "initContainers"):
-        for container in one.items(*path, group):
+        for container in resource.items(*path, group):
             if isinstance(container, dict):
                 yield container
 
 
-def _images(one: Resource) -> list[str]:
-    return sorted({str(container.get("image")) for container in _containers(one)})
+def _images(resource: Resource) -> list[str]:
+    return sorted({str(container.get("image")) for container in _containers(resource)})
 
 
-def _size(one: Resource) -> Amount:
-    # Init containers add up too, which asks for a little more than Kubernetes does.
+def _size(resource: Resource) -> Amount:
+    # This also adds init containers, so the sum is a little more than Kubernetes requests.
     size = Amount(pods=1)
-    for container in _containers(one):
+    for container in _containers(resource):
         resources = container.get("resources")
         requests = resources.get("requests") if isinstance(resources, dict) else None
         if isinstance(requests, dict):

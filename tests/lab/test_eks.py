@@ -189,7 +189,7 @@ def test_the_policy_pack_reads_groups_of_eks(on_eks: OnEks) -> None:
     assert on_eks.run(blind, "up", "--yes", "--skip-preview").succeeded
     for wanted, words in (
         (groups, "The x86 node group x86 is not protected. 1 workload needs x86 nodes"),
-        ({"graviton": ALONE}, "1 workload needs x86 nodes: they ask for"),
+        ({"graviton": ALONE}, "1 workload needs x86 nodes: they request"),
     ):
         on_eks.config(wanted)
         stopped = on_eks.run(blind, "preview", pack)

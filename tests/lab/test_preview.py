@@ -170,7 +170,7 @@ def test_policies_block_it(guarded: Guarded) -> None:
     (violation,) = found.report["violations"]
     assert (violation["rule"], violation["mandatory"]) == ("arm-ratio-step", True)
     assert (
-        "Set it to 0.8; 0.2 or less is allowed at once. Or set archshift:policy_exception"
+        "Set it to 0.8; 0.2 or less is always allowed. Or set archshift:policy_exception"
         in violation["message"]
     )
     assert set(found.report["passed"]) == RULES - {"arm-ratio-step"}

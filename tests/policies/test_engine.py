@@ -54,8 +54,12 @@ def test_every_guarding_rule_stops_an_unsound_stack(unsound: Run) -> None:
 @pytest.mark.parametrize(
     ("rule", "resource", "words"),
     [
-        ("x86-capacity-for-amd64-images", "node-groups", "they ask for 42.0 vCPU, 11.0 GiB and 44 pods"),
-        ("x86-capacity-for-amd64-images", "node-groups", "there is room for 3.9 vCPU, 14.8 GiB and 58 pods"),
+        ("x86-capacity-for-amd64-images", "node-groups", "they request 42.0 vCPU, 11.0 GiB and 44 pods"),
+        (
+            "x86-capacity-for-amd64-images",
+            "node-groups",
+            "there is room for only 3.9 vCPU, 14.8 GiB and 58 pods",
+        ),
         (
             "x86-capacity-for-amd64-images",
             "node-groups",
@@ -71,7 +75,7 @@ def test_every_guarding_rule_stops_an_unsound_stack(unsound: Run) -> None:
         ("arm-ratio-step", "workloads", "1 of 6 pods are on Graviton, step 0.2. Set it to 0.5."),
         ("workload-patch-safety", "shop/Deployment/web", "has no field manager"),
         ("workload-patch-safety", "shop/Deployment/legacy", "patches spec.replicas"),
-        ("workload-patch-safety", "shop/Deployment/legacy", "by force and does not say why"),
+        ("workload-patch-safety", "shop/Deployment/legacy", "by force without a reason"),
     ],
 )
 def test_a_violation_names_who_is_concerned(unsound: Run, rule: str, resource: str, words: str) -> None:
@@ -148,7 +152,7 @@ def test_what_a_preview_does_not_know_stops_it(engine: Engine) -> None:
     assert run.exit_code != 0
     (found,) = run.of("x86-capacity-for-amd64-images")
     assert (found.level, found.resource) == ("mandatory", "images")
-    assert "unknown-is-no: workloads of images is not known in this preview" in found.message
+    assert "unknown-is-no: this preview does not know workloads of images," in found.message
     known = engine.preview("sound.json")
     assert known.reported == []
     assert known.exit_code == 0, known.output

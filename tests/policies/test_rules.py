@@ -114,7 +114,7 @@ def test_a_group_that_agrees_with_itself_passes(group: Resource) -> None:
         (node_group(labels={"architecture": "arm64"}), "label architecture (arm64)"),
         (
             node_group(labels={"architecture": "x86"}),
-            "label architecture is 'x86', which is neither amd64 nor arm64",
+            "label architecture is 'x86', which is invalid; use amd64 or arm64",
         ),
         (node_group(instanceTypes=["m99.huge"]), "m99.huge is not in the pack's instance_types.json"),
         (node_group(instanceTypes=[], amiType="AL2023_ARM_64_STANDARD"), "instance type t3.medium (amd64)"),
@@ -140,7 +140,7 @@ def test_a_group_that_agrees_with_itself_passes(group: Resource) -> None:
             resource("kubernetes:core/v1:Node", "n", {"metadata": {"labels": {}}}),
             "it has no label kubernetes.io/arch",
         ),
-        (node_group(amiType=UNKNOWN), "unknown-is-no: amiType of x86 is not known in this preview"),
+        (node_group(amiType=UNKNOWN), "unknown-is-no: this preview does not know amiType of x86,"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -180,7 +180,7 @@ def test_the_launch_template_counts(reference: dict[str, str]) -> None:
     )
     (message,) = messages(GROUPS, group, lt)
     assert (
-        "g says two architectures: the launch template's instance type m7g.xlarge (arm64); ami_type "
+        "g names two architectures: the launch template's instance type m7g.xlarge (arm64); ami_type "
         "AL2023_x86_64_STANDARD (amd64)"
     ) in message
 
@@ -238,10 +238,10 @@ def test_a_daemonset_that_is_not_proven_stops_graviton_nodes(graviton: Resource)
         DAEMONSETS, daemonsets(agent="amd64-only", logs="multi-arch", old="unknown"), graviton
     )
     assert message == (
-        f"These DaemonSets would start on the Graviton nodes ({graviton.name}) and are not proven to run "
-        "there: infra/DaemonSet/agent (registry.example/amd64-only:1 is amd64-only: no linux/arm64), "
-        "infra/DaemonSet/old (registry.example/unknown:1 is unknown: no linux/arm64). Give them images for "
-        "arm64, or set archshift:images.daemonsets: pin to keep them on x86."
+        f"These DaemonSets would start on the Graviton nodes ({graviton.name}), but nothing proves that "
+        "they run there: infra/DaemonSet/agent (registry.example/amd64-only:1 is amd64-only: no "
+        "linux/arm64), infra/DaemonSet/old (registry.example/unknown:1 is unknown: no linux/arm64). Give them "
+        "images for arm64, or keep them on x86 with archshift:images.daemonsets: pin."
     )
 
 
@@ -308,7 +308,7 @@ def test_a_jump_up_names_where_the_fleet_is_and_the_next_step() -> None:
     """The message has the observed pods, the step they are at, the next one and the policy exception."""
     assert messages(STEP, at(0.8, 20)) == [
         "arm_ratio 0.8 is more than one step up: 20 of 100 pods are on Graviton, step 0.2. Set it to 0.5. Or "
-        "set archshift:policy_exception (rule, reason, until), which ends by itself."
+        "set archshift:policy_exception (rule, reason, until), which expires by itself."
     ]
     assert "is more than one step up" in messages(STEP, at(0.51, 0))[0]
     assert "is more than one step up" in messages(STEP, at(0.8, 46))[0]
@@ -321,7 +321,7 @@ def test_a_jump_down_names_the_next_step_and_the_way_back_at_once() -> None:
         "arm_ratio 0.5 is more than one step down: 100 of 100 pods are on Graviton, step 1. Set it to 0.8;"
         in message
     )
-    assert "0.2 or less is allowed at once." in message
+    assert "0.2 or less is always allowed." in message
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_a_step_waits_for_its_date() -> None:
     config = {"earliest": {"0.5": "2026-12-01"}}
     (message,) = messages(STEP, at(0.5, 20), **config)
     assert (
-        "arm_ratio 0.5 begins step 0.5 before its earliest time, 2026-12-01 00:00+00:00: 20 of 100 pods are "
+        "arm_ratio 0.5 starts step 0.5 before its earliest time, 2026-12-01 00:00+00:00: 20 of 100 pods are "
         "on Graviton, step 0.2. Set it to 0.2 until then."
     ) in message
     assert messages(STEP, at(0.3, 20), **config) != []
@@ -372,9 +372,10 @@ def test_a_step_up_needs_the_gates_pass_for_the_step_before() -> None:
     """Where the stack has a gate: the message has the step, why it is no pass, and the way out."""
     assert messages(STEP, at(0.5, 20), gate()) == []
     assert messages(STEP, at(0.5, 20), gate(verdict="hold")) == [
-        "arm_ratio 0.5 goes up (20 of 100 pods are on Graviton), and no pass of the gate for step 0.2 allows "
-        "it: it says hold. Run archshift gate --output at 0.2 and keep its file with the step, or set "
-        "arm_ratio to 0.2. Or set archshift:policy_exception (rule, reason, until), which ends by itself."
+        "arm_ratio 0.5 is a step up (20 of 100 pods are on Graviton), but it needs a pass of the gate for "
+        "step 0.2: its verdict is hold. Run archshift gate --output at 0.2 and commit its file with the "
+        "step, or set arm_ratio to 0.2. Or set archshift:policy_exception (rule, reason, until), which "
+        "expires by itself."
     ]
     exception = exceptions({"rule": STEP, "reason": "agreed", "until": "2026-11-25"})
     assert messages(STEP, at(0.5, 20), gate(verdict="hold"), exception) == []
@@ -383,26 +384,26 @@ def test_a_step_up_needs_the_gates_pass_for_the_step_before() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"verdict": "unknown"}, "it says unknown"),
-        ({"verdict": "step-back"}, "it says step-back"),
-        ({"verdict": "PASS"}, "it says PASS"),
+        ({"verdict": "unknown"}, "its verdict is unknown"),
+        ({"verdict": "step-back"}, "its verdict is step-back"),
+        ({"verdict": "PASS"}, "its verdict is PASS"),
         ({"problem": "there is no gates/prod.json", "ratio": None}, "there is no gates/prod.json"),
-        ({"ratio": None}, "its evidence is not whole"),
-        ({"at": "yesterday"}, "its evidence is not whole"),
-        ({"stack": "staging"}, "it is of the stack staging"),
-        ({"stack": None}, "it is of the stack None"),
-        ({"ratio": 0.1}, "it is of arm_ratio 0.1"),
+        ({"ratio": None}, "its evidence is incomplete"),
+        ({"at": "yesterday"}, "its evidence is incomplete"),
+        ({"stack": "staging"}, "its evidence is for the stack staging"),
+        ({"stack": None}, "its evidence is for the stack None"),
+        ({"ratio": 0.1}, "its evidence is for arm_ratio 0.1"),
         # Asked after the number was changed: what was judged is not what the file says.
-        ({"ratio": 0.5}, "it is of arm_ratio 0.5"),
-        ({"ratio": 0.8}, "it is of arm_ratio 0.8"),
-        ({"at": "2026-11-24T13:30:00Z"}, "it is from the future (2026-11-24T13:30:00Z)"),
-        ({"at": "2026-11-16T11:00:00Z"}, "it is of 2026-11-16T11:00:00Z, more than 8 days old"),
+        ({"ratio": 0.5}, "its evidence is for arm_ratio 0.5"),
+        ({"ratio": 0.8}, "its evidence is for arm_ratio 0.8"),
+        ({"at": "2026-11-24T13:30:00Z"}, "its time is in the future (2026-11-24T13:30:00Z)"),
+        ({"at": "2026-11-16T11:00:00Z"}, "it is from 2026-11-16T11:00:00Z, more than 8 days before the step"),
         (
             {"at": "2026-11-16T11:00:00Z", "since": "2026-11-10T00:00:00Z"},
-            "it is of 2026-11-16T11:00:00Z, more than 8 days old",
+            "it is from 2026-11-16T11:00:00Z, more than 8 days before the step",
         ),
-        ({"verdict": UNKNOWN}, "unknown-is-no: verdict of gate"),
-        ({"required": UNKNOWN}, "unknown-is-no: required of gate"),
+        ({"verdict": UNKNOWN}, "unknown-is-no: this preview does not know verdict of gate"),
+        ({"required": UNKNOWN}, "unknown-is-no: this preview does not know required of gate"),
     ],
 )
 def test_what_is_no_pass_of_the_step_before_refuses(change: dict[str, Any], why: str) -> None:
@@ -417,7 +418,7 @@ def test_what_is_no_pass_of_the_step_before_refuses(change: dict[str, Any], why:
 def test_what_is_no_step_up_asks_no_gate(ratio: float, observed: int) -> None:
     """The first step, the way back, and a share that drifted within its step."""
     held = messages(STEP, at(ratio, observed), gate(verdict="hold", ratio=ratio))
-    assert not [message for message in held if "no pass of the gate" in message]
+    assert not [message for message in held if "needs a pass of the gate" in message]
 
 
 def test_a_pass_had_to_be_fresh_when_the_step_was_taken() -> None:
@@ -433,7 +434,7 @@ def test_whether_the_gate_counts_is_configurable() -> None:
     assert messages(STEP, at(0.5, 20)) == messages(STEP, at(0.5, 20), shown) == []
     assert messages(STEP, at(0.5, 20), hold, gate="off") == []
     assert len(messages(STEP, at(0.5, 20), shown, gate="required")) == 1
-    assert "allows it: there is none." in messages(STEP, at(0.5, 20), gate="required")[0]
+    assert "the gate for step 0.2: there is no evidence." in messages(STEP, at(0.5, 20), gate="required")[0]
     assert messages(STEP, at(0.5, 20), gate(required=False), gate="required") == []
     assert messages(STEP, at(0.2, 0), gate="required") == []
     assert messages(STEP, at(0.5, 20), gate(at="2026-11-22T08:00:00Z"), gateMaxAgeDays=2) != []
@@ -454,7 +455,10 @@ def test_a_step_that_cannot_be_judged_is_refused() -> None:
         patches("0.2", 1, 1, 1),
     ):
         assert "The stack does not state its arm_ratio and its fleet" in messages(STEP, fleet)[0]
-    assert "unknown-is-no: ratio of workloads" in messages(STEP, patches(UNKNOWN, 1, 1, 1))[0]
+    assert (
+        "unknown-is-no: this preview does not know ratio of workloads"
+        in messages(STEP, patches(UNKNOWN, 1, 1, 1))[0]
+    )
 
 
 def test_a_policy_exception_lifts_a_rule_until_it_expires() -> None:
@@ -469,8 +473,8 @@ def test_a_policy_exception_lifts_a_rule_until_it_expires() -> None:
     for change, why in (
         ({"until": "2026-11-23"}, "its until, 2026-11-23, has passed"),
         ({"until": "2026-11-24T11:00:00+00:00"}, "its until, 2026-11-24T11:00:00+00:00, has passed"),
-        ({"until": "next week"}, "its until, 'next week', is no date or time such as 2026-12-01"),
-        ({"reason": ""}, "it gives no reason"),
+        ({"until": "next week"}, "its until, 'next week', is invalid; use a date or time such as 2026-12-01"),
+        ({"reason": ""}, "it has no reason"),
     ):
         (message,) = messages(STEP, jump, lift(**change))
         assert message.endswith(f"(The policy exception has no effect: {why}.)")
@@ -573,7 +577,7 @@ def test_a_patch_of_a_required_field_is_named(spec: dict[str, Any], kind: str, p
 def test_force_needs_a_reason_whoever_sets_it() -> None:
     """By annotation, or by the provider for all of its patches."""
     (message,) = patch_messages(patch(**{"pulumi.com/patchForce": "true"}))
-    assert "takes fields from their owners by force and does not say why" in message
+    assert "takes fields from their owners by force without a reason" in message
     assert patch_messages(patch(), {"enablePatchForce": "true"}) == [message]
     assert patch_messages(patch(), {"enablePatchForce": "false"}) == []
 
@@ -582,9 +586,11 @@ def test_a_patch_that_is_not_known_is_refused() -> None:
     """Unknown is no, also for single resources."""
     one = resource("kubernetes:apps/v1:DeploymentPatch", "web", {"metadata": UNKNOWN, "spec": {}})
     (message,) = patch_messages(one)
-    assert message.startswith("unknown-is-no: metadata of web is not known in this preview")
+    assert message.startswith("unknown-is-no: this preview does not know metadata of web,")
     one = patch({"template": UNKNOWN})
-    assert patch_messages(one)[0].startswith("unknown-is-no: spec.template of shop/Deployment/web")
+    assert patch_messages(one)[0].startswith(
+        "unknown-is-no: this preview does not know spec.template of shop/Deployment/web"
+    )
 
 
 # --- what is excused ------------------------------------------------------------------------
@@ -600,9 +606,9 @@ def test_what_is_excused_is_told_in_every_run() -> None:
         {"rule": STEP, "reason": "a drill", "until": "2026-11-30"}, {"rule": "x", "reason": "y", "until": "z"}
     )
     assert messages("policy-exception-in-use", both) == [
-        "arm-ratio-step is lifted until 2026-11-30: a drill.",
-        "The policy exception for x has no effect: a policy exception lifts only "
-        f"{', '.join(RULES_WITH_EXCEPTIONS)}; for the x86 rules there is break-glass. Remove it.",
+        "A policy exception lifts arm-ratio-step until 2026-11-30: a drill.",
+        "The policy exception for x has no effect: a policy exception can lift only "
+        f"{', '.join(RULES_WITH_EXCEPTIONS)}; use break-glass for the x86 rules. Remove it.",
     ]
     for name in ("break-glass-in-use", "policy-exception-in-use"):
         assert messages(name) == []
@@ -610,7 +616,7 @@ def test_what_is_excused_is_told_in_every_run() -> None:
     unknown = messages(
         "policy-exception-in-use", resource("archshift:index:Exceptions", "o", {"policyExceptions": UNKNOWN})
     )
-    assert unknown[0].startswith("unknown-is-no: policyExceptions of o")
+    assert unknown[0].startswith("unknown-is-no: this preview does not know policyExceptions of o")
 
 
 def test_a_date_lasts_to_its_end_and_a_time_to_that_time() -> None:

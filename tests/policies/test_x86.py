@@ -56,8 +56,8 @@ def test_x86_nodes_cannot_go_while_a_workload_needs_them(verdict: str) -> None:
     """
     (message,) = messages(CAPACITY, audit({"shop/Deployment/legacy": entry(verdict)}), node("arm", "arm64"))
     assert message == (
-        "1 workload needs x86 nodes: they ask for 2.0 vCPU, 2.0 GiB and 2 pods, "
-        "and there is room for 0.0 vCPU, 0.0 GiB and 0 pods. Concerned: shop/Deployment/legacy "
+        "1 workload needs x86 nodes: they request 2.0 vCPU, 2.0 GiB and 2 pods, "
+        "but there is room for only 0.0 vCPU, 0.0 GiB and 0 pods. Workloads: shop/Deployment/legacy "
         f"(registry.example/{verdict}:1 is {verdict}: no linux/arm64). Keep x86 node groups of that size, or "
         "give these workloads images that run on arm64."
     )
@@ -75,7 +75,7 @@ def test_a_lab_node_that_is_yet_to_be_made_counts() -> None:
     assert messages(CAPACITY, needy(), planned("m6i.xlarge")) == []
     assert messages(PROTECTED, needy(), planned("m6i.xlarge")) == []
     (message,) = messages(CAPACITY, needy(), planned("x9z.xlarge"))
-    assert "there is room for 0.0 vCPU, 0.0 GiB and 0 pods" in message
+    assert "there is room for only 0.0 vCPU, 0.0 GiB and 0 pods" in message
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,8 @@ def test_the_pools_that_archshift_makes_are_read_right() -> None:
 @pytest.mark.parametrize(
     ("nodes", "room"),
     [
-        ([node_group(scalingConfig={"maxSize": 0.0})], "room for 0.0 vCPU"),
-        ([node_group(instance_type="m7g.xlarge")], "room for 0.0 vCPU"),
+        ([node_group(scalingConfig={"maxSize": 0.0})], "room for only 0.0 vCPU"),
+        ([node_group(instance_type="m7g.xlarge")], "room for only 0.0 vCPU"),
         ([node_group(taints=[{"key": "batch", "effect": "NO_SCHEDULE"}])], "x86 has the taint batch"),
         ([node_group(amiType="WINDOWS_CORE_2022_x86_64")], "x86: its nodes run Windows"),
         ([node_group(instanceTypes=["m99.huge"])], "x86: m99.huge is not in the pack's instance_types.json"),
@@ -148,11 +148,11 @@ def test_the_pools_that_archshift_makes_are_read_right() -> None:
         ([node("x86-0", unschedulable=True)], "x86-0 has the taint node.kubernetes.io/unschedulable"),
         (
             [node_pool("x86", (ARCH, "In", ["amd64"]), limits={"cpu": "1"})],
-            "room for 1.0 vCPU, unlimited GiB",
+            "room for only 1.0 vCPU, unlimited GiB",
         ),
-        ([node_pool("x86", (ARCH, "In", ["amd64"]), limits={"nodes": 0})], "room for 0.0 vCPU"),
-        ([node_pool("x86", (ARCH, "In", ["arm64"]))], "room for 0.0 vCPU"),
-        ([], "room for 0.0 vCPU"),
+        ([node_pool("x86", (ARCH, "In", ["amd64"]), limits={"nodes": 0})], "room for only 0.0 vCPU"),
+        ([node_pool("x86", (ARCH, "In", ["arm64"]))], "room for only 0.0 vCPU"),
+        ([], "room for only 0.0 vCPU"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -185,12 +185,16 @@ def test_a_pod_that_fits_no_node_is_named() -> None:
 
 def test_no_evidence_is_no_proof() -> None:
     """A stack of archshift's without evidence, or with two statements of it, is a violation of both rules."""
-    for audits, why in (([], "it has no ImageAudit"), ([needy(), twin()], "it has 2 of ImageAudit, not one")):
+    for audits, why in (
+        ([], "it has no ImageAudit"),
+        ([needy(), twin()], "it has 2 resources ImageAudit instead of 1"),
+    ):
         (message,) = messages(CAPACITY, *audits, node("x86-0"))
         assert why in message
         assert "archshift:images.check" in message
         (message,) = messages(PROTECTED, *audits, node("x86-0", protected=False))
-        assert f"Nothing is proven to run without them ({why}): every x86 node counts." in message
+        assert f"without x86 nodes ({why}): every x86 node must be protected. Set protect" in message
+        assert message.startswith("Too few x86 nodes are protected. No workload is proven to run")
 
 
 def twin() -> Resource:
@@ -201,21 +205,27 @@ def twin() -> Resource:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"checkedAt": (NOW - timedelta(days=9)).isoformat()}, "is 9.0 days old"),
-        ({"checkedAt": (NOW + timedelta(days=1)).isoformat()}, "is from the future"),
-        ({"checkedAt": ""}, "has no time ('')"),
-        ({"checkedAt": "yesterday"}, "has no time ('yesterday')"),
-        ({"verdict": "fine"}, "has the verdict 'fine', which is none of"),
-        ({"images": []}, "says multi-arch of no image"),
-        ({"images": "none"}, "says multi-arch of no image"),
-        ({"blocking": [{"container": "app"}]}, "names containers that block it"),
+        ({"checkedAt": (NOW - timedelta(days=9)).isoformat()}, "it is 9.0 days old"),
+        ({"checkedAt": (NOW + timedelta(days=1)).isoformat()}, "its time is in the future"),
+        ({"checkedAt": ""}, "it has no valid time ('')"),
+        ({"checkedAt": "yesterday"}, "it has no valid time ('yesterday')"),
+        ({"verdict": "fine"}, "its verdict 'fine' is invalid; use multi-arch,"),
+        ({"images": []}, "it claims multi-arch without an image"),
+        ({"images": "none"}, "it claims multi-arch without an image"),
+        (
+            {"blocking": [{"container": "app"}]},
+            "it claims multi-arch, but also names containers that block it",
+        ),
         (
             {"images": [{"image": "a:1", "verdict": "amd64-only", "digest": "sha256:" + "a" * 64}]},
-            "of a:1 it says amd64-only",
+            "it claims multi-arch, but a:1 is amd64-only",
         ),
-        ({"images": [{"image": "a:1", "verdict": "multi-arch", "digest": ""}]}, "has no digest for a:1"),
-        ({"pods": None}, "lacks pods or requests"),
-        ({"requests": {"millicpu": -1, "memory": 0}}, "lacks pods or requests"),
+        (
+            {"images": [{"image": "a:1", "verdict": "multi-arch", "digest": ""}]},
+            "it claims multi-arch, but has no digest for a:1",
+        ),
+        ({"pods": None}, "it has no valid pods or requests"),
+        ({"requests": {"millicpu": -1, "memory": 0}}, "it has no valid pods or requests"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -225,7 +235,7 @@ def test_evidence_that_is_old_truncated_or_forged_proves_nothing(
     """The workload counts as one that needs x86, and the rule says what is wrong with its evidence."""
     found = messages(CAPACITY, audit({"shop/Deployment/web": entry(**change)}))
     assert len(found) == 2
-    assert found[0].startswith("The evidence does not hold for shop/Deployment/web (")
+    assert found[0].startswith("The evidence is invalid for shop/Deployment/web (")
     assert problem in found[0]
     assert "1 workload needs x86 nodes" in found[1]
 
@@ -254,7 +264,7 @@ def test_the_age_of_evidence_is_configurable() -> None:
     """The same evidence passes or not by maxAgeDays."""
     proven = audit({"shop/Deployment/web": entry()})
     assert messages(CAPACITY, proven, maxAgeDays=1.5) == []
-    assert "is 1.0 days old" in messages(CAPACITY, proven, maxAgeDays=0.5)[0]
+    assert "it is 1.0 days old" in messages(CAPACITY, proven, maxAgeDays=0.5)[0]
 
 
 def pods(type_: str, image: str, **more: Any) -> Resource:
@@ -283,7 +293,7 @@ def test_a_pod_template_of_the_stack_needs_evidence_too() -> None:
     assert messages(CAPACITY, proven, known) == []
     bad = pods("kubernetes:apps/v1:StatefulSet", "registry.example/amd64-only:1", replicas=3.0)
     (message,) = messages(CAPACITY, needy(), bad, node("x86-0"))
-    assert "they ask for 8.0 vCPU, 5.0 GiB and 5 pods" in message
+    assert "they request 8.0 vCPU, 5.0 GiB and 5 pods" in message
     assert "shop/StatefulSet/new (declared in this stack)" in message
 
 
@@ -295,7 +305,7 @@ def test_a_patched_workload_without_evidence_is_named() -> None:
         {"metadata": {"name": "gone", "namespace": "shop"}, "spec": {}},
     )
     (message,) = messages(CAPACITY, audit({}), patch)
-    assert "There is no evidence for shop/Deployment/gone, whose placement this stack patches" in message
+    assert "There is no evidence for shop/Deployment/gone, but this stack patches its placement" in message
 
 
 def test_bare_groups_are_named_one_by_one() -> None:
@@ -316,7 +326,7 @@ def test_bare_groups_are_named_one_by_one() -> None:
     assert found[0].message == (
         "The x86 node group x86-a is not protected. 1 workload needs x86 nodes "
         "(shop/Deployment/legacy: registry.example/amd64-only:1 is amd64-only: no linux/arm64). Set protect "
-        "on it; archshift lifts it by itself when the last of them is proven."
+        "on it; archshift removes it when all of them are proven."
     )
 
 
@@ -330,7 +340,7 @@ def test_of_the_labs_nodes_as_many_are_protected_as_are_needed() -> None:
     assert messages(PROTECTED, needy(), node("a"), node("b", protected=False)) == []
     more = audit({"shop/Deployment/legacy": entry("amd64-only", pods=5)})
     (message,) = messages(PROTECTED, more, node("a"), node("b", protected=False), node("c", protected=False))
-    assert "they ask for 5.0 vCPU, 5.0 GiB and 5 pods, and there is room for 4.0 vCPU" in message
+    assert "they request 5.0 vCPU, 5.0 GiB and 5 pods, but there is room for only 4.0 vCPU" in message
     assert "Set protect on more of b, c;" in message
     assert messages(PROTECTED, more, node("a"), node("b"), node("c", protected=False)) == []
 
@@ -345,9 +355,9 @@ def test_break_glass_lifts_the_x86_rules_for_a_day_at_most(name: str) -> None:
     for change, why in (
         ({"until": "2026-11-24T11:59:00Z"}, "its until, 2026-11-24T11:59:00Z, has passed"),
         ({"until": "2026-11-25T12:01:00Z"}, "its until, 2026-11-25T12:01:00Z, is more than 24 hours ahead"),
-        ({"until": "soon"}, "its until, 'soon', is no date or time such as 2026-12-01"),
-        ({"reason": " "}, "it gives no reason"),
-        ({"ticket": ""}, "it names no ticket"),
+        ({"until": "soon"}, "its until, 'soon', is invalid; use a date or time such as 2026-12-01"),
+        ({"reason": " "}, "it has no reason"),
+        ({"ticket": ""}, "it has no ticket"),
     ):
         found = messages(name, *bare, break_glass(**change))
         assert found
@@ -359,7 +369,7 @@ def test_a_policy_exception_does_not_lift_the_x86_rules() -> None:
     lift = exceptions({"rule": CAPACITY, "reason": "we know", "until": "2027-01-01"})
     (message,) = messages(CAPACITY, needy(), lift)
     assert (
-        "(The policy exception has no effect: a policy exception lifts only arm-ratio-step, daemonset-"
+        "(The policy exception has no effect: a policy exception can lift only arm-ratio-step, daemonset-"
         in message
     )
 
@@ -381,7 +391,7 @@ def test_unknown_is_no(resources: list[Resource], path: str, at: str) -> None:
     """
     found = rule(CAPACITY).judge(stack(*resources), {}, NOW)
     assert [one.urn.rpartition("::")[2] for one in found] == [at]
-    assert found[0].message.startswith(f"unknown-is-no: {path} is not known in this preview")
+    assert found[0].message.startswith(f"unknown-is-no: this preview does not know {path},")
 
 
 def test_an_unknown_size_of_a_graviton_group_is_no_obstacle() -> None:
@@ -394,7 +404,7 @@ def test_an_unknown_break_glass_has_no_effect() -> None:
     """Break-glass must be readable to be in effect."""
     (message,) = messages(CAPACITY, needy(), break_glass(until=UNKNOWN))
     assert message.endswith(
-        "(The policy exception has no effect: breakGlass.until is not known in this preview.)"
+        "(The policy exception has no effect: this preview does not know breakGlass.until.)"
     )
 
 
