@@ -17,14 +17,14 @@ from lab.sample import load_workloads, prepare_stack
 from tools.bootstrap import KARPENTER
 
 _NEXT = """
-The lab is up. {nodes}, so the pods wait for the first `pulumi up`.
+The lab is up. {nodes} of the stack, so the pods wait for the first `pulumi up`.
 
   make lab-shell{flag}           a shell in which kubectl and pulumi work on it
-    pulumi up                          makes them and puts each pod where it belongs
-    pulumi config set arm_ratio 0.8    moves the number …
-    pulumi preview; pulumi up          … and the pods
-    archshift status                   wanted against observed
-  make demo{flag}                all of it, step by step
+    pulumi up                          creates the nodes and places the pods
+    pulumi config set arm_ratio 0.8    changes the ratio
+    pulumi preview; pulumi up          moves the pods
+    archshift status                   compares the wanted and the observed pods
+  make demo{flag}                runs all of this, step by step
   make lab-down{flag}            stops the lab and keeps its data
 """
 
@@ -32,9 +32,9 @@ The lab is up. {nodes}, so the pods wait for the first `pulumi up`.
 def _up(lab: Lab) -> int:
     _prepare(lab)
     with_karpenter = KARPENTER in lab.servers
-    nodes = "Its NodePools are" if with_karpenter else "Its nodes are"
+    nodes = "Its NodePools are resources" if with_karpenter else "Its nodes are resources"
     flag = " KARPENTER=1" if with_karpenter else " " * 12
-    print(_NEXT.format(nodes=f"{nodes} resources of the stack", flag=flag))
+    print(_NEXT.format(nodes=nodes, flag=flag))
     return 0
 
 
@@ -49,7 +49,9 @@ def _down(lab: Lab) -> int:
     running = set(lab.servers) - set(lab.missing())
     lab.stop()
     print(
-        "The lab is stopped; make lab-up brings it back as it was." if running else "The lab was not running."
+        "The lab is stopped; make lab-up starts it again with the same data."
+        if running
+        else "The lab was not running."
     )
     return 0
 
@@ -70,10 +72,10 @@ def _load(lab: Lab) -> int:
 def _shell(lab: Lab) -> int:
     _must_run(lab)
     shell = user_shell()
-    print(f"kubectl and pulumi work on the lab here (stack {lab.stack}). Leave with exit or Ctrl-D.")
+    print(f"Here kubectl and pulumi work on the lab (stack {lab.stack}). Leave with exit or Ctrl-D.")
     command = [shell]
     if Path(shell).name == "bash":
-        # A .bashrc may put folders in front of PATH, so the lab's come after it.
+        # A .bashrc may put folders in front of PATH, so export the lab's variables after it.
         start = lab.directory / "run" / "bashrc"
         start.write_text(f'[ -f ~/.bashrc ] && . ~/.bashrc\n{lab.export_lines()}\nPS1="(lab) $PS1"\n')
         command += ["--rcfile", str(start)]
@@ -85,7 +87,7 @@ def _shell(lab: Lab) -> int:
 def _status(lab: Lab) -> int:
     for name, server in lab.servers.items():
         process = server.process()
-        print(f"{name:24} {f'runs, pid {process.pid}' if process else 'does not run'}")
+        print(f"{name:24} {f'running, pid {process.pid}' if process else 'stopped'}")
     print(f"{'folder':24} {lab.directory}")
     return 0 if lab.is_running() else 1
 
@@ -97,32 +99,32 @@ def _demo(lab: Lab) -> int:
 
 def _must_exist(lab: Lab) -> None:
     if not (lab.directory / "bin").is_dir():
-        raise LabError("There is no lab yet: make lab-up starts one.")
+        raise LabError("There is no lab yet; run make lab-up.")
 
 
 def _must_run(lab: Lab) -> None:
     _must_exist(lab)
     if missing := lab.missing():
-        raise LabError(f"The lab does not run ({', '.join(missing)}): make lab-up starts it.")
+        raise LabError(f"The lab is not running ({', '.join(missing)}); run make lab-up.")
 
 
 _COMMANDS: dict[str, tuple[Callable[[Lab], int], str]] = {
     "up": (_up, "start the lab with its stack and sample workloads"),
-    "down": (_down, "stop what it started"),
-    "env": (_env, "print its environment as export lines"),
-    "shell": (_shell, "start a shell with its environment"),
-    "demo": (_demo, "walk the ratio up and back down"),
+    "down": (_down, "stop the lab and keep its data"),
+    "env": (_env, "print the lab's environment as export lines"),
+    "shell": (_shell, "start a shell with the lab's environment"),
+    "demo": (_demo, "move arm_ratio up and back down, and show each step"),
     "load": (_load, "push the sample images and apply the sample workloads again"),
-    "status": (_status, "say what runs"),
+    "status": (_status, "show which servers run"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one of the lab's commands."""
+    """Runs a command of the lab; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m lab", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--directory", type=Path, help="the lab's folder (.lab, or .lab-karpenter)")
     parser.add_argument(
-        "--karpenter", action="store_true", help="a lab of its own where Karpenter brings up the nodes"
+        "--karpenter", action="store_true", help="use the second lab, where Karpenter creates the nodes"
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (_, description) in _COMMANDS.items():
@@ -134,9 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LabError as error:
         print(error, file=sys.stderr)
     except (TimeoutError, subprocess.TimeoutExpired) as error:
-        print(f"It took too long and was stopped: {error}", file=sys.stderr)
+        print(f"The command took too long and was stopped: {error}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("\nStopped. The lab goes on: make lab-down ends it.", file=sys.stderr)
+        print("\nStopped. The lab is still running; make lab-down stops it.", file=sys.stderr)
         return 130
     return 1
 

@@ -14,17 +14,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _LIFETIME = datetime.timedelta(days=365)
-# A lab that is started in the last month of its certificates gets new ones.
+# A start in the last month of the certificates makes new ones.
 _RENEW_BEFORE = datetime.timedelta(days=30)
 
 _LOOPBACK = ipaddress.ip_address("127.0.0.1")
 
 
 def ensure_certificates(folder: Path) -> None:
-    """Writes the authority, the servers' and the API server's client certificate, where absent or old.
+    """Writes the authority and the certificates of the servers and clients, if they are missing or old.
 
-    The authority's key is not kept: it signs these certificates and is forgotten, so nobody can
-    ever make another that the lab's programs would trust.
+    The authority's key is never written to disk. So nobody can make another certificate later that the
+    lab's programs would trust.
     """
     if _still_good(folder / "api-server.crt"):
         return
@@ -32,10 +32,10 @@ def ensure_certificates(folder: Path) -> None:
     authority = _authority(authority_key)
     write_private(folder / "ca.crt", authority.public_bytes(serialization.Encoding.PEM))
     both = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
-    # etcd's gateway dials its own client port, hence both uses.
+    # etcd's gateway is also a client of etcd, so this certificate needs both uses.
     _issue(folder, "etcd", both, authority_key)
     _issue(folder, "etcd-client", both[1:], authority_key)
-    # Signs service-account tokens; the controller manager and the API server share it.
+    # The key signs service-account tokens; the controller manager and the API server share it.
     service_account = ec.generate_private_key(ec.SECP256R1())
     write_private(folder / "service-account.key", _private_pem(service_account))
     write_private(
@@ -44,12 +44,12 @@ def ensure_certificates(folder: Path) -> None:
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         ),
     )
-    # Last: its presence says that the others are complete.
+    # This certificate is the last: if it exists, the others are complete.
     _issue(folder, "api-server", both[:1], authority_key)
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Writes a file that only its owner can read, at no moment readable by others."""
+    """Writes a file that only its owner can read, also while it is being written."""
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -70,7 +70,7 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _builder(common_name: str, key: ec.EllipticCurvePrivateKey, issuer: str) -> x509.CertificateBuilder:
-    # An hour back, for clocks that are set while the lab runs.
+    # An hour back, because somebody may set the clock while the lab runs.
     now = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
     return (
         x509.CertificateBuilder()

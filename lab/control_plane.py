@@ -1,8 +1,8 @@
-"""A Kubernetes control plane of this machine's own: etcd, API server, scheduler, controllers, kwok.
+"""A Kubernetes control plane on this machine: etcd, API server, scheduler, controllers, kwok.
 
-An image registry is beside it, and Karpenter where it is asked for. Everything is in one folder. The
-servers listen on 127.0.0.1 only, but for Karpenter's two ports of figures and health; they verify each
-other's certificates, and go on after the command that started them.
+The lab also has an image registry and, on request, Karpenter. Everything is in one folder. The servers
+listen on 127.0.0.1 only, except Karpenter's two ports for metrics and health. They verify each other's
+certificates, and they keep running after the command that started them.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from pathlib import Path
 import yaml
 
 from lab import karpenter
+from lab.arguments import server_arguments
 from lab.certificates import ensure_certificates, write_private
 from lab.processes import Server, free_port, is_free
 from tools.bootstrap import (
     KARPENTER,
     KARPENTER_CRDS,
     KUBERNETES_PLUGIN,
-    KWOK_STAGES,
     LAB,
     BootstrapError,
     find_programs,
@@ -44,17 +44,17 @@ from tools.python_env import find_uv
 PROJECT = Path(__file__).resolve().parent.parent
 CONTEXT = "archshift-lab"
 
-# What image names call the lab's registry: a tracked file cannot know its port. archshift learns
-# where it is from a file that the lab writes.
+# The host of the lab's registry in image names, because a tracked file cannot know the port. The lab
+# writes a file that tells archshift the real address.
 REGISTRY_HOST = "registry.shop.example"
 
-# In the order they start; they stop in the opposite one.
+# The servers start in this order and stop in the opposite order.
 _SERVING = ("registry", "etcd", "kube-apiserver")
 _CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok")
 
 _READY_TIMEOUT = 60.0
-# How long each may take to end by itself. The API server waits up to a minute for watches that
-# clients hold open and keeps nothing that etcd does not have, so it is not waited for.
+# Seconds that a server has for its own shutdown. The API server waits up to a minute for open watches,
+# but it keeps no data that etcd lacks, so the lab does not wait for it.
 _GRACE = {"kube-apiserver": 2.0, "etcd": 15.0}
 # Port to the server that listens on it.
 _PORTS = {
@@ -66,7 +66,7 @@ _PORTS = {
     "karpenter-metrics": KARPENTER,
 }
 
-# Each client has a user of its own, with the rights Kubernetes gives to that user by default.
+# Each client has its own user, with the rights that Kubernetes gives to that user by default.
 _ADMINISTRATORS = "system:masters"
 _USERS = {
     "admin": ("archshift-lab", _ADMINISTRATORS),
@@ -80,18 +80,17 @@ Say = Callable[[str], None]
 
 
 class LabError(Exception):
-    """Something about the lab that the user has to know, in a sentence."""
+    """A problem of the lab, in a sentence for the user."""
 
 
 def _quiet(_: str) -> None:
-    """Says nothing."""
+    """Ignores the progress."""
 
 
 class Lab:
-    """One lab, in its folder.
+    """A lab in its folder.
 
-    With `karpenter` its nodes are Karpenter's and not the stack's; the two kinds of lab do not share a
-    folder.
+    With `karpenter`, Karpenter creates the nodes, and not the stack. Each kind of lab needs its own folder.
     """
 
     def __init__(self, directory: Path, *, karpenter: bool = False) -> None:
@@ -103,18 +102,18 @@ class Lab:
         self._ports_file = self.directory / "run" / "ports.json"
         self._registries = self.directory / "registries.yaml"
 
-    # --- its life ---------------------------------------------------------------------------
+    # --- start and stop ---------------------------------------------------------------------------
 
     def start(self, say: Say = _quiet) -> None:
-        """Starts whatever of it does not run, and returns when it answers.
+        """Starts the servers that do not run, and returns when they answer.
 
         Raises:
-            LabError: if a server does not come up; then those started are stopped again.
+            LabError: A server does not start. Then the servers that this call started are stopped again.
         """
         self._make_folders()
         with self._locked():
             stopped = self.missing()
-            # A link that leads nowhere: the cache was cleaned up while the lab ran.
+            # A link is broken if somebody deleted the cache while the lab ran.
             linked = [link.exists() for link in (self.directory / "bin").iterdir()]
             if not stopped and linked and all(linked):
                 return
@@ -131,50 +130,50 @@ class Lab:
                 raise
 
     def stop(self) -> None:
-        """Stops what runs of it, and nothing else. Its data stays."""
+        """Stops the lab's servers, and no other process. The data stays."""
         if not self.directory.exists():
             return
         with self._locked():
             self._stop_servers(tuple(self.servers))
 
     def kill(self, name: str) -> None:
-        """Ends one server as a crash would; `start` brings it back."""
+        """Kills a server, as a crash would; `start` starts it again."""
         self.servers[name].kill()
 
     def is_running(self) -> bool:
-        """Whether all of its servers run."""
+        """Whether all servers run."""
         return not self.missing()
 
     def missing(self) -> list[str]:
         """The servers that do not run."""
         return [name for name, server in self.servers.items() if server.process() is None]
 
-    # --- using it ---------------------------------------------------------------------------
+    # --- use ---------------------------------------------------------------------------
 
     @property
     def registry(self) -> str:
-        """The registry's host and port; it speaks plain http."""
+        """The registry's host and port, for plain http."""
         return f"127.0.0.1:{json.loads(self._ports_file.read_text())['registry']}"
 
     @property
     def database(self) -> str:
-        """Where etcd listens; it asks for a certificate."""
+        """The address of etcd, which requires a client certificate."""
         return f"https://127.0.0.1:{json.loads(self._ports_file.read_text())['etcd']}"
 
     def environment(self) -> dict[str, str]:
-        """The variables with which plain kubectl and pulumi work on this lab."""
+        """The variables that make kubectl and pulumi work on this lab."""
         first = [str(self.directory / "bin"), str(PROJECT / ".venv" / "bin")]
         rest = [entry for entry in os.environ.get("PATH", "").split(os.pathsep) if entry not in first]
         return {
             "PATH": os.pathsep.join([*first, *rest]),
             "KUBECONFIG": str(self.kubeconfig),
             "PULUMI_BACKEND_URL": f"file://{self.directory / 'state'}",
-            # The lab's stack holds no secret: everything in it can be read off the cluster.
+            # The lab's stack has no secret: everybody with access to the cluster can read all its values.
             "PULUMI_CONFIG_PASSPHRASE": "",
-            # The user's own logins and plugins stay out of this, and this out of them.
+            # A separate home, so that the lab and the user's own logins and plugins never mix.
             "PULUMI_HOME": str(self.directory / "pulumi"),
-            # The engine would download a plugin for every SDK that is installed, the AWS one of half
-            # a GiB too; this way it gets those that the lab's program asks for.
+            # Otherwise the engine would download the plugins of all installed SDKs, including 0.5 GiB for
+            # AWS. With this setting it downloads only the plugins that the lab's program uses.
             "PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL": "true",
             "PULUMI_SKIP_UPDATE_CHECK": "1",
             "PULUMI_STACK": self.stack,
@@ -182,13 +181,13 @@ class Lab:
         }
 
     def process_environment(self) -> dict[str, str]:
-        """The whole environment for a program that works on this lab."""
-        # Another project's active virtual environment would be taken for this one's.
+        """The complete environment for a program that works on this lab."""
+        # Another project's active virtual environment must not replace this project's.
         inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
         return {**inherited, **self.environment()}
 
     def export_lines(self) -> str:
-        """The same environment for a shell to read."""
+        """The same environment as export lines for a shell."""
         lines = [f"export {name}={shlex.quote(value)}" for name, value in self.environment().items()]
         if os.environ.get("VIRTUAL_ENV"):
             lines.append("export VIRTUAL_ENV=")
@@ -203,7 +202,7 @@ class Lab:
         cwd: Path = PROJECT,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Runs one of the lab's programs (kubectl, pulumi) in its environment and waits for it."""
+        """Runs a program of the lab (kubectl, pulumi) in the lab's environment and waits for its end."""
         path = self.directory / "bin" / program
         return subprocess.run(
             [str(path), *arguments],
@@ -217,17 +216,17 @@ class Lab:
         )
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
-        """What kubectl prints.
+        """Runs kubectl and returns its output.
 
         Raises:
-            LabError: with kubectl's own words, if it fails.
+            LabError: kubectl failed; the message has its error output.
         """
         done = self.run("kubectl", *arguments, stdin=stdin, timeout=timeout)
         if done.returncode != 0:
             raise LabError(f"kubectl {' '.join(arguments[:2])}: {done.stderr.strip()}")
         return done.stdout
 
-    # --- its parts --------------------------------------------------------------------------
+    # --- parts --------------------------------------------------------------------------
 
     def _make_folders(self) -> None:
         for folder in ("", "bin", "keys", "logs", "run", "etcd", "registry", "state", "pulumi"):
@@ -237,7 +236,7 @@ class Lab:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """One command at a time starts or stops this lab."""
+        """Lets only one command at a time start or stop this lab."""
         with (self.directory / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -246,14 +245,14 @@ class Lab:
         try:
             paths = find_programs(*LAB, *((KARPENTER,) if KARPENTER in self.servers else ())).paths
             uv = find_uv(install=False)
-            # The engine's Python host runs both.
+            # The engine's Python language host runs both.
             paths |= {"uv": uv, "uvx": uv.with_name("uvx")}
         except BootstrapError as error:
             raise LabError(str(error)) from error
         for name, path in paths.items():
             link = self._link(name)
-            # In the lab's own shell a program is found through the link that is already here.
-            # A running server keeps its link: that is how it is recognised.
+            # In the lab's own shell, the bootstrap finds this very link on PATH. A running server keeps its
+            # link, because the link identifies its process.
             if path == link or (name in self.servers and name not in stopped):
                 continue
             link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -262,12 +261,12 @@ class Lab:
 
     def _link(self, name: str) -> Path:
         if name == KUBERNETES_PLUGIN:
-            # Where the engine keeps plugins: it warns about those that it finds on PATH.
+            # The engine's own folder for plugins, because the engine warns about plugins on PATH.
             return self.directory / "pulumi" / "plugins" / kubernetes_plugin_folder() / name
         return self.directory / "bin" / name
 
     def _ports(self, stopped: Sequence[str]) -> dict[str, int]:
-        """Chosen once, and again only when somebody else has taken one in the meantime."""
+        """Chooses the ports once, and a new port only if another program now uses the old one."""
         file = self._ports_file
         ports: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
         for name, server in _PORTS.items():
@@ -308,7 +307,7 @@ class Lab:
         return yaml.safe_dump(content, sort_keys=False).encode()
 
     def _write_registry_files(self, port: int) -> None:
-        """The registry's own configuration, and the file from which archshift learns where it is."""
+        """Writes the registry's configuration, and the file that tells archshift the registry's address."""
         address = f"127.0.0.1:{port}"
         configuration = {
             "version": 0.1,
@@ -326,7 +325,7 @@ class Lab:
 
     def _start_servers(self, ports: Mapping[str, int], begun: list[str], say: Say) -> None:
         started = time.monotonic()
-        arguments = self._arguments(ports)
+        arguments = server_arguments(self.directory, ports)
         environments = {KARPENTER: self._karpenter_environment(ports)} if KARPENTER in self.servers else {}
 
         def begin(names: Sequence[str]) -> None:
@@ -337,17 +336,17 @@ class Lab:
                     begun.append(name)
 
         begin(_SERVING)
-        # The others give up when there is nobody to talk to, so they wait for it.
+        # The clients stop without an API server, so they start after it.
         self._wait("the registry to answer", self._registry_answers, ("registry",), say, "registry")
         self._wait("the API server to answer", self._answers("/readyz"), _SERVING, say)
         if KARPENTER in self.servers:
             self._define_karpenter()
         if "kube-apiserver" in begun:
-            # What outlived an API server that was killed may be giving up just now, waits for up to a
-            # minute between two tries, or, as kwok does, never comes back to a pod whose patch was
-            # lost on the way: a rollout then does not end.
+            # Restart all clients that survived a killed API server. A client may be about to stop, or may
+            # wait up to a minute between two attempts. And kwok never repeats a lost patch of a pod, so a
+            # rollout would never end.
             self._stop_servers(self._clients)
-        # Made by a controller, so when it is there again the controllers work.
+        # A controller creates this account. When it exists again, the controllers work.
         self.kubectl("delete", "serviceaccount", "default", "--namespace=default", "--ignore-not-found")
         begin(self._clients)
         account = self._answers("/api/v1/namespaces/default/serviceaccounts/default")
@@ -358,7 +357,7 @@ class Lab:
         say(f"the control plane is up after {time.monotonic() - started:.1f} s")
 
     def _define_karpenter(self) -> None:
-        """The kinds of objects that Karpenter works on, and the node class that the pools refer to."""
+        """Creates Karpenter's resource definitions, and the node class that the NodePools use."""
         self.kubectl("apply", "--server-side", f"--filename={self.directory / 'bin' / KARPENTER_CRDS}")
         definitions = [f"customresourcedefinition/{name}" for name in karpenter.CRDS]
         self.kubectl("wait", "--for=condition=Established", "--timeout=30s", *definitions)
@@ -371,15 +370,15 @@ class Lab:
         return karpenter.environment(kubeconfig, ports["karpenter-metrics"], ports["karpenter-health"], types)
 
     def _server_environment(self) -> dict[str, str]:
-        # Nothing of the user's shell steers these (ETCD_*, GODEBUG, proxies for loopback, …).
+        # The user's shell must not change the servers (with ETCD_*, GODEBUG, proxies for loopback, …).
         kept = ("PATH", "HOME", "TMPDIR", "LANG")
         inherited = {name: os.environ[name] for name in kept if name in os.environ}
-        # Otherwise the registry looks for a collector of traces on this machine.
+        # Otherwise the registry looks for a trace collector on this machine.
         return {**inherited, "OTEL_TRACES_EXPORTER": "none"}
 
     def _stop_servers(self, names: Sequence[str]) -> None:
-        # The clients first: the API server ends sooner when nobody watches, and etcd ends last
-        # and cleanly, since it has all there is to lose.
+        # Stop the clients first, because the API server stops sooner without watches. Stop etcd last and
+        # cleanly, because only etcd has data to lose.
         for name in self._clients:
             if name in names:
                 self.servers[name].ask_to_stop()
@@ -390,18 +389,22 @@ class Lab:
     def _wait(
         self,
         what: str,
-        is_so: Callable[[], bool],
+        is_done: Callable[[], bool],
         watched: Sequence[str],
         say: Say,
         blamed: str = "kube-apiserver",
     ) -> None:
-        """Waits until it is so, unless one of the watched servers ends before."""
-        started = said = time.monotonic()
+        """Waits until the condition is true.
+
+        Raises:
+            LabError: A watched server stopped, or the wait took too long.
+        """
+        started = reported = time.monotonic()
         say(f"waiting for {what}")
-        while not is_so():
+        while not is_done():
             now = time.monotonic()
-            if now - said > 10:
-                said = now
+            if now - reported > 10:
+                reported = now
                 say(f"still waiting for {what} after {now - started:.0f} s")
             for name in watched:
                 if self.servers[name].process() is None:
@@ -445,88 +448,6 @@ class Lab:
         except OSError:
             return False
 
-    def _arguments(self, ports: Mapping[str, int]) -> dict[str, list[str]]:
-        keys = self.directory / "keys"
-        etcd = f"https://127.0.0.1:{ports['etcd']}"
-        peer = f"https://127.0.0.1:{ports['etcd-peer']}"
-        client = ["--leader-elect=false", "--secure-port=0"]  # alone, and nobody asks them anything
-        return {
-            "registry": ["serve", str(keys / "registry.yaml")],
-            "etcd": [
-                f"--data-dir={self.directory / 'etcd'}",
-                f"--listen-client-urls={etcd}",
-                f"--advertise-client-urls={etcd}",
-                f"--listen-peer-urls={peer}",
-                f"--initial-advertise-peer-urls={peer}",
-                f"--initial-cluster=default={peer}",
-                f"--cert-file={keys / 'etcd.crt'}",
-                f"--key-file={keys / 'etcd.key'}",
-                f"--trusted-ca-file={keys / 'ca.crt'}",
-                "--client-cert-auth",
-                f"--peer-cert-file={keys / 'etcd.crt'}",
-                f"--peer-key-file={keys / 'etcd.key'}",
-                f"--peer-trusted-ca-file={keys / 'ca.crt'}",
-                "--peer-client-cert-auth",
-                # A lab may lose its last second when the machine loses its power.
-                "--unsafe-no-fsync",
-                "--log-level=warn",
-            ],
-            "kube-apiserver": [
-                "--bind-address=127.0.0.1",
-                f"--secure-port={ports['kube-apiserver']}",
-                f"--etcd-servers={etcd}",
-                f"--etcd-cafile={keys / 'ca.crt'}",
-                f"--etcd-certfile={keys / 'etcd-client.crt'}",
-                f"--etcd-keyfile={keys / 'etcd-client.key'}",
-                f"--tls-cert-file={keys / 'api-server.crt'}",
-                f"--tls-private-key-file={keys / 'api-server.key'}",
-                f"--cert-dir={keys}",
-                f"--token-auth-file={keys / 'tokens.csv'}",
-                "--anonymous-auth=false",
-                "--authorization-mode=RBAC",
-                "--service-account-issuer=https://kubernetes.default.svc",
-                f"--service-account-key-file={keys / 'service-account.pub'}",
-                f"--service-account-signing-key-file={keys / 'service-account.key'}",
-                # Simulated pods have no use for a token, and would wait for their account.
-                "--disable-admission-plugins=ServiceAccount",
-                "--service-cluster-ip-range=10.96.0.0/16",
-                # Nothing in the lab reaches the API server through a Service.
-                "--endpoint-reconciler-type=none",
-                "--advertise-address=127.0.0.1",
-                "--profiling=false",
-            ],
-            "kube-controller-manager": [
-                *client,
-                f"--kubeconfig={self._kubeconfig_of('kube-controller-manager')}",
-                # Each controller with its own account and rights, as installers set it up.
-                "--use-service-account-credentials=true",
-                f"--service-account-private-key-file={keys / 'service-account.key'}",
-                # There is no cloud to ask for addresses, balancers and routes. Node lifecycle
-                # stays: without it new nodes keep their not-ready taint.
-                "--controllers=*,-node-ipam-controller,-service-lb-controller,-node-route-controller",
-                "--kube-api-qps=200",
-                "--kube-api-burst=400",
-            ],
-            "kube-scheduler": [
-                *client,
-                # The stock profile: what archshift relies on is what every cluster has.
-                f"--kubeconfig={self._kubeconfig_of('kube-scheduler')}",
-            ],
-            "kwok": [
-                f"--kubeconfig={self._kubeconfig_of('kwok')}",
-                f"--config={self.directory / 'bin' / KWOK_STAGES}",
-                f"--config={Path(__file__).resolve().parent / 'stages.yaml'}",
-                "--manage-all-nodes=true",
-                # 0: no leases, nodes are kept alive by their heartbeats. With leases kwok takes
-                # the nodes of its predecessor only when those expire, 40 s after a restart, and
-                # overlooks pods that reach a new node before the lease reaches its cache.
-                "--node-lease-duration-seconds=0",
-                # 0: no kubelet port. It would listen on every address.
-                "--node-port=0",
-            ],
-            KARPENTER: [],  # all of its settings are in its environment
-        }
-
 
 def user_shell() -> str:
     """The user's shell, for `lab shell`."""
@@ -534,5 +455,5 @@ def user_shell() -> str:
 
 
 def print_progress(text: str) -> None:
-    """Says one line of progress where it does not mix with output."""
+    """Prints a line of progress to standard error, separate from the output."""
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The demo: the ratio walks up and back down through the real engine, with the outcome of each step."""
+"""The demo: the real engine moves arm_ratio up and back down, and each step shows its result."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lab.engine import Progress, Result, run_engine
 from lab.restarts import Pods, had_to_move, read_pods, restarted
 from lab.rollouts import Rollouts
 
-# Up through the weeks of a real move, and back once, because it has to work in a bad week too.
-# The last is the ratio that Pulumi.lab.yaml is committed with.
+# The steps of a real migration, and one step back, because the way back must work too. The last ratio is
+# the committed ratio of Pulumi.lab.yaml.
 STEPS = ("0.2", "0.5", "0.8", "1.0", "0.5")
 
 _ARCHSHIFT = str(PROJECT / ".venv" / "bin" / "archshift")
@@ -26,7 +26,7 @@ _HEADER = (
     *("had to move", "restarted", "rollout s"),
 )
 _NEXT = """
-The lab goes on. Next, for example:
+The lab is still running. You can try, for example:
 
   make lab-shell
     archshift status
@@ -38,11 +38,11 @@ The lab goes on. Next, for example:
 
 
 def demo(lab: Lab) -> int:
-    """Walks all steps; 0 only if every workload was exactly where it belongs after each."""
+    """Takes all steps; returns 0 only if every workload was exact after each step."""
     started = time.monotonic()
     _audit(lab)
     inexact: list[str] = []
-    said: list[str] = []
+    printed: list[str] = []
     for number, ratio in enumerate(STEPS, start=1):
         print(f"\n=== {number} of {len(STEPS)}: arm_ratio {ratio}", flush=True)
         before = read_pods(lab)
@@ -52,26 +52,26 @@ def demo(lab: Lab) -> int:
         report = _status(lab)
         print(step_table(report, rollouts.seconds, before, after))
         for note in notes(report):
-            if note not in said:
-                said.append(note)
+            if note not in printed:
+                printed.append(note)
                 print(f"  {note}")
         print(fleet_line(report, ratio, result.seconds))
         print(restarts_line(report, before, after))
         inexact += [f"{row['workload']} at {ratio}" for row in report["workloads"] if not row["exact"]]
     print(f"\n{len(STEPS)} steps in {time.monotonic() - started:.0f} s.")
     if inexact:
-        print(f"Not exact: {', '.join(inexact)}.")
+        print(f"These workloads were not exact: {', '.join(inexact)}.")
     else:
-        print("Every workload was exactly where it belongs after every step.")
+        print("After every step, each workload had exactly the wanted number of pods on each side.")
     print(_NEXT)
     return 1 if inexact else 0
 
 
 def _audit(lab: Lab) -> None:
-    """Prints what the archshift command finds out about the workloads' images."""
+    """Prints the audit of the workloads' images."""
     print("\n=== before the first step: which images run on arm64?")
     print("$ archshift audit --from-cluster", flush=True)
-    # Into a file or a pipe it would be cut to 80 columns.
+    # Without a terminal, the output would be cut to 80 columns.
     width = {} if sys.stdout.isatty() else {"COLUMNS": "140"}
     done = subprocess.run(
         [_ARCHSHIFT, "audit", "--from-cluster"],
@@ -100,12 +100,12 @@ def _step(lab: Lab, ratio: str, log: Path) -> Result:
         ticker.clear()
     if not result.succeeded:
         last = "\n".join(f"    {line}" for line in result.output.strip().splitlines()[-20:])
-        raise LabError(f"pulumi up failed (exit code {result.exit_code}); {log} ends with:\n{last}")
+        raise LabError(f"pulumi up failed (exit code {result.exit_code}). {log} ends with:\n{last}")
     return result
 
 
 class _Ticker:
-    """One line that shows how far the engine is; on a terminal only."""
+    """A line on the terminal with the engine's progress; without a terminal, nothing."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -127,7 +127,7 @@ class _Ticker:
 
 
 def _status(lab: Lab) -> dict[str, Any]:
-    """What the archshift command reports about the stack."""
+    """Returns the JSON of ``archshift status``."""
     done = subprocess.run(
         [_ARCHSHIFT, "status", "--json"],
         cwd=PROJECT,
@@ -138,14 +138,14 @@ def _status(lab: Lab) -> dict[str, Any]:
         timeout=120,
         check=False,
     )
-    if done.returncode not in (0, 3):  # 3: read, and not everything is where it belongs
+    if done.returncode not in (0, 3):  # 3: some workloads are not exact
         raise LabError(f"archshift status failed: {(done.stderr or done.stdout).strip()}")
     report: dict[str, Any] = json.loads(done.stdout)
     return report
 
 
 def step_table(report: Mapping[str, Any], seconds: Mapping[str, float], before: Pods, after: Pods) -> str:
-    """The table of one step: where each workload's pods belong and are, and what it took to get there."""
+    """The table of a step: each workload's wanted and observed pods, and the cost of the step."""
     rows: list[Sequence[str]] = [_HEADER]
     for row in report["workloads"]:
         namespace, kind, name = row["workload"].split("/")
@@ -173,12 +173,12 @@ def step_table(report: Mapping[str, Any], seconds: Mapping[str, float], before: 
 
 
 def notes(report: Mapping[str, Any]) -> list[str]:
-    """Why workloads are where they are, for those that have a reason of their own."""
+    """The reasons of workloads that archshift does not place by the ratio alone."""
     return [f"{row['workload']}: {row['reason']}" for row in report["workloads"] if row.get("reason")]
 
 
 def fleet_line(report: Mapping[str, Any], ratio: str, seconds: float) -> str:
-    """The fleet in one line."""
+    """A line about the whole fleet."""
     fleet = report["fleet"]
     share = fleet["graviton"] / fleet["pods"] if fleet["pods"] else 0.0
     return (
@@ -189,7 +189,7 @@ def fleet_line(report: Mapping[str, Any], ratio: str, seconds: float) -> str:
 
 
 def restarts_line(report: Mapping[str, Any], before: Pods, after: Pods) -> str:
-    """What the step cost the applications, in one line."""
+    """A line about the pods that the step restarted."""
     moves = sum(had_to_move(row, before) for row in report["workloads"])
     restarts = sum(restarted(row, before, after) for row in report["workloads"])
     each = f", {restarts / moves:.1f} for each of them" if moves else ""

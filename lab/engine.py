@@ -1,4 +1,4 @@
-"""Runs of the Pulumi engine, followed through its event log while they go on."""
+"""Runs the Pulumi engine and follows its event log."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ RUNTIME: Final[Mapping[str, Any]] = {
     "name": "python",
     "options": {"toolchain": "pip", "virtualenv": str(PROJECT / ".venv")},
 }
-"""What `Pulumi.yaml` says of the checkout's program, for a program elsewhere that runs in its environment."""
+"""The runtime of ``Pulumi.yaml`` for a program in another folder that uses this checkout's environment."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What the engine did, or would do, with one resource."""
+    """What the engine did, or would do, to a resource."""
 
     op: str  # create, update, delete, same, …
     urn: str
-    changed: tuple[str, ...]  # the paths of the changed inputs, as the provider names them
+    changed: tuple[str, ...]  # the paths of the changed inputs, with the provider's names
 
     @property
     def name(self) -> str:
@@ -40,27 +40,27 @@ class Operation:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run of the engine ended."""
+    """The result of a run of the engine."""
 
     exit_code: int
     output: str  # what the user saw
     seconds: float
-    summary: dict[str, int] = field(default_factory=dict)  # operations by kind, "same" included
+    summary: dict[str, int] = field(default_factory=dict)  # operations by kind, including "same"
     operations: tuple[Operation, ...] = ()
     diagnostics: tuple[str, ...] = ()  # warnings and errors
 
     @property
     def succeeded(self) -> bool:
-        """Whether the exit code says so."""
+        """Whether the exit code is 0."""
         return self.exit_code == 0
 
     @property
     def changes(self) -> dict[str, int]:
-        """Operations that change something, by kind; empty when nothing did."""
+        """The number of operations that change something, by kind; empty without any."""
         return {op: count for op, count in self.summary.items() if op not in ("same", "read") and count}
 
     def operations_on(self, type_: str) -> list[Operation]:
-        """Operations on resources whose type ends so, for example DeploymentPatch."""
+        """The operations on resources whose type ends with this text, for example DeploymentPatch."""
         return [operation for operation in self.operations if operation.type.endswith(type_)]
 
 
@@ -74,7 +74,7 @@ class Progress:
     under_way: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Takes the next event of the log."""
+        """Adds the next event of the log."""
         if summed := event.get("summaryEvent"):
             self.summary = summed.get("resourceChanges") or {}
         elif begun := event.get("resourcePreEvent"):
@@ -87,8 +87,8 @@ class Progress:
             metadata = self.under_way.pop(ended["metadata"]["urn"], ended["metadata"])
             if not ended.get("planning"):
                 self.operations.append(_operation(metadata))
-        elif (said := event.get("diagnosticEvent")) and said["severity"] in ("warning", "error"):
-            self.diagnostics.append(said["message"].strip())
+        elif (diagnostic := event.get("diagnosticEvent")) and diagnostic["severity"] in ("warning", "error"):
+            self.diagnostics.append(diagnostic["message"].strip())
 
 
 def _operation(metadata: Mapping[str, Any]) -> Operation:
@@ -97,13 +97,13 @@ def _operation(metadata: Mapping[str, Any]) -> Operation:
 
 
 def engine_environment(lab: Lab, stack: str) -> dict[str, str]:
-    """The environment of a run whose events are logged."""
-    # The event log's flag is a debugging command's, as the Automation API uses it.
+    """The environment for a run with an event log."""
+    # The flag for the event log needs PULUMI_DEBUG_COMMANDS; the Automation API sets it too.
     return {**lab.process_environment(), "PULUMI_STACK": stack, "PULUMI_DEBUG_COMMANDS": "true"}
 
 
 def engine_command(lab: Lab, arguments: Sequence[str]) -> list[str]:
-    """The command line of a run that asks nothing."""
+    """The command line of a run without questions."""
     pulumi = str(lab.directory / "bin" / "pulumi")
     return [pulumi, *arguments, "--non-interactive", "--color=never"]
 
@@ -117,9 +117,9 @@ def run_engine(
     timeout: float = 900,
     watch: Callable[[Progress], None] | None = None,
 ) -> Result:
-    """Runs the engine on the checkout's program; its output goes to the log, its events beside it.
+    """Runs the engine on the checkout's program, with its output in the log and its events in a file beside.
 
-    `watch` is called several times a second with what was done so far.
+    Several times a second, `watch` gets the progress.
     """
     events = log.with_suffix(".events.jsonl")
     events.unlink(missing_ok=True)
@@ -144,7 +144,7 @@ def run_engine(
                     raise TimeoutError(f"pulumi {arguments[0]} took longer than {timeout:.0f} s, see {log}")
         finally:
             if engine.poll() is None:
-                engine.terminate()  # it ends what is under way and writes its state
+                engine.terminate()  # the engine then finishes its current operations and writes its state
                 try:
                     engine.wait(30)
                 except subprocess.TimeoutExpired:
@@ -161,7 +161,7 @@ def run_engine(
 
 
 def _follow(events: Path, engine: subprocess.Popen[bytes]) -> Iterator[Mapping[str, Any]]:
-    """The log's events as they are written, and an empty one whenever there is none for now."""
+    """Yields the log's events as the engine writes them, and an empty event while there is no new one."""
     while not events.exists():
         if engine.poll() is not None:
             return
@@ -179,7 +179,7 @@ def _follow(events: Path, engine: subprocess.Popen[bytes]) -> Iterator[Mapping[s
             elif not line:
                 if ended:
                     return
-                # Once more after the end, for what was written just before it.
+                # Read once more after the end, because the last events may be new.
                 ended = engine.poll() is not None
                 if not ended:
                     time.sleep(0.05)

@@ -1,6 +1,6 @@
-"""The sample workloads' images, in the lab's own registry: real ones to ask for, though nothing runs them.
+"""Makes real images for the sample workloads in the lab's registry, although no container runs them.
 
-Each image that a workload names is made for both architectures, but for those below.
+Each image of a workload has both architectures, except the images below.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from lab.control_plane import Lab, LabError, Say
 from lab.oci import Pushed, Pusher, elf, layer
 from lab.sample import WORKLOADS
 
-# For x86 alone, and their registry says so.
+# Only for x86, and the registry says so.
 AMD64_ONLY = frozenset({"invoices", "reviews", "smtp-relay"})
-# Their index promises arm64, and the program in it is for x86: a binary that a build copied in.
-LIARS = frozenset({"image-resizer"})
-# A tag that no workload uses yet, by repository: the first that runs on arm64.
+# The index claims arm64, but the program inside is for x86: a build copied a wrong binary.
+WRONG_BINARY = frozenset({"image-resizer"})
+# By repository, the first tag that runs on arm64; no workload uses it yet.
 NEWER = {"reviews": "2.3.0"}
 
 
 def push_images(lab: Lab, say: Say, *, again: bool = False) -> None:
-    """Pushes the images once, so that what a user pushed over them stays.
+    """Pushes the images only once, so that images that a user pushed later stay.
 
     Raises:
-        LabError: the registry did not take them.
+        LabError: The registry refused an image.
     """
     pushed = lab.directory / "run" / "images-pushed"
     if pushed.exists() and not again:
@@ -39,17 +39,17 @@ def push_images(lab: Lab, say: Say, *, again: bool = False) -> None:
         for repository, tag in sorted(_images_of_the_workloads()):
             machines = {"amd64": "amd64"}
             if repository not in AMD64_ONLY:
-                machines["arm64"] = "amd64" if repository in LIARS else "arm64"
+                machines["arm64"] = "amd64" if repository in WRONG_BINARY else "arm64"
             _push(pusher, repository, tag, machines)
         for repository, tag in NEWER.items():
             _push(pusher, repository, tag, {"amd64": "amd64", "arm64": "arm64"})
     except httpx.HTTPError as error:
-        raise LabError(f"The lab's registry at {lab.registry} did not take an image: {error}") from error
+        raise LabError(f"The lab's registry at {lab.registry} refused an image: {error}") from error
     pushed.touch()
 
 
 def _push(pusher: Pusher, repository: str, tag: str, machines: dict[str, str]) -> None:
-    """Pushes one image, whose program is for the given machine on each architecture."""
+    """Pushes an image; `machines` maps each architecture to the machine that its program is for."""
 
     def image(architecture: str, machine: str, tag: str = "") -> Pushed:
         return pusher.image(
@@ -64,11 +64,11 @@ def _push(pusher: Pusher, repository: str, tag: str, machines: dict[str, str]) -
         ((architecture, machine),) = machines.items()
         image(architecture, machine, tag)
     else:
-        pusher.index(repository, tag, [image(*one) for one in machines.items()])
+        pusher.index(repository, tag, [image(*platform) for platform in machines.items()])
 
 
 def _images_of_the_workloads() -> set[tuple[str, str]]:
-    """The repository and tag of each image that a sample workload names."""
+    """The repository and tag of each image of the sample workloads."""
     named = set()
     for path in WORKLOADS.glob("*.yaml"):
         for document in yaml.safe_load_all(path.read_text()):
@@ -79,7 +79,7 @@ def _images_of_the_workloads() -> set[tuple[str, str]]:
 
 
 def _images(value: Any) -> Iterator[str]:
-    """Every text under a key named image."""
+    """Yields every text under a key named image."""
     if isinstance(value, list):
         for item in value:
             yield from _images(item)

@@ -1,6 +1,6 @@
-"""The real Karpenter on a lab, with the provider that ships with it: its machines are kwok's nodes.
+"""The real Karpenter in a lab, with its own kwok provider, whose machines are simulated nodes.
 
-It knows EC2's instance types by archshift's table, so that NodePools name the same types here and
+Karpenter gets EC2's instance types from archshift's table, so that NodePools name the same types here and
 on EKS.
 """
 
@@ -21,17 +21,17 @@ ZONES: Final = ("eu-west-1a", "eu-west-1b", "eu-west-1c")
 NODE_CLASS: Final[dict[str, Any]] = {
     "apiVersion": "karpenter.kwok.sh/v1alpha1",
     "kind": "KWOKNodeClass",
-    # The name that archshift:node_groups has by default.
+    # The default node class of archshift:node_groups.
     "metadata": {"name": "default"},
-    # A machine that is there at once would hide what waits for it; a real one takes 30 to 60 s.
+    # An immediate machine would hide code that must wait; a real machine takes 30 to 60 s.
     "spec": {"nodeRegistrationDelay": "2s"},
 }
 
 CRDS: Final = ("nodepools.karpenter.sh", "nodeclaims.karpenter.sh", "kwoknodeclasses.karpenter.kwok.sh")
-"""What has to be there before Karpenter starts."""
+"""The resource definitions that must exist before Karpenter starts."""
 
-# A vCPU and a GiB of memory in Ireland, about; Graviton is a fifth cheaper. Karpenter takes the cheapest
-# types that fit, so only their order matters here.
+# Approximate prices of a vCPU and a GiB of memory in Ireland; Graviton costs a fifth less. Karpenter takes
+# the cheapest types that fit, so only the order of the prices matters here.
 _VCPU_PRICE, _GIB_PRICE, _GRAVITON, _SPOT = 0.036, 0.0045, 0.8, 0.4
 
 
@@ -51,7 +51,7 @@ def environment(
 
 
 def instance_types() -> str:
-    """What Karpenter may launch, as the provider reads it: every type in the lab's zones."""
+    """The provider's file of instance types: every type, in each zone of the lab."""
     return json.dumps([_entry(kind) for kind in INSTANCE_TYPES.values()])
 
 
@@ -83,7 +83,7 @@ def _entry(kind: InstanceType) -> dict[str, Any]:
 
 
 def is_ready(health_port: int) -> bool:
-    """Whether Karpenter watches the cluster."""
+    """Whether Karpenter is ready."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"http://127.0.0.1:{health_port}/readyz", timeout=5) as response:

@@ -1,6 +1,6 @@
-"""Makes images in memory and pushes them: tiny real ELF headers, tar layers, configs, manifests, indexes.
+"""Makes images in memory and pushes them: small real ELF headers, tar layers, configs, manifests, indexes.
 
-The same arguments make the same bytes on every machine, so the same digests.
+The same arguments give the same bytes, and so the same digests, on every machine.
 """
 
 import gzip
@@ -29,7 +29,7 @@ MACHINES = {"amd64": 62, "arm64": 183, "arm": 40, "s390x": 22}
 
 
 def elf(machine: str, interpreter: str = "") -> bytes:
-    """Return an ELF file's headers: 64 bit (32 for arm), with a PT_INTERP if an interpreter is named."""
+    """Return the headers of an ELF file: 64 bit (32 for arm), with PT_INTERP if there is an interpreter."""
     wide = machine != "arm"
     order = ">" if machine == "s390x" else "<"
     ident = b"\x7fELF" + bytes([2 if wide else 1, 2 if order == ">" else 1, 1]) + bytes(9)
@@ -51,14 +51,14 @@ def elf(machine: str, interpreter: str = "") -> bytes:
 
 
 def layer(files: Mapping[str, bytes]) -> bytes:
-    """Return a layer of executable files by path."""
+    """Return a layer with executable files, given path to content."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for path, content in files.items():
             info = tarfile.TarInfo(path)
             info.mode, info.size = 0o755, len(content)
             tar.addfile(info, io.BytesIO(content))
-    # Level 0 only wraps: packers of different versions make different bytes.
+    # Level 0 does not compress, because zlib versions compress to different bytes.
     return gzip.compress(archive.getvalue(), compresslevel=0, mtime=0)
 
 
@@ -68,7 +68,7 @@ def digest_of(content: bytes) -> str:
 
 
 def _diff_id(layer: bytes) -> str:
-    """Return a layer's digest unpacked; of what is no gzip, as it is."""
+    """Return the digest of the unpacked layer, or of the layer itself if it is no gzip."""
     with suppress(OSError, EOFError, zlib.error):
         return digest_of(gzip.decompress(layer))
     return digest_of(layer)
@@ -76,7 +76,7 @@ def _diff_id(layer: bytes) -> str:
 
 @dataclass
 class Pushed:
-    """What was pushed: enough to put it in an index."""
+    """A pushed manifest, with all that an index needs."""
 
     digest: str
     size: int
@@ -128,11 +128,11 @@ class Pusher:
         named = dict(zip(("os", "architecture", "variant"), parts, strict=False))
         machine = named.get("architecture", "")
         layers = layers or (layer({"app": elf(machine if machine in MACHINES else "amd64")}),)
-        rootfs = {"type": "layers", "diff_ids": [_diff_id(one) for one in layers]}
+        rootfs = {"type": "layers", "diff_ids": [_diff_id(content) for content in layers]}
         content = json.dumps({**named, "config": config or {}, "rootfs": rootfs}).encode()
         descriptors = [
-            {"mediaType": OCI_LAYER, "digest": self.blob(repository, one), "size": len(one)}
-            for one in layers
+            {"mediaType": OCI_LAYER, "digest": self.blob(repository, archive), "size": len(archive)}
+            for archive in layers
         ]  # fmt: skip
         media_type = DOCKER_MANIFEST if docker else OCI_MANIFEST
         document = {
@@ -159,7 +159,7 @@ class Pusher:
         docker: bool = False,
         annotations: Mapping[int, Mapping[str, str]] | None = None,
     ) -> Pushed:
-        """Push an index over children; one with an empty platform is entered without any."""
+        """Push an index of children; a child without a platform gets no platform in the index."""
         media_type = DOCKER_LIST if docker else OCI_INDEX
         manifests = []
         for number, child in enumerate(children):
@@ -176,5 +176,5 @@ class Pusher:
 
     def multi(self, repository: str, tag: str, *platforms: str, docker: bool = False) -> Pushed:
         """Push an index with an image for each platform."""
-        images = [self.image(repository, platform=one, docker=docker) for one in platforms]
+        images = [self.image(repository, platform=platform, docker=docker) for platform in platforms]
         return self.index(repository, tag, images, docker=docker)

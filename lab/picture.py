@@ -1,7 +1,7 @@
-"""Draws the output of the demo as a picture that moves, for the README: ``python -m lab.picture``.
+"""Draws the output of the demo as an animated picture for the README: ``python -m lab.picture``.
 
-Each part of the output, from one ``===`` to the next, is a frame. The picture is an SVG without
-scripts and without anything from a network; who prefers no motion sees the last frame.
+Each part of the output, from one ``===`` to the next, is a frame. The SVG has no scripts and loads nothing
+from a network. If the reader's system reduces motion, it shows only the last frame.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LINE = 16
 _MARGIN = 16
 _BAR = 34
 _SECONDS = 4
-"""For each frame."""
+"""How long each frame is visible."""
 
 _FLEET = re.compile(r"fleet at (?P<ratio>\S+): (?P<there>\d+) of (?P<pods>\d+) ")
 _AUDITED = re.compile(r"\d+ of \d+ images run on arm64")
@@ -42,15 +42,19 @@ class PictureError(Exception):
 
 @dataclass(frozen=True)
 class Frame:
-    """One part of the output: its lines, and (there, pods) of the fleet after a step."""
+    """A part of the output: its lines, and after a step (pods on Graviton, movable pods) of the fleet."""
 
     lines: tuple[str, ...]
     fleet: tuple[int, int] | None
 
 
 def frames(output: str) -> list[Frame]:
-    """Splits a demo's output; lines of no interest in a picture are left out."""
-    found = []
+    """Splits a demo's output into frames, without notes and progress.
+
+    Raises:
+        PictureError: The text is not a demo's output.
+    """
+    drawn = []
     for part in re.split(r"^(?==== )", output, flags=re.MULTILINE)[1:]:
         lines: list[str] = []
         summary: list[str] = []
@@ -66,18 +70,18 @@ def frames(output: str) -> list[Frame]:
         if not summary:
             raise PictureError(f"{lines[0]!r} has no line about the fleet or the images")
         lines = lines[: _ROWS - 1 - len(summary)]
-        found.append(Frame((*map(_cut, lines), "", *map(_cut, summary)), fleet))
-    if not found:
-        raise PictureError("no part begins with ===; is this the output of make demo?")
-    return found
+        drawn.append(Frame((*map(_cut, lines), "", *map(_cut, summary)), fleet))
+    if not drawn:
+        raise PictureError("no line begins with ===; is this the output of make demo?")
+    return drawn
 
 
 def draw(output: str) -> str:
-    """The picture of a demo's output, as the text of an SVG file."""
+    """Returns the picture of a demo's output, as the text of an SVG file."""
     parts = frames(output)
     width, height = round(_COLUMNS * _CHARACTER) + 2 * _MARGIN, _ROWS * _LINE + 2 * _MARGIN + _BAR
     share, whole = 100 / len(parts), _SECONDS * len(parts)
-    # Each frame is shown for its share of the time; the edges are sharp.
+    # Each frame is visible for its share of the time, without fading.
     motion = (
         f"  .frame {{ visibility: hidden; animation: show {whole}s infinite; }}\n"
         f"  @keyframes show {{ 0%, {share - 0.01:.2f}% {{ visibility: visible; }}"
@@ -134,7 +138,7 @@ def _cut(line: str) -> str:
 
 
 def main() -> int:
-    """Reads the output on stdin and writes the file that is named."""
+    """Reads the output of the demo from stdin and writes the SVG file."""
     if len(sys.argv) != 2:
         print("usage: make demo | tee demo.log; python -m lab.picture FILE.svg < demo.log", file=sys.stderr)
         return 4

@@ -1,4 +1,4 @@
-"""Servers that go on after the command that started them, and are found again by the next one."""
+"""Servers that keep running after the command that started them; later commands find them again."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from typing import Final
 import psutil
 
 _PORTS: Final = range(20_000, 30_000)
-"""Below those that Linux and macOS give to outgoing connections: while a server is away, as after a crash,
-any of these could take its port, and one of its own clients' even be connected to itself."""
+"""Below the ports that Linux and macOS use for outgoing connections. Otherwise such a connection could take
+the port of a server that is down, for example after a crash. A client could then even connect to itself."""
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on a port of loopback."""
+    """Whether a server could listen on this port of 127.0.0.1."""
     with socket.socket() as candidate:
-        # As the servers do: a port whose last connections are still closing is free.
+        # As for the servers: a port whose last connections are still closing counts as free.
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             candidate.bind(("127.0.0.1", port))
@@ -32,7 +32,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port(taken: Collection[int] = ()) -> int:
-    """A port of loopback that nobody listens on, and that is none of those already chosen."""
+    """A port of 127.0.0.1 that nobody uses and that is not in `taken`."""
     while True:
         port = secrets.choice(_PORTS)
         if port not in taken and is_free(port):
@@ -40,11 +40,10 @@ def free_port(taken: Collection[int] = ()) -> int:
 
 
 class Server:
-    """One server of a lab, known by the lab's own link to its program.
+    """A server of a lab, identified by the lab's own link to its program.
 
-    A process is this server when its pid is the recorded one *and* the program it was started as
-    is the lab's link: no other process on the machine has that name, so a pid that was given to
-    somebody else in the meantime is left alone.
+    A process is this server only if it has the recorded pid *and* was started through the lab's link. No
+    other process on the machine has that name, so a pid that now belongs to another process is safe.
     """
 
     def __init__(self, name: str, directory: Path) -> None:
@@ -55,7 +54,7 @@ class Server:
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Starts it in a session of its own, so that neither Ctrl-C nor a closed terminal ends it."""
+        """Starts the server in its own session, so that neither Ctrl-C nor a closed terminal stops it."""
         if self.log.exists():
             self.log.replace(self.log.with_suffix(".previous.log"))
         with self.log.open("wb") as log:
@@ -69,29 +68,29 @@ class Server:
                 start_new_session=True,
             )
         self._pid_file.write_text(f"{self._child.pid}\n")
-        # For a moment after the start a process has no command line to be recognised by.
+        # For a moment after the start, a process has no command line that identifies it.
         deadline = time.monotonic() + 5
         while self.process() is None and self._child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def process(self) -> psutil.Process | None:
-        """The running server, or nothing."""
+        """The running server, or None."""
         if self._child is not None:
-            self._child.poll()  # a child that ended stays in the process table until it is asked
+            self._child.poll()  # an ended child stays in the process table until poll() reads its exit code
         try:
             process = psutil.Process(int(self._pid_file.read_text()))
-            # A script that stands in for the program is started by its interpreter.
+            # If the program is a script, the first word is its interpreter.
             ours = str(self.program) in process.cmdline()[:2]
             return process if ours and process.status() != psutil.STATUS_ZOMBIE else None
         except (OSError, ValueError, psutil.Error):
             return None
 
     def ask_to_stop(self) -> None:
-        """Asks it to end, without waiting."""
+        """Sends SIGTERM and does not wait."""
         self._signal(signal.SIGTERM)
 
     def stop(self, grace: float) -> None:
-        """Ends it: asked first, forced after the grace period, and gone when this returns."""
+        """Stops the server: SIGTERM first, SIGKILL after `grace` seconds. The process is gone on return."""
         process = self.process()
         if process is not None:
             self.ask_to_stop()
@@ -103,11 +102,11 @@ class Server:
         self._pid_file.unlink(missing_ok=True)
 
     def kill(self) -> None:
-        """Ends it without warning, as a crash would."""
+        """Kills the server without warning, as a crash would."""
         self.stop(grace=0)
 
     def last_words(self, lines: int = 8) -> str:
-        """The end of its log."""
+        """The last lines of its log."""
         if not self.log.exists():
             return ""
         return "\n".join(self.log.read_text(errors="replace").strip().splitlines()[-lines:])

@@ -1,4 +1,4 @@
-"""How many pods a step restarted, beside how many had to move: the measure of a placement."""
+"""Counts the pods that a step restarted, and the pods that had to move: the cost of a placement."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_pods(lab: Lab) -> Pods:
 
 
 def had_to_move(row: Mapping[str, Any], before: Pods) -> int:
-    """How many pods of a workload were on the wrong side before the step.
+    """Counts the pods of a workload that were on the wrong side before the step.
 
     Args:
         row: The workload in ``archshift status --json``, after the step.
@@ -45,5 +45,5 @@ def had_to_move(row: Mapping[str, Any], before: Pods) -> int:
 
 
 def restarted(row: Mapping[str, Any], before: Pods, after: Pods) -> int:
-    """How many pods of a workload ran before the step and no longer do; arguments as ``had_to_move``."""
+    """Counts the pods of a workload that ran before the step and no longer run; see ``had_to_move``."""
     return len(before.get(row["workload"], {}).keys() - after.get(row["workload"], {}).keys())

@@ -1,4 +1,4 @@
-"""How long rollouts take, as the API server tells it while they go on."""
+"""Measures how long rollouts take, with the status in the API server."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _PAUSE_SECONDS = 0.3
 
 
 class Rollouts:
-    """Watches the workloads' rollouts while it is entered.
+    """A context manager that watches the workloads' rollouts.
 
-    The engine's own times are not these: a patch is made, and the engine goes on, before the last
-    pod is there (docs/adr/0010).
+    The engine's own times are shorter: the engine continues after each patch, before the last pod is ready
+    (docs/adr/0010).
     """
 
     def __init__(self, lab: Lab) -> None:
         os.environ["KUBECONFIG"] = str(lab.kubeconfig)
         self.seconds: dict[str, float] = {}
-        """Workload to seconds from its change to the last of its pods."""
+        """Workload to the seconds from its change until its last pod was ready."""
         self._since: dict[str, float] = {}
         self._seen: dict[str, tuple[str, float]] = {}
         self._over = threading.Event()
@@ -46,22 +46,22 @@ class Rollouts:
     def _follow(self) -> None:
         with connect(CONTEXT) as cluster:
             while True:
-                # One look after the end too, for the rollout that was over last.
+                # Read once more after the end, for the last rollout.
                 last = self._over.wait(_PAUSE_SECONDS)
-                # A look that fails makes a time less exact, no more.
+                # A failed reading only makes a time less exact.
                 with contextlib.suppress(ArchshiftError):
-                    self._look(cluster)
+                    self._read(cluster)
                 if last:
                     return
 
-    def _look(self, cluster: Cluster) -> None:
+    def _read(self, cluster: Cluster) -> None:
         now = time.monotonic()
         for kind, (path, _) in CONTROLLERS.items():
             for item in cluster.list(path.format("")) if kind != "CronJob" else ():
                 workload = read_workload(kind, item, "")
                 seen, self._seen[workload.key] = self._seen.get(workload.key), (workload.identity, now)
                 if seen and seen[0] != workload.identity:
-                    # Since the look before: a quick rollout may be over already.
+                    # Count from the previous reading, because a quick rollout may be over already.
                     self._since.setdefault(workload.key, seen[1])
                 if workload.settled and workload.key in self._since:
                     taken = now - self._since.pop(workload.key)

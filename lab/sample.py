@@ -1,4 +1,4 @@
-"""The lab's stack and its sample workloads, as `lab up` prepares them."""
+"""Prepares the lab's stack and its sample workloads, for `lab up`."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from pathlib import Path
 from lab.control_plane import PROJECT, Lab, LabError, Say
 
 WORKLOADS = Path(__file__).resolve().parent / "workloads"
-# Files that end so are applied server-side by this field manager, as its client would.
+# Files with this suffix are applied server-side under this field manager, as Helm does.
 _HELM = "helm"
 
 
 def prepare_stack(lab: Lab, say: Say) -> None:
-    """Makes the stack in the lab's own backend, where it is absent."""
+    """Creates the stack in the lab's own backend, if it is missing."""
     if any((lab.directory / "state").glob(f".pulumi/stacks/*/{lab.stack}.json")):
         return
-    say(f"making the stack {lab.stack}")
-    # `stack init` rewrites the stack's configuration file, which is tracked: a copy is enough
-    # to make a stack of the same project and the same encryption salt.
+    say(f"creating the stack {lab.stack}")
+    # `stack init` rewrites the stack's configuration file, which is tracked. So run it on a copy: the stack
+    # then has the same project and the same encryption salt.
     with tempfile.TemporaryDirectory() as folder:
         for name in ("Pulumi.yaml", f"Pulumi.{lab.stack}.yaml"):
             shutil.copy(PROJECT / name, folder)
         made = lab.run("pulumi", "stack", "init", lab.stack, "--non-interactive", cwd=Path(folder))
     if made.returncode != 0:
-        raise LabError(f"The stack {lab.stack} could not be made: {made.stderr.strip()}")
+        raise LabError(f"pulumi could not create the stack {lab.stack}: {made.stderr.strip()}")
 
 
 def load_workloads(lab: Lab, say: Say, *, again: bool = False) -> None:
-    """Applies the sample workloads once, so that what a user changed in the lab stays changed."""
+    """Applies the sample workloads only once, so that a user's changes in the lab stay."""
     loaded = lab.directory / "run" / "workloads-loaded"
     if loaded.exists() and not again:
         return

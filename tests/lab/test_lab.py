@@ -275,7 +275,7 @@ def test_without_a_lab_one_sentence_says_how_to_start_it(tmp_path: Path, command
     done = _lab_command(Lab(tmp_path / "none"), command)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == "There is no lab yet: make lab-up starts one.\n"
+    assert done.stderr == "There is no lab yet; run make lab-up.\n"
 
 
 def test_stopping_what_does_not_run_is_no_error(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_its_stack_is_made_once_and_the_tracked_configuration_stays(another: Lab
     said: list[str] = []
     prepare_stack(another, said.append)
     prepare_stack(another, said.append)
-    assert said == ["making the stack lab"]
+    assert said == ["creating the stack lab"]
     listed = another.run("pulumi", "stack", "ls", "--json")
     assert [stack["name"] for stack in json.loads(listed.stdout)] == ["lab"]
     assert (PROJECT / "Pulumi.lab.yaml").read_bytes() == tracked

@@ -63,7 +63,7 @@ def test_names_are_text_in_the_picture() -> None:
 @pytest.mark.parametrize(
     ("output", "said"),
     [
-        ("make: *** [demo] Error 1\n", "no part begins with ===; is this the output of make demo?"),
+        ("make: *** [demo] Error 1\n", "no line begins with ===; is this the output of make demo?"),
         ("=== 1 of 5\n$ pulumi up\n", "'=== 1 of 5' has no line about the fleet or the images"),
     ],
 )
