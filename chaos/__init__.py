@@ -1,1 +1,1 @@
-"""Random faults during a ramp, on a lab of its own, with what must hold checked throughout."""
+"""Injects random faults during a ramp in a separate lab, and checks invariants all the time."""

@@ -16,17 +16,17 @@ from lab.control_plane import PROJECT, Lab, LabError
 
 
 def main() -> int:
-    """Run it; returns 1 where something did not hold."""
+    """Run the ramp with faults; returns 1 if an invariant was violated."""
     parser = argparse.ArgumentParser(
         prog="python -m chaos",
-        description="Walk the ramp in a lab of its own while faults are injected, and check what must hold. "
-        "Exit code 0 if all held, 1 if something did not.",
+        description="Run the ramp in a separate lab, inject faults, and check the invariants. Exit code 0: "
+        "no invariant was violated. Exit code 1: at least one was.",
     )
-    parser.add_argument("--seed", type=int, help="which faults come when (default: a random one)")
+    parser.add_argument("--seed", type=int, help="chooses the faults and their times (default: random)")
     parser.add_argument(
-        "--minutes", type=_minutes, default=5.0, help="how long faults are injected (default: 5)"
+        "--minutes", type=_minutes, default=5.0, help="how long to inject faults (default: 5)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
     options = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     replay = f"python -m chaos --seed {seed} --minutes {options.minutes:g}"
@@ -35,7 +35,7 @@ def main() -> int:
     for phase in phases:
         print(f"arm_ratio {phase.arm_ratio}, {phase.seconds:.0f} s:")
         print("\n".join(f"  {fault}" for fault in phase.faults), flush=True)
-    # Inside the checkout, so that the engine finds the same Python environment.
+    # The folder is inside the checkout, so that the engine finds the same Python environment.
     parent = PROJECT / ".lab"
     parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="chaos-", dir=parent) as name:
@@ -44,14 +44,14 @@ def main() -> int:
             lab.start(_say)
             report = Run(lab, Path(name), _say).walk(phases)
         except (ArchshiftError, LabError) as error:
-            sys.exit(f"{error}\nAgain: {replay}")
+            sys.exit(f"{error}\nTo repeat: {replay}")
         finally:
             lab.stop()
     print(f"\n{report.table()}\nin {report.seconds:.0f} s")
     if options.json:
         options.json.write_text(json.dumps(as_json(report, seed, options.minutes), indent=2) + "\n")
     if report.violations:
-        print(f"\nSomething did not hold. Again: {replay}")
+        print(f"\nAn invariant was violated. To repeat: {replay}")
     return 1 if report.violations else 0
 
 
@@ -63,7 +63,7 @@ def as_json(report: Report, seed: int, minutes: float) -> dict[str, object]:
 def _minutes(text: str) -> float:
     value = float(text)
     if not 0 < value <= 120:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of minutes up to 120")
+        raise argparse.ArgumentTypeError(f"{text} is invalid; use a number of minutes up to 120")
     return value
 
 

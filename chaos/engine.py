@@ -1,4 +1,4 @@
-"""The stack of a run, and runs of the engine on it that can be killed in the middle."""
+"""The stack of a chaos run, with engine runs that can be killed at any time."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _UP_SECONDS = 420.0
 
 
 class BehindProxy(Lab):
-    """The lab as the engine and the command see it: by another way, and with an evidence cache of its own."""
+    """The lab as the engine and archshift see it: through the proxy, with a separate evidence cache."""
 
     def __init__(self, lab: Lab, kubeconfig: Path, cache: Path) -> None:
         super().__init__(lab.directory)
         self._more = {"KUBECONFIG": str(kubeconfig), "XDG_CACHE_HOME": str(cache)}
 
     def environment(self) -> dict[str, str]:
-        """The variables with which plain kubectl and pulumi work through the proxy."""
+        """The variables that make kubectl and pulumi work through the proxy."""
         return {**super().environment(), **self._more}
 
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """How an update ended: succeeded, failed or was killed, and what it printed."""
+    """The result of an update: succeeded, failed, killed or stuck, and its output."""
 
     outcome: str
     seconds: float
@@ -38,7 +38,7 @@ class Up:
 
     @property
     def reason(self) -> str:
-        """The first error that it printed, in one line."""
+        """The first error in the output, in one line."""
         errors = [line.split("error: ", 1)[1] for line in self.output.splitlines() if "error: " in line]
         return errors[0].strip()[:200] if errors else ""
 
@@ -68,8 +68,8 @@ class Stack(LabStack):
         """`pulumi up`.
 
         Args:
-            flags: More of its flags.
-            killed: Asked with the seconds since the start whether the machine it runs on dies now.
+            flags: Further flags of the command.
+            killed: Given the seconds since the start, says whether to kill the engine now.
         """
         self._runs += 1
         log = self.folder / f"up-{self._runs}.log"
@@ -104,11 +104,13 @@ class Stack(LabStack):
         return Up(outcome, time.monotonic() - started, log.read_text(errors="replace"))
 
     def left_behind(self) -> list[str]:
-        """Return what an interrupted update left in the stack's backend: locks, unfinished operations."""
+        """Return the locks and pending operations that an interrupted update left in the backend."""
         state = self.lab.directory / "state" / ".pulumi"
-        said = [f"the lock {path.name} is left" for path in state.glob("locks/**/*.json")]
+        leftovers = [f"the lock {path.name} is left" for path in state.glob("locks/**/*.json")]
         try:
             pending = self.deployment().get("pending_operations") or ()
         except LabError as error:
-            return [*said, f"the state cannot be read: {error}"]
-        return said + [f"{one['resource']['urn']} is still {one['type']}" for one in pending]
+            return [*leftovers, f"the state cannot be read: {error}"]
+        return leftovers + [
+            f"{operation['resource']['urn']} is still {operation['type']}" for operation in pending
+        ]

@@ -1,4 +1,4 @@
-"""What each kind of fault does to the lab."""
+"""Injects each kind of fault into the lab."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from chaos.schedule import Fault
 from lab.control_plane import Lab
 
 USER: Final = "archshift"
-"""The ServiceAccount that the engine and the command work as: administrators are never throttled."""
+"""The ServiceAccount of the engine and archshift; the API server never throttles administrators."""
 
 STRATEGIC: Final = "application/strategic-merge-patch+json"
 _PATIENCE: Final = 60.0
@@ -27,13 +27,13 @@ _THROTTLED: Final = "chaos-throttled"
 
 
 class Faults:
-    """Begins and ends faults.
+    """Starts and ends faults.
 
     Attributes:
-        injected: Faults by kind.
-        kill_after: Seconds after its start at which the next engine is to be killed; None for not.
-        attempts: What picks the next attempts to remove x86.
-        nodes_lost: A node was deleted since the engine last looked.
+        injected: The number of faults by kind.
+        kill_after: Kill the next engine so many seconds after its start; None for no kill.
+        attempts: The `pick` of each waiting attempt to remove x86.
+        nodes_lost: A node was deleted after the engine's last refresh.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Faults:
         self._lab, self._cluster, self._proxy = lab, cluster, proxy
         self._checker, self._lock, self._expected, self._clock = checker, lock, expected, clock
         self._taken: dict[Fault, str] = {}
-        # No server is killed while the lab is being started: it would take that for a broken lab.
+        # Never kill a server during a start of the lab, because the start would fail.
         self._servers = threading.Lock()
         self.injected: Counter[str] = Counter()
         self.kill_after: float | None = None
@@ -57,7 +57,7 @@ class Faults:
         self.nodes_lost = False
 
     def begin(self, fault: Fault) -> str:
-        """Begin a fault; returns what it hits."""
+        """Start a fault; returns its target."""
         self.injected[fault.kind] += 1
         match fault.kind:
             case "api-restart":
@@ -72,7 +72,7 @@ class Faults:
             case "stall":
                 self._proxy.stall(True)
             case "throttle":
-                self._insist(lambda: self._cluster.create(f"{_FLOW}/flowschemas", _flow_schema()))
+                self._retry(lambda: self._cluster.create(f"{_FLOW}/flowschemas", _flow_schema()))
             case "registry":
                 with self._servers:
                     self._lab.kill("registry")
@@ -106,12 +106,12 @@ class Faults:
             case "stall":
                 self._proxy.stall(False)
             case "throttle":
-                self._insist(lambda: self._cluster.delete(f"{_FLOW}/flowschemas/{_THROTTLED}"))
+                self._retry(lambda: self._cluster.delete(f"{_FLOW}/flowschemas/{_THROTTLED}"))
             case "take":
                 self._unpatch(self._taken.pop(fault))
 
-    def _insist(self, what: Callable[[], Any]) -> Any:
-        """Do something with the API server, as soon as it answers."""
+    def _retry(self, what: Callable[[], Any]) -> Any:
+        """Repeat a request until the API server answers it."""
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
@@ -122,17 +122,17 @@ class Faults:
                 time.sleep(0.2)
 
     def _picked(self, pick: float) -> str:
-        """Return a Deployment that does not need x86: what is done to one that does is its owner's doing."""
+        """Return a Deployment that does not need x86, because the checker guards the ones that do."""
         names = sorted(
             name
-            for name, one in self._expected.items()
-            if one["kind"] == "Deployment" and name not in NEEDING
+            for name, workload in self._expected.items()
+            if workload["kind"] == "Deployment" and name not in NEEDING
         )
         return names[int(pick * len(names))]
 
     def _patch(self, kind: str, name: str, body: Mapping[str, Any], manager: str) -> None:
         path = workload_path(kind, NAMESPACE, name)
-        self._insist(lambda: self._cluster.patch(path, body, STRATEGIC, manager))
+        self._retry(lambda: self._cluster.patch(path, body, STRATEGIC, manager))
 
     def _excuse(self, pods: Mapping[str, int]) -> None:
         with self._lock:
@@ -140,22 +140,22 @@ class Faults:
                 self._checker.excuse(name, count, self._clock())
 
     def _delete_node(self, pick: float) -> str:
-        nodes = sorted(name_of(node) for node in self._insist(lambda: [*self._cluster.list("/api/v1/nodes")]))
+        nodes = sorted(name_of(node) for node in self._retry(lambda: [*self._cluster.list("/api/v1/nodes")]))
         if not nodes:
-            return "nothing: no node is there"
+            return "nothing: there is no node"
         node = nodes[int(pick * len(nodes))]
         pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
-        here = self._insist(lambda: [*self._cluster.list(pods, fieldSelector=f"spec.nodeName={node}")])
+        here = self._retry(lambda: [*self._cluster.list(pods, fieldSelector=f"spec.nodeName={node}")])
         lost = Counter(pod["metadata"]["labels"]["app"] for pod in here)
         self._excuse(lost)
         with self._lock:
             self._checker.excuse_node(node)
-        self._insist(lambda: self._cluster.delete(f"/api/v1/nodes/{node}"))
-        # What the pod garbage collector does a minute later, when no node of that name came back.
+        self._retry(lambda: self._cluster.delete(f"/api/v1/nodes/{node}"))
+        # Do now what the pod garbage collector would do a minute later for a lost node.
         force = [f"--namespace={NAMESPACE}", "--force", "--grace-period=0", "--wait=false"]
         selector = f"--field-selector=spec.nodeName={node}"
         self._lab.run("kubectl", "delete", "pods", selector, *force)
-        # Pods that were bound to it between the two count as well.
+        # This also excuses pods that the scheduler bound to the node in the meantime.
         self._excuse(dict.fromkeys(lost, 0))
         self.nodes_lost = True
         return node
@@ -188,9 +188,9 @@ class Faults:
     def _scale(self, pick: float) -> str:
         name = self._picked(pick)
         before = self._expected[name]["spec"]["replicas"]
-        # From the digits that did not choose the workload.
+        # Use the digits of `pick` that did not choose the workload.
         replicas = 1 + int(pick * 1000) % 10
-        # A controller that is taking pods away in a rollout may take other ones than it would at rest.
+        # During a rollout, a controller may remove different pods than at rest.
         self._excuse({name: max(0, before - replicas)})
         self._patch("Deployment", name, {"spec": {"replicas": replicas}}, "autoscaler")
         self._excuse({name: 0})
@@ -225,7 +225,7 @@ def _flow_schema() -> dict[str, Any]:
 
 
 def throttling() -> dict[str, Any]:
-    """Return the priority level of the fault `throttle`: no request has a place, each is answered 429."""
+    """Return the priority level of the fault `throttle`: it rejects each request with 429."""
     limited = {
         "nominalConcurrencyShares": 0,
         "lendablePercent": 0,

@@ -9,10 +9,10 @@ from lab.oci import Pusher, elf, layer
 
 NAMESPACE: Final = "chaos"
 NEEDING: Final = ("legacy", "held")
-"""One by its image, one by the configuration."""
+"""Workloads that need x86: the first because of its image, the second because of the configuration."""
 HELD: Final = {f"{NAMESPACE}/Deployment/held": {"hold": True, "reason": "its owner says so"}}
 NODES: Final = 4
-"""Nodes of each group: one can be lost, and one alone does not carry what needs x86."""
+"""Nodes in each group. The group can lose a node, but a single node is too small for x86."""
 
 _ZONES: Final = ["eu-west-1a", "eu-west-1b"]
 _LIMITS: Final[tuple[dict[str, Any], ...]] = (
@@ -32,7 +32,7 @@ def groups() -> dict[str, Any]:
 
 
 def without_x86(pick: float) -> dict[str, Any]:
-    """Return the node groups of somebody who wants rid of x86: all of it, most of it, or under its name."""
+    """Return node groups that remove x86: the whole group, most nodes, or all by another type."""
     attempt = groups()
     if pick < 1 / 3:
         del attempt["x86"]
@@ -49,7 +49,7 @@ def node_names(*names: str) -> set[str]:
 
 
 def workloads() -> list[Manifest]:
-    """Return the workloads: sizes from 1 to 9, all kinds of limits, and what needs x86."""
+    """Return the workloads: sizes from 1 to 9, all kinds of rollout limits, and two that need x86."""
     fleet = [
         _workload("Deployment", f"web-{size}", size, strategy=_LIMITS[size % 4]) for size in range(1, 10)
     ]
@@ -80,7 +80,7 @@ def image(name: str) -> str:
 
 
 def push_images(lab: Lab) -> None:
-    """Push `web:1` and `legacy:2`, for both architectures, and `legacy:1`, for amd64 alone."""
+    """Push `web:1` and `legacy:2` for both architectures, and `legacy:1` only for amd64."""
     pusher = Pusher(f"http://{lab.registry}")
 
     def pushed(repository: str, machine: str, tag: str = "") -> Any:

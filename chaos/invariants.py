@@ -1,4 +1,4 @@
-"""What must hold at every moment of a run, and what at rest. Pure: snapshots in, sentences out."""
+"""The invariants of a run, at every moment and at rest. Pure: snapshots in, sentences out."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any, Final
 ARCH: Final = "kubernetes.io/arch"
 
 SILENCE_SECONDS: Final = 20.0
-"""Half of what the node lifecycle controller waits for a node by default."""
+"""Half of the time that the node lifecycle controller waits for a node by default."""
 
 Object = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What the API server said at one moment.
+    """The state of the cluster at one moment.
 
     Attributes:
-        at: Seconds after the begin of the run at which it was asked.
+        at: Seconds between the start of the run and this reading.
         nodes: All nodes.
         workloads: The Deployments and StatefulSets.
         pods: Their pods.
@@ -40,7 +40,7 @@ def name_of(item: Object) -> str:
 
 
 def least_available(workload: Object, replicas: int) -> int:
-    """Return how many of so many pods the workload's own rollout limits keep available."""
+    """Return how many of its replicas the workload's own rollout limits keep available."""
     spec = workload["spec"]
     if workload["kind"] == "StatefulSet":
         rolling, default = (spec.get("updateStrategy") or {}).get("rollingUpdate") or {}, "1"
@@ -52,14 +52,14 @@ def least_available(workload: Object, replicas: int) -> int:
     share = replicas * int(limit[:-1])
     away = ceil(share / 100) if workload["kind"] == "StatefulSet" else share // 100
     surge = str(rolling.get("maxSurge", "25%"))
-    # Both rounded to nothing would be a rollout that cannot begin; Kubernetes then takes one away.
+    # If both limits round to 0, no rollout could start. Then Kubernetes lets one pod be unavailable.
     if away == 0 and surge in ("0", "0%"):
         away = 1
     return max(0, replicas - away)
 
 
 def available(snapshot: Snapshot, workload: str) -> int:
-    """Return how many pods of a workload serve: ready, not leaving, on a node that is there."""
+    """Return how many pods of a workload serve: ready, not being deleted, on an existing node."""
     nodes = {name_of(node) for node in snapshot.nodes}
     return sum(_serves(pod, nodes) for pod in snapshot.pods if _app(pod) == workload)
 
@@ -73,25 +73,26 @@ def _serves(pod: Object, nodes: set[str]) -> bool:
     return (
         not pod["metadata"].get("deletionTimestamp")
         and pod["spec"].get("nodeName") in nodes
-        and any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+        and any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
     )
 
 
 @dataclass
 class Checker:
-    """Judges snapshots in the order they were taken.
+    """Checks snapshots in the order of their times.
 
-    What a fault itself takes is not archshift's doing. It is told before it happens (`excuse`,
-    `excuse_node`), counts for that workload or node alone, and a workload's ends with the first
-    snapshot, taken two seconds after the fault or later, in which all of its pods are available. A
-    workload that was scaled up owes its new number from the first snapshot that has it. After 20 seconds
-    without a snapshot, every pod is excused once: nodes that cannot report for so long may be taken for dead.
+    Pods and nodes that a fault removes are not archshift's fault. So each fault announces them first
+    (`excuse`, `excuse_node`). An excuse counts only for that workload or node. The excuse of a workload
+    ends with the first snapshot at least two seconds after the fault in which all its pods are available.
+    A workload that was scaled up must have its new number of pods from the first snapshot that has them.
+    After 20 seconds without a snapshot, every pod is excused once, because the cluster may have declared
+    silent nodes dead.
 
     Attributes:
         needing: Names of workloads that need x86.
-        x86: Names of the x86 nodes that have to stay while something needs them.
-        violations: What did not hold, each said once.
-        samples: Snapshots judged.
+        x86: Names of the x86 nodes that must stay while a workload needs them.
+        violations: Each violation, with the second of its first occurrence.
+        samples: The number of checked snapshots.
     """
 
     needing: set[str]
@@ -106,16 +107,16 @@ class Checker:
     _last: float = 0.0
 
     def excuse(self, workload: str, pods: int, at: float) -> None:
-        """A fault takes so many pods of a workload, at a time."""
+        """A fault removes so many pods of a workload at this time."""
         self._excused[workload] += pods
         self._until[workload] = at
 
     def excuse_node(self, node: str) -> None:
-        """A fault deletes a node; its next one, of whatever identity, is the one that has to stay."""
+        """A fault deletes a node; the next node with this name must stay."""
         self._lost.add(node)
 
     def look(self, snapshot: Snapshot) -> None:
-        """Judge a snapshot."""
+        """Check a snapshot."""
         self.samples += 1
         if self.samples > 1 and snapshot.at - self._last > SILENCE_SECONDS:
             for workload in snapshot.workloads:
@@ -127,7 +128,7 @@ class Checker:
             self._look_at_workload(snapshot, workload)
 
     def say(self, sentence: str, at: float) -> None:
-        """Note a violation."""
+        """Record a violation."""
         self.violations.setdefault(sentence, at)
 
     def _look_at_nodes(self, snapshot: Snapshot) -> None:
@@ -145,56 +146,59 @@ class Checker:
             if node:
                 self._nodes[name] = uid
                 if node["metadata"]["labels"].get(ARCH) != "amd64":
-                    self.say(f"x86 node {name} is not one of x86 any more", snapshot.at)
+                    self.say(f"x86 node {name} is no longer an x86 node", snapshot.at)
 
     def _look_at_pods(self, snapshot: Snapshot) -> None:
         sides = {name_of(node): node["metadata"]["labels"].get(ARCH) for node in snapshot.nodes}
         for pod in snapshot.pods:
             if _app(pod) in self.needing and sides.get(pod["spec"].get("nodeName", "")) == "arm64":
-                self.say(f"{_app(pod)} needs x86 and its pod {name_of(pod)} is on Graviton", snapshot.at)
+                self.say(f"{_app(pod)} needs x86, but its pod {name_of(pod)} is on Graviton", snapshot.at)
 
     def _look_at_workload(self, snapshot: Snapshot, workload: Object) -> None:
         name, replicas = name_of(workload), int(workload["spec"].get("replicas", 1))
         serving = available(snapshot, name)
         if serving >= replicas and snapshot.at >= self._until.get(name, 0) + 2:
             self._excused[name] = 0
-        # From the first moment it had them, it owes them.
+        # Once a workload has had its pods, it must keep them.
         if serving >= replicas:
             self._owed[name] = replicas
         owed = self._owed[name] = min(self._owed.get(name, 0), replicas)
         least = least_available(workload, owed) - self._excused[name]
         if serving < least:
             self.say(
-                f"{name} had {serving} of {owed} pods available, its own limits ask for {least}", snapshot.at
+                f"{name} had {serving} of {owed} pods available, but its own limits require {least}",
+                snapshot.at,
             )
 
 
 def at_rest(snapshot: Snapshot, expected: Mapping[str, Object], nodes: Iterable[str]) -> list[str]:
-    """Return what is not as it should be once all is quiet; empty if all is.
+    """Return what is wrong in the cluster at rest; empty if nothing is.
 
     Args:
-        snapshot: The moment.
+        snapshot: The state of the cluster.
         expected: Name to the workload as its owners want it.
-        nodes: Names of the nodes that the stack makes.
+        nodes: Names of the stack's nodes.
     """
-    found = {name_of(workload): workload for workload in snapshot.workloads}
-    said = [f"{name} is lost" for name in sorted(set(expected) - set(found))]
-    said += [f"{name} is nobody's" for name in sorted(set(found) - set(expected))]
-    for name in sorted(set(expected) & set(found)):
-        wanted, live = theirs(expected[name]), theirs(found[name])
-        said += [f"{name}: {one}" for one in _differences(wanted, live, "spec")]
+    live_workloads = {name_of(workload): workload for workload in snapshot.workloads}
+    problems = [f"{name} is lost" for name in sorted(set(expected) - set(live_workloads))]
+    problems += [f"{name} is unexpected" for name in sorted(set(live_workloads) - set(expected))]
+    for name in sorted(set(expected) & set(live_workloads)):
+        wanted, live = theirs(expected[name]), theirs(live_workloads[name])
+        problems += [f"{name}: {difference}" for difference in _differences(wanted, live, "spec")]
         replicas, serving = int(expected[name]["spec"].get("replicas", 1)), available(snapshot, name)
         if serving != replicas:
-            said.append(f"{name} has {serving} of {replicas} pods available at rest")
+            problems.append(f"{name} has {serving} of {replicas} pods available at rest")
     there = {name_of(node): node for node in snapshot.nodes}
-    said += [f"node {name} is lost" for name in sorted(set(nodes) - set(there))]
-    said += [f"node {name} is nobody's" for name in sorted(set(there) - set(nodes))]
-    said += [f"node {name} is cordoned" for name, node in there.items() if node["spec"].get("unschedulable")]
-    return said
+    problems += [f"node {name} is lost" for name in sorted(set(nodes) - set(there))]
+    problems += [f"node {name} is unexpected" for name in sorted(set(there) - set(nodes))]
+    problems += [
+        f"node {name} is cordoned" for name, node in there.items() if node["spec"].get("unschedulable")
+    ]
+    return problems
 
 
 def theirs(workload: Object) -> dict[str, Any]:
-    """Return a workload's spec without what archshift may set in it."""
+    """Return a workload's spec without the fields that archshift may set."""
     spec = copy.deepcopy(dict(workload["spec"]))
     template = spec["template"]
     meta, pod = template.get("metadata") or {}, template["spec"]
@@ -204,8 +208,12 @@ def theirs(workload: Object) -> dict[str, Any]:
     affinity = {
         key: value for key, value in (pod.pop("affinity", None) or {}).items() if key != "nodeAffinity"
     }
-    spreads = [one for one in pod.pop("topologySpreadConstraints", ()) if one["topologyKey"] != ARCH]
-    tolerations = [one for one in pod.pop("tolerations", ()) if "archshift" not in str(one.get("key"))]
+    spreads = [spread for spread in pod.pop("topologySpreadConstraints", ()) if spread["topologyKey"] != ARCH]
+    tolerations = [
+        toleration
+        for toleration in pod.pop("tolerations", ())
+        if "archshift" not in str(toleration.get("key"))
+    ]
     for key, value in (
         ("affinity", affinity),
         ("topologySpreadConstraints", spreads),
@@ -219,7 +227,11 @@ def theirs(workload: Object) -> dict[str, Any]:
 def _differences(wanted: Any, live: Any, where: str) -> list[str]:
     if isinstance(wanted, Mapping) and isinstance(live, Mapping):
         keys = sorted({*wanted, *live})
-        return [one for key in keys for one in _differences(wanted.get(key), live.get(key), f"{where}.{key}")]
+        return [
+            difference
+            for key in keys
+            for difference in _differences(wanted.get(key), live.get(key), f"{where}.{key}")
+        ]
     return [] if wanted == live else [f"{where} is {live!r}, not {wanted!r}"]
 
 

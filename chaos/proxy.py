@@ -1,6 +1,6 @@
-"""A TCP proxy on 127.0.0.1 that drops, refuses, slows down and holds up what goes through it.
+"""A TCP proxy on 127.0.0.1 that can drop, refuse, slow down and stall connections.
 
-TLS passes through: what a client sees is a network that fails, and no other certificate.
+TLS passes through unchanged. So a client sees a failing network, but no other certificate.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CHUNK = 64 * 1024
 
 
 class Proxy:
-    """Forwards connections to a port of this machine, in a thread of its own, until closed."""
+    """Forwards connections to a port of this machine, in its own thread, until `close`."""
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -34,21 +34,21 @@ class Proxy:
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def drop(self) -> None:
-        """Reset all connections; new ones are taken."""
+        """Reset all connections, but accept new ones."""
         self._run(self._reset())
 
     def refuse(self, on: bool) -> None:
-        """Reset all connections, and new ones as they come."""
+        """Reset all connections, including new ones."""
         self._refusing = on
         if on:
             self.drop()
 
     def slow(self, seconds: float) -> None:
-        """Hold up every piece of data for so long; 0 for not at all."""
+        """Delay every piece of data by so many seconds; 0 for no delay."""
         self._delay = seconds
 
     def stall(self, on: bool) -> None:
-        """Forward nothing, and close nothing: a network that swallows packets."""
+        """Forward nothing and close nothing, as a network that loses all packets."""
         self._loop.call_soon_threadsafe(self._flowing.clear if on else self._flowing.set)
 
     def calm(self) -> None:
@@ -96,12 +96,12 @@ class Proxy:
             self._open.add(behind)
             await asyncio.gather(self._pump(reader, behind), self._pump(answers, writer))
         except OSError:
-            _break(writer)  # nobody listens behind, or one side was reset
+            _break(writer)  # the target does not listen, or one side was reset
         finally:
-            for one in (writer, behind):
-                if one is not None:
-                    self._open.discard(one)
-                    one.close()
+            for stream in (writer, behind):
+                if stream is not None:
+                    self._open.discard(stream)
+                    stream.close()
             self._tasks.discard(task)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -116,9 +116,9 @@ class Proxy:
 
 
 def _break(writer: asyncio.StreamWriter) -> None:
-    """Reset a connection: no goodbye, as when a machine between the two goes."""
+    """Reset a connection without closing it properly, as when a router between the two fails."""
     if not writer.transport.is_closing():
-        # To linger for no time at all is what makes the kernel send a reset.
+        # With a linger time of 0, the kernel sends a reset.
         linger = struct.pack("ii", 1, 0)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     writer.transport.abort()

@@ -1,4 +1,4 @@
-"""A run: the ramp walked by the real engine while faults are injected and a sampler watches."""
+"""A run: the real engine takes all steps of the ramp, with faults, and a sampler checks the invariants."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from chaos.schedule import Fault, Phase
 from lab.control_plane import CONTEXT, Lab, LabError
 
 UPS: Final = 4
-"""Updates that may be needed, once the faults have stopped, until all is exact."""
+"""How many updates without faults a phase may need until all workloads are exact."""
 _SAMPLE_SECONDS: Final = 0.4
 _REST_SECONDS: Final = 60.0
 _COMMAND_SECONDS: Final = 300.0
@@ -38,17 +38,17 @@ Say = Callable[[str], None]
 
 @dataclass
 class Report:
-    """What a run did and found.
+    """The results of a run.
 
     Attributes:
-        faults: Injected, by kind.
-        ups: Updates, by how they ended.
-        attempts: Attempts to remove x86 that were refused.
-        samples: Moments at which the invariants were checked.
-        blind: Moments at which the API server did not answer.
-        needed: Updates after the faults had stopped, phase by phase, until all was exact.
-        violations: What did not hold, with the second at which it was seen first.
-        seconds: Of the run.
+        faults: The number of injected faults by kind.
+        ups: The number of updates by outcome.
+        attempts: The number of refused attempts to remove x86.
+        samples: The number of checks of the invariants.
+        blind: The number of checks without an answer of the API server.
+        needed: For each phase, the updates without faults until all workloads were exact.
+        violations: Each violation, with the second of its first occurrence.
+        seconds: The length of the run.
     """
 
     faults: Counter[str] = field(default_factory=Counter)
@@ -61,34 +61,36 @@ class Report:
     seconds: float = 0.0
 
     def table(self) -> str:
-        """The report as a person reads it."""
+        """The report as text."""
         faults = ", ".join(f"{count} {kind}" for kind, count in sorted(self.faults.items()))
-        ups = ", ".join(f"{self.ups[one]} {one}" for one in ("succeeded", "failed", "killed", "stuck"))
+        ups = ", ".join(
+            f"{self.ups[outcome]} {outcome}" for outcome in ("succeeded", "failed", "killed", "stuck")
+        )
         lines = [
             f"faults      {sum(self.faults.values())}: {faults}",
             f"updates     {sum(self.ups.values())}: {ups}",
             f"x86         {self.attempts} attempts to remove it were refused",
             f"exact       after {', '.join(map(str, self.needed))} updates without faults, phase by phase",
-            f"samples     {self.samples}, and {self.blind} while the API server did not answer",
+            f"samples     {self.samples}, and {self.blind} without an answer of the API server",
             f"violations  {len(self.violations)}",
         ]
         return "\n".join([*lines, *(f"  {at:6.1f} s  {what}" for what, at in self.violations.items())])
 
 
 class Run:
-    """One run in a lab that was started for it."""
+    """A run in a lab that was started for it."""
 
     def __init__(self, lab: Lab, folder: Path, say: Say) -> None:
         self._lab, self._folder, self._say = lab, folder, say
         self._started = time.monotonic()
         self._lock = threading.Lock()
-        self._expected = {name_of(one): one for one in fleet.workloads()}
+        self._expected = {name_of(workload): workload for workload in fleet.workloads()}
         self._checker = Checker(needing=set(fleet.NEEDING), x86=fleet.node_names("x86"))
         self._number = 0
         self.report = Report(violations=self._checker.violations)
 
     def walk(self, phases: tuple[Phase, ...]) -> Report:
-        """Walk the ramp, and take x86 away once nothing needs it."""
+        """Take all steps of the ramp, and remove x86 when no workload needs it."""
         os.environ["KUBECONFIG"] = str(self._lab.kubeconfig)
         server = yaml.safe_load(self._lab.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
         proxy = Proxy(int(server.rpartition(":")[2]))
@@ -113,16 +115,16 @@ class Run:
                     f"=== arm_ratio {phase.arm_ratio}: {len(phase.faults)} faults in {phase.seconds:.0f} s"
                 )
                 with self._injected(faults, phase):
-                    self._storm(stack, faults, phase)
+                    self._update_during_faults(stack, faults, phase)
                 proxy.calm()
                 self._lab.start()
-                self._settle(cluster, stack, faults, phase.arm_ratio)
-            self._farewell(cluster, stack)
+                self._require_exact(cluster, stack, faults, phase.arm_ratio)
+            self._remove_x86(cluster, stack)
 
     # --- before ------------------------------------------------------------------------------
 
     def _prepare(self, port: int) -> Path:
-        """Make the user that the engine works as; returns its kubeconfig, which leads through the proxy."""
+        """Create the engine's user; returns its kubeconfig, which goes through the proxy."""
         kubectl = self._lab.kubectl
         kubectl("create", "serviceaccount", USER, "--namespace=default")
         account = f"--serviceaccount=default:{USER}"
@@ -138,9 +140,9 @@ class Run:
         return path
 
     def _begin(self, cluster: Cluster, stack: Stack) -> None:
-        """Bring up nodes and workloads without a fault, all on x86, and held there what needs it.
+        """Create nodes and workloads without a fault, with all pods on x86.
 
-        What nobody has steered yet the scheduler puts where it likes, so x86 comes first.
+        The x86 nodes come first, because the scheduler may place pods anywhere before archshift does.
         """
         fleet.push_images(self._lab)
         space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": fleet.NAMESPACE}}
@@ -154,8 +156,8 @@ class Run:
         stack.configure("0.0")
         ups.append(self._up(stack))
         if not there or any(up.outcome != "succeeded" for up in ups):
-            raise LabError(f"the fleet did not come up before the first fault: {ups[-1].output[-2000:]}")
-        # As the API server completes them: from here on they are compared with what it has.
+            raise LabError(f"the fleet was not ready before the first fault: {ups[-1].output[-2000:]}")
+        # Expect the workloads with the defaults that the API server added.
         for workload in self._snapshot(cluster).workloads:
             self._expected[name_of(workload)] = copy.deepcopy(dict(workload))
 
@@ -163,10 +165,10 @@ class Run:
 
     @contextmanager
     def _injected(self, faults: Faults, phase: Phase) -> Iterator[None]:
-        """Inject the phase's faults meanwhile; all have ended afterwards."""
+        """Inject the phase's faults in the background; on exit, all have ended."""
         start = time.monotonic()
         events: list[tuple[float, bool, Fault]] = [(fault.at, True, fault) for fault in phase.faults]
-        # An effect that was on when the phase is over ends with it.
+        # A fault ends at the latest with its phase.
         events += [
             (min(fault.at + fault.seconds, phase.seconds), False, fault)
             for fault in phase.faults
@@ -181,12 +183,12 @@ class Run:
                     self._say(f"{self._clock():6.1f} s  fault {fault} {faults.begin(fault)}".rstrip())
                 else:
                     faults.end(fault)
-            except Exception as error:  # the lab itself failed, and the run has to say so
+            except Exception as error:  # the lab itself failed, and the report must show it
                 self._violation(f"the fault {fault.kind} could not be injected: {error}")
 
         def inject() -> None:
             begun: dict[Fault, Future[None]] = {}
-            # A fault may have to wait for the API server; the end of its outage must not wait with it.
+            # A fault may wait for the API server. The end of another fault must not wait with it.
             with ThreadPoolExecutor(max_workers=8) as threads:
                 for at, begins, fault in sorted(events, key=lambda event: (event[0], not event[1])):
                     if given_up.wait(max(0.0, start + at - time.monotonic())):
@@ -204,15 +206,15 @@ class Run:
         finally:
             thread.join()
 
-    def _storm(self, stack: Stack, faults: Faults, phase: Phase) -> None:
-        """Update again and again while the faults last."""
+    def _update_during_faults(self, stack: Stack, faults: Faults, phase: Phase) -> None:
+        """Update repeatedly until the phase ends."""
         end = time.monotonic() + phase.seconds
-        # An attempt that the last update was too long for is made all the same.
+        # Also make the attempts that are left because the last update took too long.
         while time.monotonic() < end or faults.attempts:
             attempt = faults.attempts.pop(0) if faults.attempts else None
             away = None if attempt is None else fleet.without_x86(attempt)
             stack.configure(phase.arm_ratio, away)
-            # What deleted nodes are is seen by a refresh alone.
+            # Only a refresh shows the engine that nodes were deleted.
             refresh = ["--refresh"] if faults.nodes_lost else []
 
             def killed(seconds: float) -> bool:
@@ -223,7 +225,7 @@ class Run:
                 faults.kill_after = None
             if away is not None:
                 if up.outcome == "succeeded":
-                    self._violation("pulumi up removed x86 while something needs it, and succeeded")
+                    self._violation("pulumi up removed x86 although a workload needs it")
                 else:
                     self.report.attempts += 1
             elif refresh and up.outcome == "succeeded":
@@ -232,7 +234,7 @@ class Run:
 
     @contextmanager
     def _sampled(self) -> Iterator[None]:
-        """Check the invariants meanwhile."""
+        """Check the invariants in the background."""
         over = threading.Event()
 
         def sample() -> None:
@@ -256,32 +258,34 @@ class Run:
 
     # --- afterwards --------------------------------------------------------------------------
 
-    def _settle(self, cluster: Cluster, stack: Stack, faults: Faults, arm_ratio: str) -> None:
-        """Bring all to rest: it has to be exact after some updates, and nothing lost."""
+    def _require_exact(self, cluster: Cluster, stack: Stack, faults: Faults, arm_ratio: str) -> None:
+        """Update without faults: all workloads must become exact, and nothing may be lost."""
         faults.kill_after = None
         stack.configure(arm_ratio)
-        said: list[str] = []
+        problems: list[str] = []
         for number in range(1, UPS + 1):
             up = self._up(stack, *(["--refresh"] if faults.nodes_lost else []))
             if up.outcome != "succeeded":
-                said = [f"pulumi up {up.outcome}: {up.reason}"]
+                problems = [f"pulumi up {up.outcome}: {up.reason}"]
                 continue
             faults.nodes_lost = False
             status = stack.archshift("status", timeout=_COMMAND_SECONDS)
             if status.returncode == 0:
                 self.report.needed.append(number)
                 break
-            said = [line for line in status.stdout.splitlines() if "not exact" in line] or [status.stderr]
+            problems = [line for line in status.stdout.splitlines() if "not exact" in line] or [status.stderr]
         else:
             self.report.needed.append(UPS)
-            self._violation(f"at {arm_ratio} not exact after {UPS} updates without faults: {'; '.join(said)}")
+            self._violation(
+                f"at {arm_ratio} some workloads are not exact after {UPS} updates without faults: {'; '.join(problems)}"
+            )
         self._rest(cluster, fleet.node_names("x86", "graviton"))
         for sentence in stack.left_behind():
             self._violation(f"at rest at {arm_ratio}: {sentence}")
 
-    def _farewell(self, cluster: Cluster, stack: Stack) -> None:
-        """Let go of x86, as its owner does once nothing needs it: the guard must not stand in the way."""
-        self._say("=== nothing needs x86 any more: it is drained and removed")
+    def _remove_x86(self, cluster: Cluster, stack: Stack) -> None:
+        """Remove x86 as its owner would when no workload needs it; the guard must allow it."""
+        self._say("=== no workload needs x86 any more: drain and remove it")
         patch = {
             "spec": {
                 "template": {"spec": {"containers": [{"name": "app", "image": fleet.image("legacy:2")}]}}
@@ -294,8 +298,8 @@ class Run:
         with self._lock:
             self._checker.needing.clear()
         stack.configure("1.0", hold=False)
-        # Pods of the former image count as long as they are there: the first update replaces them, the
-        # second finds nothing that needs x86, and lifts the protection.
+        # Pods of the old image count while they exist. The first update replaces them. The second update
+        # finds no need for x86 and lifts the protection.
         ups = [self._up(stack), self._up(stack)]
         drained = stack.archshift("drain", "--nodes=2", timeout=_COMMAND_SECONDS)
         if drained.returncode:
@@ -307,20 +311,24 @@ class Run:
         stack.configure("1.0", left, hold=False)
         ups.append(self._up(stack))
         if ups[-1].outcome != "succeeded":
-            self._violation(f"x86 could not be removed although nothing needs it: {ups[-1].reason}")
+            self._violation(f"pulumi up could not remove x86 although no workload needs it: {ups[-1].reason}")
         self._rest(cluster, fleet.node_names("graviton"))
 
     def _rest(self, cluster: Cluster, nodes: set[str], *, compare: bool = True) -> bool:
-        """Wait until all is quiet and as it should be; what is not after a minute is a violation."""
+        """Wait until the cluster is at rest; every problem after a minute is a violation."""
         deadline = time.monotonic() + _REST_SECONDS
         while True:
             snapshot = self._snapshot(cluster)
-            expected = self._expected if compare else {name_of(one): one for one in snapshot.workloads}
-            said = at_rest(snapshot, expected, nodes)
-            if not said and len(snapshot.workloads) == len(self._expected):
+            expected = (
+                self._expected
+                if compare
+                else {name_of(workload): workload for workload in snapshot.workloads}
+            )
+            problems = at_rest(snapshot, expected, nodes)
+            if not problems and len(snapshot.workloads) == len(self._expected):
                 return True
             if time.monotonic() > deadline:
-                for sentence in said:
+                for sentence in problems:
                     self._violation(f"at rest: {sentence}")
                 return False
             time.sleep(0.5)
@@ -344,7 +352,7 @@ class Run:
             for kind in ("Deployment", "StatefulSet")
             for item in cluster.list(f"/apis/apps/v1/{space}/{kind.lower()}s")
         ]
-        # The nodes last: a pod is never counted on a node that went before it was read.
+        # Read the nodes last, so that no pod counts on a node that was deleted before.
         pods = tuple(cluster.list(f"/api/v1/{space}/pods"))
         nodes = tuple(cluster.list("/api/v1/nodes"))
         return Snapshot(at=at, nodes=nodes, workloads=tuple(workloads), pods=pods)

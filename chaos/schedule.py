@@ -1,4 +1,4 @@
-"""Which fault comes when: a pure function of the seed and the length."""
+"""Chooses the faults and their times: a pure function of the seed and the length."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from random import Random
 from typing import Final
 
 RATIOS: Final = ("0.2", "0.5", "0.8", "1.0", "1.0")
-"""The ramp; at the last, everything that can has moved and x86 is what somebody wants rid of."""
+"""The ramp. At the last step, every movable pod has moved, and the run tries to remove x86."""
 SHORT: Final = ("0.5", "1.0")
-"""What a run of less than a minute of faults walks through."""
+"""The ramp for less than a minute of faults."""
 
-# Kind to how long it lasts, in seconds; 0 for what happens at once.
+# Kind to its shortest and longest duration in seconds; 0 for an instant fault.
 KINDS: Final[dict[str, tuple[float, float]]] = {
     "api-restart": (0.5, 4),
     "drop": (0, 0),
@@ -29,20 +29,20 @@ KINDS: Final[dict[str, tuple[float, float]]] = {
     "kill": (0, 0),
     "remove-x86": (0, 0),
 }
-"""Every kind of fault; ``chaos.faults`` has what each does."""
+"""Every kind of fault; ``chaos.faults`` injects them."""
 
 _GAP: Final = (0.5, 4.5)
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault.
+    """A fault.
 
     Attributes:
-        at: Seconds after the begin of its phase.
-        kind: One of ``KINDS``.
+        at: Seconds after the start of its phase.
+        kind: A key of ``KINDS``.
         seconds: How long it lasts.
-        pick: From 0 to 1; chooses what is hit among what is there then.
+        pick: From 0 to 1; chooses the target among the objects that exist then.
     """
 
     at: float
@@ -57,12 +57,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A step of the ramp and the faults during it.
+    """A step of the ramp, with its faults.
 
     Attributes:
         arm_ratio: The step.
-        seconds: How long faults are injected.
-        faults: In order.
+        seconds: How long to inject faults.
+        faults: In the order of their times.
     """
 
     arm_ratio: str
@@ -74,11 +74,11 @@ def schedule(seed: int, minutes: float) -> tuple[Phase, ...]:
     """Return the phases of a run.
 
     Args:
-        seed: Any number; the same one gives the same schedule, on every machine.
-        minutes: How long faults are injected, over all phases.
+        seed: Any number; the same seed gives the same schedule on every machine.
+        minutes: How long to inject faults, over all phases.
     """
-    # A text, and `random()` alone: Python promises that these stay as they are.
-    random = Random(f"archshift chaos {seed}")  # noqa: S311 - it has to be foreseeable
+    # Use a text as the seed, and only `random()`: Python promises that these results never change.
+    random = Random(f"archshift chaos {seed}")  # noqa: S311 - the schedule must be reproducible
     ratios = RATIOS if minutes >= 1 else SHORT
     seconds = minutes * 60 / len(ratios)
     bag: list[str] = []
@@ -86,15 +86,15 @@ def schedule(seed: int, minutes: float) -> tuple[Phase, ...]:
 
 
 def _faults(random: Random, seconds: float, bag: list[str]) -> tuple[Fault, ...]:
-    found, at = [], _between(random, (0, 2))
+    faults, at = [], _between(random, (0, 2))
     while at < seconds:
         if not bag:
-            # All kinds come before one comes again, so that a short run has seen most.
+            # Each kind occurs once before any kind repeats, so that a short run has most kinds.
             bag += _shuffled(random, list(KINDS))
         kind = bag.pop()
-        found.append(Fault(at, kind, _between(random, KINDS[kind]), random.random()))
+        faults.append(Fault(at, kind, _between(random, KINDS[kind]), random.random()))
         at += _between(random, _GAP)
-    return tuple(found)
+    return tuple(faults)
 
 
 def _between(random: Random, limits: tuple[float, float]) -> float:

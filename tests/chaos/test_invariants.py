@@ -122,7 +122,7 @@ def test_a_pod_that_needs_x86_on_graviton_is_seen() -> None:
         workloads=moment.workloads,
         pods=(*moment.pods, pod("legacy", 0, "graviton-0")),
     )
-    assert seen(checker(), stray) == ["legacy needs x86 and its pod legacy-0 is on Graviton"]
+    assert seen(checker(), stray) == ["legacy needs x86, but its pod legacy-0 is on Graviton"]
 
 
 @pytest.mark.parametrize("what", ["leaving", "unready", "nowhere"])
@@ -138,7 +138,9 @@ def test_only_pods_that_serve_count(what: str) -> None:
         else:
             one["spec"]["nodeName"] = "x86-9"
     after = Snapshot(at=1, nodes=moment.nodes, workloads=moment.workloads, pods=tuple(changed))
-    assert seen(checker(), snapshot(0), after) == ["web had 2 of 4 pods available, its own limits ask for 3"]
+    assert seen(checker(), snapshot(0), after) == [
+        "web had 2 of 4 pods available, but its own limits require 3"
+    ]
 
 
 def test_pods_that_a_fault_took_are_excused_until_all_are_back() -> None:
@@ -147,11 +149,11 @@ def test_pods_that_a_fault_took_are_excused_until_all_are_back() -> None:
     one.look(snapshot(0))
     one.excuse("web", 2, at=1)
     assert seen(one, snapshot(1, pods=1), snapshot(2, pods=4), snapshot(4, pods=4)) == []
-    assert seen(one, snapshot(5, pods=2)) == ["web had 2 of 4 pods available, its own limits ask for 3"]
+    assert seen(one, snapshot(5, pods=2)) == ["web had 2 of 4 pods available, but its own limits require 3"]
     other = checker()
     other.look(snapshot(0))
     other.excuse("web", 1, at=1)
-    assert seen(other, snapshot(1, pods=1)) == ["web had 1 of 4 pods available, its own limits ask for 2"]
+    assert seen(other, snapshot(1, pods=1)) == ["web had 1 of 4 pods available, but its own limits require 2"]
 
 
 def test_a_workload_owes_new_pods_once_it_has_had_them() -> None:
@@ -160,7 +162,7 @@ def test_a_workload_owes_new_pods_once_it_has_had_them() -> None:
     one = checker()
     assert seen(one, snapshot(0), *up) == []
     assert seen(one, snapshot(3, pods=5, replicas=8)) == [
-        "web had 5 of 8 pods available, its own limits ask for 7"
+        "web had 5 of 8 pods available, but its own limits require 7"
     ]
     assert seen(checker(), snapshot(0), snapshot(1, pods=2, replicas=2)) == []
 
@@ -169,7 +171,7 @@ def test_nodes_that_could_not_report_are_not_archshifts_doing() -> None:
     """After a long outage of the API server pods are not ready for a moment; later they have to be."""
     one = checker()
     assert seen(one, snapshot(0), snapshot(30, pods=0), snapshot(33), snapshot(34)) == []
-    assert seen(one, snapshot(35, pods=0)) == ["web had 0 of 4 pods available, its own limits ask for 3"]
+    assert seen(one, snapshot(35, pods=0)) == ["web had 0 of 4 pods available, but its own limits require 3"]
     assert seen(checker(), snapshot(0), snapshot(10, pods=0)) != []
 
 
@@ -233,10 +235,10 @@ def test_what_is_lost_at_rest_is_seen() -> None:
     assert any(one.startswith("web-9: spec.template.spec.affinity is None, not") for one in said)
     assert [one for one in said if not one.startswith("web-9")] == [
         "store is lost",
-        "stray is nobody's",
+        "stray is unexpected",
         "web-1 has 0 of 1 pods available at rest",
         "web-8: spec.replicas is 7, not 8",
         "node x86-1 is lost",
-        "node x86-7 is nobody's",
+        "node x86-7 is unexpected",
         "node x86-0 is cordoned",
     ]
