@@ -277,7 +277,8 @@ class Run:
         else:
             self.report.needed.append(UPS)
             self._violation(
-                f"at {arm_ratio} some workloads are not exact after {UPS} updates without faults: {'; '.join(problems)}"
+                f"at {arm_ratio} some workloads are not exact after {UPS} updates without faults: "
+                f"{'; '.join(problems)}"
             )
         self._rest(cluster, fleet.node_names("x86", "graviton"))
         for sentence in stack.left_behind():

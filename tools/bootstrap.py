@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Finds the programs that the engine, the lab and the tests run, and gets the ones that are missing.
+"""Finds the programs that the engine, the lab and the tests run, and gets the missing ones.
 
-A program on PATH is used when its version serves. Next come the official release files that
-releases.toml pins by their checksums. Anything else is built from the Go modules pinned in this
-folder. What was downloaded or built is kept in a per-user cache.
+A program on PATH is used if its version is suitable. Otherwise the bootstrap downloads the official release
+files that releases.toml pins by checksum. It builds all other programs from the Go modules that this folder
+pins. A cache for the user keeps all downloads and builds.
 
-Only the standard library is used: this runs before the project's Python environment exists.
+This file uses only the standard library, because it runs before the project's Python environment exists.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
 PROJECT = TOOLS.parent
-if not __package__:  # run as a program
+if not __package__:  # this file runs as a program
     sys.path.insert(0, str(PROJECT))
 
 from tools.downloads import (  # noqa: E402 - after the path
@@ -43,10 +43,10 @@ from tools.downloads import (  # noqa: E402 - after the path
 )
 
 OLDEST_GO = (1, 26)
-# Older servers (Debian ships 3.4) do not answer the API server's requests for watch progress:
-# a rollout then takes 50 to 90 s instead of 2 to 3 s, and some never end.
+# Older servers (Debian has 3.4) do not answer the API server's requests for watch progress. Then a rollout
+# takes 50 to 90 s instead of 2 to 3 s, and may never end.
 OLDEST_ETCD = (3, 5, 13)
-# What Debian has; older ones were not tried.
+# Debian's version; nobody tested older versions.
 OLDEST_PROMETHEUS = (2, 42)
 
 LANGUAGE_HOST = "pulumi-language-python"
@@ -68,58 +68,58 @@ _GH = "github.com/cli/cli/v2"
 _ACTIONLINT = "github.com/rhysd/actionlint"
 _KARPENTER = "sigs.k8s.io/karpenter"
 
-# The variable in which `make test` says what it prepared for the tests, see tools/test_needs.py.
+# In this variable, `make test` passes the programs that it prepared (see tools/test_needs.py).
 PREPARED = "ARCHSHIFT_PREPARED"
 
-# The engine first: without it nothing works, and it takes the longest.
+# The engine is first, because everything needs it and its build takes the longest.
 _KITS = ("engine", "cluster", "registry")
-# What the tests and some labs need beyond that, each where it is asked for by name.
+# Further kits for the tests and some labs, only on request.
 EXTRA_KITS: tuple[str, ...] = (KARPENTER, "monitoring", "pipelines", "builds")
 
 Version = tuple[int, ...]
 
 
 class BootstrapError(Exception):
-    """Something the user has to know or do, said in one sentence (and perhaps a compiler's words)."""
+    """A problem in one sentence for the user, sometimes followed by a compiler's output."""
 
 
-# --- what there is to find ------------------------------------------------------------------
+# --- the programs ------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program, and the package it is built from when no installed one serves."""
+    """A program, and the package for its build if no suitable version is installed."""
 
     name: str
     module: str  # the folder of the Go module that pins it
     package: str
     pin: str  # the required module whose version is the program's
-    minutes: float  # of a cold build on two cores
-    kit: str = "cluster"  # what it is kept with
+    minutes: float  # for a cold build on two cores
+    kit: str = "cluster"  # the programs that share a folder of the cache
     version_command: tuple[str, ...] = ()
-    # Said to somebody whose installed version does not serve, and checked by `serves`.
+    # The condition of `serves`, for the message about an unsuitable installed version.
     wanted: str = ""
     serves: Callable[[Version, Version], bool] | None = None
     linker_variables: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()  # Go's build tags
 
 
-def _within_one_minor(found: Version, pinned: Version) -> bool:
-    # What Kubernetes itself supports between its parts in both directions.
-    return found[0] == pinned[0] and abs(found[1] - pinned[1]) <= 1
+def _within_one_minor(version: Version, pinned: Version) -> bool:
+    # Kubernetes supports this difference between its own parts, in both directions.
+    return version[0] == pinned[0] and abs(version[1] - pinned[1]) <= 1
 
 
-def _same_or_newer_minor(found: Version, pinned: Version) -> bool:
-    return found[0] == pinned[0] and found[1] >= pinned[1]
+def _same_or_newer_minor(version: Version, pinned: Version) -> bool:
+    return version[0] == pinned[0] and version[1] >= pinned[1]
 
 
-def _recent_etcd(found: Version, pinned: Version) -> bool:
-    return found[0] == pinned[0] and found >= OLDEST_ETCD
+def _recent_etcd(version: Version, pinned: Version) -> bool:
+    return version[0] == pinned[0] and version >= OLDEST_ETCD
 
 
-def _recent_prometheus(found: Version, _: Version) -> bool:
-    # Not held against the pin: the release 3.13.5 is the module's v0.313.5.
-    return found[:2] >= OLDEST_PROMETHEUS
+def _recent_prometheus(version: Version, _: Version) -> bool:
+    # Never compare with the pin, because the release 3.13.5 is the module's v0.313.5.
+    return version[:2] >= OLDEST_PROMETHEUS
 
 
 _KUBERNETES_VERSION_VARIABLES = tuple(
@@ -139,7 +139,7 @@ def _kubernetes(name: str, minutes: float, version_command: tuple[str, ...] = ("
         version_command=version_command,
         wanted="within one minor version of {pin}",
         serves=_within_one_minor,
-        # Unstamped, the API server reports v0.0.0-master+$Format, which clients cannot parse.
+        # Without these variables, the API server reports v0.0.0-master+$Format, which clients cannot parse.
         linker_variables=_KUBERNETES_VERSION_VARIABLES,
     )
 
@@ -156,8 +156,8 @@ def _prometheus(name: str, minutes: float) -> Program:
         wanted="at least " + ".".join(map(str, OLDEST_PROMETHEUS)),
         serves=_recent_prometheus,
         linker_variables=("github.com/prometheus/common/version.Version={plain}",),
-        # Without the clouds' service discoveries, which the tests have no use for, it builds in
-        # half the time.
+        # Without the service discoveries for clouds, which the tests never use, the build takes half the
+        # time.
         tags=("remove_all_sd",),
     )
 
@@ -181,8 +181,7 @@ PROGRAMS: tuple[Program, ...] = (
         package="github.com/pulumi/pulumi/sdk/python/cmd/pulumi-language-python/v3",
         pin="github.com/pulumi/pulumi/sdk/python/cmd/pulumi-language-python/v3",
         minutes=0.5,
-        # The engine takes a language host from beside itself without a word, and warns about
-        # one that it finds elsewhere.
+        # The engine uses a language host from its own folder, but warns about one from another folder.
         kit="engine",
     ),
     Program(
@@ -194,7 +193,7 @@ PROGRAMS: tuple[Program, ...] = (
         kit="engine",
         linker_variables=("main.version={plain}",),
     ),
-    # The first of these compiles most of what the others share.
+    # The first program compiles most of the code that the others share.
     _kubernetes("kube-apiserver", minutes=4),
     _kubernetes("kube-controller-manager", minutes=1),
     _kubernetes("kube-scheduler", minutes=0.3),
@@ -220,7 +219,7 @@ PROGRAMS: tuple[Program, ...] = (
         serves=_same_or_newer_minor,
     ),
     Program(
-        # None is looked for on PATH: many a program has this name.
+        # Never use a `registry` on PATH, because many programs have this name.
         name="registry",
         module="registry",
         package="./registry",
@@ -241,7 +240,7 @@ PROGRAMS: tuple[Program, ...] = (
         serves=_same_or_newer_minor,
         linker_variables=(f"{_CRANE}/cmd/crane/cmd.Version={{version}}",),
     ),
-    # The first compiles most of what the second needs.
+    # The first program compiles most of the code that the second needs.
     _prometheus("promtool", minutes=3),
     _prometheus("prometheus", minutes=1.5),
     Program(
@@ -257,7 +256,7 @@ PROGRAMS: tuple[Program, ...] = (
         linker_variables=(f"{_GH}/internal/build.Version={{plain}}",),
     ),
     Program(
-        # What is installed may know other rules, and the workflows have to be clean by these.
+        # An installed version may have other rules, but the workflows must pass the rules of this version.
         name="actionlint",
         module="pipelines",
         package=f"{_ACTIONLINT}/cmd/actionlint",
@@ -287,7 +286,7 @@ PROGRAMS: tuple[Program, ...] = (
         kit="builds",
     ),
     Program(
-        # The real one, with the provider whose machines kwok simulates: nobody has it installed.
+        # The real Karpenter with its kwok provider, which nobody has installed.
         name=KARPENTER,
         module="karpenter",
         package=f"{_KARPENTER}/kwok",
@@ -300,10 +299,10 @@ PROGRAMS: tuple[Program, ...] = (
 
 
 LAB: tuple[str, ...] = tuple(program.name for program in PROGRAMS if program.kit in _KITS)
-"""What every lab runs."""
+"""The programs of every lab."""
 
-# What comes with a program: the engine takes its language host from beside itself, and the language
-# host its executor.
+# The files that belong to a program. The engine uses the language host in its own folder, and the language
+# host uses the executor in the same folder.
 _COMPANIONS: Mapping[str, tuple[str, ...]] = {
     "pulumi": (LANGUAGE_HOST, LANGUAGE_HOST_EXECUTOR),
     "kwok": (KWOK_STAGES,),
@@ -313,7 +312,7 @@ _COMPANIONS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Found:
-    """One usable program (or file), and where it came from."""
+    """A usable program (or file), and its origin."""
 
     name: str
     path: Path
@@ -323,34 +322,34 @@ class Found:
 
 @dataclass
 class Programs:
-    """Everything the engine and the lab run, by name."""
+    """Usable programs and files by name."""
 
     found: dict[str, Found] = field(default_factory=dict)
 
     @property
     def paths(self) -> dict[str, Path]:
         """Each program's (or file's) path, by its name."""
-        return {name: found.path for name, found in self.found.items()}
+        return {name: entry.path for name, entry in self.found.items()}
 
     def __contains__(self, name: object) -> bool:
         return name in self.found
 
-    def add(self, found: Found) -> None:
+    def add(self, entry: Found) -> None:
         """Keep a program under its name."""
-        self.found[found.name] = found
+        self.found[entry.name] = entry
 
 
 # --- the pins: go.mod and pyproject.toml are the only places that name a version ------------
 
 
 def parse_version(text: str) -> Version | None:
-    """The first dotted version in a program's answer, as numbers."""
+    """The first dotted version in a program's output, as numbers."""
     match = re.search(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?", text)
     return tuple(int(part) for part in match.groups(default="0")) if match else None
 
 
 def pinned_version(pin: str, module: str) -> str:
-    """The version, beginning with v, that the module's go.mod (or pyproject.toml) pins."""
+    """The version that the module's go.mod (or pyproject.toml) pins, with a leading v."""
     if "/" not in pin:
         return "v" + _python_pin(pin)
     text = (TOOLS / module / "go.mod").read_text()
@@ -361,9 +360,9 @@ def pinned_version(pin: str, module: str) -> str:
 
 
 def _python_pin(package: str) -> str:
-    # The Kubernetes plugin's module has no release version of its own, only a commit's; the
-    # SDK that asks for the plugin says which release that commit is.
-    import tomllib  # not at the top: an older Python has to get as far as being told so
+    # go.mod pins the Kubernetes plugin by a commit. The version of its SDK in pyproject.toml is the release
+    # of that commit.
+    import tomllib  # not at the top, so that an older Python reaches the message about its version
 
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     for requirement in project["project"]["dependencies"]:
@@ -383,7 +382,7 @@ def _linker_flags(program: Program) -> str:
         "minor": numbers[1],
     }
     stamps = [f"-X {variable.format(**values)}" for variable in program.linker_variables]
-    # Without symbol tables the binaries are a third smaller, and nobody debugs them here.
+    # Without symbol tables, which nobody needs here, the binaries are a third smaller.
     return " ".join(["-s", "-w", *stamps])
 
 
@@ -391,20 +390,20 @@ def _linker_flags(program: Program) -> str:
 
 
 def cache_root(environment: Mapping[str, str] = os.environ) -> Path:
-    """The per-user folder that keeps what was built."""
+    """The user's folder for downloaded and built programs."""
     base = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "archshift"
 
 
 def go_platform() -> str:
-    """This machine in Go's words, for example linux/arm64; known without asking Go."""
+    """This machine's platform in Go's spelling, for example linux/arm64; works without Go."""
     machine = platform.machine().lower()
     architecture = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
     return f"{sys.platform}/{architecture.get(machine, machine)}"
 
 
 def cache_key(kit: str) -> str:
-    """Changes when anything that goes into the kit's programs does."""
+    """A hash of everything that affects the kit's programs."""
     programs = [program for program in PROGRAMS if program.kit == kit]
     digest = hashlib.sha256()
     for module in sorted({program.module for program in programs}):
@@ -424,45 +423,45 @@ def cache_key(kit: str) -> str:
 
 
 def cache_folder(kit: str) -> Path:
-    """Where the kit's programs are, or will be."""
+    """The folder of the kit's programs, which may not exist yet."""
     return cache_root() / "tools" / f"{kit}-{cache_key(kit)}"
 
 
 @contextlib.contextmanager
 def _locked(folder: Path, say: Progress) -> Iterator[None]:
-    """One build of a set of pins at a time, however many checkouts ask for it."""
+    """Lets only one process at a time fill a folder, even with several checkouts."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say.line(f"waiting for another run that fills {folder}")
+            say.line(f"waiting for another process that fills {folder}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-# --- what is said meanwhile -----------------------------------------------------------------
+# --- progress -----------------------------------------------------------------
 
 
 class Progress:
-    """One line per program: ticking on a terminal, a line every half minute elsewhere."""
+    """Shows one line per program: updated on a terminal, otherwise repeated every half minute."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
         self._said = 0.0
 
     def line(self, text: str) -> None:
-        """Say something once."""
+        """Print a line."""
         print(text, file=sys.stderr, flush=True)
 
     def begin(self, text: str) -> None:
-        """Say what begins now."""
+        """Print what starts now."""
         self._said = time.monotonic()
         if not self._terminal:
             self.line(text)
 
     def tick(self, text: str, elapsed: float) -> None:
-        """Show that it is still going on."""
+        """Show that the work continues."""
         if self._terminal:
             print(f"\r\033[K{text} … {elapsed:.0f} s", end="", file=sys.stderr, flush=True)
         elif time.monotonic() - self._said >= 30:
@@ -470,7 +469,7 @@ class Progress:
             self.line(f"{text} … {elapsed:.0f} s")
 
     def end(self, text: str) -> None:
-        """Replace the ticking line by the outcome."""
+        """Replace the updated line by the result."""
         if self._terminal:
             print("\r\033[K", end="", file=sys.stderr)
         self.line(text)
@@ -478,11 +477,11 @@ class Progress:
 
 # --- building -------------------------------------------------------------------------------
 
-# The same flags on every machine, whatever GOFLAGS says there: the key stands for the result.
-# Without debug information, which the linker would throw away, a tenth less is compiled.
+# The flags are the same on every machine, with any GOFLAGS, so that equal keys mean equal programs. The
+# linker drops debug information anyway; without it, the compiler has a tenth less work.
 _BUILD_FLAGS = ("-trimpath", "-buildvcs=false", "-mod=readonly", "-gcflags=all=-dwarf=false")
-# Nodes that become ready at once and say every 20 s that they still are; pods that run as soon as
-# they are scheduled.
+# With these stages, nodes become ready at once and send a heartbeat every 20 s, and pods run as soon as they
+# are scheduled.
 _STAGE_FILES = ("node/fast", "node/heartbeat", "pod/fast")
 _BUILD_TIMEOUT = 3600.0
 
@@ -492,24 +491,28 @@ def _go_environment() -> dict[str, str]:
 
 
 def find_go() -> Path:
-    """The Go toolchain, or the sentence that says what to install."""
+    """The path of the Go toolchain.
+
+    Raises:
+        BootstrapError: Go is missing or too old; the message says what to install.
+    """
     install = "install Go {}.{} or newer (https://go.dev/dl), or put the programs themselves on PATH.".format(
         *OLDEST_GO
     )
     go = shutil.which("go")
     if go is None:
-        raise BootstrapError(f"Some programs have to be built and there is no Go here: {install}")
-    # In the module's folder, where Go may switch to the toolchain that go.mod asks for.
+        raise BootstrapError(f"Some programs must be built, but Go is missing: {install}")
+    # Ask in the module's folder, because Go may switch to the toolchain of go.mod there.
     answer = _answer([go, "env", "GOVERSION"], cwd=TOOLS / "engine", environment=_go_environment())
     version = parse_version(answer.removeprefix("go")) if answer else None
     if version is None or version[:2] < OLDEST_GO:
-        found = ".".join(map(str, version)) if version else "of an unknown version"
-        raise BootstrapError(f"Some programs have to be built and the Go here is {found}: {install}")
+        number = ".".join(map(str, version)) if version else "of an unknown version"
+        raise BootstrapError(f"Some programs must be built, but Go {number} is too old: {install}")
     return Path(go)
 
 
 def _build(programs: Sequence[Program], say: Progress) -> list[Found]:
-    """Builds what the cache lacks of these programs, all of one kit."""
+    """Builds those of these programs, all of the same kit, that the cache lacks."""
     if all(_cached(program) for program in programs):
         return [_from_cache(program) for program in programs]
     folder = cache_folder(programs[0].kit)
@@ -526,7 +529,7 @@ def _build_one(go: Path, program: Program, folder: Path, say: Progress) -> None:
     version = pinned_version(program.pin, program.module)
     minutes = "half a minute" if program.minutes <= 0.5 else f"{program.minutes:.0f} min"
     text = f"building {program.name} {version} (about {minutes} the first time)"
-    # Inside the target folder, so that the last step is a rename within one file system.
+    # Build inside the target folder, so that the last step is a rename within one file system.
     with tempfile.TemporaryDirectory(prefix=".building-", dir=folder, ignore_cleanup_errors=True) as building:
         product = Path(building) / program.name
         command = [str(go), "build", *_BUILD_FLAGS, "-ldflags", _linker_flags(program)]
@@ -549,7 +552,7 @@ def _run_visibly(command: list[str], cwd: Path, log: Path, text: str, say: Progr
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that the compilers it starts can be ended with it
+            start_new_session=True,  # so that its compilers can be stopped with it
         )
         try:
             while build.poll() is None:
@@ -584,9 +587,9 @@ def _from_cache(program: Program) -> Found:
 
 @dataclass(frozen=True)
 class _ModuleFile:
-    """A file taken from a pinned module and kept beside the programs.
+    """A file of a pinned module that the cache keeps beside the programs.
 
-    `sources` are the file itself, or folders whose YAML files are joined.
+    `sources` has the file itself, or folders whose YAML files are joined.
     """
 
     name: str
@@ -626,7 +629,7 @@ _CRDS_FILE = _ModuleFile(KARPENTER_CRDS, KARPENTER, _KARPENTER, ("pkg/apis/crds"
 
 
 def _module_source(source_module: str, module: str) -> Path:
-    # Downloads the module if need be; its content is checked against go.sum.
+    # This downloads the module if necessary, and checks its content against go.sum.
     answer = _answer(
         [str(find_go()), "mod", "download", "-json", source_module],
         cwd=TOOLS / module,
@@ -635,7 +638,7 @@ def _module_source(source_module: str, module: str) -> Path:
     )
     source = json.loads(answer).get("Dir") if answer else None
     if not source:
-        raise BootstrapError(f"The module {source_module} could not be downloaded.")
+        raise BootstrapError(f"Go could not download the module {source_module}.")
     return Path(source)
 
 
@@ -654,7 +657,7 @@ def _joined(folders: list[Path]) -> str:
 
 
 class _Releases:
-    """The official release files for this machine, as far as the pins accept their versions."""
+    """The official release files for this machine whose versions the pins accept."""
 
     def __init__(self, say: Progress) -> None:
         self._say = say
@@ -664,19 +667,19 @@ class _Releases:
         ]
 
     def take(self, names: Sequence[str]) -> list[Found]:
-        """The programs that can be had in this way, from the cache or by a download."""
+        """Returns those of the programs that are in the cache or can be downloaded."""
         files = [file for file in self._files if set(names) & file.programs.keys()]
-        return [found for file in self._within_reach(files) for found in self._take(file)]
+        return [entry for file in self._within_reach(files) for entry in self._take(file)]
 
     def take_joined(self, name: str) -> Found | None:
-        """A file that is made of the documents of several, or nothing unless all can be had."""
+        """Returns a file that joins several release files, or None if any of them is missing."""
         parts = [file for file in self._files if name in file.programs]
         if not parts:
             return None
         digest = hashlib.sha256(" ".join(file.key for file in parts).encode()).hexdigest()[:16]
         whole = cache_root() / "releases" / digest / name
         if not whole.exists():
-            taken = [found.path for file in self._within_reach(parts) for found in self._take(file)]
+            taken = [entry.path for file in self._within_reach(parts) for entry in self._take(file)]
             if len(taken) < len(parts):
                 return None
             with _locked(whole.parent, self._say):
@@ -686,26 +689,26 @@ class _Releases:
         return Found(name, whole, parts[0].version, "release")
 
     def _within_reach(self, files: Sequence[ReleaseFile]) -> list[ReleaseFile]:
-        asked = {file.host for file in files if not _is_here(file)}
-        silent = asked - self._hosts.reachable(asked)
+        needed = {file.host for file in files if not _is_here(file)}
+        silent = needed - self._hosts.reachable(needed)
         lacking = [file for file in files if file.host in silent and not _is_here(file)]
         if lacking:
             hosts = " and ".join(sorted(silent))
             names = ", ".join(dict.fromkeys(name for file in lacking for name in _spoken(file)))
-            self._say.line(f"{hosts} cannot be reached, so these are not downloaded: {names}")
+            self._say.line(f"{hosts} cannot be reached, so these programs are not downloaded: {names}")
         return [file for file in files if file not in lacking]
 
     def _take(self, file: ReleaseFile) -> list[Found]:
         what = f"{' and '.join(_spoken(file))} {file.version}"
         text = f"downloading {what} from {file.host}"
-        started = said = time.monotonic()
+        started = reported = time.monotonic()
 
         def report(have: int, total: int | None) -> None:
-            nonlocal said
-            if time.monotonic() - said >= 0.2:
-                said = time.monotonic()
+            nonlocal reported
+            if time.monotonic() - reported >= 0.2:
+                reported = time.monotonic()
                 of = f" of {total / 1e6:.0f}" if total else ""
-                self._say.tick(f"{text}: {have / 1e6:.0f}{of} MB", said - started)
+                self._say.tick(f"{text}: {have / 1e6:.0f}{of} MB", reported - started)
 
         folder = _release_folder(file)
         if _is_here(file):
@@ -723,7 +726,7 @@ class _Releases:
 
 
 def _spoken(file: ReleaseFile) -> list[str]:
-    """What people call the programs of a release file: nobody knows the executor."""
+    """The programs of a release file for a message, without the executor, which nobody knows."""
     return [name for name in file.programs if name != LANGUAGE_HOST_EXECUTOR]
 
 
@@ -736,10 +739,10 @@ def _is_here(file: ReleaseFile) -> bool:
 
 
 def _accepted(file: ReleaseFile) -> bool:
-    """Whether the pins accept a release: a pin that moved on leaves its release files behind."""
+    """Whether the pins accept a release; after a change of a pin, old release files no longer match."""
     version = parse_version(file.version)
     for program in PROGRAMS:
-        # The language host has no releases of its own: it is the one of its pulumi.
+        # The language host has no release of its own; it is part of pulumi's release.
         if program.name in file.programs and program.name != LANGUAGE_HOST:
             pin = pinned_version(program.pin, program.module)
             pinned = parse_version(pin)
@@ -763,7 +766,7 @@ def _answer(
     environment: Mapping[str, str] | None = None,
     timeout: float = 30,
 ) -> str:
-    """What a command prints, or nothing if it fails in any way."""
+    """A command's output, or an empty text if the command fails in any way."""
     try:
         done = subprocess.run(
             [str(part) for part in command],
@@ -781,57 +784,57 @@ def _answer(
 
 
 def _installed(program: Program, refused: list[str]) -> Found | None:
-    """The program on this machine, when its version serves."""
+    """The installed program, if its version is suitable."""
     places = [("PATH", os.environ.get("PATH", ""))]
     if program.pin in (_KUBERNETES, "go.etcd.io/etcd/server/v3"):
         places.insert(0, ("KUBEBUILDER_ASSETS", os.environ.get("KUBEBUILDER_ASSETS", "")))
     pin = pinned_version(program.pin, program.module)
     for origin, folders in places:
         path = shutil.which(program.name, path=folders) if folders else None
-        # In a lab's shell PATH leads to links to what was built: that is the cache, below.
+        # In a lab's shell, PATH has links to the cache, which is not an installation.
         if path is None or Path(path).resolve().is_relative_to(cache_root().resolve()):
             continue
         version = parse_version(_answer([path, *program.version_command]))
         pinned = parse_version(pin)
         if version and pinned and program.serves and program.serves(version, pinned):
             return Found(program.name, Path(path), ".".join(map(str, version)), origin)
-        said = ".".join(map(str, version)) if version else "of an unknown version"
-        refused.append(f"{path} is {said}; wanted: {program.wanted.format(pin=pin)}")
+        number = ".".join(map(str, version)) if version else "of an unknown version"
+        refused.append(f"{path} is {number}; wanted: {program.wanted.format(pin=pin)}")
     return None
 
 
 def _installed_engine(pulumi: Program, refused: list[str]) -> list[Found]:
-    """The pulumi on PATH together with its own language host, or nothing."""
-    found = _installed(pulumi, refused)
-    if found is None:
+    """The pulumi on PATH with its own language host, or an empty list."""
+    pulumi_here = _installed(pulumi, refused)
+    if pulumi_here is None:
         return []
-    engine = [found]
-    beside = os.pathsep.join([str(found.path.resolve().parent), os.environ.get("PATH", "")])
+    engine = [pulumi_here]
+    beside = os.pathsep.join([str(pulumi_here.path.resolve().parent), os.environ.get("PATH", "")])
     for name in (LANGUAGE_HOST, LANGUAGE_HOST_EXECUTOR):
         path = shutil.which(name, path=beside)
         if path is None:
-            refused.append(f"{found.path} has no {name} beside it")
+            refused.append(f"{pulumi_here.path} has no {name} beside it")
             return []
-        engine.append(Found(name, Path(path), found.version, found.origin))
+        engine.append(Found(name, Path(path), pulumi_here.version, pulumi_here.origin))
     return engine
 
 
 def kubernetes_plugin_folder() -> str:
-    """What the engine calls the folder of the pinned plugin."""
+    """The engine's name for the folder of the pinned plugin."""
     return f"resource-kubernetes-v{_python_pin('pulumi-kubernetes')}"
 
 
 def _installed_plugin(version: str) -> Found | None:
     home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
     path = home / "plugins" / kubernetes_plugin_folder() / KUBERNETES_PLUGIN
-    # In the lab's own shell this is a link to what was built: that is the cache, not an installation.
+    # In the lab's own shell, this is a link to the cache, which is not an installation.
     if path.resolve().is_relative_to(cache_root().resolve()):
         return None
     return Found(KUBERNETES_PLUGIN, path, version, "plugin") if os.access(path, os.X_OK) else None
 
 
 def _plugin_by_pulumi(pulumi: Found, version: str, say: Progress) -> Found | None:
-    """The plugin as an installed pulumi provides it, if it can."""
+    """Lets an installed pulumi install the plugin; returns it, or None after a failure."""
     say.line(f"installing Pulumi's Kubernetes plugin {version}")
     install = ["plugin", "install", "resource", "kubernetes", version]
     _answer([pulumi.path, *install], timeout=300)
@@ -839,31 +842,31 @@ def _plugin_by_pulumi(pulumi: Found, version: str, say: Progress) -> Found | Non
 
 
 def _outlook(cold: Sequence[Program]) -> str:
-    """Say how much there is to build, and what would spare most of it."""
+    """Return a line about the number of builds and their time, and how to save most of it."""
     total = sum(program.minutes for program in cold)
     engine = sum(program.minutes for program in cold if program.kit == "engine")
     text = f"programs to build: {len(cold)}, about {max(total, 1):.0f} min on 2 cores, once for this user"
     if engine >= 1:
-        text += f" (a pulumi on PATH spares {engine:.0f} of them: https://www.pulumi.com/docs/install)"
+        text += f" (pulumi on PATH would save {engine:.0f} min: https://www.pulumi.com/docs/install)"
     return text
 
 
 def _all_wanted(names: Sequence[str]) -> set[str]:
-    """The names, and what comes with each."""
+    """The names, and the files that belong to each program."""
     known = {program.name for program in PROGRAMS}
     for name in names:
         if name not in known:
-            raise BootstrapError(f"No program is called {name!r}; there are {', '.join(sorted(known))}.")
+            raise BootstrapError(f"No program is called {name!r}; use {', '.join(sorted(known))}.")
     _check_prepared(names)
     return {*names, *(companion for name in names for companion in _COMPANIONS.get(name, ()))}
 
 
 def _check_prepared(names: Sequence[str]) -> None:
-    """Refuse a test what its line in tools/test_needs.py does not name, also where it is here by chance."""
+    """Refuse a test any program that tools/test_needs.py does not list for it, even an installed one."""
     if (text := os.environ.get(PREPARED)) is None:
         return
     parts: dict[str, list[str]] = json.loads(text)
-    # pytest says in the environment which test runs: tests/lab/test_exact.py::test_ramp (setup).
+    # pytest names the running test in the environment: tests/lab/test_exact.py::test_ramp (setup).
     test = os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[0]
     allowed = {
         program
@@ -873,14 +876,14 @@ def _check_prepared(names: Sequence[str]) -> None:
     }
     if lacking := sorted(set(names) - allowed):
         raise BootstrapError(
-            f"{test or 'A test'} runs {', '.join(lacking)}, which tools/test_needs.py does not name for it: "
-            "add it there."
+            f"{test or 'A test'} runs {', '.join(lacking)}, but tools/test_needs.py does not list that for "
+            "it; add it there."
         )
 
 
 def _missing_from_cache(programs: Sequence[Program]) -> list[Program]:
     cold = {program.name for program in programs if not _cached(program)}
-    # These two go together: a language host of a release does not belong beside an engine of our own.
+    # These two belong together: a built engine must not run a released language host.
     pair = {"pulumi", LANGUAGE_HOST}
     if cold & pair:
         cold |= pair
@@ -888,14 +891,14 @@ def _missing_from_cache(programs: Sequence[Program]) -> list[Program]:
 
 
 def find_programs(*names: str, say: Progress | None = None) -> Programs:
-    """The programs of these names, with what belongs to them; what is missing is downloaded or built.
+    """Returns the named programs and the files that belong to them; downloads or builds missing ones.
 
     Args:
-        names: Programs, as `PROGRAMS` calls them; `LAB` has those of a lab.
-        say: Where progress goes.
+        names: Names from `PROGRAMS`; `LAB` has the programs of a lab.
+        say: Shows the progress.
 
     Raises:
-        BootstrapError: if something is missing and cannot be had.
+        BootstrapError: A missing program can be neither downloaded nor built.
     """
     say = say or Progress()
     wanted = _all_wanted(names)
@@ -907,10 +910,10 @@ def find_programs(*names: str, say: Progress | None = None) -> Programs:
         return [program for name, program in by_name.items() if name not in programs]
 
     engine = _installed_engine(by_name["pulumi"], refused) if "pulumi" in by_name else []
-    for found in engine:
-        programs.add(found)
+    for entry in engine:
+        programs.add(entry)
     for program in by_name.values():
-        # The engine comes as a whole, above.
+        # The code above handles all programs of the engine together.
         if program.kit != "engine" and program.serves and (installed := _installed(program, refused)):
             programs.add(installed)
     plugin = _python_pin("pulumi-kubernetes")
@@ -921,9 +924,9 @@ def find_programs(*names: str, say: Progress | None = None) -> Programs:
     if cold := _missing_from_cache(missing()):
         for sentence in refused:
             say.line(f"not used: {sentence}")
-        for found in releases.take([program.name for program in cold]):
-            if found.name in wanted and found.name not in programs:
-                programs.add(found)
+        for entry in releases.take([program.name for program in cold]):
+            if entry.name in wanted and entry.name not in programs:
+                programs.add(entry)
         cold = [program for program in cold if program.name not in programs]
     if (
         engine
@@ -934,13 +937,13 @@ def find_programs(*names: str, say: Progress | None = None) -> Programs:
     if to_build := [program for program in missing() if not _cached(program)]:
         say.line(_outlook(to_build))
     for kit in dict.fromkeys(program.kit for program in missing()):
-        for found in _build([program for program in missing() if program.kit == kit], say):
-            programs.add(found)
+        for entry in _build([program for program in missing() if program.kit == kit], say):
+            programs.add(entry)
 
     if LANGUAGE_HOST_EXECUTOR in wanted and LANGUAGE_HOST_EXECUTOR not in programs:
         programs.add(_EXECUTOR_FILE.find(say))
     if KWOK_STAGES in wanted:
-        # With a kwok that was built there is Go, and the stages are the ones of its module.
+        # If kwok was built, Go exists, and the stages come from the same module.
         by_hand = programs.found["kwok"].origin == "built" or _STAGES_FILE.path.exists()
         stages = None if by_hand else releases.take_joined(KWOK_STAGES)
         programs.add(stages or _STAGES_FILE.find(say))
@@ -954,7 +957,7 @@ def find_programs(*names: str, say: Progress | None = None) -> Programs:
 
 def _table(programs: Programs) -> str:
     rows = [("PROGRAM", "VERSION", "FROM", "PATH")]
-    rows += [(found.name, found.version, found.origin, str(found.path)) for found in programs.found.values()]
+    rows += [(entry.name, entry.version, entry.origin, str(entry.path)) for entry in programs.found.values()]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
@@ -963,7 +966,7 @@ def _table(programs: Programs) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Finds, downloads or builds programs and prints where they are."""
+    """Finds, downloads or builds programs and prints their paths."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--json", action="store_true", help="print names, versions, origins and paths as JSON"
@@ -972,7 +975,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "programs",
         nargs="*",
         metavar="PROGRAM",
-        help="only these; without any, what the engine and the lab run",
+        help="only these programs (default: all that the engine and the lab run)",
     )
     parser.add_argument(
         "--with",
@@ -981,7 +984,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=[],
         choices=(*EXTRA_KITS, "all"),
         metavar="KIT",
-        help="also what only some labs and tests need",
+        help="also a kit that only some labs and tests need",
     )
     options = parser.parse_args(arguments)
     kits = EXTRA_KITS if "all" in options.extra else options.extra
@@ -992,12 +995,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped; the next run goes on where this one was.", file=sys.stderr)
+        print("\nStopped. The next run continues from here.", file=sys.stderr)
         return 130
     if options.json:
         rows = {
-            name: {"path": str(found.path), "version": found.version, "from": found.origin}
-            for name, found in programs.found.items()
+            name: {"path": str(entry.path), "version": entry.version, "from": entry.origin}
+            for name, entry in programs.found.items()
         }
         print(json.dumps(rows, indent=2))
     else:
@@ -1006,6 +1009,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):  # noqa: UP036 - the user's python3 may be anything
+    if sys.version_info < (3, 11):  # noqa: UP036 - the user's python3 may be older
         sys.exit("archshift needs Python 3.11 or newer; this is " + platform.python_version() + ".")
     sys.exit(main())

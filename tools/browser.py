@@ -1,6 +1,6 @@
 """Finds the browser for the tests of the report's page, or installs one.
 
-It runs in the project's Python environment, which has playwright.
+This module runs in the project's Python environment, which has playwright.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import sys
 from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# Without a font the pages have no letters, and nothing on them has its width.
+# Without a font, the pages show no letters, and texts have the wrong width.
 PACKAGES = ("chromium", "fonts-dejavu-core")
 OS_RELEASE = Path("/etc/os-release")
 MISSING = (
-    "The tests of the report's page need a browser, and there is none. Install chromium (Debian: "
+    "The tests of the report's page need a browser, but none was found. Install chromium (Debian: "
     f"apt-get install {' '.join(PACKAGES)}), or run .venv/bin/python -m playwright install --with-deps "
     "chromium."
 )
 
 
 def installed() -> Path | None:
-    """A browser on PATH that runs; on Ubuntu a script of that name may only say what to install."""
+    """A browser on PATH that runs; on Ubuntu, a script of that name may only print what to install."""
     for name in NAMES:
         path = shutil.which(name)
         if path and _succeeds([path, "--version"], timeout=60):
@@ -32,7 +32,7 @@ def installed() -> Path | None:
 
 
 def playwrights_own() -> Path | None:
-    """The browser that playwright itself installed, if it did."""
+    """The browser that playwright itself installed, or None."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -41,7 +41,7 @@ def playwrights_own() -> Path | None:
 
 
 def provide() -> bool:
-    """Whether there is a browser now: one that was here, the system's package, or playwright's own."""
+    """Finds a browser, or installs the system's package or playwright's browser; says whether one exists."""
     if installed() or playwrights_own():
         return True
     if _is_root_on_debian():

@@ -1,4 +1,4 @@
-"""Writes docs/commands.md from the command line's own parser: ``python -m tools.commands``."""
+"""Writes docs/commands.md from the parser of the command line: ``python -m tools.commands``."""
 
 import argparse
 import textwrap
@@ -14,22 +14,22 @@ DOCUMENT: Final = Path(__file__).resolve().parent.parent / "docs" / "commands.md
 
 _BEGIN: Final = """# Commands
 
-`archshift COMMAND --help` says the same. This page is made from the parser by `python -m tools.commands`.
+`archshift COMMAND --help` shows the same text. `python -m tools.commands` makes this page from the parser.
 
-## Options that all have
+## Common options
 
-All commands that look at a stack take these:
+All commands that read a stack have these options:
 
 """
 
 _BETWEEN: Final = """
-`-h` and `--help` print the help. Tables are for people and may change; programs read `--json`, on standard
-output, where errors never are. Colours and progress are for terminals alone; `NO_COLOR` takes the
-colours away. In a pipe a row stays one line; `COLUMNS` sets another width.
+`-h` and `--help` print the help. Tables are for people and may change. Programs must read `--json` on
+standard output, which never has errors. Colours and progress appear only on terminals, and `NO_COLOR` turns
+the colours off. In a pipe, a row stays on one line; `COLUMNS` sets another width.
 
 ## Exit codes
 
-Every command ends with one of these; what a command says of itself below counts more:
+These codes hold for every command. The second table has the codes of single commands, which take precedence:
 
 | code | when |
 | --- | --- |
@@ -67,7 +67,7 @@ def document() -> str:
 
 
 def commands(parser: Parser) -> Iterator[Parser]:
-    """Yield the commands that one can run, in order."""
+    """Yield the commands that users can run, in order."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
@@ -85,7 +85,7 @@ def _shared() -> list[argparse.Action]:
 def _options(actions: list[argparse.Action]) -> str:
     rows = ["| option | |", "| --- | --- |"]
     for action in actions:
-        names = ", ".join(f"`{one}`" for one in action.option_strings)
+        names = ", ".join(f"`{option}`" for option in action.option_strings)
         value = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
         if action.choices is not None:
             value = "|".join(map(str, action.choices)).replace("|", "\\|")

@@ -1,6 +1,6 @@
-"""Fetches official release files, and lets nothing through whose checksum is not the pinned one.
+"""Downloads official release files, and rejects every file whose checksum differs from the pinned one.
 
-Only the standard library is used: this runs before the project's Python environment exists.
+This file uses only the standard library, because it runs before the project's Python environment exists.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
-# How long a host may take to answer at all: its name, the connection, TLS and the first byte together.
+# The time for a host's first answer: name resolution, connection, TLS and the first byte together.
 REACH_SECONDS = 5.0
-# A server that sends less than this much in so many seconds is given up.
+# A download ends if the server sends less than this many bytes in this many seconds.
 STALL_SECONDS = 30.0
 STALL_BYTES = 1024 * 1024
-# The largest file of the table has 300 MB; the largest program in one has 200.
+# The largest file of the table has 300 MB, and the largest program inside has 200 MB.
 MOST_BYTES = 1024**3
-# How often a broken download is resumed within one run. A later run resumes it too.
+# How often one run resumes a broken download. A later run resumes it too.
 _ATTEMPTS = 3
 _CHUNK = 256 * 1024
 _CHECKSUMS = ("sha256", "sha512")
@@ -45,12 +45,12 @@ class ReleaseFile:
     """One file of an official release.
 
     Attributes:
-        programs: What is taken from it: the name here, and the path in the archive ("" is the file itself).
-        version: The release, without a v.
-        platform: In Go's words, for example linux/arm64, or "any".
-        url: Where it is.
+        programs: The programs inside: our name, and the path in the archive ("" is the file itself).
+        version: The release, without a leading v.
+        platform: In Go's spelling, for example linux/arm64, or "any".
+        url: The address of the file.
         checksum: The name of the digest and its value.
-        redirects: The hosts to which the one of the URL may send on.
+        redirects: The hosts to which the URL's host may redirect.
     """
 
     programs: Mapping[str, str]
@@ -62,18 +62,18 @@ class ReleaseFile:
 
     @property
     def host(self) -> str:
-        """Where it is asked for, with the port if there is one."""
+        """The host of the URL, with the port if the URL has one."""
         return urlsplit(self.url).netloc
 
     @property
     def key(self) -> str:
-        """What its folder in the cache is called: a changed pin is another folder."""
+        """The name of its folder in the cache; a changed pin gives another folder."""
         return self.checksum[1][:16]
 
 
 def release_files(table: Path, platform: str) -> list[ReleaseFile]:
-    """What the table has for a platform, in its order."""
-    import tomllib  # not at the top: an older Python has to get as far as being told so
+    """The table's files for a platform, in the order of the table."""
+    import tomllib  # not at the top, so that an older Python reaches the message about its version
 
     content = tomllib.loads(table.read_text())
     redirects: dict[str, list[str]] = content.get("redirects", {})
@@ -95,7 +95,7 @@ def release_files(table: Path, platform: str) -> list[ReleaseFile]:
 
 
 class Hosts:
-    """Which hosts answer: asked once a run, all at the same time, and never longer than the deadline."""
+    """Knows which hosts answer. It asks each host once per run, all at the same time, up to a deadline."""
 
     def __init__(self) -> None:
         self._answers: dict[str, bool] = {}
@@ -103,19 +103,19 @@ class Hosts:
     def reachable(self, hosts: Iterable[str]) -> set[str]:
         """Those of the hosts that answer."""
         hosts = set(hosts)
-        asked = {host: _Asked(host) for host in sorted(hosts - self._answers.keys())}
+        attempts = {host: _HostCheck(host) for host in sorted(hosts - self._answers.keys())}
         deadline = time.monotonic() + REACH_SECONDS
-        for host, attempt in asked.items():
+        for host, attempt in attempts.items():
             self._answers[host] = attempt.answered(deadline)
         return {host for host in hosts if self._answers[host]}
 
     def lost(self, host: str) -> None:
-        """Count a host that stopped answering among the unreachable ones for the rest of the run."""
+        """Treat a host as unreachable for the rest of the run."""
         self._answers[host] = False
 
 
-class _Asked:
-    """One request to a host, in a thread: nothing else bounds how long a name takes to resolve."""
+class _HostCheck:
+    """A request to a host, in a thread, because nothing else limits the time of the name resolution."""
 
     def __init__(self, host: str) -> None:
         self._host = host
@@ -124,13 +124,13 @@ class _Asked:
         threading.Thread(target=self._ask, daemon=True).start()
 
     def _ask(self) -> None:
-        # A real request, and not only a connection: a proxy accepts connections to hosts that it refuses.
+        # Send a real request, because a proxy also accepts connections to hosts that it refuses.
         request = urllib.request.Request(f"https://{self._host}/", method="HEAD")
         try:
             urllib.request.build_opener(_Stay).open(request, timeout=REACH_SECONDS).close()
             self._answered = True
         except urllib.error.HTTPError as error:
-            # Whatever the server says of its front page, it is there. A proxy's refusal is no HTTPError.
+            # Any HTTP status shows that the server answers. A proxy's refusal is no HTTPError.
             error.close()
             self._answered = True
         except (OSError, http.client.HTTPException, ValueError):
@@ -144,14 +144,14 @@ class _Asked:
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
-    """Follows nothing: a redirect is an answer."""
+    """Follows no redirect, because a redirect is an answer too."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 
 class _Guarded(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect only by https, and only to a host of the table."""
+    """Follows a redirect only with https, and only to an allowed host of the table."""
 
     def __init__(self, file: ReleaseFile, hosts: Hosts) -> None:
         self._file = file
@@ -169,7 +169,7 @@ class _Guarded(urllib.request.HTTPRedirectHandler):
         target = urlsplit(urljoin(req.full_url, newurl))
         if target.scheme != "https" or target.netloc not in (self._file.host, *self._file.redirects):
             place = f"{target.scheme}://{target.netloc}"
-            raise DownloadError(f"{self._file.host} redirects to {place}, which the table does not allow")
+            raise DownloadError(f"{self._file.host} redirects to {place}, which releases.toml does not allow")
         if not self._hosts.reachable([target.netloc]):
             raise DownloadError(f"{target.netloc} cannot be reached")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -178,20 +178,20 @@ class _Guarded(urllib.request.HTTPRedirectHandler):
 # --- one file -------------------------------------------------------------------------------
 
 Report = Callable[[int, "int | None"], None]
-"""Told now and then how many bytes there are, and how many there will be."""
+"""Receives the number of bytes so far and the total (None if unknown), now and then."""
 
 
 def fetch(file: ReleaseFile, folder: Path, hosts: Hosts, report: Report) -> dict[str, Path]:
-    """The programs of a release file, in the folder; what is there already is not fetched again.
+    """Downloads a release file and puts its programs into the folder, if they are not there yet.
 
     Args:
-        file: What to fetch.
-        folder: The file's own; the caller sees to it that nobody else writes to it.
-        hosts: Which hosts answer.
-        report: Where progress goes.
+        file: The file to download.
+        folder: The file's own folder; the caller must keep other processes from writing to it.
+        hosts: The hosts that answer.
+        report: Receives the progress.
 
     Raises:
-        DownloadError: if the file cannot be had, or is not the one that the table names.
+        DownloadError: The download failed, or the file has another checksum.
     """
     paths = {name: folder / name for name in file.programs}
     if all(path.exists() for path in paths.values()):
@@ -199,13 +199,13 @@ def fetch(file: ReleaseFile, folder: Path, hosts: Hosts, report: Report) -> dict
     if urlsplit(file.url).scheme != "https":
         raise DownloadError(f"{file.url} is not an https address")
     partial = folder / "download.partial"
-    # It is whole already where an earlier run ended between here and the last line.
+    # The file may be complete already, if an earlier run stopped after the download.
     if not _is_right(partial, file):
         _download(file, partial, hosts, report)
     if not _is_right(partial, file):
         partial.unlink()
-        raise DownloadError(f"its {file.checksum[0]} is not the pinned one, so it was deleted")
-    # Only now, when it is known to be the right file, is it opened, named or made executable.
+        raise DownloadError(f"its {file.checksum[0]} differs from the pinned one, so the file was deleted")
+    # Open, rename or make the file executable only now, after the check of its digest.
     try:
         unpacked = {name: folder / f".{name}.unpacking" for name in file.programs}
         if all(file.programs.values()):
@@ -232,7 +232,7 @@ def _is_right(path: Path, file: ReleaseFile) -> bool:
 
 
 def _download(file: ReleaseFile, partial: Path, hosts: Hosts, report: Report) -> None:
-    """Bring the partial file to the whole one, going on where an earlier attempt ended."""
+    """Complete the partial file, from where an earlier attempt ended."""
     why = ""
     for _ in range(_ATTEMPTS):
         if not hosts.reachable([file.host]):
@@ -243,12 +243,12 @@ def _download(file: ReleaseFile, partial: Path, hosts: Hosts, report: Report) ->
         except urllib.error.HTTPError as error:
             error.close()
             if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                raise DownloadError(f"{file.host} answers {error.code} for it") from error
-            # What is here is as long as the file there, or longer, and it is not that file.
+                raise DownloadError(f"{file.host} answered with status {error.code}") from error
+            # The partial file is too long or already complete with a wrong digest, so start again.
             partial.unlink(missing_ok=True)
             continue
         except (OSError, http.client.HTTPException) as error:
-            whole, why = False, f"{file.host} did not send all of it ({_words(error)})"
+            whole, why = False, f"{file.host} did not send the whole file ({_words(error)})"
         if whole:
             return
         if _size(partial) <= before:
@@ -267,7 +267,7 @@ def _words(error: BaseException) -> str:
 
 
 def _attempt(file: ReleaseFile, partial: Path, hosts: Hosts, report: Report) -> tuple[bool, str]:
-    """One request; whether the file is whole now, and if not, why."""
+    """Send one request; returns whether the file is complete, and if not, why."""
     have = _size(partial)
     request = urllib.request.Request(file.url)  # noqa: S310 - https, see fetch
     if have:
@@ -275,25 +275,25 @@ def _attempt(file: ReleaseFile, partial: Path, hosts: Hosts, report: Report) -> 
     opener = urllib.request.build_opener(_Guarded(file, hosts))
     with contextlib.closing(opener.open(request, timeout=STALL_SECONDS)) as answer:
         goes_on = have and _begins_at(answer.headers.get("Content-Range")) == have
-        if not goes_on:  # the first time, or a server that ignores Range
+        if not goes_on:  # the first attempt, or a server that ignores Range
             have = 0
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length is not None else None
         if (total or 0) > MOST_BYTES:
-            raise DownloadError(f"it has {total} bytes, more than a release file may")
+            raise DownloadError(f"it has {total} bytes, more than the limit for release files")
         with partial.open("ab" if goes_on else "wb") as output:
             report(have, total)
             try:
                 for chunk in _chunks(answer):
                     have += len(chunk)
                     if have > MOST_BYTES:
-                        raise DownloadError("it has more bytes than a release file may")
+                        raise DownloadError("it has more bytes than the limit for release files")
                     output.write(chunk)
                     report(have, total)
             except _StalledError:
-                # Asking again at once would wait as long again.
+                # Another attempt would only wait for the same time again.
                 hosts.lost(file.host)
-                return False, f"{file.host} sent next to nothing for {STALL_SECONDS:.0f} s"
+                return False, f"{file.host} sent almost no data for {STALL_SECONDS:.0f} s"
     missing = total is not None and have < total
     return not missing, f"{file.host} ended the download at {have} of {total} bytes" if missing else ""
 
@@ -304,11 +304,15 @@ def _begins_at(content_range: str | None) -> int | None:
 
 
 class _StalledError(Exception):
-    """There is no progress."""
+    """The server sends almost no data."""
 
 
 def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
-    """The body as it comes, as long as it comes at all."""
+    """Yields the body in chunks.
+
+    Raises:
+        _StalledError: The server sends almost no data.
+    """
     began, came = time.monotonic(), 0
     while True:
         try:
@@ -326,39 +330,41 @@ def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def _unpack(archive: Path, file: ReleaseFile, targets: Mapping[str, Path]) -> None:
-    """Write the named plain files of an archive to the targets: the archive decides on no path at all."""
+    """Write the named plain files of an archive to the targets, so that the archive chooses no path."""
     wanted = {file.programs[name]: target for name, target in targets.items()}
     try:
         for member, size, source in _members(archive, zipped=file.url.endswith(".zip")):
             if target := wanted.pop(member, None):
                 if source is None:
-                    raise DownloadError(f"{member} in it is not a plain file")
+                    raise DownloadError(f"its member {member} is not a plain file")
                 if size > MOST_BYTES:
-                    raise DownloadError(f"{member} in it has {size} bytes, more than a program may")
+                    raise DownloadError(
+                        f"its member {member} has {size} bytes, more than the limit for programs"
+                    )
                 with source, target.open("wb") as output:
                     shutil.copyfileobj(source, output)
             if not wanted:
                 return
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise DownloadError(f"it cannot be unpacked ({_words(error)})") from error
-    raise DownloadError(f"it has no {' and no '.join(wanted)}")
+        raise DownloadError(f"the archive cannot be unpacked ({_words(error)})") from error
+    raise DownloadError(f"the archive does not contain {', '.join(wanted)}")
 
 
 def _members(archive: Path, *, zipped: bool) -> Iterator[tuple[str, int, IO[bytes] | None]]:
-    """Name, size and content of what is in an archive; no content for what is no plain file."""
+    """Yields name, size and content of each member of an archive; content is None if it is no plain file."""
     if zipped:
         with zipfile.ZipFile(archive) as pack:
             for entry in pack.infolist():
                 yield entry.filename, entry.file_size, None if entry.is_dir() else pack.open(entry)
         return
-    # As a stream: a compressed archive cannot be sought in, but by reading it once more.
+    # Read the archive as a stream, because seeking in a compressed archive reads it again.
     with tarfile.open(archive, "r|*") as pack_:
         for info in pack_:
-            # Some archives are made of "./" and the names.
+            # In some archives, all names begin with "./".
             content = pack_.extractfile(info) if info.isfile() else None
             yield info.name.removeprefix("./"), info.size, content
 
 
 def joined(files: Sequence[Path]) -> str:
-    """The documents of YAML files in one."""
+    """Joins the documents of YAML files."""
     return "\n---\n".join(file.read_text().strip() for file in files) + "\n"

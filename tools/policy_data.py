@@ -1,6 +1,6 @@
 """Writes policies/instance_types.json from archshift's table: ``python -m tools.policy_data``.
 
-A published policy pack is its folder alone, so it shares the program's data and not its code.
+A published policy pack contains only its own folder, so it gets a copy of the program's data.
 """
 
 import json
@@ -12,18 +12,18 @@ FILE = Path(__file__).resolve().parent.parent / "policies" / "instance_types.jso
 
 
 def instance_types() -> str:
-    """Return the file's text: type to architecture and what a node of it can allocate, one type a line."""
+    """Return the file's text: type to architecture and allocatable resources, with a type per line."""
     lines = [
         f"{json.dumps(name)}: "
         + json.dumps(
             {
-                "architecture": one.architecture,
-                "millicpu": one.allocatable_millicpu,
-                "memory": one.allocatable_memory,
-                "pods": one.pods,
+                "architecture": kind.architecture,
+                "millicpu": kind.allocatable_millicpu,
+                "memory": kind.allocatable_memory,
+                "pods": kind.pods,
             }
         )
-        for name, one in sorted(INSTANCE_TYPES.items())
+        for name, kind in sorted(INSTANCE_TYPES.items())
     ]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the project's Python environment (.venv) from uv.lock, with uv from PATH or from PyPI.
 
-Only the standard library is used: this runs before the environment exists.
+This file uses only the standard library, because it runs before the environment exists.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ PINNED_UV = "0.13.9"
 
 
 def find_uv(*, install: bool = True) -> Path:
-    """The uv on PATH if it serves, else a private one in the cache.
+    """The uv on PATH if its version is suitable, otherwise a private uv in the cache.
 
     Raises:
-        BootstrapError: if there is none, and none can be (or shall be) installed.
+        BootstrapError: uv is missing, and installing it failed or was not allowed.
     """
     installed = shutil.which("uv")
     if installed and _serves(Path(installed)):
@@ -40,8 +40,8 @@ def find_uv(*, install: bool = True) -> Path:
         if _serves(private):
             return private
     raise BootstrapError(
-        "The Python environment needs uv {}.{} or newer, and it could not be installed from PyPI: "
-        "install it (https://docs.astral.sh/uv) or the venv module of {} (python3-venv on Debian).".format(
+        "The Python environment needs uv {}.{} or newer, but uv could not be installed from PyPI. "
+        "Install uv (https://docs.astral.sh/uv), or the venv module of {} (python3-venv on Debian).".format(
             *OLDEST_UV, sys.executable
         )
     )
@@ -61,7 +61,7 @@ def _serves(uv: Path) -> bool:
 def _install(folder: Path) -> None:
     print(f"installing uv {PINNED_UV} for this user in {folder}", file=sys.stderr)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # uv is a plain binary, so the environment it came in may be renamed when it is complete.
+    # uv is a plain binary, so its environment can be renamed when it is complete.
     with tempfile.TemporaryDirectory(prefix=".uv-", dir=folder.parent) as building:
         environment = Path(building) / "environment"
         pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet"]
@@ -88,16 +88,16 @@ def _run(command: Sequence[str | Path], environment: Mapping[str, str]) -> int:
 
 
 def main() -> int:
-    """Brings .venv to what uv.lock says."""
-    # A virtual environment that happens to be active is not the project's.
+    """Installs the packages of uv.lock into .venv."""
+    # Ignore an active virtual environment, because it is not the project's.
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     try:
         uv = find_uv()
-        # Compiled now: Python may not be allowed to keep what it compiles (PYTHONDONTWRITEBYTECODE, which
-        # containers set), and every command and every run of the engine would compile 400 modules anew.
+        # Compile now, because Python may not keep bytecode later (containers set PYTHONDONTWRITEBYTECODE).
+        # Then every command and every run of the engine would compile 400 modules again.
         synced = _run([uv, "sync", "--locked", "--quiet", "--compile-bytecode"], environment)
         if synced == 0:
-            # What does not compile here is said where it is used.
+            # Ignore errors here; a module that does not compile fails at its import.
             python = PROJECT / ".venv" / "bin" / "python"
             _run([python, "-m", "compileall", "-qq", "-x", r"/\.", "."], environment)
     except BootstrapError as error:

@@ -1,9 +1,9 @@
-"""Runs the tests: gets the programs that the selected ones need, and leaves nothing behind.
+"""Gets the programs that the selected tests need, runs the tests, and cleans up.
 
     .venv/bin/python -m tools.run_tests tests/lab/test_exact.py -k up
 
-Whatever ends the run (Ctrl-C, a pipeline that is stopped, a crash), no process and no folder of it is left.
-pytest alone cannot promise that: it kills its processes after ten seconds, and their labs' servers go on.
+The run leaves no process and no folder behind, even after Ctrl-C, a stopped pipeline or a crash. pytest alone
+cannot guarantee that: it kills its processes after ten seconds, but the servers of their labs keep running.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from tools.bootstrap import PREPARED, PROJECT, BootstrapError, cache_root
 from tools.test_needs import prepare
 
 _STOP_SECONDS = 30
-"""How long tests that were interrupted may take to end by themselves."""
+"""How long interrupted tests may take to stop by themselves."""
 
-# Most of the tests' time is spent waiting for a cluster: more processes than cores, each with a lab of its
-# own. A file's tests share fixtures; the files that take longest begin first (tests/conftest.py).
+# The tests mostly wait for a cluster, so there are more processes than cores, each with its own lab. The
+# tests of a file share fixtures. The slowest files start first (tests/conftest.py).
 _SIDE_BY_SIDE = ("--numprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
 
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder for everything temporary of this run; at its end nothing that knows it still runs."""
+    """Provides a folder for temporary files; on exit, kills all processes that use it and deletes it."""
     parent = cache_root() / "tests"
     folder = parent / str(os.getpid())
     for abandoned in parent.glob("*"):
@@ -62,7 +62,7 @@ def _folder() -> Iterator[Path]:
 
 
 def _end_all(folder: Path) -> None:
-    """End every process whose temporary folder this is, and delete it."""
+    """Kill every process whose TMPDIR is this folder, and delete the folder."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.pid != os.getpid() and process.environ().get("TMPDIR") == str(folder):
@@ -71,7 +71,7 @@ def _end_all(folder: Path) -> None:
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> int:
-    # In a group of its own, so that being terminated reaches all of its processes, as Ctrl-C does.
+    # Use a separate process group, so that SIGTERM reaches all its processes, as Ctrl-C does.
     tests = subprocess.Popen(command, cwd=PROJECT, env=environment, start_new_session=True)
     before = {
         number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

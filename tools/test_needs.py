@@ -1,7 +1,7 @@
-"""The programs that the selected tests run, and no others: what `make test` gets first.
+"""The programs that each test runs; `make test` gets them, and no others, for the selected tests.
 
-`tools/run_tests.py` hands the lines of the table on in an environment variable, and `find_programs` refuses
-all else: so a line that is missing here fails a test.
+`tools/run_tests.py` passes the lines of the table in an environment variable, and `find_programs` refuses all
+other programs. So a missing line in this table makes a test fail.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "tests/standins": (),
     "tests/tools": (),
 }
-"""What the tests of a folder run, and what single files run besides."""
+"""The programs of a folder's tests, and further programs of single files."""
 
-# Options of pytest whose value is a word of its own, which may look like a path.
+# Options of pytest with a separate value, which may look like a path.
 _WITH_VALUE = {"-k", "-m", "-n", "-p", "-o", "-c", "-r", "-W", "--deselect", "--ignore", "--ignore-glob"}
 
 
 def selected(arguments: Sequence[str]) -> list[str]:
-    """The paths among pytest's arguments, without the names of tests; all tests where there is none."""
+    """The paths in pytest's arguments, without the names of tests; the whole folder without a path."""
     before = ["", *arguments]
     words = [word for word, last in zip(arguments, before, strict=False) if last not in _WITH_VALUE]
     places = [PROJECT / word.partition("::")[0] for word in words if not word.startswith("-")]
@@ -64,7 +64,7 @@ def selected(arguments: Sequence[str]) -> list[str]:
 
 
 def needs(places: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The lines of the table that hold for the places: their own, those above and those below them."""
+    """The lines of the table for these paths: their own lines, and those of parents and children."""
     return {
         part: programs
         for part, programs in NEEDS.items()
@@ -77,7 +77,7 @@ def _within(path: str, folder: str) -> bool:
 
 
 def prepare(arguments: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Get what the tests that these arguments of pytest select need; return the table's lines for them.
+    """Get the programs for the tests that pytest's arguments select; return the table's lines for them.
 
     Raises:
         BootstrapError: A program can be neither found, downloaded nor built.
@@ -85,7 +85,7 @@ def prepare(arguments: Sequence[str]) -> dict[str, tuple[str, ...]]:
     lines = needs(selected(arguments))
     wanted = dict.fromkeys(name for programs in lines.values() for name in programs)
     if BROWSER in wanted:
-        # Without one its tests fail with the sentence that says what to do, and the others run.
+        # If this fails, the browser's tests fail with a message, and the other tests still run.
         provide()
     if names := [name for name in wanted if name != BROWSER]:
         find_programs(*names)

@@ -139,7 +139,7 @@ class TestBuilding:
         assert re.match(rf"programs to build: {len(_EVERYBODYS)}, about \d\d min on 2 cores, once", first), (
             said
         )
-        assert "(a pulumi on PATH spares 1" in first
+        assert "(pulumi on PATH would save 1" in first
         _, _, said = with_go.run()
         assert "programs to build" not in said
 
@@ -159,7 +159,7 @@ class TestBuilding:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
         assert process.returncode == 130
-        assert "the next run goes on" in said
+        assert "The next run continues from here" in said
         assert with_go.left_over() == []
         del with_go.environment["FAKE_GO_PAUSE"]
         code, found, said = with_go.run()
@@ -198,9 +198,7 @@ class TestBuilding:
     def test_without_go_one_sentence_says_what_to_install(self, machine: Machine) -> None:
         code, found, said = machine.run()
         assert (code, found) == (1, {})
-        assert (
-            said.strip().splitlines()[-1].startswith("Some programs have to be built and there is no Go here")
-        )
+        assert said.strip().splitlines()[-1].startswith("Some programs must be built, but Go is missing: ")
         assert "install Go 1.26 or newer" in said
         assert "Traceback" not in said
 
@@ -208,7 +206,7 @@ class TestBuilding:
         with_go.environment["FAKE_GO_VERSION"] = "go1.22.1"
         code, _, said = with_go.run()
         assert code == 1
-        assert "the Go here is 1.22.1: install Go 1.26 or newer" in said
+        assert "Go 1.22.1 is too old: install Go 1.26 or newer" in said
         assert with_go.built() == []
 
 

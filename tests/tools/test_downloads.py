@@ -77,12 +77,14 @@ class TestOneFile:
         self, server: FileServer, tmp_path: Path, algorithm: str
     ) -> None:
         wrong = (algorithm, hashlib.new(algorithm, b"another").hexdigest())
-        with pytest.raises(DownloadError, match=f"its {algorithm} is not the pinned one, so it was deleted"):
+        with pytest.raises(
+            DownloadError, match=f"its {algorithm} differs from the pinned one, so the file was deleted"
+        ):
             fetch(release(server.put("/etcd", PROGRAM), checksum=wrong), tmp_path)
         assert list(tmp_path.iterdir()) == []
 
     def test_one_that_is_not_there_is_said(self, server: FileServer, tmp_path: Path) -> None:
-        with pytest.raises(DownloadError, match=rf"{server.host} answers 404 for it"):
+        with pytest.raises(DownloadError, match=rf"{server.host} answered with status 404"):
             fetch(release(server.url("/etcd")), tmp_path)
 
     def test_an_address_without_tls_is_refused(self, server: FileServer, tmp_path: Path) -> None:
@@ -104,7 +106,9 @@ class TestOneFile:
         self, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(downloads, "MOST_BYTES", 1000)
-        with pytest.raises(DownloadError, match=f"it has {len(PROGRAM)} bytes, more than a release file may"):
+        with pytest.raises(
+            DownloadError, match=f"it has {len(PROGRAM)} bytes, more than the limit for release files"
+        ):
             fetch(release(server.put("/etcd", PROGRAM)), tmp_path)
         assert list(tmp_path.iterdir()) == []
 
@@ -143,7 +147,7 @@ class TestBrokenDownloads:
 
     def test_with_a_wrong_beginning_do_not_pass(self, server: FileServer, tmp_path: Path) -> None:
         (tmp_path / "download.partial").write_bytes(b"?" * 1000)
-        with pytest.raises(DownloadError, match="is not the pinned one"):
+        with pytest.raises(DownloadError, match="differs from the pinned one"):
             fetch(release(server.put("/etcd", PROGRAM)), tmp_path)
         assert list(tmp_path.iterdir()) == [], "the next run begins from nothing"
 
@@ -154,7 +158,7 @@ class TestBrokenDownloads:
         url = server.put("/etcd", PROGRAM)
         server.holds["/etcd"] = 1000
         hosts = Hosts()
-        with pytest.raises(DownloadError, match=rf"{server.host} sent next to nothing for"):
+        with pytest.raises(DownloadError, match=rf"{server.host} sent almost no data for"):
             fetch(release(url), tmp_path, hosts)
         assert (tmp_path / "download.partial").read_bytes() == PROGRAM[:1000]
         with pytest.raises(DownloadError, match="cannot be reached"):
@@ -170,7 +174,7 @@ class TestBrokenDownloads:
         monkeypatch.setattr(downloads, "STALL_SECONDS", 0.5)
         url = server.put("/etcd", PROGRAM)
         server.drips.add("/etcd")
-        with pytest.raises(DownloadError, match=rf"{server.host} sent next to nothing for"):
+        with pytest.raises(DownloadError, match=rf"{server.host} sent almost no data for"):
             fetch(release(url), tmp_path)
 
 
@@ -189,21 +193,21 @@ class TestRedirects:
         another.put("/stored", PROGRAM)
         server.redirects["/etcd"] = another.url("/stored")
         with pytest.raises(
-            DownloadError, match=f"redirects to https://{another.host}, which the table does not allow"
+            DownloadError, match=f"redirects to https://{another.host}, which releases.toml does not allow"
         ):
             fetch(release(server.url("/etcd")), tmp_path)
         assert another.requests == []
 
     def test_to_a_host_without_tls_are_refused(self, server: FileServer, tmp_path: Path) -> None:
         server.redirects["/etcd"] = f"http://{server.host}/stored"
-        with pytest.raises(DownloadError, match=f"redirects to http://{server.host}, which the table"):
+        with pytest.raises(DownloadError, match=f"redirects to http://{server.host}, which releases.toml"):
             fetch(release(server.url("/etcd")), tmp_path)
 
     def test_to_a_name_that_only_looks_like_an_allowed_one_are_refused(
         self, server: FileServer, another: FileServer, tmp_path: Path
     ) -> None:
         server.redirects["/etcd"] = f"https://{server.host}@{another.host}/stored"
-        with pytest.raises(DownloadError, match="which the table does not allow"):
+        with pytest.raises(DownloadError, match=r"which releases\.toml does not allow"):
             fetch(release(server.url("/etcd")), tmp_path)
         assert another.requests == []
 
@@ -239,17 +243,17 @@ class TestArchives:
         link = tarfile.TarInfo("etcd")
         link.type, link.linkname = tarfile.SYMTYPE, "/bin/sh"
         content = tarball(etcd=link)
-        with pytest.raises(DownloadError, match="etcd in it is not a plain file"):
+        with pytest.raises(DownloadError, match="its member etcd is not a plain file"):
             fetch(release(server.put("/a.tar.gz", content), content, "etcd"), tmp_path)
         assert not (tmp_path / "etcd").exists()
 
     def test_are_refused_where_they_lack_the_program(self, server: FileServer, tmp_path: Path) -> None:
         content = tarball(README=b"text")
-        with pytest.raises(DownloadError, match="it has no etcd"):
+        with pytest.raises(DownloadError, match="the archive does not contain etcd"):
             fetch(release(server.put("/a.tar.gz", content), content, "etcd"), tmp_path)
 
     def test_are_refused_where_they_are_none(self, server: FileServer, tmp_path: Path) -> None:
-        with pytest.raises(DownloadError, match="it cannot be unpacked"):
+        with pytest.raises(DownloadError, match="the archive cannot be unpacked"):
             fetch(release(server.put("/a.tar.gz", PROGRAM), PROGRAM, "etcd"), tmp_path)
         assert not (tmp_path / "etcd").exists()
 
@@ -356,7 +360,10 @@ class TestTheOrder:
         code, found, said = with_go.run("etcd")
         assert code == 0, said
         assert found["etcd"]["from"] == "built"
-        assert "etcd 3.6.14 is not downloaded: its sha256 is not the pinned one, so it was deleted.\n" in said
+        assert (
+            "etcd 3.6.14 is not downloaded: "
+            "its sha256 differs from the pinned one, so the file was deleted.\n" in said
+        )
         assert with_go.left_over() == []
 
     def test_a_host_that_is_not_there_is_said_once_for_all_its_files(self, with_go: Machine) -> None:
@@ -368,7 +375,7 @@ class TestTheOrder:
         code, found, said = with_go.run("etcd", "kwok")
         assert code == 0, said
         assert {found["etcd"]["from"], found["kwok"]["from"]} == {"built"}
-        assert f"{host} cannot be reached, so these are not downloaded: etcd, kwok\n" in said
+        assert f"{host} cannot be reached, so these programs are not downloaded: etcd, kwok\n" in said
         assert said.count("cannot be reached") == 1
         assert "programs to build: 2" in said
 
@@ -432,7 +439,7 @@ class TestTheOrder:
         without_go.releases.write_text(_entry(server.put("/etcd", PROGRAM), "3.6.14", etcd=""))
         code, found, said = without_go.run("etcd", "kubectl")
         assert (code, found) == (1, {})
-        assert said.splitlines()[-1].startswith("Some programs have to be built and there is no Go here: ")
+        assert said.splitlines()[-1].startswith("Some programs must be built, but Go is missing: ")
 
 
 def _pin(name: str) -> str:

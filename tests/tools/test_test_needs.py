@@ -119,13 +119,13 @@ class TestAtRunTime:
         if not allowed:
             name = test.partition("::")[0] or "A test"
             assert said == (
-                f"{name} runs {program}, which tools/test_needs.py does not name for it: add it there.\n"
+                f"{name} runs {program}, but tools/test_needs.py does not list that for it; add it there.\n"
             )
 
     def test_an_unknown_program_is_said(self, ready: Machine) -> None:
         code, _, said = ready.run("etcdd")
         assert code == 1
-        assert said.startswith("No program is called 'etcdd'; there are actionlint, buildx, crane, ")
+        assert said.startswith("No program is called 'etcdd'; use actionlint, buildx, crane, ")
 
 
 @functools.cache
