@@ -1,11 +1,11 @@
-# Everything a newcomer runs. `make` alone lists it.
+# All commands for newcomers. `make` alone lists them.
 
 PYTHON ?= python3
 RUN := .venv/bin/python
-# With KARPENTER=1 the lab's targets are those of a second lab, whose nodes Karpenter brings up.
+# With KARPENTER=1, the lab's targets use a second lab, where Karpenter creates the nodes.
 LAB := $(RUN) -m lab $(if $(KARPENTER),--karpenter)
 
-# What answers in seconds: no registry, browser or Prometheus, and one lab for one walk of the ratio.
+# The quick tests use no registry, browser or Prometheus, and one lab for one ramp.
 SLOW := __pycache__ browser builds gate images lab pipelines policies standins tools
 QUICK := $(filter-out $(SLOW:%=tests/%/),$(wildcard tests/*/)) $(wildcard tests/test_*.py) \
   tests/lab/test_exact.py::test_a_ramp_up_and_down_is_exact_at_every_step_and_leaves_no_trace
@@ -16,54 +16,54 @@ QUICK := $(filter-out $(SLOW:%=tests/%/),$(wildcard tests/*/)) $(wildcard tests/
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: environment ## walk arm_ratio 0.2 -> 0.5 -> 0.8 -> 1.0 -> 0.5 in the lab, with the real engine
+demo: environment ## move arm_ratio 0.2 -> 0.5 -> 0.8 -> 1.0 -> 0.5 in the lab, with the real engine
 	@$(LAB) demo
 
-test: environment ## get what the tests need and run them: all, or TESTS="tests/cli -k ramp"
+test: environment ## get the programs for the tests and run all tests, or TESTS="tests/cli -k ramp"
 	@$(RUN) -m tools.run_tests $(TESTS)
 
-test-quick: environment ## the unit tests, and one walk of the ratio through the lab
+test-quick: environment ## run the unit tests, and one ramp in the lab
 	@$(RUN) -m tools.run_tests $(QUICK)
 
-check: environment ## lint, formatting, types, who imports whom
+check: environment ## check lint rules, formatting, types, and imports between packages
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 	@$(RUN) -m mypy policies/__main__.py
 	@PYTHONPATH=policies .venv/bin/lint-imports --no-logo --no-cache
 
-format: environment ## apply the formatting and the safe lint fixes
+format: environment ## format the code and apply safe lint fixes
 	@$(RUN) -m ruff format .
 	@$(RUN) -m ruff check --fix .
 
-lab-up: environment ## start the lab: a real control plane on this machine, with sample workloads (KARPENTER=1: nodes by Karpenter)
+lab-up: environment ## start the lab: a real control plane on this machine, with sample workloads (KARPENTER=1: Karpenter creates the nodes)
 	@$(LAB) up
 
-lab-down: environment ## stop the lab (it keeps its data)
+lab-down: environment ## stop the lab and keep its data
 	@$(LAB) down
 
-lab-shell: environment ## a shell in which kubectl and pulumi work on the lab
+lab-shell: environment ## start a shell where kubectl and pulumi work on the lab
 	@$(LAB) shell
 
 lab-env: environment ## print the lab's environment as export lines: eval "$(make -s lab-env)"
 	@$(LAB) env
 
-lab-status: environment ## say what of the lab runs
+lab-status: environment ## show which servers of the lab run
 	@$(LAB) status
 
-bench: environment programs ## measure the program against bare ones
+bench: environment programs ## compare the program with minimal programs
 	@$(RUN) -m bench
 
-chaos: environment programs ## random faults during a ramp, and what must hold (CHAOS="--seed 7 --minutes 2")
+chaos: environment programs ## inject random faults during a ramp and check invariants (CHAOS="--seed 7 --minutes 2")
 	@$(RUN) -m chaos $(CHAOS)
 
-programs: ## find, download or build the engine and the lab's programs
+programs: ## find, download or build the programs of the engine and the lab
 	@$(PYTHON) tools/bootstrap.py >/dev/null
 
-environment: ## bring .venv to what uv.lock says
+environment: ## install the packages of uv.lock into .venv
 	@$(PYTHON) tools/python_env.py
 
-clean: ## stop the labs and delete them with their data; what was built stays in the user's cache
+clean: ## stop the labs and delete their data; built programs stay in the user's cache
 	@if [ -x $(RUN) ] && [ -d .lab ]; then $(RUN) -m lab down; fi
 	@if [ -x $(RUN) ] && [ -d .lab-karpenter ]; then $(RUN) -m lab --karpenter down; fi
 	@rm -rf .lab .lab-karpenter .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# cluster.sh STACK: writes a kubeconfig for the stack's cluster, under the name that the stack calls it.
+# cluster.sh STACK: writes a kubeconfig for the stack's cluster, with the context that the stack's file names.
 set -euo pipefail
 # shellcheck source=.github/scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
@@ -7,7 +7,7 @@ stack=${1:-}
 check_stack "$stack"
 
 config=$(pulumi config --json --stack "$stack")
-# On two lines: the cluster's name at EKS, and what the kubeconfig shall call it.
+# Two lines: the cluster's name in EKS, and the name of the context.
 names=$(python3 -c '
 import json, sys
 config = json.load(sys.stdin)
@@ -16,6 +16,6 @@ print(config.get("archshift:kube_context", {}).get("value", ""))
 ' <<<"$config")
 cluster=${EKS_CLUSTER:-${names%%$'\n'*}}
 context=${names#*$'\n'}
-[ -n "$cluster" ] || fail "Pulumi.$stack.yaml names no archshift:cluster:" \
-  "set the variable EKS_CLUSTER of the environment to the cluster's name at EKS."
+[ -n "$cluster" ] || fail "Pulumi.$stack.yaml has no archshift:cluster:" \
+  "set the environment's variable EKS_CLUSTER to the cluster's name in EKS."
 aws eks update-kubeconfig --name "$cluster" --alias "${context:-$cluster}"

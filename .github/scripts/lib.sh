@@ -1,30 +1,30 @@
-# What the scripts beside it share. They run the same on a person's machine and in a pipeline, and need bash, git,
-# python3 and, where they write to GitHub, gh; the environment names what a runner would: GITHUB_REPOSITORY, GH_TOKEN.
+# Functions for the scripts beside it. The scripts work in a pipeline and on a person's machine. They need bash, git and
+# python3, and gh to write to GitHub. On a person's machine, set GITHUB_REPOSITORY and GH_TOKEN as a runner would.
 # shellcheck shell=bash disable=SC2034
 
-# Lengths are of characters, not of bytes: GitHub counts characters.
+# Count characters and not bytes, as GitHub does.
 export LC_ALL=C.UTF-8
 LIMIT=65536
 
-# Commits of the pipelines carry this address, and only branches whose last commit does are rewritten.
+# The author of the pipelines' commits. The scripts overwrite a branch only if its last commit has this address.
 BOT_NAME="github-actions[bot]"
 BOT_EMAIL="41898282+github-actions[bot]@users.noreply.github.com"
 export GIT_AUTHOR_NAME=$BOT_NAME GIT_AUTHOR_EMAIL=$BOT_EMAIL
 export GIT_COMMITTER_NAME=$BOT_NAME GIT_COMMITTER_EMAIL=$BOT_EMAIL
 
-# What a deploy depends on; deploy.yml starts for these.
+# The files that a deployment depends on; a change of them starts deploy.yml.
 PROGRAM=("Pulumi*.yaml" __main__.py pyproject.toml uv.lock archshift components policies gates)
 
-# One sentence, and out.
+# Prints one sentence and ends the script.
 fail() {
   printf '%s\n' "$*" >&2
   exit 1
 }
 
-# Checks the name of a stack; from here on it is safe in file names, branches and jq filters.
+# Checks the name of a stack, so that it is safe in file names, branches and jq filters.
 check_stack() {
   [[ ${1:-} =~ ^[A-Za-z0-9][A-Za-z0-9_.-]*$ ]] ||
-    fail "The first argument is the name of a stack, letters, digits and . _ - alone; it is '${1:-}'."
+    fail "The first argument must be the name of a stack with only letters, digits and . _ -, but it is '${1:-}'."
 }
 
 # Standard input to the page of the run, or to the terminal.
@@ -32,8 +32,8 @@ summary() {
   cat >>"${GITHUB_STEP_SUMMARY:-/dev/stdout}"
 }
 
-# Standard input as a block of code, of 25,000 characters at most: two of them fit into one text. What stands in it
-# cannot close the block.
+# Prints standard input as a block of code with at most 25,000 characters, so that two blocks fit into one text. The
+# input cannot close the block.
 block() {
   local text
   text=$(tr '`' "'")
@@ -43,13 +43,13 @@ block() {
   echo '```'
 }
 
-# One line to the log and to the page of the run.
+# Prints a line to the log and to the page of the run.
 say() {
   printf '%s\n' "$*"
   [ -z "${GITHUB_STEP_SUMMARY:-}" ] || printf '%s\n' "$*" >>"$GITHUB_STEP_SUMMARY"
 }
 
-# git with GH_TOKEN, where there is one, for a remote on GitHub; it is neither kept nor in a command line.
+# git with GH_TOKEN, if it is set, for a remote on GitHub. The token is never stored or on a command line.
 git_remote() {
   if [ -n "${GH_TOKEN:-}" ]; then
     git -c credential.helper= -c credential.helper='!gh auth git-credential' "$@"
@@ -62,7 +62,7 @@ repository() {
   printf '%s' "${GITHUB_REPOSITORY:?names the repository as OWNER/NAME}"
 }
 
-# Where people read the log of this run.
+# The address of this run's log.
 run_url() {
   [ -z "${CI_PIPELINE_URL:-}" ] || {
     printf '%s' "$CI_PIPELINE_URL" # GitLab's
@@ -71,7 +71,7 @@ run_url() {
   printf '%s/%s/actions/runs/%s' "${GITHUB_SERVER_URL:-https://github.com}" "$(repository)" "${GITHUB_RUN_ID:-0}"
 }
 
-# The branch that is deployed.
+# The branch that deploy.yml deploys.
 main_branch() {
   printf '%s' "${ARCHSHIFT_BRANCH:-main}"
 }
@@ -80,13 +80,13 @@ main_branch() {
 open_pull_request() {
   local branch=$1 owner numbers
   owner=$(repository)
-  # The filter head= is ignored by GitHub when it is malformed, so the answer is looked at too.
+  # GitHub ignores a malformed head= filter, so check the answer too.
   numbers=$(gh api "repos/$(repository)/pulls?state=open&per_page=100&head=${owner%%/*}:$branch" \
     --jq ".[] | select(.head.ref == \"$branch\") | .number")
   printf '%s' "${numbers%%$'\n'*}"
 }
 
-# Leaves the commits since a base, the branch they are for, and their title, to propose.sh.
+# Writes the commits since a base, their branch and their title for propose.sh.
 pack_step() {
   local dir=$1 branch=$2 base=$3 title=$4
   git bundle create --quiet "$dir/step.bundle" "$base..HEAD"
@@ -94,22 +94,22 @@ pack_step() {
   printf '%s' "${title:0:200}" >"$dir/title"
 }
 
-# The number that the stack's state holds, or nothing for a stack that was never deployed.
+# The arm_ratio in the stack's state, or nothing for a stack that was never deployed.
 deployed_ratio() {
   local outputs
   outputs=$(pulumi stack output --json --stack "$1")
   sed -n 's/^ *"arm_ratio": *"\{0,1\}\([0-9.]*\)"\{0,1\},\{0,1\}$/\1/p' <<<"$outputs"
 }
 
-# The number in a file of configuration.
+# The arm_ratio in a configuration file.
 configured_ratio() {
   pulumi config get arm_ratio --stack "$1" --config-file "${2:-Pulumi.$1.yaml}"
 }
 
-# Whether the first number is larger than the second; what is no number ends the script.
+# Whether the first number is larger than the second; an invalid number ends the script.
 larger() {
   [[ $1 =~ ^[0-9]+(\.[0-9]+)?$ && $2 =~ ^[0-9]+(\.[0-9]+)?$ ]] ||
-    fail "arm_ratio is to be compared, and '$1' or '$2' is not a number."
+    fail "arm_ratio cannot be compared, because '$1' or '$2' is not a number."
   awk -v a="$1" -v b="$2" 'BEGIN { exit !(a > b) }'
 }
 
@@ -118,12 +118,12 @@ same() {
   ! larger "$1" "$2" && ! larger "$2" "$1"
 }
 
-# Whether a stack's file has a key of archshift's.
+# Whether a stack's file has a key of archshift.
 has() {
   grep -q "^ *[\"']\{0,1\}archshift:$1[\"']\{0,1\}:" "$2"
 }
 
-# Where the stack's evidence is kept in the repository.
+# The path of the stack's evidence in the repository.
 evidence_file() {
   local config file
   config=$(pulumi config --json --stack "$1")
@@ -132,18 +132,17 @@ import json, sys
 gate = json.load(sys.stdin).get("archshift:gate", {}).get("objectValue", {})
 print(gate.get("evidence") or sys.argv[1])
 ' "gates/$1.json" <<<"$config")
-  [[ $file != /* && $file != *..* && $file != -* ]] || fail "archshift:gate.evidence of $1 is '$file', which is no file of the repository."
+  [[ $file != /* && $file != *..* && $file != -* ]] || fail "archshift:gate.evidence of $1 is '$file', which is outside of the repository."
   printf '%s' "$file"
 }
 
-# Asks the gate with a file of configuration; leaves gate.json, gate.txt and verdict in the folder.
-# Without archshift:gate the verdict
-# is none; what is not one of the gate's four answers is unknown, and unknown holds.
+# Asks the gate with a configuration file, and writes gate.json, gate.txt and verdict to the folder. Without
+# archshift:gate, the verdict is none. Any unexpected exit code is the verdict unknown, which holds the ramp.
 ask_gate() {
   local stack=$1 dir=$2 config=$3 code=0
   rm -f "$dir/gate.json"
   if ! has gate "$config"; then
-    echo "$stack has no archshift:gate, so nothing measures whether Graviton does as well as x86." >"$dir/gate.txt"
+    echo "$stack has no archshift:gate, so nothing compares Graviton with x86." >"$dir/gate.txt"
     echo none >"$dir/verdict"
     return
   fi
@@ -156,7 +155,7 @@ ask_gate() {
   esac >"$dir/verdict"
 }
 
-# The verdict that an earlier job left; none left is unknown.
+# The verdict of an earlier job; without one, unknown.
 verdict() {
   if [ -s "$1/verdict" ]; then cat "$1/verdict"; else echo unknown; fi
 }

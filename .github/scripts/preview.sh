@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# preview.sh STACK DIR: previews what is checked out, and leaves in DIR what later jobs read: preview.md,
-# the commit that was previewed, and how the preview ended. Ends as the preview did.
+# preview.sh STACK DIR: previews the checked-out commit. Writes preview.md, the commit and the exit code to DIR for
+# later jobs. Ends with the preview's exit code.
 set -euo pipefail
 # shellcheck source=.github/scripts/lib.sh
 source "$(dirname "$0")/lib.sh"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# propose.sh STACK DIR: opens or updates the pull request of the step that ramp.sh or step-back.sh left in DIR; where they
-# left a reason instead, closes the ramp's open one with it. There is one open pull request a branch. It runs nothing
-# but git and gh: this is what has a token that may write.
+# propose.sh STACK DIR: opens or updates the pull request for the step that ramp.sh or step-back.sh wrote to DIR. If DIR
+# has a reason for no step instead, closes the ramp's open pull request with it. Each branch has at most one open pull
+# request. This script has a token with write access, so it runs only git and gh.
 set -euo pipefail
 # shellcheck source=.github/scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
@@ -20,17 +20,17 @@ close_ramp() {
 
 if [ ! -s "$dir/step.bundle" ]; then
   [ -s "$dir/why.md" ] ||
-    fail "Nobody could tell whether $stack may take a step, so nothing is changed; $(run_url) says why."
+    fail "The check for a step of $stack failed, so nothing changes; $(run_url) says why."
   close_ramp "$dir/why.md"
   exit
 fi
 
 branch=$(<"$dir/branch")
-[[ $branch == "ramp/$stack" || $branch == "step-back/$stack" ]] || fail "'$branch' is no branch of a step of $stack."
+[[ $branch == "ramp/$stack" || $branch == "step-back/$stack" ]] || fail "'$branch' is not a branch for a step of $stack."
 number=$(open_pull_request "$branch")
 if [ "$branch" = "step-back/$stack" ]; then
   close_ramp "$dir/body.md"
-  # Whoever reads it now is not to find another commit under it.
+  # A reviewer may be reading it, so its commit must stay.
   if [ -n "$number" ]; then
     say "#$number already takes $stack a step back"
     exit
@@ -42,12 +42,12 @@ tip=${tip%%[[:space:]]*}
 if [ -n "$tip" ]; then
   git_remote fetch --quiet origin "$tip"
   author=$(git log -1 --format=%ce "$tip")
-  [ "$author" = "$BOT_EMAIL" ] || fail "The branch $branch ends in a commit by $author, which is not thrown away:" \
+  [ "$author" = "$BOT_EMAIL" ] || fail "The last commit of the branch $branch is by $author, so it is not overwritten:" \
     "merge or delete the branch, then run this again."
 fi
 git fetch --quiet "$dir/step.bundle" HEAD
 step=$(git rev-parse FETCH_HEAD)
-# The lease: what came to the branch since is not overwritten either.
+# With the lease, a newer commit on the branch is not overwritten either.
 git_remote push --quiet --force-with-lease="refs/heads/$branch:$tip" origin "$step:refs/heads/$branch"
 
 title=$(<"$dir/title")
@@ -62,7 +62,7 @@ else
   say "opened #$number: $title"
 fi
 
-# What a workflow's own token does starts no workflow, but for this.
+# Changes with a workflow's own token start no workflows, except these dispatches.
 gh api --silent --method POST "repos/$(repository)/actions/workflows/ci.yml/dispatches" -f ref="$branch"
 gh api --silent --method POST "repos/$(repository)/actions/workflows/preview.yml/dispatches" \
   -f ref="$branch" -f "inputs[pull_request]=$number"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# ramp.sh STACK DIR: acts on the verdict that gate.sh left in DIR. Leaves there the commits of the next step, when the
-# gate passes and a step is due, or of the step before, when the gate says so; otherwise why.md. propose.sh does the rest.
+# ramp.sh STACK DIR: acts on the verdict that gate.sh wrote to DIR. If the gate passes and a step is due, writes the
+# commits of the next step to DIR. For the verdict step-back, writes the commits of the step back. Otherwise writes the
+# reason to why.md. propose.sh then opens or closes the pull request.
 set -euo pipefail
 # shellcheck source=.github/scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
@@ -26,17 +27,17 @@ case $(verdict "$dir") in
   pass) gate=(--gate "$dir/gate.json") ;;
   none) gate=() ;;
   step-back) exec "$(dirname "$0")/step-back.sh" "$stack" "$dir" ;;
-  *) nothing "the gate says $(verdict "$dir")." "$dir/gate.txt" ;;
+  *) nothing "the gate's verdict is $(verdict "$dir")." "$dir/gate.txt" ;;
 esac
 
 base=$(git rev-parse HEAD)
 code=0
 archshift ramp apply --stack "$stack" --commit "${gate[@]}" >"$dir/ramp.txt" 2>&1 || code=$?
-[ "$code" != 3 ] || nothing "none is due." "$dir/ramp.txt"
+[ "$code" != 3 ] || nothing "no step is due." "$dir/ramp.txt"
 [ "$code" = 0 ] || fail "$(<"$dir/ramp.txt")"
 
 title=$(git log -1 --format=%s)
-# The evidence travels with the step: the policy pack asks for it in the preview.
+# Commit the evidence with the step, because the policy pack requires it in the preview.
 if [ -s "$dir/gate.json" ]; then
   evidence=$(evidence_file "$stack")
   mkdir -p "$(dirname "$evidence")"
@@ -46,10 +47,10 @@ if [ -s "$dir/gate.json" ]; then
 fi
 {
   block <"$dir/ramp.txt"
-  echo "The gate on what is deployed now:"
+  echo "The gate on the deployed ratio:"
   block <"$dir/gate.txt"
-  echo "The configuration holds the time of this commit as the begin of the step. [A run]($(run_url)) renews it, and" \
-    "the evidence, every working day until it is merged."
+  echo "The configuration records the time of this commit as the start of the step. [A run]($(run_url)) renews this" \
+    "time and the evidence on every working day until the merge."
 } >"$dir/body.md"
 pack_step "$dir" "ramp/$stack" "$base" "$title"
 summary <"$dir/body.md"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the Python environment and puts archshift, python and uv on PATH for the steps that follow.
+# Creates the Python environment and puts archshift, python and uv on PATH for the next steps.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# step-back.sh STACK DIR: where the gate's verdict in DIR is step-back, leaves there the commits that take the step before
-# the one that is deployed, for propose.sh. With any other verdict it does nothing.
+# step-back.sh STACK DIR: if the gate's verdict in DIR is step-back, writes to DIR the commits that go back to the step
+# before the deployed one, for propose.sh. For any other verdict, does nothing.
 set -euo pipefail
 # shellcheck source=.github/scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
@@ -9,7 +9,7 @@ check_stack "$stack"
 rm -f "$dir"/{branch,title,body.md,step.bundle,why.md}
 
 if [ "$(verdict "$dir")" != step-back ]; then
-  echo "The gate says $(verdict "$dir"): no step back for $stack."
+  echo "The gate's verdict is $(verdict "$dir"): no step back for $stack."
   exit
 fi
 base=$(git rev-parse HEAD)
@@ -17,8 +17,8 @@ deployed=$(<"$dir/deployed")
 if same "$(configured_ratio "$stack")" "$deployed"; then
   why=(--gate "$dir/gate.json")
 else
-  # A step up that is merged and was not let through is taken back as well.
-  why=(--reason "The gate on $deployed, which is deployed, says step-back")
+  # Also take back a step up that was merged but not deployed.
+  why=(--reason "The gate on the deployed ratio $deployed says step-back")
 fi
 : >"$dir/ramp.txt"
 until larger "$deployed" "$(configured_ratio "$stack")"; do
@@ -28,7 +28,7 @@ until larger "$deployed" "$(configured_ratio "$stack")"; do
     0) ;;
     3)
       {
-        echo "No step back for \`$stack\`: there is none before."
+        echo "No step back for \`$stack\`: it is at the first step."
         block <"$dir/ramp.txt"
       } >"$dir/why.md"
       summary <"$dir/why.md"
@@ -38,7 +38,7 @@ until larger "$deployed" "$(configured_ratio "$stack")"; do
   esac
 done
 {
-  echo "Graviton does worse than x86 in \`$stack\`, so this goes a step back:"
+  echo "Graviton performs worse than x86 in \`$stack\`, so this pull request goes a step back:"
   block <"$dir/gate.txt"
 } >"$dir/body.md"
 pack_step "$dir" "step-back/$stack" "$base" "$(git log -1 --format=%s)"

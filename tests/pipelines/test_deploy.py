@@ -58,7 +58,7 @@ class TestTheSameCommit:
         done = deploy(step)
         assert (done.code, done.stderr) == (
             1,
-            f"prod is not deployed: the preview is of {previewed}, and {other} is checked out; "
+            f"prod is not deployed: the preview is for {previewed}, but {other} is checked out; "
             "run the workflow again.\n",
         )
         assert not step.calls("pulumi up")
@@ -71,7 +71,7 @@ class TestTheSameCommit:
         step.git("checkout", "--quiet", approved)
         done = deploy(step)
         assert done.code == 1
-        assert f"main has moved on to {newer}; approve the run of that commit." in done.stderr
+        assert f"main is now at {newer}; approve the run of that commit." in done.stderr
         assert not step.calls("pulumi up")
 
     def test_a_commit_behind_main_by_words_alone_is_deployed(self, step: Runner) -> None:
@@ -86,9 +86,9 @@ class TestTheSameCommit:
     @pytest.mark.parametrize(
         ("file", "content", "sentence"),
         [
-            ("exit", "1\n", "prod is not deployed: its preview is blocked or failed.\n"),
-            ("exit", None, "prod is not deployed: there is no preview of it.\n"),
-            ("commit", None, "prod is not deployed: there is no preview of it.\n"),
+            ("exit", "1\n", "prod is not deployed: its preview was blocked or failed.\n"),
+            ("exit", None, "prod is not deployed: it has no preview.\n"),
+            ("commit", None, "prod is not deployed: it has no preview.\n"),
         ],
     )
     def test_without_a_fine_preview_nothing_is_deployed(
@@ -118,7 +118,7 @@ class TestTheGate:
         done = deploy(step)
         assert (done.code, done.stderr) == (
             1,
-            f"prod is not deployed: the gate on 0.5 says {verdict}, so it does not go up to 0.8.\n",
+            f"prod is not deployed: the gate's verdict on 0.5 is {verdict}, so a step up to 0.8 is not allowed.\n",
         )
         assert not step.calls("pulumi up")
         assert "p95 212 ms" in step.summary
@@ -136,7 +136,7 @@ class TestTheGate:
         step.stand_in("archshift-gate", "exit 1")
         done = deploy(step)
         assert done.code == 0, done.stderr
-        assert "which is no step up: the gate is not asked" in done.stdout
+        assert "This is no step up, so the gate is not asked" in done.stdout
         assert step.calls("pulumi up") == [UP]
         assert not step.calls("archshift gate")
 
@@ -155,7 +155,7 @@ class TestTheGate:
         step.deployed({"arm_ratio": deployed})
         done = deploy(step)
         assert done.code == 1
-        assert f"{deployed} is deployed, and no commit of Pulumi.prod.yaml says so." in done.stderr
+        assert f"arm_ratio {deployed} is deployed, but no commit of Pulumi.prod.yaml has it." in done.stderr
         assert not step.calls("pulumi up")
 
     @pytest.mark.parametrize("number", ["half", "0.5; rm", "1e0"])
@@ -189,7 +189,7 @@ class TestTheGate:
         step.stand_in("pulumi-up", "exit 1")
         assert deploy(step).code == 1
         done = step.run("step-back.sh", "prod", step.results)
-        assert (done.code, done.stdout) == (0, f"The gate says {verdict}: no step back for prod.\n")
+        assert (done.code, done.stdout) == (0, f"The gate's verdict is {verdict}: no step back for prod.\n")
         assert not (step.results / "step.bundle").exists()
 
 
@@ -207,6 +207,6 @@ class TestAfterwards:
         done = deploy(step)
         assert (done.code, done.stderr) == (
             1,
-            "prod is deployed, and archshift status does not find what is wanted (exit code 3).\n",
+            "prod is deployed, but archshift status reports workloads that are not exact (exit code 3).\n",
         )
         assert "shop/cart: 3 wanted, 2 on Graviton" in step.summary

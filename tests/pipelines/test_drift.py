@@ -40,7 +40,7 @@ def test_no_drift_opens_nothing(prod: Runner) -> None:
     """The preview has to find no change, the status every pod where it is wanted."""
     assert day(prod).code == 0
     assert not prod.github.changes()
-    assert "`prod` is what was deployed." in prod.summary
+    assert "`prod` matches its last deployment." in prod.summary
     (preview,) = prod.calls("pulumi preview")
     assert "--expect-no-changes" in preview
     assert "--policy-pack policies" in preview
@@ -77,9 +77,9 @@ def test_drift_opens_one_issue_which_is_updated_and_closed(
 @pytest.mark.parametrize(
     ("command", "code", "sentence"),
     [
-        ("pulumi-preview", 1, "Drift of prod could not be told: pulumi preview ended with 1.\n"),
-        ("pulumi-preview", 3, "Drift of prod could not be told: pulumi preview ended with 3.\n"),
-        ("archshift-status", 1, "Drift of prod could not be told: archshift status ended with 1.\n"),
+        ("pulumi-preview", 1, "The check for drift of prod failed: pulumi preview ended with 1.\n"),
+        ("pulumi-preview", 3, "The check for drift of prod failed: pulumi preview ended with 3.\n"),
+        ("archshift-status", 1, "The check for drift of prod failed: archshift status ended with 1.\n"),
     ],
 )
 def test_a_look_that_fails_leaves_the_issue_as_it_is(
@@ -95,7 +95,7 @@ def test_a_look_that_fails_leaves_the_issue_as_it_is(
     assert (looked.code, looked.stderr) == (1, f"no credentials\n{sentence}")
     done = prod.run("drift-issue.sh", "prod", prod.results)
     assert done.code == 1
-    assert "Nobody could tell whether prod drifted, so its issue stays as it is" in done.stderr
+    assert "The check for drift of prod failed, so its issue stays as it is" in done.stderr
     assert prod.github.changes() == before
 
 
@@ -109,7 +109,7 @@ def test_a_step_that_waits_for_its_approval_is_no_drift(
     before = prod.github.changes()
     prod.deployed(outputs)
     assert day(prod).code == 0
-    assert "drift is judged after the next deploy" in prod.summary
+    assert "Drift is checked after the next deployment" in prod.summary
     assert prod.github.changes() == before
 
 
@@ -159,4 +159,4 @@ def test_the_engine_tells_changes_from_a_failure(prod: Runner) -> None:
     program.write_text("raise RuntimeError('no credentials')\n")
     code, said = look()
     assert code == 1
-    assert "Drift of prod could not be told: pulumi preview ended with" in said
+    assert "The check for drift of prod failed: pulumi preview ended with" in said

@@ -39,8 +39,8 @@ def test_a_stack_that_names_no_cluster_is_told_what_to_set(runner: Runner) -> No
     done = runner.run("cluster.sh", "prod")
     assert (done.code, done.stderr) == (
         1,
-        "Pulumi.prod.yaml names no archshift:cluster: set the variable EKS_CLUSTER of the environment to the "
-        "cluster's name at EKS.\n",
+        "Pulumi.prod.yaml has no archshift:cluster: set the environment's variable EKS_CLUSTER to the "
+        "cluster's name in EKS.\n",
     )
     assert not runner.calls("aws")
 

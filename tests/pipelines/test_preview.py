@@ -89,7 +89,7 @@ class TestComment:
         (runner.results / "preview.md").unlink()
         assert runner.run("comment.sh", "prod", "7", runner.results).code == 0
         assert bodies(runner) == [
-            f"{MARKER}\n### archshift: no preview of `prod`\n\nIt ended before it wrote anything; "
+            f"{MARKER}\n### archshift: no preview of `prod`\n\nThe preview ended without a result; "
             "[the log](https://github.com/acme/shop/actions/runs/77) says why."
         ]
 
@@ -106,7 +106,7 @@ class TestComment:
         if len(MARKER) + 1 + size <= LONGEST_TEXT:
             assert body == f"{MARKER}\n{text}"
         else:
-            assert "> Cut to what a comment holds; [the run]" in body
+            assert "> Cut to the length limit of comments; [the run]" in body
             assert len(body) == LONGEST_TEXT
 
     def test_a_marker_of_the_preview_itself_stands_once(self, runner: Runner) -> None:
@@ -128,11 +128,11 @@ class TestComment:
             (
                 "prod",
                 "7; touch pwned",
-                "The second argument is the number of a pull request; it is '7; touch pwned'.",
+                "The second argument must be the number of a pull request, but it is '7; touch pwned'.",
             ),
-            ("prod", "", "The second argument is the number of a pull request; it is ''."),
-            ('x") | "', "7", "The first argument is the name of a stack"),
-            ("../prod", "7", "The first argument is the name of a stack"),
+            ("prod", "", "The second argument must be the number of a pull request, but it is ''."),
+            ('x") | "', "7", "The first argument must be the name of a stack"),
+            ("../prod", "7", "The first argument must be the name of a stack"),
         ],
     )
     def test_arguments_that_are_none_are_refused(

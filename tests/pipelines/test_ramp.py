@@ -89,7 +89,7 @@ class TestTheNextStep:
         """Most days are no Mondays."""
         prod.stand_in("archshift-ramp", NOT_DUE)
         assert week(prod).code == 0
-        assert "No step for `prod`: none is due." in prod.summary
+        assert "No step for `prod`: no step is due." in prod.summary
         assert "due on Monday 2026-03-09 at 09:00" in prod.summary
         assert not prod.github.changes()
         assert not prod.remote("ramp/prod")
@@ -99,7 +99,7 @@ class TestTheNextStep:
         """Unknown is not a pass; archshift ramp is not even asked."""
         gate(prod, verdict)
         assert week(prod).code == 0
-        assert f"No step for `prod`: the gate says {verdict}." in prod.summary
+        assert f"No step for `prod`: the gate's verdict is {verdict}." in prod.summary
         assert "p95 212 ms" in prod.summary
         assert not prod.github.changes()
         assert not prod.calls("archshift ramp")
@@ -108,7 +108,7 @@ class TestTheNextStep:
         """A traceback or a missing program ends with some exit code, too."""
         prod.stand_in("archshift-gate", "echo 'archshift: gate: no answer' >&2; exit 1")
         week(prod)
-        assert "the gate says unknown" in prod.summary
+        assert "the gate's verdict is unknown" in prod.summary
         assert "archshift: gate: no answer" in prod.summary
         assert not prod.github.changes()
 
@@ -119,7 +119,7 @@ class TestTheNextStep:
         gate(prod, verdict)
         assert week(prod).stdout == "closed #1\n"
         assert not prod.github.open_pulls()
-        assert f"the gate says {verdict}" in prod.github.comments[1][0]["body"]
+        assert f"the gate's verdict is {verdict}" in prod.github.comments[1][0]["body"]
 
     def test_after_that_a_pass_opens_a_new_one(self, prod: Runner) -> None:
         """The branch that is still there is written over."""
@@ -140,7 +140,7 @@ class TestTheNextStep:
         done = week(prod)
         assert done.code == 1
         assert done.stderr == (
-            "The branch ramp/prod ends in a commit by dev@acme.example, which is not thrown away: "
+            "The last commit of the branch ramp/prod is by dev@acme.example, so it is not overwritten: "
             "merge or delete the branch, then run this again.\n"
         )
         assert prod.remote("ramp/prod") == theirs
@@ -149,7 +149,7 @@ class TestTheNextStep:
         """The gate would measure one share and the ramp count from another."""
         prod.deployed({"arm_ratio": 0.2})
         week(prod)
-        assert "arm_ratio of prod is 0.5, and 0.2 is deployed: deploy it first." in prod.summary
+        assert "arm_ratio of prod is 0.5, but 0.2 is deployed; deploy 0.5 first." in prod.summary
         assert not prod.github.changes()
         assert not prod.calls("archshift")
 
@@ -157,7 +157,7 @@ class TestTheNextStep:
         """Nothing runs on Graviton that could be measured."""
         prod.deployed(None)
         week(prod)
-        assert "prod was never deployed: deploy it first." in prod.summary
+        assert "prod was never deployed; deploy it first." in prod.summary
         assert not prod.github.changes()
 
     def test_without_a_gate_the_step_comes_without_evidence_and_says_so(self, prod: Runner) -> None:
@@ -167,7 +167,7 @@ class TestTheNextStep:
         prod.push()
         assert week(prod).code == 0
         (pull,) = prod.github.pulls
-        assert "prod has no archshift:gate, so nothing measures" in pull["body"]
+        assert "prod has no archshift:gate, so nothing compares" in pull["body"]
         changed = prod.git("diff", "--name-only", "main", prod.remote("ramp/prod"), cwd=prod.remote_folder)
         assert changed == "Pulumi.prod.yaml"
         assert prod.calls("archshift ramp") == ["archshift ramp apply --stack prod --commit"]
@@ -211,7 +211,7 @@ class TestTheNextStep:
         done = week(prod)
         assert done.code == 1
         assert (
-            f"archshift:gate.evidence of prod is '{file}', which is no file of the repository." in done.stderr
+            f"archshift:gate.evidence of prod is '{file}', which is outside of the repository." in done.stderr
         )
 
     def test_a_ramp_that_fails_fails_the_job_and_leaves_what_is_open(self, prod: Runner) -> None:
@@ -229,7 +229,7 @@ class TestTheNextStep:
         prod.clone()
         done = prod.run("propose.sh", "prod", prod.root / "nothing")
         assert done.code == 1
-        assert "Nobody could tell whether prod may take a step, so nothing is changed" in done.stderr
+        assert "The check for a step of prod failed, so nothing changes" in done.stderr
         assert prod.github.changes() == before
 
     def test_a_pull_request_of_another_branch_is_no_concern(self, prod: Runner) -> None:
@@ -256,7 +256,7 @@ class TestTheStepBack:
         assert week(prod).stdout == "#1 already takes prod a step back\n"
         assert prod.remote("step-back/prod") == tip
         assert len(prod.github.pulls) == 1
-        assert "Graviton does worse than x86 in `prod`" in prod.github.pulls[0]["body"]
+        assert "Graviton performs worse than x86 in `prod`" in prod.github.pulls[0]["body"]
         assert "p95 212 ms" in prod.github.pulls[0]["body"]
 
     def test_it_closes_the_step_up_that_is_open(self, prod: Runner) -> None:
@@ -296,7 +296,7 @@ class TestUntrustedText:
         (prod.results / "step.bundle").write_text("x")
         (prod.results / "branch").write_text(branch)
         done = prod.run("propose.sh", "prod", prod.results)
-        assert (done.code, done.stderr) == (1, f"'{branch}' is no branch of a step of prod.\n")
+        assert (done.code, done.stderr) == (1, f"'{branch}' is not a branch for a step of prod.\n")
         assert not prod.github.asked
 
     def test_a_very_long_gate_still_makes_a_pull_request(self, prod: Runner) -> None:
