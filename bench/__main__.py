@@ -1,4 +1,4 @@
-"""``make bench``: run every benchmark but the longest, or those named (``python -m bench plan scale``)."""
+"""``make bench``: run all benchmarks except the longest, or the named ones (``python -m bench plan``)."""
 
 import subprocess
 import sys
@@ -6,22 +6,22 @@ from pathlib import Path
 
 BENCHMARKS = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
 LONGEST = ("scale",)
-"""Ten minutes: run where they are named."""
+"""These take ten minutes, so they run only by name."""
 
 
 def main() -> int:
-    """Run the benchmarks in processes of their own; returns the exit code."""
+    """Run each benchmark in its own process; returns the exit code."""
     names = sys.argv[1:] or [name for name in BENCHMARKS if name not in LONGEST]
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        print(f"bench: {unknown[0]!r} is none of {', '.join(BENCHMARKS)}", file=sys.stderr)
+        print(f"bench: {unknown[0]!r} is invalid; use {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 1
     failed = 0
     for name in names:
         print(f"== {name}", flush=True)
         failed |= subprocess.run([sys.executable, "-m", f"bench.{name}"], check=False).returncode
     if not sys.argv[1:]:
-        print(f"not run, for it takes long: python -m bench {' '.join(LONGEST)}")
+        print(f"not run, because it takes long: python -m bench {' '.join(LONGEST)}")
     return failed
 
 

@@ -1,7 +1,7 @@
-"""A large fleet written to a lab: objects with the status that controllers would give them.
+"""Writes a large fleet to a lab: objects with the status that controllers would set.
 
-Nothing rolls out: whoever calls this has stopped the controllers, the scheduler and kwok. So 50,000 pods
-take minutes and not hours, and what is read afterwards is real objects from a real API server.
+The caller must stop the controllers, the scheduler and kwok first, so that nothing rolls out. Then 50,000
+pods take minutes and not hours, and the benchmarks still read real objects from a real API server.
 """
 
 import json
@@ -23,15 +23,15 @@ from lab.oci import Pusher
 X86_TYPE, GRAVITON_TYPE = "m6i.2xlarge", "m7g.2xlarge"
 ZONES: Final = ("eu-west-1a", "eu-west-1b", "eu-west-1c")
 DAEMONSETS: Final = 5
-"""On every node, so with 25 pods on a node they are a fifth of all pods."""
+"""DaemonSets; with 25 pods on a node, they have a fifth of all pods."""
 _TEAM = 50
-"""Workloads in a namespace."""
+"""Workloads per namespace."""
 _IMAGE_USERS = 5
-"""Workloads that run one image."""
+"""Workloads per image."""
 _GRAVITON = 0.2
-"""Share of pods on Graviton: the fleet stands at its first step."""
+"""Share of pods on Graviton, as at the first step."""
 _BATCH = 100
-"""Objects in a transaction; etcd takes 128 at most."""
+"""Objects per transaction; etcd allows 128."""
 _DIGEST = "sha256:" + "0" * 64
 _STARTED = "2026-11-01T00:00:00Z"
 
@@ -49,7 +49,7 @@ class Size:
 
     @property
     def groups(self) -> dict[str, dict[str, Any]]:
-        """The node groups as the stack's configuration has them."""
+        """The node groups for the stack's configuration."""
         half = self.nodes // 2
         return {
             name: {"instance_type": kind, "size": half, "zones": [*ZONES]}
@@ -58,13 +58,13 @@ class Size:
 
     @property
     def images(self) -> int:
-        """How many images its workloads run."""
+        """The number of images of its workloads."""
         return self.workloads // _IMAGE_USERS
 
 
 @dataclass(frozen=True)
 class _Object:
-    """An object to write: what is posted, and what is then patched beside it."""
+    """An object to write: its body to create, and its status and spec to patch."""
 
     stored: str
     collection: str
@@ -74,13 +74,13 @@ class _Object:
 
     @property
     def form(self) -> str:
-        """The same for objects of which one can be made by changing values of another."""
+        """Equal for objects that differ only in their values."""
         owner = self.body["metadata"].get("ownerReferences", [{}])[0].get("kind", "")
         return f"{self.stored} {owner}"
 
 
 def push_images(lab: Lab, numbers: Iterable[int]) -> None:
-    """Push these images, every twentieth of them for amd64 alone."""
+    """Push these images; every twentieth is only for amd64."""
     push = Pusher(f"http://{lab.registry}")
     for number in numbers:
         repository = f"team/app-{number}"
@@ -91,15 +91,15 @@ def push_images(lab: Lab, numbers: Iterable[int]) -> None:
 
 
 def grow(lab: Lab, before: Size | None, size: Size) -> None:
-    """Write to the lab's API server what a fleet of this size has beyond a smaller one."""
+    """Write the objects that a fleet of this size has in addition to a smaller one."""
     before = before or Size(0, 0, 0)
     nodes = _nodes(size)
     fresh = {name for name in nodes if name not in _nodes(before)}
     write = _Writer(lab)
     namespaces = range(-(-before.workloads // _TEAM), -(-size.workloads // _TEAM))
     write(
-        _Object("namespaces", "/api/v1/namespaces", {"metadata": {"name": f"team-{one}"}})
-        for one in namespaces
+        _Object("namespaces", "/api/v1/namespaces", {"metadata": {"name": f"team-{number}"}})
+        for number in namespaces
     )
     write(_node(node) for name, node in nodes.items() if name in fresh)
     if not before.nodes:
@@ -112,13 +112,13 @@ def grow(lab: Lab, before: Size | None, size: Size) -> None:
     )
     placer = _Placer(list(nodes.values()))
     each = _replicas(size)
-    fresh_ones = range(before.workloads, size.workloads)
-    write(one for index in fresh_ones for one in _workload(index, each(index)))
-    write(one for index in fresh_ones for one in _pods(index, each(index), placer))
+    new = range(before.workloads, size.workloads)
+    write(item for index in new for item in _workload(index, each(index)))
+    write(pod for index in new for pod in _pods(index, each(index), placer))
 
 
 def _replicas(size: Size) -> Callable[[int], int]:
-    """Return how many pods a workload has: 1 to 15, 8 in the mean."""
+    """Return the number of pods of a workload: 1 to 15, on average 8."""
     mean = (size.pods - DAEMONSETS * size.nodes) / size.workloads
     return lambda index: max(1, round(mean + (index % 15 - 7) * mean / 8))
 
@@ -134,7 +134,7 @@ def _nodes(size: Size) -> dict[str, Node]:
 
 
 class _Placer:
-    """Gives pods their nodes, in turn on each side."""
+    """Assigns nodes to pods, in turn on each side."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self._sides = {
@@ -144,7 +144,7 @@ class _Placer:
 
     def node(self, index: int, replica: int, replicas: int) -> str:
         """Return the node of a pod of a workload."""
-        # As many of each workload, but where its image is for amd64 alone.
+        # The same share of each workload, except workloads with an image only for amd64.
         on_graviton = _image(index) % 20 != 7 and replica < round(replicas * _GRAVITON)
         side = self._sides["arm64" if on_graviton else "amd64"]
         self._given += 1
@@ -169,7 +169,7 @@ def _node(node: Node) -> _Object:
         }
         for kind in kinds
     ]
-    # What a kubelet says of the images it has is most of a node's size.
+    # The list of images is the largest part of a real node.
     images = [
         {"names": [f"{REGISTRY_HOST}/team/app-{number}@{_DIGEST}"], "sizeBytes": 80_000_000}
         for number in range(40)
@@ -181,7 +181,7 @@ def _node(node: Node) -> _Object:
             "metadata": {"name": node.name, "labels": {**node.labels}},
             "status": {"capacity": room, "allocatable": room, "conditions": conditions, "images": images},
         },
-        # At its birth the API server taints a node as not ready, which a controller takes away.
+        # The API server creates a node with a not-ready taint, which a controller would remove.
         spec={"taints": []},
     )
 
@@ -285,7 +285,7 @@ def _pod(
     spec: dict[str, Any],
     node: str,
 ) -> _Object:
-    # A real cluster's admission gives every pod a volume of its own name, for its account's token.
+    # A real cluster adds a volume with its own name to every pod, for the account's token.
     token = f"kube-api-access-{name[-5:]}"
     (container,) = spec["containers"]
     at = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -298,7 +298,9 @@ def _pod(
     types = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
     status = {
         "phase": "Running",
-        "conditions": [{"type": one, "status": "True", "lastTransitionTime": _STARTED} for one in types],
+        "conditions": [
+            {"type": condition, "status": "True", "lastTransitionTime": _STARTED} for condition in types
+        ],
         "hostIP": "10.0.0.1",
         "podIP": "10.1.0.1",
         "startTime": _STARTED,
@@ -330,11 +332,11 @@ def _pod(
 
 
 class _Writer:
-    """Writes objects: the first of each form to the API server, copies of it to the database below.
+    """Writes the first object of each form to the API server, and copies of it directly to etcd.
 
-    The API server takes milliseconds for each of two requests a pod, and a fleet has 50,000. What it made
-    of the first of a form (its defaults, its record of managed fields) the others get as well. It keeps
-    all objects in memory, so that it reads those out as if it had written them itself.
+    The API server takes milliseconds for each of two requests per pod, and a fleet has 50,000 pods. The
+    copies get the defaults and the managed fields that the API server added to the first object. The API
+    server keeps all objects in memory, so it returns the copies like objects that it wrote itself.
     """
 
     def __init__(self, lab: Lab) -> None:
@@ -370,7 +372,7 @@ class _Writer:
             copied = _merged(model, {**item.body, **status})
             copied["metadata"]["uid"] = str(uuid.uuid4())
             copied["metadata"].pop("resourceVersion", None)
-            # Its namespace may not have been there yet, so the key is the collection's, not the model's.
+            # The model may be in another namespace, so build the key from the collection.
             place = "/".join(filter(None, (item.stored, meta.get("namespace", ""), meta["name"])))
             batch.append((f"/registry/{place}", json.dumps(copied).encode()))
             if len(batch) == _BATCH:

@@ -1,4 +1,4 @@
-"""Print the patches that the program would register for a stack, as JSON, for the bare program."""
+"""Print, as JSON for the bare program, the patches that the program would register for a stack."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from archshift.survey import survey
 
 
 def main() -> None:
-    """Read the stack's configuration file and the cluster, print the patches."""
+    """Read the stack's configuration file and the cluster, and print the patches."""
     config = yaml.safe_load(Path(sys.argv[1]).read_text())["config"]
     text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
     stack = stack_settings.load(sys.argv[2], text)

@@ -1,8 +1,8 @@
-"""The program against a bare one that registers the same patches with literal inputs, and an empty one.
+"""Compares the program with a bare one, which registers the same patches as literals, and an empty one.
 
-In a lab of its own, on the real engine: a preview of 1,000 workloads (wall time, and memory of the
-program's process), a step of `up` over 50 workloads until its rollouts are over, and what the sample shop
-takes on top of a program that does nothing. Each pair is measured in turns, and the medians are compared.
+With the real engine in a separate lab, it measures a preview of 1,000 workloads (wall time, and memory of the
+program's process), a step of `up` over 50 workloads until the end of its rollouts, and the sample shop
+against an empty program. It measures each pair in turns and compares the medians.
 """
 
 import json
@@ -48,14 +48,14 @@ for patch in json.loads(pathlib.Path("patches.json").read_text()):
 
 
 class Stack(LabStack):
-    """A stack whose runs are measured."""
+    """A stack that measures its runs."""
 
     def configure(self, **values: Any) -> None:
         """Write the stack's configuration."""
         self.write({"images": {"check": False}, **values})
 
     def run(self, *command: str) -> tuple[float, int]:
-        """Run the engine; returns (wall seconds, peak bytes of the program's process)."""
+        """Run the engine; returns (wall seconds, peak memory in bytes of the program's process)."""
         peak = 0
         done = threading.Event()
         started = time.monotonic()
@@ -85,7 +85,7 @@ class Stack(LabStack):
         return seconds, peak
 
     def patches(self) -> list[dict[str, Any]]:
-        """Return the patches that the stack's state holds."""
+        """Return the patches in the stack's state."""
         return [
             {
                 "name": resource["urn"].rsplit("::", 1)[1],
@@ -109,7 +109,7 @@ def _program_bytes(pid: int) -> int:
 
 
 def project_of(folder: Path, program: str, runtime: Mapping[str, Any] = RUNTIME) -> Path:
-    """Make a project with this program, which runs in the checkout's environment."""
+    """Create a project with this program, which uses the checkout's environment."""
     folder.mkdir(parents=True)
     (folder / "Pulumi.yaml").write_text(yaml.safe_dump({"name": "bare", "runtime": dict(runtime)}))
     (folder / "__main__.py").write_text(program)
@@ -117,14 +117,14 @@ def project_of(folder: Path, program: str, runtime: Mapping[str, Any] = RUNTIME)
 
 
 def bare_project(folder: Path) -> Path:
-    """Make the project that registers the same patches."""
+    """Create the project that registers the same patches."""
     return project_of(folder, BARE.format(context=CONTEXT))
 
 
 def fill(
     lab: Lab, namespace: str, workloads: int, replicas: int, image: str = "registry.example/web:1"
 ) -> None:
-    """Make a namespace with equal Deployments."""
+    """Create a namespace with equal Deployments."""
     items: list[dict[str, Any]] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}]
     for index in range(workloads):
         labels = {"app": f"web-{index}"}
@@ -147,7 +147,7 @@ def fill(
 
 
 def in_turns(ours: Callable[[], tuple[float, int]], bare: Callable[[], tuple[float, int]]) -> dict[str, Any]:
-    """Measure both, one after the other, ROUNDS times; returns the medians."""
+    """Measure both in turns, ROUNDS times; returns the medians."""
     samples: dict[str, list[tuple[float, int]]] = {"ours": [], "bare": []}
     for _ in range(ROUNDS):
         samples["bare"].append(bare())
@@ -162,10 +162,8 @@ def in_turns(ours: Callable[[], tuple[float, int]], bare: Callable[[], tuple[flo
 
 
 def report(name: str, unit: str, ours: float, bare: float, limit: float) -> None:
-    """Print one comparison."""
-    print(
-        f"{name:<34} {ours:>8.2f} {bare:>8.2f} {unit:<4} {ours / bare:>6.2f} x   (wanted: at most {limit} x)"
-    )
+    """Print a comparison."""
+    print(f"{name:<34} {ours:>8.2f} {bare:>8.2f} {unit:<4} {ours / bare:>6.2f} x   (limit: {limit} x)")
 
 
 def of_namespace(patches: list[dict[str, Any]], namespace: str) -> list[dict[str, Any]]:
@@ -183,7 +181,7 @@ def preview(lab: Lab, folder: Path, workloads: int) -> None:
     ours = Stack(lab, folder / "preview-ours", "preview")
     groups: Mapping[str, Any] = GROUPS
     settings = {**ON_THE_LAB, "arm_ratio": "0.5", "workloads": {"namespaces": ["many"]}}
-    # The nodes are there in both: what is compared is the patches.
+    # Both stacks have the nodes already, so the comparison is only about the patches.
     nothing = {**settings, "workloads": {"namespaces": ["none"]}}
     ours.configure(**nothing, node_groups=groups)
     ours.run("up", "--yes", "--skip-preview")
@@ -211,7 +209,7 @@ def preview(lab: Lab, folder: Path, workloads: int) -> None:
 
 
 def wait_until_at_rest(lab: Lab, namespace: str) -> None:
-    """Return when every pod of every Deployment is of its last template, and available."""
+    """Wait until every pod of every Deployment has the newest template and is available."""
 
     def moving() -> bool:
         listed = lab.kubectl("get", "deployments", f"--namespace={namespace}", "--output=json")
@@ -246,7 +244,7 @@ def step(lab: Lab, folder: Path, workloads: int) -> None:
         return ours.run("up", "--yes", "--skip-preview")
 
     def bare_up() -> tuple[float, int]:
-        # The same patches as ours has just applied, revision annotations included.
+        # The patches that our stack has just applied, including the revision annotations.
         (project / "patches.json").write_text(json.dumps(of_namespace(ours.patches(), "bare")))
         return bare.run("up", "--yes", "--skip-preview")
 
@@ -254,8 +252,8 @@ def step(lab: Lab, folder: Path, workloads: int) -> None:
     ratios = iter(["0.8", "0.5"] * ROUNDS)
     samples: list[tuple[float, float, float]] = []
     for _ in range(2 * ROUNDS):
-        # What a person waits for is the step, not the command: until every pod is there. Ours
-        # returns then; the bare one may return before (docs/adr/0010).
+        # A person waits for the whole step, until every pod is ready. Our update returns then, but the bare
+        # one may return earlier (docs/adr/0010).
         started = time.monotonic()
         up(next(ratios))
         wait_until_at_rest(lab, "ours")
@@ -265,11 +263,11 @@ def step(lab: Lab, folder: Path, workloads: int) -> None:
         samples.append((mine, time.monotonic() - started, returned))
     mine, theirs, returned = (statistics.median(column) for column in zip(*samples, strict=True))
     report(f"a step of up over {workloads} workloads", "s", mine, theirs, 1.15)
-    print(f"  (until every pod is there; the bare up returned after {returned:.1f} s)")
+    print(f"  (until every pod is ready; the bare up returned after {returned:.1f} s)")
 
 
 def empty(lab: Lab, folder: Path) -> None:
-    """Compare previews of the sample shop with those of a program that does nothing, and our commands."""
+    """Compare previews of the sample shop, and our commands, with previews of an empty program."""
     push_images(lab, print)
     load_workloads(lab, print)
     shop = Stack(lab, folder / "shop", "shop")
@@ -278,7 +276,7 @@ def empty(lab: Lab, folder: Path) -> None:
     shop.run("up", "--yes", "--skip-preview")
     shop.write({**config, "archshift:arm_ratio": "0.8"})
     nothing = Stack(lab, folder / "empty-stack", "empty", project_of(folder / "empty", ""))
-    # As the program ran before: the engine's host syncs the environment and lists it with a pip of its own.
+    # The program's former runtime: the language host syncs the environment and lists it with its own pip.
     with_uv = {"name": "python", "options": {"toolchain": "uv", "virtualenv": str(PROJECT / ".venv")}}
     former = Stack(lab, folder / "uv-stack", "uv", project_of(folder / "uv", "", with_uv))
     nothing.write({})
@@ -315,9 +313,9 @@ def empty(lab: Lab, folder: Path) -> None:
 
 
 def main() -> None:
-    """Measure and print; the arguments name the parts, all by default."""
+    """Measure and print the parts that the arguments name, or all parts."""
     parts = sys.argv[1:] or ["step", "preview", "empty"]
-    # Inside the checkout, so that the bare program finds the same Python environment.
+    # The folder is inside the checkout, so that the bare program finds the same Python environment.
     parent = PROJECT / ".lab"
     parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as name:

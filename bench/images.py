@@ -1,15 +1,15 @@
-"""How fast a fleet's images are judged: ``python -m bench.images [ROUNDS]``.
+"""Measures how fast archshift audits a fleet's images: ``python -m bench.images [ROUNDS]``.
 
-500 images (400 indexes of two platforms, 100 single manifests) in the lab's registry on loopback. Prints:
+The lab's registry on 127.0.0.1 has 500 images (400 indexes of two platforms, 100 single manifests). Prints:
 
-- cold: a scan with an empty cache, against a bare asyncio loop that sends the same requests (at most 1.3 x)
-  and against the pinned ``crane manifest`` under ``xargs -P 8`` (at least 3 x faster), which asks for half of
-  what the scan asks for: neither a single manifest's config nor whether an index's arm64 image is there;
-- warm: the same scan again (at most 0.2 x cold), and one that asks every tag anew;
-- how many requests 5,000 pods of the 500 images cost.
+- cold: a scan with an empty cache, compared with a bare asyncio loop that sends the same requests (at most
+  1.3 x), and with the pinned ``crane manifest`` under ``xargs -P 8`` (at least 3 x faster). crane sends only
+  half of the requests: it reads no config of single manifests and checks no arm64 image of an index;
+- warm: the same scan again (at most 0.2 x cold), and a scan that requests every tag again;
+- the number of requests for 5,000 pods of the 500 images.
 
-All are measured in turns, and the ratios are of medians. The processor seconds beside them are of client and
-registry together. Ends with exit code 1 if a bound is missed.
+The benchmark measures all in turns and compares medians. Processor seconds are the sum of client and
+registry. The exit code is 1 if a value misses its bound.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ Request = tuple[str, str]
 
 
 def fill(registry: Registry) -> tuple[list[str], list[list[Request]]]:
-    """Push the images; return their names, and for each the requests that judging it takes."""
+    """Push the images; return their names, and for each image the requests of its audit."""
     push = Pusher(registry.base)
     names, requests = [], []
     for number in range(INDEXES + SINGLES):
@@ -48,7 +48,8 @@ def fill(registry: Registry) -> tuple[list[str], list[list[Request]]]:
         unique = {"Labels": {"number": str(number)}}
         if number < INDEXES:
             children: list[Pushed] = [
-                push.image(repository, platform=f"linux/{one}", config=unique) for one in ("amd64", "arm64")
+                push.image(repository, platform=f"linux/{architecture}", config=unique)
+                for architecture in ("amd64", "arm64")
             ]
             push.index(repository, tag, children)
             further = [("HEAD", f"{path}/manifests/{children[1].digest}")]
@@ -61,7 +62,7 @@ def fill(registry: Registry) -> tuple[list[str], list[list[Request]]]:
 
 
 def floor(requests: list[list[Request]]) -> None:
-    """Send the requests from a bare loop, as many at a time as the scan may."""
+    """Send the requests from a bare loop, with the concurrency of the scan."""
 
     async def run() -> None:
         gate = asyncio.Semaphore(Limits().concurrency)
@@ -82,7 +83,7 @@ def floor(requests: list[list[Request]]) -> None:
 
 
 def crane(program: Path, names: list[str]) -> None:
-    """Read every manifest with one process each, eight at a time."""
+    """Read each manifest with a separate process, eight at a time."""
     subprocess.run(
         ["xargs", "-P", "8", "-n", "1", str(program), "manifest"],
         input="\n".join(names).encode(),
@@ -92,7 +93,7 @@ def crane(program: Path, names: list[str]) -> None:
 
 
 def timed(work: Callable[[], object], registry: Registry) -> tuple[float, float]:
-    """Return how many seconds it takes, and of processor time with its children and the registry."""
+    """Return the wall seconds, and the processor seconds including children and the registry."""
     start, busy = time.perf_counter(), processor(registry)
     work()
     return time.perf_counter() - start, processor(registry) - busy
@@ -133,8 +134,8 @@ def measure(registry: Registry, program: Path, folder: Path, rounds: int) -> int
         )
 
     def scan(cache: Path, tag_seconds: float = 3600.0) -> None:
-        found = audit_images(names, options(cache, tag_seconds=tag_seconds)).values()
-        verdicts = [one.verdict for one in found]
+        images = audit_images(names, options(cache, tag_seconds=tag_seconds)).values()
+        verdicts = [image.verdict for image in images]
         assert (verdicts.count("multi-arch"), verdicts.count("amd64-only")) == (INDEXES, SINGLES)
 
     times: dict[str, list[tuple[float, float]]] = {}
@@ -148,8 +149,8 @@ def measure(registry: Registry, program: Path, folder: Path, rounds: int) -> int
             ("crane", lambda: crane(program, names)),
         ):
             times.setdefault(name, []).append(timed(work, registry))
-    wall = {name: statistics.median(one for one, _ in values) for name, values in times.items()}
-    busy = {name: statistics.median(one for _, one in values) for name, values in times.items()}
+    wall = {name: statistics.median(seconds for seconds, _ in values) for name, values in times.items()}
+    busy = {name: statistics.median(seconds for _, seconds in values) for name, values in times.items()}
     for name, values in times.items():
         low, high = min(values)[0] * 1000, max(values)[0] * 1000
         print(

@@ -1,4 +1,4 @@
-"""The plan alone: CPU seconds for 1,000 workloads with 10,000 pods, and how it grows."""
+"""Measures only the plan: CPU seconds for 1,000 workloads with 10,000 pods, and the growth."""
 
 import time
 
@@ -11,7 +11,7 @@ from archshift.plan.planner import make_plan
 def inventory(workloads: int, pods_each: int = 10, nodes: int = 200) -> Inventory:
     """Return a fleet of equal workloads, half of them with a selector and an affinity of their own."""
     zone = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a", "b"]}
-    found = {}
+    fleet = {}
     for index in range(workloads):
         own = (
             {
@@ -29,9 +29,9 @@ def inventory(workloads: int, pods_each: int = 10, nodes: int = 200) -> Inventor
             template=Template(spec=own, selector={"matchLabels": {"app": f"web-{index}"}}),
             requests=Requests(100, 128 * 1024**2),
         )
-        found[workload.key] = workload
+        fleet[workload.key] = workload
     return Inventory(
-        workloads=found,
+        workloads=fleet,
         nodes=tuple(
             Node(
                 name=f"node-{index}",
@@ -46,7 +46,7 @@ def inventory(workloads: int, pods_each: int = 10, nodes: int = 200) -> Inventor
             )
             for index in range(nodes)
         ),
-        pods={(key, "amd64"): pods_each for key in found},
+        pods={(key, "amd64"): pods_each for key in fleet},
     )
 
 
@@ -61,7 +61,7 @@ def main() -> None:
             make_plan(arm_ratio=0.37, inventory=fleet)
             best = min(best, time.process_time() - started)
         print(f"{workloads:>9} {workloads * 10:>7} {best:>7.3f} {best / workloads * 1e6:>14.0f}")
-    print("wanted: under 1 s for 1,000 workloads with 10,000 pods")
+    print("limit: 1 s for 1,000 workloads with 10,000 pods")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What the policy pack adds to a preview of 1,000 workloads: the same preview with it and without, in turns.
+"""Measures what the policy pack adds to a preview of 1,000 workloads, with and without the pack in turns.
 
-In a lab of its own, on the real engine, with images that its registry proves for arm64. Twice: before the
-first update, when the engine knows of each patch what the program says; and with all workloads placed, when
-it knows the whole live objects, which the SDK copies for every rule.
+It uses the real engine in a separate lab, with images that are proven for arm64. The first part is before the
+first update, when the engine has only the patches of the program. In the second part all workloads are
+placed. Then the engine has the whole live objects, which the SDK would copy for every rule.
 """
 
 import sys
@@ -22,7 +22,9 @@ PACK = f"--policy-pack={PROJECT / 'policies'}"
 def push_image(lab: Lab) -> str:
     """Push an image for both architectures to the lab's registry; returns its name."""
     push = Pusher(f"http://{lab.registry}")
-    children = [push.image("bench/web", platform=f"linux/{one}") for one in ("amd64", "arm64")]
+    children = [
+        push.image("bench/web", platform=f"linux/{architecture}") for architecture in ("amd64", "arm64")
+    ]
     push.index("bench/web", "1", children)
     return f"{REGISTRY_HOST}/bench/web:1"
 
@@ -34,7 +36,7 @@ def compare(stack: Stack, name: str) -> None:
 
 
 def main() -> None:
-    """Measure and print; the arguments name the parts. Placing 1,000 workloads takes ten minutes."""
+    """Measure and print the parts that the arguments name. Placing 1,000 workloads takes ten minutes."""
     parts = sys.argv[1:] or ["first"]
     parent = PROJECT / ".lab"
     parent.mkdir(exist_ok=True)
@@ -46,7 +48,7 @@ def main() -> None:
             fill(lab, "many", WORKLOADS, 1, push_image(lab))
             stack = Stack(lab, folder / "stack", "policies")
             settings = {**ON_THE_LAB, "images": {}, "node_groups": GROUPS}
-            # The nodes are there in both: what is compared is the patches.
+            # Both previews have the nodes already, so the comparison is only about the patches.
             stack.configure(**settings, arm_ratio="0.2", workloads={"namespaces": ["none"]})
             stack.run("up", "--yes", "--skip-preview")
             stack.configure(**settings, arm_ratio="0.2", workloads={"namespaces": ["many"]})

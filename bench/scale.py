@@ -1,10 +1,10 @@
-"""How time and memory grow with the fleet: ``python -m bench.scale [WORKLOADS ...]``.
+"""Measures how time and memory grow with the fleet: ``python -m bench.scale [WORKLOADS ...]``.
 
-Fleets of 500, 1,250, 2,500 and 5,000 workloads, with ten times as many pods and 0.4 times as many nodes, in
-a lab of its own that grows from one to the next. Its controllers, scheduler and kwok are stopped: the
-objects are written to the API server with the status that those would give them (``bench/_fleet.py``).
-For each command: wall and processor seconds of it and its children, the peak memory of its own process,
-and the exponent with which both grow from the size before (1.0 is as the fleet does).
+The fleets have 500, 1,250, 2,500 and 5,000 workloads, ten times as many pods, and 0.4 times as many nodes.
+They grow in a separate lab, where controllers, scheduler and kwok are stopped. ``bench/_fleet.py`` writes the
+objects with the status that these programs would set. For each command, the benchmark prints the wall and
+processor seconds including its children, and the peak memory of its own process. It also prints the exponent
+of both against the previous size (1.0 means: they grow like the fleet).
 """
 
 import argparse
@@ -34,7 +34,7 @@ _MIB: Final = 1024**2
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command took: seconds, processor seconds, and bytes of its own process at most."""
+    """The cost of a command: wall seconds, processor seconds, and peak bytes of its own process."""
 
     wall: float
     cpu: float
@@ -43,7 +43,7 @@ class Cost:
 
 
 def measure(stack: LabStack, command: list[str], accepted: tuple[int, ...]) -> tuple[Cost, str]:
-    """Run a command in the stack's environment; returns its cost and what it printed."""
+    """Run a command in the stack's environment; returns its cost and its output."""
     folder = stack.folder
     environment = {**stack.environment(), "XDG_CACHE_HOME": str(folder / "cache")}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
@@ -70,16 +70,16 @@ def measure(stack: LabStack, command: list[str], accepted: tuple[int, ...]) -> t
             done.set()
             watcher.join()
         output.seek(0), errors.seek(0)
-        printed, said = output.read(), errors.read()
+        printed, errors_printed = output.read(), errors.read()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if code not in accepted:
-        raise SystemExit(f"{' '.join(command)} ended with {code}:\n{printed[-2000:]}{said[-2000:]}")
+        raise SystemExit(f"{' '.join(command)} ended with {code}:\n{printed[-2000:]}{errors_printed[-2000:]}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Cost(time.monotonic() - started, cpu, own, below), printed
 
 
 def _resident(pid: int) -> tuple[int, int]:
-    """Return the resident bytes of a process, and those of all below it."""
+    """Return the resident bytes of a process, and of all its descendants."""
     try:
         process = psutil.Process(pid)
         own = int(process.memory_info().rss)
@@ -92,7 +92,7 @@ def _resident(pid: int) -> tuple[int, int]:
 
 
 def commands(stack: LabStack) -> dict[str, tuple[list[str], tuple[int, ...]]]:
-    """Return the commands that are measured, by name, and the exit codes that are no failure."""
+    """Return the measured commands by name, with the exit codes that mean no failure."""
     archshift, page = stack.archshift_command, str(stack.folder / "report.html")
     return {
         "audit, cold": (archshift("audit", "--from-cluster"), (0, 1)),
@@ -106,12 +106,12 @@ def commands(stack: LabStack) -> dict[str, tuple[list[str], tuple[int, ...]]]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.scale")
-    parser.add_argument("workloads", nargs="*", type=int, help="sizes, growing (default: all)")
-    parser.add_argument("--preview", nargs="*", type=int, default=list(SIZES), help="sizes to preview")
+    parser.add_argument("workloads", nargs="*", type=int, help="sizes in ascending order (default: all)")
     parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help="these commands, such as status, instead of all"
+        "--preview", nargs="*", type=int, default=list(SIZES), help="the sizes that also run pulumi preview"
     )
-    parser.add_argument("--keep", type=Path, help="leave the lab there, with its API server running")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="only these commands, such as status")
+    parser.add_argument("--keep", type=Path, help="keep the lab in this folder, with a running API server")
     options = parser.parse_args()
     parent = PROJECT / ".lab"
     parent.mkdir(exist_ok=True)
@@ -129,7 +129,7 @@ def main() -> None:
 
 
 def run(lab: Lab, folder: Path, sizes: list[int], previewed: list[int], only: Collection[str]) -> None:
-    """Grow the fleet through the sizes and measure each."""
+    """Grow the fleet to each size and measure it."""
     stack = LabStack(lab, folder, "scale")
     earlier: dict[str, tuple[int, Cost]] = {}
     last: Size | None = None
@@ -154,13 +154,13 @@ def run(lab: Lab, folder: Path, sizes: list[int], previewed: list[int], only: Co
             show(size, "pulumi preview", cost, earlier, f"{cost.children / _MIB:.0f} MiB below the engine")
         server = lab.servers["kube-apiserver"].process()
         held = server.memory_info().rss / _MIB if server else 0
-        load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+        load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
         print(f"{'':<26} (API server: {held:.0f} MiB; load {load})", flush=True)
         last = size
 
 
 def show(size: Size, name: str, cost: Cost, earlier: dict[str, tuple[int, Cost]], note: str) -> None:
-    """Print a row, with the exponents against the size before."""
+    """Print a row, with the exponents against the previous size."""
     grows = ""
     if name in earlier:
         workloads, was = earlier[name]

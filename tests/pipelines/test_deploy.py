@@ -118,7 +118,8 @@ class TestTheGate:
         done = deploy(step)
         assert (done.code, done.stderr) == (
             1,
-            f"prod is not deployed: the gate's verdict on 0.5 is {verdict}, so a step up to 0.8 is not allowed.\n",
+            f"prod is not deployed: the gate's verdict on 0.5 is {verdict}, "
+            "so a step up to 0.8 is not allowed.\n",
         )
         assert not step.calls("pulumi up")
         assert "p95 212 ms" in step.summary
