@@ -23,7 +23,7 @@ from archshift.plan.arm64_tests import (
 )
 from archshift.plan.model import Rules
 from archshift.plan.planner import make_plan
-from archshift.settings.arm64_tests import read_compat
+from archshift.settings.arm64_tests import read_arm64_tests
 from tests.objects import Json, node, workload
 
 KEY = "default/Deployment/web"
@@ -245,9 +245,9 @@ def _node(item: Json) -> Any:
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        ({"al": True}, "archshift:compat_test.al is not a setting; there are: all, parallel"),
-        ({"all": "yes"}, "archshift:compat_test.all: 'yes' is not true or false"),
-        ({"start_seconds": 0}, "archshift:compat_test.start_seconds: 0 is not a whole number of seconds"),
+        ({"al": True}, "archshift:arm64_tests.al is not a setting; there are: all, parallel"),
+        ({"all": "yes"}, "archshift:arm64_tests.all: 'yes' is not true or false"),
+        ({"start_seconds": 0}, "archshift:arm64_tests.start_seconds: 0 is not a whole number of seconds"),
         ({"start_seconds": 400}, "start_seconds: 400 is not below timeout_seconds, 300; raise that"),
         ({"workloads": {"web": True}}, "workloads: 'web' is not namespace/Kind/name with one of the kinds"),
         ({"workloads": {"a/CronJob/b": True}}, "'a/CronJob/b' is not namespace/Kind/name"),
@@ -259,7 +259,7 @@ def _node(item: Json) -> Any:
 def test_bad_settings_are_one_sentence(value: Json, sentence: str) -> None:
     """That names the key, the value and what would do."""
     with pytest.raises(ArchshiftError) as caught:
-        read_compat("archshift:compat_test", value)
+        read_arm64_tests("archshift:arm64_tests", value)
     assert sentence in str(caught.value)
 
 
@@ -271,7 +271,7 @@ def test_a_workload_that_is_not_there_is_refused() -> None:
 
 def test_all_but_those_that_are_left_out_are_tested() -> None:
     """With `all`, by a start probe; `false` leaves one out, and what is not a Deployment or StatefulSet."""
-    rules = read_compat("archshift:compat_test", {"all": True, "start_seconds": 3, "workloads": {KEY: False}})
+    rules = read_arm64_tests("archshift:arm64_tests", {"all": True, "start_seconds": 3, "workloads": {KEY: False}})
     assert rules.test_of(KEY) is None
     assert rules.test_of("default/StatefulSet/db") == CompatTest(start_seconds=3)
     assert rules.test_of("default/CronJob/nightly") is None

@@ -43,7 +43,8 @@ def examine(options: argparse.Namespace) -> Iterator[Finding]:
     try:
         settings = read_settings(options)
     except ArchshiftError as error:
-        yield failed("stack", error, fix="pulumi stack select, or name it with --stack")
+        for each in error.errors:
+            yield failed("stack", each, fix="pulumi stack select, or name it with --stack")
     else:
         yield Finding("stack", "ok", f"the settings of {settings.stack} are read")
     yield from look("plugins", lambda: _plugins(options, settings))
