@@ -131,8 +131,8 @@ def test_on_eks_nodes_are_found_and_not_made(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ({"arm_ratio": "1.5"}, "archshift:arm_ratio: '1.5' is not a number from 0.0 to 1.0, such as 0.2"),
-        ({}, "archshift:arm_ratio is not set; pulumi config set arm_ratio 0.2"),
+        ({"arm_ratio": "1.5"}, "archshift:arm_ratio: '1.5' is invalid; use a number from 0.0 to 1.0"),
+        ({}, "archshift:arm_ratio is missing; pulumi config set arm_ratio 0.2"),
         (
             {"arm_ratio": "0.5", "workloads": {"overrides": {"shop/Deployment/crat": {"hold": True}}}},
             "archshift:workloads.overrides: 'shop/Deployment/crat' is not among the workloads found; did you "

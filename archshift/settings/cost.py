@@ -90,8 +90,8 @@ class CostModel(Model, frozen=True, kw_only=True):
     """What nodes cost, for ``archshift cost``."""
 
     region: Annotated[
-        str | None,
-        Meta(pattern=rf"\A{REGION.pattern}\Z", extra=use("an AWS region such as eu-west-1")),
+        Annotated[str, Meta(pattern=rf"\A{REGION.pattern}\Z", extra=use("an AWS region such as eu-west-1"))]
+        | None,
         says(
             "The region whose prices apply.", "eu-west-1", default="`aws:region`, or the region of the nodes"
         ),

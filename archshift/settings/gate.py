@@ -12,7 +12,7 @@ from archshift.ramp.figures import FIGURES, Figure, Tolerance, WorkloadTolerance
 from archshift.ramp.gate import GateSettings
 from archshift.ramp.prometheus import TOKEN
 from archshift.ramp.promql import AppMetrics
-from archshift.settings.reading import InvalidValueError, Model, Problems, read, says, shown, use
+from archshift.settings.reading import InvalidValueError, Model, Problems, join, read, says, shown, use
 from archshift.settings.times import Length
 from archshift.settings.values import Ratio, Samples
 
@@ -84,13 +84,11 @@ class ToleranceModel(Model, frozen=True, kw_only=True):
     """
 
     hold: Annotated[
-        float | None,
-        Meta(ge=0, le=1000),
+        Annotated[float, Meta(ge=0, le=1000)] | None,
         says("What is worse by more stops the ramp.", 0.2, default="by figure, see [gate.md](gate.md)"),
     ] = None
     step_back: Annotated[
-        float | None,
-        Meta(ge=0, le=1000),
+        Annotated[float, Meta(ge=0, le=1000)] | None,
         says(
             "What is worse by more is a reason to step back; not below `hold`.",
             0.5,
@@ -262,7 +260,7 @@ class GateModel(Model, frozen=True, kw_only=True):
             tolerances = _tolerances(f"{key}.tolerances", self.tolerances)
         for name, workload in self.workloads.items():
             with problems.collected():
-                workloads[name] = workload.tolerances_of(f"{key}.workloads.{name}")
+                workloads[name] = workload.tolerances_of(join(f"{key}.workloads", name))
         problems.check()
         metrics = self.metrics
         return GateSettings(

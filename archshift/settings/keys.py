@@ -88,8 +88,8 @@ class StackModel(Model, frozen=True, kw_only=True):
             "The node groups that archshift manages, by name. Their keys depend on `platform` and "
             "`provisioner`.",
             {
-                "x86": {"instance_types": ["t3.xlarge"], "desired_size": 5},
-                "graviton": {"twin_of": "x86", "desired_size": 3},
+                "x86": {"instance_types": ["t3.large"], "min_size": 5},
+                "graviton": {"twin_of": "x86", "min_size": 3},
             },
             default="none",
         ),

@@ -22,7 +22,7 @@ from archshift.nodes.groups import (
 )
 from archshift.nodes.instance_types import InstanceType, family_types, instance_type, twin
 from archshift.settings.reading import InvalidValueError, Model, Problems, default_of, read, says, use
-from archshift.settings.values import Name, Names, Subnets
+from archshift.settings.values import Name, Names, Subnets, Zones
 
 KEY: Final = "archshift:node_groups"
 
@@ -113,8 +113,7 @@ class LabGroupModel(GroupModel, frozen=True, kw_only=True):
     ]
     size: Annotated[int, Meta(ge=0, extra={"unit": "nodes"}), says("The number of nodes.", 3)]
     zones: Annotated[
-        Names,
-        Meta(min_length=1, extra=use("a list of one or more availability zones")),
+        Zones,
         says("The availability zones, which the nodes are in by turns.", ["eu-west-1a", "eu-west-1b"]),
     ] = ("a",)
 

@@ -12,7 +12,7 @@ from archshift.nodes.instance_types import InstanceType
 from archshift.nodes.node_pools import NODE_CLASSES
 from archshift.settings.node_groups import KEY, TwinnedModel, resolved
 from archshift.settings.reading import Model, Problems, default_of, says, use
-from archshift.settings.values import Name, Names, Quantity
+from archshift.settings.values import Name, Names, Quantity, Zones
 
 
 class LimitsModel(Model, frozen=True, kw_only=True):
@@ -58,9 +58,9 @@ class PoolModel(TwinnedModel, frozen=True, kw_only=True):
     limits: Annotated[
         LimitsModel | None,
         says(
-            "The most that the NodePool may bring up; a twin may take them from its original.",
+            "The most that the NodePool may bring up.",
             {"cpu": 400, "memory": "1600Gi"},
-            default="required",
+            default="the limits of the original; a pool that is no twin needs them",
         ),
     ] = None
     node_class: Annotated[
@@ -69,8 +69,7 @@ class PoolModel(TwinnedModel, frozen=True, kw_only=True):
         says("The node class, which has the image, the subnets and the role.", "general"),
     ] = "default"
     zones: Annotated[
-        Names | None,
-        Meta(min_length=1, extra=use("a list of one or more availability zones")),
+        Zones | None,
         says("The zones.", ["eu-west-1a"], default="the zones of the node class"),
     ] = None
     capacity_types: Annotated[

@@ -133,6 +133,8 @@ def read_fields(model: type[Model], key: str, value: Mapping[str, Any], problems
 
 def join(key: str, name: str) -> str:
     """Return the key of an entry; a key that ends in a colon is a prefix."""
+    # An error has one line, whatever a key has in it.
+    name = name if name.isprintable() else shown(name)
     return f"{key}{name}" if key.endswith((":", ": ")) else f"{key}.{name}"
 
 
@@ -191,6 +193,11 @@ def detail(kind: Any, name: str) -> Any:
         if meta.extra and name in meta.extra:
             return meta.extra[name]
     return None
+
+
+def base_of(kind: Any) -> Any:
+    """Return a type without its description, and without the None of a key that may be left out."""
+    return _unwrapped(kind)[0]
 
 
 def models_in(kind: Any) -> Iterator[tuple[str, type[Model]]]:

@@ -41,6 +41,9 @@ _SCALARS: Final = ("arm_ratio", "kube_context", "platform", "provisioner")
 _ANY_CLUSTER: Final = EksCluster(name="any", subnets=("subnet-any",))
 """Stands for a cluster with an error, so that the errors of its node groups are reported too."""
 
+_DEFAULTED: Final = frozenset(StackModel.__struct_fields__) - {"arm_ratio"}
+"""The keys whose default an empty text stands for."""
+
 _OPTIONAL: Final = ("break_glass", "cluster", "monitoring", "policy_exception", "ramp")
 """The keys with required keys in them; an empty map, as Pulumi.yaml has it for a default, means none."""
 
@@ -199,7 +202,7 @@ def _given(config: Mapping[str, str]) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for full, text in config.items():
         key = full.removeprefix(f"{PROJECT}:")
-        if key == full or (not text and key != "arm_ratio"):
+        if key == full or (not text and key in _DEFAULTED):
             continue
         value = text if key in _SCALARS else _json(text)
         if value != {} or key not in _OPTIONAL:

@@ -30,10 +30,14 @@ Subnets: TypeAlias = Annotated[
     Meta(min_length=1, extra=use("a list of one or more IDs of subnets")),
 ]
 
+Zones: TypeAlias = Annotated[
+    tuple[Name, ...], Meta(min_length=1, extra=use("a list of one or more availability zones"))
+]
+
 
 def _workload_key(kinds: tuple[str, ...]) -> Meta:
     return Meta(
-        pattern=rf"\A[^/]+/({'|'.join(kinds)})/[^/]+\Z",
+        pattern=rf"\A[^/\s]+/({'|'.join(kinds)})/[^/\s]+\Z",
         extra=use(f"namespace/Kind/name with one of the kinds {', '.join(kinds)}"),
     )
 

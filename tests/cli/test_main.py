@@ -314,7 +314,7 @@ def test_a_bad_setting_is_one_sentence(run: Run, pulumi: FakePulumi) -> None:
     assert run("status") == (
         1,
         "",
-        "archshift: archshift:arm_ratio: '1.5' is not a number from 0.0 to 1.0, such as 0.2\n",
+        "archshift: archshift:arm_ratio: '1.5' is invalid; use a number from 0.0 to 1.0\n",
     )
 
 

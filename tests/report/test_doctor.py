@@ -201,7 +201,7 @@ def every_stack() -> list[Settings]:
     """Stacks that between them need everything."""
     more: dict[str, Any] = {
         "monitoring": {"namespace": "monitoring"},
-        "compat_test": {"all": True},
+        "arm64_tests": {"all": True},
     }
     group = {"size": 1, "instance_type": "m7g.large"}
     pool = {"instance_families": ["m7g"], "limits": {"cpu": 4}}
