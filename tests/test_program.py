@@ -134,6 +134,11 @@ def test_on_eks_nodes_are_found_and_not_made(monkeypatch: pytest.MonkeyPatch) ->
         ({"arm_ratio": "1.5"}, "archshift:arm_ratio: '1.5' is invalid; use a number from 0.0 to 1.0"),
         ({}, "archshift:arm_ratio is missing; pulumi config set arm_ratio 0.2"),
         (
+            {"arm_ratio": "1.5", "platform": "gke"},
+            "archshift:arm_ratio: '1.5' is invalid; use a number from 0.0 to 1.0\n"
+            "archshift:platform: 'gke' is invalid; use eks or lab",
+        ),
+        (
             {"arm_ratio": "0.5", "workloads": {"overrides": {"shop/Deployment/crat": {"hold": True}}}},
             "archshift:workloads.overrides: 'shop/Deployment/crat' is not among the workloads found; did you "
             "mean shop/Deployment/cart or shop/Deployment/old?",
@@ -149,7 +154,7 @@ def test_on_eks_nodes_are_found_and_not_made(monkeypatch: pytest.MonkeyPatch) ->
             "archshift:node_groups or choose another ratio",
         ),
     ],
-    ids=["ratio", "missing", "override", "capacity"],
+    ids=["ratio", "missing", "two errors", "override", "capacity"],
 )
 def test_an_error_is_one_sentence_and_nothing_is_registered(
     monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], sentence: str
@@ -171,8 +176,8 @@ def test_the_program_reads_the_cluster_once(monkeypatch: pytest.MonkeyPatch) -> 
     """Before the first resource, with this stack's name for ownership."""
     calls: list[str] = []
 
-    def read(_cluster: object, _discovery: object, field_manager: str, *, beyond: bool) -> Inventory:
-        del beyond
+    def read(_cluster: object, _discovery: object, field_manager: str, *, with_unsteered: bool) -> Inventory:
+        del with_unsteered
         calls.append(field_manager)
         cart = read_workload("Deployment", workload(name="cart", replicas=1), field_manager)
         return Inventory(workloads={cart.key: cart})
@@ -221,5 +226,5 @@ def test_break_glass_is_in_the_state_and_lifts_protection(monkeypatch: pytest.Mo
     until = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
     glass = {"until": until.isoformat(), "reason": "region is lost", "ticket": "OPS-7"}
     done = run(monkeypatch, shop(), arm_ratio="0.5", platform="lab", node_groups=GROUPS, break_glass=glass)
-    assert done.outputs["overrides"] == {"overrides": [], "breakGlass": glass}
+    assert done.outputs["exceptions"] == {"policyExceptions": [], "breakGlass": glass}
     assert not any(one.request.protect for one in done.of("kubernetes:core/v1:Node"))

@@ -29,7 +29,7 @@ _PROJECT_HEAD: Final = """config:
   # Written by `python -m tools.settings_reference`; docs/settings.md describes every key. The engine's schema
   # has no type for numbers: arm_ratio is text to it, and a number to archshift.
 """
-_TABLE_HEAD: Final = "| key | default | |\n| --- | --- | --- |\n"
+_TABLE_HEAD: Final = "| key | default | meaning |\n| --- | --- | --- |\n"
 _REFERENCE_HEAD: Final = """# Settings
 
 All keys of `archshift:*` in a stack's file, `Pulumi.<stack>.yaml`. `python -m tools.settings_reference`
@@ -112,7 +112,7 @@ def _row(field: msgspec.structs.FieldInfo) -> str:
         name = f"[{name}](docs/settings.md#{_anchor(title)})"
     text = str(detail(field.type, "description")).rstrip(".")
     document = detail(field.type, "document")
-    text += f" ([{document}]({document}))" if document else ""
+    text += f" ([{document.partition('#')[0]}]({document}))" if document else ""
     return f"| {name} | {_default_words(field)} | {text} |"
 
 

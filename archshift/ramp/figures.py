@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from archshift.ramp.measurement import Reading, Side
+from archshift.ramp.measurement import ArchitectureFigures, FigureValue
 
 Verdict = Literal["pass", "hold", "step-back", "unknown"]
 
@@ -128,7 +128,7 @@ class WorkloadTolerances:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class FigureComparison:
     """One figure of one workload.
 
     Attributes:
@@ -149,8 +149,13 @@ class Comparison:
 
 
 def compare(
-    figure: Figure, graviton: Side, base: Side, against: str, tolerance: Tolerance, min_samples: int
-) -> Comparison | None:
+    figure: Figure,
+    graviton: ArchitectureFigures,
+    base: ArchitectureFigures,
+    against: str,
+    tolerance: Tolerance,
+    min_samples: int,
+) -> FigureComparison | None:
     """Compare one figure of a workload's pods on Graviton; None where neither side measures it nor need.
 
     Args:
@@ -163,8 +168,8 @@ def compare(
     """
     mine, theirs = graviton.figures.get(figure.name), base.figures.get(figure.name)
 
-    def unknown(reason: str) -> Comparison:
-        return Comparison(
+    def unknown(reason: str) -> FigureComparison:
+        return FigureComparison(
             figure=figure.name,
             verdict="unknown",
             graviton=_shown(mine),
@@ -204,7 +209,7 @@ def compare(
         what = figure.title + (" a pod and day" if figure.unit == "events" else "")
         values = [written(figure, number) for number in (mine.value, theirs.value, limit)]
         reason = f"{what} {values[0]} on Graviton, {values[1]} on {against}; up to {values[2]} passes"
-    return Comparison(
+    return FigureComparison(
         figure=figure.name,
         verdict=severity,
         graviton=mine.value,
@@ -214,7 +219,7 @@ def compare(
     )
 
 
-def _shown(reading: Reading | None) -> float | None:
+def _shown(reading: FigureValue | None) -> float | None:
     return reading.value if reading and math.isfinite(reading.value) else None
 
 

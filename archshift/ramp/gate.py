@@ -15,18 +15,18 @@ from archshift.common.architectures import AMD64, ARM64
 from archshift.common.times import short
 from archshift.ramp.figures import (
     FIGURES,
-    Comparison,
     Figure,
+    FigureComparison,
     Tolerance,
     Tolerances,
     Verdict,
     WorkloadTolerances,
     compare,
 )
-from archshift.ramp.measurement import Measurement, Side
+from archshift.ramp.measurement import ArchitectureFigures, Measurement
 from archshift.ramp.promql import AppMetrics
 
-WorkloadVerdict = Literal["pass", "hold", "step-back", "unknown", "capped", "skipped"]
+GateVerdict = Literal["pass", "hold", "step-back", "unknown", "capped", "skipped"]
 
 _PRESENT: Final = timedelta(hours=1)
 """For so long pods have to have been there to be judged; half a window where that is shorter."""
@@ -85,12 +85,12 @@ class JudgedWorkload:
     """
 
     workload: str
-    verdict: WorkloadVerdict
+    verdict: GateVerdict
     against: str = ""
     graviton_pods: int = 0
     pods: int = 0
     pod_hours: float = 0.0
-    figures: Sequence[Comparison] = ()
+    figures: Sequence[FigureComparison] = ()
     reasons: Sequence[str] = ()
     max_ratio: float | None = None
 
@@ -230,7 +230,7 @@ def _named(keys: Sequence[str]) -> str:
     return f"{shown} and {len(keys) - 5} more" if len(keys) > 5 else shown
 
 
-_Base = tuple[str, Side]
+_Base = tuple[str, ArchitectureFigures]
 
 
 def _judge_workload(
@@ -243,7 +243,7 @@ def _judge_workload(
         return JudgedWorkload(workload=key, verdict="skipped", reasons=["no pod on Graviton"])
     x86_pods = sides[AMD64].pods if AMD64 in sides else 0
 
-    def judged(verdict: WorkloadVerdict, *reasons: str, **more: Any) -> JudgedWorkload:
+    def judged(verdict: GateVerdict, *reasons: str, **more: Any) -> JudgedWorkload:
         return JudgedWorkload(
             workload=key,
             verdict=verdict,
@@ -328,7 +328,7 @@ def _worst(verdicts: Sequence[Verdict]) -> Verdict:
 
 def _capped(
     worst: Verdict, cap: float | None, graviton: int, pods: int
-) -> tuple[WorkloadVerdict, float | None, str]:
+) -> tuple[GateVerdict, float | None, str]:
     """Return what a workload's cap makes of its verdict, the cap to suggest, and a note."""
     if worst not in ("hold", "step-back"):
         return worst, None, ""

@@ -26,7 +26,7 @@ _UNPLACED: Final = 0.05
 _CLOCK_SECONDS: Final = 60.0
 
 
-class MetricsError(ArchshiftError):
+class PrometheusError(ArchshiftError):
     """Prometheus has not said what was asked: nothing is known."""
 
 
@@ -96,7 +96,7 @@ def quantile(share: float, buckets: Mapping[float, float]) -> Quantile:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class FigureValue:
     """One figure of one side.
 
     Attributes:
@@ -113,7 +113,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class ArchitectureFigures:
     """A workload's pods on one architecture.
 
     Attributes:
@@ -126,15 +126,15 @@ class Side:
     hours: float
     pod_hours: float
     pods: int
-    figures: Mapping[str, Reading] = field(default_factory=dict)
+    figures: Mapping[str, FigureValue] = field(default_factory=dict)
 
 
-Sides = Mapping[str, Mapping[str, Side]]
+FiguresByWorkload = Mapping[str, Mapping[str, ArchitectureFigures]]
 """Workload key to architecture to side."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RecordedQuery:
     """A query, as one can ask it again.
 
     Attributes:
@@ -155,7 +155,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class MeasuredWindow:
     """A time in equal steps.
 
     Attributes:
@@ -184,7 +184,7 @@ class Window:
         return self.length / timedelta(hours=1)
 
     @classmethod
-    def until(cls, end: datetime, length: timedelta) -> "Window":
+    def until(cls, end: datetime, length: timedelta) -> "MeasuredWindow":
         """Return the window of about a length that ends then; it may have no step."""
         # More steps say little more and cost as much more.
         minutes = max(STEP, length / _MOST_STEPS) / timedelta(minutes=1)
@@ -202,12 +202,12 @@ class Measurement:
         problem: Why nothing of it can be relied on, as a sentence; empty if it can.
     """
 
-    window: Window
-    sides: Sides = field(default_factory=dict)
+    window: MeasuredWindow
+    sides: FiguresByWorkload = field(default_factory=dict)
     problem: str = ""
 
 
-class Meter:
+class Measurer:
     """Asks a Prometheus; keeps what it asked.
 
     Args:
@@ -218,7 +218,7 @@ class Meter:
     def __init__(self, prometheus: "Prometheus", expressions: Expressions) -> None:
         self._prometheus = prometheus
         self._cluster = expressions
-        self.asked: list[Asked] = []
+        self.queries: list[RecordedQuery] = []
 
     def clock_problem(self, at: datetime, now: datetime | None) -> str:
         """Say what is wrong with Prometheus' clock; empty for nothing.
@@ -236,7 +236,7 @@ class Meter:
             return f"{_clock(at)} is in Prometheus' future; give a time that has been"
         return ""
 
-    def measure(self, window: Window, *, graviton: bool) -> Measurement:
+    def measure(self, window: MeasuredWindow, *, graviton: bool) -> Measurement:
         """Measure a window.
 
         Args:
@@ -245,10 +245,10 @@ class Meter:
         """
         try:
             return self._measure(window, graviton)
-        except MetricsError as error:
+        except PrometheusError as error:
             return Measurement(window=window, problem=str(error))
 
-    def _measure(self, window: Window, graviton: bool) -> Measurement:
+    def _measure(self, window: MeasuredWindow, graviton: bool) -> Measurement:
         expressions = self._expressions(window)
         pods = self._range("pods", Expressions.workload_pods, window)
         if problem := self._unplaced(window) or _gaps(pods, window, graviton):
@@ -262,7 +262,7 @@ class Meter:
             p95 = self._latency(window)
         return Measurement(window=window, sides=_sides(pods, series, p95, window))
 
-    def _unplaced(self, window: Window) -> str:
+    def _unplaced(self, window: MeasuredWindow) -> str:
         """Say if pods, or where they are, are not known."""
         every = self._range("all pods", lambda of: f"count({of.pods()})", window)
         if not every:
@@ -279,7 +279,9 @@ class Meter:
             )
         return ""
 
-    def _unmeasured(self, metrics: AppMetrics, series: Mapping[str, list[Series]], window: Window) -> str:
+    def _unmeasured(
+        self, metrics: AppMetrics, series: Mapping[str, list[Series]], window: MeasuredWindow
+    ) -> str:
         """Say if what the applications should measure is nowhere."""
         for name, metric, setting in (
             ("latency", f"{metrics.latency}_bucket", "latency"),
@@ -300,7 +302,7 @@ class Meter:
                 )
         return ""
 
-    def _latency(self, window: Window) -> dict[tuple[str, str], Quantile]:
+    def _latency(self, window: MeasuredWindow) -> dict[tuple[str, str], Quantile]:
         step, length = short(window.step), short(window.length)
         # The buckets and not their histogram_quantile: of what is beyond the last one it tells the bound as
         # if it were the latency, and to find that out costs as much again.
@@ -316,19 +318,21 @@ class Meter:
             buckets.setdefault(_key(sample.labels), {})[bound] = sample.value
         return {key: quantile(0.95, found) for key, found in buckets.items()}
 
-    def _range(self, name: str, text: Callable[[Expressions], str], window: Window) -> list[Series]:
+    def _range(self, name: str, text: Callable[[Expressions], str], window: MeasuredWindow) -> list[Series]:
         query = self._ask(name, text, window, window.first)
         return self._prometheus.query_range(query, window.first, window.end, window.step)
 
     def _ask(
-        self, name: str, text: Callable[[Expressions], str], window: Window, begin: datetime | None
+        self, name: str, text: Callable[[Expressions], str], window: MeasuredWindow, begin: datetime | None
     ) -> str:
         expressions = self._expressions(window)
         query, brief = text(expressions), text(replace(expressions, recorded=True))
-        self.asked.append(Asked(name, query, " ".join(brief.split()), begin, window.end, window.step))
+        self.queries.append(
+            RecordedQuery(name, query, " ".join(brief.split()), begin, window.end, window.step)
+        )
         return query
 
-    def _expressions(self, window: Window) -> Expressions:
+    def _expressions(self, window: MeasuredWindow) -> Expressions:
         return replace(self._cluster, over=f"{window.step // timedelta(minutes=1)}m")
 
 
@@ -359,7 +363,7 @@ def _values(series: Iterable[Series]) -> Iterator[float]:
         yield from one.values.values()
 
 
-def _gaps(pods: list[Series], window: Window, graviton: bool) -> str:
+def _gaps(pods: list[Series], window: MeasuredWindow, graviton: bool) -> str:
     """Say if too little of the window is known."""
     seen: dict[str, set[float]] = {AMD64: set(), ARM64: set()}
     for one in pods:
@@ -404,18 +408,18 @@ def _sides(
     pods: list[Series],
     series: Mapping[str, list[Series]],
     p95: Mapping[tuple[str, str], Quantile],
-    window: Window,
-) -> Sides:
+    window: MeasuredWindow,
+) -> FiguresByWorkload:
     totals = {name: _totals(one) for name, one in series.items()}
     latest = {
         _key(one.labels): one.values[max(one.values)] for one in pods if window.end.timestamp() in one.values
     }
-    sides: dict[str, dict[str, Side]] = {}
+    sides: dict[str, dict[str, ArchitectureFigures]] = {}
     for (workload, arch), total in _totals(pods).items():
         key = (workload, arch)
         own = {name: found[key] for name, found in totals.items() if key in found}
         step_hours = window.step / timedelta(hours=1)
-        side = Side(
+        side = ArchitectureFigures(
             hours=total.count * step_hours,
             pod_hours=total.sum * step_hours,
             pods=round(latest.get(key, 0)),
@@ -426,18 +430,18 @@ def _sides(
 
 
 def _figures(
-    own: Mapping[str, _Total], p95: Quantile | None, pods: _Total, window: Window
-) -> Iterator[tuple[str, Reading]]:
+    own: Mapping[str, _Total], p95: Quantile | None, pods: _Total, window: MeasuredWindow
+) -> Iterator[tuple[str, FigureValue]]:
     seconds = window.step.total_seconds()
     none = _Total(0.0, 0)
 
-    def reading(value: float, samples: float, measured: _Total, at_least: bool = False) -> Reading:
+    def reading(value: float, samples: float, measured: _Total, at_least: bool = False) -> FigureValue:
         problem = ""
         if not (math.isfinite(value) and math.isfinite(samples)) or value < 0:
             problem = "is no number"
         elif measured.count < COVERED * pods.count:
             problem = f"is measured in {measured.count / pods.count:.0%} of the pods' time"
-        return Reading(value, samples, at_least, problem)
+        return FigureValue(value, samples, at_least, problem)
 
     if "latency" in own:
         count = own["latency"].sum

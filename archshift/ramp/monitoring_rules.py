@@ -39,7 +39,7 @@ class MonitoringSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
+class PlannedFleet:
     """What is wanted of the fleet.
 
     Attributes:
@@ -56,7 +56,7 @@ def rules(
     namespaces: Sequence[str] = (),
     metrics: AppMetrics | None = None,
     tolerances: Tolerances | None = None,
-    fleet: Fleet | None = None,
+    fleet: PlannedFleet | None = None,
 ) -> dict[str, Any]:
     """Return the rule groups: the content of a rule file, and of a PrometheusRule's spec.
 
@@ -122,7 +122,7 @@ def _recorded(expressions: Expressions) -> dict[str, str]:
     return {**containers, **applications}
 
 
-def _fleet(fleet: Fleet) -> list[dict[str, Any]]:
+def _fleet(fleet: PlannedFleet) -> list[dict[str, Any]]:
     pods = f"archshift:workload_pods{{{workloads_matcher(fleet.workloads)}}}"
     # At a share of 0 no pod is counted on Graviton: that is 0 too.
     observed = f'(sum(archshift:fleet_pods{{arch="{ARM64}"}}) or vector(0))\n/ sum(archshift:fleet_pods)'

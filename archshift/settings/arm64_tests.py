@@ -5,12 +5,12 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 
 from archshift.common.errors import ArchshiftError
-from archshift.plan.arm64_tests import CompatRules, CompatTest
+from archshift.plan.arm64_tests import Arm64Test, Arm64TestRules
 from archshift.settings.reading import Model, Problems, read, says, use
 from archshift.settings.values import Name, Seconds, TestedWorkloadKey
 
-_DEFAULTS: Final = CompatTest()
-_RULES: Final = CompatRules()
+_DEFAULTS: Final = Arm64Test()
+_RULES: Final = Arm64TestRules()
 
 
 class Arm64TestModel(Model, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ class Arm64TestModel(Model, frozen=True, kw_only=True):
         says("When a test that still runs has failed.", 600, default="the value beside `workloads`"),
     ] = None
 
-    def test(self, key: str, defaults: CompatTest) -> CompatTest:
+    def test(self, key: str, defaults: Arm64Test) -> Arm64Test:
         """Return the test.
 
         Raises:
@@ -49,7 +49,7 @@ class Arm64TestModel(Model, frozen=True, kw_only=True):
         """
         return _consistent(
             key,
-            CompatTest(
+            Arm64Test(
                 command=self.command or (),
                 container=self.container or "",
                 start_seconds=self.start_seconds or defaults.start_seconds,
@@ -83,17 +83,17 @@ class Arm64TestsModel(Model, frozen=True, kw_only=True):
         _RULES.parallel
     )
 
-    def rules(self, key: str) -> CompatRules:
+    def rules(self, key: str) -> Arm64TestRules:
         """Return which workloads are tested, and how.
 
         Raises:
             SettingsError: A start probe would never end in time.
         """
         problems = Problems()
-        defaults = CompatTest(start_seconds=self.start_seconds, timeout_seconds=self.timeout_seconds)
+        defaults = Arm64Test(start_seconds=self.start_seconds, timeout_seconds=self.timeout_seconds)
         with problems.collected():
             _consistent(key, defaults)
-        workloads: dict[str, CompatTest | None] = {}
+        workloads: dict[str, Arm64Test | None] = {}
         for name, model in self.workloads.items():
             if isinstance(model, bool):
                 workloads[name] = defaults if model else None
@@ -101,10 +101,10 @@ class Arm64TestsModel(Model, frozen=True, kw_only=True):
             with problems.collected():
                 workloads[name] = model.test(f"{key}.workloads.{name}", defaults)
         problems.check()
-        return CompatRules(all=self.all, defaults=defaults, workloads=workloads, parallel=self.parallel)
+        return Arm64TestRules(all=self.all, defaults=defaults, workloads=workloads, parallel=self.parallel)
 
 
-def _consistent(key: str, test: CompatTest) -> CompatTest:
+def _consistent(key: str, test: Arm64Test) -> Arm64Test:
     if not test.command and test.start_seconds >= test.timeout_seconds:
         raise ArchshiftError(
             f"{key}.start_seconds: {test.start_seconds} is not below timeout_seconds, {test.timeout_seconds}",
@@ -113,7 +113,7 @@ def _consistent(key: str, test: CompatTest) -> CompatTest:
     return test
 
 
-def read_arm64_tests(key: str, value: Any) -> CompatRules:
+def read_arm64_tests(key: str, value: Any) -> Arm64TestRules:
     """Return the settings of ``archshift:arm64_tests``.
 
     Raises:

@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from archshift.plan.exceptions import BreakGlass, Override
+from archshift.plan.exceptions import BreakGlass, PolicyException
 from archshift.settings.reading import Model, says
 from archshift.settings.times import ZonedTime
 from archshift.settings.values import Text
 
 
 class BreakGlassModel(Model, frozen=True, kw_only=True):
-    """Let x86 go although something needs it."""
+    """Permits to remove x86 nodes although something needs them."""
 
     until: Annotated[
         ZonedTime, says("When the exception ends, at most 24 hours ahead.", "2026-03-02T18:00:00Z")
@@ -29,6 +29,6 @@ class PolicyExceptionModel(Model, frozen=True, kw_only=True):
     reason: Annotated[Text, says("Why.", "agreed with the owners")]
     until: Annotated[ZonedTime, says("When the exception ends.", "2026-03-02T18:00:00Z")]
 
-    def exception(self) -> Override:
+    def exception(self) -> PolicyException:
         """Return the exception."""
-        return Override(rule=self.rule.strip(), reason=self.reason.strip(), until=self.until.moment)
+        return PolicyException(rule=self.rule.strip(), reason=self.reason.strip(), until=self.until.moment)

@@ -5,7 +5,7 @@ these declarations.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
@@ -52,8 +52,6 @@ class GravitonFamily(str):
 
 class StackModel(Model, frozen=True, kw_only=True):
     """A stack's settings."""
-
-    renamed: ClassVar = RENAMED_KEYS
 
     arm_ratio: Annotated[
         Ratio, says("The share of the fleet's pods on Graviton. This is the number that moves weekly.", "0.2")
@@ -126,7 +124,7 @@ class StackModel(Model, frozen=True, kw_only=True):
             "Which workloads are tested on arm64 before their first Graviton pod.",
             {"all": True},
             default="none",
-            document="docs/compat.md",
+            document="docs/arm64-tests.md",
         ),
     ] = Arm64TestsModel()
     ramp: Annotated[
@@ -141,7 +139,7 @@ class StackModel(Model, frozen=True, kw_only=True):
     gate: Annotated[
         GateModel,
         says(
-            "How a step is judged by what Prometheus says.",
+            "How figures from Prometheus decide about a step.",
             {"prometheus": "https://prometheus.prod.example"},
             default="none",
             document="docs/gate.md",
@@ -168,7 +166,7 @@ class StackModel(Model, frozen=True, kw_only=True):
     break_glass: Annotated[
         BreakGlassModel | None,
         says(
-            "Let x86 go although something needs it, for 24 hours at most.",
+            "Permits to remove x86 nodes although something needs them, for 24 hours at most.",
             {"until": "2026-03-02T18:00:00Z", "reason": "the region is lost", "ticket": "OPS-7"},
             default="none",
             document="docs/guard.md",
@@ -180,6 +178,6 @@ class StackModel(Model, frozen=True, kw_only=True):
             "An exception from one rule of the policy pack that ends by itself.",
             {"rule": "arm-ratio-step", "reason": "agreed with the owners", "until": "2026-03-02T18:00:00Z"},
             default="none",
-            document="docs/guard.md",
+            document="docs/guard.md#a-policy-exception",
         ),
     ] = None

@@ -9,7 +9,7 @@ import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -20,13 +20,7 @@ T = TypeVar("T")
 
 
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A map of settings: each field declares the type, range, default and description of one key.
-
-    Attributes:
-        renamed: Old key to new key, for keys that users may still have.
-    """
-
-    renamed: ClassVar[Mapping[str, str]] = {}
+    """A map of settings: each field declares the type, range, default and description of one key."""
 
 
 class InvalidValueError(ValueError):
@@ -313,10 +307,7 @@ def _problems_of_model(model: type[Model], key: str, value: Mapping[str, Any]) -
 def _unknown(model: type[Model], key: str, value: Mapping[str, Any]) -> Iterator[ArchshiftError]:
     known = sorted(field.encode_name for field in msgspec.structs.fields(model))
     for name in value:
-        if name in model.renamed:
-            new = join(key, model.renamed[name])
-            yield ArchshiftError(f"{join(key, name)} has a new name", f"rename the key to {new}")
-        elif name not in known:
+        if name not in known:
             yield ArchshiftError(f"{join(key, str(name))} is not a setting", f"there are: {', '.join(known)}")
 
 

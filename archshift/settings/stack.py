@@ -18,14 +18,14 @@ from archshift.images.registry.hosts import ImageRules
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, NodeGroup, NodePool
 from archshift.nodes.node_pools import Provisioner
-from archshift.plan.arm64_tests import CompatRules
-from archshift.plan.exceptions import BreakGlass, Override
+from archshift.plan.arm64_tests import Arm64TestRules
+from archshift.plan.exceptions import BreakGlass, PolicyException
 from archshift.plan.model import Rules
 from archshift.ramp.gate import GateSettings
 from archshift.ramp.monitoring_rules import MonitoringSettings
 from archshift.ramp.schedule import Ramp
 from archshift.settings.images import REGISTRIES_FILE, machine_registries, merged
-from archshift.settings.keys import StackModel
+from archshift.settings.keys import RENAMED_KEYS, StackModel
 from archshift.settings.node_groups import eks_groups, lab_groups
 from archshift.settings.node_pools import node_pools
 from archshift.settings.reading import Problems, read_fields
@@ -69,9 +69,9 @@ class Settings:
             differs between a laptop and a CI runner, so what the stack's config leaves open comes from
             the YAML file that ``ARCHSHIFT_REGISTRIES`` names, of the same shape as
             ``archshift:images.registries``.
-        compat: Which workloads are tested on arm64 before their first Graviton pod.
+        arm64_tests: Which workloads are tested on arm64 before their first Graviton pod.
         break_glass: x86 may go although something needs it; None without.
-        override: An exception from one rule of the policy pack; None without.
+        policy_exception: An exception from one rule of the policy pack; None without.
         cost: What nodes cost; its region is that of ``aws:region`` where it names none.
         ramp: How arm_ratio moves from step to step; None where it is moved by hand.
         gated: Whether a gate judges the steps (``archshift:gate``).
@@ -91,9 +91,9 @@ class Settings:
     discovery: Discovery = field(default_factory=Discovery)
     rules: Mapping[str, Rules] = field(default_factory=dict)
     images: ImageRules = field(default_factory=ImageRules)
-    compat: CompatRules = field(default_factory=CompatRules)
+    arm64_tests: Arm64TestRules = field(default_factory=Arm64TestRules)
     break_glass: BreakGlass | None = None
-    override: Override | None = None
+    policy_exception: PolicyException | None = None
     cost: CostRules = field(default_factory=CostRules)
     ramp: Ramp | None = None
     gated: bool = False
@@ -121,7 +121,7 @@ class Settings:
             *self.node_pools.values(),
         )
 
-    def glass_broken(self, now: datetime) -> bool:
+    def break_glass_active(self, now: datetime) -> bool:
         """Whether x86 is not guarded just now, as the configuration says."""
         return self.break_glass is not None and self.break_glass.active(now)
 
@@ -149,6 +149,14 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         problems.errors.append(
             ArchshiftError("archshift:arm_ratio is missing", "pulumi config set arm_ratio 0.2")
         )
+    for old, new in RENAMED_KEYS.items():
+        if given.pop(old, None) is not None:
+            problems.errors.append(
+                ArchshiftError(
+                    f"archshift:{old} is now archshift:{new}",
+                    f"rename the key in Pulumi.{stack.rpartition('/')[2]}.yaml",
+                )
+            )
     # A default stands for each key with an error: the rest is read all the same, to find its errors too.
     valid = read_fields(StackModel, f"{PROJECT}:", {"arm_ratio": 0, **given}, problems)
     model = StackModel(**{"arm_ratio": Ratio(0), **valid})
@@ -175,9 +183,11 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         images=problems.attempt(
             lambda: model.images.rules("archshift:images", platform, environment), ImageRules()
         ),
-        compat=problems.attempt(lambda: model.arm64_tests.rules("archshift:arm64_tests"), CompatRules()),
+        arm64_tests=problems.attempt(
+            lambda: model.arm64_tests.rules("archshift:arm64_tests"), Arm64TestRules()
+        ),
         break_glass=model.break_glass.exception() if model.break_glass else None,
-        override=model.policy_exception.exception() if model.policy_exception else None,
+        policy_exception=model.policy_exception.exception() if model.policy_exception else None,
         cost=problems.attempt(lambda: model.cost.rules("archshift:cost", region), CostRules()),
         ramp=problems.attempt(lambda: model.ramp.ramp("archshift:ramp") if model.ramp else None, None),
         gated=bool(given.get("gate")),

@@ -1,7 +1,7 @@
 """How values become settings: each type of value once, and what any value at any key leads to."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -40,8 +40,6 @@ class Inner(Model, frozen=True, kw_only=True):
 
 class Outer(Model, frozen=True, kw_only=True):
     """A map with every kind of entry."""
-
-    renamed: ClassVar[Mapping[str, str]] = {"old": "new"}
 
     needed: Annotated[Text, says("Needed.", "x")]
     new: Literal["a", "b", "c"] = "a"
@@ -109,7 +107,6 @@ def test_each_type_says_which_values_are_valid(
         ([], ["k: [] is invalid; use a map, written as YAML below the key"]),
         ({}, ["k.needed is missing; add text in quotes that is not empty"]),
         ({"needed": "x", "nw": 1}, ["k.nw is not a setting; there are: inner, many, named, needed, new"]),
-        ({"needed": "x", "old": 1}, ["k.old has a new name; rename the key to k.new"]),
         ({"needed": "x", "new": "d"}, ["k.new: 'd' is invalid; use a, b or c"]),
         ({"needed": "x", "inner": {"below": 10}}, ["k.inner.below: 10 is above 9; lower it"]),
         (

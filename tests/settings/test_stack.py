@@ -12,7 +12,7 @@ from archshift.cluster.model import Discovery
 from archshift.common.errors import ArchshiftError, SettingsError
 from archshift.cost.rules import CostRules
 from archshift.nodes.groups import Taint
-from archshift.plan.exceptions import BreakGlass, Override
+from archshift.plan.exceptions import BreakGlass, PolicyException
 from archshift.plan.model import Rules
 from archshift.settings import stack as stack_settings
 
@@ -335,14 +335,14 @@ def test_exceptions_get_their_shape() -> None:
     found = load(break_glass={**GLASS, "reason": "  region is lost "}, policy_exception=EXCEPTION)
     until = datetime(2026, 3, 2, 18, 0, tzinfo=UTC)
     assert found.break_glass == BreakGlass(until=until, reason="region is lost", ticket="OPS-7")
-    assert found.override == Override(rule="arm-ratio-step", reason="agreed", until=until)
+    assert found.policy_exception == PolicyException(rule="arm-ratio-step", reason="agreed", until=until)
 
 
 @pytest.mark.parametrize("value", ["", {}, "null"])
 def test_without_exceptions_there_are_none(value: Any) -> None:
     """As the defaults in Pulumi.yaml have it."""
     found = load(break_glass=value, policy_exception=value)
-    assert (found.break_glass, found.override) == (None, None)
+    assert (found.break_glass, found.policy_exception) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -394,9 +394,12 @@ def test_an_exception_that_is_no_map_is_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), [("compat_test", "arm64_tests"), ("override", "policy_exception")])
-def test_a_key_with_a_new_name_is_refused_with_it(old: str, new: str) -> None:
-    """Whoever updates archshift learns the new name from the old one."""
-    assert refused(**{old: {}}) == (f"archshift:{old} has a new name; rename the key to archshift:{new}")
+def test_an_old_key_names_the_new_one(old: str, new: str) -> None:
+    """Also where it is empty: it would have no effect."""
+    for value in ("", {}, {"all": True}):
+        assert refused(**{old: value}) == (
+            f"archshift:{old} is now archshift:{new}; rename the key in Pulumi.dev.yaml"
+        )
 
 
 def test_all_errors_are_reported_at_once() -> None:
@@ -406,6 +409,7 @@ def test_all_errors_are_reported_at_once() -> None:
             "dev",
             {
                 "archshift:arm_ration": "0.5",
+                "archshift:override": "",
                 "archshift:graviton_families": '["m7g", "m7i"]',
                 "archshift:cluster": '{"name": "prod", "subnets": ["eu-west-1a"]}',
                 "archshift:node_groups": json.dumps(
@@ -422,6 +426,7 @@ def test_all_errors_are_reported_at_once() -> None:
     keys = [one.problem.partition(" ")[0].rstrip(":") for one in error.value.errors]
     assert keys == [
         "archshift:arm_ratio",
+        "archshift:override",
         "archshift:arm_ration",
         "archshift:cluster.subnets[0]",
         "archshift:graviton_families[1]",

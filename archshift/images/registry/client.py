@@ -7,6 +7,8 @@ told to, and gives up on a registry that keeps failing. Whatever goes wrong come
 whose text is fit for a person; nothing is guessed.
 """
 
+from __future__ import annotations
+
 import asyncio
 import hashlib
 import json
@@ -15,9 +17,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-import aiohttp
 from yarl import URL
 
 from archshift.images.registry.credentials import Keychain
@@ -27,6 +28,9 @@ from archshift.images.registry.login import Logins
 from archshift.images.registry.manifest import ACCEPT, SCHEMA_1, Descriptor
 from archshift.images.registry.reference import Reference, is_digest
 from archshift.images.registry.transport import Host, Limits, TransientError, Transport, raise_for, read_body
+
+if TYPE_CHECKING:
+    import aiohttp
 
 __all__ = ["Fetched", "Limits", "RegistryClient", "RegistryHost"]
 
@@ -86,8 +90,8 @@ class RegistryClient:
         self._endpoints: dict[str, tuple[_Endpoint, ...]] = {}
         self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> "RegistryClient":
-        """Open the connection pool."""
+    async def __aenter__(self) -> RegistryClient:
+        """Make it usable."""
         await self._stack.enter_async_context(self._transport)
         return self
 

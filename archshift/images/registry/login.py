@@ -8,7 +8,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import aiohttp
 from yarl import URL
 
 from archshift.images.registry import auth
@@ -191,6 +190,8 @@ class Logins:
             "ssl": tls_for(options.ca_file),
             "proxy": proxy_for(realm.scheme, realm.authority),
         }
+        import aiohttp
+
         headers = {}
         if credential is not None and not credential.identity_token:
             headers["Authorization"] = _basic(credential)

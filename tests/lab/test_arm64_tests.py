@@ -95,7 +95,7 @@ def test_what_fails_or_hangs_stays_on_x86_and_the_rest_moves(
         assert result["machine"] == "arm64"
         assert job["spec"]["suspend"] is True
     for pod in cluster.all_of("pods", namespace):
-        if "archshift/compat-test" in pod["metadata"]["labels"]:
+        if "archshift/arm64-test" in pod["metadata"]["labels"]:
             node = nodes[pod["spec"]["nodeName"]]
             assert node["metadata"]["labels"]["kubernetes.io/arch"] == "arm64"
             assert "app.kubernetes.io/name" not in pod["metadata"]["labels"]
