@@ -17,7 +17,6 @@ from archshift.ramp.figures import (
     FIGURES,
     Comparison,
     Figure,
-    Tolerance,
     Tolerances,
     Verdict,
     WorkloadTolerances,
@@ -269,8 +268,7 @@ def _judge_workload(
     comparisons = [
         found
         for figure in FIGURES.values()
-        if figure.name not in own.skip
-        and (found := compare(figure, graviton, side, against, *_strictness(figure, gate, own)))
+        if figure.name not in own.skip and (found := _compare(figure, graviton, side, against, gate, own))
     ]
     worst = _worst([one.verdict for one in comparisons])
     reasons = [one.reason for one in comparisons if one.verdict == worst and one.reason]
@@ -284,9 +282,12 @@ def _judge_workload(
     )
 
 
-def _strictness(figure: Figure, gate: GateSettings, own: WorkloadTolerances) -> tuple[Tolerance, int]:
+def _compare(
+    figure: Figure, graviton: Side, base: Side, against: str, gate: GateSettings, own: WorkloadTolerances
+) -> Comparison | None:
     tolerance = own.tolerances.get(figure.name) or gate.tolerances.get(figure.name) or figure.tolerance
-    return tolerance, own.min_samples or gate.min_samples
+    mine, theirs = graviton.figures.get(figure.name), base.figures.get(figure.name)
+    return compare(figure, mine, theirs, against, tolerance, own.min_samples or gate.min_samples)
 
 
 def needs_before(now: Measurement) -> bool:

@@ -1,24 +1,23 @@
 """What Prometheus says of each workload on each architecture, over a time. Reads only."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
+from archshift.common.times import short
+from archshift.ramp.figure_kinds import COVERED, Query, Reading, Total, Totals
+from archshift.ramp.figures import Figure, asked_metrics, measured_figures
 from archshift.ramp.promql import AppMetrics, Expressions
 
 if TYPE_CHECKING:
     from archshift.ramp.prometheus import Prometheus
-from archshift.common.times import short
 
 STEP: Final = timedelta(minutes=5)
 _MOST_STEPS: Final = 96
-
-COVERED: Final = 0.8
-"""Least share of a time that has to be measured."""
 
 _UNPLACED: Final = 0.05
 """Most pods on nodes of unknown architecture: a node that has just come is not known at once."""
@@ -56,62 +55,6 @@ class Series:
     values: Mapping[float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Quantile:
-    """An estimate.
-
-    Attributes:
-        value: The estimate; NaN where there is none.
-        at_least: It lies beyond the last bucket that has a bound, which is the value.
-    """
-
-    value: float
-    at_least: bool = False
-
-
-def quantile(share: float, buckets: Mapping[float, float]) -> Quantile:
-    """Estimate a quantile: between two bounds a bucket's observations lie evenly.
-
-    Args:
-        share: Of the observations that are smaller, from 0 to 1.
-        buckets: Upper bound to the number of observations up to it; the infinite bound has all of them.
-    """
-    bounds = sorted(buckets)
-    total = buckets.get(math.inf, math.nan)
-    counts = [buckets[bound] for bound in bounds]
-    # Bounds that are no number sort anywhere.
-    if any(math.isnan(number) for number in (*bounds, *counts)) or not 0 < total < math.inf:
-        return Quantile(math.nan)
-    rank = share * total
-    lower, below = min(0.0, bounds[0]), 0.0
-    for bound, count in zip(bounds, counts, strict=True):
-        if bound == math.inf:
-            break
-        # Sums of rates may be off in the last digit.
-        count = max(count, below)
-        if count >= rank and count > below:
-            return Quantile(lower + (bound - lower) * (rank - below) / (count - below))
-        lower, below = bound, count
-    return Quantile(lower, at_least=True) if len(bounds) > 1 else Quantile(math.nan)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One figure of one side.
-
-    Attributes:
-        value: The figure.
-        samples: Requests, periods or events that it is of.
-        at_least: The figure may be larger: it lies beyond the histogram's last bucket.
-        problem: Why it cannot be relied on; empty if it can.
-    """
-
-    value: float
-    samples: float
-    at_least: bool = False
-    problem: str = ""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
     """A workload's pods on one architecture.
@@ -131,6 +74,9 @@ class Side:
 
 Sides = Mapping[str, Mapping[str, Side]]
 """Workload key to architecture to side."""
+
+_Buckets = Mapping[tuple[str, str], Mapping[float, float]]
+"""Workload and architecture to a histogram's buckets: upper bound to observations up to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,14 +199,17 @@ class Meter:
         pods = self._range("pods", Expressions.workload_pods, window)
         if problem := self._unplaced(window) or _gaps(pods, window, graviton):
             return Measurement(window=window, problem=problem)
-        asked = _measured(expressions.metrics)
-        series = {name: self._range(name, text, window) for name, text in asked.items()}
-        if problem := self._unmeasured(expressions.metrics, series, window):
+        metrics = expressions.metrics
+        asked = asked_metrics(metrics)
+        series = {metric.name: self._range(metric.name, metric.query, window) for metric in asked}
+        if problem := self._unmeasured(metrics, series, window):
             return Measurement(window=window, problem=problem)
-        p95: dict[tuple[str, str], Quantile] = {}
-        if expressions.metrics.latency:
-            p95 = self._latency(window)
-        return Measurement(window=window, sides=_sides(pods, series, p95, window))
+        figures = measured_figures(metrics)
+        buckets: dict[str, _Buckets] = {}
+        for figure in figures:
+            if histogram := figure.kind.histogram:
+                buckets[histogram.metric.name] = self._buckets(figure.name, histogram.buckets, window)
+        return Measurement(window=window, sides=_sides(figures, pods, series, buckets, window))
 
     def _unplaced(self, window: Window) -> str:
         """Say if pods, or where they are, are not known."""
@@ -281,48 +230,35 @@ class Meter:
 
     def _unmeasured(self, metrics: AppMetrics, series: Mapping[str, list[Series]], window: Window) -> str:
         """Say if what the applications should measure is nowhere."""
-        for name, metric, setting in (
-            ("latency", f"{metrics.latency}_bucket", "latency"),
-            ("requests", metrics.requests, "requests"),
-        ):
-            if name in series and not series[name]:
+        for metric in asked_metrics(metrics, "latency", "requests"):
+            if series[metric.name]:
+                continue
+            if metric.setting:
                 return (
-                    f"no pod has {metric} (with the labels namespace and pod); name the metric as "
-                    f'archshift:gate.metrics.{setting}, or "" if there is none'
+                    f"no pod has {metric.exported_name(metrics)} (with the labels namespace and pod); "
+                    f'name the metric as archshift:gate.metrics.{metric.setting}, or "" if there is none'
                 )
-        if "requests" in series and metrics.errors and not series["errors"]:
-            # Of what never failed there may be no series. But the label has to be there.
-            label = f'{metrics.errors_label}!=""'
-            if not self._range("requests with the label", lambda of: of.requests(label), window):
-                return (
-                    f"no series of {metrics.requests} has the label {metrics.errors_label}; "
-                    "say as archshift:gate.metrics.errors which requests failed"
-                )
+            proof = metric.proof
+            if proof and not self._range(proof.name, proof.query, window):
+                return proof.problem(metrics)
         return ""
 
-    def _latency(self, window: Window) -> dict[tuple[str, str], Quantile]:
+    def _buckets(self, name: str, buckets: Query, window: Window) -> _Buckets:
         step, length = short(window.step), short(window.length)
         # The buckets and not their histogram_quantile: of what is beyond the last one it tells the bound as
         # if it were the latency, and to find that out costs as much again.
-        query = self._ask(
-            "latency_p95",
-            lambda of: f"sum_over_time(({of.latency_buckets()})[{length}:{step}])",
-            window,
-            None,
-        )
-        buckets: dict[tuple[str, str], dict[float, float]] = {}
+        query = self._ask(name, lambda of: f"sum_over_time(({buckets(of)})[{length}:{step}])", window, None)
+        found: dict[tuple[str, str], dict[float, float]] = {}
         for sample in self._prometheus.query(query, window.end):
             bound = _bound(sample.labels.get("le", ""))
-            buckets.setdefault(_key(sample.labels), {})[bound] = sample.value
-        return {key: quantile(0.95, found) for key, found in buckets.items()}
+            found.setdefault(_key(sample.labels), {})[bound] = sample.value
+        return found
 
-    def _range(self, name: str, text: Callable[[Expressions], str], window: Window) -> list[Series]:
+    def _range(self, name: str, text: Query, window: Window) -> list[Series]:
         query = self._ask(name, text, window, window.first)
         return self._prometheus.query_range(query, window.first, window.end, window.step)
 
-    def _ask(
-        self, name: str, text: Callable[[Expressions], str], window: Window, begin: datetime | None
-    ) -> str:
+    def _ask(self, name: str, text: Query, window: Window, begin: datetime | None) -> str:
         expressions = self._expressions(window)
         query, brief = text(expressions), text(replace(expressions, recorded=True))
         self.asked.append(Asked(name, query, " ".join(brief.split()), begin, window.end, window.step))
@@ -330,21 +266,6 @@ class Meter:
 
     def _expressions(self, window: Window) -> Expressions:
         return replace(self._cluster, over=f"{window.step // timedelta(minutes=1)}m")
-
-
-def _measured(metrics: AppMetrics) -> dict[str, Callable[[Expressions], str]]:
-    found: dict[str, Callable[[Expressions], str]] = {
-        "restarts": Expressions.restarts,
-        "oom_kills": Expressions.oom_kills,
-        "periods": Expressions.cpu_periods,
-        "throttled": Expressions.cpu_throttled,
-        "memory": Expressions.memory,
-    }
-    if metrics.requests:
-        found |= {"requests": Expressions.requests, "errors": Expressions.errors}
-    if metrics.latency:
-        found["latency"] = Expressions.latency_count
-    return found
 
 
 def _bound(le: str) -> float:
@@ -388,78 +309,40 @@ def _key(labels: Mapping[str, str]) -> tuple[str, str]:
     return labels.get("workload", ""), labels.get("arch", "")
 
 
-@dataclass(frozen=True, slots=True)
-class _Total:
-    """A series over a window."""
-
-    sum: float
-    count: int
-
-
-def _totals(series: Iterable[Series]) -> dict[tuple[str, str], _Total]:
-    return {_key(one.labels): _Total(sum(one.values.values()), len(one.values)) for one in series}
+def _totals(series: Iterable[Series]) -> dict[tuple[str, str], Total]:
+    return {_key(one.labels): Total(sum(one.values.values()), len(one.values)) for one in series}
 
 
 def _sides(
+    figures: Sequence[Figure],
     pods: list[Series],
     series: Mapping[str, list[Series]],
-    p95: Mapping[tuple[str, str], Quantile],
+    buckets: Mapping[str, _Buckets],
     window: Window,
 ) -> Sides:
     totals = {name: _totals(one) for name, one in series.items()}
     latest = {
         _key(one.labels): one.values[max(one.values)] for one in pods if window.end.timestamp() in one.values
     }
+    step_hours = window.step / timedelta(hours=1)
     sides: dict[str, dict[str, Side]] = {}
     for (workload, arch), total in _totals(pods).items():
         key = (workload, arch)
-        own = {name: found[key] for name, found in totals.items() if key in found}
-        step_hours = window.step / timedelta(hours=1)
+        measured = Totals(
+            pods=total,
+            metrics={name: found[key] for name, found in totals.items() if key in found},
+            buckets={name: found[key] for name, found in buckets.items() if key in found},
+            seconds=window.step.total_seconds(),
+        )
+        readings = {figure.name: figure.kind.value(measured) for figure in figures}
         side = Side(
             hours=total.count * step_hours,
             pod_hours=total.sum * step_hours,
             pods=round(latest.get(key, 0)),
-            figures=dict(_figures(own, p95.get(key), total, window)),
+            figures={name: reading for name, reading in readings.items() if reading},
         )
         sides.setdefault(workload, {})[arch] = side
     return sides
-
-
-def _figures(
-    own: Mapping[str, _Total], p95: Quantile | None, pods: _Total, window: Window
-) -> Iterator[tuple[str, Reading]]:
-    seconds = window.step.total_seconds()
-    none = _Total(0.0, 0)
-
-    def reading(value: float, samples: float, measured: _Total, at_least: bool = False) -> Reading:
-        problem = ""
-        if not (math.isfinite(value) and math.isfinite(samples)) or value < 0:
-            problem = "is no number"
-        elif measured.count < COVERED * pods.count:
-            problem = f"is measured in {measured.count / pods.count:.0%} of the pods' time"
-        return Reading(value, samples, at_least, problem)
-
-    if "latency" in own:
-        count = own["latency"].sum
-        # Without requests a quantile is no number, and there is nothing to judge either.
-        found = Quantile(0.0) if count == 0 else p95 or Quantile(math.nan)
-        yield "latency_p95", reading(found.value, count * seconds, own["latency"], found.at_least)
-    if "requests" in own:
-        count, errors = own["requests"].sum, own.get("errors", none).sum
-        value = errors / count if count else 0.0
-        yield "error_ratio", reading(value, count * seconds, own["requests"])
-    if "periods" in own:
-        count, throttled = own["periods"].sum, own.get("throttled", none).sum
-        value = throttled / count if count else 0.0
-        yield "cpu_throttling", reading(value, count * seconds, own["periods"])
-    pod_days = pods.sum * seconds / 86400
-    if "restarts" in own and pod_days:
-        restarts, kills = own["restarts"].sum, own.get("oom_kills", none).sum
-        yield "restarts", reading(restarts / pod_days, restarts, own["restarts"])
-        yield "oom_kills", reading(kills / pod_days, kills, own["restarts"])
-    if "memory" in own:
-        measured = own["memory"]
-        yield "memory", reading(measured.sum / max(1, measured.count), measured.count, measured)
 
 
 def _clock(time: datetime) -> str:

@@ -90,10 +90,10 @@ class Expressions:
             for arch, machine in _MACHINES.items()
         ]
         sources = [
-            _block("max by (node, arch)", "\nor\n".join(kind)) for kind in (by_label, by_kernel, by_uname)
+            block("max by (node, arch)", "\nor\n".join(kind)) for kind in (by_label, by_kernel, by_uname)
         ]
         # For a few minutes a replaced node's old series may stand beside its new one.
-        return _block("topk by (node)", "1,\n" + "\nor on (node)\n".join(sources))
+        return block("topk by (node)", "1,\n" + "\nor on (node)\n".join(sources))
 
     def nodes_without_arch(self) -> str:
         """The nodes whose architecture cannot be told."""
@@ -101,20 +101,20 @@ class Expressions:
 
     def pods(self, creator: str = "ReplicaSet|StatefulSet") -> str:
         """The pods that are on a node and not over, as 1 with ``namespace``, ``pod``, ``node``, creator."""
-        wanted = self._where('node!=""', f'created_by_kind=~"{creator}"')
-        alive = self._where('phase=~"Pending|Running"')
-        return _block(
+        wanted = self.where('node!=""', f'created_by_kind=~"{creator}"')
+        alive = self.where('phase=~"Pending|Running"')
+        return block(
             "max by (namespace, pod, node, created_by_kind, created_by_name)",
             f"kube_pod_info{wanted}\nand on (namespace, pod, uid)\nkube_pod_status_phase{alive} == 1",
         )
 
     def pods_without_arch(self) -> str:
         """How many pods are on nodes whose architecture cannot be told."""
-        return _block("count", f"{self.pods()}\nunless on (node)\n{self._node_arch()}")
+        return block("count", f"{self.pods()}\nunless on (node)\n{self._node_arch()}")
 
     def pod_arch(self) -> str:
         """Every pod's workload and architecture, as 1 with ``namespace``, ``pod`` and both."""
-        owners = "kube_replicaset_owner" + self._where('owner_kind="Deployment"')
+        owners = "kube_replicaset_owner" + self.where('owner_kind="Deployment"')
         deployments = (
             f"{_label(self.pods('ReplicaSet'), 'replicaset', 'created_by_name')}\n"
             "* on (namespace, replicaset) group_left (owner_kind, owner_name)\n"
@@ -123,15 +123,15 @@ class Expressions:
         statefulsets = self.pods("StatefulSet")
         for label, source in (("owner_name", "created_by_name"), ("owner_kind", "created_by_kind")):
             statefulsets = _label(statefulsets, label, source)
-        owned = _block(
+        owned = block(
             "label_join",
             f'{deployments}\nor\n{statefulsets},\n"workload", "/", "namespace", "owner_kind", "owner_name"',
         )
         # A StatefulSet's pod that moved keeps its name: for a scrape both of its series may stand.
-        return _block(
+        return block(
             "topk by (namespace, pod)",
             "1,\n"
-            + _block(
+            + block(
                 "max by (namespace, pod, workload, arch)",
                 f"{owned}\n* on (node) group_left (arch)\n{self._node_arch()}",
             ),
@@ -139,78 +139,57 @@ class Expressions:
 
     def workload_pods(self) -> str:
         """A workload's pods."""
-        return _block(f"count by ({', '.join(_RESULT)})", self._pod_arch())
+        return block(f"count by ({', '.join(_RESULT)})", self._pod_arch())
 
-    # --- of containers ----------------------------------------------------------------------
+    # --- of figures -------------------------------------------------------------------------
 
-    def cpu(self) -> str:
-        """CPU of a pod in cores, the mean of a workload's pods."""
-        return self._joined(
-            "avg", self._containers(f"rate({self._container('container_cpu_usage_seconds_total')})")
-        )
-
-    def memory(self) -> str:
-        """Working set of a pod in bytes, the mean of a workload's pods."""
-        metric = self._container("container_memory_working_set_bytes", ranged=False)
-        return self._joined("avg", self._containers(metric))
-
-    def cpu_periods(self) -> str:
-        """Periods a second in which containers with a CPU limit ran."""
-        return self._joined(
-            "sum", self._containers(f"rate({self._container('container_cpu_cfs_periods_total')})")
-        )
-
-    def cpu_throttled(self) -> str:
-        """Of these periods, those in which the limit stopped them."""
-        metric = self._container("container_cpu_cfs_throttled_periods_total")
-        return self._joined("sum", self._containers(f"rate({metric})"))
-
-    def restarts(self) -> str:
-        """Restarts of containers within the range."""
-        return self._joined("sum", _block("sum by (namespace, pod)", self._restarts()))
-
-    def oom_kills(self) -> str:
-        """Restarts within the range of containers that were last killed for want of memory."""
-        killed = self._where('reason="OOMKilled"')
-        return self._joined(
-            "sum",
-            _block(
-                "sum by (namespace, pod)",
-                f"{self._restarts()}\n"
-                "* on (namespace, pod, uid, container)\n"
-                "max by (namespace, pod, uid, container) "
-                f"(kube_pod_container_status_last_terminated_reason{killed} == 1)",
-            ),
-        )
-
-    # --- of applications --------------------------------------------------------------------
-
-    def requests(self, matcher: str = "") -> str:
-        """Requests a second; with a matcher only such."""
-        return self._application(self.metrics.requests, matcher)
-
-    def errors(self) -> str:
-        """Failed requests a second."""
-        return self._application(self.metrics.requests, self.metrics.errors)
-
-    def latency_buckets(self, matcher: str = "") -> str:
-        """Requests a second by the buckets (``le``) of their latency."""
-        return self._application(f"{self.metrics.latency}_bucket", matcher, by=("le",))
-
-    def latency_count(self) -> str:
-        """Requests a second whose latency was measured."""
-        return self.latency_buckets('le="+Inf"')
-
-    def latency_p95(self) -> str:
-        """95 of 100 requests took less, by the range's rates."""
-        return _block("histogram_quantile", f"0.95,\n{self.latency_buckets()}")
-
-    # --- parts ------------------------------------------------------------------------------
-
-    def _where(self, *matchers: str) -> str:
+    def where(self, *matchers: str) -> str:
+        """Label matchers for series of pods: the namespaces, the selector and these."""
         listed = "|".join(self.namespaces or SYSTEM_NAMESPACES)
         operator = "=~" if self.namespaces else "!~"
         return _selector(self.selector, f'namespace{operator}"{listed}"', *matchers)
+
+    def by_workload(self, aggregation: str, by_pod: str, by: tuple[str, ...] = ()) -> str:
+        """An expression by namespace and pod, aggregated by workload and architecture.
+
+        Args:
+            aggregation: Such as ``sum`` or ``avg``.
+            by_pod: The expression.
+            by: More labels to keep.
+        """
+        return block(
+            f"{aggregation} by ({', '.join((*_RESULT, *by))})",
+            f"{by_pod}\n* on (namespace, pod) group_left (workload, arch)\n{self._pod_arch()}",
+        )
+
+    def of_containers(self, aggregation: str, metric: str, *, rate: bool) -> str:
+        """A metric of containers, summed by pod and then aggregated by workload and architecture.
+
+        Args:
+            aggregation: Such as ``sum`` or ``avg``.
+            metric: Its name.
+            rate: Whether it is a counter of which the rate is wanted.
+        """
+        # Without a name: the sums of cgroups; POD: what holds the network.
+        series = metric + self.where('container!=""', 'container!="POD"')
+        values = f"rate({series}[{self.over}])" if rate else series
+        # The maximum, as two jobs may scrape one kubelet.
+        by_pod = block("sum by (namespace, pod)", f"max by (namespace, pod, container) ({values})")
+        return self.by_workload(aggregation, by_pod)
+
+    def of_applications(self, metric: str, matcher: str = "", by: tuple[str, ...] = ()) -> str:
+        """The rate of a counter of applications, by workload and architecture.
+
+        Args:
+            metric: Its name.
+            matcher: Only series that it matches; empty for all.
+            by: More labels to keep.
+        """
+        labels = ", ".join(("namespace", "pod", *by))
+        where = self.where('pod!=""', matcher)
+        return self.by_workload("sum", f"sum by ({labels}) (rate({metric}{where}[{self.over}]))", by)
+
+    # --- parts ------------------------------------------------------------------------------
 
     def _nodes(self, metric: str, *matchers: str) -> str:
         return metric + _selector(self.selector, *matchers)
@@ -220,35 +199,6 @@ class Expressions:
 
     def _pod_arch(self) -> str:
         return POD_ARCH if self.recorded else self.pod_arch()
-
-    def _container(self, metric: str, ranged: bool = True) -> str:
-        # Without a name: the sums of cgroups; POD: what holds the network.
-        matchers = self._where('container!=""', 'container!="POD"')
-        return f"{metric}{matchers}[{self.over}]" if ranged else f"{metric}{matchers}"
-
-    def _containers(self, expression: str) -> str:
-        # The maximum, as two jobs may scrape one kubelet.
-        return _block("sum by (namespace, pod)", f"max by (namespace, pod, container) ({expression})")
-
-    def _restarts(self) -> str:
-        by = "by (namespace, pod, uid, container)"
-        metric = f"kube_pod_container_status_restarts_total{self._where()}"
-        # Rates lose what falls between two ranges and stretch the rest; differences are exact. A pod that is
-        # younger than the range has none.
-        difference = f"max {by} ({metric})\n- max {by} ({metric} offset {self.over})"
-        exact = _block("clamp_min", f"{difference},\n0")
-        return _block("", f"{exact}\nor\nmax {by} (increase({metric}[{self.over}]))")
-
-    def _application(self, metric: str, matcher: str = "", by: tuple[str, ...] = ()) -> str:
-        labels = ", ".join(("namespace", "pod", *by))
-        where = self._where('pod!=""', matcher)
-        return self._joined("sum", f"sum by ({labels}) (rate({metric}{where}[{self.over}]))", by)
-
-    def _joined(self, aggregation: str, by_pod: str, by: tuple[str, ...] = ()) -> str:
-        return _block(
-            f"{aggregation} by ({', '.join((*_RESULT, *by))})",
-            f"{by_pod}\n* on (namespace, pod) group_left (workload, arch)\n{self._pod_arch()}",
-        )
 
 
 def workloads_matcher(keys: Iterable[str]) -> str:
@@ -262,7 +212,8 @@ def _selector(*matchers: str) -> str:
     return f"{{{given}}}" if given else ""
 
 
-def _block(function: str, body: str) -> str:
+def block(function: str, body: str) -> str:
+    """Return a call with its body on lines of its own."""
     return f"{function} (\n{indent(body, '  ')}\n)".lstrip()
 
 
@@ -276,5 +227,5 @@ def _fixed(expression: str, label: str, value: str) -> str:
 
 def _call(function: str, expression: str, arguments: str) -> str:
     if "\n" in expression:
-        return _block(function, f"{expression},\n{arguments}")
+        return block(function, f"{expression},\n{arguments}")
     return f"{function}({expression}, {arguments})"

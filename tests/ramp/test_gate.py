@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
+from archshift.ramp.figure_kinds import Reading
 from archshift.ramp.figures import FIGURES
 from archshift.ramp.gate import FleetVerdict, GateSettings, judge, needs_before
-from archshift.ramp.measurement import Measurement, Reading, Side, Sides, Window
+from archshift.ramp.measurement import Measurement, Side, Sides, Window
 from archshift.settings.gate import read_gate
 from tests.properties import examples
 
