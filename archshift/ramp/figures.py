@@ -1,6 +1,6 @@
 """The gate's figures: one record holds everything of a figure. Pure.
 
-A new figure is a new record in ``_TABLE``, with its metrics above. The gate's queries and verdicts, its
+A new figure is a new record in ``MONITORED``, with its metrics above. The gate's queries and verdicts, its
 settings, the recording rules, the alerts, the dashboard and ``archshift doctor`` follow the table;
 ``python -m tools.figures`` writes the tables of docs/gate.md and docs/monitoring.md from it.
 """
@@ -262,7 +262,7 @@ _THROTTLING: Final = Ratio(_THROTTLED, _PERIODS)
 
 # --- the figures ----------------------------------------------------------------------------
 
-_TABLE: Final = (
+MONITORED: Final[tuple[Figure, ...]] = (
     Figure(
         name="latency_p95",
         title="p95 latency",
@@ -355,8 +355,9 @@ _TABLE: Final = (
         panels=(Panel("Memory of a pod", "bytes", _MEMORY),),
     ),
 )
+"""All figures: those that the gate judges, and those that only an alert compares."""
 
-FIGURES: Final = {figure.name: figure for figure in _TABLE if figure.judged}
+FIGURES: Final = {figure.name: figure for figure in MONITORED if figure.judged}
 """The figures that the gate judges, by name."""
 
 
@@ -369,7 +370,7 @@ def figures_of(metrics: AppMetrics, *groups: Group) -> list[Figure]:
     """
     missing = {"latency": not metrics.latency, "requests": not metrics.requests}
     return [
-        figure for group in groups if not missing.get(group) for figure in _TABLE if figure.group == group
+        figure for group in groups if not missing.get(group) for figure in MONITORED if figure.group == group
     ]
 
 
