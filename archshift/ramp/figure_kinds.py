@@ -15,13 +15,13 @@ from archshift.ramp.promql import AppMetrics, Expressions
 Query = Callable[[Expressions], str]
 
 COVERED: Final = 0.8
-"""Least share of a time that has to be measured."""
+"""The least share of a time that must be measured."""
 
 LEAST_EVENTS: Final = 1.5
-"""Fewer restarts or OOM kills than this are no pattern: one, and what rates may make of it."""
+"""Fewer restarts or OOM kills than this are not a pattern: a single one, which rates may stretch a little."""
 
 _PER_DAY: Final = 24 * 60 // 5
-"""Ranges of five minutes in a day: what is recorded of events becomes events a day."""
+"""Ranges of five minutes in a day: they turn the recorded events into events a day."""
 
 
 # --- what is measured -----------------------------------------------------------------------
@@ -29,7 +29,7 @@ _PER_DAY: Final = 24 * 60 // 5
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What Prometheus must have where a metric has no series, or the metric's name or label is wrong.
+    """What Prometheus must have if a metric has no series. Otherwise its name or label is wrong.
 
     Attributes:
         name: Its name among the gate's queries.
@@ -51,10 +51,10 @@ class Metric:
         query: Its expression.
         recorded: The name of its recorded series after ``archshift:workload_``; empty if it is not recorded.
         meaning: What it is, for the documents.
-        exported: The name under which it is exported, with the settings of ``AppMetrics`` in braces; empty if
-            pods need not have it.
+        exported: The name under which it is exported, with the settings of ``AppMetrics`` in braces. It is
+            empty if a pod may lack the metric.
         setting: The key of ``archshift:gate.metrics`` that names it; empty if none does.
-        proof: What tells a metric that is rightly missing from one that is not; None if nothing has to.
+        proof: Tells a metric that may be missing from a wrong setting; None if no proof is needed.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Metric:
     proof: Proof | None = None
 
     def exported_name(self, metrics: AppMetrics) -> str:
-        """Return the name under which it is exported; empty if pods need not have it."""
+        """Return the name under which it is exported; empty if a pod may lack the metric."""
         return self.exported.format(**asdict(metrics))
 
     def expression(self, labels: str) -> str:
@@ -95,8 +95,8 @@ class Quantile:
     """An estimate.
 
     Attributes:
-        value: The estimate; NaN where there is none.
-        at_least: It lies beyond the last bucket that has a bound, which is the value.
+        value: The estimate; NaN if there is none.
+        at_least: The quantile is beyond the last bucket that has a bound. The value is that bound.
     """
 
     value: float
@@ -104,16 +104,16 @@ class Quantile:
 
 
 def quantile(share: float, buckets: Mapping[float, float]) -> Quantile:
-    """Estimate a quantile: between two bounds a bucket's observations lie evenly.
+    """Estimate a quantile. Observations are assumed to be spread evenly over a bucket.
 
     Args:
-        share: Of the observations that are smaller, from 0 to 1.
+        share: The share of observations that are smaller, from 0 to 1.
         buckets: Upper bound to the number of observations up to it; the infinite bound has all of them.
     """
     bounds = sorted(buckets)
     total = buckets.get(math.inf, math.nan)
     counts = [buckets[bound] for bound in bounds]
-    # Bounds that are no number sort anywhere.
+    # NaN has no place in a sorted list.
     if any(math.isnan(number) for number in (*bounds, *counts)) or not 0 < total < math.inf:
         return Quantile(math.nan)
     rank = share * total
@@ -131,13 +131,13 @@ def quantile(share: float, buckets: Mapping[float, float]) -> Quantile:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One figure of one side.
+    """One figure of a workload's pods on one architecture.
 
     Attributes:
         value: The figure.
-        samples: Requests, periods or events that it is of.
-        at_least: The figure may be larger: it lies beyond the histogram's last bucket.
-        problem: Why it cannot be relied on; empty if it can.
+        samples: The number of requests, periods or events behind it.
+        at_least: The figure may be larger, because it is beyond the histogram's last bucket.
+        problem: Why it is unreliable; empty if it is reliable.
     """
 
     value: float
@@ -151,8 +151,8 @@ class Total:
     """A series over a window.
 
     Attributes:
-        sum: Of its values.
-        count: How many values it has.
+        sum: The sum of its values.
+        count: The number of its values.
     """
 
     sum: float
@@ -164,10 +164,10 @@ class Totals:
     """What was measured of a workload's pods on one architecture over a window.
 
     Attributes:
-        pods: How many pods there were.
-        metrics: Metric name to its values; a metric without series is missing.
+        pods: The number of pods.
+        metrics: Metric name to its total; a metric without series is missing.
         buckets: Metric name to the buckets of its histogram: upper bound to observations up to it.
-        seconds: Length of one step of the window.
+        seconds: The length of a step of the window.
     """
 
     pods: Total
@@ -181,19 +181,19 @@ class Totals:
         return total.sum if total else 0.0
 
     def reading(self, value: float, samples: float, measured: Total, at_least: bool = False) -> Reading:
-        """Return a figure's value with what is wrong with it.
+        """Return a figure's value, with its problem if it is unreliable.
 
         Args:
             value: The value.
-            samples: What it is of.
+            samples: The number of samples behind it.
             measured: The series that must cover the pods' time.
             at_least: The value may be larger.
         """
         problem = ""
         if not (math.isfinite(value) and math.isfinite(samples)) or value < 0:
-            problem = "is no number"
+            problem = "is not a number"
         elif measured.count < COVERED * self.pods.count:
-            problem = f"is measured in {measured.count / self.pods.count:.0%} of the pods' time"
+            problem = f"is measured for only {measured.count / self.pods.count:.0%} of the pods' time"
         return Reading(value, samples, at_least, problem)
 
 
@@ -201,10 +201,10 @@ class Totals:
 
 
 class FigureKind(ABC):
-    """How a figure is made of metrics.
+    """How a figure is computed from metrics.
 
     Attributes:
-        least_samples: A figure of fewer never is worse.
+        least_samples: With fewer samples a figure is never worse.
     """
 
     least_samples: float = 0.0
@@ -233,11 +233,11 @@ class FigureKind(ABC):
         """Return the figure over the recorded series with these label matchers."""
 
     def operand(self, labels: str) -> str:
-        """Return the same, to be part of a larger expression."""
+        """Return the same, as a part of a larger expression."""
         return f"({self.expression(labels)})"
 
     def enough(self, labels: str) -> str:
-        """Return a condition without which the figure is never worse; empty for none."""
+        """Return a condition that must also hold before the figure is worse; empty for none."""
         del labels
         return ""
 
@@ -273,7 +273,7 @@ class Mean(FigureKind):
 class Ratio(FigureKind):
     """A part of a whole; both are metrics a second.
 
-    A part without series counts as 0: of what never failed there is none.
+    A part without series counts as 0: a workload without errors has no series of errors.
     """
 
     part: Metric
@@ -285,7 +285,7 @@ class Ratio(FigureKind):
         return self.whole, self.part
 
     def value(self, totals: Totals) -> Reading | None:
-        """Return the ratio; 0 of nothing."""
+        """Return the ratio; 0 if the whole is 0."""
         whole = totals.metrics.get(self.whole.name)
         if whole is None:
             return None
@@ -304,7 +304,7 @@ class Events(FigureKind):
 
     Attributes:
         metric: The events within five minutes.
-        counter: The metric that every pod has if its events are counted at all.
+        counter: A metric that every pod has if its events are counted.
     """
 
     metric: Metric
@@ -317,7 +317,7 @@ class Events(FigureKind):
         return (self.metric,)
 
     def value(self, totals: Totals) -> Reading | None:
-        """Return events a pod and day; None for no pods."""
+        """Return events a pod and day; None if there were no pods."""
         measured = totals.metrics.get(self.counter.name)
         pod_days = totals.pods.sum * totals.seconds / 86400
         if measured is None or not pod_days:
@@ -326,12 +326,12 @@ class Events(FigureKind):
         return totals.reading(events / pod_days, events, measured)
 
     def expression(self, labels: str) -> str:
-        """Return the events a pod and day, by the last hour."""
+        """Return the events a pod and day, from the last hour."""
         pods = PODS.expression(labels)
         return f"{_PER_DAY} * ({self._last_hour(labels)} or 0 * {pods}) / {pods}"
 
     def enough(self, labels: str) -> str:
-        """Return whether the last hour had more events than chance makes."""
+        """Return the condition that the last hour had more than a single event."""
         return f"{_PER_DAY // 24} * {self._last_hour(labels)} >= {LEAST_EVENTS}"
 
     def _last_hour(self, labels: str) -> str:
@@ -343,9 +343,9 @@ class Percentile(FigureKind):
     """A percentile of a histogram.
 
     Attributes:
-        share: Of the observations that are smaller.
+        share: The share of observations that are smaller.
         source: The observations.
-        estimate: What is recorded: the percentile of the last minutes.
+        estimate: The recorded metric: the percentile of the last minutes.
     """
 
     share: float
@@ -372,7 +372,7 @@ class Percentile(FigureKind):
         measured = totals.metrics.get(self.source.metric.name)
         if measured is None:
             return None
-        # Without observations a percentile is no number, and there is nothing to judge either.
+        # Without observations a percentile is not a number, and there is nothing to judge.
         estimate = Quantile(0.0)
         if measured.sum:
             estimate = quantile(self.share, totals.buckets.get(self.source.metric.name, {}))

@@ -28,16 +28,16 @@ from archshift.ramp.promql import AppMetrics, Expressions, block
 Verdict = Literal["pass", "hold", "step-back", "unknown"]
 Severity = Literal["pass", "hold", "step-back"]
 Group = Literal["latency", "requests", "failures", "usage"]
-"""What figures are shown side by side. The first two need the metric of that name in ``AppMetrics``."""
+"""Figures of a group are shown together. The first two need the metric of that name in ``AppMetrics``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """By how much Graviton may be worse.
+    """How much worse Graviton may be.
 
     Attributes:
         hold: More than this holds the ramp.
-        step_back: More than this asks for a step back; infinite for never.
+        step_back: More than this makes a step back; infinite means never.
     """
 
     hold: float
@@ -50,8 +50,8 @@ class Alert:
 
     Attributes:
         name: Follows ``ArchshiftGraviton``.
-        comparison: Stands between the workload and "on Graviton than on x86".
-        value: The value as a template of Prometheus.
+        comparison: The words between the workload and "on Graviton than on x86".
+        value: The value, as a Prometheus template.
     """
 
     name: str
@@ -65,8 +65,8 @@ class Panel:
 
     Attributes:
         title: Its heading.
-        unit: In Grafana's words.
-        shows: What it shows by workload and architecture.
+        unit: Its unit in Grafana.
+        shows: The figure or metric in it, by workload and architecture.
     """
 
     title: str
@@ -76,22 +76,22 @@ class Panel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One thing that is compared.
+    """Everything about one figure of the gate.
 
     Attributes:
-        name: Its key in the configuration and in the evidence.
+        name: Its key in the settings and in the evidence.
         title: Its name for people.
         group: Its group.
-        measured_as: What it is, for docs/gate.md.
+        measured_as: Its description in docs/gate.md.
         unit: ``s``, ``share``, ``bytes``, ``cores`` or ``events`` (a pod and day).
-        kind: How its value is made of metrics.
-        tolerance: The default: a share of x86's figure if ``relative``, else a difference.
-        relative: Whether it is compared as a multiple.
-        slack: A difference that is never worse, on top: of a millisecond 10 % is noise.
-        judged: Whether the gate judges it; else only the alert compares it.
-        of_every_pod: Whether every pod has it, so that a figure which neither side has is unknown.
-        counted: Whether it is one of requests or periods, of which there must be ``min_samples``.
-        few_are_fine: Too few samples leave it out; else they make it unknown.
+        kind: How its value is computed from metrics.
+        tolerance: The default: a share of x86's value if ``relative``, otherwise a difference.
+        relative: Whether the limit is a multiple of x86's value.
+        slack: A difference that is always permitted in addition: 10 % of a millisecond is noise.
+        judged: Whether the gate judges it. Otherwise only the alert compares it.
+        of_every_pod: Whether every pod has it. Then it is unknown if neither side has it.
+        counted: Whether it needs ``min_samples`` requests or periods.
+        few_are_fine: With too few samples it is left out. Otherwise it is unknown.
         alert: Its alert.
         panels: Its graphs.
     """
@@ -114,15 +114,15 @@ class Figure:
 
     @property
     def full_title(self) -> str:
-        """Its name for people, with what its events are counted by."""
+        """Its name for people, with the unit of its events."""
         return self.title + (" a pod and day" if self.unit == "events" else "")
 
     def limit(self, base: float, worse_by: float) -> float:
-        """Return the most that Graviton may have where x86 has ``base``."""
+        """Return the largest value that Graviton may have if x86 has ``base``."""
         return base * (1 + worse_by) + self.slack if self.relative else base + worse_by + self.slack
 
     def severity(self, graviton: float, base: float, tolerance: Tolerance) -> Severity:
-        """Judge Graviton's figure against x86's; both are numbers from 0."""
+        """Judge Graviton's value against x86's; both are numbers from 0."""
         if graviton > self.limit(base, tolerance.step_back):
             return "step-back"
         return "hold" if graviton > self.limit(base, tolerance.hold) else "pass"
@@ -162,8 +162,8 @@ def _latency_p95(cluster: Expressions) -> str:
 def _restarts_by_container(cluster: Expressions) -> str:
     by = "by (namespace, pod, uid, container)"
     metric = f"kube_pod_container_status_restarts_total{cluster.where()}"
-    # Rates lose what falls between two ranges and stretch the rest; differences are exact. A pod that is
-    # younger than the range has none.
+    # Rates lose events between two ranges and stretch the others; differences are exact. A pod that is
+    # younger than the range has no difference.
     difference = f"max {by} ({metric})\n- max {by} ({metric} offset {cluster.over})"
     exact = block("clamp_min", f"{difference},\n0")
     return block("", f"{exact}\nor\nmax {by} (increase({metric}[{cluster.over}]))")
@@ -205,13 +205,13 @@ _ERRORS: Final = Metric(
     query=_errors,
     recorded="errors:rate5m",
     meaning="failed requests a second",
-    # Of what never failed there may be no series. But the label has to be there.
+    # If no request ever failed, there may be no series. But the label must exist.
     proof=Proof(
         "requests with the label",
         _requests_with_the_label,
         lambda metrics: (
             f"no series of {metrics.requests} has the label {metrics.errors_label}; "
-            "say as archshift:gate.metrics.errors which requests failed"
+            "set archshift:gate.metrics.errors to a matcher of failed requests"
         ),
     ),
 )
@@ -245,7 +245,7 @@ _THROTTLED: Final = Metric(
     name="throttled",
     query=_containers("sum", "container_cpu_cfs_throttled_periods_total"),
     recorded="cpu_throttled_periods:rate5m",
-    meaning="such periods in which the limit stopped them",
+    meaning="those of these periods in which the limit stopped them",
 )
 _MEMORY: Final = Metric(
     name="memory",
@@ -335,11 +335,11 @@ MONITORED: Final[tuple[Figure, ...]] = (
         kind=_THROTTLING,
         tolerance=Tolerance(0.10, 0.40),
         counted=True,
-        few_are_fine=True,  # it hardly ran, so nothing stopped it
+        few_are_fine=True,  # the container hardly ran, so the limit did not stop it
         alert=Alert("Throttled", "is throttled more", "{{ $value | humanizePercentage }} of its periods"),
         panels=(Panel("CPU throttling", "percentunit", _THROTTLING),),
     ),
-    # More memory hurts nobody by itself; what it leads to is counted as OOM kills.
+    # More memory alone does no harm; its consequences are counted as OOM kills.
     Figure(
         name="memory",
         title="memory of a pod",
@@ -362,11 +362,11 @@ FIGURES: Final = {figure.name: figure for figure in MONITORED if figure.judged}
 
 
 def figures_of(metrics: AppMetrics, *groups: Group) -> list[Figure]:
-    """Return the figures of these groups that a stack has, group by group; also what the gate does not judge.
+    """Return a stack's figures of these groups, group by group, with those that the gate does not judge.
 
     Args:
-        metrics: What the stack's applications measure.
-        groups: The groups, in the order that is wanted.
+        metrics: The metrics of the stack's applications.
+        groups: The groups in the wanted order.
     """
     missing = {"latency": not metrics.latency, "requests": not metrics.requests}
     return [
@@ -381,7 +381,7 @@ def measured_figures(metrics: AppMetrics) -> list[Figure]:
 
 
 def asked_metrics(metrics: AppMetrics, *groups: Group) -> list[Metric]:
-    """Return the metrics that the gate asks for, each once; of these groups, or of all."""
+    """Return the metrics that the gate asks for, each once. No group means all groups."""
     figures = figures_of(metrics, *(groups or ("failures", "usage", "requests", "latency")))
     return _each_once(figure.kind.asked for figure in figures if figure.judged)
 
@@ -405,18 +405,18 @@ def _each_once(metrics: Iterable[tuple[Metric, ...]]) -> list[Metric]:
 # --- tolerances and verdicts ----------------------------------------------------------------
 
 Tolerances = Mapping[str, Tolerance]
-"""Figure name to tolerance; what is missing has the default."""
+"""Figure name to tolerance; a missing figure has its default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadTolerances:
-    """What the configuration says of one workload (``archshift:gate.workloads``).
+    """The settings of one workload (``archshift:gate.workloads``).
 
     Attributes:
-        tolerances: Of its own.
-        min_samples: Of its own; None for the stack's.
-        skip: Figures that are not judged.
-        reason: Why some are not.
+        tolerances: Its own tolerances.
+        min_samples: Its own minimum; None for the stack's.
+        skip: The figures that the gate does not judge.
+        reason: Why it does not judge them.
     """
 
     tolerances: Tolerances = field(default_factory=dict)
@@ -427,15 +427,15 @@ class WorkloadTolerances:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One figure of one workload.
+    """The verdict on one figure of one workload.
 
     Attributes:
-        figure: Its name.
-        verdict: Pass, hold, step-back or unknown.
-        graviton: Graviton's figure; None where there is none.
-        base: What it is held against; None where there is none.
-        limit: From where on it holds.
-        reason: Why it does not pass; empty if it does.
+        figure: The figure's name.
+        verdict: The verdict.
+        graviton: The value on Graviton; None if there is none.
+        base: The value it is compared with; None if there is none.
+        limit: A larger value than this holds.
+        reason: Why it does not pass; empty if it passes.
     """
 
     figure: str
@@ -454,15 +454,15 @@ def compare(
     tolerance: Tolerance,
     min_samples: int,
 ) -> Comparison | None:
-    """Compare one figure of a workload's pods on Graviton; None where neither side measures it nor need.
+    """Compare one figure of a workload's pods on Graviton; None if there is nothing to judge.
 
     Args:
-        figure: Which.
-        mine: Its value of the pods on Graviton; None where it is not measured.
-        theirs: Its value of the pods that they are compared with; None where it is not measured.
-        against: What these pods are called.
-        tolerance: By how much they may be worse.
-        min_samples: Requests or periods that both have to have.
+        figure: The figure.
+        mine: Its value for the pods on Graviton; None if it is not measured.
+        theirs: Its value for the pods they are compared with; None if it is not measured.
+        against: The name of these other pods.
+        tolerance: How much worse Graviton may be.
+        min_samples: The least number of requests or periods on each side.
     """
 
     def unknown(reason: str) -> Comparison:
@@ -478,7 +478,7 @@ def compare(
         return unknown("is measured on neither side") if figure.of_every_pod else None
     if mine is None or theirs is None:
         missing, other = ("Graviton", against) if mine is None else (against, "Graviton")
-        return unknown(f"is not measured on {missing}, as it is on {other}")
+        return unknown(f"is measured on {other}, but not on {missing}")
     for name, reading in (("Graviton", mine), (against, theirs)):
         if reading.problem:
             return unknown(f"on {name} {reading.problem}")
@@ -489,17 +489,19 @@ def compare(
             if figure.few_are_fine:
                 return None
             return unknown(
-                f"needs {min_samples} requests on both sides and has {mine.samples:.0f} on Graviton, "
+                f"needs {min_samples} requests on each side, but has {mine.samples:.0f} on Graviton and "
                 f"{theirs.samples:.0f} on {against}"
             )
     severity: Verdict = figure.severity(mine.value, theirs.value, tolerance)
     if mine.samples < figure.kind.least_samples:
         severity = "pass"
-    # Beyond the last bucket a figure is known from below alone: bad is then certain, good is not.
+    # Beyond the last bucket only a lower bound is known: bad is then certain, good is not.
     if mine.at_least and severity == "pass":
-        return unknown("on Graviton is beyond the histogram's last bucket; give it larger ones")
+        return unknown("on Graviton is beyond the histogram's last bucket; give the histogram larger buckets")
     if theirs.at_least and severity != "pass":
-        return unknown(f"on {against} is beyond the histogram's last bucket; give it larger ones")
+        return unknown(
+            f"on {against} is beyond the histogram's last bucket; give the histogram larger buckets"
+        )
     limit = figure.limit(theirs.value, tolerance.hold)
     reason = ""
     if severity != "pass":
@@ -522,7 +524,7 @@ def _shown(reading: Reading | None) -> float | None:
 
 
 def written(figure: Figure, number: float | None) -> str:
-    """Return a figure's value as people read it."""
+    """Return a figure's value for people."""
     if number is None:
         return "-"
     match figure.unit:

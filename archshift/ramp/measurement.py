@@ -1,4 +1,4 @@
-"""What Prometheus says of each workload on each architecture, over a time. Reads only."""
+"""Asks Prometheus about each workload on each architecture, over a window. Reads only."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,13 +20,13 @@ STEP: Final = timedelta(minutes=5)
 _MOST_STEPS: Final = 96
 
 _UNPLACED: Final = 0.05
-"""Most pods on nodes of unknown architecture: a node that has just come is not known at once."""
+"""The largest share of pods on nodes of unknown architecture: a new node is not known at once."""
 
 _CLOCK_SECONDS: Final = 60.0
 
 
 class MetricsError(ArchshiftError):
-    """Prometheus has not said what was asked: nothing is known."""
+    """Prometheus did not answer a query, so nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class Sample:
     """One series' value at a time.
 
     Attributes:
-        labels: Of the series.
-        value: May be NaN or infinite.
+        labels: The labels of the series.
+        value: The value; it may be NaN or infinite.
     """
 
     labels: Mapping[str, str]
@@ -47,7 +47,7 @@ class Series:
     """One series' values over a time.
 
     Attributes:
-        labels: Of the series.
+        labels: The labels of the series.
         values: Unix time to value.
     """
 
@@ -60,10 +60,10 @@ class Side:
     """A workload's pods on one architecture.
 
     Attributes:
-        hours: For how long there was at least one.
-        pod_hours: Of all of them.
-        pods: How many there are at the end.
-        figures: Figure name to reading; what is not measured is missing.
+        hours: The time with at least one pod.
+        pod_hours: The hours of all pods.
+        pods: The number of pods at the end.
+        figures: Figure name to value; a figure that is not measured is missing.
     """
 
     hours: float
@@ -73,7 +73,7 @@ class Side:
 
 
 Sides = Mapping[str, Mapping[str, Side]]
-"""Workload key to architecture to side."""
+"""Workload key to architecture to its pods."""
 
 _Buckets = Mapping[tuple[str, str], Mapping[float, float]]
 """Workload and architecture to a histogram's buckets: upper bound to observations up to it."""
@@ -81,15 +81,15 @@ _Buckets = Mapping[tuple[str, str], Mapping[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A query, as one can ask it again.
+    """A query with all that is needed to repeat it.
 
     Attributes:
-        name: What it measures.
+        name: The name of what it measures.
         query: The expression.
         brief: The same with the names of recorded series in it.
-        begin: First evaluation; None for one at the end alone.
-        end: Last evaluation.
-        step: Time between two.
+        begin: The first evaluation; None for a single one at the end.
+        end: The last evaluation.
+        step: The time between two evaluations.
     """
 
     name: str
@@ -105,9 +105,9 @@ class Window:
     """A time in equal steps.
 
     Attributes:
-        end: Its end.
-        steps: How many.
-        step: How long each is.
+        end: The end.
+        steps: The number of steps.
+        step: The length of a step.
     """
 
     end: datetime
@@ -131,8 +131,8 @@ class Window:
 
     @classmethod
     def until(cls, end: datetime, length: timedelta) -> "Window":
-        """Return the window of about a length that ends then; it may have no step."""
-        # More steps say little more and cost as much more.
+        """Return a window of about this length that ends then; it may have no step."""
+        # More steps add little information but cost proportionally more.
         minutes = max(STEP, length / _MOST_STEPS) / timedelta(minutes=1)
         step = timedelta(minutes=math.ceil(minutes))
         return cls(end, int(length / step), step)
@@ -140,12 +140,12 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What is known of a window.
+    """What is known about a window.
 
     Attributes:
-        window: The time.
-        sides: What was measured.
-        problem: Why nothing of it can be relied on, as a sentence; empty if it can.
+        window: The window.
+        sides: The measured workloads.
+        problem: A sentence that says why the measurement is unreliable; empty if it is reliable.
     """
 
     window: Window
@@ -154,11 +154,11 @@ class Measurement:
 
 
 class Meter:
-    """Asks a Prometheus; keeps what it asked.
+    """Queries Prometheus and keeps its queries.
 
     Args:
         prometheus: The connection.
-        expressions: Of the cluster; ``over`` is each window's step.
+        expressions: The cluster's expressions; their ``over`` is replaced by each window's step.
     """
 
     def __init__(self, prometheus: "Prometheus", expressions: Expressions) -> None:
@@ -167,27 +167,27 @@ class Meter:
         self.asked: list[Asked] = []
 
     def clock_problem(self, at: datetime, now: datetime | None) -> str:
-        """Say what is wrong with Prometheus' clock; empty for nothing.
+        """Explain what is wrong with Prometheus' clock; empty if it is right.
 
         Args:
-            at: The time that is to be judged.
-            now: This machine's time; None where the time is made up.
+            at: The time to judge.
+            now: This machine's time; None if ``at`` is not the present.
         """
         theirs = self._prometheus.clock()
         off = (theirs - (now or theirs)).total_seconds()
         if abs(off) > _CLOCK_SECONDS:
-            way = "ahead of" if off > 0 else "behind"
-            return f"Prometheus' clock is {abs(off):.0f} s {way} this machine's; set both by NTP"
+            direction = "ahead of" if off > 0 else "behind"
+            return f"Prometheus' clock is {abs(off):.0f} s {direction} this machine's; set both by NTP"
         if at > theirs + timedelta(seconds=_CLOCK_SECONDS):
-            return f"{_clock(at)} is in Prometheus' future; give a time that has been"
+            return f"{_clock(at)} is in Prometheus' future; give a time in the past"
         return ""
 
     def measure(self, window: Window, *, graviton: bool) -> Measurement:
         """Measure a window.
 
         Args:
-            window: The time.
-            graviton: Whether there have to be pods on Graviton.
+            window: The window.
+            graviton: Whether there must be pods on Graviton.
         """
         try:
             return self._measure(window, graviton)
@@ -212,24 +212,24 @@ class Meter:
         return Measurement(window=window, sides=_sides(figures, pods, series, buckets, window))
 
     def _unplaced(self, window: Window) -> str:
-        """Say if pods, or where they are, are not known."""
-        every = self._range("all pods", lambda of: f"count({of.pods()})", window)
-        if not every:
+        """Explain why pods or their nodes are unknown; empty if they are known."""
+        all_pods = self._range("all pods", lambda of: f"count({of.pods()})", window)
+        if not all_pods:
             return (
                 f"there is no kube_pod_info of the workloads from {_clock(window.end - window.length)} to "
-                f"{_clock(window.end)}; does this Prometheus scrape kube-state-metrics, and did it then?"
+                f"{_clock(window.end)}; check that this Prometheus scraped kube-state-metrics then"
             )
-        lost = self._range("pods of unknown architecture", Expressions.pods_without_arch, window)
-        unplaced = sum(_values(lost)) / max(1.0, sum(_values(every)))
+        without_arch = self._range("pods of unknown architecture", Expressions.pods_without_arch, window)
+        unplaced = sum(_values(without_arch)) / max(1.0, sum(_values(all_pods)))
         if unplaced > _UNPLACED:
             return (
-                f"of {unplaced:.0%} of the pods the architecture is not known; give kube-state-metrics "
+                f"the architecture of {unplaced:.0%} of the pods is unknown; give kube-state-metrics "
                 "--metric-labels-allowlist=nodes=[kubernetes.io/arch] (docs/monitoring.md has other ways)"
             )
         return ""
 
     def _unmeasured(self, metrics: AppMetrics, series: Mapping[str, list[Series]], window: Window) -> str:
-        """Say if what the applications should measure is nowhere."""
+        """Explain which metric of the applications is missing; empty if none is."""
         for metric in asked_metrics(metrics, "latency", "requests"):
             if series[metric.name]:
                 continue
@@ -245,14 +245,14 @@ class Meter:
 
     def _buckets(self, name: str, buckets: Query, window: Window) -> _Buckets:
         step, length = short(window.step), short(window.length)
-        # The buckets and not their histogram_quantile: of what is beyond the last one it tells the bound as
-        # if it were the latency, and to find that out costs as much again.
+        # The buckets, not their histogram_quantile: beyond the last bucket it returns the bound as if it were
+        # the latency, and finding that out needs a second query.
         query = self._ask(name, lambda of: f"sum_over_time(({buckets(of)})[{length}:{step}])", window, None)
-        found: dict[tuple[str, str], dict[float, float]] = {}
+        by_workload: dict[tuple[str, str], dict[float, float]] = {}
         for sample in self._prometheus.query(query, window.end):
             bound = _bound(sample.labels.get("le", ""))
-            found.setdefault(_key(sample.labels), {})[bound] = sample.value
-        return found
+            by_workload.setdefault(_key(sample.labels), {})[bound] = sample.value
+        return by_workload
 
     def _range(self, name: str, text: Query, window: Window) -> list[Series]:
         query = self._ask(name, text, window, window.first)
@@ -276,15 +276,15 @@ def _bound(le: str) -> float:
 
 
 def _values(series: Iterable[Series]) -> Iterator[float]:
-    for one in series:
-        yield from one.values.values()
+    for values in series:
+        yield from values.values.values()
 
 
 def _gaps(pods: list[Series], window: Window, graviton: bool) -> str:
-    """Say if too little of the window is known."""
+    """Explain which part of the window is unknown; empty if enough of it is known."""
     seen: dict[str, set[float]] = {AMD64: set(), ARM64: set()}
-    for one in pods:
-        seen.setdefault(one.labels.get("arch", ""), set()).update(one.values)
+    for workload in pods:
+        seen.setdefault(workload.labels.get("arch", ""), set()).update(workload.values)
     moments = set().union(*seen.values())
     begin, end = _clock(window.end - window.length), _clock(window.end)
     if len(moments) < COVERED * window.steps:
@@ -295,12 +295,15 @@ def _gaps(pods: list[Series], window: Window, graviton: bool) -> str:
     newest = max(moments)
     if newest < (window.end - 2 * window.step).timestamp():
         behind = (window.end.timestamp() - newest) / 60
-        return f"the newest pods that Prometheus knows are {behind:.0f} minutes old; is it still scraping?"
+        return (
+            f"the newest data about pods in Prometheus is {behind:.0f} minutes old; check that it still "
+            "scrapes kube-state-metrics"
+        )
     if graviton and len(seen[ARM64]) < COVERED * window.steps:
         share = len(seen[ARM64]) / window.steps
         return (
-            f"pods on Graviton are seen in {share:.0%} of the time from {begin} to {end}; archshift status "
-            "says whether there are any"
+            f"Prometheus saw pods on Graviton for only {share:.0%} of the time from {begin} to {end}; run "
+            "archshift status to see whether there are any"
         )
     return ""
 
@@ -310,7 +313,7 @@ def _key(labels: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _totals(series: Iterable[Series]) -> dict[tuple[str, str], Total]:
-    return {_key(one.labels): Total(sum(one.values.values()), len(one.values)) for one in series}
+    return {_key(each.labels): Total(sum(each.values.values()), len(each.values)) for each in series}
 
 
 def _sides(
@@ -320,9 +323,11 @@ def _sides(
     buckets: Mapping[str, _Buckets],
     window: Window,
 ) -> Sides:
-    totals = {name: _totals(one) for name, one in series.items()}
+    totals = {name: _totals(each) for name, each in series.items()}
     latest = {
-        _key(one.labels): one.values[max(one.values)] for one in pods if window.end.timestamp() in one.values
+        _key(each.labels): each.values[max(each.values)]
+        for each in pods
+        if window.end.timestamp() in each.values
     }
     step_hours = window.step / timedelta(hours=1)
     sides: dict[str, dict[str, Side]] = {}
@@ -330,8 +335,8 @@ def _sides(
         key = (workload, arch)
         measured = Totals(
             pods=total,
-            metrics={name: found[key] for name, found in totals.items() if key in found},
-            buckets={name: found[key] for name, found in buckets.items() if key in found},
+            metrics={name: by_key[key] for name, by_key in totals.items() if key in by_key},
+            buckets={name: by_key[key] for name, by_key in buckets.items() if key in by_key},
             seconds=window.step.total_seconds(),
         )
         readings = {figure.name: figure.kind.value(measured) for figure in figures}

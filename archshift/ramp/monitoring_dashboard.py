@@ -19,7 +19,7 @@ class _Panel:
 
     Attributes:
         title: Its heading.
-        unit: In Grafana's words.
+        unit: Its unit in Grafana.
         queries: Expression to legend.
     """
 

@@ -1,4 +1,4 @@
-"""Recording rules and alerts, as Prometheus reads them, and where they go. Pure."""
+"""Recording rules and alerts as Prometheus reads them, and the settings of where they go. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,17 +11,17 @@ from archshift.ramp.figures import Figure, Tolerances, figures_of, recorded_metr
 from archshift.ramp.promql import NODE_ARCH, POD_ARCH, AppMetrics, Expressions, workloads_matcher
 
 _OFF_BY: Final = 0.05
-"""Share of the fleet by which observed may differ from wanted: rollouts, autoscalers."""
+"""The share of the fleet by which the observed share may differ: because of rollouts and autoscalers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitoringSettings:
-    """What the stack config says.
+    """``archshift:monitoring``.
 
     Attributes:
-        namespace: Where the objects are made; it has to be there.
-        labels: On the rules: what the operator selects rules by.
-        dashboard_labels: On the dashboard: what Grafana's sidecar looks for.
+        namespace: The namespace of the objects; it must exist.
+        labels: Labels of the rules, by which the operator selects them.
+        dashboard_labels: Labels of the dashboard, by which Grafana's sidecar finds it.
     """
 
     namespace: str
@@ -31,11 +31,11 @@ class MonitoringSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """What is wanted of the fleet.
+    """The fleet and its wanted share.
 
     Attributes:
-        workloads: Keys of the workloads that make it up.
-        wanted: Share of their pods wanted on Graviton.
+        workloads: The keys of its workloads.
+        wanted: The wanted share of their pods on Graviton.
     """
 
     workloads: Sequence[str]
@@ -52,10 +52,10 @@ def rules(
     """Return the rule groups: the content of a rule file, and of a PrometheusRule's spec.
 
     Args:
-        namespaces: Only these; empty for all but the system's.
+        namespaces: Only these; empty means all but the system's.
         metrics: The applications' metrics.
-        tolerances: From where on the alerts speak: the gate's.
-        fleet: What is wanted of it; None leaves the shares out.
+        tolerances: The gate's tolerances, which are the alerts' limits.
+        fleet: The fleet; None leaves out the shares.
     """
     expressions = Expressions(namespaces=tuple(namespaces), metrics=metrics or AppMetrics(), recorded=True)
     recording = [
@@ -81,7 +81,7 @@ def as_text(content: dict[str, Any]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes expressions of several lines as they are."""
+    """Keeps the line breaks of expressions."""
 
 
 def _literal(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -97,7 +97,7 @@ def _record(name: str, expression: str) -> dict[str, Any]:
 
 def _fleet(fleet: Fleet) -> list[dict[str, Any]]:
     pods = f"archshift:workload_pods{{{workloads_matcher(fleet.workloads)}}}"
-    # At a share of 0 no pod is counted on Graviton: that is 0 too.
+    # At a share of 0 there is no series of pods on Graviton: that means 0.
     observed = f'(sum(archshift:fleet_pods{{arch="{ARM64}"}}) or vector(0))\n/ sum(archshift:fleet_pods)'
     return [
         _record("archshift:fleet_pods", f"sum by (arch) ({pods})"),
@@ -113,8 +113,8 @@ def _share_alert() -> dict[str, Any]:
         "ArchshiftGravitonShareOff",
         f"abs({observed} - {wanted}) > {_OFF_BY:g}",
         "1h",
-        "The share of pods on Graviton is not what is wanted",
-        "Off by {{ $value | humanizePercentage }} of the fleet; archshift status says which workloads.",
+        "The share of pods on Graviton is not the wanted share",
+        "It is off by {{ $value | humanizePercentage }} of the fleet; archshift status shows the workloads.",
     )
 
 
@@ -123,9 +123,9 @@ def _alerts(expressions: Expressions, tolerances: Tolerances) -> list[dict[str, 
         "ArchshiftNodeArchitectureUnknown",
         expressions.nodes_without_arch(),
         "15m",
-        "The architecture of node {{ $labels.node }} cannot be told",
-        "Give kube-state-metrics --metric-labels-allowlist=nodes=[kubernetes.io/arch]; without it, pods on "
-        "this node are in no figure of archshift's.",
+        "The architecture of node {{ $labels.node }} is unknown",
+        "Give kube-state-metrics --metric-labels-allowlist=nodes=[kubernetes.io/arch]; without it, archshift "
+        "does not measure the pods on this node.",
     )
     figures = figures_of(expressions.metrics, "usage", "failures", "latency", "requests")
     return [unknown, *(_worse_alert(figure, tolerances) for figure in figures)]
@@ -138,7 +138,7 @@ def _worse_alert(figure: Figure, tolerances: Tolerances) -> dict[str, Any]:
         _worse(figure, tolerances),
         "30m",
         f"{{{{ $labels.workload }}}} {alert.comparison} on Graviton than on x86",
-        f"{alert.value}; archshift gate says whether the ramp may go on.",
+        f"{alert.value}; archshift gate says whether the next step is permitted.",
         arch=ARM64,
     )
 

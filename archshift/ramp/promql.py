@@ -1,10 +1,9 @@
-"""PromQL by workload and architecture. The rules record these expressions; the gate asks them.
+"""PromQL by workload and architecture. The rules record these expressions; the gate queries them.
 
-Neither the metrics of containers nor those of applications know an architecture, and kube-state-metrics'
-``kube_node_info`` has no label for it either. So every expression joins: a pod's metric to the pod's
-node, the node to its architecture, and the pod through its ReplicaSet to its Deployment. Each right-hand
-side of a join is made unique first: two replicas of kube-state-metrics export everything twice, and a
-plain join then fails as "many-to-many".
+Metrics of containers and of applications have no architecture. kube-state-metrics' ``kube_node_info`` has no
+label for it either. So every expression joins a pod's metric to the pod's node, the node to its architecture,
+and the pod through its ReplicaSet to its Deployment. Each right-hand side of a join is made unique first:
+two replicas of kube-state-metrics export everything twice, and a plain join then fails as "many-to-many".
 
 Results have the labels ``namespace``, ``workload`` (``namespace/Kind/name``, as everywhere in archshift) and
 ``arch`` (``arm64`` or ``amd64``).
@@ -28,12 +27,12 @@ _RESULT: Final = ("namespace", "workload", "arch")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppMetrics:
-    """The names of the applications' own metrics; an empty one is not measured.
+    """The names of the applications' own metrics; an empty name means that there is no such metric.
 
     Attributes:
-        latency: A classic histogram's name without ``_bucket``.
-        requests: A counter of requests.
-        errors: A label matcher that picks the failed ones among ``requests``.
+        latency: The name of a classic histogram, without ``_bucket``.
+        requests: The name of a counter of requests.
+        errors: A label matcher that selects the failed ones among ``requests``.
     """
 
     latency: str = "http_request_duration_seconds"
@@ -42,7 +41,7 @@ class AppMetrics:
 
     @property
     def errors_label(self) -> str:
-        """The label that ``errors`` looks at."""
+        """The label in ``errors``."""
         return re.split(r"[=!]", self.errors, maxsplit=1)[0].strip()
 
 
@@ -51,13 +50,13 @@ class Expressions:
     """Instant expressions over a cluster's raw series.
 
     Attributes:
-        namespaces: Only these; empty for all but the system's.
-        selector: Label matchers for every series, such as ``cluster="prod"`` where one Prometheus holds
-            several clusters; empty for none.
+        namespaces: Only these; empty means all but the system's.
+        selector: Label matchers for every series, such as ``cluster="prod"`` if one Prometheus has several
+            clusters; empty for none.
         metrics: The applications' metrics.
-        over: Range of the rates, as PromQL writes it; it has to hold two scrapes.
-        recorded: Refer to the recorded ``archshift:node_arch`` and ``archshift:pod_arch``. Else their
-            expressions stand in every other one, and no rule need be loaded.
+        over: The range of the rates in PromQL; it must contain two scrapes.
+        recorded: Whether to use the recorded ``archshift:node_arch`` and ``archshift:pod_arch``. Otherwise
+            every expression contains theirs, and no rule must be loaded.
     """
 
     namespaces: tuple[str, ...] = ()
@@ -71,9 +70,8 @@ class Expressions:
     def node_arch(self) -> str:
         """The architecture of every node, as 1 with ``node`` and ``arch``.
 
-        From the node's label where kube-state-metrics is allowed to export it; else from the kernel's
-        version, which ends in it on Amazon Linux; else from node-exporter, where the host's name is
-        the node's.
+        It comes from the node's label if kube-state-metrics exports it. Otherwise it comes from the kernel's
+        version, which ends in it on Amazon Linux, or from node-exporter if the host has the node's name.
         """
         label = "label_kubernetes_io_arch"
         by_label = [_label(self._nodes("kube_node_labels", f'{label}!=""'), "arch", label)]
@@ -90,17 +88,17 @@ class Expressions:
             for arch, machine in _MACHINES.items()
         ]
         sources = [
-            block("max by (node, arch)", "\nor\n".join(kind)) for kind in (by_label, by_kernel, by_uname)
+            block("max by (node, arch)", "\nor\n".join(source)) for source in (by_label, by_kernel, by_uname)
         ]
-        # For a few minutes a replaced node's old series may stand beside its new one.
+        # For a few minutes a replaced node may have its old series beside its new one.
         return block("topk by (node)", "1,\n" + "\nor on (node)\n".join(sources))
 
     def nodes_without_arch(self) -> str:
-        """The nodes whose architecture cannot be told."""
+        """The nodes whose architecture is unknown."""
         return f"max by (node) ({self._nodes('kube_node_info')})\nunless on (node)\n{self._node_arch()}"
 
     def pods(self, creator: str = "ReplicaSet|StatefulSet") -> str:
-        """The pods that are on a node and not over, as 1 with ``namespace``, ``pod``, ``node``, creator."""
+        """The pods on nodes that have not ended, as 1 with ``namespace``, ``pod``, ``node`` and creator."""
         wanted = self.where('node!=""', f'created_by_kind=~"{creator}"')
         alive = self.where('phase=~"Pending|Running"')
         return block(
@@ -109,11 +107,11 @@ class Expressions:
         )
 
     def pods_without_arch(self) -> str:
-        """How many pods are on nodes whose architecture cannot be told."""
+        """The number of pods on nodes whose architecture is unknown."""
         return block("count", f"{self.pods()}\nunless on (node)\n{self._node_arch()}")
 
     def pod_arch(self) -> str:
-        """Every pod's workload and architecture, as 1 with ``namespace``, ``pod`` and both."""
+        """Every pod's workload and architecture, as 1 with ``namespace``, ``pod``, ``workload``, ``arch``."""
         owners = "kube_replicaset_owner" + self.where('owner_kind="Deployment"')
         deployments = (
             f"{_label(self.pods('ReplicaSet'), 'replicaset', 'created_by_name')}\n"
@@ -127,7 +125,7 @@ class Expressions:
             "label_join",
             f'{deployments}\nor\n{statefulsets},\n"workload", "/", "namespace", "owner_kind", "owner_name"',
         )
-        # A StatefulSet's pod that moved keeps its name: for a scrape both of its series may stand.
+        # A StatefulSet's pod that moved keeps its name: for one scrape both of its series may exist.
         return block(
             "topk by (namespace, pod)",
             "1,\n"
@@ -138,22 +136,22 @@ class Expressions:
         )
 
     def workload_pods(self) -> str:
-        """A workload's pods."""
+        """The number of a workload's pods."""
         return block(f"count by ({', '.join(_RESULT)})", self._pod_arch())
 
     # --- of figures -------------------------------------------------------------------------
 
     def where(self, *matchers: str) -> str:
-        """Label matchers for series of pods: the namespaces, the selector and these."""
+        """Return the label matchers for series of pods: namespaces, selector and these."""
         listed = "|".join(self.namespaces or SYSTEM_NAMESPACES)
         operator = "=~" if self.namespaces else "!~"
         return _selector(self.selector, f'namespace{operator}"{listed}"', *matchers)
 
     def by_workload(self, aggregation: str, by_pod: str, by: tuple[str, ...] = ()) -> str:
-        """An expression by namespace and pod, aggregated by workload and architecture.
+        """Aggregate an expression by namespace and pod to workload and architecture.
 
         Args:
-            aggregation: Such as ``sum`` or ``avg``.
+            aggregation: An operator such as ``sum`` or ``avg``.
             by_pod: The expression.
             by: More labels to keep.
         """
@@ -163,26 +161,26 @@ class Expressions:
         )
 
     def of_containers(self, aggregation: str, metric: str, *, rate: bool) -> str:
-        """A metric of containers, summed by pod and then aggregated by workload and architecture.
+        """Sum a metric of containers by pod, then aggregate it to workload and architecture.
 
         Args:
-            aggregation: Such as ``sum`` or ``avg``.
-            metric: Its name.
-            rate: Whether it is a counter of which the rate is wanted.
+            aggregation: An operator such as ``sum`` or ``avg``.
+            metric: The metric's name.
+            rate: Whether to take the rate of a counter.
         """
-        # Without a name: the sums of cgroups; POD: what holds the network.
+        # A series without a container is a sum of a cgroup; POD is the container that holds the network.
         series = metric + self.where('container!=""', 'container!="POD"')
         values = f"rate({series}[{self.over}])" if rate else series
-        # The maximum, as two jobs may scrape one kubelet.
+        # The maximum, because two jobs may scrape one kubelet.
         by_pod = block("sum by (namespace, pod)", f"max by (namespace, pod, container) ({values})")
         return self.by_workload(aggregation, by_pod)
 
     def of_applications(self, metric: str, matcher: str = "", by: tuple[str, ...] = ()) -> str:
-        """The rate of a counter of applications, by workload and architecture.
+        """Sum the rate of a pods' counter to workload and architecture.
 
         Args:
-            metric: Its name.
-            matcher: Only series that it matches; empty for all.
+            metric: The counter's name.
+            matcher: Selects series by their labels; empty for all.
             by: More labels to keep.
         """
         labels = ", ".join(("namespace", "pod", *by))
@@ -203,7 +201,7 @@ class Expressions:
 
 def workloads_matcher(keys: Iterable[str]) -> str:
     """Return a matcher for these workloads."""
-    # Of what names in Kubernetes may have, regular expressions know the dot alone.
+    # The dot is the only character of names in Kubernetes that is special in a regular expression.
     return 'workload=~"' + "|".join(key.replace(".", "[.]") for key in sorted(keys)) + '"'
 
 
