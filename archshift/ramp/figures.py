@@ -83,7 +83,7 @@ class Figure:
         title: Its name for people.
         group: Its group.
         measured_as: Its description in docs/gate.md.
-        unit: ``s``, ``share``, ``bytes``, ``cores`` or ``events`` (a pod and day).
+        unit: ``s``, ``share``, ``bytes``, ``events`` (a pod and day) or ``number``.
         kind: How its value is computed from metrics.
         tolerance: The default: a share of x86's value if ``relative``, otherwise a difference.
         relative: Whether the limit is a multiple of x86's value.
@@ -100,7 +100,7 @@ class Figure:
     title: str
     group: Group
     measured_as: str = ""
-    unit: Literal["s", "share", "bytes", "cores", "events"]
+    unit: Literal["s", "share", "bytes", "events", "number"]
     kind: FigureKind
     tolerance: Tolerance
     relative: bool = False
@@ -317,7 +317,7 @@ MONITORED: Final[tuple[Figure, ...]] = (
         name="cpu",
         title="CPU of a pod",
         group="usage",
-        unit="cores",
+        unit="number",
         kind=Mean(_CPU),
         tolerance=Tolerance(0.5),
         relative=True,

@@ -28,6 +28,7 @@ STEP = NOW - timedelta(days=7)
 DAY = timedelta(hours=24)
 WINDOW = Window.until(NOW, DAY)
 WELL = {
+    **{name: Reading(1.0, 10_000) for name in FIGURES},
     "latency_p95": Reading(0.2, 10_000),
     "error_ratio": Reading(0.001, 10_000),
     "restarts": Reading(0.0, 0),
