@@ -13,18 +13,18 @@ from archshift.nodes.after_update import nodes_of_others, possible_nodes
 from archshift.ramp.gate_evidence import no_evidence, read_evidence_file
 from archshift.settings import stack as stack_settings
 from archshift.survey import survey, survey_of_none
-from components.compat_test import CompatTests, CompatTestsArgs, prove_first
+from components.arm64_tests import Arm64Tests, Arm64TestsArgs, run_arm64_tests
+from components.exceptions import Exceptions, ExceptionsArgs
 from components.gate import Gate, GateArgs
-from components.give_back import give_back_hook
 from components.guard import guard_hook, protected
 from components.image_audit import ImageAudit, ImageAuditArgs
 from components.monitoring import Monitoring, MonitoringArgs, operator_reads_rules
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.node_pools import NodePools, NodePoolsArgs
-from components.overrides import Overrides, OverridesArgs
-from components.preview import guard_x86, hand_over, report, report_gate
-from components.rollout import see_through
-from components.room import Room
+from components.placeholders import Placeholders
+from components.preflight import guard_x86, report, report_gate, write_plan_file
+from components.restore_taken_fields import restore_hook
+from components.rollouts import await_rollouts
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def main() -> None:
         eks = Eks.find(settings.cluster, settings.eks_node_groups)
     live = eks.live if eks else None
     found = survey_of_none(settings) if eks and not live else survey(settings, eks=live)
-    found = prove_first(found, settings, live)
-    hand_over(found, settings, now)
+    found = run_arm64_tests(found, settings, live)
+    write_plan_file(found, settings, now)
     guard_x86(found, settings, now)
-    fixed_capacity = settings.platform == "lab" and not settings.glass_broken(now)
+    fixed_capacity = settings.platform == "lab" and not settings.break_glass_active(now)
     by_limits = settings.provisioner != "managed"
     report(found.plan, found.evidence, fixed_capacity=fixed_capacity, by_limits=by_limits)
     gate = read_evidence_file(Path(settings.evidence_file))
@@ -56,10 +56,13 @@ def main() -> None:
         ImageAudit(
             "images", ImageAuditArgs(evidence=found.evidence, inventory=found.inventory, nodes=possible)
         )
-    if settings.compat:
-        CompatTests("compat-tests", CompatTestsArgs(tests=found.tests))
-    if settings.override or settings.break_glass:
-        Overrides("overrides", OverridesArgs(override=settings.override, break_glass=settings.break_glass))
+    if settings.arm64_tests:
+        Arm64Tests("arm64-tests", Arm64TestsArgs(tests=found.tests))
+    if settings.policy_exception or settings.break_glass:
+        Exceptions(
+            "exceptions",
+            ExceptionsArgs(policy_exception=settings.policy_exception, break_glass=settings.break_glass),
+        )
     if settings.gated or gate:
         gate = gate or no_evidence(settings.evidence_file)
         report_gate(gate, found.plan, settings, now)
@@ -82,11 +85,11 @@ def main() -> None:
     provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
     on_cluster = pulumi.ResourceOptions(provider=provider)
     nodes: NodePools | EksNodeGroups | NodeGroups
-    room = None
+    placeholders = None
     if by_limits:
         pools = NodePoolsArgs(pools=settings.node_pools, protected=stay, guard=guard, others=others)
         nodes = NodePools("node-pools", pools, on_cluster)
-        room = Room(found.plan, found.inventory, settings.stack, settings.kube_context)
+        placeholders = Placeholders(found.plan, found.inventory, settings.stack, settings.kube_context)
     elif eks and cluster:
         nodes = eks.register_groups(cluster, protected=stay, guard=guard, others=others)
     else:
@@ -97,14 +100,14 @@ def main() -> None:
         WorkloadPatchesArgs(
             plan=found.plan,
             field_manager=settings.field_manager,
-            give_back=give_back_hook(settings.kube_context),
-            make_room=room.hook if room else None,
+            restore_taken_fields=restore_hook(settings.kube_context),
+            bring_up_nodes=placeholders.hook if placeholders else None,
         ),
         # Pods can only move to nodes that are there, and a patch has no input from them. Where all
         # are there, waiting would cost a sixth of a large preview. Nodes that go are deleted by the
         # engine after everything else.
         pulumi.ResourceOptions(
-            provider=provider, depends_on=[nodes] if room or found.plan.new_nodes else None
+            provider=provider, depends_on=[nodes] if placeholders or found.plan.new_nodes else None
         ),
     )
     if settings.monitoring and (live or not eks):
@@ -119,7 +122,12 @@ def main() -> None:
             ),
             pulumi.ResourceOptions(provider=provider),
         )
-    see_through(patches.patches, found.plan, settings.kube_context, room.after if room else None)
+    await_rollouts(
+        patches.patches,
+        found.plan,
+        settings.kube_context,
+        placeholders.bring_up_missing if placeholders else None,
+    )
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)
     pulumi.export("node_groups", nodes.sizes)

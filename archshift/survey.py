@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from archshift.actions.arm64_test_run import read_proofs
 from archshift.cluster.client import connect
-from archshift.cluster.image_evidence import Evidence, read_evidence
+from archshift.cluster.image_evidence import ClusterEvidence, read_evidence
 from archshift.cluster.inventory import read_inventory
 from archshift.cluster.model import Inventory
 from archshift.nodes.eks import LiveCluster
 from archshift.nodes.node_pools import check_served
-from archshift.plan.arm64_tests import CompatState, judge_tests
-from archshift.plan.guard import Need, needs
+from archshift.plan.arm64_tests import Arm64TestState, judge_tests
+from archshift.plan.guard import X86Need, needs
 from archshift.plan.model import Plan, Rules
 from archshift.plan.planner import make_plan
 
@@ -37,10 +37,10 @@ class Survey:
     """
 
     inventory: Inventory
-    evidence: Evidence | None
+    evidence: ClusterEvidence | None
     plan: Plan
-    needs: tuple[Need, ...] | None
-    tests: CompatState = field(default_factory=CompatState)
+    needs: tuple[X86Need, ...] | None
+    tests: Arm64TestState = field(default_factory=Arm64TestState)
     rules: Mapping[str, Rules] = field(default_factory=dict)
 
 
@@ -74,13 +74,19 @@ def survey(
             eks.check_context(cluster.server, cluster.authority)
         for pool in [*settings.node_pools.values()][:1]:
             check_served(cluster.get("/apis").get("groups") or (), pool.node_class.group)
-        inventory = read_inventory(cluster, settings.discovery, settings.field_manager, beyond=guarded)
+        inventory = read_inventory(
+            cluster, settings.discovery, settings.field_manager, with_unsteered=guarded
+        )
         evidence = None
         if settings.images.check:
             evidence = read_evidence(cluster, inventory, settings.images, keep=keep_evidence, watch=watch)
-        proofs = read_proofs(cluster) if settings.compat else []
+        proofs = read_proofs(cluster) if settings.arm64_tests else []
     verdicts = evidence.verdicts if evidence else {}
-    tests = judge_tests(settings.compat, inventory, verdicts, proofs) if settings.compat else CompatState()
+    tests = (
+        judge_tests(settings.arm64_tests, inventory, verdicts, proofs)
+        if settings.arm64_tests
+        else Arm64TestState()
+    )
     strict = tests.strict_rules(settings.rules)
     rules = tests.strict_rules(settings.rules, hold_untested)
     return Survey(
@@ -109,7 +115,7 @@ def _plan(
     ratio: float,
     settings: "Settings",
     inventory: Inventory,
-    evidence: Evidence | None,
+    evidence: ClusterEvidence | None,
     rules: Mapping[str, Rules],
 ) -> Plan:
     return make_plan(
@@ -126,6 +132,6 @@ def survey_of_none(settings: "Settings") -> Survey:
     """Return what there is before the cluster is made: no workload, and the nodes to come."""
     inventory = Inventory()
     # Nothing runs, so all of it is proven; no evidence would mean that images are not checked.
-    evidence = Evidence() if settings.images.check else None
+    evidence = ClusterEvidence() if settings.images.check else None
     plan = make_plan(arm_ratio=settings.arm_ratio, inventory=inventory, groups=settings.groups)
     return Survey(inventory=inventory, evidence=evidence, plan=plan, needs=None)

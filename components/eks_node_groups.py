@@ -12,7 +12,7 @@ from archshift.common.architectures import AMD64
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, GROUP_LABEL
 from archshift.nodes.eks import EksCluster
-from archshift.nodes.groups import EksNodeGroup, Node, Taint, room_by_architecture, side_taint
+from archshift.nodes.groups import EksNodeGroup, Node, Taint, capacity_by_architecture, side_taint
 from components.cluster import explain, is_missing
 
 _EFFECTS: Final = {
@@ -195,7 +195,7 @@ class EksNodeGroups(pulumi.ComponentResource):
         self.sizes = pulumi.Output.from_input(desired).apply(
             lambda sizes: {name: int(size) for name, size in sizes.items()}
         )
-        self.register_outputs({"sizes": self.sizes, "elsewhere": room_by_architecture(args.others)})
+        self.register_outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
 
     def _group(self, group: EksNodeGroup) -> aws.eks.NodeGroup:
         live = self._args.live.get(group.name)

@@ -19,7 +19,7 @@ from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, EKS_GROUP_LABEL, POOL_LABEL
 from archshift.nodes.after_update import nodes_after, nodes_of_others
-from archshift.nodes.groups import Node, belongs_to, nodes_of, nodes_to_come
+from archshift.nodes.groups import Node, belongs_to, new_nodes, nodes_of
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.nodes.node_pools import from_manifest, nodes_within, requirement
 from archshift.plan import guard
@@ -42,41 +42,41 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
 
     It must be registered in every run: the engine refuses a delete whose hook it does not find.
     """
-    asked = _Asked(settings)
+    live_check = _LiveCheck(settings)
 
     def before(args: pulumi.ResourceHookArgs) -> None:
         old, new = args.old_inputs or {}, args.new_inputs
         if _is_graviton(old):
             return
         now = datetime.now(UTC)
-        if settings.break_glass and settings.glass_broken(now):
+        if settings.break_glass and settings.break_glass_active(now):
             pulumi.warn(f"{args.name}: {settings.break_glass.describe(now)}")
             return
         what = f"x86 {_kind(old)} {args.name}"
         group = (args.old_outputs or old).get("nodeGroupName", "")
         if _is_pool(old):
-            objection = asked.about_pool(str(old["metadata"]["name"]), old["spec"], new and new["spec"])
+            reason = live_check.refuse_pool(str(old["metadata"]["name"]), old["spec"], new and new["spec"])
         else:
-            objection = asked.objection(args.name, old, deleted=new is None, eks_group=group)
-        if objection:
-            raise ArchshiftError(refusal(what, objection))
+            reason = live_check.refuse_nodes(args.name, old, deleted=new is None, eks_group=group)
+        if reason:
+            raise ArchshiftError(refusal(what, reason))
         # The nodes of a pool are drained by who ends them.
         if not _is_pool(old) and (new is None or _is_emptied(old, new)):
-            left = asked.left_on(args.name, old, eks_group=group)
+            left = live_check.pods_left_on(args.name, old, eks_group=group)
             if left:
                 raise ArchshiftError(busy_refusal(what, left))
 
     return pulumi.ResourceHook(HOOK_NAME, before, pulumi.ResourceHookOptions(on_dry_run=True))
 
 
-def refusal(what: str, objection: str) -> str:
+def refusal(what: str, reason: str) -> str:
     """Return the sentence that refuses to let x86 capacity go.
 
     Args:
         what: What was to go.
-        objection: From ``archshift.plan.guard.objection``.
+        reason: From ``archshift.plan.guard.shortfall``.
     """
-    return f"{what} stays: {objection}; {guard.WAY_OUT}"
+    return f"{what} stays: {reason}; {guard.WAY_OUT}"
 
 
 def busy_refusal(what: str, pods: Sequence[Pod]) -> str:
@@ -95,7 +95,7 @@ def busy_refusal(what: str, pods: Sequence[Pod]) -> str:
     )
 
 
-class _Asked:
+class _LiveCheck:
     """The answers of one update."""
 
     def __init__(self, settings: "Settings") -> None:
@@ -105,10 +105,10 @@ class _Asked:
         self._survey: Survey | None = None
         self._at = 0.0
 
-    def objection(self, name: str, old: Mapping[str, Any], *, deleted: bool, eks_group: str) -> str:
-        found = self._look()
+    def refuse_nodes(self, name: str, old: Mapping[str, Any], *, deleted: bool, eks_group: str) -> str:
+        found = self._fresh_survey()
         live = found.inventory.nodes
-        if deleted and self._wanted(name, old):
+        if deleted and self._is_configured(name, old):
             # The configuration wants it as it is, and the engine takes it away: a destroy. Then
             # every node of the stack goes.
             after = nodes_of_others(live, self._settings.groups)
@@ -120,9 +120,9 @@ class _Asked:
             after = [node for node in after if node.labels.get(EKS_GROUP_LABEL) != eks_group]
             # An empty group that an autoscaler can fill is x86 to lose too.
             going.append(Node(name=f"{eks_group}-next", labels={ARCH_LABEL: AMD64}))
-        return guard.removal(found.needs or (), going, live, after)
+        return guard.refuse_removal(found.needs or (), going, live, after)
 
-    def left_on(self, name: str, old: Mapping[str, Any], *, eks_group: str) -> list[Pod]:
+    def pods_left_on(self, name: str, old: Mapping[str, Any], *, eks_group: str) -> list[Pod]:
         """Return the pods that would be lost with a node or a group; a DaemonSet's go with it."""
         with connect(self._settings.kube_context) as cluster:
             nodes = [name]
@@ -133,8 +133,8 @@ class _Asked:
                 nodes = [node["metadata"]["name"] for node in named]
             return busy_pods(cluster, nodes)
 
-    def about_pool(self, name: str, old: Mapping[str, Any], new: Mapping[str, Any] | None) -> str:
-        found = self._look()
+    def refuse_pool(self, name: str, old: Mapping[str, Any], new: Mapping[str, Any] | None) -> str:
+        found = self._fresh_survey()
         live, needed = found.inventory.nodes, found.needs or ()
         # By Karpenter's own label: archshift's may not have reached them yet.
         others = nodes_of_others(live, self._settings.groups)
@@ -147,11 +147,13 @@ class _Asked:
         before = from_manifest(name, old)
         later = from_manifest(name, new) if new else None
         # What the stack did not make, or not as it is in the state, may hold whatever anybody needs.
-        loses = before is None or later is None or guard.gives_less(needed, before, later)
+        always_loses = before is None or later is None or guard.shrinks(needed, before, later)
         # An update leaves the pool there, so what its limits leave it counts also before its first node.
-        return guard.removal(needed, live, live, after, loses=loses, there=() if new is None else (name,))
+        return guard.refuse_removal(
+            needed, live, live, after, always_loses=always_loses, proven_pools=() if new is None else (name,)
+        )
 
-    def _wanted(self, name: str, old: Mapping[str, Any]) -> bool:
+    def _is_configured(self, name: str, old: Mapping[str, Any]) -> bool:
         """Whether the configuration has what is in the state; other instance types are another."""
         if _is_node(old):
             nodes = {n.name: n for group in self._settings.node_groups.values() for n in nodes_of(group)}
@@ -162,7 +164,7 @@ class _Asked:
         types = sorted(kind.name for kind in group.instance_types)
         return bool(group.import_name) or types == sorted(old.get("instanceTypes") or ())
 
-    def _look(self) -> Survey:
+    def _fresh_survey(self) -> Survey:
         with self._lock:
             if self._survey is None or time.monotonic() - self._at > _FRESH_SECONDS:
                 self._survey = survey(self._settings, keep_evidence=False, guard_x86=True)
@@ -212,7 +214,7 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
         settings: The stack's settings.
         now: The time, for break-glass.
     """
-    if not settings.guarded or settings.glass_broken(now):
+    if not settings.guarded or settings.break_glass_active(now):
         return frozenset()
     live = {node.name: node for node in found.inventory.nodes}
     # A node that is there counts as what it is, not as what it is to become: one that is to be
@@ -224,9 +226,9 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
     }
     for group in settings.eks_node_groups.values():
         own = [node for node in found.inventory.nodes if belongs_to(node, group)]
-        managed |= {node.name: (node, group.name) for node in (*own, *nodes_to_come(group, len(own)))}
+        managed |= {node.name: (node, group.name) for node in (*own, *new_nodes(group, len(own)))}
     for pool in settings.node_pools.values():
         own = [node for node in found.inventory.nodes if belongs_to(node, pool)]
         managed |= {node.name: (node, pool.name) for node in (*own, *nodes_within(pool, own))}
-    stay = guard.floor(found.needs or (), [node for node, _ in managed.values()])
+    stay = guard.nodes_that_must_stay(found.needs or (), [node for node, _ in managed.values()])
     return frozenset(managed[name][1] for name in stay)

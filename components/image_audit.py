@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pulumi
 
-from archshift.cluster.image_evidence import Evidence
+from archshift.cluster.image_evidence import ClusterEvidence
 from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import pinned_architecture
 from archshift.common.architectures import ARM64
@@ -24,7 +24,7 @@ class ImageAuditArgs:
         nodes: The nodes that pods may land on after the update.
     """
 
-    evidence: Evidence
+    evidence: ClusterEvidence
     inventory: Inventory
     nodes: Sequence[Node] = ()
 
@@ -46,9 +46,11 @@ class ImageAudit(pulumi.ComponentResource):
         self.register_outputs({"workloads": self.workloads})
 
 
-def evidence_values(evidence: Evidence, inventory: Inventory, nodes: Sequence[Node] = ()) -> dict[str, Any]:
+def evidence_values(
+    evidence: ClusterEvidence, inventory: Inventory, nodes: Sequence[Node] = ()
+) -> dict[str, Any]:
     """Return the evidence as plain values, by workload key."""
-    workloads = {**inventory.beyond, **inventory.workloads}
+    workloads = {**inventory.unsteered_workloads, **inventory.workloads}
     graviton = [node for node in nodes if node.architecture == ARM64]
     return {
         key: {

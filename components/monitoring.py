@@ -11,7 +11,7 @@ from archshift.cluster.client import connect
 from archshift.plan.model import Plan
 from archshift.ramp.gate import GateSettings
 from archshift.ramp.monitoring_dashboard import dashboard
-from archshift.ramp.monitoring_rules import Fleet, MonitoringSettings, as_text, rules
+from archshift.ramp.monitoring_rules import MonitoringSettings, PlannedFleet, as_text, rules
 
 RULES: Final = "archshift-rules"
 DASHBOARD: Final = "archshift-dashboard"
@@ -90,12 +90,12 @@ def _config_map(
     pulumi.CustomResource("kubernetes:core/v1:ConfigMap", name, content, options)
 
 
-def _fleet(plan: Plan) -> Fleet | None:
+def _fleet(plan: Plan) -> PlannedFleet | None:
     # Without pods there is no share.
     if not plan.pods:
         return None
     keys = [row.key for row in plan.movable if row.kind != "CronJob"]
-    return Fleet(workloads=keys, wanted=round(plan.wanted / plan.pods, 4))
+    return PlannedFleet(workloads=keys, wanted=round(plan.wanted / plan.pods, 4))
 
 
 def _metadata(name: str, namespace: str, labels: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Final
 import pulumi
 
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL
-from archshift.nodes.groups import Node, NodeGroup, Taint, nodes_of, room_by_architecture, side_taint
+from archshift.nodes.groups import Node, NodeGroup, Taint, capacity_by_architecture, nodes_of, side_taint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class NodeGroups(pulumi.ComponentResource):
             for node in nodes_of(group):
                 self._simulate(node, (*node.taints, side_taint(group.architecture)), args)
         self.sizes = pulumi.Output.from_input({key: group.size for key, group in args.groups.items()})
-        self.register_outputs({"sizes": self.sizes, "elsewhere": room_by_architecture(args.others)})
+        self.register_outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
 
     def _simulate(self, node: Node, taints: Iterable[Taint], args: NodeGroupsArgs) -> None:
         allocatable = {"cpu": f"{node.millicpu}m", "memory": str(node.memory), "pods": str(node.pods)}

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pulumi
 import pulumi_kubernetes as k8s
 
-from archshift.nodes.groups import Node, NodePool, room_by_architecture
+from archshift.nodes.groups import Node, NodePool, capacity_by_architecture
 from archshift.nodes.node_pools import API_VERSION, manifest
 
 # Karpenter says within seconds whether it takes a pool and its node class.
@@ -48,7 +48,7 @@ class NodePools(pulumi.ComponentResource):
         self.pools = tuple(self._pool(pool, spec, args) for pool, spec in specs.items())
         limits: Mapping[str, Any] = {pool: spec["limits"] for pool, spec in specs.items()}
         self.sizes = pulumi.Output.from_input(limits)
-        self.register_outputs({"sizes": self.sizes, "elsewhere": room_by_architecture(args.others)})
+        self.register_outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
 
     def _pool(self, name: str, spec: Mapping[str, Any], args: NodePoolsArgs) -> pulumi.Resource:
         return k8s.apiextensions.CustomResource(

@@ -26,14 +26,14 @@ class WorkloadPatchesArgs:
     Attributes:
         plan: The plan whose patches are registered.
         field_manager: The name that owns the patched fields.
-        give_back: Hook that restores a forced field before its patch is deleted.
-        make_room: Hook that brings up nodes before a patch is made; None where they are there.
+        restore_taken_fields: Hook that restores a forced field before its patch is deleted.
+        bring_up_nodes: Hook that brings up nodes before a patch is made; None where they are there.
     """
 
     plan: Plan
     field_manager: str
-    give_back: pulumi.ResourceHook
-    make_room: pulumi.ResourceHook | None = None
+    restore_taken_fields: pulumi.ResourceHook
+    bring_up_nodes: pulumi.ResourceHook | None = None
 
 
 class WorkloadPatches(pulumi.ComponentResource):
@@ -68,14 +68,14 @@ class WorkloadPatches(pulumi.ComponentResource):
         metadata = body["metadata"]
         annotations = {**metadata.get("annotations", {}), FIELD_MANAGER: args.field_manager}
         hooks = pulumi.ResourceHookBinding()
-        if args.make_room:
-            hooks.before_create = hooks.before_update = [args.make_room]
+        if args.bring_up_nodes:
+            hooks.before_create = hooks.before_update = [args.bring_up_nodes]
         options = pulumi.ResourceOptions(parent=self, hooks=hooks)
         if workload.forced:
             annotations[FORCE] = "true"
-            # Only where there is something to give back: a delete hook makes `pulumi destroy`
+            # Only where there is something to restore: a delete hook makes `pulumi destroy`
             # ask for --run-program.
-            hooks.before_delete = [args.give_back]
+            hooks.before_delete = [args.restore_taken_fields]
         api_version = _API_VERSIONS[workload.kind]
         # Not k8s.apps.v1.DeploymentPatch and the like: the plan's body is in the API's own words
         # already, and translating it to the SDK's and back is a fifth of a large preview.

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 
 from archshift.cluster.client import APPLY, Cluster
-from archshift.cluster.image_evidence import Evidence
+from archshift.cluster.image_evidence import ClusterEvidence
 from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.model import Inventory
 from archshift.images.verdict import MULTI_ARCH
@@ -303,8 +303,8 @@ def _merge(into: Json, other: Mapping[str, Any]) -> None:
 
 def proven(
     _cluster: object, inventory: Inventory, _rules: object, *, keep: bool = True, watch: object = None
-) -> Evidence:
+) -> ClusterEvidence:
     """Stand in for the registries: every image that the inventory runs is multi-arch."""
     del keep, watch
-    running = {**inventory.containers, **inventory.beyond}
-    return Evidence({key: WorkloadVerdict(key, MULTI_ARCH, (), ()) for key in running})
+    running = {**inventory.containers, **inventory.unsteered_workloads}
+    return ClusterEvidence({key: WorkloadVerdict(key, MULTI_ARCH, (), ()) for key in running})

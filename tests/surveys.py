@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from archshift.cluster.image_evidence import Evidence
+from archshift.cluster.image_evidence import ClusterEvidence
 from archshift.cluster.model import Inventory, Load, Requests, Workload
 from archshift.cluster.pod_fields import Template
 from archshift.common.architectures import AMD64, ARM64
@@ -14,7 +14,7 @@ from archshift.cost.bill import Tariff
 from archshift.images.verdict import AMD64_ONLY, MULTI_ARCH, UNKNOWN, ImageVerdict, Verdict
 from archshift.images.workload import Blocking, Container, ImageUse, WorkloadVerdict
 from archshift.nodes.groups import Node
-from archshift.plan.arm64_tests import CompatState, CompatTest, Proof
+from archshift.plan.arm64_tests import Arm64Test, Arm64TestState, Proof
 from archshift.plan.guard import needs
 from archshift.plan.model import Rules
 from archshift.plan.planner import make_plan
@@ -96,9 +96,9 @@ def survey_of(
     workloads: Sequence[tuple[Workload, int]],
     verdicts: Mapping[str, WorkloadVerdict] | None = None,
     *,
-    beyond: Sequence[tuple[Workload, int]] = (),
+    unsteered: Sequence[tuple[Workload, int]] = (),
     loads: Mapping[str, Load] | None = None,
-    tests: CompatState | None = None,
+    tests: Arm64TestState | None = None,
     number: int = 4,
 ) -> Survey:
     """A survey of workloads of which some pods are on Graviton, the rest on x86.
@@ -107,24 +107,26 @@ def survey_of(
         stack: The settings.
         workloads: Each with the number of its pods on Graviton.
         verdicts: The evidence that is not a proven yes.
-        beyond: Workloads outside the discovery, each with the number of its pods on x86.
+        unsteered: Workloads outside the discovery, each with the number of its pods on x86.
         loads: What runs on which node.
         tests: Tests on arm64.
         number: Nodes of each group.
     """
-    state = tests or CompatState()
+    state = tests or Arm64TestState()
     pods = {(one.key, ARM64): there for one, there in workloads}
     pods |= {(one.key, AMD64): one.replicas - there for one, there in workloads}
-    pods |= {(one.key, AMD64): there for one, there in beyond}
+    pods |= {(one.key, AMD64): there for one, there in unsteered}
     inventory = Inventory(
         workloads={one.key: one for one, _ in workloads},
         nodes=nodes(number),
         pods=pods,
-        beyond={one.key: one for one, _ in beyond},
+        unsteered_workloads={one.key: one for one, _ in unsteered},
         loads=loads or {},
     )
-    known = {key: verdict(key) for key in (*inventory.workloads, *inventory.beyond)} | dict(verdicts or {})
-    evidence = Evidence(known)
+    known = {key: verdict(key) for key in (*inventory.workloads, *inventory.unsteered_workloads)} | dict(
+        verdicts or {}
+    )
+    evidence = ClusterEvidence(known)
     rules = state.rules(stack.rules)
     return Survey(
         inventory=inventory,
@@ -198,7 +200,7 @@ def fleet(
     workloads: list[tuple[Workload, int]] = []
     verdicts: dict[str, WorkloadVerdict] = {}
     proofs: dict[str, Proof] = {}
-    missing: dict[str, CompatTest] = {}
+    missing: dict[str, Arm64Test] = {}
     for index in range(number):
         owner = name.format(f"team-{index % 7}")
         one = workload(name.format(index), 1 + index % 9, millicpu=50 * (1 + index % 11), owner=owner)
@@ -220,7 +222,7 @@ def fleet(
                 job=f"archshift-test-{index}",
             )
         elif index % 10 == 8:
-            missing[one.key] = CompatTest()
+            missing[one.key] = Arm64Test()
         workloads.append((one, one.replicas // 2 if one.key not in verdicts else 0))
     agent = workload("agent", 0, kind="DaemonSet", namespace="kube-system")
     size = max(4, number // 8)
@@ -228,9 +230,9 @@ def fleet(
         stack,
         workloads,
         verdicts | {agent.key: verdict(agent.key, ("agent", image.format("agent"), AMD64_ONLY))},
-        beyond=[(agent, 4)],
+        unsteered=[(agent, 4)],
         loads={node.name: Load(9, 2400, 6 * GIB) for node in nodes(size)},
-        tests=CompatState(proofs=proofs, missing=missing),
+        tests=Arm64TestState(proofs=proofs, missing=missing),
         number=size,
     )
     return make_report(

@@ -171,8 +171,8 @@ def test_the_program_reads_the_cluster_once(monkeypatch: pytest.MonkeyPatch) -> 
     """Before the first resource, with this stack's name for ownership."""
     calls: list[str] = []
 
-    def read(_cluster: object, _discovery: object, field_manager: str, *, beyond: bool) -> Inventory:
-        del beyond
+    def read(_cluster: object, _discovery: object, field_manager: str, *, with_unsteered: bool) -> Inventory:
+        del with_unsteered
         calls.append(field_manager)
         cart = read_workload("Deployment", workload(name="cart", replicas=1), field_manager)
         return Inventory(workloads={cart.key: cart})
@@ -221,5 +221,5 @@ def test_break_glass_is_in_the_state_and_lifts_protection(monkeypatch: pytest.Mo
     until = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
     glass = {"until": until.isoformat(), "reason": "region is lost", "ticket": "OPS-7"}
     done = run(monkeypatch, shop(), arm_ratio="0.5", platform="lab", node_groups=GROUPS, break_glass=glass)
-    assert done.outputs["overrides"] == {"overrides": [], "breakGlass": glass}
+    assert done.outputs["exceptions"] == {"policyExceptions": [], "breakGlass": glass}
     assert not any(one.request.protect for one in done.of("kubernetes:core/v1:Node"))

@@ -335,7 +335,7 @@ def test_with_a_provisioner_the_groups_are_node_pools(
     assert {"graviton", "x86"} <= waits_for
     (patch,) = done.of("kubernetes:apps/v1:DeploymentPatch")
     for hooks in (patch.request.hooks.before_create, patch.request.hooks.before_update):
-        assert list(hooks) == ["archshift-make-room"]
+        assert list(hooks) == ["archshift-bring-up-nodes"]
 
 
 def test_a_cluster_that_has_no_node_pools_is_told_in_the_preview(monkeypatch: pytest.MonkeyPatch) -> None:

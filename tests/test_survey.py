@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from archshift import survey
-from archshift.cluster.image_evidence import Evidence
+from archshift.cluster.image_evidence import ClusterEvidence
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.images.verdict import AMD64_ONLY
@@ -30,7 +30,7 @@ class Registries:
 
     def __call__(
         self, cluster: object, inventory: Inventory, rules: object, *, keep: bool, watch: object
-    ) -> Evidence:
+    ) -> ClusterEvidence:
         """Answer."""
         del watch
         self.kept.append(keep)
@@ -38,7 +38,7 @@ class Registries:
         for key in set(self.unproven) & set(verdicts):
             blocking = (Blocking("app", "app:1", AMD64_ONLY, "container app: its image has linux/amd64"),)
             verdicts[key] = WorkloadVerdict(key, AMD64_ONLY, blocking, ())
-        return Evidence(verdicts)
+        return ClusterEvidence(verdicts)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_guarded_stack_knows_what_needs_x86_all_over_the_cluster() -> None:
 def test_a_stack_without_infrastructure_reads_no_more_than_it_plans() -> None:
     """None, not an empty answer: nobody may take it for "nothing needs x86"."""
     found = survey.survey(stack_settings.load("dev", {"archshift:arm_ratio": "0"}))
-    assert (found.needs, found.inventory.beyond) == (None, {})
+    assert (found.needs, found.inventory.unsteered_workloads) == (None, {})
     assert found.evidence is not None
     assert set(found.evidence.verdicts) == {"shop/Deployment/cart"}
 

@@ -10,9 +10,9 @@ from archshift.cluster.kinds import CONTROLLERS
 from archshift.common.architectures import ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL
-from archshift.plan.arm64_tests import CompatTest, Proof
+from archshift.plan.arm64_tests import Arm64Test, Proof
 
-LABEL: Final = "archshift/compat-test"
+LABEL: Final = "archshift/arm64-test"
 """On each Job and its pod; the value is short for the workload."""
 
 WORKLOAD: Final = "archshift/workload"
@@ -54,7 +54,7 @@ def short(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
-def job_of(key: str, workload: Mapping[str, Any], test: CompatTest, tested: str) -> dict[str, Any]:
+def job_of(key: str, workload: Mapping[str, Any], test: Arm64Test, tested: str) -> dict[str, Any]:
     """Return the Job that tests a workload.
 
     Its pod has none of the workload's labels, so that no Service sends it a request and no
@@ -93,7 +93,7 @@ def job_of(key: str, workload: Mapping[str, Any], test: CompatTest, tested: str)
     }
 
 
-def _pod_spec(key: str, spec: Mapping[str, Any], test: CompatTest) -> dict[str, Any]:
+def _pod_spec(key: str, spec: Mapping[str, Any], test: Arm64Test) -> dict[str, Any]:
     containers = [_container(one) for one in spec["containers"]]
     if test.command:
         wanted = test.container or containers[0]["name"]
@@ -102,7 +102,7 @@ def _pod_spec(key: str, spec: Mapping[str, Any], test: CompatTest) -> dict[str, 
         if not containers:
             names = ", ".join(one["name"] for one in spec["containers"])
             raise ArchshiftError(
-                f"archshift:compat_test.workloads.{key}.container: {test.container!r} is none of its "
+                f"archshift:arm64_tests.workloads.{key}.container: {test.container!r} is none of its "
                 f"containers",
                 f"there are: {names}",
             )
@@ -181,7 +181,7 @@ def result_of(proof: Proof) -> str:
 def outcome(
     job: Mapping[str, Any],
     pod: Mapping[str, Any],
-    test: CompatTest,
+    test: Arm64Test,
     now: datetime,
     *,
     machine: str = "",

@@ -25,9 +25,9 @@ from archshift.actions.arm64_test_job import (
 from archshift.cluster.client import MERGE, Cluster
 from archshift.cluster.kinds import workload_path
 from archshift.common.kubernetes import ARCH_LABEL
-from archshift.plan.arm64_tests import CompatTest, Proof
+from archshift.plan.arm64_tests import Arm64Test, Proof
 
-FIELD_MANAGER: Final = "archshift-compat-test"
+FIELD_MANAGER: Final = "archshift-arm64-test"
 
 _POLL_SECONDS: Final = 1.0
 
@@ -40,7 +40,7 @@ SLACK_SECONDS: Final = 120.0
 
 @dataclass(slots=True)
 class _Running:
-    test: CompatTest
+    test: Arm64Test
     path: str
     since: float
     # Of its pod when it was last seen: the Job controller deletes one that is late.
@@ -60,7 +60,7 @@ def read_proofs(cluster: Cluster) -> list[Proof]:
 
 def run_tests(
     cluster: Cluster,
-    due: Mapping[str, CompatTest],
+    due: Mapping[str, Arm64Test],
     tested: Mapping[str, str],
     *,
     parallel: int,
@@ -112,7 +112,7 @@ def run_tests(
             time.sleep(_POLL_SECONDS)
 
 
-def _begin(cluster: Cluster, key: str, test: CompatTest, tested: str) -> _Running:
+def _begin(cluster: Cluster, key: str, test: Arm64Test, tested: str) -> _Running:
     namespace, kind, name = key.split("/")
     collection = f"/apis/batch/v1/namespaces/{namespace}/jobs"
     # Proofs of what it no longer runs.

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, cast, get_args
 from archshift.cluster.client import MERGE, Cluster
 from archshift.cluster.inventory import read_node
 from archshift.cluster.kinds import SCALED
-from archshift.cluster.pods import Owner, Pod, list_pods, what_holds
+from archshift.cluster.pods import Controller, Pod, list_pods, what_holds
 from archshift.common.architectures import AMD64
 from archshift.common.defaults import DRAIN_SECONDS
 from archshift.common.errors import ArchshiftError
@@ -34,7 +34,7 @@ State = Literal["active", "cordoned", "evicting", "drained"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
+class NodeProgress:
     """How far a node is, as its annotation says.
 
     Attributes:
@@ -50,7 +50,7 @@ class Mark:
     group: str = ""
     state: State = "active"
     stack: str = ""
-    owners: tuple[Owner, ...] = ()
+    owners: tuple[Controller, ...] = ()
     cordoned_before: bool = False
 
     @property
@@ -66,7 +66,7 @@ class Mark:
         )
 
 
-def read_mark(item: Mapping[str, Any]) -> Mark:
+def read_progress(item: Mapping[str, Any]) -> NodeProgress:
     """Read a node's JSON.
 
     Raises:
@@ -78,18 +78,18 @@ def read_mark(item: Mapping[str, Any]) -> Mark:
     text = (meta.get("annotations") or {}).get(ANNOTATION)
     if text is None:
         cordoned = bool((item.get("spec") or {}).get("unschedulable"))
-        return Mark(node=meta["name"], group=group, cordoned_before=cordoned)
+        return NodeProgress(node=meta["name"], group=group, cordoned_before=cordoned)
     try:
         value = json.loads(text)
         state = value["state"]
         if state not in get_args(State):
             raise ValueError(state)
-        return Mark(
+        return NodeProgress(
             node=meta["name"],
             group=group,
             state=cast(State, state),
             stack=str(value["stack"]),
-            owners=tuple(Owner(*str(owner).split("/", 2)) for owner in value["owners"]),
+            owners=tuple(Controller(*str(owner).split("/", 2)) for owner in value["owners"]),
             cordoned_before=bool(value["cordoned_before"]),
         )
     except (ValueError, KeyError, TypeError):
@@ -99,7 +99,9 @@ def read_mark(item: Mapping[str, Any]) -> Mark:
         ) from None
 
 
-def choose(nodes: Iterable[Node], groups: Iterable[AnyNodeGroup], only: Sequence[str] = ()) -> list[Node]:
+def nodes_to_drain(
+    nodes: Iterable[Node], groups: Iterable[AnyNodeGroup], only: Sequence[str] = ()
+) -> list[Node]:
     """Return the x86 nodes that a drain is about: the stack's, or all where it makes no nodes.
 
     Args:
@@ -127,7 +129,7 @@ def check_only(only: Sequence[str], nodes: Iterable[Node], groups: Iterable[AnyN
     Raises:
         ArchshiftError: It is neither an x86 node of the stack nor a group of them.
     """
-    found = choose(nodes, groups)
+    found = nodes_to_drain(nodes, groups)
     known = {name for node in found for name in (node.name, *_groups(node))}
     for name in only:
         if name not in known:
@@ -138,7 +140,7 @@ def check_only(only: Sequence[str], nodes: Iterable[Node], groups: Iterable[AnyN
             )
 
 
-def under_way(states: Mapping[str, State], pods: Mapping[str, int], budget: int) -> list[str]:
+def choose_nodes(states: Mapping[str, State], pods: Mapping[str, int], budget: int) -> list[str]:
     """Return the nodes to work on now: first those that were begun, and never more than ``budget``.
 
     Args:
@@ -152,7 +154,7 @@ def under_way(states: Mapping[str, State], pods: Mapping[str, int], budget: int)
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Waiting:
     """What a drain waits for.
 
     Attributes:
@@ -174,14 +176,14 @@ class Outcome:
     """How a drain ended.
 
     Attributes:
-        marks: The nodes as they are now.
+        nodes: The nodes as they are now.
         evicted: Pods that this run moved.
-        held: What it gave up waiting for; empty if all nodes are empty.
+        waiting: What it gave up waiting for; empty if all nodes are empty.
     """
 
-    marks: tuple[Mark, ...]
+    nodes: tuple[NodeProgress, ...]
     evicted: int
-    held: tuple[Held, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
 
 
 def drain(
@@ -233,114 +235,114 @@ class _Run:
     started: float = field(default_factory=time.monotonic)
     moved: float = field(default_factory=time.monotonic)
     since: dict[str, float] = field(default_factory=dict)
-    told: set[Held] = field(default_factory=set)
+    told: set[Waiting] = field(default_factory=set)
 
     def step(self, select: Callable[[Iterable[Node]], list[Node]]) -> bool:
         """Look once, and do what can be done; whether anything was."""
-        marks = {mark.node: mark for mark in read_marks(self.cluster, select)}
-        acted = self._cordon(marks)
-        begun = sum(mark.state == "evicting" for mark in marks.values())
+        nodes = {mark.node: mark for mark in read_progress_of_all(self.cluster, select)}
+        acted = self._cordon(nodes)
+        begun = sum(mark.state == "evicting" for mark in nodes.values())
         # With all hands busy, nobody asks what is on the other nodes.
-        looked = [mark for mark in marks.values() if mark.state == "evicting" or begun < self.budget]
+        looked = [mark for mark in nodes.values() if mark.state == "evicting" or begun < self.budget]
         pods = {
             mark.node: [pod for pod in list_pods(self.cluster, node=mark.node) if not pod.tied]
             for mark in looked
         }
         for name, found in pods.items():
-            if not found and marks[name].state == "cordoned":
-                marks[name] = self._set(replace(marks[name], state="drained"))
+            if not found and nodes[name].state == "cordoned":
+                nodes[name] = self._set(replace(nodes[name], state="drained"))
         counts = {name: len(found) for name, found in pods.items()}
-        working = under_way({mark.node: mark.state for mark in marks.values()}, counts, self.budget)
+        working = choose_nodes({mark.node: mark.state for mark in nodes.values()}, counts, self.budget)
         if not working:
-            self.outcome = Outcome(marks=tuple(marks.values()), evicted=self.evicted)
+            self.outcome = Outcome(nodes=tuple(nodes.values()), evicted=self.evicted)
             return acted
-        look = _Look(self.cluster)
-        held: list[Held] = []
+        reading = _Reading(self.cluster)
+        waiting: list[Waiting] = []
         for name in working:
             found = pods[name]
-            mark = self._begin(marks[name], found)
+            mark = self._begin(nodes[name], found)
             if found:
-                acted |= self._evict(found, look, held)
+                acted |= self._evict(found, reading, waiting)
                 continue
-            short = [Held(str(owner), name, why) for owner in mark.owners if (why := look.short(owner))]
-            held += short
+            short = [Waiting(str(owner), name, why) for owner in mark.owners if (why := reading.short(owner))]
+            waiting += short
             if not short:
-                marks[name] = self._set(replace(mark, state="drained", owners=()))
+                nodes[name] = self._set(replace(mark, state="drained", owners=()))
                 self.finished += 1
                 acted = True
-                self._report(marks)
-        self._wait(held, acted, marks)
+                self._report(nodes)
+        self._wait(waiting, acted, nodes)
         return acted
 
-    def _set(self, mark: Mark) -> Mark:
-        body = {"metadata": {"annotations": {ANNOTATION: mark.text}}, "spec": {"unschedulable": True}}
-        self.cluster.patch(f"/api/v1/nodes/{mark.node}", body, MERGE, self.stack)
-        return mark
+    def _set(self, progress: NodeProgress) -> NodeProgress:
+        body = {"metadata": {"annotations": {ANNOTATION: progress.text}}, "spec": {"unschedulable": True}}
+        self.cluster.patch(f"/api/v1/nodes/{progress.node}", body, MERGE, self.stack)
+        return progress
 
-    def _cordon(self, marks: dict[str, Mark]) -> bool:
-        fresh = [mark for mark in marks.values() if mark.state == "active"]
+    def _cordon(self, nodes: dict[str, NodeProgress]) -> bool:
+        fresh = [mark for mark in nodes.values() if mark.state == "active"]
         for mark in fresh:
-            marks[mark.node] = self._set(replace(mark, state="cordoned", stack=self.stack))
+            nodes[mark.node] = self._set(replace(mark, state="cordoned", stack=self.stack))
         if fresh:
             self.say(f"cordoned: {', '.join(mark.node for mark in fresh)}")
         return bool(fresh)
 
-    def _begin(self, mark: Mark, pods: Sequence[Pod]) -> Mark:
+    def _begin(self, progress: NodeProgress, pods: Sequence[Pod]) -> NodeProgress:
         """Write down whose pods go before the first of them does."""
-        owners = dict.fromkeys((*mark.owners, *(pod.owner for pod in pods if pod.owner)))
-        if mark.state == "evicting" and len(owners) == len(mark.owners):
-            return mark
-        if mark.state != "evicting":
-            self.say(f"{mark.node}: {len(pods)} {'pod has' if len(pods) == 1 else 'pods have'} to move")
-        return self._set(replace(mark, state="evicting", owners=tuple(owners)))
+        owners = dict.fromkeys((*progress.owners, *(pod.owner for pod in pods if pod.owner)))
+        if progress.state == "evicting" and len(owners) == len(progress.owners):
+            return progress
+        if progress.state != "evicting":
+            self.say(f"{progress.node}: {len(pods)} {'pod has' if len(pods) == 1 else 'pods have'} to move")
+        return self._set(replace(progress, state="evicting", owners=tuple(owners)))
 
-    def _evict(self, pods: Sequence[Pod], look: "_Look", held: list[Held]) -> bool:
+    def _evict(self, pods: Sequence[Pod], reading: "_Reading", waiting: list[Waiting]) -> bool:
         acted = False
         for pod in pods:
             if pod.leaving:
-                held.append(Held(pod.key, pod.node, what_holds(pod, ())))
+                waiting.append(Waiting(pod.key, pod.node, what_holds(pod, ())))
                 continue
             # A pod that is not ready is no loss; a ready one goes when all others are there.
-            if pod.owner and pod.ready and (why := look.short(pod.owner)):
-                held.append(Held(str(pod.owner), pod.node, why))
+            if pod.owner and pod.ready and (why := reading.short(pod.owner)):
+                waiting.append(Waiting(str(pod.owner), pod.node, why))
             elif self.cluster.evict(pod.namespace, pod.name, pod.uid):
                 acted = True
                 self.evicted += 1
-                look.forget(pod)
+                reading.forget(pod)
             else:
-                held.append(Held(pod.key, pod.node, what_holds(pod, look.budgets(pod.namespace))))
+                waiting.append(Waiting(pod.key, pod.node, what_holds(pod, reading.budgets(pod.namespace))))
         return acted
 
-    def _report(self, marks: Mapping[str, Mark]) -> None:
-        drained = sum(mark.state == "drained" for mark in marks.values())
-        left = len(marks) - drained
+    def _report(self, nodes: Mapping[str, NodeProgress]) -> None:
+        drained = sum(mark.state == "drained" for mark in nodes.values())
+        left = len(nodes) - drained
         rest = time_left(self.finished, self.finished + left, time.monotonic() - self.started)
-        self.say(f"{drained} of {len(marks)} nodes are empty, pods moved: {self.evicted}{rest}")
+        self.say(f"{drained} of {len(nodes)} nodes are empty, pods moved: {self.evicted}{rest}")
 
-    def _wait(self, held: Sequence[Held], acted: bool, marks: Mapping[str, Mark]) -> None:
+    def _wait(self, waiting: Sequence[Waiting], acted: bool, nodes: Mapping[str, NodeProgress]) -> None:
         """Tell what holds the drain up; end it where nothing has moved for too long."""
         now = time.monotonic()
         self.moved = now if acted else self.moved
-        self.since = {one.what: self.since.get(one.what, now) for one in held}
-        for one in held:
+        self.since = {one.what: self.since.get(one.what, now) for one in waiting}
+        for one in waiting:
             if now - self.since[one.what] > _TELL_SECONDS and one not in self.told:
                 self.told.add(one)
                 self.say(f"waiting for {one}")
-        if held and now - self.moved > self.timeout:
-            unique = tuple(dict.fromkeys(held))
-            self.outcome = Outcome(marks=tuple(marks.values()), evicted=self.evicted, held=unique)
+        if waiting and now - self.moved > self.timeout:
+            unique = tuple(dict.fromkeys(waiting))
+            self.outcome = Outcome(nodes=tuple(nodes.values()), evicted=self.evicted, waiting=unique)
 
 
-class _Look:
+class _Reading:
     """What one look at the cluster finds, each thing asked once."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._short: dict[Owner, str] = {}
+        self._short: dict[Controller, str] = {}
         self._pods: dict[str, list[Pod]] = {}
         self._budgets: dict[str, list[dict[str, Any]]] = {}
 
-    def short(self, owner: Owner) -> str:
+    def short(self, owner: Controller) -> str:
         """Return what a controller lacks, in a sentence; empty if all its pods are ready."""
         if owner not in self._short:
             if owner.namespace not in self._pods:
@@ -365,7 +367,7 @@ class _Look:
             self._budgets[namespace] = list(self._cluster.list(path))
         return self._budgets[namespace]
 
-    def _wanted(self, owner: Owner, there: int) -> int:
+    def _wanted(self, owner: Controller, there: int) -> int:
         """Return how many pods a controller wants; of one that we do not know, those that it has."""
         if owner.kind not in SCALED:
             return there
@@ -374,14 +376,16 @@ class _Look:
         return int(found["spec"].get("replicas", 1)) if found else 0
 
 
-def read_marks(cluster: Cluster, select: Callable[[Iterable[Node]], list[Node]]) -> list[Mark]:
+def read_progress_of_all(
+    cluster: Cluster, select: Callable[[Iterable[Node]], list[Node]]
+) -> list[NodeProgress]:
     """Return how far the chosen nodes are.
 
     Raises:
         ArchshiftError: The cluster cannot be read, or an annotation of a node.
     """
     items = {item["metadata"]["name"]: item for item in cluster.list("/api/v1/nodes")}
-    return [read_mark(items[node.name]) for node in select(map(read_node, items.values()))]
+    return [read_progress(items[node.name]) for node in select(map(read_node, items.values()))]
 
 
 def undo(cluster: Cluster, *, stack: str, only: Sequence[str] = ()) -> list[str]:
@@ -398,7 +402,7 @@ def undo(cluster: Cluster, *, stack: str, only: Sequence[str] = ()) -> list[str]
         ArchshiftError: The cluster cannot be read or refuses.
     """
     done = []
-    for mark in map(read_mark, cluster.list("/api/v1/nodes")):
+    for mark in map(read_progress, cluster.list("/api/v1/nodes")):
         if mark.stack != stack or (only and {mark.node, mark.group}.isdisjoint(only)):
             continue
         body: dict[str, Any] = {"metadata": {"annotations": {ANNOTATION: None}}}

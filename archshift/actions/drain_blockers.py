@@ -1,4 +1,4 @@
-"""What has to be settled before x86 nodes are drained: nothing is cordoned while there is any of it.
+"""What has to be solved before x86 nodes are drained: nothing is cordoned while there is any of it.
 
 Pure. The guard says what needs x86; this adds where the pods of these nodes would go.
 """
@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from archshift.cluster.model import Inventory
 from archshift.cluster.pods import Pod
 from archshift.common.architectures import AMD64, ARM64
-from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, Node, NodePool, nodes_to_come
+from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, Node, NodePool, new_nodes
 from archshift.nodes.node_pools import nodes_within
-from archshift.plan.guard import Need, objection
+from archshift.plan.guard import X86Need, shortfall
 from archshift.plan.model import Plan
 
 _NOWHERE = "its node selector, affinity or tolerations let it run on no node that stays"
 
 
 @dataclass(frozen=True, slots=True)
-class Blocker:
+class DrainBlocker:
     """One thing that forbids a drain.
 
     Attributes:
@@ -38,11 +38,11 @@ def find_blockers(
     going: Sequence[Node],
     inventory: Inventory,
     plan: Plan,
-    needs: Sequence[Need],
+    needs: Sequence[X86Need],
     pods: Iterable[Pod],
     groups: Iterable[AnyNodeGroup] = (),
     bare_pods: bool = False,
-) -> list[Blocker]:
+) -> list[DrainBlocker]:
     """Return what forbids the drain of some x86 nodes, each by its name.
 
     Args:
@@ -63,8 +63,8 @@ def find_blockers(
     if not x86_stays:
         for key, reason in _not_moved(plan):
             found.setdefault(key, reason)
-    staying += _to_come(groups)
-    for key, reason in _homeless(inventory, going, staying):
+    staying += _new_graviton_nodes(groups)
+    for key, reason in _without_group(inventory, going, staying):
         found.setdefault(key, reason)
     for pod in pods:
         if pod.tied or pod.leaving:
@@ -76,15 +76,15 @@ def find_blockers(
             )
         elif not any(pod.fits(node) for node in staying):
             found.setdefault(pod.workload, f"{_NOWHERE} (its pod {pod.name} is on {pod.node})")
-    return [Blocker(what, reason) for what, reason in found.items()]
+    return [DrainBlocker(what, reason) for what, reason in found.items()]
 
 
-def _needed(needs: Sequence[Need], staying: Sequence[Node]) -> list[tuple[str, str]]:
+def _needed(needs: Sequence[X86Need], staying: Sequence[Node]) -> list[tuple[str, str]]:
     x86 = [node for node in staying if node.architecture == AMD64]
     nowhere = [need for need in needs if not any(need.workload.may_run_on(node) for node in x86)]
     if nowhere:
         return [(need.key, f"it needs x86: {need.reason}") for need in nowhere]
-    short = objection(needs, staying)
+    short = shortfall(needs, staying)
     return [("the x86 nodes that stay", short)] if short else []
 
 
@@ -107,7 +107,7 @@ def _not_moved(plan: Plan) -> list[tuple[str, str]]:
     return found
 
 
-def _to_come(groups: Iterable[AnyNodeGroup]) -> list[Node]:
+def _new_graviton_nodes(groups: Iterable[AnyNodeGroup]) -> list[Node]:
     """Return the Graviton nodes that an autoscaler, or Karpenter, can bring up."""
     nodes: list[Node] = []
     for group in groups:
@@ -116,11 +116,11 @@ def _to_come(groups: Iterable[AnyNodeGroup]) -> list[Node]:
         if isinstance(group, NodePool):
             nodes += nodes_within(group)
         elif isinstance(group, EksNodeGroup) and group.autoscaled:
-            nodes += nodes_to_come(replace(group, desired_size=1), 0)
+            nodes += new_nodes(replace(group, desired_size=1), 0)
     return nodes
 
 
-def _homeless(
+def _without_group(
     inventory: Inventory, going: Sequence[Node], staying: Sequence[Node]
 ) -> Iterable[tuple[str, str]]:
     """Yield the workloads, those without a pod just now included, that only the nodes to drain take."""
@@ -129,7 +129,7 @@ def _homeless(
         replace(node, taints=tuple(one for one in node.taints if "unschedulable" not in one.key))
         for node in going
     ]
-    for key, workload in sorted({**inventory.beyond, **inventory.workloads}.items()):
+    for key, workload in sorted({**inventory.unsteered_workloads, **inventory.workloads}.items()):
         # A bare pod is named by itself.
         if workload.kind in ("DaemonSet", "Node", "Pod"):
             continue

@@ -1,10 +1,10 @@
-"""Makes room before pods are moved, where nodes come up only for pods that find none.
+"""Brings up nodes before pods are moved, where nodes come up only for pods that find none.
 
 Karpenter brings a node up for a pod that is pending, and a pod with room on the wrong side never
 is: its preference is only a preference, and while there is no Graviton node at all there is one
 architecture to spread over, so that everything fits x86 (docs/adr/0008). So each pod that a step adds
 to a side is first asked for by a placeholder that can run nowhere else. When all of them have a
-node they are deleted, and the pods find the room that they had.
+node they are deleted, and the pods take their places.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ from archshift.common.kubernetes import ARCH_LABEL, ZONE_LABEL
 from archshift.nodes import groups
 from archshift.plan.model import Plan, PlannedWorkload
 
-LABEL: Final = "archshift/room"
+LABEL: Final = "archshift/placeholder"
 """On every placeholder; the value stands for the workload and the side that it asks for."""
 
-SPREAD_LABEL: Final = "archshift/room-of"
+SPREAD_LABEL: Final = "archshift/placeholder-of"
 """On every placeholder; the value stands for the workload: both sides are spread together."""
 
 STACK_LABEL: Final = "archshift/stack"
@@ -51,23 +51,23 @@ TIMEOUT_SECONDS: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """Room for more pods of a workload on one side.
+class PlaceholderRequest:
+    """A request for nodes for more pods of a workload on one side.
 
     Attributes:
         workload: The workload.
         side: The architecture.
         pods: For how many.
         zone: The availability zone it has to be in; empty for any.
-        there: How many of its pods had a node there while others had none anywhere yet, so that those may
-            take the room themselves; None where that does not count.
+        pods_at_start: Its pods on this side at the start, if other pods of it were still pending: these may
+            take the new nodes themselves. None otherwise.
     """
 
     workload: Workload
     side: Architecture
     pods: int
     zone: str = ""
-    there: int | None = None
+    pods_at_start: int | None = None
 
     @property
     def label(self) -> str:
@@ -80,37 +80,47 @@ def _hash(text: str) -> str:
 
 
 def _spreads_over_zones(workload: Workload) -> bool:
-    return any(one.get("topologyKey") == ZONE_LABEL for side in workload.template.beside for one in side)
+    return any(
+        constraint.get("topologyKey") == ZONE_LABEL
+        for side in workload.template.other_spreads
+        for constraint in side
+    )
 
 
-def asks(plan: Plan, inventory: Inventory) -> tuple[Ask, ...]:
-    """Return the room that a plan needs beyond what its pods have.
+def needed_before(plan: Plan, inventory: Inventory) -> tuple[PlaceholderRequest, ...]:
+    """Return the placeholders that a plan needs before its first patch.
 
-    A workload that spreads its pods over zones needs it for all of them: each has one zone left for
-    it, and the room of the pod that goes may be in another.
+    A workload that spreads its pods over zones needs one for each pod: each pod has one zone left, and the
+    place of the pod that goes may be in another.
 
     Args:
         plan: The plan.
         inventory: The cluster that it was made for.
     """
-    found = []
+    requests = []
     for row in plan.workloads:
         if not row.restarts or row.wanted is None:
             continue
         sides: dict[Architecture, int] = {AMD64: row.replicas - row.wanted, ARM64: row.wanted}
         workload = inventory.workloads[row.key]
-        zonal, homeless = _spreads_over_zones(workload), inventory.on(row.key, "")
+        zonal, pending = _spreads_over_zones(workload), inventory.on(row.key, "")
         for side, wanted in sides.items():
-            there = inventory.on(row.key, side)
+            present = inventory.on(row.key, side)
             if zonal and wanted:
-                found.append(Ask(workload, side, wanted))
-            elif wanted > there:
-                found.append(Ask(workload, side, wanted - there, there=there if homeless else None))
-    return tuple(found)
+                requests.append(PlaceholderRequest(workload, side, wanted))
+            elif wanted > present:
+                requests.append(
+                    PlaceholderRequest(
+                        workload, side, wanted - present, pods_at_start=present if pending else None
+                    )
+                )
+    return tuple(requests)
 
 
-def asks_after(cluster: Cluster, rows: Iterable[PlannedWorkload], inventory: Inventory) -> tuple[Ask, ...]:
-    """Return the room for the pods that a rollout left on the wrong side.
+def needed_after(
+    cluster: Cluster, rows: Iterable[PlannedWorkload], inventory: Inventory
+) -> tuple[PlaceholderRequest, ...]:
+    """Return the placeholders for the pods that a rollout left on the wrong side.
 
     Where a workload spreads its pods over zones itself, in the zone that each of them is in.
 
@@ -122,23 +132,26 @@ def asks_after(cluster: Cluster, rows: Iterable[PlannedWorkload], inventory: Inv
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
-    found: Counter[tuple[str, Architecture, str]] = Counter()
+    counts: Counter[tuple[str, Architecture, str]] = Counter()
     for row in rows:
         zonal = _spreads_over_zones(inventory.workloads[row.key])
         for labels in misplaced(cluster, row):
             side: Architecture = AMD64 if labels.get(ARCH_LABEL) == ARM64 else ARM64
-            found[row.key, side, labels.get(ZONE_LABEL, "") if zonal else ""] += 1
-    return tuple(Ask(inventory.workloads[key], side, pods, zone) for (key, side, zone), pods in found.items())
+            counts[row.key, side, labels.get(ZONE_LABEL, "") if zonal else ""] += 1
+    return tuple(
+        PlaceholderRequest(inventory.workloads[key], side, pods, zone)
+        for (key, side, zone), pods in counts.items()
+    )
 
 
-def make_room(
-    cluster: Cluster, wanted: Iterable[Ask], stack: str, *, timeout: float = TIMEOUT_SECONDS
+def bring_up_nodes(
+    cluster: Cluster, requests: Iterable[PlaceholderRequest], stack: str, *, timeout: float = TIMEOUT_SECONDS
 ) -> None:
     """Wait until nodes have come up for all of it.
 
     Args:
         cluster: The connection.
-        wanted: From ``asks``.
+        requests: From ``needed_before`` or ``needed_after``.
         stack: The stack's name.
         timeout: Seconds.
 
@@ -147,7 +160,7 @@ def make_room(
     """
     collection = f"/api/v1/namespaces/{NAMESPACE}/pods"
     ours = f"{LABEL},{STACK_LABEL}={stack}"
-    by_label = {ask.label: ask for ask in wanted}
+    by_label = {ask.label: ask for ask in requests}
     pods = [_placeholder(ask, stack) for ask in by_label.values() for _ in range(ask.pods)]
     # An update that was killed may have left some.
     cluster.delete_all(collection, ours)
@@ -171,19 +184,19 @@ def make_room(
 
 
 def _missing(
-    cluster: Cluster, placeholders: Iterable[Mapping[str, Any]], asked: Mapping[str, Ask]
+    cluster: Cluster, placeholders: Iterable[Mapping[str, Any]], requests: Mapping[str, PlaceholderRequest]
 ) -> dict[str, int]:
     """Return label to the number of pods that there is no node for yet."""
     placed = Counter(_label(pod) for pod in placeholders if pod["spec"].get("nodeName"))
     sides = cache(lambda: sides_of_nodes(cluster))
-    found = {}
-    for label, ask in asked.items():
-        missing = ask.pods - placed[label]
-        if missing > 0 and ask.there is not None:
-            missing -= pods_on(cluster, ask.workload, ask.side, sides()) - ask.there
+    missing_by_label = {}
+    for label, request in requests.items():
+        missing = request.pods - placed[label]
+        if missing > 0 and request.pods_at_start is not None:
+            missing -= pods_on(cluster, request.workload, request.side, sides()) - request.pods_at_start
         if missing > 0:
-            found[label] = missing
-    return found
+            missing_by_label[label] = missing
+    return missing_by_label
 
 
 def _label(pod: Mapping[str, Any]) -> str:
@@ -193,12 +206,12 @@ def _label(pod: Mapping[str, Any]) -> str:
 def _too_late(
     missing: Mapping[str, int],
     placeholders: Iterable[Mapping[str, Any]],
-    asked: Mapping[str, Ask],
+    requests: Mapping[str, PlaceholderRequest],
     timeout: float,
 ) -> str:
     label = next(iter(missing))
-    ask = asked[label]
-    said = next(
+    request = requests[label]
+    message = next(
         (
             str(condition.get("message", ""))[:200]
             for pod in placeholders
@@ -208,49 +221,51 @@ def _too_late(
         ),
         "the scheduler said nothing",
     )
-    others = sum(missing.values()) - 1
-    more = f" and {others} more" if others else ""
+    more_pods = sum(missing.values()) - 1
+    more = f" and {more_pods} more" if more_pods else ""
     return (
-        f"after {timeout:.0f} s no {display(ask.side)} node had come up for a pod of "
-        f"{ask.workload.key}{more} ({said}); kubectl get nodepools,nodeclaims says why, and their limits are "
-        "in archshift:node_groups"
+        f"after {timeout:.0f} s no {display(request.side)} node had come up for a pod of "
+        f"{request.workload.key}{more} ({message}); kubectl get nodepools,nodeclaims says why, and their "
+        "limits are in archshift:node_groups"
     )
 
 
-def _placeholder(ask: Ask, stack: str) -> dict[str, Any]:
-    workload, template = ask.workload, ask.workload.template
-    selector = {**(template.own("node-selector") or {}), ARCH_LABEL: ask.side}
-    if ask.zone:
-        selector[ZONE_LABEL] = ask.zone
-    own = {"required": template.own("required")} if template.own("required") else {}
-    spec = pod_fields.write_fields({"node-selector": selector, **own})
-    before, behind = template.beside
-    requests = {"cpu": f"{workload.requests.millicpu}m", "memory": str(workload.requests.memory)}
+def _placeholder(request: PlaceholderRequest, stack: str) -> dict[str, Any]:
+    workload, template = request.workload, request.workload.template
+    selector = {**(template.application_value("node-selector") or {}), ARCH_LABEL: request.side}
+    if request.zone:
+        selector[ZONE_LABEL] = request.zone
+    required = (
+        {"required": template.application_value("required")} if template.application_value("required") else {}
+    )
+    spec = pod_fields.write_fields({"node-selector": selector, **required})
+    before, behind = template.other_spreads
+    pod_requests = {"cpu": f"{workload.requests.millicpu}m", "memory": str(workload.requests.memory)}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "generateName": "archshift-room-",
-            "labels": {LABEL: ask.label, SPREAD_LABEL: _hash(workload.key), STACK_LABEL: stack},
+            "generateName": "archshift-placeholder-",
+            "labels": {LABEL: request.label, SPREAD_LABEL: _hash(workload.key), STACK_LABEL: stack},
             "annotations": {"archshift/for": workload.key},
         },
         "spec": {
             **spec,
             # The soft taints too: Karpenter would first give up what spreads it.
             "tolerations": [*workload.tolerations, *_SOFT],
-            # Spread as the workload's own pods are, or the room would be in one zone.
+            # Spread as the workload's own pods are, or the nodes would be in one zone.
             "topologySpreadConstraints": [
                 {
-                    **{key: value for key, value in one.items() if key != "matchLabelKeys"},
+                    **{key: value for key, value in constraint.items() if key != "matchLabelKeys"},
                     "labelSelector": {"matchLabels": {SPREAD_LABEL: _hash(workload.key)}},
                 }
-                for one in (*before, *behind)
+                for constraint in (*before, *behind)
             ],
             "containers": [
                 {
-                    "name": "room",
+                    "name": "placeholder",
                     "image": IMAGE,
-                    "resources": {"requests": requests},
+                    "resources": {"requests": pod_requests},
                     "securityContext": {
                         "allowPrivilegeEscalation": False,
                         "capabilities": {"drop": ["ALL"]},

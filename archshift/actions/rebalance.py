@@ -13,7 +13,7 @@ from functools import partial
 from math import ceil
 from typing import Any, Final
 
-from archshift.cluster.client import Cluster, insist
+from archshift.cluster.client import Cluster, retry_until
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.kinds import workload_path
 from archshift.cluster.model import Workload
@@ -30,7 +30,7 @@ _AGAIN_SECONDS: Final = 5.0
 """Each further try evicts a pod for nothing if no node has joined."""
 
 
-def settle(
+def rebalance(
     cluster: Cluster,
     rows: Iterable[PlannedWorkload],
     *,
@@ -52,16 +52,16 @@ def settle(
         ArchshiftError: The cluster cannot be read.
     """
     deadline = time.monotonic() + timeout
-    sides = insist(lambda: sides_of_nodes(cluster), deadline)
+    sides = retry_until(lambda: sides_of_nodes(cluster), deadline)
     wanted = [row for row in rows if row.wanted is not None]
     with ThreadPoolExecutor(max_workers=8) as threads:
-        one = partial(_settle, cluster, sides=sides, deadline=deadline, patience=patience)
-        reasons = threads.map(one, wanted)
+        rebalance_one = partial(_rebalance, cluster, sides=sides, deadline=deadline, patience=patience)
+        reasons = threads.map(rebalance_one, wanted)
         return {row.key: reason for row, reason in zip(wanted, reasons, strict=True) if reason}
 
 
 def misplaced(cluster: Cluster, row: PlannedWorkload) -> list[Mapping[str, str]]:
-    """Return the labels of the nodes that ``settle`` would take pods of a workload from, a pod each.
+    """Return the labels of the nodes that ``rebalance`` would take pods of a workload from, a pod each.
 
     Empty while its rollout is under way.
 
@@ -98,8 +98,8 @@ def _wrong(sides: Mapping[str, str], wanted: int) -> list[str]:
     """Return the pods to move, of pod to architecture: as many as are too many on one side."""
     graviton = [name for name, side in sides.items() if side == ARM64]
     surplus = len(graviton) - wanted
-    others = [name for name in sides if name not in graviton]
-    return graviton[:surplus] if surplus > 0 else others[: max(0, -surplus)]
+    x86 = [name for name in sides if name not in graviton]
+    return graviton[:surplus] if surplus > 0 else x86[: max(0, -surplus)]
 
 
 def _nodes(cluster: Cluster) -> dict[str, Mapping[str, str]]:
@@ -118,22 +118,22 @@ def sides_of_nodes(cluster: Cluster) -> dict[str, str]:
     return {name: labels.get(ARCH_LABEL, "") for name, labels in _nodes(cluster).items()}
 
 
-def _settle(
+def _rebalance(
     cluster: Cluster, row: PlannedWorkload, *, sides: Mapping[str, str], deadline: float, patience: float
 ) -> str:
     path = workload_path(row.kind, row.namespace, row.name)
     least = row.replicas + 1
     pause, patient_until = 0.2, 0.0
     while True:
-        live = insist(lambda: cluster.get(path), deadline)
+        live = retry_until(lambda: cluster.get(path), deadline)
         workload = read_workload(row.kind, live, "")
         if workload.replicas != row.replicas:
             return f"it has {workload.replicas} replicas now, not the {row.replicas} of the plan"
-        pods = insist(partial(_pods, cluster, row.namespace, live), deadline) if workload.settled else {}
+        pods = retry_until(partial(_pods, cluster, row.namespace, live), deadline) if workload.settled else {}
         # A status may be older than an eviction; the pods are not.
         if len(pods) == row.replicas and all(pods.values()):
             if not sides.keys() >= {*pods.values()}:
-                sides = insist(lambda: sides_of_nodes(cluster), deadline)  # one has joined meanwhile
+                sides = retry_until(lambda: sides_of_nodes(cluster), deadline)  # one has joined meanwhile
             on = {name: sides.get(node, "") for name, node in pods.items()}
             wrong = _wrong(on, row.wanted or 0)
             if not wrong:
@@ -146,10 +146,10 @@ def _settle(
                     continue
                 side = display(AMD64 if on[wrong[0]] == ARM64 else ARM64)
                 return f"{len(wrong)} of its pods find no room on {side}"
-            room = _may_be_away(row.kind, live)
-            if room < 1:
+            evictable = _may_be_away(row.kind, live)
+            if evictable < 1:
                 return "its rollout limits let no pod be away"
-            evicted = [_evict(cluster, row.namespace, name) for name in wrong[:room]]
+            evicted = [_evict(cluster, row.namespace, name) for name in wrong[:evictable]]
             if any(evicted):
                 # Pods that come back to the same side have found the other one full.
                 least, pause = len(wrong), 0.2
@@ -211,10 +211,10 @@ def _may_be_away(kind: str, live: Mapping[str, Any]) -> int:
     return int(status.get("availableReplicas", 0)) - (replicas - away)
 
 
-def unsettled(reasons: Mapping[str, str]) -> str:
+def explain_inexact(reasons: Mapping[str, str]) -> str:
     """Return the sentence about workloads that are not exact after all; empty for none."""
     if not reasons:
         return ""
     named = "; ".join(f"{key}: {reason}" for key, reason in sorted(reasons.items())[:5])
     more = f"; {len(reasons) - 5} more" if len(reasons) > 5 else ""
-    return f"not exact yet: {named}{more}; make room there and run pulumi up again"
+    return f"not exact yet: {named}{more}; add nodes on that side and run pulumi up again"

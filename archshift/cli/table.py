@@ -88,7 +88,7 @@ def print_workloads(
         counts = ("-" if number is None else str(number) for number in (pods, *numbers(row)))
         table.add_row(row.key, *counts, text, style=style)
     out.print(table)
-    for key, reason in sorted(plan.others.items()):
+    for key, reason in sorted(plan.unsteered_reasons.items()):
         out.print(f"{key}: {reason}", style="dim")
     out.print()
     return out

@@ -126,7 +126,7 @@ class Cluster:
         resources = self._parsed(path, body).get("resources") or ()
         return any(isinstance(one, dict) and one.get("kind") == kind for one in resources)
 
-    def ask(self, path: str, question: Mapping[str, Any]) -> dict[str, Any]:
+    def post_review(self, path: str, question: Mapping[str, Any]) -> dict[str, Any]:
         """Post a question, such as a SelfSubjectAccessReview, and return it with the answer; nothing is kept.
 
         Raises:
@@ -222,7 +222,7 @@ class Cluster:
         patience = _PATIENCE_SECONDS if method == "GET" else 0.0
         # A server that never answered may be the wrong one, and is not waited for. One that did is
         # likely to be back, and a fleet's reading is not to be lost for one page of it.
-        return insist(ask, time.monotonic() + patience, lambda: self._answered)
+        return retry_until(ask, time.monotonic() + patience, lambda: self._answered)
 
     def _parsed(self, path: str, body: bytes) -> dict[str, Any]:
         try:
@@ -289,7 +289,7 @@ class Cluster:
 _Answer = TypeVar("_Answer")
 
 
-def insist(
+def retry_until(
     ask: Callable[[], _Answer], deadline: float, worthwhile: Callable[[], bool] = lambda: True
 ) -> _Answer:
     """Ask until there is an answer: an API server that restarts or throttles is back soon.

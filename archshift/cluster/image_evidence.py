@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class ClusterEvidence:
     """The answer for a cluster.
 
     Attributes:
@@ -55,7 +55,7 @@ def read_evidence(
     *,
     keep: bool = True,
     watch: "Watch | None" = None,
-) -> Evidence:
+) -> ClusterEvidence:
     """Audit everything that an inventory runs; each image is asked for once.
 
     Args:
@@ -73,12 +73,12 @@ def read_evidence(
 
     secrets, notes = read_pull_secrets(cluster, inventory)
     running = {
-        **{key: workload.containers for key, workload in inventory.beyond.items()},
+        **{key: workload.containers for key, workload in inventory.unsteered_workloads.items()},
         **inventory.containers,
     }
     uses = [one.use for containers in running.values() for one in containers]
     verdicts = audit_uses(uses, replace(audit_options(rules, secrets, keep=keep), watch=watch))
-    return Evidence(
+    return ClusterEvidence(
         {key: judge_workload(key, containers, verdicts) for key, containers in sorted(running.items())},
         notes,
         secrets,

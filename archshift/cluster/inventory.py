@@ -28,8 +28,8 @@ from archshift.cluster.model import (
     Workload,
     controller_of,
 )
-from archshift.cluster.ownership import Owner, owners
-from archshift.cluster.pod_fields import Taken, Template
+from archshift.cluster.ownership import FieldOwner, owners
+from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, SYSTEM_NAMESPACES
 from archshift.common.quantity import parse_quantity
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 def read_inventory(
-    cluster: "Cluster", discovery: Discovery, field_manager: str, *, beyond: bool = False
+    cluster: "Cluster", discovery: Discovery, field_manager: str, *, with_unsteered: bool = False
 ) -> Inventory:
     """Read the cluster.
 
@@ -50,7 +50,7 @@ def read_inventory(
         cluster: The connection.
         discovery: What to look at. Pods and nodes are read everywhere: they take up capacity.
         field_manager: This stack's name in ``managedFields``.
-        beyond: Read the controllers outside the discovery too, the system's included: their pods
+        with_unsteered: Read the controllers outside the discovery too, the system's included: their pods
             run on the same nodes.
 
     Raises:
@@ -61,7 +61,7 @@ def read_inventory(
     # collection while we decode another.
     with _without_collector(), ThreadPoolExecutor(max_workers=4) as threads:
         kinds = {
-            kind: threads.submit(_read_controllers, cluster, kind, discovery, field_manager, beyond)
+            kind: threads.submit(_read_controllers, cluster, kind, discovery, field_manager, with_unsteered)
             for kind in CONTROLLERS
         }
         pods = threads.submit(_read_pods, cluster)
@@ -80,7 +80,9 @@ def read_inventory(
         read = [reading.result() for reading in kinds.values()]
         workloads = keyed(workload for ours, _ in read for workload in ours)
         others = keyed(workload for _, outside in read for workload in outside)
-        outside = {key: one for key, one in others.items() if key not in workloads} if beyond else None
+        outside = (
+            {key: one for key, one in others.items() if key not in workloads} if with_unsteered else None
+        )
         return _assemble(workloads, nodes.result(), pods.result(), discovery, outside)
 
 
@@ -117,7 +119,7 @@ class _Pod:
 
 
 def _read_controllers(
-    cluster: "Cluster", kind: str, discovery: Discovery, field_manager: str, beyond: bool
+    cluster: "Cluster", kind: str, discovery: Discovery, field_manager: str, with_unsteered: bool
 ) -> tuple[list[Workload], list[Workload]]:
     """Return the discovered controllers of a kind, and, if asked for, those beyond the discovery."""
     path = CONTROLLERS[kind][0]
@@ -125,14 +127,14 @@ def _read_controllers(
     outside: list[Workload] = []
     # Where the whole cluster is read anyway, one listing serves both; only a label selector is the
     # API server's to judge.
-    apart = beyond and bool(discovery.label_selector)
+    apart = with_unsteered and bool(discovery.label_selector)
     narrow = [path.format(f"namespaces/{name}/") for name in discovery.namespaces]
     parameters = {"labelSelector": discovery.label_selector} if discovery.label_selector else {}
-    for collection in narrow if narrow and (apart or not beyond) else [path.format("")]:
+    for collection in narrow if narrow and (apart or not with_unsteered) else [path.format("")]:
         for item in cluster.list(collection, **parameters):
             if _discovered(kind, item["metadata"], discovery):
                 ours.append(read_workload(kind, item, field_manager))
-            elif beyond and not apart:
+            elif with_unsteered and not apart:
                 outside.append(read_workload(kind, item, field_manager))
     if apart:
         outside = [read_workload(kind, item, field_manager) for item in cluster.list(path.format(""))]
@@ -174,7 +176,7 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
         elif not meta.get("managedFields"):
             # The API server gives an object without any record to this owner at the first apply
             # (k8s.io/apimachinery, managedfields); it is so after some restores of backups.
-            others[name] = Owner("before-first-apply", "Update")
+            others[name] = FieldOwner("before-first-apply", "Update")
     live = pod_fields.read_fields(pod_spec)
     return Workload(
         namespace=meta["namespace"],
@@ -185,13 +187,13 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
             spec=live,
             owned=frozenset(owned),
             # Owning an empty map or list is owning nothing: Helm charts are full of them.
-            others={name: owner for name, owner in others.items() if name in live},
-            taken=_taken(meta),
+            foreign_owners={name: owner for name, owner in others.items() if name in live},
+            taken_fields=_taken_fields(meta),
             selector=spec.get("selector"),
             revision_label=REVISION_LABELS.get(kind, "pod-template-hash"),
-            competing=pod_fields.has_soft_rules(pod_spec),
+            has_soft_rules=pod_fields.has_soft_rules(pod_spec),
             revision=_annotation(template, pod_fields.REVISION_ANNOTATION),
-            beside=_beside(managed, pod_spec, template_path, field_manager),
+            other_spreads=_other_spreads(managed, pod_spec, template_path, field_manager),
         ),
         requests=_requests(pod_spec),
         tolerations=tuple(pod_spec.get("tolerations") or ()),
@@ -271,7 +273,7 @@ def _annotation(item: Mapping[str, Any], name: str) -> str:
     return str(((item.get("metadata") or {}).get("annotations") or {}).get(name, ""))
 
 
-def _beside(
+def _other_spreads(
     managed: Sequence[Mapping[str, Any]],
     pod_spec: Mapping[str, Any],
     template_path: tuple[str, ...],
@@ -292,13 +294,13 @@ def _beside(
     return tuple(before), tuple(behind)
 
 
-def _taken(meta: Mapping[str, Any]) -> dict[str, Taken]:
+def _taken_fields(meta: Mapping[str, Any]) -> dict[str, TakenField]:
     text = (meta.get("annotations") or {}).get(TAKEN_ANNOTATION)
     if not text:
         return {}
     try:
         return {
-            name: Taken(Owner(entry["manager"], entry["operation"]), entry["value"])
+            name: TakenField(FieldOwner(entry["manager"], entry["operation"]), entry["value"])
             for name, entry in json.loads(text).items()
             if name in pod_fields.FIELDS
         }
@@ -469,7 +471,7 @@ def _assemble(
 ) -> Inventory:
     architecture = {node.name: node.labels.get(ARCH_LABEL, "") for node in nodes}
     counts: Counter[tuple[str, str]] = Counter()
-    strays: dict[str, tuple[int, Requests]] = {}
+    unsteered_load: dict[str, tuple[int, Requests]] = {}
     others: dict[str, str] = {}
     shapes: dict[str, dict[str, None]] = {key: {} for key in workloads}
     identities = {workload.pulls_as for workload in workloads.values() if workload.pulls_as}
@@ -491,8 +493,8 @@ def _assemble(
             if outside is not None and not workloads[key].settled:
                 rolling.setdefault(key, []).append(pod)
             continue
-        number, requests = strays.get(where, (0, Requests()))
-        strays[where] = (
+        number, requests = unsteered_load.get(where, (0, Requests()))
+        unsteered_load[where] = (
             number + 1,
             Requests(requests.millicpu + pod.requests.millicpu, requests.memory + pod.requests.memory),
         )
@@ -516,30 +518,30 @@ def _assemble(
                 others[key] = "a bare pod: nothing would start it again"
             shapes.setdefault(key, {})[pod.images] = None
             identities.add(pod.pulls_as)
-    beyond = {key: _beyond(found, (outside or {}).get(key)) for key, found in elsewhere.items()}
+    beyond = {key: _unsteered(found, (outside or {}).get(key)) for key, found in elsewhere.items()}
     for key, of_both in rolling.items():
         workload = workloads[key]
         old = {images for images in shapes[key] if _is_of_last_revision(workload, images)}
         if left := [pod for pod in of_both if pod.images in old]:
             # A rollout may stop half way or wait at a partition; until then these are made anew.
-            last = replace(_beyond(left), kind=workload.kind, name=f"{workload.name} (last revision)")
+            last = replace(_unsteered(left), kind=workload.kind, name=f"{workload.name} (last revision)")
             beyond[last.key] = last
     return Inventory(
         workloads=workloads,
         nodes=nodes,
         pods=dict(counts),
-        strays=strays,
-        others=others,
+        unsteered_load=unsteered_load,
+        unsteered_reasons=others,
         containers={
             key: _all_containers(workloads.get(key), map(json.loads, found)) for key, found in shapes.items()
         },
         pull_identities=frozenset(identities),
-        beyond=beyond,
+        unsteered_workloads=beyond,
         loads=loads,
     )
 
 
-def _beyond(pods: Sequence[_Pod], workload: Workload | None = None) -> Workload:
+def _unsteered(pods: Sequence[_Pod], workload: Workload | None = None) -> Workload:
     """Return what is known of a controller outside the discovery, or of the owner of some pods."""
     if workload is None:
         first, spec = pods[0], json.loads(pods[0].placement)

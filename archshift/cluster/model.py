@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from archshift.cluster.pod_fields import Taken, Template
+from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.scheduling import admits
 from archshift.images.workload import Container
 from archshift.nodes.groups import Node
@@ -114,7 +114,12 @@ class Workload:
     def may_run_on(self, node: Node) -> bool:
         """Whether its own rules and the node's taints let its pods run there, capacity aside."""
         template = self.template
-        return admits(node, template.own("node-selector"), template.own("required"), self.tolerations)
+        return admits(
+            node,
+            template.application_value("node-selector"),
+            template.application_value("required"),
+            self.tolerations,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +129,14 @@ class Inventory:
     Attributes:
         workloads: Those discovered, by key.
         nodes: All nodes.
-        pods: (key, architecture) to number of live pods, of workloads and of what is in ``beyond``; "" for
+        pods: (key, architecture) to number of live pods, of ``workloads`` and ``unsteered_workloads``; "" for
             not placed yet.
-        strays: Pods of no discovered workload, by architecture: number and requests.
-        others: Controllers and bare pods that archshift does not steer, with the reason.
-        containers: Key of a workload or of one of ``others`` to all that it runs: its template's
+        unsteered_load: Pods of no discovered workload, by architecture: number and requests.
+        unsteered_reasons: Controllers and bare pods that archshift does not steer, with the reason.
+        containers: Key of a workload or of one of ``unsteered_reasons`` to all that it runs: its template's
             containers, those that only its pods have, and the digests that run.
         pull_identities: As whom all these pull their images.
-        beyond: What archshift does not steer and the guard has to know all the same: controllers
+        unsteered_workloads: What archshift does not steer and the guard has to know all the same: controllers
             outside the discovery, pods of other owners, and pods that a rollout has not replaced yet
             (``namespace/Kind/name (last revision)``). Empty unless it was asked for.
         loads: Node name to what all pods on it ask for.
@@ -140,11 +145,11 @@ class Inventory:
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     nodes: tuple[Node, ...] = ()
     pods: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    strays: Mapping[str, tuple[int, Requests]] = field(default_factory=dict)
-    others: Mapping[str, str] = field(default_factory=dict)
+    unsteered_load: Mapping[str, tuple[int, Requests]] = field(default_factory=dict)
+    unsteered_reasons: Mapping[str, str] = field(default_factory=dict)
     containers: Mapping[str, tuple[Container, ...]] = field(default_factory=dict)
     pull_identities: frozenset[PullIdentity] = frozenset()
-    beyond: Mapping[str, Workload] = field(default_factory=dict)
+    unsteered_workloads: Mapping[str, Workload] = field(default_factory=dict)
     loads: Mapping[str, Load] = field(default_factory=dict)
 
     def on(self, key: str, architecture: str) -> int:
@@ -152,7 +157,7 @@ class Inventory:
         return self.pods.get((key, architecture), 0)
 
 
-def taken_annotation(taken: Mapping[str, Taken]) -> str:
+def taken_annotation(taken: Mapping[str, TakenField]) -> str:
     """Return the value of ``TAKEN_ANNOTATION``: the inverse of what the inventory reads."""
     return json.dumps(
         {

@@ -17,7 +17,7 @@ _MISSING: Final = object()
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Owner:
+class FieldOwner:
     """A field manager as it appears in ``managedFields``.
 
     Attributes:
@@ -32,7 +32,7 @@ class Owner:
         return self.manager
 
 
-def owners(managed_fields: Iterable[Mapping[str, Any]], path: Path) -> frozenset[Owner]:
+def owners(managed_fields: Iterable[Mapping[str, Any]], path: Path) -> frozenset[FieldOwner]:
     """Return who owns the field at ``path`` or anything inside it."""
     found = set()
     for entry in managed_fields:
@@ -42,7 +42,7 @@ def owners(managed_fields: Iterable[Mapping[str, Any]], path: Path) -> frozenset
             if node is None:
                 break
         else:
-            found.add(Owner(entry.get("manager", ""), entry.get("operation", "")))
+            found.add(FieldOwner(entry.get("manager", ""), entry.get("operation", "")))
     return frozenset(found)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from archshift.cluster.ownership import Owner, Path
+from archshift.cluster.ownership import FieldOwner, Path
 from archshift.cluster.scheduling import matches
 from archshift.common.architectures import ARCHITECTURES, Architecture
 from archshift.common.kubernetes import ARCH_LABEL, ARCH_LABELS
@@ -53,7 +53,7 @@ engine, which compares a patch with its own last one, sees that an object was re
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenField:
     """A field's value and owner before archshift took it by force.
 
     Attributes:
@@ -61,7 +61,7 @@ class Taken:
         value: What it was.
     """
 
-    owner: Owner
+    owner: FieldOwner
     value: Any
 
 
@@ -72,31 +72,31 @@ class Template:
     Attributes:
         spec: The live values of ``FIELDS``, by our name, ours included; absent ones left out.
         owned: Those of ``FIELDS`` that this stack owns now.
-        others: Those of ``FIELDS`` that someone else owns, and who.
-        taken: Fields held by force, with what they were.
+        foreign_owners: Those of ``FIELDS`` that someone else owns, and who.
+        taken_fields: Fields held by force, with what they were.
         selector: The workload's label selector; None for kinds without one.
         revision_label: The pod label that tells revisions apart.
         revision: The live value of ``REVISION_ANNOTATION``; empty if absent.
-        competing: The application has soft rules of its own (preferred pod affinity or
+        has_soft_rules: The application has soft rules of its own (preferred pod affinity or
             anti-affinity, soft spreads) that can outweigh a node preference.
-        beside: The application's own spread constraints, before ours and behind it.
+        other_spreads: The application's own spread constraints, before ours and behind it.
     """
 
     spec: Mapping[str, Any] = field(default_factory=dict)
     owned: frozenset[str] = frozenset()
-    others: Mapping[str, Owner] = field(default_factory=dict)
-    taken: Mapping[str, Taken] = field(default_factory=dict)
+    foreign_owners: Mapping[str, FieldOwner] = field(default_factory=dict)
+    taken_fields: Mapping[str, TakenField] = field(default_factory=dict)
     selector: Mapping[str, Any] | None = None
     revision_label: str = "pod-template-hash"
     revision: str = ""
-    competing: bool = False
-    beside: tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]] = ((), ())
+    has_soft_rules: bool = False
+    other_spreads: tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]] = ((), ())
 
-    def own(self, name: str) -> Any:
+    def application_value(self, name: str) -> Any:
         """Return the application's own value of a field, None if it has none."""
-        if name in self.taken:
-            return self.taken[name].value
-        if name in self.owned and name not in self.others:
+        if name in self.taken_fields:
+            return self.taken_fields[name].value
+        if name in self.owned and name not in self.foreign_owners:
             return None
         return self.spec.get(name)
 
@@ -191,11 +191,11 @@ def pinned_architecture(template: Template) -> tuple[str, str] | None:
     Returns:
         (architectures, field): for example ``("amd64", "nodeSelector")``.
     """
-    selector = template.own("node-selector") or {}
+    selector = template.application_value("node-selector") or {}
     for label in ARCH_LABELS:
         if label in selector:
             return str(selector[label]), "nodeSelector"
-    terms = (template.own("required") or {}).get("nodeSelectorTerms") or ()
+    terms = (template.application_value("required") or {}).get("nodeSelectorTerms") or ()
     # Terms are ORed, the expressions of one are ANDed.
     admitted = [
         architecture for architecture in ARCHITECTURES if any(_admits(term, architecture) for term in terms)

@@ -18,7 +18,7 @@ _MIRROR: Final = "kubernetes.io/config.mirror"
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class Controller:
     """The controller that makes a pod anew; a Deployment's pods have a ReplicaSet.
 
     Attributes:
@@ -58,7 +58,7 @@ class Pod:
     name: str
     uid: str
     node: str = ""
-    owner: Owner | None = None
+    owner: Controller | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     rules: Mapping[str, Any] = field(default_factory=dict)
     finalizers: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
         name=meta["name"],
         uid=meta.get("uid", ""),
         node=spec.get("nodeName", ""),
-        owner=Owner(meta["namespace"], owner["kind"], owner["name"]) if owner else None,
+        owner=Controller(meta["namespace"], owner["kind"], owner["name"]) if owner else None,
         labels=meta.get("labels") or {},
         rules=read_fields(spec),
         finalizers=tuple(meta.get("finalizers") or ()),

@@ -107,7 +107,7 @@ def next_open(moment: datetime, windows: Sequence[Window], zone: ZoneInfo) -> da
     return next(max(moment, begin) for begin, end in spans if begin < end and moment < end)
 
 
-def say(moment: datetime, zone: ZoneInfo) -> str:
+def format_time(moment: datetime, zone: ZoneInfo) -> str:
     """Return a time for a person, such as ``Mon 09 Mar 2026 09:00 CET``."""
     return f"{moment.astimezone(zone):%a %d %b %Y %H:%M %Z}"
 

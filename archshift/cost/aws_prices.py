@@ -74,7 +74,7 @@ def tariff_for(
 
 
 def _types(groups: tuple[AnyNodeGroup, ...], nodes: Iterable[Node]) -> set[str]:
-    types = {holding.instance_type for holding in running(nodes, groups)}
+    types = {node_count.instance_type for node_count in running(nodes, groups)}
     for group in groups:
         kinds = (group.instance_type,) if isinstance(group, NodeGroup) else group.instance_types
         types |= {kind.name for kind in kinds}

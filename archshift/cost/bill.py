@@ -46,7 +46,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
+class NodeCount:
     """Equal nodes of one group.
 
     Attributes:
@@ -103,17 +103,17 @@ class Line:
     """One line of a bill.
 
     Attributes:
-        holding: The nodes.
+        node_count: The nodes.
         price: Of one of them, an hour, after discounts; None if it is not known.
     """
 
-    holding: Holding
+    node_count: NodeCount
     price: Price | None
 
     @property
     def monthly(self) -> Decimal | None:
         """USD a month at that price, before what is paid in advance; None if it is not known."""
-        return self.price.usd * self.holding.nodes * HOURS_A_MONTH if self.price else None
+        return self.price.usd * self.node_count.nodes * HOURS_A_MONTH if self.price else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,7 @@ class Bill:
     """What nodes cost a month.
 
     Attributes:
-        lines: One for each holding that has nodes.
+        lines: One for each node count above 0.
         known: USD of what is known: commitments, and the rest of the lines that have a price.
         unknown: Why the total is more than ``known``, a sentence each; empty if it is complete.
         stranded: Commitment to the USD of it that pay for nothing.
@@ -137,13 +137,13 @@ class Bill:
         """USD a month; None if something of it is not known."""
         return None if self.unknown else self.known
 
-    def holdings(self, architecture: Architecture) -> list[Holding]:
+    def node_counts(self, architecture: Architecture) -> list[NodeCount]:
         """Return the nodes of one side."""
-        return [line.holding for line in self.lines if line.holding.architecture == architecture]
+        return [line.node_count for line in self.lines if line.node_count.architecture == architecture]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
+class BillRange:
     """A plan's bill at both ends of the range.
 
     Attributes:
@@ -179,7 +179,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class BillComparison:
     """Two plans' bills.
 
     Attributes:
@@ -188,15 +188,15 @@ class Comparison:
         saving: USD a month that the second costs less, negative if it costs more; None if a price
             or a node count is not known.
         share: The same as a share of what the first costs; None too if that is nothing.
-        meanwhile: USD a month more while the x86 nodes of ``before`` still run beside the Graviton
+        overlap: USD a month more while the x86 nodes of ``before`` still run beside the Graviton
             nodes of ``after``; None if not known.
     """
 
-    before: Spread
-    after: Spread
+    before: BillRange
+    after: BillRange
     saving: Range | None
     share: Range | None
-    meanwhile: Decimal | None
+    overlap: Decimal | None
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -204,14 +204,14 @@ class Comparison:
         return tuple(dict.fromkeys(self.before.unknown + self.after.unknown))
 
 
-def make_bill(holdings: Iterable[Holding], tariff: Tariff, unknown: Iterable[str] = ()) -> Bill:
+def make_bill(node_counts: Iterable[NodeCount], tariff: Tariff, unknown: Iterable[str] = ()) -> Bill:
     """Return what nodes cost a month.
 
     Commitments are paid in any case. Each covers on-demand nodes up to ``Commitment.covers``, first
     those bound to a family, then those that follow; what is left over costs its discounted price.
 
     Args:
-        holdings: The nodes.
+        node_counts: The nodes.
         tariff: The prices.
         unknown: What else is not known about them, a sentence each.
     """
@@ -219,19 +219,19 @@ def make_bill(holdings: Iterable[Holding], tariff: Tariff, unknown: Iterable[str
     reasons = dict.fromkeys(unknown)
     on_demand: dict[str, Decimal] = {}
     hourly = Decimal(0)
-    for holding in holdings:
-        if not holding.nodes:
+    for node_count in node_counts:
+        if not node_count.nodes:
             continue
-        price = tariff.price(holding.instance_type, holding.spot)
+        price = tariff.price(node_count.instance_type, node_count.spot)
         if price is None:
-            reasons[_why_unknown(holding, tariff.region)] = None
-        elif holding.spot:
-            hourly += price.usd * holding.nodes
+            reasons[_why_unknown(node_count, tariff.region)] = None
+        elif node_count.spot:
+            hourly += price.usd * node_count.nodes
         else:
-            name = holding.instance_type
-            on_demand[name] = on_demand.get(name, Decimal(0)) + price.usd * holding.nodes
+            name = node_count.instance_type
+            on_demand[name] = on_demand.get(name, Decimal(0)) + price.usd * node_count.nodes
             price = Price(price.usd * (1 - tariff.discount(name)), price.source)
-        lines.append(Line(holding=holding, price=price))
+        lines.append(Line(node_count=node_count, price=price))
     stranded: dict[Commitment, Decimal] = {}
     for commitment in tariff.commitments:
         left = commitment.covers
@@ -249,12 +249,12 @@ def make_bill(holdings: Iterable[Holding], tariff: Tariff, unknown: Iterable[str
     return Bill(lines=tuple(lines), known=hourly * HOURS_A_MONTH, unknown=tuple(reasons), stranded=stranded)
 
 
-def _why_unknown(holding: Holding, region: str) -> str:
-    name = holding.instance_type
+def _why_unknown(node_count: NodeCount, region: str) -> str:
+    name = node_count.instance_type
     if not name:
-        where = f"node group {holding.group}" if holding.group else "no group"
+        where = f"node group {node_count.group}" if node_count.group else "no group"
         return f"nodes of {where} have no label {INSTANCE_TYPE_LABEL}, so nobody knows what they cost"
-    if holding.spot:
+    if node_count.spot:
         return f"the Spot price of {name} is not known; give what you pay as archshift:cost.spot.{name}"
     held = "" if region in regions() else f" (the table has {', '.join(regions())})"
     return (
@@ -263,7 +263,7 @@ def _why_unknown(holding: Holding, region: str) -> str:
     )
 
 
-def running(nodes: Iterable[Node], groups: Sequence[AnyNodeGroup]) -> list[Holding]:
+def running(nodes: Iterable[Node], groups: Sequence[AnyNodeGroup]) -> list[NodeCount]:
     """Return the nodes that run now, those of nobody's group last."""
     counts: dict[tuple[int, str, str, str, bool], int] = {}
     for node in nodes:
@@ -273,7 +273,7 @@ def running(nodes: Iterable[Node], groups: Sequence[AnyNodeGroup]) -> list[Holdi
         key = (place, name, node.architecture, node.labels.get(INSTANCE_TYPE_LABEL, ""), spot)
         counts[key] = counts.get(key, 0) + 1
     return [
-        Holding(group=name, architecture=side, instance_type=kind, nodes=count, spot=spot)
+        NodeCount(group=name, architecture=side, instance_type=kind, nodes=count, spot=spot)
         for (_, name, side, kind, spot), count in sorted(counts.items())
     ]
 
@@ -296,7 +296,7 @@ def bill_of(
     groups: Sequence[AnyNodeGroup],
     tariff: Tariff,
     headroom: float = DEFAULT_HEADROOM,
-) -> Spread:
+) -> BillRange:
     """Return what the nodes cost that a plan needs, each group at least its ``min_size``.
 
     Args:
@@ -307,7 +307,7 @@ def bill_of(
         headroom: Share of the requests kept free on top of them.
     """
     slow, fast = (_bill_at(speed, plan, inventory, groups, tariff, headroom) for speed in tariff.rules.speed)
-    return Spread(slow=slow, fast=fast)
+    return BillRange(slow=slow, fast=fast)
 
 
 def _bill_at(
@@ -319,8 +319,8 @@ def _bill_at(
     headroom: float,
 ) -> Bill:
     sizing = size(plan, inventory, groups, headroom, float(speed))
-    unknown = [f"{key}: {reason}" for key, reason in sizing.homeless.items()]
-    holdings = []
+    unknown = [f"{key}: {reason}" for key, reason in sizing.without_group.items()]
+    node_counts = []
     for group, need in zip(groups, sizing.needs, strict=True):
         nodes = need.nodes or 0
         # At 0 nothing is on Graviton yet: its groups need not be there.
@@ -329,8 +329,8 @@ def _bill_at(
             nodes = max(nodes, group.min_size)
         if need.nodes is None:
             unknown.append(f"{need.group}: {need.advice}")
-        holdings.append(
-            Holding(
+        node_counts.append(
+            NodeCount(
                 group=need.group,
                 architecture=need.architecture,
                 instance_type=need.instance_type,
@@ -338,7 +338,7 @@ def _bill_at(
                 spot=_on_spot(group),
             )
         )
-    return make_bill(holdings, tariff, unknown)
+    return make_bill(node_counts, tariff, unknown)
 
 
 def _on_spot(group: AnyNodeGroup) -> bool:
@@ -355,7 +355,7 @@ def compare(
     groups: Sequence[AnyNodeGroup],
     tariff: Tariff,
     headroom: float = DEFAULT_HEADROOM,
-) -> Comparison:
+) -> BillComparison:
     """Return what a change from one plan to another saves a month.
 
     For a preview: ``before`` is the plan at the ratio that the stack had, ``after`` the one that is
@@ -371,16 +371,16 @@ def compare(
     """
     old = bill_of(before, inventory, groups, tariff, headroom)
     new = bill_of(after, inventory, groups, tariff, headroom)
-    saving = share = meanwhile = None
+    saving = share = overlap = None
     ends = [(old.slow, new.slow), (old.fast, new.fast)]
     if groups and not old.unknown and not new.unknown:
         # The same processor before and after: ends of different assumptions are never mixed.
         saving = Range.of(*(first.known - second.known for first, second in ends))
         if old.slow.known > 0 and old.fast.known > 0:
             share = Range.of(*((first.known - second.known) / first.known for first, second in ends))
-        both = make_bill(old.slow.holdings(AMD64) + new.slow.holdings(ARM64), tariff)
-        meanwhile = max(Decimal(0), both.known - old.slow.known)
-    return Comparison(before=old, after=new, saving=saving, share=share, meanwhile=meanwhile)
+        both = make_bill(old.slow.node_counts(AMD64) + new.slow.node_counts(ARM64), tariff)
+        overlap = max(Decimal(0), both.known - old.slow.known)
+    return BillComparison(before=old, after=new, saving=saving, share=share, overlap=overlap)
 
 
 def number_json(value: Decimal | None, digits: int = 2) -> float | None:

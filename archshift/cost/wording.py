@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Final
 
 from archshift.common.architectures import AMD64
-from archshift.cost.bill import HOURS_A_MONTH, Comparison, Range, Tariff
+from archshift.cost.bill import HOURS_A_MONTH, BillComparison, Range, Tariff
 
 CLAIMED: Final = Range(Decimal("0.2"), Decimal("0.4"))
 """What people say that Graviton saves."""
@@ -23,7 +23,7 @@ def percents(share: Range) -> str:
     return f"{' to '.join(dict.fromkeys(f'{end * 100:.0f}' for end in (share.least, share.most)))} %"
 
 
-def saving(step: Comparison) -> str:
+def saving(step: BillComparison) -> str:
     """Return what a change saves or costs: ``310 to 420 USD a month less (9 to 12 %)``.
 
     Where both ends of the range are the same whole number, that is said.
@@ -44,7 +44,7 @@ def _both(value: Range) -> str:
     return f"{said} USD a month" if " to " in said else f"at both ends {said} USD a month"
 
 
-def against_claim(ratio: float, step: Comparison) -> str:
+def against_claim(ratio: float, step: BillComparison) -> str:
     """Return how what people claim compares with what this fleet gets; empty where that is not known.
 
     Args:
@@ -62,13 +62,17 @@ def against_claim(ratio: float, step: Comparison) -> str:
         gets = f"gets {percents(step.share)}"
     said = f"{percents(CLAIMED)} less are often claimed; this fleet {gets} at {ratio:g}"
     staying = sum(
-        (line.monthly or Decimal(0) for line in step.after.slow.lines if line.holding.architecture == AMD64),
+        (
+            line.monthly or Decimal(0)
+            for line in step.after.slow.lines
+            if line.node_count.architecture == AMD64
+        ),
         start=Decimal(0),
     )
     return f"{said}, with {money(staying)} USD a month of x86 nodes that stay." if staying else f"{said}."
 
 
-def stranded(ratio: float, step: Comparison) -> list[str]:
+def stranded(ratio: float, step: BillComparison) -> list[str]:
     """Return which commitments pay for nothing after a step, a sentence each."""
     return [
         f"At {ratio:g}, {money(usd)} USD a month are paid for nothing: {one}"

@@ -159,7 +159,7 @@ def audit_images(images: Iterable[str], options: AuditOptions | None = None) -> 
         async with Auditor(options) as auditor:
             return await auditor.verdicts(images)
 
-    return run_apart(run())
+    return run_in_thread(run())
 
 
 def audit_uses(uses: Iterable[ImageUse], options: AuditOptions | None = None) -> dict[ImageUse, ImageVerdict]:
@@ -173,7 +173,7 @@ def audit_uses(uses: Iterable[ImageUse], options: AuditOptions | None = None) ->
         async with Auditor(options) as auditor:
             return await auditor.verdicts_of_uses(uses)
 
-    return run_apart(run())
+    return run_in_thread(run())
 
 
 def suggest_newer(images: Iterable[str], options: AuditOptions | None = None) -> dict[str, str | None]:
@@ -189,10 +189,10 @@ def suggest_newer(images: Iterable[str], options: AuditOptions | None = None) ->
             found = await asyncio.gather(*map(auditor.suggest_newer, distinct))
             return dict(zip(distinct, found, strict=True))
 
-    return run_apart(run())
+    return run_in_thread(run())
 
 
-def run_apart(work: Coroutine[Any, Any, _T]) -> _T:
+def run_in_thread(work: Coroutine[Any, Any, _T]) -> _T:
     """Run a coroutine to its end in a loop and thread of its own."""
     outcome: list[_T] = []
     failure: list[BaseException] = []

@@ -12,9 +12,9 @@ from archshift.images.cache import EvidenceCache
 from archshift.images.contents.command import Command
 from archshift.images.contents.elf import X86_64
 from archshift.images.contents.layers import Budget, Layer, read_layer
-from archshift.images.contents.programs import Finding, check_command
+from archshift.images.contents.programs import ProgramVerdict, check_command
 from archshift.images.contents.rootfs import Rootfs
-from archshift.images.inspector import Evidence
+from archshift.images.inspector import ImageEvidence
 from archshift.images.registry.client import RegistryClient
 from archshift.images.registry.errors import UnreadableError
 from archshift.images.registry.manifest import ImageManifest, parse_config, parse_manifest
@@ -42,8 +42,8 @@ class DeepChecker:
         self._gate = asyncio.Semaphore(CONCURRENCY)
 
     async def findings(
-        self, reference: Reference, evidence: Evidence, commands: Iterable[Command]
-    ) -> dict[Command, Finding]:
+        self, reference: Reference, evidence: ImageEvidence, commands: Iterable[Command]
+    ) -> dict[Command, ProgramVerdict]:
         """Return what each command starts in the arm64 image of some evidence."""
         digest = evidence.manifest_for(ARM64)
         image = reference.at(digest=digest)
@@ -60,12 +60,12 @@ class DeepChecker:
                 try:
                     found |= await self._check(image, missing, evidence.checked_at)
                 except UnreadableError as error:
-                    found |= dict.fromkeys(missing, Finding("undecided", str(error)))
+                    found |= dict.fromkeys(missing, ProgramVerdict("undecided", str(error)))
         return found
 
     async def _check(
         self, image: Reference, commands: list[Command], checked_at: float
-    ) -> dict[Command, Finding]:
+    ) -> dict[Command, ProgramVerdict]:
         limits = self._client.limits
         fetched = await self._client.manifest(image)
         manifest = parse_manifest(fetched.body, fetched.content_type)
@@ -93,7 +93,7 @@ class DeepChecker:
         return found
 
 
-def apply_finding(verdict: ImageVerdict, finding: Finding) -> ImageVerdict:
+def apply_finding(verdict: ImageVerdict, finding: ProgramVerdict) -> ImageVerdict:
     """Return a verdict corrected by what the deep check found."""
     if finding.outcome == "arm64":
         return verdict
@@ -128,9 +128,9 @@ def _key(image: Reference, command: Command) -> str:
     return f"{image.name}@{image.digest} {hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def _decode(value: Any) -> Finding | None:
+def _decode(value: Any) -> ProgramVerdict | None:
     try:
-        finding = Finding(**value)
+        finding = ProgramVerdict(**value)
     except TypeError:
         return None
     return finding if finding.outcome in ("arm64", "lie", "undecided") else None

@@ -31,7 +31,7 @@ _TAG: Final = "tag"
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class ImageEvidence:
     """What a digest names, as read from its registry.
 
     Attributes:
@@ -98,7 +98,7 @@ class Inspector:
         self._tag_seconds = tag_seconds
         self._evidence_seconds = evidence_seconds
         self._clock = clock
-        self._running: dict[str, asyncio.Task[Evidence]] = {}
+        self._running: dict[str, asyncio.Task[ImageEvidence]] = {}
 
     async def verdict(self, image: str) -> ImageVerdict:
         """Return the verdict for an image; whatever goes wrong is ``unknown`` with its reason."""
@@ -111,7 +111,7 @@ class Inspector:
             return unknown(image, str(error), datetime.fromtimestamp(self._clock(), UTC), digest)
         return evidence.verdict(image)
 
-    async def evidence(self, reference: Reference) -> Evidence:
+    async def evidence(self, reference: Reference) -> ImageEvidence:
         """Return what a reference stands for; asked twice, read once.
 
         Raises:
@@ -124,7 +124,7 @@ class Inspector:
             task = self._running[key] = asyncio.create_task(self._gather(reference))
         return await asyncio.shield(task)
 
-    async def _gather(self, reference: Reference) -> Evidence:
+    async def _gather(self, reference: Reference) -> ImageEvidence:
         now = self._clock()
         if reference.digest:
             return self._cached(reference, reference.digest, now) or await self._read(reference)
@@ -146,18 +146,18 @@ class Inspector:
         self._cache.put(_TAG, str(reference), evidence.digest, now)
         return evidence
 
-    def _cached(self, reference: Reference, digest: str, now: float) -> Evidence | None:
+    def _cached(self, reference: Reference, digest: str, now: float) -> ImageEvidence | None:
         known = self._cache.get(_IMAGE, f"{reference.name}@{digest}")
         if known is None or not 0 <= now - known[1] <= self._evidence_seconds:
             return None
         return _decode(digest, *known)
 
-    async def _read(self, reference: Reference) -> Evidence:
+    async def _read(self, reference: Reference) -> ImageEvidence:
         now = self._clock()
         fetched = await self._client.manifest(reference)
         walk = _Walk(self._client, reference)
         await walk.take(fetched)
-        evidence = Evidence(fetched.digest, tuple(walk.images), tuple(walk.remarks), now)
+        evidence = ImageEvidence(fetched.digest, tuple(walk.images), tuple(walk.remarks), now)
         self._cache.put(_IMAGE, f"{reference.name}@{fetched.digest}", _encode(evidence), now)
         return evidence
 
@@ -252,17 +252,19 @@ class _Walk:
             )
 
 
-def _as_of(evidence: Evidence, checked_at: float) -> Evidence:
+def _as_of(evidence: ImageEvidence, checked_at: float) -> ImageEvidence:
     """Evidence is as old as its oldest part."""
-    return Evidence(evidence.digest, evidence.images, evidence.remarks, min(evidence.checked_at, checked_at))
+    return ImageEvidence(
+        evidence.digest, evidence.images, evidence.remarks, min(evidence.checked_at, checked_at)
+    )
 
 
-def _encode(evidence: Evidence) -> Any:
+def _encode(evidence: ImageEvidence) -> Any:
     images = [[one.os, one.architecture, one.variant, digest] for one, digest in evidence.images]
     return {"images": images, "remarks": list(evidence.remarks)}
 
 
-def _decode(digest: str, value: Any, checked_at: float) -> Evidence | None:
+def _decode(digest: str, value: Any, checked_at: float) -> ImageEvidence | None:
     """Read a cached value; None if somebody has been at it."""
     try:
         images = []
@@ -270,6 +272,6 @@ def _decode(digest: str, value: Any, checked_at: float) -> Evidence | None:
             if not all(isinstance(text, str) for text in (os, architecture, variant, manifest)):
                 return None
             images.append((Platform(os, architecture, variant), manifest))
-        return Evidence(digest, tuple(images), tuple(map(str, value["remarks"])), checked_at)
+        return ImageEvidence(digest, tuple(images), tuple(map(str, value["remarks"])), checked_at)
     except (KeyError, TypeError, ValueError):
         return None

@@ -10,10 +10,10 @@ from archshift.nodes.groups import (
     Node,
     NodePool,
     belongs_to,
-    node_in,
+    new_nodes,
     nodes_of,
-    nodes_to_come,
-    outlives,
+    survives,
+    with_group_labels,
 )
 from archshift.nodes.node_pools import nodes_within
 
@@ -35,12 +35,12 @@ def nodes_after(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[No
         if isinstance(group, EksNodeGroup | NodePool):
             own = [node for node in live if belongs_to(node, group)]
             kept |= {node.name for node in own}
-            staying = [node_in(group, node) for node in own if outlives(group, node)]
+            staying = [with_group_labels(group, node) for node in own if survives(group, node)]
             if isinstance(group, NodePool):
                 after += [*staying, *nodes_within(group, staying)]
                 continue
             after += staying if group.autoscaled else staying[: group.desired_size]
-            after += nodes_to_come(group, len(staying), zones)
+            after += new_nodes(group, len(staying), zones)
         else:
             after += nodes_of(group)
     return after + [node for node in live if GROUP_LABEL not in node.labels and node.name not in kept]
@@ -65,5 +65,5 @@ def possible_nodes(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list
         for group in groups
         if isinstance(group, EksNodeGroup) and group.autoscaled
         if not any(belongs_to(node, group) for node in nodes)
-        for node in nodes_to_come(replace(group, desired_size=1), 0)
+        for node in new_nodes(replace(group, desired_size=1), 0)
     ]

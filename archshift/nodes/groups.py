@@ -240,7 +240,7 @@ def nodes_of(group: NodeGroup) -> list[Node]:
     ]
 
 
-def nodes_to_come(group: EksNodeGroup, live: int, zones: Sequence[str] = ("",)) -> list[Node]:
+def new_nodes(group: EksNodeGroup, live: int, zones: Sequence[str] = ("",)) -> list[Node]:
     """Return the nodes that a managed group adds to its ``live`` ones, each of its smallest type.
 
     Names are EKS's to choose; these stand for them in a plan.
@@ -292,7 +292,7 @@ def belongs_to(node: Node, group: AnyNodeGroup) -> bool:
     return bool(imported) and node.labels.get(EKS_GROUP_LABEL) == imported
 
 
-def outlives(group: EksNodeGroup | NodePool, node: Node) -> bool:
+def survives(group: EksNodeGroup | NodePool, node: Node) -> bool:
     """Say whether a live node of a group stays: a change of the instance types replaces the group.
 
     Karpenter replaces the nodes that no longer meet their NodePool, one by one.
@@ -302,7 +302,7 @@ def outlives(group: EksNodeGroup | NodePool, node: Node) -> bool:
     return imported or not kind or kind in {kind.name for kind in group.instance_types}
 
 
-def node_in(group: EksNodeGroup | NodePool, node: Node) -> Node:
+def with_group_labels(group: EksNodeGroup | NodePool, node: Node) -> Node:
     """Return a live node with the labels and taints that its group gives it.
 
     EKS sets them in place, Karpenter with the node that it replaces this one by.
@@ -343,19 +343,19 @@ def check_ami_type(ami_type: str, types: Iterable[InstanceType], key: str) -> st
     return ami_type
 
 
-def room_by_architecture(nodes: Iterable[Node]) -> dict[str, dict[str, int]]:
+def capacity_by_architecture(nodes: Iterable[Node]) -> dict[str, dict[str, int]]:
     """Return what the schedulable ones hold: ``nodes``, ``millicpu``, ``memory`` in bytes, ``pods``."""
-    room: dict[str, dict[str, int]] = {}
+    capacity: dict[str, dict[str, int]] = {}
     for node in nodes:
         if node.schedulable and node.architecture:
-            side = room.setdefault(
+            side = capacity.setdefault(
                 node.architecture, dict.fromkeys(("nodes", "millicpu", "memory", "pods"), 0)
             )
             side["nodes"] += 1
             side["millicpu"] += node.millicpu
             side["memory"] += node.memory
             side["pods"] += node.pods
-    return room
+    return capacity
 
 
 def side_taint(architecture: Architecture) -> Taint:

@@ -20,7 +20,7 @@ from archshift.plan.model import Plan, Rules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompatTest:
+class Arm64Test:
     """How one workload is tested.
 
     Attributes:
@@ -38,8 +38,8 @@ class CompatTest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompatRules:
-    """Which workloads are tested (``archshift:compat_test``).
+class Arm64TestRules:
+    """Which workloads are tested (``archshift:arm64_tests``).
 
     Attributes:
         all: Every workload that ``workloads`` does not name is tested by a start probe.
@@ -49,11 +49,11 @@ class CompatRules:
     """
 
     all: bool = False
-    defaults: CompatTest = field(default_factory=CompatTest)
-    workloads: Mapping[str, CompatTest | None] = field(default_factory=dict)
+    defaults: Arm64Test = field(default_factory=Arm64Test)
+    workloads: Mapping[str, Arm64Test | None] = field(default_factory=dict)
     parallel: int = 4
 
-    def test_of(self, key: str) -> CompatTest | None:
+    def test_of(self, key: str) -> Arm64Test | None:
         """Return how a workload is tested; None if it is not."""
         if key in self.workloads:
             return self.workloads[key]
@@ -87,7 +87,7 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompatState:
+class Arm64TestState:
     """What is proven of a cluster's workloads, and what is not.
 
     Attributes:
@@ -97,7 +97,7 @@ class CompatState:
     """
 
     proofs: Mapping[str, Proof] = field(default_factory=dict)
-    missing: Mapping[str, CompatTest] = field(default_factory=dict)
+    missing: Mapping[str, Arm64Test] = field(default_factory=dict)
     tested: Mapping[str, str] = field(default_factory=dict)
 
     def rules(self, rules: Mapping[str, Rules]) -> dict[str, Rules]:
@@ -120,7 +120,7 @@ class CompatState:
         )
         return _held(self.rules(rules), missing)
 
-    def due(self, plan: Plan) -> dict[str, CompatTest]:
+    def due(self, plan: Plan) -> dict[str, Arm64Test]:
         """Return the tests to run before a plan's step: of what gets Graviton pods and is not proven."""
         return {
             row.key: self.missing[row.key] for row in plan.movable if row.wanted and row.key in self.missing
@@ -147,11 +147,11 @@ def _held(rules: Mapping[str, Rules], reasons: Mapping[str, str]) -> dict[str, R
 
 
 def judge_tests(
-    rules: CompatRules,
+    rules: Arm64TestRules,
     inventory: Inventory,
     verdicts: Mapping[str, WorkloadVerdict],
     proofs: Iterable[Proof],
-) -> CompatState:
+) -> Arm64TestState:
     """Return what is proven of the workloads that the config has tested.
 
     Args:
@@ -166,7 +166,7 @@ def judge_tests(
     for key in rules.workloads:
         if key not in inventory.workloads:
             raise ArchshiftError(
-                f"archshift:compat_test.workloads: {key!r} is not among the workloads found",
+                f"archshift:arm64_tests.workloads: {key!r} is not among the workloads found",
                 "remove it or correct the name",
             )
     tests = {key: rules.test_of(key) for key in inventory.workloads}
@@ -182,7 +182,7 @@ def judge_tests(
         if tested.get(key) == proof.tested and (key not in found or found[key].passed):
             found[key] = proof
     missing = {key: test for key, test in wanted.items() if key not in found}
-    return CompatState(proofs=found, missing=missing, tested=tested)
+    return Arm64TestState(proofs=found, missing=missing, tested=tested)
 
 
 def images_of(inventory: Inventory, verdict: WorkloadVerdict | None, key: str) -> tuple[str, ...]:
@@ -192,7 +192,7 @@ def images_of(inventory: Inventory, verdict: WorkloadVerdict | None, key: str) -
     return tuple(sorted({digests.get(name) or name for name in names}))
 
 
-def what_is_tested(test: CompatTest, images: Sequence[str]) -> str:
+def what_is_tested(test: Arm64Test, images: Sequence[str]) -> str:
     """Return a short hash of the images and of how they are tested: a proof counts for the same alone."""
     content: list[Any] = [list(images), test.command, test.container]
     if not test.command:

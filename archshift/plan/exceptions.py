@@ -37,8 +37,8 @@ class BreakGlass:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Override:
-    """An exception from one rule of the policy pack (``archshift:override``).
+class PolicyException:
+    """An exception from one rule of the policy pack (``archshift:policy_exception``).
 
     Attributes:
         rule: The rule's name.

@@ -33,7 +33,7 @@ WAY_OUT: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
+class X86Need:
     """A workload that needs x86.
 
     Attributes:
@@ -55,13 +55,17 @@ class Need:
     def rules(self) -> str:
         """What decides where it may run, as text: needs with the same rules fit the same nodes."""
         template = self.workload.template
-        own = template.own("node-selector"), template.own("required"), self.workload.tolerations
+        own = (
+            template.application_value("node-selector"),
+            template.application_value("required"),
+            self.workload.tolerations,
+        )
         return json.dumps(own, sort_keys=True)
 
 
 def needs(
     inventory: Inventory, verdicts: Mapping[str, WorkloadVerdict], rules: Mapping[str, Rules]
-) -> tuple[Need, ...]:
+) -> tuple[X86Need, ...]:
     """Return what needs x86: unproven images, workloads that pin amd64, and held ones.
 
     Args:
@@ -69,12 +73,12 @@ def needs(
         verdicts: Workload key to the evidence; a missing one is unknown.
         rules: Workload key to the config's rules.
     """
-    found = []
-    for key, workload in sorted({**inventory.beyond, **inventory.workloads}.items()):
+    x86_needs = []
+    for key, workload in sorted({**inventory.unsteered_workloads, **inventory.workloads}.items()):
         reason = _why(workload, verdicts.get(key), rules.get(key))
         if reason:
-            found.append(Need(workload=workload, reason=reason, pods=most_pods(workload)))
-    return tuple(found)
+            x86_needs.append(X86Need(workload=workload, reason=reason, pods=most_pods(workload)))
+    return tuple(x86_needs)
 
 
 def most_pods(workload: Workload) -> int:
@@ -97,8 +101,8 @@ def _why(workload: Workload, verdict: WorkloadVerdict | None, rules: Rules | Non
     return ""
 
 
-def objection(needed: Sequence[Need], nodes: Iterable[Node]) -> str:
-    """Return why the x86 nodes among ``nodes`` do not do for what needs x86; empty if they do.
+def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node]) -> str:
+    """Explain why the x86 nodes among ``nodes`` cannot run everything that needs x86; empty if they can.
 
     Args:
         needed: From ``needs``.
@@ -110,29 +114,31 @@ def objection(needed: Sequence[Need], nodes: Iterable[Node]) -> str:
     if not needed:
         return ""
     x86 = [node for node in nodes if node.architecture == AMD64 and node.schedulable]
-    alike = _by_rules(needed)
-    takers = {
-        rules: [node for node in x86 if those[0].workload.may_run_on(node)] for rules, those in alike.items()
+    needs_by_rules = _by_rules(needed)
+    nodes_by_rules = {
+        rules: [node for node in x86 if alike[0].workload.may_run_on(node)]
+        for rules, alike in needs_by_rules.items()
     }
-    if not all(takers.values()):
-        named = _named([need for need in needed if not takers[need.rules]])
+    if not all(nodes_by_rules.values()):
+        named = _named([need for need in needed if not nodes_by_rules[need.rules]])
         return f"{named}: no {display(AMD64)} node is left where they can run"
-    # Those of the same rules on the nodes that take them, then all on all such nodes: room that
-    # one of them cannot use is none for it.
-    together = {node.name for some in takers.values() for node in some}
-    checks = [(alike[rules], some) for rules, some in takers.items()]
-    for those, some in [*checks, (list(needed), [node for node in x86 if node.name in together])]:
+    # First the needs of each rule on the nodes that take them, then all needs on all these nodes:
+    # capacity that one need cannot use does not count for it.
+    usable = {node.name for taking in nodes_by_rules.values() for node in taking}
+    checks = [(needs_by_rules[rules], taking) for rules, taking in nodes_by_rules.items()]
+    checks.append((list(needed), [node for node in x86 if node.name in usable]))
+    for checked, taking in checks:
         demand = Demand()
-        for need in those:
+        for need in checked:
             demand = demand.plus(need.workload.requests, need.pods)
-        shortage = balance(some, {AMD64: demand})[AMD64].shortage
-        if shortage:
-            return f"{_named(those)}: {shortage}"
+        missing = balance(taking, {AMD64: demand})[AMD64].shortage
+        if missing:
+            return f"{_named(checked)}: {missing}"
     return ""
 
 
-def takes_away(needed: Sequence[Need], before: Iterable[Node], after: Iterable[Node]) -> bool:
-    """Say whether a change takes x86 from anything: then, and only then, an objection stops it.
+def removes_x86(needed: Sequence[X86Need], before: Iterable[Node], after: Iterable[Node]) -> bool:
+    """Say whether a change takes x86 from anything: then, and only then, a shortfall stops it.
 
     Args:
         needed: From ``needs``.
@@ -140,24 +146,24 @@ def takes_away(needed: Sequence[Need], before: Iterable[Node], after: Iterable[N
         after: Nodes as they will be.
     """
     later = {node.name: node for node in after}
-    one_of_each = [those[0] for those in _by_rules(needed).values()]
+    first_of_each = [alike[0] for alike in _by_rules(needed).values()]
     return any(
-        node.architecture == AMD64 and _worse(one_of_each, node, later.get(node.name)) for node in before
+        node.architecture == AMD64 and _worse(first_of_each, node, later.get(node.name)) for node in before
     )
 
 
-def _by_rules(needed: Iterable[Need]) -> dict[str, list[Need]]:
+def _by_rules(needed: Iterable[X86Need]) -> dict[str, list[X86Need]]:
     """Return the needs by their rules: what one may run on, all of them may.
 
     A fleet has thousands of needs and of nodes, and a handful of rules.
     """
-    found: dict[str, list[Need]] = {}
+    needs_by_rules: dict[str, list[X86Need]] = {}
     for need in needed:
-        found.setdefault(need.rules, []).append(need)
-    return found
+        needs_by_rules.setdefault(need.rules, []).append(need)
+    return needs_by_rules
 
 
-def _worse(needed: Sequence[Need], node: Node, later: Node | None) -> bool:
+def _worse(needed: Sequence[X86Need], node: Node, later: Node | None) -> bool:
     if later is None or later.architecture != AMD64 or not same_machine(node.labels, later.labels):
         return True
     # A taint that somebody set by hand turns nobody away from the node that the change makes of it.
@@ -170,7 +176,7 @@ def same_machine(labels: Mapping[str, str], others: Mapping[str, str]) -> bool:
     return labels.get(INSTANCE_TYPE_LABEL) == others.get(INSTANCE_TYPE_LABEL)
 
 
-def gives_less(needed: Sequence[Need], pool: NodePool, later: NodePool) -> bool:
+def shrinks(needed: Sequence[X86Need], pool: NodePool, later: NodePool) -> bool:
     """Say whether a change of a NodePool can leave less room for what needs x86, or for some of it.
 
     Args:
@@ -188,18 +194,20 @@ def gives_less(needed: Sequence[Need], pool: NodePool, later: NodePool) -> bool:
     if later.zones and not (pool.zones and {*pool.zones} <= {*later.zones}):
         return True
     kind = pool.instance_types[0]
-    is_, will_be = template(pool, kind), template(later, kind)
-    return any(need.workload.may_run_on(is_) and not need.workload.may_run_on(will_be) for need in needed)
+    node_now, node_later = template(pool, kind), template(later, kind)
+    return any(
+        need.workload.may_run_on(node_now) and not need.workload.may_run_on(node_later) for need in needed
+    )
 
 
-def removal(
-    needed: Sequence[Need],
+def refuse_removal(
+    needed: Sequence[X86Need],
     going: Iterable[Node],
     live: Iterable[Node],
     after: Iterable[Node],
     *,
-    loses: bool = False,
-    there: Iterable[str] = (),
+    always_loses: bool = False,
+    proven_pools: Iterable[str] = (),
 ) -> str:
     """Return why an update must not take x86 away; empty if it may, or takes none.
 
@@ -213,27 +221,30 @@ def removal(
         going: The live nodes that it may take or change.
         live: All nodes as they are.
         after: All nodes as it leaves them.
-        loses: It takes x86 away, whatever the nodes say: a NodePool's limits, for one.
-        there: Names of NodePools that count without a node.
+        always_loses: It takes x86 away, whatever the nodes say: a NodePool's limits, for one.
+        proven_pools: Names of NodePools that count without a node.
 
     Returns:
-        As ``objection``.
+        As ``shortfall``.
     """
-    then = list(after)
-    if not loses and not takes_away(needed, going, then):
+    nodes_after = list(after)
+    if not always_loses and not removes_x86(needed, going, nodes_after):
         return ""
-    now = {node.name: node for node in live}
-    able = {*there, *(node.labels.get(POOL_LABEL) for node in now.values() if node.schedulable)}
-    left = [
-        replace(node, schedulable=now[node.name].schedulable)
-        for node in then
-        if node.name in now and same_machine(node.labels, now[node.name].labels)
+    live_by_name = {node.name: node for node in live}
+    usable_pools = {
+        *proven_pools,
+        *(node.labels.get(POOL_LABEL) for node in live_by_name.values() if node.schedulable),
+    }
+    remaining = [
+        replace(node, schedulable=live_by_name[node.name].schedulable)
+        for node in nodes_after
+        if node.name in live_by_name and same_machine(node.labels, live_by_name[node.name].labels)
     ]
-    left += [node for node in then if node.choices and node.labels[POOL_LABEL] in able]
-    return objection(needed, left)
+    remaining += [node for node in nodes_after if node.choices and node.labels[POOL_LABEL] in usable_pools]
+    return shortfall(needed, remaining)
 
 
-def floor(needed: Sequence[Need], nodes: Iterable[Node]) -> frozenset[str]:
+def nodes_that_must_stay(needed: Sequence[X86Need], nodes: Iterable[Node]) -> frozenset[str]:
     """Return the names of the x86 nodes that have to stay: the first that carry all that needs x86.
 
     All x86 nodes where even they do not suffice.
@@ -241,12 +252,12 @@ def floor(needed: Sequence[Need], nodes: Iterable[Node]) -> frozenset[str]:
     if not needed:
         return frozenset()
     x86 = [node for node in nodes if node.architecture == AMD64]
-    # More nodes never raise an objection, so the first number without one is found by halving.
-    enough = bisect_left(range(len(x86)), True, key=lambda kept: not objection(needed, x86[:kept]))
+    # More nodes never add a shortfall, so the first number without one is found by halving.
+    enough = bisect_left(range(len(x86)), True, key=lambda kept: not shortfall(needed, x86[:kept]))
     return frozenset(node.name for node in x86[:enough])
 
 
-def _named(needed: Sequence[Need]) -> str:
+def _named(needed: Sequence[X86Need]) -> str:
     names = [f"{need.key} ({need.reason})" for need in needed[:_NAMED]]
     more = len(needed) - len(names)
     if more > 0:

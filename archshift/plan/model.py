@@ -125,7 +125,7 @@ class Plan:
         conflicts: Fields owned by others.
         balances: Capacity of both sides after the step.
         before: Capacity of both sides as they are.
-        others: Pods that no steered controller owns: key to reason.
+        unsteered_reasons: Pods that no steered controller owns: key to reason.
         new_nodes: Names of configured nodes that are not there yet.
         first_graviton_node: This update would make the cluster's first Graviton node.
         blockers: DaemonSets that keep Graviton nodes from being made, a sentence each.
@@ -136,7 +136,7 @@ class Plan:
     conflicts: tuple[Conflict, ...] = ()
     balances: Mapping[Architecture, Balance] = field(default_factory=dict)
     before: Mapping[Architecture, Balance] = field(default_factory=dict)
-    others: Mapping[str, str] = field(default_factory=dict)
+    unsteered_reasons: Mapping[str, str] = field(default_factory=dict)
     new_nodes: tuple[str, ...] = ()
     first_graviton_node: bool = False
     blockers: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from archshift.cluster.ownership import Owner
+from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import SPREAD, Template
 from archshift.common.architectures import AMD64, ARM64, Architecture
 from archshift.common.kubernetes import ARCH_LABEL
@@ -61,17 +61,19 @@ def reachable(graviton: int, replicas: int, scaled: int) -> int:
     return scaled - minor if preferred_side(graviton, replicas) == ARM64 else minor
 
 
-def conflicts(template: Template, replicas: int) -> dict[str, Owner]:
+def conflicts(template: Template, replicas: int) -> dict[str, FieldOwner]:
     """Return the fields that archshift would have to take from someone, and from whom.
 
     Checked for every share the workload may get, not for today's alone, so that a ramp does
     not stop half way: a workload is movable as a whole or not at all.
     """
     blocked = {}
-    if "required" in template.others and "node-selector" in template.others:
-        blocked["required"] = template.others["required"]
+    if "required" in template.foreign_owners and "node-selector" in template.foreign_owners:
+        blocked["required"] = template.foreign_owners["required"]
     if replicas > 1:
-        blocked |= {n: template.others[n] for n in ("preferred", "spread") if n in template.others}
+        blocked |= {
+            n: template.foreign_owners[n] for n in ("preferred", "spread") if n in template.foreign_owners
+        }
     return blocked
 
 
@@ -89,15 +91,17 @@ def place(template: Template, graviton: int, replicas: int) -> dict[str, Any]:
     Returns:
         Field name to value.
     """
-    fields: dict[str, Any] = {name: taken.value for name, taken in template.taken.items() if taken.value}
+    fields: dict[str, Any] = {
+        name: taken.value for name, taken in template.taken_fields.items() if taken.value
+    }
     if 0 < graviton < replicas:
         side = preferred_side(graviton, replicas)
         fields["spread"] = _spread(template, max_skew(graviton, replicas))
-        fields["preferred"] = _preferred(template.own("preferred"), side)
-        if template.competing and "tolerations" not in template.others:
+        fields["preferred"] = _preferred(template.application_value("preferred"), side)
+        if template.has_soft_rules and "tolerations" not in template.foreign_owners:
             taint = side_taint(side)
             ours = {"key": taint.key, "operator": "Exists", "effect": taint.effect}
-            fields["tolerations"] = [*(template.own("tolerations") or ()), ours]
+            fields["tolerations"] = [*(template.application_value("tolerations") or ()), ours]
     else:
         fields |= pin(template, ARM64 if graviton else AMD64)
     return copy.deepcopy(fields)
@@ -109,10 +113,12 @@ def pin(template: Template, architecture: Architecture) -> dict[str, Any]:
     The node selector is the second choice because people write selectors more often than
     required affinities; where both are free either would do.
     """
-    if "required" in template.others and "node-selector" not in template.others:
-        return {"node-selector": {**(template.own("node-selector") or {}), ARCH_LABEL: architecture}}
+    if "required" in template.foreign_owners and "node-selector" not in template.foreign_owners:
+        return {
+            "node-selector": {**(template.application_value("node-selector") or {}), ARCH_LABEL: architecture}
+        }
     expression = {"key": ARCH_LABEL, "operator": "In", "values": [architecture]}
-    own = (template.own("required") or {}).get("nodeSelectorTerms") or []
+    own = (template.application_value("required") or {}).get("nodeSelectorTerms") or []
     # Terms are ORed, the expressions of one are ANDed: ours goes into every term, or a pod
     # could pick a term without it.
     merged = [

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _GIB = 1024**3
 
 
-HAND_OVER: Final = "ARCHSHIFT_HAND_OVER"
+PLAN_FILE: Final = "ARCHSHIFT_PLAN_FILE"
 """The variable that names the file in which ``archshift preview`` wants the plan."""
 
 
@@ -50,7 +50,7 @@ def plan_json(plan: "Plan") -> dict[str, Any]:
         "capacity_before": _capacity(plan.before),
         "capacity": _capacity(plan.balances),
         "blockers": list(plan.blockers),
-        "others": dict(plan.others),
+        "unsteered": dict(plan.unsteered_reasons),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from archshift.cluster import pod_fields
 from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.model import TAKEN_ANNOTATION, Inventory, Requests, Workload, taken_annotation
-from archshift.cluster.pod_fields import Taken, Template
+from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.scheduling import admits, untolerated
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, display
 from archshift.common.errors import ArchshiftError
@@ -77,7 +77,7 @@ def make_plan(
         conflicts=tuple(conflict for draft in drafts for conflict in draft.conflicts),
         balances=balance(nodes, _demands(planned, inventory, nodes)),
         before=balance(inventory.nodes, _demands_now(inventory)),
-        others=inventory.others,
+        unsteered_reasons=inventory.unsteered_reasons,
         new_nodes=tuple(node.name for node in nodes if node.name not in live and not node.choices),
         first_graviton_node=any(node.architecture == ARM64 for node in possible)
         and not any(node.architecture == ARM64 for node in inventory.nodes),
@@ -164,13 +164,15 @@ class _Steering:
                 f"its {pod_fields.TITLES[name]} ({owner})" for name, owner in blocked.items()
             )
             return _Draft(workload, template, "leave", f"left alone: others own {owned}", conflicts)
-        if template.taken and not rules.force:
-            return _Draft(workload, template, "leave", "force was withdrawn: its fields are given back")
+        if template.taken_fields and not rules.force:
+            return _Draft(workload, template, "leave", "force was withdrawn: its taken fields are restored")
         template = replace(
             template,
-            taken={**template.taken}
-            | {name: Taken(owner, template.own(name)) for name, owner in blocked.items()},
-            others={name: owner for name, owner in template.others.items() if name not in blocked},
+            taken_fields={**template.taken_fields}
+            | {name: TakenField(owner, template.application_value(name)) for name, owner in blocked.items()},
+            foreign_owners={
+                name: owner for name, owner in template.foreign_owners.items() if name not in blocked
+            },
         )
         verdict = self.verdict_of(workload)
         if verdict and verdict.verdict == ARM64_ONLY:
@@ -213,7 +215,10 @@ class _Steering:
 
     def _unfit(self, workload: Workload) -> str:
         template = workload.template
-        selector, required = template.own("node-selector"), template.own("required")
+        selector, required = (
+            template.application_value("node-selector"),
+            template.application_value("required"),
+        )
         cache_key = json.dumps([selector, required, workload.tolerations], sort_keys=True)
         if cache_key not in self._fits:
             self._fits[cache_key] = self._why_unfit(selector, required, workload.tolerations)
@@ -288,7 +293,7 @@ def _planned(
         row,
         patch=_body(workload, fields, template, revision, steering.rules_of(workload).reason),
         restarts=changed and (workload.replicas > 0 or workload.kind == "DaemonSet"),
-        forced=bool(template.taken),
+        forced=bool(template.taken_fields),
     )
 
 
@@ -323,14 +328,14 @@ def _body(
 ) -> dict[str, Any]:
     body: dict[str, Any] = {
         "metadata": {"annotations": {pod_fields.REVISION_ANNOTATION: revision}},
-        "spec": pod_fields.write_fields(fields, *template.beside),
+        "spec": pod_fields.write_fields(fields, *template.other_spreads),
     }
     for name in reversed(CONTROLLERS[workload.kind][1]):
         body = {name: body}
     body["metadata"] = {"name": workload.name, "namespace": workload.namespace}
-    if template.taken:
+    if template.taken_fields:
         body["metadata"]["annotations"] = {
-            TAKEN_ANNOTATION: taken_annotation(template.taken),
+            TAKEN_ANNOTATION: taken_annotation(template.taken_fields),
             FORCE_REASON_ANNOTATION: reason,
         }
     return body
@@ -344,7 +349,7 @@ def _demands(
         side = [node for node in nodes if node.architecture == architecture]
         # The last node of a side takes its DaemonSets' pods along; that it has no others is seen to
         # when it goes.
-        demand = _strays(inventory, architecture) if side else Demand()
+        demand = _unsteered_load(inventory, architecture) if side else Demand()
         for row in planned:
             workload = inventory.workloads[row.key]
             if row.kind == "DaemonSet" and row.patch and architecture == ARM64:
@@ -364,13 +369,13 @@ def _demands(
 def _demands_now(inventory: Inventory) -> dict[Architecture, Demand]:
     demands: dict[Architecture, Demand] = {}
     for architecture in ARCHITECTURES:
-        demand = _strays(inventory, architecture)
+        demand = _unsteered_load(inventory, architecture)
         for key, workload in inventory.workloads.items():
             demand = demand.plus(workload.requests, inventory.on(key, architecture))
         demands[architecture] = demand
     return demands
 
 
-def _strays(inventory: Inventory, architecture: Architecture) -> Demand:
-    pods, requests = inventory.strays.get(architecture, (0, Requests()))
+def _unsteered_load(inventory: Inventory, architecture: Architecture) -> Demand:
+    pods, requests = inventory.unsteered_load.get(architecture, (0, Requests()))
     return Demand(pods, requests.millicpu, requests.memory) if pods else Demand()

@@ -15,7 +15,7 @@ from archshift.cluster.model import Inventory, Requests, Workload
 from archshift.common.architectures import ARCHITECTURES, ARM64, Architecture, display
 from archshift.common.defaults import DEFAULT_HEADROOM
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, ZONE_LABEL
-from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, Node, NodePool, nodes_of, nodes_to_come
+from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, Node, NodePool, new_nodes, nodes_of
 from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
 from archshift.nodes.node_pools import template
 from archshift.plan.capacity import Demand
@@ -71,11 +71,11 @@ class Sizing:
 
     Attributes:
         needs: A group each, in the order of the settings.
-        homeless: Workload keys to why no group of a side takes their pods.
+        without_group: Workload keys to why no group of a side takes their pods.
     """
 
     needs: tuple[GroupNeed, ...]
-    homeless: dict[str, str]
+    without_group: dict[str, str]
 
 
 @dataclass(slots=True)
@@ -169,7 +169,7 @@ def size(
     """
     zones = sorted({node.labels.get(ZONE_LABEL, "") for node in inventory.nodes}) or [""]
     loads = [_Load(group, _templates(group, zones)) for group in groups]
-    homeless: dict[str, str] = {}
+    without_group: dict[str, str] = {}
     for architecture in ARCHITECTURES:
         side = [load for load in loads if load.group.architecture == architecture]
         for row in plan.workloads:
@@ -185,8 +185,8 @@ def size(
             if pods and taking:
                 taking[0].demand = taking[0].demand.plus(workload.requests, pods)
             elif pods and side:
-                homeless[row.key] = f"no {display(architecture)} group takes its {pods} pods"
-        pods, requests = inventory.strays.get(architecture, (0, Requests()))
+                without_group[row.key] = f"no {display(architecture)} group takes its {pods} pods"
+        pods, requests = inventory.unsteered_load.get(architecture, (0, Requests()))
         if pods and side:
             first = side[0].demand
             side[0].demand = replace(
@@ -195,7 +195,7 @@ def size(
                 millicpu=first.millicpu + requests.millicpu,
                 memory=first.memory + requests.memory,
             )
-    return Sizing(needs=tuple(load.need(headroom, arm_speed) for load in loads), homeless=homeless)
+    return Sizing(needs=tuple(load.need(headroom, arm_speed) for load in loads), without_group=without_group)
 
 
 def _pods(row: PlannedWorkload, inventory: Inventory, architecture: Architecture) -> int:
@@ -213,5 +213,5 @@ def _templates(group: AnyNodeGroup, zones: Sequence[str]) -> list[Node]:
         types = sorted(set(group.instance_types), key=lambda kind: (kind.vcpu, kind.memory_mib, kind.name))
         return [template(group, kind) for kind in types]
     if isinstance(group, EksNodeGroup):
-        return nodes_to_come(replace(group, desired_size=len(zones)), 0, zones)
+        return new_nodes(replace(group, desired_size=len(zones)), 0, zones)
     return nodes_of(replace(group, size=len(group.zones)))

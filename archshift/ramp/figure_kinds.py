@@ -130,7 +130,7 @@ def quantile(share: float, buckets: Mapping[float, float]) -> Quantile:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class FigureValue:
     """One figure of a workload's pods on one architecture.
 
     Attributes:
@@ -180,7 +180,9 @@ class Totals:
         total = self.metrics.get(metric.name)
         return total.sum if total else 0.0
 
-    def reading(self, value: float, samples: float, measured: Total, at_least: bool = False) -> Reading:
+    def figure_value(
+        self, value: float, samples: float, measured: Total, at_least: bool = False
+    ) -> FigureValue:
         """Return a figure's value, with its problem if it is unreliable.
 
         Args:
@@ -194,7 +196,7 @@ class Totals:
             problem = "is not a number"
         elif measured.count < COVERED * self.pods.count:
             problem = f"is measured for only {measured.count / self.pods.count:.0%} of the pods' time"
-        return Reading(value, samples, at_least, problem)
+        return FigureValue(value, samples, at_least, problem)
 
 
 # --- the kinds ------------------------------------------------------------------------------
@@ -225,7 +227,7 @@ class FigureKind(ABC):
         return None
 
     @abstractmethod
-    def value(self, totals: Totals) -> Reading | None:
+    def value(self, totals: Totals) -> FigureValue | None:
         """Return the figure's value; None if it is not measured."""
 
     @abstractmethod
@@ -253,12 +255,12 @@ class Mean(FigureKind):
         """The metric."""
         return (self.metric,)
 
-    def value(self, totals: Totals) -> Reading | None:
+    def value(self, totals: Totals) -> FigureValue | None:
         """Return the mean."""
         measured = totals.metrics.get(self.metric.name)
         if measured is None:
             return None
-        return totals.reading(measured.sum / max(1, measured.count), measured.count, measured)
+        return totals.figure_value(measured.sum / max(1, measured.count), measured.count, measured)
 
     def expression(self, labels: str) -> str:
         """Return the recorded series."""
@@ -284,13 +286,13 @@ class Ratio(FigureKind):
         """The whole and the part."""
         return self.whole, self.part
 
-    def value(self, totals: Totals) -> Reading | None:
+    def value(self, totals: Totals) -> FigureValue | None:
         """Return the ratio; 0 if the whole is 0."""
         whole = totals.metrics.get(self.whole.name)
         if whole is None:
             return None
         ratio = totals.sum(self.part) / whole.sum if whole.sum else 0.0
-        return totals.reading(ratio, whole.sum * totals.seconds, whole)
+        return totals.figure_value(ratio, whole.sum * totals.seconds, whole)
 
     def expression(self, labels: str) -> str:
         """Return the recorded part divided by the recorded whole."""
@@ -316,14 +318,14 @@ class Events(FigureKind):
         """The events."""
         return (self.metric,)
 
-    def value(self, totals: Totals) -> Reading | None:
+    def value(self, totals: Totals) -> FigureValue | None:
         """Return events a pod and day; None if there were no pods."""
         measured = totals.metrics.get(self.counter.name)
         pod_days = totals.pods.sum * totals.seconds / 86400
         if measured is None or not pod_days:
             return None
         events = totals.sum(self.metric)
-        return totals.reading(events / pod_days, events, measured)
+        return totals.figure_value(events / pod_days, events, measured)
 
     def expression(self, labels: str) -> str:
         """Return the events a pod and day, from the last hour."""
@@ -367,7 +369,7 @@ class Percentile(FigureKind):
         """The histogram."""
         return self.source
 
-    def value(self, totals: Totals) -> Reading | None:
+    def value(self, totals: Totals) -> FigureValue | None:
         """Return the percentile of all observations in the window."""
         measured = totals.metrics.get(self.source.metric.name)
         if measured is None:
@@ -377,7 +379,7 @@ class Percentile(FigureKind):
         if measured.sum:
             estimate = quantile(self.share, totals.buckets.get(self.source.metric.name, {}))
         samples = measured.sum * totals.seconds
-        return totals.reading(estimate.value, samples, measured, estimate.at_least)
+        return totals.figure_value(estimate.value, samples, measured, estimate.at_least)
 
     def expression(self, labels: str) -> str:
         """Return the recorded series."""

@@ -14,6 +14,7 @@ from archshift.ramp.figure_kinds import (
     PODS,
     Events,
     FigureKind,
+    FigureValue,
     Histogram,
     Mean,
     Metric,
@@ -21,7 +22,6 @@ from archshift.ramp.figure_kinds import (
     Proof,
     Query,
     Ratio,
-    Reading,
 )
 from archshift.ramp.promql import AppMetrics, Expressions, block
 
@@ -426,7 +426,7 @@ class WorkloadTolerances:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class FigureComparison:
     """The verdict on one figure of one workload.
 
     Attributes:
@@ -448,12 +448,12 @@ class Comparison:
 
 def compare(
     figure: Figure,
-    mine: Reading | None,
-    theirs: Reading | None,
+    mine: FigureValue | None,
+    theirs: FigureValue | None,
     against: str,
     tolerance: Tolerance,
     min_samples: int,
-) -> Comparison | None:
+) -> FigureComparison | None:
     """Compare one figure of a workload's pods on Graviton; None if there is nothing to judge.
 
     Args:
@@ -465,8 +465,8 @@ def compare(
         min_samples: The least number of requests or periods on each side.
     """
 
-    def unknown(reason: str) -> Comparison:
-        return Comparison(
+    def unknown(reason: str) -> FigureComparison:
+        return FigureComparison(
             figure=figure.name,
             verdict="unknown",
             graviton=_shown(mine),
@@ -509,7 +509,7 @@ def compare(
         reason = (
             f"{figure.full_title} {values[0]} on Graviton, {values[1]} on {against}; up to {values[2]} passes"
         )
-    return Comparison(
+    return FigureComparison(
         figure=figure.name,
         verdict=severity,
         graviton=mine.value,
@@ -519,7 +519,7 @@ def compare(
     )
 
 
-def _shown(reading: Reading | None) -> float | None:
+def _shown(reading: FigureValue | None) -> float | None:
     return reading.value if reading and math.isfinite(reading.value) else None
 
 

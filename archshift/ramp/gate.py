@@ -15,17 +15,17 @@ from archshift.common.architectures import AMD64, ARM64
 from archshift.common.times import short
 from archshift.ramp.figures import (
     FIGURES,
-    Comparison,
     Figure,
+    FigureComparison,
     Tolerances,
     Verdict,
     WorkloadTolerances,
     compare,
 )
-from archshift.ramp.measurement import Measurement, Side
+from archshift.ramp.measurement import ArchitectureFigures, Measurement
 from archshift.ramp.promql import AppMetrics
 
-WorkloadVerdict = Literal["pass", "hold", "step-back", "unknown", "capped", "skipped"]
+GateVerdict = Literal["pass", "hold", "step-back", "unknown", "capped", "skipped"]
 
 _PRESENT: Final = timedelta(hours=1)
 """Pods must have existed for this long to be judged, or for half a window if that is shorter."""
@@ -84,12 +84,12 @@ class JudgedWorkload:
     """
 
     workload: str
-    verdict: WorkloadVerdict
+    verdict: GateVerdict
     against: str = ""
     graviton_pods: int = 0
     pods: int = 0
     pod_hours: float = 0.0
-    figures: Sequence[Comparison] = ()
+    figures: Sequence[FigureComparison] = ()
     reasons: Sequence[str] = ()
     max_ratio: float | None = None
 
@@ -240,7 +240,7 @@ def _named(keys: Sequence[str]) -> str:
     return f"{shown} and {len(keys) - 5} more" if len(keys) > 5 else shown
 
 
-_Base = tuple[str, Side]
+_Base = tuple[str, ArchitectureFigures]
 
 
 def _judge_workload(
@@ -253,7 +253,7 @@ def _judge_workload(
         return JudgedWorkload(workload=key, verdict="skipped", reasons=["no pod on Graviton"])
     x86_pods = sides[AMD64].pods if AMD64 in sides else 0
 
-    def judged(verdict: WorkloadVerdict, *reasons: str, **more: Any) -> JudgedWorkload:
+    def judged(verdict: GateVerdict, *reasons: str, **more: Any) -> JudgedWorkload:
         return JudgedWorkload(
             workload=key,
             verdict=verdict,
@@ -295,8 +295,13 @@ def _judge_workload(
 
 
 def _compare(
-    figure: Figure, graviton: Side, base: Side, against: str, gate: GateSettings, own: WorkloadTolerances
-) -> Comparison | None:
+    figure: Figure,
+    graviton: ArchitectureFigures,
+    base: ArchitectureFigures,
+    against: str,
+    gate: GateSettings,
+    own: WorkloadTolerances,
+) -> FigureComparison | None:
     tolerance = own.tolerances.get(figure.name) or gate.tolerances.get(figure.name) or figure.tolerance
     mine, theirs = graviton.figures.get(figure.name), base.figures.get(figure.name)
     return compare(figure, mine, theirs, against, tolerance, own.min_samples or gate.min_samples)
@@ -341,7 +346,7 @@ def _worst(verdicts: Sequence[Verdict]) -> Verdict:
 
 def _capped(
     worst: Verdict, cap: float | None, graviton: int, pods: int
-) -> tuple[WorkloadVerdict, float | None, str]:
+) -> tuple[GateVerdict, float | None, str]:
     """Return a workload's verdict with its cap, the cap to suggest, and a note."""
     if worst not in ("hold", "step-back"):
         return worst, None, ""

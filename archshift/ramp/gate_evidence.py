@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from archshift.ramp.schedule import same
+from archshift.ramp.schedule import same_ratio
 
 PASS: Final = "pass"  # noqa: S105 - a verdict
 HOLD: Final = "hold"
@@ -53,7 +53,7 @@ class GateEvidence:
     reasons: tuple[str, ...] = ()
     problem: str = ""
 
-    def objection(
+    def why_refused(
         self, *, stack: str, ratio: float, now: datetime, since: datetime | None, verdict: str = PASS
     ) -> str:
         """Explain why this evidence does not permit leaving a ratio; empty if it does.
@@ -68,7 +68,7 @@ class GateEvidence:
         why = self.unusable(stack, now)
         if why or self.at is None or self.ratio is None:
             return why
-        if not same(self.ratio, ratio):
+        if not same_ratio(self.ratio, ratio):
             return f"it is about arm_ratio {self.ratio:g}, but arm_ratio is {ratio:g} now"
         if since and self.at < since:
             return f"it is from {_text(self.at)}, before arm_ratio was set ({_text(since)})"
@@ -124,15 +124,15 @@ class Move:
         of_step = self.wanted * (1 - self.previous / self.ratio)
         return 2 * (self.wanted - self.graviton) > of_step
 
-    def objection(self, evidence: GateEvidence, *, stack: str, now: datetime) -> str:
+    def why_refused(self, evidence: GateEvidence, *, stack: str, now: datetime) -> str:
         """Explain why evidence does not permit the step; empty if it does, or if no step begins."""
         if not self.goes_up:
             return ""
         why = evidence.unusable(stack, now)
         if why or evidence.at is None or evidence.ratio is None:
             return why
-        reached = evidence.ratio > self.previous or same(evidence.ratio, self.previous)
-        if not reached or evidence.ratio > self.ratio or same(evidence.ratio, self.ratio):
+        reached = evidence.ratio > self.previous or same_ratio(evidence.ratio, self.previous)
+        if not reached or evidence.ratio > self.ratio or same_ratio(evidence.ratio, self.ratio):
             return f"it is about arm_ratio {evidence.ratio:g}, not about the step before, {self.previous:g}"
         # It must have been fresh when the step was taken, or now if that time is not recorded.
         taken = self.since if self.since and self.since >= evidence.at else now

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.times import short
-from archshift.ramp.figure_kinds import COVERED, Query, Reading, Total, Totals
+from archshift.ramp.figure_kinds import COVERED, FigureValue, Query, Total, Totals
 from archshift.ramp.figures import Figure, asked_metrics, measured_figures
 from archshift.ramp.promql import AppMetrics, Expressions
 
@@ -25,7 +25,7 @@ _UNPLACED: Final = 0.05
 _CLOCK_SECONDS: Final = 60.0
 
 
-class MetricsError(ArchshiftError):
+class PrometheusError(ArchshiftError):
     """Prometheus did not answer a query, so nothing is known."""
 
 
@@ -56,7 +56,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class ArchitectureFigures:
     """A workload's pods on one architecture.
 
     Attributes:
@@ -69,10 +69,10 @@ class Side:
     hours: float
     pod_hours: float
     pods: int
-    figures: Mapping[str, Reading] = field(default_factory=dict)
+    figures: Mapping[str, FigureValue] = field(default_factory=dict)
 
 
-Sides = Mapping[str, Mapping[str, Side]]
+FiguresByWorkload = Mapping[str, Mapping[str, ArchitectureFigures]]
 """Workload key to architecture to its pods."""
 
 _Buckets = Mapping[tuple[str, str], Mapping[float, float]]
@@ -80,7 +80,7 @@ _Buckets = Mapping[tuple[str, str], Mapping[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RecordedQuery:
     """A query with all that is needed to repeat it.
 
     Attributes:
@@ -101,7 +101,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class MeasuredWindow:
     """A time in equal steps.
 
     Attributes:
@@ -130,7 +130,7 @@ class Window:
         return self.length / timedelta(hours=1)
 
     @classmethod
-    def until(cls, end: datetime, length: timedelta) -> "Window":
+    def until(cls, end: datetime, length: timedelta) -> "MeasuredWindow":
         """Return a window of about this length that ends then; it may have no step."""
         # More steps add little information but cost proportionally more.
         minutes = max(STEP, length / _MOST_STEPS) / timedelta(minutes=1)
@@ -148,12 +148,12 @@ class Measurement:
         problem: A sentence that says why the measurement is unreliable; empty if it is reliable.
     """
 
-    window: Window
-    sides: Sides = field(default_factory=dict)
+    window: MeasuredWindow
+    sides: FiguresByWorkload = field(default_factory=dict)
     problem: str = ""
 
 
-class Meter:
+class Measurer:
     """Queries Prometheus and keeps its queries.
 
     Args:
@@ -164,7 +164,7 @@ class Meter:
     def __init__(self, prometheus: "Prometheus", expressions: Expressions) -> None:
         self._prometheus = prometheus
         self._cluster = expressions
-        self.asked: list[Asked] = []
+        self.queries: list[RecordedQuery] = []
 
     def clock_problem(self, at: datetime, now: datetime | None) -> str:
         """Explain what is wrong with Prometheus' clock; empty if it is right.
@@ -182,7 +182,7 @@ class Meter:
             return f"{_clock(at)} is in Prometheus' future; give a time in the past"
         return ""
 
-    def measure(self, window: Window, *, graviton: bool) -> Measurement:
+    def measure(self, window: MeasuredWindow, *, graviton: bool) -> Measurement:
         """Measure a window.
 
         Args:
@@ -191,10 +191,10 @@ class Meter:
         """
         try:
             return self._measure(window, graviton)
-        except MetricsError as error:
+        except PrometheusError as error:
             return Measurement(window=window, problem=str(error))
 
-    def _measure(self, window: Window, graviton: bool) -> Measurement:
+    def _measure(self, window: MeasuredWindow, graviton: bool) -> Measurement:
         expressions = self._expressions(window)
         pods = self._range("pods", Expressions.workload_pods, window)
         if problem := self._unplaced(window) or _gaps(pods, window, graviton):
@@ -211,7 +211,7 @@ class Meter:
                 buckets[histogram.metric.name] = self._buckets(figure.name, histogram.buckets, window)
         return Measurement(window=window, sides=_sides(figures, pods, series, buckets, window))
 
-    def _unplaced(self, window: Window) -> str:
+    def _unplaced(self, window: MeasuredWindow) -> str:
         """Explain why pods or their nodes are unknown; empty if they are known."""
         all_pods = self._range("all pods", lambda of: f"count({of.pods()})", window)
         if not all_pods:
@@ -228,7 +228,9 @@ class Meter:
             )
         return ""
 
-    def _unmeasured(self, metrics: AppMetrics, series: Mapping[str, list[Series]], window: Window) -> str:
+    def _unmeasured(
+        self, metrics: AppMetrics, series: Mapping[str, list[Series]], window: MeasuredWindow
+    ) -> str:
         """Explain which metric of the applications is missing; empty if none is."""
         for metric in asked_metrics(metrics, "latency", "requests"):
             if series[metric.name]:
@@ -243,7 +245,7 @@ class Meter:
                 return proof.problem(metrics)
         return ""
 
-    def _buckets(self, name: str, buckets: Query, window: Window) -> _Buckets:
+    def _buckets(self, name: str, buckets: Query, window: MeasuredWindow) -> _Buckets:
         step, length = short(window.step), short(window.length)
         # The buckets, not their histogram_quantile: beyond the last bucket it returns the bound as if it were
         # the latency, and finding that out needs a second query.
@@ -254,17 +256,19 @@ class Meter:
             by_workload.setdefault(_key(sample.labels), {})[bound] = sample.value
         return by_workload
 
-    def _range(self, name: str, text: Query, window: Window) -> list[Series]:
+    def _range(self, name: str, text: Query, window: MeasuredWindow) -> list[Series]:
         query = self._ask(name, text, window, window.first)
         return self._prometheus.query_range(query, window.first, window.end, window.step)
 
-    def _ask(self, name: str, text: Query, window: Window, begin: datetime | None) -> str:
+    def _ask(self, name: str, text: Query, window: MeasuredWindow, begin: datetime | None) -> str:
         expressions = self._expressions(window)
         query, brief = text(expressions), text(replace(expressions, recorded=True))
-        self.asked.append(Asked(name, query, " ".join(brief.split()), begin, window.end, window.step))
+        self.queries.append(
+            RecordedQuery(name, query, " ".join(brief.split()), begin, window.end, window.step)
+        )
         return query
 
-    def _expressions(self, window: Window) -> Expressions:
+    def _expressions(self, window: MeasuredWindow) -> Expressions:
         return replace(self._cluster, over=f"{window.step // timedelta(minutes=1)}m")
 
 
@@ -280,7 +284,7 @@ def _values(series: Iterable[Series]) -> Iterator[float]:
         yield from values.values.values()
 
 
-def _gaps(pods: list[Series], window: Window, graviton: bool) -> str:
+def _gaps(pods: list[Series], window: MeasuredWindow, graviton: bool) -> str:
     """Explain which part of the window is unknown; empty if enough of it is known."""
     seen: dict[str, set[float]] = {AMD64: set(), ARM64: set()}
     for workload in pods:
@@ -321,8 +325,8 @@ def _sides(
     pods: list[Series],
     series: Mapping[str, list[Series]],
     buckets: Mapping[str, _Buckets],
-    window: Window,
-) -> Sides:
+    window: MeasuredWindow,
+) -> FiguresByWorkload:
     totals = {name: _totals(each) for name, each in series.items()}
     latest = {
         _key(each.labels): each.values[max(each.values)]
@@ -330,7 +334,7 @@ def _sides(
         if window.end.timestamp() in each.values
     }
     step_hours = window.step / timedelta(hours=1)
-    sides: dict[str, dict[str, Side]] = {}
+    sides: dict[str, dict[str, ArchitectureFigures]] = {}
     for (workload, arch), total in _totals(pods).items():
         key = (workload, arch)
         measured = Totals(
@@ -340,7 +344,7 @@ def _sides(
             seconds=window.step.total_seconds(),
         )
         readings = {figure.name: figure.kind.value(measured) for figure in figures}
-        side = Side(
+        side = ArchitectureFigures(
             hours=total.count * step_hours,
             pod_hours=total.sum * step_hours,
             pods=round(latest.get(key, 0)),

@@ -30,7 +30,7 @@ class MonitoringSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
+class PlannedFleet:
     """The fleet and its wanted share.
 
     Attributes:
@@ -47,7 +47,7 @@ def rules(
     namespaces: Sequence[str] = (),
     metrics: AppMetrics | None = None,
     tolerances: Tolerances | None = None,
-    fleet: Fleet | None = None,
+    fleet: PlannedFleet | None = None,
 ) -> dict[str, Any]:
     """Return the rule groups: the content of a rule file, and of a PrometheusRule's spec.
 
@@ -95,7 +95,7 @@ def _record(name: str, expression: str) -> dict[str, Any]:
     return {"record": name, "expr": expression}
 
 
-def _fleet(fleet: Fleet) -> list[dict[str, Any]]:
+def _fleet(fleet: PlannedFleet) -> list[dict[str, Any]]:
     pods = f"archshift:workload_pods{{{workloads_matcher(fleet.workloads)}}}"
     # At a share of 0 there is no series of pods on Graviton: that means 0.
     observed = f'(sum(archshift:fleet_pods{{arch="{ARM64}"}}) or vector(0))\n/ sum(archshift:fleet_pods)'

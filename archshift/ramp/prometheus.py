@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from archshift.common.errors import ArchshiftError
-from archshift.ramp.measurement import MetricsError, Sample, Series
+from archshift.ramp.measurement import PrometheusError, Sample, Series
 
 if TYPE_CHECKING:
     # Imported only where something is sent: everything reads settings and verdicts, and most commands ask no
@@ -110,7 +110,7 @@ class Prometheus:
         """Return the time of Prometheus' clock.
 
         Raises:
-            MetricsError: Prometheus cannot be reached, refuses, or gives only a part of the answer.
+            PrometheusError: Prometheus cannot be reached, refuses, or gives only a part of the answer.
         """
         value = self._ask("query", {"query": "time()"}, "scalar")
         try:
@@ -122,7 +122,7 @@ class Prometheus:
         """Evaluate an expression at a time.
 
         Raises:
-            MetricsError: Prometheus cannot be reached, refuses, or gives only a part of the answer.
+            PrometheusError: Prometheus cannot be reached, refuses, or gives only a part of the answer.
         """
         result = self._ask("query", {"query": expression, "time": _time(at)}, "vector")
         try:
@@ -134,7 +134,7 @@ class Prometheus:
         """Evaluate an expression at every step of a time.
 
         Raises:
-            MetricsError: Prometheus cannot be reached, refuses, or gives only a part of the answer.
+            PrometheusError: Prometheus cannot be reached, refuses, or gives only a part of the answer.
         """
         times = {"start": _time(begin), "end": _time(end), "step": f"{step.total_seconds():g}"}
         result = self._ask("query_range", {"query": expression, **times}, "matrix")
@@ -149,12 +149,12 @@ class Prometheus:
     def _ask(self, endpoint: str, form: Mapping[str, str], kind: str) -> Any:
         status, body = self._send(f"{self.url}/api/v1/{endpoint}", form)
         if 300 <= status < 400:
-            raise MetricsError(
+            raise PrometheusError(
                 f"{self.url} redirects, and archshift does not follow redirects",
                 "set archshift:gate.prometheus to the address of Prometheus itself",
             )
         if status in (401, 403):
-            raise MetricsError(
+            raise PrometheusError(
                 f"{self.url} refuses the credentials (HTTP {status})",
                 f"set {TOKEN} or {TOKEN_FILE} to a token that may query",
             )
@@ -164,16 +164,16 @@ class Prometheus:
                 raise ValueError
         except (ValueError, KeyError, RecursionError):
             if status >= 400:
-                raise MetricsError(
+                raise PrometheusError(
                     f"{self.url} answered HTTP {status}", "check that Prometheus runs behind it"
                 ) from None
             raise self._nonsense() from None
         if answer["status"] == "error":
-            raise MetricsError(f"{self.url} cannot answer: {_one_line(answer.get('error'))}")
+            raise PrometheusError(f"{self.url} cannot answer: {_one_line(answer.get('error'))}")
         # Before 3.0 hints about an expression came among the warnings.
         warnings = [text for text in answer.get("warnings") or () if not str(text).startswith("PromQL info")]
         if warnings:
-            raise MetricsError(f"{self.url} gave only a part of the answer: {_one_line(warnings[0])}")
+            raise PrometheusError(f"{self.url} gave only a part of the answer: {_one_line(warnings[0])}")
         data = answer.get("data")
         if (
             not isinstance(data, dict)
@@ -194,26 +194,26 @@ class Prometheus:
                 for chunk in response.iter_bytes():
                     body += chunk
                     if len(body) > MAX_ANSWER_BYTES:
-                        raise MetricsError(
+                        raise PrometheusError(
                             f"{self.url}: the answer is larger than {MAX_ANSWER_BYTES} bytes",
                             "name fewer archshift:workloads.namespaces",
                         )
                     if time.monotonic() > deadline:
                         raise httpx2.ReadTimeout("")
         except httpx2.TimeoutException:
-            raise MetricsError(
+            raise PrometheusError(
                 f"{self.url} gave no answer in time",
                 "check that it is reachable, or shorten archshift:gate.window",
             ) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            raise MetricsError(
+            raise PrometheusError(
                 f"{self.url} cannot be reached: {_one_line(error)}",
                 "check archshift:gate.prometheus and your network",
             ) from None
         return response.status_code, bytes(body)
 
-    def _nonsense(self) -> MetricsError:
-        return MetricsError(
+    def _nonsense(self) -> PrometheusError:
+        return PrometheusError(
             f"{self.url} does not answer like Prometheus", "check archshift:gate.prometheus (its path too)"
         )
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from archshift.common.times import Freeze, Span, Window, next_open, say
+from archshift.common.times import Freeze, Span, Window, format_time, next_open
 
 DEFAULT_STEPS: Final = (0.2, 0.5, 0.8, 1.0)
 DEFAULT_EVERY: Final = Span(days=7)
@@ -34,7 +34,7 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
+class NextStep:
     """What comes next.
 
     Attributes:
@@ -89,7 +89,7 @@ class Ramp:
         """Return the step before a ratio, 0.0 before the first; None at 0.0."""
         return step_below(self.steps, ratio)
 
-    def outlook(self, ratio: float, now: datetime) -> Outlook:
+    def next_step(self, ratio: float, now: datetime) -> NextStep:
         """Return the next step.
 
         Args:
@@ -99,58 +99,59 @@ class Ramp:
         step = self.above(ratio)
         if step is None:
             over = f"the ramp is over: arm_ratio is {ratio:g}, and its last step is {self.steps[-1]:g}"
-            return Outlook(ratio=ratio, step=None, at=None, why_not=(over,))
+            return NextStep(ratio=ratio, step=None, at=None, why_not=(over,))
         if self.since is None and ratio > EPSILON:
             unknown = (
                 f"archshift:ramp.since is not set, so nobody knows how long {ratio:g} has soaked; set it "
                 "to the time at which arm_ratio was set"
             )
-            return Outlook(ratio=ratio, step=step, at=None, why_not=(unknown,))
+            return NextStep(ratio=ratio, step=step, at=None, why_not=(unknown,))
         planned, soaked = self._planned(), self._soaked()
         why_not = []
         if self._paused(now):
             why_not.append(self._say_pause())
         if now < planned:
             why_not.append(
-                f"{step:g} is planned for {self.say(planned)}, every {self.every} from {self.say(self.start)}"
+                f"{step:g} is planned for {self.format_time(planned)}, "
+                f"every {self.every} from {self.format_time(self.start)}"
             )
         if self.since and now < soaked:
             why_not.append(
-                f"{ratio:g} soaks until {self.say(soaked)}, {Span.of(self.soak)} from when it was set"
+                f"{ratio:g} soaks until {self.format_time(soaked)}, {Span.of(self.soak)} from when it was set"
             )
         why_not += [
-            f"frozen until {self.say(freeze.end)}: {freeze.reason}"
+            f"frozen until {self.format_time(freeze.end)}: {freeze.reason}"
             for freeze in self.freezes
             if freeze.begin <= now < freeze.end
         ]
         opens = next_open(now, self.windows, self.zone)
         # Only without another reason: a window that opens before the step is due tells nothing.
         if now < opens and not why_not:
-            why_not.append(f"outside the windows; the next window opens {self.say(opens)}")
+            why_not.append(f"outside the windows; the next window opens {self.format_time(opens)}")
         if self.pause and not self.pause.until:
-            return Outlook(ratio=ratio, step=step, at=None, why_not=tuple(why_not))
+            return NextStep(ratio=ratio, step=step, at=None, why_not=tuple(why_not))
         first = max(planned, soaked)
         if self.pause and self.pause.until and self._paused(now):
             first = max(first, self.pause.until)
         at = self._allowed(max(first, now) if why_not else first)
-        return Outlook(ratio=ratio, step=step, at=at, why_not=tuple(why_not))
+        return NextStep(ratio=ratio, step=step, at=at, why_not=tuple(why_not))
 
     def forecast(self, ratio: float, now: datetime) -> list[tuple[float, datetime | None]]:
         """Return the future steps with their times, if each is taken as soon as it is due."""
         steps: list[tuple[float, datetime | None]] = []
         ramp, clock = self, now
-        while (outlook := ramp.outlook(ratio, clock)).step is not None:
-            steps.append((outlook.step, outlook.at))
-            if outlook.at is None:
-                steps += [(step, None) for step in self.steps if step > outlook.step + EPSILON]
+        while (next_step := ramp.next_step(ratio, clock)).step is not None:
+            steps.append((next_step.step, next_step.at))
+            if next_step.at is None:
+                steps += [(step, None) for step in self.steps if step > next_step.step + EPSILON]
                 break
-            ratio, clock = outlook.step, max(clock, outlook.at)
+            ratio, clock = next_step.step, max(clock, next_step.at)
             ramp = replace(ramp, since=clock)
         return steps
 
-    def say(self, moment: datetime) -> str:
+    def format_time(self, moment: datetime) -> str:
         """Return a time for a person, in the ramp's zone."""
-        return say(moment, self.zone)
+        return format_time(moment, self.zone)
 
     def _planned(self) -> datetime:
         """Return the first date of the plan after the last move."""
@@ -170,7 +171,7 @@ class Ramp:
 
     def _say_pause(self) -> str:
         pause = self.pause
-        until = f" until {self.say(pause.until)}" if pause and pause.until else ""
+        until = f" until {self.format_time(pause.until)}" if pause and pause.until else ""
         return f"paused{until}: {pause.reason if pause else ''}"
 
     def _allowed(self, moment: datetime) -> datetime:
@@ -192,6 +193,6 @@ def step_below(steps: tuple[float, ...], ratio: float) -> float | None:
     return next((step for step in reversed(steps) if step < ratio - EPSILON), 0.0)
 
 
-def same(first: float, second: float) -> bool:
+def same_ratio(ratio: float, other: float) -> bool:
     """Return whether two ratios are the same step."""
-    return abs(first - second) <= EPSILON
+    return abs(ratio - other) <= EPSILON

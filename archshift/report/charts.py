@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from archshift.report.history import Judgement, Move
+from archshift.report.history import Judgement, RatioChange
 from archshift.report.savings import Savings
 
 WIDTH: Final = 480
@@ -72,8 +72,8 @@ class ProgressChart:
 
 
 def progress_chart(
-    moves: Sequence[Move],
-    coming: Sequence[Move],
+    moves: Sequence[RatioChange],
+    coming: Sequence[RatioChange],
     judgements: Sequence[Judgement],
     observed: float | None,
     now: datetime,

@@ -13,25 +13,25 @@ FINE: Final[tuple[Outcome, ...]] = ("ok", "warning")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """What one check has found.
 
     Attributes:
         check: What was looked at.
         outcome: ``ok``; ``warning`` for what can be done without; ``problem``; ``unknown`` where the check
             itself was not possible.
-        found: What was found.
+        message: What was found.
         fix: What to do, in one sentence; empty where nothing has to be done.
     """
 
     check: str
     outcome: Outcome
-    found: str
+    message: str
     fix: str = ""
 
 
-def failed(check: str, error: ArchshiftError, outcome: Outcome = "problem", fix: str = "") -> Finding:
-    """Return an error as a finding.
+def from_error(check: str, error: ArchshiftError, outcome: Outcome = "problem", fix: str = "") -> CheckResult:
+    """Return an error as a check result.
 
     Args:
         check: What was looked at.
@@ -39,16 +39,16 @@ def failed(check: str, error: ArchshiftError, outcome: Outcome = "problem", fix:
         outcome: What it means.
         fix: The way out where the error names none.
     """
-    return Finding(check, outcome, error.problem, error.way_out or fix)
+    return CheckResult(check, outcome, error.problem, error.way_out or fix)
 
 
-def look(
+def run_check(
     check: str,
-    examine: Callable[[], Iterable[Finding]],
+    examine: Callable[[], Iterable[CheckResult]],
     outcome: Outcome = "problem",
     fix: str = "",
-) -> list[Finding]:
-    """Return what an examination finds; where it fails, that is a finding too.
+) -> list[CheckResult]:
+    """Return what an examination finds; where it fails, that is a check result too.
 
     Args:
         check: What is looked at.
@@ -56,10 +56,10 @@ def look(
         outcome: What an error means.
         fix: The way out where an error names none.
     """
-    found: list[Finding] = []
+    results: list[CheckResult] = []
     try:
         # One by one: what was found before an error counts.
-        found.extend(examine())
+        results.extend(examine())
     except ArchshiftError as error:
-        found.append(failed(check, error, outcome, fix))
-    return found
+        results.append(from_error(check, error, outcome, fix))
+    return results

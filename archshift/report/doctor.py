@@ -16,10 +16,10 @@ from archshift.images.registry.reference import ImageReferenceError, parse_refer
 from archshift.images.verdict import UNKNOWN
 from archshift.nodes.eks import EksCluster, LiveCluster
 from archshift.ramp.figures import exported_metrics
-from archshift.ramp.measurement import Meter
+from archshift.ramp.measurement import Measurer
 from archshift.ramp.prometheus import Prometheus
 from archshift.ramp.promql import Expressions
-from archshift.report.checks import Finding, Outcome, failed
+from archshift.report.checks import CheckResult, Outcome, from_error
 
 if TYPE_CHECKING:
     # Settings are built from this package's types; here they are only passed in.
@@ -40,7 +40,7 @@ _ALLOWLIST: Final = (
 _OF_PODS: Final = ("kube_pod_info", "kube_pod_status_phase", "kube_replicaset_owner")
 
 
-def check_engine(said: str, wanted: str) -> Finding:
+def check_engine(said: str, wanted: str) -> CheckResult:
     """Judge the engine.
 
     Args:
@@ -50,18 +50,20 @@ def check_engine(said: str, wanted: str) -> Finding:
     version, sdk = _version(said), _version(wanted)
     if version is None or sdk is None:
         text = " ".join(said.split())[:80]
-        return Finding(
+        return CheckResult(
             "engine", "unknown", f"pulumi version says {text!r}", "check which program pulumi is on PATH"
         )
     if version[0] != sdk[0] or version[:2] < sdk[:2]:
         found = f"pulumi is {_dotted(version)}, and the program is made for {_dotted(sdk)}"
-        return Finding("engine", "problem", found, f"install pulumi {sdk[0]}.{sdk[1]} or a later {sdk[0]}.x")
-    return Finding("engine", "ok", f"pulumi {_dotted(version)}")
+        return CheckResult(
+            "engine", "problem", found, f"install pulumi {sdk[0]}.{sdk[1]} or a later {sdk[0]}.x"
+        )
+    return CheckResult("engine", "ok", f"pulumi {_dotted(version)}")
 
 
 def check_plugins(
     listed: Any, wanted: Mapping[str, str], on_path: Callable[[str], bool]
-) -> Iterator[Finding]:
+) -> Iterator[CheckResult]:
     """Judge the engine's plugins. One that is missing is fetched by the first preview, if it may.
 
     Args:
@@ -73,7 +75,7 @@ def check_plugins(
         A finding for each.
     """
     if not isinstance(listed, list):
-        yield Finding(
+        yield CheckResult(
             "plugins",
             "unknown",
             "pulumi plugin ls --json does not print a list",
@@ -87,12 +89,12 @@ def check_plugins(
         # As the engine chooses: of the same major version, and not older.
         serving = [one for one in installed if one and asked and one[0] == asked[0] and one >= asked]
         if on_path(f"pulumi-resource-{name}"):
-            yield Finding(check, "ok", f"pulumi-resource-{name} is on PATH, which the engine prefers")
+            yield CheckResult(check, "ok", f"pulumi-resource-{name} is on PATH, which the engine prefers")
         elif serving:
-            yield Finding(check, "ok", _dotted(max(serving)))
+            yield CheckResult(check, "ok", _dotted(max(serving)))
         else:
             others = ", ".join(_dotted(one) for one in sorted(filter(None, installed)))
-            yield Finding(
+            yield CheckResult(
                 check,
                 "warning",
                 f"{version} is not installed" + (f", only {others}" if others else ""),
@@ -113,7 +115,7 @@ def _dotted(version: tuple[int, int, int]) -> str:
 # --- the cluster ----------------------------------------------------------------------------
 
 
-def check_cluster(cluster: Cluster) -> Iterator[Finding]:
+def check_cluster(cluster: Cluster) -> Iterator[CheckResult]:
     """Say which API server answers, and as whom it knows us.
 
     Raises:
@@ -122,15 +124,15 @@ def check_cluster(cluster: Cluster) -> Iterator[Finding]:
     version = str(cluster.get("/version").get("gitVersion", "of unknown version"))[:40]
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     try:
-        answer = cluster.ask("/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
+        answer = cluster.post_review("/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
         user = str(answer["status"]["userInfo"]["username"])[:200]
     # Kubernetes has had it since 1.28; who we are is only told, never judged.
     except (ArchshiftError, KeyError, TypeError):
         user = "a user whose name it does not tell"
-    yield Finding("cluster", "ok", f"{cluster.server} is Kubernetes {version} and knows us as {user}")
+    yield CheckResult("cluster", "ok", f"{cluster.server} is Kubernetes {version} and knows us as {user}")
 
 
-def check_identity(cluster: Cluster, wanted: EksCluster) -> Finding:
+def check_identity(cluster: Cluster, wanted: EksCluster) -> CheckResult:
     """Say whether the kubeconfig reaches the cluster that ``archshift:cluster.name`` names.
 
     Pods would else be counted in one cluster and nodes made in another.
@@ -139,11 +141,11 @@ def check_identity(cluster: Cluster, wanted: EksCluster) -> Finding:
     try:
         live = describe(wanted)
     except ArchshiftError as error:
-        return failed(check, error, "unknown", "check the AWS credentials and aws:region")
+        return from_error(check, error, "unknown", "check the AWS credentials and aws:region")
     if live is None:
         if wanted.create:
-            return Finding(check, "warning", f"{wanted.name!r} is not there yet", "pulumi up makes it")
-        return Finding(
+            return CheckResult(check, "warning", f"{wanted.name!r} is not there yet", "pulumi up makes it")
+        return CheckResult(
             check,
             "problem",
             f"there is no EKS cluster {wanted.name!r} in {wanted.region or 'the usual region'}",
@@ -152,8 +154,8 @@ def check_identity(cluster: Cluster, wanted: EksCluster) -> Finding:
     try:
         live.check_context(cluster.server, cluster.authority)
     except ArchshiftError as error:
-        return failed(check, error)
-    return Finding(check, "ok", f"the kubeconfig reaches {live.arn}")
+        return from_error(check, error)
+    return CheckResult(check, "ok", f"the kubeconfig reaches {live.arn}")
 
 
 def describe(cluster: EksCluster) -> LiveCluster | None:
@@ -183,7 +185,7 @@ def describe(cluster: EksCluster) -> LiveCluster | None:
 # --- registries -----------------------------------------------------------------------------
 
 
-def check_registries(cluster: Cluster, inventory: Inventory, rules: ImageRules) -> Iterator[Finding]:
+def check_registries(cluster: Cluster, inventory: Inventory, rules: ImageRules) -> Iterator[CheckResult]:
     """Say of each registry that the cluster's images are in whether it lets us read.
 
     A couple of images of each are asked for anew, whatever is known of them.
@@ -201,9 +203,9 @@ def check_registries(cluster: Cluster, inventory: Inventory, rules: ImageRules) 
         unread = [verdicts[image] for image in images if verdicts[image].verdict == UNKNOWN]
         check = f"registry {registry}"
         if not unread:
-            yield Finding(check, "ok", f"read {', '.join(images)}")
+            yield CheckResult(check, "ok", f"read {', '.join(images)}")
             continue
-        yield Finding(
+        yield CheckResult(
             check,
             "problem" if len(unread) == len(images) else "warning",
             f"{unread[0].image} cannot be read: {unread[0].reason}",
@@ -211,7 +213,7 @@ def check_registries(cluster: Cluster, inventory: Inventory, rules: ImageRules) 
             "how it is reached (docs/images.md); until then such images stay on x86",
         )
     for note in notes:
-        yield Finding("pull secrets", "warning", note, "docs/permissions.md lists what is read")
+        yield CheckResult("pull secrets", "warning", note, "docs/permissions.md lists what is read")
 
 
 def sample(images: Iterator[str]) -> dict[str, list[str]]:
@@ -231,7 +233,7 @@ def sample(images: Iterator[str]) -> dict[str, list[str]]:
 # --- Prometheus -----------------------------------------------------------------------------
 
 
-def check_prometheus(prometheus: Prometheus, settings: "Settings", now: datetime) -> Iterator[Finding]:
+def check_prometheus(prometheus: Prometheus, settings: "Settings", now: datetime) -> Iterator[CheckResult]:
     """Say whether Prometheus has what the gate asks for.
 
     Args:
@@ -246,10 +248,10 @@ def check_prometheus(prometheus: Prometheus, settings: "Settings", now: datetime
     expressions = Expressions(
         namespaces=settings.discovery.namespaces, selector=gate.selector, metrics=gate.metrics
     )
-    if problem := Meter(prometheus, expressions).clock_problem(now, now):
-        yield Finding("Prometheus", "problem", problem.partition("; ")[0], "set both clocks by NTP")
+    if problem := Measurer(prometheus, expressions).clock_problem(now, now):
+        yield CheckResult("Prometheus", "problem", problem.partition("; ")[0], "set both clocks by NTP")
     else:
-        yield Finding("Prometheus", "ok", f"{prometheus.url} answers, and its clock is ours")
+        yield CheckResult("Prometheus", "ok", f"{prometheus.url} answers, and its clock is ours")
 
     def count(expression: str) -> int:
         return int(sum(sample.value for sample in prometheus.query(f"count({expression})", now)))
@@ -289,15 +291,15 @@ def check_prometheus(prometheus: Prometheus, settings: "Settings", now: datetime
 
 def _exported(
     check: str, missing: Sequence[str], wanted: Sequence[str], without: Outcome, effect: str, fix: str
-) -> Finding:
+) -> CheckResult:
     if missing:
-        return Finding(check, without, f"there is no {', '.join(missing)}{effect}", fix)
-    return Finding(check, "ok", ", ".join(wanted))
+        return CheckResult(check, without, f"there is no {', '.join(missing)}{effect}", fix)
+    return CheckResult(check, "ok", ", ".join(wanted))
 
 
 def _nodes(
     prometheus: Prometheus, expressions: Expressions, count: Callable[[str], int], now: datetime
-) -> Finding:
+) -> CheckResult:
     check = "metrics of nodes"
     known = count(expressions.node_arch())
     lost: Sequence[str] = sorted(
@@ -305,17 +307,17 @@ def _nodes(
     )
     if lost:
         named = ", ".join(lost[:_MOST_NAMED]) + (" ..." if len(lost) > _MOST_NAMED else "")
-        return Finding(
+        return CheckResult(
             check,
             "problem",
             f"of {len(lost)} of {known + len(lost)} nodes the architecture is not known: {named}",
             _ALLOWLIST,
         )
     if not known:
-        return Finding(
+        return CheckResult(
             check,
             "problem",
             "there is neither kube_node_labels nor kube_node_info",
             "have this Prometheus scrape kube-state-metrics, and check archshift:gate.selector",
         )
-    return Finding(check, "ok", f"the architecture of {known} nodes is known")
+    return CheckResult(check, "ok", f"the architecture of {known} nodes is known")

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from archshift.common.errors import ArchshiftError
 from archshift.ramp.gate_evidence import GateEvidence, parse_evidence
-from archshift.ramp.schedule import Ramp, same
+from archshift.ramp.schedule import Ramp, same_ratio
 from archshift.settings.stack_file import StackFile
 
 _MOST_WEEKS = 520
@@ -18,7 +18,7 @@ _MOST_WEEKS = 520
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class RatioChange:
     """A time from which on arm_ratio has, or had, a value.
 
     Attributes:
@@ -74,8 +74,8 @@ class History:
         judgements: The gate's verdicts, oldest first.
     """
 
-    moves: tuple[Move, ...] = ()
-    coming: tuple[Move, ...] = ()
+    moves: tuple[RatioChange, ...] = ()
+    coming: tuple[RatioChange, ...] = ()
     why_not: tuple[str, ...] = ()
     weeks: tuple[Week, ...] = ()
     judgements: tuple[Judgement, ...] = ()
@@ -100,22 +100,24 @@ def make_history(
         evidence: Versions of the gate's evidence, oldest first. What proves nothing is passed over.
         ramp: The ramp, for the steps to come; None without one.
     """
-    moves: list[Move] = []
+    moves: list[RatioChange] = []
     for at, content in files:
         ratio = _ratio_in(content)
-        if ratio is not None and not (moves and same(moves[-1].arm_ratio, ratio)):
+        if ratio is not None and not (moves and same_ratio(moves[-1].arm_ratio, ratio)):
             # Clocks of commits need not agree; the order of the commits does.
             last = moves[-1].at if moves else None
-            moves.append(Move(at=max(at, last) if last else at, arm_ratio=ratio))
-    if not moves or not same(moves[-1].arm_ratio, arm_ratio):
+            moves.append(RatioChange(at=max(at, last) if last else at, arm_ratio=ratio))
+    if not moves or not same_ratio(moves[-1].arm_ratio, arm_ratio):
         since = ramp.since if ramp and ramp.since else now
-        moves.append(Move(at=max([since, *(move.at for move in moves if move.at)]), arm_ratio=arm_ratio))
+        moves.append(
+            RatioChange(at=max([since, *(move.at for move in moves if move.at)]), arm_ratio=arm_ratio)
+        )
     judgements = _judgements(map(parse_evidence, evidence), stack, now)
     forecast = ramp.forecast(arm_ratio, now) if ramp else []
     return History(
         moves=tuple(moves),
-        coming=tuple(Move(at=at, arm_ratio=step) for step, at in forecast),
-        why_not=ramp.outlook(arm_ratio, now).why_not if ramp else (),
+        coming=tuple(RatioChange(at=at, arm_ratio=step) for step, at in forecast),
+        why_not=ramp.next_step(arm_ratio, now).why_not if ramp else (),
         weeks=_weeks(moves, judgements, now),
         judgements=judgements,
     )
@@ -137,7 +139,7 @@ def _judgements(found: Iterable[GateEvidence], stack: str, now: datetime) -> tup
     return tuple(kept[at] for at in sorted(kept))
 
 
-def _weeks(moves: Sequence[Move], judgements: Sequence[Judgement], now: datetime) -> tuple[Week, ...]:
+def _weeks(moves: Sequence[RatioChange], judgements: Sequence[Judgement], now: datetime) -> tuple[Week, ...]:
     timed = [(move.at, move.arm_ratio) for move in moves if move.at]
     last = _monday(now)
     monday = max(_monday(timed[0][0]), last - timedelta(weeks=_MOST_WEEKS - 1))

@@ -148,7 +148,7 @@ def make_report(
     stack: str,
     at: datetime,
     run: Run,
-    handed_over: Mapping[str, Any] | None,
+    plan_file: Mapping[str, Any] | None,
     packs: Sequence[str],
     redactor: Redactor,
 ) -> PreviewReport:
@@ -158,14 +158,14 @@ def make_report(
         stack: The stack's name.
         at: When the preview began.
         run: The engine's preview.
-        handed_over: What the program left: its ``plan``, ``cost`` and the ``exceptions`` in force; None if it
+        plan_file: What the program left: its ``plan``, ``cost`` and the ``exceptions`` in force; None if it
             did not come that far.
         packs: The policy packs that were asked for.
         redactor: Hides the secrets that are known; all text goes through it.
     """
-    handed_over = redactor.json(handed_over or {})
-    plan: Mapping[str, Any] | None = handed_over.get("plan")
-    exceptions = tuple(handed_over.get("exceptions") or ())
+    plan_file = redactor.json(plan_file or {})
+    plan: Mapping[str, Any] | None = plan_file.get("plan")
+    exceptions = tuple(plan_file.get("exceptions") or ())
     said = {severity: _said(run, severity, redactor) for severity in ("warning", "error")}
     # What the engine writes beside its events counts where the events do not say why.
     beside = [redactor.text(one_line(line)) for line in run.errors if line.startswith("error: ")]
@@ -189,7 +189,7 @@ def make_report(
         reason=reason,
         plan=plan,
         exceptions=exceptions,
-        cost=handed_over.get("cost"),
+        cost=plan_file.get("cost"),
         packs={redactor.text(name): redactor.text(version) for name, version in run.packs.items()},
         policies=_policies(run, packs),
         passed=tuple(sorted({redactor.text(rule) for rule in run.passed} - {one.rule for one in violations})),

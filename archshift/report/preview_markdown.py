@@ -276,12 +276,12 @@ def _cost(cost: Mapping[str, Any] | None) -> str:
         " to ".join(dict.fromkeys(f"{side[end]:,.0f}" for end in ("least", "most")))
         for side in (cost["before"], cost["after"])
     )
-    meanwhile = ""
-    if cost["meanwhile"]:
-        meanwhile = f" While the x86 nodes still run beside: {cost['meanwhile']:,.0f} more."
+    overlap = ""
+    if cost["overlap"]:
+        overlap = f" While the x86 nodes still run beside: {cost['overlap']:,.0f} more."
     return (
         f"Cost: nodes for {now} USD a month are needed now, for {then} then: {code(cost['saving'])}."
-        f"{meanwhile} `archshift cost` says what that rests on."
+        f"{overlap} `archshift cost` says what that rests on."
     )
 
 

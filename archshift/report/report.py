@@ -39,7 +39,7 @@ _GIB: Final = 1024**3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
+class FleetSummary:
     """The pods of all workloads together.
 
     Attributes:
@@ -89,7 +89,7 @@ class ReportedWorkload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
+class OwnerSummary:
     """The workloads of one owner.
 
     Attributes:
@@ -129,7 +129,7 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blocker:
+class ImageBlocker:
     """An image that keeps workloads on x86.
 
     Attributes:
@@ -152,7 +152,7 @@ class Blocker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class ReportedGroup:
     """The nodes of one group, and what runs on them.
 
     Attributes:
@@ -209,16 +209,16 @@ class Guard:
         guarded: Whether this stack guards x86: it makes nodes, and images are checked.
         needs: What needs x86, the largest first.
         nodes: x86 nodes there are.
-        floor: How many of them what needs x86 asks for.
-        objection: Why the x86 nodes as they are do not carry it; empty if they do.
+        nodes_that_must_stay: How many of them what needs x86 asks for.
+        shortfall: Why the x86 nodes as they are do not carry it; empty if they do.
         exceptions: What is set aside just now, a sentence each.
     """
 
     guarded: bool
     needs: tuple[Needing, ...] = ()
     nodes: int = 0
-    floor: int = 0
-    objection: str = ""
+    nodes_that_must_stay: int = 0
+    shortfall: str = ""
     exceptions: tuple[str, ...] = ()
 
 
@@ -266,13 +266,13 @@ class Report:
     stack: str
     at: datetime
     arm_ratio: float
-    fleet: Fleet
-    owners: tuple[Owner, ...]
+    fleet: FleetSummary
+    owners: tuple[OwnerSummary, ...]
     owner_labels: tuple[str, ...] = OWNER_LABELS
-    blockers: tuple[Blocker, ...]
+    blockers: tuple[ImageBlocker, ...]
     vcpu_blocked: float
     workloads: tuple[ReportedWorkload, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[ReportedGroup, ...]
     guard: Guard
     tests: tuple[Tested, ...]
     history: History = field(default_factory=History)
@@ -325,7 +325,7 @@ def make_report(
         stack=settings.stack,
         at=at,
         arm_ratio=plan.arm_ratio,
-        fleet=Fleet(
+        fleet=FleetSummary(
             pods=plan.pods,
             wanted=plan.wanted,
             graviton=plan.graviton,
@@ -383,12 +383,12 @@ def _workload(row: PlannedWorkload, rules: Rules, inventory: Inventory, test: st
     )
 
 
-def _owners(workloads: Iterable[ReportedWorkload]) -> tuple[Owner, ...]:
+def _owners(workloads: Iterable[ReportedWorkload]) -> tuple[OwnerSummary, ...]:
     by_owner: dict[str, list[ReportedWorkload]] = {}
     for one in workloads:
         by_owner.setdefault(one.owner, []).append(one)
     found = [
-        Owner(
+        OwnerSummary(
             owner=owner,
             workloads=len(own),
             states={state: sum(one.state == state for one in own) for state in STATES},
@@ -403,10 +403,10 @@ def _owners(workloads: Iterable[ReportedWorkload]) -> tuple[Owner, ...]:
     return tuple(sorted(found, key=lambda one: (-one.vcpu_x86, one.owner)))
 
 
-def _blockers(rows: Sequence[PlannedWorkload], found: "Survey") -> tuple[Blocker, ...]:
+def _blockers(rows: Sequence[PlannedWorkload], found: "Survey") -> tuple[ImageBlocker, ...]:
     inventory = found.inventory
     owners = {row.key: row.owner for row in rows}
-    everything: dict[str, Workload] = {**inventory.beyond, **inventory.workloads}
+    everything: dict[str, Workload] = {**inventory.unsteered_workloads, **inventory.workloads}
     uses: dict[str, list[tuple[Workload, WorkloadVerdict, Blocking]]] = {}
     for key, verdict in sorted((found.evidence.verdicts if found.evidence else {}).items()):
         workload = everything.get(key)
@@ -426,7 +426,7 @@ def _blocker(
     uses: Sequence[tuple[Workload, WorkloadVerdict, Blocking]],
     inventory: Inventory,
     owners: Mapping[str, str],
-) -> Blocker:
+) -> ImageBlocker:
     # Two containers of one workload may run the image: its pods count once.
     workloads = {workload.key: (workload, verdict) for workload, verdict, _ in uses}
     millicpu = {
@@ -443,7 +443,7 @@ def _blocker(
     if of_image:
         has = ", ".join(of_image.platforms)
         reason = "; ".join(filter(None, (f"it has {has}" if has else "", of_image.reason)))
-    return Blocker(
+    return ImageBlocker(
         image=image,
         verdict=blocking.verdict,
         reason=reason,
@@ -461,13 +461,13 @@ def _blocker(
     )
 
 
-def _blocked(blockers: Iterable[Blocker], inventory: Inventory) -> float:
-    everything: dict[str, Workload] = {**inventory.beyond, **inventory.workloads}
+def _blocked(blockers: Iterable[ImageBlocker], inventory: Inventory) -> float:
+    everything: dict[str, Workload] = {**inventory.unsteered_workloads, **inventory.workloads}
     keys = {use.workload for blocker in blockers for use in blocker.uses}
     return _vcpu(sum(everything[key].requests.millicpu * inventory.on(key, AMD64) for key in keys))
 
 
-def _groups(inventory: Inventory, groups: Sequence[AnyNodeGroup]) -> tuple[Group, ...]:
+def _groups(inventory: Inventory, groups: Sequence[AnyNodeGroup]) -> tuple[ReportedGroup, ...]:
     nodes: dict[tuple[int, str, str], list[Node]] = {
         (place, group.name, group.architecture): [] for place, group in enumerate(groups)
     }
@@ -482,11 +482,13 @@ def _groups(inventory: Inventory, groups: Sequence[AnyNodeGroup]) -> tuple[Group
     )
 
 
-def _group(name: str, managed: bool, architecture: str, nodes: Sequence[Node], inventory: Inventory) -> Group:
+def _group(
+    name: str, managed: bool, architecture: str, nodes: Sequence[Node], inventory: Inventory
+) -> ReportedGroup:
     load = Load()
     for node in nodes:
         load = load.plus(inventory.loads.get(node.name, Load()))
-    return Group(
+    return ReportedGroup(
         group=name,
         managed=managed,
         architecture=architecture,
@@ -521,8 +523,8 @@ def _guard(settings: "Settings", found: "Survey", at: datetime) -> Guard:
         guarded=True,
         needs=tuple(sorted(needs, key=lambda need: (-need.vcpu, need.workload))),
         nodes=len(x86),
-        floor=len(guard.floor(found.needs, x86)),
-        objection=guard.objection(found.needs, x86),
+        nodes_that_must_stay=len(guard.nodes_that_must_stay(found.needs, x86)),
+        shortfall=guard.shortfall(found.needs, x86),
         exceptions=exceptions,
     )
 
@@ -542,7 +544,7 @@ def _tests(found: "Survey") -> tuple[Tested, ...]:
     return tuple(sorted(done + waiting, key=lambda test: test.workload))
 
 
-def group_title(group: Group) -> str:
+def group_title(group: ReportedGroup) -> str:
     """Return a group's name for a person."""
     name = group.group or f"{display(ARM64 if group.architecture == ARM64 else AMD64)} nodes of no group"
     return name if group.managed else f"{name} (not of this stack)"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from archshift.cluster.client import Cluster
 from archshift.common.errors import ArchshiftError
-from archshift.report.checks import Finding, Outcome
+from archshift.report.checks import CheckResult, Outcome
 
 if TYPE_CHECKING:
     # Settings are built from this package's types; here they are only passed in.
@@ -49,7 +49,7 @@ class Right:
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class PermissionNeed:
     """Rights that serve one purpose.
 
     Attributes:
@@ -65,12 +65,12 @@ class Need:
     effect: str
 
 
-def needs(settings: "Settings") -> Iterator[Need]:
+def needs(settings: "Settings") -> Iterator[PermissionNeed]:
     """Yield what a stack needs under its settings."""
     ours = settings.discovery.namespaces or _WHOLE_CLUSTER
     # A guarded stack reads the controllers of all namespaces: their pods need nodes too.
     seen = _WHOLE_CLUSTER if settings.guarded else ours
-    yield Need(
+    yield PermissionNeed(
         "plan and status",
         (
             *_rights("list", _CONTROLLERS, seen),
@@ -80,7 +80,7 @@ def needs(settings: "Settings") -> Iterator[Need]:
         "problem",
         "no plan can be made",
     )
-    yield Need(
+    yield PermissionNeed(
         "pulumi up",
         (
             *_rights("patch watch", _CONTROLLERS, ours),
@@ -89,14 +89,14 @@ def needs(settings: "Settings") -> Iterator[Need]:
         "problem",
         "pulumi up is refused, or cannot follow the rollouts",
     )
-    yield Need(
+    yield PermissionNeed(
         "settling",
         _rights("create", ("pods/eviction",), ours),
         "warning",
         "pods that found their side full during a rollout are named instead of moved",
     )
     if settings.images.check:
-        yield Need(
+        yield PermissionNeed(
             "pull secrets",
             (*_rights("list", ("serviceaccounts",), _WHOLE_CLUSTER), *_rights("get", ("secrets",), ours)),
             "warning",
@@ -104,7 +104,7 @@ def needs(settings: "Settings") -> Iterator[Need]:
         )
     if settings.monitoring:
         namespace = (settings.monitoring.namespace,)
-        yield Need(
+        yield PermissionNeed(
             "monitoring",
             _rights(
                 "get create patch delete", ("configmaps", "prometheusrules.monitoring.coreos.com"), namespace
@@ -112,9 +112,9 @@ def needs(settings: "Settings") -> Iterator[Need]:
             "problem",
             "rules and dashboard cannot be made",
         )
-    if settings.compat:
-        yield Need(
-            "compat_test",
+    if settings.arm64_tests:
+        yield PermissionNeed(
+            "arm64_tests",
             (
                 *_rights("create get list patch delete", ("jobs.batch",), ours),
                 *_rights("list", ("events",), ours),
@@ -124,7 +124,7 @@ def needs(settings: "Settings") -> Iterator[Need]:
             "workloads cannot be tested on arm64",
         )
     if settings.provisioner != "managed":
-        yield Need(
+        yield PermissionNeed(
             "node pools",
             (
                 *_rights("get list watch create patch delete", ("nodepools.karpenter.sh",), _WHOLE_CLUSTER),
@@ -134,14 +134,14 @@ def needs(settings: "Settings") -> Iterator[Need]:
             "NodePools cannot be made, or no nodes asked for",
         )
     elif settings.platform == "lab":
-        yield Need(
+        yield PermissionNeed(
             "simulated nodes",
             _rights("create patch delete", ("nodes",), _WHOLE_CLUSTER),
             "problem",
             "the lab's nodes cannot be made",
         )
     if settings.groups:
-        yield Need(
+        yield PermissionNeed(
             "drain",
             (
                 *_rights("patch", ("nodes",), _WHOLE_CLUSTER),
@@ -169,7 +169,7 @@ def _rights(verbs: str, resources: Iterable[str], namespaces: Iterable[str]) -> 
     )
 
 
-def check_rights(cluster: Cluster, settings: "Settings") -> Iterator[Finding]:
+def check_rights(cluster: Cluster, settings: "Settings") -> Iterator[CheckResult]:
     """Yield for each purpose whether all that it takes is allowed, and which verb on what is not.
 
     The API server is asked, as ``kubectl auth can-i`` does: it knows what is allowed by whichever rules.
@@ -181,16 +181,16 @@ def check_rights(cluster: Cluster, settings: "Settings") -> Iterator[Finding]:
         missing = [right for right in need.rights if allowed[right] is False]
         unsure = [allowed[right] for right in need.rights if isinstance(allowed[right], str)]
         if missing:
-            yield Finding(
+            yield CheckResult(
                 check,
                 need.without,
                 f"may not {_listed(missing)}: {need.effect}",
                 "allow it in a role of this user (docs/permissions.md)",
             )
         elif unsure:
-            yield Finding(check, "unknown", f"the API server does not say: {unsure[0]}", _UNSURE)
+            yield CheckResult(check, "unknown", f"the API server does not say: {unsure[0]}", _UNSURE)
         else:
-            yield Finding(check, "ok", "all allowed")
+            yield CheckResult(check, "ok", "all allowed")
 
 
 _UNSURE: Final = "try kubectl auth can-i --list as the same user"
@@ -219,7 +219,7 @@ def _ask(cluster: Cluster, right: Right) -> bool | str:
         "spec": {"resourceAttributes": right.attributes},
     }
     try:
-        status: Any = cluster.ask(_REVIEWS, review).get("status")
+        status: Any = cluster.post_review(_REVIEWS, review).get("status")
     except ArchshiftError as error:
         return str(error)
     if not isinstance(status, dict) or not isinstance(status.get("allowed"), bool):

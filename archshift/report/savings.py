@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from archshift.cost import wording
-from archshift.cost.bill import Comparison, Range, Tariff
+from archshift.cost.bill import BillComparison, Range, Tariff
 
 _END = 1.0
 """The last ratio."""
@@ -60,7 +60,7 @@ class Savings:
 
 def make_savings(
     arm_ratio: float,
-    against: Callable[[float, float, Tariff], Comparison],
+    against: Callable[[float, float, Tariff], BillComparison],
     tariff: Tariff,
     headroom: float,
     note: str = "",
@@ -94,7 +94,7 @@ def make_savings(
     )
 
 
-def _saving(title: str, before: float, after: float, found: Comparison) -> Saving:
+def _saving(title: str, before: float, after: float, found: BillComparison) -> Saving:
     least, most = _ends(found.saving, 2)
     share_least, share_most = _ends(found.share, 4)
     return Saving(

@@ -7,7 +7,7 @@ from archshift.common.defaults import DEFAULT_HEADROOM
 from archshift.common.errors import ArchshiftError
 from archshift.cost import wording
 from archshift.cost.aws_prices import tariff_for
-from archshift.cost.bill import Comparison, Tariff, compare, number_json, range_json
+from archshift.cost.bill import BillComparison, Tariff, compare, number_json, range_json
 from archshift.nodes.groups import Node
 from archshift.survey import Survey, plans
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def comparisons(
     settings: "Settings", found: Survey, headroom: float
-) -> Callable[[float, float, Tariff], Comparison]:
+) -> Callable[[float, float, Tariff], BillComparison]:
     """Return what compares the plans of two ratios under a tariff; each plan is made once.
 
     Args:
@@ -77,7 +77,7 @@ def step_cost(found: Survey, settings: "Settings") -> dict[str, Any]:
     return as_json(step, tariff, note)
 
 
-def as_json(step: Comparison, tariff: Tariff, note: str) -> dict[str, Any]:
+def as_json(step: BillComparison, tariff: Tariff, note: str) -> dict[str, Any]:
     """Return a step's cost as JSON values; money is USD a month.
 
     Args:
@@ -89,7 +89,7 @@ def as_json(step: Comparison, tariff: Tariff, note: str) -> dict[str, Any]:
         "region": tariff.region,
         "before": range_json(step.before.monthly),
         "after": range_json(step.after.monthly),
-        "meanwhile": number_json(step.meanwhile),
+        "overlap": number_json(step.overlap),
         "saving": "" if step.saving is None else wording.saving(step),
         "unknown": list(step.unknown),
         "assumptions": wording.assumptions(tariff, DEFAULT_HEADROOM) + ([note] if note else []),
@@ -97,5 +97,5 @@ def as_json(step: Comparison, tariff: Tariff, note: str) -> dict[str, Any]:
 
 
 def _unknown(reason: str) -> dict[str, Any]:
-    empty = {"region": "", "before": None, "after": None, "meanwhile": None, "saving": ""}
+    empty = {"region": "", "before": None, "after": None, "overlap": None, "saving": ""}
     return {**empty, "unknown": [reason], "assumptions": []}

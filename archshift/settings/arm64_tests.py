@@ -1,4 +1,4 @@
-"""Readers of ``archshift:compat_test``."""
+"""Readers of ``archshift:arm64_tests``."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,21 +6,21 @@ from typing import Any
 
 from archshift.cluster.kinds import TESTED_KINDS
 from archshift.common.errors import ArchshiftError
-from archshift.plan.arm64_tests import CompatRules, CompatTest
+from archshift.plan.arm64_tests import Arm64Test, Arm64TestRules
 from archshift.settings import values
 
 
-def read_compat(key: str, value: Any) -> CompatRules:
-    """Return ``archshift:compat_test`` as it is configured.
+def read_arm64_tests(key: str, value: Any) -> Arm64TestRules:
+    """Return ``archshift:arm64_tests`` as it is configured.
 
     Raises:
         ArchshiftError: A value does not do.
     """
     given = values.mapping(key, value)
     values.only(f"{key}.", given, {"all", "parallel", "start_seconds", "timeout_seconds", "workloads"})
-    defaults = _consistent(key, _with_seconds(key, CompatTest(), given))
+    defaults = _consistent(key, _with_seconds(key, Arm64Test(), given))
     workloads = values.mapping(f"{key}.workloads", given.get("workloads", {}))
-    return CompatRules(
+    return Arm64TestRules(
         all=values.flag(f"{key}.all", given.get("all", False)),
         defaults=defaults,
         workloads={
@@ -30,7 +30,7 @@ def read_compat(key: str, value: Any) -> CompatRules:
     )
 
 
-def _test(key: str, name: str, value: Any, defaults: CompatTest) -> CompatTest | None:
+def _test(key: str, name: str, value: Any, defaults: Arm64Test) -> Arm64Test | None:
     key = f"{key}.{values.workload_key(key, name, TESTED_KINDS)}"
     if value is False:
         return None
@@ -57,7 +57,7 @@ def _test(key: str, name: str, value: Any, defaults: CompatTest) -> CompatTest |
     return _consistent(key, test)
 
 
-def _with_seconds(key: str, test: CompatTest, given: Mapping[str, Any]) -> CompatTest:
+def _with_seconds(key: str, test: Arm64Test, given: Mapping[str, Any]) -> Arm64Test:
     read = values.size(1, "seconds")
     return replace(
         test,
@@ -66,7 +66,7 @@ def _with_seconds(key: str, test: CompatTest, given: Mapping[str, Any]) -> Compa
     )
 
 
-def _consistent(key: str, test: CompatTest) -> CompatTest:
+def _consistent(key: str, test: Arm64Test) -> Arm64Test:
     if not test.command and test.start_seconds >= test.timeout_seconds:
         raise ArchshiftError(
             f"{key}.start_seconds: {test.start_seconds} is not below timeout_seconds, {test.timeout_seconds}",

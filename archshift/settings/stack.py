@@ -25,14 +25,14 @@ from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, NodeGroup, NodePo
 from archshift.nodes.instance_types import graviton_families
 from archshift.nodes.node_pools import PROVISIONERS, Provisioner
 from archshift.plan.apportion import Wave
-from archshift.plan.arm64_tests import CompatRules
-from archshift.plan.exceptions import BreakGlass, Override
+from archshift.plan.arm64_tests import Arm64TestRules
+from archshift.plan.exceptions import BreakGlass, PolicyException
 from archshift.plan.model import Rules
 from archshift.ramp.gate import GateSettings
 from archshift.ramp.monitoring_rules import MonitoringSettings
 from archshift.ramp.schedule import Ramp
 from archshift.settings import values as settings_values
-from archshift.settings.arm64_tests import read_compat
+from archshift.settings.arm64_tests import read_arm64_tests
 from archshift.settings.cost import read_cost
 from archshift.settings.gate import read_gate
 from archshift.settings.monitoring import read_monitoring
@@ -41,6 +41,9 @@ from archshift.settings.node_pools import node_pools
 from archshift.settings.ramp import read_ramp
 
 PROJECT: Final = "archshift"
+
+RENAMED_KEYS: Final = {"compat_test": "arm64_tests", "override": "policy_exception"}
+"""Old key to new key."""
 
 REGISTRIES_FILE: Final = "ARCHSHIFT_REGISTRIES"
 """The variable that names a machine's own file of registries; see ``Settings.images``."""
@@ -67,9 +70,9 @@ class Settings:
             differs between a laptop and a CI runner, so what the stack's config leaves open comes from
             the YAML file that ``ARCHSHIFT_REGISTRIES`` names, of the same shape as
             ``archshift:images.registries``.
-        compat: Which workloads are tested on arm64 before their first Graviton pod.
+        arm64_tests: Which workloads are tested on arm64 before their first Graviton pod.
         break_glass: x86 may go although something needs it; None without.
-        override: An exception from one rule of the policy pack; None without.
+        policy_exception: An exception from one rule of the policy pack; None without.
         cost: What nodes cost; its region is that of ``aws:region`` where it names none.
         ramp: How arm_ratio moves from step to step; None where it is moved by hand.
         gated: Whether a gate judges the steps (``archshift:gate``).
@@ -89,9 +92,9 @@ class Settings:
     discovery: Discovery = field(default_factory=Discovery)
     rules: Mapping[str, Rules] = field(default_factory=dict)
     images: ImageRules = field(default_factory=ImageRules)
-    compat: CompatRules = field(default_factory=CompatRules)
+    arm64_tests: Arm64TestRules = field(default_factory=Arm64TestRules)
     break_glass: BreakGlass | None = None
-    override: Override | None = None
+    policy_exception: PolicyException | None = None
     cost: CostRules = field(default_factory=CostRules)
     ramp: Ramp | None = None
     gated: bool = False
@@ -119,7 +122,7 @@ class Settings:
             *self.node_pools.values(),
         )
 
-    def glass_broken(self, now: datetime) -> bool:
+    def break_glass_active(self, now: datetime) -> bool:
         """Whether x86 is not guarded just now, as the configuration says."""
         return self.break_glass is not None and self.break_glass.active(now)
 
@@ -146,11 +149,17 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         for key, value in config.items()
         if key.startswith(f"{PROJECT}:")
     }
+    for old, new in RENAMED_KEYS.items():
+        if old in values:
+            raise ArchshiftError(
+                f"archshift:{old} is now archshift:{new}",
+                f"rename the key in Pulumi.{stack.rpartition('/')[2]}.yaml",
+            )
     known = {
+        "arm64_tests",
         "arm_ratio",
         "break_glass",
         "cluster",
-        "compat_test",
         "cost",
         "gate",
         "graviton_families",
@@ -158,8 +167,8 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         "kube_context",
         "monitoring",
         "node_groups",
-        "override",
         "platform",
+        "policy_exception",
         "provisioner",
         "ramp",
         "workloads",
@@ -197,9 +206,9 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         images=_images(
             settings_values.mapping("archshift:images", _json(values, "images")), platform, environment
         ),
-        compat=read_compat("archshift:compat_test", _json(values, "compat_test")),
+        arm64_tests=read_arm64_tests("archshift:arm64_tests", _json(values, "arm64_tests")),
         break_glass=_break_glass(_json(values, "break_glass")),
-        override=_override(_json(values, "override")),
+        policy_exception=_policy_exception(_json(values, "policy_exception")),
         cost=read_cost("archshift:cost", _json(values, "cost"), config.get("aws:region", "")),
         ramp=read_ramp("archshift:ramp", _json(values, "ramp")),
         gated=bool(gate),
@@ -436,12 +445,12 @@ def _break_glass(value: Any) -> BreakGlass | None:
     )
 
 
-def _override(value: Any) -> Override | None:
-    key = "archshift:override"
+def _policy_exception(value: Any) -> PolicyException | None:
+    key = "archshift:policy_exception"
     if not value:
         return None
     words = settings_values.required_texts(key, value, ("rule", "reason", "until"))
-    return Override(
+    return PolicyException(
         rule=words["rule"], reason=words["reason"], until=settings_values.time(f"{key}.until", words["until"])
     )
 

@@ -57,7 +57,7 @@ _CONFIG: Final[Mapping[str, Mapping[str, Any]]] = {
     },
 }
 
-_WAY_OUT: Final = "Or set archshift:override (rule, reason, until), which ends by itself."
+_WAY_OUT: Final = "Or set archshift:policy_exception (rule, reason, until), which ends by itself."
 
 
 @dataclass(frozen=True, slots=True)

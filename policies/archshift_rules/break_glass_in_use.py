@@ -9,22 +9,22 @@ from typing import Any, Final
 
 from pulumi_policy import EnforcementLevel
 
-from archshift_rules.exceptions import read_excuses
+from archshift_rules.exceptions import read_exceptions
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Stack, Violation
 
 
 def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Violation]:  # noqa: ARG001
     """Yield the break-glass, in effect or not."""
-    excuses = read_excuses(stack, now)
-    glass = excuses.break_glass
+    exceptions = read_exceptions(stack, now)
+    glass = exceptions.break_glass
     if glass and glass.invalid:
-        yield Violation(f"BREAK-GLASS is set and has no effect: {glass.invalid}. Remove it.", excuses.urn)
+        yield Violation(f"BREAK-GLASS is set and has no effect: {glass.invalid}. Remove it.", exceptions.urn)
     elif glass:
         yield Violation(
             f"BREAK-GLASS until {glass.until}, ticket {glass.ticket}: {glass.reason}. No rule of this pack "
             "keeps x86 nodes for the workloads that need them; remove it as soon as you can.",
-            excuses.urn,
+            exceptions.urn,
         )
 
 

@@ -1,6 +1,6 @@
-"""What the stack's configuration excuses for a while: overrides of one rule, and break-glass.
+"""What the stack's configuration exceptions for a while: exceptions from one rule, and break-glass.
 
-Both are stated by the component ``Overrides``. One that has no effect says why.
+Both are stated by the component ``Exceptions``. One that has no effect says why.
 """
 
 import re
@@ -12,16 +12,20 @@ from typing import Any, Final
 from archshift_rules.stack import Stack
 from archshift_rules.wording import moment
 
-OVERRIDABLE: Final = ("arm-ratio-step", "daemonset-runs-on-every-architecture", "node-group-architecture")
-"""What an override can lift; the x86 rules need break-glass, which ends within a day."""
+RULES_WITH_EXCEPTIONS: Final = (
+    "arm-ratio-step",
+    "daemonset-runs-on-every-architecture",
+    "node-group-architecture",
+)
+"""What a policy exception can lift; the x86 rules need break-glass, which ends within a day."""
 
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _LONGEST_BREAK_GLASS: Final = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Excuse:
-    """An override or a break-glass.
+class RuleException:
+    """A policy exception or a break-glass.
 
     Attributes:
         rule: The rule it lifts; empty for break-glass, which lifts the x86 rules.
@@ -39,37 +43,37 @@ class Excuse:
 
 
 @dataclass(frozen=True, slots=True)
-class Excuses:
+class Exceptions:
     """All of a stack's.
 
     Attributes:
-        overrides: Those of single rules.
+        policy_exceptions: Those of single rules.
         break_glass: None where there is none.
         urn: Where they are stated.
     """
 
-    overrides: tuple[Excuse, ...] = ()
-    break_glass: Excuse | None = None
+    policy_exceptions: tuple[RuleException, ...] = ()
+    break_glass: RuleException | None = None
     urn: str = ""
 
-    def of(self, rule: str, *, by_break_glass: bool) -> tuple[Excuse, ...]:
+    def of(self, rule: str, *, by_break_glass: bool) -> tuple[RuleException, ...]:
         """Return those that mean a rule, in effect or not."""
         glass = (self.break_glass,) if by_break_glass and self.break_glass else ()
-        return (*glass, *(one for one in self.overrides if one.rule == rule))
+        return (*glass, *(one for one in self.policy_exceptions if one.rule == rule))
 
 
-def read_excuses(stack: Stack, now: datetime) -> Excuses:
-    """Read the excuses of a stack.
+def read_exceptions(stack: Stack, now: datetime) -> Exceptions:
+    """Read the exceptions of a stack.
 
     Raises:
         UnknownError: They are not known in this preview.
     """
-    component = stack.component("Overrides")
+    component = stack.component("Exceptions")
     if component is None:
-        return Excuses()
-    overrides = tuple(_override(one, now) for one in component.items("overrides"))
+        return Exceptions()
+    policy_exceptions = tuple(_policy_exception(one, now) for one in component.items("policyExceptions"))
     glass = component.read("breakGlass")
-    return Excuses(overrides, _break_glass(glass, now) if glass else None, component.urn)
+    return Exceptions(policy_exceptions, _break_glass(glass, now) if glass else None, component.urn)
 
 
 def end_of(until: Any) -> datetime | None:
@@ -91,19 +95,19 @@ def _expiry(until: Any, now: datetime) -> str:
     return "" if now < end else f"its until, {until}, has passed"
 
 
-def _override(stated: Any, now: datetime) -> Excuse:
+def _policy_exception(stated: Any, now: datetime) -> RuleException:
     fields: Mapping[str, Any] = stated if isinstance(stated, dict) else {}
     rule, reason, until = _text(fields.get("rule")), _text(fields.get("reason")), fields.get("until")
     invalid = _expiry(until, now)
-    if rule not in OVERRIDABLE:
-        names = ", ".join(OVERRIDABLE)
-        invalid = f"an override lifts only {names}; for the x86 rules there is break-glass"
+    if rule not in RULES_WITH_EXCEPTIONS:
+        names = ", ".join(RULES_WITH_EXCEPTIONS)
+        invalid = f"a policy exception lifts only {names}; for the x86 rules there is break-glass"
     elif not reason:
         invalid = "it gives no reason"
-    return Excuse(rule=rule, reason=reason, until=str(until), invalid=invalid)
+    return RuleException(rule=rule, reason=reason, until=str(until), invalid=invalid)
 
 
-def _break_glass(stated: Any, now: datetime) -> Excuse:
+def _break_glass(stated: Any, now: datetime) -> RuleException:
     fields: Mapping[str, Any] = stated if isinstance(stated, dict) else {}
     until, reason, ticket = fields.get("until"), _text(fields.get("reason")), _text(fields.get("ticket"))
     invalid = _expiry(until, now)
@@ -112,4 +116,4 @@ def _break_glass(stated: Any, now: datetime) -> Excuse:
         invalid = f"its until, {until}, is more than 24 hours ahead"
     elif not reason or not ticket:
         invalid = "it gives no reason" if not reason else "it names no ticket"
-    return Excuse(reason=reason, until=str(until), ticket=ticket, invalid=invalid)
+    return RuleException(reason=reason, until=str(until), ticket=ticket, invalid=invalid)

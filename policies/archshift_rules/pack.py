@@ -9,7 +9,7 @@ from archshift_rules import (
     break_glass_in_use,
     daemonset_runs_on_every_architecture,
     node_group_architecture,
-    override_in_use,
+    policy_exception_in_use,
     workload_patch_safety,
     x86_capacity_for_amd64_images,
     x86_node_group_protected,
@@ -23,7 +23,7 @@ RULES: Final = (
     arm_ratio_step.RULE,
     workload_patch_safety.RULE,
     break_glass_in_use.RULE,
-    override_in_use.RULE,
+    policy_exception_in_use.RULE,
 )
 
 POLICIES: list[Policy] = [rule.policy() for rule in RULES]

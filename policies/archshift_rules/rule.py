@@ -15,7 +15,7 @@ from pulumi_policy import (
     StackValidationPolicy,
 )
 
-from archshift_rules.exceptions import Excuse, read_excuses
+from archshift_rules.exceptions import RuleException, read_exceptions
 from archshift_rules.stack import Resource, Stack, UnknownError, Violation
 
 Check: TypeAlias = Callable[[Stack, Mapping[str, Any], datetime], Iterable[Violation]]
@@ -47,10 +47,10 @@ class StackRule:
         found = list(_with_unknown(lambda: self.check(stack, settings, now)))
         if not found:
             return []
-        excuses = self._excuses(stack, now)
-        if any(not one.invalid for one in excuses):
+        exceptions = self._exceptions(stack, now)
+        if any(not one.invalid for one in exceptions):
             return []
-        note = "".join(_why_no_excuse(one) for one in excuses)
+        note = "".join(_why_no_exception(one) for one in exceptions)
         return [Violation(one.message + note, one.urn) for one in found]
 
     def policy(self) -> StackValidationPolicy:
@@ -83,11 +83,11 @@ class StackRule:
             else None,
         )
 
-    def _excuses(self, stack: Stack, now: datetime) -> tuple[Excuse, ...]:
+    def _exceptions(self, stack: Stack, now: datetime) -> tuple[RuleException, ...]:
         try:
-            return read_excuses(stack, now).of(self.name, by_break_glass=self.break_glass)
+            return read_exceptions(stack, now).of(self.name, by_break_glass=self.break_glass)
         except UnknownError as error:
-            return (Excuse(rule=self.name, invalid=f"{error.path} is not known in this preview"),)
+            return (RuleException(rule=self.name, invalid=f"{error.path} is not known in this preview"),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,5 +142,5 @@ def unknown_is_no(error: UnknownError) -> Violation:
     )
 
 
-def _why_no_excuse(one: Excuse) -> str:
-    return f" ({'The override' if one.rule else 'Break-glass'} has no effect: {one.invalid}.)"
+def _why_no_exception(one: RuleException) -> str:
+    return f" ({'The policy exception' if one.rule else 'Break-glass'} has no effect: {one.invalid}.)"

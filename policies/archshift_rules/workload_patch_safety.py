@@ -58,7 +58,7 @@ def check(one: Resource, provider: Mapping[str, Any]) -> Iterator[Violation]:
     taken = [".".join(path) for path in _REFUSED if one.has(*path)]
     if taken:
         yield Violation(
-            f"{one.name} patches {', '.join(taken)}, which a patch cannot give back: deleting it fails, or "
+            f"{one.name} patches {', '.join(taken)}, which a patch cannot restore: deleting it fails, or "
             "leaves the workload without. Patch the fields of scheduling alone.",
             one.urn,
         )

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from archshift.actions import drain as module
 from archshift.actions.drain import (
     ANNOTATION,
-    Mark,
+    NodeProgress,
     Outcome,
     check_only,
-    choose,
+    choose_nodes,
     drain,
-    read_mark,
-    under_way,
+    nodes_to_drain,
+    read_progress,
     undo,
 )
 from archshift.cluster.client import MERGE
 from archshift.cluster.inventory import read_node
-from archshift.cluster.pods import Owner
+from archshift.cluster.pods import Controller
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL
 from archshift.nodes.groups import Node
@@ -144,9 +144,9 @@ class Simulated(FakeCluster):
         self._burn()
         return True
 
-    def marks(self) -> dict[str, Mark]:
+    def marks(self) -> dict[str, NodeProgress]:
         """How far the nodes are."""
-        return {name: read_mark(found) for name, found in self.nodes.items()}
+        return {name: read_progress(found) for name, found in self.nodes.items()}
 
     def begun(self) -> set[str]:
         """The nodes that are being emptied."""
@@ -162,7 +162,11 @@ def run(cluster: Simulated, budget: int = 1, **more: Any) -> Outcome:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "time", clock)
         return drain(
-            cluster, stack=STACK, select=partial(choose, groups=()), budget=budget, **{"timeout": 60, **more}
+            cluster,
+            stack=STACK,
+            select=partial(nodes_to_drain, groups=()),
+            budget=budget,
+            **{"timeout": 60, **more},
         )
 
 
@@ -178,7 +182,7 @@ def test_all_is_moved_within_the_budget(fleet: dict[str, list[str]], budget: int
     """
     cluster = Simulated(fleet, slow, budget)
     outcome = run(cluster, budget)
-    assert outcome.held == ()
+    assert outcome.waiting == ()
     assert outcome.evicted == len(set(cluster.evicted)) == sum(map(len, fleet.values()))
     assert {one["spec"]["nodeName"] for one in cluster.placed} <= {"arm"}
     assert not cluster.waiting
@@ -201,7 +205,7 @@ def test_killed_anywhere_it_is_gone_on_with(
         except EndedError:
             continue
     cluster.fuse = -1
-    assert run(cluster, budget).held == ()
+    assert run(cluster, budget).waiting == ()
     assert len(cluster.evicted) == sum(map(len, fleet.values()))
     assert {one["spec"]["nodeName"] for one in cluster.placed} <= {"arm"}
     assert not cluster.waiting
@@ -217,7 +221,7 @@ states = st.dictionaries(
 @given(states, st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 9)), st.integers(1, 5))
 def test_which_nodes_next(found: dict[str, Any], pods: dict[str, int], budget: int) -> None:
     """What was begun comes first, then the emptiest, within the budget; no empty one is begun."""
-    chosen = under_way(found, pods, budget)
+    chosen = choose_nodes(found, pods, budget)
     begun = {name for name, state in found.items() if state == "evicting"}
     assert len(chosen) == len(set(chosen)) <= budget
     assert set(chosen) <= begun or begun <= set(chosen)
@@ -237,7 +241,7 @@ def test_a_smaller_budget_counts_from_the_next_run_on() -> None:
     cluster.fuse = -1
     assert len(cluster.begun()) == 3
     said: list[str] = []
-    assert run(cluster, 1, say=said.append).held == ()
+    assert run(cluster, 1, say=said.append).waiting == ()
     assert [line.split(" nodes")[0] for line in said if "are empty" in line] == ["1 of 3", "2 of 3", "3 of 3"]
 
 
@@ -250,7 +254,7 @@ def test_what_it_waits_for_in_vain_is_named_and_the_rest_of_the_node_is_moved() 
     cluster.objects[BUDGETS] = [{"metadata": {"name": "one"}, "spec": spec, "status": status}]
     said: list[str] = []
     outcome = run(cluster, say=said.append)
-    (held,) = outcome.held
+    (held,) = outcome.waiting
     assert held.what.startswith("shop/web-")
     assert (held.node, held.reason) == (
         "a",
@@ -265,7 +269,7 @@ def test_a_workload_that_is_not_complete_keeps_its_ready_pods() -> None:
     """One that misses a pod elsewhere loses no other; a pod that is not ready itself is no loss."""
     cluster = Simulated({"a": ["web"]})
     cluster.sizes["web"] = 2
-    assert [one.reason for one in run(cluster).held] == ["1 of 2 pods are ready"]
+    assert [one.reason for one in run(cluster).waiting] == ["1 of 2 pods are ready"]
     assert cluster.evicted == []
     broken = Simulated({"a": ["web"]})
     broken.placed[0]["status"]["conditions"][0]["status"] = "False"
@@ -293,7 +297,7 @@ def test_a_node_that_appears_meanwhile_is_taken_in() -> None:
             cluster.placed.append(cluster._pod("pay", "late"))
             cluster.sizes["pay"] = 1
 
-    assert run(cluster, say=say).held == ()
+    assert run(cluster, say=say).waiting == ()
     assert cluster.marks()["late"].state == "drained"
     assert "cordoned: late" in said
 
@@ -304,7 +308,7 @@ def test_undo_leaves_no_trace_but_what_others_did() -> None:
     cluster.nodes["b"]["spec"]["unschedulable"] = True
     before = json.dumps(cluster.nodes["b"])
     run(cluster)
-    other = Mark(node="c", state="drained", stack="archshift/other")
+    other = NodeProgress(node="c", state="drained", stack="archshift/other")
     cluster.nodes["c"]["metadata"]["annotations"] = {ANNOTATION: other.text}
     assert undo(cluster, stack=STACK, only=["a"]) == ["a"]
     # Its mark goes, its cordon stays.
@@ -319,27 +323,35 @@ def test_undo_leaves_no_trace_but_what_others_did() -> None:
 @examples
 @given(
     st.sampled_from(["cordoned", "evicting", "drained"]),
-    st.lists(st.sampled_from([Owner("shop", "ReplicaSet", "web-1"), Owner("a", "Kafka", "b.c")])),
+    st.lists(st.sampled_from([Controller("shop", "ReplicaSet", "web-1"), Controller("a", "Kafka", "b.c")])),
     st.booleans(),
 )
-def test_a_mark_is_read_as_it_was_written(state: Any, owners: list[Owner], before: bool) -> None:
+def test_a_mark_is_read_as_it_was_written(state: Any, owners: list[Controller], before: bool) -> None:
     """The annotation is the whole record."""
-    mark = Mark(node="a", state=state, stack=STACK, owners=tuple(owners), cordoned_before=before)
+    mark = NodeProgress(node="a", state=state, stack=STACK, owners=tuple(owners), cordoned_before=before)
     item = node("a", "amd64", unschedulable=True)
     item["metadata"]["annotations"] = {ANNOTATION: mark.text}
-    assert read_mark(item) == mark
+    assert read_progress(item) == mark
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "[]", "null", "drained", '{"state": "gone"}', Mark(node="a").text.replace("[]", '["x"]')],
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "drained",
+        '{"state": "gone"}',
+        NodeProgress(node="a").text.replace("[]", '["x"]'),
+    ],
 )
 def test_an_annotation_that_is_not_ours_stops_it(text: str) -> None:
     """Nothing is guessed about a node's state."""
     item = node("a", "amd64")
     item["metadata"]["annotations"] = {ANNOTATION: text}
     with pytest.raises(ArchshiftError) as error:
-        read_mark(item)
+        read_progress(item)
     assert str(error.value).startswith("node a: the annotation archshift/drain is not one of archshift's: ")
 
 
@@ -370,10 +382,10 @@ def test_which_nodes_a_drain_is_about() -> None:
     )
 
     def names(*only: str) -> list[str]:
-        return [one.name for one in choose(nodes, stack.groups, only)]
+        return [one.name for one in nodes_to_drain(nodes, stack.groups, only)]
 
     assert names() == ["own", "left", "imported"]
-    assert [one.name for one in choose(nodes, ())] == ["own", "left", "imported", "foreign"]
+    assert [one.name for one in nodes_to_drain(nodes, ())] == ["own", "left", "imported", "foreign"]
     assert names("x86", "imported") == ["own", "imported"]
     assert names("general") == ["imported"]
     check_only(["general", "own"], nodes, stack.groups)

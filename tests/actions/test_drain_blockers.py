@@ -14,7 +14,7 @@ from archshift.cluster.pods import read_pod
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.nodes.groups import Node
-from archshift.plan.guard import Need, needs
+from archshift.plan.guard import X86Need, needs
 from archshift.plan.model import Plan, Rules
 from archshift.plan.planner import make_plan
 from tests.objects import Json, node, pod
@@ -33,7 +33,7 @@ def blocked(
     ratio: float = 1.0,
     nodes: tuple[Node, ...] = (X86, ARM),
     on_graviton: int = 0,
-    needed: tuple[Need, ...] = (),
+    needed: tuple[X86Need, ...] = (),
     rules: Mapping[str, Rules] | None = None,
     **more: Any,
 ) -> dict[str, str]:
@@ -98,7 +98,7 @@ def test_what_needs_x86_is_named_with_the_guards_reason() -> None:
 def test_x86_nodes_that_stay_carry_the_need_or_are_too_small() -> None:
     """A part of x86 may be drained while the rest does, at any ratio."""
     other = replace(X86, name="other")
-    needed = (Need(workload=deployment(replicas=2), reason="why", pods=2),)
+    needed = (X86Need(workload=deployment(replicas=2), reason="why", pods=2),)
     assert blocked(nodes=(X86, other, ARM), needed=needed, ratio=0.5) == {}
     large = (replace(needed[0], pods=100),)
     found = blocked(nodes=(X86, other, ARM), needed=large)

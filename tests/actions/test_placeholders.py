@@ -10,10 +10,10 @@ from archshift.actions.placeholders import (
     NAMESPACE,
     SPREAD_LABEL,
     STACK_LABEL,
-    Ask,
-    asks,
-    asks_after,
-    make_room,
+    PlaceholderRequest,
+    bring_up_nodes,
+    needed_after,
+    needed_before,
 )
 from archshift.cluster.model import Inventory, Requests
 from archshift.cluster.pod_fields import Template
@@ -94,51 +94,56 @@ def test_room_is_asked_for_what_a_step_adds_to_each_side() -> None:
         row("up", 10, 9, restarts=False),
     )
     plan = Plan(arm_ratio=0.5, workloads=rows)
-    assert asks(plan, Inventory(workloads=found, pods=pods)) == (
-        Ask(found["shop/Deployment/up"], "arm64", 3),
-        Ask(found["shop/Deployment/down"], "amd64", 6),
+    assert needed_before(plan, Inventory(workloads=found, pods=pods)) == (
+        PlaceholderRequest(found["shop/Deployment/up"], "arm64", 3),
+        PlaceholderRequest(found["shop/Deployment/down"], "amd64", 6),
     )
 
 
 def test_pods_without_a_node_may_take_the_room_that_is_asked_for_them() -> None:
     """So it is kept how many were on the side before; not where a zone's room is asked for beside them."""
-    beside = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
-    new, zoned = deployment("new", 4), deployment("zoned", 4, template=Template(beside=beside))
+    spreads = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
+    new, zoned = deployment("new", 4), deployment("zoned", 4, template=Template(other_spreads=spreads))
     pods = {(one.key, side): pods for one in (new, zoned) for side, pods in (("amd64", 1), ("", 3))}
     found = Inventory(workloads={one.key: one for one in (new, zoned)}, pods=pods)
-    assert asks(Plan(arm_ratio=0.5, workloads=(row("new", 4, 2), row("zoned", 4, 2))), found) == (
-        Ask(new, "amd64", 1, there=1),
-        Ask(new, "arm64", 2, there=0),
-        Ask(zoned, "amd64", 2),
-        Ask(zoned, "arm64", 2),
+    assert needed_before(Plan(arm_ratio=0.5, workloads=(row("new", 4, 2), row("zoned", 4, 2))), found) == (
+        PlaceholderRequest(new, "amd64", 1, pods_at_start=1),
+        PlaceholderRequest(new, "arm64", 2, pods_at_start=0),
+        PlaceholderRequest(zoned, "amd64", 2),
+        PlaceholderRequest(zoned, "arm64", 2),
     )
 
 
 def test_a_workload_that_spreads_over_zones_is_asked_for_as_a_whole() -> None:
     """Each of its pods has one zone left for it: the room of the one that goes may be in another."""
-    beside = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
-    one = deployment("zoned", 6, template=Template(beside=beside))
+    spreads = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
+    one = deployment("zoned", 6, template=Template(other_spreads=spreads))
     pods = {(one.key, "amd64"): 5, (one.key, "arm64"): 1}
     found = Inventory(workloads={one.key: one}, pods=pods)
-    assert asks(Plan(arm_ratio=0.3, workloads=(row("zoned", 6, 2),)), found) == (
-        Ask(one, "amd64", 4),
-        Ask(one, "arm64", 2),
+    assert needed_before(Plan(arm_ratio=0.3, workloads=(row("zoned", 6, 2),)), found) == (
+        PlaceholderRequest(one, "amd64", 4),
+        PlaceholderRequest(one, "arm64", 2),
     )
-    assert asks(Plan(arm_ratio=1.0, workloads=(row("zoned", 6, 6),)), found) == (Ask(one, "arm64", 6),)
+    assert needed_before(Plan(arm_ratio=1.0, workloads=(row("zoned", 6, 6),)), found) == (
+        PlaceholderRequest(one, "arm64", 6),
+    )
 
 
 def test_room_is_waited_for_and_then_given_free() -> None:
     """Leftovers go first; all placeholders are there before they are looked at, and gone at the end."""
     cluster = Bringing(after=3)
-    wanted = [Ask(deployment("cart"), "arm64", 2), Ask(deployment("web"), "amd64", 1)]
-    make_room(cluster, wanted, "dev", timeout=30)
+    wanted = [
+        PlaceholderRequest(deployment("cart"), "arm64", 2),
+        PlaceholderRequest(deployment("web"), "amd64", 1),
+    ]
+    bring_up_nodes(cluster, wanted, "dev", timeout=30)
     assert cluster.events == ["delete", *["create"] * 3, *["list"] * 3, "delete"]
 
 
 def test_without_anything_to_ask_for_leftovers_are_removed() -> None:
     """An update that was killed may have left some."""
     cluster = Bringing()
-    make_room(cluster, [], "dev")
+    bring_up_nodes(cluster, [], "dev")
     assert cluster.events == ["delete"]
 
 
@@ -153,7 +158,7 @@ def test_room_that_does_not_come_is_told_and_asked_for_no_longer() -> None:
 
     cluster.create = unschedulable  # type: ignore[method-assign, assignment]
     with pytest.raises(ArchshiftError) as error:
-        make_room(cluster, [Ask(deployment("cart"), "arm64", 3)], "dev", timeout=0)
+        bring_up_nodes(cluster, [PlaceholderRequest(deployment("cart"), "arm64", 3)], "dev", timeout=0)
     assert str(error.value) == (
         "after 0 s no Graviton node had come up for a pod of shop/Deployment/cart and 1 more (0/3 nodes are "
         "available); kubectl get nodepools,nodeclaims says why, and their limits are in archshift:node_groups"
@@ -164,7 +169,9 @@ def test_room_that_does_not_come_is_told_and_asked_for_no_longer() -> None:
 def test_a_placeholder_that_somebody_took_away_is_no_room() -> None:
     """A node that is drained meanwhile takes its placeholders along; that is not the end of waiting."""
     with pytest.raises(ArchshiftError, match=r"^after 0 s no Graviton node"):
-        make_room(Bringing(lost=1), [Ask(deployment("cart"), "arm64", 2)], "dev", timeout=0)
+        bring_up_nodes(
+            Bringing(lost=1), [PlaceholderRequest(deployment("cart"), "arm64", 2)], "dev", timeout=0
+        )
 
 
 class Arriving(Bringing):
@@ -200,12 +207,15 @@ def test_room_that_the_workloads_own_pods_took_first_is_waited_for_no_longer(
     """Pods that had no node before may win the race for it, and then the last placeholders find none: that
     is no lack of room. Others are waited for, as many as are missing.
     """
-    cluster, ask = Arriving(*nodes), Ask(deployment("cart", 4), "arm64", 3, there=there)
+    cluster, ask = (
+        Arriving(*nodes),
+        PlaceholderRequest(deployment("cart", 4), "arm64", 3, pods_at_start=there),
+    )
     if more is None:
-        make_room(cluster, [ask], "dev", timeout=0)
+        bring_up_nodes(cluster, [ask], "dev", timeout=0)
     else:
         with pytest.raises(ArchshiftError) as error:
-            make_room(cluster, [ask], "dev", timeout=0)
+            bring_up_nodes(cluster, [ask], "dev", timeout=0)
         assert f"no Graviton node had come up for a pod of shop/Deployment/cart{more} (" in str(error.value)
     assert cluster.events[-1] == "delete"
     assert cluster.pods == []
@@ -224,13 +234,13 @@ def test_a_placeholder_asks_for_what_the_pod_does() -> None:
     }
     template = Template(
         spec={"node-selector": {"disk": "ssd"}, "required": required_affinity("team", "shop")},
-        beside=((spread,), ()),
+        other_spreads=((spread,), ()),
     )
     batch = {"key": "batch", "operator": "Exists", "effect": "NoSchedule"}
     one = deployment("cart", template=template, requests=Requests(250, 64), tolerations=(batch,))
     cluster = Bringing(after=99)
     with pytest.raises(ArchshiftError):
-        make_room(cluster, [Ask(one, "arm64", 1, zone="a")], "dev", timeout=0)
+        bring_up_nodes(cluster, [PlaceholderRequest(one, "arm64", 1, zone="a")], "dev", timeout=0)
     (pod,) = cluster.made
     spec = pod["spec"]
     labels = pod["metadata"]["labels"]
@@ -290,8 +300,8 @@ def test_after_a_rollout_room_is_asked_for_the_pods_on_the_wrong_side(
     wanted: int, zonal: bool, expected: list[tuple[str, int, str]]
 ) -> None:
     """As many as are wrong; in the zone that each is in where the workload itself spreads over zones."""
-    beside = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
-    one = deployment("cart", 4, template=Template(beside=beside if zonal else ((), ())))
+    spreads = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
+    one = deployment("cart", 4, template=Template(other_spreads=spreads if zonal else ((), ())))
     cluster = Rolled("x86", "x86-b", "x86-b", "arm")
-    found = asks_after(cluster, [row("cart", 4, wanted)], Inventory(workloads={one.key: one}))
+    found = needed_after(cluster, [row("cart", 4, wanted)], Inventory(workloads={one.key: one}))
     assert [(ask.side, ask.pods, ask.zone) for ask in found] == expected

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from archshift.actions.rebalance import settle, unsettled
+from archshift.actions.rebalance import explain_inexact, rebalance
 from archshift.common.errors import UnavailableError
 from archshift.plan.model import PlannedWorkload
 from tests.objects import FakeCluster, node, workload
@@ -105,7 +105,7 @@ def strategy(**rolling: Any) -> Mapping[str, Any]:
 def test_pods_on_the_wrong_side_are_evicted_until_the_count_is_right() -> None:
     """Six of ten where eight are wanted: two x86 pods go, and no more than the limits allow at a time."""
     cluster = Placing(x86=4, graviton=6, room=3)
-    assert settle(cluster, [row(8, 10)]) == {}
+    assert rebalance(cluster, [row(8, 10)]) == {}
     assert sorted(cluster.pods.values()) == ["arm"] * 8 + ["intel"] * 2
     assert len(cluster.evicted) == 2
     assert cluster.lowest >= 8  # a quarter of ten, rounded down, may be away
@@ -114,21 +114,23 @@ def test_pods_on_the_wrong_side_are_evicted_until_the_count_is_right() -> None:
 def test_what_is_right_is_left_alone() -> None:
     """No pod is touched where the counts are those of the plan."""
     cluster = Placing(x86=2, graviton=8, room=3)
-    assert settle(cluster, [row(8, 10)]) == {}
+    assert rebalance(cluster, [row(8, 10)]) == {}
     assert cluster.evicted == []
 
 
 def test_limits_of_the_rollout_hold() -> None:
     """With maxUnavailable 0 no pod is evicted, and the reason is said."""
     cluster = Placing(x86=4, graviton=6, room=3, spec=strategy(maxUnavailable=0, maxSurge=1))
-    assert settle(cluster, [row(8, 10)]) == {"shop/Deployment/cart": "its rollout limits let no pod be away"}
+    assert rebalance(cluster, [row(8, 10)]) == {
+        "shop/Deployment/cart": "its rollout limits let no pod be away"
+    }
     assert cluster.evicted == []
 
 
 def test_one_at_a_time_where_the_limit_is_one() -> None:
     """maxUnavailable 1 is one pod at a time, as in a rollout."""
     cluster = Placing(x86=4, graviton=6, room=3, spec=strategy(maxUnavailable=1))
-    assert settle(cluster, [row(8, 10)]) == {}
+    assert rebalance(cluster, [row(8, 10)]) == {}
     assert cluster.lowest == 9
 
 
@@ -136,7 +138,7 @@ def test_lost_answers_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> No
     """Also that to an eviction, which happened: no pod is evicted twice, and the limits hold."""
     monkeypatch.setattr("archshift.actions.rebalance.time.sleep", lambda _: None)
     cluster = Flaky(x86=6, graviton=2, room=9)
-    assert settle(cluster, [row(wanted=4, replicas=8)]) == {}
+    assert rebalance(cluster, [row(wanted=4, replicas=8)]) == {}
     assert len(cluster.lost) == 4
     assert len(cluster.evicted) == len(set(cluster.evicted)) == 2
     assert cluster.lowest >= 6
@@ -145,7 +147,9 @@ def test_lost_answers_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> No
 def test_it_gives_up_where_there_is_no_room() -> None:
     """A side that is really full is said, not tried for ever."""
     cluster = Placing(x86=4, graviton=6, room=0)
-    assert settle(cluster, [row(8, 10)]) == {"shop/Deployment/cart": "2 of its pods find no room on Graviton"}
+    assert rebalance(cluster, [row(8, 10)]) == {
+        "shop/Deployment/cart": "2 of its pods find no room on Graviton"
+    }
     assert len(cluster.evicted) == 2
 
 
@@ -165,14 +169,14 @@ def test_nodes_that_may_yet_join_are_waited_for(monkeypatch: pytest.MonkeyPatch)
     cluster = Joining(x86=4, graviton=6, room=0)
     # The node of the pods that are on Graviton already has joined since the nodes were read.
     cluster.objects["/api/v1/nodes"] = [node("intel", "amd64")]
-    assert settle(cluster, [row(8, 10)], patience=20) == {}
+    assert rebalance(cluster, [row(8, 10)], patience=20) == {}
     assert sorted(cluster.pods.values()) == ["arm"] * 8 + ["intel"] * 2
 
 
 def test_a_budget_that_allows_nothing_is_said() -> None:
     """The API server refuses the evictions: no pod is lost, and the sentence names the budget."""
     cluster = Placing(x86=4, graviton=6, room=3, budget=0)
-    assert settle(cluster, [row(8, 10)], timeout=0.0) == {
+    assert rebalance(cluster, [row(8, 10)], timeout=0.0) == {
         "shop/Deployment/cart": "its PodDisruptionBudget or its new pods took too long"
     }
     assert cluster.evicted == []
@@ -181,16 +185,17 @@ def test_a_budget_that_allows_nothing_is_said() -> None:
 def test_an_autoscaler_in_between_is_said() -> None:
     """The plan's number is for the replicas that it saw."""
     cluster = Placing(x86=4, graviton=8, room=3)
-    assert settle(cluster, [row(8, 10)]) == {
+    assert rebalance(cluster, [row(8, 10)]) == {
         "shop/Deployment/cart": "it has 12 replicas now, not the 10 of the plan"
     }
 
 
 def test_the_sentence_names_five_and_counts_the_rest() -> None:
     """What a person reads after an up that is not exact."""
-    assert unsettled({}) == ""
+    assert explain_inexact({}) == ""
     reasons = {f"shop/Deployment/{name}": "full" for name in "abcdefg"}
-    assert unsettled(reasons) == (
+    assert explain_inexact(reasons) == (
         "not exact yet: shop/Deployment/a: full; shop/Deployment/b: full; shop/Deployment/c: full; "
-        "shop/Deployment/d: full; shop/Deployment/e: full; 2 more; make room there and run pulumi up again"
+        "shop/Deployment/d: full; shop/Deployment/e: full; 2 more; add nodes on that side and run pulumi up "
+        "again"
     )

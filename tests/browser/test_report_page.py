@@ -213,7 +213,7 @@ def test_it_says_what_the_report_says(reader: Reader, size: int) -> None:
             "Movable pods on Graviton": f"{share * 100:.1f} %",
             "Workloads that can move": f"{ready:,} of {size:,}",
             "vCPU held on x86 by images": f"{report.vcpu_blocked:,.1f}",
-            "x86 nodes that must stay": f"{report.guard.floor} of {report.guard.nodes}",
+            "x86 nodes that must stay": f"{report.guard.nodes_that_must_stay} of {report.guard.nodes}",
         }
         assert rows(page, "images", 0) == [one.image for one in report.blockers]
         assert len(rows(page, "needs", 0)) == len(report.guard.needs)

@@ -12,7 +12,7 @@ import pytest
 
 from archshift.cli.commands import audit
 from archshift.cli.main import main
-from archshift.cluster.image_evidence import Evidence
+from archshift.cluster.image_evidence import ClusterEvidence
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.images import audit as image_audit
@@ -69,7 +69,7 @@ class Registries:
         self.audited: list[tuple[list[str], AuditOptions]] = []
         self.suggested: list[tuple[list[str], AuditOptions]] = []
         self.suggestions: dict[str, str | None] = {"x86:1.0.0": "x86:1.2.0"}
-        self.evidence: Evidence | ArchshiftError = Evidence()
+        self.evidence: ClusterEvidence | ArchshiftError = ClusterEvidence()
         self.rules: list[ImageRules] = []
         self.inventories: list[Inventory] = []
         self.settings = stack_settings.Settings(stack="dev", arm_ratio=0.5, kube_context="staging")
@@ -87,7 +87,7 @@ class Registries:
 
     def read_evidence(
         self, _cluster: FakeCluster, inventory: Inventory, rules: ImageRules, *, watch: object
-    ) -> Evidence:
+    ) -> ClusterEvidence:
         """Answer for a cluster."""
         assert callable(watch)
         self.rules.append(rules)
@@ -302,7 +302,7 @@ def test_images_as_json_have_the_promised_schema(run: Run) -> None:
 
 
 CART, PAY = "shop/Deployment/cart", "shop/Deployment/pay"
-CLUSTER = Evidence(
+CLUSTER = ClusterEvidence(
     {
         CART: judged(CART, image("both:1"), notes=("cart: both:1 has moved: pods run another",)),
         PAY: judged(PAY, image("both:1"), image("x86:1.0.0"), image("gone:1"), verdict=AMD64_ONLY),
@@ -402,7 +402,7 @@ def test_images_alone_need_no_stack(
 
 def test_images_and_a_cluster_go_together(run: Run, registries: Registries) -> None:
     """The next release beside what runs: one table, one exit code."""
-    registries.evidence = Evidence({CART: judged(CART, image("both:1"))})
+    registries.evidence = ClusterEvidence({CART: judged(CART, image("both:1"))})
     code, out, _ = run("--from-cluster", "--json", "x86:1.0.0")
     assert code == 1
     assert [one["image"] for one in json.loads(out)["images"]] == ["both:1", "x86:1.0.0"]
@@ -413,7 +413,7 @@ def test_one_image_with_two_commands_counts_as_its_worse_half(run: Run, registri
     worse = ImageVerdict("both:1", AMD64_ONLY, ("linux/amd64",), DIGEST, "/bin/worker is x86-64", NOW)
     good, bad = judged(CART, image("both:1")), judged(PAY, worse, verdict=AMD64_ONLY)
     for order in ((good, bad), (bad, good)):
-        registries.evidence = Evidence({one.workload: one for one in order})
+        registries.evidence = ClusterEvidence({one.workload: one for one in order})
         code, out, _ = run("--from-cluster", "--json", "--deep")
         (found,) = json.loads(out)["images"]
         assert (code, found["verdict"], found["reason"]) == (1, "amd64-only", "/bin/worker is x86-64")
@@ -421,7 +421,7 @@ def test_one_image_with_two_commands_counts_as_its_worse_half(run: Run, registri
 
 def test_an_unknown_workload_of_known_images_fails(run: Run, registries: Registries) -> None:
     """What could not be judged as a whole is unknown, though every image that was read is fine."""
-    registries.evidence = Evidence({CART: judged(CART, image("both:1"), verdict=UNKNOWN)})
+    registries.evidence = ClusterEvidence({CART: judged(CART, image("both:1"), verdict=UNKNOWN)})
     assert run("--from-cluster")[0] == 2
 
 

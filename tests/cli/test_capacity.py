@@ -53,7 +53,7 @@ def test_every_step_is_sized_for_programs(run: Run, pulumi: FakePulumi) -> None:
                 "advice": "raise its size to 1",
             },
         ],
-        "homeless": {},
+        "without_group": {},
     }
 
 

@@ -81,11 +81,11 @@ def test_costs_for_programs(run: Run, pulumi: FakePulumi) -> None:
     }
     (step,) = answer["steps"]
     # One node of each side: what must stay on x86 keeps one, so the fleet pays more than before.
-    assert {key: step[key] for key in ("arm_ratio", "saving", "saving_share", "meanwhile", "unknown")} == {
+    assert {key: step[key] for key in ("arm_ratio", "saving", "saving_share", "overlap", "unknown")} == {
         "arm_ratio": 1.0,
         "saving": {"least": -132.79, "most": -132.79},
         "saving_share": {"least": -0.85, "most": -0.85},
-        "meanwhile": 132.79,
+        "overlap": 132.79,
         "unknown": [],
     }
     assert answer["next_step"]["arm_ratio"] == 0.8

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from archshift.actions.drain import ANNOTATION, Mark
+from archshift.actions.drain import ANNOTATION, NodeProgress
 from archshift.cli.commands import drain
 from tests.cli.test_main import FakePulumi, Run, pulumi, run, shop
 from tests.objects import FakeCluster, node
@@ -44,7 +44,7 @@ def test_what_forbids_it_as_json_has_the_promised_schema(run: Run, cluster: Fake
                 "reason": "a bare pod on x86, which nothing would start again; delete it, or --bare-pods",
             },
         ],
-        "held": [],
+        "waiting": [],
     }
 
 
@@ -61,7 +61,7 @@ def test_undo_says_which_nodes_take_pods_again(run: Run, cluster: FakeCluster) -
     """Those of this stack's drain; the images' registries are not asked for it."""
     drained = node("x86", "amd64", unschedulable=True)
     drained["metadata"]["annotations"] = {
-        ANNOTATION: Mark(node="x86", state="drained", stack="archshift/dev").text
+        ANNOTATION: NodeProgress(node="x86", state="drained", stack="archshift/dev").text
     }
     cluster.objects["/api/v1/nodes"] = [node("arm"), drained]
     assert run("drain", "--undo", cluster=cluster) == (0, "cordoned no more: x86\n", "")

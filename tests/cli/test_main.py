@@ -232,7 +232,7 @@ def test_plan_as_json(run: Run) -> None:
     }
     before = next(side for side in plan["capacity_before"] if side["architecture"] == "arm64")
     assert (before["nodes"], before["pods"], before["vcpu_needed"]) == (1, 0, 0.0)
-    assert plan["others"] == {"shop/Pod/debug": "a bare pod: nothing would start it again"}
+    assert plan["unsteered"] == {"shop/Pod/debug": "a bare pod: nothing would start it again"}
 
 
 def test_plan_for_people(run: Run, pulumi: FakePulumi) -> None:
@@ -286,9 +286,9 @@ def test_the_stack_decides_what_is_ours(
     """The inventory is read with the stack's discovery and under the stack's name."""
     asked: list[tuple[Any, str]] = []
 
-    def read(cluster: FakeCluster, discovery: Any, field_manager: str, *, beyond: bool) -> Inventory:
+    def read(cluster: FakeCluster, discovery: Any, field_manager: str, *, with_unsteered: bool) -> Inventory:
         asked.append((discovery.namespaces, field_manager))
-        return read_inventory(cluster, discovery, field_manager, beyond=beyond)
+        return read_inventory(cluster, discovery, field_manager, with_unsteered=with_unsteered)
 
     monkeypatch.setattr(survey, "read_inventory", read)
     pulumi.configure(arm_ratio="0.5", workloads={"namespaces": ["shop"]})

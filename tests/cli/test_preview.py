@@ -26,7 +26,7 @@ else:
     with open(os.environ["FAKE_PULUMI"] + ".call", "w") as file:
         json.dump([os.getcwd(), arguments], file)
     if answers["left"] is not None:
-        with open(os.environ["ARCHSHIFT_HAND_OVER"], "w") as file:
+        with open(os.environ["ARCHSHIFT_PLAN_FILE"], "w") as file:
             json.dump(answers["left"], file)
     with open(arguments[arguments.index("--event-log") + 1], "a") as log:
         log.write(answers["log"])

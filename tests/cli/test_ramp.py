@@ -14,7 +14,7 @@ import pytest
 from archshift.cli.commands import gate
 from archshift.cli.main import main
 from archshift.ramp.gate import FleetVerdict
-from archshift.ramp.measurement import Measurement, Window
+from archshift.ramp.measurement import MeasuredWindow, Measurement
 from tools.bootstrap import find_programs
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -340,7 +340,7 @@ def test_a_commit_that_fails_leaves_the_file_as_it_was(prod: Repository) -> None
 def test_what_the_gate_writes_is_what_apply_reads(prod: Repository, verdict: Any, code: int) -> None:
     """The evidence of the command itself, at the place where it is looked for."""
     at = datetime.fromisoformat("2026-03-09T09:00:00+01:00")
-    measured = Measurement(window=Window(at, 24, timedelta(hours=1)))
+    measured = Measurement(window=MeasuredWindow(at, 24, timedelta(hours=1)))
     found = gate.Gate(
         stack="prod",
         arm_ratio=0.2,

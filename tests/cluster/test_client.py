@@ -574,10 +574,10 @@ def test_insisting_ends_with_an_answer_a_refusal_or_the_deadline(monkeypatch: py
             raise answer
         return answer
 
-    assert client.insist(ask, time.monotonic() + 60) == "here"
+    assert client.retry_until(ask, time.monotonic() + 60) == "here"
     said[:] = [UnavailableError("away"), ArchshiftError("forbidden"), "never asked"]
     with pytest.raises(ArchshiftError, match=r"^forbidden$"):
-        client.insist(ask, time.monotonic() + 60)
+        client.retry_until(ask, time.monotonic() + 60)
     said[:] = [UnavailableError("away"), "never asked"]
     with pytest.raises(UnavailableError, match=r"^away$"):
-        client.insist(ask, time.monotonic() - 1)
+        client.retry_until(ask, time.monotonic() - 1)

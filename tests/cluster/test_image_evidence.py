@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from archshift.cluster.image_evidence import Evidence, audit_options, read_evidence, read_pull_secrets
+from archshift.cluster.image_evidence import ClusterEvidence, audit_options, read_evidence, read_pull_secrets
 from archshift.cluster.inventory import read_inventory
 from archshift.cluster.model import Discovery, Inventory
 from archshift.common.errors import ArchshiftError
@@ -147,7 +147,7 @@ def look(cluster: FakeCluster) -> Inventory:
     return read_inventory(cluster, Discovery(), MANAGER)
 
 
-def evidence(deployments: Iterable[Json] = (), pods: Iterable[Json] = ()) -> Evidence:
+def evidence(deployments: Iterable[Json] = (), pods: Iterable[Json] = ()) -> ClusterEvidence:
     """The evidence for a cluster of these."""
     cluster = SecretCluster({"/apis/apps/v1/deployments": list(deployments), "/api/v1/pods": list(pods)})
     return read_evidence(cluster, look(cluster), ImageRules())
@@ -457,7 +457,7 @@ def test_credentials_do_not_show_in_what_is_passed_on(registries: Registries) ->
 
 def test_an_empty_cluster_asks_nothing(registries: Registries) -> None:
     """No workload, no evidence, no note."""
-    assert evidence() == Evidence()
+    assert evidence() == ClusterEvidence()
     assert registries.uses == []
 
 
@@ -492,7 +492,7 @@ def test_what_is_beyond_the_discovery_is_in_the_evidence(registries: Registries)
         },
         {"kube-system/robot": pull_secret("kube-system", "robot")},
     )
-    inventory = read_inventory(cluster, Discovery(), MANAGER, beyond=True)
+    inventory = read_inventory(cluster, Discovery(), MANAGER, with_unsteered=True)
     found = read_evidence(cluster, inventory, ImageRules())
     assert {key: one.verdict for key, one in found.verdicts.items()} == {
         "kube-system/DaemonSet/agent": AMD64_ONLY,
@@ -513,7 +513,7 @@ def test_the_last_revision_is_judged_by_its_own_images(registries: Registries) -
             "/api/v1/pods": [old],
         }
     )
-    inventory = read_inventory(cluster, Discovery(), MANAGER, beyond=True)
+    inventory = read_inventory(cluster, Discovery(), MANAGER, with_unsteered=True)
     found = read_evidence(cluster, inventory, ImageRules()).verdicts
     assert {key: one.verdict for key, one in found.items()} == {
         "shop/Deployment/cart": MULTI_ARCH,

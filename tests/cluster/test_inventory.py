@@ -16,8 +16,8 @@ from archshift.cluster.model import (
     Workload,
     taken_annotation,
 )
-from archshift.cluster.ownership import Owner
-from archshift.cluster.pod_fields import Taken
+from archshift.cluster.ownership import FieldOwner
+from archshift.cluster.pod_fields import TakenField
 from archshift.common.errors import ArchshiftError
 from archshift.images.fetched_binary import FetchedBinary, Source
 from archshift.images.workload import with_pods
@@ -97,7 +97,7 @@ def test_a_cron_jobs_template_lies_deeper() -> None:
         "CronJob", pod_spec={"nodeSelector": {"disk": "ssd"}}, managed=[manages("helm", "Apply", fields)]
     )
     assert found.template.spec == {"node-selector": {"disk": "ssd"}}
-    assert found.template.others == {"node-selector": Owner("helm", "Apply")}
+    assert found.template.foreign_owners == {"node-selector": FieldOwner("helm", "Apply")}
     assert found.template.selector is None
 
 
@@ -129,12 +129,12 @@ def test_fields_of_others_are_told_from_ours(manager: str, operation: str) -> No
         pod_spec=pod_spec,
         managed=[manages(manager, operation, theirs), manages(MANAGER, "Apply", ours)],
     ).template
-    owner = Owner(manager, operation)
+    owner = FieldOwner(manager, operation)
     assert template.owned == {"preferred", "spread"}
-    assert template.others == {"node-selector": owner, "required": owner}
-    assert template.own("required") == REQUIRED_VALUE
-    assert template.own("preferred") is None
-    assert template.beside == ((ZONES,), ())
+    assert template.foreign_owners == {"node-selector": owner, "required": owner}
+    assert template.application_value("required") == REQUIRED_VALUE
+    assert template.application_value("preferred") is None
+    assert template.other_spreads == ((ZONES,), ())
 
 
 def test_owning_an_empty_value_is_owning_nothing() -> None:
@@ -143,14 +143,14 @@ def test_owning_an_empty_value_is_owning_nothing() -> None:
     template = read(
         pod_spec={"nodeSelector": {}, "affinity": {}}, managed=[manages("helm", "Apply", fields)]
     ).template
-    assert (template.spec, template.others) == ({}, {})
+    assert (template.spec, template.foreign_owners) == ({}, {})
 
 
 def test_the_status_writer_owns_no_placement() -> None:
     """An entry of a subresource says nothing of the spec."""
     fields = in_pod_spec({"f:nodeSelector": {}})
     entry = manages("kube-controller-manager", "Update", fields, subresource="status")
-    assert read(pod_spec={"nodeSelector": {"disk": "ssd"}}, managed=[entry]).template.others == {}
+    assert read(pod_spec={"nodeSelector": {"disk": "ssd"}}, managed=[entry]).template.foreign_owners == {}
 
 
 def test_another_stack_is_another_owner() -> None:
@@ -159,7 +159,7 @@ def test_another_stack_is_another_owner() -> None:
     template = read(
         pod_spec={"topologySpreadConstraints": [OURS]}, managed=[manages("archshift/other", "Apply", fields)]
     ).template
-    assert template.others == {"spread": Owner("archshift/other", "Apply")}
+    assert template.foreign_owners == {"spread": FieldOwner("archshift/other", "Apply")}
     assert template.owned == frozenset()
 
 
@@ -171,23 +171,23 @@ def test_spread_constraints_of_others_keep_their_places_around_ours() -> None:
         pod_spec={"topologySpreadConstraints": [HOSTS, OURS, ZONES]},
         managed=[manages("helm", "Apply", theirs), manages(MANAGER, "Apply", ours)],
     ).template
-    assert template.beside == ((), (ZONES,))
+    assert template.other_spreads == ((), (ZONES,))
 
 
 def test_what_was_taken_by_force_is_read_back() -> None:
     """The annotation is written and read by the same two functions."""
     taken = {
-        "preferred": Taken(Owner("helm", "Apply"), PREFERRED_VALUE),
-        "spread": Taken(Owner("kubectl", "Update"), None),
+        "preferred": TakenField(FieldOwner("helm", "Apply"), PREFERRED_VALUE),
+        "spread": TakenField(FieldOwner("kubectl", "Update"), None),
     }
-    assert read(annotations={"archshift/taken": taken_annotation(taken)}).template.taken == taken
+    assert read(annotations={"archshift/taken": taken_annotation(taken)}).template.taken_fields == taken
 
 
 @pytest.mark.parametrize(
     "text", ["{", "[]", '"text"', '{"preferred": 1}', '{"preferred": {"manager": "helm"}}', "null"]
 )
 def test_an_annotation_that_was_tampered_with_stops_the_run(text: str) -> None:
-    """It holds what has to be given back; going on without it would lose that."""
+    """It holds what has to be restored; going on without it would lose that."""
     with pytest.raises(ArchshiftError) as error:
         read(annotations={"archshift/taken": text})
     assert str(error.value) == (
@@ -337,7 +337,7 @@ def test_pods_are_counted_for_the_controller_that_they_belong_to_in_the_end() ->
     }
     assert found.on("shop/Deployment/cart", "arm64") == 1
     assert found.on("shop/Deployment/none", "arm64") == 0
-    assert (found.strays, found.others) == ({}, {})
+    assert (found.unsteered_load, found.unsteered_reasons) == ({}, {})
 
 
 def with_token(found: Json, volume: str) -> Json:
@@ -441,7 +441,7 @@ def test_pods_beyond_the_discovery_are_counted_where_they_are_asked_for() -> Non
             pod("agent-2", "arm", namespace="kube-system", owner=("DaemonSet", "agent")),
         ],
     )
-    found = read_inventory(fake, Discovery(), MANAGER, beyond=True)
+    found = read_inventory(fake, Discovery(), MANAGER, with_unsteered=True)
     key = "kube-system/DaemonSet/agent"
     assert [found.on(key, side) for side in ("amd64", "arm64")] == [1, 1]
     assert inventory(fake).pods == {}
@@ -461,11 +461,11 @@ def test_pods_that_are_over_or_going_do_not_count() -> None:
             ],
         )
     )
-    assert (found.pods, found.strays) == ({}, {})
+    assert (found.pods, found.unsteered_load) == ({}, {})
 
 
 def test_pods_of_nobody_take_up_room_and_are_said() -> None:
-    """Bare pods, Jobs and other controllers' pods are strays with a reason; the system's only strays."""
+    """Bare pods, Jobs and other controllers' pods are unsteered, with a reason; the system's without one."""
     found = inventory(
         cluster(
             nodes=[node("arm"), node("x86", "amd64")],
@@ -478,11 +478,11 @@ def test_pods_of_nobody_take_up_room_and_are_said() -> None:
             ],
         )
     )
-    assert found.strays == {
+    assert found.unsteered_load == {
         "arm64": (2, Requests(500, 256 * MIB)),
         "amd64": (3, Requests(750, 384 * MIB)),
     }
-    assert found.others == {
+    assert found.unsteered_reasons == {
         "shop/Pod/debug": "a bare pod: nothing would start it again",
         "shop/Job/build": "archshift does not steer pods of a Job",
         "shop/Rollout/canary": "archshift does not steer pods of a Rollout",
@@ -588,7 +588,7 @@ def test_a_collection_that_cannot_be_read_stops_the_reading() -> None:
 
 def everything(fake: FakeCluster, discovery: Discovery | None = None) -> Inventory:
     """Read a fake cluster, what archshift does not steer included."""
-    return read_inventory(fake, discovery or Discovery(), MANAGER, beyond=True)
+    return read_inventory(fake, discovery or Discovery(), MANAGER, with_unsteered=True)
 
 
 class Selecting(FakeCluster):
@@ -613,7 +613,7 @@ def test_nothing_is_read_beyond_the_discovery_unless_it_is_asked_for() -> None:
     system = workload(name="dns", namespace="kube-system", pod_spec={"imagePullSecrets": [{"name": "robot"}]})
     fake = cluster(deployments=[workload(), system], pods=[pod("p", namespace="kube-system")])
     found = inventory(fake)
-    assert found.beyond == {}
+    assert found.unsteered_workloads == {}
     assert found.pull_identities == {PullIdentity("shop", "default")}
     assert [path for path, _ in fake.lists].count("/apis/apps/v1/deployments") == 1
 
@@ -628,7 +628,7 @@ def test_the_systems_and_excluded_controllers_are_beyond_the_discovery() -> None
     )
     found = everything(fake, Discovery(exclude=frozenset({"shop/Deployment/old"})))
     assert set(found.workloads) == {CART}
-    assert set(found.beyond) == {
+    assert set(found.unsteered_workloads) == {
         "shop/Deployment/old",
         "kube-system/Deployment/dns",
         "kube-public/StatefulSet/db",
@@ -652,8 +652,8 @@ def test_other_namespaces_are_beyond_a_discovery_by_namespace() -> None:
         Discovery(namespaces=("shop",)),
     )
     assert set(found.workloads) == {CART}
-    assert set(found.beyond) == {"blog/Deployment/blog", "blog/Pod/blog-0", "shop/Job/build"}
-    assert set(found.others) == {"shop/Job/build"}
+    assert set(found.unsteered_workloads) == {"blog/Deployment/blog", "blog/Pod/blog-0", "shop/Job/build"}
+    assert set(found.unsteered_reasons) == {"shop/Job/build"}
 
 
 def test_what_a_label_selector_leaves_out_is_beyond() -> None:
@@ -667,8 +667,8 @@ def test_what_a_label_selector_leaves_out_is_beyond() -> None:
     )
     found = everything(fake, Discovery(label_selector="team=shop"))
     assert set(found.workloads) == {CART}
-    assert set(found.beyond) == {"shop/Deployment/other", "shop/Pod/bare"}
-    assert found.others == {}
+    assert set(found.unsteered_workloads) == {"shop/Deployment/other", "shop/Pod/bare"}
+    assert found.unsteered_reasons == {}
 
 
 def test_pods_that_no_controller_known_to_us_owns_are_beyond_by_owner() -> None:
@@ -684,15 +684,15 @@ def test_pods_that_no_controller_known_to_us_owns_are_beyond_by_owner() -> None:
         pod("going", terminating=True),
     ]
     found = everything(cluster(pods=pods))
-    assert {key: one.replicas for key, one in found.beyond.items()} == {
+    assert {key: one.replicas for key, one in found.unsteered_workloads.items()} == {
         "shop/Pod/debug": 1,
         "shop/Job/build": 2,
         "shop/Rollout/canary": 1,
         "shop/ReplicaSet/legacy-5d4f": 1,
         "kube-system/Node/x86": 1,
     }
-    assert {key: (one.namespace, one.kind, one.name) for key, one in found.beyond.items()} == {
-        key: tuple(key.split("/")) for key in found.beyond
+    assert {key: (one.namespace, one.kind, one.name) for key, one in found.unsteered_workloads.items()} == {
+        key: tuple(key.split("/")) for key in found.unsteered_workloads
     }
 
 
@@ -711,9 +711,9 @@ def test_an_owners_pods_say_where_they_may_run_and_what_they_ask_for() -> None:
             "imagePullSecrets": [{"name": "robot"}],
         }
     found = everything(cluster(pods=[small, large]))
-    canary = found.beyond["shop/Rollout/canary"]
-    assert canary.template.own("node-selector") == {ARCH: "amd64"}
-    assert canary.template.own("required") == REQUIRED_VALUE
+    canary = found.unsteered_workloads["shop/Rollout/canary"]
+    assert canary.template.application_value("node-selector") == {ARCH: "amd64"}
+    assert canary.template.application_value("required") == REQUIRED_VALUE
     assert canary.tolerations == ({"key": "spot", "operator": "Exists"},)
     assert canary.requests == Requests(2000, 128 * MIB)
     assert {one.use.image for one in canary.containers} == {"registry.example/app:1", "canary:2"}
@@ -738,9 +738,9 @@ def test_a_controller_beyond_the_discovery_is_read_as_any_other() -> None:
         "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "dns"}, "maxReplicas": 7},
     }
     found = everything(cluster(deployments=[dns], pods=[injected], scalers=[scaler]))
-    one = found.beyond["kube-system/Deployment/dns"]
+    one = found.unsteered_workloads["kube-system/Deployment/dns"]
     assert (one.replicas, one.autoscaled, one.requests) == (2, (1, 7), Requests(100, 64 * MIB))
-    assert one.template.own("node-selector") == {"disk": "ssd"}
+    assert one.template.application_value("node-selector") == {"disk": "ssd"}
     assert one.tolerations == ({"operator": "Exists"},)
     assert [(each.name, each.role) for each in one.containers] == [("dns", "container"), ("mesh", "injected")]
     assert found.pull_identities == {
@@ -763,10 +763,10 @@ def rolling(kind: str = "Deployment", *, settled: bool = False) -> FakeCluster:
 def test_pods_that_a_rollout_has_not_replaced_are_beyond(kind: str) -> None:
     """A rollout that stops, or waits at a partition, keeps making pods of the last revision's image."""
     found = everything(rolling(kind))
-    (key,) = found.beyond
+    (key,) = found.unsteered_workloads
     assert key == f"shop/{kind}/cart (last revision)"
-    last = found.beyond[key]
-    assert (last.replicas, last.template.own("node-selector")) == (1, {ARCH: "amd64"})
+    last = found.unsteered_workloads[key]
+    assert (last.replicas, last.template.application_value("node-selector")) == (1, {ARCH: "amd64"})
     assert [one.use.image for one in last.containers] == ["old:1"]
     assert [one.use.image for one in found.containers[f"shop/{kind}/cart"]] == ["registry.example/app:1"]
 
@@ -774,15 +774,18 @@ def test_pods_that_a_rollout_has_not_replaced_are_beyond(kind: str) -> None:
 def test_without_a_rollout_there_is_no_last_revision() -> None:
     """A webhook may rewrite an image for good: then it is one of the workload's own."""
     found = everything(rolling(settled=True))
-    assert found.beyond == {}
+    assert found.unsteered_workloads == {}
     assert {one.use.image for one in found.containers[CART]} == {"registry.example/app:1", "old:1"}
-    assert inventory(rolling()).beyond == {}
+    assert inventory(rolling()).unsteered_workloads == {}
 
 
 def test_a_rollout_beyond_the_discovery_counts_with_both_revisions() -> None:
     """Nothing is steered there, so one entry holds all that runs."""
     found = everything(rolling(), Discovery(exclude=frozenset({CART})))
-    assert {one.use.image for one in found.beyond[CART].containers} == {"registry.example/app:1", "old:1"}
+    assert {one.use.image for one in found.unsteered_workloads[CART].containers} == {
+        "registry.example/app:1",
+        "old:1",
+    }
 
 
 @pytest.mark.parametrize(

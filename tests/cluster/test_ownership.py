@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from archshift.cluster.ownership import Owner, owned_part, owners
+from archshift.cluster.ownership import FieldOwner, owned_part, owners
 
 CONTAINER = 'k:{"name":"cart"}'
 PORT = 'k:{"containerPort":8080,"protocol":"TCP"}'
@@ -102,14 +102,14 @@ POD_SPEC = ("f:spec", "f:template", "f:spec")
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        (("f:spec", "f:replicas"), {Owner("helm", "Apply"), Owner("helm", "Update")}),
-        ((*POD_SPEC, "f:nodeSelector"), {Owner("helm", "Apply")}),
-        ((*POD_SPEC, "f:containers"), {Owner("helm", "Apply")}),
-        ((*POD_SPEC, "f:containers", CONTAINER, "f:ports", PORT), {Owner("helm", "Apply")}),
-        ((*POD_SPEC, "f:topologySpreadConstraints", ZONE), {Owner("helm", "Apply")}),
+        (("f:spec", "f:replicas"), {FieldOwner("helm", "Apply"), FieldOwner("helm", "Update")}),
+        ((*POD_SPEC, "f:nodeSelector"), {FieldOwner("helm", "Apply")}),
+        ((*POD_SPEC, "f:containers"), {FieldOwner("helm", "Apply")}),
+        ((*POD_SPEC, "f:containers", CONTAINER, "f:ports", PORT), {FieldOwner("helm", "Apply")}),
+        ((*POD_SPEC, "f:topologySpreadConstraints", ZONE), {FieldOwner("helm", "Apply")}),
         (
             (*POD_SPEC, "f:affinity", "f:nodeAffinity"),
-            {Owner("kubectl-client-side-apply", "Update")},
+            {FieldOwner("kubectl-client-side-apply", "Update")},
         ),
         (
             (*POD_SPEC, "f:affinity", "f:nodeAffinity", "f:requiredDuringSchedulingIgnoredDuringExecution"),
@@ -120,7 +120,7 @@ POD_SPEC = ("f:spec", "f:template", "f:spec")
     ],
 )
 def test_a_field_has_the_owners_that_the_api_server_recorded(
-    path: tuple[str, ...], expected: set[Owner]
+    path: tuple[str, ...], expected: set[FieldOwner]
 ) -> None:
     """A conflict names who really owns the field; what nobody owns is free.
 
@@ -131,7 +131,7 @@ def test_a_field_has_the_owners_that_the_api_server_recorded(
 
 def test_an_owner_is_printed_by_its_name() -> None:
     """A sentence says helm, not a data class."""
-    assert str(Owner("helm", "Apply")) == "helm"
+    assert str(FieldOwner("helm", "Apply")) == "helm"
 
 
 def test_the_owned_part_is_what_the_manager_applied() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from archshift.cluster.inventory import read_node
-from archshift.cluster.pods import Owner, busy_pods, read_pod, what_holds
+from archshift.cluster.pods import Controller, busy_pods, read_pod, what_holds
 from tests.objects import FakeCluster, Json, node, pod
 
 
@@ -35,7 +35,7 @@ def test_what_would_be_lost_with_a_node() -> None:
     found = busy_pods(cluster, ["a"])
     assert [one.key for one in found] == ["shop/web-1-x", "shop/loner", "shop/going"]
     assert [one.workload for one in found] == ["shop/Deployment/web", "shop/Pod/loner", "shop/Pod/going"]
-    assert (found[0].owner, found[1].owner) == (Owner("shop", "ReplicaSet", "web-1"), None)
+    assert (found[0].owner, found[1].owner) == (Controller("shop", "ReplicaSet", "web-1"), None)
     assert [one.leaving for one in found] == [False, False, True]
 
 

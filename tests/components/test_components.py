@@ -14,9 +14,9 @@ from archshift.nodes.groups import Node, NodeGroup, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.plan.capacity import Demand, balance
 from archshift.plan.model import Conflict, Plan, PlannedWorkload
-from components.give_back import HOOK_NAME, give_back_hook
 from components.node_groups import NodeGroups, NodeGroupsArgs
-from components.preview import report
+from components.preflight import report
+from components.restore_taken_fields import HOOK_NAME, restore_hook
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 from tests.components.recorder import Monitor, record
 
@@ -52,7 +52,7 @@ def patches(*rows: PlannedWorkload) -> Monitor:
             WorkloadPatchesArgs(
                 plan=Plan(arm_ratio=0.5, workloads=rows),
                 field_manager="archshift/dev",
-                give_back=give_back_hook(None),
+                restore_taken_fields=restore_hook(None),
             ),
         )
 
@@ -99,7 +99,7 @@ def test_only_a_forced_patch_forces_and_gives_back() -> None:
         "pulumi.com/patchFieldManager": "archshift/dev",
         "pulumi.com/patchForce": "true",
     }
-    assert list(pay.request.hooks.before_delete) == [HOOK_NAME] == ["archshift-give-back"]
+    assert list(pay.request.hooks.before_delete) == [HOOK_NAME] == ["archshift-restore-taken-fields"]
     assert "pulumi.com/patchForce" not in cart.inputs["metadata"]["annotations"]
 
 
@@ -245,5 +245,5 @@ def test_with_an_autoscaler_a_shortage_is_a_warning(logged: Logged) -> None:
 def test_the_hook_is_registered_even_without_a_forced_patch() -> None:
     """The engine refuses to delete a patch whose hook the program no longer knows."""
     hooks: list[pulumi.ResourceHook] = []
-    record(lambda: hooks.append(give_back_hook("lab")))
-    assert [hook.name for hook in hooks] == ["archshift-give-back"]
+    record(lambda: hooks.append(restore_hook("lab")))
+    assert [hook.name for hook in hooks] == ["archshift-restore-taken-fields"]

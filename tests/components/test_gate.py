@@ -11,7 +11,7 @@ from archshift.plan.model import Plan, PlannedWorkload
 from archshift.ramp.gate_evidence import GateEvidence, no_evidence
 from archshift.settings import stack as stack_settings
 from components.gate import Gate, GateArgs
-from components.preview import report_gate
+from components.preflight import report_gate
 from tests.components.recorder import record
 
 NOW = datetime(2026, 3, 9, 9, 0, tzinfo=UTC)

@@ -16,16 +16,16 @@ from archshift.cluster.model import Inventory, Requests, Workload
 from archshift.cluster.pod_fields import Template
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.groups import Node, Taint, nodes_of
-from archshift.plan.exceptions import BreakGlass, Override
-from archshift.plan.guard import Need
+from archshift.plan.exceptions import BreakGlass, PolicyException
+from archshift.plan.guard import X86Need
 from archshift.plan.model import Plan
-from archshift.plan.plan_json import HAND_OVER
+from archshift.plan.plan_json import PLAN_FILE
 from archshift.settings import stack as stack_settings
 from archshift.survey import Survey
+from components.exceptions import Exceptions, ExceptionsArgs
 from components.guard import HOOK_NAME, guard_hook, protected
 from components.node_groups import NodeGroups, NodeGroupsArgs
-from components.overrides import Overrides, OverridesArgs
-from components.preview import guard_x86, hand_over
+from components.preflight import guard_x86, write_plan_file
 from tests.components.recorder import Registration, record
 from tests.objects import FakeCluster, pod
 
@@ -42,7 +42,7 @@ def group(size: int, kind: str = "m7i.xlarge", **more: Any) -> dict[str, Any]:
 
 
 def stack(
-    *, break_glass: BreakGlass | None = None, override: Override | None = None, **groups: Any
+    *, break_glass: BreakGlass | None = None, policy_exception: PolicyException | None = None, **groups: Any
 ) -> stack_settings.Settings:
     """The settings of a stack in the lab with these node groups and a Graviton node."""
     config = {
@@ -50,7 +50,9 @@ def stack(
         "archshift:platform": "lab",
         "archshift:node_groups": json.dumps({**groups, "arm": group(1, "m7g.xlarge")}),
     }
-    return replace(stack_settings.load("dev", config), break_glass=break_glass, override=override)
+    return replace(
+        stack_settings.load("dev", config), break_glass=break_glass, policy_exception=policy_exception
+    )
 
 
 def nodes(found: stack_settings.Settings) -> list[Node]:
@@ -58,16 +60,16 @@ def nodes(found: stack_settings.Settings) -> list[Node]:
     return [node for one in found.node_groups.values() for node in nodes_of(one)]
 
 
-def cart(pods: int = 1, **more: Any) -> Need:
+def cart(pods: int = 1, **more: Any) -> X86Need:
     """A workload that needs x86, with a number of pods of 1 vCPU."""
     template = Template(spec={"node-selector": more} if more else {})
     asked = Requests(1000, GIB)
-    return Need(
+    return X86Need(
         workload=Workload("shop", "Deployment", "cart", pods, template, asked), reason="why", pods=pods
     )
 
 
-def seen(live: Sequence[Node], *needs: Need, guarded: bool = True) -> Survey:
+def seen(live: Sequence[Node], *needs: X86Need, guarded: bool = True) -> Survey:
     """A look at a cluster."""
     inventory = Inventory(nodes=tuple(live))
     return Survey(
@@ -588,16 +590,18 @@ def test_break_glass_that_ended_stops_the_update_and_says_why(
 
 @pytest.mark.parametrize(
     ("until", "state"),
-    [(NOW + HOUR, "is set aside"), (NOW, "is in force again: the override ended")],
+    [(NOW + HOUR, "is set aside"), (NOW, "is in force again: the policy exception ended")],
 )
 def test_an_exception_from_a_policy_rule_is_loud(told: Told, until: datetime, state: str) -> None:
     """And says when it is over; it sets no guard aside."""
-    override = Override(rule="arm-ratio-step", reason="agreed", until=until)
-    assert told(check(seen(()), stack(override=override))) == [
+    policy_exception = PolicyException(rule="arm-ratio-step", reason="agreed", until=until)
+    assert told(check(seen(()), stack(policy_exception=policy_exception))) == [
         ("WARNING", f"policy rule arm-ratio-step {state}: agreed (until {until})")
     ]
     look = seen(nodes(stack(x86=group(1))), cart())
-    assert stopped(look, stack(override=override)) == f"x86 capacity stays: {NOWHERE}; {WAY_OUT}"
+    assert (
+        stopped(look, stack(policy_exception=policy_exception)) == f"x86 capacity stays: {NOWHERE}; {WAY_OUT}"
+    )
 
 
 # --- exceptions in the state -----------------------------------------------------------------
@@ -605,20 +609,20 @@ def test_an_exception_from_a_policy_rule_is_loud(told: Told, until: datetime, st
 
 def test_exceptions_are_in_the_state_as_plain_values() -> None:
     """Who wants what until when, for policies, reports and whoever looks afterwards."""
-    override = Override(rule="arm-ratio-step", reason="agreed", until=NOW)
+    policy_exception = PolicyException(rule="arm-ratio-step", reason="agreed", until=NOW)
 
     def outputs(**args: Any) -> Mapping[str, Any]:
-        given = {"override": None, "break_glass": None, **args}
-        done = record(lambda: Overrides("overrides", OverridesArgs(**given)))
-        assert [(one.type, one.inputs) for one in done.registered] == [("archshift:index:Overrides", {})]
-        return done.outputs["overrides"]
+        given = {"policy_exception": None, "break_glass": None, **args}
+        done = record(lambda: Exceptions("exceptions", ExceptionsArgs(**given)))
+        assert [(one.type, one.inputs) for one in done.registered] == [("archshift:index:Exceptions", {})]
+        return done.outputs["exceptions"]
 
     one_rule = [{"rule": "arm-ratio-step", "reason": "agreed", "until": "2026-03-02T12:00:00+00:00"}]
     broken = {"until": "2026-03-02T13:00:00+00:00", "reason": "region is lost", "ticket": "OPS-7"}
-    assert outputs(override=override) == {"overrides": one_rule}
-    assert outputs(break_glass=glass(NOW + HOUR)) == {"overrides": [], "breakGlass": broken}
-    assert outputs(override=override, break_glass=glass(NOW + HOUR)) == {
-        "overrides": one_rule,
+    assert outputs(policy_exception=policy_exception) == {"policyExceptions": one_rule}
+    assert outputs(break_glass=glass(NOW + HOUR)) == {"policyExceptions": [], "breakGlass": broken}
+    assert outputs(policy_exception=policy_exception, break_glass=glass(NOW + HOUR)) == {
+        "policyExceptions": one_rule,
         "breakGlass": broken,
     }
 
@@ -626,16 +630,17 @@ def test_exceptions_are_in_the_state_as_plain_values() -> None:
 def test_the_plan_is_handed_over_where_it_is_asked_for(tmp_path: Path) -> None:
     """With the exceptions in force, before anything can stop the run; and nowhere else."""
     glass = BreakGlass(until=NOW + HOUR, reason="zone lost", ticket="OPS-1")
-    override = Override(rule="arm-ratio-step", reason="late", until=NOW - HOUR)
+    policy_exception = PolicyException(rule="arm-ratio-step", reason="late", until=NOW - HOUR)
     found = Survey(inventory=Inventory(), evidence=None, plan=Plan(arm_ratio=0.5), needs=None)
-    configured = stack(break_glass=glass, override=override)
+    configured = stack(break_glass=glass, policy_exception=policy_exception)
     file = tmp_path / "plan.json"
-    hand_over(found, configured, NOW, {})
+    write_plan_file(found, configured, NOW, {})
     assert not file.exists()
-    hand_over(found, configured, NOW, {HAND_OVER: str(file)})
+    write_plan_file(found, configured, NOW, {PLAN_FILE: str(file)})
     left = json.loads(file.read_text())
     assert left["plan"]["arm_ratio"] == 0.5
     assert left["exceptions"] == [
-        f"policy rule arm-ratio-step is in force again: the override ended: late (until {NOW - HOUR})",
+        "policy rule arm-ratio-step is in force again: the policy exception ended: late "
+        f"(until {NOW - HOUR})",
         "BREAK GLASS until 2026-03-02T13:00+00:00: x86 is not guarded. Reason: zone lost; ticket OPS-1",
     ]

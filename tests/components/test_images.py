@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from archshift.cluster.image_evidence import Evidence
+from archshift.cluster.image_evidence import ClusterEvidence
 from archshift.cluster.model import Inventory, Requests, Workload
 from archshift.cluster.pod_fields import Template
 from archshift.common.errors import ArchshiftError
@@ -16,10 +16,10 @@ from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.nodes.groups import Node, Taint
 from archshift.plan.model import Plan, PlannedWorkload
 from components.image_audit import ImageAudit, ImageAuditArgs, evidence_values
-from components.preview import report
+from components.preflight import report
 from tests.components.recorder import record
 
-Logged = Callable[[Plan, Evidence | None], list[tuple[str, str]]]
+Logged = Callable[[Plan, ClusterEvidence | None], list[tuple[str, str]]]
 
 DIGEST = "sha256:" + "a" * 64
 BLOCKER = "shop/DaemonSet/log: would start on Graviton nodes and agent:2 is amd64-only: container log: why"
@@ -32,7 +32,7 @@ def image(name: str, verdict: Verdict, hour: int = 12) -> ImageVerdict:
     return ImageVerdict(name, verdict, (), digest, "HTTP 503" if verdict == UNKNOWN else "", when)
 
 
-EVIDENCE = Evidence(
+EVIDENCE = ClusterEvidence(
     {
         "shop/Deployment/cart": WorkloadVerdict(
             "shop/Deployment/cart",
@@ -65,7 +65,7 @@ INVENTORY = Inventory(
             Workload("shop", "Deployment", "pay", 0, Template(), Requests(100, 32)),
         )
     },
-    beyond={"shop/Pod/debug": Workload("shop", "Pod", "debug", 2, Template(), Requests(10, 16))},
+    unsteered_workloads={"shop/Pod/debug": Workload("shop", "Pod", "debug", 2, Template(), Requests(10, 16))},
 )
 
 VALUES = {
@@ -150,7 +150,7 @@ def test_of_a_daemonset_it_is_stated_whether_it_reaches_graviton(
     """
     everything: tuple[Mapping[str, Any], ...] = ({"operator": "Exists"},) if tolerates else ()
     agent = Workload("infra", "DaemonSet", "agent", 0, Template(spec=spec), tolerations=everything)
-    evidence = Evidence({agent.key: WorkloadVerdict(agent.key, "unknown", (), ())})
+    evidence = ClusterEvidence({agent.key: WorkloadVerdict(agent.key, "unknown", (), ())})
     taint = Taint(key="team", effect="NoSchedule")
     nodes = [
         Node(name="x86-0", labels={"kubernetes.io/arch": "amd64", "disk": "gpu"}),
@@ -159,13 +159,15 @@ def test_of_a_daemonset_it_is_stated_whether_it_reaches_graviton(
     (stated,) = evidence_values(evidence, Inventory(workloads={agent.key: agent}), nodes).values()
     assert stated["reachesGraviton"] is reaches
     assert stated.get("pins") == (spec.get("node-selector") or {}).get("kubernetes.io/arch")
-    (stated,) = evidence_values(evidence, Inventory(beyond={agent.key: agent})).values()
+    (stated,) = evidence_values(evidence, Inventory(unsteered_workloads={agent.key: agent})).values()
     assert "reachesGraviton" not in stated
 
 
 def test_a_cluster_of_nothing_has_empty_evidence() -> None:
     """The component is there all the same, so that its absence means that images are not checked."""
-    done = record(lambda: ImageAudit("images", ImageAuditArgs(evidence=Evidence(), inventory=Inventory())))
+    done = record(
+        lambda: ImageAudit("images", ImageAuditArgs(evidence=ClusterEvidence(), inventory=Inventory()))
+    )
     assert done.outputs["images"] == {"workloads": {}}
 
 
@@ -191,7 +193,7 @@ def row(
 def logged(caplog: pytest.LogCaptureFixture) -> Logged:
     """Report a plan as the program does on EKS; what the engine was told, in order."""
 
-    def run(plan: Plan, evidence: Evidence | None) -> list[tuple[str, str]]:
+    def run(plan: Plan, evidence: ClusterEvidence | None) -> list[tuple[str, str]]:
         caplog.clear()
         with caplog.at_level(logging.INFO):
             record(lambda: report(plan, evidence, fixed_capacity=False))
@@ -220,14 +222,14 @@ def test_the_first_graviton_node_is_not_made_while_a_daemonset_would_break(logge
 
 def test_later_nodes_are_not_stopped_and_the_blocker_is_a_warning(logged: Logged) -> None:
     """The damage, if any, is there already: a fleet must not be stuck half way for it."""
-    told = logged(Plan(arm_ratio=0.1, blockers=(BLOCKER,)), Evidence())
+    told = logged(Plan(arm_ratio=0.1, blockers=(BLOCKER,)), ClusterEvidence())
     assert told[0] == ("WARNING", BLOCKER)
     assert told[1][1].startswith("arm_ratio 0.1: ")
 
 
 def test_the_first_node_without_blockers_is_nothing_special(logged: Logged) -> None:
     """Only DaemonSets that would break stop it."""
-    ((level, message),) = logged(Plan(arm_ratio=0.1, first_graviton_node=True), Evidence())
+    ((level, message),) = logged(Plan(arm_ratio=0.1, first_graviton_node=True), ClusterEvidence())
     assert level == "INFO"
     assert message.startswith("arm_ratio 0.1: ")
 

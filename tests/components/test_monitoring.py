@@ -10,7 +10,7 @@ import yaml
 from archshift.common.errors import ArchshiftError
 from archshift.plan.model import Plan
 from archshift.ramp.monitoring_dashboard import dashboard
-from archshift.ramp.monitoring_rules import Fleet, rules
+from archshift.ramp.monitoring_rules import PlannedFleet, rules
 from archshift.ramp.promql import AppMetrics
 from archshift.settings.gate import read_gate
 from archshift.settings.monitoring import read_monitoring
@@ -103,7 +103,7 @@ def test_a_fleet_without_pods_has_no_share() -> None:
 @pytest.mark.parametrize("metrics", [AppMetrics(), AppMetrics(latency="", requests="")])
 def test_the_dashboard_shows_every_recorded_figure_and_no_other(metrics: AppMetrics) -> None:
     """A renamed rule must not leave an empty graph behind."""
-    fleet = Fleet(workloads=["shop/Deployment/cart"], wanted=0.5)
+    fleet = PlannedFleet(workloads=["shop/Deployment/cart"], wanted=0.5)
     groups = rules(metrics=metrics, fleet=fleet)["groups"]
     recorded = {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
     asked = set(re.findall(r"archshift:[a-z0-9_:]+", dashboard(metrics)))

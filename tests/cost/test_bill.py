@@ -14,8 +14,8 @@ from archshift.cluster.model import Inventory, Workload
 from archshift.cost import wording
 from archshift.cost.bill import (
     HOURS_A_MONTH,
-    Comparison,
-    Holding,
+    BillComparison,
+    NodeCount,
     Range,
     Tariff,
     compare,
@@ -40,9 +40,9 @@ def tariff(region: str = "us-east-1", asked: Mapping[str, Price] | None = None, 
     return Tariff(region=region, rules=CostRules(**rules), asked=asked or {}, now=NOW)
 
 
-def held(kind: str, nodes: int, *, spot: bool = False) -> Holding:
+def held(kind: str, nodes: int, *, spot: bool = False) -> NodeCount:
     """Nodes of one type."""
-    return Holding(group="g", architecture="amd64", instance_type=kind, nodes=nodes, spot=spot)
+    return NodeCount(group="g", architecture="amd64", instance_type=kind, nodes=nodes, spot=spot)
 
 
 def plan(
@@ -61,7 +61,7 @@ def step(
     groups: Any = (X86, ARM),
     rules: Mapping[str, Rules] | None = None,
     money: Tariff | None = None,
-) -> Comparison:
+) -> BillComparison:
     """A change of ratio for workloads on x86, without headroom."""
     there = {(one.key, "amd64"): one.replicas for one in workloads}
     found = Inventory(workloads={one.key: one for one in workloads}, pods=there)
@@ -189,7 +189,7 @@ def test_a_step_saves_a_range() -> None:
         == "20 to 40 % less are often claimed; this fleet gets 15 to 30 % at 1."
     )
     # While both run: eleven more nodes of Graviton.
-    assert found.meanwhile == Decimal("0.1632") * 11 * HOURS_A_MONTH
+    assert found.overlap == Decimal("0.1632") * 11 * HOURS_A_MONTH
 
 
 @pytest.mark.parametrize(
@@ -239,8 +239,8 @@ def test_the_min_size_of_x86_groups_is_paid_although_nothing_needs_it() -> None:
 def test_a_group_on_graviton_costs_nothing_before_anything_moved() -> None:
     """Its min_size counts from the first step on: the fleet without Graviton has no such group."""
     found = step(pods("cart", 4, 1000), after=0.25, groups=(X86, replace(ARM, min_size=2)))
-    assert [line.holding.group for line in found.before.slow.lines] == ["x86"]
-    assert [line.holding.nodes for line in found.after.slow.lines] == [1, 2]
+    assert [line.node_count.group for line in found.before.slow.lines] == ["x86"]
+    assert [line.node_count.nodes for line in found.after.slow.lines] == [1, 2]
 
 
 def test_pods_that_no_group_takes_make_the_saving_unknown() -> None:
@@ -330,7 +330,7 @@ SHARES = st.dictionaries(
 @examples
 @given(HOLDINGS, COMMITMENTS, SHARES)
 def test_a_bill_holds_its_commitments_and_no_more_than_list(
-    holdings: list[Holding], commitments: tuple[Commitment, ...], shares: dict[str, Decimal]
+    holdings: list[NodeCount], commitments: tuple[Commitment, ...], shares: dict[str, Decimal]
 ) -> None:
     """At least what is paid in advance, at most that and everything else at its rate; nothing below zero."""
     money = tariff(commitments=commitments, discounts=shares)
@@ -348,7 +348,7 @@ def test_a_bill_holds_its_commitments_and_no_more_than_list(
 @examples
 @given(HOLDINGS, COMMITMENTS, SHARES, st.sampled_from(KINDS), st.booleans())
 def test_one_more_node_never_costs_less(
-    holdings: list[Holding],
+    holdings: list[NodeCount],
     commitments: tuple[Commitment, ...],
     shares: dict[str, Decimal],
     kind: str,
@@ -363,7 +363,7 @@ def test_one_more_node_never_costs_less(
 
 @examples
 @given(HOLDINGS, MONEY, MONEY)
-def test_a_higher_price_never_costs_less(holdings: list[Holding], first: Decimal, second: Decimal) -> None:
+def test_a_higher_price_never_costs_less(holdings: list[NodeCount], first: Decimal, second: Decimal) -> None:
     """Of the one type whose price the config gives."""
     low, high = sorted((first, second))
     cheap, dear = (make_bill(holdings, tariff(prices={"m5.large": usd})) for usd in (low, high))
@@ -399,8 +399,8 @@ def test_ranges_are_in_order_and_share_their_assumptions(
     assert found.saving.least <= found.saving.most
     assert found.share.least <= found.share.most
     assert found.after.monthly.least <= found.after.monthly.most
-    assert found.meanwhile is not None
-    assert found.meanwhile >= 0
+    assert found.overlap is not None
+    assert found.overlap >= 0
     ends = {
         found.before.slow.known - found.after.slow.known,
         found.before.fast.known - found.after.fast.known,
@@ -415,5 +415,5 @@ def test_ranges_are_in_order_and_share_their_assumptions(
 def test_a_price_that_is_not_known_is_never_zero(replicas: int, millicpu: int, ratio: float) -> None:
     """In a region without prices nothing is saved and nothing is lost: it is not known."""
     found = step(pods("cart", replicas, millicpu), after=ratio, money=tariff("ap-south-1"))
-    assert (found.saving, found.share, found.meanwhile) == (None, None, None)
+    assert (found.saving, found.share, found.overlap) == (None, None, None)
     assert found.unknown

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from archshift.cli.commands.gate import Gate, ask
-from archshift.ramp.measurement import Meter
+from archshift.ramp.measurement import Measurer
 from archshift.ramp.prometheus import Prometheus
 from archshift.ramp.promql import Expressions
 from archshift.settings.stack import load
@@ -321,7 +321,7 @@ def test_another_cluster_in_the_same_prometheus_is_left_out_by_the_selector(tmp_
 def test_the_clock_of_prometheus_has_to_be_ours(tmp_path: Path) -> None:
     """A machine whose clock is ten minutes off would ask for another time than it means."""
     with serve(tmp_path) as server, Prometheus(server.url) as prometheus:
-        meter = Meter(prometheus, Expressions())
+        meter = Measurer(prometheus, Expressions())
         now = datetime.now(UTC)
         assert meter.clock_problem(now, now) == ""
         behind = meter.clock_problem(now, now + timedelta(minutes=10))

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from archshift.ramp.monitoring_rules import Fleet, as_text, rules
+from archshift.ramp.monitoring_rules import PlannedFleet, as_text, rules
 from archshift.ramp.promql import AppMetrics
 from tests.gate.prometheus import check_rules, test_rules
 
-FLEET = Fleet(workloads=["shop/Deployment/catalog", "shop/StatefulSet/db.main"], wanted=0.5)
+FLEET = PlannedFleet(workloads=["shop/Deployment/catalog", "shop/StatefulSet/db.main"], wanted=0.5)
 
 
 def ksm(metric: str, labels: str, values: str, replicas: Iterable[int] = (0, 1)) -> list[dict[str, str]]:

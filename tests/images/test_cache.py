@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from archshift.images.audit import AuditOptions, Auditor, audit_images, run_apart
+from archshift.images.audit import AuditOptions, Auditor, audit_images, run_in_thread
 from archshift.images.cache import EvidenceCache, cache_folder
 from archshift.images.verdict import ImageVerdict
 from tests.images.build import Pusher
@@ -46,7 +46,7 @@ def audit(proxy: Server, options: Options, tmp_path: Path, clock: Clock) -> Call
                 image = f"{proxy.host}/{name}"
                 return (await auditor.verdicts([image]))[image]
 
-        return run_apart(once())
+        return run_in_thread(once())
 
     return run
 

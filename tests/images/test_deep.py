@@ -15,7 +15,7 @@ from archshift.images.audit import AuditOptions, audit_images, audit_uses
 from archshift.images.contents.command import Command
 from archshift.images.contents.elf import read_program
 from archshift.images.contents.layers import Budget, read_layer
-from archshift.images.contents.programs import Finding, check_command
+from archshift.images.contents.programs import ProgramVerdict, check_command
 from archshift.images.contents.rootfs import Rootfs
 from archshift.images.registry.errors import UnreadableError
 from archshift.images.registry.manifest import ImageConfig, Platform
@@ -29,7 +29,7 @@ Options = Callable[..., AuditOptions]
 
 ARM, X86 = elf("arm64"), elf("amd64")
 LOADER = "/lib/ld-linux-aarch64.so.1"
-FINE = Finding("arm64")
+FINE = ProgramVerdict("arm64")
 BUDGET = Budget(1 << 30, 100_000)
 
 
@@ -43,21 +43,21 @@ def check(
     *entrypoint: str,
     command: Command | None = None,
     **config: Any,
-) -> Finding:
+) -> ProgramVerdict:
     """Check what an image of one or more layers starts."""
     layers = [files] if isinstance(files, Mapping) else files
     image = ImageConfig(Platform("linux", "arm64"), entrypoint, **config)
     return check_command(rootfs(*layers), image, command or Command())
 
 
-def lie(path: str, what: str = "a binary for x86-64", machine: str = "x86-64") -> Finding:
+def lie(path: str, what: str = "a binary for x86-64", machine: str = "x86-64") -> ProgramVerdict:
     """Return the finding for a binary of another machine."""
-    return Finding("lie", f"{path} is {what}", machine)
+    return ProgramVerdict("lie", f"{path} is {what}", machine)
 
 
-def undecided(reason: str) -> Finding:
+def undecided(reason: str) -> ProgramVerdict:
     """Return the finding for what cannot be followed."""
-    return Finding("undecided", reason)
+    return ProgramVerdict("undecided", reason)
 
 
 def test_a_real_binary_of_this_machine_is_read() -> None:
@@ -128,7 +128,7 @@ def test_zstd_layers_may_have_several_frames() -> None:
         ([{"../../bin/app": X86}], lie("/bin/app")),
     ],
 )  # fmt: skip
-def test_layers_add_up_as_runtimes_unpack_them(layers: Any, expected: Finding) -> None:
+def test_layers_add_up_as_runtimes_unpack_them(layers: Any, expected: ProgramVerdict) -> None:
     """Later layers win, whiteouts take away only what is below, links are kept and parents followed."""
     program = "/bin/app" if "bin" in str(layers[0]).split(":")[0] else "/app"
     assert check(layers, program) == expected
@@ -192,7 +192,7 @@ def test_the_container_spec_decides_what_is_started() -> None:
         ("#!/usr/bin/env", undecided("/run.sh is a script that names no interpreter to env")),
     ],
 )
-def test_a_script_s_interpreter_is_checked(line: str, expected: Finding) -> None:
+def test_a_script_s_interpreter_is_checked(line: str, expected: ProgramVerdict) -> None:
     """Shebang lines, with env and without, down to the binary."""
     files = {"run.sh": f"{line}\n".encode(), "bin/sh": X86, "bin/good": ARM, "usr/bin/env": ARM}
     assert check(files, "/run.sh") == expected

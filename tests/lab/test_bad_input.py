@@ -44,9 +44,9 @@ BAD_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "no ratio": ({"arm_ratio": None}, "is missing configuration value 'arm_ratio'"),
     "an unknown key": (
         {"arm_ration": "0.5"},
-        "archshift:arm_ration is not a setting; there are: arm_ratio, break_glass, cluster, compat_test, "
-        "cost, gate, graviton_families, images, kube_context, monitoring, node_groups, override, platform, "
-        "provisioner, ramp, workloads",
+        "archshift:arm_ration is not a setting; there are: arm64_tests, arm_ratio, break_glass, cluster, "
+        "cost, gate, graviton_families, images, kube_context, monitoring, node_groups, platform, "
+        "policy_exception, provisioner, ramp, workloads",
     ),
     "an unknown context": (
         {"kube_context": "somewhere"},

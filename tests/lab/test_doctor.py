@@ -104,7 +104,7 @@ def test_a_stack_to_which_nothing_is_missing_is_fine(
     }, found
     assert code == 0
     server = yaml.safe_load(cluster.lab.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
-    assert found["cluster"]["found"].startswith(f"{server} is Kubernetes v1.")
+    assert found["cluster"]["message"].startswith(f"{server} is Kubernetes v1.")
     table = ready.archshift("doctor", f"--stack={ready.name}")
     assert table.returncode == 0
     assert table.stdout.splitlines()[-1] == f"{len(found)} checks: all ok"
@@ -123,11 +123,11 @@ def test_what_is_missing_is_named_with_the_way_out(
     assert code == 3
     nodes = found["metrics of nodes"]
     assert nodes["outcome"] == "problem"
-    assert nodes["found"].startswith("of 4 of 4 nodes the architecture is not known: ")
+    assert nodes["message"].startswith("of 4 of 4 nodes the architecture is not known: ")
     assert "--metric-labels-allowlist=nodes=[kubernetes.io/arch]" in nodes["fix"]
     image = found[f"registry {registry.host}"]
     assert image["outcome"] == "warning"
-    assert image["found"].startswith(f"{registry.host}/doctor/gone:1.0.0 cannot be read: ")
+    assert image["message"].startswith(f"{registry.host}/doctor/gone:1.0.0 cannot be read: ")
 
 
 def role(kind: str, name: str, namespace: str | None, rules: list[dict[str, Any]]) -> list[Manifest]:
@@ -202,7 +202,7 @@ def test_a_missing_right_is_named_by_verb_resource_and_namespace(
     """What the API server says of a ServiceAccount's token, also where only a namespace's role allows it."""
     code, found = findings(ready, environment={"KUBECONFIG": str(account)})
     assert code == 3
-    assert f"knows us as system:serviceaccount:default:{ACCOUNT}" in found["cluster"]["found"]
+    assert f"knows us as system:serviceaccount:default:{ACCOUNT}" in found["cluster"]["message"]
     rights = {name: one["outcome"] for name, one in found.items() if name.startswith("rights: ")}
     assert rights == {
         "rights: plan and status": "ok",
@@ -213,9 +213,9 @@ def test_a_missing_right_is_named_by_verb_resource_and_namespace(
         "rights: drain": "ok",
     }, found
     step = found["rights: pulumi up"]
-    assert step["found"].startswith(f"may not patch statefulsets.apps in {namespace}: pulumi up is refused")
+    assert step["message"].startswith(f"may not patch statefulsets.apps in {namespace}: pulumi up is refused")
     assert "docs/permissions.md" in step["fix"]
-    assert found["rights: pull secrets"]["found"].startswith(f"may not get secrets in {namespace}: ")
+    assert found["rights: pull secrets"]["message"].startswith(f"may not get secrets in {namespace}: ")
 
 
 def test_a_token_that_has_ended_stops_no_other_check(ready: Stack, account: Path, prometheus: Server) -> None:
@@ -227,10 +227,10 @@ def test_a_token_that_has_ended_stops_no_other_check(ready: Stack, account: Path
     code, found = findings(ready, environment={"KUBECONFIG": str(account)})
     assert code == 3
     assert found["cluster"]["outcome"] == "problem"
-    assert "refuses the credentials" in found["cluster"]["found"]
+    assert "refuses the credentials" in found["cluster"]["message"]
     assert found["cluster"]["fix"] == "log in again or check the kubeconfig's user"
     assert found["Prometheus"]["outcome"] == "ok"
-    assert prometheus.url in found["Prometheus"]["found"]
+    assert prometheus.url in found["Prometheus"]["message"]
 
 
 def test_without_the_engine_the_rest_is_unknown(ready: Stack, control_plane: Lab, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_without_the_engine_the_rest_is_unknown(ready: Stack, control_plane: Lab
     assert found["engine"] == {
         "check": "engine",
         "outcome": "problem",
-        "found": "pulumi is not on PATH",
+        "message": "pulumi is not on PATH",
         "fix": "install the Pulumi CLI, or run inside `make lab-shell`",
     }
     assert found["stack"]["outcome"] == "problem"

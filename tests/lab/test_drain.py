@@ -258,8 +258,8 @@ def test_a_budget_that_allows_nothing_is_named_and_kept(field_: Field) -> None:
     assert samples.fewest["dns"] == 3
     reason = "the PodDisruptionBudget dns allows 0 disruptions (3 pods are healthy, 3 have to be)"
     found = json.loads(held.stdout)
-    assert {one["reason"] for one in found["held"]} == {reason}
-    assert {one["what"] for one in found["held"]} <= {f"{field_.beside}/{pod}" for pod in field_.pods()}
+    assert {one["reason"] for one in found["waiting"]} == {reason}
+    assert {one["what"] for one in found["waiting"]} <= {f"{field_.beside}/{pod}" for pod in field_.pods()}
     field_.guarded.cluster.lab.kubectl("delete", "pdb", "dns", f"--namespace={field_.beside}")
     field_.drain()
     assert set(field_.pods().values()) <= {"graviton-0", "graviton-1"}
@@ -290,8 +290,8 @@ def test_missing_room_is_named_and_ends_it_with_one_node(field_: Field) -> None:
     made["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "3"
     field_.on_x86(made)
     held = json.loads(field_.drain("--timeout=4", "--json", exit_code=3).stdout)
-    assert len(held["held"]) == 1
-    assert held["held"][0]["reason"].startswith("2 of 3 pods are ready; no room: 0/5 nodes are available")
+    assert len(held["waiting"]) == 1
+    assert held["waiting"][0]["reason"].startswith("2 of 3 pods are ready; no room: 0/5 nodes are available")
     assert sum(node["state"] == "evicting" for node in held["nodes"]) == 1
 
 

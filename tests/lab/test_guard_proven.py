@@ -270,7 +270,7 @@ def test_break_glass(proven: Guarded) -> None:
     removed = proven.stack.up()
     assert removed.succeeded, removed.output
     assert proven.alive()["nodes"] == {}
-    (kept,) = [one for one in proven.stack.resources() if one["type"] == "archshift:index:Overrides"]
+    (kept,) = [one for one in proven.stack.resources() if one["type"] == "archshift:index:Exceptions"]
     assert kept["outputs"]["breakGlass"]["ticket"] == "OPS-7"
     gone(proven, "deployment", "legacy")
     proven.restore()

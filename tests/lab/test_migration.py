@@ -432,7 +432,7 @@ def empty_the_nodes(it: Migration) -> None:
     it.drain_killed("cordoned")
     it.drain_killed("evicting")
     held = it.drain("--timeout=3", exit_code=3)
-    reasons = {one["reason"] for one in held["held"]}
+    reasons = {one["reason"] for one in held["waiting"]}
     allowed = "the PodDisruptionBudget resolver allows 0 disruptions (6 pods are healthy, 6 have to be)"
     assert reasons == {allowed}, held
     assert len(it.pods_on_x86(OPS, "resolver")) == 6
@@ -450,7 +450,7 @@ def empty_the_nodes(it: Migration) -> None:
     lab.start()
     assert "Traceback" not in run.communicate(timeout=300)[1]
     held = it.drain("--timeout=3", exit_code=3)
-    assert [(one["what"], one["reason"]) for one in held["held"]] == [
+    assert [(one["what"], one["reason"]) for one in held["waiting"]] == [
         (f"{OPS}/{holding}", "its finalizer example.com/ledger holds it")
     ]
     finalizers(it, holding, "null")

@@ -1,4 +1,4 @@
-"""Fields that someone else owns: said before, taken only when told to, and given back."""
+"""Fields that someone else owns: said before, taken only when told to, and restored."""
 
 import copy
 import json

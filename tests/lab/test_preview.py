@@ -43,7 +43,7 @@ RULES = {
     "break-glass-in-use",
     "daemonset-runs-on-every-architecture",
     "node-group-architecture",
-    "override-in-use",
+    "policy-exception-in-use",
     "workload-patch-safety",
     "x86-capacity-for-amd64-images",
     "x86-node-group-protected",
@@ -169,7 +169,10 @@ def test_policies_block_it(guarded: Guarded) -> None:
     assert found.report["reason"] == "1 rule of the policy pack objects: arm-ratio-step"
     (violation,) = found.report["violations"]
     assert (violation["rule"], violation["mandatory"]) == ("arm-ratio-step", True)
-    assert "Set it to 0.8; 0.2 or less is allowed at once. Or set archshift:override" in violation["message"]
+    assert (
+        "Set it to 0.8; 0.2 or less is allowed at once. Or set archshift:policy_exception"
+        in violation["message"]
+    )
     assert set(found.report["passed"]) == RULES - {"arm-ratio-step"}
     assert "- **Blocks**: `arm-ratio-step` at `workloads`: `" in found.comment
     assert found.comment.index("Blocks") < found.comment.index("What moves")
@@ -258,7 +261,7 @@ def test_a_folder_without_a_pack(guarded: Guarded) -> None:
 
 SECRET = "hunter2 is |`not` <b>to be told</b>"
 PARTS = ("hunter2", "to be told", base64.b64encode(SECRET.encode()).decode().rstrip("="))
-ANCHOR = "    hand_over(found, settings, now)\n"
+ANCHOR = "    write_plan_file(found, settings, now)\n"
 IN_RESOURCES = f"""{ANCHOR}    cluster = k8s.Provider("app", context=settings.kube_context)
     app = pulumi.ResourceOptions(provider=cluster)
     password = pulumi.Config("app").require_secret("password")

@@ -171,7 +171,7 @@ def before(walk: Walk, heading: str, number: int) -> None:
         case "5. Test", 1:
             tested = ("Deployment/web", "StatefulSet/queue", "Deployment/reviews")
             command = {"command": ["/app", "--check"]}
-            walk.edit(compat_test={"workloads": {f"{walk.namespace}/{one}": command for one in tested}})
+            walk.edit(arm64_tests={"workloads": {f"{walk.namespace}/{one}": command for one in tested}})
         case "6. Shift", 2:
             walk.edit(ramp={"start": "2026-03-02", "since": "2026-03-02T09:00:00+00:00"})
         case "8. Monitor", 1:

@@ -15,7 +15,7 @@ from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import WorkloadVerdict
 from archshift.nodes.after_update import nodes_after
 from archshift.nodes.eks import LiveCluster
-from archshift.nodes.groups import AMI_FAMILIES, AMI_TYPES, EksNodeGroup, Node, Taint, nodes_to_come
+from archshift.nodes.groups import AMI_FAMILIES, AMI_TYPES, EksNodeGroup, Node, Taint, new_nodes
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.plan.planner import make_plan
 from tests.plan.test_planner import deployment
@@ -102,7 +102,7 @@ def test_an_imported_group_is_known_by_its_name_at_eks() -> None:
 def test_a_node_to_come_is_the_smallest_that_the_group_allows() -> None:
     """EKS takes the type it gets, and gives all nodes the pod limit of the lowest type."""
     mixed = group("g", "m7g.8xlarge", "m7g.xlarge", "m7g.2xlarge", taints=(Taint(key="spot"),))
-    assert nodes_to_come(mixed, 0, ["eu-west-1a"]) == [
+    assert new_nodes(mixed, 0, ["eu-west-1a"]) == [
         Node(
             name="g-new-0",
             labels={
@@ -121,7 +121,7 @@ def test_a_node_to_come_is_the_smallest_that_the_group_allows() -> None:
         )
     ]
     # 16 vCPU: the VPC CNI could serve 234 pods, EKS caps its nodes at 110.
-    assert nodes_to_come(group("g", "m7g.4xlarge"), 0)[0].pods == 110
+    assert new_nodes(group("g", "m7g.4xlarge"), 0)[0].pods == 110
 
 
 def test_new_nodes_are_taken_to_come_up_in_the_zones_of_the_cluster() -> None:

@@ -23,7 +23,7 @@ from archshift.nodes.node_pools import (
     nodes_within,
     template,
 )
-from archshift.plan.guard import Need, gives_less, removal
+from archshift.plan.guard import X86Need, refuse_removal, shrinks
 from archshift.plan.planner import make_plan
 from archshift.plan.sizing import size
 from tests.nodes.test_eks_node_groups import group
@@ -59,10 +59,10 @@ def live(name: str, of: str = "x86", kind: str = "m6i.xlarge", **labels: str) ->
     )
 
 
-def cart(pods: int = 1, millicpu: int = 1000, **options: Any) -> Need:
+def cart(pods: int = 1, millicpu: int = 1000, **options: Any) -> X86Need:
     """A workload that needs x86."""
     one = deployment("cart", pods, requests=Requests(millicpu, GIB), **options)
-    return Need(workload=one, reason="why", pods=pods)
+    return X86Need(workload=one, reason="why", pods=pods)
 
 
 # --- the object ------------------------------------------------------------------------------
@@ -353,13 +353,13 @@ def test_what_makes_a_pool_give_less(change: dict[str, Any], less: bool) -> None
     """Lower limits, fewer types or zones, and what turns the need away; weight and disruption do not."""
     before = pool(memory=64 * GIB, zones=("a", "b"), labels={"team": "shop"})
     need = cart(template=Template(spec={"node-selector": {"team": "shop"}}))
-    assert gives_less([need], before, replace(before, **change)) is less
+    assert shrinks([need], before, replace(before, **change)) is less
 
 
 def test_limiting_a_pool_to_zones_gives_less() -> None:
     """Before, all zones of its node class were its."""
-    assert gives_less([], pool(), pool(zones=("a",)))
-    assert not gives_less([], pool(zones=("a",)), pool())
+    assert shrinks([], pool(), pool(zones=("a",)))
+    assert not shrinks([], pool(zones=("a",)), pool())
 
 
 def test_a_pool_that_has_brought_up_a_node_counts_with_its_limits() -> None:
@@ -368,30 +368,32 @@ def test_a_pool_that_has_brought_up_a_node_counts_with_its_limits() -> None:
     """
     need, going = cart(10), live("n1", of="old", **{"archshift/node-group": "old"})
     after = nodes_after((going, live("n2")), [pool()])
-    assert removal([need], [going], (going, live("n2")), after) == ""
+    assert refuse_removal([need], [going], (going, live("n2")), after) == ""
     alone = nodes_after((going,), [pool()])
-    assert "no x86 node is left" in removal([need], [going], (going,), alone)
+    assert "no x86 node is left" in refuse_removal([need], [going], (going,), alone)
     cordoned = replace(live("n2"), schedulable=False)
     after = nodes_after((going, cordoned), [pool()])
-    assert "no x86 node is left" in removal([need], [going], (going, cordoned), after)
+    assert "no x86 node is left" in refuse_removal([need], [going], (going, cordoned), after)
 
 
 def test_limits_that_are_lowered_below_the_need_are_told() -> None:
     """Nodes and limits stay as they are; what is lost is what might have come."""
     nodes = (live("n1"),)
     fits, short = (nodes_after(nodes, [pool(millicpu=limit)]) for limit in (12_000, 8_000))
-    assert removal([cart(10)], nodes, nodes, fits, loses=True, there=["x86"]) == ""
-    objection = removal([cart(10)], nodes, nodes, short, loses=True, there=["x86"])
-    assert "x86 lacks 2.2 vCPU: 10 pods ask for 10.0 vCPU" in objection
+    assert refuse_removal([cart(10)], nodes, nodes, fits, always_loses=True, proven_pools=["x86"]) == ""
+    refusal = refuse_removal([cart(10)], nodes, nodes, short, always_loses=True, proven_pools=["x86"])
+    assert "x86 lacks 2.2 vCPU: 10 pods ask for 10.0 vCPU" in refusal
 
 
 def test_other_types_of_x86_may_follow_while_the_limits_hold_them() -> None:
     """Karpenter brings the successor up before it takes a node away; to Graviton there is no successor."""
     nodes = (live("n1"),)
     newer = nodes_after(nodes, [pool("x86", "m7i.xlarge")])
-    assert removal([cart(3)], nodes, nodes, newer, loses=True, there=["x86"]) == ""
+    assert refuse_removal([cart(3)], nodes, nodes, newer, always_loses=True, proven_pools=["x86"]) == ""
     moved = nodes_after(nodes, [pool("x86", "m7g.xlarge")])
-    assert "no x86 node is left" in removal([cart(3)], nodes, nodes, moved, loses=True, there=["x86"])
+    assert "no x86 node is left" in refuse_removal(
+        [cart(3)], nodes, nodes, moved, always_loses=True, proven_pools=["x86"]
+    )
 
 
 def test_a_node_of_a_type_is_what_a_need_is_compared_with() -> None:

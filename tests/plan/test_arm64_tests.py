@@ -14,22 +14,22 @@ from archshift.cluster.inventory import read_workload
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.plan.arm64_tests import (
-    CompatRules,
-    CompatState,
-    CompatTest,
+    Arm64Test,
+    Arm64TestRules,
+    Arm64TestState,
     Proof,
     judge_tests,
     what_is_tested,
 )
 from archshift.plan.model import Rules
 from archshift.plan.planner import make_plan
-from archshift.settings.arm64_tests import read_compat
+from archshift.settings.arm64_tests import read_arm64_tests
 from tests.objects import Json, node, workload
 
 KEY = "default/Deployment/web"
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-COMMAND = CompatTest(command=("/app", "--check"))
-START = CompatTest(start_seconds=10)
+COMMAND = Arm64Test(command=("/app", "--check"))
+START = Arm64Test(start_seconds=10)
 
 
 def web(**pod_spec: Any) -> Json:
@@ -42,7 +42,7 @@ def inventory(item: Json) -> Inventory:
     return Inventory(workloads={KEY: read_workload("Deployment", item, "archshift/test")})
 
 
-def job(test: CompatTest = COMMAND, item: Json | None = None) -> Json:
+def job(test: Arm64Test = COMMAND, item: Json | None = None) -> Json:
     """Its Job."""
     return job_of(KEY, item or web(), test, what_is_tested(test, ["image"]))
 
@@ -101,7 +101,7 @@ def test_the_pod_of_a_test_is_the_workloads_own_on_arm64() -> None:
     template = made["spec"]["template"]
     spec = template["spec"]
     assert template["metadata"]["labels"] == made["metadata"]["labels"]
-    assert set(template["metadata"]["labels"]) == {"archshift/compat-test"}
+    assert set(template["metadata"]["labels"]) == {"archshift/arm64-test"}
     assert spec["nodeSelector"] == {"pool": "main", "kubernetes.io/arch": "arm64"}
     assert (spec["serviceAccountName"], spec["securityContext"]) == ("web", {"runAsNonRoot": True})
     assert spec["volumes"] == [
@@ -123,7 +123,7 @@ def test_the_pod_of_a_test_is_the_workloads_own_on_arm64() -> None:
 def test_a_container_that_is_not_there_is_one_sentence() -> None:
     """With the names of those that are."""
     with pytest.raises(ArchshiftError, match="container: 'ap' is none of its containers; there are: web"):
-        job(CompatTest(command=("true",), container="ap"))
+        job(Arm64Test(command=("true",), container="ap"))
 
 
 @pytest.mark.parametrize(("command", "code", "said"), [("true", 0, True), ("echo no >&2; exit 3", 3, False)])
@@ -133,7 +133,7 @@ def test_the_shell_names_the_machine_after_a_pass_alone(
     """Run by this machine's shell: the exit code is the command's; only a pass writes `uname -m`, so that the
     kubelet reports a failure's log.
     """
-    script = job(CompatTest(command=command))["spec"]["template"]["spec"]["containers"][0]["command"][2]
+    script = job(Arm64Test(command=command))["spec"]["template"]["spec"]["containers"][0]["command"][2]
     message = tmp_path / "termination-log"
     done = subprocess.run(
         ["sh", "-c", script.replace("/dev/termination-log", str(message))], check=False, timeout=10
@@ -168,7 +168,7 @@ def test_the_shell_names_the_machine_after_a_pass_alone(
     ],
 )
 def test_the_outcome_of_a_test(
-    test: CompatTest, state: Json, found: Json, passed: bool | None, words: str
+    test: Arm64Test, state: Json, found: Json, passed: bool | None, words: str
 ) -> None:
     """None while it goes on; a failure has the last words of what failed."""
     proof = outcome(state, found, test, NOW, machine="arm64")
@@ -198,7 +198,7 @@ def test_a_proof_is_read_back_as_it_was_written(message: str, passed: bool) -> N
         assert read_proof(made) is None
 
 
-def plan_of(tests: CompatState, cluster: Inventory) -> Any:
+def plan_of(tests: Arm64TestState, cluster: Inventory) -> Any:
     """The plan at 1.0, under the tests' rules."""
     return make_plan(arm_ratio=1.0, inventory=cluster, rules=tests.rules({}))
 
@@ -210,7 +210,7 @@ def test_a_failure_holds_until_another_image_or_test() -> None:
     cluster = inventory(web())
     nodes = tuple(read for read in map(_node, (node("a", "amd64"), node("b", "arm64"))))
     cluster = Inventory(workloads=cluster.workloads, nodes=nodes)
-    rules = CompatRules(workloads={KEY: COMMAND})
+    rules = Arm64TestRules(workloads={KEY: COMMAND})
     fresh = judge_tests(rules, cluster, {}, [])
     assert set(fresh.due(plan_of(fresh, cluster))) == {KEY}
     assert fresh.rules({}) == {}
@@ -225,7 +225,7 @@ def test_a_failure_holds_until_another_image_or_test() -> None:
         "tested again"
     )
     assert plan_of(held, cluster).wanted == 0
-    other = judge_tests(CompatRules(workloads={KEY: START}), cluster, {}, [failed])
+    other = judge_tests(Arm64TestRules(workloads={KEY: START}), cluster, {}, [failed])
     assert set(other.due(plan_of(other, cluster))) == {KEY}
     passed = Proof(workload=KEY, tested=fresh.tested[KEY], passed=True)
     done = judge_tests(rules, cluster, {}, [passed])
@@ -245,9 +245,9 @@ def _node(item: Json) -> Any:
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        ({"al": True}, "archshift:compat_test.al is not a setting; there are: all, parallel"),
-        ({"all": "yes"}, "archshift:compat_test.all: 'yes' is not true or false"),
-        ({"start_seconds": 0}, "archshift:compat_test.start_seconds: 0 is not a whole number of seconds"),
+        ({"al": True}, "archshift:arm64_tests.al is not a setting; there are: all, parallel"),
+        ({"all": "yes"}, "archshift:arm64_tests.all: 'yes' is not true or false"),
+        ({"start_seconds": 0}, "archshift:arm64_tests.start_seconds: 0 is not a whole number of seconds"),
         ({"start_seconds": 400}, "start_seconds: 400 is not below timeout_seconds, 300; raise that"),
         ({"workloads": {"web": True}}, "workloads: 'web' is not namespace/Kind/name with one of the kinds"),
         ({"workloads": {"a/CronJob/b": True}}, "'a/CronJob/b' is not namespace/Kind/name"),
@@ -259,19 +259,21 @@ def _node(item: Json) -> Any:
 def test_bad_settings_are_one_sentence(value: Json, sentence: str) -> None:
     """That names the key, the value and what would do."""
     with pytest.raises(ArchshiftError) as caught:
-        read_compat("archshift:compat_test", value)
+        read_arm64_tests("archshift:arm64_tests", value)
     assert sentence in str(caught.value)
 
 
 def test_a_workload_that_is_not_there_is_refused() -> None:
     """A name with a slip would else never be tested."""
     with pytest.raises(ArchshiftError, match="'default/Deployment/wbe' is not among the workloads found"):
-        judge_tests(CompatRules(workloads={"default/Deployment/wbe": START}), inventory(web()), {}, [])
+        judge_tests(Arm64TestRules(workloads={"default/Deployment/wbe": START}), inventory(web()), {}, [])
 
 
 def test_all_but_those_that_are_left_out_are_tested() -> None:
     """With `all`, by a start probe; `false` leaves one out, and what is not a Deployment or StatefulSet."""
-    rules = read_compat("archshift:compat_test", {"all": True, "start_seconds": 3, "workloads": {KEY: False}})
+    rules = read_arm64_tests(
+        "archshift:arm64_tests", {"all": True, "start_seconds": 3, "workloads": {KEY: False}}
+    )
     assert rules.test_of(KEY) is None
-    assert rules.test_of("default/StatefulSet/db") == CompatTest(start_seconds=3)
+    assert rules.test_of("default/StatefulSet/db") == Arm64Test(start_seconds=3)
     assert rules.test_of("default/CronJob/nightly") is None

@@ -17,7 +17,15 @@ from archshift.images.verdict import AMD64_ONLY, ARM64_ONLY, MULTI_ARCH, OTHER, 
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.nodes.groups import Node, Taint
 from archshift.plan.exceptions import BreakGlass
-from archshift.plan.guard import Need, floor, most_pods, needs, objection, removal, takes_away
+from archshift.plan.guard import (
+    X86Need,
+    most_pods,
+    needs,
+    nodes_that_must_stay,
+    refuse_removal,
+    removes_x86,
+    shortfall,
+)
 from archshift.plan.model import Rules
 from tests.objects import ARCH, MANAGER, REQUIRED, FakeCluster, Json, pod, workload
 from tests.properties import examples
@@ -43,7 +51,7 @@ def cluster(**objects: list[Json]) -> Inventory:
         "scalers": "/apis/autoscaling/v2/horizontalpodautoscalers",
     }
     fake = FakeCluster({paths[name]: items for name, items in objects.items()})
-    return read_inventory(fake, Discovery(), MANAGER, beyond=True)
+    return read_inventory(fake, Discovery(), MANAGER, with_unsteered=True)
 
 
 def proof(key: str, verdict: Verdict) -> WorkloadVerdict:
@@ -56,7 +64,7 @@ def reasons(
     inventory: Inventory, verdict: Verdict | None = None, rules: dict[str, Rules] | None = None
 ) -> dict[str, str]:
     """Who needs x86 and why, where all workloads have the same verdict; None for no evidence at all."""
-    keys = {**inventory.beyond, **inventory.workloads}
+    keys = {**inventory.unsteered_workloads, **inventory.workloads}
     verdicts = {key: proof(key, verdict) for key in keys} if verdict else {}
     return {need.key: need.reason for need in needs(inventory, verdicts, rules or {})}
 
@@ -213,9 +221,9 @@ def node(name: str, arch: str = "amd64", *, labels: Json | None = None, **more: 
     return Node(name=name, labels={ARCH: arch, **(labels or {})}, **size)
 
 
-def need(name: str = "cart", pods: int = 1, **more: Any) -> Need:
+def need(name: str = "cart", pods: int = 1, **more: Any) -> X86Need:
     """Something that needs x86."""
-    return Need(workload=named(name, **more), reason="why", pods=pods)
+    return X86Need(workload=named(name, **more), reason="why", pods=pods)
 
 
 def selects(**labels: str) -> Template:
@@ -242,18 +250,18 @@ def test_what_needs_x86_is_asked_once_for_all_of_the_same_rules(
     fleet = [node(str(one), labels={"disk": "ssd"}) for one in range(50)]
     rules = (Template(), selects(disk="ssd"))
     needed = [need(str(one), template=rules[one % 2]) for one in range(number)]
-    assert not takes_away(needed, fleet, fleet)
+    assert not removes_x86(needed, fleet, fleet)
     # Of each rule and node: whether it takes it now, and whether it will.
     assert len(asked) == 2 * 2 * 50
     asked.clear()
-    assert not objection(needed, [replace(one, pods=1000, millicpu=10**6, memory=10**15) for one in fleet])
+    assert not shortfall(needed, [replace(one, pods=1000, millicpu=10**6, memory=10**15) for one in fleet])
     assert len(asked) == 2 * 50
 
 
 def test_nothing_needed_is_nothing_to_object() -> None:
     """Where all is proven even the last node may go."""
-    assert objection((), ()) == ""
-    assert floor((), [node("a")]) == frozenset()
+    assert shortfall((), ()) == ""
+    assert nodes_that_must_stay((), [node("a")]) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -270,7 +278,7 @@ def test_nothing_needed_is_nothing_to_object() -> None:
 )
 def test_nodes_that_cannot_take_it_do_not_count(nodes: Sequence[Node]) -> None:
     """Neither Graviton nodes, nor those that are down or cordoned, nor those that turn it away."""
-    assert objection([need()], nodes) == NOWHERE
+    assert shortfall([need()], nodes) == NOWHERE
 
 
 @pytest.mark.parametrize(
@@ -292,8 +300,8 @@ def test_nodes_that_cannot_take_it_do_not_count(nodes: Sequence[Node]) -> None:
 def test_a_node_with_other_labels_does_not_count(template: Template) -> None:
     """A relabelled node is one less for what selects by the label."""
     wanted = [need(template=template)]
-    assert objection(wanted, [node("a", labels={"pool": "other"})]) == NOWHERE
-    assert objection(wanted, [node("a", labels={"pool": "main"})]) == ""
+    assert shortfall(wanted, [node("a", labels={"pool": "other"})]) == NOWHERE
+    assert shortfall(wanted, [node("a", labels={"pool": "main"})]) == ""
 
 
 @pytest.mark.parametrize(
@@ -304,7 +312,7 @@ def test_a_node_with_other_labels_does_not_count(template: Template) -> None:
 def test_a_taint_that_turns_nobody_away_does_not_matter(taints: tuple[Taint, ...]) -> None:
     """Soft taints, and those that the workload tolerates."""
     tolerations = ({"key": "team", "value": "shop", "effect": "NoSchedule"},)
-    assert objection([need(tolerations=tolerations)], [node("a", taints=taints)]) == ""
+    assert shortfall([need(tolerations=tolerations)], [node("a", taints=taints)]) == ""
 
 
 @pytest.mark.parametrize(
@@ -334,15 +342,15 @@ def test_a_taint_that_turns_nobody_away_does_not_matter(taints: tuple[Taint, ...
     ],
     ids=["vcpu", "memory", "pods", "largest"],
 )
-def test_too_little_room_is_an_objection(wanted: Need, nodes: Sequence[Node], missing: str) -> None:
+def test_too_little_room_is_a_shortfall(wanted: X86Need, nodes: Sequence[Node], missing: str) -> None:
     """The numbers that are missing; as many nodes more, and there is none."""
-    assert objection([wanted], nodes) == f"{ONE}: {missing}"
-    assert objection([wanted], [*nodes, node("large", millicpu=9000, memory=99 * GIB)]) == ""
+    assert shortfall([wanted], nodes) == f"{ONE}: {missing}"
+    assert shortfall([wanted], [*nodes, node("large", millicpu=9000, memory=99 * GIB)]) == ""
 
 
 def test_exactly_enough_is_enough() -> None:
     """Four pods of 1 vCPU on a node of 4."""
-    assert objection([need(pods=4)], [node("a")]) == ""
+    assert shortfall([need(pods=4)], [node("a")]) == ""
 
 
 @pytest.mark.parametrize("more", [{"labels": {"pool": "db"}}, {"taints": (Taint(key="db"),)}])
@@ -350,30 +358,30 @@ def test_room_where_nothing_of_it_may_run_does_not_count(more: Json) -> None:
     """A large node of another pool does not make up for a small one of its own."""
     wanted = [need(pods=6, template=selects(pool="main"))]
     nodes = [node("a", labels={"pool": "main"}), node("big", millicpu=64000, **more)]
-    assert objection(wanted, nodes).startswith(f"{ONE}: x86 lacks 2.0 vCPU")
+    assert shortfall(wanted, nodes).startswith(f"{ONE}: x86 lacks 2.0 vCPU")
 
 
 def test_each_needs_room_where_its_own_rules_let_it_run() -> None:
     """Another's nodes, which it may not use, do not make up for its own: neither in sum nor in size."""
     cart, pay = need(pods=6, template=selects(pool="main")), need("pay", pods=1)
     nodes = [node("a", labels={"pool": "main"}), node("big", millicpu=64000)]
-    assert objection([cart, pay], nodes).startswith(f"{ONE}: x86 lacks 2.0 vCPU")
+    assert shortfall([cart, pay], nodes).startswith(f"{ONE}: x86 lacks 2.0 vCPU")
     large = need(requests=Requests(8000, GIB), template=selects(pool="main"))
     small = [node("a", labels={"pool": "main"}), node("b", labels={"pool": "main"}), *nodes[1:]]
-    assert objection([large, pay], small).startswith(f"{ONE}: x86 has no node for a pod of 8.0 vCPU")
+    assert shortfall([large, pay], small).startswith(f"{ONE}: x86 has no node for a pod of 8.0 vCPU")
 
 
 def test_one_that_is_down_does_not_speak_for_another() -> None:
     """The only node that takes cart is not ready; that pay has one is no answer."""
     cart, pay = need(template=selects(pool="main")), need("pay")
     nodes = [node("a", labels={"pool": "main"}, schedulable=False), node("b")]
-    assert objection([cart, pay], nodes) == NOWHERE
+    assert shortfall([cart, pay], nodes) == NOWHERE
 
 
 def test_all_of_them_need_room_together() -> None:
     """Each alone would fit; the sentence names both."""
     wanted = [need(pods=3), need("pay", pods=3, template=selects(pool="main"))]
-    assert objection(wanted, [node("a", labels={"pool": "main"})]) == (
+    assert shortfall(wanted, [node("a", labels={"pool": "main"})]) == (
         "2 workloads need x86: shop/Deployment/cart (why), shop/Deployment/pay (why): x86 lacks 2.0 vCPU: "
         "6 pods ask for 6.0 vCPU and 6.0 GiB of the 4.0 vCPU and 16.0 GiB of 1 nodes"
     )
@@ -381,7 +389,7 @@ def test_all_of_them_need_room_together() -> None:
 
 def test_a_long_list_is_cut_and_counted() -> None:
     """Five names are enough to act on; the number says how many there are."""
-    assert objection([need(f"w{index}") for index in range(8)], []) == (
+    assert shortfall([need(f"w{index}") for index in range(8)], []) == (
         "8 workloads need x86: "
         + ", ".join(f"shop/Deployment/w{index} (why)" for index in range(5))
         + ", 3 more: no x86 node is left where they can run"
@@ -407,14 +415,14 @@ TYPE = "node.kubernetes.io/instance-type"
 def test_a_node_that_goes_or_turns_away_is_taken(later: Node | None) -> None:
     """Replacement by another instance type counts as going: the old node is deleted first."""
     before = node("a", labels={TYPE: "m7i.large"})
-    assert takes_away([need()], [before], [later] if later else [])
+    assert removes_x86([need()], [before], [later] if later else [])
 
 
 def test_a_node_that_loses_the_label_that_is_selected_is_taken() -> None:
     """For what selects by it, and for nothing else."""
     before, later = node("a", labels={"pool": "main"}), node("a", labels={"pool": "other"})
-    assert takes_away([need(template=selects(pool="main"))], [before], [later])
-    assert not takes_away([need()], [before], [later])
+    assert removes_x86([need(template=selects(pool="main"))], [before], [later])
+    assert not removes_x86([need()], [before], [later])
 
 
 @pytest.mark.parametrize(
@@ -432,14 +440,14 @@ def test_a_node_that_loses_the_label_that_is_selected_is_taken() -> None:
 )
 def test_a_change_that_takes_nothing_is_free(before: Sequence[Node], after: Sequence[Node]) -> None:
     """However short x86 is already: nothing that runs loses anything by it."""
-    assert not takes_away([need()], before, after)
+    assert not removes_x86([need()], before, after)
 
 
 def test_a_taint_set_by_hand_is_no_licence_to_taint() -> None:
     """Pods still run behind it; the configuration's own taint is one more that takes the node away."""
     by_hand = node("a", taints=(Taint(key="node.kubernetes.io/not-ready"),))
-    assert takes_away([need()], [by_hand], [node("a", taints=(Taint(key="retired"),))])
-    assert takes_away([need()], [by_hand], [])
+    assert removes_x86([need()], [by_hand], [node("a", taints=(Taint(key="retired"),))])
+    assert removes_x86([need()], [by_hand], [])
 
 
 def test_what_is_left_has_to_carry_it_now() -> None:
@@ -448,7 +456,7 @@ def test_what_is_left_has_to_carry_it_now() -> None:
     larger = node("b", labels={TYPE: "m7i.xlarge"}, millicpu=8000)
 
     def removed(live: list[Node], after: list[Node], pods: int = 1) -> str:
-        return removal([need(pods=pods)], live, live, after)
+        return refuse_removal([need(pods=pods)], live, live, after)
 
     assert removed([a, b], [b]) == ""
     assert removed([a, b], []) == NOWHERE
@@ -461,9 +469,9 @@ def test_what_is_left_has_to_carry_it_now() -> None:
 def test_only_what_is_going_is_asked_about() -> None:
     """Another node's update is free while a third one goes; that one's own delete is asked about."""
     a, b = node("a"), node("b")
-    assert removal([need()], [a], [a, b], [a]) == ""
-    assert removal([need(pods=5)], [a], [a, b], [a]) == ""
-    assert removal([need(pods=5)], [b], [a, b], [a]).startswith(f"{ONE}: x86 lacks 1.0 vCPU")
+    assert refuse_removal([need()], [a], [a, b], [a]) == ""
+    assert refuse_removal([need(pods=5)], [a], [a, b], [a]) == ""
+    assert refuse_removal([need(pods=5)], [b], [a, b], [a]).startswith(f"{ONE}: x86 lacks 1.0 vCPU")
 
 
 # --- which nodes have to stay ----------------------------------------------------------------
@@ -472,16 +480,20 @@ def test_only_what_is_going_is_asked_about() -> None:
 def test_the_first_that_suffice_have_to_stay() -> None:
     """In the order of the configuration, and not one more; Graviton nodes are nobody's floor."""
     nodes = [node("a"), node("arm", "arm64"), node("b"), node("c")]
-    assert floor([need(pods=1)], nodes) == {"a"}
-    assert floor([need(pods=4)], nodes) == {"a"}
-    assert floor([need(pods=5)], nodes) == {"a", "b"}
-    assert floor([need(pods=12)], nodes) == {"a", "b", "c"}
+    assert nodes_that_must_stay([need(pods=1)], nodes) == {"a"}
+    assert nodes_that_must_stay([need(pods=4)], nodes) == {"a"}
+    assert nodes_that_must_stay([need(pods=5)], nodes) == {"a", "b"}
+    assert nodes_that_must_stay([need(pods=12)], nodes) == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("wanted", [need(pods=13), need(template=selects(pool="none"))])
-def test_where_even_all_do_not_suffice_all_have_to_stay(wanted: Need) -> None:
+def test_where_even_all_do_not_suffice_all_have_to_stay(wanted: X86Need) -> None:
     """Too little is no reason to protect less."""
-    assert floor([wanted], [node("a"), node("b"), node("arm", "arm64"), node("c")]) == {"a", "b", "c"}
+    assert nodes_that_must_stay([wanted], [node("a"), node("b"), node("arm", "arm64"), node("c")]) == {
+        "a",
+        "b",
+        "c",
+    }
 
 
 def test_nodes_on_the_way_to_the_last_one_needed_stay_too() -> None:
@@ -489,8 +501,8 @@ def test_nodes_on_the_way_to_the_last_one_needed_stay_too() -> None:
     One that is down does not count, so another stays for it.
     """
     nodes = [node("a", taints=(Taint(key="gpu"),)), node("b"), node("c")]
-    assert floor([need()], nodes) == {"a", "b"}
-    assert floor([need()], [node("a", schedulable=False), node("b"), node("c")]) == {"a", "b"}
+    assert nodes_that_must_stay([need()], nodes) == {"a", "b"}
+    assert nodes_that_must_stay([need()], [node("a", schedulable=False), node("b"), node("c")]) == {"a", "b"}
 
 
 # --- break-glass -----------------------------------------------------------------------------
@@ -599,47 +611,49 @@ NEEDS = st.lists(
 
 @examples
 @given(NEEDS, fleets(enough=True), fleets())
-def test_more_nodes_never_add_an_objection(wanted: list[Need], few: list[Node], more: list[Node]) -> None:
-    """Otherwise adding capacity could block a step, and halving would not find the floor."""
-    assert not objection(wanted, few)
-    assert not objection(wanted, [*few, *more])
-    assert not objection(wanted, [*more, *few])
+def test_more_nodes_never_add_a_shortfall(wanted: list[X86Need], few: list[Node], more: list[Node]) -> None:
+    """Otherwise adding capacity could block a step, and halving would not find the nodes that must stay."""
+    assert not shortfall(wanted, few)
+    assert not shortfall(wanted, [*few, *more])
+    assert not shortfall(wanted, [*more, *few])
 
 
 @examples
 @given(NEEDS, fleets(enough=True), st.data())
-def test_nodes_outside_the_floor_may_go(wanted: list[Need], nodes: list[Node], data: st.DataObject) -> None:
-    """Whatever is not protected can be taken away, in any combination, without an objection."""
-    stays = floor(wanted, nodes)
+def test_nodes_that_need_not_stay_may_go(
+    wanted: list[X86Need], nodes: list[Node], data: st.DataObject
+) -> None:
+    """Whatever is not protected can be taken away, in any combination, without a shortfall."""
+    stays = nodes_that_must_stay(wanted, nodes)
     free = [one for one in nodes if one.name not in stays]
     kept = data.draw(st.lists(st.sampled_from(free), unique_by=lambda one: one.name) if free else st.just([]))
-    assert not objection(wanted, [one for one in nodes if one.name in stays or one in kept])
+    assert not shortfall(wanted, [one for one in nodes if one.name in stays or one in kept])
 
 
 @examples
 @given(NEEDS, fleets(enough=True) | fleets())
 def test_a_floor_suffices_wherever_all_do_and_is_the_first_that_does(
-    wanted: list[Need], nodes: list[Node]
+    wanted: list[X86Need], nodes: list[Node]
 ) -> None:
-    """Its nodes alone raise no objection, and without the last of them there would be one."""
-    stays = [one for one in nodes if one.name in floor(wanted, nodes)]
+    """Its nodes alone have no shortfall, and without the last of them there would be one."""
+    stays = [one for one in nodes if one.name in nodes_that_must_stay(wanted, nodes)]
     x86 = [one for one in nodes if one.architecture == "amd64"]
     assert stays == x86[: len(stays)]
-    if objection(wanted, nodes):
+    if shortfall(wanted, nodes):
         assert stays == x86
     else:
-        assert not objection(wanted, stays)
-        assert objection(wanted, stays[:-1])
+        assert not shortfall(wanted, stays)
+        assert shortfall(wanted, stays[:-1])
 
 
 @examples
 @given(NEEDS, fleets())
-def test_a_change_to_the_same_or_more_takes_nothing(wanted: list[Need], nodes: list[Node]) -> None:
+def test_a_change_to_the_same_or_more_takes_nothing(wanted: list[X86Need], nodes: list[Node]) -> None:
     """What an update leaves alone is never the reason to stop it."""
-    assert not takes_away(wanted, nodes, nodes)
-    assert not takes_away(wanted, nodes, [*nodes, node("another")])
+    assert not removes_x86(wanted, nodes, nodes)
+    assert not removes_x86(wanted, nodes, [*nodes, node("another")])
     gone = [one for one in nodes if one.architecture != "amd64"]
-    assert takes_away(wanted, nodes, gone) is (gone != nodes)
+    assert removes_x86(wanted, nodes, gone) is (gone != nodes)
 
 
 KINDS = st.sampled_from(["Deployment", "StatefulSet", "DaemonSet", "CronJob", "Pod", "Job"])
@@ -654,20 +668,22 @@ ROWS = st.tuples(KINDS, VERDICTS, st.booleans(), st.booleans(), st.integers(0, 3
 def test_unknown_never_counts_as_proven(rows: list[tuple[str, Verdict | None, bool, bool, int]]) -> None:
     """Only a proof, and no rule or state of the workload beside it, takes a workload off x86."""
     inside: dict[str, Workload] = {}
-    beyond: dict[str, Workload] = {}
+    unsteered: dict[str, Workload] = {}
     verdicts: dict[str, WorkloadVerdict] = {}
     rules: dict[str, Rules] = {}
     for index, (kind, verdict, steered, hold, replicas) in enumerate(rows):
         one = replace(named(f"w{index}", replicas), kind=kind)
-        (inside if steered else beyond)[one.key] = one
+        (inside if steered else unsteered)[one.key] = one
         if verdict:
             verdicts[one.key] = proof(one.key, verdict)
         if hold:
             rules[one.key] = Rules(hold=True)
-    found = {one.key for one in needs(Inventory(workloads=inside, beyond=beyond), verdicts, rules)}
+    found = {
+        one.key for one in needs(Inventory(workloads=inside, unsteered_workloads=unsteered), verdicts, rules)
+    }
     unproven = {
         key
-        for key in {**inside, **beyond}
+        for key in {**inside, **unsteered}
         if key not in verdicts or verdicts[key].verdict not in (MULTI_ARCH, ARM64_ONLY)
     }
     assert unproven <= found

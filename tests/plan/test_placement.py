@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from archshift.cluster.ownership import Owner
+from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import (
     FIELDS,
-    Taken,
+    TakenField,
     Template,
     constraint_path,
     describe_path,
@@ -28,8 +28,8 @@ from archshift.plan.placement import WEIGHT, conflicts, max_skew, pin, place, pr
 from tests.properties import examples
 
 ARCH = "kubernetes.io/arch"
-HELM = Owner("helm", "Apply")
-KUBECTL = Owner("kubectl-client-side-apply", "Update")
+HELM = FieldOwner("helm", "Apply")
+KUBECTL = FieldOwner("kubectl-client-side-apply", "Update")
 SHARES = [(replicas, graviton) for replicas in range(1, 34) for graviton in range(replicas + 1)]
 
 
@@ -227,7 +227,7 @@ def test_where_the_required_affinity_belongs_to_another_the_pin_goes_to_the_node
     """The application's selector stays, and its owner's affinity is not touched."""
     template = Template(
         spec={"required": required(term(expression("zone", "a"))), "node-selector": {"disk": "ssd"}},
-        others={"required": HELM},
+        foreign_owners={"required": HELM},
     )
     assert place(template, 2, 2) == {"node-selector": {"disk": "ssd", ARCH: "arm64"}}
 
@@ -284,12 +284,12 @@ def test_our_own_value_is_not_merged_into_itself() -> None:
 
 
 def test_fields_taken_by_force_stay_with_the_applications_value() -> None:
-    """Giving a taken field up would delete it, so it is held until it can be given back."""
+    """Giving a taken field up would delete it, so it is held until it can be restored."""
     own_preferred = [preference(10, "zone", "a")]
     template = Template(
         spec={"preferred": [*own_preferred, preference(100, ARCH, "arm64")]},
         owned=frozenset({"preferred", "spread"}),
-        taken={"preferred": Taken(HELM, own_preferred)},
+        taken_fields={"preferred": TakenField(HELM, own_preferred)},
     )
     assert place(template, 3, 3) == {
         "preferred": own_preferred,
@@ -301,7 +301,9 @@ def test_fields_taken_by_force_stay_with_the_applications_value() -> None:
 def test_a_taken_requirement_is_merged_and_kept() -> None:
     """The owner's zones still hold while the pods are all on one side, and while they are split."""
     own = required(term(expression("zone", "a")))
-    template = Template(taken={"required": Taken(HELM, own)}, others={"node-selector": HELM})
+    template = Template(
+        taken_fields={"required": TakenField(HELM, own)}, foreign_owners={"node-selector": HELM}
+    )
     assert place(template, 0, 3) == {
         "required": required(term(expression("zone", "a"), expression(ARCH, "amd64")))
     }
@@ -404,7 +406,7 @@ def test_a_conflict_is_a_field_with_no_way_around_it(
     owned_by_helm: set[str], replicas: int, blocked: set[str]
 ) -> None:
     """A pin has two places to go; a split needs its two fields, and one pod is never split."""
-    template = Template(others=dict.fromkeys(owned_by_helm, HELM))
+    template = Template(foreign_owners=dict.fromkeys(owned_by_helm, HELM))
     assert conflicts(template, replicas) == dict.fromkeys(blocked, HELM)
 
 
@@ -416,7 +418,7 @@ def test_a_placement_without_conflicts_never_touches_what_another_owns(
     """So that a ramp that started never stops half way at a field of somebody else."""
     template = Template(
         spec={name: value for name, value in OTHERS_VALUES.items() if name in owned_by_helm},
-        others=dict.fromkeys(owned_by_helm, HELM),
+        foreign_owners=dict.fromkeys(owned_by_helm, HELM),
     )
     if not conflicts(template, replicas):
         graviton = data.draw(st.integers(0, replicas))
@@ -469,7 +471,7 @@ def test_an_application_that_pins_an_architecture_is_told_from_one_that_does_not
     spec: dict[str, Any], pinned: tuple[str, str] | None
 ) -> None:
     """Its pin is reported with the architecture and the field; a term that says nothing opens both."""
-    assert pinned_architecture(Template(spec=spec, others=dict.fromkeys(spec, KUBECTL))) == pinned
+    assert pinned_architecture(Template(spec=spec, foreign_owners=dict.fromkeys(spec, KUBECTL))) == pinned
 
 
 @pytest.mark.parametrize(
@@ -508,6 +510,6 @@ def test_the_applications_pin_shows_through_a_taken_field() -> None:
     template = Template(
         spec={"required": required(term(expression(ARCH, "arm64")))},
         owned=frozenset({"required"}),
-        taken={"required": Taken(HELM, required(term(expression(ARCH, "amd64"))))},
+        taken_fields={"required": TakenField(HELM, required(term(expression(ARCH, "amd64"))))},
     )
     assert pinned_architecture(template) == ("amd64", "required node affinity")

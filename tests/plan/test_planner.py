@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.model import Inventory, Requests, Workload
-from archshift.cluster.ownership import Owner
-from archshift.cluster.pod_fields import Taken, Template
+from archshift.cluster.ownership import FieldOwner
+from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.after_update import nodes_after
@@ -22,11 +22,11 @@ from archshift.plan.apportion import phase, starts_on_graviton
 from archshift.plan.model import Conflict, Plan, PlannedWorkload, Rules
 from archshift.plan.placement import place
 from archshift.plan.planner import make_plan
-from components.give_back import give_back
+from components.restore_taken_fields import restore_taken_fields
 from tests.objects import ARCH, MANAGER, PREFERRED, REQUIRED, Live, LiveCluster, workload
 from tests.properties import examples
 
-HELM = Owner("helm", "Apply")
+HELM = FieldOwner("helm", "Apply")
 GIB = 1024**3
 
 
@@ -145,14 +145,14 @@ def test_a_movable_workload_gets_a_patch_of_its_placement() -> None:
             deployment(
                 template=Template(
                     spec={"preferred": preference(1), "required": required_affinity("zone", "a")},
-                    others={"preferred": HELM, "required": HELM},
+                    foreign_owners={"preferred": HELM, "required": HELM},
                 )
             ),
             "left alone: others own its preferred node affinity (helm)",
         ),
         (
-            deployment(template=Template(taken={"preferred": Taken(HELM, preference(1))})),
-            "force was withdrawn: its fields are given back",
+            deployment(template=Template(taken_fields={"preferred": TakenField(HELM, preference(1))})),
+            "force was withdrawn: its taken fields are restored",
         ),
     ],
     ids=["daemonset", "obstacle", "selector", "affinity", "unfit", "conflict", "withdrawn"],
@@ -197,7 +197,9 @@ def conflicting() -> Workload:
     """A workload whose preferences are helm's."""
     return deployment(
         template=Template(
-            spec={"preferred": preference(10)}, others={"preferred": HELM}, selector={"matchLabels": {}}
+            spec={"preferred": preference(10)},
+            foreign_owners={"preferred": HELM},
+            selector={"matchLabels": {}},
         )
     )
 
@@ -216,7 +218,7 @@ def test_a_conflict_names_workload_field_owner_and_what_to_do() -> None:
 
 
 def test_force_takes_the_field_and_remembers_what_it_was() -> None:
-    """The patch carries the annotation from which the previous value is given back."""
+    """The patch carries the annotation from which the previous value is restored."""
     row = plan_one(conflicting(), Rules(force=True, reason="agreed"), ratio=0.5)
     assert (row.wanted, row.forced, row.movable) == (2, True, True)
     assert row.patch is not None
@@ -425,7 +427,7 @@ def test_a_step_without_room_says_what_is_missing() -> None:
 
 
 def test_everything_that_runs_there_takes_up_room() -> None:
-    """Moved pods, DaemonSets on every node they select, strays, and what is left alone where it is."""
+    """Moved and unsteered pods, DaemonSets on every node they select, and what is left alone where it is."""
     arm = tuple(big(f"arm-{index}", "arm64", zone="a") for index in range(3))
     picky = Template(spec={"node-selector": {"zone": "b"}})
     found = inventory(
@@ -437,7 +439,7 @@ def test_everything_that_runs_there_takes_up_room() -> None:
         graviton={"pins": 3},
         nodes=(*arm, NODES[0]),
     )
-    found = replace(found, strays={"arm64": (5, Requests(7, 7)), "": (1, Requests(9, 9))})
+    found = replace(found, unsteered_load={"arm64": (5, Requests(7, 7)), "": (1, Requests(9, 9))})
     plan = make_plan(arm_ratio=0.5, inventory=found, rules={"shop/Deployment/held": Rules(hold=True)})
     assert plan.balances[ARM64].demand.millicpu == 2 * 100 + 3 * 10_000 + 3 * 10 + 7
     assert plan.balances[ARM64].demand.pods == 2 + 3 + 3 + 5
@@ -447,11 +449,11 @@ def test_everything_that_runs_there_takes_up_room() -> None:
 
 
 def test_capacity_before_is_what_is_there() -> None:
-    """The live nodes and the pods where they are, strays included; what the step makes of it is apart."""
+    """The live nodes and the pods where they are, unsteered included; what the step makes of it is apart."""
     found = inventory(
         sized("cart", 4, 100), graviton={"cart": 1}, nodes=(big("arm", "arm64"), big("x86", "amd64"))
     )
-    found = replace(found, strays={"arm64": (5, Requests(7, 7))})
+    found = replace(found, unsteered_load={"arm64": (5, Requests(7, 7))})
     plan = make_plan(arm_ratio=1.0, inventory=found, groups=[group("more", "m7g.large", 2)])
     assert (plan.before[ARM64].nodes, plan.before[ARM64].demand.pods) == (1, 1 + 5)
     assert plan.before[ARM64].demand.millicpu == 100 + 7
@@ -473,8 +475,8 @@ def test_who_answers_for_it_and_how_many_pods_move() -> None:
 
 def test_pods_of_nobody_come_through_to_the_plan() -> None:
     """So that the user sees what archshift does not steer."""
-    found = replace(inventory(), others={"shop/Pod/debug": "a bare pod"})
-    assert make_plan(arm_ratio=0.5, inventory=found).others == {"shop/Pod/debug": "a bare pod"}
+    found = replace(inventory(), unsteered_reasons={"shop/Pod/debug": "a bare pod"})
+    assert make_plan(arm_ratio=0.5, inventory=found).unsteered_reasons == {"shop/Pod/debug": "a bare pod"}
 
 
 RAMP = st.sampled_from([0.0, 0.2, 0.37, 0.5, 0.8, 1.0])
@@ -598,7 +600,7 @@ def test_updates_converge_and_leave_no_trace(
         for live, (fields, _) in zip(lives, before, strict=True):
             assert_own_rules_hold(live, fields)
     for live, as_it_was in zip(lives, before, strict=True):
-        give_back(LiveCluster(live), live.kind, "shop", live.base["metadata"]["name"])
+        restore_taken_fields(LiveCluster(live), live.kind, "shop", live.base["metadata"]["name"])
         live.apply({}, MANAGER)
         assert (live.fields, owners_of(live)) == as_it_was
 

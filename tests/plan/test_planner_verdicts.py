@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from archshift.cluster.model import Workload
-from archshift.cluster.ownership import Owner
+from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import Template
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.kubernetes import GROUP_LABEL
@@ -364,10 +364,10 @@ def test_pinning_keeps_the_daemonsets_own_rules() -> None:
 
 def test_a_daemonset_whose_fields_are_others_cannot_be_pinned_and_blocks() -> None:
     """Pinning would take fields from their owner: it stays a blocker that says so up front."""
-    helm = Owner("helm", "Apply")
+    helm = FieldOwner("helm", "Apply")
     template = Template(
         spec={"node-selector": {"zone": "a"}, "required": required_affinity("zone", "a")},
-        others={"node-selector": helm, "required": helm},
+        foreign_owners={"node-selector": helm, "required": helm},
     )
     one = deployment("log", 0, kind="DaemonSet", template=template)
     plan = plan_for(one, verdicts={}, pin_daemonsets=True)

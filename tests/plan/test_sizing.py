@@ -125,7 +125,7 @@ def test_pods_that_no_group_takes_are_named() -> None:
     """They would stay pending, whatever the sizes."""
     picky = pods("picky", 3, 100, template=Template(spec={"node-selector": {"pool": "gone"}}))
     found = sized(picky, groups=(X86,))
-    assert found.homeless == {picky.key: "no x86 group takes its 3 pods"}
+    assert found.without_group == {picky.key: "no x86 group takes its 3 pods"}
     assert needs(found)["x86"] == (0, "")
 
 
@@ -140,8 +140,8 @@ def test_a_pod_that_fits_no_node_needs_another_type() -> None:
 
 def test_what_runs_outside_of_workloads_counts_too() -> None:
     """Static pods and bare pods are there, whoever made them."""
-    strays = {"arm64": (2, Requests(3900, GIB))}
-    assert needs(sized(pods("cart", 4, 900), strays=strays))["graviton"] == (2, "CPU")
+    unsteered_load = {"arm64": (2, Requests(3900, GIB))}
+    assert needs(sized(pods("cart", 4, 900), unsteered_load=unsteered_load))["graviton"] == (2, "CPU")
 
 
 def advice(**options: Any) -> str:
@@ -178,7 +178,7 @@ def test_a_zone_of_the_cluster_is_one_for_new_nodes_too() -> None:
     zone = "topology.kubernetes.io/zone"
     live = Node(name="n", labels={"kubernetes.io/arch": "amd64", zone: "b"})
     pinned = pods("cart", 4, 1000, template=Template(spec={"node-selector": {zone: "b"}}))
-    assert sized(pinned, nodes=(live,)).homeless == {}
+    assert sized(pinned, nodes=(live,)).without_group == {}
 
 
 WORKLOADS = st.lists(

@@ -134,15 +134,15 @@ def gate(**change: Any) -> Resource:
     return resource("archshift:index:Gate", "gate", stated)
 
 
-def overrides(*listed: Mapping[str, Any], break_glass: Mapping[str, Any] | None = None) -> Resource:
+def exceptions(*listed: Mapping[str, Any], break_glass: Mapping[str, Any] | None = None) -> Resource:
     """The component that states what is excused."""
-    props = {"overrides": [dict(one) for one in listed], "breakGlass": break_glass}
-    return resource("archshift:index:Overrides", "overrides", props)
+    props = {"policyExceptions": [dict(one) for one in listed], "breakGlass": break_glass}
+    return resource("archshift:index:Exceptions", "exceptions", props)
 
 
 def break_glass(until: str = "2026-11-24T20:00:00Z", **more: Any) -> Resource:
     """A break-glass; in effect unless its parts say otherwise."""
-    return overrides(break_glass={"until": until, "reason": "the shop is down", "ticket": "INC-7", **more})
+    return exceptions(break_glass={"until": until, "reason": "the shop is down", "ticket": "INC-7", **more})
 
 
 def rule(name: str) -> StackRule:

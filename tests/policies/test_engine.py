@@ -95,14 +95,14 @@ def test_eks_groups_and_node_pools_are_read_as_the_engine_stores_them(engine: En
 
 
 def test_what_is_excused_passes_and_is_loud(engine: Engine) -> None:
-    """x86 is gone and the ratio jumps, under a break-glass and an override in effect: exit code 0, and an
-    advisory for each.
+    """x86 is gone and the ratio jumps, under a break-glass and a policy exception in effect: exit code 0,
+    and an advisory for each.
     """
     run = engine.analyze("excused.json")
     assert run.exit_code == 0, run.output
     assert {(one.rule, one.level) for one in run.reported} == {
         ("break-glass-in-use", "advisory"),
-        ("override-in-use", "advisory"),
+        ("policy-exception-in-use", "advisory"),
     }
     assert "ticket INC-7: the shop is down" in run.of("break-glass-in-use")[0].message
 

@@ -12,7 +12,7 @@ from archshift.plan.apportion import fleet_target
 from archshift_rules.arm_ratio_step import Fleet, Ramp, judge
 from archshift_rules.capacity import quantity
 from archshift_rules.convert_once import keep_results
-from archshift_rules.exceptions import OVERRIDABLE, end_of
+from archshift_rules.exceptions import RULES_WITH_EXCEPTIONS, end_of
 from archshift_rules.pack import POLICIES, RULES
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource
@@ -22,12 +22,12 @@ from tests.policies.stacks import (
     audit,
     break_glass,
     entry,
+    exceptions,
     gate,
     messages,
     node,
     node_group,
     node_pool,
-    overrides,
     patch_messages,
     patches,
     resource,
@@ -56,14 +56,14 @@ def test_rules_that_guard_are_mandatory_and_say_so() -> None:
     """Every rule but the two that only tell is mandatory, and only the x86 rules yield to break-glass."""
     levels = {policy.name: policy.enforcement_level for policy in POLICIES}
     advisory = {name for name, level in levels.items() if level != EnforcementLevel.MANDATORY}
-    assert advisory == {"break-glass-in-use", "override-in-use"}
+    assert advisory == {"break-glass-in-use", "policy-exception-in-use"}
     lifted = {one.name for one in RULES if isinstance(one, StackRule) and one.break_glass}
     assert lifted == {"x86-capacity-for-amd64-images", "x86-node-group-protected"}
 
 
-def test_what_an_override_can_lift_are_rules_of_the_pack() -> None:
+def test_what_a_policy_exception_can_lift_are_rules_of_the_pack() -> None:
     """A name that no rule has could never be lifted, and an x86 rule never is."""
-    assert set(OVERRIDABLE) <= {
+    assert set(RULES_WITH_EXCEPTIONS) <= {
         one.name for one in RULES if isinstance(one, StackRule) and not one.break_glass
     }
 
@@ -305,10 +305,10 @@ def test_one_step_at_a_time_passes(observed: int, ratio: float) -> None:
 
 
 def test_a_jump_up_names_where_the_fleet_is_and_the_next_step() -> None:
-    """The message has the observed pods, the step they are at, the next one and the override."""
+    """The message has the observed pods, the step they are at, the next one and the policy exception."""
     assert messages(STEP, at(0.8, 20)) == [
         "arm_ratio 0.8 is more than one step up: 20 of 100 pods are on Graviton, step 0.2. Set it to 0.5. Or "
-        "set archshift:override (rule, reason, until), which ends by itself."
+        "set archshift:policy_exception (rule, reason, until), which ends by itself."
     ]
     assert "is more than one step up" in messages(STEP, at(0.51, 0))[0]
     assert "is more than one step up" in messages(STEP, at(0.8, 46))[0]
@@ -374,10 +374,10 @@ def test_a_step_up_needs_the_gates_pass_for_the_step_before() -> None:
     assert messages(STEP, at(0.5, 20), gate(verdict="hold")) == [
         "arm_ratio 0.5 goes up (20 of 100 pods are on Graviton), and no pass of the gate for step 0.2 allows "
         "it: it says hold. Run archshift gate --output at 0.2 and keep its file with the step, or set "
-        "arm_ratio to 0.2. Or set archshift:override (rule, reason, until), which ends by itself."
+        "arm_ratio to 0.2. Or set archshift:policy_exception (rule, reason, until), which ends by itself."
     ]
-    excuse = overrides({"rule": STEP, "reason": "agreed", "until": "2026-11-25"})
-    assert messages(STEP, at(0.5, 20), gate(verdict="hold"), excuse) == []
+    exception = exceptions({"rule": STEP, "reason": "agreed", "until": "2026-11-25"})
+    assert messages(STEP, at(0.5, 20), gate(verdict="hold"), exception) == []
 
 
 @pytest.mark.parametrize(
@@ -457,12 +457,12 @@ def test_a_step_that_cannot_be_judged_is_refused() -> None:
     assert "unknown-is-no: ratio of workloads" in messages(STEP, patches(UNKNOWN, 1, 1, 1))[0]
 
 
-def test_an_override_lifts_a_rule_until_it_expires() -> None:
+def test_a_policy_exception_lifts_a_rule_until_it_expires() -> None:
     """In effect it silences its rule alone; expired, unreadable or without a reason it says why not."""
     jump = at(1.0, 0)
 
     def lift(**change: str) -> Resource:
-        return overrides({"rule": STEP, "reason": "a drill", "until": "2026-11-24", **change})
+        return exceptions({"rule": STEP, "reason": "a drill", "until": "2026-11-24", **change})
 
     assert messages(STEP, jump, lift()) == []
     assert messages(DAEMONSETS, daemonsets(agent="amd64-only"), node("arm", "arm64"), lift()) != []
@@ -473,7 +473,7 @@ def test_an_override_lifts_a_rule_until_it_expires() -> None:
         ({"reason": ""}, "it gives no reason"),
     ):
         (message,) = messages(STEP, jump, lift(**change))
-        assert message.endswith(f"(The override has no effect: {why}.)")
+        assert message.endswith(f"(The policy exception has no effect: {why}.)")
     assert messages(STEP, jump, break_glass()) != []
 
 
@@ -565,9 +565,9 @@ def test_a_patch_without_a_field_manager_is_named() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_patch_of_a_required_field_is_named(spec: dict[str, Any], kind: str, path: str) -> None:
-    """A field that the API requires cannot be given back, so that destroying the patch would fail."""
+    """A field that the API requires cannot be restored, so that destroying the patch would fail."""
     (message,) = patch_messages(patch(spec, kind))
-    assert f"shop/{kind}/web patches {path}, which a patch cannot give back" in message
+    assert f"shop/{kind}/web patches {path}, which a patch cannot restore" in message
 
 
 def test_force_needs_a_reason_whoever_sets_it() -> None:
@@ -591,24 +591,26 @@ def test_a_patch_that_is_not_known_is_refused() -> None:
 
 
 def test_what_is_excused_is_told_in_every_run() -> None:
-    """Break-glass and overrides each have an advisory while they stand in the configuration."""
+    """Break-glass and policy exceptions each have an advisory while they stand in the configuration."""
     (message,) = messages("break-glass-in-use", break_glass())
     assert message.startswith("BREAK-GLASS until 2026-11-24T20:00:00Z, ticket INC-7: the shop is down.")
     (message,) = messages("break-glass-in-use", break_glass(until="2026-11-23"))
     assert message == "BREAK-GLASS is set and has no effect: its until, 2026-11-23, has passed. Remove it."
-    both = overrides(
+    both = exceptions(
         {"rule": STEP, "reason": "a drill", "until": "2026-11-30"}, {"rule": "x", "reason": "y", "until": "z"}
     )
-    assert messages("override-in-use", both) == [
+    assert messages("policy-exception-in-use", both) == [
         "arm-ratio-step is lifted until 2026-11-30: a drill.",
-        f"The override of x has no effect: an override lifts only {', '.join(OVERRIDABLE)}; for the x86 "
-        "rules there is break-glass. Remove it.",
+        "The policy exception for x has no effect: a policy exception lifts only "
+        f"{', '.join(RULES_WITH_EXCEPTIONS)}; for the x86 rules there is break-glass. Remove it.",
     ]
-    for name in ("break-glass-in-use", "override-in-use"):
+    for name in ("break-glass-in-use", "policy-exception-in-use"):
         assert messages(name) == []
-        assert messages(name, overrides()) == []
-    unknown = messages("override-in-use", resource("archshift:index:Overrides", "o", {"overrides": UNKNOWN}))
-    assert unknown[0].startswith("unknown-is-no: overrides of o")
+        assert messages(name, exceptions()) == []
+    unknown = messages(
+        "policy-exception-in-use", resource("archshift:index:Exceptions", "o", {"policyExceptions": UNKNOWN})
+    )
+    assert unknown[0].startswith("unknown-is-no: policyExceptions of o")
 
 
 def test_a_date_lasts_to_its_end_and_a_time_to_that_time() -> None:

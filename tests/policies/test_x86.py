@@ -23,12 +23,12 @@ from tests.policies.stacks import (
     audit,
     break_glass,
     entry,
+    exceptions,
     messages,
     needy,
     node,
     node_group,
     node_pool,
-    overrides,
     patch_messages,
     patches,
     resource,
@@ -354,11 +354,14 @@ def test_break_glass_lifts_the_x86_rules_for_a_day_at_most(name: str) -> None:
         assert all(message.endswith(f"(Break-glass has no effect: {why}.)") for message in found)
 
 
-def test_an_override_does_not_lift_the_x86_rules() -> None:
-    """An override is no break-glass: it names the x86 rule, and the violation stays and says so."""
-    lift = overrides({"rule": CAPACITY, "reason": "we know", "until": "2027-01-01"})
+def test_a_policy_exception_does_not_lift_the_x86_rules() -> None:
+    """A policy exception is no break-glass: it names the x86 rule, and the violation stays and says so."""
+    lift = exceptions({"rule": CAPACITY, "reason": "we know", "until": "2027-01-01"})
     (message,) = messages(CAPACITY, needy(), lift)
-    assert "(The override has no effect: an override lifts only arm-ratio-step, daemonset-" in message
+    assert (
+        "(The policy exception has no effect: a policy exception lifts only arm-ratio-step, daemonset-"
+        in message
+    )
 
 
 @pytest.mark.parametrize(
@@ -390,7 +393,9 @@ def test_an_unknown_size_of_a_graviton_group_is_no_obstacle() -> None:
 def test_an_unknown_break_glass_has_no_effect() -> None:
     """Break-glass must be readable to be in effect."""
     (message,) = messages(CAPACITY, needy(), break_glass(until=UNKNOWN))
-    assert message.endswith("(The override has no effect: breakGlass.until is not known in this preview.)")
+    assert message.endswith(
+        "(The policy exception has no effect: breakGlass.until is not known in this preview.)"
+    )
 
 
 def test_a_stack_that_is_not_archshifts_is_left_alone() -> None:
@@ -511,7 +516,7 @@ def test_no_shape_of_a_resource_breaks_a_rule(props: dict[str, Any]) -> None:
         "kubernetes:karpenter.sh/v1:NodePool",
         "archshift:index:NodeGroups",
         "archshift:index:WorkloadPatches",
-        "archshift:index:Overrides",
+        "archshift:index:Exceptions",
         "kubernetes:apps/v1:Deployment",
         "kubernetes:batch/v1:CronJob",
         "kubernetes:apps/v1:DaemonSetPatch",
@@ -524,7 +529,7 @@ def test_no_shape_of_a_resource_breaks_a_rule(props: dict[str, Any]) -> None:
         "daemonset-runs-on-every-architecture",
         "arm-ratio-step",
         "break-glass-in-use",
-        "override-in-use",
+        "policy-exception-in-use",
     ):
         for found in rule(name).judge(
             stack(needy(), patches(props.get("spec"), 1, 2, 3), *everything), {}, NOW

@@ -11,7 +11,7 @@ from archshift.ramp import figures
 from archshift.ramp.figure_kinds import Mean, Metric
 from archshift.ramp.figures import Alert, Figure, Panel, Tolerance, exported_metrics
 from archshift.ramp.gate import GateSettings, judge
-from archshift.ramp.measurement import Meter, Sample, Series, Window
+from archshift.ramp.measurement import MeasuredWindow, Measurer, Sample, Series
 from archshift.ramp.monitoring_dashboard import dashboard
 from archshift.ramp.monitoring_rules import rules
 from archshift.ramp.promql import AppMetrics, Expressions
@@ -76,8 +76,8 @@ def test_a_record_in_the_table_is_measured_judged_recorded_drawn_and_checked(
     """Nothing else has to know a new figure: no query, setting, rule, alert, panel or check of the doctor."""
     monkeypatch.setattr(figures, "MONITORED", (*figures.MONITORED, MADE_UP))
     monkeypatch.setitem(figures.FIGURES, MADE_UP.name, MADE_UP)
-    meter = Meter(FakePrometheus(), Expressions())  # type: ignore[arg-type]
-    now = meter.measure(Window.until(END, timedelta(hours=6)), graviton=True)
+    measurer = Measurer(FakePrometheus(), Expressions())  # type: ignore[arg-type]
+    now = measurer.measure(MeasuredWindow.until(END, timedelta(hours=6)), graviton=True)
     assert now.problem == ""
     since = END - timedelta(days=7)
     soak = timedelta(hours=24)

@@ -16,35 +16,40 @@ from hypothesis import strategies as st
 
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
-from archshift.ramp.figure_kinds import Reading
+from archshift.ramp.figure_kinds import FigureValue
 from archshift.ramp.figures import FIGURES
 from archshift.ramp.gate import FleetVerdict, GateSettings, judge, needs_before
-from archshift.ramp.measurement import Measurement, Side, Sides, Window
+from archshift.ramp.measurement import (
+    ArchitectureFigures,
+    FiguresByWorkload,
+    MeasuredWindow,
+    Measurement,
+)
 from archshift.settings.gate import read_gate
 from tests.properties import examples
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 STEP = NOW - timedelta(days=7)
 DAY = timedelta(hours=24)
-WINDOW = Window.until(NOW, DAY)
+WINDOW = MeasuredWindow.until(NOW, DAY)
 WELL = {
-    **{name: Reading(1.0, 10_000) for name in FIGURES},
-    "latency_p95": Reading(0.2, 10_000),
-    "error_ratio": Reading(0.001, 10_000),
-    "restarts": Reading(0.0, 0),
-    "oom_kills": Reading(0.0, 0),
-    "cpu_throttling": Reading(0.02, 10_000),
-    "memory": Reading(2e8, 288),
+    **{name: FigureValue(1.0, 10_000) for name in FIGURES},
+    "latency_p95": FigureValue(0.2, 10_000),
+    "error_ratio": FigureValue(0.001, 10_000),
+    "restarts": FigureValue(0.0, 0),
+    "oom_kills": FigureValue(0.0, 0),
+    "cpu_throttling": FigureValue(0.02, 10_000),
+    "memory": FigureValue(2e8, 288),
 }
 CATALOG = "shop/Deployment/catalog"
 
 
-def side(pods: int = 2, hours: float = 24, **figures: Reading) -> Side:
+def side(pods: int = 2, hours: float = 24, **figures: FigureValue) -> ArchitectureFigures:
     """Return a side that does well, but for the figures that are given."""
-    return Side(hours=hours, pod_hours=pods * hours, pods=pods, figures={**WELL, **figures})
+    return ArchitectureFigures(hours=hours, pod_hours=pods * hours, pods=pods, figures={**WELL, **figures})
 
 
-def fleet(sides: Sides, **more: Any) -> FleetVerdict:
+def fleet(sides: FiguresByWorkload, **more: Any) -> FleetVerdict:
     """Judge a fleet at 0.5, a week after its step."""
     measured = Measurement(window=WINDOW, sides=sides)
     words = {
@@ -60,12 +65,12 @@ def fleet(sides: Sides, **more: Any) -> FleetVerdict:
     return judge(**words)
 
 
-def others(count: int = 9) -> dict[str, dict[str, Side]]:
+def others(count: int = 9) -> dict[str, dict[str, ArchitectureFigures]]:
     """Return workloads that do well on both sides."""
     return {f"shop/Deployment/other-{number}": {ARM64: side(), AMD64: side()} for number in range(count)}
 
 
-def one(**figures: Reading) -> dict[str, dict[str, Side]]:
+def one(**figures: FigureValue) -> dict[str, dict[str, ArchitectureFigures]]:
     """Return nine workloads that do well, and the catalog as it is on Graviton."""
     changed = replace(side(), figures={**WELL, **figures})
     return {**others(), CATALOG: {ARM64: changed, AMD64: side()}}
@@ -91,18 +96,18 @@ class TestAFigure:
             if not math.isnan(value):
                 found = {
                     row.workload: row.verdict
-                    for row in fleet(one(**{figure: Reading(value, 10_000)})).workloads
+                    for row in fleet(one(**{figure: FigureValue(value, 10_000)})).workloads
                 }
                 assert found[CATALOG] == verdict, (figure, value)
 
     def test_one_restart_is_no_pattern(self) -> None:
         """A pod that restarted once in an hour has 24 a day; that is said of two events, not of one."""
-        assert fleet(one(restarts=Reading(24.0, 1.2))).verdict == "pass"
-        assert fleet(one(restarts=Reading(24.0, 2.4))).verdict == "hold"
+        assert fleet(one(restarts=FigureValue(24.0, 1.2))).verdict == "pass"
+        assert fleet(one(restarts=FigureValue(24.0, 2.4))).verdict == "hold"
 
     def test_beyond_the_last_bucket_bad_is_certain_and_good_is_not(self) -> None:
         """A histogram that ends at 10 s says 10 s of everything slower."""
-        beyond = Reading(0.2, 10_000, at_least=True)
+        beyond = FigureValue(0.2, 10_000, at_least=True)
         verdict = fleet(one(latency_p95=beyond))
         assert verdict.verdict == "unknown"
         assert verdict.reasons == [
@@ -117,32 +122,32 @@ class TestAFigure:
 
     def test_too_few_requests_on_either_side_are_unknown(self) -> None:
         """The 95th percentile of 20 requests is one request."""
-        few = fleet(one(latency_p95=Reading(0.2, 20)))
+        few = fleet(one(latency_p95=FigureValue(0.2, 20)))
         assert few.verdict == "unknown"
         assert few.reasons == [
             f"{CATALOG}: p95 latency needs 200 requests on each side, but has 20 on Graviton and 10000 on x86"
         ]
         mine = read_gate("archshift:gate", {"workloads": {CATALOG: {"min_samples": 20}}})
-        assert fleet(one(latency_p95=Reading(0.2, 20)), gate=mine).verdict == "pass"
+        assert fleet(one(latency_p95=FigureValue(0.2, 20)), gate=mine).verdict == "pass"
 
     @pytest.mark.parametrize(
         ("graviton", "x86", "reason"),
         [
-            (None, Reading(0.2, 10_000), "p95 latency is measured on x86, but not on Graviton"),
-            (Reading(0.2, 10_000), None, "p95 latency is measured on Graviton, but not on x86"),
+            (None, FigureValue(0.2, 10_000), "p95 latency is measured on x86, but not on Graviton"),
+            (FigureValue(0.2, 10_000), None, "p95 latency is measured on Graviton, but not on x86"),
             (
-                Reading(math.nan, 9, problem="is not a number"),
-                Reading(0.2, 9),
+                FigureValue(math.nan, 9, problem="is not a number"),
+                FigureValue(0.2, 9),
                 "p95 latency on Graviton is not a number",
             ),
         ],
     )
     def test_half_the_data_is_unknown(
-        self, graviton: Reading | None, x86: Reading | None, reason: str
+        self, graviton: FigureValue | None, x86: FigureValue | None, reason: str
     ) -> None:
         """What one side does not measure, or measures as no number, is not as good as the other."""
 
-        def measured(reading: Reading | None) -> Side:
+        def measured(reading: FigureValue | None) -> ArchitectureFigures:
             figures = {name: WELL[name] for name in WELL if name != "latency_p95"}
             found = side()
             return replace(found, figures=figures | ({"latency_p95": reading} if reading else {}))
@@ -167,20 +172,20 @@ class TestAFigure:
 class TestWhatItIsHeldAgainst:
     def test_pods_that_all_moved_are_held_against_x86_before_the_step(self) -> None:
         """A singleton is on one side alone; its past on x86 is what there is."""
-        sides = {**others(), CATALOG: {ARM64: side(latency_p95=Reading(0.25, 10_000))}}
+        sides = {**others(), CATALOG: {ARM64: side(latency_p95=FigureValue(0.25, 10_000))}}
         assert needs_before(Measurement(window=WINDOW, sides=sides))
-        past = Measurement(window=Window(STEP, 288, WINDOW.step), sides={CATALOG: {AMD64: side()}})
+        past = Measurement(window=MeasuredWindow(STEP, 288, WINDOW.step), sides={CATALOG: {AMD64: side()}})
         verdict = fleet(sides, before=past)
         row = next(row for row in verdict.workloads if row.workload == CATALOG)
         assert (row.verdict, row.against) == ("hold", "x86 before the step")
         slower = Measurement(
-            window=past.window, sides={CATALOG: {AMD64: side(latency_p95=Reading(0.3, 9e3))}}
+            window=past.window, sides={CATALOG: {AMD64: side(latency_p95=FigureValue(0.3, 9e3))}}
         )
         assert fleet(sides, before=slower).verdict == "pass"
 
     def test_pods_that_moved_long_ago_are_held_against_themselves(self) -> None:
         """Without pods on x86 for two steps, the step must not have made them worse."""
-        sides = {**others(), CATALOG: {ARM64: side(latency_p95=Reading(0.25, 10_000))}}
+        sides = {**others(), CATALOG: {ARM64: side(latency_p95=FigureValue(0.25, 10_000))}}
         past = Measurement(window=WINDOW, sides={CATALOG: {ARM64: side()}})
         row = next(row for row in fleet(sides, before=past).workloads if row.workload == CATALOG)
         assert (row.verdict, row.against) == ("hold", "Graviton before the step")
@@ -200,7 +205,7 @@ class TestWhatItIsHeldAgainst:
     def test_what_is_new_since_the_step_is_not_judged(self) -> None:
         """The step did nothing to a workload that was not there, and Prometheus saw that it was not."""
         past = Measurement(window=WINDOW, sides=others())
-        verdict = fleet({**others(), CATALOG: {ARM64: side(restarts=Reading(9.0, 9))}}, before=past)
+        verdict = fleet({**others(), CATALOG: {ARM64: side(restarts=FigureValue(9.0, 9))}}, before=past)
         assert verdict.verdict == "pass"
         row = next(row for row in verdict.workloads if row.workload == CATALOG)
         assert (row.verdict, row.reasons[0]) == (
@@ -220,14 +225,14 @@ class TestWhatItIsHeldAgainst:
 class TestTheFleet:
     def test_what_is_known_to_be_worse_counts_more_than_what_is_not_known(self) -> None:
         """A missing figure does not hide a bad one, of the same workload or of another."""
-        slow = Reading(0.25, 10_000)
-        assert fleet(one(latency_p95=slow, error_ratio=Reading(0.0, 3))).verdict == "hold"
-        unknown = {ARM64: side(error_ratio=Reading(0.0, 3)), AMD64: side()}
+        slow = FigureValue(0.25, 10_000)
+        assert fleet(one(latency_p95=slow, error_ratio=FigureValue(0.0, 3))).verdict == "hold"
+        unknown = {ARM64: side(error_ratio=FigureValue(0.0, 3)), AMD64: side()}
         assert fleet({**one(latency_p95=slow), "shop/Deployment/x": unknown}).verdict == "hold"
 
     def test_holds_for_one_that_is_worse_and_names_the_cap(self) -> None:
         """It stays with the pods that it has, and all others may go on."""
-        verdict = fleet(one(latency_p95=Reading(0.25, 10_000)))
+        verdict = fleet(one(latency_p95=FigureValue(0.25, 10_000)))
         assert verdict.verdict == "hold"
         assert verdict.reasons == [
             f"{CATALOG}: p95 latency 250 ms on Graviton, 200 ms on x86; up to 225 ms passes",
@@ -236,25 +241,25 @@ class TestTheFleet:
 
     def test_goes_on_without_one_that_is_capped(self) -> None:
         """The cap is a person's word; it has to be in effect, and answers for what is worse alone."""
-        slow = one(latency_p95=Reading(0.25, 10_000))
+        slow = one(latency_p95=FigureValue(0.25, 10_000))
         verdict = fleet(slow, caps={CATALOG: 0.5})
         assert verdict.verdict == "pass"
         assert verdict.reasons[1].startswith(f"the fleet goes on without {CATALOG}: p95 latency 250 ms")
         late = fleet(slow, caps={CATALOG: 0.25})
         assert late.verdict == "hold"
         assert f"{CATALOG}: its max_ratio 0.25 is not in effect yet; run pulumi up" in late.reasons
-        unknown = one(latency_p95=Reading(0.25, 10_000), error_ratio=Reading(0.0, 3))
+        unknown = one(latency_p95=FigureValue(0.25, 10_000), error_ratio=FigureValue(0.0, 3))
         assert fleet(unknown, caps={CATALOG: 0.5}).verdict == "unknown"
 
     def test_a_cap_that_leaves_pods_much_worse_off_is_too_high(self) -> None:
         """Such a workload has to leave Graviton; the suggestion says so."""
-        verdict = fleet(one(error_ratio=Reading(0.3, 10_000)), caps={CATALOG: 0.5})
+        verdict = fleet(one(error_ratio=FigureValue(0.3, 10_000)), caps={CATALOG: 0.5})
         assert verdict.verdict == "hold"
         assert verdict.reasons[-1].endswith(f"{CATALOG}: {{max_ratio: 0}}")
 
     def test_steps_back_when_a_quarter_of_its_pods_does_much_worse(self) -> None:
         """One in ten can be capped; three in ten are Graviton's fault, or the step's."""
-        awful = {ARM64: side(error_ratio=Reading(0.3, 10_000)), AMD64: side()}
+        awful = {ARM64: side(error_ratio=FigureValue(0.3, 10_000)), AMD64: side()}
         assert fleet({**others(9), CATALOG: awful}).verdict == "hold"
         many = {f"shop/Deployment/awful-{number}": awful for number in range(4)}
         verdict = fleet({**others(9), **many})
@@ -268,7 +273,7 @@ class TestTheFleet:
     def test_a_skipped_workload_does_not_count(self) -> None:
         """With a reason, and for single figures too."""
         settings = {"workloads": {CATALOG: {"skip": True, "reason": "it is a demo"}}}
-        slow = one(latency_p95=Reading(9.0, 10_000))
+        slow = one(latency_p95=FigureValue(9.0, 10_000))
         verdict = fleet(slow, gate=read_gate("archshift:gate", settings))
         row = next(row for row in verdict.workloads if row.workload == CATALOG)
         assert (verdict.verdict, row.verdict, list(row.reasons)) == (
@@ -278,7 +283,9 @@ class TestTheFleet:
         )
         part = {"workloads": {CATALOG: {"skip": ["latency_p95"], "reason": "batch"}}}
         assert fleet(slow, gate=read_gate("archshift:gate", part)).verdict == "pass"
-        assert fleet(one(memory=Reading(9e9, 9)), gate=read_gate("archshift:gate", part)).verdict == "hold"
+        assert (
+            fleet(one(memory=FigureValue(9e9, 9)), gate=read_gate("archshift:gate", part)).verdict == "hold"
+        )
 
     def test_that_nobody_could_judge_is_unknown_but_for_ratio_zero(self) -> None:
         """Before the first step there is nothing on Graviton, and that is as it should be."""
@@ -289,7 +296,8 @@ class TestTheFleet:
         assert fleet(x86).verdict == "unknown"
         assert (
             fleet(
-                {CATALOG: {ARM64: side(latency_p95=Reading(0.25, 9e3)), AMD64: side()}}, caps={CATALOG: 0.5}
+                {CATALOG: {ARM64: side(latency_p95=FigureValue(0.25, 9e3)), AMD64: side()}},
+                caps={CATALOG: 0.5},
             ).verdict
             == "unknown"
         )
@@ -315,7 +323,7 @@ class TestTheSoak:
 
     def test_does_not_keep_a_bad_step_from_stepping_back(self) -> None:
         """What is known to be bad does not get better by waiting."""
-        awful = {CATALOG: {ARM64: side(error_ratio=Reading(0.3, 10_000)), AMD64: side()}}
+        awful = {CATALOG: {ARM64: side(error_ratio=FigureValue(0.3, 10_000)), AMD64: side()}}
         assert fleet(awful, since=NOW - timedelta(hours=5)).verdict == "step-back"
 
     def test_without_a_beginning_is_unknown_unless_none_is_asked(self) -> None:
@@ -343,7 +351,7 @@ figures = st.fixed_dictionaries(
     {},
     optional={
         name: st.builds(
-            Reading,
+            FigureValue,
             value=values[name],
             samples=st.sampled_from([10_000.0] * 8 + [50.0, 0.0]),
             at_least=st.sampled_from([False] * 9 + [True]),
@@ -353,7 +361,7 @@ figures = st.fixed_dictionaries(
     },
 )
 random_sides = st.builds(
-    lambda pods, hours, found: Side(
+    lambda pods, hours, found: ArchitectureFigures(
         hours=hours, pod_hours=pods * hours, pods=pods, figures={**WELL, **found}
     ),
     st.integers(0, 9),
@@ -368,7 +376,9 @@ fleets = st.dictionaries(
 caps = st.dictionaries(st.sampled_from([f"shop/Deployment/{name}" for name in "abcd"]), st.floats(0, 1))
 
 
-def changed(sides: Sides, key: str, **figures: Reading) -> Mapping[str, Mapping[str, Side]]:
+def changed(
+    sides: FiguresByWorkload, key: str, **figures: FigureValue
+) -> Mapping[str, Mapping[str, ArchitectureFigures]]:
     """Return the fleet with other figures of a workload on Graviton."""
     mine = sides[key][ARM64]
     return {**sides, key: {**sides[key], ARM64: replace(mine, figures={**mine.figures, **figures})}}
@@ -377,7 +387,7 @@ def changed(sides: Sides, key: str, **figures: Reading) -> Mapping[str, Mapping[
 @many
 @given(fleets, caps, st.sampled_from(sorted(FIGURES)), st.floats(0, 100), st.data())
 def test_worse_is_never_judged_better(
-    sides: Sides, caps: dict[str, float], figure: str, more: float, data: st.DataObject
+    sides: FiguresByWorkload, caps: dict[str, float], figure: str, more: float, data: st.DataObject
 ) -> None:
     """No figure of Graviton's that gets worse turns a hold into a pass, or a step back into a hold."""
     keys = [key for key in sides if ARM64 in sides[key] and figure in sides[key][ARM64].figures]
@@ -391,7 +401,7 @@ def test_worse_is_never_judged_better(
 @many
 @given(fleets, caps, st.sampled_from(sorted(FIGURES)), st.data())
 def test_losing_what_graviton_measures_never_makes_a_pass(
-    sides: Sides, caps: dict[str, float], figure: str, data: st.DataObject
+    sides: FiguresByWorkload, caps: dict[str, float], figure: str, data: st.DataObject
 ) -> None:
     """Data that is gone is not as good as data that is good."""
     keys = [key for key in sides if ARM64 in sides[key]]
@@ -406,7 +416,7 @@ def test_losing_what_graviton_measures_never_makes_a_pass(
 
 @many
 @given(fleets, caps)
-def test_unknown_never_passes(sides: Sides, caps: dict[str, float]) -> None:
+def test_unknown_never_passes(sides: FiguresByWorkload, caps: dict[str, float]) -> None:
     """A pass has no workload in it that is unknown or worse, and one at least that was seen to do well."""
     verdict = fleet(sides, caps=caps)
     if verdict.verdict == "pass":
@@ -418,7 +428,9 @@ def test_unknown_never_passes(sides: Sides, caps: dict[str, float]) -> None:
 
 @many
 @given(fleets, caps, st.timedeltas(timedelta(0), timedelta(days=3)))
-def test_a_younger_step_is_never_judged_better(sides: Sides, caps: dict[str, float], age: timedelta) -> None:
+def test_a_younger_step_is_never_judged_better(
+    sides: FiguresByWorkload, caps: dict[str, float], age: timedelta
+) -> None:
     """Waiting is never punished."""
     old, young = (fleet(sides, caps=caps, since=since).verdict for since in (STEP, NOW - age))
     assert young != "pass" or old == "pass"

@@ -31,18 +31,18 @@ def written(**change: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def objection(content: bytes, **change: Any) -> str:
+def why_refused(content: bytes, **change: Any) -> str:
     """Why it does not allow prod to leave 0.2."""
     asked: dict[str, Any] = {"stack": "prod", "ratio": 0.2, "now": NOW, "since": SINCE, **change}
-    return parse_evidence(content).objection(**asked)
+    return parse_evidence(content).why_refused(**asked)
 
 
 def test_a_pass_allows_to_leave_its_ratio() -> None:
     """Of this stack at this ratio, after it was set, of today."""
-    assert objection(written()) == ""
-    assert objection(written(stack="acme/archshift/prod")) == ""
-    assert objection(written(), since=None) == ""
-    assert objection(written(verdict="step-back"), verdict="step-back") == ""
+    assert why_refused(written()) == ""
+    assert why_refused(written(stack="acme/archshift/prod")) == ""
+    assert why_refused(written(), since=None) == ""
+    assert why_refused(written(verdict="step-back"), verdict="step-back") == ""
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_pass_allows_to_leave_its_ratio() -> None:
 )
 def test_what_is_no_pass_says_why(change: dict[str, Any], asked: dict[str, Any], why: str) -> None:
     """Another verdict, stack, ratio or time."""
-    assert objection(written(**change), **asked) == why
+    assert why_refused(written(**change), **asked) == why
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_what_does_not_hold_together_is_unknown(content: bytes, problem: str) ->
     found = parse_evidence(content)
     assert (found.verdict, found.at, found.ratio) == ("unknown", None, None)
     assert problem in found.problem
-    assert objection(content) == found.problem
-    assert Move(ratio=0.5, wanted=50, graviton=20, previous=0.2, since=None).objection(
+    assert why_refused(content) == found.problem
+    assert Move(ratio=0.5, wanted=50, graviton=20, previous=0.2, since=None).why_refused(
         found, stack="prod", now=NOW
     )
 
@@ -142,7 +142,7 @@ def move(**change: Any) -> Move:
 
 def update(content: bytes, **change: Any) -> str:
     """Why the evidence does not allow the move."""
-    return move(**change).objection(parse_evidence(content), stack="prod", now=NOW)
+    return move(**change).why_refused(parse_evidence(content), stack="prod", now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ JSON = st.recursive(
 def test_no_nonsense_is_a_pass(change: dict[str, Any], whole: bool) -> None:
     """Whatever is in the file, reading it gives a verdict, and a pass only of prod at 0.2."""
     content = written(**change) if whole else json.dumps(change).encode()
-    if objection(content) == "":
+    if why_refused(content) == "":
         value = json.loads(content)
         assert (value["stack"].rpartition("/")[2], value["arm_ratio"], value["verdict"]) == (
             "prod",

@@ -17,7 +17,7 @@ import pytest
 
 from archshift.common.errors import ArchshiftError
 from archshift.ramp import prometheus
-from archshift.ramp.measurement import MetricsError
+from archshift.ramp.measurement import PrometheusError
 from archshift.ramp.prometheus import TOKEN, TOKEN_FILE, Prometheus, read_token
 from archshift.settings.gate import check_url
 from tests.images.conftest import authority
@@ -45,7 +45,7 @@ def success(kind: str, result: Any, **more: Any) -> httpx2.Response:
 
 def refusal(answer: Handler | httpx2.Response) -> str:
     """Return the sentence with which a query fails."""
-    with answering(answer) as prometheus, pytest.raises(MetricsError) as error:
+    with answering(answer) as prometheus, pytest.raises(PrometheusError) as error:
         prometheus.query("up", AT)
     return str(error.value)
 
@@ -192,7 +192,7 @@ def test_a_redirect_gets_neither_the_token_nor_the_last_word() -> None:
         listening() as (other, stolen),
         listening(f"{other}/api/v1/query") as (url, seen),
         Prometheus(url, "s3cret") as prometheus,
-        pytest.raises(MetricsError, match="redirects"),
+        pytest.raises(PrometheusError, match="redirects"),
     ):
         prometheus.query("up", AT)
     assert seen[0]["Authorization"] == "Bearer s3cret"
@@ -204,7 +204,7 @@ def test_a_certificate_of_nobody_known_gets_no_token(
 ) -> None:
     """A real handshake: it fails before anything is sent, and works once the authority is trusted."""
     with listening(authority=authority) as (url, seen):
-        with Prometheus(url, "s3cret") as prometheus, pytest.raises(MetricsError) as error:
+        with Prometheus(url, "s3cret") as prometheus, pytest.raises(PrometheusError) as error:
             prometheus.query("up", AT)
         assert str(error.value).startswith(f"{url} cannot be reached: [SSL: CERTIFICATE_VERIFY_FAILED]")
         assert seen == []

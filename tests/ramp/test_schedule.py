@@ -171,30 +171,30 @@ def test_the_steps_around_a_ratio(ratio: float, above: float | None, below: floa
 def test_beyond_the_last_step_the_ramp_is_over() -> None:
     """A ramp that ends at 0.5 leaves 0.8 alone, and 1.0 is the end of every other."""
     half = ramp(steps=[0.2, 0.5])
-    outlook = half.outlook(0.8, utc("2030-01-01"))
-    assert (outlook.step, outlook.at, outlook.due) == (None, None, False)
-    assert outlook.why_not == ("the ramp is over: arm_ratio is 0.8, and its last step is 0.5",)
+    next_step = half.next_step(0.8, utc("2030-01-01"))
+    assert (next_step.step, next_step.at, next_step.due) == (None, None, False)
+    assert next_step.why_not == ("the ramp is over: arm_ratio is 0.8, and its last step is 0.5",)
     assert half.below(0.8) == 0.5
-    assert ramp().outlook(1.0, utc("2030-01-01")).step is None
+    assert ramp().next_step(1.0, utc("2030-01-01")).step is None
 
 
 def test_the_first_step_waits_for_the_start() -> None:
     """And is due from then on, however late somebody looks."""
-    early = ramp().outlook(0.0, berlin("2026-03-02T08:59"))
+    early = ramp().next_step(0.0, berlin("2026-03-02T08:59"))
     assert early.why_not == (
         "0.2 is planned for Mon 02 Mar 2026 09:00 CET, every 7d from Mon 02 Mar 2026 09:00 CET",
     )
     assert early.at == berlin("2026-03-02T09:00")
     for later in ("2026-03-02T09:00", "2026-05-01T00:00"):
-        due = ramp().outlook(0.0, berlin(later))
+        due = ramp().next_step(0.0, berlin(later))
         assert (due.due, due.step, due.at) == (True, 0.2, berlin("2026-03-02T09:00"))
 
 
 def test_a_late_step_does_not_make_the_next_one_late() -> None:
     """Taken on Wednesday, the next one is due on Monday again; taken on Friday, when it has soaked."""
-    on_wednesday = ramp(since="2026-03-04T10:00+01:00").outlook(0.2, berlin("2026-03-05T00:00"))
+    on_wednesday = ramp(since="2026-03-04T10:00+01:00").next_step(0.2, berlin("2026-03-05T00:00"))
     assert on_wednesday.at == berlin("2026-03-09T10:00")
-    on_friday = ramp(since="2026-03-06T10:00+01:00").outlook(0.2, berlin("2026-03-07T00:00"))
+    on_friday = ramp(since="2026-03-06T10:00+01:00").next_step(0.2, berlin("2026-03-07T00:00"))
     assert on_friday.at == berlin("2026-03-11T10:00")
     assert on_friday.why_not == (
         "0.5 is planned for Mon 09 Mar 2026 09:00 CET, every 7d from Mon 02 Mar 2026 09:00 CET",
@@ -206,8 +206,8 @@ def test_missed_weeks_skip_no_step() -> None:
     """After four weeks in which nobody looked, one step is due, and the next a week after that."""
     missed = ramp(since="2026-03-02T09:00+01:00")
     now = berlin("2026-04-08T12:00")
-    outlook = missed.outlook(0.2, now)
-    assert (outlook.due, outlook.step, outlook.at) == (True, 0.5, berlin("2026-03-09T09:00"))
+    next_step = missed.next_step(0.2, now)
+    assert (next_step.due, next_step.step, next_step.at) == (True, 0.5, berlin("2026-03-09T09:00"))
     assert missed.forecast(0.2, now) == [
         (0.5, berlin("2026-03-09T09:00")),
         (0.8, berlin("2026-04-13T12:00")),
@@ -223,14 +223,14 @@ def test_a_week_is_a_week_by_the_clock() -> None:
     ):
         found = ramp(start=start, since=f"{before}:00+00:00")
         assert found.start == utc(before)
-        assert found.outlook(0.2, utc(before)).at == utc(after)
+        assert found.next_step(0.2, utc(before)).at == utc(after)
 
 
 def test_an_unknown_soak_is_never_over() -> None:
     """Above 0, without the time of the last move, nothing is due until somebody says it."""
-    outlook = ramp().outlook(0.2, utc("2030-01-01"))
-    assert (outlook.due, outlook.step, outlook.at) == (False, 0.5, None)
-    assert outlook.why_not == (
+    next_step = ramp().next_step(0.2, utc("2030-01-01"))
+    assert (next_step.due, next_step.step, next_step.at) == (False, 0.5, None)
+    assert next_step.why_not == (
         "archshift:ramp.since is not set, so nobody knows how long 0.2 has soaked; set it to the time at "
         "which arm_ratio was set",
     )
@@ -241,8 +241,8 @@ def test_a_step_waits_for_its_window() -> None:
     """On Monday at noon the window of the morning is over; Wednesday's is next, in local time."""
     windows = [{"days": ["mon", "wed"], "from": "08:00", "to": "12:00"}]
     found = ramp(windows=windows)
-    assert found.outlook(0.0, berlin("2026-03-02T11:59")).due
-    closed = found.outlook(0.0, berlin("2026-03-02T12:00"))
+    assert found.next_step(0.0, berlin("2026-03-02T11:59")).due
+    closed = found.next_step(0.0, berlin("2026-03-02T12:00"))
     assert closed.why_not == ("outside the windows; the next window opens Wed 04 Mar 2026 08:00 CET",)
     assert closed.at == berlin("2026-03-04T08:00")
 
@@ -263,7 +263,7 @@ def test_freezes_and_windows_push_a_step_on_together() -> None:
             {"from": "2026-03-01", "to": "2026-03-06", "reason": "sale"},
         ],
     )
-    frozen = found.outlook(0.0, berlin("2026-03-02T10:00"))
+    frozen = found.next_step(0.0, berlin("2026-03-02T10:00"))
     assert frozen.why_not == ("frozen until Sat 07 Mar 2026 00:00 CET: sale",)
     assert frozen.at == berlin("2026-03-16T09:00")
 
@@ -271,18 +271,18 @@ def test_freezes_and_windows_push_a_step_on_together() -> None:
 def test_a_pause_holds_until_it_ends() -> None:
     """With a date it ends by itself, without one nobody can say when."""
     until = ramp(pause={"reason": "incident", "until": "2026-03-20T10:00"})
-    paused = until.outlook(0.0, berlin("2026-03-03T00:00"))
+    paused = until.next_step(0.0, berlin("2026-03-03T00:00"))
     assert paused.why_not == ("paused until Fri 20 Mar 2026 10:00 CET: incident",)
     assert paused.at == berlin("2026-03-20T10:00")
-    assert until.outlook(0.0, berlin("2026-03-20T10:00")).due
+    assert until.next_step(0.0, berlin("2026-03-20T10:00")).due
     forever = ramp(pause={"reason": "incident"})
-    assert forever.outlook(0.0, utc("2030-01-01")).why_not == ("paused: incident",)
+    assert forever.next_step(0.0, utc("2030-01-01")).why_not == ("paused: incident",)
     assert [at for _, at in forever.forecast(0.0, utc("2030-01-01"))] == [None] * 4
 
 
 def test_a_since_of_the_future_is_waited_for() -> None:
     """A clock that was wrong makes a step late, never early."""
-    ahead = ramp(since="2027-01-01T00:00Z").outlook(0.2, utc("2026-03-20"))
+    ahead = ramp(since="2027-01-01T00:00Z").next_step(0.2, utc("2026-03-20"))
     assert not ahead.due
     assert ahead.at is not None
     assert ahead.at >= utc("2027-01-06")
@@ -361,7 +361,7 @@ def test_no_step_is_skipped(found: Ramp, ratio: float, now: datetime) -> None:
     """Nothing lies between a ratio and the next step, nor between it and the one before; up and back again
     from a step is that step.
     """
-    step = found.outlook(ratio, now).step
+    step = found.next_step(ratio, now).step
     assert step == found.above(ratio)
     assert not [one for one in found.steps if ratio < one < (step or 1.01)]
     back = found.below(ratio)
@@ -380,10 +380,10 @@ def test_no_step_is_early(found: Ramp, ratio: float, now: datetime) -> None:
     """Whenever one is due: the plan has a date since the last move, it has soaked, no pause, no freeze and,
     by local clocks, a window is open.
     """
-    outlook = found.outlook(ratio, now)
-    assume(outlook.step is not None)
-    assert outlook.at is not None
-    for moment in (outlook.at, *((now,) if outlook.due else ())):
+    next_step = found.next_step(ratio, now)
+    assume(next_step.step is not None)
+    assert next_step.at is not None
+    for moment in (next_step.at, *((now,) if next_step.due else ())):
         assert found.since is not None
         assert moment >= found.start
         assert moment >= found.since + found.soak
@@ -391,7 +391,7 @@ def test_no_step_is_early(found: Ramp, ratio: float, now: datetime) -> None:
         assert next(date for date in dates if date > found.since) <= moment
         assert not any(freeze.begin <= moment < freeze.end for freeze in found.freezes)
         assert not found.windows or any(opens(window, moment, found.zone) for window in found.windows)
-    assert not (outlook.due and found.pause and found.pause.until and now < found.pause.until)
+    assert not (next_step.due and found.pause and found.pause.until and now < found.pause.until)
 
 
 def opens(window: Window, moment: datetime, zone: ZoneInfo) -> bool:
@@ -412,12 +412,12 @@ def opens(window: Window, moment: datetime, zone: ZoneInfo) -> bool:
 def test_waiting_never_puts_a_step_off(found: Ramp, ratio: float, one: datetime, other: datetime) -> None:
     """Whoever looks later hears of the same or a later moment; who waits until then finds it due."""
     first, second = sorted((one, other))
-    early, late = found.outlook(ratio, first), found.outlook(ratio, second)
+    early, late = found.next_step(ratio, first), found.next_step(ratio, second)
     assume(early.step is not None)
     assert early.at is not None
     assert late.at is not None
     assert max(first, early.at) <= max(second, late.at)
-    assert found.outlook(ratio, max(first, early.at)).due
+    assert found.next_step(ratio, max(first, early.at)).due
     if max(first, early.at) > second:
         assert not late.due
 
@@ -428,17 +428,17 @@ def test_a_ramp_that_is_followed_takes_every_step_in_its_time(found: Ramp, now: 
     """Taken as soon as each is due, the steps are those configured, each a soak after the other."""
     ramp, ratio, clock, last = found, 0.0, now, None
     for step in found.steps:
-        outlook = ramp.outlook(ratio, clock)
-        assert outlook.step == step
-        assert outlook.at is not None
-        clock = max(clock, outlook.at)
-        assert ramp.outlook(ratio, clock).due
+        next_step = ramp.next_step(ratio, clock)
+        assert next_step.step == step
+        assert next_step.at is not None
+        clock = max(clock, next_step.at)
+        assert ramp.next_step(ratio, clock).due
         if last is not None:
             assert clock - last >= found.soak
             assert clock > last
         last, ratio = clock, step
         ramp = replace(ramp, since=clock)
-    assert ramp.outlook(ratio, clock).step is None
+    assert ramp.next_step(ratio, clock).step is None
 
 
 @examples

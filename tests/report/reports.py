@@ -59,7 +59,7 @@ def plan(*rows: Mapping[str, Any], **values: Any) -> dict[str, Any]:
         "capacity_before": [side("amd64"), side("arm64", pods=0)],
         "capacity": [side("amd64", pods=8), side("arm64", pods=2)],
         "blockers": [],
-        "others": {},
+        "unsteered": {},
         **values,
     }
 

@@ -14,7 +14,7 @@ from archshift.cluster.client import Cluster
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.eks import EksCluster, NewCluster
 from archshift.report import doctor
-from archshift.report.checks import Finding, failed, look
+from archshift.report.checks import CheckResult, from_error, run_check
 from archshift.report.rights import check_rights, needs
 from archshift.settings.stack import Settings, load
 from tests.documents import DOCS
@@ -61,7 +61,7 @@ def test_the_engine_is_of_the_pinned_minor_or_newer(said: str, outcome: str) -> 
 
 def test_an_old_engine_is_told_which_one_to_install() -> None:
     """Both versions, and the one to have."""
-    assert doctor.check_engine("v3.1.0", "3.245.0") == Finding(
+    assert doctor.check_engine("v3.1.0", "3.245.0") == CheckResult(
         "engine",
         "problem",
         "pulumi is 3.1.0, and the program is made for 3.245.0",
@@ -90,7 +90,7 @@ def plugin(version: str, name: str = "kubernetes", kind: str = "resource") -> di
 def test_a_plugin_serves_as_the_engine_chooses_it(listed: Any, outcome: str, found: str) -> None:
     """Of the same major version and not older; what is missing is fetched later, so a warning."""
     (one,) = doctor.check_plugins(listed, {"kubernetes": "4.25.0"}, NEVER)
-    assert (one.outcome, one.found) == (outcome, found)
+    assert (one.outcome, one.message) == (outcome, found)
 
 
 def test_a_plugin_on_path_wins() -> None:
@@ -106,22 +106,24 @@ def test_a_plugin_on_path_wins() -> None:
 
 def test_an_errors_way_out_becomes_the_fix() -> None:
     """Errors are one sentence whose way out comes last; one without gets the check's own."""
-    assert failed("x", ArchshiftError("a: b; c", "do d")) == Finding("x", "problem", "a: b; c", "do d")
-    assert failed("x", ArchshiftError("a is bad"), "unknown", "see y") == Finding(
+    assert from_error("x", ArchshiftError("a: b; c", "do d")) == CheckResult(
+        "x", "problem", "a: b; c", "do d"
+    )
+    assert from_error("x", ArchshiftError("a is bad"), "unknown", "see y") == CheckResult(
         "x", "unknown", "a is bad", "see y"
     )
 
 
 def test_what_was_found_before_an_error_counts() -> None:
-    """An examination that breaks off is a finding beside those it made."""
+    """An examination that breaks off is a result beside those it made."""
 
-    def examine() -> Iterator[Finding]:
-        yield Finding("x", "ok", "fine")
+    def examine() -> Iterator[CheckResult]:
+        yield CheckResult("x", "ok", "fine")
         raise ArchshiftError("gone", "come back")
 
-    assert look("x", examine) == [
-        Finding("x", "ok", "fine"),
-        Finding("x", "problem", "gone", "come back"),
+    assert run_check("x", examine) == [
+        CheckResult("x", "ok", "fine"),
+        CheckResult("x", "problem", "gone", "come back"),
     ]
 
 
@@ -174,7 +176,7 @@ def test_a_missing_right_says_verb_resource_and_namespaces() -> None:
     found = list(check_rights(api_server(allow), stack(workloads={"namespaces": ["shop", "web", "api"]})))
     bad = [one for one in found if one.outcome != "ok"]
     assert [one.check for one in bad] == ["rights: pulumi up"]
-    assert bad[0].found.startswith("may not patch, watch cronjobs.batch in web, api: ")
+    assert bad[0].message.startswith("may not patch, watch cronjobs.batch in web, api: ")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,7 @@ def every_stack() -> list[Settings]:
     """Stacks that between them need everything."""
     more: dict[str, Any] = {
         "monitoring": {"namespace": "monitoring"},
-        "compat_test": {"all": True},
+        "arm64_tests": {"all": True},
     }
     group = {"size": 1, "instance_type": "m7g.large"}
     pool = {"instance_families": ["m7g"], "limits": {"cpu": 4}}
@@ -263,12 +265,12 @@ def test_the_context_reaches_the_cluster_of_that_name(eks: Server) -> None:
     """By its endpoint, or behind a tunnel by its authority."""
     prod = EksCluster(name="prod", region="eu-west-1")
     for cluster in (reached("https://prod.eks.example"), reached("https://localhost:8443", CA)):
-        assert doctor.check_identity(cluster, prod) == Finding(
+        assert doctor.check_identity(cluster, prod) == CheckResult(
             "EKS cluster", "ok", f"the kubeconfig reaches {ARN}"
         )
     other = doctor.check_identity(reached("https://other.eks.example", "T1RIRVI="), prod)
     assert other.outcome == "problem"
-    assert other.found.startswith("archshift:kube_context reaches https://other.eks.example, and ")
+    assert other.message.startswith("archshift:kube_context reaches https://other.eks.example, and ")
     assert other.fix.startswith("run `aws eks update-kubeconfig --region eu-west-1 --name prod`")
     (seen, *_) = eks.requests
     assert "/eu-west-1/eks/aws4_request" in seen.headers["Authorization"]
@@ -279,7 +281,7 @@ def test_a_cluster_that_is_not_there(eks: Server) -> None:
     missing = json.dumps({"message": "No cluster found for name: test."}).encode()
     eks.answer("GET /clusters/test$", 404, missing, x_amzn_ErrorType="ResourceNotFoundException")
     wrong = doctor.check_identity(reached("https://x"), EksCluster(name="test", region="eu-west-1"))
-    assert (wrong.outcome, wrong.found) == ("problem", "there is no EKS cluster 'test' in eu-west-1")
+    assert (wrong.outcome, wrong.message) == ("problem", "there is no EKS cluster 'test' in eu-west-1")
     new = EksCluster(name="test", region="eu-west-1", create=NewCluster(version="1.34", vpc="vpc-1"))
     assert doctor.check_identity(reached("https://x"), new).outcome == "warning"
 
@@ -291,7 +293,7 @@ def test_what_aws_does_not_say_is_unknown(eks: Server) -> None:
     eks.answer("GET /clusters/prod$", 403, denied, x_amzn_ErrorType="AccessDeniedException")
     found = doctor.check_identity(reached("https://prod.eks.example"), prod)
     assert found.outcome == "unknown"
-    assert "eks:DescribeCluster" in found.found
+    assert "eks:DescribeCluster" in found.message
     assert found.fix.startswith("check the AWS credentials, aws:region and the right eks:DescribeCluster")
     eks.answer(
         "GET /clusters/prod$", 200, json.dumps({"cluster": {"arn": ARN, "status": "CREATING"}}).encode()

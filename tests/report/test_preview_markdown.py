@@ -273,7 +273,7 @@ def test_the_step_names_where_it_comes_from(before: float | None, said: str) -> 
     ("cost", "said"),
     [
         (
-            {"meanwhile": 120.4},
+            {"overlap": 120.4},
             "Cost: nodes for 1,000 to 1,100 USD a month are needed now, for 900 then: `100 to 200 USD a "
             "month less`. While the x86 nodes still run beside: 120 more. `archshift cost` says what that "
             "rests on.",
@@ -286,7 +286,7 @@ def test_cost_is_a_range_or_says_why_it_is_not_known(cost: dict[str, Any], said:
     known: dict[str, Any] = {
         "before": {"least": 1000.2, "most": 1100.0},
         "after": {"least": 900.0, "most": 900.0},
-        "meanwhile": None,
+        "overlap": None,
         "saving": "100 to 200 USD a month less",
         "unknown": [],
     }

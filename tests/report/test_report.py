@@ -15,9 +15,9 @@ from archshift.cost import wording
 from archshift.cost.rules import Commitment
 from archshift.images.verdict import AMD64_ONLY, UNKNOWN
 from archshift.plan import guard
-from archshift.plan.arm64_tests import CompatState, CompatTest, Proof
+from archshift.plan.arm64_tests import Arm64Test, Arm64TestState, Proof
 from archshift.report.charts import progress_chart, savings_chart
-from archshift.report.history import Judgement, Move, make_history
+from archshift.report.history import Judgement, RatioChange, make_history
 from archshift.report.report import make_report
 from archshift.report.savings import Savings
 from tests.properties import examples
@@ -58,7 +58,7 @@ def test_blockers_are_ranked_by_the_vcpu_that_they_hold_on_x86() -> None:
             pay.key: verdict(pay.key, ("side", SIDE, UNKNOWN)),
             agent.key: verdict(agent.key, ("agent", APP, AMD64_ONLY)),
         },
-        beyond=[(agent, 6)],
+        unsteered=[(agent, 6)],
     )
     report = make_report(settings(), found, at=AT)
     assert [(one.image, one.vcpu, one.vcpu_alone, one.pods) for one in report.blockers] == [
@@ -89,7 +89,7 @@ def test_the_state_of_a_workload_says_what_to_do_about_it() -> None:
     proof = Proof(
         workload=keys["failed"], tested="t", passed=False, machine="aarch64", message="SIGILL", job="j"
     )
-    tests = CompatState(proofs={keys["failed"]: proof}, missing={keys["free"]: CompatTest()})
+    tests = Arm64TestState(proofs={keys["failed"]: proof}, missing={keys["free"]: Arm64Test()})
     verdicts = {
         keys[name]: verdict(keys[name], ("app", APP, AMD64_ONLY)) for name in ("image", "both", "held")
     }
@@ -183,7 +183,7 @@ def test_groups_show_what_their_pods_ask_for() -> None:
 
 
 def test_the_guard_is_asked_and_not_guessed() -> None:
-    """The floor and the needs are the guard's own, the largest first, and break glass is said."""
+    """The nodes that must stay and the needs are the guard's own, the largest first; break glass is said."""
     small, large = workload("small", 1, millicpu=100), workload("large", 5, millicpu=1500)
     glass = {"until": (AT + timedelta(hours=2)).isoformat(), "reason": "fire", "ticket": "OPS-7"}
     stack = settings(break_glass=json.dumps(glass))
@@ -191,8 +191,11 @@ def test_the_guard_is_asked_and_not_guessed() -> None:
     found = survey_of(stack, [(small, 0), (large, 0)], verdicts)
     status = make_report(stack, found, at=AT).guard
     assert found.needs
-    assert (status.floor, status.nodes) == (len(guard.floor(found.needs, found.inventory.nodes)), 4)
-    assert status.floor == 2
+    assert (status.nodes_that_must_stay, status.nodes) == (
+        len(guard.nodes_that_must_stay(found.needs, found.inventory.nodes)),
+        4,
+    )
+    assert status.nodes_that_must_stay == 2
     assert [(need.workload, need.vcpu) for need in status.needs] == [(large.key, 7.5), (small.key, 0.1)]
     assert "BREAK GLASS until 2026-03-30T11:30+00:00" in status.exceptions[0]
 
@@ -201,7 +204,7 @@ def test_too_few_x86_nodes_are_said() -> None:
     """What needs x86 and has no room is not hidden behind a number of nodes."""
     large = workload("large", 50, millicpu=1500)
     found = survey_of(settings(), [(large, 0)], {large.key: verdict(large.key, ("app", APP, AMD64_ONLY))})
-    assert "x86 lacks 59.3 vCPU" in make_report(settings(), found, at=AT).guard.objection
+    assert "x86 lacks 59.3 vCPU" in make_report(settings(), found, at=AT).guard.shortfall
 
 
 def test_the_json_is_plain() -> None:
@@ -284,8 +287,8 @@ def test_what_proves_nothing_is_passed_over() -> None:
         ],
     )
     assert history.moves == (
-        Move(at=AT - timedelta(days=9), arm_ratio=0.2),
-        Move(at=AT - timedelta(days=9), arm_ratio=0.5),
+        RatioChange(at=AT - timedelta(days=9), arm_ratio=0.2),
+        RatioChange(at=AT - timedelta(days=9), arm_ratio=0.5),
     )
     assert [one.at for one in history.judgements] == [AT - timedelta(days=2)]
     assert history.coming == ()
@@ -296,8 +299,8 @@ def test_a_ratio_that_is_not_committed_counts_from_when_it_was_set() -> None:
     ramp = settings(ramp=RAMP).ramp
     files = [(AT - timedelta(days=9), version("0.2"))]
     set_ = make_history(stack="prod", arm_ratio=0.5, now=AT, files=files, ramp=ramp)
-    assert set_.moves[-1] == Move(at=datetime(2026, 3, 25, 9, 30, tzinfo=UTC), arm_ratio=0.5)
-    assert make_history(stack="prod", arm_ratio=0.5, now=AT).moves == (Move(at=AT, arm_ratio=0.5),)
+    assert set_.moves[-1] == RatioChange(at=datetime(2026, 3, 25, 9, 30, tzinfo=UTC), arm_ratio=0.5)
+    assert make_history(stack="prod", arm_ratio=0.5, now=AT).moves == (RatioChange(at=AT, arm_ratio=0.5),)
 
 
 times = st.datetimes(datetime(2000, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))
@@ -318,8 +321,8 @@ def test_the_chart_stays_in_its_frame(
 ) -> None:
     """Whatever clocks said: no line leaves the picture or runs back in time, no two dates overlap."""
     chart = progress_chart(
-        [Move(at=at, arm_ratio=ratio) for at, ratio in sorted(moves, key=lambda move: move[0])],
-        [Move(at=at, arm_ratio=ratio) for at, ratio in sorted(coming, key=lambda move: move[0] or AT)],
+        [RatioChange(at=at, arm_ratio=ratio) for at, ratio in sorted(moves, key=lambda move: move[0])],
+        [RatioChange(at=at, arm_ratio=ratio) for at, ratio in sorted(coming, key=lambda move: move[0] or AT)],
         [Judgement(at=at, arm_ratio=0.5, verdict="pass") for at in said],
         observed,
         AT,

@@ -12,7 +12,7 @@ from archshift.cluster.model import Discovery
 from archshift.common.errors import ArchshiftError
 from archshift.cost.rules import CostRules
 from archshift.nodes.groups import Taint
-from archshift.plan.exceptions import BreakGlass, Override
+from archshift.plan.exceptions import BreakGlass, PolicyException
 from archshift.plan.model import Rules
 from archshift.settings import stack as stack_settings
 
@@ -340,24 +340,24 @@ def test_the_gates_evidence_is_beside_the_project() -> None:
 
 UNTIL = "2026-03-02T18:00:00Z"
 GLASS = {"until": UNTIL, "reason": "region is lost", "ticket": "OPS-7"}
-OVERRIDE = {"rule": "arm-ratio-step", "reason": "agreed", "until": "2026-03-02T19:00:00+01:00"}
+EXCEPTION = {"rule": "arm-ratio-step", "reason": "agreed", "until": "2026-03-02T19:00:00+01:00"}
 TIME = 'is not a time with its zone, such as "2026-03-02T18:00:00Z"'
 TEXT = "is not text; put it in quotes"
 
 
 def test_exceptions_get_their_shape() -> None:
     """Who wants what until when; spaces around the words do not matter."""
-    found = load(break_glass={**GLASS, "reason": "  region is lost "}, override=OVERRIDE)
+    found = load(break_glass={**GLASS, "reason": "  region is lost "}, policy_exception=EXCEPTION)
     until = datetime(2026, 3, 2, 18, 0, tzinfo=UTC)
     assert found.break_glass == BreakGlass(until=until, reason="region is lost", ticket="OPS-7")
-    assert found.override == Override(rule="arm-ratio-step", reason="agreed", until=until)
+    assert found.policy_exception == PolicyException(rule="arm-ratio-step", reason="agreed", until=until)
 
 
 @pytest.mark.parametrize("value", ["", {}, "null"])
 def test_without_exceptions_there_are_none(value: Any) -> None:
     """As the defaults in Pulumi.yaml have it."""
-    found = load(break_glass=value, override=value)
-    assert (found.break_glass, found.override) == (None, None)
+    found = load(break_glass=value, policy_exception=value)
+    assert (found.break_glass, found.policy_exception) == (None, None)
 
 
 def times(key: str) -> list[tuple[Any, str]]:
@@ -395,21 +395,33 @@ def test_break_glass_that_does_not_do_is_refused(change: dict[str, Any], message
     ("change", "message"),
     [
         *(
-            ({name: value}, f"archshift:override.{name} is missing; it needs rule, reason, until")
+            ({name: value}, f"archshift:policy_exception.{name} is missing; it needs rule, reason, until")
             for name in ("rule", "reason", "until")
             for value in (None, "", "   ")
         ),
-        *(({"until": value}, message) for value, message in times("archshift:override.until")),
-        ({"rule": ["x"]}, f"archshift:override.rule: ['x'] {TEXT}"),
-        ({"ticket": "OPS-7"}, "archshift:override.ticket is not a setting; there are: reason, rule, until"),
+        *(({"until": value}, message) for value, message in times("archshift:policy_exception.until")),
+        ({"rule": ["x"]}, f"archshift:policy_exception.rule: ['x'] {TEXT}"),
+        (
+            {"ticket": "OPS-7"},
+            "archshift:policy_exception.ticket is not a setting; there are: reason, rule, until",
+        ),
     ],
 )
 def test_an_exception_from_a_rule_that_does_not_do_is_refused(change: dict[str, Any], message: str) -> None:
     """It names the rule, why and until when; there is no exception for good."""
-    assert refused(override={**OVERRIDE, **change}) == message
+    assert refused(policy_exception={**EXCEPTION, **change}) == message
 
 
-@pytest.mark.parametrize("key", ["break_glass", "override"])
+@pytest.mark.parametrize(("old", "new"), [("compat_test", "arm64_tests"), ("override", "policy_exception")])
+def test_an_old_key_names_the_new_one(old: str, new: str) -> None:
+    """Also where it is empty: it would have no effect."""
+    for value in ({}, {"all": True}):
+        assert refused(**{old: value}) == (
+            f"archshift:{old} is now archshift:{new}; rename the key in Pulumi.dev.yaml"
+        )
+
+
+@pytest.mark.parametrize("key", ["break_glass", "policy_exception"])
 def test_an_exception_that_is_no_map_is_refused(key: str) -> None:
     """``pulumi config set break_glass true`` opens nothing."""
     assert refused(**{key: "true"}) == (f"archshift:{key}: True is not a map; write it as YAML below the key")

@@ -10,7 +10,7 @@ from archshift.cli.arguments.audit import EXIT_SOME_CANNOT, EXIT_SOME_UNKNOWN
 from archshift.cli.stack import busy, print_json, read_settings
 from archshift.cli.table import console, plain_table
 from archshift.cluster.client import connect
-from archshift.cluster.image_evidence import Evidence, audit_options, read_evidence
+from archshift.cluster.image_evidence import ClusterEvidence, audit_options, read_evidence
 from archshift.cluster.inventory import read_inventory
 from archshift.common.errors import ArchshiftError
 from archshift.common.files import replace_file
@@ -107,9 +107,9 @@ def _fail_on(text: str) -> set[str]:
 
 def _audit(
     options: argparse.Namespace, stack: Settings | None, rules: ImageRules, watch: Callable[[int, int], None]
-) -> tuple[list[ImageVerdict], Evidence]:
+) -> tuple[list[ImageVerdict], ClusterEvidence]:
     images: dict[str, ImageVerdict] = {}
-    evidence = Evidence()
+    evidence = ClusterEvidence()
     if stack:
         with connect(stack.kube_context) as cluster:
             inventory = read_inventory(cluster, stack.discovery, stack.field_manager)
@@ -138,7 +138,9 @@ def _rules(options: argparse.Namespace, stack: Settings | None) -> ImageRules:
     )
 
 
-def _suggest(images: Iterable[ImageVerdict], rules: ImageRules, evidence: Evidence) -> dict[str, str | None]:
+def _suggest(
+    images: Iterable[ImageVerdict], rules: ImageRules, evidence: ClusterEvidence
+) -> dict[str, str | None]:
     from archshift.images.audit import suggest_newer
 
     wanted = [one.image for one in images if one.verdict in _CANNOT]

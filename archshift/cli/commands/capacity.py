@@ -67,7 +67,7 @@ def as_json(ratio: float, sizing: Sizing) -> dict[str, Any]:
             }
             for need in sizing.needs
         ],
-        "homeless": sizing.homeless,
+        "without_group": sizing.without_group,
     }
 
 
@@ -84,8 +84,10 @@ def print_table(steps: dict[float, Sizing], targets: dict[str, tuple[str, ...]])
         for need in sizing.needs:
             table.add_row(f"{ratio:g}", *_cells(need), style="red" if need.nodes is None else None)
     out.print(table)
-    homeless = {f"{key}: {reason}" for sizing in steps.values() for key, reason in sizing.homeless.items()}
-    for sentence in sorted(homeless):
+    without_group = {
+        f"{key}: {reason}" for sizing in steps.values() for key, reason in sizing.without_group.items()
+    }
+    for sentence in sorted(without_group):
         out.print(sentence, style="yellow")
     if targets:
         out.print(

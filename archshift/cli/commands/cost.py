@@ -15,10 +15,10 @@ from archshift.common.errors import ArchshiftError
 from archshift.cost import wording as text
 from archshift.cost.bill import (
     Bill,
-    Comparison,
+    BillComparison,
+    BillRange,
     Line,
     Range,
-    Spread,
     Tariff,
     bill_of,
     make_bill,
@@ -50,11 +50,11 @@ class _Cost:
 
     tariff: Tariff
     now: Bill
-    today: Spread
-    steps: dict[float, Comparison]
-    next_step: Comparison | None
+    today: BillRange
+    steps: dict[float, BillComparison]
+    next_step: BillComparison | None
     next_ratio: float
-    without_commitments: Comparison | None
+    without_commitments: BillComparison | None
     headroom: float
     note: str
 
@@ -119,17 +119,17 @@ def as_json(cost: _Cost) -> dict[str, Any]:
     }
 
 
-def _comparison_json(step: Comparison) -> dict[str, Any]:
+def _comparison_json(step: BillComparison) -> dict[str, Any]:
     return {
         **_spread_json(step.after),
         "saving": range_json(step.saving),
         "saving_share": range_json(step.share, 4),
-        "meanwhile": number_json(step.meanwhile),
+        "overlap": number_json(step.overlap),
         "unknown": list(step.unknown),
     }
 
 
-def _spread_json(spread: Spread) -> dict[str, Any]:
+def _spread_json(spread: BillRange) -> dict[str, Any]:
     return {
         "usd_per_month": range_json(spread.monthly),
         "at_least": number_json(spread.at_least),
@@ -156,12 +156,12 @@ def _bill_json(bill: Bill) -> dict[str, Any]:
 
 
 def _pair_json(slow: Line, fast: Line) -> dict[str, Any]:
-    holding, price, nodes = slow.holding, slow.price or fast.price, _nodes(slow, fast)
+    node_count, price, nodes = slow.node_count, slow.price or fast.price, _nodes(slow, fast)
     return {
-        "group": holding.group,
-        "architecture": holding.architecture,
-        "instance_type": holding.instance_type,
-        "spot": holding.spot,
+        "group": node_count.group,
+        "architecture": node_count.architecture,
+        "instance_type": node_count.instance_type,
+        "spot": node_count.spot,
         "nodes": {"least": int(nodes.least), "most": int(nodes.most)},
         "usd_per_hour": number_json(price.usd, 6) if price else None,
         "price_source": price.source if price else None,
@@ -169,20 +169,20 @@ def _pair_json(slow: Line, fast: Line) -> dict[str, Any]:
     }
 
 
-def _pairs(spread: Spread) -> Iterable[tuple[Line, Line]]:
+def _pairs(spread: BillRange) -> Iterable[tuple[Line, Line]]:
     """Yield each group's line at both ends; a group that has no nodes at one end has a line of none."""
     slow, fast = (
-        {(line.holding.group, line.holding.instance_type): line for line in bill.lines}
+        {(line.node_count.group, line.node_count.instance_type): line for line in bill.lines}
         for bill in (spread.slow, spread.fast)
     )
     for key in dict.fromkeys((*slow, *fast)):
         line = slow[key] if key in slow else fast[key]
-        none = replace(line, holding=replace(line.holding, nodes=0))
+        none = replace(line, node_count=replace(line.node_count, nodes=0))
         yield slow.get(key, none), fast.get(key, none)
 
 
 def _nodes(slow: Line, fast: Line) -> Range:
-    return Range.of(Decimal(slow.holding.nodes), Decimal(fast.holding.nodes))
+    return Range.of(Decimal(slow.node_count.nodes), Decimal(fast.node_count.nodes))
 
 
 def _monthly(slow: Line, fast: Line) -> Range | None:
@@ -228,8 +228,8 @@ def _sources(cost: _Cost) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in (line for bill in bills for line in bill.lines if line.price):
         names = found.setdefault(line.price.source if line.price else "", [])
-        if line.holding.instance_type not in names:
-            names.append(line.holding.instance_type)
+        if line.node_count.instance_type not in names:
+            names.append(line.node_count.instance_type)
     return found
 
 
@@ -241,12 +241,12 @@ def _add_rows(
     known: Decimal,
 ) -> None:
     for slow, fast in pairs:
-        holding, price = slow.holding, slow.price or fast.price
+        node_count, price = slow.node_count, slow.price or fast.price
         table.add_row(
             step,
-            holding.group or "(none)",
-            display(ARM64) if holding.architecture == ARM64 else "x86",
-            f"{holding.instance_type or '?'}{' Spot' if holding.spot else ''}",
+            node_count.group or "(none)",
+            display(ARM64) if node_count.architecture == ARM64 else "x86",
+            f"{node_count.instance_type or '?'}{' Spot' if node_count.spot else ''}",
             text.money(_nodes(slow, fast)),
             f"{price.usd:.4f}" if price else "?",
             text.money(_monthly(slow, fast)),
@@ -260,10 +260,10 @@ def sentences(cost: _Cost) -> list[str]:
     said = [f"arm_ratio {ratio:g} against 0: {text.saving(step)}." for ratio, step in cost.steps.items()]
     if cost.next_step:
         said.append(f"The next step, {cost.next_ratio:g}, against today: {text.saving(cost.next_step)}.")
-        if cost.next_step.meanwhile:
+        if cost.next_step.overlap:
             said.append(
                 "Until the x86 nodes that it empties are gone, it costs up to "
-                f"{text.money(cost.next_step.meanwhile)} USD a month more."
+                f"{text.money(cost.next_step.overlap)} USD a month more."
             )
     ratio, last = max(cost.steps.items())
     said += [claim] if (claim := text.against_claim(ratio, last)) else []

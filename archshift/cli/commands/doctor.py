@@ -17,7 +17,7 @@ from archshift.cluster.inventory import read_inventory
 from archshift.common.errors import ArchshiftError
 from archshift.ramp.prometheus import Prometheus, read_token
 from archshift.report import doctor
-from archshift.report.checks import FINE, Finding, failed, look
+from archshift.report.checks import FINE, CheckResult, from_error, run_check
 from archshift.report.rights import check_rights
 from archshift.settings.stack import Settings
 
@@ -36,19 +36,21 @@ def run(options: argparse.Namespace) -> int:
     return 0 if fine else EXIT_FOUND
 
 
-def examine(options: argparse.Namespace) -> Iterator[Finding]:
+def examine(options: argparse.Namespace) -> Iterator[CheckResult]:
     """Yield what each check finds."""
-    yield from look("engine", lambda: [doctor.check_engine(pulumi(options, "version"), version("pulumi"))])
+    yield from run_check(
+        "engine", lambda: [doctor.check_engine(pulumi(options, "version"), version("pulumi"))]
+    )
     settings: Settings | None = None
     try:
         settings = read_settings(options)
     except ArchshiftError as error:
-        yield failed("stack", error, fix="pulumi stack select, or name it with --stack")
+        yield from_error("stack", error, fix="pulumi stack select, or name it with --stack")
     else:
-        yield Finding("stack", "ok", f"the settings of {settings.stack} are read")
-    yield from look("plugins", lambda: _plugins(options, settings))
+        yield CheckResult("stack", "ok", f"the settings of {settings.stack} are read")
+    yield from run_check("plugins", lambda: _plugins(options, settings))
     if settings is None:
-        yield Finding(
+        yield CheckResult(
             "cluster",
             "unknown",
             "the settings say which cluster is meant, and they could not be read",
@@ -57,10 +59,10 @@ def examine(options: argparse.Namespace) -> Iterator[Finding]:
         return
     yield from _of_cluster(settings)
     if settings.gate.prometheus:
-        yield from look("Prometheus", lambda: _prometheus(settings))
+        yield from run_check("Prometheus", lambda: _prometheus(settings))
 
 
-def _plugins(options: argparse.Namespace, settings: Settings | None) -> Iterable[Finding]:
+def _plugins(options: argparse.Namespace, settings: Settings | None) -> Iterable[CheckResult]:
     names = ["kubernetes"]
     if settings and settings.cluster:
         names.append("aws")
@@ -78,14 +80,14 @@ def _plugins(options: argparse.Namespace, settings: Settings | None) -> Iterable
     return doctor.check_plugins(listed, wanted, lambda name: shutil.which(name) is not None)
 
 
-def _of_cluster(settings: Settings) -> Iterator[Finding]:
+def _of_cluster(settings: Settings) -> Iterator[CheckResult]:
     try:
         connection = connect(settings.kube_context)
     except ArchshiftError as error:
-        yield failed("cluster", error)
+        yield from_error("cluster", error)
         return
     with connection as cluster:
-        answers = look("cluster", lambda: doctor.check_cluster(cluster))
+        answers = run_check("cluster", lambda: doctor.check_cluster(cluster))
         yield from answers
         if settings.cluster:
             yield doctor.check_identity(cluster, settings.cluster)
@@ -93,23 +95,25 @@ def _of_cluster(settings: Settings) -> Iterator[Finding]:
             return
         yield from check_rights(cluster, settings)
         if settings.images.check:
-            yield from look("registries", _registries(cluster, settings), "unknown", "mend the rights first")
+            yield from run_check(
+                "registries", _registries(cluster, settings), "unknown", "mend the rights first"
+            )
 
 
-def _registries(cluster: Cluster, settings: Settings) -> Callable[[], Iterable[Finding]]:
-    def found() -> Iterable[Finding]:
+def _registries(cluster: Cluster, settings: Settings) -> Callable[[], Iterable[CheckResult]]:
+    def found() -> Iterable[CheckResult]:
         inventory = read_inventory(cluster, settings.discovery, settings.field_manager)
         return doctor.check_registries(cluster, inventory, settings.images)
 
     return found
 
 
-def _prometheus(settings: Settings) -> Iterator[Finding]:
+def _prometheus(settings: Settings) -> Iterator[CheckResult]:
     with Prometheus(settings.gate.prometheus, read_token()) as prometheus:
         yield from doctor.check_prometheus(prometheus, settings, datetime.now(UTC))
 
 
-def print_findings(findings: Iterable[Finding]) -> None:
+def print_findings(findings: Iterable[CheckResult]) -> None:
     """Print the findings for a person: a line a check, below it what to do."""
     found = list(findings)
     table = plain_table()
@@ -118,7 +122,7 @@ def print_findings(findings: Iterable[Finding]) -> None:
     table.add_column("FOUND, AND WHAT TO DO", overflow="fold")
     for one in found:
         style = _STYLES.get(one.outcome)
-        table.add_row(one.check, one.outcome, one.found, style=style)
+        table.add_row(one.check, one.outcome, one.message, style=style)
         if one.fix:
             table.add_row("", "", f"-> {one.fix}")
     out = console()

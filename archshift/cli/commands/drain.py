@@ -6,8 +6,16 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from archshift.actions.drain import Mark, Outcome, check_only, choose, drain, read_marks, undo
-from archshift.actions.drain_blockers import Blocker, find_blockers
+from archshift.actions.drain import (
+    NodeProgress,
+    Outcome,
+    check_only,
+    drain,
+    nodes_to_drain,
+    read_progress_of_all,
+    undo,
+)
+from archshift.actions.drain_blockers import DrainBlocker, find_blockers
 from archshift.cli.arguments.drain import EXIT_HELD
 from archshift.cli.stack import busy, print_json, read_settings
 from archshift.cli.table import console, plain_table
@@ -33,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         )
     nodes = found.inventory.nodes
     check_only(options.only, nodes, settings.groups)
-    select = partial(choose, groups=settings.groups, only=tuple(options.only))
+    select = partial(nodes_to_drain, groups=settings.groups, only=tuple(options.only))
     going = select(nodes)
     with connect(settings.kube_context) as cluster:
         pods = [pod for node in going for pod in list_pods(cluster, node=node.name)]
@@ -47,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
             bare_pods=options.bare_pods,
         )
         if blockers or options.dry_run:
-            outcome = Outcome(marks=tuple(read_marks(cluster, select)), evicted=0)
+            outcome = Outcome(nodes=tuple(read_progress_of_all(cluster, select)), evicted=0)
         else:
             outcome = drain(
                 cluster,
@@ -57,12 +65,12 @@ def run(options: argparse.Namespace) -> int:
                 timeout=options.timeout,
                 say=partial(print, file=sys.stderr, flush=True),
             )
-            pods = [pod for node in outcome.marks for pod in list_pods(cluster, node=node.node)]
+            pods = [pod for node in outcome.nodes for pod in list_pods(cluster, node=node.node)]
     if options.json:
         print_json(as_json(settings, outcome, blockers, pods))
     else:
         print_table(outcome, blockers, pods, dry_run=options.dry_run)
-    return EXIT_HELD if blockers or outcome.held else 0
+    return EXIT_HELD if blockers or outcome.waiting else 0
 
 
 def nodes_at_a_time(text: str, nodes: int) -> int:
@@ -71,28 +79,30 @@ def nodes_at_a_time(text: str, nodes: int) -> int:
 
 
 def as_json(
-    settings: Settings, outcome: Outcome, blockers: Iterable[Blocker], pods: Sequence[Pod]
+    settings: Settings, outcome: Outcome, blockers: Iterable[DrainBlocker], pods: Sequence[Pod]
 ) -> dict[str, Any]:
     """Return the drain as JSON values; ``pods`` are those that have to move, ``tied`` go with the node."""
     return {
         "stack": settings.stack,
         "nodes": [
             {"node": mark.node, "group": mark.group, "state": mark.state, **_counts(mark, pods)}
-            for mark in outcome.marks
+            for mark in outcome.nodes
         ],
         "evicted": outcome.evicted,
         "blockers": [{"what": one.what, "reason": one.reason} for one in blockers],
-        "held": [{"what": one.what, "node": one.node, "reason": one.reason} for one in outcome.held],
+        "waiting": [{"what": one.what, "node": one.node, "reason": one.reason} for one in outcome.waiting],
     }
 
 
-def _counts(mark: Mark, pods: Iterable[Pod]) -> dict[str, int]:
+def _counts(mark: NodeProgress, pods: Iterable[Pod]) -> dict[str, int]:
     here = [pod for pod in pods if pod.node == mark.node]
     tied = sum(pod.tied for pod in here)
     return {"pods": len(here) - tied, "tied": tied}
 
 
-def print_table(outcome: Outcome, blockers: Sequence[Blocker], pods: Sequence[Pod], *, dry_run: bool) -> None:
+def print_table(
+    outcome: Outcome, blockers: Sequence[DrainBlocker], pods: Sequence[Pod], *, dry_run: bool
+) -> None:
     """Print the drain for a person."""
     out = console()
     table = plain_table()
@@ -100,30 +110,32 @@ def print_table(outcome: Outcome, blockers: Sequence[Blocker], pods: Sequence[Po
         table.add_column(name, overflow="fold")
     for name in ("PODS", "TIED"):
         table.add_column(name, justify="right")
-    for mark in outcome.marks:
+    for mark in outcome.nodes:
         counts = _counts(mark, pods)
         table.add_row(mark.node, mark.group or "-", mark.state, str(counts["pods"]), str(counts["tied"]))
     out.print(table)
     out.print()
     for blocker in blockers:
         out.print(f"blocked: {blocker}", style="red")
-    for held in outcome.held:
+    for held in outcome.waiting:
         out.print(f"held: {held}", style="red")
     out.print(_summary(outcome, blockers, pods, dry_run=dry_run), style="bold")
 
 
-def _summary(outcome: Outcome, blockers: Sequence[Blocker], pods: Sequence[Pod], *, dry_run: bool) -> str:
-    total = len(outcome.marks)
+def _summary(
+    outcome: Outcome, blockers: Sequence[DrainBlocker], pods: Sequence[Pod], *, dry_run: bool
+) -> str:
+    total = len(outcome.nodes)
     left = sum(not pod.tied for pod in pods)
-    empty = sum(not _counts(mark, pods)["pods"] for mark in outcome.marks)
+    empty = sum(not _counts(mark, pods)["pods"] for mark in outcome.nodes)
     if not total:
         return "there is no x86 node to drain"
     if blockers:
         return "nothing was changed; what forbids the drain is named above"
     if dry_run:
         return f"{left} pods on {total - empty} of {total} x86 nodes would be moved"
-    if outcome.held:
-        then = "settle what is named and run archshift drain again, or archshift drain --undo"
+    if outcome.waiting:
+        then = "remove these causes and run archshift drain again, or archshift drain --undo"
     else:
         then = "next: set the sizes of their node groups to 0 and run pulumi up"
     return f"{empty} of {total} x86 nodes are empty, pods moved: {outcome.evicted}; {then}"

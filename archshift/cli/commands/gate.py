@@ -20,7 +20,7 @@ from archshift.common.files import write_whole
 from archshift.common.times import short
 from archshift.ramp.figures import FIGURES, written
 from archshift.ramp.gate import FleetVerdict, JudgedWorkload, judge, needs_before
-from archshift.ramp.measurement import Asked, Measurement, Meter, MetricsError, Window
+from archshift.ramp.measurement import MeasuredWindow, Measurement, Measurer, PrometheusError, RecordedQuery
 from archshift.ramp.prometheus import Prometheus, read_token
 from archshift.ramp.promql import NODE_ARCH, POD_ARCH, Expressions
 from archshift.settings.stack import Settings
@@ -43,7 +43,7 @@ class Gate:
     now: Measurement
     before: Measurement | None
     verdict: FleetVerdict
-    asked: list[Asked]
+    asked: list[RecordedQuery]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -92,13 +92,15 @@ def ask(
     real = at is None
     at = at or datetime.now(UTC).replace(microsecond=0)
     past = at - since if since else chosen.window
-    window = Window.until(at, max(timedelta(0), min(chosen.window, past)))
+    window = MeasuredWindow.until(at, max(timedelta(0), min(chosen.window, past)))
     expressions = Expressions(
         namespaces=settings.discovery.namespaces, selector=chosen.selector, metrics=chosen.metrics
     )
     with Prometheus(chosen.prometheus, read_token(environment)) as prometheus:
-        meter = Meter(prometheus, expressions)
-        now, before = _measure(meter, window, since, settings.arm_ratio, datetime.now(UTC) if real else None)
+        measurer = Measurer(prometheus, expressions)
+        now, before = _measure(
+            measurer, window, since, settings.arm_ratio, datetime.now(UTC) if real else None
+        )
     caps = {
         key: 0.0 if rules.hold else rules.max_ratio
         for key, rules in settings.rules.items()
@@ -124,25 +126,29 @@ def ask(
         now=now,
         before=before,
         verdict=verdict,
-        asked=meter.asked,
+        asked=measurer.queries,
     )
 
 
 def _measure(
-    meter: Meter, window: Window, since: datetime | None, arm_ratio: float, clock: datetime | None
+    measurer: Measurer,
+    window: MeasuredWindow,
+    since: datetime | None,
+    arm_ratio: float,
+    clock: datetime | None,
 ) -> tuple[Measurement, Measurement | None]:
     if not window.steps:
         return Measurement(window=window), None
     try:
-        if problem := meter.clock_problem(window.end, clock):
+        if problem := measurer.clock_problem(window.end, clock):
             return Measurement(window=window, problem=problem), None
-    except MetricsError as error:
+    except PrometheusError as error:
         return Measurement(window=window, problem=str(error)), None
-    now = meter.measure(window, graviton=arm_ratio > 0)
+    now = measurer.measure(window, graviton=arm_ratio > 0)
     if now.problem or not needs_before(now):
         return now, None
-    earlier = Window(since or window.end - window.length, window.steps, window.step)
-    return now, meter.measure(earlier, graviton=False)
+    earlier = MeasuredWindow(since or window.end - window.length, window.steps, window.step)
+    return now, measurer.measure(earlier, graviton=False)
 
 
 def _without(now: Measurement, settings: Settings) -> Measurement:
@@ -217,7 +223,7 @@ def print_table(gate: Gate, in_full: bool = False) -> None:
     out.print(verdict.verdict, style=_STYLES.get(verdict.verdict, "green"))
 
 
-def _print_queries(out: Console, queries: list[Asked], in_full: bool) -> None:
+def _print_queries(out: Console, queries: list[RecordedQuery], in_full: bool) -> None:
     def say(text: str) -> None:
         out.print(text, style="dim", soft_wrap=True)
 

@@ -15,7 +15,7 @@ from archshift.cli.engine import Preview, run_preview
 from archshift.cli.stack import print_json, stack_config, stack_name
 from archshift.cli.table import console
 from archshift.common.errors import ArchshiftError
-from archshift.plan.plan_json import HAND_OVER
+from archshift.plan.plan_json import PLAN_FILE
 from archshift.report.preview import PreviewReport, failure, make_report
 from archshift.report.preview_markdown import markdown
 from archshift.report.redact import Redactor, secrets_of_config, secrets_of_environment
@@ -59,12 +59,12 @@ def _preview(options: argparse.Namespace, stack: str, at: datetime) -> PreviewRe
                     config_file=os.path.abspath(options.config_file) if options.config_file else None,
                     packs=packs,
                     pack_configs=[os.path.abspath(file) for file in options.policy_pack_config],
-                    environment={HAND_OVER: str(left)},
+                    environment={PLAN_FILE: str(left)},
                 ),
                 progress,
             )
-            handed_over = json.loads(left.read_text()) if left.exists() else None
-    return make_report(stack, at, seen, handed_over, packs, redactor)
+            plan_file = json.loads(left.read_text()) if left.exists() else None
+    return make_report(stack, at, seen, plan_file, packs, redactor)
 
 
 def _packs(options: argparse.Namespace) -> list[str]:

@@ -14,8 +14,8 @@ from archshift.cli.stack import busy, print_json, read_settings, stack_file_path
 from archshift.cli.table import console, plain_table
 from archshift.common.errors import ArchshiftError
 from archshift.ramp.gate_evidence import PASS, STEP_BACK, GateEvidence, no_evidence, read_evidence_file
-from archshift.ramp.schedule import Outlook, Ramp, same
-from archshift.ramp.step import Step
+from archshift.ramp.schedule import NextStep, Ramp, same_ratio
+from archshift.ramp.taken_step import TakenStep
 from archshift.settings.stack import Settings
 from archshift.settings.stack_file import StackFile, read_text, write_text
 from archshift.settings.times import read_moment
@@ -37,14 +37,14 @@ def run_status(options: argparse.Namespace) -> int:
 def run_next(options: argparse.Namespace) -> int:
     """Print the next step; returns the exit code."""
     settings, ramp = _read(options)
-    outlook = ramp.outlook(settings.arm_ratio, options.at)
+    next_step = ramp.next_step(settings.arm_ratio, options.at)
     if options.json:
         print_json(
-            {"stack": settings.stack, "arm_ratio": settings.arm_ratio, "next": next_json(ramp, outlook)}
+            {"stack": settings.stack, "arm_ratio": settings.arm_ratio, "next": next_json(ramp, next_step)}
         )
     else:
-        _print_lines(_next_lines(ramp, outlook))
-    return 0 if outlook.due else EXIT_NOT_DUE
+        _print_lines(_next_lines(ramp, next_step))
+    return 0 if next_step.due else EXIT_NOT_DUE
 
 
 def run_apply(options: argparse.Namespace) -> int:
@@ -52,21 +52,21 @@ def run_apply(options: argparse.Namespace) -> int:
     settings, ramp = _read(options)
     ratio, path = settings.arm_ratio, stack_file_path(options, settings.stack)
     file = _open(path, settings)
-    outlook = ramp.outlook(ratio, options.at)
-    target = ramp.below(ratio) if options.back else outlook.step if outlook.due else None
+    next_step = ramp.next_step(ratio, options.at)
+    target = ramp.below(ratio) if options.back else next_step.step if next_step.due else None
     if target is None:
-        why = ("there is no step back from 0",) if options.back else outlook.why_not
+        why = ("there is no step back from 0",) if options.back else next_step.why_not
         if options.json:
             print_json({"stack": settings.stack, "arm_ratio": ratio, "applied": None, "why_not": list(why)})
         else:
             _print_lines(
                 ["nothing was changed: there is no step back from 0"]
                 if options.back
-                else _next_lines(ramp, outlook)
+                else _next_lines(ramp, next_step)
             )
         return EXIT_NOT_DUE
     evidence = _evidence(options, settings, ramp)
-    step = Step(
+    step = TakenStep(
         stack=settings.stack.rpartition("/")[2],
         ramp=ramp,
         ratio=ratio,
@@ -89,7 +89,7 @@ def run_apply(options: argparse.Namespace) -> int:
             "commit": commit or None,
         }
         after = step.after
-        upcoming = next_json(after, after.outlook(target, options.at))
+        upcoming = next_json(after, after.next_step(target, options.at))
         print_json({"stack": settings.stack, "arm_ratio": target, "applied": applied, "next": upcoming})
     else:
         _print_lines([step.title, *step.body, _saved(path, commit), "pulumi preview shows what moves."])
@@ -135,15 +135,15 @@ def run_pause(options: argparse.Namespace) -> int:
     return 0
 
 
-def next_json(ramp: Ramp, outlook: Outlook) -> dict[str, Any] | None:
+def next_json(ramp: Ramp, next_step: NextStep) -> dict[str, Any] | None:
     """Return what is next as JSON values; null after the last step."""
-    if outlook.step is None:
+    if next_step.step is None:
         return None
     return {
-        "arm_ratio": outlook.step,
-        "due": outlook.due,
-        "at": _iso(ramp, outlook.at),
-        "why_not": list(outlook.why_not),
+        "arm_ratio": next_step.step,
+        "due": next_step.due,
+        "at": _iso(ramp, next_step.at),
+        "why_not": list(next_step.why_not),
     }
 
 
@@ -157,7 +157,7 @@ def status_json(settings: Settings, ramp: Ramp, now: datetime) -> dict[str, Any]
         "arm_ratio": ratio,
         "since": _iso(ramp, ramp.since),
         "back": ramp.below(ratio),
-        "next": next_json(ramp, ramp.outlook(ratio, now)),
+        "next": next_json(ramp, ramp.next_step(ratio, now)),
         "steps": [
             {"arm_ratio": step, "state": state, "at": _iso(ramp, at)}
             for step, state, at in _rows(ramp, ratio, now)
@@ -173,10 +173,10 @@ def status_json(settings: Settings, ramp: Ramp, now: datetime) -> dict[str, Any]
 
 def print_status(settings: Settings, ramp: Ramp, now: datetime) -> None:
     """Print where the ramp stands for a person."""
-    since = f" since {ramp.say(ramp.since)}" if ramp.since else ""
+    since = f" since {ramp.format_time(ramp.since)}" if ramp.since else ""
     ratio = settings.arm_ratio
     _print_lines(
-        [f"{settings.stack} is at {ratio:g}{since}", *_next_lines(ramp, ramp.outlook(ratio, now)), ""]
+        [f"{settings.stack} is at {ratio:g}{since}", *_next_lines(ramp, ramp.next_step(ratio, now)), ""]
     )
     table = plain_table()
     table.add_column("STEP", justify="right")
@@ -184,13 +184,16 @@ def print_status(settings: Settings, ramp: Ramp, now: datetime) -> None:
     table.add_column("WHEN")
     for step, state, at in _rows(ramp, ratio, now):
         table.add_row(
-            f"{step:g}", state, ramp.say(at) if at else "", style="dim" if state == "passed" else None
+            f"{step:g}", state, ramp.format_time(at) if at else "", style="dim" if state == "passed" else None
         )
     out = console()
     out.print(table)
     for one in ramp.freezes:
         if one.end > now:
-            out.print(f"frozen from {ramp.say(one.begin)} to {ramp.say(one.end)}: {one.reason}", style="dim")
+            out.print(
+                f"frozen from {ramp.format_time(one.begin)} to {ramp.format_time(one.end)}: {one.reason}",
+                style="dim",
+            )
 
 
 def _read(options: argparse.Namespace) -> tuple[Settings, Ramp]:
@@ -209,7 +212,7 @@ def _open(path: Path, settings: Settings) -> StackFile:
     file = StackFile(read_text(path), path.name)
     written = file.get(*_RATIO)
     try:
-        agrees = written is not None and same(float(written), settings.arm_ratio)
+        agrees = written is not None and same_ratio(float(written), settings.arm_ratio)
     except ValueError:
         agrees = False
     if not agrees:
@@ -237,7 +240,7 @@ def _evidence(options: argparse.Namespace, settings: Settings, ramp: Ramp) -> Ga
     path = Path(options.gate) if options.gate else Path(options.cwd) / settings.evidence_file
     evidence = read_evidence_file(path) or no_evidence(path.name)
     wanted = STEP_BACK if options.back else PASS
-    why = evidence.objection(
+    why = evidence.why_refused(
         stack=settings.stack, ratio=ratio, now=options.at, since=ramp.since, verdict=wanted
     )
     if why:
@@ -275,14 +278,14 @@ def _saved(path: Path, commit: str) -> str:
     return f"{path.name} is changed" + (f" and committed as {commit[:12]}." if commit else ".")
 
 
-def _next_lines(ramp: Ramp, outlook: Outlook) -> list[str]:
-    if outlook.step is None:
-        return [f"no step is next: {outlook.why_not[0]}"]
-    if outlook.due:
-        since = f" since {ramp.say(outlook.at)}" if outlook.at else ""
-        return [f"next is {outlook.step:g}, due{since}"]
-    when = f"not before {ramp.say(outlook.at)}" if outlook.at else "and nobody can say when"
-    return [f"next is {outlook.step:g}, {when}:", *(f"  {why}" for why in outlook.why_not)]
+def _next_lines(ramp: Ramp, next_step: NextStep) -> list[str]:
+    if next_step.step is None:
+        return [f"no step is next: {next_step.why_not[0]}"]
+    if next_step.due:
+        since = f" since {ramp.format_time(next_step.at)}" if next_step.at else ""
+        return [f"next is {next_step.step:g}, due{since}"]
+    when = f"not before {ramp.format_time(next_step.at)}" if next_step.at else "and nobody can say when"
+    return [f"next is {next_step.step:g}, {when}:", *(f"  {why}" for why in next_step.why_not)]
 
 
 def _rows(ramp: Ramp, ratio: float, now: datetime) -> Iterator[tuple[float, str, datetime | None]]:
@@ -291,7 +294,7 @@ def _rows(ramp: Ramp, ratio: float, now: datetime) -> Iterator[tuple[float, str,
     for step in ramp.steps:
         if step in times:
             yield step, "next" if step == upcoming else "later", times[step]
-        elif same(step, ratio):
+        elif same_ratio(step, ratio):
             yield step, "now", ramp.since
         else:
             yield step, "passed", None

@@ -132,7 +132,8 @@ def print_report(report: Report) -> None:
     fleet, guard = report.fleet, report.guard
     if guard.guarded:
         out.print(
-            f"{len(guard.needs)} workloads need x86: {guard.floor} of {guard.nodes} x86 nodes must stay"
+            f"{len(guard.needs)} workloads need x86: {guard.nodes_that_must_stay} of {guard.nodes} x86 nodes "
+            "must stay"
         )
     for saving in report.savings.changes:
         out.print(f"saves {saving.title} ({saving.before:g} to {saving.after:g}): {saving.text}")

@@ -51,7 +51,7 @@ _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ProgramVerdict:
     """What following a command showed.
 
     Attributes:
@@ -76,7 +76,7 @@ class _LieError(Exception):
         self.machine = binary.machine
 
 
-def check_command(rootfs: Rootfs, config: ImageConfig, command: Command) -> Finding:
+def check_command(rootfs: Rootfs, config: ImageConfig, command: Command) -> ProgramVerdict:
     """Follow what a container starts to its binaries.
 
     Args:
@@ -87,10 +87,10 @@ def check_command(rootfs: Rootfs, config: ImageConfig, command: Command) -> Find
     try:
         _Check(rootfs, config, command).run()
     except _LieError as lie:
-        return Finding("lie", str(lie), lie.machine)
+        return ProgramVerdict("lie", str(lie), lie.machine)
     except _UndecidedError as undecided:
-        return Finding("undecided", str(undecided))
-    return Finding("arm64")
+        return ProgramVerdict("undecided", str(undecided))
+    return ProgramVerdict("arm64")
 
 
 class _Check:

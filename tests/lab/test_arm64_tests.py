@@ -56,7 +56,7 @@ def test_what_fails_or_hangs_stays_on_x86_and_the_rest_moves(
             "node_groups": node_groups(),
             "workloads": {"namespaces": [namespace]},
             "arm_ratio": "1.0",
-            "compat_test": {
+            "arm64_tests": {
                 "workloads": {
                     f"{key}good": {"command": "python -c 'import fast'"},
                     f"{key}starts": {"start_seconds": 2},
@@ -95,7 +95,7 @@ def test_what_fails_or_hangs_stays_on_x86_and_the_rest_moves(
         assert result["machine"] == "arm64"
         assert job["spec"]["suspend"] is True
     for pod in cluster.all_of("pods", namespace):
-        if "archshift/compat-test" in pod["metadata"]["labels"]:
+        if "archshift/arm64-test" in pod["metadata"]["labels"]:
             node = nodes[pod["spec"]["nodeName"]]
             assert node["metadata"]["labels"]["kubernetes.io/arch"] == "arm64"
             assert "app.kubernetes.io/name" not in pod["metadata"]["labels"]
@@ -131,7 +131,7 @@ def test_a_step_is_as_large_as_it_was_shown_though_only_what_it_moves_is_tested(
             # The first to move is the one that fails.
             "workloads": {"namespaces": [namespace], "overrides": waves},
             "arm_ratio": "0.0",
-            "compat_test": {"workloads": {key: {"command": ["/app", "--check"]} for key in keys.values()}},
+            "arm64_tests": {"workloads": {key: {"command": ["/app", "--check"]} for key in keys.values()}},
         }
     )
     nodes = stack.up()
@@ -173,7 +173,7 @@ def test_a_quota_or_pod_security_is_named_and_never_broken(
             "node_groups": node_groups(2, 2),
             "workloads": {"namespaces": [namespace]},
             "arm_ratio": "0.0",
-            "compat_test": {"workloads": {key: {"command": ["/app", "--self-test"]}}},
+            "arm64_tests": {"workloads": {key: {"command": ["/app", "--self-test"]}}},
         }
     )
     assert stack.up().succeeded

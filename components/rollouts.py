@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import pulumi
 
-from archshift.actions.rebalance import settle, unsettled
-from archshift.cluster.client import Cluster, connect, insist
+from archshift.actions.rebalance import explain_inexact, rebalance
+from archshift.cluster.client import Cluster, connect, retry_until
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.kinds import workload_path
 from archshift.common.errors import ArchshiftError
@@ -52,7 +52,7 @@ def await_rollout(
         return live
 
     # The rollout goes on without the connection, so that a lost one is no reason to give up.
-    while not read_workload(kind, live := insist(look, deadline), "").settled:
+    while not read_workload(kind, live := retry_until(look, deadline), "").settled:
         if time.monotonic() > deadline:
             status, wanted = live.get("status") or {}, live["spec"].get("replicas", 1)
             raise ArchshiftError(
@@ -64,11 +64,11 @@ def await_rollout(
             )
 
 
-def see_through(
+def await_rollouts(
     patches: Mapping[str, pulumi.Resource],
     plan: Plan,
     kube_context: str | None,
-    make_room: Callable[[Cluster, Sequence[PlannedWorkload]], None] | None = None,
+    bring_up_nodes: Callable[[Cluster, Sequence[PlannedWorkload]], None] | None = None,
 ) -> pulumi.Output[str]:
     """See the rollouts to their end once all patches are made, and put right what they could not place.
 
@@ -76,7 +76,7 @@ def see_through(
         patches: Workload key to its patch.
         plan: What is wanted.
         kube_context: Kubeconfig context.
-        make_room: Brings nodes up for the pods that are to be moved, where nothing else does.
+        bring_up_nodes: Brings nodes up for the pods that are to be moved, where nothing else does.
 
     Returns:
         What is not exact after all, a sentence that was logged; empty for nothing.
@@ -92,11 +92,11 @@ def see_through(
                 pulumi.info(f"rollout {number} of {len(rolled)}: {row.key}", ephemeral=True)
                 await_rollout(cluster, row.kind, row.namespace, row.name)
             movable = [row for row in rolled if row.movable]
-            if make_room:
-                make_room(cluster, movable)
+            if bring_up_nodes:
+                bring_up_nodes(cluster, movable)
             # Nodes that this update made join the cluster when they are up, a little later.
             patience = _JOIN_SECONDS if plan.new_nodes else 0.0
-            return unsettled(settle(cluster, movable, patience=patience))
+            return explain_inexact(rebalance(cluster, movable, patience=patience))
 
     async def after(_: list[str]) -> str:
         try:
@@ -113,5 +113,5 @@ def see_through(
     # Only now: a pod that is moved while others still roll out may find no room again. The
     # engine has finished every patch by then, so the event loop's own threads are free.
     over = pulumi.Output.all(*(patches[row.key].urn for row in rolled))
-    settled: pulumi.Output[str] = over.apply(after)
-    return settled
+    outcome: pulumi.Output[str] = over.apply(after)
+    return outcome

@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from archshift.ramp.gate_evidence import GateEvidence
-from archshift.ramp.schedule import Ramp, same
+from archshift.ramp.schedule import Ramp, same_ratio
 
 # The gate's reasons that the commit message shows; the evidence has all.
 _SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class TakenStep:
     """A move of arm_ratio to a neighbouring step.
 
     Attributes:
@@ -47,7 +47,9 @@ class Step:
     @property
     def title(self) -> str:
         """The first line of the commit."""
-        number = next((str(n) for n, step in enumerate(self.ramp.steps, 1) if same(step, self.target)), "0")
+        number = next(
+            (str(n) for n, step in enumerate(self.ramp.steps, 1) if same_ratio(step, self.target)), "0"
+        )
         back = "back to " if self.target < self.ratio else ""
         return (
             f"{self.stack}: arm_ratio {self.ratio:g} -> {self.target:g}, "
@@ -71,31 +73,31 @@ class Step:
 
     def _why(self) -> Iterator[str]:
         if self.target > self.ratio:
-            due = self.ramp.outlook(self.ratio, self.now).at
-            yield f"{self.target:g} has been due since {self.ramp.say(due or self.now)}."
+            due = self.ramp.next_step(self.ratio, self.now).at
+            yield f"{self.target:g} has been due since {self.ramp.format_time(due or self.now)}."
         else:
             yield f"A step back from {self.ratio:g}."
         if self.ramp.since:
             soaked = _length(self.now - self.ramp.since)
-            yield f"{self.ratio:g} was set {self.ramp.say(self.ramp.since)} and has soaked {soaked}."
+            yield f"{self.ratio:g} was set {self.ramp.format_time(self.ramp.since)} and has soaked {soaked}."
 
     def _gate(self) -> Iterator[str]:
         if self.evidence is None or self.evidence.at is None:
             yield "Gate: not asked."
             return
-        yield f"Gate: {self.evidence.verdict} of {self.ratio:g} at {self.ramp.say(self.evidence.at)}."
+        yield f"Gate: {self.evidence.verdict} of {self.ratio:g} at {self.ramp.format_time(self.evidence.at)}."
         yield from (f"- {reason}" for reason in self.evidence.reasons[:_SHOWN])
         more = len(self.evidence.reasons) - _SHOWN
         if more > 0:
             yield f"- and {more} more"
 
     def _next(self) -> str:
-        outlook = self.after.outlook(self.target, self.now)
-        if outlook.step is None:
+        next_step = self.after.next_step(self.target, self.now)
+        if next_step.step is None:
             return "This is the last step."
-        if outlook.at is None:
-            return f"Next: {outlook.step:g}, not before the ramp's pause ends."
-        return f"Next: {outlook.step:g}, not before {self.ramp.say(outlook.at)}."
+        if next_step.at is None:
+            return f"Next: {next_step.step:g}, not before the ramp's pause ends."
+        return f"Next: {next_step.step:g}, not before {self.ramp.format_time(next_step.at)}."
 
 
 def _length(time: timedelta) -> str:

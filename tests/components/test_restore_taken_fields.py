@@ -1,4 +1,4 @@
-"""Giving back what a forced patch took, against a cluster that keeps ownership."""
+"""Restoring what a forced patch took, against a cluster that keeps ownership."""
 
 import json
 from types import SimpleNamespace
@@ -9,10 +9,10 @@ import pytest
 
 from archshift.cluster.client import APPLY, MERGE
 from archshift.cluster.model import TAKEN_ANNOTATION, taken_annotation
-from archshift.cluster.ownership import Owner
-from archshift.cluster.pod_fields import Taken
-from components import give_back as module
-from components.give_back import applied_by, give_back, give_back_hook
+from archshift.cluster.ownership import FieldOwner
+from archshift.cluster.pod_fields import TakenField
+from components import restore_taken_fields as module
+from components.restore_taken_fields import applied_by, restore_hook, restore_taken_fields
 from tests.components.recorder import record
 from tests.objects import (
     ARCH,
@@ -37,7 +37,7 @@ def affinity(value: list[Any]) -> Json:
     return {"spec": {"template": {"spec": {"affinity": {"nodeAffinity": {PREFERRED: value}}}}}}
 
 
-def forced(owner: Owner) -> Live:
+def forced(owner: FieldOwner) -> Live:
     """A workload whose preferred affinity archshift took from an owner."""
     live = Live("Deployment", workload(name="pay"))
     others = {
@@ -51,7 +51,7 @@ def forced(owner: Owner) -> Live:
         live.apply(others, owner.manager)
     else:
         live.update(others, owner.manager)
-    taken = taken_annotation({"preferred": Taken(owner, THEIRS)})
+    taken = taken_annotation({"preferred": TakenField(owner, THEIRS)})
     live.apply(
         {"metadata": {"annotations": {TAKEN_ANNOTATION: taken}}, **affinity(OURS)}, MANAGER, force=True
     )
@@ -60,13 +60,13 @@ def forced(owner: Owner) -> Live:
 
 @pytest.mark.parametrize(
     ("owner", "content_type"),
-    [(Owner("helm", "Apply"), APPLY), (Owner("kubectl-client-side-apply", "Update"), MERGE)],
+    [(FieldOwner("helm", "Apply"), APPLY), (FieldOwner("kubectl-client-side-apply", "Update"), MERGE)],
 )
-def test_the_owner_gets_its_value_back_in_its_own_way(owner: Owner, content_type: str) -> None:
+def test_the_owner_gets_its_value_back_in_its_own_way(owner: FieldOwner, content_type: str) -> None:
     """Afterwards our patch can go and the object is what it was, ownership included."""
     live = forced(owner)
     cluster = LiveCluster(live)
-    give_back(cluster, "Deployment", "shop", "pay")
+    restore_taken_fields(cluster, "Deployment", "shop", "pay")
     ((path, _, used, manager),) = cluster.patches
     assert path == "/apis/apps/v1/namespaces/shop/deployments/pay"
     assert (used, manager) == (content_type, owner.manager)
@@ -79,12 +79,12 @@ def test_the_owner_gets_its_value_back_in_its_own_way(owner: Owner, content_type
 def test_each_owner_gets_its_own_fields() -> None:
     """Two owners, two patches, none with the other's field."""
     taken = {
-        "preferred": Taken(Owner("helm", "Apply"), THEIRS),
-        "node-selector": Taken(Owner("kubectl", "Update"), {"disk": "ssd"}),
+        "preferred": TakenField(FieldOwner("helm", "Apply"), THEIRS),
+        "node-selector": TakenField(FieldOwner("kubectl", "Update"), {"disk": "ssd"}),
     }
     live = workload(name="pay", annotations={TAKEN_ANNOTATION: taken_annotation(taken)})
     cluster = FakeCluster({"/apis/apps/v1/namespaces/shop/deployments": [live]})
-    give_back(cluster, "Deployment", "shop", "pay")
+    restore_taken_fields(cluster, "Deployment", "shop", "pay")
     bodies = {manager: body["spec"]["template"]["spec"] for _, body, _, manager in cluster.patches}
     assert bodies == {
         "helm": {"affinity": {"nodeAffinity": {PREFERRED: THEIRS}}},
@@ -96,7 +96,7 @@ def test_each_owner_gets_its_own_fields() -> None:
 def test_where_nothing_was_taken_nothing_is_written(objects: list[Json]) -> None:
     """A workload that is gone, or from which nothing was taken, is left in peace."""
     cluster = FakeCluster({"/apis/apps/v1/namespaces/shop/deployments": objects})
-    give_back(cluster, "Deployment", "shop", "pay")
+    restore_taken_fields(cluster, "Deployment", "shop", "pay")
     assert cluster.patches == []
 
 
@@ -127,7 +127,9 @@ def test_an_owner_re_applies_all_that_it_owns() -> None:
         ),
     }
     before = json.dumps(live)
-    body = applied_by(live, "helm", ("spec", "template"), {"spread": Taken(Owner("helm", "Apply"), arch)})
+    body = applied_by(
+        live, "helm", ("spec", "template"), {"spread": TakenField(FieldOwner("helm", "Apply"), arch)}
+    )
     assert body == {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -148,7 +150,7 @@ def test_an_owner_re_applies_all_that_it_owns() -> None:
 def test_an_owner_of_nothing_else_applies_the_field_alone() -> None:
     """Its entry in managedFields vanished with its last field."""
     live = {"apiVersion": "batch/v1", "kind": "CronJob", **workload("CronJob", "report")}
-    taken = {"node-selector": Taken(Owner("helm", "Apply"), {"disk": "ssd"})}
+    taken = {"node-selector": TakenField(FieldOwner("helm", "Apply"), {"disk": "ssd"})}
     body = applied_by(live, "helm", ("spec", "jobTemplate", "spec", "template"), taken)
     template = {"spec": {"nodeSelector": {"disk": "ssd"}}}
     assert body["spec"] == {"jobTemplate": {"spec": {"template": template}}}
@@ -156,7 +158,7 @@ def test_an_owner_of_nothing_else_applies_the_field_alone() -> None:
 
 def test_the_hook_gives_back_what_the_deleted_patch_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine hands the old inputs over; the hook finds the workload from them alone."""
-    live = forced(Owner("helm", "Apply"))
+    live = forced(FieldOwner("helm", "Apply"))
     cluster = LiveCluster(live)
     contexts: list[str | None] = []
 
@@ -166,7 +168,7 @@ def test_the_hook_gives_back_what_the_deleted_patch_named(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(module, "connect", connect)
     hooks: list[pulumi.ResourceHook] = []
-    record(lambda: hooks.append(give_back_hook("lab")))
+    record(lambda: hooks.append(restore_hook("lab")))
     arguments: Any = SimpleNamespace(
         old_inputs={"kind": "Deployment", "metadata": {"namespace": "shop", "name": "pay"}}
     )

@@ -6,34 +6,36 @@ from typing import Any, Final
 
 import pulumi
 
-from archshift.plan.exceptions import BreakGlass, Override
+from archshift.plan.exceptions import BreakGlass, PolicyException
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OverridesArgs:
-    """Arguments of ``Overrides``.
+class ExceptionsArgs:
+    """Arguments of ``Exceptions``.
 
     Attributes:
-        override: An exception from one rule of the policy pack.
+        policy_exception: An exception from one rule of the policy pack.
         break_glass: x86 may go although something needs it.
     """
 
-    override: Override | None
+    policy_exception: PolicyException | None
     break_glass: BreakGlass | None
 
 
-class Overrides(pulumi.ComponentResource):
+class Exceptions(pulumi.ComponentResource):
     """Whatever is set aside just now, with who wants it until when."""
 
-    TYPE: Final = "archshift:index:Overrides"
+    TYPE: Final = "archshift:index:Exceptions"
 
-    def __init__(self, name: str, args: OverridesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, args: ExceptionsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
-        override, break_glass = args.override, args.break_glass
-        values: dict[str, Any] = {"overrides": [], "breakGlass": None}
-        if override:
-            until = _text(override.until)
-            values["overrides"] = [{"rule": override.rule, "reason": override.reason, "until": until}]
+        policy_exception, break_glass = args.policy_exception, args.break_glass
+        values: dict[str, Any] = {"policyExceptions": [], "breakGlass": None}
+        if policy_exception:
+            until = _text(policy_exception.until)
+            values["policyExceptions"] = [
+                {"rule": policy_exception.rule, "reason": policy_exception.reason, "until": until}
+            ]
         if break_glass:
             values["breakGlass"] = {
                 "until": _text(break_glass.until),

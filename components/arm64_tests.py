@@ -11,14 +11,14 @@ from archshift.cluster.client import connect
 from archshift.common.architectures import ARM64
 from archshift.nodes.after_update import possible_nodes
 from archshift.nodes.eks import LiveCluster
-from archshift.plan.arm64_tests import CompatState
+from archshift.plan.arm64_tests import Arm64TestState
 from archshift.survey import Survey, survey
 
 if TYPE_CHECKING:
     from archshift.settings.stack import Settings
 
 
-def prove_first(found: Survey, settings: "Settings", eks: LiveCluster | None) -> Survey:
+def run_arm64_tests(found: Survey, settings: "Settings", eks: LiveCluster | None) -> Survey:
     """Run the tests that a step waits for; returns the cluster as it is known afterwards.
 
     A preview runs none: it says which the update will run. A workload that fails is held on x86, and
@@ -42,7 +42,7 @@ def prove_first(found: Survey, settings: "Settings", eks: LiveCluster | None) ->
         if any(node.architecture == ARM64 and node.name not in found.plan.new_nodes for node in nodes):
             with connect(settings.kube_context) as cluster:
                 run_tests(
-                    cluster, due, found.tests.tested, parallel=settings.compat.parallel, say=pulumi.info
+                    cluster, due, found.tests.tested, parallel=settings.arm64_tests.parallel, say=pulumi.info
                 )
             # What is not asked for a Graviton pod still counts into the fleet, or the step would be
             # smaller than it was shown. In the place of what failed others go, and are tested first.
@@ -54,27 +54,27 @@ def prove_first(found: Survey, settings: "Settings", eks: LiveCluster | None) ->
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompatTestsArgs:
-    """Arguments of ``CompatTests``.
+class Arm64TestsArgs:
+    """Arguments of ``Arm64Tests``.
 
     Attributes:
         tests: What is proven, and what is not.
     """
 
-    tests: CompatState
+    tests: Arm64TestState
 
 
-class CompatTests(pulumi.ComponentResource):
+class Arm64Tests(pulumi.ComponentResource):
     """What was tested on arm64, by workload; reports read it."""
 
-    TYPE: Final = "archshift:index:CompatTests"
+    TYPE: Final = "archshift:index:Arm64Tests"
 
-    def __init__(self, name: str, args: CompatTestsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, args: Arm64TestsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
         self.register_outputs({"workloads": outcomes(args.tests)})
 
 
-def outcomes(tests: CompatState) -> Mapping[str, Any]:
+def outcomes(tests: Arm64TestState) -> Mapping[str, Any]:
     """Return the outcomes as plain values, by workload key; ``passed`` is null before the test."""
     found: dict[str, Any] = {key: {"passed": None, "tested": tests.tested[key]} for key in tests.missing}
     for key, proof in tests.proofs.items():

@@ -16,12 +16,12 @@ from archshift.cluster.client import APPLY, MERGE, Cluster, connect
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.ownership import owned_part
-from archshift.cluster.pod_fields import Taken
+from archshift.cluster.pod_fields import TakenField
 
-HOOK_NAME = "archshift-give-back"
+HOOK_NAME = "archshift-restore-taken-fields"
 
 
-def give_back_hook(kube_context: str | None) -> pulumi.ResourceHook:
+def restore_hook(kube_context: str | None) -> pulumi.ResourceHook:
     """Return the hook; it must be registered in every run, or the engine refuses the delete."""
 
     def before_delete(args: pulumi.ResourceHookArgs) -> None:
@@ -29,12 +29,12 @@ def give_back_hook(kube_context: str | None) -> pulumi.ResourceHook:
         kind = str(inputs["kind"]).removesuffix("Patch")
         metadata = inputs["metadata"]
         with connect(kube_context) as cluster:
-            give_back(cluster, kind, str(metadata["namespace"]), str(metadata["name"]))
+            restore_taken_fields(cluster, kind, str(metadata["namespace"]), str(metadata["name"]))
 
     return pulumi.ResourceHook(HOOK_NAME, before_delete)
 
 
-def give_back(cluster: Cluster, kind: str, namespace: str, name: str) -> None:
+def restore_taken_fields(cluster: Cluster, kind: str, namespace: str, name: str) -> None:
     """Restore a workload's taken fields to their previous owners.
 
     Does nothing for a workload that is gone or from which nothing was taken.
@@ -48,7 +48,7 @@ def give_back(cluster: Cluster, kind: str, namespace: str, name: str) -> None:
     live = next(iter(found), None)
     if live is None:
         return
-    taken = read_workload(kind, live, "").template.taken
+    taken = read_workload(kind, live, "").template.taken_fields
     path = f"{workloads}/{name}"
     for owner in sorted({entry.owner for entry in taken.values()}):
         theirs = {field: entry for field, entry in taken.items() if entry.owner == owner}
@@ -63,7 +63,7 @@ def give_back(cluster: Cluster, kind: str, namespace: str, name: str) -> None:
 
 
 def applied_by(
-    live: Mapping[str, Any], manager: str, template_path: tuple[str, ...], theirs: Mapping[str, Taken]
+    live: Mapping[str, Any], manager: str, template_path: tuple[str, ...], theirs: Mapping[str, TakenField]
 ) -> dict[str, Any]:
     """Return what ``manager`` applies to own what it owns now and what was taken from it.
 
@@ -84,7 +84,7 @@ def applied_by(
     return body
 
 
-def _nested(template_path: tuple[str, ...], taken: Mapping[str, Taken]) -> dict[str, Any]:
+def _nested(template_path: tuple[str, ...], taken: Mapping[str, TakenField]) -> dict[str, Any]:
     values = {field: entry.value for field, entry in taken.items() if entry.value}
     body: dict[str, Any] = {"spec": pod_fields.write_fields(values)}
     for key in reversed(template_path):

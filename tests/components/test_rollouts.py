@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from archshift.common.errors import ArchshiftError, UnavailableError
-from components import rollout
+from components import rollouts
 from tests.objects import FakeCluster, workload
 
 
@@ -33,9 +33,9 @@ def pods(updated: int, available: int, replicas: int = 4) -> dict[str, int]:
     return {"updatedReplicas": updated, "availableReplicas": available, "replicas": replicas}
 
 
-def wait_for(cluster: FakeCluster, timeout: float = rollout.TIMEOUT_SECONDS) -> None:
+def wait_for(cluster: FakeCluster, timeout: float = rollouts.TIMEOUT_SECONDS) -> None:
     """Wait for the Deployment cart."""
-    rollout.await_rollout(cluster, "Deployment", "shop", "cart", timeout)
+    rollouts.await_rollout(cluster, "Deployment", "shop", "cart", timeout)
 
 
 def test_it_waits_for_the_last_pod() -> None:

@@ -1,4 +1,4 @@
-"""Room before pods: the nodes that a step needs are asked for before the first of its patches."""
+"""Placeholders: the nodes that a step needs come up before the first of its patches."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ from typing import Final
 
 import pulumi
 
-from archshift.actions.placeholders import asks, asks_after, make_room
+from archshift.actions.placeholders import bring_up_nodes, needed_after, needed_before
 from archshift.cluster.client import Cluster, connect
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.plan.model import Plan, PlannedWorkload
 
-HOOK_NAME: Final = "archshift-make-room"
+HOOK_NAME: Final = "archshift-bring-up-nodes"
 
 
-class Room:
-    """The room of one update, made once, however many patches wait for it.
+class Placeholders:
+    """The placeholders of one update, made once, however many patches wait for their nodes.
 
     Args:
         plan: What is wanted.
@@ -27,34 +27,38 @@ class Room:
     """
 
     def __init__(self, plan: Plan, inventory: Inventory, stack: str, kube_context: str | None) -> None:
-        self._wanted = asks(plan, inventory)
+        self._requests = needed_before(plan, inventory)
         self._inventory, self._stack, self._context = inventory, stack, kube_context
         # A thread of its own, as the hook of the rollouts has.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=HOOK_NAME)
-        self._made: Future[None] | None = None
+        self._bringing_up: Future[None] | None = None
         # For before a patch is created or updated, so never in a destroy, whose program runs too.
         self.hook = pulumi.ResourceHook(HOOK_NAME, self._before_patch)
 
-    def after(self, cluster: Cluster, rows: Sequence[PlannedWorkload]) -> None:
-        """Make room for the pods that the rollouts left on the wrong side, if there were any.
+    def bring_up_missing(self, cluster: Cluster, rows: Sequence[PlannedWorkload]) -> None:
+        """Bring up nodes for the pods that the rollouts left on the wrong side, if there were placeholders.
 
         Raises:
-            ArchshiftError: As ``archshift.actions.placeholders.make_room``.
+            ArchshiftError: As ``archshift.actions.placeholders.bring_up_nodes``.
         """
-        if self._made:
-            make_room(cluster, asks_after(cluster, rows, self._inventory), self._stack)
+        if self._bringing_up:
+            bring_up_nodes(cluster, needed_after(cluster, rows, self._inventory), self._stack)
 
     async def _before_patch(self, _: pulumi.ResourceHookArgs) -> None:
-        first = self._made is None
-        if self._made is None:
-            self._made = self._thread.submit(self._make)
+        first = self._bringing_up is None
+        if self._bringing_up is None:
+            self._bringing_up = self._thread.submit(self._bring_up)
         try:
-            await asyncio.wrap_future(self._made)
+            await asyncio.wrap_future(self._bringing_up)
         except ArchshiftError as error:
             # Every patch that waits for it fails; once is enough to say why.
-            reason = f"nothing is moved: {error}" if first else "there is no room, as another patch says"
+            reason = (
+                f"nothing is moved: {error}"
+                if first
+                else "not patched: nodes did not come up (see the first error)"
+            )
             raise ArchshiftError(reason) from None
 
-    def _make(self) -> None:
+    def _bring_up(self) -> None:
         with connect(self._context) as cluster:
-            make_room(cluster, self._wanted, self._stack)
+            bring_up_nodes(cluster, self._requests, self._stack)

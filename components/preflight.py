@@ -1,4 +1,4 @@
-"""What a preview says beside the resource diff, and what stops it."""
+"""What a run logs, checks and writes down before it registers anything."""
 
 import json
 import os
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pulumi
 
-from archshift.cluster.image_evidence import Evidence
+from archshift.cluster.image_evidence import ClusterEvidence
 from archshift.common.architectures import AMD64
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.after_update import nodes_after
 from archshift.plan import guard
 from archshift.plan.model import Plan
-from archshift.plan.plan_json import HAND_OVER, plan_json
+from archshift.plan.plan_json import PLAN_FILE, plan_json
 from archshift.ramp.gate_evidence import GateEvidence, Move
 from archshift.ramp.schedule import DEFAULT_STEPS, step_below
 from archshift.report.step_cost import step_cost
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from archshift.settings.stack import Settings
 
 
-def hand_over(
+def write_plan_file(
     found: Survey, settings: "Settings", now: datetime, environment: Mapping[str, str] = os.environ
 ) -> None:
     """Leave the plan, its cost and the exceptions in force where ``archshift preview`` asks for them.
@@ -37,17 +37,17 @@ def hand_over(
     Args:
         found: The cluster.
         settings: The stack's settings.
-        now: The time, for break-glass and overrides.
+        now: The time, for break-glass and policy exceptions.
         environment: Names the file; without the variable nothing is written.
     """
-    file = environment.get(HAND_OVER)
+    file = environment.get(PLAN_FILE)
     if file:
-        left = {
+        content = {
             "plan": plan_json(found.plan),
             "exceptions": exceptions(settings, now),
             "cost": step_cost(found, settings),
         }
-        Path(file).write_text(json.dumps(left))
+        Path(file).write_text(json.dumps(content))
 
 
 def exceptions(settings: "Settings", now: datetime) -> list[str]:
@@ -58,10 +58,11 @@ def exceptions(settings: "Settings", now: datetime) -> list[str]:
         now: The time: an exception ends by itself.
     """
     found = []
-    if settings.override:
-        override = settings.override
-        state = "is set aside" if now < override.until else "is in force again: the override ended"
-        found.append(f"policy rule {override.rule} {state}: {override.reason} (until {override.until})")
+    exception = settings.policy_exception
+    if exception:
+        in_force = now < exception.until
+        state = "is set aside" if in_force else "is in force again: the policy exception ended"
+        found.append(f"policy rule {exception.rule} {state}: {exception.reason} (until {exception.until})")
     if settings.break_glass:
         found.append(settings.break_glass.describe(now))
     return found
@@ -73,21 +74,21 @@ def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
     Args:
         found: The cluster.
         settings: The stack's settings.
-        now: The time, for break-glass and overrides.
+        now: The time, for break-glass and policy exceptions.
 
     Raises:
         ArchshiftError: Something still needs x86; nothing was registered yet.
     """
     for exception in exceptions(settings, now):
         pulumi.warn(exception)
-    if settings.glass_broken(now):
+    if settings.break_glass_active(now):
         return
     if found.needs is None:
         return
     live = found.inventory.nodes
-    objection = guard.removal(found.needs, live, live, nodes_after(live, settings.groups))
-    if objection:
-        raise ArchshiftError(refusal("x86 capacity", objection))
+    reason = guard.refuse_removal(found.needs, live, live, nodes_after(live, settings.groups))
+    if reason:
+        raise ArchshiftError(refusal("x86 capacity", reason))
     if not found.needs and any(node.architecture == AMD64 for node in live):
         # The engine takes a protection off what the program registers, and off nothing else.
         if any(group.architecture == AMD64 for group in settings.groups):
@@ -116,15 +117,17 @@ def report_gate(evidence: GateEvidence, plan: Plan, settings: "Settings", now: d
         previous=step_below(ramp.steps if ramp else DEFAULT_STEPS, plan.arm_ratio) or 0.0,
         since=ramp.since if ramp else None,
     )
-    objection = move.objection(evidence, stack=settings.stack, now=now)
-    if objection:
+    reason = move.why_refused(evidence, stack=settings.stack, now=now)
+    if reason:
         pulumi.warn(
             f"arm_ratio {move.ratio:g} goes up, and no pass of the gate for {move.previous:g} allows it: "
-            f"{objection}; run archshift gate --output at {move.previous:g}, or set arm_ratio back to it"
+            f"{reason}; run archshift gate --output at {move.previous:g}, or set arm_ratio back to it"
         )
 
 
-def report(plan: Plan, evidence: Evidence | None, *, fixed_capacity: bool, by_limits: bool = False) -> None:
+def report(
+    plan: Plan, evidence: ClusterEvidence | None, *, fixed_capacity: bool, by_limits: bool = False
+) -> None:
     """Log the step, its conflicts, what is held and its capacity.
 
     Args:
