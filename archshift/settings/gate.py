@@ -12,7 +12,17 @@ from archshift.ramp.figures import FIGURES, Figure, Tolerance, WorkloadTolerance
 from archshift.ramp.gate import GateSettings
 from archshift.ramp.prometheus import TOKEN
 from archshift.ramp.promql import AppMetrics
-from archshift.settings.reading import InvalidValueError, Model, Problems, join, read, says, shown, use
+from archshift.settings.reading import (
+    InvalidValueError,
+    Model,
+    Problems,
+    invalid,
+    join,
+    read,
+    says,
+    shown,
+    use,
+)
 from archshift.settings.times import Length
 from archshift.settings.values import Ratio, Samples
 
@@ -71,9 +81,22 @@ class _Soak(Length):
     example: ClassVar = "5d"
 
 
-FigureName: TypeAlias = Annotated[
-    str, Meta(pattern=rf"\A({'|'.join(FIGURES)})\Z", extra=use(f"one of the figures {', '.join(FIGURES)}"))
-]
+class FigureName(str):
+    """The name of a figure."""
+
+    __slots__ = ()
+
+    @classmethod
+    def use(cls) -> str:
+        """Say which values are valid."""
+        return f"one of the figures {', '.join(FIGURES)}"
+
+    @classmethod
+    def parse(cls, value: Any) -> "FigureName":
+        """Return the name; raises ValueError where there is no such figure."""
+        if value not in tuple(FIGURES):
+            raise ValueError
+        return cls(value)
 
 
 class ToleranceModel(Model, frozen=True, kw_only=True):
@@ -118,7 +141,7 @@ class ToleranceModel(Model, frozen=True, kw_only=True):
         return tolerance
 
 
-Tolerances: TypeAlias = dict[FigureName, ToleranceModel]
+Tolerances: TypeAlias = dict[str, ToleranceModel]
 
 
 class GateWorkloadModel(Model, frozen=True, kw_only=True):
@@ -281,6 +304,9 @@ def _tolerances(key: str, models: Mapping[str, ToleranceModel]) -> dict[str, Tol
     problems = Problems()
     tolerances = {}
     for name, model in models.items():
+        if name not in FIGURES:
+            problems.errors.append(invalid(key, name, FigureName.use()))
+            continue
         with problems.collected():
             tolerances[name] = model.tolerance(f"{key}.{name}", FIGURES[name])
     problems.check()

@@ -257,7 +257,7 @@ def test_a_step_waits_for_its_window() -> None:
     found = ramp(windows=windows)
     assert found.next_step(0.0, berlin("2026-03-02T11:59")).due
     closed = found.next_step(0.0, berlin("2026-03-02T12:00"))
-    assert closed.why_not == ("outside the windows, the next of which opens Wed 04 Mar 2026 08:00 CET",)
+    assert closed.why_not == ("outside the windows; the next window opens Wed 04 Mar 2026 08:00 CET",)
     assert closed.at == berlin("2026-03-04T08:00")
 
 
