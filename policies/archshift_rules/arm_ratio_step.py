@@ -186,16 +186,16 @@ def _no_pass(gate: Resource, ratio: float, previous: float, max_age: float, now:
     if problem or judged is None or at is None:
         return str(problem or "its evidence is incomplete")
     if str(stack).rpartition("/")[2] != gate.urn.split(":")[2]:
-        return f"its evidence is for the stack {stack}"
+        return f"it is about the stack {stack}"
     if not previous <= judged < ratio:
-        return f"its evidence is for arm_ratio {judged:g}"
+        return f"it is about arm_ratio {judged:g}"
     if at > now + CLOCKS_DIFFER:
         return f"its time is in the future ({gate.read('at')})"
     # The pass must be fresh at the time of the step; if the stack does not state that time, now.
     taken = since if since and since >= at else now
     if taken - at > timedelta(days=max_age):
-        return f"it is from {gate.read('at')}, more than {max_age:g} days before the step"
-    return "" if verdict == "pass" else f"its verdict is {verdict}"
+        return f"it is from {gate.read('at')}, more than {max_age:g} days ago"
+    return "" if verdict == "pass" else f"it says {verdict}"
 
 
 def _fleet(component: Resource) -> Fleet | None:

@@ -373,7 +373,7 @@ def test_a_step_up_needs_the_gates_pass_for_the_step_before() -> None:
     assert messages(STEP, at(0.5, 20), gate()) == []
     assert messages(STEP, at(0.5, 20), gate(verdict="hold")) == [
         "arm_ratio 0.5 is a step up (20 of 100 pods are on Graviton), but it needs a pass of the gate for "
-        "step 0.2: its verdict is hold. Run archshift gate --output at 0.2 and commit its file with the "
+        "step 0.2: it says hold. Run archshift gate --output at 0.2 and commit its file with the "
         "step, or set arm_ratio to 0.2. Or set archshift:policy_exception (rule, reason, until), which "
         "expires by itself."
     ]
@@ -384,23 +384,23 @@ def test_a_step_up_needs_the_gates_pass_for_the_step_before() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"verdict": "unknown"}, "its verdict is unknown"),
-        ({"verdict": "step-back"}, "its verdict is step-back"),
-        ({"verdict": "PASS"}, "its verdict is PASS"),
+        ({"verdict": "unknown"}, "it says unknown"),
+        ({"verdict": "step-back"}, "it says step-back"),
+        ({"verdict": "PASS"}, "it says PASS"),
         ({"problem": "there is no gates/prod.json", "ratio": None}, "there is no gates/prod.json"),
         ({"ratio": None}, "its evidence is incomplete"),
         ({"at": "yesterday"}, "its evidence is incomplete"),
-        ({"stack": "staging"}, "its evidence is for the stack staging"),
-        ({"stack": None}, "its evidence is for the stack None"),
-        ({"ratio": 0.1}, "its evidence is for arm_ratio 0.1"),
+        ({"stack": "staging"}, "it is about the stack staging"),
+        ({"stack": None}, "it is about the stack None"),
+        ({"ratio": 0.1}, "it is about arm_ratio 0.1"),
         # Asked after the number was changed: what was judged is not what the file says.
-        ({"ratio": 0.5}, "its evidence is for arm_ratio 0.5"),
-        ({"ratio": 0.8}, "its evidence is for arm_ratio 0.8"),
+        ({"ratio": 0.5}, "it is about arm_ratio 0.5"),
+        ({"ratio": 0.8}, "it is about arm_ratio 0.8"),
         ({"at": "2026-11-24T13:30:00Z"}, "its time is in the future (2026-11-24T13:30:00Z)"),
-        ({"at": "2026-11-16T11:00:00Z"}, "it is from 2026-11-16T11:00:00Z, more than 8 days before the step"),
+        ({"at": "2026-11-16T11:00:00Z"}, "it is from 2026-11-16T11:00:00Z, more than 8 days ago"),
         (
             {"at": "2026-11-16T11:00:00Z", "since": "2026-11-10T00:00:00Z"},
-            "it is from 2026-11-16T11:00:00Z, more than 8 days before the step",
+            "it is from 2026-11-16T11:00:00Z, more than 8 days ago",
         ),
         ({"verdict": UNKNOWN}, "unknown-is-no: this preview does not know verdict of gate"),
         ({"required": UNKNOWN}, "unknown-is-no: this preview does not know required of gate"),
