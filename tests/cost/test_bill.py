@@ -223,7 +223,7 @@ def test_pods_that_stay_keep_their_nodes_and_the_sentence_says_what_they_cost() 
         pods("pay", 4, 1000),
         rules={"shop/Deployment/pay": Rules(hold=True, reason="audit")},
     )
-    assert wording.against_claim(1.0, found).endswith("with 280 USD a month of x86 nodes that stay.")
+    assert wording.against_claim(1.0, found).endswith(" The x86 nodes that stay cost 280 USD a month.")
 
 
 def test_the_min_size_of_x86_groups_is_paid_although_nothing_needs_it() -> None:
