@@ -251,9 +251,8 @@ def _table(workloads: list[JudgedWorkload]) -> Table:
         table.add_row(one.workload, pods, one.against, "", one.verdict, style=_STYLES.get(one.verdict))
         for found in one.figures:
             figure = FIGURES[found.figure]
-            title = f"  {figure.title}" + (" a pod and day" if figure.unit == "events" else "")
             values = (written(figure, value) for value in (found.graviton, found.base, found.limit))
-            table.add_row(title, *values, found.verdict, style=_STYLES.get(found.verdict))
+            table.add_row(f"  {figure.full_title}", *values, found.verdict, style=_STYLES.get(found.verdict))
     return table
 
 
