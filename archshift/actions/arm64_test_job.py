@@ -61,9 +61,7 @@ def job_of(key: str, workload: Mapping[str, Any], test: Arm64Test, tested: str) 
     count it.
 
     Args:
-        key: The workload's key.
         workload: The live object from the API server.
-        test: The configured test.
         tested: The hash from ``what_is_tested``.
 
     Raises:
@@ -195,10 +193,7 @@ def outcome(
     """Return the outcome of a test; None while it runs.
 
     Args:
-        job: The Job.
         pod: The Job's pod; empty if it has none.
-        test: The configured test.
-        now: The time.
         machine: The architecture of the pod's node; empty if the pod never had a node.
         waiting: Why the pod was not running when archshift last read it.
         overdue: Why archshift gives up the test if it has not ended; empty to keep waiting.

@@ -72,7 +72,6 @@ def run_tests(
     again.
 
     Args:
-        cluster: The connection.
         due: Workload key to its test.
         tested: Workload key to the hash of what is tested, from ``judge_tests``.
         parallel: How many tests run at the same time.

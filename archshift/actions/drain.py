@@ -37,7 +37,6 @@ class NodeProgress:
     """The progress of a node, from its annotation.
 
     Attributes:
-        node: The node's name.
         group: The node's group; empty if it has none.
         state: ``active`` until the drain first changes the node.
         stack: The field manager of the stack that drains it.
@@ -104,8 +103,6 @@ def nodes_to_drain(
     """Return the x86 nodes to drain: the nodes of the stack, or all nodes if the stack creates none.
 
     Args:
-        nodes: All nodes.
-        groups: The configured node groups.
         only: Names of node groups and nodes; empty for all.
     """
     nodes, groups = list(nodes), tuple(groups)
@@ -175,7 +172,6 @@ class Outcome:
     """The result of a drain.
 
     Attributes:
-        nodes: The progress of all nodes.
         evicted: The number of pods that this run evicted.
         waiting: What still blocked it when it gave up; empty if all nodes are empty.
     """
@@ -197,7 +193,6 @@ def drain(
     """Cordon the chosen nodes, and evict their pods until they are empty.
 
     Args:
-        cluster: The connection.
         stack: This stack's field manager.
         select: Chooses from all nodes. It is called again for each reading, so it also sees new nodes.
         budget: The largest number of nodes to empty at the same time.
@@ -397,7 +392,6 @@ def undo(cluster: Cluster, *, stack: str, only: Sequence[str] = ()) -> list[str]
     Nodes that were already cordoned before the drain stay cordoned. A repeated call changes nothing.
 
     Args:
-        cluster: The connection.
         stack: This stack's field manager.
         only: Names of node groups and nodes; empty for all.
 

@@ -47,8 +47,6 @@ def find_blockers(
     """Return what blocks the drain of x86 nodes.
 
     Args:
-        going: The nodes to drain.
-        inventory: The cluster.
         plan: The plan for the cluster.
         needs: The workloads that need x86.
         pods: The pods on ``going``.

@@ -55,7 +55,6 @@ class PlaceholderRequest:
     """A request for nodes for more pods of a workload on one side.
 
     Attributes:
-        workload: The workload.
         side: The architecture of the nodes.
         pods: How many pods need a node.
         zone: The availability zone of the nodes; empty for any.
@@ -94,7 +93,6 @@ def needed_before(plan: Plan, inventory: Inventory) -> tuple[PlaceholderRequest,
     one zone, and the pod that it replaces may be in another.
 
     Args:
-        plan: The plan.
         inventory: The cluster of the plan.
     """
     requests = []
@@ -125,7 +123,6 @@ def needed_after(
     If a workload spreads its pods over zones, each placeholder is for the zone of its pod.
 
     Args:
-        cluster: The connection.
         rows: Workloads whose rollouts have ended.
         inventory: The cluster as it was before the rollouts.
 
@@ -150,9 +147,7 @@ def bring_up_nodes(
     """Create the placeholders, wait until each has a node, and delete them.
 
     Args:
-        cluster: The connection.
         requests: From ``needed_before`` or ``needed_after``.
-        stack: The stack's name.
         timeout: How long to wait for all nodes, in seconds.
 
     Raises:

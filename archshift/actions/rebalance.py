@@ -39,7 +39,6 @@ def rebalance(
     """Move pods of workloads whose rollouts have ended until the counts match the plan.
 
     Args:
-        cluster: The connection.
         rows: Workloads that this update rolled out.
         timeout: How long to try for all workloads, in seconds.
         patience: How long to wait for another node if a side is full, in seconds.
@@ -79,9 +78,6 @@ def pods_on(cluster: Cluster, workload: Workload, side: Architecture, sides: Map
     """Return how many pods of a workload have a node on a side.
 
     Args:
-        cluster: The connection.
-        workload: The workload.
-        side: The architecture of the side.
         sides: From ``sides_of_nodes``.
 
     Raises:

@@ -12,11 +12,6 @@ def replace_file(path: Path, text: str, mode: int = 0o644) -> None:
 
     A symbolic link is replaced, not followed. Line ends are kept.
 
-    Args:
-        path: The file.
-        text: Its new content.
-        mode: Its permissions.
-
     Raises:
         OSError: The file cannot be written; it is unchanged.
     """
@@ -36,8 +31,6 @@ def write_whole(path: Path, text: str, option: str) -> None:
     """Write a file in one step, readable by everybody; create its folder if it is missing.
 
     Args:
-        path: The file.
-        text: Its new content.
         option: The command line option that named the file, for the error.
 
     Raises:

@@ -8,8 +8,6 @@ def time_left(done: int, total: int, seconds: float) -> str:
     reliable.
 
     Args:
-        done: How many parts are done.
-        total: How many parts there are.
         seconds: How long the parts that are done took.
     """
     if seconds < 2 or not 0 < done < total:

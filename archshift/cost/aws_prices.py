@@ -42,8 +42,6 @@ def tariff_for(
     """Return the prices that apply to a stack, and why AWS did not return prices; empty if it did.
 
     Args:
-        rules: The stack's ``archshift:cost``.
-        groups: The stack's node groups.
         nodes: The cluster's nodes. Their types are priced too. If no setting gives the region, their labels
             do.
         source: ``aws`` reads the AWS price list, ``table`` uses the built-in table. ``auto`` reads the price
@@ -87,8 +85,6 @@ def ask(region: str, types: Iterable[str], profile: str = "") -> dict[str, Price
     """Return the on-demand prices of instance types for Linux, without the types that AWS does not sell.
 
     Args:
-        region: The region of the prices.
-        types: Names of instance types.
         profile: The AWS profile; empty for the default profile.
 
     Raises:

@@ -51,7 +51,6 @@ class NodeCount:
     Attributes:
         group: The group's name; empty for nodes outside all groups.
         instance_type: Empty if the nodes have no label with their type.
-        nodes: The number of nodes.
     """
 
     group: str
@@ -66,7 +65,6 @@ class Tariff:
     """Every price that applies.
 
     Attributes:
-        rules: The stack's ``archshift:cost``.
         aws_prices: Prices that AWS returned for this region, by type.
         now: The time that decides which commitments have ended.
     """
@@ -208,8 +206,6 @@ def make_bill(node_counts: Iterable[NodeCount], tariff: Tariff, unknown: Iterabl
     commitments for one family come first. The nodes that no commitment covers cost their discounted price.
 
     Args:
-        node_counts: The nodes.
-        tariff: The prices.
         unknown: Further reasons why the total is unknown, a sentence each.
     """
     lines: list[Line] = []
@@ -299,10 +295,7 @@ def bill_of(
     """Return what the nodes cost that a plan needs. Each EKS node group has at least its ``min_size``.
 
     Args:
-        plan: The plan.
         inventory: The cluster of the plan.
-        groups: The configured node groups.
-        tariff: The prices.
         headroom: Capacity to keep free, as a share of the requests.
     """
     slow, fast = (_bill_at(speed, plan, inventory, groups, tariff, headroom) for speed in tariff.rules.speed)
@@ -361,11 +354,9 @@ def compare(
     are made for the same inventory (``survey.plan_at``).
 
     Args:
-        before: The plan to compare with.
         after: The plan whose saving is returned.
         inventory: The cluster of both plans.
         groups: The configured node groups. Without groups the saving is None.
-        tariff: The prices.
         headroom: Capacity to keep free, as a share of the requests.
     """
     old = bill_of(before, inventory, groups, tariff, headroom)

@@ -48,7 +48,6 @@ def against_claim(ratio: float, step: BillComparison) -> str:
     """Compare the saving that people claim with the saving of this fleet; empty if that is unknown.
 
     Args:
-        ratio: The ratio of the step.
         step: The comparison of the step with ratio 0.
     """
     if step.share is None:

@@ -32,7 +32,6 @@ class DeepChecker:
     """Checks images. Each image is read once a run for all its commands.
 
     Args:
-        client: Reads the registries.
         cache: Verdicts of earlier runs, by the image's digest and the command.
     """
 

@@ -35,7 +35,6 @@ class ImageEvidence:
     """The content of a digest, as read from its registry.
 
     Attributes:
-        digest: The digest of the index or the single manifest.
         images: (platform, manifest digest) of each image in it, in the order of the index.
         remarks: Texts for the user, such as images that the index lists but the registry does not have.
         checked_at: The time of the reading, in seconds since 1970.
@@ -76,12 +75,10 @@ class Inspector:
     """Gathers evidence. It reads each reference and each digest once a run.
 
     Args:
-        client: Reads the registries.
         cache: Evidence of earlier runs.
         tag_seconds: How long a cached digest of a tag is valid, in seconds. 0 asks the registry in each run.
         evidence_seconds: How long cached evidence for a digest is valid, in seconds. The content of a digest
             cannot change, but its registry can lose parts of it.
-        clock: The time.
     """
 
     def __init__(

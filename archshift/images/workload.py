@@ -60,7 +60,6 @@ class Blocking:
     """A container that keeps its workload off arm64.
 
     Attributes:
-        container: The container's name.
         verdict: The verdict on the image.
         reason: Why the container blocks, in words that the user can act on.
     """
@@ -155,7 +154,6 @@ def judge_workload(
     Ephemeral containers do not count: they end with their pod, and no new pod gets them.
 
     Args:
-        workload: The workload's key.
         containers: From :func:`containers_of` and :func:`with_pods`.
         verdicts: The verdict on each container's ``use``. A missing verdict counts as unknown.
     """

@@ -47,7 +47,6 @@ def read_command(
     """Read the command of a container, and expand its literal environment variables.
 
     Args:
-        container: The container from the pod spec.
         fetched: Volume to the programs in it, from ``archshift.images.fetched_binary``.
     """
     environment = {

@@ -81,7 +81,6 @@ def check_command(rootfs: Rootfs, config: ImageConfig, command: Command) -> Prog
 
     Args:
         rootfs: All layers of the arm64 image.
-        config: The arm64 image's config.
         command: The changes that the container's spec makes to the image's command.
     """
     try:

@@ -71,7 +71,6 @@ class RegistryClient:
 
     Args:
         hosts: Options by ``host[:port]`` as in image names.
-        keychain: The credentials.
         limits: Bounds on sizes, times and numbers.
 
     Raises:
@@ -179,8 +178,6 @@ class RegistryClient:
         """Stream a layer to a consumer, and verify its digest.
 
         Args:
-            reference: The repository of the layer.
-            descriptor: The descriptor of the layer.
             consume: Reads the compressed bytes. After a failed try it is called again, from the start.
 
         Raises:

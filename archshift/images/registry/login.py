@@ -98,7 +98,6 @@ class Logins:
 
         Args:
             host: The registry, which itself sent the refusal.
-            repository: The repository of the request.
             serial: The serial from :meth:`header`.
             status: 401 or 403.
             headers: The WWW-Authenticate headers.

@@ -76,7 +76,6 @@ class Child:
     """An entry of an index that may be an image.
 
     Attributes:
-        descriptor: The pointer to its manifest.
         platform: The platform from the index; None if the index has none.
     """
 

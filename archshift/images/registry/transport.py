@@ -95,11 +95,8 @@ class Host:
         name: The name as in image names.
         base: The URL of its API, with a slash at the end.
         tls: The trusted authorities; True for the system's.
-        proxy: The proxy from the environment.
-        semaphore: Limits concurrent requests.
         paused_until: No requests until then, because the registry asked for a pause; in monotonic seconds.
         failures: Failed requests in a row, each with all its tries.
-        last_failure: The reason of the last failure.
     """
 
     name: str
