@@ -47,9 +47,8 @@ def listed(instance_type: str, region: str) -> Price | None:
     """Return the table's on-demand price of a type for Linux; None if it is unknown.
 
     If the table lacks this size but has others of the family in that region, the price follows from the
-    nearest size, because EC2 charges a family by its size. A test checks that this is true within 0.3 % for
-    the sizes in the table. It is not always true for bare metal, so the price of bare metal is never
-    computed.
+    nearest size. EC2 charges a family by its size: a test checks that this is true within 0.3 % for the sizes
+    in the table. It is not always true for bare metal, so the price of bare metal is never computed.
     """
     family, _, size = instance_type.partition(".")
     entry = _table()["regions"].get(region, {}).get(family)
