@@ -1,1 +1,1 @@
-"""What archshift itself changes in the cluster: tests on arm64, placeholders, rebalancing, drains."""
+"""What archshift itself does in the cluster: tests on arm64, placeholders, rebalancing, drains."""

@@ -1,4 +1,4 @@
-"""The Job that tests a workload on arm64, and what its pod says in the end. Pure."""
+"""The Job that tests a workload on arm64, and how its result is read. Pure."""
 
 import hashlib
 import json
@@ -13,26 +13,26 @@ from archshift.common.kubernetes import ARCH_LABEL
 from archshift.plan.arm64_tests import Arm64Test, Proof
 
 LABEL: Final = "archshift/arm64-test"
-"""On each Job and its pod; the value is short for the workload."""
+"""Label of each Job and its pod; the value is a hash of the workload's key."""
 
 WORKLOAD: Final = "archshift/workload"
 """Annotation of a Job: the workload's key."""
 
 TESTED: Final = "archshift/tested"
-"""Annotation of a Job: what was tested, images and command, as a hash."""
+"""Annotation of a Job: a hash of the tested images and command."""
 
 RESULT: Final = "archshift/result"
-"""Annotation of a Job whose test is over: verdict, machine, message and time, JSON."""
+"""Annotation of a Job whose test has ended: verdict, machine, message and time, as JSON."""
 
 MAX_MESSAGE: Final = 2048
-"""Characters of a container's last words; the kubelet keeps as many
+"""The longest message of a container, in characters; the kubelet keeps as many
 (https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/)."""
 
-# What every pod of a test may have for itself. Anything else (a claim, a folder of the node) is the
-# running workload's data, and a test gets an empty folder in its place.
+# Volumes that a test's pod may use too. All others (a claim, a folder of the node) hold data of the running
+# workload, so the test gets an empty folder instead.
 _SHARED_VOLUMES: Final = ("configMap", "downwardAPI", "emptyDir", "projected", "secret")
 
-# What a container needs to be the same program; no probes, ports and hooks: nobody calls it.
+# The fields that make it the same program. No probes, ports or hooks, because nobody calls the container.
 _CONTAINER_FIELDS: Final = (
     *("name", "image", "command", "args", "env", "envFrom", "imagePullPolicy", "resources"),
     *("restartPolicy", "securityContext", "stdin", "tty", "volumeMounts", "volumeDevices", "workingDir"),
@@ -50,24 +50,22 @@ def job_name(key: str, tested: str) -> str:
 
 
 def short(key: str) -> str:
-    """Return a workload's key as short as a label's value has to be."""
+    """Return a hash of a workload's key that is short enough for a label's value."""
     return hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
 def job_of(key: str, workload: Mapping[str, Any], test: Arm64Test, tested: str) -> dict[str, Any]:
     """Return the Job that tests a workload.
 
-    Its pod has none of the workload's labels, so that no Service sends it a request and no
-    controller counts it.
+    The pod has none of the workload's labels, so Services do not send it requests and controllers do not
+    count it.
 
     Args:
-        key: The workload's key.
-        workload: The object as the API server has it.
-        test: How it is tested.
-        tested: From ``what_is_tested``.
+        workload: The live object from the API server.
+        tested: The hash from ``what_is_tested``.
 
     Raises:
-        ArchshiftError: The config names a container that it does not have.
+        ArchshiftError: The configured container does not exist in the workload.
     """
     namespace, kind, _ = key.split("/")
     template: Any = workload
@@ -94,37 +92,40 @@ def job_of(key: str, workload: Mapping[str, Any], test: Arm64Test, tested: str) 
 
 
 def _pod_spec(key: str, spec: Mapping[str, Any], test: Arm64Test) -> dict[str, Any]:
-    containers = [_container(one) for one in spec["containers"]]
+    containers = [_container(container) for container in spec["containers"]]
     if test.command:
         wanted = test.container or containers[0]["name"]
-        # The others would keep the pod from ending.
-        containers = [_running(one, test.command) for one in containers if one["name"] == wanted]
+        # With the other containers the pod would not end.
+        containers = [
+            _running(container, test.command) for container in containers if container["name"] == wanted
+        ]
         if not containers:
-            names = ", ".join(one["name"] for one in spec["containers"])
+            names = ", ".join(container["name"] for container in spec["containers"])
             raise ArchshiftError(
-                f"archshift:arm64_tests.workloads.{key}.container: {test.container!r} is none of its "
-                f"containers",
-                f"there are: {names}",
+                f"archshift:arm64_tests.workloads.{key}.container: the workload has no container "
+                f"{test.container!r}",
+                f"name one of: {names}",
             )
-    made = {name: spec[name] for name in _POD_FIELDS if name in spec}
-    made["nodeSelector"] = {**made.get("nodeSelector", {}), ARCH_LABEL: ARM64}
+    pod = {name: spec[name] for name in _POD_FIELDS if name in spec}
+    pod["nodeSelector"] = {**pod.get("nodeSelector", {}), ARCH_LABEL: ARM64}
     required = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
         "requiredDuringSchedulingIgnoredDuringExecution"
     )
     if required and not _pins_architecture(required):
-        made["affinity"] = {
+        pod["affinity"] = {
             "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required},
         }
-    made["tolerations"] = list(made.get("tolerations") or ())
+    pod["tolerations"] = list(pod.get("tolerations") or ())
     if spec.get("initContainers"):
-        made["initContainers"] = [_container(one) for one in spec["initContainers"]]
+        pod["initContainers"] = [_container(container) for container in spec["initContainers"]]
     if spec.get("volumes"):
-        made["volumes"] = [_volume(one) for one in spec["volumes"]]
-    return {**made, "restartPolicy": "Never", "terminationGracePeriodSeconds": 5, "containers": containers}
+        pod["volumes"] = [_volume(volume) for volume in spec["volumes"]]
+    return {**pod, "restartPolicy": "Never", "terminationGracePeriodSeconds": 5, "containers": containers}
 
 
 def _pins_architecture(required: Mapping[str, Any]) -> bool:
-    # archshift's own, of a workload that is all on one side; a workload's own pin is never tested.
+    # archshift sets it on a workload whose pods are all on one side. A workload with its own pin is never
+    # tested.
     return any(
         expression.get("key") == ARCH_LABEL
         for term in required.get("nodeSelectorTerms") or ()
@@ -132,16 +133,17 @@ def _pins_architecture(required: Mapping[str, Any]) -> bool:
     )
 
 
-def _container(one: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: one[name] for name in _CONTAINER_FIELDS if name in one}
-    # What a container said last is then in its status: nobody needs the right to read logs.
-    return {**kept, "terminationMessagePolicy": "FallbackToLogsOnError"}
+def _container(container: Mapping[str, Any]) -> dict[str, Any]:
+    fields = {name: container[name] for name in _CONTAINER_FIELDS if name in container}
+    # The kubelet then copies the end of the log into the status, so archshift needs no permission to read
+    # logs.
+    return {**fields, "terminationMessagePolicy": "FallbackToLogsOnError"}
 
 
 def _running(container: Mapping[str, Any], command: tuple[str, ...] | str) -> dict[str, Any]:
     if isinstance(command, str):
-        # The machine's name goes where the kubelet reads it, and only after a pass: otherwise the
-        # kubelet would take it for the last words of what failed.
+        # The script writes the machine's name to the termination message, but only after a pass: after a
+        # failure the kubelet puts the end of the log there.
         script = f"({command}\n); code=$?; [ $code -ne 0 ] || uname -m >/dev/termination-log; exit $code"
         return {**container, "command": ["sh", "-c", script], "args": []}
     return {**container, "command": list(command), "args": []}
@@ -154,7 +156,7 @@ def _volume(volume: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_proof(job: Mapping[str, Any]) -> Proof | None:
-    """Return the proof that a Job is; None where its test is not over, or somebody spoilt it."""
+    """Read the proof from a Job's annotations; None if the test has not ended or they are invalid."""
     annotations = job["metadata"].get("annotations") or {}
     try:
         result = json.loads(annotations[RESULT])
@@ -172,7 +174,7 @@ def read_proof(job: Mapping[str, Any]) -> Proof | None:
 
 
 def result_of(proof: Proof) -> str:
-    """Return a proof as the Job's annotation has it."""
+    """Return the value of the annotation ``RESULT`` for a proof."""
     at = (proof.at or datetime.now(UTC)).isoformat(timespec="seconds")
     result = {"passed": proof.passed, "machine": proof.machine, "message": proof.message, "at": at}
     return json.dumps(result)
@@ -188,57 +190,60 @@ def outcome(
     waiting: str = "",
     overdue: str = "",
 ) -> Proof | None:
-    """Return the outcome of a test; None while it goes on.
+    """Return the outcome of a test; None while it runs.
 
     Args:
-        job: The Job.
-        pod: Its pod; empty where there is none.
-        test: How it is tested.
-        now: The time.
-        machine: Architecture of the pod's node; empty where it found none.
-        waiting: What the pod was last seen to wait for.
-        overdue: Why it is given up, if it has not ended; empty to wait on.
+        pod: The Job's pod; empty if it has none.
+        machine: The architecture of the pod's node; empty if the pod never had a node.
+        waiting: Why the pod was not running when archshift last read it.
+        overdue: Why archshift gives up the test if it has not ended; empty to keep waiting.
     """
     annotations = job["metadata"]["annotations"]
 
-    def proof(message: str = "", said: str = "") -> Proof:
+    def proof(message: str = "", machine_from_pod: str = "") -> Proof:
         return Proof(
             workload=annotations[WORKLOAD],
             tested=annotations[TESTED],
             passed=not message,
-            machine=said or machine,
+            machine=machine_from_pod or machine,
             message=message[-MAX_MESSAGE:],
             at=now,
             job=job["metadata"]["name"],
         )
 
     statuses = _statuses(pod)
-    broken = [one for one in statuses if _exit_code(one)]
+    broken = [status for status in statuses if _exit_code(status)]
     if broken:
-        return proof(_last_words(broken[0]))
+        return proof(_failure_message(broken[0]))
     if not test.command:
-        ended = [one for one in statuses if "terminated" in (one.get("state") or {}) and not one.get("init")]
+        ended = [
+            status
+            for status in statuses
+            if "terminated" in (status.get("state") or {}) and not status.get("init")
+        ]
         if ended:
-            return proof(f"container {ended[0]['name']} ended by itself instead of staying up")
+            return proof(f"container {ended[0]['name']} exited, but it should keep running")
         if _up_for(statuses, pod, now) >= test.start_seconds:
             return proof()
-    conditions = {one["type"]: one for one in (job.get("status") or {}).get("conditions") or ()}
+    conditions = {
+        condition["type"]: condition for condition in (job.get("status") or {}).get("conditions") or ()
+    }
     if "Complete" in conditions or "SuccessCriteriaMet" in conditions:
-        return proof(said=_said(statuses))
+        return proof(machine_from_pod=_machine_from_pod(statuses))
     failed = conditions.get("Failed") or conditions.get("FailureTarget")
     if failed:
         late = failed.get("reason") == "DeadlineExceeded"
         overdue = (
-            f"it was not over after {test.timeout_seconds} s"
+            f"the test did not end within {test.timeout_seconds} s"
             if late
-            else failed.get("message") or "it failed"
+            else failed.get("message") or "the Job failed"
         )
     return proof(f"{overdue}: {waiting}" if waiting else overdue) if overdue else None
 
 
 def _statuses(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
     status = pod.get("status") or {}
-    init = [{**one, "init": True} for one in status.get("initContainerStatuses") or ()]
+    init = [{**entry, "init": True} for entry in status.get("initContainerStatuses") or ()]
     return [*init, *(status.get("containerStatuses") or ())]
 
 
@@ -247,36 +252,37 @@ def _exit_code(status: Mapping[str, Any]) -> int:
     return int((ended or {}).get("exitCode") or 0)
 
 
-def _last_words(status: Mapping[str, Any]) -> str:
+def _failure_message(status: Mapping[str, Any]) -> str:
     ended = (
         (status.get("state") or {}).get("terminated")
         or (status.get("lastState") or {}).get("terminated")
         or {}
     )
     text = str(ended.get("message") or "").strip() or str(ended.get("reason") or "")
-    return f"container {status['name']} ended with {_exit_code(status)}\n{text}".strip()
+    return f"container {status['name']} exited with code {_exit_code(status)}\n{text}".strip()
 
 
-def _said(statuses: Sequence[Mapping[str, Any]]) -> str:
+def _machine_from_pod(statuses: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the test's script wrote to the termination message: the output of ``uname -m``."""
     for status in statuses:
-        said = str(((status.get("state") or {}).get("terminated") or {}).get("message") or "").strip()
-        if said and not status.get("init"):
-            return said[:64]
+        message = str(((status.get("state") or {}).get("terminated") or {}).get("message") or "").strip()
+        if message and not status.get("init"):
+            return message[:64]
     return ""
 
 
 def _up_for(statuses: Sequence[Mapping[str, Any]], pod: Mapping[str, Any], now: datetime) -> float:
-    """Return for how many seconds all of a pod's containers have been up; 0 if one is not."""
-    main = [one for one in statuses if not one.get("init")]
-    started = [((one.get("state") or {}).get("running") or {}).get("startedAt") for one in main]
+    """Return for how many seconds all containers of a pod have been running; 0 if one is not running."""
+    main = [status for status in statuses if not status.get("init")]
+    started = [((status.get("state") or {}).get("running") or {}).get("startedAt") for status in main]
     if len(main) < len((pod.get("spec") or {}).get("containers") or ()) or not main or not all(started):
         return 0.0
-    last = max(datetime.fromisoformat(str(one)) for one in started)
+    last = max(datetime.fromisoformat(str(start)) for start in started)
     return max(0.0, (now - last).total_seconds())
 
 
 def why_waiting(pod: Mapping[str, Any]) -> str:
-    """Return what keeps a pod from running: an image that is not to be had, or a node; empty for nothing."""
+    """Return why a pod is not running, such as an image that cannot be pulled; empty if nothing holds it."""
     for status in _statuses(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
         if waiting.get("reason"):
@@ -285,5 +291,5 @@ def why_waiting(pod: Mapping[str, Any]) -> str:
             ]
     for condition in (pod.get("status") or {}).get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return str(condition.get("message") or "its pod found no node")[:300]
+            return str(condition.get("message") or "the scheduler found no node for its pod")[:300]
     return ""

@@ -1,6 +1,6 @@
-"""Runs the tests on arm64 in the cluster, and reads what earlier runs proved.
+"""Runs the tests on arm64 in the cluster, and reads the proofs of earlier runs.
 
-Can be interrupted at any point: a Job that is there already is waited for, not made again.
+A run can be interrupted at any point: the next run waits for a Job that already exists.
 """
 
 import json
@@ -32,10 +32,10 @@ FIELD_MANAGER: Final = "archshift-arm64-test"
 _POLL_SECONDS: Final = 1.0
 
 NO_POD_SECONDS: Final = 60.0
-"""After that a Job that has no pod is one that may not have any: a quota, or an admission policy."""
+"""If a Job has no pod after this time, a quota or an admission policy probably forbids it."""
 
 SLACK_SECONDS: Final = 120.0
-"""What a test may take beyond its time-out, for a control plane that is slow to say so."""
+"""How long archshift waits beyond a test's timeout, because the Job controller may be slow."""
 
 
 @dataclass(slots=True)
@@ -43,16 +43,16 @@ class _Running:
     test: Arm64Test
     path: str
     since: float
-    # Of its pod when it was last seen: the Job controller deletes one that is late.
+    # From the last reading of its pod: the Job controller deletes the pod of a Job that is late.
     machine: str = ""
     waiting: str = ""
 
 
 def read_proofs(cluster: Cluster) -> list[Proof]:
-    """Return what the cluster's Jobs prove.
+    """Return the proofs of all Jobs in the cluster.
 
     Raises:
-        ArchshiftError: They cannot be read.
+        ArchshiftError: The cluster cannot be read.
     """
     jobs = cluster.list("/apis/batch/v1/jobs", labelSelector=LABEL)
     return [proof for proof in map(read_proof, jobs) if proof]
@@ -66,16 +66,16 @@ def run_tests(
     parallel: int,
     say: Callable[[str], None],
 ) -> None:
-    """Test workloads, a few at a time, and leave each outcome on its Job.
+    """Test workloads, a few at a time, and write each outcome to its Job.
 
-    A test whose pod found no node proves nothing: its Job goes, and the next update tries again.
+    A test whose pod never had a node proves nothing: archshift deletes its Job, and the next update tries
+    again.
 
     Args:
-        cluster: The connection.
-        due: Key to test.
-        tested: Key to what is tested, from ``judge_tests``.
-        parallel: Tests that run at once.
-        say: Is told of each test's begin and end.
+        due: Workload key to its test.
+        tested: Workload key to the hash of what is tested, from ``judge_tests``.
+        parallel: How many tests run at the same time.
+        say: Called with a line when a test begins and when it ends.
 
     Raises:
         ArchshiftError: The cluster refuses a Job, or cannot be read.
@@ -89,25 +89,25 @@ def run_tests(
         while waiting and len(running) < parallel:
             key = waiting.pop(0)
             running[key] = _begin(cluster, key, due[key], tested[key])
-            say(f"{key}: tested on arm64 ({len(due) - len(waiting)} of {len(due)})")
+            say(f"{key}: test on arm64 started ({len(due) - len(waiting)} of {len(due)})")
         jobs = {
             job["metadata"]["name"]: job for job in cluster.list("/apis/batch/v1/jobs", labelSelector=LABEL)
         }
         pods: dict[str, list[dict[str, Any]]] = {}
         for pod in cluster.list("/api/v1/pods", labelSelector=LABEL):
             pods.setdefault(pod["metadata"]["labels"][LABEL], []).append(pod)
-        for key, one in list(running.items()):
+        for key, test in list(running.items()):
             job = jobs.get(job_name(key, tested[key]))
-            proof = _judge(cluster, key, one, job, pods.get(short(key), []), machines)
+            proof = _judge(cluster, key, test, job, pods.get(short(key), []), machines)
             if proof:
                 del running[key]
                 if job and not proof.machine:
                     say(f"{key}: not tested: {proof.message}")
-                    cluster.delete(one.path)
+                    cluster.delete(test.path)
                     continue
                 say(f"{key}: {'runs' if proof.passed else 'does not run'} on arm64")
                 if job:
-                    _keep(cluster, one.path, proof)
+                    _keep(cluster, test.path, proof)
         if running:
             time.sleep(_POLL_SECONDS)
 
@@ -115,7 +115,7 @@ def run_tests(
 def _begin(cluster: Cluster, key: str, test: Arm64Test, tested: str) -> _Running:
     namespace, kind, name = key.split("/")
     collection = f"/apis/batch/v1/namespaces/{namespace}/jobs"
-    # Proofs of what it no longer runs.
+    # Delete proofs of images and commands that the workload no longer runs.
     for old in cluster.list(collection, labelSelector=f"{LABEL}={short(key)}"):
         if (old["metadata"].get("annotations") or {}).get(TESTED) != tested:
             cluster.delete(f"{collection}/{old['metadata']['name']}")
@@ -127,27 +127,35 @@ def _begin(cluster: Cluster, key: str, test: Arm64Test, tested: str) -> _Running
 def _judge(
     cluster: Cluster,
     key: str,
-    one: _Running,
+    running: _Running,
     job: Mapping[str, Any] | None,
     pods: list[dict[str, Any]],
     machines: Mapping[str, str],
 ) -> Proof | None:
-    now, waited = datetime.now(UTC), time.monotonic() - one.since
+    now, waited = datetime.now(UTC), time.monotonic() - running.since
     if job is None:
-        # A list may be older than what was just made.
+        # A list may be older than the Job.
         late = waited > NO_POD_SECONDS
         return Proof(workload=key, tested="", passed=False, message="its Job was deleted") if late else None
     uid = job["metadata"]["uid"]
     pod = next((pod for pod in pods if _owner(pod) == uid), None)
     if pod:
-        one.machine = machines.get(pod["spec"].get("nodeName") or "", one.machine)
-        one.waiting = why_waiting(pod) or one.waiting
+        running.machine = machines.get(pod["spec"].get("nodeName") or "", running.machine)
+        running.waiting = why_waiting(pod) or running.waiting
     message = ""
-    if not pod and not one.machine and waited > NO_POD_SECONDS:
+    if not pod and not running.machine and waited > NO_POD_SECONDS:
         message = f"its Job got no pod: {_events(cluster, job)}"
-    elif waited > one.test.timeout_seconds + SLACK_SECONDS:
-        message = f"it was not over after {waited:.0f} s"
-    return outcome(job, pod or {}, one.test, now, machine=one.machine, waiting=one.waiting, overdue=message)
+    elif waited > running.test.timeout_seconds + SLACK_SECONDS:
+        message = f"the test did not end within {waited:.0f} s"
+    return outcome(
+        job,
+        pod or {},
+        running.test,
+        now,
+        machine=running.machine,
+        waiting=running.waiting,
+        overdue=message,
+    )
 
 
 def _owner(pod: Mapping[str, Any]) -> str:
@@ -155,16 +163,16 @@ def _owner(pod: Mapping[str, Any]) -> str:
 
 
 def _keep(cluster: Cluster, path: str, proof: Proof) -> None:
-    # Suspended: a start probe that passed would else go on for ever, and one that hangs too.
+    # Suspend the Job. Otherwise a start probe that passed, or one that hangs, would run for ever.
     body = {"metadata": {"annotations": {RESULT: result_of(proof)}}, "spec": {"suspend": True}}
     cluster.patch(path, body, MERGE, FIELD_MANAGER)
 
 
 def _events(cluster: Cluster, job: Mapping[str, Any]) -> str:
     meta = job["metadata"]
-    found = cluster.list(
+    events = cluster.list(
         f"/api/v1/namespaces/{meta['namespace']}/events",
         fieldSelector=f"involvedObject.kind=Job,involvedObject.name={meta['name']},type=Warning",
     )
-    messages = [str(event.get("message") or "") for event in found]
-    return json.dumps(messages[-1][:500]) if messages else "no event says why"
+    messages = [str(event.get("message") or "") for event in events]
+    return json.dumps(messages[-1][:500]) if messages else "the cluster has no event that says why"

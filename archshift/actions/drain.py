@@ -1,9 +1,8 @@
-"""Empties x86 nodes, a few at a time, within the limits of what runs on them.
+"""Empties x86 nodes, a few at a time, within the limits of the workloads on them.
 
-The nodes themselves are the record: each is cordoned and carries an annotation that says how far it
-is, so that a run that was ended anywhere is gone on with by the next one, and undone by another.
-No more of a workload's pods is away at once than one, and never more than a PodDisruptionBudget
-allows. docs/adr/0009 says why it is done this way.
+The nodes record the progress: archshift cordons each node and writes its state to an annotation. So a run can
+end anywhere, the next run continues, and ``undo`` can take everything back. At most one pod of a workload is
+missing at a time, and PodDisruptionBudgets always hold. docs/adr/0009 has the reasons.
 """
 
 import json
@@ -25,25 +24,24 @@ from archshift.nodes.after_update import nodes_of_others
 from archshift.nodes.groups import AnyNodeGroup, Node
 
 ANNOTATION: Final = "archshift/drain"
-"""On a node that is being drained: who drains it, how far it is, and whose pods were moved, as JSON."""
+"""On a node of a drain: the stack, the node's state, and the controllers of evicted pods, as JSON."""
 
 _TELL_SECONDS: Final = 5.0
-"""What lasts longer is worth a line."""
+"""The drain prints a line for each wait that lasts longer."""
 
 State = Literal["active", "cordoned", "evicting", "drained"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeProgress:
-    """How far a node is, as its annotation says.
+    """The progress of a node, from its annotation.
 
     Attributes:
-        node: The node's name.
-        group: Its node group; empty for none.
-        state: ``active`` before anything was done to it.
+        group: The node's group; empty if it has none.
+        state: ``active`` until the drain first changes the node.
         stack: The field manager of the stack that drains it.
-        owners: Controllers whose pods were evicted from it and may not be complete again yet.
-        cordoned_before: Somebody else had cordoned it: it stays so when the drain is undone.
+        owners: Controllers whose pods were evicted from the node and may still miss replacements.
+        cordoned_before: The node was already cordoned before the drain, so ``undo`` leaves it cordoned.
     """
 
     node: str
@@ -67,10 +65,10 @@ class NodeProgress:
 
 
 def read_progress(item: Mapping[str, Any]) -> NodeProgress:
-    """Read a node's JSON.
+    """Read the progress of a node from its JSON.
 
     Raises:
-        ArchshiftError: Its annotation is not ours.
+        ArchshiftError: The annotation is invalid.
     """
     meta = item["metadata"]
     labels = meta.get("labels") or {}
@@ -94,19 +92,17 @@ def read_progress(item: Mapping[str, Any]) -> NodeProgress:
         )
     except (ValueError, KeyError, TypeError):
         raise ArchshiftError(
-            f"node {meta['name']}: the annotation {ANNOTATION} is not one of archshift's: {text[:100]!r}",
-            "remove it, and archshift drain begins with this node anew",
+            f"node {meta['name']}: the annotation {ANNOTATION} is invalid: {text[:100]!r}",
+            "remove it, and archshift drain starts again with this node",
         ) from None
 
 
 def nodes_to_drain(
     nodes: Iterable[Node], groups: Iterable[AnyNodeGroup], only: Sequence[str] = ()
 ) -> list[Node]:
-    """Return the x86 nodes that a drain is about: the stack's, or all where it makes no nodes.
+    """Return the x86 nodes to drain: the nodes of the stack, or all nodes if the stack creates none.
 
     Args:
-        nodes: All nodes.
-        groups: The node groups as configured.
         only: Names of node groups and nodes; empty for all.
     """
     nodes, groups = list(nodes), tuple(groups)
@@ -124,29 +120,29 @@ def _groups(node: Node) -> set[str]:
 
 
 def check_only(only: Sequence[str], nodes: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> None:
-    """Check that every name of a narrowed drain is one.
+    """Check the names of ``--only``.
 
     Raises:
-        ArchshiftError: It is neither an x86 node of the stack nor a group of them.
+        ArchshiftError: A name is neither an x86 node of the stack nor a group of such nodes.
     """
-    found = nodes_to_drain(nodes, groups)
-    known = {name for node in found for name in (node.name, *_groups(node))}
+    drainable = nodes_to_drain(nodes, groups)
+    known = {name for node in drainable for name in (node.name, *_groups(node))}
     for name in only:
         if name not in known:
-            have = sorted({name for node in found for name in _groups(node)} or known)
+            have = sorted({name for node in drainable for name in _groups(node)} or known)
             raise ArchshiftError(
-                f"--only {name}: no x86 node or group that archshift may drain has this name",
-                f"there are: {', '.join(have[:20]) or 'none'}",
+                f"--only {name}: archshift may drain no x86 node or node group with this name",
+                f"name one of: {', '.join(have[:20])}" if have else "remove --only",
             )
 
 
 def choose_nodes(states: Mapping[str, State], pods: Mapping[str, int], budget: int) -> list[str]:
-    """Return the nodes to work on now: first those that were begun, and never more than ``budget``.
+    """Return the nodes to work on now: first the nodes where evictions have begun.
 
     Args:
-        states: Every node of the drain.
-        pods: How many of its pods have to move.
-        budget: Most nodes at a time.
+        states: Every node of the drain, with its state.
+        pods: Every node, with the number of pods that must move.
+        budget: The largest number of nodes to return.
     """
     begun = sorted(name for name, state in states.items() if state == "evicting")
     fresh = [name for name, state in states.items() if state != "evicting" and pods.get(name, 0)]
@@ -155,12 +151,12 @@ def choose_nodes(states: Mapping[str, State], pods: Mapping[str, int], budget: i
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What a drain waits for.
+    """Something that a drain waits for.
 
     Attributes:
-        what: A pod, or a controller that is not complete.
-        node: The node that it concerns.
-        reason: What holds it.
+        what: A pod, or a controller whose pods are not all ready.
+        node: The node that cannot be emptied yet.
+        reason: What blocks it.
     """
 
     what: str
@@ -173,12 +169,11 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a drain ended.
+    """The result of a drain.
 
     Attributes:
-        nodes: The nodes as they are now.
-        evicted: Pods that this run moved.
-        waiting: What it gave up waiting for; empty if all nodes are empty.
+        evicted: The number of pods that this run evicted.
+        waiting: What still blocked it when it gave up; empty if all nodes are empty.
     """
 
     nodes: tuple[NodeProgress, ...]
@@ -195,20 +190,17 @@ def drain(
     timeout: float = DRAIN_SECONDS,
     say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Cordon the chosen nodes, and evict what runs on them until they are empty.
-
-    Nodes that appear meanwhile are taken in.
+    """Cordon the chosen nodes, and evict their pods until they are empty.
 
     Args:
-        cluster: The connection.
         stack: This stack's field manager.
-        select: Which of all nodes, asked anew each time.
-        budget: Most nodes at a time.
-        timeout: Seconds without any progress after which it ends, and names what holds it.
-        say: Told what happens, a line each time.
+        select: Chooses from all nodes. It is called again for each reading, so it also sees new nodes.
+        budget: The largest number of nodes to empty at the same time.
+        timeout: Seconds without progress after which the drain ends and names what blocks it.
+        say: Called with a line for each event.
 
     Raises:
-        ArchshiftError: The cluster cannot be read or refuses; the next run goes on from there.
+        ArchshiftError: The cluster cannot be read, or refuses a change. The next run continues from there.
     """
     run = _Run(cluster, stack, budget, timeout, say)
     pause = 0.2
@@ -222,7 +214,7 @@ def drain(
 
 @dataclass(slots=True)
 class _Run:
-    """One run: what it knows beside what the nodes say."""
+    """One run, with the state that the nodes do not record."""
 
     cluster: Cluster
     stack: str
@@ -238,36 +230,42 @@ class _Run:
     told: set[Waiting] = field(default_factory=set)
 
     def step(self, select: Callable[[Iterable[Node]], list[Node]]) -> bool:
-        """Look once, and do what can be done; whether anything was."""
-        nodes = {mark.node: mark for mark in read_progress_of_all(self.cluster, select)}
+        """Read the cluster once, and do what is possible now. Return whether anything was done."""
+        nodes = {progress.node: progress for progress in read_progress_of_all(self.cluster, select)}
         acted = self._cordon(nodes)
-        begun = sum(mark.state == "evicting" for mark in nodes.values())
-        # With all hands busy, nobody asks what is on the other nodes.
-        looked = [mark for mark in nodes.values() if mark.state == "evicting" or begun < self.budget]
+        begun = sum(progress.state == "evicting" for progress in nodes.values())
+        # If the budget is used up, the pods of the other nodes do not matter yet.
+        looked = [
+            progress for progress in nodes.values() if progress.state == "evicting" or begun < self.budget
+        ]
         pods = {
-            mark.node: [pod for pod in list_pods(self.cluster, node=mark.node) if not pod.tied]
-            for mark in looked
+            progress.node: [pod for pod in list_pods(self.cluster, node=progress.node) if not pod.tied]
+            for progress in looked
         }
-        for name, found in pods.items():
-            if not found and nodes[name].state == "cordoned":
+        for name, pods_of_node in pods.items():
+            if not pods_of_node and nodes[name].state == "cordoned":
                 nodes[name] = self._set(replace(nodes[name], state="drained"))
-        counts = {name: len(found) for name, found in pods.items()}
-        working = choose_nodes({mark.node: mark.state for mark in nodes.values()}, counts, self.budget)
+        counts = {name: len(pods_of_node) for name, pods_of_node in pods.items()}
+        working = choose_nodes(
+            {progress.node: progress.state for progress in nodes.values()}, counts, self.budget
+        )
         if not working:
             self.outcome = Outcome(nodes=tuple(nodes.values()), evicted=self.evicted)
             return acted
         reading = _Reading(self.cluster)
         waiting: list[Waiting] = []
         for name in working:
-            found = pods[name]
-            mark = self._begin(nodes[name], found)
-            if found:
-                acted |= self._evict(found, reading, waiting)
+            pods_of_node = pods[name]
+            progress = self._begin(nodes[name], pods_of_node)
+            if pods_of_node:
+                acted |= self._evict(pods_of_node, reading, waiting)
                 continue
-            short = [Waiting(str(owner), name, why) for owner in mark.owners if (why := reading.short(owner))]
+            short = [
+                Waiting(str(owner), name, why) for owner in progress.owners if (why := reading.short(owner))
+            ]
             waiting += short
             if not short:
-                nodes[name] = self._set(replace(mark, state="drained", owners=()))
+                nodes[name] = self._set(replace(progress, state="drained", owners=()))
                 self.finished += 1
                 acted = True
                 self._report(nodes)
@@ -280,20 +278,20 @@ class _Run:
         return progress
 
     def _cordon(self, nodes: dict[str, NodeProgress]) -> bool:
-        fresh = [mark for mark in nodes.values() if mark.state == "active"]
-        for mark in fresh:
-            nodes[mark.node] = self._set(replace(mark, state="cordoned", stack=self.stack))
+        fresh = [progress for progress in nodes.values() if progress.state == "active"]
+        for progress in fresh:
+            nodes[progress.node] = self._set(replace(progress, state="cordoned", stack=self.stack))
         if fresh:
-            self.say(f"cordoned: {', '.join(mark.node for mark in fresh)}")
+            self.say(f"cordoned: {', '.join(progress.node for progress in fresh)}")
         return bool(fresh)
 
     def _begin(self, progress: NodeProgress, pods: Sequence[Pod]) -> NodeProgress:
-        """Write down whose pods go before the first of them does."""
+        """Record the controllers of a node's pods before the first eviction."""
         owners = dict.fromkeys((*progress.owners, *(pod.owner for pod in pods if pod.owner)))
         if progress.state == "evicting" and len(owners) == len(progress.owners):
             return progress
         if progress.state != "evicting":
-            self.say(f"{progress.node}: {len(pods)} {'pod has' if len(pods) == 1 else 'pods have'} to move")
+            self.say(f"{progress.node}: {len(pods)} {'pod' if len(pods) == 1 else 'pods'} must move")
         return self._set(replace(progress, state="evicting", owners=tuple(owners)))
 
     def _evict(self, pods: Sequence[Pod], reading: "_Reading", waiting: list[Waiting]) -> bool:
@@ -302,7 +300,7 @@ class _Run:
             if pod.leaving:
                 waiting.append(Waiting(pod.key, pod.node, what_holds(pod, ())))
                 continue
-            # A pod that is not ready is no loss; a ready one goes when all others are there.
+            # A pod that is not ready serves nobody. A ready pod moves only when all others are ready.
             if pod.owner and pod.ready and (why := reading.short(pod.owner)):
                 waiting.append(Waiting(str(pod.owner), pod.node, why))
             elif self.cluster.evict(pod.namespace, pod.name, pod.uid):
@@ -314,27 +312,27 @@ class _Run:
         return acted
 
     def _report(self, nodes: Mapping[str, NodeProgress]) -> None:
-        drained = sum(mark.state == "drained" for mark in nodes.values())
+        drained = sum(progress.state == "drained" for progress in nodes.values())
         left = len(nodes) - drained
         rest = time_left(self.finished, self.finished + left, time.monotonic() - self.started)
         self.say(f"{drained} of {len(nodes)} nodes are empty, pods moved: {self.evicted}{rest}")
 
     def _wait(self, waiting: Sequence[Waiting], acted: bool, nodes: Mapping[str, NodeProgress]) -> None:
-        """Tell what holds the drain up; end it where nothing has moved for too long."""
+        """Say what blocks the drain, and end it if nothing has moved for too long."""
         now = time.monotonic()
         self.moved = now if acted else self.moved
-        self.since = {one.what: self.since.get(one.what, now) for one in waiting}
-        for one in waiting:
-            if now - self.since[one.what] > _TELL_SECONDS and one not in self.told:
-                self.told.add(one)
-                self.say(f"waiting for {one}")
+        self.since = {item.what: self.since.get(item.what, now) for item in waiting}
+        for item in waiting:
+            if now - self.since[item.what] > _TELL_SECONDS and item not in self.told:
+                self.told.add(item)
+                self.say(f"waiting for {item}")
         if waiting and now - self.moved > self.timeout:
             unique = tuple(dict.fromkeys(waiting))
             self.outcome = Outcome(nodes=tuple(nodes.values()), evicted=self.evicted, waiting=unique)
 
 
 class _Reading:
-    """What one look at the cluster finds, each thing asked once."""
+    """One reading of the cluster; each list is read at most once."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -343,7 +341,7 @@ class _Reading:
         self._budgets: dict[str, list[dict[str, Any]]] = {}
 
     def short(self, owner: Controller) -> str:
-        """Return what a controller lacks, in a sentence; empty if all its pods are ready."""
+        """Return how many pods of a controller are not ready and why; empty if all are ready."""
         if owner not in self._short:
             if owner.namespace not in self._pods:
                 self._pods[owner.namespace] = list_pods(self._cluster, namespace=owner.namespace)
@@ -356,9 +354,9 @@ class _Reading:
         return self._short[owner]
 
     def forget(self, evicted: Pod) -> None:
-        """Take note that a pod has gone since."""
+        """Note that a pod was evicted after this reading."""
         if evicted.owner:
-            self._short[evicted.owner] = "a pod of it was just evicted"
+            self._short[evicted.owner] = "archshift has just evicted one of its pods"
 
     def budgets(self, namespace: str) -> list[dict[str, Any]]:
         """Return the PodDisruptionBudgets of a namespace."""
@@ -368,46 +366,45 @@ class _Reading:
         return self._budgets[namespace]
 
     def _wanted(self, owner: Controller, there: int) -> int:
-        """Return how many pods a controller wants; of one that we do not know, those that it has."""
+        """Return how many pods a controller wants; for an unknown kind, how many it has."""
         if owner.kind not in SCALED:
             return there
         path = SCALED[owner.kind].format(owner.namespace)
-        found = next(iter(self._cluster.list(path, fieldSelector=f"metadata.name={owner.name}")), None)
-        return int(found["spec"].get("replicas", 1)) if found else 0
+        live = next(iter(self._cluster.list(path, fieldSelector=f"metadata.name={owner.name}")), None)
+        return int(live["spec"].get("replicas", 1)) if live else 0
 
 
 def read_progress_of_all(
     cluster: Cluster, select: Callable[[Iterable[Node]], list[Node]]
 ) -> list[NodeProgress]:
-    """Return how far the chosen nodes are.
+    """Return the progress of the chosen nodes.
 
     Raises:
-        ArchshiftError: The cluster cannot be read, or an annotation of a node.
+        ArchshiftError: The cluster cannot be read, or the annotation of a node is invalid.
     """
     items = {item["metadata"]["name"]: item for item in cluster.list("/api/v1/nodes")}
     return [read_progress(items[node.name]) for node in select(map(read_node, items.values()))]
 
 
 def undo(cluster: Cluster, *, stack: str, only: Sequence[str] = ()) -> list[str]:
-    """Let pods run again on the nodes that a drain of this stack cordoned; returns their names.
+    """Uncordon the nodes that a drain of this stack cordoned, and return their names.
 
-    Nodes that somebody else had cordoned before stay so. May be repeated.
+    Nodes that were already cordoned before the drain stay cordoned. A repeated call changes nothing.
 
     Args:
-        cluster: The connection.
         stack: This stack's field manager.
         only: Names of node groups and nodes; empty for all.
 
     Raises:
-        ArchshiftError: The cluster cannot be read or refuses.
+        ArchshiftError: The cluster cannot be read, or refuses a change.
     """
     done = []
-    for mark in map(read_progress, cluster.list("/api/v1/nodes")):
-        if mark.stack != stack or (only and {mark.node, mark.group}.isdisjoint(only)):
+    for progress in map(read_progress, cluster.list("/api/v1/nodes")):
+        if progress.stack != stack or (only and {progress.node, progress.group}.isdisjoint(only)):
             continue
         body: dict[str, Any] = {"metadata": {"annotations": {ANNOTATION: None}}}
-        if not mark.cordoned_before:
+        if not progress.cordoned_before:
             body["spec"] = {"unschedulable": None}
-            done.append(mark.node)
-        cluster.patch(f"/api/v1/nodes/{mark.node}", body, MERGE, stack)
+            done.append(progress.node)
+        cluster.patch(f"/api/v1/nodes/{progress.node}", body, MERGE, stack)
     return done

@@ -1,6 +1,7 @@
-"""What has to be solved before x86 nodes are drained: nothing is cordoned while there is any of it.
+"""What blocks a drain of x86 nodes. Nothing is cordoned until the user has removed all blockers. Pure.
 
-Pure. The guard says what needs x86; this adds where the pods of these nodes would go.
+The guard names the workloads that need x86. This module also checks that the pods of these nodes can run
+elsewhere.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,16 +15,16 @@ from archshift.nodes.node_pools import nodes_within
 from archshift.plan.guard import X86Need, shortfall
 from archshift.plan.model import Plan
 
-_NOWHERE = "its node selector, affinity or tolerations let it run on no node that stays"
+_NOWHERE = "no node that stays matches its node selector, affinity and tolerations"
 
 
 @dataclass(frozen=True, slots=True)
 class DrainBlocker:
-    """One thing that forbids a drain.
+    """One reason not to drain.
 
     Attributes:
         what: A workload, a pod or a key of the configuration.
-        reason: Why, and what to do.
+        reason: Why it blocks the drain, and what the user can do.
     """
 
     what: str
@@ -43,40 +44,38 @@ def find_blockers(
     groups: Iterable[AnyNodeGroup] = (),
     bare_pods: bool = False,
 ) -> list[DrainBlocker]:
-    """Return what forbids the drain of some x86 nodes, each by its name.
+    """Return what blocks the drain of x86 nodes.
 
     Args:
-        going: The nodes that are to be drained.
-        inventory: The cluster.
-        plan: The plan for it.
-        needs: What needs x86.
+        plan: The plan for the cluster.
+        needs: The workloads that need x86.
         pods: The pods on ``going``.
-        groups: The node groups as configured: an autoscaler may bring up Graviton nodes.
-        bare_pods: Pods that nobody would start again may be evicted.
+        groups: The configured node groups. Their autoscaler may create Graviton nodes.
+        bare_pods: Whether the drain may evict pods without a controller, which nothing starts again.
     """
     names = {node.name for node in going}
     staying = [node for node in inventory.nodes if node.name not in names and node.schedulable]
     x86_stays = any(node.architecture == AMD64 for node in staying)
-    found: dict[str, str] = {}
+    blockers: dict[str, str] = {}
     for key, reason in _needed(needs, staying):
-        found.setdefault(key, reason)
+        blockers.setdefault(key, reason)
     if not x86_stays:
         for key, reason in _not_moved(plan):
-            found.setdefault(key, reason)
+            blockers.setdefault(key, reason)
     staying += _new_graviton_nodes(groups)
     for key, reason in _without_group(inventory, going, staying):
-        found.setdefault(key, reason)
+        blockers.setdefault(key, reason)
     for pod in pods:
         if pod.tied or pod.leaving:
             continue
         if pod.owner is None and not bare_pods:
-            found.setdefault(
+            blockers.setdefault(
                 pod.workload,
-                f"a bare pod on {pod.node}, which nothing would start again; delete it, or --bare-pods",
+                f"a bare pod on {pod.node}, which nothing would start again; delete it, or use --bare-pods",
             )
         elif not any(pod.fits(node) for node in staying):
-            found.setdefault(pod.workload, f"{_NOWHERE} (its pod {pod.name} is on {pod.node})")
-    return [DrainBlocker(what, reason) for what, reason in found.items()]
+            blockers.setdefault(pod.workload, f"{_NOWHERE} (its pod {pod.name} is on {pod.node})")
+    return [DrainBlocker(what, reason) for what, reason in blockers.items()]
 
 
 def _needed(needs: Sequence[X86Need], staying: Sequence[Node]) -> list[tuple[str, str]]:
@@ -89,10 +88,10 @@ def _needed(needs: Sequence[X86Need], staying: Sequence[Node]) -> list[tuple[str
 
 
 def _not_moved(plan: Plan) -> list[tuple[str, str]]:
-    """Return what the configuration, or a ``pulumi up`` that is due, still has on x86."""
-    found = []
+    """Return the workloads that the plan keeps on x86, or that the next ``pulumi up`` still moves."""
+    blockers = []
     if plan.arm_ratio < 1:
-        found.append(
+        blockers.append(
             ("archshift:arm_ratio", f"{plan.arm_ratio:g} is less than 1.0; set it to 1.0 and run pulumi up")
         )
     for row in plan.workloads:
@@ -101,14 +100,14 @@ def _not_moved(plan: Plan) -> list[tuple[str, str]]:
         x86 = row.replicas - row.wanted
         if x86 and plan.arm_ratio == 1:
             why = f" ({row.reason})" if row.reason else ""
-            found.append((row.key, f"{x86} of its {row.replicas} pods belong on x86{why}"))
+            blockers.append((row.key, f"{x86} of its {row.replicas} pods belong on x86{why}"))
         elif row.restarts and row.graviton < row.replicas:
-            found.append((row.key, "the next pulumi up moves its pods to Graviton; run it first"))
-    return found
+            blockers.append((row.key, "the next pulumi up moves its pods to Graviton; run it first"))
+    return blockers
 
 
 def _new_graviton_nodes(groups: Iterable[AnyNodeGroup]) -> list[Node]:
-    """Return the Graviton nodes that an autoscaler, or Karpenter, can bring up."""
+    """Return the Graviton nodes that an autoscaler or Karpenter can create."""
     nodes: list[Node] = []
     for group in groups:
         if group.architecture != ARM64:
@@ -123,17 +122,17 @@ def _new_graviton_nodes(groups: Iterable[AnyNodeGroup]) -> list[Node]:
 def _without_group(
     inventory: Inventory, going: Sequence[Node], staying: Sequence[Node]
 ) -> Iterable[tuple[str, str]]:
-    """Yield the workloads, those without a pod just now included, that only the nodes to drain take."""
-    # As they were before they were cordoned.
+    """Yield the workloads that only the nodes to drain can run, also if they have no pods now."""
+    # The nodes as they were before the drain cordoned them.
     before = [
-        replace(node, taints=tuple(one for one in node.taints if "unschedulable" not in one.key))
+        replace(node, taints=tuple(taint for taint in node.taints if "unschedulable" not in taint.key))
         for node in going
     ]
     for key, workload in sorted({**inventory.unsteered_workloads, **inventory.workloads}.items()):
-        # A bare pod is named by itself.
+        # ``find_blockers`` checks bare pods itself.
         if workload.kind in ("DaemonSet", "Node", "Pod"):
             continue
-        # As the template is, what archshift set in it included: that is what its next pods get.
+        # The live template, including the fields that archshift set: the next pods get exactly these.
         next_pod = Pod(namespace=workload.namespace, name=workload.name, uid="", rules=workload.template.spec)
         if any(map(next_pod.fits, before)) and not any(map(next_pod.fits, staying)):
             yield key, _NOWHERE

@@ -1,10 +1,10 @@
-"""Brings up nodes before pods are moved, where nodes come up only for pods that find none.
+"""Brings up nodes before pods move, if the cluster creates nodes only for pending pods.
 
-Karpenter brings a node up for a pod that is pending, and a pod with room on the wrong side never
-is: its preference is only a preference, and while there is no Graviton node at all there is one
-architecture to spread over, so that everything fits x86 (docs/adr/0008). So each pod that a step adds
-to a side is first asked for by a placeholder that can run nowhere else. When all of them have a
-node they are deleted, and the pods take their places.
+Karpenter creates a node only for a pending pod. A pod that fits on the wrong side is never pending, because
+its preference is soft. And without any Graviton node there is only one architecture to spread over, so all
+pods fit x86 (docs/adr/0008). So archshift first creates a placeholder for each pod that a step adds to a
+side. The placeholder can run only there. When all placeholders have a node, archshift deletes them, and the
+pods take their places.
 """
 
 import hashlib
@@ -27,19 +27,19 @@ from archshift.nodes import groups
 from archshift.plan.model import Plan, PlannedWorkload
 
 LABEL: Final = "archshift/placeholder"
-"""On every placeholder; the value stands for the workload and the side that it asks for."""
+"""On every placeholder; the value is a hash of the workload, the side and the zone."""
 
 SPREAD_LABEL: Final = "archshift/placeholder-of"
-"""On every placeholder; the value stands for the workload: both sides are spread together."""
+"""On every placeholder; the value is a hash of the workload. Both sides spread together."""
 
 STACK_LABEL: Final = "archshift/stack"
-"""On every placeholder: the stack that made it, and that removes it."""
+"""On every placeholder: the stack that created it and deletes it."""
 
 NAMESPACE: Final = "default"
-"""Where placeholders are: never beside the workload, whose Services and budgets would count them."""
+"""The namespace of all placeholders. In its own namespace a workload's Services would count them."""
 
 IMAGE: Final = "registry.k8s.io/pause:3.10.1"
-"""For both architectures; that it is pulled is not waited for."""
+"""An image for both architectures. A placeholder needs only a node, not a finished pull."""
 
 _SOFT: Final = tuple(
     {"key": taint.key, "operator": "Exists", "effect": taint.effect}
@@ -47,7 +47,7 @@ _SOFT: Final = tuple(
 )
 
 TIMEOUT_SECONDS: Final = 300.0
-"""For all of them; a real node takes one to two minutes."""
+"""How long to wait for all nodes together. A real node takes one to two minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,11 @@ class PlaceholderRequest:
     """A request for nodes for more pods of a workload on one side.
 
     Attributes:
-        workload: The workload.
-        side: The architecture.
-        pods: For how many.
-        zone: The availability zone it has to be in; empty for any.
-        pods_at_start: Its pods on this side at the start, if other pods of it were still pending: these may
-            take the new nodes themselves. None otherwise.
+        side: The architecture of the nodes.
+        pods: How many pods need a node.
+        zone: The availability zone of the nodes; empty for any.
+        pods_at_start: How many pods of the workload ran on this side at the start, if others were pending:
+            the pending pods may take the new nodes themselves. None if no pod was pending.
     """
 
     workload: Workload
@@ -90,12 +89,11 @@ def _spreads_over_zones(workload: Workload) -> bool:
 def needed_before(plan: Plan, inventory: Inventory) -> tuple[PlaceholderRequest, ...]:
     """Return the placeholders that a plan needs before its first patch.
 
-    A workload that spreads its pods over zones needs one for each pod: each pod has one zone left, and the
-    place of the pod that goes may be in another.
+    A workload that spreads its pods over zones needs a placeholder for each pod. A new pod may fit in only
+    one zone, and the pod that it replaces may be in another.
 
     Args:
-        plan: The plan.
-        inventory: The cluster that it was made for.
+        inventory: The cluster of the plan.
     """
     requests = []
     for row in plan.workloads:
@@ -120,14 +118,13 @@ def needed_before(plan: Plan, inventory: Inventory) -> tuple[PlaceholderRequest,
 def needed_after(
     cluster: Cluster, rows: Iterable[PlannedWorkload], inventory: Inventory
 ) -> tuple[PlaceholderRequest, ...]:
-    """Return the placeholders for the pods that a rollout left on the wrong side.
+    """Return the placeholders for pods that are on the wrong side after a rollout.
 
-    Where a workload spreads its pods over zones itself, in the zone that each of them is in.
+    If a workload spreads its pods over zones, each placeholder is for the zone of its pod.
 
     Args:
-        cluster: The connection.
-        rows: Workloads whose rollouts are over.
-        inventory: The cluster as it was before.
+        rows: Workloads whose rollouts have ended.
+        inventory: The cluster as it was before the rollouts.
 
     Raises:
         ArchshiftError: The cluster cannot be read.
@@ -147,22 +144,20 @@ def needed_after(
 def bring_up_nodes(
     cluster: Cluster, requests: Iterable[PlaceholderRequest], stack: str, *, timeout: float = TIMEOUT_SECONDS
 ) -> None:
-    """Wait until nodes have come up for all of it.
+    """Create the placeholders, wait until each has a node, and delete them.
 
     Args:
-        cluster: The connection.
         requests: From ``needed_before`` or ``needed_after``.
-        stack: The stack's name.
-        timeout: Seconds.
+        timeout: How long to wait for all nodes, in seconds.
 
     Raises:
-        ArchshiftError: They did not come up in time, or the cluster refuses.
+        ArchshiftError: The nodes did not come up in time, or the cluster refuses a placeholder.
     """
     collection = f"/api/v1/namespaces/{NAMESPACE}/pods"
     ours = f"{LABEL},{STACK_LABEL}={stack}"
-    by_label = {ask.label: ask for ask in requests}
-    pods = [_placeholder(ask, stack) for ask in by_label.values() for _ in range(ask.pods)]
-    # An update that was killed may have left some.
+    by_label = {request.label: request for request in requests}
+    pods = [_placeholder(request, stack) for request in by_label.values() for _ in range(request.pods)]
+    # An update that was killed may have left placeholders.
     cluster.delete_all(collection, ours)
     if not pods:
         return
@@ -176,7 +171,7 @@ def bring_up_nodes(
             if not missing:
                 return
             if time.monotonic() > deadline:
-                raise ArchshiftError(_too_late(missing, placeholders, by_label, timeout))
+                raise _too_late(missing, placeholders, by_label, timeout)
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
     finally:
@@ -186,7 +181,7 @@ def bring_up_nodes(
 def _missing(
     cluster: Cluster, placeholders: Iterable[Mapping[str, Any]], requests: Mapping[str, PlaceholderRequest]
 ) -> dict[str, int]:
-    """Return label to the number of pods that there is no node for yet."""
+    """Return label to the number of pods that still have no node."""
     placed = Counter(_label(pod) for pod in placeholders if pod["spec"].get("nodeName"))
     sides = cache(lambda: sides_of_nodes(cluster))
     missing_by_label = {}
@@ -208,7 +203,7 @@ def _too_late(
     placeholders: Iterable[Mapping[str, Any]],
     requests: Mapping[str, PlaceholderRequest],
     timeout: float,
-) -> str:
+) -> ArchshiftError:
     label = next(iter(missing))
     request = requests[label]
     message = next(
@@ -219,14 +214,14 @@ def _too_late(
             for condition in (pod.get("status") or {}).get("conditions") or ()
             if condition.get("type") == "PodScheduled" and condition.get("message")
         ),
-        "the scheduler said nothing",
+        "the scheduler gave no reason",
     )
     more_pods = sum(missing.values()) - 1
     more = f" and {more_pods} more" if more_pods else ""
-    return (
-        f"after {timeout:.0f} s no {display(request.side)} node had come up for a pod of "
-        f"{request.workload.key}{more} ({message}); kubectl get nodepools,nodeclaims says why, and their "
-        "limits are in archshift:node_groups"
+    return ArchshiftError(
+        f"no {display(request.side)} node came up within {timeout:.0f} s for a pod of "
+        f"{request.workload.key}{more} ({message})",
+        "run kubectl get nodepools,nodeclaims to see why, and check the limits in archshift:node_groups",
     )
 
 
@@ -251,9 +246,9 @@ def _placeholder(request: PlaceholderRequest, stack: str) -> dict[str, Any]:
         },
         "spec": {
             **spec,
-            # The soft taints too: Karpenter would first give up what spreads it.
+            # Also tolerate the soft taints. Otherwise Karpenter would first drop the spread constraints.
             "tolerations": [*workload.tolerations, *_SOFT],
-            # Spread as the workload's own pods are, or the nodes would be in one zone.
+            # Spread like the workload's own pods. Otherwise all nodes could come up in one zone.
             "topologySpreadConstraints": [
                 {
                     **{key: value for key, value in constraint.items() if key != "matchLabelKeys"},
@@ -278,7 +273,7 @@ def _placeholder(request: PlaceholderRequest, stack: str) -> dict[str, Any]:
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": 0,
-            # Should nobody come back to delete it.
+            # Ends the pod if archshift cannot delete it.
             "activeDeadlineSeconds": int(2 * TIMEOUT_SECONDS),
         },
     }

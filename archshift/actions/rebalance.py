@@ -1,9 +1,8 @@
-"""Puts right what a rollout could not place: pods that found their side full of their predecessors.
+"""Evicts pods that are on the wrong side after a rollout, so that the scheduler places them again.
 
-A preference is only a preference: while a rollout is under way the old pods still take up room,
-and a new one that finds none goes to the other side and stays there, although there is room once
-the rollout is over. Those pods are evicted, within the workload's own limits, and the scheduler
-places their successors (docs/adr/0005).
+The preference for a side is soft. During a rollout the old pods may still fill a side. A new pod then starts
+on the other side and stays there, although its side has free capacity after the rollout. archshift evicts
+such pods, within the workload's own limits (docs/adr/0005).
 """
 
 import time
@@ -24,10 +23,10 @@ from archshift.common.kubernetes import ARCH_LABEL
 from archshift.plan.model import PlannedWorkload
 
 TIMEOUT_SECONDS: Final = 120.0
-"""For all of a fleet; what is not right then is said, and left to the next update."""
+"""For the whole fleet. archshift reports what is not exact by then; the next update tries again."""
 
 _AGAIN_SECONDS: Final = 5.0
-"""Each further try evicts a pod for nothing if no node has joined."""
+"""The pause between tries. If no node has joined, a further try evicts pods for nothing."""
 
 
 def rebalance(
@@ -37,16 +36,15 @@ def rebalance(
     timeout: float = TIMEOUT_SECONDS,
     patience: float = 0.0,
 ) -> dict[str, str]:
-    """Bring workloads whose rollouts are over to the counts that the plan wants.
+    """Move pods of workloads whose rollouts have ended until the counts match the plan.
 
     Args:
-        cluster: The connection.
         rows: Workloads that this update rolled out.
-        timeout: Seconds.
-        patience: Seconds in which another node may join a side that is full, before that is said.
+        timeout: How long to try for all workloads, in seconds.
+        patience: How long to wait for another node if a side is full, in seconds.
 
     Returns:
-        Workload key to why it is not exact; empty if all are.
+        Workload key to the reason why its counts do not match; empty if all match.
 
     Raises:
         ArchshiftError: The cluster cannot be read.
@@ -61,9 +59,7 @@ def rebalance(
 
 
 def misplaced(cluster: Cluster, row: PlannedWorkload) -> list[Mapping[str, str]]:
-    """Return the labels of the nodes that ``rebalance`` would take pods of a workload from, a pod each.
-
-    Empty while its rollout is under way.
+    """Return the node labels of each pod that ``rebalance`` would evict; empty during a rollout.
 
     Raises:
         ArchshiftError: The cluster cannot be read.
@@ -79,12 +75,9 @@ def misplaced(cluster: Cluster, row: PlannedWorkload) -> list[Mapping[str, str]]
 
 
 def pods_on(cluster: Cluster, workload: Workload, side: Architecture, sides: Mapping[str, str]) -> int:
-    """Return how many of a workload's pods have a node of an architecture.
+    """Return how many pods of a workload have a node on a side.
 
     Args:
-        cluster: The connection.
-        workload: The workload.
-        side: The architecture.
         sides: From ``sides_of_nodes``.
 
     Raises:
@@ -95,7 +88,12 @@ def pods_on(cluster: Cluster, workload: Workload, side: Architecture, sides: Map
 
 
 def _wrong(sides: Mapping[str, str], wanted: int) -> list[str]:
-    """Return the pods to move, of pod to architecture: as many as are too many on one side."""
+    """Return the surplus pods of the side that has too many.
+
+    Args:
+        sides: Pod name to architecture.
+        wanted: How many pods belong on Graviton.
+    """
     graviton = [name for name, side in sides.items() if side == ARM64]
     surplus = len(graviton) - wanted
     x86 = [name for name in sides if name not in graviton]
@@ -110,7 +108,7 @@ def _nodes(cluster: Cluster) -> dict[str, Mapping[str, str]]:
 
 
 def sides_of_nodes(cluster: Cluster) -> dict[str, str]:
-    """Return name to architecture of all nodes; empty where none is said.
+    """Return name to architecture of all nodes; the architecture is empty if a node has no label.
 
     Raises:
         ArchshiftError: The cluster cannot be read.
@@ -128,12 +126,12 @@ def _rebalance(
         live = retry_until(lambda: cluster.get(path), deadline)
         workload = read_workload(row.kind, live, "")
         if workload.replicas != row.replicas:
-            return f"it has {workload.replicas} replicas now, not the {row.replicas} of the plan"
+            return f"it now has {workload.replicas} replicas, but the plan was for {row.replicas}"
         pods = retry_until(partial(_pods, cluster, row.namespace, live), deadline) if workload.settled else {}
-        # A status may be older than an eviction; the pods are not.
+        # The status may be older than the last eviction. The list of pods is current.
         if len(pods) == row.replicas and all(pods.values()):
             if not sides.keys() >= {*pods.values()}:
-                sides = retry_until(lambda: sides_of_nodes(cluster), deadline)  # one has joined meanwhile
+                sides = retry_until(lambda: sides_of_nodes(cluster), deadline)  # a node has joined
             on = {name: sides.get(node, "") for name, node in pods.items()}
             wrong = _wrong(on, row.wanted or 0)
             if not wrong:
@@ -145,16 +143,16 @@ def _rebalance(
                     least = row.replicas + 1
                     continue
                 side = display(AMD64 if on[wrong[0]] == ARM64 else ARM64)
-                return f"{len(wrong)} of its pods find no room on {side}"
+                return f"{len(wrong)} of its pods do not fit on {side}"
             evictable = _may_be_away(row.kind, live)
             if evictable < 1:
-                return "its rollout limits let no pod be away"
+                return "its rollout limits allow no unavailable pod"
             evicted = [_evict(cluster, row.namespace, name) for name in wrong[:evictable]]
             if any(evicted):
-                # Pods that come back to the same side have found the other one full.
+                # If the new pods come up on the same side again, the other side is full.
                 least, pause = len(wrong), 0.2
         if time.monotonic() > deadline:
-            return "its PodDisruptionBudget or its new pods took too long"
+            return "its PodDisruptionBudget or its new pods blocked the evictions for too long"
         time.sleep(pause)
         pause = min(2 * pause, 2.0)
 
@@ -163,7 +161,7 @@ def _evict(cluster: Cluster, namespace: str, pod: str) -> bool:
     try:
         return cluster.evict(namespace, pod)
     except UnavailableError:
-        # It may have happened or not; the next look at the pods tells.
+        # The eviction may have happened; the next list of pods shows it.
         return False
 
 
@@ -174,7 +172,7 @@ def _pods(cluster: Cluster, namespace: str, live: Mapping[str, Any]) -> dict[str
 
 
 def _text(selector: Mapping[str, Any]) -> str:
-    """Return a label selector as a query parameter has it."""
+    """Return a label selector in the form of a query parameter."""
     parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
     for expression in selector.get("matchExpressions") or ():
         key, operator = expression["key"], expression["operator"]
@@ -204,7 +202,7 @@ def _may_be_away(kind: str, live: Mapping[str, Any]) -> int:
     limit = str(rolling.get("maxUnavailable", default))
     if limit.endswith("%"):
         share = replicas * int(limit[:-1])
-        # As the controllers round it: a Deployment's down, a StatefulSet's up.
+        # A Deployment's controller rounds down, a StatefulSet's rounds up.
         away = ceil(share / 100) if kind == "StatefulSet" else share // 100
     else:
         away = int(limit)
@@ -212,7 +210,7 @@ def _may_be_away(kind: str, live: Mapping[str, Any]) -> int:
 
 
 def explain_inexact(reasons: Mapping[str, str]) -> str:
-    """Return the sentence about workloads that are not exact after all; empty for none."""
+    """Return a sentence about the workloads whose counts do not match the plan; empty if there are none."""
     if not reasons:
         return ""
     named = "; ".join(f"{key}: {reason}" for key, reason in sorted(reasons.items())[:5])

@@ -1,4 +1,4 @@
-"""Clients of AWS' own SDK, which is an extra: one way to make them, with timeouts."""
+"""Makes clients of the AWS SDK, with timeouts. The SDK is an optional extra of archshift."""
 
 import importlib
 from typing import Any
@@ -9,14 +9,14 @@ from archshift.common.errors import ArchshiftError
 def aws_client(service: str, region: str, purpose: str, *, profile: str = "", **more: Any) -> Any:
     """Return a boto3 client that gives up in time.
 
-    What it, and whatever is called on it, raises has no common base.
+    botocore's exceptions share no base class: catch ``Exception`` around every call.
 
     Args:
-        service: The service's name at boto3.
-        region: The region to ask; empty for the usual one.
-        purpose: What it is for, as the subject of a sentence: ``Amazon ECR is logged in to``.
-        profile: The AWS profile; empty for the usual one.
-        more: More of botocore's ``Config``.
+        service: The service's name in boto3.
+        region: Empty for the default region.
+        purpose: Why archshift needs boto3, as it continues a sentence: ``log in to Amazon ECR``.
+        profile: The AWS profile; empty for the default profile.
+        more: Further fields of botocore's ``Config``.
 
     Raises:
         ArchshiftError: boto3 is not installed.
@@ -26,7 +26,7 @@ def aws_client(service: str, region: str, purpose: str, *, profile: str = "", **
         config: Any = importlib.import_module("botocore.config")
     except ImportError:
         raise ArchshiftError(
-            f"boto3 is not installed, and {purpose} with it", "install archshift[aws]"
+            f"boto3 is not installed, and archshift needs it to {purpose}", "install archshift[aws]"
         ) from None
     retries = {"total_max_attempts": 2, "mode": "standard"}
     return boto3.Session(profile_name=profile or None).client(

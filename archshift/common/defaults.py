@@ -1,9 +1,9 @@
-"""Figures that the command line's help names; apart from what uses them, which takes long to import."""
+"""Defaults that the help of the command line shows. A module of their own, because it imports fast."""
 
 from typing import Final
 
 DEFAULT_HEADROOM: Final = 0.15
-"""Share of the requests that is kept free on top of them."""
+"""Capacity to keep free, as a share of the requests."""
 
 DRAIN_SECONDS: Final = 600.0
-"""How long a drain waits while nothing moves: a pod, or the successor of one, holds it up."""
+"""How long a drain waits without progress before it ends."""

@@ -4,13 +4,14 @@ from collections.abc import Iterable
 
 
 class ArchshiftError(Exception):
-    """Something a person can act on.
+    """A problem that the user can solve.
 
-    Entry points print both parts as one sentence, without a traceback, and stop before anything changes.
+    The command line and the program print both parts as one sentence, without a traceback. They stop before
+    they change anything.
 
     Attributes:
-        problem: What is wrong: it names the key or object, and the value.
-        way_out: What to do about it; empty where the problem says so itself.
+        problem: What is wrong. It names the key or the object, and the value.
+        way_out: What the user can do; empty where the problem already says it.
     """
 
     def __init__(self, problem: str, way_out: str = "") -> None:
@@ -41,4 +42,4 @@ class SettingsError(ArchshiftError):
 
 
 class UnavailableError(ArchshiftError):
-    """The other side was away or too busy; the same question may be answered a moment later."""
+    """A server was unreachable or too busy; the same request may work a moment later."""

@@ -1,4 +1,4 @@
-"""Files that others read while they are written."""
+"""Writes files that other programs may read at the same time."""
 
 import os
 import tempfile
@@ -8,15 +8,12 @@ from archshift.common.errors import ArchshiftError
 
 
 def replace_file(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file, whole or not at all.
+    """Replace a file in one step: a reader sees the old content or the new, never a part.
 
-    Args:
-        path: The file; a link is replaced, not followed.
-        text: What it is to hold; line ends are kept.
-        mode: Its permissions.
+    A symbolic link is replaced, not followed. Line ends are kept.
 
     Raises:
-        OSError: It cannot be written; it is as it was.
+        OSError: The file cannot be written; it is unchanged.
     """
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
@@ -31,20 +28,18 @@ def replace_file(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def write_whole(path: Path, text: str, option: str) -> None:
-    """Write a file, whole or not at all; everybody may read it.
+    """Write a file in one step, readable by everybody; create its folder if it is missing.
 
     Args:
-        path: The file; its folder is made.
-        text: What it is to hold.
-        option: The option that named it.
+        option: The command line option that named the file, for the error.
 
     Raises:
-        ArchshiftError: It cannot be written.
+        ArchshiftError: The file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, text)
     except OSError as error:
         raise ArchshiftError(
-            f"{option}: {path} cannot be written ({error.strerror})", "give another path"
+            f"{option}: archshift cannot write {path} ({error.strerror})", "give another path"
         ) from None

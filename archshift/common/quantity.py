@@ -1,7 +1,7 @@
 """Kubernetes quantities: ``100m`` of a vCPU, ``1.5Gi`` of memory. Pure.
 
-lightkube has the same function, and loads an HTTP client and typed models with it: a quarter of the time
-that ``archshift plan`` took to start. tests/common/test_quantity.py holds the two together.
+lightkube has the same function, but it also loads an HTTP client and typed models. They took a quarter of the
+start of ``archshift plan``. tests/common/test_quantity.py checks that both give the same results.
 """
 
 import re
@@ -19,26 +19,26 @@ _SUFFIXES: Final = {
     **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPEZY", 1)},
 }
 
-# The API server keeps no less than this of anything, and rounds up.
+# The API server rounds up to a multiple of this.
 _SMALLEST: Final = Decimal("0.001")
 
 
 def parse_quantity(text: str) -> Decimal:
-    """Return what a quantity means as a plain number, rounded up to thousandths as the API server does.
+    """Return a quantity as a plain number, rounded up to thousandths as the API server does.
 
     Args:
         text: For example ``250m``, ``0.1``, ``1e3``, ``2E`` or ``64Mi``.
 
     Raises:
-        ValueError: It is no quantity, or too large for one.
+        ValueError: The text is not a quantity, or is too large.
     """
-    found = _QUANTITY.match(text)
-    if not found:
+    match = _QUANTITY.match(text)
+    if not match:
         raise ValueError(f"Invalid quantity string: '{text}'")
-    suffix = found["suffix"]
+    suffix = match["suffix"]
     if suffix not in _SUFFIXES:
         raise ValueError(f"Invalid unit suffix: {suffix}")
     try:
-        return (Decimal(found["number"]) * _SUFFIXES[suffix]).quantize(_SMALLEST, rounding=ROUND_UP)
+        return (Decimal(match["number"]) * _SUFFIXES[suffix]).quantize(_SMALLEST, rounding=ROUND_UP)
     except ArithmeticError:
         raise ValueError("Invalid numerical value") from None

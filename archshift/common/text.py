@@ -1,16 +1,14 @@
-"""How long the rest of something takes, at the pace so far."""
+"""Texts for progress messages."""
 
 
 def time_left(done: int, total: int, seconds: float) -> str:
-    """Say how long the rest takes; nothing in the first two seconds, which say little.
+    """Return how long the remaining parts take at the pace so far: ``", about 1:05 left"``.
+
+    Empty where nothing is left, where nothing is done yet, and in the first two seconds, when the pace is not
+    reliable.
 
     Args:
-        done: Parts that are done.
-        total: All parts.
-        seconds: How long those took.
-
-    Returns:
-        ``", about 1:05 left"``; empty where it is not known, or nothing is left.
+        seconds: How long the parts that are done took.
     """
     if seconds < 2 or not 0 < done < total:
         return ""

@@ -1,6 +1,6 @@
-"""Times as people plan them: in a time zone, by days of the week, right across daylight saving.
+"""Times as people plan them: in a time zone, by days of the week, correct when daylight saving changes.
 
-Every time that comes out is in UTC: Python compares and adds times of one zone by their wall clocks.
+All results are in UTC, because Python compares and adds two times of the same zone by their wall clocks.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-# A window opens again within eight days or, where daylight saving skips it, the week after.
+# A window opens again within eight days, or in the week after if daylight saving skips it.
 _AHEAD_DAYS: Final = 16
 
 
@@ -18,7 +18,7 @@ class Span:
     """A length of time: days by the calendar, or an elapsed time.
 
     Attributes:
-        days: Calendar days: the same time of day, also where daylight saving begins between.
+        days: Calendar days: the end has the same time of day, even if daylight saving changes in between.
         elapsed: Hours and minutes.
     """
 
@@ -33,16 +33,16 @@ class Span:
 
     @classmethod
     def of(cls, length: timedelta) -> "Span":
-        """Return a length as one writes it: in days, if it is whole days."""
+        """Return a length in days if it is a whole number of days, else as elapsed time."""
         return cls(elapsed=length) if length % timedelta(days=1) else cls(days=length.days)
 
     @property
     def roughly(self) -> timedelta:
-        """How long it is where no clock is changed."""
+        """The length if no clock changes."""
         return timedelta(days=self.days) + self.elapsed
 
     def after(self, moment: datetime, zone: ZoneInfo, times: int = 1) -> datetime:
-        """Return the time so many spans after another."""
+        """Return the time that is ``times`` spans after a moment."""
         if self.days:
             moment = instant(_wall(moment, zone) + timedelta(days=self.days * times), zone)
         return moment.astimezone(UTC) + self.elapsed * times
@@ -55,7 +55,7 @@ class Window:
     Attributes:
         days: 0 for Monday to 6.
         begin: Minutes after midnight.
-        end: Minutes after midnight; more than a day's where it is on the next day.
+        end: Minutes after midnight of the first day; 1440 or more if the window ends on the next day.
     """
 
     days: frozenset[int]
@@ -63,7 +63,7 @@ class Window:
     end: int
 
     def on(self, day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
-        """Return when it begins and ends on a day; the two are the same where daylight saving skips it."""
+        """Return its begin and end on a day; both are equal if daylight saving skips the window."""
         midnight = datetime.combine(day, time())
         begin, end = (midnight + timedelta(minutes=minutes) for minutes in (self.begin, self.end))
         return instant(begin, zone), instant(end, zone)
@@ -71,13 +71,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
-    """A time in which nothing moves.
-
-    Attributes:
-        begin: Its first moment.
-        end: The first moment after it.
-        reason: Why.
-    """
+    """A time in which archshift moves nothing, from ``begin`` until just before ``end``."""
 
     begin: datetime
     end: datetime
@@ -85,11 +79,11 @@ class Freeze:
 
 
 def instant(wall: datetime, zone: ZoneInfo) -> datetime:
-    """Return the first moment at which clocks show this time or, where they skip it, a later one."""
+    """Return the first moment at which clocks show a time, or the first moment after it if clocks skip it."""
     early = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
     if _wall(early, zone) == wall:
         return early
-    # Clocks go forward over it: between these two moments, which are an hour apart.
+    # Clocks skip the time: they go forward between these two moments, which are an hour apart.
     before, after = wall.replace(tzinfo=zone, fold=1).astimezone(UTC), early
     while after - before > timedelta(seconds=1):
         middle = before + (after - before) // 2
@@ -98,10 +92,10 @@ def instant(wall: datetime, zone: ZoneInfo) -> datetime:
 
 
 def next_open(moment: datetime, windows: Sequence[Window], zone: ZoneInfo) -> datetime:
-    """Return the first moment from this one on that is in a window; no windows are always open."""
+    """Return the first moment, not before this one, that is in a window. Without windows it is this one."""
     if not windows:
         return moment
-    # Yesterday's may end today.
+    # A window that began yesterday may end today.
     days = [_wall(moment, zone).date() + timedelta(days=ahead) for ahead in range(-1, _AHEAD_DAYS)]
     spans = sorted(window.on(day, zone) for window in windows for day in days if day.weekday() in window.days)
     return next(max(moment, begin) for begin, end in spans if begin < end and moment < end)
@@ -120,10 +114,10 @@ _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(day
 
 
 def short(length: timedelta) -> str:
-    """Return a duration as one writes it, in its largest whole unit."""
-    for unit, one in reversed(_UNITS.items()):
-        if length and not length % one:
-            return f"{length // one}{unit}"
+    """Return a duration in its largest whole unit, such as ``90m`` or ``2w``."""
+    for letter, unit in reversed(_UNITS.items()):
+        if length and not length % unit:
+            return f"{length // unit}{letter}"
     return f"{length // _UNITS['m']}m"
 
 

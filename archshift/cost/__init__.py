@@ -1,1 +1,1 @@
-"""What the nodes cost, and what a step saves."""
+"""Prices of nodes, bills of plans, and savings of steps."""

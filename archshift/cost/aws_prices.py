@@ -1,6 +1,7 @@
-"""On-demand prices from the AWS Price List API, with whatever AWS identity this process has.
+"""Reads on-demand prices from the AWS Price List API, with the AWS identity of this process.
 
-``GetProducts``: https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/API_pricing_GetProducts.html
+``GetProducts``:
+https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/API_pricing_GetProducts.html
 """
 
 import json
@@ -16,10 +17,10 @@ from archshift.cost.prices import Price
 from archshift.cost.rules import CostRules
 from archshift.nodes.groups import AnyNodeGroup, Node, NodeGroup
 
-# The API answers in three regions, with the prices of all.
+# The API has endpoints in only three regions; each returns the prices of all regions.
 _ENDPOINT_REGION: Final = "us-east-1"
 
-# Linux without licences on shared hardware, used rather than reserved: one product for each type.
+# Linux without licences on shared hardware, on demand: exactly one product for each type.
 _FILTERS: Final = {
     "operatingSystem": "Linux",
     "tenancy": "Shared",
@@ -38,39 +39,38 @@ def tariff_for(
     in_aws: bool,
     profile: str = "",
 ) -> tuple[Tariff, str]:
-    """Return the prices that apply to a stack, and why AWS was not asked for them; empty if it was.
+    """Return the prices that apply to a stack, and why AWS did not return prices; empty if it did.
 
     Args:
-        rules: What the stack's config says of money.
-        groups: Its node groups.
-        nodes: The cluster's nodes: their types are priced too, and say the region where nothing else does.
-        source: ``aws`` asks the price list, ``table`` takes the built-in table, ``auto`` asks, but not
-            for the lab, and takes the table for what it gets no answer to.
+        nodes: The cluster's nodes. Their types are priced too. If no setting gives the region, their labels
+            do.
+        source: ``aws`` reads the AWS price list, ``table`` uses the built-in table. ``auto`` reads the price
+            list if ``in_aws``, and uses the table for all types without a price there.
         in_aws: The nodes are in an AWS account.
-        profile: The AWS profile; empty for the usual one.
+        profile: The AWS profile; empty for the default profile.
 
     Raises:
-        ArchshiftError: The region is not known; or AWS alone was to be asked and gives nothing.
+        ArchshiftError: The region is unknown; or ``source`` is ``aws`` and AWS returns an error.
     """
     nodes = list(nodes)
     region = rules.region or region_of(nodes)
     if not region:
         raise ArchshiftError(
             "archshift:cost.region is not set, and neither aws:region nor the nodes' labels name one region",
-            "give it, such as eu-west-1",
+            "set it, for example to eu-west-1",
         )
-    asked: dict[str, Price] = {}
+    aws_prices: dict[str, Price] = {}
     note = ""
-    # The lab's nodes are in no account.
+    # The nodes of the lab are in no AWS account.
     if source == "aws" or (source == "auto" and in_aws):
         types = _types(groups, nodes) - {"", *rules.prices}
         try:
-            asked = ask(region, types, profile)
+            aws_prices = ask(region, types, profile)
         except ArchshiftError as error:
             if source == "aws":
                 raise
             note = str(error)
-    return Tariff(region=region, rules=rules, asked=asked, now=datetime.now(UTC)), note
+    return Tariff(region=region, rules=rules, aws_prices=aws_prices, now=datetime.now(UTC)), note
 
 
 def _types(groups: tuple[AnyNodeGroup, ...], nodes: Iterable[Node]) -> set[str]:
@@ -82,19 +82,17 @@ def _types(groups: tuple[AnyNodeGroup, ...], nodes: Iterable[Node]) -> set[str]:
 
 
 def ask(region: str, types: Iterable[str], profile: str = "") -> dict[str, Price]:
-    """Return the on-demand prices of instance types for Linux; a type that AWS does not sell is left out.
+    """Return the on-demand prices of instance types for Linux, without the types that AWS does not sell.
 
     Args:
-        region: Their region.
-        types: Their names.
-        profile: The AWS profile; empty for the usual one.
+        profile: The AWS profile; empty for the default profile.
 
     Raises:
-        ArchshiftError: boto3 is not installed, or AWS refused.
+        ArchshiftError: boto3 is not installed, or AWS returns an error.
     """
-    found: dict[str, Price] = {}
+    prices: dict[str, Price] = {}
     try:
-        client = aws_client("pricing", _ENDPOINT_REGION, "the AWS price list is asked", profile=profile)
+        client = aws_client("pricing", _ENDPOINT_REGION, "read the AWS price list", profile=profile)
         for name in sorted(set(types)):
             wanted = {**_FILTERS, "instanceType": name, "regionCode": region}
             answer = client.get_products(
@@ -102,29 +100,32 @@ def ask(region: str, types: Iterable[str], profile: str = "") -> dict[str, Price
                 Filters=[{"Type": "TERM_MATCH", "Field": key, "Value": wanted[key]} for key in wanted],
                 MaxResults=100,
             )
-            prices = {usd for text in answer["PriceList"] for usd in _hourly(json.loads(text))}
-            # Two different prices mean that the filters no longer say what is meant: better none.
-            if len(prices) == 1:
-                found[name] = Price(prices.pop(), "AWS price list")
+            hourly = {usd for text in answer["PriceList"] for usd in _hourly(json.loads(text))}
+            # Two different prices mean that the filters no longer select one product, so use no price.
+            if len(hourly) == 1:
+                prices[name] = Price(hourly.pop(), "AWS price list")
     except ArchshiftError:
         raise
-    # botocore has no common base for what credentials, network and service raise.
+    # botocore's exceptions share no base class.
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
-        raise ArchshiftError(f"the AWS price list gave no prices for {region}: {reason}") from None
-    return found
+        raise ArchshiftError(
+            f"the AWS price list did not return prices for {region}: {reason}",
+            "check the AWS credentials, or set archshift:cost.prices",
+        ) from None
+    return prices
 
 
 def _hourly(product: Mapping[str, Any]) -> list[Decimal]:
-    """Return the prices above 0 by the hour of one product."""
-    found = []
+    """Return the hourly prices of one product that are above 0."""
+    prices = []
     for term in product.get("terms", {}).get("OnDemand", {}).values():
         for dimension in term.get("priceDimensions", {}).values():
             try:
                 usd = Decimal(dimension.get("pricePerUnit", {}).get("USD", "0"))
             except InvalidOperation:
                 continue
-            # A product of nothing stands beside some real ones; its price is 0.
+            # For some types AWS also lists a product with the price 0.
             if dimension.get("unit") == "Hrs" and usd.is_finite() and usd > 0:
-                found.append(usd)
-    return found
+                prices.append(usd)
+    return prices

@@ -1,10 +1,9 @@
-"""What the nodes of a plan cost, and what a step saves: a range, with what it rests on.
+"""What the nodes of a plan cost, and what a step saves. Pure.
 
-Pure. Compared is like with like: both sides of a comparison are sized by the same rule (``sizing``:
-the pods' requests and some headroom), so that nodes which are larger than needed today do not count
-as saved by Graviton. One end of the range takes a Graviton vCPU to do the least work of
-``CostRules.speed``, the other the most. A price that is not known makes the total unknown: what is
-known is then a lower bound and is called one.
+One rule (``sizing``: requests plus headroom) sizes both sides of a comparison. So surplus nodes of today do
+not count as a saving of Graviton. Each result is a range: at one end a Graviton vCPU does the least work of
+``CostRules.speed``, at the other the most. If a price is unknown, the total is unknown, and the known part is
+only a lower bound.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,24 +23,24 @@ from archshift.plan.model import Plan
 from archshift.plan.sizing import size
 
 HOURS_A_MONTH: Final = 730
-"""What AWS counts a month as (8,760 hours a year)."""
+"""AWS counts a month as 730 hours (8,760 hours a year)."""
 
 REGION_LABEL: Final = "topology.kubernetes.io/region"
 
-# Spot, as EKS and Karpenter label it.
+# EKS and Karpenter label Spot nodes differently.
 _CAPACITY_LABELS: Final = ("eks.amazonaws.com/capacityType", "karpenter.sh/capacity-type")
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """From the least to the most, USD a month unless said otherwise."""
+    """From the least to the most; USD a month where nothing else is documented."""
 
     least: Decimal
     most: Decimal
 
     @classmethod
     def of(cls, *ends: Decimal) -> "Range":
-        """Return the range that has all of these."""
+        """Return the smallest range that contains all values."""
         return cls(min(ends), max(ends))
 
 
@@ -50,11 +49,8 @@ class NodeCount:
     """Equal nodes of one group.
 
     Attributes:
-        group: The group's name; empty for nodes of nobody's.
-        architecture: Its architecture.
-        instance_type: The nodes' type; empty if they do not say.
-        nodes: How many.
-        spot: They are Spot instances.
+        group: The group's name; empty for nodes outside all groups.
+        instance_type: Empty if the nodes have no label with their type.
     """
 
     group: str
@@ -69,33 +65,31 @@ class Tariff:
     """Every price that applies.
 
     Attributes:
-        region: The AWS region.
-        rules: What the config says.
-        asked: Prices that AWS gave for this region, by type.
-        now: The time, for commitments that end.
+        aws_prices: Prices that AWS returned for this region, by type.
+        now: The time that decides which commitments have ended.
     """
 
     region: str
     rules: CostRules = field(default_factory=CostRules)
-    asked: Mapping[str, Price] = field(default_factory=dict)
+    aws_prices: Mapping[str, Price] = field(default_factory=dict)
     now: datetime
 
     def price(self, instance_type: str, spot: bool = False) -> Price | None:
-        """Return a type's price before discounts; None if it is not known."""
+        """Return a type's price before discounts; None if it is unknown."""
         own = (self.rules.spot if spot else self.rules.prices).get(instance_type)
         if own is not None:
             return Price(own, "archshift:cost.spot" if spot else "archshift:cost.prices")
-        return None if spot else self.asked.get(instance_type) or listed(instance_type, self.region)
+        return None if spot else self.aws_prices.get(instance_type) or listed(instance_type, self.region)
 
     def discount(self, instance_type: str) -> Decimal:
-        """Return the share off: none of what the config gives as the price itself."""
+        """Return the share off the list price; 0 for a type whose price is in ``archshift:cost.prices``."""
         return Decimal(0) if instance_type in self.rules.prices else self.rules.discount(instance_type)
 
     @property
     def commitments(self) -> list[Commitment]:
-        """Those that are still paid; those that are bound to a family come first, as AWS applies them."""
-        active = [one for one in self.rules.commitments if one.active(self.now)]
-        return sorted(active, key=lambda one: not one.family)
+        """The active commitments. Those for one family come first, because AWS applies them first."""
+        active = [commitment for commitment in self.rules.commitments if commitment.active(self.now)]
+        return sorted(active, key=lambda commitment: not commitment.family)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +97,7 @@ class Line:
     """One line of a bill.
 
     Attributes:
-        node_count: The nodes.
-        price: Of one of them, an hour, after discounts; None if it is not known.
+        price: The price of one node, an hour, after discounts; None if it is unknown.
     """
 
     node_count: NodeCount
@@ -112,7 +105,7 @@ class Line:
 
     @property
     def monthly(self) -> Decimal | None:
-        """USD a month at that price, before what is paid in advance; None if it is not known."""
+        """USD a month at that price, before commitments; None if the price is unknown."""
         return self.price.usd * self.node_count.nodes * HOURS_A_MONTH if self.price else None
 
 
@@ -121,10 +114,11 @@ class Bill:
     """What nodes cost a month.
 
     Attributes:
-        lines: One for each node count above 0.
-        known: USD of what is known: commitments, and the rest of the lines that have a price.
-        unknown: Why the total is more than ``known``, a sentence each; empty if it is complete.
-        stranded: Commitment to the USD of it that pay for nothing.
+        lines: One line for each node count above 0.
+        known: USD a month of the commitments, and of all lines with a price as far as commitments do not
+            cover them.
+        unknown: Why the total is more than ``known``, a sentence each; empty if the bill is complete.
+        stranded: Commitment to its unused part, in USD a month.
     """
 
     lines: tuple[Line, ...] = ()
@@ -134,7 +128,7 @@ class Bill:
 
     @property
     def total(self) -> Decimal | None:
-        """USD a month; None if something of it is not known."""
+        """USD a month; None if a part is unknown."""
         return None if self.unknown else self.known
 
     def node_counts(self, architecture: Architecture) -> list[NodeCount]:
@@ -147,8 +141,8 @@ class BillRange:
     """A plan's bill at both ends of the range.
 
     Attributes:
-        slow: A Graviton vCPU does the least work.
-        fast: It does the most.
+        slow: The bill if a Graviton vCPU does the least work.
+        fast: The bill if it does the most work.
     """
 
     slow: Bill
@@ -156,40 +150,41 @@ class BillRange:
 
     @property
     def monthly(self) -> Range | None:
-        """USD a month; None if something of it is not known."""
+        """USD a month; None if a part is unknown."""
         if self.slow.total is None or self.fast.total is None:
             return None
         return Range.of(self.slow.total, self.fast.total)
 
     @property
     def at_least(self) -> Decimal:
-        """USD a month that are known."""
+        """The known part, in USD a month."""
         return min(self.slow.known, self.fast.known)
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """What is not known, a sentence each."""
+        """Why the total is unknown, a sentence each."""
         return tuple(dict.fromkeys(self.slow.unknown + self.fast.unknown))
 
     @property
     def stranded(self) -> dict[Commitment, Range]:
-        """Commitment to the USD a month of it that pay for nothing; those that are used up are left out."""
-        both = {one: (self.slow.stranded[one], self.fast.stranded[one]) for one in self.slow.stranded}
-        return {one: Range.of(*ends) for one, ends in both.items() if max(ends) > 0}
+        """Commitment to its unused part, in USD a month, without the commitments that are used up."""
+        both = {
+            commitment: (usd, self.fast.stranded[commitment])
+            for commitment, usd in self.slow.stranded.items()
+        }
+        return {commitment: Range.of(*ends) for commitment, ends in both.items() if max(ends) > 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillComparison:
-    """Two plans' bills.
+    """The bills of two plans.
 
     Attributes:
-        before: The one.
-        after: The other.
-        saving: USD a month that the second costs less, negative if it costs more; None if a price
-            or a node count is not known.
-        share: The same as a share of what the first costs; None too if that is nothing.
-        overlap: USD a month more while the x86 nodes of ``before`` still run beside the Graviton
-            nodes of ``after``; None if not known.
+        saving: USD a month that ``after`` costs less than ``before``; negative if it costs more; None if a
+            price or a node count is unknown.
+        share: The saving as a share of the cost of ``before``; None also if that cost is 0.
+        overlap: USD a month more than ``before`` while its x86 nodes still run beside the Graviton nodes of
+            ``after``; None if unknown.
     """
 
     before: BillRange
@@ -200,20 +195,18 @@ class BillComparison:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """What is not known, a sentence each."""
+        """Why the total is unknown, a sentence each."""
         return tuple(dict.fromkeys(self.before.unknown + self.after.unknown))
 
 
 def make_bill(node_counts: Iterable[NodeCount], tariff: Tariff, unknown: Iterable[str] = ()) -> Bill:
     """Return what nodes cost a month.
 
-    Commitments are paid in any case. Each covers on-demand nodes up to ``Commitment.covers``, first
-    those bound to a family, then those that follow; what is left over costs its discounted price.
+    Commitments always cost their full price. Each covers on-demand nodes up to ``Commitment.covers``;
+    commitments for one family come first. The nodes that no commitment covers cost their discounted price.
 
     Args:
-        node_counts: The nodes.
-        tariff: The prices.
-        unknown: What else is not known about them, a sentence each.
+        unknown: Further reasons why the total is unknown, a sentence each.
     """
     lines: list[Line] = []
     reasons = dict.fromkeys(unknown)
@@ -252,19 +245,21 @@ def make_bill(node_counts: Iterable[NodeCount], tariff: Tariff, unknown: Iterabl
 def _why_unknown(node_count: NodeCount, region: str) -> str:
     name = node_count.instance_type
     if not name:
-        where = f"node group {node_count.group}" if node_count.group else "no group"
-        return f"nodes of {where} have no label {INSTANCE_TYPE_LABEL}, so nobody knows what they cost"
+        where = f"of node group {node_count.group}" if node_count.group else "outside all node groups"
+        return f"archshift cannot price the nodes {where}, because they have no label {INSTANCE_TYPE_LABEL}"
     if node_count.spot:
-        return f"the Spot price of {name} is not known; give what you pay as archshift:cost.spot.{name}"
-    held = "" if region in regions() else f" (the table has {', '.join(regions())})"
+        return (
+            f"the Spot price of {name} is unknown; set archshift:cost.spot.{name} to the price that you pay"
+        )
+    regions_of_table = "" if region in regions() else f" (the table has {', '.join(regions())})"
     return (
-        f"the price of {name} in {region} is not known{held}; run with AWS credentials, or give it as "
+        f"the price of {name} in {region} is unknown{regions_of_table}; run with AWS credentials, or set "
         f"archshift:cost.prices.{name}"
     )
 
 
 def running(nodes: Iterable[Node], groups: Sequence[AnyNodeGroup]) -> list[NodeCount]:
-    """Return the nodes that run now, those of nobody's group last."""
+    """Return the nodes that run now; nodes outside all groups come last."""
     counts: dict[tuple[int, str, str, str, bool], int] = {}
     for node in nodes:
         place = next((at for at, group in enumerate(groups) if belongs_to(node, group)), len(groups))
@@ -279,15 +274,15 @@ def running(nodes: Iterable[Node], groups: Sequence[AnyNodeGroup]) -> list[NodeC
 
 
 def region_of(nodes: Iterable[Node]) -> str:
-    """Return the one region of nodes, from their labels; empty if they do not say, or are of several."""
-    found = set()
+    """Return the region of all nodes, from their labels; empty if they have none, or more than one."""
+    names = set()
     for node in nodes:
         zone = node.labels.get(ZONE_LABEL, "")
-        # A zone's name is its region's and a letter; a local zone's is longer and is passed over.
+        # A zone's name is the region's plus one letter. A local zone has a longer name and does not count.
         of_zone = zone[:-1] if REGION.fullmatch(zone[:-1]) else ""
-        found.add(node.labels.get(REGION_LABEL, "") or of_zone)
-    found.discard("")
-    return found.pop() if len(found) == 1 else ""
+        names.add(node.labels.get(REGION_LABEL, "") or of_zone)
+    names.discard("")
+    return names.pop() if len(names) == 1 else ""
 
 
 def bill_of(
@@ -297,14 +292,11 @@ def bill_of(
     tariff: Tariff,
     headroom: float = DEFAULT_HEADROOM,
 ) -> BillRange:
-    """Return what the nodes cost that a plan needs, each group at least its ``min_size``.
+    """Return what the nodes cost that a plan needs. Each EKS node group has at least its ``min_size``.
 
     Args:
-        plan: The plan.
-        inventory: The cluster that it was made for.
-        groups: The node groups as configured.
-        tariff: The prices.
-        headroom: Share of the requests kept free on top of them.
+        inventory: The cluster of the plan.
+        headroom: Capacity to keep free, as a share of the requests.
     """
     slow, fast = (_bill_at(speed, plan, inventory, groups, tariff, headroom) for speed in tariff.rules.speed)
     return BillRange(slow=slow, fast=fast)
@@ -323,7 +315,7 @@ def _bill_at(
     node_counts = []
     for group, need in zip(groups, sizing.needs, strict=True):
         nodes = need.nodes or 0
-        # At 0 nothing is on Graviton yet: its groups need not be there.
+        # At 0 no pod is on Graviton yet, so its groups do not have to exist.
         begun = nodes > 0 or plan.arm_ratio > 0 or need.architecture == AMD64
         if isinstance(group, EksNodeGroup) and begun:
             nodes = max(nodes, group.min_size)
@@ -342,7 +334,7 @@ def _bill_at(
 
 
 def _on_spot(group: AnyNodeGroup) -> bool:
-    """Whether all of a group's nodes are Spot; of a NodePool that may take either, the dearer counts."""
+    """Whether all nodes of a group are Spot. A NodePool with both counts as on demand, which costs more."""
     if isinstance(group, NodePool):
         return group.capacity_types == ("spot",)
     return isinstance(group, EksNodeGroup) and group.capacity_type == "SPOT"
@@ -358,23 +350,21 @@ def compare(
 ) -> BillComparison:
     """Return what a change from one plan to another saves a month.
 
-    For a preview: ``before`` is the plan at the ratio that the stack had, ``after`` the one that is
-    previewed, both for the same inventory (``survey.plan_at``).
+    For a preview, ``before`` is the plan at the stack's current ratio and ``after`` the previewed plan. Both
+    are made for the same inventory (``survey.plan_at``).
 
     Args:
-        before: The plan to compare with.
-        after: The plan whose cost is asked for.
-        inventory: The cluster that both were made for.
-        groups: The node groups as configured; without any, nothing is sized and the saving is None.
-        tariff: The prices.
-        headroom: Share of the requests kept free on top of them.
+        after: The plan whose saving is returned.
+        inventory: The cluster of both plans.
+        groups: The configured node groups. Without groups the saving is None.
+        headroom: Capacity to keep free, as a share of the requests.
     """
     old = bill_of(before, inventory, groups, tariff, headroom)
     new = bill_of(after, inventory, groups, tariff, headroom)
     saving = share = overlap = None
     ends = [(old.slow, new.slow), (old.fast, new.fast)]
     if groups and not old.unknown and not new.unknown:
-        # The same processor before and after: ends of different assumptions are never mixed.
+        # Both bills of a pair assume the same speed of a Graviton vCPU.
         saving = Range.of(*(first.known - second.known for first, second in ends))
         if old.slow.known > 0 and old.fast.known > 0:
             share = Range.of(*((first.known - second.known) / first.known for first, second in ends))
@@ -384,12 +374,12 @@ def compare(
 
 
 def number_json(value: Decimal | None, digits: int = 2) -> float | None:
-    """Return a figure as a JSON value, rounded; null where it is not known."""
+    """Return a figure as a JSON value, rounded; null if it is unknown."""
     return None if value is None else float(round(value, digits))
 
 
 def range_json(value: Range | None, digits: int = 2) -> dict[str, float | None] | None:
-    """Return a range as a JSON value, its ends rounded; null where it is not known."""
+    """Return a range as a JSON value, its ends rounded; null if it is unknown."""
     if value is None:
         return None
     return {"least": number_json(value.least, digits), "most": number_json(value.most, digits)}

@@ -1,8 +1,8 @@
-"""What an EC2 instance costs an hour, and how well that is known.
+"""The built-in table of what EC2 instances cost an hour.
 
-``prices.json`` holds list prices that were looked up in public copies of the AWS Price List, each
-family with its sources and their dates. A price that is neither there nor asked of AWS nor given in
-the configuration is unknown: nothing here guesses one.
+``prices.json`` holds list prices from public copies of the AWS Price List. Each family names its sources and
+their dates. A price that is not in the table, not in the AWS price list and not in the configuration is
+unknown. archshift never guesses a price.
 """
 
 import json
@@ -18,11 +18,11 @@ from archshift.nodes.instance_types import INSTANCE_TYPES
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A price.
+    """A price and its source.
 
     Attributes:
         usd: USD an hour, more than 0.
-        source: Where it is from, in a few words.
+        source: Names the source in a few words.
     """
 
     usd: Decimal
@@ -31,7 +31,7 @@ class Price:
 
 @cache
 def _table() -> Mapping[str, Any]:
-    # Read when the first price is asked for.
+    # The file is read for the first price, not at import.
     table: Mapping[str, Any] = json.loads(
         resources.files("archshift.cost").joinpath("prices.json").read_text()
     )
@@ -39,16 +39,16 @@ def _table() -> Mapping[str, Any]:
 
 
 def regions() -> tuple[str, ...]:
-    """Return the regions that the table has prices of."""
+    """Return the regions of the table."""
     return tuple(_table()["regions"])
 
 
 def listed(instance_type: str, region: str) -> Price | None:
-    """Return the table's on-demand price of a type for Linux; None if it has none.
+    """Return the table's on-demand price of a type for Linux; None if it is unknown.
 
-    Where the table has other sizes of the family in that region, the price follows from the
-    nearest: EC2 charges a family by its size. The table's own sizes keep to that within 0.3 %, which
-    a test checks; bare metal does not everywhere, so its price is never made that way.
+    If the table lacks this size but has others of the family in that region, the price follows from the
+    nearest size. EC2 charges a family by its size: a test checks that this is true within 0.3 % for the sizes
+    in the table. It is not always true for bare metal, so the price of bare metal is never computed.
     """
     family, _, size = instance_type.partition(".")
     entry = _table()["regions"].get(region, {}).get(family)
@@ -65,6 +65,6 @@ def listed(instance_type: str, region: str) -> Price | None:
         (INSTANCE_TYPES[f"{family}.{other}"] for other in sizes if "metal" not in other),
         key=lambda other: (abs(other.memory_mib - kind.memory_mib), other.memory_mib),
     )
-    # By memory: t3.medium and t3.large have the same number of vCPUs.
+    # By memory, because t3.medium and t3.large have the same number of vCPUs.
     usd = Decimal(sizes[nearest.name.partition(".")[2]]) * kind.memory_mib / nearest.memory_mib
     return Price(usd.quantize(Decimal("0.000001")), f"table of {date}, by size from {nearest.name}")

@@ -1,4 +1,4 @@
-"""What the stack's config says of money (``archshift:cost``)."""
+"""The settings of ``archshift:cost``."""
 
 import re
 from collections.abc import Mapping
@@ -14,25 +14,25 @@ COMPUTE_PLAN: Final = "compute-savings-plan"
 EC2_PLAN: Final = "ec2-instance-savings-plan"
 RESERVED: Final = "reserved-instances"
 
-# The 40 % better price-performance that AWS states for Graviton ("up to") is 1.4 * 0.85 = 1.19 times
-# the work a vCPU at the 15 % lower price of m7g against m6i. Its lower end: no faster.
+# AWS states "up to" 40 % better price-performance for Graviton. The price of m7g is 15 % below m6i, so a vCPU
+# does 1.4 * 0.85 = 1.19 times the work. At the lower end a vCPU is no faster.
 DEFAULT_SPEED: Final = (Decimal("1.0"), Decimal("1.2"))
 
 REGION: Final = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
-"""The form of an AWS region's name."""
+"""Matches names of AWS regions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commitment:
-    """Money that is paid every hour, whether used or not.
+    """A fixed price for every hour, used or not.
 
     Attributes:
-        kind: ``compute-savings-plan`` (follows to any family), ``ec2-instance-savings-plan`` or
-            ``reserved-instances`` (both bound to a family).
-        family: The family it is bound to; empty for a Compute Savings Plan.
-        usd_per_hour: What is paid.
+        kind: ``compute-savings-plan`` (covers every family), ``ec2-instance-savings-plan`` or
+            ``reserved-instances`` (each covers one family).
+        family: The instance family that it covers; empty for a Compute Savings Plan.
+        usd_per_hour: The fixed price.
         discount: How far its rate is below on demand, 0 or more and less than 1.
-        until: When it ends; None if not said.
+        until: Its end; None if unknown.
     """
 
     kind: str
@@ -43,11 +43,11 @@ class Commitment:
 
     @property
     def covers(self) -> Decimal:
-        """The on-demand value an hour that it pays for."""
+        """The on-demand value that it covers, in USD an hour."""
         return self.usd_per_hour / (1 - self.discount)
 
     def active(self, now: datetime) -> bool:
-        """Whether it is still paid."""
+        """Whether it has not ended yet."""
         return self.until is None or now < self.until
 
     def __str__(self) -> str:
@@ -58,16 +58,16 @@ class Commitment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostRules:
-    """What prices and rates apply.
+    """The user's prices and rates.
 
     Attributes:
-        region: The AWS region; empty to take it from the nodes.
-        prices: Instance type to what is paid on demand, USD an hour; goes before every list.
-        spot: Instance type to what is paid for Spot; without, a Spot price is unknown.
-        discounts: Type, family, ``x86``, ``graviton`` or ``all`` to the share off the list price;
-            the most specific counts.
-        commitments: What is paid for in advance.
-        speed: Least and most work of a Graviton vCPU against one of x86.
+        region: The AWS region; empty to read it from the nodes.
+        prices: Instance type to its on-demand price, USD an hour. It overrides all price lists.
+        spot: Instance type to its Spot price, USD an hour. Other Spot prices are unknown.
+        discounts: Type, family, ``x86``, ``graviton`` or ``all`` to the share off the list price. The most
+            specific key counts.
+        commitments: Savings Plans and Reserved Instances.
+        speed: Least and most work of a Graviton vCPU, as a multiple of an x86 vCPU.
     """
 
     region: str = ""

@@ -1,4 +1,4 @@
-"""The costs in words: every saving is a range, and comes with what it rests on."""
+"""Texts about costs. Every saving is a range, and its assumptions are listed."""
 
 from decimal import Decimal
 from typing import Final
@@ -7,11 +7,11 @@ from archshift.common.architectures import AMD64
 from archshift.cost.bill import HOURS_A_MONTH, BillComparison, Range, Tariff
 
 CLAIMED: Final = Range(Decimal("0.2"), Decimal("0.4"))
-"""What people say that Graviton saves."""
+"""The saving that people often claim for Graviton."""
 
 
 def money(value: Range | Decimal | None) -> str:
-    """Return whole numbers: one, or from the least to the most; ``?`` for what is not known."""
+    """Return whole numbers: ``310``, or ``310 to 420`` for a range; ``?`` if unknown."""
     if value is None:
         return "?"
     ends = (value, value) if isinstance(value, Decimal) else (value.least, value.most)
@@ -26,10 +26,10 @@ def percents(share: Range) -> str:
 def saving(step: BillComparison) -> str:
     """Return what a change saves or costs: ``310 to 420 USD a month less (9 to 12 %)``.
 
-    Where both ends of the range are the same whole number, that is said.
+    If both ends of the range are the same whole number, the text says so: ``at both ends 310 USD``.
     """
     if step.saving is None:
-        return f"not known: {'; '.join(step.unknown) or 'there are no node groups to size'}"
+        return f"unknown: {'; '.join(step.unknown) or 'the stack has no node groups'}"
     least, most = step.saving.least, step.saving.most
     if least < 0 < most:
         return f"between {money(-least)} USD a month more and {money(most)} less"
@@ -40,27 +40,26 @@ def saving(step: BillComparison) -> str:
 
 
 def _both(value: Range) -> str:
-    said = money(value)
-    return f"{said} USD a month" if " to " in said else f"at both ends {said} USD a month"
+    usd = money(value)
+    return f"{usd} USD a month" if " to " in usd else f"at both ends {usd} USD a month"
 
 
 def against_claim(ratio: float, step: BillComparison) -> str:
-    """Return how what people claim compares with what this fleet gets; empty where that is not known.
+    """Compare the saving that people claim with the saving of this fleet; empty if that is unknown.
 
     Args:
-        ratio: The ratio of the step.
-        step: Its comparison with ratio 0.
+        step: The comparison of the step with ratio 0.
     """
     if step.share is None:
         return ""
     least, most = step.share.least, step.share.most
     if most < 0:
-        gets = f"pays {percents(Range.of(-least, -most))} more"
+        result = f"pays {percents(Range.of(-least, -most))} more"
     elif least < 0:
-        gets = f"gets between {percents(Range.of(-least))} more to pay and {percents(Range.of(most))} less"
+        result = f"pays between {percents(Range.of(-least))} more and {percents(Range.of(most))} less"
     else:
-        gets = f"gets {percents(step.share)}"
-    said = f"{percents(CLAIMED)} less are often claimed; this fleet {gets} at {ratio:g}"
+        result = f"saves {percents(step.share)}"
+    text = f"People often claim savings of {percents(CLAIMED)}; this fleet {result} at {ratio:g}."
     staying = sum(
         (
             line.monthly or Decimal(0)
@@ -69,39 +68,47 @@ def against_claim(ratio: float, step: BillComparison) -> str:
         ),
         start=Decimal(0),
     )
-    return f"{said}, with {money(staying)} USD a month of x86 nodes that stay." if staying else f"{said}."
+    return f"{text} The x86 nodes that stay cost {money(staying)} USD a month." if staying else text
 
 
 def stranded(ratio: float, step: BillComparison) -> list[str]:
-    """Return which commitments pay for nothing after a step, a sentence each."""
+    """Return a sentence for each commitment that is partly unused after a step."""
     return [
-        f"At {ratio:g}, {money(usd)} USD a month are paid for nothing: {one}"
-        + (f", is bound to {one.family}." if one.family else ", is more than is used.")
-        for one, usd in step.after.stranded.items()
+        f"At {ratio:g}, {money(usd)} USD a month of a commitment are unused: {commitment}"
+        + (
+            f", which only covers {commitment.family}."
+            if commitment.family
+            else ", which covers more than the nodes use."
+        )
+        for commitment, usd in step.after.stranded.items()
         if usd.most >= 1
     ]
 
 
 def assumptions(tariff: Tariff, headroom: float) -> list[str]:
-    """Return what the numbers rest on, a clause each."""
+    """Return the assumptions behind the numbers, a clause each."""
     rules = tariff.rules
     least, most = (f"{float(end):g}" for end in rules.speed)
-    said = [
-        f"nodes for today's requests of pods and DaemonSets and {headroom * 100:g} % on top, each group at "
-        "least its min_size; autoscalers, rollouts and packing may take more",
-        f"a Graviton vCPU does {least} to {most} times the work of one of x86, and more than 1 saves only "
-        "once requests of CPU are lowered (archshift:cost.speed; a default is no measurement)",
-        "at 0, what archshift does not steer stays where it is, on Graviton too",
-        f"nodes alone, {HOURS_A_MONTH} hours a month, Linux: no disks, traffic, load balancers, EKS fees or "
+    clauses = [
+        f"nodes fit today's requests of pods and DaemonSets with {headroom * 100:g} % on top, and each group "
+        "has at least its min_size; autoscalers, rollouts and packing may need more",
+        f"a Graviton vCPU does {least} to {most} times the work of an x86 vCPU (archshift:cost.speed; the "
+        "default is not a measurement); more than 1 saves money only after you lower the CPU requests",
+        "at 0, workloads that archshift does not steer stay where they are, also on Graviton",
+        f"only Linux nodes, {HOURS_A_MONTH} hours a month: no disks, traffic, load balancers, EKS fees or "
         "taxes",
     ]
     if rules.discounts:
-        given = ", ".join(
+        shares = ", ".join(
             f"{name} {float(share * 100):g} %" for name, share in sorted(rules.discounts.items())
         )
-        said.append(f"off the list price: {given}")
-    said += [f"paid in advance: {one}" for one in tariff.commitments]
-    said += [f"over and not counted: {one}" for one in rules.commitments if not one.active(tariff.now)]
+        clauses.append(f"discounts off the list price: {shares}")
+    clauses += [f"paid in advance: {commitment}" for commitment in tariff.commitments]
+    clauses += [
+        f"not counted, because it has ended: {commitment}"
+        for commitment in rules.commitments
+        if not commitment.active(tariff.now)
+    ]
     if not rules.commitments:
-        said.append("no Savings Plans, no Reserved Instances: archshift:cost.commitments names none")
-    return said
+        clauses.append("no Savings Plans or Reserved Instances, because archshift:cost.commitments is empty")
+    return clauses

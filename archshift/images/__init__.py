@@ -1,1 +1,1 @@
-"""Which images run on arm64, proven by what their registries hold. Unknown never counts as yes."""
+"""Finds out which images run on arm64, from the content of their registries. Unknown never counts as yes."""

@@ -1,4 +1,4 @@
-"""The front door: verdicts for many images at once, from synchronous or asynchronous code."""
+"""Verdicts for many images at once, for synchronous and asynchronous callers."""
 
 import asyncio
 import threading
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 Watch: TypeAlias = Callable[[int, int], None]
-"""Is told how many images are read, and of how many."""
+"""Called with the number of images that are read, and the number of all images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +33,17 @@ class AuditOptions:
     """How to audit.
 
     Attributes:
-        hosts: By ``host[:port]`` as in image names: plain http, CA, mirrors, token hosts.
-        pull_secrets: The cluster's, read with ``read_pull_secret``; tried before the Docker config.
-        docker_config: Docker's config file; by default where Docker keeps it.
-        ecr: Log in to private Amazon ECR registries with this process's AWS identity.
+        hosts: Options by ``host[:port]`` as in image names: plain http, CA, mirrors, token hosts.
+        pull_secrets: Pull secrets of the cluster, from ``read_pull_secret``. They come before the Docker
+            config.
+        docker_config: Docker's config file.
+        ecr: Log in to private Amazon ECR registries with the AWS identity of this process.
         cache: The folder for evidence; None keeps nothing between runs.
-        tag_seconds: How long a tag is taken to stand for the same digest without asking. 0 always asks.
-        evidence_seconds: How old the evidence for a digest may be.
-        deep: Also look at the binaries that arm64 images start.
+        tag_seconds: How long a cached digest of a tag is valid, in seconds. 0 asks the registry in each run.
+        evidence_seconds: How long cached evidence for a digest is valid, in seconds.
+        deep: Also check the binaries that arm64 images start.
         limits: Bounds on sizes, times and numbers.
-        watch: Called, in a thread of the audit's own, with how many images are read, and of how many.
+        watch: Called after each image, in a thread of the audit.
     """
 
     hosts: Mapping[str, RegistryHost] = field(default_factory=dict)
@@ -58,14 +59,10 @@ class AuditOptions:
 
 
 class Auditor:
-    """One run: what two images share is read once. Use as an async context manager.
-
-    Args:
-        options: How to audit.
-        clock: Seconds since 1970.
+    """One run, which reads each reference and digest once. Use it as an async context manager.
 
     Raises:
-        ArchshiftError: From entering: the Docker config or a CA file cannot be read.
+        ArchshiftError: On entering: the Docker config or a CA file cannot be read.
     """
 
     def __init__(self, options: AuditOptions | None = None, clock: Clock = time.time) -> None:
@@ -99,17 +96,17 @@ class Auditor:
         await self._stack.aclose()
 
     async def verdicts(self, images: Iterable[str]) -> dict[str, ImageVerdict]:
-        """Return the verdict of every image, in the order given, repeats once. Never raises for an image.
+        """Return the verdict of each image in the same order, without repeats. No image raises an error.
 
-        A deep audit looks at what the image starts by itself; see ``verdicts_of_uses`` for containers.
+        A deep audit checks the image's own command. For the commands of containers use ``verdicts_of_uses``.
         """
-        found = await self.verdicts_of_uses(map(ImageUse, images))
-        return {use.image: verdict for use, verdict in found.items()}
+        verdicts = await self.verdicts_of_uses(map(ImageUse, images))
+        return {use.image: verdict for use, verdict in verdicts.items()}
 
     async def verdicts_of_uses(self, uses: Iterable[ImageUse]) -> dict[ImageUse, ImageVerdict]:
-        """Return the verdict of every image with the command it is started with.
+        """Return the verdict of each image with the command that starts it.
 
-        Only a deep audit tells commands apart. Each image is still read once.
+        Only a deep audit distinguishes commands. Each image is still read once.
         """
         distinct = list(dict.fromkeys(uses))
         commands: dict[str, list[Command]] = {}
@@ -126,8 +123,8 @@ class Auditor:
             return verdicts
 
         judged = await asyncio.gather(*(judge(image, wanted) for image, wanted in commands.items()))
-        found = dict(zip(commands, judged, strict=True))
-        return {use: found[use.image][use.command] for use in distinct}
+        verdicts = dict(zip(commands, judged, strict=True))
+        return {use: verdicts[use.image][use.command] for use in distinct}
 
     async def _judge(self, image: str, commands: list[Command]) -> dict[Command, ImageVerdict]:
         verdict = await self._inspector.verdict(image)
@@ -139,20 +136,20 @@ class Auditor:
         return {command: apply_finding(verdict, finding) for command, finding in findings.items()}
 
     async def suggest_newer(self, image: str) -> str | None:
-        """Return the nearest newer tag of the same repository that runs on arm64; None if none is found.
+        """Return the nearest newer tag of the same repository that runs on arm64; None if there is none.
 
-        See ``archshift.images.suggest`` for what counts as newer. Never raises for an image.
+        ``archshift.images.suggest`` defines "newer". An image never raises an error.
         """
         return await suggest(image, self._client, self._inspector)
 
 
 def audit_images(images: Iterable[str], options: AuditOptions | None = None) -> dict[str, ImageVerdict]:
-    """Return the verdict of every image, in the order given, repeats once.
+    """Return the verdict of each image in the same order, without repeats.
 
-    For synchronous callers, also inside a running event loop (a Pulumi program is one).
+    For synchronous callers, also inside a running event loop such as a Pulumi program.
 
     Raises:
-        ArchshiftError: The Docker config or a CA file cannot be read. An image's own trouble never raises.
+        ArchshiftError: The Docker config or a CA file cannot be read. An image never raises an error.
     """
 
     async def run() -> dict[str, ImageVerdict]:
@@ -163,10 +160,10 @@ def audit_images(images: Iterable[str], options: AuditOptions | None = None) -> 
 
 
 def audit_uses(uses: Iterable[ImageUse], options: AuditOptions | None = None) -> dict[ImageUse, ImageVerdict]:
-    """Like ``audit_images``, for the containers of workloads: what ``judge_workload`` wants.
+    """Return the verdicts on the containers of workloads, for ``judge_workload``.
 
     Raises:
-        ArchshiftError: As ``audit_images``.
+        ArchshiftError: The Docker config or a CA file cannot be read.
     """
 
     async def run() -> dict[ImageUse, ImageVerdict]:
@@ -177,23 +174,23 @@ def audit_uses(uses: Iterable[ImageUse], options: AuditOptions | None = None) ->
 
 
 def suggest_newer(images: Iterable[str], options: AuditOptions | None = None) -> dict[str, str | None]:
-    """Return, for each image, the nearest newer tag of the same repository that runs on arm64.
+    """Return image to the nearest newer tag of the same repository that runs on arm64; None if there is none.
 
     Raises:
-        ArchshiftError: As ``audit_images``.
+        ArchshiftError: The Docker config or a CA file cannot be read.
     """
 
     async def run() -> dict[str, str | None]:
         async with Auditor(options) as auditor:
             distinct = list(dict.fromkeys(images))
-            found = await asyncio.gather(*map(auditor.suggest_newer, distinct))
-            return dict(zip(distinct, found, strict=True))
+            tags = await asyncio.gather(*map(auditor.suggest_newer, distinct))
+            return dict(zip(distinct, tags, strict=True))
 
     return run_in_thread(run())
 
 
 def run_in_thread(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine to its end in a loop and thread of its own."""
+    """Run a coroutine in a new thread with its own event loop, and return its result."""
     outcome: list[_T] = []
     failure: list[BaseException] = []
 

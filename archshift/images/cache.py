@@ -1,8 +1,7 @@
-"""Evidence kept between runs: one SQLite file in the user's cache folder, safe for concurrent runs.
+"""Keeps evidence between runs, in one SQLite file in the user's cache folder. Concurrent runs are safe.
 
-What a digest names never changes, so its manifest's reading is kept without end; how old evidence may be is
-the caller's to say at each reading. What a tag stands for is kept with its time, for the same reason.
-A cache can only save work: no failure of it fails a run, and nothing in it ever says unknown.
+The cache keeps entries for ever, each with its time. The caller decides at each reading how old an entry may
+be. The cache only saves work: its errors never fail a run, and it never holds the verdict unknown.
 """
 
 import contextlib
@@ -17,7 +16,7 @@ from typing import Any, Final
 
 _LOG: Final = logging.getLogger(__name__)
 
-# The file's name carries its layout's version: runs of two versions of archshift do not meet.
+# The file name has the version of the layout, so different versions of archshift use different files.
 _FILE: Final = "images-1.sqlite"
 _BUSY_SECONDS: Final = 5.0
 _BATCH: Final = 256
@@ -32,7 +31,7 @@ _TABLE: Final = """
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return ``$XDG_CACHE_HOME/archshift``, or ``~/.cache/archshift``."""
     base = environment.get("XDG_CACHE_HOME", "")
-    # The specification: a relative path is to be ignored.
+    # The specification says to ignore a relative path.
     return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "archshift"
 
 
@@ -40,7 +39,7 @@ class EvidenceCache:
     """Values by kind and key, with the time of their evidence. A context manager.
 
     Args:
-        folder: Where to keep the file; made if missing. None keeps nothing beyond the run.
+        folder: The folder of the file; it is created if it is missing. None keeps nothing beyond the run.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -50,19 +49,21 @@ class EvidenceCache:
         self._database: sqlite3.Connection | None = None
 
     def __enter__(self) -> "EvidenceCache":
-        """Open the file, building it anew if it is not readable."""
+        """Open the file; rebuild it if it is corrupt."""
         if self._folder is not None:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 self._database = self._open()
             except (OSError, sqlite3.Error) as error:
                 _LOG.warning(
-                    "the image cache in %s cannot be used, going on without: %s", self._folder, error
+                    "archshift cannot use the image cache in %s and continues without it: %s",
+                    self._folder,
+                    error,
                 )
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write what is new and close the file."""
+        """Write new entries and close the file."""
         self.flush()
         if self._database is not None:
             self._database.close()
@@ -85,7 +86,7 @@ class EvidenceCache:
             return None
 
     def put(self, kind: str, key: str, value: Any, checked_at: float) -> None:
-        """Keep a JSON value with the time of its evidence."""
+        """Store a JSON value with the time of its evidence, in seconds since 1970."""
         self._memory[kind, key] = (value, checked_at)
         if self._database is not None:
             self._pending[kind, key] = (json.dumps(value, separators=(",", ":")), checked_at)
@@ -93,13 +94,13 @@ class EvidenceCache:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what is new, in one transaction."""
+        """Write new entries in one transaction."""
         if self._database is None or not self._pending:
             return
         rows = [(kind, key, value, at) for (kind, key), (value, at) in self._pending.items()]
         self._pending.clear()
         with self._forgiving(), self._database:
-            # A concurrent run may have newer evidence.
+            # A concurrent run may have written newer evidence.
             self._database.executemany(
                 "INSERT INTO evidence VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
                 " SET value = excluded.value, checked_at = excluded.checked_at"
@@ -109,11 +110,11 @@ class EvidenceCache:
 
     @contextlib.contextmanager
     def _forgiving(self) -> Iterator[None]:
-        """Go on without the file when it turns out unusable; repair it for the next time if corrupt."""
+        """Continue without the file after an error; rebuild the file if it is corrupt."""
         try:
             yield
         except sqlite3.OperationalError as error:
-            _LOG.warning("the image cache cannot be used, going on without: %s", error)
+            _LOG.warning("archshift cannot use the image cache and continues without it: %s", error)
             self._database = None
         except sqlite3.DatabaseError as error:
             self._database = None
@@ -132,7 +133,7 @@ class EvidenceCache:
         assert self._folder is not None  # noqa: S101
         database = sqlite3.connect(self._folder / _FILE, timeout=_BUSY_SECONDS)
         try:
-            # A power cut may corrupt it: then it is built anew, which costs less than syncing each run.
+            # A power cut may corrupt the file. To rebuild it costs less than to sync in each run.
             database.execute("PRAGMA synchronous = OFF")
             with database:
                 database.execute(_TABLE)
@@ -143,10 +144,10 @@ class EvidenceCache:
         return database
 
     def _rebuild(self, cause: sqlite3.Error) -> sqlite3.Connection:
-        """Throw a corrupt file away and start a new one.
+        """Replace a corrupt file with a new one.
 
-        Under a lock, with a second look: of two runs that find it corrupt, the later one must not
-        throw away what the earlier one has built.
+        Two runs may see the corrupt file at the same time. The lock and the second check prevent that the
+        later run deletes the file that the earlier run has rebuilt.
         """
         assert self._folder is not None  # noqa: S101
         with (self._folder / f"{_FILE}.lock").open("w") as lock:
@@ -156,8 +157,12 @@ class EvidenceCache:
                 if database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
                     return database
                 database.close()
-            _LOG.warning("the image cache %s is corrupt (%s): built anew", self._folder / _FILE, cause)
-            # The new file takes the old one's place in one step: no other run ever sees it half made.
+            _LOG.warning(
+                "archshift rebuilds the image cache %s, because it is corrupt (%s)",
+                self._folder / _FILE,
+                cause,
+            )
+            # The new file replaces the old one in one step, so other runs never see an incomplete file.
             fresh = self._folder / f"{_FILE}.new"
             fresh.unlink(missing_ok=True)
             with contextlib.closing(sqlite3.connect(fresh)) as database:

@@ -1,4 +1,4 @@
-"""The deep check: does an image that claims arm64 start arm64 binaries? Streams its layers, keeps nothing."""
+"""The deep check: does an image that claims arm64 start arm64 binaries? It keeps no files."""
 
 import asyncio
 import hashlib
@@ -21,19 +21,18 @@ from archshift.images.registry.manifest import ImageManifest, parse_config, pars
 from archshift.images.registry.reference import Reference
 from archshift.images.verdict import UNKNOWN, ImageVerdict, without_arm64
 
-# Part of the cache's key: raise it when the check learns to see more.
+# Part of the cache's key. Raise it when the check changes.
 _KIND: Final = "deep-2"
 
 CONCURRENCY: Final = 2
-"""Images at a time: each holds its list of files in memory, and unpacking takes a core."""
+"""Images checked at the same time. Each needs memory for its list of files, and a core to unpack."""
 
 
 class DeepChecker:
-    """Checks images, each once a run, all its commands together.
+    """Checks images. Each image is read once a run for all its commands.
 
     Args:
-        client: The registries.
-        cache: Findings of earlier runs, by the image's digest and the command.
+        cache: Verdicts of earlier runs, by the image's digest and the command.
     """
 
     def __init__(self, client: RegistryClient, cache: EvidenceCache) -> None:
@@ -44,24 +43,24 @@ class DeepChecker:
     async def findings(
         self, reference: Reference, evidence: ImageEvidence, commands: Iterable[Command]
     ) -> dict[Command, ProgramVerdict]:
-        """Return what each command starts in the arm64 image of some evidence."""
+        """Return the verdict on each command in the arm64 image of the evidence."""
         digest = evidence.manifest_for(ARM64)
         image = reference.at(digest=digest)
-        found, missing = {}, []
+        verdicts, missing = {}, []
         for command in dict.fromkeys(commands):
             known = self._cache.get(_KIND, _key(image, command))
             finding = _decode(known[0]) if known else None
             if finding is None:
                 missing.append(command)
             else:
-                found[command] = finding
+                verdicts[command] = finding
         if missing:
             async with self._gate:
                 try:
-                    found |= await self._check(image, missing, evidence.checked_at)
+                    verdicts |= await self._check(image, missing, evidence.checked_at)
                 except UnreadableError as error:
-                    found |= dict.fromkeys(missing, ProgramVerdict("undecided", str(error)))
-        return found
+                    verdicts |= dict.fromkeys(missing, ProgramVerdict("undecided", str(error)))
+        return verdicts
 
     async def _check(
         self, image: Reference, commands: list[Command], checked_at: float
@@ -70,10 +69,12 @@ class DeepChecker:
         fetched = await self._client.manifest(image)
         manifest = parse_manifest(fetched.body, fetched.content_type)
         if not isinstance(manifest, ImageManifest):
-            raise UnreadableError(f"{image.digest} is an index where its parent says image")
+            raise UnreadableError(f"{image.digest} is an index, but its parent says that it is an image")
         size = sum(layer.size for layer in manifest.layers)
         if size > limits.layer_bytes:
-            raise UnreadableError(f"its layers have {size} bytes, more than {limits.layer_bytes}")
+            raise UnreadableError(
+                f"its layers have {size} bytes, more than the limit of {limits.layer_bytes}"
+            )
         config = parse_config(await self._client.blob(image, manifest.config))
         rootfs = Rootfs()
         left = Budget(limits.unpacked_bytes, limits.files)
@@ -87,24 +88,26 @@ class DeepChecker:
             layer = await self._client.layer(image, descriptor, consume)
             left = budget
             await asyncio.to_thread(rootfs.apply, layer)
-        found = {command: check_command(rootfs, config, command) for command in commands}
-        for command, finding in found.items():
+        verdicts = {command: check_command(rootfs, config, command) for command in commands}
+        for command, finding in verdicts.items():
             self._cache.put(_KIND, _key(image, command), asdict(finding), checked_at)
-        return found
+        return verdicts
 
 
 def apply_finding(verdict: ImageVerdict, finding: ProgramVerdict) -> ImageVerdict:
-    """Return a verdict corrected by what the deep check found."""
+    """Return an image's verdict, corrected by the result of the deep check."""
     if finding.outcome == "arm64":
         return verdict
     if finding.outcome == "lie":
         reason = f"it claims linux/{ARM64}, but {finding.reason}"
         return without_arm64(verdict, reason, runs_on_amd64=finding.machine == X86_64)
-    return replace(verdict, verdict=UNKNOWN, reason=f"its arm64 image cannot be proven: {finding.reason}")
+    return replace(
+        verdict, verdict=UNKNOWN, reason=f"archshift cannot prove its arm64 image: {finding.reason}"
+    )
 
 
 class _FromLoop:
-    """Hands an event loop's stream to a thread, a chunk at a time."""
+    """Lets a thread read the stream of an event loop, a chunk at a time."""
 
     def __init__(self, stream: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> None:
         self._stream = stream

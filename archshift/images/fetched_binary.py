@@ -1,6 +1,6 @@
-"""A binary that is another one on each architecture: fetched by an init container, for the node it runs on.
+"""A binary that an init container downloads for the architecture of its node.
 
-The pieces of a pod that do it, as plain Kubernetes objects. Pure.
+Returns the parts of a pod as plain Kubernetes objects. Pure.
 """
 
 import re
@@ -16,18 +16,18 @@ from archshift.common.kubernetes import ARCH_LABEL
 from archshift.images.registry.reference import parse_reference
 
 SCRIPT: Final = resources.files("archshift.images").joinpath("fetched_binary.sh").read_text(encoding="utf-8")
-"""What the init container runs; its settings are environment variables, so nothing is pasted into it."""
+"""The script of the init container. It reads its settings from environment variables."""
 
 _COMMAND: Final = ("/bin/sh", "-c", SCRIPT)
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,55}[a-z0-9])?")
 _FOLDER: Final = re.compile(r"(/[A-Za-z0-9._-]+)+")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-# No user or password, which would stand in the cluster for all to read; no fragment, which is never
-# sent; no "$", which Kubernetes would expand.
+# No user or password, because everybody in the cluster could read them. No fragment, because clients never
+# send it. No "$", because Kubernetes would expand it.
 _URL: Final = re.compile(
     r"(https?)://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(:[0-9]+)?(/[\w.~:/?!&'()*+,;=%@-]*)", re.A
 )
-# "nonroot" in distroless images; no user of a node.
+# The user "nonroot" of distroless images. Nodes have no user with this id.
 _USER: Final = 65532
 
 CONTAINER_SECURITY: Final[Mapping[str, Any]] = {
@@ -40,16 +40,16 @@ CONTAINER_SECURITY: Final[Mapping[str, Any]] = {
     "runAsUser": _USER,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-"""What the Pod Security Standard ``restricted`` asks of a container, and a read-only root file system."""
+"""The Pod Security Standard ``restricted`` for a container, with a read-only root file system."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where the binary for one architecture is.
+    """The address of the binary for one architecture.
 
     Attributes:
-        url: https; a redirect is followed, to https alone.
-        sha256: What its content hashes to, 64 hexadecimal digits.
+        url: An https address. Redirects are followed, but only to https.
+        sha256: The SHA-256 of the content, 64 hexadecimal digits.
     """
 
     url: str
@@ -58,21 +58,21 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchedBinary:
-    """A binary, and how it is fetched.
+    """A binary, and how the init container downloads it.
 
     Attributes:
-        name: Its file name, and the name of the volume and (with ``fetch-``) of the init container.
-        sources: One for ``amd64`` and one for ``arm64``.
-        fetch_image: Has a POSIX shell, ``curl`` or ``wget``, and what busybox has; for both architectures.
-            Name it by digest. busybox's own wget does not check certificates: there the checksum alone
-            says whose file it is.
-        folder: Where the pod's containers find it.
-        largest_mib: A larger file is refused.
-        longest_seconds: A download that takes longer is given up.
-        allow_http: Plain http is allowed too. For tests and for servers on the node itself.
+        name: The file name. It is also the name of the volume and, with ``fetch-``, of the init container.
+        sources: One source for ``amd64`` and one for ``arm64``.
+        fetch_image: An image for both architectures with a POSIX shell, ``curl`` or ``wget``, and the tools
+            of busybox. Name it by digest. The wget of busybox does not check certificates, so there only the
+            checksum protects the file.
+        folder: The folder of the binary in the pod's containers.
+        largest_mib: The largest file that is accepted, in MiB.
+        longest_seconds: The longest download, in seconds.
+        allow_http: Also allow plain http, for tests and for servers on the node itself.
 
     Raises:
-        ArchshiftError: Something of it does not do; the sentence says what.
+        ArchshiftError: A field is invalid.
     """
 
     name: str
@@ -86,39 +86,42 @@ class FetchedBinary:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ArchshiftError(
-                f"name: {self.name!r} is not a file name of lower-case letters, digits, '.', '_' and '-', "
-                "at most 57 of them"
+                f"name: {self.name!r} is not a valid file name",
+                "use at most 57 lower-case letters, digits, '.', '_' and '-'",
             )
-        missing = [one for one in ARCHITECTURES if one not in self.sources]
-        unknown = [one for one in self.sources if one not in ARCHITECTURES]
+        missing = [architecture for architecture in ARCHITECTURES if architecture not in self.sources]
+        unknown = [architecture for architecture in self.sources if architecture not in ARCHITECTURES]
         if missing or unknown:
-            what = f"has nothing for {missing[0]}" if missing else f"{unknown[0]!r} is no architecture"
+            what = f"{missing[0]} is missing" if missing else f"{unknown[0]!r} is not an architecture"
             raise ArchshiftError(
                 f"{self.name}: sources: {what}",
-                f"a DaemonSet that runs on both needs a url and its sha256 for {AMD64} and for {ARM64}",
+                f"give a url and its sha256 for {AMD64} and for {ARM64}",
             )
         for architecture in ARCHITECTURES:
             self._check(f"{self.name}: sources.{architecture}", self.sources[architecture])
         try:
             parse_reference(self.fetch_image)
         except ArchshiftError as error:
-            raise ArchshiftError(f"{self.name}: fetch_image: {error}") from None
+            raise ArchshiftError(f"{self.name}: fetch_image: {error.problem}", error.way_out) from None
         if not _FOLDER.fullmatch(self.folder) or {".", ".."} & set(self.folder.split("/")):
             raise ArchshiftError(
-                f"{self.name}: folder: {self.folder!r} is not an absolute path of plain names"
+                f"{self.name}: folder: {self.folder!r} is not a valid absolute path",
+                "use names of letters, digits, '.', '_' and '-', such as /opt/fetched",
             )
         for key, value in (("largest_mib", self.largest_mib), ("longest_seconds", self.longest_seconds)):
             if value < 1:
-                raise ArchshiftError(f"{self.name}: {key}: {value!r} is not a whole number of 1 or more")
+                raise ArchshiftError(
+                    f"{self.name}: {key}: {value!r} is invalid", "use a whole number of 1 or more"
+                )
 
     def _check(self, key: str, source: Source) -> None:
-        found = _URL.fullmatch(source.url)
-        if not found:
+        match = _URL.fullmatch(source.url)
+        if not match:
             raise ArchshiftError(
-                f"{key}.url: {_without_login(source.url)!r} is not an https address with a path, without a "
-                "user and without '#', '$' and spaces"
+                f"{key}.url: {_without_login(source.url)!r} is not a valid https address",
+                "use an address with a path, without a user, '#', '$' and spaces",
             )
-        if found[1] == "http" and not self.allow_http:
+        if match[1] == "http" and not self.allow_http:
             raise ArchshiftError(
                 f"{key}.url: {source.url!r} is plain http",
                 "use https (allow_http is for servers on the node itself)",
@@ -126,12 +129,12 @@ class FetchedBinary:
         if not _SHA256.fullmatch(source.sha256):
             raise ArchshiftError(
                 f"{key}.sha256: {source.sha256!r} is not 64 hexadecimal digits in lower case",
-                "sha256sum prints them",
+                "use the output of sha256sum",
             )
 
     @property
     def path(self) -> str:
-        """Where it is in the pod's containers."""
+        """The path of the binary in the pod's containers."""
         return f"{self.folder}/{self.name}"
 
     @property
@@ -139,7 +142,7 @@ class FetchedBinary:
         return re.sub(r"[._]+", "-", self.name)
 
     def init_container(self) -> dict[str, Any]:
-        """Return the container that fetches it; put it among a pod's ``initContainers``."""
+        """Return the init container; add it to a pod's ``initContainers``."""
         environment = {
             "NAME": self.name,
             "FOLDER": self.folder,
@@ -162,22 +165,22 @@ class FetchedBinary:
                 "limits": {"memory": "128Mi"},
             },
             "securityContext": dict(CONTAINER_SECURITY),
-            # The sentence it fails with is what `kubectl describe pod` shows.
+            # So `kubectl describe pod` shows the error of the script.
             "terminationMessagePolicy": "FallbackToLogsOnError",
         }
 
     def volume(self) -> dict[str, Any]:
-        """Return the volume that holds it; put it among a pod's ``volumes``."""
-        # Room for the log of the download too; the kubelet evicts a pod that holds more.
+        """Return the volume for the binary; add it to a pod's ``volumes``."""
+        # The volume also holds the log of the download. The kubelet evicts a pod that exceeds the limit.
         return {"name": self._volume_name, "emptyDir": {"sizeLimit": f"{self.largest_mib * 2}Mi"}}
 
     def volume_mount(self) -> dict[str, Any]:
-        """Return how a container sees it; put it among the container's ``volumeMounts``."""
+        """Return the mount of the volume; add it to a container's ``volumeMounts``."""
         return {"name": self._volume_name, "mountPath": self.folder, "readOnly": True}
 
 
 def on_both_architectures() -> dict[str, Any]:
-    """Return the affinity of pods that run on Linux nodes of both architectures and no other."""
+    """Return an affinity that allows only Linux nodes of both architectures."""
     expressions = [
         {"key": ARCH_LABEL, "operator": "In", "values": list(ARCHITECTURES)},
         {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]},
@@ -187,13 +190,13 @@ def on_both_architectures() -> dict[str, Any]:
 
 
 def fetched_programs(pod_spec: Mapping[str, Any]) -> dict[str, frozenset[str]]:
-    """Return which programs the init containers of a pod fetch, by the volume that they end up in.
+    """Return the programs that the init containers of a pod download: volume to file names.
 
-    Only init containers that run exactly this version's script count: it gives the pod a binary for the
-    node's machine, or no start at all. And only volumes that no other container can write to.
+    Only init containers with exactly the script of this version count: either the pod gets a binary for its
+    node's machine, or it does not start. A volume counts only if no other container can write to it.
 
     Args:
-        pod_spec: A pod's or pod template's ``spec``.
+        pod_spec: The ``spec`` of a pod or a pod template.
     """
     writers = Counter(
         mount.get("name")
@@ -202,17 +205,17 @@ def fetched_programs(pod_spec: Mapping[str, Any]) -> dict[str, frozenset[str]]:
         for mount in container.get("volumeMounts") or ()
         if not mount.get("readOnly")
     )
-    found: dict[str, set[str]] = {}
+    programs: dict[str, set[str]] = {}
     for container in pod_spec.get("initContainers") or ():
         if tuple(container.get("command") or ()) != _COMMAND or container.get("args"):
             continue
-        environment = {one.get("name"): one.get("value") for one in container.get("env") or ()}
+        environment = {entry.get("name"): entry.get("value") for entry in container.get("env") or ()}
         for mount in container.get("volumeMounts") or ():
             if mount.get("mountPath") != environment.get("FOLDER") or _part(mount):
                 continue
             if writers[mount["name"]] == 1:
-                found.setdefault(mount["name"], set()).add(str(environment.get("NAME")))
-    return {volume: frozenset(names) for volume, names in found.items()}
+                programs.setdefault(mount["name"], set()).add(str(environment.get("NAME")))
+    return {volume: frozenset(names) for volume, names in programs.items()}
 
 
 def _part(mount: Mapping[str, Any]) -> bool:
@@ -220,5 +223,5 @@ def _part(mount: Mapping[str, Any]) -> bool:
 
 
 def _without_login(url: str) -> str:
-    """Return an address without the password that may be in it."""
+    """Return an address without user and password."""
     return re.sub(r"//[^/@]*@", "//...@", url)

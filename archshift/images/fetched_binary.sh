@@ -1,4 +1,4 @@
-# Puts the binary for this node's architecture into $FOLDER as $NAME, or fails and leaves nothing there.
+# Downloads the binary for this node's architecture to $FOLDER/$NAME, or fails and leaves no file there.
 #
 # POSIX sh; needs uname, timeout, sha256sum, od, tr, grep, tail, and curl or wget. busybox alone has them all.
 set -eu
@@ -14,7 +14,7 @@ fail() {
     exit 1
 }
 
-# However this ends: nothing half done, and no binary that this run did not verify.
+# Never leave a part of a file, or a binary that this run did not verify.
 clean() {
     rm -f "$part" "$log"
     [ -n "$placed" ] || rm -f "$target"
@@ -22,9 +22,9 @@ clean() {
 trap clean EXIT
 trap 'exit 1' HUP INT TERM
 
-# The bytes at the head of a 64-bit little-endian ELF file, and its machine after 12 that do not matter.
+# The first bytes of a 64-bit little-endian ELF file. After 12 bytes that do not matter comes its machine.
 elf='7f454c460201????????????????????????'
-machine=$(uname -m) || fail "uname -m does not say what machine this is"
+machine=$(uname -m) || fail "uname -m does not print the machine of this node"
 case $machine in
     x86_64 | amd64) url=$URL_AMD64 sha256=$SHA256_AMD64 elf=${elf}3e00 ;;
     aarch64 | arm64) url=$URL_ARM64 sha256=$SHA256_ARM64 elf=${elf}b700 ;;
@@ -40,7 +40,7 @@ case $url in
 esac
 
 for tool in timeout sha256sum od tr grep tail; do
-    command -v "$tool" >/dev/null || fail "the image that fetches has no $tool"
+    command -v "$tool" >/dev/null || fail "the fetch image has no $tool"
 done
 
 has_checksum() {
@@ -56,7 +56,7 @@ fits_this_machine() {
 }
 
 download() {
-    # Neither an answer without end nor one that never comes. The limit counts blocks of 512 bytes.
+    # Limit the size and the time of the download. ulimit counts blocks of 512 bytes.
     ulimit -f $((LARGEST_MIB * 2048)) || exit 1
     if command -v curl >/dev/null; then
         exec timeout "$SECONDS_AT_MOST" curl -q --silent --show-error --fail --globoff --location --max-redirs 5 \
@@ -65,7 +65,7 @@ download() {
     exec timeout "$SECONDS_AT_MOST" wget -S -O "$part" "$url"
 }
 
-# A container that starts again on the same node finds its volume as it was.
+# If the container starts again on the same node, the volume still has its content.
 if [ -f "$target" ] && has_checksum "$target"; then
     placed=yes
     exit 0
@@ -77,17 +77,17 @@ rm -f "$target" "$part" "$log"
     code=$?
     tail -c 500 "$log" >&2 || :
     case $code in
-        # What ended it: coreutils' timeout says 124, busybox's the signal.
-        124 | 143) fail "$url was not there after $SECONDS_AT_MOST s" ;;
+        # After a timeout, coreutils' timeout exits with 124, busybox's with the signal.
+        124 | 143) fail "the download of $url took longer than $SECONDS_AT_MOST s" ;;
         *) fail "$url cannot be downloaded, or is larger than $LARGEST_MIB MiB" ;;
     esac
 }
-# curl was told where it may be sent on to; of wget it shows afterwards.
+# curl itself refuses redirects to http. For wget the log shows them afterwards.
 if [ "$ALLOW_HTTP" != yes ] && grep -i '^ *location:' "$log" | grep -i -v -q 'location: *\(https:\|/\)'; then
-    fail "$url leads to an address that is not https"
+    fail "$url redirects to an address that is not https"
 fi
-has_checksum "$part" || fail "what $url gave does not have the sha256 $sha256"
-fits_this_machine "$part" || fail "what $url gave is not a binary for $machine"
+has_checksum "$part" || fail "the file from $url does not have the sha256 $sha256"
+fits_this_machine "$part" || fail "the file from $url is not a binary for $machine"
 
 chmod 555 "$part"
 mv -f "$part" "$target"

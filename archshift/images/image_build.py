@@ -1,4 +1,4 @@
-"""How one image is built for both architectures, and the same as a bake file for BuildKit. Pure."""
+"""How an image is built for both architectures, also as a bake file for BuildKit. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,18 @@ _ARGUMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageBuild:
-    """One image: from what it is built, and under which names it is pushed.
+    """The build of one image.
 
     Attributes:
-        tags: Full references with a tag, all of one image.
+        tags: Full references with a tag. The image is pushed under all of them.
         context: The folder that is sent to the builder.
-        dockerfile: Its path from the context; empty for ``Dockerfile``.
+        dockerfile: Its path, relative to the context; empty for ``Dockerfile``.
         target: The stage to build; empty for the last.
-        build_args: Values of the Dockerfile's ARGs. They stand in the image: nothing secret.
+        build_args: Values of the Dockerfile's ARGs. They are visible in the image, so they must not be
+            secret.
 
     Raises:
-        ArchshiftError: Something of it does not do.
+        ArchshiftError: A field is invalid.
     """
 
     tags: Sequence[str]
@@ -38,44 +39,47 @@ class ImageBuild:
     def __post_init__(self) -> None:
         if not self.tags:
             raise ArchshiftError(
-                "tags: there is none", "name what is pushed, such as registry.example/app:1.4.0"
+                "tags: the list is empty", "add the image's name, such as registry.example/app:1.4.0"
             )
         for tag in self.tags:
             reference = parse_reference(tag)
             if reference.digest or not tag.endswith(f":{reference.tag}"):
                 raise ArchshiftError(
-                    f"tags: {tag!r} is not a name with a tag of its own, such as registry.example/app:1.4.0"
+                    f"tags: {tag!r} is not a name with a tag", "use a name such as registry.example/app:1.4.0"
                 )
         for name in self.build_args:
             if not _ARGUMENT.fullmatch(name):
-                raise ArchshiftError(f"build_args: {name!r} is not the name of a Dockerfile's ARG")
+                raise ArchshiftError(
+                    f"build_args: {name!r} is not a valid name of an ARG",
+                    "use letters, digits and '_', and no digit at the beginning",
+                )
 
     @property
     def name(self) -> str:
-        """What the image is called in a bake file: the end of its repository's path."""
+        """The image's name in a bake file: the last part of its repository's path."""
         return re.sub(r"[^A-Za-z0-9_-]", "-", parse_reference(self.tags[0]).repository.rpartition("/")[2])
 
 
 def bake_file(builds: Sequence[ImageBuild]) -> dict[str, Any]:
-    """Return what ``docker buildx bake --file`` reads: one target an image, all built by default.
+    """Return the content of a file for ``docker buildx bake --file``: one target for each image.
 
-    https://docs.docker.com/build/bake/reference/. Paths are from the folder that bake is started in.
+    https://docs.docker.com/build/bake/reference/. Paths are relative to the folder where bake starts.
 
     Raises:
-        ArchshiftError: Two images have one name.
+        ArchshiftError: Two images have the same name.
     """
     targets: dict[str, Any] = {}
     for build in builds:
         if build.name in targets:
             raise ArchshiftError(
-                f"{build.tags[0]}: another image is called {build.name!r} too", "build it apart"
+                f"{build.tags[0]}: another image also has the name {build.name!r}", "build it separately"
             )
         target: dict[str, Any] = {
             "context": _escaped(build.context),
             "dockerfile": _escaped(build.dockerfile) or "Dockerfile",
             "tags": list(build.tags),
             "platforms": list(PLATFORMS),
-            # Pushed as one index: an image store of Docker's may not hold more than one platform.
+            # Push one index. Docker's own image store may not support more than one platform.
             "output": ["type=registry"],
         }
         if build.target:
@@ -87,5 +91,5 @@ def bake_file(builds: Sequence[ImageBuild]) -> dict[str, Any]:
 
 
 def _escaped(text: str) -> str:
-    """Return a text in which bake takes nothing for a variable or a directive of its own."""
+    """Escape the variables and directives of bake in a text."""
     return text.replace("${", "$${").replace("%{", "%%{")

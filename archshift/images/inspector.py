@@ -1,4 +1,4 @@
-"""From a reference to a verdict: asks the registry what it must, and the cache what it may."""
+"""From a reference to a verdict. Reads the cache, and asks the registry only where that is not enough."""
 
 import asyncio
 import time
@@ -32,13 +32,12 @@ _TAG: Final = "tag"
 
 @dataclass(frozen=True, slots=True)
 class ImageEvidence:
-    """What a digest names, as read from its registry.
+    """The content of a digest, as read from its registry.
 
     Attributes:
-        digest: Of the index or single manifest.
-        images: (platform, manifest digest) of every image in it, in the index's order.
-        remarks: What a person should know, such as children that are gone.
-        checked_at: When, in seconds since 1970.
+        images: (platform, manifest digest) of each image in it, in the order of the index.
+        remarks: Texts for the user, such as images that the index lists but the registry does not have.
+        checked_at: The time of the reading, in seconds since 1970.
     """
 
     digest: str
@@ -47,7 +46,7 @@ class ImageEvidence:
     checked_at: float
 
     def manifest_for(self, architecture: str) -> str:
-        """Return the digest of the image that a Linux node of an architecture would take; empty for none."""
+        """Return the digest of the image that a Linux node of an architecture pulls; empty if none."""
         for platform, digest in self.images:
             if platform == Platform("linux", architecture):
                 return digest
@@ -57,7 +56,7 @@ class ImageEvidence:
         """Return the verdict on this evidence."""
         platforms = {platform for platform, _ in self.images}
         doubtful = [
-            f"{platform} does not count: not every node runs {platform.variant}"
+            f"{platform} does not count, because not every node runs {platform.variant}"
             for platform in sorted(platforms)
             if platform.os == "linux" and platform.architecture == ARM64 and platform.variant
         ]
@@ -73,15 +72,13 @@ class ImageEvidence:
 
 
 class Inspector:
-    """Gathers evidence, each reference and each digest once a run.
+    """Gathers evidence. It reads each reference and each digest once a run.
 
     Args:
-        client: The registries.
         cache: Evidence of earlier runs.
-        tag_seconds: How long a tag is taken to stand for the same digest without asking. 0 asks each run.
-        evidence_seconds: How old the evidence for a digest may be. What a digest names cannot change,
-            but its registry can lose parts of it.
-        clock: The time.
+        tag_seconds: How long a cached digest of a tag is valid, in seconds. 0 asks the registry in each run.
+        evidence_seconds: How long cached evidence for a digest is valid, in seconds. The content of a digest
+            cannot change, but its registry can lose parts of it.
     """
 
     def __init__(
@@ -101,7 +98,7 @@ class Inspector:
         self._running: dict[str, asyncio.Task[ImageEvidence]] = {}
 
     async def verdict(self, image: str) -> ImageVerdict:
-        """Return the verdict for an image; whatever goes wrong is ``unknown`` with its reason."""
+        """Return the verdict for an image; after any error it is ``unknown``, with the reason."""
         digest = ""
         try:
             reference = parse_reference(image)
@@ -112,13 +109,13 @@ class Inspector:
         return evidence.verdict(image)
 
     async def evidence(self, reference: Reference) -> ImageEvidence:
-        """Return what a reference stands for; asked twice, read once.
+        """Return the evidence for a reference. Concurrent calls for one reference share one reading.
 
         Raises:
             UnreadableError: It could not be read; the text is the reason.
         """
-        # A tag beside a digest decides nothing.
-        key = f"{reference.name}@{reference.asked}"
+        # If there is a digest, the tag does not matter.
+        key = f"{reference.name}@{reference.tag_or_digest}"
         task = self._running.get(key)
         if task is None:
             task = self._running[key] = asyncio.create_task(self._gather(reference))
@@ -134,8 +131,8 @@ class Inspector:
             evidence = self._cached(reference, digest, now)
             if evidence is not None:
                 return _as_of(evidence, known[1])
-        # Where the cache may know the content, the digest alone is asked: cheaper for all, and free of
-        # Docker Hub's pull limit.
+        # If the cache may have the content, ask the registry only for the digest. That is cheaper, and does
+        # not count for Docker Hub's pull limit.
         if digest:
             digest = await self._client.manifest_digest(reference)
             evidence = self._cached(reference, digest, now) if digest else None
@@ -163,7 +160,7 @@ class Inspector:
 
 
 class _Walk:
-    """One image's index, nested ones included, down to its images."""
+    """Reads an index and its nested indexes, down to the images."""
 
     def __init__(self, client: RegistryClient, reference: Reference) -> None:
         self._client = client
@@ -180,16 +177,16 @@ class _Walk:
         await self._index(manifest, 1, frozenset({fetched.digest}))
         gone = await self._missing()
         if gone:
-            # Its pull would fail on the nodes of that platform. Other children of the same platform do
-            # not help: the runtime takes the first that fits.
+            # A pull would fail on nodes of that platform. Other images for the same platform do not help,
+            # because the runtime pulls the first that fits.
             lost = {platform for platform, digest in self.images if digest in gone}
             self.images = [(platform, digest) for platform, digest in self.images if platform not in lost]
         if not self.images and not self.remarks:
-            self.remarks.append("its index holds no image")
+            self.remarks.append("its index contains no image")
 
     async def _index(self, index: Index, depth: int, above: frozenset[str]) -> None:
         if depth > self._client.limits.depth:
-            raise UnreadableError(f"indexes are nested more than {self._client.limits.depth} deep")
+            raise UnreadableError(f"its indexes are nested more than {self._client.limits.depth} levels deep")
         for child in index.children:
             if child.descriptor.media_type in INDEX_TYPES:
                 await self._nested(child, depth, above)
@@ -199,7 +196,7 @@ class _Walk:
                 manifest = parse_manifest(*await self._fetch(child))
                 if isinstance(manifest, Index):
                     raise UnreadableError(
-                        f"{child.descriptor.digest} is an index where its parent says image"
+                        f"{child.descriptor.digest} is an index, but its parent says that it is an image"
                     )
                 self.images.append((await self._platform(manifest), child.descriptor.digest))
 
@@ -209,7 +206,7 @@ class _Walk:
             raise UnreadableError(f"the index {digest} contains itself")
         manifest = parse_manifest(*await self._fetch(child))
         if not isinstance(manifest, Index):
-            raise UnreadableError(f"{digest} is no index, though its parent says so")
+            raise UnreadableError(f"{digest} is not an index, but its parent says that it is")
         await self._index(manifest, depth + 1, above | {digest})
 
     async def _fetch(self, child: Child) -> tuple[bytes, str]:
@@ -228,7 +225,7 @@ class _Walk:
     async def _missing(self) -> set[str]:
         """Return the digests of arm64 images that the registry does not have.
 
-        Only of those: they are what pods are moved to. The others are in use, or of no use to us.
+        Only arm64 images matter, because archshift moves pods to them.
         """
         missing = set()
         for platform, digest in self.images:
@@ -240,7 +237,7 @@ class _Walk:
             except MissingError:
                 missing.add(digest)
                 self.remarks.append(
-                    f"its index promises {platform}, but the registry does not have that image ({digest})"
+                    f"its index lists {platform}, but the registry does not have that image ({digest})"
                 )
         return missing
 
@@ -248,24 +245,26 @@ class _Walk:
         self._left -= 1
         if self._left < 0:
             raise UnreadableError(
-                f"it takes more than {self._client.limits.requests_per_image} requests to read"
+                f"archshift needs more than {self._client.limits.requests_per_image} requests to read it"
             )
 
 
 def _as_of(evidence: ImageEvidence, checked_at: float) -> ImageEvidence:
-    """Evidence is as old as its oldest part."""
+    """Return evidence with the time of its oldest part."""
     return ImageEvidence(
         evidence.digest, evidence.images, evidence.remarks, min(evidence.checked_at, checked_at)
     )
 
 
 def _encode(evidence: ImageEvidence) -> Any:
-    images = [[one.os, one.architecture, one.variant, digest] for one, digest in evidence.images]
+    images = [
+        [platform.os, platform.architecture, platform.variant, digest] for platform, digest in evidence.images
+    ]
     return {"images": images, "remarks": list(evidence.remarks)}
 
 
 def _decode(digest: str, value: Any, checked_at: float) -> ImageEvidence | None:
-    """Read a cached value; None if somebody has been at it."""
+    """Read a cached value; None if it is invalid."""
     try:
         images = []
         for os, architecture, variant, manifest in value["images"]:

@@ -1,4 +1,4 @@
-"""For an image that cannot run on arm64: the nearest newer tag of the same repository that can."""
+"""Suggests the nearest newer tag that runs on arm64, for an image that does not."""
 
 import re
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from archshift.images.registry.errors import UnreadableError
 from archshift.images.registry.reference import ImageReferenceError, parse_reference
 
 MOST_CHECKED: Final = 12
-"""Tags of one repository that are looked at."""
+"""How many tags of one repository are checked at most."""
 
 _TAG: Final = re.compile(r"(?P<v>v?)(?P<numbers>\d+(?:\.\d+){0,3})(?P<suffix>(?:[-_+.][A-Za-z].*)?)")
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)*")
@@ -23,10 +23,10 @@ class Version:
 
     Attributes:
         numbers: For instance (1, 25, 3).
-        suffix_numbers: The suffix's own, for instance (3, 19) of ``-alpine3.19``.
-        family: What must be equal for two tags to be of one kind: the ``v``, how many numbers, and the
-            suffix without its numbers. So 1.25 never becomes 1.26.1, nor -alpine -bookworm, nor a release
-            a release candidate.
+        suffix_numbers: The numbers in the suffix, for instance (3, 19) of ``-alpine3.19``.
+        family: Two tags are comparable only if these are equal: the ``v``, the count of numbers, and the
+            suffix without its numbers. So the suggestion for 1.25 is never 1.26.1, for -alpine never
+            -bookworm, and for a release never a release candidate.
     """
 
     numbers: tuple[int, ...]
@@ -35,38 +35,38 @@ class Version:
 
 
 def parse_version(tag: str) -> Version | None:
-    """Read a tag as a version; None for one that is none, such as ``latest`` or a commit."""
-    found = _TAG.fullmatch(tag)
-    if not found or any(len(number) > 18 for number in re.findall(r"\d+", tag)):
+    """Read a tag as a version; None if it is not a version, such as ``latest`` or a commit."""
+    match = _TAG.fullmatch(tag)
+    if not match or any(len(number) > 18 for number in re.findall(r"\d+", tag)):
         return None
-    numbers = _numbers(found["numbers"])
-    suffix = found["suffix"]
+    numbers = _numbers(match["numbers"])
+    suffix = match["suffix"]
     inner = tuple(number for part in _NUMBER.findall(suffix) for number in _numbers(part))
-    return Version(numbers, inner, (found["v"], len(numbers), _NUMBER.sub("#", suffix)))
+    return Version(numbers, inner, (match["v"], len(numbers), _NUMBER.sub("#", suffix)))
 
 
 def newer_tags(tag: str, tags: Iterable[str]) -> list[str]:
-    """Return the tags of the same kind that are newer, the nearest first."""
+    """Return the newer tags of the same family, the nearest first."""
     current = parse_version(tag)
     if current is None:
         return []
-    found = []
+    newer = []
     for other in set(tags):
         version = parse_version(other)
         if version is None or version.family != current.family:
             continue
         order = (version.numbers, version.suffix_numbers)
         if order > (current.numbers, current.suffix_numbers):
-            found.append((order, other))
-    return [other for _, other in sorted(found)]
+            newer.append((order, other))
+    return [other for _, other in sorted(newer)]
 
 
 async def suggest(image: str, client: RegistryClient, inspector: Inspector) -> str | None:
     """Return the nearest newer tag that runs on arm64, or None.
 
-    Looks at no more than ``MOST_CHECKED`` tags. Where there are more, it takes for granted that a repository
-    which once has arm64 keeps it: then the newest tells whether there is one, and halving finds the nearest.
-    What is returned has been looked at itself.
+    Checks at most ``MOST_CHECKED`` tags. If there are more, it assumes that all tags after the first with
+    arm64 have it too. Then the newest tag shows whether there is any, and bisection finds the nearest. The
+    returned tag has always been checked.
     """
     try:
         reference = parse_reference(image)

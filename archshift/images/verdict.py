@@ -1,4 +1,4 @@
-"""What is known about an image: on which of the two architectures it runs, and on what evidence."""
+"""The verdict on an image: the architectures on which it runs, and the evidence."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -19,18 +19,18 @@ UNKNOWN: Final = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class ImageVerdict:
-    """The answer for one image.
+    """The verdict on one image.
 
     Attributes:
-        image: The reference as it was asked.
-        verdict: multi-arch (linux on amd64 and arm64), amd64-only, arm64-only, other (neither) or unknown.
-        platforms: What there is evidence for, ``os/architecture[/variant]``, sorted. Windows and the like
-            are listed and do not count.
-        digest: What the reference stands for now; empty when that is not known.
-        reason: Why the verdict is what it is, where platforms alone do not say it. Never empty for unknown.
-        checked_at: The time of the oldest evidence used, in UTC.
-        manifests: (platform, digest) of the images in the index; what a node reports as running may be
-            one of these instead of ``digest``.
+        image: The reference, unchanged.
+        verdict: multi-arch (Linux on amd64 and arm64), amd64-only, arm64-only, other (neither) or unknown.
+        platforms: The platforms with evidence, as ``os/architecture[/variant]``, sorted. Windows and other
+            systems are listed but do not count.
+        digest: The current digest of the reference; empty if it is unknown.
+        reason: Why, if the platforms alone do not explain the verdict. Never empty for unknown.
+        checked_at: The time of the oldest evidence, in UTC.
+        manifests: (platform, digest) of the images in the index. A node may report one of these digests as
+            running, instead of ``digest``.
     """
 
     image: str
@@ -43,12 +43,12 @@ class ImageVerdict:
 
     @property
     def runs_on_arm64(self) -> bool:
-        """Whether it is proven to. Unknown is no."""
+        """Whether the evidence proves it. Unknown counts as no."""
         return self.verdict in (MULTI_ARCH, ARM64_ONLY)
 
     @property
     def runs_on_amd64(self) -> bool:
-        """Whether it is proven to. Unknown is no."""
+        """Whether the evidence proves it. Unknown counts as no."""
         return self.verdict in (MULTI_ARCH, AMD64_ONLY)
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,9 +69,9 @@ def unknown(image: str, reason: str, checked_at: datetime, digest: str = "") -> 
 
 
 def classify(platforms: Iterable[Platform]) -> Verdict:
-    """Return the verdict for a set of platforms. Never unknown: that is for what could not be read.
+    """Return the verdict for a set of platforms; never unknown.
 
-    An arm64 entry counts only without a variant beyond v8: nodes differ in what lies above it.
+    An arm64 platform with a variant above v8 does not count, because not every node runs it.
     """
     linux = {platform for platform in platforms if platform.os == "linux"}
     return from_support(
@@ -81,7 +81,7 @@ def classify(platforms: Iterable[Platform]) -> Verdict:
 
 
 def from_support(*, amd64: bool, arm64: bool) -> Verdict:
-    """Return the verdict for what runs where."""
+    """Return the verdict for the supported architectures."""
     if amd64 and arm64:
         return MULTI_ARCH
     if amd64:
@@ -90,12 +90,12 @@ def from_support(*, amd64: bool, arm64: bool) -> Verdict:
 
 
 def without_arm64(verdict: ImageVerdict, reason: str, *, runs_on_amd64: bool) -> ImageVerdict:
-    """Return a verdict with its claim to arm64 taken back.
+    """Return a verdict without arm64.
 
     Args:
-        verdict: As the registry's manifests have it.
-        reason: What disproved the claim.
-        runs_on_amd64: What the same evidence says about amd64, where the manifests do not offer it.
+        verdict: The verdict from the manifests.
+        reason: Why the image does not run on arm64.
+        runs_on_amd64: Whether the same evidence proves amd64. It counts if the manifests do not list amd64.
     """
     arm64 = f"linux/{ARM64}"
     return replace(

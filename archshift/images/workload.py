@@ -1,4 +1,4 @@
-"""From verdicts on images to the verdict on a workload. Pure: plain Kubernetes objects in, values out."""
+"""From verdicts on images to the verdict on a workload. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,11 +26,11 @@ _STATUSES: Final = ("containerStatuses", "initContainerStatuses", "ephemeralCont
 
 @dataclass(frozen=True, slots=True)
 class ImageUse:
-    """One image and what is started from it: the unit of the deep check.
+    """An image with the command of a container. The deep check judges each use.
 
     Attributes:
-        image: The reference as the pod has it.
-        command: What the container spec changes.
+        image: The reference from the pod's spec.
+        command: The changes that the container's spec makes to the image's command.
     """
 
     image: str
@@ -42,11 +42,11 @@ class Container:
     """One container of a workload.
 
     Attributes:
-        name: Its name; unique within the workload, except where a webhook rewrote its image.
-        role: How it runs: container, init, sidecar (an init container that stays), ephemeral, or injected
-            (only the pods have it, with this image).
-        use: What it runs.
-        running: Digests that the pods' nodes report for it; empty if no pod runs it.
+        name: Unique within the workload, except if a webhook rewrote the container's image.
+        role: container, init, sidecar (an init container that keeps running), ephemeral, or injected (the
+            pods have it with this image, but the template does not).
+        use: The image and the command.
+        running: The digests that nodes report for the container; empty if no pod runs it.
     """
 
     name: str
@@ -60,10 +60,8 @@ class Blocking:
     """A container that keeps its workload off arm64.
 
     Attributes:
-        container: Its name.
-        image: Its image.
-        verdict: The image's.
-        reason: Why, as one can act on it.
+        verdict: The verdict on the image.
+        reason: Why the container blocks, in words that the user can act on.
     """
 
     container: str
@@ -74,15 +72,16 @@ class Blocking:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadVerdict:
-    """The answer for one workload.
+    """The verdict on one workload.
 
     Attributes:
-        workload: Its key, ``namespace/Kind/name``.
-        verdict: Where all its containers run. amd64-only as soon as one is proven not to run on arm64;
-            unknown if that is not decided.
-        blocking: What keeps it off arm64, unknown images included; empty only for a proven yes.
-        images: The verdicts on its images, in the containers' order, repeats once.
-        notes: What a person should know besides, such as tags that moved.
+        workload: The key, ``namespace/Kind/name``.
+        verdict: Where all containers run. It is amd64-only if one container is proven not to run on arm64,
+            and unknown if that is open.
+        blocking: The containers that keep it off arm64, also those with unknown images. Empty only if the
+            workload is proven to run on arm64.
+        images: The verdicts on the images, in the order of the containers, without repeats.
+        notes: Further texts for the user, such as tags that moved.
     """
 
     workload: str
@@ -93,67 +92,70 @@ class WorkloadVerdict:
 
     @property
     def runs_on_arm64(self) -> bool:
-        """Whether it is proven to. Unknown is no."""
+        """Whether the evidence proves it. Unknown counts as no."""
         return self.verdict in (MULTI_ARCH, ARM64_ONLY)
 
 
 def containers_of(pod_spec: Mapping[str, Any]) -> tuple[Container, ...]:
-    """Return the containers of a pod's or pod template's ``spec``, init and ephemeral ones included."""
+    """Return all containers of a pod's or pod template's ``spec``, also init and ephemeral containers."""
     fetched = fetched_programs(pod_spec)
-    found = [
-        Container(one["name"], "container", _use(one, fetched)) for one in pod_spec.get("containers") or ()
+    containers = [
+        Container(container["name"], "container", _use(container, fetched))
+        for container in pod_spec.get("containers") or ()
     ]
-    for one in pod_spec.get("initContainers") or ():
-        role: Role = "sidecar" if one.get("restartPolicy") == "Always" else "init"
-        found.append(Container(one["name"], role, _use(one)))
-    found += [
-        Container(one["name"], "ephemeral", _use(one)) for one in pod_spec.get("ephemeralContainers") or ()
+    for container in pod_spec.get("initContainers") or ():
+        role: Role = "sidecar" if container.get("restartPolicy") == "Always" else "init"
+        containers.append(Container(container["name"], role, _use(container)))
+    containers += [
+        Container(container["name"], "ephemeral", _use(container))
+        for container in pod_spec.get("ephemeralContainers") or ()
     ]
-    return tuple(found)
+    return tuple(containers)
 
 
 def with_pods(template: Sequence[Container], pods: Iterable[Mapping[str, Any]]) -> tuple[Container, ...]:
-    """Add what the running pods show: injected and ephemeral containers, and the digests that run.
+    """Add what only the running pods show: injected and ephemeral containers, and running digests.
 
     Args:
-        template: From the workload's pod template.
-        pods: Its pods, as the API returns them. Only those of the current revision: an older one's images
-            would count as injected.
+        template: The containers of the workload's pod template.
+        pods: The workload's pods as the API returns them, only of the current revision. Images of an older
+            revision would count as injected.
     """
-    # A webhook may rewrite a template's image, to a mirror's name for instance: then the pod's counts too.
-    found: dict[tuple[str, str], Container] = {(one.name, one.use.image): one for one in template}
-    roles = {one.name: one.role for one in template}
+    # A webhook may rewrite an image, for example to a mirror. Then the image of the pod counts too.
+    containers = {(container.name, container.use.image): container for container in template}
+    roles = {container.name: container.role for container in template}
     for pod in pods:
-        for one in containers_of(pod.get("spec") or {}):
-            key = (one.name, one.use.image)
-            if key not in found:
-                ephemeral = one.role == "ephemeral" and one.name not in roles
-                found[key] = one if ephemeral else replace(one, role="injected")
+        for container in containers_of(pod.get("spec") or {}):
+            key = (container.name, container.use.image)
+            if key not in containers:
+                ephemeral = container.role == "ephemeral" and container.name not in roles
+                containers[key] = container if ephemeral else replace(container, role="injected")
         status = pod.get("status") or {}
         digests = {
             entry.get("name"): _digest(entry.get("imageID") or "")
             for statuses in _STATUSES
             for entry in status.get(statuses) or ()
         }
-        spec_images = {one.name: one.use.image for one in containers_of(pod.get("spec") or {})}
+        spec_images = {
+            container.name: container.use.image for container in containers_of(pod.get("spec") or {})
+        }
         for name, image in spec_images.items():
             digest, key = digests.get(name, ""), (name, image)
-            if digest and digest not in found[key].running:
-                found[key] = replace(found[key], running=(*found[key].running, digest))
-    return tuple(found.values())
+            if digest and digest not in containers[key].running:
+                containers[key] = replace(containers[key], running=(*containers[key].running, digest))
+    return tuple(containers.values())
 
 
 def judge_workload(
     workload: str, containers: Sequence[Container], verdicts: Mapping[ImageUse, ImageVerdict]
 ) -> WorkloadVerdict:
-    """Intersect the verdicts of all containers.
+    """Return the verdict on a workload: it runs only where all its containers run.
 
-    Ephemeral containers are left out: they end with their pod, and no new pod gets them.
+    Ephemeral containers do not count: they end with their pod, and no new pod gets them.
 
     Args:
-        workload: Its key.
         containers: From :func:`containers_of` and :func:`with_pods`.
-        verdicts: One for each container's ``use``; a missing one counts as unknown.
+        verdicts: The verdict on each container's ``use``. A missing verdict counts as unknown.
     """
     blocking, images, notes = [], {}, []
     known: list[Verdict] = []
@@ -162,7 +164,9 @@ def judge_workload(
         if container.role == "ephemeral":
             continue
         if verdict is None:
-            blocking.append(Blocking(container.name, container.use.image, UNKNOWN, "it was not audited"))
+            blocking.append(
+                Blocking(container.name, container.use.image, UNKNOWN, "archshift did not audit it")
+            )
             known.append(UNKNOWN)
             continue
         images[container.use] = verdict
@@ -173,7 +177,7 @@ def judge_workload(
             )
         notes += _moved(container, verdict)
     if not known:
-        blocking.append(Blocking("", "", UNKNOWN, "it has no containers"))
+        blocking.append(Blocking("", "", UNKNOWN, "the workload has no containers"))
     return WorkloadVerdict(
         workload, _intersect(known), tuple(blocking), tuple(images.values()), tuple(dict.fromkeys(notes))
     )
@@ -182,9 +186,9 @@ def judge_workload(
 def _intersect(verdicts: Sequence[Verdict]) -> Verdict:
     if not verdicts:
         return UNKNOWN
-    no_arm64 = any(one in (AMD64_ONLY, OTHER) for one in verdicts)
-    no_amd64 = any(one in (ARM64_ONLY, OTHER) for one in verdicts)
-    # One unknown image leaves open what the others have not already ruled out.
+    no_arm64 = any(verdict in (AMD64_ONLY, OTHER) for verdict in verdicts)
+    no_amd64 = any(verdict in (ARM64_ONLY, OTHER) for verdict in verdicts)
+    # With an unknown image, arm64 is open unless another image has already ruled it out.
     if UNKNOWN in verdicts and not no_arm64:
         return UNKNOWN
     return from_support(amd64=not no_amd64, arm64=not no_arm64)
@@ -199,13 +203,14 @@ def _reason(container: Container, verdict: ImageVerdict) -> str:
 
 
 def _moved(container: Container, verdict: ImageVerdict) -> list[str]:
-    """Say where pods run another image than the one that the verdict is about."""
+    """Return a note for each digest in pods that differs from the digest of the verdict."""
     if not verdict.digest or not _by_tag(verdict.image):
         return []
-    # A node may report the index or the image it took from it.
+    # A node may report the digest of the index or of the image in it.
     same = {verdict.digest, *(digest for _, digest in verdict.manifests)}
     return [
-        f"{container.name}: {verdict.image} has moved: pods run {digest}, the tag is {verdict.digest} now"
+        f"{container.name}: the tag of {verdict.image} has moved: pods run {digest}, but the tag is now "
+        f"{verdict.digest}"
         for digest in container.running
         if digest not in same
     ]
@@ -225,7 +230,7 @@ def _use(
 
 
 def _digest(image_id: str) -> str:
-    """Return the digest in a status's ``imageID``; empty where it names no registry's content.
+    """Return the digest in a status's ``imageID``; empty if it is not a digest of a registry.
 
     containerd and CRI-O write ``repository@digest``, dockershim ``docker-pullable://repository@digest``;
     a bare ``sha256:...`` is the id of a local config.

@@ -165,7 +165,7 @@ def describe(cluster: EksCluster) -> LiveCluster | None:
         ArchshiftError: boto3 is not installed, or AWS refused.
     """
     try:
-        client = aws_client("eks", cluster.region, "EKS is asked", profile=cluster.profile)
+        client = aws_client("eks", cluster.region, "read the cluster from EKS", profile=cluster.profile)
         found = client.describe_cluster(name=cluster.name)["cluster"]
         # One that is being made has neither.
         return LiveCluster(found["arn"], found["endpoint"], found["certificateAuthority"]["data"])

@@ -292,7 +292,7 @@ def test_a_node_that_appears_meanwhile_is_taken_in() -> None:
 
     def say(line: str) -> None:
         said.append(line)
-        if " to move" in line and "late" not in cluster.nodes:
+        if " must move" in line and "late" not in cluster.nodes:
             cluster.nodes["late"] = node("late", "amd64")
             cluster.placed.append(cluster._pod("pay", "late"))
             cluster.sizes["pay"] = 1
@@ -352,7 +352,7 @@ def test_an_annotation_that_is_not_ours_stops_it(text: str) -> None:
     item["metadata"]["annotations"] = {ANNOTATION: text}
     with pytest.raises(ArchshiftError) as error:
         read_progress(item)
-    assert str(error.value).startswith("node a: the annotation archshift/drain is not one of archshift's: ")
+    assert str(error.value).startswith("node a: the annotation archshift/drain is invalid: ")
 
 
 def labelled(name: str, arch: str = "amd64", **labels: str) -> Node:
@@ -392,6 +392,6 @@ def test_which_nodes_a_drain_is_about() -> None:
     with pytest.raises(ArchshiftError) as error:
         check_only(["gpu"], nodes, stack.groups)
     assert str(error.value) == (
-        "--only gpu: no x86 node or group that archshift may drain has this name; there are: "
+        "--only gpu: archshift may drain no x86 node or node group with this name; name one of: "
         "general, past, x86"
     )

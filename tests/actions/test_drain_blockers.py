@@ -24,7 +24,7 @@ from tests.settings.test_stack import load
 X86 = read_node(node("x86", "amd64"))
 ARM = read_node(node("arm"))
 CART = "shop/Deployment/cart"
-NOWHERE = "its node selector, affinity or tolerations let it run on no node that stays"
+NOWHERE = "no node that stays matches its node selector, affinity and tolerations"
 
 
 def blocked(
@@ -113,7 +113,7 @@ def test_a_bare_pod_is_named_unless_it_may_go() -> None:
     """Nothing would start it again."""
     bare = pod("loner", "x86")
     assert blocked(pods=(bare,)) == {
-        "shop/Pod/loner": "a bare pod on x86, which nothing would start again; delete it, or --bare-pods"
+        "shop/Pod/loner": "a bare pod on x86, which nothing would start again; delete it, or use --bare-pods"
     }
     assert blocked(pods=(bare,), bare_pods=True) == {}
     bare["spec"]["nodeSelector"] = {"kubernetes.io/arch": "amd64"}

@@ -160,15 +160,16 @@ def test_room_that_does_not_come_is_told_and_asked_for_no_longer() -> None:
     with pytest.raises(ArchshiftError) as error:
         bring_up_nodes(cluster, [PlaceholderRequest(deployment("cart"), "arm64", 3)], "dev", timeout=0)
     assert str(error.value) == (
-        "after 0 s no Graviton node had come up for a pod of shop/Deployment/cart and 1 more (0/3 nodes are "
-        "available); kubectl get nodepools,nodeclaims says why, and their limits are in archshift:node_groups"
+        "no Graviton node came up within 0 s for a pod of shop/Deployment/cart and 1 more (0/3 nodes are "
+        "available); run kubectl get nodepools,nodeclaims to see why, and check the limits in "
+        "archshift:node_groups"
     )
     assert cluster.events[-1] == "delete"
 
 
 def test_a_placeholder_that_somebody_took_away_is_no_room() -> None:
     """A node that is drained meanwhile takes its placeholders along; that is not the end of waiting."""
-    with pytest.raises(ArchshiftError, match=r"^after 0 s no Graviton node"):
+    with pytest.raises(ArchshiftError, match=r"^no Graviton node came up within 0 s"):
         bring_up_nodes(
             Bringing(lost=1), [PlaceholderRequest(deployment("cart"), "arm64", 2)], "dev", timeout=0
         )
@@ -216,7 +217,9 @@ def test_room_that_the_workloads_own_pods_took_first_is_waited_for_no_longer(
     else:
         with pytest.raises(ArchshiftError) as error:
             bring_up_nodes(cluster, [ask], "dev", timeout=0)
-        assert f"no Graviton node had come up for a pod of shop/Deployment/cart{more} (" in str(error.value)
+        assert f"no Graviton node came up within 0 s for a pod of shop/Deployment/cart{more} (" in str(
+            error.value
+        )
     assert cluster.events[-1] == "delete"
     assert cluster.pods == []
 

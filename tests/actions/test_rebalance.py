@@ -122,7 +122,7 @@ def test_limits_of_the_rollout_hold() -> None:
     """With maxUnavailable 0 no pod is evicted, and the reason is said."""
     cluster = Placing(x86=4, graviton=6, room=3, spec=strategy(maxUnavailable=0, maxSurge=1))
     assert rebalance(cluster, [row(8, 10)]) == {
-        "shop/Deployment/cart": "its rollout limits let no pod be away"
+        "shop/Deployment/cart": "its rollout limits allow no unavailable pod"
     }
     assert cluster.evicted == []
 
@@ -148,7 +148,7 @@ def test_it_gives_up_where_there_is_no_room() -> None:
     """A side that is really full is said, not tried for ever."""
     cluster = Placing(x86=4, graviton=6, room=0)
     assert rebalance(cluster, [row(8, 10)]) == {
-        "shop/Deployment/cart": "2 of its pods find no room on Graviton"
+        "shop/Deployment/cart": "2 of its pods do not fit on Graviton"
     }
     assert len(cluster.evicted) == 2
 
@@ -177,7 +177,7 @@ def test_a_budget_that_allows_nothing_is_said() -> None:
     """The API server refuses the evictions: no pod is lost, and the sentence names the budget."""
     cluster = Placing(x86=4, graviton=6, room=3, budget=0)
     assert rebalance(cluster, [row(8, 10)], timeout=0.0) == {
-        "shop/Deployment/cart": "its PodDisruptionBudget or its new pods took too long"
+        "shop/Deployment/cart": "its PodDisruptionBudget or its new pods blocked the evictions for too long"
     }
     assert cluster.evicted == []
 
@@ -186,7 +186,7 @@ def test_an_autoscaler_in_between_is_said() -> None:
     """The plan's number is for the replicas that it saw."""
     cluster = Placing(x86=4, graviton=8, room=3)
     assert rebalance(cluster, [row(8, 10)]) == {
-        "shop/Deployment/cart": "it has 12 replicas now, not the 10 of the plan"
+        "shop/Deployment/cart": "it now has 12 replicas, but the plan was for 10"
     }
 
 

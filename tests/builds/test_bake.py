@@ -75,12 +75,12 @@ def test_values_reach_the_build_as_they_are(tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["registry.example/app"], "tags: 'registry.example/app' is not a name with a tag of its own"),
-        ([f"registry.example/app@sha256:{'a' * 64}"], "is not a name with a tag of its own"),
-        ([f"registry.example/app:1@sha256:{'a' * 64}"], "is not a name with a tag of its own"),
-        (["registry.example/App:1"], "'registry.example/App:1': 'App' is not a repository name"),
+        (["registry.example/app"], "tags: 'registry.example/app' is not a name with a tag"),
+        ([f"registry.example/app@sha256:{'a' * 64}"], "is not a name with a tag"),
+        ([f"registry.example/app:1@sha256:{'a' * 64}"], "is not a name with a tag"),
+        (["registry.example/App:1"], "'registry.example/App:1': 'App' is not a valid repository name"),
         ([TAG, "--build-arg", "VERSION"], "--build-arg: 'VERSION' is not NAME=VALUE"),
-        ([TAG, "--build-arg", "A B=1"], "build_args: 'A B' is not the name of a Dockerfile's ARG"),
+        ([TAG, "--build-arg", "A B=1"], "build_args: 'A B' is not a valid name of an ARG"),
     ],
 )
 def test_what_does_not_do_is_said(
@@ -95,7 +95,9 @@ def test_what_does_not_do_is_said(
 
 def test_no_tag_and_two_of_one_name() -> None:
     """What no command line leads to, but a program may ask for."""
-    with pytest.raises(ArchshiftError, match="tags: there is none; name what is pushed"):
+    with pytest.raises(ArchshiftError, match="tags: the list is empty; add the image's name"):
         ImageBuild(tags=[])
-    with pytest.raises(ArchshiftError, match="b/app:1: another image is called 'app' too; build it apart"):
+    with pytest.raises(
+        ArchshiftError, match="b/app:1: another image also has the name 'app'; build it separately"
+    ):
         bake_file([ImageBuild(tags=["a.example/a/app:1"]), ImageBuild(tags=["a.example/b/app:1"])])

@@ -115,11 +115,11 @@ def test_costs_for_people(run: Run, pulumi: FakePulumi) -> None:
     assert "Prices of m6i.xlarge: table of 2025 or later, by size from m6i.large." in lines
     assert "arm_ratio 1 against 0: at both ends 133 USD a month more." in lines
     assert (
-        "At 1, 636 USD a month are paid for nothing: reserved-instances of m6i, 1 USD an hour, is bound to "
-        "m6i."
+        "At 1, 636 USD a month of a commitment are unused: reserved-instances of m6i, 1 USD an hour, which "
+        "only covers m6i."
     ) in lines
     assert "If nothing were paid in advance, 1 would cost at both ends 133 USD a month more." in lines
-    assert "20 to 40 % less are often claimed; this fleet pays 18 % more at 1" in out
+    assert "People often claim savings of 20 to 40 %; this fleet pays 18 % more at 1" in out
     assert "This rests on:" in lines
     assert "- paid in advance: reserved-instances of m6i, 1 USD an hour" in lines
 
@@ -134,8 +134,8 @@ def test_a_price_that_is_not_known_is_said(run: Run, pulumi: FakePulumi) -> None
     assert "1 graviton Graviton m8g.xlarge 1 ? ?" in lines
     assert "1 all at least 156" in lines
     assert (
-        "arm_ratio 1 against 0: not known: the price of m8g.xlarge in eu-west-1 is not "
-        "known; run with AWS credentials, or give it as archshift:cost.prices.m8g.xlarge."
+        "arm_ratio 1 against 0: unknown: the price of m8g.xlarge in eu-west-1 is "
+        "unknown; run with AWS credentials, or set archshift:cost.prices.m8g.xlarge."
     ) in lines
 
 
@@ -168,8 +168,8 @@ def test_aws_alone_that_cannot_be_asked_is_an_error(
     code, _, err = run("cost", "--prices", "aws", cluster=priced_shop())
     assert (code, err) == (
         1,
-        "archshift: boto3 is not installed, and the AWS price list is asked with it; install "
-        "archshift[aws]\n",
+        "archshift: boto3 is not installed, and archshift needs it to read the AWS price list; "
+        "install archshift[aws]\n",
     )
 
 

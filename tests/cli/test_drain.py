@@ -41,7 +41,7 @@ def test_what_forbids_it_as_json_has_the_promised_schema(run: Run, cluster: Fake
             },
             {
                 "what": "shop/Pod/debug",
-                "reason": "a bare pod on x86, which nothing would start again; delete it, or --bare-pods",
+                "reason": "a bare pod on x86, which nothing would start again; delete it, or use --bare-pods",
             },
         ],
         "waiting": [],

@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_written_is_said(run: Run, tmp_path: Path) -> None
     (tmp_path / "taken").write_text("a file")
     code, _, err = run("report", "--html", str(tmp_path / "taken" / "report.html"))
     assert code == 1
-    assert err.startswith(f"archshift: --html: {tmp_path}/taken/report.html cannot be written (")
+    assert err.startswith(f"archshift: --html: archshift cannot write {tmp_path}/taken/report.html (")
     assert err.endswith("; give another path\n")
     assert (tmp_path / "taken").read_text() == "a file"
 

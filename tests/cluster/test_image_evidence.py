@@ -277,7 +277,8 @@ def test_a_tag_that_moved_since_is_said(registries: Registries) -> None:
     ]
     (note,) = evidence([carts()], [running]).verdicts["shop/Deployment/cart"].notes
     assert note == (
-        f"cart: registry.example/app:1 has moved: pods run {OTHER_DIGEST}, the tag is {DIGEST} now"
+        f"cart: the tag of registry.example/app:1 has moved: pods run {OTHER_DIGEST}, but the tag is now "
+        f"{DIGEST}"
     )
     assert registries.calls == 1
 
@@ -414,19 +415,23 @@ def test_service_accounts_that_may_not_be_read_are_a_note() -> None:
     [
         (
             secret("shop", "robot", f'{{"auths": {{"registry.example": {{"password": "{PASSWORD}"'),
-            "the pull secret shop/robot is not readable: its content is no Docker config",
+            "the pull secret shop/robot is invalid: its content is not a Docker config; create it again with "
+            "kubectl create secret docker-registry",
         ),
         (
             secret("shop", "robot", json.dumps({"auths": {PASSWORD: PASSWORD}})),
-            "the pull secret shop/robot is not readable: its content is no Docker config",
+            "the pull secret shop/robot is invalid: its content is not a Docker config; create it again with "
+            "kubectl create secret docker-registry",
         ),
         (
             {"metadata": {"namespace": "shop", "name": "robot"}, "data": {".dockerconfigjson": PASSWORD}},
-            "the pull secret shop/robot is not readable: its content is no Docker config",
+            "the pull secret shop/robot is invalid: its content is not a Docker config; create it again with "
+            "kubectl create secret docker-registry",
         ),
         (
             {"metadata": {"namespace": "shop", "name": "robot"}, "data": {"token": PASSWORD}},
-            "the Secret shop/robot is no pull secret: it has neither .dockerconfigjson nor .dockercfg",
+            "the Secret shop/robot is not a pull secret: it has neither .dockerconfigjson nor .dockercfg; "
+            "create it again with kubectl create secret docker-registry",
         ),
     ],
     ids=["truncated", "shape", "base64", "type"],

@@ -82,9 +82,9 @@ def test_a_refusal_is_one_sentence(aws: PriceList) -> None:
     with pytest.raises(ArchshiftError) as error:
         ask("eu-west-1", ["m5.large"])
     assert str(error.value) == (
-        "the AWS price list gave no prices for eu-west-1: An error occurred (AccessDeniedException) when "
-        "calling the GetProducts operation: User: arn:aws:iam::1:user/x is not authorized to perform: "
-        "pricing:GetProducts"
+        "the AWS price list did not return prices for eu-west-1: An error occurred "
+        "(AccessDeniedException) when calling the GetProducts operation: User: arn:aws:iam::1:user/x is not "
+        "authorized to perform: pricing:GetProducts; check the AWS credentials, or set archshift:cost.prices"
     )
 
 
@@ -93,7 +93,9 @@ def test_without_an_identity_or_boto3_the_sentence_says_so(
 ) -> None:
     """And how to install it."""
     del nobody
-    with pytest.raises(ArchshiftError, match="gave no prices for eu-west-1: Unable to locate credentials"):
+    with pytest.raises(
+        ArchshiftError, match="did not return prices for eu-west-1: Unable to locate credentials"
+    ):
         ask("eu-west-1", ["m5.large"])
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(ArchshiftError, match=r"install archshift\[aws\]"):

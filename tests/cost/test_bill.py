@@ -35,9 +35,9 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 X86, ARM = group("x86", "m6i.xlarge"), group("graviton", "m7g.xlarge")
 
 
-def tariff(region: str = "us-east-1", asked: Mapping[str, Price] | None = None, **rules: Any) -> Tariff:
+def tariff(region: str = "us-east-1", aws_prices: Mapping[str, Price] | None = None, **rules: Any) -> Tariff:
     """Prices in us-east-1, with what the config says."""
-    return Tariff(region=region, rules=CostRules(**rules), asked=asked or {}, now=NOW)
+    return Tariff(region=region, rules=CostRules(**rules), aws_prices=aws_prices or {}, now=NOW)
 
 
 def held(kind: str, nodes: int, *, spot: bool = False) -> NodeCount:
@@ -89,8 +89,8 @@ def test_a_bill_is_the_sum_of_its_nodes() -> None:
 )
 def test_what_is_said_last_counts(name: str, usd: str) -> None:
     """The config's price, then AWS's, then the table's."""
-    asked = {"m5.large": Price(Decimal("0.1"), "AWS"), "m5.xlarge": Price(Decimal("0.2"), "AWS")}
-    found = tariff(asked=asked, prices={"m5.xlarge": Decimal("0.15")}).price(name)
+    aws_prices = {"m5.large": Price(Decimal("0.1"), "AWS"), "m5.xlarge": Price(Decimal("0.2"), "AWS")}
+    found = tariff(aws_prices=aws_prices, prices={"m5.xlarge": Decimal("0.15")}).price(name)
     assert found
     assert found.usd == Decimal(usd)
 
@@ -118,9 +118,9 @@ def test_an_unknown_price_is_said_and_not_counted_as_nothing() -> None:
     assert bill.total is None
     assert bill.known == Decimal("0.096") * HOURS_A_MONTH
     assert bill.unknown == (
-        "the price of m8g.large in us-east-1 is not known; run with AWS credentials, or give it as "
+        "the price of m8g.large in us-east-1 is unknown; run with AWS credentials, or set "
         "archshift:cost.prices.m8g.large",
-        "the Spot price of t3.large is not known; give what you pay as archshift:cost.spot.t3.large",
+        "the Spot price of t3.large is unknown; set archshift:cost.spot.t3.large to the price that you pay",
     )
 
 
@@ -128,8 +128,8 @@ def test_another_region_names_those_that_the_table_has() -> None:
     """One sentence, with both ways out."""
     bill = make_bill([held("m5.large", 1)], tariff("ap-south-1"))
     assert bill.unknown == (
-        "the price of m5.large in ap-south-1 is not known (the table has us-east-1, eu-west-1, "
-        "eu-central-1); run with AWS credentials, or give it as archshift:cost.prices.m5.large",
+        "the price of m5.large in ap-south-1 is unknown (the table has us-east-1, eu-west-1, "
+        "eu-central-1); run with AWS credentials, or set archshift:cost.prices.m5.large",
     )
 
 
@@ -139,7 +139,8 @@ def test_nodes_that_do_not_say_their_type_are_not_free() -> None:
     bill = make_bill(running(nodes, [X86]), tariff())
     assert bill.total is None
     assert bill.unknown == (
-        "nodes of no group have no label node.kubernetes.io/instance-type, so nobody knows what they cost",
+        "archshift cannot price the nodes outside all node groups, because they have no label "
+        "node.kubernetes.io/instance-type",
     )
 
 
@@ -186,7 +187,7 @@ def test_a_step_saves_a_range() -> None:
     assert wording.saving(found) == "231 to 470 USD a month less (15 to 30 %)"
     assert (
         wording.against_claim(1.0, found)
-        == "20 to 40 % less are often claimed; this fleet gets 15 to 30 % at 1."
+        == "People often claim savings of 20 to 40 %; this fleet saves 15 to 30 % at 1."
     )
     # While both run: eleven more nodes of Graviton.
     assert found.overlap == Decimal("0.1632") * 11 * HOURS_A_MONTH
@@ -195,14 +196,14 @@ def test_a_step_saves_a_range() -> None:
 @pytest.mark.parametrize(
     ("least", "most", "words", "claim"),
     [
-        (10, 20, "10 to 20 USD a month less (10 to 20 %)", "this fleet gets 10 to 20 % at 0.5"),
-        (0, 0, "at both ends 0 USD a month less (0 %)", "this fleet gets 0 % at 0.5"),
+        (10, 20, "10 to 20 USD a month less (10 to 20 %)", "this fleet saves 10 to 20 % at 0.5"),
+        (0, 0, "at both ends 0 USD a month less (0 %)", "this fleet saves 0 % at 0.5"),
         (-20, -10, "10 to 20 USD a month more", "this fleet pays 10 to 20 % more at 0.5"),
         (
             -10,
             20,
             "between 10 USD a month more and 20 less",
-            "this fleet gets between 10 % more to pay and 20 % less at 0.5",
+            "this fleet pays between 10 % more and 20 % less at 0.5",
         ),
     ],
 )
@@ -222,7 +223,7 @@ def test_pods_that_stay_keep_their_nodes_and_the_sentence_says_what_they_cost() 
         pods("pay", 4, 1000),
         rules={"shop/Deployment/pay": Rules(hold=True, reason="audit")},
     )
-    assert wording.against_claim(1.0, found).endswith("with 280 USD a month of x86 nodes that stay.")
+    assert wording.against_claim(1.0, found).endswith(" The x86 nodes that stay cost 280 USD a month.")
 
 
 def test_the_min_size_of_x86_groups_is_paid_although_nothing_needs_it() -> None:
@@ -249,7 +250,7 @@ def test_pods_that_no_group_takes_make_the_saving_unknown() -> None:
     found = step(pods("big", 1, 3000), groups=small)
     assert found.saving is None
     assert wording.saving(found) == (
-        "not known: x86: its largest pod does not fit a m6i.large: choose a larger type; graviton: its "
+        "unknown: x86: its largest pod does not fit a m6i.large: choose a larger type; graviton: its "
         "largest pod does not fit a m7g.large: choose a larger type"
     )
 
@@ -266,8 +267,8 @@ def test_a_savings_plan_that_is_bound_to_x86_eats_the_saving() -> None:
     assert found.saving
     assert found.saving.most < 0
     assert wording.stranded(1.0, found) == [
-        "At 1, 730 USD a month are paid for nothing: ec2-instance-savings-plan of m6i, 1.0 USD an hour until "
-        "2027-03-01, is bound to m6i."
+        "At 1, 730 USD a month of a commitment are unused: ec2-instance-savings-plan of m6i, 1.0 USD an hour "
+        "until 2027-03-01, which only covers m6i."
     ]
 
 
@@ -286,7 +287,7 @@ def test_a_commitment_that_ended_is_not_counted_and_said() -> None:
     money = tariff(commitments=(over,))
     assert make_bill([held("m6i.xlarge", 1)], money).total == Decimal("0.192") * HOURS_A_MONTH
     assert wording.assumptions(money, 0.15)[-1] == (
-        "over and not counted: reserved-instances of m6i, 1.0 USD an hour until 2026-10-01"
+        "not counted, because it has ended: reserved-instances of m6i, 1.0 USD an hour until 2026-10-01"
     )
 
 

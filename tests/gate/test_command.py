@@ -110,7 +110,7 @@ def test_the_evidence_goes_where_it_is_told_to(
     (tmp_path / "file").write_text("")
     code, _, err = run("gate", *AT, "--output", str(tmp_path / "file" / "x.json"))
     assert code == 1
-    assert err.startswith(f"archshift: --output: {tmp_path}/file/x.json cannot be written (")
+    assert err.startswith(f"archshift: --output: archshift cannot write {tmp_path}/file/x.json (")
 
 
 def test_a_cap_lets_the_fleet_go_on(run: Run, pulumi: FakePulumi, slow: Server) -> None:

@@ -80,7 +80,7 @@ def test_a_config_without_a_platform_is_unknown(push: Pusher, audit: Audit) -> N
     push.image("single/none", "1", "")
     found = audit("single/none:1")
     assert (found.verdict, found.platforms) == ("unknown", ())
-    assert "names no os and architecture" in found.reason
+    assert "does not name an os and an architecture" in found.reason
 
 
 def test_attestations_are_not_platforms(push: Pusher, audit: Audit) -> None:
@@ -113,7 +113,7 @@ def test_indexes_nested_too_deep_are_unknown(push: Pusher, audit: Audit) -> None
         pushed = push.index("deep", str(level), [pushed])
     assert audit("deep:2").verdict == "multi-arch"
     found = audit("deep:4")
-    assert (found.verdict, found.reason) == ("unknown", "indexes are nested more than 3 deep")
+    assert (found.verdict, found.reason) == ("unknown", "its indexes are nested more than 3 levels deep")
 
 
 def test_an_entry_without_a_platform_is_asked_for_it(push: Pusher, audit: Audit) -> None:
@@ -132,7 +132,7 @@ def test_an_arm64_image_that_is_gone_does_not_count(push: Pusher, audit: Audit) 
     found = audit("gone:1")
     assert (found.verdict, found.platforms) == ("amd64-only", ("linux/amd64",))
     assert found.reason == (
-        f"its index promises linux/arm64, but the registry does not have that image ({arm64.digest})"
+        f"its index lists linux/arm64, but the registry does not have that image ({arm64.digest})"
     )
 
 
@@ -141,7 +141,7 @@ def test_a_later_arm64_variant_does_not_count(push: Pusher, audit: Audit) -> Non
     push.multi("variant", "1", "linux/amd64", "linux/arm64/v9")
     found = audit("variant:1")
     assert (found.verdict, found.platforms) == ("amd64-only", ("linux/amd64", "linux/arm64/v9"))
-    assert found.reason == "linux/arm64/v9 does not count: not every node runs v9"
+    assert found.reason == "linux/arm64/v9 does not count, because not every node runs v9"
 
 
 def test_an_image_that_is_called_by_its_configs_type(push: Pusher, audit: Audit) -> None:
@@ -169,7 +169,7 @@ def test_an_artifact_is_no_image(push: Pusher, audit: Audit) -> None:
     for name, kind in (("chart", "helm"), ("signed", "signature")):
         found = audit(f"{name}:1")
         assert found.verdict == "unknown"
-        assert found.reason.startswith("not a container image: an artifact of type")
+        assert found.reason.startswith("it is not a container image, but an artifact of type")
         assert kind in found.reason
 
 
@@ -178,7 +178,7 @@ def test_an_index_of_nothing_but_attestations_is_other(push: Pusher, audit: Audi
     image = push.image("hollow", platform="unknown/unknown")
     push.index("hollow", "1", [image])
     found = audit("hollow:1")
-    assert (found.verdict, found.reason) == ("other", "its index holds no image")
+    assert (found.verdict, found.reason) == ("other", "its index contains no image")
 
 
 def test_a_schema_1_manifest_is_unknown(proxy: Server, options: Options) -> None:
@@ -190,7 +190,7 @@ def test_a_schema_1_manifest_is_unknown(proxy: Server, options: Options) -> None
     image = f"{proxy.host}/old:1"
     found = audit_images([image], options(proxy.host))[image]
     assert found.verdict == "unknown"
-    assert found.reason.startswith("a schema 1 manifest")
+    assert found.reason.startswith("its manifest has schema 1")
 
 
 def test_the_digest_decides_where_a_tag_is_beside_it(push: Pusher, proxy: Server, options: Options) -> None:
@@ -230,8 +230,11 @@ def test_an_unreadable_image_does_not_hide_the_others(
     found = audit_images(names, options(registry.host))
     assert list(found) == names
     assert [one.verdict for one in found.values()] == ["multi-arch", "unknown", "unknown", "unknown"]
-    assert found["Not An Image"].reason == "'Not An Image': 'Not An Image' is not a repository name"
-    assert found[names[3]].reason == f"{names[3]!r}: a bare image id names no registry"
+    assert found["Not An Image"].reason == "'Not An Image': 'Not An Image' is not a valid repository name"
+    assert (
+        found[names[3]].reason
+        == f"{names[3]!r}: an image id alone does not name a registry; use a name with a tag or a digest"
+    )
     assert found[names[2]].reason == f"{registry.host} does not have it (404)"
 
 
@@ -243,7 +246,7 @@ def test_plain_http_is_only_for_hosts_that_are_named(
     image = f"{registry.host}/plain:1"
     found = audit_images([image], options())[image]
     assert found.verdict == "unknown"
-    assert f"{registry.host}: no TLS with it" in found.reason
+    assert f"{registry.host}: the TLS handshake failed" in found.reason
 
 
 def test_it_works_within_a_running_loop(push: Pusher, registry: Registry, options: Options) -> None:
@@ -298,8 +301,8 @@ def test_a_manifest_of_two_minds_is_unknown(proxy: Server, options: Options) -> 
     proxy.answer("other/manifests", 200, index, Content_Type=OCI_MANIFEST)
     names = [f"{proxy.host}/both", f"{proxy.host}/other"]
     found = audit_images(names, options(proxy.host))
-    assert found[names[0]].reason == "the manifest reads as an index and as an image at once"
-    assert found[names[1]].reason.startswith("the manifest says it is")
+    assert found[names[0]].reason == "the manifest is both an index and an image"
+    assert found[names[1]].reason.startswith("the manifest has the type")
     assert {one.verdict for one in found.values()} == {"unknown"}
 
 

@@ -127,7 +127,7 @@ def test_a_broken_config_is_an_error(data: Any, tmp_path: Path) -> None:
         parse_auth_file(data, "here")
     path = tmp_path / "config.json"
     path.write_text(json.dumps(data))
-    with pytest.raises(ArchshiftError, match=r"the Docker config .* is not readable"):
+    with pytest.raises(ArchshiftError, match=r"the Docker config .* is invalid"):
         read_docker_config(path)
 
 
@@ -136,7 +136,7 @@ def test_where_the_docker_config_is(tmp_path: Path) -> None:
     assert docker_config_path({"DOCKER_CONFIG": "/etc/d"}) == Path("/etc/d/config.json")
     assert docker_config_path({}) == Path.home() / ".docker/config.json"
     assert read_docker_config(tmp_path / "none") == AuthFile()
-    with pytest.raises(ArchshiftError, match="cannot be read"):
+    with pytest.raises(ArchshiftError, match="archshift cannot read the Docker config"):
         read_docker_config(tmp_path)
 
 
@@ -150,9 +150,9 @@ def test_pull_secrets_of_both_kinds() -> None:
     ):
         found = read_pull_secret({"metadata": meta, "data": data})
         assert found.matching("r.example", "a") == (Credential("u", "p", source="Secret ns/s"),)
-    with pytest.raises(ArchshiftError, match="the Secret ns/s is no pull secret"):
+    with pytest.raises(ArchshiftError, match="the Secret ns/s is not a pull secret"):
         read_pull_secret({"metadata": meta, "data": {"token": encoded("hush")}})
-    with pytest.raises(ArchshiftError, match="the pull secret ns/s is not readable") as caught:
+    with pytest.raises(ArchshiftError, match="the pull secret ns/s is invalid") as caught:
         read_pull_secret({"metadata": meta, "data": {".dockerconfigjson": encoded("hush")}})
     assert "hush" not in str(caught.value)
 
@@ -196,8 +196,8 @@ def helper(folder: Path, text: str) -> str:
         ),
         ('echo "credentials not found in native keychain"; exit 1', None),
         ('echo "locked"; exit 3', "failed with exit code 3"),
-        ("echo hello", "did not answer in its protocol"),
-        ('echo \'{"Username": 1, "Secret": "t"}\'', "did not answer in its protocol"),
+        ("echo hello", "returned an invalid answer"),
+        ('echo \'{"Username": 1, "Secret": "t"}\'', "returned an invalid answer"),
     ],
 )
 def test_credential_helpers(
@@ -224,7 +224,7 @@ def test_a_helper_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monkey
     name = helper(tmp_path, "exec sleep 60")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr("archshift.images.registry.credentials.HELPER_SECONDS", 0.2)
-    with pytest.raises(ArchshiftError, match="did not answer in 0 s"):
+    with pytest.raises(ArchshiftError, match="did not answer within 0 s"):
         asyncio.run(_answer(helper_source(name)))
 
 
@@ -285,7 +285,7 @@ def test_ecr_without_an_identity_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     with pytest.raises(
-        ArchshiftError, match="AWS gave no login for ECR 123456789012 in eu-west-1: Unable to"
+        ArchshiftError, match="AWS did not return a login for ECR 123456789012 in eu-west-1: Unable to"
     ):
         asyncio.run(_ecr("123456789012.dkr.ecr.eu-west-1.amazonaws.com"))
     assert asyncio.run(_ecr("quay.io")) is None
@@ -370,15 +370,15 @@ def test_who_may_see_a_login(host: str, realm: str, allowed: bool) -> None:
     ("realm", "problem"),
     [
         ("https://a/token", ""),
-        ("http://a/token", "is plain http, which is not allowed for a"),
+        ("http://a/token", "uses plain http, which is not allowed for a"),
         ("http://plain/token", ""),
         ("http://plain:80/token", ""),
         ("https://a\\@b/token", "is not"),
-        ("http://plain:81/token", "is plain http"),
+        ("http://plain:81/token", "uses plain http"),
         ("http://port:81/token", ""),
-        ("ftp://a/token", "is not an http(s) URL of a host"),
-        ("/token", "is not an http(s) URL of a host"),
-        ("https://u:p@a/token", "is not an http(s) URL of a host"),
+        ("ftp://a/token", "is not an http or https URL with a host"),
+        ("/token", "is not an http or https URL with a host"),
+        ("https://u:p@a/token", "is not an http or https URL with a host"),
         ("https://a:port/", "is not a URL"),
         ("https://[/", "is not a URL"),
     ],

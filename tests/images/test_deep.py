@@ -88,8 +88,8 @@ def test_the_loader_counts_as_well() -> None:
     """A binary whose loader is for another machine, or not there, does not start."""
     app = elf("arm64", LOADER)
     found = check({"app": app, "lib/ld-linux-aarch64.so.1": X86}, "/app")
-    assert found == lie(LOADER, "a binary for x86-64, and the loader of /app")
-    assert check({"app": app}, "/app") == undecided(f"the loader of /app, {LOADER} is not in the image")
+    assert found == lie(LOADER, "a binary for x86-64, and it is the loader of /app")
+    assert check({"app": app}, "/app") == undecided(f"the loader of /app: {LOADER} is not in the image")
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
@@ -173,7 +173,7 @@ def test_the_container_spec_decides_what_is_started() -> None:
     assert check(files, "/x86", command=Command(command=("/arm",))) == FINE
     assert check(files, cmd=("/x86",)) == lie("/x86")
     assert check(files, cmd=("/x86",), command=Command(args=("/arm",))) == FINE
-    assert check(files) == undecided("neither the image nor the container says what to start")
+    assert check(files) == undecided("neither the image nor the container has a command")
 
 
 @pytest.mark.parametrize(
@@ -186,10 +186,10 @@ def test_the_container_spec_decides_what_is_started() -> None:
         ("#!/bin/good", FINE),
         ("#!/usr/bin/env good", FINE),
         ("#!/usr/bin/env -S A=1 good -x", FINE),
-        ("#!/bin/none", undecided("the interpreter of /run.sh, /bin/none is not in the image")),
-        ("#!/run.sh", undecided("/run.sh is a script of a script of a script without end")),
-        ("#!", undecided("/run.sh is a script that names no interpreter")),
-        ("#!/usr/bin/env", undecided("/run.sh is a script that names no interpreter to env")),
+        ("#!/bin/none", undecided("the interpreter of /run.sh: /bin/none is not in the image")),
+        ("#!/run.sh", undecided("/run.sh has too many interpreters that are scripts themselves")),
+        ("#!", undecided("/run.sh is a script without an interpreter")),
+        ("#!/usr/bin/env", undecided("/run.sh is a script that starts env without an interpreter")),
     ],
 )
 def test_a_script_s_interpreter_is_checked(line: str, expected: ProgramVerdict) -> None:
@@ -227,7 +227,7 @@ def test_a_wrong_binary_behind_a_shell_or_launcher_is_found(argv: tuple[str, ...
 def test_what_a_launcher_starts_must_be_there() -> None:
     """The launcher itself proves nothing."""
     found = check({"bin/tini": ARM}, "tini", "--", "/vendor/app")
-    assert found == undecided("what tini starts is not in the image: -- /vendor/app")
+    assert found == undecided("the program that tini starts is not in the image: -- /vendor/app")
 
 
 def test_what_a_volume_hides_is_undecided() -> None:
@@ -257,7 +257,7 @@ def test_what_cannot_be_started_is_undecided(entry: Entry, reason: str) -> None:
 def test_a_program_from_a_variable_is_undecided() -> None:
     """A variable from a Secret is not known here."""
     found = check({"app": ARM}, command=Command(command=("$(APP)",)))
-    assert found == undecided("what to start comes from a variable: $(APP)")
+    assert found == undecided("the command comes from a variable that archshift does not know: $(APP)")
 
 
 def audit(registry: Registry, options: Options, name: str, **changes: Any) -> ImageVerdict:
@@ -325,12 +325,12 @@ def test_what_cannot_be_read_is_unknown_in_deep_mode(
     push_deep(push, "deep/volume", layer({"other": ARM}))
     found = audit(registry, options, "deep/volume:1")
     assert (found.verdict, found.platforms) == ("unknown", ("linux/amd64", "linux/arm64"))
-    assert found.reason == "its arm64 image cannot be proven: /app is not in the image"
+    assert found.reason == "archshift cannot prove its arm64 image: /app is not in the image"
 
     push_deep(push, "deep/noise", b"this is no archive" * 100)
     found = audit(registry, options, "deep/noise:1")
     assert found.verdict == "unknown"
-    assert "its arm64 image cannot be proven: a layer is not a readable tar archive" in found.reason
+    assert "archshift cannot prove its arm64 image: a layer is not a readable tar archive" in found.reason
 
     push_deep(push, "deep/swapped", layer({"app": ARM}))
     image = f"{proxy.host}/deep/swapped:1"
@@ -339,7 +339,7 @@ def test_what_cannot_be_read_is_unknown_in_deep_mode(
     manifests = [path for path in proxy.paths() if "/blobs/" in path]
     for body, reason in (
         (layer({"app": ARM, "x": b""}), "bytes"),
-        (layer({"app": ARM})[:-1], "another content than its digest"),
+        (layer({"app": ARM})[:-1], "does not match its digest"),
         (layer({"app": ARM})[:50], "not a readable tar archive"),
         (b"", "not a readable tar archive"),
     ):
@@ -359,15 +359,15 @@ def test_a_layer_s_content_must_hash_to_its_digest(push: Pusher, proxy: Server, 
     proxy.answer(f"blobs/{push.blob('deep/hash', wrong)}", 200, honest)
     found = audit_images([image], replace(options(proxy.host), deep=True))[image]
     assert found.verdict == "unknown"
-    assert found.reason.endswith("has another content than its digest")
+    assert found.reason.endswith("does not match its digest")
 
 
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
-        ({"layer_bytes": 10}, "bytes, more than 10"),
-        ({"unpacked_bytes": 5000}, "unpacks to more bytes than are looked at"),
-        ({"files": 1}, "has more files than are looked at"),
+        ({"layer_bytes": 10}, "bytes, more than the limit of 10"),
+        ({"unpacked_bytes": 5000}, "unpacks to more bytes than the limit of the deep check"),
+        ({"files": 1}, "has more files than the limit of the deep check"),
     ],
 )
 def test_the_deep_check_is_bounded(

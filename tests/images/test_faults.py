@@ -40,13 +40,13 @@ def test_the_image_is_fine_without_a_fault(audit: Callable[[], ImageVerdict]) ->
 @pytest.mark.parametrize(
     ("status", "reason", "tries"),
     [
-        (401, "HOST wants a login (401) and there is no login for it", 1),
-        (403, "HOST denies access (403) and there is no login for it", 1),
+        (401, "HOST requires a login (401) and archshift has no login for it", 1),
+        (403, "HOST denies access (403) and archshift has no login for it", 1),
         (404, "HOST does not have it (404)", 1),
         (400, "HOST answered 400", 1),
         (418, "HOST answered 418", 1),
         (204, "HOST answered 204", 1),
-        (429, "HOST: limits our rate (429), 2 times", 2),
+        (429, "HOST: its rate limit is reached (429), 2 times", 2),
         (500, "HOST: answered 500, 2 times", 2),
         (503, "HOST: answered 503, 2 times", 2),
     ],
@@ -124,7 +124,7 @@ def test_a_retry_after_beyond_the_bound_ends_the_request(
     proxy.answer("manifests/1", 429, Retry_After=after)
     found = audit()
     assert found.verdict == "unknown"
-    assert "limits our rate (429), and wants us to wait" in found.reason
+    assert "its rate limit is reached (429), and asks for a wait" in found.reason
     assert len(proxy.requests) == 1
 
 
@@ -134,7 +134,10 @@ def test_a_registry_that_keeps_failing_is_left_alone(proxy: Server, options: Opt
     names = [f"{proxy.host}/fault:{number}" for number in range(100)]
     found = audit_images(names, options(proxy.host, limits=replace(QUICK, concurrency=2)))
     assert {one.verdict for one in found.values()} == {"unknown"}
-    assert found[names[-1]].reason == f"{proxy.host} was given up on: answered 503, 2 times"
+    assert (
+        found[names[-1]].reason
+        == f"archshift gave up on {proxy.host} after repeated failures: answered 503, 2 times"
+    )
     assert len(proxy.requests) < 20
 
 
@@ -198,17 +201,17 @@ def test_a_body_too_big_is_unknown(proxy: Server, audit: Callable[[], ImageVerdi
 def test_a_packed_body_is_not_unpacked(proxy: Server, audit: Callable[[], ImageVerdict]) -> None:
     """A Content-Encoding nobody asked for is how a small body becomes a big one."""
     proxy.answer("manifests/1", 200, b"\x1f\x8b", Content_Type=OCI_INDEX, Content_Encoding="gzip")
-    assert audit().reason == "the manifest came encoded, which was not asked for"
+    assert audit().reason == "the manifest has a Content-Encoding, although archshift did not accept any"
 
 
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b'{"schemaVersion": 2, "manifests": [{"dig', "the manifest is not readable JSON"),
-        (b"", "the manifest is not readable JSON"),
-        (b"[" * 100_000, "the manifest is not readable JSON"),
+        (b'{"schemaVersion": 2, "manifests": [{"dig', "the manifest is not valid JSON"),
+        (b"", "the manifest is not valid JSON"),
+        (b"[" * 100_000, "the manifest is not valid JSON"),
         (b"[]", "the manifest is not a JSON object"),
-        (b"{}", "its index holds no image"),
+        (b"{}", "its index contains no image"),
         (b'{"manifests": {}}', "the manifest's manifests are not a list of objects"),
     ],
 )
@@ -248,7 +251,10 @@ def test_content_must_hash_to_the_digest_asked_for(push: Pusher, proxy: Server, 
     image = f"{proxy.host}/swap@{real.digest}"
     found = audit_images([image], options(proxy.host))[image]
     assert found.verdict == "unknown"
-    assert found.reason == f"the manifest hashes to {digest_of(fake)}, {real.digest} was asked for"
+    assert (
+        found.reason
+        == f"the manifest has the digest {digest_of(fake)}, but archshift asked for {real.digest}"
+    )
 
 
 def test_content_must_hash_to_the_digest_the_registry_names(
@@ -260,7 +266,9 @@ def test_content_must_hash_to_the_digest_the_registry_names(
     proxy.answer("manifests/1", 200, body, Content_Type=OCI_INDEX, Docker_Content_Digest=named)
     found = audit()
     assert (found.verdict, found.digest) == ("unknown", "")
-    assert found.reason == f"the manifest hashes to {digest_of(body)}, {named} the registry says it sent"
+    assert (
+        found.reason == f"the manifest has the digest {digest_of(body)}, but the registry announced {named}"
+    )
 
 
 def test_a_config_must_hash_to_its_digest(push: Pusher, proxy: Server, options: Options) -> None:
@@ -271,7 +279,7 @@ def test_a_config_must_hash_to_its_digest(push: Pusher, proxy: Server, options: 
     found = audit_images([image], options(proxy.host))[image]
     assert (found.verdict, found.reason) == (
         "unknown",
-        f"the blob {pushed.config} has another content than its digest",
+        f"the content of the blob {pushed.config} does not match its digest",
     )
 
 
@@ -281,7 +289,7 @@ def test_an_answer_for_another_child_is_unknown(proxy: Server, audit: Callable[[
     proxy.answer("HEAD .*manifests/sha256", 200, Docker_Content_Digest=other)
     found = audit()
     assert found.verdict == "unknown"
-    assert found.reason.startswith(f"the registry answered {other} for sha256:")
+    assert found.reason.startswith(f"the registry returned {other}, but archshift asked for sha256:")
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
@@ -308,7 +316,9 @@ def test_what_get_brings_for_head_must_hash_to_its_digest(
     proxy.answer("GET .*manifests/sha256", 200, b"{}", Content_Type=OCI_INDEX)
     found = audit()
     assert found.verdict == "unknown"
-    assert found.reason.startswith(f"the manifest hashes to {digest_of(b'{}')}, sha256:")
+    assert found.reason.startswith(
+        f"the manifest has the digest {digest_of(b'{}')}, but archshift asked for sha256:"
+    )
 
 
 def test_redirects_are_followed_where_that_is_safe(
@@ -325,7 +335,10 @@ def test_redirects_are_followed_where_that_is_safe(
     proxy.on("fault/manifests", elsewhere)
     found = audit_images([image], options(proxy.host))[image]
     assert found.verdict == "unknown"
-    assert found.reason == f"redirected to http://{other.host}, which is not allowed: not https"
+    assert found.reason == (
+        f"the registry redirected to http://{other.host}, "
+        "which archshift does not follow, because it is not https"
+    )
     assert not other.requests
     assert audit_images([image], options(proxy.host, other.host))[image].verdict == "multi-arch"
     assert other.requests
@@ -349,4 +362,4 @@ def test_a_redirect_to_nowhere_is_unknown(
     proxy.answer("manifests/1", 302, Location=location)
     found = audit()
     assert found.verdict == "unknown"
-    assert found.reason.startswith("redirected to ")
+    assert found.reason.startswith("the registry redirected to ")

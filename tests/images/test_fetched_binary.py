@@ -39,18 +39,16 @@ def pod(binary: FetchedBinary = AGENT, *, init: Change | None = None, mount: Cha
     [
         (
             {"sources": {"amd64": AMD64}},
-            "agent: sources: has nothing for arm64; a DaemonSet that runs on both needs a url and its sha256 "
-            "for amd64 and for arm64",
+            "agent: sources: arm64 is missing; give a url and its sha256 for amd64 and for arm64",
         ),
         (
             {"sources": {"arm64": ARM64}},
-            "agent: sources: has nothing for amd64; a DaemonSet that runs on both needs a url and its sha256 "
-            "for amd64 and for arm64",
+            "agent: sources: amd64 is missing; give a url and its sha256 for amd64 and for arm64",
         ),
         (
             {"sources": {"amd64": AMD64, "arm64": ARM64, "x86_64": AMD64}},
-            "agent: sources: 'x86_64' is no architecture; a DaemonSet that runs on both needs a url and its "
-            "sha256 for amd64 and for arm64",
+            "agent: sources: 'x86_64' is not an architecture; give a url and its sha256 for amd64 and for "
+            "arm64",
         ),
         (
             {"sources": {"amd64": AMD64, "arm64": replace(ARM64, url="http://releases.example/a")}},
@@ -64,24 +62,35 @@ def pod(binary: FetchedBinary = AGENT, *, init: Change | None = None, mount: Cha
                     "arm64": replace(ARM64, url="https://me:pw@releases.example/a"),
                 }
             },
-            "agent: sources.arm64.url: 'https://...@releases.example/a' is not an https address with a path, "
-            "without a user and without '#', '$' and spaces",
+            "agent: sources.arm64.url: 'https://...@releases.example/a' is not a valid https address; "
+            "use an address with a path, without a user, '#', '$' and spaces",
         ),
         (
             {"sources": {"amd64": AMD64, "arm64": replace(ARM64, sha256="B" * 64)}},
             f"agent: sources.arm64.sha256: '{'B' * 64}' is not 64 hexadecimal digits in lower case; "
-            "sha256sum prints them",
+            "use the output of sha256sum",
         ),
         (
             {"name": "../agent"},
-            "name: '../agent' is not a file name of lower-case letters, digits, '.', '_' and '-', at most 57 "
-            "of them",
+            "name: '../agent' is not a valid file name; use at most 57 lower-case letters, digits, '.', '_' "
+            "and '-'",
         ),
-        ({"folder": "/opt/../bin"}, "agent: folder: '/opt/../bin' is not an absolute path of plain names"),
-        ({"folder": "opt"}, "agent: folder: 'opt' is not an absolute path of plain names"),
-        ({"largest_mib": 0}, "agent: largest_mib: 0 is not a whole number of 1 or more"),
-        ({"longest_seconds": -1}, "agent: longest_seconds: -1 is not a whole number of 1 or more"),
-        ({"fetch_image": "a.example/B"}, "agent: fetch_image: 'a.example/B': 'B' is not a repository name"),
+        (
+            {"folder": "/opt/../bin"},
+            "agent: folder: '/opt/../bin' is not a valid absolute path; use names of letters, "
+            "digits, '.', '_' and '-', such as /opt/fetched",
+        ),
+        (
+            {"folder": "opt"},
+            "agent: folder: 'opt' is not a valid absolute path; use names of letters, "
+            "digits, '.', '_' and '-', such as /opt/fetched",
+        ),
+        ({"largest_mib": 0}, "agent: largest_mib: 0 is invalid; use a whole number of 1 or more"),
+        ({"longest_seconds": -1}, "agent: longest_seconds: -1 is invalid; use a whole number of 1 or more"),
+        (
+            {"fetch_image": "a.example/B"},
+            "agent: fetch_image: 'a.example/B': 'B' is not a valid repository name",
+        ),
     ],
 )
 def test_what_does_not_do_is_said_in_a_sentence(change: Change, message: str) -> None:
@@ -108,7 +117,7 @@ def test_what_does_not_do_is_said_in_a_sentence(change: Change, message: str) ->
 )
 def test_what_is_no_plain_https_address_is_refused(url: str) -> None:
     """Nothing that a shell, curl or Kubernetes would read as anything but an address."""
-    with pytest.raises(ArchshiftError, match="is not an https address"):
+    with pytest.raises(ArchshiftError, match="is not a valid https address"):
         replace(AGENT, sources={"amd64": AMD64, "arm64": replace(ARM64, url=url)})
 
 

@@ -121,7 +121,7 @@ def test_basic_without_a_login_is_unknown(basic: Registry, options: Options) -> 
     """A login is wanted and there is none: unknown, and the reason says which host."""
     image = f"{basic.host}/team/app:1"
     found = audit_images([image], options(basic.host))[image]
-    assert found.reason == f"{basic.host} wants a login (401) and there is no login for it"
+    assert found.reason == f"{basic.host} requires a login (401) and archshift has no login for it"
     assert found.verdict == "unknown"
 
 
@@ -132,7 +132,7 @@ def test_a_wrong_login_gives_way_to_the_next(basic: Registry, options: Options) 
     found = audit_images([image], options(basic.host, pull_secrets=(wrong, right)))[image]
     assert found.verdict == "multi-arch"
     found = audit_images([image], options(basic.host, pull_secrets=(wrong,)))[image]
-    assert found.reason == f"{basic.host} wants a login (401) refused the logins from Secret shop/pull"
+    assert found.reason == f"{basic.host} requires a login (401) and refused the logins from Secret shop/pull"
 
 
 def test_a_secret_for_another_host_or_path_stays_home(
@@ -182,8 +182,8 @@ def test_a_failing_helper_is_named_in_the_reason(basic: Registry, options: Optio
     found = audit_images([image], options(basic.host, docker_config=config))[image]
     assert found.verdict == "unknown"
     assert found.reason.endswith(
-        "; the credential helper docker-credential-not-installed-anywhere does not start: "
-        "No such file or directory"
+        "; archshift cannot start the credential helper docker-credential-not-installed-anywhere: "
+        "No such file or directory; install it, or remove it from the Docker config"
     )
 
 
@@ -218,7 +218,7 @@ def test_bearer_without_a_login_is_unknown(bearer: Registry, tokens: TokenServer
     found = audit_images([image], options(bearer.host, tokens.server.host))[image]
     assert found.verdict == "unknown"
     assert found.reason == (
-        f"{bearer.host} wants a login (401) and there is no login for it; "
+        f"{bearer.host} requires a login (401) and archshift has no login for it; "
         f"the token server {tokens.server.host} answered 401"
     )
 
@@ -306,7 +306,7 @@ def test_a_login_does_not_go_to_a_realm_on_another_host(
     asked = options(registry.host, thief_name, pull_secrets=(secret(registry.host),))
     found = audit_images([image], asked)[image]
     assert found.verdict == "unknown"
-    assert f"{registry.host} asks to log in at {thief_name}, another host: name it among" in found.reason
+    assert f"{registry.host} requests a login at another host, {thief_name}; add that host to" in found.reason
     assert [seen.headers.get("Authorization") for seen in thief.requests] == [None]
 
     thief.requests.clear()
@@ -341,7 +341,7 @@ def test_a_broken_token_is_unknown(servers: Callable[[str], Server], options: Op
     image = f"{registry.host}/a:1"
     found = audit_images([image], options(registry.host))[image]
     assert found.verdict == "unknown"
-    assert found.reason.endswith(f"the token server {registry.host} did not answer with a token")
+    assert found.reason.endswith(f"the token server {registry.host} did not return a token")
 
 
 def test_a_ca_of_the_company(tmp_path: Path, authority: Authority, options: Options) -> None:
@@ -363,5 +363,5 @@ def test_a_ca_of_the_company(tmp_path: Path, authority: Authority, options: Opti
 def test_a_ca_file_that_is_not_there_stops_the_run(options: Options) -> None:
     """A mistake in the settings is said at once, not as a verdict on every image."""
     hosts = {"r.example": RegistryHost(ca_file="/nowhere/ca.pem")}
-    with pytest.raises(ArchshiftError, match=r"the CA file /nowhere/ca\.pem cannot be read"):
+    with pytest.raises(ArchshiftError, match=r"archshift cannot read the CA file /nowhere/ca\.pem"):
         audit_images(["r.example/a"], options(hosts=hosts))

@@ -128,12 +128,12 @@ def entry(**changes: Any) -> dict[str, Any]:
     ("change", "reason"),
     [
         ({"digest": "sha256:xyz"}, "the manifest points to 'sha256:xyz', which is not a digest"),
-        ({"digest": 1}, "digest is not a text"),
-        ({"size": "1"}, "the manifest gives no size for"),
-        ({"size": -1}, "the manifest gives no size for"),
-        ({"size": True}, "the manifest gives no size for"),
+        ({"digest": 1}, "digest is not a string"),
+        ({"size": "1"}, "the manifest has no valid size for"),
+        ({"size": -1}, "the manifest has no valid size for"),
+        ({"size": True}, "the manifest has no valid size for"),
         ({"platform": "linux/arm64"}, "the index has a platform that is not an object"),
-        ({"platform": {"os": 1}}, "os is not a text"),
+        ({"platform": {"os": 1}}, "os is not a string"),
     ],
 )
 def test_a_broken_entry_spoils_the_index(change: dict[str, Any], reason: str) -> None:

@@ -65,12 +65,12 @@ def test_a_blocking_container_says_why() -> None:
     verdicts = {
         ImageUse("app"): verdict("app", "multi-arch"),
         ImageUse("setup"): verdict("setup", "amd64-only"),
-        ImageUse("proxy"): verdict("proxy", "unknown", "", "r wants a login (401)"),
+        ImageUse("proxy"): verdict("proxy", "unknown", "", "r requires a login (401)"),
     }
     found = judge_workload("ns/Deployment/w", containers_of(pod), verdicts)
     assert [(one.container, one.verdict, one.reason) for one in found.blocking] == [
         ("setup", "amd64-only", "init setup: its image has linux/amd64"),
-        ("proxy", "unknown", "sidecar proxy: r wants a login (401)"),
+        ("proxy", "unknown", "sidecar proxy: r requires a login (401)"),
     ]
     assert [one.image for one in found.images] == ["app", "setup", "proxy"]
 
@@ -78,9 +78,9 @@ def test_a_blocking_container_says_why() -> None:
 def test_an_image_that_was_not_audited_is_unknown() -> None:
     """A hole in the evidence is never a yes, and neither is a workload of nothing."""
     found = judge_workload("w", containers_of(spec("app")), {})
-    assert (found.verdict, found.blocking[0].reason) == ("unknown", "it was not audited")
+    assert (found.verdict, found.blocking[0].reason) == ("unknown", "archshift did not audit it")
     found = judge_workload("w", (), {})
-    assert (found.verdict, found.blocking[0].reason) == ("unknown", "it has no containers")
+    assert (found.verdict, found.blocking[0].reason) == ("unknown", "the workload has no containers")
 
 
 def pod(pod_spec: dict[str, Any], **image_ids: str) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def test_a_tag_that_moved_is_said(image: str, image_id: str, moved: bool) -> Non
     containers = with_pods(containers_of(template), [pod(template, app=image_id)])
     value = verdict(image, "multi-arch", D1, manifests=(("linux/amd64", D2),))
     found = judge_workload("w", containers, {ImageUse(image): value})
-    note = f"app: {image} has moved: pods run {D3}, the tag is {D1} now"
+    note = f"app: the tag of {image} has moved: pods run {D3}, but the tag is now {D1}"
     assert found.notes == ((note,) if moved else ())
 
 

@@ -86,7 +86,7 @@ def test_what_fails_or_hangs_stays_on_x86_and_the_rest_moves(
         "hangs": 0,
     }
     assert "loading libfast.so / Illegal instruction (core dumped)" in rows["broken"]["reason"]
-    assert "it was not over after 6 s" in rows["hangs"]["reason"]
+    assert "the test did not end within 6 s" in rows["hangs"]["reason"]
     made = jobs(cluster, namespace)
     assert set(made) == {f"{key}{name}" for name in rows}
     nodes = {node["metadata"]["name"]: node for node in cluster.all_of("nodes")}

@@ -221,7 +221,7 @@ def test_a_pod_that_needs_x86_stops_it_before_anything_is_cordoned(field_: Field
     assert reasons[f"{guarded.namespace}/Deployment/legacy"].startswith(
         f"it needs x86: {guarded.images['legacy']} is amd64-only"
     )
-    assert reasons[f"{beside}/Deployment/pinned"].endswith("let it run on no node that stays")
+    assert reasons[f"{beside}/Deployment/pinned"].startswith("no node that stays matches its node selector")
     assert reasons[f"{beside}/Pod/loner"].startswith("a bare pod on x86-0, which nothing would start again")
     assert "nothing was changed; what forbids the drain is named above" in human, human
     assert not any(node["cordoned"] for node in field_.nodes().values())
@@ -321,7 +321,7 @@ def test_ended_in_the_middle_and_gone_on_with(field_: Field, how: signal.Signals
         field_.guarded.cluster.nodes("amd64", 1, prefix="late", labels=labels)
         done = field_.drain()
     assert "cordoned: late-0" in done.stderr
-    assert begun not in [line.split(":")[0] for line in done.stderr.splitlines() if " to move" in line]
+    assert begun not in [line.split(":")[0] for line in done.stderr.splitlines() if " must move" in line]
     assert {node["state"] for node in field_.nodes().values()} == {"drained"}
     assert set(field_.pods().values()) <= {"graviton-0", "graviton-1"}
     assert samples.most_nodes == 1
@@ -354,6 +354,6 @@ def test_one_node_alone(field_: Field) -> None:
     assert "x86-1" not in field_.pods().values()
     wrong = field_.drain("--only=x87", exit_code=1)
     assert (
-        "--only x87: no x86 node or group that archshift may drain has this name; there are: x86"
+        "--only x87: archshift may drain no x86 node or node group with this name; name one of: x86"
         in wrong.stderr
     )

@@ -122,7 +122,9 @@ def test_the_pod_of_a_test_is_the_workloads_own_on_arm64() -> None:
 
 def test_a_container_that_is_not_there_is_one_sentence() -> None:
     """With the names of those that are."""
-    with pytest.raises(ArchshiftError, match="container: 'ap' is none of its containers; there are: web"):
+    with pytest.raises(
+        ArchshiftError, match="container: the workload has no container 'ap'; name one of: web"
+    ):
         job(Arm64Test(command=("true",), container="ap"))
 
 
@@ -148,23 +150,29 @@ def test_the_shell_names_the_machine_after_a_pass_alone(
     ("test", "state", "found", "passed", "words"),
     [
         (COMMAND, with_condition("Complete"), pod(ended(0, "aarch64\n")), True, ""),
-        (COMMAND, job(), pod(ended(139, "boom")), False, "container c0 ended with 139\nboom"),
+        (COMMAND, job(), pod(ended(139, "boom")), False, "container c0 exited with code 139\nboom"),
         (COMMAND, job(), pod(running(99)), None, ""),
         (COMMAND, job(), {}, None, ""),
-        (COMMAND, job(), pod({"waiting": {}}, init=ended(1)), False, "container setup ended with 1\nError"),
+        (
+            COMMAND,
+            job(),
+            pod({"waiting": {}}, init=ended(1)),
+            False,
+            "container setup exited with code 1\nError",
+        ),
         (
             COMMAND,
             with_condition("Failed", reason="DeadlineExceeded"),
             {},
             False,
-            "it was not over after 300 s",
+            "the test did not end within 300 s",
         ),
         (COMMAND, with_condition("Failed", message="no luck"), {}, False, "no luck"),
         (START, job(START), pod(running(9)), None, ""),
         (START, job(START), pod(running(10)), True, ""),
         (START, job(START), pod(running(60), running(3)), None, ""),
         (START, job(START), pod(running(60), {"waiting": {}}), None, ""),
-        (START, job(START), pod(ended(0)), False, "container c0 ended by itself instead of staying up"),
+        (START, job(START), pod(ended(0)), False, "container c0 exited, but it should keep running"),
     ],
 )
 def test_the_outcome_of_a_test(

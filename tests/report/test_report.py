@@ -355,8 +355,8 @@ def test_savings_are_ranges_in_the_words_of_the_costs() -> None:
     assert whole.most is not None
     assert 0 < whole.least <= whole.most
     assert f"{whole.most:,.0f} USD a month" in whole.text
-    assert savings.remarks[0].startswith("20 to 40 % less are often claimed; this fleet gets ")
-    assert any("a default is no measurement" in one for one in savings.assumptions)
+    assert savings.remarks[0].startswith("People often claim savings of 20 to 40 %; this fleet saves ")
+    assert any("the default is not a measurement" in one for one in savings.assumptions)
     chart = savings_chart(savings)
     assert chart
     assert [bar.title for bar in chart.bars] == [
@@ -377,7 +377,7 @@ def test_a_commitment_on_x86_is_said_to_eat_the_saving() -> None:
     found = survey_of(stack, [(workload("w", 8), 0)])
     savings = savings_of(stack, found, commitments=(commitment,))
     assert [one.title for one in savings.changes] == ["in all"]
-    assert any("are paid for nothing" in one for one in savings.remarks)
+    assert any("of a commitment are unused" in one for one in savings.remarks)
     assert any(one.startswith("If nothing were paid in advance, 1 would cost ") for one in savings.remarks)
 
 

@@ -1,1 +1,1 @@
-"""What is in an image: its layers, its files, and the programs that it starts."""
+"""The content of an image: its layers, its files, and the programs that it starts."""

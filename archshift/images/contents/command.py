@@ -1,4 +1,4 @@
-"""What a container starts, as its pod says it. Pure."""
+"""The command of a container, from its pod spec. Pure."""
 
 import posixpath
 import re
@@ -20,8 +20,8 @@ class Command:
         args: Replaces Cmd; None if the spec has none.
         working_dir: Replaces WorkingDir; empty if the spec has none.
         path: The container's own PATH; None if it sets none.
-        mounts: Where volumes hide what the image holds.
-        fetched: Programs in those volumes that the pod starts with only if they are for its node.
+        mounts: Paths where volumes hide the files of the image.
+        fetched: Paths of programs that an init container downloads to those volumes for the pod's node.
     """
 
     command: tuple[str, ...] | None = None
@@ -32,7 +32,7 @@ class Command:
     fetched: tuple[str, ...] = ()
 
     def argv(self, entrypoint: tuple[str, ...], cmd: tuple[str, ...]) -> tuple[str, ...]:
-        """Return what runs, given the image's Entrypoint and Cmd.
+        """Return the arguments of the process, for an image's Entrypoint and Cmd.
 
         https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/
         """
@@ -44,11 +44,10 @@ class Command:
 def read_command(
     container: Mapping[str, Any], fetched: Mapping[str, Iterable[str]] = MappingProxyType({})
 ) -> Command:
-    """Read it from a container of a pod spec, with its literal environment variables filled in.
+    """Read the command of a container, and expand its literal environment variables.
 
     Args:
-        container: As in the pod spec.
-        fetched: Volume to the programs in it that ``archshift.images.fetched_binary`` puts there.
+        fetched: Volume to the programs in it, from ``archshift.images.fetched_binary``.
     """
     environment = {
         entry["name"]: entry["value"]
@@ -56,7 +55,7 @@ def read_command(
         if isinstance(entry.get("value"), str) and entry.get("name")
     }
     path = environment.get("PATH")
-    # A PATH from a Secret or ConfigMap is not known here: nothing is found on an empty one.
+    # archshift does not read a PATH from a Secret or ConfigMap. On the empty path it finds no program.
     if path is None and any(entry.get("name") == "PATH" for entry in container.get("env") or ()):
         path = ""
     mounts = [mount for mount in container.get("volumeMounts") or () if mount.get("mountPath")]
@@ -81,7 +80,7 @@ def _expand(words: Any, environment: Mapping[str, str]) -> tuple[str, ...] | Non
     if not words:
         return None
 
-    def value(found: re.Match[str]) -> str:
-        return "$" if found[1] is None else environment.get(found[1], found[0])
+    def value(match: re.Match[str]) -> str:
+        return "$" if match[1] is None else environment.get(match[1], match[0])
 
     return tuple(_VARIABLE.sub(value, str(word)) for word in words)

@@ -1,4 +1,4 @@
-"""What a program file is, from its first bytes: an ELF binary and for which machine, or a script. Pure.
+"""Reads the first bytes of a program file: an ELF binary with its machine, or a script. Pure.
 
 ELF: https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html; scripts: execve(2).
 """
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 
 HEAD_BYTES: Final = 4096
-"""How much of a file is looked at. Linkers put the program headers and the loader's path there."""
+"""How many bytes of a file are read. Linkers put the program headers and the loader's path there."""
 
 X86_64: Final = "x86-64"
 AARCH64: Final = "arm64"
 
-# e_machine, of those that container images are built for.
+# The values of e_machine for which people build container images.
 _MACHINES: Final = {
     3: "32-bit x86",
     8: "MIPS",
@@ -36,7 +36,7 @@ class Binary:
     """An ELF file.
 
     Attributes:
-        machine: ``arm64``, ``x86-64`` or another name fit for a message.
+        machine: ``arm64``, ``x86-64`` or another name, for messages.
         loader: The path in PT_INTERP; empty for a static binary.
     """
 
@@ -49,9 +49,9 @@ class Script:
     """A file that starts with ``#!``.
 
     Attributes:
-        interpreter: As written; empty if the line names none.
-        argument: The rest of the line, one argument to Linux.
-        text: The start of the file.
+        interpreter: The interpreter as written; empty if the line has none.
+        argument: The rest of the line. Linux passes it as one argument.
+        text: The first ``HEAD_BYTES`` of the file.
     """
 
     interpreter: str
@@ -60,7 +60,7 @@ class Script:
 
 
 def read_program(head: bytes) -> Binary | Script | None:
-    """Return what a file is, from its first ``HEAD_BYTES``; None if Linux could not start it."""
+    """Read a program from its first ``HEAD_BYTES``; None if Linux could not start it."""
     if head.startswith(b"\x7fELF"):
         return _elf(head)
     if head.startswith(b"#!"):
@@ -88,7 +88,7 @@ def _elf(head: bytes) -> Binary | None:
 def _loader(head: bytes, order: str, wide: bool, offset: int, size: int, count: int) -> str:
     for number in range(min(count, HEAD_BYTES)):
         at = offset + number * size
-        # Past what was read; Linux's linkers put it first.
+        # The header is beyond the bytes that were read. Linkers for Linux put PT_INTERP first.
         if at + (56 if wide else 32) > len(head):
             return ""
         if struct.unpack_from(f"{order}I", head, at)[0] != _PT_INTERP:

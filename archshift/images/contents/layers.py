@@ -1,4 +1,4 @@
-"""Reads a layer as it streams by: the names, links and programs in it, with nothing kept of the rest.
+"""Reads the names, links and programs of a layer from a stream, and keeps no other content.
 
 https://github.com/opencontainers/image-spec/blob/main/layer.md
 """
@@ -21,22 +21,22 @@ _WHITEOUT: Final = ".wh."
 _OPAQUE: Final = ".wh..wh..opq"
 _CHUNK: Final = 1 << 18
 _LONGEST_HEADER: Final = 1 << 20
-"""Bytes that tarfile may ask for at once: a pax header or long name. Real ones have hundreds."""
+"""The longest pax header or name that tarfile may read at once, in bytes. Real headers have hundreds."""
 
 _LONGEST_PATH: Final = 4096
 _ZSTD_WINDOW: Final = 128 << 20
 
 
 class Source(Protocol):
-    """Where a layer's compressed bytes come from."""
+    """A stream with the compressed bytes of a layer."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return up to so many bytes; none at the end."""
+        """Return at most ``size`` bytes; an empty result is the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A regular file: whether it may be executed, and what it is then."""
+    """A regular file. ``program`` is read only if the file is executable."""
 
     executable: bool
     program: Binary | Script | None = None
@@ -66,12 +66,12 @@ Entry = File | Symlink | Hardlink | Folder
 
 @dataclass(slots=True)
 class Layer:
-    """What one layer changes.
+    """The changes of one layer.
 
     Attributes:
-        entries: (path, entry) in order; paths are normal and relative to the root.
-        removed: Paths that are gone from the layers below.
-        emptied: Folders of which nothing from the layers below is left.
+        entries: (path, entry) in order. Paths are normalized and relative to the root.
+        removed: Paths of lower layers that this layer deletes.
+        emptied: Folders whose content from lower layers this layer deletes.
     """
 
     entries: list[tuple[str, Entry]] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Layer:
 
 @dataclass(slots=True)
 class Budget:
-    """What is left for one image: unpacked bytes, files, and bytes of scripts kept."""
+    """The remaining limits for one image: unpacked bytes, files, and bytes of scripts to keep."""
 
     unpacked_bytes: int
     files: int
@@ -89,10 +89,10 @@ class Budget:
 
 
 def read_layer(source: Source, budget: Budget) -> Layer:
-    """Read a layer: tar, plain or packed with gzip or zstd, told apart by its first bytes.
+    """Read a layer: a tar archive, plain or compressed with gzip or zstd. The first bytes decide.
 
     Raises:
-        UnreadableError: It is none of these, damaged, or bigger than the budget.
+        UnreadableError: The layer has another format, is damaged, or exceeds the budget.
     """
     layer = Layer()
     try:
@@ -101,9 +101,9 @@ def read_layer(source: Source, budget: Budget) -> Layer:
             while (member := tar.next()) is not None:
                 budget.files -= 1
                 if budget.files < 0:
-                    raise UnreadableError("the image has more files than are looked at")
+                    raise UnreadableError("the image has more files than the limit of the deep check")
                 _take(layer, tar, member, budget)
-                # tarfile remembers every member; this is a stream.
+                # tarfile remembers every member. Clear the list to save memory.
                 tar.members.clear()  # type: ignore[attr-defined]
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, EOFError) as error:
         raise UnreadableError(f"a layer is not a readable tar archive ({error})") from None
@@ -118,7 +118,7 @@ def _take(layer: Layer, tar: tarfile.TarFile, member: tarfile.TarInfo, budget: B
     if name == _OPAQUE:
         layer.emptied.append(folder)
     elif name.startswith(_WHITEOUT):
-        # The rest of that namespace is aufs's own (".wh..wh.plnk").
+        # Other names with this prefix, such as ".wh..wh.plnk", are internal to aufs.
         if not name.startswith(_WHITEOUT * 2):
             layer.removed.append(posixpath.join(folder, name.removeprefix(_WHITEOUT)))
     elif path:
@@ -165,7 +165,7 @@ def _unpacked(source: Source) -> Callable[[int], bytes]:
 
 
 class _Joined(io.RawIOBase):
-    """A source with its first bytes put back."""
+    """A source, preceded by the first bytes that were already read from it."""
 
     def __init__(self, head: bytes, source: Source) -> None:
         self._head = head
@@ -180,9 +180,9 @@ class _Joined(io.RawIOBase):
 
 
 class _Forward:
-    """What tarfile needs of a file, on a stream: read, tell, and seek that only goes forward.
+    """A stream with the methods of a file that tarfile needs: read, tell, and seek forward.
 
-    Counts what is unpacked, so that a small layer cannot keep us busy for ever.
+    It limits the unpacked bytes, so that a small layer cannot unpack without end.
     """
 
     mode = "rb"
@@ -206,7 +206,7 @@ class _Forward:
             self._position += len(chunk)
             self._budget.unpacked_bytes -= len(chunk)
             if self._budget.unpacked_bytes < 0:
-                raise UnreadableError("the image unpacks to more bytes than are looked at")
+                raise UnreadableError("the image unpacks to more bytes than the limit of the deep check")
         return b"".join(chunks)
 
     def seek(self, position: int) -> int:

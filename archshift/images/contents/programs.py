@@ -1,8 +1,8 @@
-"""What an image starts, followed through its file system to the binaries and their machine. Pure.
+"""Follows the command of a container through the image's file system to binaries and their machine. Pure.
 
-Proves less than a start on a Graviton machine would: the program, its loader and its interpreters are looked
-at, and what its arguments and start scripts plainly name. Libraries, and what a program starts by itself,
-are not.
+It checks the program, its loader, its interpreters, and the programs that arguments and start scripts name.
+It does not check libraries, or what a program starts itself. So it proves less than a start on a Graviton
+machine.
 """
 
 import posixpath
@@ -22,12 +22,12 @@ from archshift.images.registry.manifest import ImageConfig
 Outcome: TypeAlias = Literal["arm64", "lie", "undecided"]
 
 _DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""What container runtimes set where an image has no PATH."""
+"""The PATH that container runtimes set if an image has none."""
 
 _MOST_INTERPRETERS: Final = 5
-"""Scripts that interpret scripts, before Linux says ELOOP."""
+"""How many interpreters may be scripts themselves before Linux fails with ELOOP."""
 
-# They start what follows in their arguments and are nothing by themselves.
+# Programs whose only task is to start the program in their arguments.
 _LAUNCHERS: Final = frozenset(
     {
         "catatonit",
@@ -46,19 +46,19 @@ _LAUNCHERS: Final = frozenset(
 )
 _SHELLS: Final = frozenset({"ash", "bash", "busybox", "dash", "ksh", "mksh", "sh", "zsh"})
 _FETCHED: Final = File(executable=True, program=Binary(AARCH64))
-"""A program that a pod on a Graviton node finds in a volume, or does not start (see ``fetched_binary``)."""
+"""A downloaded program: on a Graviton node it is for arm64, or the pod does not start."""
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramVerdict:
-    """What following a command showed.
+    """The verdict on the programs of a command.
 
     Attributes:
-        outcome: arm64 if all that was found is for arm64; lie if something is for another machine;
-            undecided if it could not be followed to a binary.
-        reason: The path and what is there; empty for arm64.
-        machine: For a lie, the machine found.
+        outcome: arm64 if all programs are for arm64; lie if one is for another machine; undecided if the
+            check found no binary.
+        reason: The path and the problem there; empty for arm64.
+        machine: For a lie, the machine of the binary.
     """
 
     outcome: Outcome
@@ -77,12 +77,11 @@ class _LieError(Exception):
 
 
 def check_command(rootfs: Rootfs, config: ImageConfig, command: Command) -> ProgramVerdict:
-    """Follow what a container starts to its binaries.
+    """Follow a container's command to its binaries.
 
     Args:
         rootfs: All layers of the arm64 image.
-        config: The arm64 image's config.
-        command: What the container spec changes.
+        command: The changes that the container's spec makes to the image's command.
     """
     try:
         _Check(rootfs, config, command).run()
@@ -105,28 +104,31 @@ class _Check:
 
     def run(self) -> None:
         if not self._argv:
-            raise _UndecidedError("neither the image nor the container says what to start")
+            raise _UndecidedError("neither the image nor the container has a command")
         self._start(self._argv, 0)
 
     def _start(self, argv: tuple[str, ...], depth: int) -> None:
-        """Check a program and what its arguments plainly name."""
+        """Check a program, and the programs that its arguments name."""
         program, arguments = argv[0], argv[1:]
         if "$(" in program:
-            raise _UndecidedError(f"what to start comes from a variable: {program}")
+            raise _UndecidedError(
+                f"the command comes from a variable that archshift does not know: {program}"
+            )
         path, file = self._look_up(program)
         self._check_file(path, file, 0)
         name = posixpath.basename(program)
         texts = list(_inline_scripts(name, arguments))
         if isinstance(file.program, Script):
             texts.append(file.program.text)
-        # A wrong binary is proof wherever it is named; that a word names none proves nothing.
+        # A binary for another machine is proof wherever it is named. A word that names no file proves
+        # nothing.
         for word in (*arguments, *(word for text in texts for word in _words(text))):
             self._suspect(word)
         if name in _LAUNCHERS and depth < _MOST_INTERPRETERS:
             self._launched(program, arguments, depth)
 
     def _launched(self, launcher: str, arguments: tuple[str, ...], depth: int) -> None:
-        """Check what a launcher starts: its first argument that is a program."""
+        """Check the program that a launcher starts: its first argument that is a program."""
         for number, word in enumerate(arguments):
             if word.startswith("-") or _ASSIGNMENT.match(word):
                 continue
@@ -137,7 +139,9 @@ class _Check:
             self._start(arguments[number:], depth + 1)
             return
         if arguments:
-            raise _UndecidedError(f"what {launcher} starts is not in the image: {' '.join(arguments)[:200]}")
+            raise _UndecidedError(
+                f"the program that {launcher} starts is not in the image: {' '.join(arguments)[:200]}"
+            )
 
     def _suspect(self, word: str) -> None:
         if not word or word.startswith("-"):
@@ -152,14 +156,14 @@ class _Check:
     def _check_file(self, path: str, file: File, depth: int) -> None:
         program = file.program
         if depth > _MOST_INTERPRETERS:
-            raise _UndecidedError(f"{path} is a script of a script of a script without end")
+            raise _UndecidedError(f"{path} has too many interpreters that are scripts themselves")
         if isinstance(program, Binary):
             if program.machine != AARCH64:
                 raise _LieError(path, program)
             if program.loader:
-                loader, loaded = self._at(posixpath.join("/", program.loader), f"the loader of {path}, ")
+                loader, loaded = self._at(posixpath.join("/", program.loader), f"the loader of {path}: ")
                 if isinstance(loaded.program, Binary) and loaded.program.machine != AARCH64:
-                    raise _LieError(loader, loaded.program, f", and the loader of {path}")
+                    raise _LieError(loader, loaded.program, f", and it is the loader of {path}")
         elif isinstance(program, Script):
             self._check_script(path, program, depth)
         else:
@@ -167,23 +171,25 @@ class _Check:
 
     def _check_script(self, path: str, script: Script, depth: int) -> None:
         if not script.interpreter:
-            raise _UndecidedError(f"{path} is a script that names no interpreter")
+            raise _UndecidedError(f"{path} is a script without an interpreter")
         where, file = self._at(
-            posixpath.join(self._folder, script.interpreter), f"the interpreter of {path}, "
+            posixpath.join(self._folder, script.interpreter), f"the interpreter of {path}: "
         )
         self._check_file(where, file, depth + 1)
         if posixpath.basename(script.interpreter) != "env":
             return
         # "#!/usr/bin/env python3", "#!/usr/bin/env -S python3 -u", "#!/usr/bin/env -S A=b python3".
         words = script.argument.removeprefix("-S").split()
-        program = next((one for one in words if not one.startswith("-") and not _ASSIGNMENT.match(one)), "")
+        program = next(
+            (word for word in words if not word.startswith("-") and not _ASSIGNMENT.match(word)), ""
+        )
         if not program:
-            raise _UndecidedError(f"{path} is a script that names no interpreter to env")
-        where, file = self._look_up(program, f"the interpreter of {path}, ")
+            raise _UndecidedError(f"{path} is a script that starts env without an interpreter")
+        where, file = self._look_up(program, f"the interpreter of {path}: ")
         self._check_file(where, file, depth + 1)
 
     def _look_up(self, program: str, what: str = "") -> tuple[str, File]:
-        """Find a program as execvp does."""
+        """Find a program in the same way as execvp."""
         if "/" in program:
             return self._at(posixpath.join(self._folder, program), what)
         for folder in self._path.split(":"):
@@ -219,7 +225,7 @@ class _Check:
 
 
 def _inline_scripts(name: str, arguments: tuple[str, ...]) -> Iterator[str]:
-    """Return what a shell is given with ``-c``."""
+    """Yield the scripts that a shell gets with ``-c``."""
     if name in _SHELLS:
         for option, text in pairwise(arguments):
             if re.fullmatch(r"-[a-z]*c", option):
@@ -227,7 +233,7 @@ def _inline_scripts(name: str, arguments: tuple[str, ...]) -> Iterator[str]:
 
 
 def _words(text: str) -> set[str]:
-    """Return the words of a shell text; quoting that shlex cannot read falls back to spaces."""
+    """Return the words of a shell text; if shlex cannot read its quoting, split it at spaces."""
     try:
         words = shlex.split(text, comments=True)
     except ValueError:

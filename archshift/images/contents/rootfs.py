@@ -1,7 +1,7 @@
-"""The file system that an image's layers add up to: names, links and programs. Pure.
+"""The file system of an image, made from its layers: names, links and programs. Pure.
 
-Layers are applied as container runtimes unpack them: whiteouts touch only what is below, a path's parents
-are followed through links within the root, and the last component is replaced.
+Layers are applied in the same way as by container runtimes: whiteouts delete only content of lower layers,
+links in the folders of a path are followed within the root, and the last component of a path is replaced.
 """
 
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from typing import Final
 from archshift.images.contents.layers import Entry, File, Folder, Hardlink, Layer, Symlink
 
 MOST_LINKS: Final = 40
-"""Links in one path before Linux says ELOOP."""
+"""How many links one path may have before Linux fails with ELOOP."""
 
 
 class LoopError(Exception):
-    """A path goes through too many links."""
+    """A path has too many links."""
 
 
 class _Folder:
@@ -28,16 +28,16 @@ _Node = _Folder | File | Symlink
 
 
 class Rootfs:
-    """Starts empty; layers are applied from the lowest up."""
+    """A file system. Layers are applied from the lowest up."""
 
     def __init__(self, layers: Iterable[Layer] = ()) -> None:
-        """Apply layers, if given."""
+        """Apply the layers in order."""
         self._root = _Folder()
         for layer in layers:
             self.apply(layer)
 
     def apply(self, layer: Layer) -> None:
-        """Put a layer on top."""
+        """Apply a layer on top of the others."""
         for path in layer.emptied:
             parent, _ = self._parent(f"{path}/.", make=False)
             if parent is not None:
@@ -50,17 +50,17 @@ class Rootfs:
             self._put(path, entry)
 
     def find(self, path: str) -> tuple[str, File | None, tuple[str, ...]]:
-        """Follow a path, links included.
+        """Follow a path and its links.
 
         Args:
             path: Absolute.
 
         Returns:
-            Where it ends, without links; the file there, None if there is none; and every path that was
-            passed through on the way, so that one can see what a volume would hide.
+            The final path without links; the file there, or None; and all paths on the way, because a volume
+            may hide one of them.
 
         Raises:
-            LoopError: It goes through too many links.
+            LoopError: The path has too many links.
         """
         end, node, passed = self._walk(path)
         return end, node if isinstance(node, File) else None, passed
@@ -123,5 +123,5 @@ class Rootfs:
 
 
 def _parts(path: str) -> list[str]:
-    """Return the components, the first one last."""
+    """Return the components of a path in reverse order."""
     return [part for part in reversed(path.split("/")) if part not in ("", ".")]

@@ -1,18 +1,19 @@
-"""How registries ask for a login, and who may see a credential. Pure..
+"""How registries request a login, and which hosts may see a credential. Pure.
 
 https://distribution.github.io/distribution/spec/auth/token/ and RFC 9110 section 11.
 
-Who may see a credential. The registry chooses the token endpoint (``realm``) in its challenge, so the
-choice is only as good as the registry. A credential goes to a realm only if it is https (or plain http
-where the user allowed that for the realm's host) and its host is
+The registry chooses the token endpoint (``realm``) in its challenge, so archshift must not trust it blindly.
+A credential goes to a realm only if the realm uses https (or plain http, if the user allowed that for the
+realm's host) and its host is
 
-- the registry's own, at any port; or
-- a parent domain of it (registry.gitlab.com -> gitlab.com): whoever owns the parent's DNS owns the child; or
-- Docker Hub's auth.docker.io for registry-1.docker.io; or
-- named by the user for that registry (``token_hosts``).
+- the registry's own host, at any port; or
+- a parent domain of it (registry.gitlab.com -> gitlab.com), because its owner also controls the child; or
+- auth.docker.io for registry-1.docker.io; or
+- a host that the user named for this registry (``token_hosts``).
 
-Any other realm is asked for an anonymous token only. Challenges are read from the registry itself, never
-from where it redirected to (CVE-2020-15157 was that), and token endpoints are not followed elsewhere.
+Any other realm gets only requests for anonymous tokens. archshift reads challenges only from the registry
+itself, never from the target of a redirect (CVE-2020-15157), and does not follow redirects of token
+endpoints.
 """
 
 import re
@@ -33,13 +34,13 @@ _SIBLINGS: Final = {"registry-1.docker.io": ("auth.docker.io",)}
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """How a registry wants a login.
+    """The login that a registry requests.
 
     Attributes:
         scheme: ``basic`` or ``bearer``.
-        realm: Bearer's token endpoint, a URL.
-        service: What to tell it; may be empty.
-        scope: What the registry says is needed; may be empty.
+        realm: The URL of the token endpoint, for ``bearer``.
+        service: The name of the registry at the token endpoint; may be empty.
+        scope: The scope that the registry requests; may be empty.
     """
 
     scheme: str
@@ -49,11 +50,7 @@ class Challenge:
 
 
 def parse_challenge(headers: Collection[str]) -> Challenge | None:
-    """Read WWW-Authenticate headers.
-
-    Returns:
-        Bearer with a realm if offered, else Basic, else None.
-    """
+    """Read WWW-Authenticate headers: Bearer with a realm if offered, else Basic, else None."""
     offered: list[tuple[str, dict[str, str]]] = []
     for header in headers:
         text = header[:_LONGEST_HEADER]
@@ -78,20 +75,20 @@ def parse_challenge(headers: Collection[str]) -> Challenge | None:
 
 
 def pull_scope(repository: str, offered: str) -> str:
-    """Return the scope to ask a token for: to pull from one repository, and nothing more.
+    """Return the scope of a token: the permission to pull from one repository, and nothing more.
 
-    The registry's own word counts only where it speaks of no repository (public.ecr.aws says ``aws``):
-    what it says for one repository would be asked for all.
+    A scope that the registry offers counts only if it names no repository (public.ecr.aws offers ``aws``).
     """
     return offered if re.fullmatch(r"[A-Za-z0-9._-]+", offered) else f"repository:{repository}:pull"
 
 
 def realm_problem(realm: str, plain_http: Collection[str]) -> str:
-    """Return why a realm may not be asked at all; empty if it may.
+    """Return why archshift must not send requests to a realm; empty if it may.
 
     Args:
         realm: The token endpoint's URL.
-        plain_http: ``host``, or ``host:port`` where it is not 80, that the user allowed plain http for.
+        plain_http: The hosts for which the user allowed plain http, as ``host``, or ``host:port`` for another
+            port than 80.
     """
     try:
         url = URL(realm)
@@ -99,9 +96,9 @@ def realm_problem(realm: str, plain_http: Collection[str]) -> str:
     except ValueError:
         return f"its token endpoint {realm[:200]!r} is not a URL"
     if not url.host or url.user or url.password or url.scheme not in ("http", "https"):
-        return f"its token endpoint {realm[:200]!r} is not an http(s) URL of a host"
+        return f"its token endpoint {realm[:200]!r} is not an http or https URL with a host"
     if url.scheme == "http" and host not in plain_http:
-        return f"its token endpoint {realm[:200]!r} is plain http, which is not allowed for {host}"
+        return f"its token endpoint {realm[:200]!r} uses plain http, which is not allowed for {host}"
     return ""
 
 
@@ -109,21 +106,21 @@ def may_see_credentials(host: str, realm: str, token_hosts: Collection[str]) -> 
     """Return whether a registry's credential may go to a token endpoint; see the module's rules.
 
     Args:
-        host: The registry's ``host[:port]`` as it is connected to.
-        realm: The token endpoint's URL, without a ``realm_problem``.
+        host: The registry's ``host[:port]`` as used for connections.
+        realm: The token endpoint's URL, for which ``realm_problem`` is empty.
         token_hosts: Hosts, with or without port, that the user named for this registry.
     """
-    # The same parser as the one that sends the request: two could see two hosts in one text.
+    # Use the parser that also sends the request. Two parsers could read two hosts from one text.
     url = URL(realm)
     target = (url.host or "").lower().rstrip(".")
     own = (URL(f"https://{host}").host or "").lower().rstrip(".")
-    # A parent domain has a dot itself: "com" is nobody's token server. Numbers have no parents.
+    # A parent domain must contain a dot, so "com" does not count. IP addresses have no parent domain.
     parent = "." in target and own.endswith(f".{target}") and not target.replace(".", "").isdigit()
     named = {target, f"{target}:{url.port}"} & set(token_hosts)
     return target == own or parent or target in _SIBLINGS.get(own, ()) or bool(named)
 
 
 def authority(url: URL) -> str:
-    """Return a URL's ``host[:port]`` as in image names: the port only where it is not the scheme's."""
+    """Return a URL's ``host[:port]`` as in image names, without the default port of the scheme."""
     host = f"[{url.host}]" if url.host and ":" in url.host else (url.host or "")
     return host if url.is_default_port() or url.port is None else f"{host}:{url.port}"

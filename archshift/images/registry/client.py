@@ -1,10 +1,10 @@
-"""Reads registries: the pull side of the OCI distribution protocol, with limits on everything.
+"""Reads registries: the pull side of the OCI distribution protocol, with limits on all sizes and times.
 
 https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 
-One client is one run: it learns how each registry wants a login, holds tokens in memory, paces itself when
-told to, and gives up on a registry that keeps failing. Whatever goes wrong comes out as an UnreadableError
-whose text is fit for a person; nothing is guessed.
+One client serves one run. It learns which login each registry requests, keeps tokens in memory, waits when a
+registry asks for that, and gives up on a registry that keeps failing. Every error is an UnreadableError with
+a text for the user.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ __all__ = ["Fetched", "Limits", "RegistryClient", "RegistryHost"]
 _T = TypeVar("_T")
 
 _LOGINS: Final = 16
-"""Logins tried for one request."""
+"""The largest number of logins for one request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A manifest: its bytes, their digest (checked), and the Content-Type."""
+    """A manifest: its bytes, their verified digest, and the Content-Type."""
 
     body: bytes
     digest: str
@@ -57,7 +57,7 @@ class _Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class _Request(Generic[_T]):
-    """What is asked of a repository, and what makes a value of a good answer."""
+    """A request to a repository, with the function that reads a successful response."""
 
     path: str
     read: Callable[[aiohttp.ClientResponse], Awaitable[_T]]
@@ -67,12 +67,11 @@ class _Request(Generic[_T]):
 
 
 class RegistryClient:
-    """Reads from registries. Use as an async context manager.
+    """Reads from registries. Use it as an async context manager.
 
     Args:
         hosts: Options by ``host[:port]`` as in image names.
-        keychain: Credentials.
-        limits: Bounds.
+        limits: Bounds on sizes, times and numbers.
 
     Raises:
         ArchshiftError: A CA file cannot be read.
@@ -91,7 +90,7 @@ class RegistryClient:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> RegistryClient:
-        """Make it usable."""
+        """Open the transport."""
         await self._stack.enter_async_context(self._transport)
         return self
 
@@ -100,68 +99,72 @@ class RegistryClient:
         await self._stack.aclose()
 
     async def manifest(self, reference: Reference) -> Fetched:
-        """Return the manifest that a reference stands for; its digest if given, else its tag.
+        """Return the manifest of a reference, by its digest if it has one, else by its tag.
 
         Raises:
-            UnreadableError: It could not be read, or does not hash to its digest.
+            UnreadableError: It could not be read, or its content does not match the digest.
         """
 
         async def read(response: aiohttp.ClientResponse) -> Fetched:
             body = await read_body(response, self.limits.manifest_bytes, "manifest")
             content_type = response.headers.get("Content-Type", "")
             claimed = response.headers.get("Docker-Content-Digest", "")
-            # Schema 1 is signed inside and hashes otherwise; its reader refuses it by name.
+            # Schema 1 contains its signature and is hashed in another way. ``parse_manifest`` refuses it.
             if SCHEMA_1 in content_type:
                 return Fetched(body, "", content_type)
             digest = reference.digest or (claimed if is_digest(claimed) else "")
-            found = _hash(digest or "sha256:", body)
-            if digest and found != digest:
-                said = "was asked for" if reference.digest else "the registry says it sent"
-                raise UnreadableError(f"the manifest hashes to {found}, {digest} {said}")
-            return Fetched(body, found, content_type)
+            actual = _hash(digest or "sha256:", body)
+            if digest and actual != digest:
+                source = "archshift asked for" if reference.digest else "the registry announced"
+                raise UnreadableError(f"the manifest has the digest {actual}, but {source} {digest}")
+            return Fetched(body, actual, content_type)
 
-        return await self._ask(reference, _Request(f"manifests/{reference.asked}", read, ACCEPT))
+        return await self._ask(reference, _Request(f"manifests/{reference.tag_or_digest}", read, ACCEPT))
 
     async def manifest_digest(self, reference: Reference) -> str:
-        """Return the digest that a reference stands for, without reading the manifest if that can be (HEAD).
+        """Return the digest of a reference, with HEAD if possible; empty if the registry sends none.
 
-        Docker Hub does not count it as a pull. Some registries, and proxies in front of them, answer only
-        GET: what HEAD does not find is asked for again, so that "missing" is never said on its word alone.
-
-        Returns:
-            The digest; empty if the registry does not say.
+        Docker Hub does not count HEAD as a pull. Some registries and proxies support only GET. So after a
+        failed HEAD archshift tries GET, before it reports an image as missing.
 
         Raises:
             MissingError: The registry does not have it.
-            UnreadableError: Anything else.
+            UnreadableError: Any other error.
         """
 
         async def read(response: aiohttp.ClientResponse) -> str:
             claimed = response.headers.get("Docker-Content-Digest", "")
             if reference.digest and claimed and claimed != reference.digest:
-                raise UnreadableError(f"the registry answered {claimed} for {reference.digest}")
+                raise UnreadableError(
+                    f"the registry returned {claimed}, but archshift asked for {reference.digest}"
+                )
             return claimed if is_digest(claimed) else ""
 
         try:
-            return await self._ask(reference, _Request(f"manifests/{reference.asked}", read, ACCEPT, "HEAD"))
+            return await self._ask(
+                reference, _Request(f"manifests/{reference.tag_or_digest}", read, ACCEPT, "HEAD")
+            )
         except MissingError:
             return (await self.manifest(reference)).digest
 
     async def blob(self, reference: Reference, descriptor: Descriptor) -> bytes:
-        """Return a small blob, checked against its descriptor.
+        """Return a small blob and verify it against its descriptor.
 
         Raises:
-            UnreadableError: It could not be read, is too big, or is not what the descriptor says.
+            UnreadableError: It could not be read, is too large, or does not match its descriptor.
         """
         if descriptor.size > self.limits.blob_bytes:
             raise UnreadableError(
-                f"the blob {descriptor.digest} has {descriptor.size} bytes, more than allowed"
+                f"the blob {descriptor.digest} has {descriptor.size} bytes, "
+                f"more than {self.limits.blob_bytes}"
             )
 
         async def read(response: aiohttp.ClientResponse) -> bytes:
             body = await read_body(response, self.limits.blob_bytes, "blob")
             if _hash(descriptor.digest, body) != descriptor.digest:
-                raise UnreadableError(f"the blob {descriptor.digest} has another content than its digest")
+                raise UnreadableError(
+                    f"the content of the blob {descriptor.digest} does not match its digest"
+                )
             return body
 
         return await self._ask(reference, _Request(f"blobs/{descriptor.digest}", read))
@@ -172,15 +175,13 @@ class RegistryClient:
         descriptor: Descriptor,
         consume: Callable[[AsyncIterator[bytes]], Awaitable[_T]],
     ) -> _T:
-        """Stream a layer through a consumer, hashing it on the way.
+        """Stream a layer to a consumer, and verify its digest.
 
         Args:
-            reference: Its repository.
-            descriptor: The layer's.
-            consume: Gets the compressed bytes. Called again from the start when a try fails midway.
+            consume: Reads the compressed bytes. After a failed try it is called again, from the start.
 
         Raises:
-            UnreadableError: It could not be read, or its content is not what its digest says.
+            UnreadableError: It could not be read, or its content does not match its digest.
         """
 
         digest = descriptor.digest
@@ -195,7 +196,9 @@ class RegistryClient:
                 async for chunk in response.content.iter_any():
                     left -= len(chunk)
                     if left < 0:
-                        raise UnreadableError(f"the layer {digest} has more than its {descriptor.size} bytes")
+                        raise UnreadableError(
+                            f"the layer {digest} has more than the {descriptor.size} bytes of its manifest"
+                        )
                     hasher.update(chunk)
                     yield chunk
 
@@ -204,19 +207,23 @@ class RegistryClient:
             async for _ in stream:
                 pass
             if hasher.hexdigest() != expected:
-                raise UnreadableError(f"the layer {digest} has another content than its digest")
+                raise UnreadableError(f"the content of the layer {digest} does not match its digest")
             return result
 
         timeout = self._transport.timeout(self.limits.layer_seconds)
         return await self._ask(reference, _Request(f"blobs/{digest}", read, timeout=timeout))
 
     async def tags(self, reference: Reference, pages: int = 20) -> list[str]:
-        """Return the repository's tags, at most so many pages of up to 1,000.
+        """Return the repository's tags.
+
+        Args:
+            reference: A reference in the repository.
+            pages: The largest number of pages to read. A page has at most 1,000 tags.
 
         Raises:
             UnreadableError: They could not be read.
         """
-        found: list[str] = []
+        tags: list[str] = []
         path: str = "tags/list?n=1000"
         for _ in range(pages):
 
@@ -224,18 +231,18 @@ class RegistryClient:
                 body = await read_body(response, self.limits.tags_bytes, "list of tags")
                 links = response.links.get("next")
                 link = links.get("url") if links else None
-                # Only the place in the list is taken from the link: the host stays ours.
+                # Use only the query of the link, never its host.
                 return _tags(body), str(link.raw_query_string) if isinstance(link, URL) else ""
 
             page, query = await self._ask(reference, _Request(path, read))
-            found += page
+            tags += page
             if not query or not page:
                 break
             path = f"tags/list?{query}"
-        return found
+        return tags
 
     async def _ask(self, reference: Reference, request: _Request[_T]) -> _T:
-        """Ask the mirrors in their order, and the registry itself last."""
+        """Send a request to the mirrors in their order, and last to the registry itself."""
         endpoints = self._endpoints.get(reference.name) or self._resolve(reference)
         refusals = []
         missing = True
@@ -262,14 +269,16 @@ class RegistryClient:
 
     async def _patiently(self, endpoint: _Endpoint, request: _Request[_T]) -> _T:
         host = endpoint.host
-        # Held through the waits as well: a registry that fails is asked less, not more.
+        # Keep the semaphore during waits, so that a failing registry gets fewer requests.
         async with host.semaphore:
             for attempt in range(1, self.limits.attempts + 1):
-                # A pause asked of one request is meant for all of them.
+                # A pause that the registry wants is for all requests.
                 while (pause := host.paused_until - time.monotonic()) > 0:
                     await asyncio.sleep(pause)
                 if host.failures >= self.limits.give_up_after:
-                    raise UnreadableError(f"{host.name} was given up on: {host.last_failure}")
+                    raise UnreadableError(
+                        f"archshift gave up on {host.name} after repeated failures: {host.last_failure}"
+                    )
                 try:
                     result = await self._once(endpoint, request)
                 except TransientError as error:
@@ -280,14 +289,14 @@ class RegistryClient:
         raise AssertionError("the last try returns or raises")
 
     async def _wait(self, host: Host, failure: TransientError, attempt: int) -> None:
-        """Wait before the next try, or raise if there is none or it is too far off."""
+        """Wait before the next try; raise if this was the last try, or if the wait is too long."""
         limits = self.limits
         backoff = limits.backoff_seconds * 2 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311
         wait = min(backoff, limits.longest_wait_seconds) if failure.wait is None else failure.wait
         last = attempt == limits.attempts
         if last or wait > limits.longest_wait_seconds:
             host.failures += 1
-            suffix = f"{attempt} times" if last else f"and wants us to wait {wait:.0f} s"
+            suffix = f"{attempt} times" if last else f"and asks for a wait of {wait:.0f} s"
             host.last_failure = f"{failure}, {suffix}"
             raise UnreadableError(f"{host.name}: {host.last_failure}") from None
         if failure.wait is None:
@@ -296,10 +305,15 @@ class RegistryClient:
             host.paused_until = max(host.paused_until, time.monotonic() + wait)
 
     async def _once(self, endpoint: _Endpoint, request: _Request[_T]) -> _T:
-        """Ask once, logging in as the registry wants; raise TransientError for what may pass."""
+        """Send a request once, with the logins that the registry requests.
+
+        Raises:
+            TransientError: Another try may succeed.
+            UnreadableError: Another try would fail too.
+        """
         host, repository = endpoint.host, endpoint.repository
         url = URL(f"{host.base}{repository}/{request.path}", encoded=True)
-        # Each refusal uses up a credential, or a token that had grown old.
+        # Each refusal uses up a credential or an expired token.
         for _ in range(_LOGINS):
             header, serial = await self._logins.header(host, repository)
             headers = {"Accept": request.accept}
@@ -331,4 +345,4 @@ def _tags(body: bytes) -> list[str]:
             raise TypeError
         return [tag for tag in tags if isinstance(tag, str)]
     except (ValueError, TypeError, AttributeError, RecursionError):
-        raise UnreadableError("the list of tags is not readable") from None
+        raise UnreadableError("the list of tags is invalid") from None

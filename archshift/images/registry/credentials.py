@@ -1,6 +1,7 @@
-"""Who we are to a registry: Docker's config file and its helpers, pull secrets, ECR.
+"""Credentials for registries: Docker's config file and its helpers, pull secrets, ECR.
 
-Reading and matching are pure; the two ways that ask somebody (a helper program, AWS) are at the end.
+Only ``Keychain`` and ``helper_source`` run programs or send requests; the rest is pure, except for the
+readers of files.
 """
 
 import asyncio
@@ -19,25 +20,26 @@ from archshift.common.errors import ArchshiftError
 from archshift.images.registry.reference import DOCKER_HUB
 
 HELPER_SECONDS: Final = 30.0
-"""How long a credential helper may take; some open a browser."""
+"""How long a credential helper may take. Helpers may open a browser."""
 
-# Docker's own key for Docker Hub, and what clients have written over the years.
+# Clients have written Docker Hub under all these keys.
 _HUB_KEYS: Final = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _HUB_SERVER: Final = "https://index.docker.io/v1/"
 _HELPER_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _IDENTITY_MARK: Final = "<token>"
+_RECREATE: Final = "create it again with kubectl create secret docker-registry"
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """One way to log in. Its repr shows no secret.
+    """A credential. Its repr shows no secret.
 
     Attributes:
-        username: For Basic, and for Bearer's token endpoint.
-        password: Likewise.
-        identity_token: An OAuth2 refresh token, used instead of the two above.
-        registry_token: A ready Bearer token, sent as it is.
-        source: Where it comes from, for messages.
+        username: For Basic, and for the token endpoint of Bearer.
+        password: For the same.
+        identity_token: An OAuth2 refresh token, used instead of user and password.
+        registry_token: A Bearer token that is sent unchanged.
+        source: The origin of the credential, for messages.
     """
 
     username: str = ""
@@ -49,12 +51,12 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class AuthFile:
-    """What a Docker config file, or a pull secret, says.
+    """The content of a Docker config file or a pull secret.
 
     Attributes:
-        auths: Key as written (a host, with or without scheme, path and ``*``) to the credential.
+        auths: Key as written (a host, with or without scheme, path and ``*``) to its credential.
         helpers: Host to the name of its helper program, without ``docker-credential-``.
-        store: The helper for every other host; empty for none.
+        store: The helper for all other hosts; empty if there is none.
     """
 
     auths: Mapping[str, Credential] = field(default_factory=dict)
@@ -62,20 +64,20 @@ class AuthFile:
     store: str = ""
 
     def matching(self, registry: str, repository: str) -> tuple[Credential, ...]:
-        """Return the credentials written for a repository, the most specific key first.
+        """Return the credentials for a repository, the most specific key first.
 
-        As the kubelet matches (https://kubernetes.io/docs/concepts/containers/images/#config-json):
-        ``*`` stands for a part of one host label, a path is a prefix.
+        Keys match in the same way as in the kubelet: ``*`` matches a part of one host label, and a path is a
+        prefix (https://kubernetes.io/docs/concepts/containers/images/#config-json).
         """
-        found = [
+        matches = [
             (key, credential)
             for key, credential in self.auths.items()
             if _matches(_stripped(key), registry, repository)
         ]
-        return tuple(credential for _, credential in sorted(found, key=lambda pair: -len(pair[0])))
+        return tuple(credential for _, credential in sorted(matches, key=lambda pair: -len(pair[0])))
 
     def helper(self, registry: str) -> str:
-        """Return the helper program to ask about a registry; empty for none."""
+        """Return the helper program for a registry; empty if there is none."""
         for key, name in self.helpers.items():
             if _host_of(_stripped(key)) == registry or _stripped(key) == registry:
                 return name
@@ -83,27 +85,29 @@ class AuthFile:
 
 
 def docker_config_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return where Docker keeps its config: ``$DOCKER_CONFIG/config.json`` or ``~/.docker/config.json``."""
+    """Return the path of Docker's config: ``$DOCKER_CONFIG/config.json`` or ``~/.docker/config.json``."""
     folder = environment.get("DOCKER_CONFIG")
     return (Path(folder) if folder else Path.home() / ".docker") / "config.json"
 
 
 def read_docker_config(path: Path) -> AuthFile:
-    """Read a Docker config file. One that does not exist is an empty one.
+    """Read a Docker config file. A missing file counts as empty.
 
     Raises:
-        ArchshiftError: It is there and cannot be read.
+        ArchshiftError: The file exists, but cannot be read or is invalid.
     """
     try:
         text = path.read_text()
     except FileNotFoundError:
         return AuthFile()
     except (OSError, UnicodeDecodeError) as error:
-        raise ArchshiftError(f"the Docker config {path} cannot be read: {error}") from None
+        raise ArchshiftError(
+            f"archshift cannot read the Docker config {path}: {error}", "correct its permissions or content"
+        ) from None
     try:
         return parse_auth_file(json.loads(text), str(path))
     except (ValueError, RecursionError) as error:
-        raise ArchshiftError(f"the Docker config {path} is not readable: {error}") from None
+        raise ArchshiftError(f"the Docker config {path} is invalid: {error}", "correct the file") from None
 
 
 def read_pull_secret(secret: Mapping[str, Any]) -> AuthFile:
@@ -113,7 +117,7 @@ def read_pull_secret(secret: Mapping[str, Any]) -> AuthFile:
         secret: A Secret of type kubernetes.io/dockerconfigjson, or of the older kubernetes.io/dockercfg.
 
     Raises:
-        ArchshiftError: It is of another type or its content is not readable. Secrets are never quoted.
+        ArchshiftError: It has another type, or its content is invalid. Messages never quote secrets.
     """
     meta = secret.get("metadata") or {}
     name = f"{meta.get('namespace', '')}/{meta.get('name', '')}"
@@ -121,18 +125,19 @@ def read_pull_secret(secret: Mapping[str, Any]) -> AuthFile:
     try:
         if ".dockerconfigjson" in data:
             content = json.loads(base64.b64decode(data[".dockerconfigjson"]))
-            # Logins only. Helpers are programs of this machine, and the cluster does not choose what
-            # is started here; the kubelet does not follow them either.
+            # Read only the logins. Helpers are programs on this machine, and the cluster must not choose
+            # which programs start here. The kubelet ignores them too.
             return parse_auth_file({"auths": content.get("auths")}, f"Secret {name}")
         if ".dockercfg" in data:
             auths = json.loads(base64.b64decode(data[".dockercfg"]))
             return parse_auth_file({"auths": auths}, f"Secret {name}")
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise ArchshiftError(
-            f"the pull secret {name} is not readable: its content is no Docker config"
+            f"the pull secret {name} is invalid: its content is not a Docker config", _RECREATE
         ) from None
     raise ArchshiftError(
-        f"the Secret {name} is no pull secret: it has neither .dockerconfigjson nor .dockercfg"
+        f"the Secret {name} is not a pull secret: it has neither .dockerconfigjson nor .dockercfg",
+        _RECREATE,
     )
 
 
@@ -141,11 +146,11 @@ def pull_secret_names(
 ) -> tuple[str, ...]:
     """Return the names of the pull secrets that a pod gets, without repeats.
 
-    As the API server does: the ServiceAccount's count only where the pod names none itself.
+    Like the API server, it uses the ServiceAccount's pull secrets only if the pod names none itself.
 
     Args:
-        pod_spec: A pod's or pod template's ``spec``.
-        service_account: The ServiceAccount object it runs as; None if not known.
+        pod_spec: The ``spec`` of a pod or a pod template.
+        service_account: The pod's ServiceAccount object; None if unknown.
     """
     own = pod_spec.get("imagePullSecrets") or (service_account or {}).get("imagePullSecrets") or ()
     return tuple(dict.fromkeys(entry["name"] for entry in own if entry.get("name")))
@@ -156,10 +161,10 @@ def parse_auth_file(data: Any, source: str) -> AuthFile:
 
     Args:
         data: An object with ``auths``, ``credHelpers`` and ``credsStore``, all optional.
-        source: Where it comes from, for messages.
+        source: The origin of the credentials, for messages.
 
     Raises:
-        ValueError: It has another shape.
+        ValueError: The JSON is not a Docker config.
     """
     if not isinstance(data, dict):
         raise ValueError("it is not a JSON object")
@@ -169,18 +174,18 @@ def parse_auth_file(data: Any, source: str) -> AuthFile:
         data.get("credsStore") or "",
     )
     if not isinstance(auths, dict) or not isinstance(helpers, dict) or not isinstance(store, str):
-        raise ValueError("auths, credHelpers or credsStore is of the wrong type")
+        raise ValueError("auths, credHelpers or credsStore has the wrong type")
     read = {}
     for key, entry in auths.items():
         if not isinstance(entry, dict):
             raise ValueError(f"auths[{key!r}] is not an object")
         credential = _credential(key, entry, source)
-        # Docker leaves an empty entry behind where a helper has the secret.
+        # If a helper has the secret, Docker keeps an empty entry.
         if credential is not None:
             read[key] = credential
     for name in (*helpers.values(), *([store] if store else [])):
         if not isinstance(name, str) or not _HELPER_NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of a credential helper")
+            raise ValueError(f"{name!r} is not a valid name of a credential helper")
     return AuthFile(read, helpers, store)
 
 
@@ -190,7 +195,7 @@ def _credential(key: str, entry: Mapping[str, Any], source: str) -> Credential |
         for name in ("username", "password", "identitytoken", "registrytoken", "auth")
     }
     if not all(isinstance(value, str) for value in values.values()):
-        raise ValueError(f"auths[{key!r}] holds something that is not a text")
+        raise ValueError(f"auths[{key!r}] contains a value that is not a string")
     username, password = values["username"], values["password"]
     if values["auth"]:
         try:
@@ -223,24 +228,25 @@ def _matches(key: str, registry: str, repository: str) -> bool:
     labels, wanted_labels = name.split("."), wanted.split(".")
     if port != wanted_port or len(labels) != len(wanted_labels):
         return False
-    # Brackets are characters here, not fnmatch's sets: an IPv6 host has them.
+    # Escape brackets, because an IPv6 host has them and fnmatch would read a set of characters.
     if not all(
-        fnmatchcase(one, glob.replace("[", "[[]")) for one, glob in zip(wanted_labels, labels, strict=True)
+        fnmatchcase(label, glob.replace("[", "[[]"))
+        for label, glob in zip(wanted_labels, labels, strict=True)
     ):
         return False
     return not prefix or repository == prefix or repository.startswith(prefix.rstrip("/") + "/")
 
 
 Source = Callable[[str], Awaitable[Credential | None]]
-"""Registry host to a credential; None for none. Raises ArchshiftError with the cause."""
+"""Returns the credential for a registry host, or None. Raises ArchshiftError with the cause."""
 
 
 class Keychain:
-    """All credentials of one run, asked in order; helpers and AWS at most once a host.
+    """All credentials of one run. It asks helpers and AWS at most once for each host.
 
     Args:
-        files: Pull secrets and Docker configs, the first preferred.
-        sources: Further ways, such as :func:`archshift.images.registry.ecr.credential`.
+        files: Pull secrets and Docker configs, in order of preference.
+        sources: Further sources, such as :func:`archshift.images.registry.ecr.credential`.
     """
 
     def __init__(self, files: Sequence[AuthFile] = (), sources: Sequence[Source] = ()) -> None:
@@ -249,34 +255,42 @@ class Keychain:
         self._asked: dict[str, asyncio.Task[tuple[tuple[Credential, ...], tuple[str, ...]]]] = {}
 
     async def lookup(self, registry: str, repository: str) -> tuple[tuple[Credential, ...], tuple[str, ...]]:
-        """Return the credentials to try for a repository, and what went wrong in looking."""
-        written = [found for file in self._files for found in file.matching(registry, repository)]
+        """Return the credentials for a repository, and the errors of helpers and sources."""
+        from_files = [
+            credential for file in self._files for credential in file.matching(registry, repository)
+        ]
         task = self._asked.get(registry)
         if task is None:
             task = self._asked[registry] = asyncio.create_task(self._ask(registry))
-        asked, problems = await asyncio.shield(task)
-        # Many namespaces hold copies of one secret: each distinct login is tried once.
+        from_sources, problems = await asyncio.shield(task)
+        # Many namespaces have copies of one secret, so try each distinct login once.
         distinct: dict[tuple[str, str, str, str], Credential] = {}
-        for one in (*written, *asked):
-            distinct.setdefault((one.username, one.password, one.identity_token, one.registry_token), one)
+        for credential in (*from_files, *from_sources):
+            login = (
+                credential.username,
+                credential.password,
+                credential.identity_token,
+                credential.registry_token,
+            )
+            distinct.setdefault(login, credential)
         return tuple(distinct.values()), problems
 
     async def _ask(self, registry: str) -> tuple[tuple[Credential, ...], tuple[str, ...]]:
         names = dict.fromkeys(file.helper(registry) for file in self._files)
-        ways = [helper_source(name) for name in names if name]
-        found, problems = [], []
-        for way in (*ways, *self._sources):
+        helpers = [helper_source(name) for name in names if name]
+        credentials, problems = [], []
+        for source in (*helpers, *self._sources):
             try:
-                credential = await way(registry)
+                credential = await source(registry)
             except ArchshiftError as error:
                 problems.append(str(error))
             else:
-                found += [credential] if credential else []
-        return tuple(found), tuple(problems)
+                credentials += [credential] if credential else []
+        return tuple(credentials), tuple(problems)
 
 
 def helper_source(name: str) -> Source:
-    """Return a source that asks ``docker-credential-<name>``.
+    """Return a source that runs ``docker-credential-<name>``.
 
     Protocol: https://github.com/docker/docker-credential-helpers
     """
@@ -294,7 +308,8 @@ def helper_source(name: str) -> Source:
             )
         except OSError as error:
             raise ArchshiftError(
-                f"the credential helper {program} does not start: {error.strerror}"
+                f"archshift cannot start the credential helper {program}: {error.strerror}",
+                "install it, or remove it from the Docker config",
             ) from None
         try:
             output, _ = await asyncio.wait_for(process.communicate(server.encode()), HELPER_SECONDS)
@@ -302,10 +317,10 @@ def helper_source(name: str) -> Source:
             process.kill()
             await process.wait()
             raise ArchshiftError(
-                f"the credential helper {program} did not answer in {HELPER_SECONDS:.0f} s"
+                f"the credential helper {program} did not answer within {HELPER_SECONDS:.0f} s"
             ) from None
         if process.returncode:
-            # The protocol's only word for "I have none"; every other failure is one.
+            # The protocol has only this text for a missing credential. All other failures are errors.
             if b"credentials not found" in output:
                 return None
             raise ArchshiftError(
@@ -323,7 +338,7 @@ def _helper_answer(program: str, output: bytes) -> Credential | None:
         if not (isinstance(username, str) and isinstance(secret, str)):
             raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise ArchshiftError(f"the credential helper {program} did not answer in its protocol") from None
+        raise ArchshiftError(f"the credential helper {program} returned an invalid answer") from None
     if username == _IDENTITY_MARK:
         return Credential(identity_token=secret, source=program)
     return Credential(username, secret, source=program) if secret else None

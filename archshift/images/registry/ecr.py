@@ -1,6 +1,7 @@
-"""Credentials for Amazon ECR's private registries, from whatever AWS identity this process has.
+"""Credentials for private registries of Amazon ECR, from the AWS identity of this process.
 
-``GetAuthorizationToken``: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html
+``GetAuthorizationToken``:
+https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html
 """
 
 import asyncio
@@ -23,7 +24,7 @@ _HOST: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class EcrRegistry:
-    """A private ECR registry: the account that owns it, its region, and whether by a FIPS endpoint."""
+    """A private ECR registry: its account, its region, and whether its endpoint is a FIPS endpoint."""
 
     account: str
     region: str
@@ -31,16 +32,16 @@ class EcrRegistry:
 
 
 def parse_host(host: str) -> EcrRegistry | None:
-    """Return which ECR registry a host is; None if it is none."""
-    found = _HOST.fullmatch(host)
-    return EcrRegistry(found["account"], found["region"], bool(found["fips"])) if found else None
+    """Return the ECR registry of a host; None for any other host."""
+    match = _HOST.fullmatch(host)
+    return EcrRegistry(match["account"], match["region"], bool(match["fips"])) if match else None
 
 
 async def credential(host: str) -> Credential | None:
-    """Return a login for an ECR host, good for 12 hours; None for any other host.
+    """Return a credential for an ECR host, valid for 12 hours; None for any other host.
 
     Raises:
-        ArchshiftError: boto3 is not installed, or AWS refused.
+        ArchshiftError: boto3 is not installed, or AWS returns an error.
     """
     registry = parse_host(host)
     return await asyncio.to_thread(_authorize, registry) if registry else None
@@ -51,19 +52,20 @@ def _authorize(registry: EcrRegistry) -> Credential:
         client = aws_client(
             "ecr",
             registry.region,
-            "Amazon ECR is logged in to",
+            "log in to Amazon ECR",
             use_fips_endpoint=registry.fips or None,
             retries={"total_max_attempts": 3, "mode": "standard"},
         )
-        # registryIds names the owner: without it AWS answers for the caller's own account.
+        # Without registryIds AWS returns a login for the caller's own account.
         answer = client.get_authorization_token(registryIds=[registry.account])
         pair = base64.b64decode(answer["authorizationData"][0]["authorizationToken"]).decode()
     except ArchshiftError:
         raise
-    # botocore has no common base for what credentials, network and service raise.
+    # botocore's exceptions share no base class.
     except Exception as error:
         raise ArchshiftError(
-            f"AWS gave no login for ECR {registry.account} in {registry.region}: {error}"
+            f"AWS did not return a login for ECR {registry.account} in {registry.region}: {error}",
+            "check the AWS credentials and the permission ecr:GetAuthorizationToken",
         ) from None
     username, _, password = pair.partition(":")
     return Credential(username, password, source="Amazon ECR")

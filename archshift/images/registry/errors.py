@@ -1,12 +1,12 @@
-"""How a failed reading travels inside this package: as a reason, on its way to ``unknown``."""
+"""The exceptions of a failed reading. The inspector turns them into the verdict ``unknown``."""
 
 
 class UnreadableError(Exception):
-    """Something about an image could not be read or understood; its text is the verdict's reason.
+    """An image could not be read, or its content is invalid. The text becomes the reason of the verdict.
 
-    Never leaves the package: the inspector turns it into a verdict ``unknown``.
+    It never leaves this package.
     """
 
 
 class MissingError(UnreadableError):
-    """The registry answered, and does not have what was asked for (404)."""
+    """The registry answered that it does not have the content (404)."""

@@ -1,4 +1,4 @@
-"""How registries are reached, and what of images is asked. Settings: nothing here reads anything."""
+"""The types of the settings in ``archshift:images``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,10 +10,10 @@ class RegistryHost:
     """How to reach one registry.
 
     Attributes:
-        plain_http: Speak http to it. Never assumed, not even for localhost.
-        ca_file: PEM file of authorities to trust for it, besides the system's; empty for none.
-        mirrors: Hosts, each with an optional path to put before the repository
-            (``mirror.example:5000/hub``), asked in order before the registry itself.
+        plain_http: Use http. It is never the default, not even for localhost.
+        ca_file: A PEM file of authorities to trust besides the system's; empty for none.
+        mirrors: Hosts, each with an optional path before the repository (``mirror.example:5000/hub``). They
+            get requests in this order, before the registry itself.
         token_hosts: Further hosts that may see this registry's credentials; see ``auth``.
     """
 
@@ -25,15 +25,15 @@ class RegistryHost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRules:
-    """What the stack config says of images (``archshift:images``).
+    """The settings of ``archshift:images``.
 
     Attributes:
-        check: Read the registries. False only in the lab, where images may be mere names.
-        deep: Look into the layers too: a manifest can claim arm64 and carry amd64 binaries.
+        check: Read the registries. False only in the lab, where images may not exist.
+        deep: Also read the layers, because a manifest can claim arm64 while the binaries are for amd64.
         max_age_days: How old the evidence for a digest may be.
-        daemonsets: What happens to a DaemonSet that is not proven: it is to ``stop`` the first
-            Graviton node, or to be kept off Graviton nodes (``pin``).
-        registries: By ``host[:port]`` as in image names: how to reach it.
+        daemonsets: The effect of a DaemonSet that is not proven: it stops the first Graviton node (``stop``),
+            or archshift keeps it off Graviton nodes (``pin``).
+        registries: ``host[:port]`` as in image names to the options of the registry.
     """
 
     check: bool = True

@@ -1,4 +1,4 @@
-"""Logs in to registries: which credential is in use where, and the tokens it was traded for."""
+"""Logs in to registries: keeps the credential and the token of each repository."""
 
 import asyncio
 import base64
@@ -31,15 +31,15 @@ _TOKEN_BYTES: Final = 1 << 20
 
 @dataclass(slots=True)
 class _Login:
-    """Where the login for one repository stands.
+    """The state of the login for one repository.
 
     Attributes:
-        candidates: Credentials to try; None is the anonymous one, always last.
-        current: Which of them is in use.
+        candidates: Credentials to try. The last is always None, which is the anonymous login.
+        current: The index of the candidate in use.
         header: The Authorization header; None to send none.
-        expires: When to renew it, monotonic.
-        worked: It has opened the door since it was last renewed.
-        serial: Counts changes, so that one refusal answered by many requests moves on once.
+        expires: When the header must be renewed, in monotonic seconds.
+        worked: Whether the registry has accepted the header since it was last renewed.
+        serial: Counts changes. If many requests report one refusal, only the first changes the login.
     """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -54,19 +54,14 @@ class _Login:
 
 @dataclass(slots=True)
 class _State:
-    """What is known of one registry."""
+    """The state of one registry."""
 
     challenge: auth.Challenge | None = None
     logins: dict[str, _Login] = field(default_factory=lambda: defaultdict(_Login))
 
 
 class Logins:
-    """The logins of one run. Nothing is sent before a registry asks for it.
-
-    Args:
-        transport: Asks token servers.
-        keychain: The credentials.
-    """
+    """The logins of one run. A registry gets a credential only after it has requested a login."""
 
     def __init__(self, transport: Transport, keychain: Keychain) -> None:
         self._transport = transport
@@ -74,7 +69,7 @@ class Logins:
         self._states: dict[str, _State] = defaultdict(_State)
 
     async def header(self, host: Host, repository: str) -> tuple[str | None, int]:
-        """Return the Authorization header to send, and the state's serial to hand back if it is refused."""
+        """Return the Authorization header, and the serial to pass to ``refused``."""
         state = self._states[host.name]
         login = state.logins[repository]
         if state.challenge is not None:
@@ -88,23 +83,22 @@ class Logins:
             if login.candidates is not None and time.monotonic() < login.expires:
                 return
             if login.candidates is None:
-                found, login.problems = await self._keychain.lookup(host.name, repository)
-                login.candidates = [*found, None]
+                credentials, login.problems = await self._keychain.lookup(host.name, repository)
+                login.candidates = [*credentials, None]
             await self._log_in(host, repository, login)
 
     def worked(self, host: Host, repository: str) -> None:
-        """Note that the registry took the header."""
+        """Note that the registry accepted the header."""
         self._states[host.name].logins[repository].worked = True
 
     async def refused(
         self, host: Host, repository: str, serial: int, status: int, headers: list[str]
     ) -> None:
-        """Get ready for another try with another login.
+        """Prepare another try with another login.
 
         Args:
-            host: The registry, which itself answered.
-            repository: What was asked for.
-            serial: As :meth:`header` returned it.
+            host: The registry, which itself sent the refusal.
+            serial: The serial from :meth:`header`.
             status: 401 or 403.
             headers: The WWW-Authenticate headers.
 
@@ -122,10 +116,10 @@ class Logins:
                 if status == 403 or challenge is None:
                     raise UnreadableError(_refusal(host, login, status))
                 state.challenge = challenge
-                found, login.problems = await self._keychain.lookup(host.name, repository)
-                login.candidates = [*found, None]
+                credentials, login.problems = await self._keychain.lookup(host.name, repository)
+                login.candidates = [*credentials, None]
             elif status == 401 and login.worked:
-                # It was good a moment ago: a token that the registry ended early.
+                # The header was valid a moment ago, so the registry has ended its token early.
                 login.worked = False
             elif login.current + 1 < len(login.candidates):
                 login.current += 1
@@ -134,7 +128,7 @@ class Logins:
             await self._log_in(host, repository, login)
 
     async def _log_in(self, host: Host, repository: str, login: _Login) -> None:
-        """Set the header for the current credential, or for the next that the token server takes."""
+        """Set the header for the current credential, or for the next one that the token server accepts."""
         assert login.candidates is not None  # noqa: S101
         while True:
             credential = login.candidates[login.current]
@@ -151,7 +145,7 @@ class Logins:
     async def _authorization(
         self, host: Host, repository: str, credential: Credential | None
     ) -> tuple[str | None, float]:
-        """Return the header for a credential, and for how many seconds it is good."""
+        """Return the header for a credential, and for how many seconds it is valid."""
         challenge = self._states[host.name].challenge
         assert challenge is not None  # noqa: S101
         forever = float("inf")
@@ -169,8 +163,8 @@ class Logins:
             address, challenge.realm, host.options.token_hosts
         ):
             raise UnreadableError(
-                f"{host.name} asks to log in at {authority(URL(challenge.realm))}, another host: "
-                "name it among this registry's token_hosts if the login may go there"
+                f"{host.name} requests a login at another host, {authority(URL(challenge.realm))}; "
+                "add that host to the registry's token_hosts if it may see the login"
             )
         token, seconds = await self._token(host, challenge, repository, credential)
         return f"Bearer {token}", seconds
@@ -178,7 +172,7 @@ class Logins:
     async def _token(
         self, host: Host, challenge: auth.Challenge, repository: str, credential: Credential | None
     ) -> tuple[str, float]:
-        """Ask a token server. Its redirects are not followed: the login would go with them."""
+        """Request a token. Redirects are not followed, because they would get the login."""
         fields = {"scope": auth.pull_scope(repository, challenge.scope)}
         if challenge.service:
             fields["service"] = challenge.service
@@ -230,23 +224,24 @@ def _read_token(body: bytes, server: str) -> tuple[str, float]:
         answer = json.loads(body)
         token = answer.get("token") or answer.get("access_token")
         seconds = answer.get("expires_in") or 60
-        # Printable ASCII only: it becomes a header.
+        # Accept only printable ASCII, because the token becomes a header.
         if not (
             isinstance(token, str) and token and token.isascii() and token.isprintable() and " " not in token
         ):
             raise TypeError
-        # A minute is the protocol's default; renew a little before, and distrust the clock both ways.
+        # The protocol's default is one minute. Renew the token early, and bound times that are too short or
+        # long.
         return token, max(5.0, min(float(seconds), 3600.0) * 0.8)
     except (ValueError, TypeError, AttributeError, RecursionError):
-        raise UnreadableError(f"the token server {server} did not answer with a token") from None
+        raise UnreadableError(f"the token server {server} did not return a token") from None
 
 
 def _refusal(host: Host, login: _Login, status: int) -> str:
-    word = "wants a login (401)" if status == 401 else "denies access (403)"
-    tried = [one.source for one in login.candidates or () if one is not None]
-    what = (
+    answer = "requires a login (401)" if status == 401 else "denies access (403)"
+    tried = [credential.source for credential in login.candidates or () if credential is not None]
+    logins = (
         f"refused the logins from {', '.join(dict.fromkeys(tried))}"
         if tried
-        else "and there is no login for it"
+        else "archshift has no login for it"
     )
-    return "; ".join((f"{host.name} {word} {what}", *dict.fromkeys(login.problems)))
+    return "; ".join((f"{host.name} {answer} and {logins}", *dict.fromkeys(login.problems)))

@@ -1,4 +1,4 @@
-"""Reads manifests, indexes and image configs. Pure: bytes in, values out, one exception.
+"""Reads manifests, indexes and image configs. Pure; the only exception is ``UnreadableError``.
 
 Formats: https://github.com/opencontainers/image-spec (manifest.md, image-index.md, config.md) and
 Docker's image manifest version 2, schema 2.
@@ -25,14 +25,14 @@ _CONFIG_TYPES: Final = (OCI_CONFIG, DOCKER_CONFIG)
 SCHEMA_1: Final = "application/vnd.docker.distribution.manifest.v1+"
 
 ACCEPT: Final = ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))
-"""All four, always: a registry that is offered less converts or picks a platform by itself."""
+"""Always all four types. With fewer, a registry may convert the manifest or choose a platform itself."""
 
 MAX_ENTRIES: Final = 1000
-"""Children of one index, or layers of one image. Real ones have tens."""
+"""The most children of an index, or layers of an image. Real images have tens."""
 
 _ATTESTATION: Final = "vnd.docker.reference.type"
 
-# What containerd calls the same machine (containerd/platforms, database.go).
+# Other names of the same machine, as in containerd (containerd/platforms, database.go).
 _ARCHITECTURES: Final = {
     "x86_64": ("amd64", ""),
     "x86-64": ("amd64", ""),
@@ -45,12 +45,12 @@ _ARCHITECTURES: Final = {
 
 @dataclass(frozen=True, slots=True, order=True)
 class Platform:
-    """Where an image runs, in the spelling of container runtimes.
+    """A platform, in the spelling of container runtimes.
 
     Attributes:
         os: For instance linux or windows.
         architecture: For instance amd64 or arm64.
-        variant: For instance v7; empty for none. arm64's v8 is the plain one and reads as none.
+        variant: For instance v7; empty for none. The variant v8 of arm64 is the default and reads as none.
     """
 
     os: str
@@ -73,11 +73,10 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One entry of an index that may be an image.
+    """An entry of an index that may be an image.
 
     Attributes:
-        descriptor: Where it is.
-        platform: As the index says; None where it does not.
+        platform: The platform from the index; None if the index has none.
     """
 
     descriptor: Descriptor
@@ -86,14 +85,14 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An OCI index or Docker manifest list, attestations and other non-images left out."""
+    """An OCI index or Docker manifest list, without attestations and other entries that are not images."""
 
     children: tuple[Child, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageManifest:
-    """One image for one platform; which one only its config says."""
+    """An image for one platform. Only its config names the platform."""
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
@@ -101,14 +100,11 @@ class ImageManifest:
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """What an image's config says.
+    """The config of an image.
 
     Attributes:
-        platform: Where it runs.
-        entrypoint: ``Entrypoint``.
-        cmd: ``Cmd``.
         working_dir: ``WorkingDir``, ``/`` by default.
-        path: The environment's PATH; None if it has none.
+        path: PATH from ``Env``; None if it is not set.
     """
 
     platform: Platform
@@ -119,12 +115,12 @@ class ImageConfig:
 
 
 def parse_manifest(body: bytes, content_type: str = "") -> Index | ImageManifest:
-    """Read what a registry returned for a tag or a digest.
+    """Read the manifest or index that a registry returned for a tag or a digest.
 
     Args:
-        body: The bytes, unchanged.
-        content_type: The response's Content-Type. Used only against contradictions: some registries say
-            application/json or nothing.
+        body: The response's bytes, unchanged.
+        content_type: The response's Content-Type. It only serves to detect contradictions, because some
+            registries send application/json or nothing.
 
     Raises:
         UnreadableError: It is neither an index nor an image; the text is the reason.
@@ -134,32 +130,34 @@ def parse_manifest(body: bytes, content_type: str = "") -> Index | ImageManifest
     media_type = _text(data, "mediaType")
     if data.get("schemaVersion") == 1 or content_type.startswith(SCHEMA_1):
         raise UnreadableError(
-            "a schema 1 manifest, which container runtimes no longer run: push the image again"
+            "its manifest has schema 1, which container runtimes no longer support; push the image again"
         )
     known = (*INDEX_TYPES, *MANIFEST_TYPES)
     if media_type and content_type in known and media_type != content_type:
-        raise UnreadableError(f"the manifest says it is {media_type!r}, the registry says {content_type!r}")
+        raise UnreadableError(
+            f"the manifest has the type {media_type!r}, but the registry says {content_type!r}"
+        )
     media_type = media_type or (content_type if content_type in known else "")
-    # One document that reads as both lets two clients see two images (CVE-2021-41190).
+    # Two clients could read two images from a document that is both (CVE-2021-41190).
     if "manifests" in data and ("config" in data or "layers" in data):
-        raise UnreadableError("the manifest reads as an index and as an image at once")
+        raise UnreadableError("the manifest is both an index and an image")
     if media_type in INDEX_TYPES or (not media_type and "manifests" in data):
         return _index(data)
     if media_type in MANIFEST_TYPES or (not media_type and "config" in data):
         return _image(data)
-    raise UnreadableError(f"not a container image: its manifest is of type {media_type!r}")
+    raise UnreadableError(f"it is not a container image: its manifest has the type {media_type!r}")
 
 
 def parse_config(body: bytes) -> ImageConfig:
     """Read an image's config blob.
 
     Raises:
-        UnreadableError: It is not one, or names no platform. No default is ever taken.
+        UnreadableError: It is invalid, or has no platform. There is no default.
     """
     data = _object(body, "image config")
     platform = _platform(data)
     if not platform.os or not platform.architecture:
-        raise UnreadableError("the image config names no os and architecture")
+        raise UnreadableError("the image config does not name an os and an architecture")
     run = data.get("config")
     run = run if isinstance(run, dict) else {}
     path = None
@@ -186,7 +184,7 @@ def _index(data: Mapping[str, Any]) -> Index:
             if not isinstance(entry["platform"], dict):
                 raise UnreadableError("the index has a platform that is not an object")
             platform = _platform(entry["platform"])
-            # BuildKit's attestations and other companions; "unknown" is nobody's platform.
+            # Attestations of BuildKit and similar entries have the platform "unknown".
             if platform.os in ("", "unknown") or platform.architecture in ("", "unknown"):
                 continue
         descriptor = _descriptor(entry)
@@ -203,14 +201,14 @@ def _image(data: Mapping[str, Any]) -> ImageManifest:
     descriptor = _descriptor(config)
     if _artifact(data) or descriptor.media_type not in _CONFIG_TYPES:
         what = _artifact(data) or descriptor.media_type
-        raise UnreadableError(f"not a container image: an artifact of type {what!r}")
+        raise UnreadableError(f"it is not a container image, but an artifact of type {what!r}")
     return ImageManifest(descriptor, tuple(_descriptor(layer) for layer in _objects(data, "layers")))
 
 
 def _artifact(data: Mapping[str, Any]) -> str:
-    """Return what kind of artifact something is; empty for a container image.
+    """Return the type of an artifact; empty for a container image.
 
-    A descriptor may repeat the type of its manifest's config there, and crane does so for images too.
+    The field may repeat the type of the manifest's config. crane writes it so, also for images.
     """
     kind = _text(data, "artifactType")
     return "" if kind in _CONFIG_TYPES else kind
@@ -230,16 +228,16 @@ def _descriptor(data: Mapping[str, Any]) -> Descriptor:
     if not is_digest(digest):
         raise UnreadableError(f"the manifest points to {digest[:80]!r}, which is not a digest")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise UnreadableError(f"the manifest gives no size for {digest}")
+        raise UnreadableError(f"the manifest has no valid size for {digest}")
     return Descriptor(_text(data, "mediaType").lower(), digest, size)
 
 
 def _object(body: bytes, what: str) -> dict[str, Any]:
     try:
         data = json.loads(body.decode())
-    # RecursionError: nested thousands deep. Both are the registry's doing, not ours.
+    # json raises RecursionError for thousands of nested values.
     except (ValueError, RecursionError):
-        raise UnreadableError(f"the {what} is not readable JSON") from None
+        raise UnreadableError(f"the {what} is not valid JSON") from None
     if not isinstance(data, dict):
         raise UnreadableError(f"the {what} is not a JSON object")
     return data
@@ -261,7 +259,7 @@ def _text(data: Mapping[str, Any], key: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise UnreadableError(f"{key} is not a text")
+        raise UnreadableError(f"{key} is not a string")
     return value
 
 
@@ -270,5 +268,5 @@ def _texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-        raise UnreadableError(f"the image config's {key} is not a list of texts")
+        raise UnreadableError(f"the image config's {key} is not a list of strings")
     return tuple(value)

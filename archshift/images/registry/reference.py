@@ -1,4 +1,4 @@
-"""Image references, read as Docker and containerd read them.
+"""Image references, with the same rules as in Docker and containerd.
 
 Rules: https://github.com/distribution/reference (grammar and ``docker.io`` defaults).
 """
@@ -25,18 +25,18 @@ _BARE_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class ImageReferenceError(ArchshiftError):
-    """The text is no image reference."""
+    """The text is not a valid image reference."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One image as its registry knows it.
+    """A reference to an image in its registry.
 
     Attributes:
-        registry: ``host`` or ``host:port``; ``docker.io`` for Docker Hub under any of its names.
-        repository: The path in the registry; ``library/`` is filled in for Docker Hub.
-        tag: Empty if only a digest was given; ``latest`` if neither was.
-        digest: ``sha256:...`` or ``sha512:...``; empty if none was given.
+        registry: ``host`` or ``host:port``; ``docker.io`` for all names of Docker Hub.
+        repository: The path in the registry, for official images of Docker Hub with ``library/``.
+        tag: Empty if the reference has only a digest; ``latest`` if it has neither.
+        digest: ``sha256:...`` or ``sha512:...``; empty if the reference has none.
     """
 
     registry: str
@@ -50,16 +50,16 @@ class Reference:
         return f"{self.registry}/{self.repository}"
 
     @property
-    def asked(self) -> str:
-        """What to ask the registry for: the digest when there is one, as the kubelet does."""
+    def tag_or_digest(self) -> str:
+        """The part that goes into a request: the digest if there is one, as in the kubelet, else the tag."""
         return self.digest or self.tag
 
     def at(self, *, tag: str = "", digest: str = "") -> "Reference":
-        """Return the same repository at another tag or digest."""
+        """Return a reference to another tag or digest of the same repository."""
         return replace(self, tag=tag, digest=digest)
 
     def __str__(self) -> str:
-        """Return the full form, with nothing left out."""
+        """Return the full form with all parts."""
         tag = f":{self.tag}" if self.tag else ""
         return f"{self.name}{tag}" + (f"@{self.digest}" if self.digest else "")
 
@@ -71,25 +71,27 @@ def parse_reference(text: str) -> Reference:
         text: As in a container's ``image``, for instance ``nginx``, ``registry:5000/a/b:1@sha256:...``.
 
     Raises:
-        ImageReferenceError: It is not one; the message says which part.
+        ImageReferenceError: It is invalid; the message names the invalid part.
     """
     if _DIGEST.fullmatch(text) or _BARE_DIGEST.fullmatch(text):
-        raise ImageReferenceError(f"{text!r}: a bare image id names no registry")
+        raise ImageReferenceError(
+            f"{text!r}: an image id alone does not name a registry", "use a name with a tag or a digest"
+        )
     rest, at, digest = text.partition("@")
     if at and not _DIGEST.fullmatch(digest):
-        raise ImageReferenceError(f"{text!r}: {digest!r} is not a sha256 or sha512 digest")
-    # A colon belongs to a tag only after the last slash; before it, it is a port's.
+        raise ImageReferenceError(f"{text!r}: {digest!r} is not a valid sha256 or sha512 digest")
+    # A colon after the last slash starts a tag. A colon before it starts a port.
     head, slash, last = rest.rpartition("/")
     last, colon, tag = last.partition(":")
     if colon and not _TAG.fullmatch(tag):
-        raise ImageReferenceError(f"{text!r}: {tag!r} is not a tag")
+        raise ImageReferenceError(f"{text!r}: {tag!r} is not a valid tag")
     name = head + slash + last
     registry, repository = _split_registry(name)
     port = registry.rpartition(":")[2]
     if not _HOST.fullmatch(registry) or (port.isdecimal() and int(port) > _HIGHEST_PORT):
-        raise ImageReferenceError(f"{text!r}: {registry!r} is not a registry host")
+        raise ImageReferenceError(f"{text!r}: {registry!r} is not a valid registry host")
     if not all(map(_COMPONENT.fullmatch, repository.split("/"))):
-        raise ImageReferenceError(f"{text!r}: {repository!r} is not a repository name")
+        raise ImageReferenceError(f"{text!r}: {repository!r} is not a valid repository name")
     if registry == DOCKER_HUB and "/" not in repository:
         repository = f"library/{repository}"
     if len(registry) + 1 + len(repository) > _LONGEST_NAME:
@@ -98,13 +100,13 @@ def parse_reference(text: str) -> Reference:
 
 
 def is_digest(text: str) -> bool:
-    """Return whether a text is a digest that this package can check (sha256 or sha512)."""
+    """Return whether a text is a digest that this package can verify (sha256 or sha512)."""
     return bool(_DIGEST.fullmatch(text))
 
 
 def _split_registry(name: str) -> tuple[str, str]:
     first, slash, rest = name.partition("/")
-    # Docker's rule: the first component is a host if it could not be a repository's.
+    # Docker's rule: the first component is a host if it cannot be a part of a repository.
     if not slash or not ("." in first or ":" in first or first == "localhost" or first != first.lower()):
         return DOCKER_HUB, name
     return (DOCKER_HUB if first in _DOCKER_HUB_ALIASES else first), rest

@@ -1,4 +1,4 @@
-"""HTTP to registries: one connection pool, pacing by host, redirects without logins, bounded bodies."""
+"""HTTP to registries: one connection pool, limits for each host, redirects without logins, bounded bodies."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from archshift.images.registry.hosts import RegistryHost
 from archshift.images.registry.reference import DOCKER_HUB
 
 if TYPE_CHECKING:
-    # Loaded with the first request: where all evidence is in the cache there is none, and it takes a tenth
-    # of a second, a fifth of what a preview of a small fleet adds to an empty program.
+    # aiohttp is imported with the first request, because the import takes a tenth of a second. That is a
+    # fifth of what a preview of a small fleet adds to an empty program. Without it, evidence from the cache
+    # comes faster.
     import aiohttp
 
 USER_AGENT: Final = "archshift"
 TRANSIENT: Final = (429, 500, 502, 503, 504)
-"""Statuses worth another try."""
+"""Statuses after which another try may succeed."""
 
 _HUB_HOST: Final = "registry-1.docker.io"
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
@@ -38,23 +39,23 @@ class Limits:
     """Bounds of one run. Sizes in bytes, times in seconds.
 
     Attributes:
-        concurrency: Requests under way per host.
-        manifest_bytes: Largest manifest; registries take 4 MiB.
+        concurrency: Concurrent requests to one host.
+        manifest_bytes: Largest manifest. Registries accept 4 MiB.
         blob_bytes: Largest config blob.
         tags_bytes: Largest page of tags.
-        connect_seconds: To connect, TLS included.
-        read_seconds: Longest silence within an answer.
-        request_seconds: One whole answer, except a layer's.
+        connect_seconds: Longest time to connect, with TLS.
+        read_seconds: Longest silence within a response.
+        request_seconds: Longest time for a whole response, except a layer.
         attempts: Tries of one request.
-        backoff_seconds: Longest wait before the second try; doubles from there.
-        longest_wait_seconds: Longest wait between tries. A Retry-After beyond it ends the request.
-        give_up_after: Requests that fail in a row, retries spent, before a host is left alone.
-        redirects: In a row.
-        depth: Indexes within indexes.
-        requests_per_image: Manifests and configs that one image may cost.
+        backoff_seconds: Longest wait before the second try. It doubles with each further try.
+        longest_wait_seconds: Longest wait between tries. A longer Retry-After ends the request.
+        give_up_after: After so many failed requests in a row, each with all its tries, a host gets no more.
+        redirects: Redirects in a row.
+        depth: Levels of nested indexes.
+        requests_per_image: Manifests and configs that are read for one image.
         layer_bytes: Deep check: compressed bytes of one image.
         unpacked_bytes: Deep check: unpacked bytes of one image.
-        layer_seconds: Deep check: one layer.
+        layer_seconds: Deep check: longest time for one layer.
         files: Deep check: files of one image.
     """
 
@@ -79,7 +80,7 @@ class Limits:
 
 
 class TransientError(Exception):
-    """Worth another try, after ``wait`` seconds if the registry said so."""
+    """Another try may succeed, after ``wait`` seconds if the registry named a time."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -88,18 +89,14 @@ class TransientError(Exception):
 
 @dataclass(slots=True)
 class Host:
-    """A registry's or mirror's state in this run.
+    """The state of a registry or mirror in this run.
 
     Attributes:
-        name: As in image names.
-        options: The user's.
-        base: Its API, with a slash at the end.
-        tls: What to trust; True for the system's authorities.
-        proxy: The environment's proxy for it.
-        semaphore: Bounds the requests under way.
-        paused_until: It asked for silence until then, monotonic.
-        failures: Requests that failed in a row, retries spent.
-        last_failure: The last one's reason.
+        name: The name as in image names.
+        base: The URL of its API, with a slash at the end.
+        tls: The trusted authorities; True for the system's.
+        paused_until: No requests until then, because the registry asked for a pause; in monotonic seconds.
+        failures: Failed requests in a row, each with all its tries.
     """
 
     name: str
@@ -114,11 +111,11 @@ class Host:
 
 
 class Transport:
-    """Sends requests. Use as an async context manager.
+    """Sends requests. Use it as an async context manager.
 
     Args:
-        options: By ``host[:port]`` as in image names.
-        limits: Bounds.
+        options: Options by ``host[:port]`` as in image names.
+        limits: Bounds on sizes, times and numbers.
 
     Raises:
         ArchshiftError: A CA file cannot be read.
@@ -134,7 +131,7 @@ class Transport:
             tls_for(host.ca_file)
 
     async def __aenter__(self) -> Transport:
-        """Open nothing yet: the first request does."""
+        """Do nothing yet: the first request opens the connection pool."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -150,10 +147,10 @@ class Transport:
 
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
-                # Cookies and netrc entries would be logins that nobody gave us.
+                # Cookies and netrc entries would be logins that the user did not configure.
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
-                # Digests are over the bytes as stored; and nothing unpacks behind the limits' back.
+                # Digests are for the stored bytes, and automatic unpacking would evade the limits.
                 auto_decompress=False,
                 headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
                 timeout=self.timeout(self.limits.request_seconds),
@@ -161,7 +158,7 @@ class Transport:
         return self._session
 
     def timeout(self, seconds: float) -> aiohttp.ClientTimeout:
-        """Return the timeouts for an answer that may take so long in all."""
+        """Return the timeouts for a response that may take ``seconds`` in total."""
         import aiohttp
 
         return aiohttp.ClientTimeout(
@@ -198,11 +195,13 @@ class Transport:
         headers: dict[str, str],
         timeout: aiohttp.ClientTimeout | None,
     ) -> AsyncIterator[tuple[aiohttp.ClientResponse, bool]]:
-        """Send, following redirects with nothing of the login; yield the answer, and if elsewhere.
+        """Send a request. Yield the response, and whether a redirect led to another host.
+
+        A redirect to another host does not get the login.
 
         Raises:
-            TransientError: Worth another try.
-            UnreadableError: Not worth one.
+            TransientError: Another try may succeed.
+            UnreadableError: Another try would fail too.
         """
         import aiohttp
 
@@ -234,7 +233,7 @@ class Transport:
                 f"{host.name}: its certificate is not trusted: {error.certificate_error}"
             ) from None
         except aiohttp.ClientSSLError as error:
-            raise UnreadableError(f"{host.name}: no TLS with it: {error}") from None
+            raise UnreadableError(f"{host.name}: the TLS handshake failed: {error}") from None
         except aiohttp.ClientConnectorError as error:
             raise TransientError(f"no connection ({error.os_error})") from None
         except aiohttp.ClientError as error:
@@ -242,36 +241,41 @@ class Transport:
         except OSError as error:
             raise TransientError(f"the connection broke ({error})") from None
         except ValueError as error:
-            # For instance a host name that DNS cannot take.
-            raise UnreadableError(f"{host.name} cannot be asked: {error}") from None
+            # For instance a host name that is invalid in DNS.
+            raise UnreadableError(f"{host.name}: archshift cannot send the request: {error}") from None
 
     def _next(self, url: URL, location: str) -> URL:
         try:
-            given = URL(location, encoded=True)
-            target = url.join(given)
-            named = authority(target)
-            # Joining makes our own URL of a scheme alone.
-            if not location or (given.scheme and not given.host):
+            parsed = URL(location, encoded=True)
+            target = url.join(parsed)
+            target_host = authority(target)
+            # A join with only a scheme would return the URL of the request.
+            if not location or (parsed.scheme and not parsed.host):
                 raise ValueError
         except ValueError:
-            raise UnreadableError("redirected to something that is not a URL") from None
-        allowed = target.scheme == "https" or (target.scheme == "http" and named in self.plain_http)
+            raise UnreadableError("the registry redirected to an invalid URL") from None
+        allowed = target.scheme == "https" or (target.scheme == "http" and target_host in self.plain_http)
         if not target.host or target.user or target.password or not allowed:
-            # Queries of signed URLs are secrets: only the host is told.
-            raise UnreadableError(f"redirected to {target.scheme}://{named}, which is not allowed: not https")
+            # Queries of signed URLs are secrets, so the message names only the host.
+            raise UnreadableError(
+                f"the registry redirected to {target.scheme}://{target_host}, "
+                "which archshift does not follow, because it is not https"
+            )
         return target
 
 
 def raise_for(name: str, response: aiohttp.ClientResponse, redirected: bool) -> None:
-    """Raise what a status other than 200 means."""
+    """Raise the error for a status other than 200."""
     status = response.status
     where = f"{name}, redirected to {authority(response.url)}," if redirected else name
-    # HEAD may be unknown to a registry, or to a proxy in front of it: that says no more than 404 does.
+    # A registry or proxy may not support HEAD. Then the status proves no more than 404 does.
     if status == 404 or (response.method == "HEAD" and status in (405, 501)):
         raise MissingError(f"{where} does not have it ({status})")
     if status in TRANSIENT:
         wait = _retry_after(response.headers.get("Retry-After", ""))
-        raise TransientError("limits our rate (429)" if status == 429 else f"answered {status}", wait)
+        raise TransientError(
+            "its rate limit is reached (429)" if status == 429 else f"answered {status}", wait
+        )
     raise UnreadableError(f"{where} answered {status}")
 
 
@@ -287,13 +291,13 @@ def _retry_after(value: str) -> float | None:
 
 
 async def read_body(response: aiohttp.ClientResponse, limit: int, what: str) -> bytes:
-    """Return an answer's body.
+    """Return the body of a response.
 
     Raises:
-        UnreadableError: It has more bytes than the limit, or came encoded.
+        UnreadableError: It has more bytes than the limit, or a Content-Encoding.
     """
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise UnreadableError(f"the {what} came encoded, which was not asked for")
+        raise UnreadableError(f"the {what} has a Content-Encoding, although archshift did not accept any")
     if (response.content_length or 0) > limit:
         raise UnreadableError(f"the {what} has {response.content_length} bytes, more than {limit}")
     if response.content_length is not None:
@@ -315,7 +319,7 @@ def tls_for(ca_file: str) -> ssl.SSLContext | bool:
     """Return the TLS settings for a CA file; an empty name trusts the system's authorities.
 
     Raises:
-        ArchshiftError: It cannot be read.
+        ArchshiftError: The file cannot be read.
     """
     if not ca_file:
         return True
@@ -324,15 +328,18 @@ def tls_for(ca_file: str) -> ssl.SSLContext | bool:
         try:
             context.load_verify_locations(cafile=ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise ArchshiftError(f"the CA file {ca_file} cannot be read: {error}") from None
+            raise ArchshiftError(
+                f"archshift cannot read the CA file {ca_file}: {error}",
+                "correct ca_file in archshift:images.registries",
+            ) from None
         _contexts[ca_file] = context
     return _contexts[ca_file]
 
 
 def proxy_for(scheme: str, authority: str) -> str | None:
-    """Return the proxy that the environment names for a host.
+    """Return the proxy from the environment for a host.
 
-    Not aiohttp's ``trust_env``, which would send netrc's logins too.
+    aiohttp's ``trust_env`` would also send the logins of netrc.
     """
     proxies = urllib.request.getproxies_environment()
     if scheme not in proxies or urllib.request.proxy_bypass(authority):
