@@ -29,9 +29,9 @@ from archshift.cluster.pods import Controller
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL
 from archshift.nodes.groups import Node
-from tests.objects import FakeCluster, Json, node, pod
+from tests.build import Json, load, node, pod
+from tests.fakes import FakeCluster
 from tests.properties import examples
-from tests.settings.test_stack import load
 
 STACK = "archshift/prod"
 NODES = "/api/v1/nodes"

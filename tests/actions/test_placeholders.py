@@ -19,26 +19,16 @@ from archshift.cluster.model import Inventory, Requests
 from archshift.cluster.pod_fields import Template
 from archshift.common.errors import ArchshiftError
 from archshift.plan.model import Plan, PlannedWorkload
-from tests.objects import FakeCluster, node, workload
-from tests.plan.test_planner import deployment, required_affinity
+from tests.build import ARCH, deployment, node, planned, required_affinity, workload
+from tests.fakes import FakeCluster
 
-ARCH = "kubernetes.io/arch"
 ZONE = "topology.kubernetes.io/zone"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 
 
 def row(name: str, replicas: int, wanted: int | None, *, restarts: bool = True) -> PlannedWorkload:
-    """A row of the plan."""
-    return PlannedWorkload(
-        key=f"shop/Deployment/{name}",
-        namespace="shop",
-        kind="Deployment",
-        name=name,
-        replicas=replicas,
-        wanted=wanted,
-        graviton=0,
-        restarts=restarts,
-    )
+    """A row of a plan whose patch replaces the pods."""
+    return planned(name, replicas, wanted, restarts=restarts)
 
 
 class Bringing(FakeCluster):

@@ -8,7 +8,8 @@ import pytest
 from archshift.actions.rebalance import explain_inexact, rebalance
 from archshift.common.errors import UnavailableError
 from archshift.plan.model import PlannedWorkload
-from tests.objects import FakeCluster, node, workload
+from tests.build import node, planned, workload
+from tests.fakes import FakeCluster
 
 Json = dict[str, Any]
 
@@ -86,15 +87,7 @@ class Flaky(Placing):
 
 def row(wanted: int, replicas: int) -> PlannedWorkload:
     """The plan for shop/Deployment/cart."""
-    return PlannedWorkload(
-        key="shop/Deployment/cart",
-        namespace="shop",
-        kind="Deployment",
-        name="cart",
-        replicas=replicas,
-        wanted=wanted,
-        graviton=0,
-    )
+    return planned("cart", replicas, wanted)
 
 
 def strategy(**rolling: Any) -> Mapping[str, Any]:

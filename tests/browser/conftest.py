@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from archshift.report.html_page import page as html
-from tests.surveys import fleet
+from tests.build import fleet
 from tools.browser import MISSING, installed, playwrights_own
 
 LONG: Final = "".join(("a" * 120, "-", "b" * 120, "{}"))

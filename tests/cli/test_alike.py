@@ -25,10 +25,8 @@ from archshift.cli.parser import Parser
 from archshift.cli.stack import busy
 from archshift.cli.table import console
 from archshift.common.text import time_left
-from tests.cli.test_main import FakePulumi, pulumi
+from tests.fakes import FakePulumi
 from tools.commands import DOCUMENT, commands, document
-
-__all__ = ["pulumi"]
 
 ARCHSHIFT = Path(sys.executable).parent / "archshift"
 SECONDS = 60

@@ -29,7 +29,8 @@ from archshift.images.verdict import (
 )
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.settings import stack as stack_settings
-from tests.objects import FakeCluster, workload
+from tests.build import workload
+from tests.fakes import FakeCluster
 
 Run = Callable[..., tuple[int, str, str]]
 

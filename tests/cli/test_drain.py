@@ -7,10 +7,8 @@ import pytest
 
 from archshift.actions.drain import ANNOTATION, NodeProgress
 from archshift.cli.commands import drain
-from tests.cli.test_main import FakePulumi, Run, pulumi, run, shop
-from tests.objects import FakeCluster, node
-
-__all__ = ["pulumi", "run"]
+from tests.build import node, shop
+from tests.fakes import FakeCluster, FakePulumi, Run
 
 
 @pytest.fixture

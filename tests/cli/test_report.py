@@ -9,10 +9,8 @@ import pytest
 
 from archshift.cli import git
 from archshift.common.errors import ArchshiftError
-from tests.cli.test_cost import GROUPS, priced_shop
-from tests.cli.test_main import FakePulumi, Run, pulumi, run
-
-__all__ = ["pulumi", "run"]
+from tests.build import GROUPS, priced_shop
+from tests.fakes import FakePulumi, Run
 
 CONFIG = "config:\n  archshift:arm_ratio: {}\n"
 

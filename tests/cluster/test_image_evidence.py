@@ -25,7 +25,8 @@ from archshift.images.verdict import (
     Verdict,
 )
 from archshift.images.workload import ImageUse
-from tests.objects import MANAGER, FakeCluster, Json, pod, workload
+from tests.build import MANAGER, Json, pod, workload
+from tests.fakes import FakeCluster
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64

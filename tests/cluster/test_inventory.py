@@ -22,19 +22,8 @@ from archshift.common.errors import ArchshiftError
 from archshift.images.fetched_binary import FetchedBinary, Source
 from archshift.images.workload import with_pods
 from archshift.nodes.groups import Taint
-from tests.objects import (
-    ARCH,
-    MANAGER,
-    PREFERRED,
-    REQUIRED,
-    FakeCluster,
-    Json,
-    in_pod_spec,
-    manages,
-    node,
-    pod,
-    workload,
-)
+from tests.build import ARCH, MANAGER, PREFERRED, REQUIRED, Json, in_pod_spec, manages, node, pod, workload
+from tests.fakes import FakeCluster
 
 MIB = 1024**2
 CART = "shop/Deployment/cart"

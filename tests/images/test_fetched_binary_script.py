@@ -19,11 +19,8 @@ from aiohttp import web
 from archshift.images.fetched_binary import SCRIPT
 from lab.oci import elf
 from lab.processes import free_port
-from tests.images.conftest import authority, servers
 from tests.images.servers import Authority, Server
 from tests.programs import debian_program
-
-__all__ = ["authority", "servers"]
 
 NEEDED = ("timeout", "sha256sum", "od", "tr", "grep", "tail", "rm", "mv", "chmod")
 AMD64 = elf("amd64") + b"the one for x86" * 1000

@@ -13,8 +13,8 @@ from archshift.images.registry.client import RegistryHost
 from archshift.images.verdict import ImageVerdict
 from lab.processes import free_port
 from tests.images.build import Pusher
+from tests.images.login import HTPASSWD, LOGIN, secret
 from tests.images.servers import Authority, Registry
-from tests.images.test_login import HTPASSWD, LOGIN, secret
 
 Options = Callable[..., AuditOptions]
 

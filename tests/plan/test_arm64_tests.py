@@ -24,7 +24,7 @@ from archshift.plan.arm64_tests import (
 from archshift.plan.model import Rules
 from archshift.plan.planner import make_plan
 from archshift.settings.arm64_tests import read_arm64_tests
-from tests.objects import Json, node, workload
+from tests.build import Json, node, workload
 
 KEY = "default/Deployment/web"
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

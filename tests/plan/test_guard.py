@@ -27,10 +27,11 @@ from archshift.plan.guard import (
     shortfall,
 )
 from archshift.plan.model import Rules
-from tests.objects import ARCH, MANAGER, REQUIRED, FakeCluster, Json, pod, workload
+from tests.build import ARCH, GIB, MANAGER, REQUIRED, Json, pod, workload
+from tests.build import plan_node as node
+from tests.fakes import FakeCluster
 from tests.properties import examples
 
-GIB = 1024**3
 CART = "shop/Deployment/cart"
 NO_EVIDENCE = "there is no evidence for its images"
 
@@ -213,12 +214,6 @@ def test_a_need_has_the_autoscalers_maximum_outside_the_discovery_too() -> None:
 
 
 # --- what is left has to carry it ------------------------------------------------------------
-
-
-def node(name: str, arch: str = "amd64", *, labels: Json | None = None, **more: Any) -> Node:
-    """A node of 4 vCPU, 16 GiB and 58 pods."""
-    size = {"millicpu": 4000, "memory": 16 * GIB, "pods": 58, **more}
-    return Node(name=name, labels={ARCH: arch, **(labels or {})}, **size)
 
 
 def need(name: str = "cart", pods: int = 1, **more: Any) -> X86Need:

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from archshift.report.html_page import page
-from tests.surveys import fleet
+from tests.build import fleet
 
 HOSTILE = [
     "</script><script>alert({})</script>",

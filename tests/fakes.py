@@ -1,12 +1,10 @@
-"""Objects as an API server returns them, a cluster that holds them, and server-side apply.
-
-``Live`` models what server-side apply does to one object: who owns which field, conflicts,
-force, and that a field which its last owner gives up is removed. Enough of it to check what a
-patch of ours does over several runs; the lab tests check the same against a real API server.
-"""
+"""What plays a part in tests: a cluster, server-side apply, the registries and the engine."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import stat
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -18,119 +16,16 @@ from archshift.cluster.model import Inventory
 from archshift.images.verdict import MULTI_ARCH
 from archshift.images.workload import WorkloadVerdict
 
-MANAGER = "archshift/lab"
-ARCH = "kubernetes.io/arch"
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
-# Lists and maps that server-side apply replaces as a whole.
-_ATOMIC = ("nodeSelector", REQUIRED, PREFERRED, "selector", "tolerations", "labelSelector", "matchLabelKeys")
 
 Json = dict[str, Any]
-Path = tuple[str, ...]
+_Fields = tuple[str, ...]
 
 
-def workload(
-    kind: str = "Deployment",
-    name: str = "cart",
-    *,
-    namespace: str = "shop",
-    replicas: int | None = 3,
-    pod_spec: Mapping[str, Any] | None = None,
-    spec: Mapping[str, Any] | None = None,
-    annotations: Mapping[str, str] | None = None,
-    managed: Sequence[Mapping[str, Any]] = (),
-    settled: bool = True,
-) -> Json:
-    """A controller as a list returns it: without ``kind``, with ``managedFields`` and a status."""
-    template: Json = {
-        "metadata": {"labels": {"app": name}},
-        "spec": {
-            "containers": [
-                {
-                    "name": name,
-                    "image": "registry.example/app:1",
-                    "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
-                }
-            ],
-            **(pod_spec or {}),
-        },
-    }
-    metadata: Json = {
-        "name": name,
-        "namespace": namespace,
-        "uid": "0a1b2c3d-1111-2222-3333-444455556666",
-        "generation": 4,
-        "managedFields": list(managed),
-    }
-    if annotations:
-        metadata["annotations"] = dict(annotations)
-    if kind == "CronJob":
-        body: Json = {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": template}}}
-        return {"metadata": metadata, "spec": {**body, **(spec or {})}, "status": {}}
-    body = {"selector": {"matchLabels": {"app": name}}, "template": template}
-    if replicas is not None and kind != "DaemonSet":
-        body["replicas"] = replicas
-    there = 1 if replicas is None else replicas
-    status = {
-        "observedGeneration": 4 if settled else 3,
-        "replicas": there,
-        "updatedReplicas": there,
-        "availableReplicas": there,
-    }
-    return {"metadata": metadata, "spec": {**body, **(spec or {})}, "status": status}
-
-
-def manages(manager: str, operation: str, fields: Mapping[str, Any], **more: str) -> Json:
-    """An entry of ``managedFields``."""
-    return {"manager": manager, "operation": operation, "fieldsV1": fields, **more}
-
-
-def in_pod_spec(fields: Mapping[str, Any]) -> Json:
-    """The field set of fields inside a Deployment's pod spec."""
-    return {"f:spec": {"f:template": {"f:spec": dict(fields)}}}
-
-
-def pod(
-    name: str,
-    node: str = "",
-    *,
-    namespace: str = "shop",
-    owner: tuple[str, str] | None = None,
-    labels: Mapping[str, str] | None = None,
-    phase: str = "Running",
-    terminating: bool = False,
-) -> Json:
-    """A pod."""
-    metadata: Json = {"name": name, "namespace": namespace, "labels": dict(labels or {})}
-    if owner:
-        metadata["ownerReferences"] = [
-            {"kind": "Something", "name": "else"},
-            {"kind": owner[0], "name": owner[1], "controller": True},
-        ]
-    if terminating:
-        metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    requests = {"cpu": "250m", "memory": "128Mi"}
-    main = {"name": "main", "image": "registry.example/app:1", "resources": {"requests": requests}}
-    spec: Json = {"containers": [main]}
-    if node:
-        spec["nodeName"] = node
-    return {"metadata": metadata, "spec": spec, "status": {"phase": phase}}
-
-
-def node(name: str, arch: str = "arm64", *, ready: bool = True, **spec: Any) -> Json:
-    """A node of 4 vCPU and 16 GiB."""
-    return {
-        "metadata": {"name": name, "labels": {ARCH: arch}},
-        "spec": spec,
-        "status": {
-            "allocatable": {"cpu": "4", "memory": "16Gi", "pods": "58"},
-            "conditions": [
-                {"type": "MemoryPressure", "status": "False"},
-                {"type": "Ready", "status": "True" if ready else "Unknown"},
-            ],
-        },
-    }
+# Lists and maps that server-side apply replaces as a whole.
+_ATOMIC = ("nodeSelector", REQUIRED, PREFERRED, "selector", "tolerations", "labelSelector", "matchLabelKeys")
 
 
 class FakeCluster(Cluster):
@@ -170,8 +65,8 @@ class Live:
         """Start from an object whose fields nobody owns."""
         self.kind = kind
         self.base = base
-        self.values: dict[Path, Any] = {}
-        self.owners: dict[tuple[str, str], set[Path]] = {}
+        self.values: dict[_Fields, Any] = {}
+        self.owners: dict[tuple[str, str], set[_Fields]] = {}
         self.generation = 1
 
     def apply(self, body: Mapping[str, Any], manager: str, *, force: bool = False) -> None:
@@ -216,7 +111,7 @@ class Live:
         item["metadata"]["generation"] = self.generation
         item["status"]["observedGeneration"] = self.generation
         item["metadata"]["managedFields"] = [
-            manages(manager, operation, _field_set(paths))
+            {"manager": manager, "operation": operation, "fieldsV1": _field_set(paths)}
             for (manager, operation), paths in self.owners.items()
             if paths
         ]
@@ -247,8 +142,8 @@ class LiveCluster(FakeCluster):
             self.live.update(body, field_manager)
 
 
-def _leaves(value: Mapping[str, Any], path: Path = ()) -> dict[Path, Any]:
-    found: dict[Path, Any] = {}
+def _leaves(value: Mapping[str, Any], path: _Fields = ()) -> dict[_Fields, Any]:
+    found: dict[_Fields, Any] = {}
     for key, inner in value.items():
         here = (*path, key)
         if here in (("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace")):
@@ -265,9 +160,9 @@ def _leaves(value: Mapping[str, Any], path: Path = ()) -> dict[Path, Any]:
     return found
 
 
-def _nested(values: Mapping[Path, Any]) -> Json:
+def _nested(values: Mapping[_Fields, Any]) -> Json:
     root: Json = {}
-    items: dict[Path, Json] = {}
+    items: dict[_Fields, Json] = {}
     for path, value in values.items():
         where: Any = root
         for index, key in enumerate(path[:-1]):
@@ -284,7 +179,7 @@ def _nested(values: Mapping[Path, Any]) -> Json:
     return root
 
 
-def _field_set(paths: set[Path]) -> Json:
+def _field_set(paths: set[_Fields]) -> Json:
     root: Json = {}
     for path in sorted(paths):
         where = root
@@ -308,3 +203,51 @@ def proven(
     del keep, watch
     running = {**inventory.containers, **inventory.unsteered_workloads}
     return ClusterEvidence({key: WorkloadVerdict(key, MULTI_ARCH, (), ()) for key in running})
+
+
+PULUMI = """#!{python}
+import json, os, sys
+with open(os.environ["FAKE_PULUMI"]) as file:
+    answers = json.load(file)
+arguments = sys.argv[1:]
+with open(os.environ["FAKE_PULUMI"] + ".log", "a") as file:
+    file.write(json.dumps(arguments) + "\\n")
+answer = answers["config" if "config" in arguments else "stack"]
+sys.stdout.write(answer.get("out", ""))
+sys.stderr.write(answer.get("err", ""))
+sys.exit(answer.get("code", 0))
+"""
+
+
+class FakePulumi:
+    """A ``pulumi`` program on PATH that answers what it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write the program."""
+        self._answers = folder / "answers.json"
+        program = folder / "pulumi"
+        program.write_text(PULUMI.format(python=sys.executable))
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        self.stack: dict[str, Any] = {"out": "dev\n"}
+        self.configure(arm_ratio="0.5")
+
+    def configure(self, **values: Any) -> None:
+        """Set the stack's configuration."""
+        entries = {
+            f"archshift:{key}": {"value": value if isinstance(value, str) else json.dumps(value)}
+            for key, value in values.items()
+        }
+        self.answer({"out": json.dumps({**entries, "aws:token": {"secret": True}})})
+
+    def answer(self, config: dict[str, Any]) -> None:
+        """Set the answer to ``pulumi config``."""
+        self._answers.write_text(json.dumps({"stack": self.stack, "config": config}))
+
+    @property
+    def calls(self) -> list[list[str]]:
+        """The arguments of every call."""
+        log = Path(f"{self._answers}.log")
+        return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+Run = Callable[..., tuple[int, str, str]]
