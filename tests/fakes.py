@@ -1,6 +1,8 @@
 """What plays a part in tests: a cluster, server-side apply, the registries and the engine."""
 
+import copy
 import json
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,16 +11,19 @@ from typing import Any
 
 import httpx2
 
-from archshift.cluster.client import APPLY, Cluster
+from archshift.cluster.client import APPLY, MERGE, Cluster
 from archshift.cluster.image_evidence import ClusterEvidence
 from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.model import Inventory
+from archshift.common.errors import ArchshiftError
 from archshift.images.verdict import MULTI_ARCH
 from archshift.images.workload import WorkloadVerdict
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
+
+PODS = "/api/v1/pods"
 
 Json = dict[str, Any]
 _Fields = tuple[str, ...]
@@ -29,33 +34,146 @@ _ATOMIC = ("nodeSelector", REQUIRED, PREFERRED, "selector", "tolerations", "labe
 
 
 class FakeCluster(Cluster):
-    """A cluster that holds objects: collection path to items. Remembers what it was asked."""
+    """A cluster that holds objects: collection path to items. Remembers what it was asked.
 
-    def __init__(self, objects: Mapping[str, Sequence[Json]] | None = None) -> None:
-        """Hold the objects; collections that are not given are empty."""
+    A collection of one namespace is a part of the collection of all, unless it is given itself. A test's own
+    cluster says in ``before`` and ``after`` what happens meanwhile, and in ``allows`` and ``terminate`` what
+    becomes of evicted pods.
+    """
+
+    def __init__(
+        self, objects: Mapping[str, Sequence[Json]] | None = None, refused: Mapping[str, str] | None = None
+    ) -> None:
+        """Hold the objects; collections that are not given are empty.
+
+        Args:
+            objects: Collection path to items.
+            refused: Paths that may not be read, with the words of the refusal.
+        """
         # A client that can send nothing: no TLS context to load, and no way out to the network.
         nowhere = httpx2.MockTransport(lambda _: httpx2.Response(500))
         super().__init__(httpx2.Client(transport=nowhere), "https://cluster.example")
         self.objects = dict(objects or {})
+        self.refused = dict(refused or {})
         self.lists: list[tuple[str, dict[str, str]]] = []
+        self.gets: list[str] = []
         self.patches: list[tuple[str, Json, str, str]] = []
+        self.created: list[tuple[str, Json, str]] = []
+        self.deletions: list[tuple[str, str]] = []
+        self.evicted: list[str] = []
+
+    def before(self, verb: str, path: str) -> None:
+        """What happens before an answer, or the error that is the answer."""
+
+    def after(self, verb: str, path: str) -> None:
+        """What happens after a change, or the error that is the answer."""
+
+    def allows(self, pod: Json, uid: str) -> bool:
+        """Say whether a budget allows the eviction of a pod, by the uid that is asked for."""
+        del pod, uid
+        return True
+
+    def terminate(self, pod: Json) -> None:
+        """What becomes of an evicted pod."""
+        self.objects[PODS] = [other for other in self.objects[PODS] if other is not pod]
 
     def list(self, path: str, **parameters: str) -> Iterator[Json]:
-        """Yield a collection; a selector of fields or labels selects by one of them."""
+        """Yield a collection; a selector of fields selects by one of them, a selector of labels by all."""
         self.lists.append((path, parameters))
+        self._ask("list", path)
         field, _, wanted = parameters.get("fieldSelector", "").partition("=")
-        for item in list(self.objects.get(path, ())):
-            found: Any = item
+        for item in self._collection(path):
+            value: Any = item
             for key in filter(None, field.split(".")):
-                found = found.get(key, "")
-            label, _, value = parameters.get("labelSelector", "").partition("=")
-            labelled = not value or (item["metadata"].get("labels") or {}).get(label) == value
-            if labelled and (not field or found == wanted):
+                value = value.get(key, "")
+            if _selected(item, parameters.get("labelSelector", "")) and (not field or value == wanted):
                 yield item
 
+    def get(self, path: str) -> Json:
+        """Return an object."""
+        self.gets.append(path)
+        self._ask("get", path)
+        item = self._item(path)
+        if item is None:
+            raise ArchshiftError(f"{self.server}: {path}: not found")
+        return item
+
     def patch(self, path: str, body: Mapping[str, Any], content_type: str, field_manager: str) -> None:
-        """Remember the patch."""
+        """Remember the patch; a merge patch changes the object."""
         self.patches.append((path, dict(body), content_type, field_manager))
+        self._ask("patch", path)
+        item = self._item(path)
+        if item is not None and content_type == MERGE:
+            _merge_patch(item, body)
+        self.after("patch", path)
+
+    def create(self, collection: str, body: Mapping[str, Any], field_manager: str = "archshift") -> bool:
+        """Add an object, unless there is one of its name."""
+        self.created.append((collection, dict(body), field_manager))
+        self._ask("create", collection)
+        name = body["metadata"].get("name", "")
+        if name and self._item(f"{collection}/{name}") is not None:
+            return False
+        item = copy.deepcopy(dict(body))
+        self.objects[collection] = [*self.objects.get(collection, ()), item]
+        self.after("create", collection)
+        return True
+
+    def delete_all(self, path: str, label_selector: str) -> None:
+        """Remove what the labels select."""
+        self.deletions.append((path, label_selector))
+        self._ask("delete", path)
+        self.objects[path] = [
+            item for item in self.objects.get(path, ()) if not _selected(item, label_selector)
+        ]
+        self.after("delete", path)
+
+    def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
+        """Evict a pod where ``allows`` says so; one that is gone needs no eviction."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}"
+        self._ask("evict", path)
+        item = self._item(path)
+        if item is not None:
+            if not self.allows(item, uid):
+                return False
+            self.evicted.append(pod)
+            self.terminate(item)
+        self.after("evict", path)
+        return True
+
+    def _ask(self, verb: str, path: str) -> None:
+        self.before(verb, path)
+        if path in self.refused:
+            raise ArchshiftError(self.refused[path])
+
+    def _collection(self, path: str) -> Sequence[Json]:
+        whole = re.fullmatch(r"(.+)/namespaces/([^/]+)(/[^/]+)", path)
+        if path in self.objects or not whole:
+            return self.objects.get(path, ())
+        items = self.objects.get(whole[1] + whole[3], ())
+        return [item for item in items if item["metadata"].get("namespace") == whole[2]]
+
+    def _item(self, path: str) -> Json | None:
+        collection, _, name = path.rpartition("/")
+        items = self._collection(collection)
+        return next((item for item in items if item["metadata"].get("name") == name), None)
+
+
+def _selected(item: Json, selector: str) -> bool:
+    """Say whether labels are what a selector such as ``a,b=c`` wants."""
+    labels = item["metadata"].get("labels") or {}
+    pairs = (term.partition("=") for term in selector.split(",") if term)
+    return all(labels.get(key) == value if equals else key in labels for key, equals, value in pairs)
+
+
+def _merge_patch(into: Json, body: Mapping[str, Any]) -> None:
+    for key, value in body.items():
+        if isinstance(value, Mapping):
+            _merge_patch(into.setdefault(key, {}), value)
+        elif value is None:
+            into.pop(key, None)
+        else:
+            into[key] = value
 
 
 class Live:
@@ -122,24 +240,25 @@ class LiveCluster(FakeCluster):
     """A cluster of one live workload, which takes patches."""
 
     def __init__(self, live: Live) -> None:
-        """Hold the workload."""
         super().__init__()
         self.live = live
         metadata = live.base["metadata"]
         self.collection = CONTROLLERS[live.kind][0].format(f"namespaces/{metadata['namespace']}/")
 
-    def list(self, path: str, **parameters: str) -> Iterator[Json]:
-        """Yield the workload."""
+    def before(self, verb: str, path: str) -> None:
+        """Show the workload as it is now."""
+        del verb, path
         self.objects = {self.collection: [self.live.json()]}
-        yield from super().list(path, **parameters)
 
-    def patch(self, path: str, body: Mapping[str, Any], content_type: str, field_manager: str) -> None:
-        """Patch the workload."""
-        super().patch(path, body, content_type, field_manager)
-        if content_type == APPLY:
-            self.live.apply(body, field_manager, force=True)
-        else:
-            self.live.update(body, field_manager)
+    def after(self, verb: str, path: str) -> None:
+        """Apply the patch."""
+        del path
+        if verb == "patch":
+            _, body, content_type, field_manager = self.patches[-1]
+            if content_type == APPLY:
+                self.live.apply(body, field_manager, force=True)
+            else:
+                self.live.update(body, field_manager)
 
 
 def _leaves(value: Mapping[str, Any], path: _Fields = ()) -> dict[_Fields, Any]:

@@ -1,7 +1,7 @@
 """The inventory: what is made of the JSON that an API server returns."""
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -363,12 +363,9 @@ class Watched(FakeCluster):
 
     collecting: ClassVar[list[bool]] = []
 
-    def list(self, path: str, **parameters: str) -> Iterator[Json]:
-        """Yield the objects of a collection."""
+    def before(self, verb: str, path: str) -> None:
+        del verb, path
         self.collecting.append(gc.isenabled())
-        if path.endswith("/nodes"):
-            raise ArchshiftError("the nodes cannot be read")
-        return super().list(path, **parameters)
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -378,7 +375,7 @@ def test_nothing_is_collected_while_a_cluster_is_read(before: bool) -> None:
     gc.enable() if before else gc.disable()
     try:
         with pytest.raises(ArchshiftError, match="the nodes cannot be read"):
-            inventory(Watched({}))
+            inventory(Watched(refused={"/api/v1/nodes": "the nodes cannot be read"}))
         assert gc.isenabled() is before
     finally:
         gc.enable()
@@ -565,30 +562,14 @@ def test_nodes_are_read_with_what_decides_over_pods() -> None:
 def test_a_collection_that_cannot_be_read_stops_the_reading() -> None:
     """Never a partial inventory: a plan without the pods would move the wrong ones."""
 
-    class Refusing(FakeCluster):
-        def list(self, path: str, **parameters: str) -> Any:
-            if path == "/api/v1/pods":
-                raise ArchshiftError("not allowed")
-            return super().list(path, **parameters)
-
+    deployments = {"/apis/apps/v1/deployments": [workload()]}
     with pytest.raises(ArchshiftError, match=r"^not allowed$"):
-        inventory(Refusing({"/apis/apps/v1/deployments": [workload()]}))
+        inventory(FakeCluster(deployments, refused={"/api/v1/pods": "not allowed"}))
 
 
 def everything(fake: FakeCluster, discovery: Discovery | None = None) -> Inventory:
     """Read a fake cluster, what archshift does not steer included."""
     return read_inventory(fake, discovery or Discovery(), MANAGER, with_unsteered=True)
-
-
-class Selecting(FakeCluster):
-    """A cluster in which a label selector selects by the label ``team``."""
-
-    def list(self, path: str, **parameters: str) -> Any:
-        """Yield what the selector selects."""
-        team = parameters.pop("labelSelector", "").removeprefix("team=")
-        for item in super().list(path, **parameters):
-            if not team or (item["metadata"].get("labels") or {}).get("team") == team:
-                yield item
 
 
 def labelled(item: Json, **labels: str) -> Json:
@@ -648,7 +629,7 @@ def test_other_namespaces_are_beyond_a_discovery_by_namespace() -> None:
 def test_what_a_label_selector_leaves_out_is_beyond() -> None:
     """Its pods are known as the controller's, not as strangers'."""
     item = labelled(workload(), team="shop")
-    fake = Selecting(
+    fake = FakeCluster(
         {
             "/apis/apps/v1/deployments": [item, workload(name="other")],
             "/api/v1/pods": [pod("other-1", owner=("ReplicaSet", "other-5d4f"), labels=HASH), pod("bare")],
