@@ -124,7 +124,6 @@ def pod(
     phase: str = "Running",
     terminating: bool = False,
 ) -> Json:
-    """A pod."""
     metadata: Json = {"name": name, "namespace": namespace, "labels": dict(labels or {})}
     if owner:
         metadata["ownerReferences"] = [

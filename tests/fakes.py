@@ -219,7 +219,6 @@ class Live:
 
     @property
     def fields(self) -> Json:
-        """The applied fields as JSON."""
         return _nested(self.values)
 
     def json(self) -> Json:
@@ -342,7 +341,6 @@ class FakePulumi:
     """A ``pulumi`` program on PATH that answers what it is told to."""
 
     def __init__(self, folder: Path) -> None:
-        """Write the program."""
         self._answers = folder / "answers.json"
         program = folder / "pulumi"
         program.write_text(PULUMI.format(python=sys.executable))

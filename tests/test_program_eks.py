@@ -142,8 +142,6 @@ def test_before_the_cluster_is_there_only_infrastructure_is_made(monkeypatch: py
     create = {"version": "1.34", "vpc": "vpc-1", "kms_key": "arn:aws:kms:eu-west-1:1:key/k"}
 
     class Untouched(FakeCluster):
-        """There is no cluster to ask."""
-
         def __enter__(self) -> Any:
             raise AssertionError("the cluster was asked before it was made")
 

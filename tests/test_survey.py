@@ -32,7 +32,6 @@ class Registries:
     def __call__(
         self, cluster: object, inventory: Inventory, rules: object, *, keep: bool, watch: object
     ) -> ClusterEvidence:
-        """Answer."""
         del watch
         self.kept.append(keep)
         verdicts = dict(proven(cluster, inventory, rules).verdicts)

@@ -59,7 +59,6 @@ class Clock:
         self.cluster.tick()
 
     def monotonic(self) -> float:
-        """The time."""
         return self.now
 
 
@@ -346,7 +345,6 @@ def test_an_annotation_that_is_not_ours_stops_it(text: str) -> None:
 
 
 def labelled(name: str, arch: str = "amd64", **labels: str) -> Node:
-    """A node with more labels."""
     item = node(name, arch)
     item["metadata"]["labels"].update({key.replace("_", "/"): value for key, value in labels.items()})
     return read_node(item)

@@ -36,7 +36,6 @@ class Reader:
 
     @contextmanager
     def open(self, text: str, width: int = 1000, **options: Any) -> Iterator[Page]:
-        """Open a page in a window of that width."""
         file = self._folder / "report.html"
         file.write_text(text, encoding="utf-8")
         context = self._browser.new_context(viewport={"width": width, "height": 900}, **options)

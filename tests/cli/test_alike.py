@@ -50,7 +50,6 @@ def test_every_module_of_a_subcommand_is_there() -> None:
 
 
 def options(parser: Parser) -> dict[str, str | None]:
-    """Option to its help."""
     return {name: action.help for action in parser._actions for name in action.option_strings}
 
 
@@ -156,7 +155,6 @@ class Interrupting(importlib.abc.MetaPathFinder):
     """Ctrl-C while a module is looked for."""
 
     def find_spec(self, name: str, *_: object) -> None:
-        """Interrupt."""
         if name == "archshift.cli.main":
             raise KeyboardInterrupt
 
@@ -181,7 +179,6 @@ class Terminal(io.StringIO):
     """A terminal that keeps what it is sent."""
 
     def isatty(self) -> bool:
-        """It is one."""
         return True
 
 

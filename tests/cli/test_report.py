@@ -19,7 +19,6 @@ class Repository:
     """A repository of stacks' files."""
 
     def __init__(self, folder: Path) -> None:
-        """Make it."""
         self.folder = folder
         folder.mkdir()
         self.git("init", "--quiet", "--initial-branch=main")
@@ -45,7 +44,6 @@ class Repository:
         return done.stdout
 
     def commit(self, name: str, content: str, at: str) -> None:
-        """Commit a file."""
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(content)

@@ -47,13 +47,11 @@ class Registries:
     def __call__(
         self, uses: Iterable[ImageUse], options: audit.AuditOptions | None = None
     ) -> dict[ImageUse, ImageVerdict]:
-        """Answer."""
         self.calls += 1
         self.uses, self.options = list(uses), options
         return {use: self.verdict(use.image) for use in self.uses}
 
     def verdict(self, image: str) -> ImageVerdict:
-        """The answer for one image."""
         name = image.rpartition("/")[2].partition(":")[0]
         value = self.verdicts.get(name, MULTI_ARCH)
         platforms = {AMD64_ONLY: ("linux/amd64",), UNKNOWN: ()}.get(value, ("linux/amd64", "linux/arm64"))
@@ -124,7 +122,6 @@ def cart_pod(name: str = "cart-0", *containers: Json, **more: Any) -> Json:
 
 
 def carts(**pod_spec: Any) -> Json:
-    """The Deployment ``cart``."""
     return workload(name="cart", pod_spec=pod_spec)
 
 
@@ -134,7 +131,6 @@ def look(cluster: FakeCluster) -> Inventory:
 
 
 def evidence(deployments: Iterable[Json] = (), pods: Iterable[Json] = ()) -> ClusterEvidence:
-    """The evidence for a cluster of these."""
     cluster = secret_cluster({"/apis/apps/v1/deployments": list(deployments), "/api/v1/pods": list(pods)})
     return read_evidence(cluster, look(cluster), ImageRules())
 

@@ -573,7 +573,6 @@ def everything(fake: FakeCluster, discovery: Discovery | None = None) -> Invento
 
 
 def labelled(item: Json, **labels: str) -> Json:
-    """The object with these labels."""
     item["metadata"]["labels"] = labels
     return item
 

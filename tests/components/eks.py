@@ -74,7 +74,6 @@ class Refused(grpc.RpcError):  # type: ignore[misc]
     """How a provider's failure comes through the engine."""
 
     def code(self) -> grpc.StatusCode:
-        """The engine's code."""
         return grpc.StatusCode.UNKNOWN
 
     def details(self) -> str:
@@ -90,7 +89,6 @@ class Aws(Recorder):
         super().__init__(OUTPUTS, answers)
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        """Say yes."""
         found, outputs = super().new_resource(args)
         if args.typ == "eks:index:Cluster":
             network = pulumi_aws.eks.ClusterVpcConfigArgs(subnet_ids=[])
@@ -100,5 +98,4 @@ class Aws(Recorder):
 
 
 def made(cluster: EksCluster) -> Monitor:
-    """Make a cluster."""
     return record(lambda: MixedCluster("prod", MixedClusterArgs(cluster=cluster, live=None)), Aws())

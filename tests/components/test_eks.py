@@ -352,7 +352,6 @@ def test_a_region_that_cannot_be_asked_stops_the_run() -> None:
 
 
 def test_a_cluster_is_found_by_its_name() -> None:
-    """The usual case."""
     assert called(lambda: find_cluster(CLUSTER), GET_CLUSTER, FOUND_CLUSTER) == PROD
 
 

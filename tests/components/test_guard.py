@@ -117,13 +117,11 @@ class Cluster:
     """Stands in for ``survey``: answers with what is seen now, and remembers how it was asked."""
 
     def __init__(self) -> None:
-        """Start with an empty cluster."""
         self.now: Survey | ArchshiftError = seen(())
         self.asked: list[dict[str, Any]] = []
         self.api = FakeCluster()
 
     def __call__(self, _settings: object, **how: Any) -> Survey:
-        """Answer."""
         self.asked.append(how)
         if isinstance(self.now, ArchshiftError):
             raise self.now
@@ -158,7 +156,6 @@ def ask(found: stack_settings.Settings, *events: tuple[Node, Node | None]) -> No
 
 
 def refused(found: stack_settings.Settings, *events: tuple[Node, Node | None]) -> str:
-    """The sentence with which the hook refuses."""
     return refusal(ask, found, *events)
 
 

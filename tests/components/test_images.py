@@ -175,7 +175,6 @@ def test_a_cluster_of_nothing_has_empty_evidence() -> None:
 def row(
     name: str, verdict: WorkloadVerdict | None, *, movable: bool = False, reason: str = ""
 ) -> PlannedWorkload:
-    """A row of a plan."""
     return planned(name, 2, 0, verdict=verdict, movable=movable, reason=reason)
 
 

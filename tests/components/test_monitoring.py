@@ -20,7 +20,6 @@ from tests.components.recorder import Monitor, record
 
 
 def registered(operator: bool, plan: Plan | None = None, **gate: Any) -> Monitor:
-    """Register the monitoring of a plan."""
     settings = read_monitoring(
         "archshift:monitoring", {"namespace": "monitoring", "labels": {"release": "prometheus"}}
     )

@@ -24,7 +24,6 @@ from tests.gate.weeks import FakeWeeks, Pods
 def judged(
     url: str, at: datetime = END, since: datetime | None = STEP, ratio: str = "0.5", **gate: Any
 ) -> Gate:
-    """Ask the gate."""
     config = {
         "archshift:arm_ratio": ratio,
         "archshift:gate": json.dumps({"prometheus": url, **SETTINGS, **gate}),
@@ -39,7 +38,6 @@ def judged_of(weeks: FakeWeeks, folder: Path, **words: Any) -> Gate:
 
 
 def verdicts(gate: Gate) -> Mapping[str, str]:
-    """Return the workloads' verdicts."""
     return {one.workload: one.verdict for one in gate.verdict.workloads}
 
 

@@ -274,7 +274,6 @@ def test_a_redirect_to_another_host(
 
 
 def test_a_redirect_in_a_circle(box: Box, site: Server) -> None:
-    """It ends."""
     site.answer("GET /agent-arm64$", 302, Location=f"{site.base}/agent-arm64")
     assert "cannot be downloaded" in box.fails("aarch64")
 

@@ -37,7 +37,6 @@ class TokenServer:
     """Grants tokens for pulling (and to the pusher for all) to user/secret, a refresh token, or anybody."""
 
     def __init__(self, authority: Authority) -> None:
-        """Start it."""
         self.server = Server()
         self.anonymous = False
         self._authority = authority
@@ -61,7 +60,6 @@ class TokenServer:
 
 @pytest.fixture(scope="module")
 def tokens(authority: Authority) -> Iterator[TokenServer]:
-    """The token server."""
     running = TokenServer(authority)
     yield running
     running.server.stop()

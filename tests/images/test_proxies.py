@@ -39,8 +39,6 @@ class ForwardProxy:
         return [head.partition(" HTTP/")[0] for head in self.heads]
 
     def stop(self) -> None:
-        """Stop it and end its thread."""
-
         async def close() -> None:
             self._server.close()
             for task in asyncio.all_tasks() - {asyncio.current_task()}:

@@ -203,7 +203,6 @@ class GuardedPools(Guarded):
 
     @property
     def groups(self) -> dict[str, Any]:
-        """The pools as they are."""
         # Nothing is to be consolidated in the middle of a test that compares nodes.
         x86 = {"instance_types": ["m6i.xlarge"], "limits": {"cpu": 16}, "consolidate_after": "Never"}
         return {"x86": {**x86, "labels": {"pool": "main"}}, "graviton": {"twin_of": "x86"}}

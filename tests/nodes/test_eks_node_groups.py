@@ -71,7 +71,6 @@ def test_labels_and_taints_of_a_group_reach_its_living_nodes() -> None:
 
 
 def test_the_nodes_of_a_group_that_is_taken_out_of_the_settings_go() -> None:
-    """As in the lab."""
     assert names((live("ip-1", "amd64", group="gone"), live("ip-2", group="graviton")), group()) == ["ip-2"]
 
 

@@ -43,7 +43,6 @@ def inventory(item: Json) -> Inventory:
 
 
 def job(test: Arm64Test = COMMAND, item: Json | None = None) -> Json:
-    """Its Job."""
     return job_of(KEY, item or web(), test, what_is_tested(test, ["image"]))
 
 

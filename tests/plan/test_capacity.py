@@ -8,7 +8,6 @@ from tests.build import GIB, plan_node
 
 
 def graviton(demand: Demand, *nodes: Node) -> Balance:
-    """The Graviton side's balance."""
     return balance(nodes, {ARM64: demand})[ARM64]
 
 

@@ -222,7 +222,6 @@ def need(name: str = "cart", pods: int = 1, **more: Any) -> X86Need:
 
 
 def selects(**labels: str) -> Template:
-    """A template with a node selector."""
     return Template(spec={"node-selector": labels})
 
 

@@ -47,7 +47,6 @@ from tests.build import (
 
 
 def group(size: int = 1, instance_type: str = "m7g.large") -> NodeGroup:
-    """A node group as configured."""
     return lab_group("new", instance_type, size)
 
 

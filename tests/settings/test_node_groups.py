@@ -25,7 +25,6 @@ def load(**values: Any) -> stack_settings.Settings:
 
 
 def refused(**values: Any) -> str:
-    """The sentence with which a configuration is refused."""
     return refusal(load, **values)
 
 
