@@ -342,6 +342,20 @@ def refusal(ask: Callable[..., object], *arguments: Any, **values: Any) -> str:
 # --- clusters -----------------------------------------------------------------------------------
 
 
+def cluster_of(**objects: list[Json]) -> FakeCluster:
+    """A cluster with these collections, in all namespaces."""
+    paths = {
+        "deployments": "/apis/apps/v1/deployments",
+        "statefulsets": "/apis/apps/v1/statefulsets",
+        "daemonsets": "/apis/apps/v1/daemonsets",
+        "cronjobs": "/apis/batch/v1/cronjobs",
+        "pods": "/api/v1/pods",
+        "nodes": "/api/v1/nodes",
+        "scalers": "/apis/autoscaling/v2/horizontalpodautoscalers",
+    }
+    return FakeCluster({paths[name]: items for name, items in objects.items()})
+
+
 GROUPS = {
     "x86": {"instance_type": "m6i.xlarge", "size": 1},
     "graviton": {"instance_type": "m7g.xlarge", "size": 0},

@@ -23,6 +23,7 @@ from archshift.images.fetched_binary import FetchedBinary, Source
 from archshift.images.workload import with_pods
 from archshift.nodes.groups import Taint
 from tests.build import ARCH, MANAGER, PREFERRED, REQUIRED, Json, in_pod_spec, manages, node, pod, workload
+from tests.build import cluster_of as cluster
 from tests.fakes import FakeCluster
 
 MIB = 1024**2
@@ -270,20 +271,6 @@ def test_a_pod_asks_for_what_the_scheduler_counts(
 ) -> None:
     """Containers and sidecars add up, or the largest init container; and the runtime's overhead."""
     assert read(pod_spec=pod_spec).requests == Requests(millicpu, mib * MIB)
-
-
-def cluster(**objects: list[Json]) -> FakeCluster:
-    """A cluster with these collections, in all namespaces."""
-    paths = {
-        "deployments": "/apis/apps/v1/deployments",
-        "statefulsets": "/apis/apps/v1/statefulsets",
-        "daemonsets": "/apis/apps/v1/daemonsets",
-        "cronjobs": "/apis/batch/v1/cronjobs",
-        "pods": "/api/v1/pods",
-        "nodes": "/api/v1/nodes",
-        "scalers": "/apis/autoscaling/v2/horizontalpodautoscalers",
-    }
-    return FakeCluster({paths[name]: items for name, items in objects.items()})
 
 
 def inventory(fake: FakeCluster, discovery: Discovery | None = None) -> Inventory:

@@ -27,9 +27,8 @@ from archshift.plan.guard import (
     shortfall,
 )
 from archshift.plan.model import Rules
-from tests.build import ARCH, GIB, MANAGER, REQUIRED, Json, pod, workload
+from tests.build import ARCH, GIB, MANAGER, REQUIRED, Json, cluster_of, pod, workload
 from tests.build import plan_node as node
-from tests.fakes import FakeCluster
 from tests.properties import examples
 
 CART = "shop/Deployment/cart"
@@ -44,15 +43,7 @@ def arch_in(*architectures: str) -> Json:
 
 def cluster(**objects: list[Json]) -> Inventory:
     """The inventory of a cluster that holds these, beyond the discovery too."""
-    paths = {
-        "deployments": "/apis/apps/v1/deployments",
-        "daemonsets": "/apis/apps/v1/daemonsets",
-        "cronjobs": "/apis/batch/v1/cronjobs",
-        "pods": "/api/v1/pods",
-        "scalers": "/apis/autoscaling/v2/horizontalpodautoscalers",
-    }
-    fake = FakeCluster({paths[name]: items for name, items in objects.items()})
-    return read_inventory(fake, Discovery(), MANAGER, with_unsteered=True)
+    return read_inventory(cluster_of(**objects), Discovery(), MANAGER, with_unsteered=True)
 
 
 def proof(key: str, verdict: Verdict) -> WorkloadVerdict:
