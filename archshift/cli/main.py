@@ -82,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Here, where a reader that has gone is expected, and not at exit, where it is not.
         sys.stdout.flush()
     except ArchshiftError as problem:
-        print(f"archshift: {problem}", file=sys.stderr)
+        for one in problem.errors:
+            print(f"archshift: {one}", file=sys.stderr)
         return error
     except BrokenPipeError:
         _print_no_more()

@@ -444,50 +444,53 @@ def test_a_younger_step_is_never_judged_better(
         ({"promethus": "x"}, "archshift:gate.promethus is not a setting; there are: evidence, metrics, "),
         (
             {"prometheus": "prom:9090"},
-            "archshift:gate.prometheus: 'prom:9090' is not an address such as https",
+            "archshift:gate.prometheus: 'prom:9090' is invalid; use an address such as https",
         ),
         (
             {"prometheus": "https://me:secret@p"},
             "archshift:gate.prometheus: the address of p has a user in it; ",
         ),
-        ({"window": "1s"}, "archshift:gate.window: '1s' is not a time from 15m to 2w, such as 24h"),
-        ({"window": 24}, "archshift:gate.window: 24 is not a time from 15m to 2w, such as 24h"),
-        ({"min_samples": 0}, "archshift:gate.min_samples: 0 is not a whole number of samples, 1 or more"),
+        ({"window": "1s"}, "archshift:gate.window: '1s' is invalid; use a time from 15m to 2w such as 24h"),
+        ({"window": 24}, "archshift:gate.window: 24 is invalid; use a time from 15m to 2w such as 24h"),
+        (
+            {"min_samples": 0},
+            "archshift:gate.min_samples: 0 is invalid; use a whole number of samples, 1 or more",
+        ),
         (
             {"tolerances": {"p99": {}}},
-            "archshift:gate.tolerances.p99 is not a setting; there are: cpu_throttling, ",
+            "archshift:gate.tolerances: 'p99' is invalid; use one of the figures latency_p95, ",
         ),
         (
             {"tolerances": {"error_ratio": {"hold": 2}}},
-            "archshift:gate.tolerances.error_ratio.hold: 2 is not a share from 0.0 to 1.0",
+            "archshift:gate.tolerances.error_ratio.hold: 2 is invalid; use a share from 0.0 to 1.0",
         ),
         (
             {"tolerances": {"latency_p95": {"hold": 0.6}}},
-            "archshift:gate.tolerances.latency_p95: step_back 0.5 is less than hold 0.6; what ",
+            "archshift:gate.tolerances.latency_p95: step_back 0.5 is less than hold 0.6; raise step_back or ",
         ),
         (
             {"workloads": {CATALOG: {"skip": True}}},
-            f"archshift:gate.workloads.{CATALOG}.skip leaves figures unjudged and needs a reason: beside it",
+            f"archshift:gate.workloads.{CATALOG}.skip: nobody judges these figures, so a reason is ",
         ),
         (
             {"workloads": {CATALOG: {"skip": ["p95"], "reason": "x"}}},
-            f"archshift:gate.workloads.{CATALOG}.skip: 'p95' is no figure; there are: latency_p95, ",
+            f"archshift:gate.workloads.{CATALOG}.skip[0]: 'p95' is invalid; use one of the figures ",
         ),
         (
             {"metrics": {"latency": "a b"}},
-            "archshift:gate.metrics.latency: 'a b' is not the name of a histogram, without _bucket, or ",
+            "archshift:gate.metrics.latency: 'a b' is invalid; use the name of a histogram without ",
         ),
         (
             {"metrics": {"errors": 'code=~"5.."} or vector(0)'}},
-            "archshift:gate.metrics.errors: 'code=~\"5..\"} or vector(0)' is not a label matcher such as",
+            "archshift:gate.metrics.errors: 'code=~\"5..\"} or vector(0)' is invalid; use a label matcher",
         ),
         (
             {"selector": "cluster=prod"},
-            "archshift:gate.selector: 'cluster=prod' are not label matchers such as",
+            "archshift:gate.selector: 'cluster=prod' is invalid; use label matchers such as",
         ),
         (
             {"evidence": "../x"},
-            "archshift:gate.evidence: '../x' leads out of the folder of Pulumi.yaml; give a ",
+            "archshift:gate.evidence: '../x' leads out of the folder of Pulumi.yaml; use a path ",
         ),
     ],
 )

@@ -242,7 +242,7 @@ def test_an_address_keeps_its_path_and_no_password() -> None:
     """Behind a proxy Prometheus has a path; a password in an address would be printed with it."""
     assert check_url("key", "https://p.example/prom/") == "https://p.example/prom"
     for url in ("ftp://p", "p:9090", "", "https://p/?x=1", "https://p/#x", "http://"):
-        with pytest.raises(ArchshiftError, match="is not an address such as"):
+        with pytest.raises(ArchshiftError, match="is invalid; use an address such as"):
             check_url("key", url)
     with pytest.raises(ArchshiftError) as error:
         check_url("key", "https://me:hunter2@p.example")
