@@ -11,7 +11,6 @@ _KEY = "seconds-and-processor-seconds"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Register the option."""
     parser.addoption("--slowest", type=int, default=0, metavar="N", help="print the N slowest tests")
 
 
@@ -42,7 +41,6 @@ def pytest_testnodedown(node: object) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the table."""
     count = config.getoption("slowest")
     if not count:
         return

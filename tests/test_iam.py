@@ -8,7 +8,7 @@ import botocore.session  # type: ignore[import-untyped]
 import pytest
 
 from archshift.nodes.eks import EksCluster
-from tests.components.test_eks import GET_CLUSTER, GET_GROUP, GET_OFFERINGS, NEW, group, made, registered
+from tests.components.eks import GET_CLUSTER, GET_GROUP, GET_OFFERINGS, NEW, group, made, registered
 
 DOC = (Path(__file__).parent.parent / "docs" / "iam.md").read_text()
 ACTIONS = set(re.findall(r"`([a-z0-9]+):([A-Z][A-Za-z]+)`", DOC))

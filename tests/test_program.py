@@ -14,8 +14,9 @@ from archshift import survey
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
+from tests.build import configuration, node, pod, workload
 from tests.components.recorder import Monitor, record
-from tests.objects import FakeCluster, node, pod, proven, workload
+from tests.fakes import FakeCluster, proven
 
 PROGRAM = Path(__file__).parent.parent / "__main__.py"
 GROUPS = {
@@ -35,10 +36,7 @@ def run(monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster | ArchshiftError, 
     monkeypatch.setattr(survey, "connect", connect)
     monkeypatch.setattr(survey, "read_evidence", proven)
     monkeypatch.delenv("PULUMI_CONFIG", raising=False)
-    values = {
-        f"archshift:{key}": value if isinstance(value, str) else json.dumps(value)
-        for key, value in config.items()
-    }
+    values = configuration(**config)
 
     def program() -> None:
         pulumi.runtime.set_all_config(values)

@@ -17,9 +17,10 @@ import yaml
 from archshift import survey
 from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL
 from components import guard
+from tests.build import Json, configuration, node, pod, workload
+from tests.components.eks import GET_CLUSTER, GET_GROUP, GET_OFFERINGS, NODE_GROUP, Aws, Refused
 from tests.components.recorder import Monitor, record
-from tests.components.test_eks import GET_CLUSTER, GET_GROUP, GET_OFFERINGS, NODE_GROUP, Aws, Refused
-from tests.objects import FakeCluster, Json, node, pod, proven, workload
+from tests.fakes import FakeCluster, proven
 
 PROGRAM = Path(__file__).parent.parent / "__main__.py"
 ARN = "arn:aws:eks:eu-west-1:123456789012:cluster/prod"
@@ -81,10 +82,7 @@ def run(
     monkeypatch.setattr(survey, "connect", lambda _context=None: there)
     monkeypatch.setattr(survey, "read_evidence", proven)
     monkeypatch.delenv("PULUMI_CONFIG", raising=False)
-    values = {
-        f"archshift:{key}": value if isinstance(value, str) else json.dumps(value)
-        for key, value in config.items()
-    }
+    values = configuration(**config)
 
     def program() -> None:
         pulumi.runtime.set_all_config(values)
@@ -144,8 +142,6 @@ def test_before_the_cluster_is_there_only_infrastructure_is_made(monkeypatch: py
     create = {"version": "1.34", "vpc": "vpc-1", "kms_key": "arn:aws:kms:eu-west-1:1:key/k"}
 
     class Untouched(FakeCluster):
-        """There is no cluster to ask."""
-
         def __enter__(self) -> Any:
             raise AssertionError("the cluster was asked before it was made")
 

@@ -14,7 +14,8 @@ from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.plan.model import Plan
 from archshift.plan.planner import make_plan
 from archshift.settings import stack as stack_settings
-from tests.objects import FakeCluster, node, proven, workload
+from tests.build import node, workload
+from tests.fakes import FakeCluster, proven
 
 GROUPS = {"x86": {"instance_type": "m7i.xlarge", "size": 1}}
 DNS = "kube-system/Deployment/dns"
@@ -31,7 +32,6 @@ class Registries:
     def __call__(
         self, cluster: object, inventory: Inventory, rules: object, *, keep: bool, watch: object
     ) -> ClusterEvidence:
-        """Answer."""
         del watch
         self.kept.append(keep)
         verdicts = dict(proven(cluster, inventory, rules).verdicts)

@@ -29,14 +29,13 @@ from archshift.cluster.pods import Controller
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL
 from archshift.nodes.groups import Node
-from tests.objects import FakeCluster, Json, node, pod
+from tests.build import Json, load, node, pod
+from tests.fakes import PODS, FakeCluster
 from tests.properties import examples
-from tests.settings.test_stack import load
 
 STACK = "archshift/prod"
 NODES = "/api/v1/nodes"
-PODS = "/api/v1/pods"
-IN_SHOP = "/api/v1/namespaces/shop/pods"
+CHANGES = {"patch", "evict"}
 SETS = "/apis/apps/v1/namespaces/shop/replicasets"
 BUDGETS = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets"
 
@@ -60,7 +59,6 @@ class Clock:
         self.cluster.tick()
 
     def monotonic(self) -> float:
-        """The time."""
         return self.now
 
 
@@ -76,8 +74,7 @@ class Simulated(FakeCluster):
         self.sizes = Counter(owner for owners in x86.values() for owner in owners)
         self.waiting: dict[str, int] = {}
         self.fuse = -1
-        self.evicted: list[str] = []
-        self.refused: frozenset[str] = frozenset()
+        self.kept: frozenset[str] = frozenset()
 
     def _pod(self, owner: str, where: str, *, ready: bool = True) -> Json:
         number = next(_NUMBERS)
@@ -100,49 +97,41 @@ class Simulated(FakeCluster):
         if self.fuse == 0:
             raise EndedError
 
-    def list(self, path: str, **parameters: str) -> Any:
-        """As the objects are now."""
+    def before(self, verb: str, path: str) -> None:
+        """Show the objects as they are now; a change may be the last thing that the process does."""
+        del path
         self.objects[NODES] = list(self.nodes.values())
-        self.objects[PODS] = self.objects[IN_SHOP] = self.placed
+        self.objects[PODS] = self.placed
         self.objects[SETS] = [
             {"metadata": {"name": name}, "spec": {"replicas": size}} for name, size in self.sizes.items()
         ]
-        return super().list(path, **parameters)
+        if verb in CHANGES:
+            self._burn()
 
-    def patch(self, path: str, body: Mapping[str, Any], content_type: str, field_manager: str) -> None:
-        """Merge into a node."""
-        assert (content_type, field_manager) == (MERGE, STACK)
-        self._burn()
-        found = self.nodes[path.removeprefix(f"{NODES}/")]
-        for part, values in body.items():
-            into = found.setdefault(part, {})
-            if part == "metadata":
-                into, values = into.setdefault("annotations", {}), values["annotations"]
-            for key, value in values.items():
-                into[key] = value
-                if value is None:
-                    del into[key]
+    def after(self, verb: str, path: str) -> None:
+        """The process may end once the change is made."""
+        if verb == "patch":
+            _, _, content_type, field_manager = self.patches[-1]
+            assert (content_type, field_manager) == (MERGE, STACK)
+            assert path.removeprefix(f"{NODES}/") in self.nodes
         self._burn()
 
-    def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
+    def allows(self, pod: Json, uid: str) -> bool:
+        """Refuse for the ReplicaSets that are kept."""
+        meta = pod["metadata"]
+        assert (meta["namespace"], uid) == ("shop", meta["uid"])
+        return meta["ownerReferences"][1]["name"] not in self.kept
+
+    def terminate(self, pod: Json) -> None:
         """Take a pod away; its next one starts on Graviton."""
-        self._burn()
-        (found,) = (one for one in self.placed if one["metadata"]["name"] == pod)
-        assert (namespace, uid) == ("shop", found["metadata"]["uid"])
-        owner = found["metadata"]["ownerReferences"][1]["name"]
-        if owner in self.refused:
-            return False
-        self.placed.remove(found)
-        fresh = self._pod(owner, "arm", ready=False)
+        self.placed.remove(pod)
+        fresh = self._pod(pod["metadata"]["ownerReferences"][1]["name"], "arm", ready=False)
         self.placed.append(fresh)
         self.waiting[fresh["metadata"]["name"]] = self.slow
-        self.evicted.append(pod)
         # No workload ever misses more than one pod, and no more nodes than the budget are begun.
         away = Counter(one.rsplit("-", 1)[0] for one in self.waiting)
         assert max(away.values()) == 1, away
         assert len(self.begun()) <= self.allowed
-        self._burn()
-        return True
 
     def marks(self) -> dict[str, NodeProgress]:
         """How far the nodes are."""
@@ -248,7 +237,7 @@ def test_a_smaller_budget_counts_from_the_next_run_on() -> None:
 def test_what_it_waits_for_in_vain_is_named_and_the_rest_of_the_node_is_moved() -> None:
     """A budget that allows nothing ends the run after the time-out, not before all else is done."""
     cluster = Simulated({"a": ["web", "pay"]})
-    cluster.refused = frozenset({"web"})
+    cluster.kept = frozenset({"web"})
     spec = {"selector": {"matchLabels": {"app": "web"}}}
     status = {"disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1}
     cluster.objects[BUDGETS] = [{"metadata": {"name": "one"}, "spec": spec, "status": status}]
@@ -356,7 +345,6 @@ def test_an_annotation_that_is_not_ours_stops_it(text: str) -> None:
 
 
 def labelled(name: str, arch: str = "amd64", **labels: str) -> Node:
-    """A node with more labels."""
     item = node(name, arch)
     item["metadata"]["labels"].update({key.replace("_", "/"): value for key, value in labels.items()})
     return read_node(item)

@@ -17,9 +17,7 @@ from archshift.nodes.groups import Node
 from archshift.plan.guard import X86Need, needs
 from archshift.plan.model import Plan, Rules
 from archshift.plan.planner import make_plan
-from tests.objects import Json, node, pod
-from tests.plan.test_planner import deployment
-from tests.settings.test_stack import load
+from tests.build import Json, deployment, load, node, pod
 
 X86 = read_node(node("x86", "amd64"))
 ARM = read_node(node("arm"))

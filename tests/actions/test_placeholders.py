@@ -19,61 +19,44 @@ from archshift.cluster.model import Inventory, Requests
 from archshift.cluster.pod_fields import Template
 from archshift.common.errors import ArchshiftError
 from archshift.plan.model import Plan, PlannedWorkload
-from tests.objects import FakeCluster, node, workload
-from tests.plan.test_planner import deployment, required_affinity
+from tests.build import ARCH, deployment, node, planned, pod, required_affinity, workload
+from tests.fakes import PODS, FakeCluster
 
-ARCH = "kubernetes.io/arch"
 ZONE = "topology.kubernetes.io/zone"
-PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+PLACEHOLDERS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+OURS = f"{LABEL},{STACK_LABEL}=dev"
 
 
 def row(name: str, replicas: int, wanted: int | None, *, restarts: bool = True) -> PlannedWorkload:
-    """A row of the plan."""
-    return PlannedWorkload(
-        key=f"shop/Deployment/{name}",
-        namespace="shop",
-        kind="Deployment",
-        name=name,
-        replicas=replicas,
-        wanted=wanted,
-        graviton=0,
-        restarts=restarts,
-    )
+    """A row of a plan whose patch replaces the pods."""
+    return planned(name, replicas, wanted, restarts=restarts)
 
 
 class Bringing(FakeCluster):
-    """A cluster that gives a placeholder a node when it has been looked at ``after`` times."""
+    """A cluster that gives a placeholder a node when it has been looked at ``looks`` times."""
 
-    def __init__(self, after: int = 1, left: int = 0, lost: int = 0) -> None:
-        super().__init__()
-        self.pods: list[dict[str, Any]] = []
-        self.after, self.left, self.lost = after, left, lost
+    def __init__(self, looks: int = 1, left: int = 0, lost: int = 0) -> None:
+        super().__init__({PLACEHOLDERS: []})
+        self.looks, self.left, self.lost = looks, left, lost
         self.events: list[str] = []
-        self.made: list[Mapping[str, Any]] = []
 
-    def create(self, collection: str, body: Mapping[str, Any], field_manager: str = "archshift") -> bool:
-        """Keep a placeholder."""
-        assert (collection, field_manager) == (PODS, "archshift")
-        self.made.append(body)
-        self.pods.append({**body, "spec": dict(body["spec"])})
-        self.events.append("create")
-        return True
-
-    def delete_all(self, path: str, label_selector: str) -> None:
-        """Remove those of a stack."""
-        assert (path, label_selector) == (PODS, f"{LABEL},{STACK_LABEL}=dev")
-        self.pods.clear()
-        self.events.append("delete")
-
-    def list(self, path: str, **parameters: str) -> Any:
-        """The placeholders, with nodes in time."""
-        assert (path, parameters) == (PODS, {"labelSelector": f"{LABEL},{STACK_LABEL}=dev"})
-        self.events.append("list")
-        self.after -= 1
-        if self.after <= 0:
-            for pod in self.pods[self.left :]:
-                pod["spec"]["nodeName"] = "new"
-        yield from self.pods[self.lost :]
+    def before(self, verb: str, path: str) -> None:
+        """Give the placeholders nodes in time; somebody takes the lost ones away."""
+        if path != PLACEHOLDERS:
+            return
+        self.events.append(verb)
+        if verb == "list":
+            assert self.lists[-1][1] == {"labelSelector": OURS}
+            self.looks -= 1
+            self.objects[PLACEHOLDERS] = self.objects[PLACEHOLDERS][self.lost :]
+            self.lost = 0
+            if self.looks <= 0:
+                for pod in self.objects[PLACEHOLDERS][self.left :]:
+                    pod["spec"]["nodeName"] = "new"
+        elif verb == "create":
+            assert self.created[-1][2] == "archshift"
+        else:
+            assert (verb, self.deletions[-1][1]) == ("delete", OURS)
 
 
 def test_room_is_asked_for_what_a_step_adds_to_each_side() -> None:
@@ -131,7 +114,7 @@ def test_a_workload_that_spreads_over_zones_is_asked_for_as_a_whole() -> None:
 
 def test_room_is_waited_for_and_then_given_free() -> None:
     """Leftovers go first; all placeholders are there before they are looked at, and gone at the end."""
-    cluster = Bringing(after=3)
+    cluster = Bringing(looks=3)
     wanted = [
         PlaceholderRequest(deployment("cart"), "arm64", 2),
         PlaceholderRequest(deployment("web"), "amd64", 1),
@@ -176,19 +159,11 @@ def test_a_placeholder_that_somebody_took_away_is_no_room() -> None:
 
 
 class Arriving(Bringing):
-    """One where pods of the workload cart come to have nodes while its placeholders wait."""
+    """A cluster where pods of the workload cart get nodes while its placeholders wait."""
 
     def __init__(self, *nodes: str) -> None:
         super().__init__(left=2)
-        self.rolled = Rolled(*nodes)
-
-    def get(self, path: str) -> dict[str, Any]:
-        """The Deployment."""
-        return self.rolled.get(path)
-
-    def list(self, path: str, **parameters: str) -> Any:
-        """Its pods with their nodes, and the placeholders: two of them have none."""
-        return super().list(path, **parameters) if path == PODS else self.rolled.list(path, **parameters)
+        self.objects |= rolled(*nodes).objects
 
 
 @pytest.mark.parametrize(
@@ -221,7 +196,7 @@ def test_room_that_the_workloads_own_pods_took_first_is_waited_for_no_longer(
             error.value
         )
     assert cluster.events[-1] == "delete"
-    assert cluster.pods == []
+    assert cluster.objects[PLACEHOLDERS] == []
 
 
 def test_a_placeholder_asks_for_what_the_pod_does() -> None:
@@ -241,10 +216,10 @@ def test_a_placeholder_asks_for_what_the_pod_does() -> None:
     )
     batch = {"key": "batch", "operator": "Exists", "effect": "NoSchedule"}
     one = deployment("cart", template=template, requests=Requests(250, 64), tolerations=(batch,))
-    cluster = Bringing(after=99)
+    cluster = Bringing(looks=99)
     with pytest.raises(ArchshiftError):
         bring_up_nodes(cluster, [PlaceholderRequest(one, "arm64", 1, zone="a")], "dev", timeout=0)
-    (pod,) = cluster.made
+    ((_, pod, _),) = cluster.created
     spec = pod["spec"]
     labels = pod["metadata"]["labels"]
     assert spec["nodeSelector"] == {"disk": "ssd", ARCH: "arm64", ZONE: "a"}
@@ -262,31 +237,20 @@ def test_a_placeholder_asks_for_what_the_pod_does() -> None:
     assert "app" not in pod["metadata"]["labels"], "no Service of the workload may find it"
 
 
-class Rolled(FakeCluster):
-    """A cluster whose Deployment cart has rolled out to these nodes."""
-
-    def __init__(self, *nodes: str, **options: Any) -> None:
-        zones = {"x86": "a", "x86-b": "b", "arm": "a"}
-        made = [node(name, "arm64" if name == "arm" else "amd64") for name in zones]
-        for one in made:
-            one["metadata"]["labels"][ZONE] = zones[one["metadata"]["name"]]
-        super().__init__({"/api/v1/nodes": made})
-        self.on = nodes
-        self.options = options
-
-    def get(self, path: str) -> dict[str, Any]:
-        """The Deployment."""
-        assert path.endswith("/deployments/cart")
-        return workload(name="cart", replicas=len(self.on), **self.options)
-
-    def list(self, path: str, **parameters: str) -> Any:
-        """Nodes, and its pods."""
-        if not path.endswith("/pods"):
-            yield from super().list(path, **parameters)
-            return
-        for index, name in enumerate(self.on):
-            meta = {"namespace": "shop", "name": f"cart-{index}"}
-            yield {"metadata": meta, "spec": {"nodeName": name}, "status": {}}
+def rolled(*nodes: str) -> FakeCluster:
+    """A cluster whose Deployment cart has rolled out to these nodes; an empty name is no node."""
+    zones = {"x86": "a", "x86-b": "b", "arm": "a"}
+    made = [node(name, "arm64" if name == "arm" else "amd64") for name in zones]
+    for one in made:
+        one["metadata"]["labels"][ZONE] = zones[one["metadata"]["name"]]
+    pods = [pod(f"cart-{index}", name, labels={"app": "cart"}) for index, name in enumerate(nodes)]
+    return FakeCluster(
+        {
+            "/api/v1/nodes": made,
+            PODS: pods,
+            "/apis/apps/v1/namespaces/shop/deployments": [workload(name="cart", replicas=len(nodes))],
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -305,6 +269,6 @@ def test_after_a_rollout_room_is_asked_for_the_pods_on_the_wrong_side(
     """As many as are wrong; in the zone that each is in where the workload itself spreads over zones."""
     spreads = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
     one = deployment("cart", 4, template=Template(other_spreads=spreads if zonal else ((), ())))
-    cluster = Rolled("x86", "x86-b", "x86-b", "arm")
+    cluster = rolled("x86", "x86-b", "x86-b", "arm")
     found = needed_after(cluster, [row("cart", 4, wanted)], Inventory(workloads={one.key: one}))
     assert [(ask.side, ask.pods, ask.zone) for ask in found] == expected

@@ -8,51 +8,53 @@ import pytest
 from archshift.actions.rebalance import explain_inexact, rebalance
 from archshift.common.errors import UnavailableError
 from archshift.plan.model import PlannedWorkload
-from tests.objects import FakeCluster, node, workload
+from tests.build import Json, node, planned, pod, workload
+from tests.fakes import PODS, FakeCluster
 
-Json = dict[str, Any]
+NODES = "/api/v1/nodes"
+SHOP_PODS = "/api/v1/namespaces/shop/pods"
+CARTS = "/apis/apps/v1/namespaces/shop/deployments"
 
 
 class Placing(FakeCluster):
     """A cluster that replaces evicted pods, on Graviton while there is room."""
 
     def __init__(self, x86: int, graviton: int, room: int, budget: int = 99, **options: Any) -> None:
-        super().__init__({"/api/v1/nodes": [node("intel", "amd64"), node("arm")]})
+        super().__init__({NODES: [node("intel", "amd64"), node("arm")]})
         self.pods = {f"pod-{i}": "intel" if i < x86 else "arm" for i in range(x86 + graviton)}
         self.room, self.budget = room, budget
-        self.evicted: list[str] = []
         self.lowest = len(self.pods)
         self.options = options
 
-    def get(self, path: str) -> Json:
-        """The Deployment, settled again whenever it is looked at."""
-        assert path == "/apis/apps/v1/namespaces/shop/deployments/cart"
+    def before(self, verb: str, path: str) -> None:
+        """Settle the Deployment whenever it is looked at; its pods are what its selector finds."""
+        if verb == "get":
+            self._replace()
+        if path == SHOP_PODS:
+            assert self.lists[-1] == (SHOP_PODS, {"labelSelector": "app=cart"})
+        self.objects[CARTS] = [workload(name="cart", replicas=len(self.pods), **self.options)]
+        self.objects[PODS] = [
+            pod(name, where, labels={"app": "cart"}, terminating=name in self.evicted)
+            for name, where in self.pods.items()
+        ]
+
+    def _replace(self) -> None:
         for name in [name for name in self.evicted if name in self.pods]:
             del self.pods[name]
             side = "arm" if self.room else "intel"
             self.room -= side == "arm"
             self.pods[f"{name}-again"] = side
-        return workload(name="cart", replicas=len(self.pods), **self.options)
 
-    def list(self, path: str, **parameters: str) -> Any:
-        """Nodes, and the pods that its selector finds."""
-        if path != "/api/v1/namespaces/shop/pods":
-            yield from super().list(path, **parameters)
-            return
-        assert parameters == {"labelSelector": "app=cart"}
-        for name, where in self.pods.items():
-            gone = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if name in self.evicted else {}
-            yield {"metadata": {"namespace": "shop", "name": name, **gone}, "spec": {"nodeName": where}}
-
-    def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
+    def allows(self, pod: Json, uid: str) -> bool:
         """Evict, unless the budget is used up."""
-        assert (namespace, uid) == ("shop", "")
-        if not self.budget:
-            return False
+        assert (pod["metadata"]["namespace"], uid) == ("shop", "")
         self.budget -= 1
-        self.evicted.append(pod)
+        return self.budget >= 0
+
+    def terminate(self, pod: Json) -> None:
+        """Count the pods that are left; the others end."""
+        del pod
         self.lowest = min(self.lowest, len(self.pods.keys() - set(self.evicted)))
-        return True
 
 
 class Flaky(Placing):
@@ -67,34 +69,21 @@ class Flaky(Placing):
             self.lost.add(what)
             raise UnavailableError("the cluster cannot be reached")
 
-    def get(self, path: str) -> Json:
+    def before(self, verb: str, path: str) -> None:
         """Answer the second time."""
-        self._lose(path)
-        return super().get(path)
+        if verb != "evict":
+            self._lose(path)
+        super().before(verb, path)
 
-    def list(self, path: str, **parameters: str) -> Any:
-        """Answer the second time."""
-        self._lose(path)
-        return super().list(path, **parameters)
-
-    def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
-        """Evict, and lose the first answer."""
-        done = super().evict(namespace, pod, uid)
-        self._lose("evict")
-        return done
+    def after(self, verb: str, path: str) -> None:
+        """Lose the first answer to an eviction, which happened."""
+        del path
+        self._lose(verb)
 
 
 def row(wanted: int, replicas: int) -> PlannedWorkload:
     """The plan for shop/Deployment/cart."""
-    return PlannedWorkload(
-        key="shop/Deployment/cart",
-        namespace="shop",
-        kind="Deployment",
-        name="cart",
-        replicas=replicas,
-        wanted=wanted,
-        graviton=0,
-    )
+    return planned("cart", replicas, wanted)
 
 
 def strategy(**rolling: Any) -> Mapping[str, Any]:
@@ -159,16 +148,16 @@ def test_nodes_that_may_yet_join_are_waited_for(monkeypatch: pytest.MonkeyPatch)
     """
 
     class Joining(Placing):
-        def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
-            if len(self.evicted) == 2:
+        def before(self, verb: str, path: str) -> None:
+            if verb == "evict" and len(self.evicted) == 2:
                 self.room = 2
-                self.objects["/api/v1/nodes"] = [node("intel", "amd64"), node("arm")]
-            return super().evict(namespace, pod, uid)
+                self.objects[NODES] = [node("intel", "amd64"), node("arm")]
+            super().before(verb, path)
 
     monkeypatch.setattr("archshift.actions.rebalance._AGAIN_SECONDS", 0.01)
     cluster = Joining(x86=4, graviton=6, room=0)
     # The node of the pods that are on Graviton already has joined since the nodes were read.
-    cluster.objects["/api/v1/nodes"] = [node("intel", "amd64")]
+    cluster.objects[NODES] = [node("intel", "amd64")]
     assert rebalance(cluster, [row(8, 10)], patience=20) == {}
     assert sorted(cluster.pods.values()) == ["arm"] * 8 + ["intel"] * 2
 

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from archshift.report.html_page import page as html
-from tests.surveys import fleet
+from tests.build import fleet
 from tools.browser import MISSING, installed, playwrights_own
 
 LONG: Final = "".join(("a" * 120, "-", "b" * 120, "{}"))
@@ -36,7 +36,6 @@ class Reader:
 
     @contextmanager
     def open(self, text: str, width: int = 1000, **options: Any) -> Iterator[Page]:
-        """Open a page in a window of that width."""
         file = self._folder / "report.html"
         file.write_text(text, encoding="utf-8")
         context = self._browser.new_context(viewport={"width": width, "height": 900}, **options)

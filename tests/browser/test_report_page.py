@@ -7,7 +7,7 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import LONG, Reader, page_of
-from tests.surveys import fleet
+from tests.build import fleet
 
 SIZES = (30, 3000)
 ATTACK = "<img src=x onerror=alert({0})><script>alert({0})</script>{0}"

@@ -12,7 +12,6 @@ Object = dict[str, Any]
 
 
 def node(name: str, arch: str = "amd64", uid: str = "") -> Object:
-    """A node."""
     return {"metadata": {"name": name, "uid": uid or name, "labels": {ARCH: arch}}, "spec": {}}
 
 

@@ -25,10 +25,8 @@ from archshift.cli.parser import Parser
 from archshift.cli.stack import busy
 from archshift.cli.table import console
 from archshift.common.text import time_left
-from tests.cli.test_main import FakePulumi, pulumi
+from tests.fakes import FakePulumi
 from tools.commands import DOCUMENT, commands, document
-
-__all__ = ["pulumi"]
 
 ARCHSHIFT = Path(sys.executable).parent / "archshift"
 SECONDS = 60
@@ -52,7 +50,6 @@ def test_every_module_of_a_subcommand_is_there() -> None:
 
 
 def options(parser: Parser) -> dict[str, str | None]:
-    """Option to its help."""
     return {name: action.help for action in parser._actions for name in action.option_strings}
 
 
@@ -158,7 +155,6 @@ class Interrupting(importlib.abc.MetaPathFinder):
     """Ctrl-C while a module is looked for."""
 
     def find_spec(self, name: str, *_: object) -> None:
-        """Interrupt."""
         if name == "archshift.cli.main":
             raise KeyboardInterrupt
 
@@ -183,7 +179,6 @@ class Terminal(io.StringIO):
     """A terminal that keeps what it is sent."""
 
     def isatty(self) -> bool:
-        """It is one."""
         return True
 
 

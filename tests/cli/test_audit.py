@@ -29,7 +29,8 @@ from archshift.images.verdict import (
 )
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.settings import stack as stack_settings
-from tests.objects import FakeCluster, workload
+from tests.build import workload
+from tests.fakes import FakeCluster
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -76,19 +77,16 @@ class Registries:
         self.contexts: list[str | None] = []
 
     def audit_images(self, images: Iterable[str], options: AuditOptions) -> dict[str, ImageVerdict]:
-        """Answer for images."""
         self.audited.append((list(images), options))
         return {one: image(one) for one in self.audited[-1][0]}
 
     def suggest_newer(self, images: Iterable[str], options: AuditOptions) -> dict[str, str | None]:
-        """Suggest."""
         self.suggested.append((list(images), options))
         return {one: self.suggestions.get(one) for one in self.suggested[-1][0]}
 
     def read_evidence(
         self, _cluster: FakeCluster, inventory: Inventory, rules: ImageRules, *, watch: object
     ) -> ClusterEvidence:
-        """Answer for a cluster."""
         assert callable(watch)
         self.rules.append(rules)
         self.inventories.append(inventory)

@@ -5,14 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.test_main import FakePulumi, Run, pulumi, run, shop
-
-__all__ = ["pulumi", "run"]
-
-GROUPS = {
-    "x86": {"instance_type": "m6i.xlarge", "size": 1},
-    "graviton": {"instance_type": "m7g.xlarge", "size": 0},
-}
+from tests.build import GROUPS, shop
+from tests.fakes import FakePulumi, Run
 
 
 def test_every_step_is_sized_for_programs(run: Run, pulumi: FakePulumi) -> None:

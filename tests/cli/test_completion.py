@@ -23,7 +23,6 @@ class Shell:
     """A bash on a terminal, without the user's own settings."""
 
     def __init__(self, folder: Path) -> None:
-        """Start it."""
         ours, theirs = pty.openpty()
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "dumb", "PS1": "ready> "}
         self._process = subprocess.Popen(
@@ -52,7 +51,6 @@ class Shell:
         return self._seen
 
     def close(self) -> None:
-        """End it."""
         self._process.kill()
         self._process.wait()
         os.close(self._terminal)

@@ -1,36 +1,11 @@
 """``archshift cost``: what the nodes cost and what a step saves, for people and for programs."""
 
 import json
-from typing import Any
 
 import pytest
 
-from tests.cli.test_main import FakePulumi, Run, pulumi, run, shop
-from tests.objects import FakeCluster, node
-
-__all__ = ["pulumi", "run"]
-
-GROUPS = {
-    "x86": {"instance_type": "m6i.xlarge", "size": 1},
-    "graviton": {"instance_type": "m7g.xlarge", "size": 0},
-}
-
-
-def priced_shop() -> FakeCluster:
-    """The shop: two nodes of the group x86 and one of Graviton that is nobody's, in eu-west-1."""
-    cluster = shop()
-    nodes = [("x86", "amd64", "m6i.xlarge", "x86"), ("second", "amd64", "m6i.xlarge", "x86")]
-    items: list[Any] = []
-    for name, arch, kind, group in (*nodes, ("arm", "arm64", "m7g.xlarge", "")):
-        item = node(name, arch)
-        item["metadata"]["labels"] |= {
-            "node.kubernetes.io/instance-type": kind,
-            "topology.kubernetes.io/zone": "eu-west-1a",
-            **({"archshift/node-group": group} if group else {}),
-        }
-        items.append(item)
-    cluster.objects["/api/v1/nodes"] = items
-    return cluster
+from tests.build import GROUPS, priced_shop, shop
+from tests.fakes import FakePulumi, Run
 
 
 def test_costs_for_programs(run: Run, pulumi: FakePulumi) -> None:

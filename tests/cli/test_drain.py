@@ -1,5 +1,6 @@
 """``archshift drain``: what it prints, with which exit code; how it drains is in tests/lab/test_drain.py."""
 
+import copy
 import json
 from typing import Any
 
@@ -7,10 +8,8 @@ import pytest
 
 from archshift.actions.drain import ANNOTATION, NodeProgress
 from archshift.cli.commands import drain
-from tests.cli.test_main import FakePulumi, Run, pulumi, run, shop
-from tests.objects import FakeCluster, node
-
-__all__ = ["pulumi", "run"]
+from tests.build import node, shop
+from tests.fakes import FakeCluster, FakePulumi, Run
 
 
 @pytest.fixture
@@ -63,8 +62,9 @@ def test_undo_says_which_nodes_take_pods_again(run: Run, cluster: FakeCluster) -
     drained["metadata"]["annotations"] = {
         ANNOTATION: NodeProgress(node="x86", state="drained", stack="archshift/dev").text
     }
-    cluster.objects["/api/v1/nodes"] = [node("arm"), drained]
+    cluster.objects["/api/v1/nodes"] = [node("arm"), copy.deepcopy(drained)]
     assert run("drain", "--undo", cluster=cluster) == (0, "cordoned no more: x86\n", "")
+    cluster.objects["/api/v1/nodes"] = [node("arm"), drained]
     code, out, _ = run("drain", "--undo", "--json", cluster=cluster)
     assert (code, json.loads(out)) == (0, {"stack": "dev", "uncordoned": ["x86"]})
 

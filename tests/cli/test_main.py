@@ -2,10 +2,7 @@
 
 import json
 import os
-import stat
-import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,119 +14,10 @@ from archshift.cli.main import main
 from archshift.cluster.inventory import read_inventory
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
-from tests.objects import PREFERRED, FakeCluster, in_pod_spec, manages, node, pod, proven, workload
+from tests.build import node, shop
+from tests.fakes import FakeCluster, FakePulumi, Run
 
 PROJECT = Path(__file__).resolve().parents[2]
-
-Run = Callable[..., tuple[int, str, str]]
-
-PULUMI = """#!{python}
-import json, os, sys
-with open(os.environ["FAKE_PULUMI"]) as file:
-    answers = json.load(file)
-arguments = sys.argv[1:]
-with open(os.environ["FAKE_PULUMI"] + ".log", "a") as file:
-    file.write(json.dumps(arguments) + "\\n")
-answer = answers["config" if "config" in arguments else "stack"]
-sys.stdout.write(answer.get("out", ""))
-sys.stderr.write(answer.get("err", ""))
-sys.exit(answer.get("code", 0))
-"""
-
-
-class FakePulumi:
-    """A ``pulumi`` program on PATH that answers what it is told to."""
-
-    def __init__(self, folder: Path) -> None:
-        """Write the program."""
-        self._answers = folder / "answers.json"
-        program = folder / "pulumi"
-        program.write_text(PULUMI.format(python=sys.executable))
-        program.chmod(program.stat().st_mode | stat.S_IXUSR)
-        self.stack: dict[str, Any] = {"out": "dev\n"}
-        self.configure(arm_ratio="0.5")
-
-    def configure(self, **values: Any) -> None:
-        """Set the stack's configuration."""
-        entries = {
-            f"archshift:{key}": {"value": value if isinstance(value, str) else json.dumps(value)}
-            for key, value in values.items()
-        }
-        self.answer({"out": json.dumps({**entries, "aws:token": {"secret": True}})})
-
-    def answer(self, config: dict[str, Any]) -> None:
-        """Set the answer to ``pulumi config``."""
-        self._answers.write_text(json.dumps({"stack": self.stack, "config": config}))
-
-    @property
-    def calls(self) -> list[list[str]]:
-        """The arguments of every call."""
-        log = Path(f"{self._answers}.log")
-        return [json.loads(line) for line in log.read_text().splitlines()]
-
-
-@pytest.fixture
-def pulumi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePulumi:
-    """A fake ``pulumi``, first on PATH."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_PULUMI", str(folder / "answers.json"))
-    monkeypatch.delenv("PULUMI_STACK", raising=False)
-    return FakePulumi(folder)
-
-
-def shop(on_graviton: int = 0) -> FakeCluster:
-    """Four carts, payments whose affinity is helm's, a log agent and a bare pod."""
-    labels = {"pod-template-hash": "5d4f"}
-    term = {"matchExpressions": [{"key": "kubernetes.io/arch", "operator": "Exists"}]}
-    affinity = {"nodeAffinity": {PREFERRED: [{"weight": 1, "preference": term}]}}
-    fields = in_pod_spec({"f:affinity": {"f:nodeAffinity": {f"f:{PREFERRED}": {}}}})
-    return FakeCluster(
-        {
-            "/apis/apps/v1/deployments": [
-                workload(name="cart", replicas=4),
-                workload(
-                    name="pay", pod_spec={"affinity": affinity}, managed=[manages("helm", "Apply", fields)]
-                ),
-            ],
-            "/apis/apps/v1/daemonsets": [workload("DaemonSet", "log")],
-            "/api/v1/nodes": [node("arm"), node("x86", "amd64")],
-            "/api/v1/pods": [
-                pod("debug", "x86"),
-                *(
-                    pod(
-                        f"cart-{index}",
-                        "arm" if index < on_graviton else "x86",
-                        owner=("ReplicaSet", "cart-5d4f"),
-                        labels=labels,
-                    )
-                    for index in range(4)
-                ),
-            ],
-        }
-    )
-
-
-@pytest.fixture
-def run(pulumi: FakePulumi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command against a fake cluster; exit code, standard output, standard error."""
-    del pulumi  # only has to be there
-
-    def go(*arguments: str, cluster: FakeCluster | ArchshiftError | None = None) -> tuple[int, str, str]:
-        def connect(_context: str | None = None) -> FakeCluster:
-            if isinstance(cluster, ArchshiftError):
-                raise cluster
-            return cluster or shop()
-
-        monkeypatch.setattr(survey, "connect", connect)
-        monkeypatch.setattr(survey, "read_evidence", proven)
-        monkeypatch.setenv("COLUMNS", "200")
-        code = main(arguments)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return go
 
 
 BLOCKED = "left alone: others own its preferred node affinity (helm)"

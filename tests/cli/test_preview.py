@@ -40,7 +40,6 @@ class FakePulumi:
     """A ``pulumi`` on PATH that writes the log it is told to."""
 
     def __init__(self, folder: Path) -> None:
-        """Write the program."""
         self.answers = folder / "answers.json"
         program = folder / "pulumi"
         program.write_text(PULUMI.format(python=sys.executable))

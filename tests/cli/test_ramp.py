@@ -45,7 +45,6 @@ class Repository:
 
     @property
     def file(self) -> Path:
-        """The stack's file."""
         return self.folder / "Pulumi.prod.yaml"
 
     def git(self, *arguments: str) -> str:

@@ -9,10 +9,8 @@ import pytest
 
 from archshift.cli import git
 from archshift.common.errors import ArchshiftError
-from tests.cli.test_cost import GROUPS, priced_shop
-from tests.cli.test_main import FakePulumi, Run, pulumi, run
-
-__all__ = ["pulumi", "run"]
+from tests.build import GROUPS, priced_shop
+from tests.fakes import FakePulumi, Run
 
 CONFIG = "config:\n  archshift:arm_ratio: {}\n"
 
@@ -21,7 +19,6 @@ class Repository:
     """A repository of stacks' files."""
 
     def __init__(self, folder: Path) -> None:
-        """Make it."""
         self.folder = folder
         folder.mkdir()
         self.git("init", "--quiet", "--initial-branch=main")
@@ -47,7 +44,6 @@ class Repository:
         return done.stdout
 
     def commit(self, name: str, content: str, at: str) -> None:
-        """Commit a file."""
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(content)

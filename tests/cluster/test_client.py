@@ -236,7 +236,6 @@ def test_a_watch_that_ends_badly_is_said(event: Mapping[str, Any], reason: str) 
 
 
 def test_a_watch_that_is_refused_is_said() -> None:
-    """As a list that is refused is."""
     body = {"message": 'pods is forbidden: User "ci" cannot watch'}
     with serve(lambda _: httpx2.Response(403, json=body)) as cluster, pytest.raises(ArchshiftError) as error:
         list(cluster.watch(PODS, "web"))

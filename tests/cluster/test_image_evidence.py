@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,6 @@ import pytest
 from archshift.cluster.image_evidence import ClusterEvidence, audit_options, read_evidence, read_pull_secrets
 from archshift.cluster.inventory import read_inventory
 from archshift.cluster.model import Discovery, Inventory
-from archshift.common.errors import ArchshiftError
 from archshift.images import audit
 from archshift.images.cache import cache_folder
 from archshift.images.contents.command import Command
@@ -25,7 +24,8 @@ from archshift.images.verdict import (
     Verdict,
 )
 from archshift.images.workload import ImageUse
-from tests.objects import MANAGER, FakeCluster, Json, pod, workload
+from tests.build import MANAGER, Json, pod, workload
+from tests.fakes import FakeCluster
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
@@ -47,13 +47,11 @@ class Registries:
     def __call__(
         self, uses: Iterable[ImageUse], options: audit.AuditOptions | None = None
     ) -> dict[ImageUse, ImageVerdict]:
-        """Answer."""
         self.calls += 1
         self.uses, self.options = list(uses), options
         return {use: self.verdict(use.image) for use in self.uses}
 
     def verdict(self, image: str) -> ImageVerdict:
-        """The answer for one image."""
         name = image.rpartition("/")[2].partition(":")[0]
         value = self.verdicts.get(name, MULTI_ARCH)
         platforms = {AMD64_ONLY: ("linux/amd64",), UNKNOWN: ()}.get(value, ("linux/amd64", "linux/arm64"))
@@ -69,36 +67,22 @@ def registries(monkeypatch: pytest.MonkeyPatch) -> Registries:
     return found
 
 
-class SecretCluster(FakeCluster):
-    """A cluster with secrets, some of which may not be read."""
-
-    def __init__(
-        self,
-        objects: Mapping[str, list[Json]] | None = None,
-        secrets: Mapping[str, Json | str] | None = None,
-        refused: Iterable[str] = (),
-    ) -> None:
-        """Hold objects and secrets: ``namespace/name`` to the Secret, or to the words of a refusal."""
-        super().__init__(objects)
-        self.secrets = dict(secrets or {})
-        self.refused = set(refused)
-        self.gets: list[str] = []
-
-    def list(self, path: str, **parameters: str) -> Any:
-        """Yield a collection, unless it is refused."""
-        if path in self.refused:
-            raise ArchshiftError(f"https://cluster.example: not allowed: {path} is forbidden")
-        return super().list(path, **parameters)
-
-    def get(self, path: str) -> Json:
-        """Return a secret."""
-        self.gets.append(path)
-        parts = path.split("/")
-        assert (parts[:4], parts[5]) == (["", "api", "v1", "namespaces"], "secrets")
-        found = self.secrets.get(f"{parts[4]}/{parts[6]}", f"https://cluster.example: {path}: not found")
-        if isinstance(found, str):
-            raise ArchshiftError(found)
-        return found
+def secret_cluster(
+    objects: Mapping[str, Sequence[Json]] | None = None,
+    secrets: Mapping[str, Json | str] | None = None,
+    refused: Iterable[str] = (),
+) -> FakeCluster:
+    """A cluster with secrets: ``namespace/name`` to the Secret, or to the words of its refusal."""
+    fake = FakeCluster(objects)
+    fake.refused = {path: f"https://cluster.example: not allowed: {path} is forbidden" for path in refused}
+    for key, secret in (secrets or {}).items():
+        namespace, name = key.split("/")
+        path = f"/api/v1/namespaces/{namespace}/secrets"
+        if isinstance(secret, str):
+            fake.refused[f"{path}/{name}"] = secret
+        else:
+            fake.objects[path] = [*fake.objects.get(path, ()), secret]
+    return fake
 
 
 def pull_secret(namespace: str, name: str, host: str = "registry.example") -> Json:
@@ -138,7 +122,6 @@ def cart_pod(name: str = "cart-0", *containers: Json, **more: Any) -> Json:
 
 
 def carts(**pod_spec: Any) -> Json:
-    """The Deployment ``cart``."""
     return workload(name="cart", pod_spec=pod_spec)
 
 
@@ -148,12 +131,11 @@ def look(cluster: FakeCluster) -> Inventory:
 
 
 def evidence(deployments: Iterable[Json] = (), pods: Iterable[Json] = ()) -> ClusterEvidence:
-    """The evidence for a cluster of these."""
-    cluster = SecretCluster({"/apis/apps/v1/deployments": list(deployments), "/api/v1/pods": list(pods)})
+    cluster = secret_cluster({"/apis/apps/v1/deployments": list(deployments), "/api/v1/pods": list(pods)})
     return read_evidence(cluster, look(cluster), ImageRules())
 
 
-def secrets_of(cluster: SecretCluster) -> tuple[list[set[str]], tuple[str, ...]]:
+def secrets_of(cluster: FakeCluster) -> tuple[list[set[str]], tuple[str, ...]]:
     """The hosts of each pull secret that is read, and the notes."""
     files, notes = read_pull_secrets(cluster, look(cluster))
     return [set(file.auths) for file in files], notes
@@ -197,7 +179,7 @@ def test_every_container_is_asked_for_with_its_command(registries: Registries) -
 def test_templates_without_pods_are_evidence(registries: Registries, kind: str, path: str) -> None:
     """Scaled to zero, or between two runs: what would start next is judged all the same."""
     registries.verdicts["app"] = AMD64_ONLY
-    cluster = SecretCluster({path: [workload(kind, "report", replicas=0)]})
+    cluster = secret_cluster({path: [workload(kind, "report", replicas=0)]})
     found = read_evidence(cluster, look(cluster), ImageRules()).verdicts
     assert list(found) == [f"shop/{kind}/report"]
     (blocking,) = found[f"shop/{kind}/report"].blocking
@@ -218,7 +200,7 @@ def test_the_options_carry_the_rules() -> None:
 
 def test_rules_and_pull_secrets_reach_the_audit(registries: Registries) -> None:
     """One call, with the cluster's credentials beside the config's rules."""
-    cluster = SecretCluster(
+    cluster = secret_cluster(
         {"/apis/apps/v1/deployments": [carts(imagePullSecrets=[{"name": "robot"}])]},
         {"shop/robot": pull_secret("shop", "robot")},
     )
@@ -312,7 +294,7 @@ def test_pods_that_ended_are_no_evidence(registries: Registries, phase: str) -> 
 
 def test_pull_secrets_of_templates_and_pods_are_read_once_each() -> None:
     """The secrets that the kubelet would use, those of injected pods included."""
-    cluster = SecretCluster(
+    cluster = secret_cluster(
         {
             "/apis/apps/v1/deployments": [
                 carts(imagePullSecrets=[{"name": "robot"}, {}]),
@@ -336,7 +318,7 @@ def test_pull_secrets_of_templates_and_pods_are_read_once_each() -> None:
 
 def test_the_service_accounts_secrets_count_where_the_pod_names_none() -> None:
     """As the API server has it: by namespace and account, and ``default`` where none is named."""
-    cluster = SecretCluster(
+    cluster = secret_cluster(
         {
             "/apis/apps/v1/deployments": [
                 carts(),
@@ -364,7 +346,7 @@ def test_secrets_of_pods_that_nobody_steers_are_read() -> None:
     """A bare pod's image is in the evidence, so its credentials are needed too."""
     bare = pod("debug", "x86")
     bare["spec"]["imagePullSecrets"] = [{"name": "robot"}]
-    cluster = SecretCluster({"/api/v1/pods": [bare]}, {"shop/robot": pull_secret("shop", "robot")})
+    cluster = secret_cluster({"/api/v1/pods": [bare]}, {"shop/robot": pull_secret("shop", "robot")})
     assert secrets_of(cluster) == ([{"registry.example"}], ())
 
 
@@ -374,7 +356,7 @@ FORBIDDEN = 'https://cluster.example: not allowed: secrets "robot" is forbidden'
 def test_a_secret_that_may_not_be_read_is_a_note(registries: Registries) -> None:
     """The run goes on with the others; the note says which, and what to allow."""
     names = [{"name": "good"}, {"name": "robot"}, {"name": "gone"}]
-    cluster = SecretCluster(
+    cluster = secret_cluster(
         {"/apis/apps/v1/deployments": [carts(imagePullSecrets=names)]},
         {"shop/good": pull_secret("shop", "good"), "shop/robot": FORBIDDEN},
     )
@@ -391,7 +373,7 @@ def test_a_secret_that_may_not_be_read_is_a_note(registries: Registries) -> None
 
 def test_service_accounts_that_may_not_be_read_are_a_note() -> None:
     """Only what they would have added is lost: a pod's own secrets are still read."""
-    cluster = SecretCluster(
+    cluster = secret_cluster(
         {
             "/apis/apps/v1/deployments": [
                 carts(),
@@ -440,7 +422,7 @@ def test_what_a_secret_holds_is_never_said(
     registries: Registries, broken: Json, why: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Notes are printed and logged: they name the secret and the trouble, nothing of its content."""
-    cluster = SecretCluster(
+    cluster = secret_cluster(
         {"/apis/apps/v1/deployments": [carts(imagePullSecrets=[{"name": "robot"}])]}, {"shop/robot": broken}
     )
     found = read_evidence(cluster, look(cluster), ImageRules())
@@ -450,7 +432,7 @@ def test_what_a_secret_holds_is_never_said(
 
 def test_credentials_do_not_show_in_what_is_passed_on(registries: Registries) -> None:
     """A traceback or a log of the options has no password in it."""
-    cluster = SecretCluster(
+    cluster = secret_cluster(
         {"/apis/apps/v1/deployments": [carts(imagePullSecrets=[{"name": "robot"}])]},
         {"shop/robot": pull_secret("shop", "robot")},
     )
@@ -468,7 +450,7 @@ def test_an_empty_cluster_asks_nothing(registries: Registries) -> None:
 
 def test_evidence_of_earlier_runs_is_not_used_where_it_is_not_wanted(registries: Registries) -> None:
     """Before something is taken away, kept evidence, which anybody could have forged, counts for nothing."""
-    cluster = SecretCluster({"/apis/apps/v1/deployments": [carts()]})
+    cluster = secret_cluster({"/apis/apps/v1/deployments": [carts()]})
     rules = ImageRules(deep=True)
     read_evidence(cluster, look(cluster), rules, keep=False)
     assert registries.options == audit_options(rules, keep=False)
@@ -489,7 +471,7 @@ def test_what_is_beyond_the_discovery_is_in_the_evidence(registries: Registries)
         },
     )
     bare = pod("dns", "x86", namespace="kube-system")
-    cluster = SecretCluster(
+    cluster = secret_cluster(
         {
             "/apis/apps/v1/deployments": [carts()],
             "/apis/apps/v1/daemonsets": [agent],
@@ -512,7 +494,7 @@ def test_the_last_revision_is_judged_by_its_own_images(registries: Registries) -
     """The new template is proven, and what its rollout has not replaced yet is not."""
     registries.verdicts["old"] = AMD64_ONLY
     old = cart_pod(containers=[container("cart", "old:1")])
-    cluster = SecretCluster(
+    cluster = secret_cluster(
         {
             "/apis/apps/v1/deployments": [workload(name="cart", settled=False)],
             "/api/v1/pods": [old],

@@ -1,7 +1,7 @@
 """The inventory: what is made of the JSON that an API server returns."""
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -22,19 +22,9 @@ from archshift.common.errors import ArchshiftError
 from archshift.images.fetched_binary import FetchedBinary, Source
 from archshift.images.workload import with_pods
 from archshift.nodes.groups import Taint
-from tests.objects import (
-    ARCH,
-    MANAGER,
-    PREFERRED,
-    REQUIRED,
-    FakeCluster,
-    Json,
-    in_pod_spec,
-    manages,
-    node,
-    pod,
-    workload,
-)
+from tests.build import ARCH, MANAGER, PREFERRED, REQUIRED, Json, in_pod_spec, manages, node, pod, workload
+from tests.build import cluster_of as cluster
+from tests.fakes import FakeCluster
 
 MIB = 1024**2
 CART = "shop/Deployment/cart"
@@ -283,20 +273,6 @@ def test_a_pod_asks_for_what_the_scheduler_counts(
     assert read(pod_spec=pod_spec).requests == Requests(millicpu, mib * MIB)
 
 
-def cluster(**objects: list[Json]) -> FakeCluster:
-    """A cluster with these collections, in all namespaces."""
-    paths = {
-        "deployments": "/apis/apps/v1/deployments",
-        "statefulsets": "/apis/apps/v1/statefulsets",
-        "daemonsets": "/apis/apps/v1/daemonsets",
-        "cronjobs": "/apis/batch/v1/cronjobs",
-        "pods": "/api/v1/pods",
-        "nodes": "/api/v1/nodes",
-        "scalers": "/apis/autoscaling/v2/horizontalpodautoscalers",
-    }
-    return FakeCluster({paths[name]: items for name, items in objects.items()})
-
-
 def inventory(fake: FakeCluster, discovery: Discovery | None = None) -> Inventory:
     """Read a fake cluster."""
     return read_inventory(fake, discovery or Discovery(), MANAGER)
@@ -374,12 +350,9 @@ class Watched(FakeCluster):
 
     collecting: ClassVar[list[bool]] = []
 
-    def list(self, path: str, **parameters: str) -> Iterator[Json]:
-        """Yield the objects of a collection."""
+    def before(self, verb: str, path: str) -> None:
+        del verb, path
         self.collecting.append(gc.isenabled())
-        if path.endswith("/nodes"):
-            raise ArchshiftError("the nodes cannot be read")
-        return super().list(path, **parameters)
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -389,7 +362,7 @@ def test_nothing_is_collected_while_a_cluster_is_read(before: bool) -> None:
     gc.enable() if before else gc.disable()
     try:
         with pytest.raises(ArchshiftError, match="the nodes cannot be read"):
-            inventory(Watched({}))
+            inventory(Watched(refused={"/api/v1/nodes": "the nodes cannot be read"}))
         assert gc.isenabled() is before
     finally:
         gc.enable()
@@ -576,14 +549,9 @@ def test_nodes_are_read_with_what_decides_over_pods() -> None:
 def test_a_collection_that_cannot_be_read_stops_the_reading() -> None:
     """Never a partial inventory: a plan without the pods would move the wrong ones."""
 
-    class Refusing(FakeCluster):
-        def list(self, path: str, **parameters: str) -> Any:
-            if path == "/api/v1/pods":
-                raise ArchshiftError("not allowed")
-            return super().list(path, **parameters)
-
+    deployments = {"/apis/apps/v1/deployments": [workload()]}
     with pytest.raises(ArchshiftError, match=r"^not allowed$"):
-        inventory(Refusing({"/apis/apps/v1/deployments": [workload()]}))
+        inventory(FakeCluster(deployments, refused={"/api/v1/pods": "not allowed"}))
 
 
 def everything(fake: FakeCluster, discovery: Discovery | None = None) -> Inventory:
@@ -591,19 +559,7 @@ def everything(fake: FakeCluster, discovery: Discovery | None = None) -> Invento
     return read_inventory(fake, discovery or Discovery(), MANAGER, with_unsteered=True)
 
 
-class Selecting(FakeCluster):
-    """A cluster in which a label selector selects by the label ``team``."""
-
-    def list(self, path: str, **parameters: str) -> Any:
-        """Yield what the selector selects."""
-        team = parameters.pop("labelSelector", "").removeprefix("team=")
-        for item in super().list(path, **parameters):
-            if not team or (item["metadata"].get("labels") or {}).get("team") == team:
-                yield item
-
-
 def labelled(item: Json, **labels: str) -> Json:
-    """The object with these labels."""
     item["metadata"]["labels"] = labels
     return item
 
@@ -659,7 +615,7 @@ def test_other_namespaces_are_beyond_a_discovery_by_namespace() -> None:
 def test_what_a_label_selector_leaves_out_is_beyond() -> None:
     """Its pods are known as the controller's, not as strangers'."""
     item = labelled(workload(), team="shop")
-    fake = Selecting(
+    fake = FakeCluster(
         {
             "/apis/apps/v1/deployments": [item, workload(name="other")],
             "/api/v1/pods": [pod("other-1", owner=("ReplicaSet", "other-5d4f"), labels=HASH), pod("bare")],

@@ -6,7 +6,8 @@ import pytest
 
 from archshift.cluster.inventory import read_node
 from archshift.cluster.pods import Controller, busy_pods, read_pod, what_holds
-from tests.objects import FakeCluster, Json, node, pod
+from tests.build import Json, node, pod
+from tests.fakes import FakeCluster
 
 
 def mirror(name: str, where: str) -> Json:

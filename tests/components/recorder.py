@@ -56,7 +56,6 @@ class Recorder(pulumi.runtime.Mocks):
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        """Say yes."""
         more = self._outputs[args.typ](args) if args.typ in self._outputs else {}
         return f"{args.name}-id", {**args.inputs, **more}
 
@@ -72,14 +71,12 @@ class Monitor(MockMonitor):
     """Keeps every request, because the mocks see neither parents nor hooks."""
 
     def __init__(self, recorder: Recorder) -> None:
-        """Start with nothing."""
         super().__init__(recorder)
         self.registered: list[Registration] = []
         self.outputs: dict[str, dict[str, Any]] = {}
         self.exports: dict[str, Any] = {}
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802
-        """Record a registration."""
         base: Any = super()
         answer = base.RegisterResource(request)
         if request.type == "pulumi:pulumi:Stack":
@@ -96,7 +93,6 @@ class Monitor(MockMonitor):
         return base.RegisterResourceOutputs(request)
 
     def of(self, type_name: str) -> list[Registration]:
-        """The registrations of a type."""
         return [one for one in self.registered if one.type == type_name]
 
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import pulumi
 import pytest
@@ -18,29 +17,8 @@ from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.preflight import report
 from components.restore_taken_fields import HOOK_NAME, restore_hook
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
+from tests.build import patched
 from tests.components.recorder import Monitor, record
-
-
-def row(kind: str, name: str, **options: Any) -> PlannedWorkload:
-    """A workload with a patch, unless the options say otherwise."""
-    options.setdefault("wanted", 1)
-    options.setdefault(
-        "patch",
-        {
-            "metadata": {"name": name, "namespace": "shop"},
-            "spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/arch": "arm64"}}}},
-        },
-    )
-    return PlannedWorkload(
-        key=f"shop/{kind}/{name}",
-        namespace="shop",
-        kind=kind,
-        name=name,
-        replicas=1,
-        graviton=0,
-        movable=True,
-        **options,
-    )
 
 
 def patches(*rows: PlannedWorkload) -> Monitor:
@@ -69,7 +47,7 @@ def patches(*rows: PlannedWorkload) -> Monitor:
 )
 def test_a_workload_gets_one_patch_under_our_name(kind: str, type_name: str, api_version: str) -> None:
     """Exactly the plan's body and the field manager: no image, no force, no hook, nothing else."""
-    (patch,) = patches(row(kind, "cart")).of(type_name)
+    (patch,) = patches(patched(kind, "cart")).of(type_name)
     assert (patch.name, patch.parent) == (f"shop/{kind}/cart", "workloads")
     assert patch.inputs == {
         "apiVersion": api_version,
@@ -90,7 +68,7 @@ def test_only_a_forced_patch_forces_and_gives_back() -> None:
         "metadata": {"name": "pay", "namespace": "shop", "annotations": {"archshift/taken": "{}"}},
         "spec": {},
     }
-    done = patches(row("Deployment", "pay", patch=taken, forced=True), row("Deployment", "cart"))
+    done = patches(patched("Deployment", "pay", patch=taken, forced=True), patched("Deployment", "cart"))
     pay, cart = sorted(
         done.of("kubernetes:apps/v1:DeploymentPatch"), key=lambda patch: patch.name, reverse=True
     )
@@ -105,7 +83,7 @@ def test_only_a_forced_patch_forces_and_gives_back() -> None:
 
 def test_workloads_left_alone_get_no_patch() -> None:
     """What is not patched cannot change; the fleet's numbers are exported all the same."""
-    done = patches(row("DaemonSet", "log", patch=None, wanted=None), row("Deployment", "cart"))
+    done = patches(patched("DaemonSet", "log", patch=None, wanted=None), patched("Deployment", "cart"))
     assert sorted(one.type for one in done.registered) == [
         "archshift:index:WorkloadPatches",
         "kubernetes:apps/v1:DeploymentPatch",
@@ -215,7 +193,9 @@ def logged(caplog: pytest.LogCaptureFixture) -> Logged:
 
 def test_a_preview_says_the_step_and_its_conflicts(logged: Logged) -> None:
     """One line for the fleet and a warning a conflict."""
-    plan = Plan(arm_ratio=0.5, workloads=(row("Deployment", "cart", restarts=True),), conflicts=(CONFLICT,))
+    plan = Plan(
+        arm_ratio=0.5, workloads=(patched("Deployment", "cart", restarts=True),), conflicts=(CONFLICT,)
+    )
     assert logged(plan, fixed_capacity=True) == [
         ("WARNING", str(CONFLICT)),
         (

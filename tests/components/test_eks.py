@@ -5,71 +5,34 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
-import pulumi_aws
 import pytest
-from pulumi.runtime import MockResourceArgs
 
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
-from archshift.nodes.groups import AMI_FAMILIES, EksNodeGroup, Taint
-from archshift.nodes.instance_types import INSTANCE_TYPES
+from archshift.nodes.groups import AMI_FAMILIES, Taint
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
-from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup, check_offered, find_groups
-from tests.components.recorder import Answer, Monitor, Outputs, Recorder, Registration, record
+from components.eks_node_groups import LiveGroup, check_offered, find_groups
+from tests.components.eks import (
+    ARN,
+    ATTACHMENT,
+    CLUSTER,
+    GET_CLUSTER,
+    GET_GROUP,
+    GET_OFFERINGS,
+    NEW,
+    NODE_GROUP,
+    ROLE,
+    TAG,
+    TEMPLATE,
+    Aws,
+    Refused,
+    group,
+    made,
+    registered,
+)
+from tests.components.recorder import Monitor, Registration, record
 
-ARN = "arn:aws:eks:eu-west-1:123456789012:cluster/prod"
 PROD = LiveCluster(ARN, "https://prod.eks", "Q0E=")
-CLUSTER = EksCluster(name="prod", subnets=("subnet-a", "subnet-b"), node_role="arn:aws:iam::1:role/nodes")
-
-NODE_GROUP = "aws:eks/nodeGroup:NodeGroup"
-TEMPLATE = "aws:ec2/launchTemplate:LaunchTemplate"
-TAG = "aws:autoscaling/tag:Tag"
-ROLE = "aws:iam/role:Role"
-ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
-GET_CLUSTER = "aws:eks/getCluster:getCluster"
-GET_OFFERINGS = "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings"
-GET_GROUP = "aws:eks/getNodeGroup:getNodeGroup"
-
-OUTPUTS: dict[str, Outputs] = {
-    TEMPLATE: lambda _args: {"latestVersion": 3},
-    ROLE: lambda args: {"arn": f"arn:aws:iam::1:role/{args.name}"},
-    NODE_GROUP: lambda args: {"resources": [{"autoscalingGroups": [{"name": f"eks-{args.name}-asg"}]}]},
-    "aws:kms/key:Key": lambda _args: {"arn": "arn:aws:kms:eu-west-1:1:key/made"},
-    "aws:eks/cluster:Cluster": lambda _args: {
-        "arn": ARN,
-        "endpoint": "https://prod.eks",
-        "certificateAuthority": {"data": "Q0E="},
-    },
-}
-
-
-def group(name: str, *types: str, size: int = 1, **options: Any) -> EksNodeGroup:
-    """A managed node group, unless the options say otherwise."""
-    found = tuple(INSTANCE_TYPES[kind] for kind in types)
-    options.setdefault("ami_type", AMI_FAMILIES["AL2023"][found[0].architecture])
-    options = {"min_size": size, "max_size": max(1, size), "desired_size": size, **options}
-    return EksNodeGroup(name=name, instance_types=found, subnets=CLUSTER.subnets, **options)
-
-
-def registered(
-    *groups: EksNodeGroup, cluster: EksCluster = CLUSTER, live: Mapping[str, LiveGroup] | None = None
-) -> Monitor:
-    """Register node groups on the cluster prod."""
-
-    def program() -> None:
-        EksNodeGroups(
-            "eks-node-groups",
-            EksNodeGroupsArgs(
-                cluster_name="prod",
-                cluster_arn=ARN,
-                cluster=cluster,
-                groups={one.name: one for one in groups},
-                live=live or {},
-            ),
-        )
-
-    return record(program, Aws())
 
 
 def by_name(done: Monitor, type_name: str) -> dict[str, Registration]:
@@ -289,18 +252,6 @@ def test_an_existing_group_is_imported_without_replacement() -> None:
     assert [one.type for one in done.of(ROLE) + done.of(TEMPLATE)] == []
 
 
-class Refused(grpc.RpcError):  # type: ignore[misc]
-    """How a provider's failure comes through the engine."""
-
-    def code(self) -> grpc.StatusCode:
-        """The engine's code."""
-        return grpc.StatusCode.UNKNOWN
-
-    def details(self) -> str:
-        """The provider's words."""
-        return str(self)
-
-
 def called(function: Any, token: str, answer: Mapping[str, Any] | str) -> Any:
     """What a look-up makes of the provider's answer, or of the error with that text."""
     results = []
@@ -376,11 +327,6 @@ def test_an_import_that_does_not_fit_is_refused(answer: Mapping[str, Any] | str,
 
 
 FOUND_CLUSTER = {"arn": ARN, "endpoint": "https://prod.eks", "certificateAuthorities": [{"data": "Q0E="}]}
-NEW = EksCluster(
-    name="prod",
-    subnets=("subnet-a", "subnet-b"),
-    create=NewCluster(version="1.34", vpc="vpc-1", admins=("arn:aws:iam::123456789012:role/team/admin",)),
-)
 MISSING = (
     "invoking aws:eks/getCluster: 1 error occurred:\n\t* reading EKS Cluster (prod): couldn't find resource"
 )
@@ -406,7 +352,6 @@ def test_a_region_that_cannot_be_asked_stops_the_run() -> None:
 
 
 def test_a_cluster_is_found_by_its_name() -> None:
-    """The usual case."""
     assert called(lambda: find_cluster(CLUSTER), GET_CLUSTER, FOUND_CLUSTER) == PROD
 
 
@@ -458,28 +403,6 @@ def test_the_kubeconfig_uses_the_profile_of_the_stack() -> None:
     cluster = replace(CLUSTER, profile="prod-admin")
     done = record(lambda: MixedCluster("prod", MixedClusterArgs(cluster=cluster, live=PROD)))
     assert json.loads(done.outputs["prod"]["kubeconfig"]) == PROD.kubeconfig("prod-admin")
-
-
-class Aws(Recorder):
-    """Stands in for the providers; pulumi-eks, a remote component, answers with what it made inside."""
-
-    def __init__(self, answers: Mapping[str, Answer] | None = None) -> None:
-        """Answer look-ups as given."""
-        super().__init__(OUTPUTS, answers)
-
-    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        """Say yes."""
-        found, outputs = super().new_resource(args)
-        if args.typ == "eks:index:Cluster":
-            network = pulumi_aws.eks.ClusterVpcConfigArgs(subnet_ids=[])
-            inputs = pulumi_aws.eks.ClusterArgs(role_arn="role", vpc_config=network)
-            outputs["eksCluster"] = pulumi_aws.eks.Cluster("inside", inputs)
-        return found, outputs
-
-
-def made(cluster: EksCluster) -> Monitor:
-    """Make a cluster."""
-    return record(lambda: MixedCluster("prod", MixedClusterArgs(cluster=cluster, live=None)), Aws())
 
 
 def test_a_cluster_that_is_made_is_secure_by_default() -> None:

@@ -7,11 +7,12 @@ from unittest.mock import patch
 
 import pytest
 
-from archshift.plan.model import Plan, PlannedWorkload
+from archshift.plan.model import Plan
 from archshift.ramp.gate_evidence import GateEvidence, no_evidence
 from archshift.settings import stack as stack_settings
 from components.gate import Gate, GateArgs
 from components.preflight import report_gate
+from tests.build import planned
 from tests.components.recorder import record
 
 NOW = datetime(2026, 3, 9, 9, 0, tzinfo=UTC)
@@ -46,16 +47,7 @@ def test_the_state_has_the_verdict_and_what_it_is_of() -> None:
 def warned(evidence: GateEvidence, graviton: int = 20, ramp: str = "") -> list[str]:
     """The warnings of a fleet of 100 pods that goes to 0.5."""
     stack = stack_settings.load("prod", {"archshift:arm_ratio": "0.5", "archshift:ramp": ramp})
-    cart = PlannedWorkload(
-        key="shop/Deployment/cart",
-        namespace="shop",
-        kind="Deployment",
-        name="cart",
-        replicas=100,
-        wanted=50,
-        graviton=graviton,
-        movable=True,
-    )
+    cart = planned("cart", 100, 50, graviton=graviton, movable=True)
     with patch("pulumi.warn") as warn:
         report_gate(evidence, Plan(arm_ratio=0.5, workloads=(cart,)), stack, NOW)
     return [call.args[0] for call in warn.call_args_list]

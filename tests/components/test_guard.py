@@ -12,7 +12,7 @@ import pulumi
 import pytest
 
 import components.guard
-from archshift.cluster.model import Inventory, Requests, Workload
+from archshift.cluster.model import Inventory
 from archshift.cluster.pod_fields import Template
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.groups import Node, Taint, nodes_of
@@ -26,8 +26,9 @@ from components.exceptions import Exceptions, ExceptionsArgs
 from components.guard import HOOK_NAME, guard_hook, protected
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.preflight import guard_x86, write_plan_file
+from tests.build import pod, refusal, x86_need
 from tests.components.recorder import Registration, record
-from tests.objects import FakeCluster, pod
+from tests.fakes import FakeCluster
 
 GIB = 1024**3
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -62,11 +63,7 @@ def nodes(found: stack_settings.Settings) -> list[Node]:
 
 def cart(pods: int = 1, **more: Any) -> X86Need:
     """A workload that needs x86, with a number of pods of 1 vCPU."""
-    template = Template(spec={"node-selector": more} if more else {})
-    asked = Requests(1000, GIB)
-    return X86Need(
-        workload=Workload("shop", "Deployment", "cart", pods, template, asked), reason="why", pods=pods
-    )
+    return x86_need("cart", pods, template=Template(spec={"node-selector": more} if more else {}))
 
 
 def seen(live: Sequence[Node], *needs: X86Need, guarded: bool = True) -> Survey:
@@ -120,13 +117,11 @@ class Cluster:
     """Stands in for ``survey``: answers with what is seen now, and remembers how it was asked."""
 
     def __init__(self) -> None:
-        """Start with an empty cluster."""
         self.now: Survey | ArchshiftError = seen(())
         self.asked: list[dict[str, Any]] = []
         self.api = FakeCluster()
 
     def __call__(self, _settings: object, **how: Any) -> Survey:
-        """Answer."""
         self.asked.append(how)
         if isinstance(self.now, ArchshiftError):
             raise self.now
@@ -161,10 +156,7 @@ def ask(found: stack_settings.Settings, *events: tuple[Node, Node | None]) -> No
 
 
 def refused(found: stack_settings.Settings, *events: tuple[Node, Node | None]) -> str:
-    """The sentence with which the hook refuses."""
-    with pytest.raises(ArchshiftError) as error:
-        ask(found, *events)
-    return str(error.value)
+    return refusal(ask, found, *events)
 
 
 def test_the_hook_is_asked_in_previews_too() -> None:

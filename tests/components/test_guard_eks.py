@@ -20,10 +20,9 @@ from archshift.plan.model import Plan
 from archshift.settings import stack as stack_settings
 from archshift.survey import Survey
 from components import guard
+from tests.build import GIB, deployment, node, plan_node, pod
 from tests.components.recorder import record
-from tests.objects import FakeCluster, pod
-from tests.objects import node as live_node
-from tests.plan.test_planner import deployment
+from tests.fakes import FakeCluster
 
 X86 = {"instance_types": ["m5.xlarge"], "desired_size": 3}
 ARM = {"instance_types": ["m7g.xlarge"], "desired_size": 3}
@@ -31,10 +30,10 @@ OLD = {"clusterName": "prod", "instanceTypes": ["m5.xlarge"], "amiType": "AL2023
 STAYS = "x86 node group x86 stays: 1 workload needs x86: shop/Deployment/pay ("
 
 
-def node(name: str, group: str, **labels: str) -> Node:
+def x86_node(name: str, group: str, **labels: str) -> Node:
     """An x86 node of a managed group."""
-    made = {"kubernetes.io/arch": "amd64", GROUP_LABEL: group, INSTANCE_TYPE_LABEL: "m5.xlarge", **labels}
-    return Node(name=name, labels=made, millicpu=3920, memory=15 * 1024**3, pods=58)
+    labels = {GROUP_LABEL: group, INSTANCE_TYPE_LABEL: "m5.xlarge", **labels}
+    return plan_node(name, labels=labels, millicpu=3920, memory=15 * GIB)
 
 
 def asked(
@@ -51,7 +50,7 @@ def asked(
 ) -> None:
     """Ask before the group x86 is deleted, or updated to ``new``; six amd64-only pods need x86."""
     one = deployment("pay", 6, requests=Requests(millicpu, 1024**3))
-    nodes = nodes or tuple(node(f"ip-{index}", "x86") for index in range(3))
+    nodes = nodes or tuple(x86_node(f"ip-{index}", "x86") for index in range(3))
     inventory = Inventory(workloads={one.key: one}, nodes=nodes)
     needed = needs(inventory, {one.key: WorkloadVerdict(one.key, verdict, (), ())}, {})
     found = Survey(inventory=inventory, evidence=None, plan=Plan(arm_ratio=0.5), needs=needed)
@@ -97,7 +96,7 @@ def test_a_group_that_is_needed_is_not_deleted(monkeypatch: pytest.MonkeyPatch, 
 
 def test_a_group_may_go_when_others_carry_the_need(monkeypatch: pytest.MonkeyPatch) -> None:
     """The guard protects capacity, not groups."""
-    nodes = (node("ip-1", "x86"), node("ip-2", "other"), node("ip-3", "other"))
+    nodes = (x86_node("ip-1", "x86"), x86_node("ip-2", "other"), x86_node("ip-3", "other"))
     asked(monkeypatch, {"other": {**X86, "desired_size": 2}}, nodes=nodes)
 
 
@@ -126,7 +125,7 @@ def test_the_last_nodes_are_not_taken_from_under_pods(
     """EKS would end the pods five minutes later. Which nodes go in a scale-down is EKS's choice, and it
     drains them; without pods, or with a DaemonSet's alone, the group may go.
     """
-    nodes = [live_node("ip-0", "amd64"), live_node("ip-1", "amd64")]
+    nodes = [node("ip-0", "amd64"), node("ip-1", "amd64")]
     nodes[0]["metadata"]["labels"][EKS_GROUP_LABEL] = "general"
     tied = pod("agent", "ip-0", owner=("DaemonSet", "agent"))
     free = {"/api/v1/nodes": nodes, "/api/v1/pods": [tied, pod("elsewhere", "ip-1")]}
@@ -179,7 +178,7 @@ def test_a_group_of_which_nothing_is_known_counts_as_x86(monkeypatch: pytest.Mon
 
 def test_an_imported_group_is_known_before_it_has_our_label(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the update that imports it, its nodes have EKS's label alone."""
-    nodes = tuple(node(f"ip-{index}", "", **{EKS_GROUP_LABEL: "old"}) for index in range(3))
+    nodes = tuple(x86_node(f"ip-{index}", "", **{EKS_GROUP_LABEL: "old"}) for index in range(3))
     groups = {"x86": {**X86, "desired_size": 1, "import": "old"}}
     with pytest.raises(ArchshiftError, match=r"^x86 node group x86 stays: "):
         asked(monkeypatch, groups, new=OLD, nodes=nodes)
@@ -190,7 +189,7 @@ def test_a_group_is_not_deleted_before_its_nodes_have_our_label(
     monkeypatch: pytest.MonkeyPatch, groups: Any
 ) -> None:
     """EKS's own label says whose they are; without it they would seem to stay."""
-    nodes = tuple(node(f"ip-{index}", "", **{EKS_GROUP_LABEL: "general"}) for index in range(3))
+    nodes = tuple(x86_node(f"ip-{index}", "", **{EKS_GROUP_LABEL: "general"}) for index in range(3))
     nodes = tuple(replace(one, labels={k: v for k, v in one.labels.items() if v}) for one in nodes)
     with pytest.raises(ArchshiftError, match=r"^x86 node group x86 stays: "):
         asked(monkeypatch, groups, old={**OLD, "nodeGroupName": "general"}, nodes=nodes)

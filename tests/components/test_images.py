@@ -17,6 +17,7 @@ from archshift.nodes.groups import Node, Taint
 from archshift.plan.model import Plan, PlannedWorkload
 from components.image_audit import ImageAudit, ImageAuditArgs, evidence_values
 from components.preflight import report
+from tests.build import planned
 from tests.components.recorder import record
 
 Logged = Callable[[Plan, ClusterEvidence | None], list[tuple[str, str]]]
@@ -174,19 +175,7 @@ def test_a_cluster_of_nothing_has_empty_evidence() -> None:
 def row(
     name: str, verdict: WorkloadVerdict | None, *, movable: bool = False, reason: str = ""
 ) -> PlannedWorkload:
-    """A row of a plan."""
-    return PlannedWorkload(
-        key=f"shop/Deployment/{name}",
-        namespace="shop",
-        kind="Deployment",
-        name=name,
-        replicas=2,
-        wanted=0,
-        graviton=0,
-        verdict=verdict,
-        movable=movable,
-        reason=reason,
-    )
+    return planned(name, 2, 0, verdict=verdict, movable=movable, reason=reason)
 
 
 @pytest.fixture

@@ -15,12 +15,11 @@ from archshift.ramp.promql import AppMetrics
 from archshift.settings.gate import read_gate
 from archshift.settings.monitoring import read_monitoring
 from components.monitoring import Monitoring, MonitoringArgs
+from tests.build import patched
 from tests.components.recorder import Monitor, record
-from tests.components.test_components import row
 
 
 def registered(operator: bool, plan: Plan | None = None, **gate: Any) -> Monitor:
-    """Register the monitoring of a plan."""
     settings = read_monitoring(
         "archshift:monitoring", {"namespace": "monitoring", "labels": {"release": "prometheus"}}
     )
@@ -34,7 +33,7 @@ def registered(operator: bool, plan: Plan | None = None, **gate: Any) -> Monitor
                 settings=chosen,
                 namespaces=("shop",),
                 gate=read_gate("archshift:gate", gate),
-                plan=plan or Plan(arm_ratio=0.5, workloads=(row("Deployment", "cart"),)),
+                plan=plan or Plan(arm_ratio=0.5, workloads=(patched("Deployment", "cart"),)),
                 operator=operator,
             ),
         )

@@ -14,10 +14,7 @@ from components.multiarch_image import MultiarchImage, MultiarchImageArgs
 from tests.components.recorder import Monitor, Recorder, record
 from tests.documents import example
 from tests.images.build import Pushed, Pusher, elf, layer
-from tests.images.conftest import push, registry
 from tests.images.servers import Registry
-
-__all__ = ["push", "registry"]
 
 IMAGE = "docker-build:index:Image"
 ENTRY = {"Entrypoint": ["/app"]}

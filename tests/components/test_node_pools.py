@@ -1,6 +1,5 @@
 """What the NodePools component registers, and the guard's last question about a NodePool."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,13 +20,15 @@ from archshift.settings import stack as stack_settings
 from archshift.survey import Survey
 from components import guard
 from components.node_pools import NodePools, NodePoolsArgs
+from tests.build import configuration, deployment, karpenter_node, node_pool
 from tests.components.recorder import Monitor, record
-from tests.nodes.test_node_pools import ARM, live, pool
-from tests.plan.test_planner import deployment
 
 TYPE = "kubernetes:karpenter.sh/v1:NodePool"
 X86 = {"instance_types": ["m6i.xlarge", "m6i.2xlarge"], "limits": {"cpu": 16}}
 STAYS = r"^x86 NodePool x86 stays: 1 workload needs x86: shop/Deployment/pay \("
+
+
+ARM = node_pool("graviton", "m7g.xlarge", "m7g.2xlarge")
 
 
 def registered(*pools: NodePool) -> Monitor:
@@ -38,7 +39,7 @@ def registered(*pools: NodePool) -> Monitor:
 
 def test_each_pool_is_one_object_and_is_waited_for() -> None:
     """Its spec is the core's; the engine waits until Karpenter has taken it."""
-    done = registered(pool(), ARM)
+    done = registered(node_pool(), ARM)
     graviton, x86 = sorted(done.of(TYPE), key=lambda one: one.name)
     assert (x86.name, x86.parent, graviton.name) == ("x86", "node-pools", "graviton")
     assert x86.inputs == {
@@ -48,7 +49,7 @@ def test_each_pool_is_one_object_and_is_waited_for() -> None:
             "name": "x86",
             "annotations": {"pulumi.com/waitFor": "condition=Ready", "pulumi.com/timeoutSeconds": "120"},
         },
-        "spec": manifest(pool()),
+        "spec": manifest(node_pool()),
     }
     assert done.outputs["node-pools"]["sizes"] == {"x86": {"cpu": "16"}, "graviton": {"cpu": "16"}}
 
@@ -59,7 +60,7 @@ def test_hooks_and_protection_are_where_they_hold() -> None:
 
     def program() -> None:
         hook = pulumi.ResourceHook("guard", lambda _: None)
-        pools = {"x86": pool(), "graviton": ARM}
+        pools = {"x86": node_pool(), "graviton": ARM}
         args = NodePoolsArgs(pools=pools, guard=hook, protected=frozenset({"x86"}), others=[own])
         NodePools("node-pools", args)
 
@@ -79,9 +80,7 @@ def stack(pools: Mapping[str, Any], **config: Any) -> stack_settings.Settings:
     """The settings of a stack whose nodes Karpenter brings up."""
     values = {"node_groups": pools, **config}
     return stack_settings.load(
-        "prod",
-        {"archshift:arm_ratio": "0.5", "archshift:provisioner": "karpenter"}
-        | {f"archshift:{key}": json.dumps(value) for key, value in values.items()},
+        "prod", configuration(**{"arm_ratio": "0.5", "provisioner": "karpenter", **values})
     )
 
 
@@ -99,7 +98,7 @@ def asked(
     *,
     old: Mapping[str, Any] | None = None,
     new: Mapping[str, Any] | None = None,
-    nodes: tuple[Node, ...] = (live("n1"), live("n2")),
+    nodes: tuple[Node, ...] = (karpenter_node("n1"), karpenter_node("n2")),
     **more: Any,
 ) -> None:
     """Ask before the pool x86 of the state is deleted, or updated to what ``pools`` make of it."""
@@ -108,7 +107,7 @@ def asked(
     configured = stack(pools)
     hooks: list[pulumi.ResourceHook] = []
     record(lambda: hooks.append(guard.guard_hook(configured)))
-    inputs = {"kind": "NodePool", "metadata": {"name": "x86"}, "spec": old or manifest(pool())}
+    inputs = {"kind": "NodePool", "metadata": {"name": "x86"}, "spec": old or manifest(node_pool())}
     arguments = pulumi.ResourceHookArgs(
         urn="urn",
         id="id",
@@ -136,7 +135,9 @@ def updated(
     [{}, {"intel": X86}, {"x86": X86}, {"graviton": {**X86, "instance_types": ["m7g.xlarge"]}}],
     ids=["taken out", "renamed", "destroy", "only Graviton is left"],
 )
-@pytest.mark.parametrize("nodes", [(live("n1"), live("n2")), ()], ids=["with nodes", "at zero nodes"])
+@pytest.mark.parametrize(
+    "nodes", [(karpenter_node("n1"), karpenter_node("n2")), ()], ids=["with nodes", "at zero nodes"]
+)
 def test_a_pool_that_is_needed_is_not_deleted(
     monkeypatch: pytest.MonkeyPatch, pools: Any, nodes: tuple[Node, ...]
 ) -> None:
@@ -147,7 +148,7 @@ def test_a_pool_that_is_needed_is_not_deleted(
 
 def test_a_pool_may_go_when_another_has_proven_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has a node and its limits hold the rest; one whose limits do not is none."""
-    nodes = (live("n1"), live("n2"), live("m1", of="intel"))
+    nodes = (karpenter_node("n1"), karpenter_node("n2"), karpenter_node("m1", of="intel"))
     asked(monkeypatch, {"intel": X86}, nodes=nodes)
     with pytest.raises(ArchshiftError, match=STAYS):
         asked(monkeypatch, {"intel": {**X86, "limits": {"cpu": 4}}}, nodes=nodes)
@@ -157,7 +158,12 @@ def test_two_pools_that_are_limited_together_do_not_speak_for_each_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The nodes of both carry the need for now; neither would get a successor."""
-    nodes = (live("n1"), live("n2"), live("m1", of="intel"), live("m2", of="intel"))
+    nodes = (
+        karpenter_node("n1"),
+        karpenter_node("n2"),
+        karpenter_node("m1", of="intel"),
+        karpenter_node("m2", of="intel"),
+    )
     none = {**X86, "limits": {"cpu": 0}}
     updated(monkeypatch, none, nodes=nodes, beside={"intel": X86})
     with pytest.raises(ArchshiftError, match=STAYS):
@@ -166,7 +172,7 @@ def test_two_pools_that_are_limited_together_do_not_speak_for_each_other(
 
 def test_nodes_that_do_not_have_our_label_yet_go_with_their_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """Karpenter's own label says whose they are; without it they would seem to stay."""
-    nodes = (live("n1"), live("n2"))
+    nodes = (karpenter_node("n1"), karpenter_node("n2"))
     assert not any("archshift/node-group" in node.labels for node in nodes)
     with pytest.raises(ArchshiftError, match=STAYS):
         asked(monkeypatch, {}, nodes=nodes)
@@ -205,7 +211,7 @@ def test_a_pool_changes_as_far_as_the_need_allows(
 
 def test_where_x86_is_short_already_a_higher_limit_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes nothing away, although it is not enough either; a lower one is refused."""
-    small = manifest(replace(pool(), millicpu=4_000))
+    small = manifest(replace(node_pool(), millicpu=4_000))
     updated(monkeypatch, {"limits": {"cpu": 6}}, old=small, nodes=())
     with pytest.raises(ArchshiftError, match=STAYS):
         updated(monkeypatch, {"limits": {"cpu": 3}}, old=small, nodes=())
@@ -225,6 +231,6 @@ def test_the_x86_pools_that_carry_the_need_are_protected() -> None:
     pools = {"x86": {**X86, "limits": {"cpu": 4}}, "intel": X86, "more": X86, "graviton": {"twin_of": "x86"}}
     configured = stack(pools)
     now = datetime.now(UTC)
-    found = seen((live("n1"),))
+    found = seen((karpenter_node("n1"),))
     assert guard.protected(found, configured, now) == {"x86", "intel"}
     assert guard.protected(replace(found, needs=()), configured, now) == frozenset()

@@ -12,7 +12,7 @@ from archshift.plan.model import Plan
 from components import placeholders
 from components.placeholders import Placeholders
 from tests.components.recorder import record
-from tests.objects import FakeCluster
+from tests.fakes import FakeCluster
 
 
 @pytest.fixture

@@ -13,19 +13,9 @@ from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TakenField
 from components import restore_taken_fields as module
 from components.restore_taken_fields import applied_by, restore_hook, restore_taken_fields
+from tests.build import ARCH, MANAGER, PREFERRED, Json, in_pod_spec, manages, workload
 from tests.components.recorder import record
-from tests.objects import (
-    ARCH,
-    MANAGER,
-    PREFERRED,
-    FakeCluster,
-    Json,
-    Live,
-    LiveCluster,
-    in_pod_spec,
-    manages,
-    workload,
-)
+from tests.fakes import FakeCluster, Live, LiveCluster
 
 ZONE = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
 THEIRS = [{"weight": 10, "preference": ZONE}]

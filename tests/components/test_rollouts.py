@@ -7,7 +7,8 @@ import pytest
 
 from archshift.common.errors import ArchshiftError, UnavailableError
 from components import rollouts
-from tests.objects import FakeCluster, workload
+from tests.build import workload
+from tests.fakes import FakeCluster
 
 
 class Rolling(FakeCluster):

@@ -28,11 +28,11 @@ from archshift.cost.rules import COMPUTE_PLAN, EC2_PLAN, RESERVED, Commitment, C
 from archshift.nodes.groups import Node
 from archshift.plan.model import Rules
 from archshift.plan.planner import make_plan
-from tests.plan.test_sizing import group, pods
+from tests.build import eks_group, sized_deployment
 from tests.properties import examples
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-X86, ARM = group("x86", "m6i.xlarge"), group("graviton", "m7g.xlarge")
+X86, ARM = eks_group("x86", "m6i.xlarge"), eks_group("graviton", "m7g.xlarge")
 
 
 def tariff(region: str = "us-east-1", aws_prices: Mapping[str, Price] | None = None, **rules: Any) -> Tariff:
@@ -175,7 +175,7 @@ def test_the_nodes_say_the_region_if_it_is_one(labels: list[dict[str, str]], reg
 
 def test_a_step_saves_a_range() -> None:
     """Forty pods of 1 vCPU: 11 x86 nodes (3.92 vCPU free); on Graviton 11 to 9 of them, 15 % cheaper each."""
-    found = step(pods("cart", 40, 1000))
+    found = step(sized_deployment("cart", 40, 1000))
     assert found.before.monthly == Range.of(Decimal("0.192") * 11 * HOURS_A_MONTH)
     assert found.after.monthly == Range(
         Decimal("0.1632") * 9 * HOURS_A_MONTH, Decimal("0.1632") * 11 * HOURS_A_MONTH
@@ -211,7 +211,7 @@ def test_a_saving_that_is_none_is_not_called_one(least: int, most: int, words: s
     """Money is more or less, never minus."""
     ends = Range(Decimal(least), Decimal(most))
     share = Range(Decimal(least) / 100, Decimal(most) / 100)
-    found = replace(step(pods("cart", 4, 1000)), saving=ends, share=share)
+    found = replace(step(sized_deployment("cart", 4, 1000)), saving=ends, share=share)
     assert wording.saving(found) == words
     assert claim in wording.against_claim(0.5, found)
 
@@ -219,8 +219,8 @@ def test_a_saving_that_is_none_is_not_called_one(least: int, most: int, words: s
 def test_pods_that_stay_keep_their_nodes_and_the_sentence_says_what_they_cost() -> None:
     """A workload on hold: its x86 nodes are in the bill of 1.0."""
     found = step(
-        pods("cart", 4, 1000),
-        pods("pay", 4, 1000),
+        sized_deployment("cart", 4, 1000),
+        sized_deployment("pay", 4, 1000),
         rules={"shop/Deployment/pay": Rules(hold=True, reason="audit")},
     )
     assert wording.against_claim(1.0, found).endswith(" The x86 nodes that stay cost 280 USD a month.")
@@ -228,26 +228,26 @@ def test_pods_that_stay_keep_their_nodes_and_the_sentence_says_what_they_cost() 
 
 def test_the_min_size_of_x86_groups_is_paid_although_nothing_needs_it() -> None:
     """What eats the saving is in it: three x86 nodes that stay because the config says so."""
-    kept = group("x86", "m6i.xlarge")
+    kept = eks_group("x86", "m6i.xlarge")
     stays = type(kept)(
         **{name: getattr(kept, name) for name in kept.__slots__} | {"min_size": 3, "max_size": 9}
     )
-    found = step(pods("cart", 3, 1000), groups=(stays, ARM))
+    found = step(sized_deployment("cart", 3, 1000), groups=(stays, ARM))
     assert found.saving == Range.of(-Decimal("0.1632") * HOURS_A_MONTH)
     assert wording.saving(found) == "at both ends 119 USD a month more"
 
 
 def test_a_group_on_graviton_costs_nothing_before_anything_moved() -> None:
     """Its min_size counts from the first step on: the fleet without Graviton has no such group."""
-    found = step(pods("cart", 4, 1000), after=0.25, groups=(X86, replace(ARM, min_size=2)))
+    found = step(sized_deployment("cart", 4, 1000), after=0.25, groups=(X86, replace(ARM, min_size=2)))
     assert [line.node_count.group for line in found.before.slow.lines] == ["x86"]
     assert [line.node_count.nodes for line in found.after.slow.lines] == [1, 2]
 
 
 def test_pods_that_no_group_takes_make_the_saving_unknown() -> None:
     """Nodes that would have to be added are not free either."""
-    small = group("x86", "m6i.large"), group("graviton", "m7g.large")
-    found = step(pods("big", 1, 3000), groups=small)
+    small = eks_group("x86", "m6i.large"), eks_group("graviton", "m7g.large")
+    found = step(sized_deployment("big", 1, 3000), groups=small)
     assert found.saving is None
     assert wording.saving(found) == (
         "unknown: x86: its largest pod does not fit a m6i.large: choose a larger type; graviton: its "
@@ -257,13 +257,13 @@ def test_pods_that_no_group_takes_make_the_saving_unknown() -> None:
 
 def test_without_groups_nothing_is_sized() -> None:
     """Zero against zero is no saving of zero."""
-    assert step(pods("cart", 3, 1000), groups=()).saving is None
+    assert step(sized_deployment("cart", 3, 1000), groups=()).saving is None
 
 
 def test_a_savings_plan_that_is_bound_to_x86_eats_the_saving() -> None:
     """Paid whether m6i runs or not: what Graviton costs comes on top, and the sentence names the plan."""
     money = tariff(commitments=(plan(EC2_PLAN, "m6i", "1.0", "0.5", datetime(2027, 3, 1, tzinfo=UTC)),))
-    found = step(pods("cart", 40, 1000), money=money)
+    found = step(sized_deployment("cart", 40, 1000), money=money)
     assert found.saving
     assert found.saving.most < 0
     assert wording.stranded(1.0, found) == [
@@ -275,7 +275,7 @@ def test_a_savings_plan_that_is_bound_to_x86_eats_the_saving() -> None:
 def test_a_compute_savings_plan_follows_to_graviton() -> None:
     """The saving is that of the rest, and nothing of the plan is lost while there is enough to cover."""
     money = tariff(commitments=(plan(COMPUTE_PLAN, "", "0.5"),))
-    found = step(pods("cart", 40, 1000), money=money)
+    found = step(sized_deployment("cart", 40, 1000), money=money)
     assert found.saving
     assert found.saving.least == (Decimal("0.192") - Decimal("0.1632")) * 11 * HOURS_A_MONTH
     assert wording.stranded(1.0, found) == []
@@ -389,7 +389,7 @@ def test_ranges_are_in_order_and_share_their_assumptions(
     """Least before most; a saving is before less after at one speed, never at two."""
     low, high = sorted(Decimal(speed) / 100 for speed in speeds)
     found = step(
-        pods("cart", replicas, millicpu),
+        sized_deployment("cart", replicas, millicpu),
         before=ratios[0],
         after=ratios[1],
         money=tariff(speed=(low, high), commitments=commitments),
@@ -415,6 +415,6 @@ def test_ranges_are_in_order_and_share_their_assumptions(
 @given(st.integers(1, 60), st.integers(100, 3000), st.sampled_from((0.2, 0.5, 0.8, 1.0)))
 def test_a_price_that_is_not_known_is_never_zero(replicas: int, millicpu: int, ratio: float) -> None:
     """In a region without prices nothing is saved and nothing is lost: it is not known."""
-    found = step(pods("cart", replicas, millicpu), after=ratio, money=tariff("ap-south-1"))
+    found = step(sized_deployment("cart", replicas, millicpu), after=ratio, money=tariff("ap-south-1"))
     assert (found.saving, found.share, found.overlap) == (None, None, None)
     assert found.unknown

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_main import FakePulumi, Run, pulumi, run
+from tests.fakes import FakePulumi, Run
 from tests.gate.prometheus import Server
-from tests.gate.test_gate import BEGIN, CART, CATALOG, DB, END, SETTINGS, STEP, shop
+from tests.gate.shop import BEGIN, CART, CATALOG, DB, END, SETTINGS, STEP, shop
 from tests.gate.weeks import Pods
-
-__all__ = ["pulumi", "run"]
 
 AT = ("--at", END.isoformat(), "--since", STEP.isoformat())
 

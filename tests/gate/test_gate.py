@@ -17,30 +17,13 @@ from archshift.ramp.prometheus import Prometheus
 from archshift.ramp.promql import Expressions
 from archshift.settings.stack import load
 from tests.gate.prometheus import serve
+from tests.gate.shop import BEGIN, CART, CATALOG, END, SETTINGS, STEP, shop
 from tests.gate.weeks import FakeWeeks, Pods
-
-END = datetime(2026, 3, 10, 12, tzinfo=UTC)
-STEP = END - timedelta(hours=3)
-BEGIN = END - timedelta(hours=6)
-CATALOG, CART, DB = "shop/Deployment/catalog", "shop/Deployment/cart", "shop/StatefulSet/db"
-SETTINGS = {"window": "3h", "soak": "2h"}
-
-
-def shop(graviton: Pods | None = None, **words: Any) -> FakeWeeks:
-    """Return a shop, six hours long: since the step three hours ago part of it is on Graviton."""
-    weeks = FakeWeeks([(BEGIN, END)], **words)
-    for workload in (CATALOG, CART):
-        weeks.run(workload, BEGIN, STEP, x86=Pods(4))
-    weeks.run(CATALOG, STEP, END, x86=Pods(2), graviton=graviton or Pods(2))
-    weeks.run(CART, STEP, END, x86=Pods(2), graviton=Pods(2))
-    weeks.run(DB, BEGIN, END, x86=Pods(2, rps=None), graviton=Pods(1, rps=None))
-    return weeks
 
 
 def judged(
     url: str, at: datetime = END, since: datetime | None = STEP, ratio: str = "0.5", **gate: Any
 ) -> Gate:
-    """Ask the gate."""
     config = {
         "archshift:arm_ratio": ratio,
         "archshift:gate": json.dumps({"prometheus": url, **SETTINGS, **gate}),
@@ -55,7 +38,6 @@ def judged_of(weeks: FakeWeeks, folder: Path, **words: Any) -> Gate:
 
 
 def verdicts(gate: Gate) -> Mapping[str, str]:
-    """Return the workloads' verdicts."""
     return {one.workload: one.verdict for one in gate.verdict.workloads}
 
 

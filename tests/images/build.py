@@ -73,5 +73,4 @@ class Pusher(oci.Pusher):
     """Pushes to a registry on loopback, and takes away."""
 
     def delete(self, repository: str, digest: str) -> None:
-        """Delete a manifest."""
         self._client.delete(f"/v2/{repository}/manifests/{digest}").raise_for_status()

@@ -1,6 +1,6 @@
 """Registries and servers that the tests share; one process each for the whole run."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,7 @@ import pytest
 
 from archshift.images.audit import AuditOptions
 from archshift.images.registry.client import Limits, RegistryHost
-from tests.images.build import Pusher
-from tests.images.servers import Authority, Registry, Server
+from tests.images.servers import Registry, Server
 
 Options = Callable[..., AuditOptions]
 
@@ -23,40 +22,6 @@ QUICK = Limits(
     longest_wait_seconds=2,
 )
 """Bounds so short that no fault takes long to show."""
-
-
-@pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A real registry without login."""
-    running = Registry(tmp_path_factory.mktemp("registry"))
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="session")
-def push(registry: Registry) -> Pusher:
-    """Pushes to the registry without login."""
-    return Pusher(registry.base)
-
-
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """A certificate authority of the tests."""
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def servers() -> Iterator[Callable[[str], Server]]:
-    """Make servers of the tests' own; each forwards what it has no rule for to an upstream."""
-    running: list[Server] = []
-
-    def make(upstream: str = "") -> Server:
-        running.append(Server(upstream))
-        return running[-1]
-
-    yield make
-    for server in running:
-        server.stop()
 
 
 @pytest.fixture

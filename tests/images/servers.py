@@ -69,7 +69,6 @@ class Registry:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
         return self._process.pid
 
     def _answers(self) -> bool:
@@ -82,7 +81,6 @@ class Registry:
         return False
 
     def stop(self) -> None:
-        """Stop it."""
         self._process.terminate()
         self._process.wait(10)
 
@@ -124,8 +122,6 @@ class Server:
         return int(self._runner.addresses[0][1])
 
     def stop(self) -> None:
-        """Stop it and end its thread."""
-
         async def close() -> None:
             await self._runner.cleanup()
             await self._session.close()

@@ -25,13 +25,11 @@ class Clock:
     now = 1_000_000.0
 
     def __call__(self) -> float:
-        """Return the time."""
         return self.now
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock."""
     return Clock()
 
 

@@ -35,7 +35,6 @@ from archshift.images.registry.credentials import (
 
 
 def encoded(text: str) -> str:
-    """Return base64."""
     return base64.b64encode(text.encode()).decode()
 
 

@@ -261,7 +261,6 @@ def test_a_program_from_a_variable_is_undecided() -> None:
 
 
 def audit(registry: Registry, options: Options, name: str, **changes: Any) -> ImageVerdict:
-    """Audit one image deeply."""
     image = f"{registry.host}/{name}"
     return audit_images([image], replace(options(registry.host), deep=True, **changes))[image]
 

@@ -28,7 +28,6 @@ def image(push: Pusher, proxy: Server) -> str:
 
 @pytest.fixture
 def audit(image: str, proxy: Server, options: Options) -> Callable[[], ImageVerdict]:
-    """Audit it."""
     return lambda: audit_images([image], options(proxy.host))[image]
 
 

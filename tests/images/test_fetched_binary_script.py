@@ -19,11 +19,8 @@ from aiohttp import web
 from archshift.images.fetched_binary import SCRIPT
 from lab.oci import elf
 from lab.processes import free_port
-from tests.images.conftest import authority, servers
 from tests.images.servers import Authority, Server
 from tests.programs import debian_program
-
-__all__ = ["authority", "servers"]
 
 NEEDED = ("timeout", "sha256sum", "od", "tr", "grep", "tail", "rm", "mv", "chmod")
 AMD64 = elf("amd64") + b"the one for x86" * 1000
@@ -277,7 +274,6 @@ def test_a_redirect_to_another_host(
 
 
 def test_a_redirect_in_a_circle(box: Box, site: Server) -> None:
-    """It ends."""
     site.answer("GET /agent-arm64$", 302, Location=f"{site.base}/agent-arm64")
     assert "cannot be downloaded" in box.fails("aarch64")
 

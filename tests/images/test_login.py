@@ -13,15 +13,12 @@ from aiohttp import web
 from archshift.common.errors import ArchshiftError
 from archshift.images.audit import AuditOptions, audit_images
 from archshift.images.registry.client import RegistryHost
-from archshift.images.registry.credentials import AuthFile, Credential, read_pull_secret
+from archshift.images.registry.credentials import AuthFile, Credential
 from tests.images.build import Pusher
+from tests.images.login import HTPASSWD, LOGIN, secret
 from tests.images.servers import Authority, Registry, Server
 
 Options = Callable[..., AuditOptions]
-
-LOGIN = ("user", "secret")
-# bcrypt of "secret", cost 5.
-HTPASSWD = "user:$2b$05$Lc6js0OM/Gz7wkQfDzQHtuFWxGwY6k170hqpP.0/gJ3sfLfvZsO06\n"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +37,6 @@ class TokenServer:
     """Grants tokens for pulling (and to the pusher for all) to user/secret, a refresh token, or anybody."""
 
     def __init__(self, authority: Authority) -> None:
-        """Start it."""
         self.server = Server()
         self.anonymous = False
         self._authority = authority
@@ -64,7 +60,6 @@ class TokenServer:
 
 @pytest.fixture(scope="module")
 def tokens(authority: Authority) -> Iterator[TokenServer]:
-    """The token server."""
     running = TokenServer(authority)
     yield running
     running.server.stop()
@@ -95,19 +90,6 @@ def bearer(
 def _fresh(tokens: TokenServer) -> None:
     tokens.server.requests.clear()
     tokens.anonymous = False
-
-
-def secret(host: str, username: str = LOGIN[0], password: str = LOGIN[1]) -> AuthFile:
-    """Return a pull secret as the API server would hand it out."""
-    auth = base64.b64encode(f"{username}:{password}".encode()).decode()
-    config = json.dumps({"auths": {host: {"auth": auth}}}).encode()
-    return read_pull_secret(
-        {
-            "metadata": {"namespace": "shop", "name": "pull"},
-            "type": "kubernetes.io/dockerconfigjson",
-            "data": {".dockerconfigjson": base64.b64encode(config).decode()},
-        }
-    )
 
 
 def test_basic_with_a_pull_secret(basic: Registry, options: Options) -> None:

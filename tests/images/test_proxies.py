@@ -13,8 +13,8 @@ from archshift.images.registry.client import RegistryHost
 from archshift.images.verdict import ImageVerdict
 from lab.processes import free_port
 from tests.images.build import Pusher
+from tests.images.login import HTPASSWD, LOGIN, secret
 from tests.images.servers import Authority, Registry
-from tests.images.test_login import HTPASSWD, LOGIN, secret
 
 Options = Callable[..., AuditOptions]
 
@@ -39,8 +39,6 @@ class ForwardProxy:
         return [head.partition(" HTTP/")[0] for head in self.heads]
 
     def stop(self) -> None:
-        """Stop it and end its thread."""
-
         async def close() -> None:
             self._server.close()
             for task in asyncio.all_tasks() - {asyncio.current_task()}:

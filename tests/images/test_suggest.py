@@ -89,7 +89,6 @@ def test_pages_of_tags_are_followed_on_the_same_host(
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"tags": 1}', b'{"tags": null}', b'{"tags": [1, null]}'])
 def test_a_broken_list_suggests_nothing(proxy: Server, options: Options, body: bytes) -> None:
-    """No list, no suggestion, no error."""
     proxy.answer("tags/list", 200, body)
     image = f"{proxy.host}/a:1.0"
     assert suggest_newer([image, "No Image", f"{proxy.host}/a@sha256:{'0' * 64}"], options(proxy.host)) == {

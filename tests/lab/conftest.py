@@ -9,10 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.control_plane import Lab
-from tests.images.conftest import push, registry
 from tests.lab.lab_helpers import Cluster, Stack
-
-__all__ = ["push", "registry"]
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,6 @@ class Guarded:
 
     @property
     def groups(self) -> dict[str, Any]:
-        """The node groups as they are."""
         groups = node_groups(x86=3, graviton=2)
         groups["x86"]["labels"] = {"pool": "main"}
         return groups

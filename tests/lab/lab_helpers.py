@@ -125,7 +125,6 @@ class Cluster:
             self._api = connect(CONTEXT)
 
     def close(self) -> None:
-        """Closes the connections."""
         self._api.close()
 
     def apply(self, manifests: str | Manifest | Iterable[Manifest], manager: str | None = None) -> None:
@@ -140,7 +139,6 @@ class Cluster:
         self.lab.kubectl("apply", *flags, "--filename=-", stdin=text)
 
     def namespace(self, name: str) -> str:
-        """Makes a namespace."""
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         return name
 
@@ -389,7 +387,6 @@ class Stack(LabStack):
         )
 
     def outputs(self) -> dict[str, Any]:
-        """The stack's outputs."""
         shown = self.lab.run("pulumi", "stack", "output", "--json", f"--stack={self.name}", cwd=self.folder)
         assert shown.returncode == 0, shown.stderr
         outputs: dict[str, Any] = json.loads(shown.stdout)

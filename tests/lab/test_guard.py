@@ -150,7 +150,6 @@ def test_by_the_automation_api(guarded: Guarded) -> None:
 
 
 def test_destroy(guarded: Guarded) -> None:
-    """With the program and without it."""
     guarded.record("destroy", guarded.stack.destroy())
     guarded.record("destroy --run-program", guarded.stack.destroy("--run-program"))
 

@@ -238,7 +238,6 @@ def test_evidence_that_somebody_has_been_at(proven: Guarded) -> None:
 
 
 def glass(until: datetime) -> dict[str, str]:
-    """The config's `break_glass`."""
     return {"until": until.isoformat(), "reason": "region is lost", "ticket": "OPS-7"}
 
 

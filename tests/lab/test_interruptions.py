@@ -5,8 +5,8 @@ import subprocess
 import time
 
 from lab.stack import kill_with_children
+from tests.lab.exact import expect_exact, generations_of, specs
 from tests.lab.lab_helpers import Cluster, Stack, deployment, node_groups
-from tests.lab.test_exact import expect_exact, specs
 
 SIZES = (2, 3, 4, 5, 6, 7, 8, 9)
 
@@ -17,21 +17,14 @@ def begin_a_step(cluster: Cluster, stack: Stack, namespace: str) -> "subprocess.
     cluster.apply([deployment(f"web-{replicas}", replicas, namespace) for replicas in SIZES])
     first = stack.up()
     assert first.succeeded, first.output
-    before = _generations(cluster, namespace)
+    before = generations_of(cluster, namespace)
     step = stack.config({"arm_ratio": "0.8"}).begin_up()
     deadline = time.monotonic() + 120
-    while _generations(cluster, namespace) == before:
+    while generations_of(cluster, namespace) == before:
         assert time.monotonic() < deadline, "no workload was patched"
         assert step.poll() is None, "the update ended before it was interrupted"
         time.sleep(0.05)
     return step
-
-
-def _generations(cluster: Cluster, namespace: str) -> dict[str, int]:
-    return {
-        item["metadata"]["name"]: item["metadata"]["generation"]
-        for item in cluster.all_of("deployments", namespace)
-    }
 
 
 def expect_convergence(cluster: Cluster, stack: Stack, namespace: str) -> None:

@@ -16,6 +16,7 @@ from archshift.settings.stack import load
 from lab.control_plane import PROJECT, Lab, LabError
 from tests.images.build import Pusher
 from tests.images.servers import Registry
+from tests.lab.exact import RAMP, expect_exact, fleet, own_rules, specs
 from tests.lab.guard_matrix import (
     NO_CAPACITY,
     NO_CHECK,
@@ -28,7 +29,6 @@ from tests.lab.guard_matrix import (
     stopped_by,
 )
 from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment
-from tests.lab.test_exact import RAMP, expect_exact, fleet, own_rules, specs
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -203,7 +203,6 @@ class GuardedPools(Guarded):
 
     @property
     def groups(self) -> dict[str, Any]:
-        """The pools as they are."""
         # Nothing is to be consolidated in the middle of a test that compares nodes.
         x86 = {"instance_types": ["m6i.xlarge"], "limits": {"cpu": 16}, "consolidate_after": "Never"}
         return {"x86": {**x86, "labels": {"pool": "main"}}, "graviton": {"twin_of": "x86"}}

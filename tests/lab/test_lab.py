@@ -1,7 +1,5 @@
 """The lab itself: what it protects, what it leaves alone, and that it comes back as it was."""
 
-# ruff: noqa: D103 - the names are sentences already
-
 from __future__ import annotations
 
 import json

@@ -137,7 +137,6 @@ class Migration:
         self.stack.config({"node_groups": self.groups})
 
     def ratio(self, ratio: str) -> None:
-        """Set the number."""
         self.stack.config({"arm_ratio": ratio})
 
     def up(self) -> Result:
@@ -317,7 +316,6 @@ def add_graviton(it: Migration) -> None:
 
 
 def graviton_nodes(it: Migration) -> list[str]:
-    """The Graviton nodes that there are."""
     return [one["metadata"]["name"] for one in it.cluster.all_of("nodes") if _is_arm(one)]
 
 

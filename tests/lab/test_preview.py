@@ -153,7 +153,6 @@ def test_a_fine_preview(guarded: Guarded) -> None:
 
 
 def test_without_changes_there_is_nothing_to_say(guarded: Guarded) -> None:
-    """No table without rows."""
     found = previewed(guarded)
     assert (found.code, found.report["changes"]) == (0, [])
     assert "**no pod changes sides**" in found.comment

@@ -22,8 +22,8 @@ import yaml
 
 from lab.control_plane import PROJECT
 from tests.gate.weeks import FakeWeeks, Pods
+from tests.lab.exact import expect_exact
 from tests.lab.lab_helpers import Cluster, Stack, deployment, node_groups, stateful_set
-from tests.lab.test_exact import expect_exact
 
 pytestmark = pytest.mark.timeout(1800)
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.lab.exact import expect_exact
 from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, node_groups
-from tests.lab.test_exact import expect_exact
 
 
 def budget(name: str, minimum: int, namespace: str) -> Manifest:

@@ -217,7 +217,6 @@ class OnAws:
         self.write_account(objects=objects)
 
     def write_account(self, **content: Any) -> None:
-        """Write the whole account."""
         empty = {"objects": {}, "done": [], "reach": self.reach}
         self._file.write_text(json.dumps({**empty, **content}))
 
@@ -357,7 +356,6 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
 def test_what_aws_refuses_is_one_sentence(
     on_aws: OnAws, changes: dict[str, Any], account: dict[str, Any], sentence: str
 ) -> None:
-    """And nothing was made."""
     own = on_aws.take_file("staging", **changes)
     on_aws.fill_account("staging", own["node_groups"])
     content = on_aws.account.read()

@@ -10,32 +10,16 @@ from hypothesis import strategies as st
 from archshift.cluster.model import Inventory
 from archshift.cluster.pod_fields import Template
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL
+from archshift.common.kubernetes import ZONE_LABEL
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import WorkloadVerdict
 from archshift.nodes.after_update import nodes_after
 from archshift.nodes.eks import LiveCluster
-from archshift.nodes.groups import AMI_FAMILIES, AMI_TYPES, EksNodeGroup, Node, Taint, new_nodes
-from archshift.nodes.instance_types import INSTANCE_TYPES
+from archshift.nodes.groups import AMI_TYPES, EksNodeGroup, Node, Taint, new_nodes
 from archshift.plan.planner import make_plan
-from tests.plan.test_planner import deployment
-
-ARCH = "kubernetes.io/arch"
-ZONE = "topology.kubernetes.io/zone"
-
-
-def group(name: str = "graviton", *types: str, **options: Any) -> EksNodeGroup:
-    """A managed node group of one node, unless the options say otherwise."""
-    found = tuple(INSTANCE_TYPES[kind] for kind in types or ("m7g.xlarge",))
-    options = {"min_size": 0, "desired_size": 1, "max_size": 9, **options}
-    ami_type = AMI_FAMILIES["AL2023"][found[0].architecture]
-    return EksNodeGroup(name=name, instance_types=found, subnets=("subnet-a",), ami_type=ami_type, **options)
-
-
-def live(name: str, architecture: str = "arm64", **labels: str) -> Node:
-    """A node that EKS made."""
-    keys = {"group": GROUP_LABEL, "eks": EKS_GROUP_LABEL, "kind": INSTANCE_TYPE_LABEL, "zone": ZONE}
-    return Node(name=name, labels={ARCH: architecture, **{keys[key]: text for key, text in labels.items()}})
+from tests.build import ARCH, deployment
+from tests.build import eks_group as group
+from tests.build import eks_node as live
 
 
 def names(nodes: tuple[Node, ...], *groups: EksNodeGroup) -> list[str]:
@@ -87,7 +71,6 @@ def test_labels_and_taints_of_a_group_reach_its_living_nodes() -> None:
 
 
 def test_the_nodes_of_a_group_that_is_taken_out_of_the_settings_go() -> None:
-    """As in the lab."""
     assert names((live("ip-1", "amd64", group="gone"), live("ip-2", group="graviton")), group()) == ["ip-2"]
 
 
@@ -110,7 +93,7 @@ def test_a_node_to_come_is_the_smallest_that_the_group_allows() -> None:
                 "kubernetes.io/os": "linux",
                 "kubernetes.io/hostname": "g-new-0",
                 "node.kubernetes.io/instance-type": "m7g.xlarge",
-                ZONE: "eu-west-1a",
+                ZONE_LABEL: "eu-west-1a",
                 "architecture": "arm64",
                 "archshift/node-group": "g",
             },
@@ -128,7 +111,7 @@ def test_new_nodes_are_taken_to_come_up_in_the_zones_of_the_cluster() -> None:
     """A workload that asks for a zone is not left alone because a node is not there yet."""
     nodes = (live("ip-1", "amd64", zone="b"), live("ip-2", "amd64", zone="a"))
     new = nodes_after(nodes, [group(desired_size=3)])[:3]
-    assert [node.labels[ZONE] for node in new] == ["a", "b", "a"]
+    assert [node.labels[ZONE_LABEL] for node in new] == ["a", "b", "a"]
 
 
 def plan_of(kind: str, *groups: EksNodeGroup, spec: Mapping[str, Any] | None = None) -> Any:

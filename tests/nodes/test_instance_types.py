@@ -176,7 +176,6 @@ def test_a_name_like_no_other_gets_no_hint() -> None:
 
 
 def test_a_known_name_is_found() -> None:
-    """The usual case."""
     assert instance_type("c7g.large", "key").architecture == "arm64"
 
 

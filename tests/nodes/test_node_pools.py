@@ -13,7 +13,7 @@ from archshift.cluster.scheduling import admits
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, POOL_LABEL, ZONE_LABEL
 from archshift.nodes.after_update import nodes_after, nodes_of_others
-from archshift.nodes.groups import Node, NodeClass, NodePool, Taint
+from archshift.nodes.groups import Node, NodePool, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.nodes.node_pools import (
     MOST_NODES,
@@ -23,46 +23,19 @@ from archshift.nodes.node_pools import (
     nodes_within,
     template,
 )
-from archshift.plan.guard import X86Need, refuse_removal, shrinks
+from archshift.plan.guard import refuse_removal, shrinks
 from archshift.plan.planner import make_plan
 from archshift.plan.sizing import size
-from tests.nodes.test_eks_node_groups import group
-from tests.plan.test_planner import deployment, required_affinity
+from tests.build import ARCH, GIB, deployment, eks_group, required_affinity, x86_need
+from tests.build import karpenter_node as live
+from tests.build import node_pool as pool
 from tests.properties import examples
 
-GIB = 1024**3
 MIB = 1024**2
-ARCH = "kubernetes.io/arch"
 CAPACITY_TYPE = "karpenter.sh/capacity-type"
 
 
-def pool(name: str = "x86", *types: str, **options: Any) -> NodePool:
-    """A NodePool of up to 16 vCPU."""
-    found = tuple(INSTANCE_TYPES[kind] for kind in types or ("m6i.xlarge", "m6i.2xlarge"))
-    node_class = NodeClass("karpenter.k8s.aws", "EC2NodeClass", "default")
-    return NodePool(name=name, instance_types=found, node_class=node_class, **{"millicpu": 16_000, **options})
-
-
 ARM = pool("graviton", "m7g.xlarge", "m7g.2xlarge")
-
-
-def live(name: str, of: str = "x86", kind: str = "m6i.xlarge", **labels: str) -> Node:
-    """A node that Karpenter brought up."""
-    found = INSTANCE_TYPES[kind]
-    made = {ARCH: found.architecture, POOL_LABEL: of, INSTANCE_TYPE_LABEL: kind, **labels}
-    return Node(
-        name=name,
-        labels=made,
-        millicpu=found.allocatable_millicpu,
-        memory=found.allocatable_memory,
-        pods=found.pods,
-    )
-
-
-def cart(pods: int = 1, millicpu: int = 1000, **options: Any) -> X86Need:
-    """A workload that needs x86."""
-    one = deployment("cart", pods, requests=Requests(millicpu, GIB), **options)
-    return X86Need(workload=one, reason="why", pods=pods)
 
 
 # --- the object ------------------------------------------------------------------------------
@@ -268,7 +241,7 @@ def test_a_pool_and_a_managed_group_of_one_name_are_two() -> None:
         of_pool, name="n2", labels={k: v for k, v in of_pool.labels.items() if k != POOL_LABEL}
     )
     assert names((of_pool, of_group), pool(millicpu=4_000)) == ["n1"]
-    managed = group("x86", "m6i.xlarge", desired_size=1)
+    managed = eks_group("x86", "m6i.xlarge", desired_size=1)
     assert [node.name for node in nodes_after((of_pool, of_group), [managed])] == ["n2"]
 
 
@@ -352,7 +325,7 @@ def test_capacity_advises_memory_too() -> None:
 def test_what_makes_a_pool_give_less(change: dict[str, Any], less: bool) -> None:
     """Lower limits, fewer types or zones, and what turns the need away; weight and disruption do not."""
     before = pool(memory=64 * GIB, zones=("a", "b"), labels={"team": "shop"})
-    need = cart(template=Template(spec={"node-selector": {"team": "shop"}}))
+    need = x86_need(template=Template(spec={"node-selector": {"team": "shop"}}))
     assert shrinks([need], before, replace(before, **change)) is less
 
 
@@ -366,7 +339,7 @@ def test_a_pool_that_has_brought_up_a_node_counts_with_its_limits() -> None:
     """Ten pods need more than the one node that is there; the pool is known to bring up more. A pool that
     never has is not.
     """
-    need, going = cart(10), live("n1", of="old", **{"archshift/node-group": "old"})
+    need, going = x86_need("cart", 10), live("n1", of="old", **{"archshift/node-group": "old"})
     after = nodes_after((going, live("n2")), [pool()])
     assert refuse_removal([need], [going], (going, live("n2")), after) == ""
     alone = nodes_after((going,), [pool()])
@@ -380,8 +353,13 @@ def test_limits_that_are_lowered_below_the_need_are_told() -> None:
     """Nodes and limits stay as they are; what is lost is what might have come."""
     nodes = (live("n1"),)
     fits, short = (nodes_after(nodes, [pool(millicpu=limit)]) for limit in (12_000, 8_000))
-    assert refuse_removal([cart(10)], nodes, nodes, fits, always_loses=True, proven_pools=["x86"]) == ""
-    refusal = refuse_removal([cart(10)], nodes, nodes, short, always_loses=True, proven_pools=["x86"])
+    assert (
+        refuse_removal([x86_need("cart", 10)], nodes, nodes, fits, always_loses=True, proven_pools=["x86"])
+        == ""
+    )
+    refusal = refuse_removal(
+        [x86_need("cart", 10)], nodes, nodes, short, always_loses=True, proven_pools=["x86"]
+    )
     assert "x86 lacks 2.2 vCPU: 10 pods ask for 10.0 vCPU" in refusal
 
 
@@ -389,10 +367,13 @@ def test_other_types_of_x86_may_follow_while_the_limits_hold_them() -> None:
     """Karpenter brings the successor up before it takes a node away; to Graviton there is no successor."""
     nodes = (live("n1"),)
     newer = nodes_after(nodes, [pool("x86", "m7i.xlarge")])
-    assert refuse_removal([cart(3)], nodes, nodes, newer, always_loses=True, proven_pools=["x86"]) == ""
+    assert (
+        refuse_removal([x86_need("cart", 3)], nodes, nodes, newer, always_loses=True, proven_pools=["x86"])
+        == ""
+    )
     moved = nodes_after(nodes, [pool("x86", "m7g.xlarge")])
     assert "no x86 node is left" in refuse_removal(
-        [cart(3)], nodes, nodes, moved, always_loses=True, proven_pools=["x86"]
+        [x86_need("cart", 3)], nodes, nodes, moved, always_loses=True, proven_pools=["x86"]
     )
 
 

@@ -60,7 +60,6 @@ class Runner:
 
     @property
     def checkout(self) -> Path:
-        """The checked-out repository."""
         return self.root / "checkout"
 
     @property
@@ -155,7 +154,6 @@ class Runner:
         return self.git("rev-parse", "HEAD")
 
     def push(self, branch: str = "main") -> None:
-        """Pushes what is checked out."""
         self.git("push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
 
     @property

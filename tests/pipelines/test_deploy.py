@@ -1,13 +1,11 @@
 """The deployment: only what was previewed, and up only when the gate passes on what is deployed."""
 
-# ruff: noqa: D101, D103 - the names are sentences already
-
 import json
 
 import pytest
 
 from tests.pipelines.conftest import STACK_FILE, Done, Runner
-from tests.pipelines.test_ramp import APPLY, gate
+from tests.pipelines.gates import APPLY, gate
 
 UP = "pulumi up --stack prod --policy-pack policies --yes --non-interactive --suppress-outputs"
 DEEP = "  archshift:images: {deep: true}\n"

@@ -1,7 +1,5 @@
 """The issue about drift: opened, kept up to date, and closed when it is gone."""
 
-# ruff: noqa: D103 - the names are sentences already
-
 import json
 import os
 

@@ -1,7 +1,5 @@
 """The preview of a pull request, and the comment it ends in."""
 
-# ruff: noqa: D101, D103 - the names are sentences already
-
 from pathlib import Path
 
 import pytest

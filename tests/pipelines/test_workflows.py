@@ -1,7 +1,5 @@
 """The workflows themselves: what their linters say, and what no linter looks at."""
 
-# ruff: noqa: D101, D103 - the names are sentences already
-
 import re
 import subprocess
 import sys

@@ -24,7 +24,7 @@ from archshift.plan.arm64_tests import (
 from archshift.plan.model import Rules
 from archshift.plan.planner import make_plan
 from archshift.settings.arm64_tests import read_arm64_tests
-from tests.objects import Json, node, workload
+from tests.build import Json, node, workload
 
 KEY = "default/Deployment/web"
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -43,7 +43,6 @@ def inventory(item: Json) -> Inventory:
 
 
 def job(test: Arm64Test = COMMAND, item: Json | None = None) -> Json:
-    """Its Job."""
     return job_of(KEY, item or web(), test, what_is_tested(test, ["image"]))
 
 

@@ -4,24 +4,10 @@ from archshift.cluster.model import Requests
 from archshift.common.architectures import AMD64, ARM64
 from archshift.nodes.groups import Node
 from archshift.plan.capacity import Balance, Demand, balance
-
-GIB = 1024**3
-
-
-def node(name: str, arch: str = "arm64", *, schedulable: bool = True, pods: int = 58) -> Node:
-    """A node of 4 vCPU and 16 GiB."""
-    return Node(
-        name=name,
-        labels={"kubernetes.io/arch": arch},
-        millicpu=4000,
-        memory=16 * GIB,
-        pods=pods,
-        schedulable=schedulable,
-    )
+from tests.build import GIB, plan_node
 
 
 def graviton(demand: Demand, *nodes: Node) -> Balance:
-    """The Graviton side's balance."""
     return balance(nodes, {ARM64: demand})[ARM64]
 
 
@@ -33,37 +19,42 @@ def test_demands_add_up_and_remember_the_largest_pod() -> None:
 
 def test_a_demand_that_fits_lacks_nothing() -> None:
     """Exactly full is not too little."""
-    side = graviton(Demand().plus(Requests(2000, 8 * GIB), 4), node("a"), node("b"))
+    side = graviton(Demand().plus(Requests(2000, 8 * GIB), 4), plan_node("a", ARM64), plan_node("b", ARM64))
     assert (side.missing_vcpu, side.missing_gib, side.shortage) == (0.0, 0.0, "")
 
 
 def test_a_shortage_says_how_many_vcpu_and_gib_are_missing() -> None:
     """The numbers a user needs to raise a node group's size, before anything moves."""
-    side = graviton(Demand().plus(Requests(1000, 3 * GIB), 10), node("a"), node("b"))
+    side = graviton(Demand().plus(Requests(1000, 3 * GIB), 10), plan_node("a", ARM64), plan_node("b", ARM64))
     assert (side.missing_vcpu, side.missing_gib) == (2.0, 0.0)
     assert side.shortage == (
         "Graviton lacks 2.0 vCPU: 10 pods ask for 10.0 vCPU and 30.0 GiB of the 8.0 vCPU "
         "and 32.0 GiB of 2 nodes"
     )
-    both = graviton(Demand().plus(Requests(1000, 4 * GIB), 10), node("a"))
+    both = graviton(Demand().plus(Requests(1000, 4 * GIB), 10), plan_node("a", ARM64))
     assert both.shortage.startswith("Graviton lacks 6.0 vCPU, 24.0 GiB: 10 pods ask")
 
 
 def test_too_many_small_pods_lack_room() -> None:
     """Addresses run out before CPU does: a node takes only so many pods."""
-    side = graviton(Demand().plus(Requests(1, 1), 60), node("a"))
+    side = graviton(Demand().plus(Requests(1, 1), 60), plan_node("a", ARM64))
     assert side.shortage.startswith("Graviton lacks room for 2 pods: 60 pods ask for 0.1 vCPU")
 
 
 def test_a_pod_larger_than_every_node_is_said() -> None:
     """Enough in sum is not enough: a pod lives on one node."""
-    side = graviton(Demand().plus(Requests(5000, GIB), 1), node("a"), node("b"))
+    side = graviton(Demand().plus(Requests(5000, GIB), 1), plan_node("a", ARM64), plan_node("b", ARM64))
     assert side.shortage == "Graviton has no node for a pod of 5.0 vCPU and 1.0 GiB"
 
 
 def test_only_schedulable_nodes_of_the_side_count() -> None:
     """A cordoned node, a node that is not ready and nodes of the other side carry nothing."""
-    nodes = [node("a"), node("b", schedulable=False), node("c", "amd64"), node("d", "")]
+    nodes = [
+        plan_node("a", ARM64),
+        plan_node("b", ARM64, schedulable=False),
+        plan_node("c", AMD64),
+        plan_node("d", ""),
+    ]
     sides = balance(nodes, {})
     assert {arch: (side.nodes, side.millicpu, side.pods) for arch, side in sides.items()} == {
         AMD64: (1, 4000, 58),

@@ -27,10 +27,10 @@ from archshift.plan.guard import (
     shortfall,
 )
 from archshift.plan.model import Rules
-from tests.objects import ARCH, MANAGER, REQUIRED, FakeCluster, Json, pod, workload
+from tests.build import ARCH, GIB, MANAGER, REQUIRED, Json, cluster_of, pod, workload
+from tests.build import plan_node as node
 from tests.properties import examples
 
-GIB = 1024**3
 CART = "shop/Deployment/cart"
 NO_EVIDENCE = "there is no evidence for its images"
 
@@ -43,15 +43,7 @@ def arch_in(*architectures: str) -> Json:
 
 def cluster(**objects: list[Json]) -> Inventory:
     """The inventory of a cluster that holds these, beyond the discovery too."""
-    paths = {
-        "deployments": "/apis/apps/v1/deployments",
-        "daemonsets": "/apis/apps/v1/daemonsets",
-        "cronjobs": "/apis/batch/v1/cronjobs",
-        "pods": "/api/v1/pods",
-        "scalers": "/apis/autoscaling/v2/horizontalpodautoscalers",
-    }
-    fake = FakeCluster({paths[name]: items for name, items in objects.items()})
-    return read_inventory(fake, Discovery(), MANAGER, with_unsteered=True)
+    return read_inventory(cluster_of(**objects), Discovery(), MANAGER, with_unsteered=True)
 
 
 def proof(key: str, verdict: Verdict) -> WorkloadVerdict:
@@ -215,19 +207,12 @@ def test_a_need_has_the_autoscalers_maximum_outside_the_discovery_too() -> None:
 # --- what is left has to carry it ------------------------------------------------------------
 
 
-def node(name: str, arch: str = "amd64", *, labels: Json | None = None, **more: Any) -> Node:
-    """A node of 4 vCPU, 16 GiB and 58 pods."""
-    size = {"millicpu": 4000, "memory": 16 * GIB, "pods": 58, **more}
-    return Node(name=name, labels={ARCH: arch, **(labels or {})}, **size)
-
-
 def need(name: str = "cart", pods: int = 1, **more: Any) -> X86Need:
     """Something that needs x86."""
     return X86Need(workload=named(name, **more), reason="why", pods=pods)
 
 
 def selects(**labels: str) -> Template:
-    """A template with a node selector."""
     return Template(spec={"node-selector": labels})
 
 

@@ -34,17 +34,14 @@ SHARES = [(replicas, graviton) for replicas in range(1, 34) for graviton in rang
 
 
 def term(*expressions: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
-    """A node selector term."""
     return {"matchExpressions": list(expressions), **fields}
 
 
 def expression(key: str, *values: str, operator: str = "In") -> dict[str, Any]:
-    """A match expression."""
     return {"key": key, "operator": operator, **({"values": list(values)} if values else {})}
 
 
 def required(*terms: Mapping[str, Any]) -> dict[str, Any]:
-    """A required node affinity."""
     return {"nodeSelectorTerms": list(terms)}
 
 

@@ -16,54 +16,31 @@ from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.after_update import nodes_after
-from archshift.nodes.groups import Node, NodeGroup, Taint
-from archshift.nodes.instance_types import INSTANCE_TYPES
+from archshift.nodes.groups import Node, Taint
 from archshift.plan.apportion import phase, starts_on_graviton
 from archshift.plan.model import Conflict, Plan, PlannedWorkload, Rules
 from archshift.plan.placement import place
 from archshift.plan.planner import make_plan
 from components.restore_taken_fields import restore_taken_fields
-from tests.objects import ARCH, MANAGER, PREFERRED, REQUIRED, Live, LiveCluster, workload
+from tests.build import (
+    ARCH,
+    BOTH_SIDES,
+    MANAGER,
+    PREFERRED,
+    REQUIRED,
+    big_node,
+    deployment,
+    inventory,
+    lab_group,
+    patched_pod_spec,
+    required_affinity,
+    sized_deployment,
+    workload,
+)
+from tests.fakes import Live, LiveCluster
 from tests.properties import examples
 
 HELM = FieldOwner("helm", "Apply")
-GIB = 1024**3
-
-
-def big(name: str, arch: str, *, taints: tuple[Taint, ...] = (), **labels: str) -> Node:
-    """A node on which everything fits."""
-    return Node(
-        name=name,
-        labels={ARCH: arch, **labels},
-        taints=taints,
-        millicpu=1_000_000,
-        memory=1000 * GIB,
-        pods=1000,
-    )
-
-
-NODES = (big("x86", "amd64", zone="a"), big("arm", "arm64", zone="a"))
-
-
-def deployment(
-    name: str = "cart", replicas: int = 4, *, kind: str = "Deployment", **options: Any
-) -> Workload:
-    """A workload that is nobody's but the application's."""
-    options.setdefault("template", Template(selector={"matchLabels": {"app": name}}))
-    options.setdefault("identity", "0a1b2c3d.4")
-    return Workload("shop", kind, name, replicas, **options)
-
-
-def inventory(
-    *workloads: Workload, graviton: Mapping[str, int] | None = None, nodes: tuple[Node, ...] = NODES
-) -> Inventory:
-    """A cluster in which these many pods of each workload are on Graviton, the rest on x86."""
-    there = graviton or {}
-    pods = {}
-    for one in workloads:
-        pods[one.key, "arm64"] = there.get(one.name, 0)
-        pods[one.key, "amd64"] = one.replicas - there.get(one.name, 0)
-    return Inventory(workloads={one.key: one for one in workloads}, nodes=nodes, pods=pods)
 
 
 def plan_one(
@@ -72,7 +49,7 @@ def plan_one(
     *,
     ratio: float = 1.0,
     graviton: int = 0,
-    nodes: tuple[Node, ...] = NODES,
+    nodes: tuple[Node, ...] = BOTH_SIDES,
 ) -> PlannedWorkload:
     """The row of a workload that is alone in its cluster."""
     found = inventory(one, graviton={one.name: graviton}, nodes=nodes)
@@ -80,24 +57,10 @@ def plan_one(
     return row
 
 
-def pod_spec(row: PlannedWorkload) -> Mapping[str, Any]:
-    """The pod spec of a Deployment's patch."""
-    assert row.patch is not None
-    found: Mapping[str, Any] = row.patch["spec"]["template"]["spec"]
-    return found
-
-
 def revision(row: PlannedWorkload) -> str:
     """The revision that a Deployment's patch sets."""
     assert row.patch is not None
     return str(row.patch["spec"]["template"]["metadata"]["annotations"]["archshift/revision"])
-
-
-def required_affinity(key: str, *values: str) -> dict[str, Any]:
-    """A required node affinity with one expression."""
-    return {
-        "nodeSelectorTerms": [{"matchExpressions": [{"key": key, "operator": "In", "values": list(values)}]}]
-    }
 
 
 def preference(weight: int) -> list[dict[str, Any]]:
@@ -166,7 +129,7 @@ def test_what_is_left_alone_says_why_and_gets_no_patch(one: Workload, reason: st
 
 def test_a_workload_whose_rules_match_no_graviton_node_is_left_alone() -> None:
     """Moving it would leave its pods pending."""
-    nodes = (big("x86", "amd64", disk="ssd"), big("arm", "arm64"))
+    nodes = (big_node("x86", "amd64", disk="ssd"), big_node("arm", "arm64"))
     row = plan_one(deployment(template=Template(spec={"node-selector": {"disk": "ssd"}})), nodes=nodes)
     assert row.reason == "left alone: its own node selector or affinity matches no Graviton node"
 
@@ -174,7 +137,7 @@ def test_a_workload_whose_rules_match_no_graviton_node_is_left_alone() -> None:
 def test_a_taint_that_is_not_tolerated_is_named() -> None:
     """The user learns which toleration is missing; with it the workload moves."""
     taint = Taint(key="graviton", value="true")
-    nodes = (big("x86", "amd64"), big("arm", "arm64", taints=(taint,)))
+    nodes = (big_node("x86", "amd64"), big_node("arm", "arm64", taints=(taint,)))
     assert plan_one(deployment(), nodes=nodes).reason == (
         "left alone: does not tolerate the taint graviton of the Graviton nodes"
     )
@@ -184,13 +147,13 @@ def test_a_taint_that_is_not_tolerated_is_named() -> None:
 
 def test_one_fitting_node_is_enough() -> None:
     """A side with tainted and free nodes is open."""
-    nodes = (*NODES, big("arm-batch", "arm64", taints=(Taint(key="batch"),)))
+    nodes = (*BOTH_SIDES, big_node("arm-batch", "arm64", taints=(Taint(key="batch"),)))
     assert plan_one(deployment(), nodes=nodes).movable
 
 
 def test_a_side_without_nodes_excludes_nobody() -> None:
     """Before the first Graviton node is there, the plan still says where pods belong."""
-    assert plan_one(deployment(), nodes=NODES[:1]).wanted == 4
+    assert plan_one(deployment(), nodes=BOTH_SIDES[:1]).wanted == 4
 
 
 def conflicting() -> Workload:
@@ -229,7 +192,7 @@ def test_force_takes_the_field_and_remembers_what_it_was() -> None:
         ),
         "archshift/force-reason": "agreed",
     }
-    preferred = pod_spec(row)["affinity"]["nodeAffinity"][PREFERRED]
+    preferred = patched_pod_spec(row)["affinity"]["nodeAffinity"][PREFERRED]
     assert preferred[:-1] == preference(10)
     plan = make_plan(
         arm_ratio=0.5,
@@ -257,7 +220,9 @@ def test_a_held_workload_stays_on_x86_and_out_of_the_fleet(reason: str, said: st
     """It is kept where it is by a patch of its own, whatever the ratio."""
     row = plan_one(deployment(), Rules(hold=True, reason=reason), graviton=1)
     assert (row.reason, row.wanted, row.movable, row.exact) == (said, 0, False, False)
-    assert pod_spec(row) == {"affinity": {"nodeAffinity": {REQUIRED: required_affinity(ARCH, "amd64")}}}
+    assert patched_pod_spec(row) == {
+        "affinity": {"nodeAffinity": {REQUIRED: required_affinity(ARCH, "amd64")}}
+    }
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "CronJob"])
@@ -394,30 +359,20 @@ def test_the_direction_follows_from_what_is_observed(ratio: float, direction: st
     assert (plan.direction, plan.exact) == (direction, exact)
 
 
-def group(name: str, instance_type: str, size: int) -> NodeGroup:
-    """A configured node group."""
-    return NodeGroup(name=name, instance_type=INSTANCE_TYPES[instance_type], size=size, zones=("a",))
-
-
 def test_the_nodes_that_count_are_those_after_the_update() -> None:
     """Configured groups replace their live nodes; nodes of nobody's group stay."""
     old = Node(name="old", labels={ARCH: "amd64", "archshift/node-group": "gone"})
-    live = [old, big("own", "amd64")]
-    names = [node.name for node in nodes_after(live, [group("arm", "m7g.large", 2)])]
+    live = [old, big_node("own", "amd64")]
+    names = [node.name for node in nodes_after(live, [lab_group("arm", "m7g.large", 2)])]
     assert names == ["arm-0", "arm-1", "own"]
-
-
-def sized(name: str, replicas: int, millicpu: int, **options: Any) -> Workload:
-    """A workload whose pods ask for CPU."""
-    return deployment(name, replicas, requests=Requests(millicpu, GIB), **options)
 
 
 def test_a_step_without_room_says_what_is_missing() -> None:
     """Before anything moves: 10 vCPU into a node of 3.9."""
     plan = make_plan(
         arm_ratio=1.0,
-        inventory=inventory(sized("cart", 10, 1000), nodes=()),
-        groups=[group("arm", "m7g.xlarge", 1), group("x86", "m7i.xlarge", 1)],
+        inventory=inventory(sized_deployment("cart", 10, 1000), nodes=()),
+        groups=[lab_group("arm", "m7g.xlarge", 1), lab_group("x86", "m7i.xlarge", 1)],
     )
     assert plan.shortages == [
         "Graviton lacks 6.1 vCPU: 10 pods ask for 10.0 vCPU and 10.0 GiB of the 3.9 vCPU and 15.0 GiB of "
@@ -428,16 +383,16 @@ def test_a_step_without_room_says_what_is_missing() -> None:
 
 def test_everything_that_runs_there_takes_up_room() -> None:
     """Moved and unsteered pods, DaemonSets on every node they select, and what is left alone where it is."""
-    arm = tuple(big(f"arm-{index}", "arm64", zone="a") for index in range(3))
+    arm = tuple(big_node(f"arm-{index}", "arm64", zone="a") for index in range(3))
     picky = Template(spec={"node-selector": {"zone": "b"}})
     found = inventory(
-        sized("moves", 4, 100),
-        sized("held", 2, 1000),
-        sized("pins", 3, 10_000, template=Template(spec={"node-selector": {ARCH: "arm64"}})),
-        sized("log", 0, 10, kind="DaemonSet"),
-        sized("picky-log", 0, 77, kind="DaemonSet", template=picky),
+        sized_deployment("moves", 4, 100),
+        sized_deployment("held", 2, 1000),
+        sized_deployment("pins", 3, 10_000, template=Template(spec={"node-selector": {ARCH: "arm64"}})),
+        sized_deployment("log", 0, 10, kind="DaemonSet"),
+        sized_deployment("picky-log", 0, 77, kind="DaemonSet", template=picky),
         graviton={"pins": 3},
-        nodes=(*arm, NODES[0]),
+        nodes=(*arm, BOTH_SIDES[0]),
     )
     found = replace(found, unsteered_load={"arm64": (5, Requests(7, 7)), "": (1, Requests(9, 9))})
     plan = make_plan(arm_ratio=0.5, inventory=found, rules={"shop/Deployment/held": Rules(hold=True)})
@@ -451,10 +406,12 @@ def test_everything_that_runs_there_takes_up_room() -> None:
 def test_capacity_before_is_what_is_there() -> None:
     """The live nodes and the pods where they are, unsteered included; what the step makes of it is apart."""
     found = inventory(
-        sized("cart", 4, 100), graviton={"cart": 1}, nodes=(big("arm", "arm64"), big("x86", "amd64"))
+        sized_deployment("cart", 4, 100),
+        graviton={"cart": 1},
+        nodes=(big_node("arm", "arm64"), big_node("x86", "amd64")),
     )
     found = replace(found, unsteered_load={"arm64": (5, Requests(7, 7))})
-    plan = make_plan(arm_ratio=1.0, inventory=found, groups=[group("more", "m7g.large", 2)])
+    plan = make_plan(arm_ratio=1.0, inventory=found, groups=[lab_group("more", "m7g.large", 2)])
     assert (plan.before[ARM64].nodes, plan.before[ARM64].demand.pods) == (1, 1 + 5)
     assert plan.before[ARM64].demand.millicpu == 100 + 7
     assert plan.before[AMD64].demand.pods == found.on("shop/Deployment/cart", "amd64")
@@ -561,7 +518,7 @@ def look(lives: list[Live], pods: Mapping[str, int], force: bool, ratio: float) 
         where[key, "amd64"] = one.replicas - pods.get(key, 0)
     rules = dict.fromkeys(found, Rules(force=True, reason="agreed")) if force else {}
     return make_plan(
-        arm_ratio=ratio, inventory=Inventory(workloads=found, nodes=NODES, pods=where), rules=rules
+        arm_ratio=ratio, inventory=Inventory(workloads=found, nodes=BOTH_SIDES, pods=where), rules=rules
     )
 
 

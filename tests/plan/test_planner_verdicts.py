@@ -30,12 +30,25 @@ from archshift.images.workload import (
     why_not,
 )
 from archshift.nodes.groups import Node, NodeGroup, Taint
-from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.plan.model import Plan, PlannedWorkload, Rules
 from archshift.plan.placement import place
 from archshift.plan.planner import make_plan
-from tests.objects import ARCH, REQUIRED
-from tests.plan.test_planner import NODES, big, deployment, inventory, pod_spec, required_affinity
+from tests.build import (
+    ARCH,
+    BOTH_SIDES,
+    REQUIRED,
+    big_node,
+    deployment,
+    inventory,
+    lab_group,
+    patched_pod_spec,
+    required_affinity,
+)
+
+
+def group(size: int = 1, instance_type: str = "m7g.large") -> NodeGroup:
+    return lab_group("new", instance_type, size)
+
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 AGENT = "registry.example/agent:2"
@@ -67,7 +80,7 @@ def plan_for(
     verdicts: Mapping[str, WorkloadVerdict] | None,
     ratio: float = 1.0,
     graviton: Mapping[str, int] | None = None,
-    nodes: tuple[Node, ...] = NODES,
+    nodes: tuple[Node, ...] = BOTH_SIDES,
     **options: Any,
 ) -> Plan:
     """The plan for a cluster of these workloads."""
@@ -101,7 +114,7 @@ def test_an_image_without_arm64_keeps_its_workload_on_x86_and_is_named() -> None
         "held on x86: registry.example/agent:2 is amd64-only: container agent: its image has linux/amd64"
     )
     assert (row.wanted, row.movable, row.exact) == (0, False, True)
-    assert pod_spec(row) == PINNED
+    assert patched_pod_spec(row) == PINNED
     assert row.verdict is not None
     assert row.verdict.verdict == AMD64_ONLY
 
@@ -111,7 +124,7 @@ def test_a_workload_proven_unfit_is_taken_off_graviton() -> None:
     one = as_placed(2)
     row = row_of(one, amd64_only(one), graviton=2)
     assert (row.wanted, row.graviton, row.restarts) == (0, 2, True)
-    assert pod_spec(row) == PINNED
+    assert patched_pod_spec(row) == PINNED
 
 
 def test_an_image_for_neither_architecture_is_held() -> None:
@@ -146,7 +159,7 @@ def test_unknown_never_counts_as_yes() -> None:
         "in 30 s"
     )
     assert (row.wanted, row.movable) == (0, False)
-    assert pod_spec(row) == PINNED
+    assert patched_pod_spec(row) == PINNED
 
 
 def test_no_evidence_at_all_is_unknown() -> None:
@@ -155,7 +168,7 @@ def test_no_evidence_at_all_is_unknown() -> None:
     assert (row.reason, row.wanted) == (f"held on x86: {NO_EVIDENCE}", 0)
     assert row.verdict is not None
     assert row.verdict.verdict == UNKNOWN
-    assert pod_spec(row) == PINNED
+    assert patched_pod_spec(row) == PINNED
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
@@ -184,7 +197,7 @@ def test_a_configured_hold_beats_what_unknown_would_keep() -> None:
     one = as_placed(2)
     row = row_of(one, unread(one), graviton=2, rules={one.key: Rules(hold=True, reason="licence")})
     assert (row.reason, row.wanted, row.restarts) == ("held on x86: licence", 0, True)
-    assert pod_spec(row) == PINNED
+    assert patched_pod_spec(row) == PINNED
 
 
 def test_an_obstacle_comes_before_the_evidence() -> None:
@@ -203,7 +216,7 @@ def test_an_arm64_only_workload_is_pinned_to_graviton_at_any_ratio() -> None:
     one = deployment()
     row = row_of(one, verdict(one, ARM64_ONLY), ratio=0.0)
     assert (row.reason, row.wanted, row.movable) == ("runs on arm64 only", 4, False)
-    assert pod_spec(row) == ON_GRAVITON
+    assert patched_pod_spec(row) == ON_GRAVITON
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "CronJob"])
@@ -213,8 +226,8 @@ def test_what_has_no_standing_pods_and_no_proof_starts_on_x86(kind: str, value: 
     one = deployment("report", 0, kind=kind)
     row = row_of(one, verdict(one, value))
     assert (row.reason, row.wanted, row.restarts) == (f"held on x86: {NO_EVIDENCE}", None, False)
-    assert placed(row) == PINNED
-    assert placed(row_of(one, verdict(one, MULTI_ARCH))) == ON_GRAVITON
+    assert patched_pod_spec(row) == PINNED
+    assert patched_pod_spec(row_of(one, verdict(one, MULTI_ARCH))) == ON_GRAVITON
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "CronJob"])
@@ -223,14 +236,7 @@ def test_what_has_no_standing_pods_and_is_arm64_only_starts_on_graviton(kind: st
     one = deployment("report", 0, kind=kind)
     row = row_of(one, verdict(one, ARM64_ONLY), ratio=0.0)
     assert (row.reason, row.wanted) == ("runs on arm64 only", None)
-    assert placed(row) == ON_GRAVITON
-
-
-def placed(row: PlannedWorkload) -> Any:
-    """The pod spec of a patch, wherever its kind has it."""
-    assert row.patch is not None
-    spec = row.patch["spec"]
-    return (spec["jobTemplate"]["spec"] if row.kind == "CronJob" else spec)["template"]["spec"]
+    assert patched_pod_spec(row) == ON_GRAVITON
 
 
 def test_the_ratio_is_over_what_can_move_and_both_figures_are_said() -> None:
@@ -271,17 +277,14 @@ def log_agent(spec: Mapping[str, Any] | None = None, **options: Any) -> Workload
     return deployment("log", 0, kind="DaemonSet", template=Template(spec=spec or {}), **options)
 
 
-def group(size: int = 1, instance_type: str = "m7g.large") -> NodeGroup:
-    """A node group as configured."""
-    return NodeGroup(name="new", instance_type=INSTANCE_TYPES[instance_type], size=size, zones=("a",))
-
-
 @pytest.mark.parametrize("value", [AMD64_ONLY, UNKNOWN])
 def test_a_daemonset_that_would_start_on_graviton_unproven_is_a_blocker(value: Verdict) -> None:
     """Every new Graviton node would get a pod of it that may not run: said before there is one."""
     one = log_agent()
     block = Blocking("log", AGENT, value, "container log: why")
-    plan = plan_for(one, verdicts={one.key: verdict(one, value, block)}, nodes=NODES[:1], groups=[group()])
+    plan = plan_for(
+        one, verdicts={one.key: verdict(one, value, block)}, nodes=BOTH_SIDES[:1], groups=[group()]
+    )
     said = f"would start on Graviton nodes and {AGENT} is {value}: container log: why"
     assert plan.blockers == (f"shop/DaemonSet/log: {said}",)
     (row,) = plan.workloads
@@ -320,7 +323,7 @@ def test_a_daemonset_that_keeps_off_graviton_itself_blocks_nothing(
 
 def test_a_taint_keeps_an_unproven_daemonset_away() -> None:
     """Tainted Graviton nodes that it does not tolerate get no pod of it; with the toleration they do."""
-    nodes = (NODES[0], big("arm", "arm64", taints=(Taint(key="arch", value="arm64"),)))
+    nodes = (BOTH_SIDES[0], big_node("arm", "arm64", taints=(Taint(key="arch", value="arm64"),)))
     one = log_agent()
     assert plan_for(one, verdicts={}, nodes=nodes).blockers == ()
     tolerant = log_agent(tolerations=({"operator": "Exists"},))
@@ -331,7 +334,7 @@ def test_a_taint_keeps_an_unproven_daemonset_away() -> None:
 
 def test_without_graviton_nodes_there_is_nothing_to_block() -> None:
     """No node, no pod of it."""
-    assert plan_for(log_agent(), verdicts={}, nodes=NODES[:1]).blockers == ()
+    assert plan_for(log_agent(), verdicts={}, nodes=BOTH_SIDES[:1]).blockers == ()
 
 
 def test_daemonsets_are_not_judged_where_images_are_not_checked() -> None:
@@ -348,14 +351,14 @@ def test_a_pinned_daemonset_gets_an_x86_affinity_and_blocks_nothing() -> None:
     assert plan.blockers == ()
     assert row.reason.startswith(f"kept off Graviton nodes: {AGENT} is amd64-only: ")
     assert (row.wanted, row.movable) == (None, False)
-    assert placed(row) == PINNED
+    assert patched_pod_spec(row) == PINNED
 
 
 def test_pinning_keeps_the_daemonsets_own_rules() -> None:
     """A selector of the application's stays; the pin goes beside it."""
     one = log_agent({"required": required_affinity("zone", "a")})
     (row,) = plan_for(one, verdicts={}, pin_daemonsets=True).workloads
-    (term,) = placed(row)["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]
+    (term,) = patched_pod_spec(row)["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]
     assert term["matchExpressions"] == [
         {"key": "zone", "operator": "In", "values": ["a"]},
         {"key": ARCH, "operator": "In", "values": ["amd64"]},
@@ -392,13 +395,13 @@ def test_a_pin_that_is_there_is_not_made_again() -> None:
 @pytest.mark.parametrize(
     ("live", "groups", "first"),
     [
-        (NODES[:1], [group()], True),
+        (BOTH_SIDES[:1], [group()], True),
         ((), [group()], True),
-        (NODES, [group()], False),
-        (NODES, [], False),
-        (NODES[:1], [], False),
-        (NODES[:1], [group(0)], False),
-        (NODES[:1], [group(1, "m7i.large")], False),
+        (BOTH_SIDES, [group()], False),
+        (BOTH_SIDES, [], False),
+        (BOTH_SIDES[:1], [], False),
+        (BOTH_SIDES[:1], [group(0)], False),
+        (BOTH_SIDES[:1], [group(1, "m7i.large")], False),
     ],
     ids=["x86 so far", "empty", "arm64 lives", "no groups", "x86 alone", "size 0", "x86 group"],
 )
@@ -415,7 +418,7 @@ def test_new_nodes_are_those_that_are_not_there_yet() -> None:
     live = Node(
         name=there, labels={ARCH: "arm64", GROUP_LABEL: "new"}, millicpu=2000, memory=8 * 1024**3, pods=29
     )
-    plan = plan_for(verdicts={}, nodes=(NODES[0], live), groups=[group(2)])
+    plan = plan_for(verdicts={}, nodes=(BOTH_SIDES[0], live), groups=[group(2)])
     assert len(plan.new_nodes) == 1
     assert there not in plan.new_nodes
 

@@ -10,31 +10,13 @@ from archshift.cluster.model import Inventory, Requests, Workload
 from archshift.cluster.pod_fields import Template
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import WorkloadVerdict
-from archshift.nodes.groups import AMI_FAMILIES, EksNodeGroup, Node, NodeGroup, Taint
+from archshift.nodes.groups import Node, NodeGroup, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.plan.planner import make_plan
 from archshift.plan.sizing import GroupNeed, Sizing, size
-from tests.plan.test_planner import deployment
+from tests.build import GIB, deployment, eks_group, sized_deployment
 
-GIB = 1024**3
-
-
-def group(name: str, kind: str, *, size: int = 1, most: int = 9, **options: Any) -> EksNodeGroup:
-    """A managed node group."""
-    found = INSTANCE_TYPES[kind]
-    return EksNodeGroup(
-        name=name,
-        instance_types=(found,),
-        min_size=0,
-        desired_size=size,
-        max_size=most,
-        subnets=("subnet-a",),
-        ami_type=AMI_FAMILIES["AL2023"][found.architecture],
-        **options,
-    )
-
-
-X86, ARM = group("x86", "m6i.xlarge"), group("graviton", "m7g.xlarge")
+X86, ARM = eks_group("x86", "m6i.xlarge"), eks_group("graviton", "m7g.xlarge")
 
 
 def sized(
@@ -44,11 +26,6 @@ def sized(
     pods = {(one.key, "amd64"): one.replicas for one in workloads}
     found = Inventory(workloads={one.key: one for one in workloads}, pods=pods, **more)
     return size(make_plan(arm_ratio=ratio, inventory=found, groups=groups), found, groups, headroom)
-
-
-def pods(name: str, replicas: int, millicpu: int, memory: int = GIB, **options: Any) -> Workload:
-    """A workload whose pods ask for that much."""
-    return deployment(name, replicas, requests=Requests(millicpu, memory), **options)
 
 
 def needs(sizing: Sizing) -> dict[str, tuple[int | None, str]]:
@@ -61,17 +38,17 @@ def needs(sizing: Sizing) -> dict[str, tuple[int | None, str]]:
 )
 def test_each_step_says_what_both_sides_need(ratio: float, x86: int, graviton: int) -> None:
     """Ten pods of one vCPU on nodes of 3.92: three nodes carry them all, fewer a share."""
-    found = sized(pods("cart", 10, 1000), ratio=ratio)
+    found = sized(sized_deployment("cart", 10, 1000), ratio=ratio)
     assert (needs(found)["x86"][0], needs(found)["graviton"][0]) == (x86, graviton)
 
 
 @pytest.mark.parametrize(
     ("one", "limit", "nodes"),
     [
-        (pods("cpu", 10, 1900), "CPU", 5),
-        (pods("memory", 10, 10, 7 * GIB), "memory", 5),
+        (sized_deployment("cpu", 10, 1900), "CPU", 5),
+        (sized_deployment("memory", 10, 10, 7 * GIB), "memory", 5),
         # 58 addresses a node.
-        (pods("many", 150, 10, 1024**2), "pods", 3),
+        (sized_deployment("many", 150, 10, 1024**2), "pods", 3),
     ],
     ids=["CPU", "memory", "pods"],
 )
@@ -83,13 +60,13 @@ def test_the_scarcest_resource_decides(one: Workload, limit: str, nodes: int) ->
 def test_daemonsets_take_their_part_of_every_node() -> None:
     """Of 3.92 vCPU a log agent takes one: ten pods need four nodes instead of three."""
     agent = deployment("log", 0, kind="DaemonSet", requests=Requests(1000, GIB))
-    assert needs(sized(pods("cart", 10, 1000), agent))["graviton"] == (4, "CPU")
+    assert needs(sized(sized_deployment("cart", 10, 1000), agent))["graviton"] == (4, "CPU")
 
 
 def test_a_daemonset_that_is_kept_off_graviton_takes_nothing_there() -> None:
     """It is pinned to x86 by the plan."""
     agent = deployment("log", 0, kind="DaemonSet", requests=Requests(1000, GIB))
-    cart = pods("cart", 10, 1000)
+    cart = sized_deployment("cart", 10, 1000)
     found = Inventory(workloads={one.key: one for one in (cart, agent)}, pods={(cart.key, "amd64"): 10})
     verdicts = {agent.key: WorkloadVerdict(agent.key, AMD64_ONLY, (), ())}
     verdicts[cart.key] = WorkloadVerdict(cart.key, "multi-arch", (), ())
@@ -101,18 +78,18 @@ def test_a_daemonset_that_is_kept_off_graviton_takes_nothing_there() -> None:
 
 def test_eks_caps_the_pods_of_a_node() -> None:
     """An m7g.4xlarge has addresses for 234 pods and takes 110."""
-    many = pods("many", 220, 10, 1024**2)
-    assert needs(sized(many, groups=(X86, group("graviton", "m7g.4xlarge"))))["graviton"] == (2, "pods")
+    many = sized_deployment("many", 220, 10, 1024**2)
+    assert needs(sized(many, groups=(X86, eks_group("graviton", "m7g.4xlarge"))))["graviton"] == (2, "pods")
 
 
 def test_pods_count_for_the_group_that_takes_them() -> None:
     """A selector or a taint decides, then the order of the settings."""
-    memory = group("memory", "r7g.xlarge", labels={"pool": "memory"}, taints=(Taint(key="memory"),))
+    memory = eks_group("memory", "r7g.xlarge", labels={"pool": "memory"}, taints=(Taint(key="memory"),))
     tolerations = ({"key": "memory", "operator": "Exists"},)
     spec = {"node-selector": {"pool": "memory"}}
-    db = pods("db", 4, 1000, template=Template(spec=spec), tolerations=tolerations)
-    x86 = group("x86-memory", "r6i.xlarge", labels={"pool": "memory"}, taints=(Taint(key="memory"),))
-    found = sized(pods("cart", 4, 1000), db, groups=(X86, x86, ARM, memory))
+    db = sized_deployment("db", 4, 1000, template=Template(spec=spec), tolerations=tolerations)
+    x86 = eks_group("x86-memory", "r6i.xlarge", labels={"pool": "memory"}, taints=(Taint(key="memory"),))
+    found = sized(sized_deployment("cart", 4, 1000), db, groups=(X86, x86, ARM, memory))
     assert {name: nodes for name, (nodes, _) in needs(found).items()} == {
         "x86": 0,
         "x86-memory": 0,
@@ -123,7 +100,7 @@ def test_pods_count_for_the_group_that_takes_them() -> None:
 
 def test_pods_that_no_group_takes_are_named() -> None:
     """They would stay pending, whatever the sizes."""
-    picky = pods("picky", 3, 100, template=Template(spec={"node-selector": {"pool": "gone"}}))
+    picky = sized_deployment("picky", 3, 100, template=Template(spec={"node-selector": {"pool": "gone"}}))
     found = sized(picky, groups=(X86,))
     assert found.without_group == {picky.key: "no x86 group takes its 3 pods"}
     assert needs(found)["x86"] == (0, "")
@@ -131,7 +108,7 @@ def test_pods_that_no_group_takes_are_named() -> None:
 
 def test_a_pod_that_fits_no_node_needs_another_type() -> None:
     """No number of nodes helps."""
-    (_, need) = sized(pods("huge", 1, 6000)).needs
+    (_, need) = sized(sized_deployment("huge", 1, 6000)).needs
     assert (need.nodes, need.advice) == (
         None,
         "its largest pod does not fit a m7g.xlarge: choose a larger type",
@@ -141,12 +118,17 @@ def test_a_pod_that_fits_no_node_needs_another_type() -> None:
 def test_what_runs_outside_of_workloads_counts_too() -> None:
     """Static pods and bare pods are there, whoever made them."""
     unsteered_load = {"arm64": (2, Requests(3900, GIB))}
-    assert needs(sized(pods("cart", 4, 900), unsteered_load=unsteered_load))["graviton"] == (2, "CPU")
+    assert needs(sized(sized_deployment("cart", 4, 900), unsteered_load=unsteered_load))["graviton"] == (
+        2,
+        "CPU",
+    )
 
 
 def advice(**options: Any) -> str:
     """What three nodes that are needed come to for a Graviton group."""
-    (_, need) = sized(pods("cart", 10, 1000), groups=(X86, group("graviton", "m7g.xlarge", **options))).needs
+    (_, need) = sized(
+        sized_deployment("cart", 10, 1000), groups=(X86, eks_group("graviton", "m7g.xlarge", **options))
+    ).needs
     assert need.nodes == 3
     return need.advice
 
@@ -169,7 +151,7 @@ def test_the_advice_is_what_to_set(options: dict[str, Any], words: str) -> None:
 def test_the_groups_of_the_lab_are_sized_as_well() -> None:
     """The same words for a trial as for a cluster."""
     lab = NodeGroup(name="arm", instance_type=INSTANCE_TYPES["m7g.xlarge"], size=2, zones=("a", "b"))
-    (need,) = sized(pods("cart", 10, 1000), groups=(lab,)).needs
+    (need,) = sized(sized_deployment("cart", 10, 1000), groups=(lab,)).needs
     assert (need.nodes, need.desired, need.advice) == (3, 2, "raise its size to 3")
 
 
@@ -177,7 +159,7 @@ def test_a_zone_of_the_cluster_is_one_for_new_nodes_too() -> None:
     """A workload that asks for a zone finds its nodes there."""
     zone = "topology.kubernetes.io/zone"
     live = Node(name="n", labels={"kubernetes.io/arch": "amd64", zone: "b"})
-    pinned = pods("cart", 4, 1000, template=Template(spec={"node-selector": {zone: "b"}}))
+    pinned = sized_deployment("cart", 4, 1000, template=Template(spec={"node-selector": {zone: "b"}}))
     assert sized(pinned, nodes=(live,)).without_group == {}
 
 
@@ -191,7 +173,9 @@ def test_the_nodes_are_enough_and_one_fewer_is_not(
     shapes: list[tuple[int, int, int]], ratio: float, headroom: float
 ) -> None:
     """For requests, headroom and pods alike."""
-    workloads = [pods(f"w{index}", n, cpu, gib * GIB) for index, (n, cpu, gib) in enumerate(shapes)]
+    workloads = [
+        sized_deployment(f"w{index}", n, cpu, gib * GIB) for index, (n, cpu, gib) in enumerate(shapes)
+    ]
     for need in sized(*workloads, ratio=ratio, headroom=headroom).needs:
         assert need.nodes is not None
         assert carries(need, need.nodes, headroom)
@@ -214,7 +198,9 @@ def test_a_higher_ratio_never_needs_fewer_graviton_nodes(
 ) -> None:
     """Nor more x86: so that sizes can be raised before a step, and lowered after it."""
     low, high = sorted((low, high))
-    workloads = [pods(f"w{index}", n, cpu, gib * GIB) for index, (n, cpu, gib) in enumerate(shapes)]
+    workloads = [
+        sized_deployment(f"w{index}", n, cpu, gib * GIB) for index, (n, cpu, gib) in enumerate(shapes)
+    ]
     before, after = (sized(*workloads, ratio=ratio).needs for ratio in (low, high))
     assert (after[1].nodes or 0) >= (before[1].nodes or 0)
     assert (after[0].nodes or 0) <= (before[0].nodes or 0)

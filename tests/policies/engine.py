@@ -77,7 +77,6 @@ class Engine:
         self.succeed("stack", "init", "prod")
 
     def run(self, *arguments: str, cwd: Path | None = None, **environment: str) -> Run:
-        """Run the engine and wait for it."""
         done = subprocess.run(
             [self._pulumi, *arguments, "--non-interactive", "--color=never"],
             cwd=cwd or self.project,

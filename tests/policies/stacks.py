@@ -27,7 +27,6 @@ def resource(type_: str, name: str, props: Mapping[str, Any], **more: Any) -> Re
 
 
 def stack(*resources: Resource) -> Stack:
-    """A stack of archshift's with these."""
     root = Resource(type="pulumi:pulumi:Stack", urn=ROOT, props={})
     return Stack.of([root, *resources])
 

@@ -152,7 +152,6 @@ def test_a_group_of_two_architectures_is_named_with_what_disagrees(group: Resour
 
 
 def template(**props: Any) -> Resource:
-    """A launch template."""
     return resource("aws:ec2/launchTemplate:LaunchTemplate", "lt", {"id": "lt-1", "name": "lt", **props})
 
 
@@ -212,7 +211,6 @@ def pinned(pod_spec: dict[str, Any]) -> Resource:
 
 
 def required(*terms: dict[str, Any]) -> dict[str, Any]:
-    """A required node affinity."""
     key = "requiredDuringSchedulingIgnoredDuringExecution"
     return {"affinity": {"nodeAffinity": {key: {"nodeSelectorTerms": list(terms)}}}}
 

@@ -14,7 +14,7 @@ from archshift_rules.capacity import Amount, Group, Need, shortage
 from archshift_rules.pack import RULES
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource, Stack
-from tests.nodes.test_node_pools import pool
+from tests import build
 from tests.policies.stacks import (
     GIB,
     NOW,
@@ -110,7 +110,7 @@ def test_every_form_of_x86_nodes_counts(nodes: list[Resource]) -> None:
 
 def archshifts_pool(name: str, *types: str, protected: bool = True, **options: Any) -> Resource:
     """A NodePool as archshift makes it."""
-    spec = manifest(pool(name, *types, **options))
+    spec = manifest(build.node_pool(name, *types, **options))
     return resource("kubernetes:karpenter.sh/v1:NodePool", name, {"spec": spec}, protected=protected)
 
 

@@ -45,7 +45,6 @@ class FakePrometheus:
     """Answers every range with 1, but retransmits on Graviton with 2."""
 
     def query_range(self, query: str, begin: datetime, end: datetime, step: timedelta) -> list[Series]:
-        """Answer a range."""
         if "unless" in query:
             return []
         times = [begin + step * index for index in range(round((end - begin) / step) + 1)]

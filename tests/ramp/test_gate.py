@@ -1,7 +1,5 @@
 """The gate's verdicts, pure: what passes, what holds, what steps back, and what is not known."""
 
-# ruff: noqa: D101 - what a class's tests are about is in its name
-
 from __future__ import annotations
 
 import math

@@ -20,10 +20,7 @@ from archshift.ramp import prometheus
 from archshift.ramp.measurement import PrometheusError
 from archshift.ramp.prometheus import TOKEN, TOKEN_FILE, Prometheus, read_token
 from archshift.settings.gate import check_url
-from tests.images.conftest import authority
 from tests.images.servers import Authority
-
-__all__ = ["authority"]
 
 AT = datetime(2026, 3, 10, 12, tzinfo=UTC)
 URL = "https://prometheus.example"

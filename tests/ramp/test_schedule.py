@@ -24,7 +24,6 @@ ZONES = [BERLIN, ZoneInfo("Australia/Lord_Howe"), ZoneInfo("America/Santiago"), 
 
 
 def utc(text: str) -> datetime:
-    """A time in UTC."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 

@@ -34,7 +34,6 @@ def held(workload: str, reason: str, **values: Any) -> dict[str, Any]:
 
 
 def side(architecture: str, **values: Any) -> dict[str, Any]:
-    """One side's capacity."""
     return {
         "architecture": architecture,
         "nodes": 3,

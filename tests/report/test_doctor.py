@@ -17,11 +17,9 @@ from archshift.report import doctor
 from archshift.report.checks import CheckResult, from_error, run_check
 from archshift.report.rights import check_rights, needs
 from archshift.settings.stack import Settings, load
+from tests.build import configuration
 from tests.documents import DOCS
-from tests.images.conftest import servers
 from tests.images.servers import Server
-
-__all__ = ["servers"]
 
 NEVER: Callable[[str], bool] = lambda _: False  # noqa: E731
 
@@ -31,7 +29,7 @@ def stack(**values: Any) -> Settings:
     config = {"arm_ratio": "0.2", **values}
     return load(
         "prod",
-        {f"archshift:{key}": one if isinstance(one, str) else json.dumps(one) for key, one in config.items()},
+        configuration(**config),
         {},
     )
 

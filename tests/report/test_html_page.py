@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from archshift.report.html_page import page
-from tests.surveys import fleet
+from tests.build import fleet
 
 HOSTILE = [
     "</script><script>alert({})</script>",
@@ -27,7 +27,6 @@ class Reader(HTMLParser):
     """Reads a page: its elements with the names of their attributes, and its text."""
 
     def __init__(self, text: str) -> None:
-        """Read it."""
         super().__init__(convert_charrefs=True)
         self.elements: Counter[tuple[str, tuple[str, ...]]] = Counter()
         self.values: set[str] = set()
@@ -38,13 +37,11 @@ class Reader(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Count an element."""
         self.elements[tag, tuple(name for name, _ in attrs)] += 1
         self.values |= {value or "" for _, value in attrs}
         self._inside = tag
 
     def handle_endtag(self, tag: str) -> None:
-        """Forget where we are."""
         del tag
         self._inside = ""
 

@@ -234,7 +234,6 @@ def test_nothing_that_others_name_has_a_meaning(attack: str) -> None:
 @examples
 @given(text=TEXTS)
 def test_whatever_it_is(text: str) -> None:
-    """For any text at all."""
     check_safe(markdown(busy(f"SENTINEL{text}SENTINEL")))
 
 

@@ -20,22 +20,22 @@ from archshift.report.charts import progress_chart, savings_chart
 from archshift.report.history import Judgement, RatioChange, make_history
 from archshift.report.report import make_report
 from archshift.report.savings import Savings
-from tests.properties import examples
-from tests.surveys import (
+from tests.build import (
     AT,
     GIB,
     RAMP,
     evidence_at,
+    evidence_of,
     fleet,
     history_of,
-    nodes,
+    mixed_nodes,
+    mixed_settings,
     savings_of,
-    settings,
+    sized_deployment,
+    stack_file,
     survey_of,
-    verdict,
-    version,
-    workload,
 )
+from tests.properties import examples
 
 BASE, APP, SIDE = "registry.example/base:1", "registry.example/app:1", "registry.example/side:1"
 
@@ -44,23 +44,23 @@ def test_blockers_are_ranked_by_the_vcpu_that_they_hold_on_x86() -> None:
     """An image of two workloads holds both, one of two images sets nothing free alone, and the rest of the
     cluster counts; every container to repair is named."""
     cart, shop, pay = (
-        workload("cart", 4, millicpu=250, owner="web"),
-        workload("shop", 2, millicpu=1000),
-        workload("pay", 1, millicpu=100),
+        sized_deployment("cart", 4, millicpu=250, owner="web"),
+        sized_deployment("shop", 2, millicpu=1000),
+        sized_deployment("pay", 1, millicpu=100),
     )
-    agent = workload("agent", 0, kind="DaemonSet", namespace="kube-system", millicpu=400)
+    agent = sized_deployment("agent", 0, kind="DaemonSet", namespace="kube-system", millicpu=400)
     found = survey_of(
-        settings(),
+        mixed_settings(),
         [(cart, 0), (shop, 0), (pay, 0)],
         {
-            cart.key: verdict(cart.key, ("app", BASE, AMD64_ONLY), ("again", BASE, AMD64_ONLY)),
-            shop.key: verdict(shop.key, ("app", BASE, AMD64_ONLY), ("side", SIDE, UNKNOWN)),
-            pay.key: verdict(pay.key, ("side", SIDE, UNKNOWN)),
-            agent.key: verdict(agent.key, ("agent", APP, AMD64_ONLY)),
+            cart.key: evidence_of(cart.key, ("app", BASE, AMD64_ONLY), ("again", BASE, AMD64_ONLY)),
+            shop.key: evidence_of(shop.key, ("app", BASE, AMD64_ONLY), ("side", SIDE, UNKNOWN)),
+            pay.key: evidence_of(pay.key, ("side", SIDE, UNKNOWN)),
+            agent.key: evidence_of(agent.key, ("agent", APP, AMD64_ONLY)),
         },
         unsteered=[(agent, 6)],
     )
-    report = make_report(settings(), found, at=AT)
+    report = make_report(mixed_settings(), found, at=AT)
     assert [(one.image, one.vcpu, one.vcpu_alone, one.pods) for one in report.blockers] == [
         (BASE, 3.0, 1.0, 6),
         (APP, 2.4, 2.4, 6),
@@ -79,19 +79,19 @@ def test_blockers_are_ranked_by_the_vcpu_that_they_hold_on_x86() -> None:
 def test_the_state_of_a_workload_says_what_to_do_about_it() -> None:
     """The unproven image comes first, also where more is in the way; what the configuration holds is held."""
     plain = ["free", "image", "both", "held", "capped", "paused", "failed"]
-    all_of_them = {name: workload(name) for name in plain}
-    all_of_them["paused"] = workload("paused", obstacle="its rollouts are paused")
-    all_of_them["both"] = workload("both", obstacle="its rollouts are paused")
-    all_of_them["agent"] = workload("agent", 0, kind="DaemonSet")
+    all_of_them = {name: sized_deployment(name) for name in plain}
+    all_of_them["paused"] = sized_deployment("paused", obstacle="its rollouts are paused")
+    all_of_them["both"] = sized_deployment("both", obstacle="its rollouts are paused")
+    all_of_them["agent"] = sized_deployment("agent", 0, kind="DaemonSet")
     keys = {name: one.key for name, one in all_of_them.items()}
     overrides = {keys["held"]: {"hold": True, "reason": "JIT"}, keys["capped"]: {"max_ratio": 0.5}}
-    stack = settings(workloads=json.dumps({"overrides": overrides}))
+    stack = mixed_settings(workloads=json.dumps({"overrides": overrides}))
     proof = Proof(
         workload=keys["failed"], tested="t", passed=False, machine="aarch64", message="SIGILL", job="j"
     )
     tests = Arm64TestState(proofs={keys["failed"]: proof}, missing={keys["free"]: Arm64Test()})
     verdicts = {
-        keys[name]: verdict(keys[name], ("app", APP, AMD64_ONLY)) for name in ("image", "both", "held")
+        keys[name]: evidence_of(keys[name], ("app", APP, AMD64_ONLY)) for name in ("image", "both", "held")
     }
     found = survey_of(stack, [(one, 0) for one in all_of_them.values()], verdicts, tests=tests)
     report = make_report(stack, found, at=AT)
@@ -114,8 +114,8 @@ def test_the_state_of_a_workload_says_what_to_do_about_it() -> None:
 
 def test_where_images_are_not_checked_that_is_said() -> None:
     """No evidence is no readiness: whoever reads 'ready' has to know."""
-    found = replace(survey_of(settings(), [(workload("cart"), 1)]), evidence=None, needs=None)
-    report = make_report(settings(), found, at=AT, notes=["the weather"])
+    found = replace(survey_of(mixed_settings(), [(sized_deployment("cart"), 1)]), evidence=None, needs=None)
+    report = make_report(mixed_settings(), found, at=AT, notes=["the weather"])
     assert report.notes == (
         "the weather",
         "images are not checked (archshift:images.check is false), so nothing is proven to run on arm64",
@@ -133,13 +133,13 @@ sizes = st.lists(
 @given(rows=sizes, ratio=st.sampled_from(["0.0", "0.2", "0.5", "1.0"]))
 def test_the_owners_add_up_to_the_fleet(rows: list[tuple[int, int, str, bool]], ratio: str) -> None:
     """Whatever the fleet: pods, wanted and observed of all owners are the plan's, no workload is lost."""
-    stack = settings(arm_ratio=ratio)
+    stack = mixed_settings(arm_ratio=ratio)
     workloads = [
-        (workload(f"w{index}", replicas, owner=owner), min(there, replicas))
+        (sized_deployment(f"w{index}", replicas, owner=owner), min(there, replicas))
         for index, (replicas, there, owner, _) in enumerate(rows)
     ]
     blocked = [one for (one, _), row in zip(workloads, rows, strict=True) if row[3]]
-    verdicts = {one.key: verdict(one.key, ("app", APP, AMD64_ONLY)) for one in blocked}
+    verdicts = {one.key: evidence_of(one.key, ("app", APP, AMD64_ONLY)) for one in blocked}
     found = survey_of(stack, workloads, verdicts)
     report = make_report(stack, found, at=AT)
     for name in ("pods", "wanted", "graviton"):
@@ -155,18 +155,18 @@ def test_the_owners_add_up_to_the_fleet(rows: list[tuple[int, int, str, bool]], 
 
 def test_groups_show_what_their_pods_ask_for() -> None:
     """Nodes of another's group count for that; a group that has no node yet is there all the same."""
-    x86, *_ = nodes(1)
+    x86, *_ = mixed_nodes(1)
     others = replace(
         x86, name="o", labels={"kubernetes.io/arch": "amd64", "eks.amazonaws.com/nodegroup": "old"}
     )
     bare = replace(x86, name="bare", labels={"kubernetes.io/arch": "amd64"}, schedulable=False)
-    found = survey_of(settings(), [])
+    found = survey_of(mixed_settings(), [])
     inventory = replace(
         found.inventory,
         nodes=(x86, others, bare),
         loads={x86.name: Load(3, 1960, 3 * GIB), "o": Load(1, 100, GIB), "gone": Load(9, 9000, 9)},
     )
-    groups = make_report(settings(), replace(found, inventory=inventory), at=AT).groups
+    groups = make_report(mixed_settings(), replace(found, inventory=inventory), at=AT).groups
     assert [(one.group, one.managed, one.architecture, one.nodes, one.schedulable) for one in groups] == [
         ("x86", True, "amd64", 1, 1),
         ("graviton", True, "arm64", 0, 0),
@@ -184,10 +184,10 @@ def test_groups_show_what_their_pods_ask_for() -> None:
 
 def test_the_guard_is_asked_and_not_guessed() -> None:
     """The nodes that must stay and the needs are the guard's own, the largest first; break glass is said."""
-    small, large = workload("small", 1, millicpu=100), workload("large", 5, millicpu=1500)
+    small, large = sized_deployment("small", 1, millicpu=100), sized_deployment("large", 5, millicpu=1500)
     glass = {"until": (AT + timedelta(hours=2)).isoformat(), "reason": "fire", "ticket": "OPS-7"}
-    stack = settings(break_glass=json.dumps(glass))
-    verdicts = {one.key: verdict(one.key, ("app", APP, AMD64_ONLY)) for one in (small, large)}
+    stack = mixed_settings(break_glass=json.dumps(glass))
+    verdicts = {one.key: evidence_of(one.key, ("app", APP, AMD64_ONLY)) for one in (small, large)}
     found = survey_of(stack, [(small, 0), (large, 0)], verdicts)
     status = make_report(stack, found, at=AT).guard
     assert found.needs
@@ -202,9 +202,11 @@ def test_the_guard_is_asked_and_not_guessed() -> None:
 
 def test_too_few_x86_nodes_are_said() -> None:
     """What needs x86 and has no room is not hidden behind a number of nodes."""
-    large = workload("large", 50, millicpu=1500)
-    found = survey_of(settings(), [(large, 0)], {large.key: verdict(large.key, ("app", APP, AMD64_ONLY))})
-    assert "x86 lacks 59.3 vCPU" in make_report(settings(), found, at=AT).guard.shortfall
+    large = sized_deployment("large", 50, millicpu=1500)
+    found = survey_of(
+        mixed_settings(), [(large, 0)], {large.key: evidence_of(large.key, ("app", APP, AMD64_ONLY))}
+    )
+    assert "x86 lacks 59.3 vCPU" in make_report(mixed_settings(), found, at=AT).guard.shortfall
 
 
 def test_the_json_is_plain() -> None:
@@ -248,7 +250,7 @@ def test_the_json_is_plain() -> None:
 
 def test_weeks_follow_the_repository() -> None:
     """A week's ratio is the one at its end, a step back included; what the gate said is in its week."""
-    history = history_of(settings(ramp=RAMP))
+    history = history_of(mixed_settings(ramp=RAMP))
     assert [(week.monday.isoformat(), week.arm_ratio, week.verdicts) for week in history.weeks] == [
         ("2026-03-09", 0.0, ("step-back",)),
         ("2026-03-16", 0.2, ()),
@@ -269,14 +271,14 @@ def test_what_proves_nothing_is_passed_over() -> None:
         arm_ratio=0.5,
         now=AT,
         files=[
-            (AT - timedelta(days=9), version("0.2")),
+            (AT - timedelta(days=9), stack_file("0.2")),
             (AT - timedelta(days=8), b"\xff\xfe"),
-            (AT - timedelta(days=7), version("nan")),
-            (AT - timedelta(days=6), version("7")),
+            (AT - timedelta(days=7), stack_file("nan")),
+            (AT - timedelta(days=6), stack_file("7")),
             (AT - timedelta(days=5), b"config: ["),
             (AT - timedelta(days=4), b"config: {}"),
             # The clock of who committed this was behind.
-            (AT - timedelta(days=12), version("0.5")),
+            (AT - timedelta(days=12), stack_file("0.5")),
         ],
         evidence=[
             evidence_at(3, 0.2, "pass", stack="staging"),
@@ -296,8 +298,8 @@ def test_what_proves_nothing_is_passed_over() -> None:
 
 def test_a_ratio_that_is_not_committed_counts_from_when_it_was_set() -> None:
     """`ramp apply` writes the time into the file; without a ramp, now is all that is known."""
-    ramp = settings(ramp=RAMP).ramp
-    files = [(AT - timedelta(days=9), version("0.2"))]
+    ramp = mixed_settings(ramp=RAMP).ramp
+    files = [(AT - timedelta(days=9), stack_file("0.2"))]
     set_ = make_history(stack="prod", arm_ratio=0.5, now=AT, files=files, ramp=ramp)
     assert set_.moves[-1] == RatioChange(at=datetime(2026, 3, 25, 9, 30, tzinfo=UTC), arm_ratio=0.5)
     assert make_history(stack="prod", arm_ratio=0.5, now=AT).moves == (RatioChange(at=AT, arm_ratio=0.5),)
@@ -342,8 +344,8 @@ def test_the_chart_stays_in_its_frame(
 
 def test_savings_are_ranges_in_the_words_of_the_costs() -> None:
     """So far, to come and in all, with what they rest on and how that compares with what is claimed."""
-    stack = settings()
-    big = [(workload(f"w{index}", 8, millicpu=400), 4) for index in range(4)]
+    stack = mixed_settings()
+    big = [(sized_deployment(f"w{index}", 8, millicpu=400), 4) for index in range(4)]
     savings = savings_of(stack, survey_of(stack, big))
     assert [(one.title, one.before, one.after) for one in savings.changes] == [
         ("so far", 0.0, 0.5),
@@ -370,11 +372,11 @@ def test_savings_are_ranges_in_the_words_of_the_costs() -> None:
 
 def test_a_commitment_on_x86_is_said_to_eat_the_saving() -> None:
     """The page says it where the saving is read."""
-    stack = settings(arm_ratio="0.0")
+    stack = mixed_settings(arm_ratio="0.0")
     commitment = Commitment(
         kind="ec2-instance-savings-plan", usd_per_hour=Decimal(3), family="m6i", discount=Decimal("0.3")
     )
-    found = survey_of(stack, [(workload("w", 8), 0)])
+    found = survey_of(stack, [(sized_deployment("w", 8), 0)])
     savings = savings_of(stack, found, commitments=(commitment,))
     assert [one.title for one in savings.changes] == ["in all"]
     assert any("of a commitment are unused" in one for one in savings.remarks)

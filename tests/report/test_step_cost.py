@@ -9,7 +9,8 @@ from archshift.plan.planner import make_plan
 from archshift.report.step_cost import step_cost
 from archshift.settings import stack as stack_settings
 from archshift.survey import Survey
-from tests.objects import MANAGER, FakeCluster, node, workload
+from tests.build import MANAGER, node, workload
+from tests.fakes import FakeCluster
 
 GROUPS = {
     "x86": {"instance_type": "m6i.xlarge", "size": 3},

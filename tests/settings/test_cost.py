@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from archshift.cost.rules import Commitment, CostRules
-from tests.settings.test_stack import load, refused
+from tests.build import load, refused
 
 PLAN = {"kind": "ec2-instance-savings-plan", "family": "m5", "usd_per_hour": 1.2, "discount": 0.28}
 

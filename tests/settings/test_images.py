@@ -10,7 +10,9 @@ import yaml
 from archshift.common.errors import ArchshiftError
 from archshift.images.registry.hosts import ImageRules, RegistryHost
 from archshift.settings import stack as stack_settings
-from tests.settings.test_stack import ROOT, load, refused
+from tests.build import load, refused
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_without_the_key_images_are_checked_and_nothing_is_assumed() -> None:

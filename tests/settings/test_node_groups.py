@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from archshift.common.errors import ArchshiftError
 from archshift.nodes.eks import EksCluster, NewCluster
 from archshift.nodes.groups import EksNodeGroup, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.settings import stack as stack_settings
+from tests.build import configuration, refusal
 
 SUBNETS = ["subnet-0a", "subnet-0b"]
 CLUSTER = {"name": "prod", "subnets": SUBNETS}
@@ -21,21 +21,11 @@ def load(**values: Any) -> stack_settings.Settings:
     """Load a configuration as the engine passes it."""
     values.setdefault("arm_ratio", "0.2")
     values.setdefault("cluster", CLUSTER)
-    return stack_settings.load(
-        "prod",
-        {
-            f"archshift:{key}": value if isinstance(value, str) else json.dumps(value)
-            for key, value in values.items()
-        },
-    )
+    return stack_settings.load("prod", configuration(**values))
 
 
 def refused(**values: Any) -> str:
-    """The sentence with which a configuration is refused."""
-    with pytest.raises(ArchshiftError) as error:
-        load(**values)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+    return refusal(load, **values)
 
 
 def test_x86_nodes_and_their_twins_take_six_lines() -> None:

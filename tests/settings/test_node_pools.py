@@ -1,6 +1,5 @@
 """The settings of NodePools, and every sentence about a value that does not do."""
 
-import json
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ from archshift.common.errors import ArchshiftError
 from archshift.nodes.groups import NodeClass, NodePool, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.settings import stack as stack_settings
+from tests.build import configuration, refusal
 
 GIB = 1024**3
 X86 = {"instance_types": ["m6i.xlarge"], "limits": {"cpu": 64}}
@@ -18,21 +18,12 @@ CPU = "is invalid; use a number of vCPUs such as 64"
 def load(provisioner: str = "karpenter", **values: Any) -> stack_settings.Settings:
     """Load a configuration as the engine passes it."""
     values = {"arm_ratio": "0.2", "provisioner": provisioner, **values}
-    return stack_settings.load(
-        "prod",
-        {
-            f"archshift:{key}": value if isinstance(value, str) else json.dumps(value)
-            for key, value in values.items()
-        },
-    )
+    return stack_settings.load("prod", configuration(**values))
 
 
 def refused(pool: Any, **pools: Any) -> str:
     """The sentence with which a pool is refused, beside others."""
-    with pytest.raises(ArchshiftError) as error:
-        load(node_groups={"x86": pool, **pools})
-    assert "\n" not in str(error.value)
-    return str(error.value).removeprefix("archshift:node_groups.")
+    return refusal(load, node_groups={"x86": pool, **pools}).removeprefix("archshift:node_groups.")
 
 
 def test_a_pool_and_its_twin_take_four_lines() -> None:

@@ -15,29 +15,9 @@ from archshift.nodes.groups import Taint
 from archshift.plan.exceptions import BreakGlass, PolicyException
 from archshift.plan.model import Rules
 from archshift.settings import stack as stack_settings
+from tests.build import load, refused
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def load(**values: Any) -> stack_settings.Settings:
-    """Load a configuration as the engine passes it: text, and JSON for maps."""
-    values.setdefault("arm_ratio", "0.2")
-    values.setdefault("platform", "lab")
-    return stack_settings.load(
-        "dev",
-        {
-            f"archshift:{key}": value if isinstance(value, str) else json.dumps(value)
-            for key, value in values.items()
-        },
-    )
-
-
-def refused(**values: Any) -> str:
-    """The sentence with which a configuration is refused."""
-    with pytest.raises(ArchshiftError) as error:
-        load(**values)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def test_one_number_is_enough() -> None:

@@ -37,7 +37,6 @@ encryptionsalt: v1:q8qaWOVgO4k=:v1:KaeBWYaLhIA6bIZ0:p2WJ7vzyM5zRCIxJtYYgCwwJ11Ol
 
 
 def edited(text: str) -> StackFile:
-    """A file of that text."""
     return StackFile(text, "Pulumi.prod.yaml")
 
 
@@ -119,7 +118,6 @@ def test_every_way_to_write_a_map(text: str, before: str, after: str) -> None:
     ],
 )
 def test_a_key_is_taken_out_of_braces(before: str, after: str) -> None:
-    """With its comma."""
     file = edited(before)
     assert file.remove(PAUSE)
     assert file.text == f"config:\n  archshift:ramp: {after}\n"
@@ -297,7 +295,6 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(
     ],
 )
 def test_a_file_that_is_none_is_refused(tmp_path: Path, content: bytes | None, sentence: str) -> None:
-    """In one sentence."""
     path = tmp_path / "Pulumi.prod.yaml"
     if content is not None:
         path.write_bytes(content)

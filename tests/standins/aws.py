@@ -74,12 +74,10 @@ class Account:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the file."""
         self._path = path
         self._lock = threading.Lock()
 
     def read(self) -> dict[str, Any]:
-        """The account as it is."""
         content: dict[str, Any] = json.loads(self._path.read_text())
         return content
 
@@ -105,8 +103,6 @@ class Account:
 
 
 class Aws(provider_pb2_grpc.ResourceProviderServicer):
-    """The provider."""
-
     def __init__(self, account: Account) -> None:
         """Work on an account."""
         self._account = account
@@ -129,7 +125,6 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         return plugin_pb2.PluginInfo(version=_version())
 
     def CheckConfig(self, request: Any, _context: Any) -> Any:  # noqa: N802
-        """Take any configuration."""
         return provider_pb2.CheckResponse(inputs=request.news)
 
     def DiffConfig(self, _request: Any, _context: Any) -> Any:  # noqa: N802
@@ -182,7 +177,6 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     def Create(self, request: Any, _context: Any) -> Any:  # noqa: N802
-        """Make an object."""
         kind, inputs = _kind(request.urn), _plain(request.properties)
         if request.preview:
             return provider_pb2.CreateResponse(properties=request.properties)
@@ -212,7 +206,6 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.UpdateResponse(properties=_struct(outputs))
 
     def Delete(self, request: Any, _context: Any) -> Any:  # noqa: N802
-        """Delete an object."""
         self._account.change("delete", _kind(request.urn), request.id, None)
         return empty_pb2.Empty()
 

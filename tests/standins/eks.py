@@ -21,10 +21,7 @@ CLUSTER: Final = "eks:index:Cluster"
 
 
 class Cluster(pulumi.ComponentResource):
-    """The component."""
-
     def __init__(self, name: str, inputs: dict[str, Any], opts: pulumi.ResourceOptions | None) -> None:
-        """Make the cluster of its inputs."""
         super().__init__(CLUSTER, name, {}, opts)
         self.eks_cluster = aws.eks.Cluster(
             f"{name}-eksCluster",
@@ -52,8 +49,6 @@ class Cluster(pulumi.ComponentResource):
 
 
 class Eks(pulumi.provider.Provider):
-    """The plugin."""
-
     def construct(
         self,
         name: str,
@@ -61,7 +56,6 @@ class Eks(pulumi.provider.Provider):
         inputs: pulumi.Inputs,
         options: pulumi.ResourceOptions | None = None,
     ) -> pulumi.provider.ConstructResult:
-        """Make a component."""
         known = set(input_type_py_to_pulumi_names(pulumi_eks.ClusterArgs).values())
         if resource_type != CLUSTER or not set(inputs) <= known:
             raise ValueError(f"{resource_type} with {sorted(set(inputs) - known)} is nothing pulumi-eks has")

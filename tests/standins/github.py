@@ -47,15 +47,12 @@ class GitHub:
         return made
 
     def pull(self, branch: str, title: str = "", user: Json | None = None) -> Json:
-        """Opens a pull request."""
         return self._open(self.pulls, {"title": title, "body": "", "head": branch}, user)
 
     def issue(self, title: str, body: str, user: Json | None = None) -> Json:
-        """Opens an issue."""
         return self._open(self.issues, {"title": title, "body": body}, user)
 
     def open_pulls(self) -> list[Json]:
-        """The pull requests that are open."""
         return [pull for pull in self.pulls if pull["state"] == "open"]
 
     def changes(self) -> list[tuple[str, str]]:
@@ -214,7 +211,6 @@ class Server:
         return {"GH_HOST": "github.localhost", "GH_TOKEN": TOKEN}
 
     def close(self) -> None:
-        """Stops serving."""
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()

@@ -31,7 +31,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def server(authority: Authority) -> Iterator[FileServer]:
-    """A server of files."""
     server = FileServer(authority)
     yield server
     server.stop()

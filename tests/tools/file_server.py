@@ -53,7 +53,6 @@ class FileServer:
         self._thread.join(10)
 
     def url(self, path: str) -> str:
-        """Where a file is."""
         return f"https://{self.host}{path}"
 
     def put(self, path: str, content: bytes) -> str:

@@ -1,7 +1,5 @@
 """Not one of the tests: what `test_run_tests.py` has run, and interrupts."""
 
-# ruff: noqa: D103
-
 import os
 import subprocess
 import tempfile

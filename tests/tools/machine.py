@@ -1,7 +1,5 @@
 """A machine with nothing on it but stand-ins for Go and for the programs, Go's builds included."""
 
-# ruff: noqa: D102 - the names are sentences already
-
 from __future__ import annotations
 
 import json

@@ -1,7 +1,5 @@
 """Finding and building the programs, with tiny stand-ins for all of them, Go included."""
 
-# ruff: noqa: D101, D102 - the names are sentences already
-
 from __future__ import annotations
 
 import os

@@ -1,7 +1,5 @@
 """Where the browser of the tests comes from, with stand-ins for apt-get and playwright."""
 
-# ruff: noqa: D102, D103 - the names are sentences already
-
 from __future__ import annotations
 
 import os

@@ -1,7 +1,5 @@
 """Release files from a server with real TLS: which are let through, and what happens to the others."""
 
-# ruff: noqa: D101, D102, D103 - the names are sentences already
-
 from __future__ import annotations
 
 import hashlib

@@ -1,7 +1,5 @@
 """Where the Python environment's uv comes from."""
 
-# ruff: noqa: D103 - the names are sentences already
-
 from __future__ import annotations
 
 import sys

@@ -1,7 +1,5 @@
 """`pulumi install` makes the same environment from requirements.txt as `uv sync` makes from uv.lock."""
 
-# ruff: noqa: D103 - the names are sentences already
-
 import subprocess
 
 from tools.bootstrap import PROJECT

@@ -1,7 +1,5 @@
 """`make test` leaves no process and no folder behind, however it ends."""
 
-# ruff: noqa: D103 - the names are sentences already
-
 from __future__ import annotations
 
 import os

@@ -1,7 +1,5 @@
 """What `make test` gets for the tests that it runs, held against what they run."""
 
-# ruff: noqa: D101, D102 - the names are sentences already
-
 from __future__ import annotations
 
 import ast
