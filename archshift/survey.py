@@ -99,16 +99,16 @@ def survey(
     )
 
 
-def plan_at(ratio: float, settings: "Settings", found: Survey) -> Plan:
+def plan_at(ratio: float, settings: "Settings", cluster_survey: Survey) -> Plan:
     """Return the plan for a ratio, on the survey's cluster under its rules."""
-    if ratio == found.plan.arm_ratio:
-        return found.plan
-    return _plan(ratio, settings, found.inventory, found.evidence, found.rules)
+    if ratio == cluster_survey.plan.arm_ratio:
+        return cluster_survey.plan
+    return _plan(ratio, settings, cluster_survey.inventory, cluster_survey.evidence, cluster_survey.rules)
 
 
-def plans(settings: "Settings", found: Survey) -> Callable[[float], Plan]:
+def plans(settings: "Settings", cluster_survey: Survey) -> Callable[[float], Plan]:
     """Return what gives the plan for a ratio, as ``plan_at``, and makes it once: for comparisons."""
-    return cache(lambda ratio: plan_at(ratio, settings, found))
+    return cache(lambda ratio: plan_at(ratio, settings, cluster_survey))
 
 
 def _plan(

@@ -88,7 +88,7 @@ def _pod_spec(name: str, args: ArchBinaryArgs) -> dict[str, Any]:
         "automountServiceAccountToken": args.service_account is not None,
         "initContainers": [binary.init_container()],
         "containers": [container],
-        "tolerations": [dict(one) for one in args.tolerations],
+        "tolerations": [dict(toleration) for toleration in args.tolerations],
         "volumes": [binary.volume()],
         **account,
     }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from archshift.settings.stack import Settings
 
 
-def run_arm64_tests(found: Survey, settings: "Settings", eks: LiveCluster | None) -> Survey:
+def run_arm64_tests(cluster_survey: Survey, settings: "Settings", eks: LiveCluster | None) -> Survey:
     """Run the tests that a step waits for; returns the cluster as it is known afterwards.
 
     A preview runs none: it says which the update will run. A workload that fails is held on x86, and
@@ -33,24 +33,30 @@ def run_arm64_tests(found: Survey, settings: "Settings", eks: LiveCluster | None
         ArchshiftError: The cluster refuses a Job, or cannot be read.
     """
     tried: set[str] = set()
-    while due := found.tests.due(found.plan):
+    while due := cluster_survey.tests.due(cluster_survey.plan):
         if pulumi.runtime.is_dry_run():
             pulumi.info(f"tested on arm64 before they move: {', '.join(sorted(due))}")
-            return found
+            return cluster_survey
         # Where an autoscaler brings nodes up, the test's own pod asks for the first.
-        nodes = possible_nodes(found.inventory.nodes, settings.groups)
-        if any(node.architecture == ARM64 and node.name not in found.plan.new_nodes for node in nodes):
+        nodes = possible_nodes(cluster_survey.inventory.nodes, settings.groups)
+        if any(
+            node.architecture == ARM64 and node.name not in cluster_survey.plan.new_nodes for node in nodes
+        ):
             with connect(settings.kube_context) as cluster:
                 run_tests(
-                    cluster, due, found.tests.tested, parallel=settings.arm64_tests.parallel, say=pulumi.info
+                    cluster,
+                    due,
+                    cluster_survey.tests.tested,
+                    parallel=settings.arm64_tests.parallel,
+                    say=pulumi.info,
                 )
             # What is not asked for a Graviton pod still counts into the fleet, or the step would be
             # smaller than it was shown. In the place of what failed others go, and are tested first.
             tried |= due.keys()
         else:
-            tried |= found.tests.missing.keys()
-        found = survey(settings, eks=eks, hold_untested=tried)
-    return found
+            tried |= cluster_survey.tests.missing.keys()
+        cluster_survey = survey(settings, eks=eks, hold_untested=tried)
+    return cluster_survey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +82,13 @@ class Arm64Tests(pulumi.ComponentResource):
 
 def outcomes(tests: Arm64TestState) -> Mapping[str, Any]:
     """Return the outcomes as plain values, by workload key; ``passed`` is null before the test."""
-    found: dict[str, Any] = {key: {"passed": None, "tested": tests.tested[key]} for key in tests.missing}
+    tested: dict[str, Any] = {key: {"passed": None, "tested": tests.tested[key]} for key in tests.missing}
     for key, proof in tests.proofs.items():
-        found[key] = {
+        tested[key] = {
             "passed": proof.passed,
             "tested": proof.tested,
             "machine": proof.machine,
             "message": proof.message,
             "at": proof.at.isoformat(timespec="seconds") if proof.at else "",
         }
-    return dict(sorted(found.items()))
+    return dict(sorted(tested.items()))

@@ -22,7 +22,7 @@ def find_cluster(cluster: EksCluster) -> LiveCluster | None:
     """
     key = "archshift:cluster.name"
     try:
-        found = aws.eks.get_cluster(name=cluster.name)
+        described = aws.eks.get_cluster(name=cluster.name)
     except Exception as error:  # the SDK raises no narrower one
         if not is_missing(error):
             raise ArchshiftError(f"{key}: {cluster.name!r} cannot be read: {explain(error)}") from None
@@ -32,7 +32,7 @@ def find_cluster(cluster: EksCluster) -> LiveCluster | None:
             f"{key}: there is no EKS cluster {cluster.name!r} in the region of aws:region",
             "correct the name or the region, or give archshift:cluster.create to make it",
         ) from None
-    return LiveCluster(found.arn, found.endpoint, found.certificate_authorities[0].data)
+    return LiveCluster(described.arn, described.endpoint, described.certificate_authorities[0].data)
 
 
 def is_missing(error: Exception) -> bool:
@@ -136,7 +136,7 @@ class MixedCluster(pulumi.ComponentResource):
         described: pulumi.Output[LiveCluster] = made.eks_cluster.apply(
             lambda resource: pulumi.Output.all(
                 resource.arn, resource.endpoint, resource.certificate_authority
-            ).apply(lambda found: LiveCluster(found[0], found[1], found[2]["data"]))
+            ).apply(lambda values: LiveCluster(values[0], values[1], values[2]["data"]))
         )
         return described
 

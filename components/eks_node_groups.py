@@ -103,7 +103,7 @@ def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
 def _find_group(cluster: str, group: EksNodeGroup) -> LiveGroup:
     key = f"archshift:node_groups.{group.name}"
     try:
-        found = aws.eks.get_node_group(cluster_name=cluster, node_group_name=group.import_name)
+        described = aws.eks.get_node_group(cluster_name=cluster, node_group_name=group.import_name)
     except Exception as error:  # the SDK raises no narrower one
         if is_missing(error):
             raise ArchshiftError(
@@ -113,33 +113,33 @@ def _find_group(cluster: str, group: EksNodeGroup) -> LiveGroup:
         raise ArchshiftError(
             f"{key}.import: {group.import_name!r} cannot be read: {explain(error)}"
         ) from None
-    _check_types(key, group, found)
+    _check_types(key, group, described)
     return LiveGroup(
-        found.node_role_arn,
-        tuple(found.subnet_ids),
-        dict(found.labels),
+        described.node_role_arn,
+        tuple(described.subnet_ids),
+        dict(described.labels),
         tuple(
-            Taint(key=one.key, value=one.value, effect=_KUBERNETES_EFFECTS[one.effect])
-            for one in found.taints
+            Taint(key=taint.key, value=taint.value, effect=_KUBERNETES_EFFECTS[taint.effect])
+            for taint in described.taints
         ),
-        dict(found.tags),
+        dict(described.tags),
     )
 
 
-def _check_types(key: str, group: EksNodeGroup, found: aws.eks.GetNodeGroupResult) -> None:
+def _check_types(key: str, group: EksNodeGroup, described: aws.eks.GetNodeGroupResult) -> None:
     # They are left as they are, so settings that say something else would be wrong for ever, and
     # wrong about what the guard protects.
     configured = sorted(kind.name for kind in group.instance_types)
-    if found.instance_types and sorted(found.instance_types) != configured:
+    if described.instance_types and sorted(described.instance_types) != configured:
         raise ArchshiftError(
             f"{key}.instance_types: {', '.join(configured)} is not what {group.import_name!r} has",
-            f"write {', '.join(found.instance_types)}",
+            f"write {', '.join(described.instance_types)}",
         )
     other = "ARM_64" if group.architecture == AMD64 else "x86_64"
-    if other in found.ami_type:
+    if other in described.ami_type:
         raise ArchshiftError(
             f"{key}.instance_types: {', '.join(configured)} is {group.architecture} and "
-            f"{group.import_name!r} has the image {found.ami_type}",
+            f"{group.import_name!r} has the image {described.ami_type}",
             "write the types of its launch template",
         )
 

@@ -33,15 +33,15 @@ class Gate(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: GateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
-        found = args.evidence
+        evidence = args.evidence
         self.register_outputs(
             {
                 "required": args.required,
-                "stack": found.stack,
-                "ratio": found.ratio,
-                "verdict": found.verdict,
-                "at": _text(found.at),
-                "problem": found.problem,
+                "stack": evidence.stack,
+                "ratio": evidence.ratio,
+                "verdict": evidence.verdict,
+                "at": _text(evidence.at),
+                "problem": evidence.problem,
                 "file": args.file,
                 "since": _text(args.since),
             }

@@ -106,8 +106,8 @@ class _LiveCheck:
         self._at = 0.0
 
     def refuse_nodes(self, name: str, old: Mapping[str, Any], *, deleted: bool, eks_group: str) -> str:
-        found = self._fresh_survey()
-        live = found.inventory.nodes
+        cluster_survey = self._fresh_survey()
+        live = cluster_survey.inventory.nodes
         if deleted and self._is_configured(name, old):
             # The configuration wants it as it is, and the engine takes it away: a destroy. Then
             # every node of the stack goes.
@@ -120,7 +120,7 @@ class _LiveCheck:
             after = [node for node in after if node.labels.get(EKS_GROUP_LABEL) != eks_group]
             # An empty group that an autoscaler can fill is x86 to lose too.
             going.append(Node(name=f"{eks_group}-next", labels={ARCH_LABEL: AMD64}))
-        return guard.refuse_removal(found.needs or (), going, live, after)
+        return guard.refuse_removal(cluster_survey.needs or (), going, live, after)
 
     def pods_left_on(self, name: str, old: Mapping[str, Any], *, eks_group: str) -> list[Pod]:
         """Return the pods that would be lost with a node or a group; a DaemonSet's go with it."""
@@ -134,8 +134,8 @@ class _LiveCheck:
             return busy_pods(cluster, nodes)
 
     def refuse_pool(self, name: str, old: Mapping[str, Any], new: Mapping[str, Any] | None) -> str:
-        found = self._fresh_survey()
-        live, needed = found.inventory.nodes, found.needs or ()
+        cluster_survey = self._fresh_survey()
+        live, needed = cluster_survey.inventory.nodes, cluster_survey.needs or ()
         # By Karpenter's own label: archshift's may not have reached them yet.
         others = nodes_of_others(live, self._settings.groups)
         after = [node for node in others if node.labels.get(POOL_LABEL) != name]

@@ -56,8 +56,13 @@ def evidence_values(
         key: {
             "verdict": verdict.verdict,
             "blocking": [
-                {"container": one.container, "image": one.image, "verdict": one.verdict, "reason": one.reason}
-                for one in verdict.blocking
+                {
+                    "container": container.container,
+                    "image": container.image,
+                    "verdict": container.verdict,
+                    "reason": container.reason,
+                }
+                for container in verdict.blocking
             ],
             "images": [
                 {"image": image.image, "digest": image.digest, "verdict": image.verdict}
@@ -90,8 +95,8 @@ def _reach(workload: Workload | None, graviton: Sequence[Node]) -> dict[str, boo
 def _size(workload: Workload | None) -> dict[str, Any]:
     if workload is None:
         return {"pods": 1, "requests": {"millicpu": 0, "memory": 0}}
-    asked = workload.requests
+    requests = workload.requests
     return {
         "pods": most_pods(workload),
-        "requests": {"millicpu": asked.millicpu, "memory": asked.memory},
+        "requests": {"millicpu": requests.millicpu, "memory": requests.memory},
     }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def write_plan_file(
-    found: Survey, settings: "Settings", now: datetime, environment: Mapping[str, str] = os.environ
+    survey: Survey, settings: "Settings", now: datetime, environment: Mapping[str, str] = os.environ
 ) -> None:
     """Leave the plan, its cost and the exceptions in force where ``archshift preview`` asks for them.
 
@@ -43,9 +43,9 @@ def write_plan_file(
     file = environment.get(PLAN_FILE)
     if file:
         content = {
-            "plan": plan_json(found.plan),
+            "plan": plan_json(survey.plan),
             "exceptions": exceptions(settings, now),
-            "cost": step_cost(found, settings),
+            "cost": step_cost(survey, settings),
         }
         Path(file).write_text(json.dumps(content))
 
@@ -57,18 +57,20 @@ def exceptions(settings: "Settings", now: datetime) -> list[str]:
         settings: The stack's settings.
         now: The time: an exception ends by itself.
     """
-    found = []
+    sentences = []
     exception = settings.policy_exception
     if exception:
         in_force = now < exception.until
         state = "is set aside" if in_force else "is in force again: the policy exception ended"
-        found.append(f"policy rule {exception.rule} {state}: {exception.reason} (until {exception.until})")
+        sentences.append(
+            f"policy rule {exception.rule} {state}: {exception.reason} (until {exception.until})"
+        )
     if settings.break_glass:
-        found.append(settings.break_glass.describe(now))
-    return found
+        sentences.append(settings.break_glass.describe(now))
+    return sentences
 
 
-def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
+def guard_x86(survey: Survey, settings: "Settings", now: datetime) -> None:
     """Stop an update that would leave too little x86 for what needs it; be loud under break-glass.
 
     Args:
@@ -83,13 +85,13 @@ def guard_x86(found: Survey, settings: "Settings", now: datetime) -> None:
         pulumi.warn(exception)
     if settings.break_glass_active(now):
         return
-    if found.needs is None:
+    if survey.needs is None:
         return
-    live = found.inventory.nodes
-    reason = guard.refuse_removal(found.needs, live, live, nodes_after(live, settings.groups))
+    live = survey.inventory.nodes
+    reason = guard.refuse_removal(survey.needs, live, live, nodes_after(live, settings.groups))
     if reason:
         raise ArchshiftError(refusal("x86 capacity", reason))
-    if not found.needs and any(node.architecture == AMD64 for node in live):
+    if not survey.needs and any(node.architecture == AMD64 for node in live):
         # The engine takes a protection off what the program registers, and off nothing else.
         if any(group.architecture == AMD64 for group in settings.groups):
             pulumi.info("nothing needs x86 any more: its nodes are not protected after this update")

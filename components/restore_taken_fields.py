@@ -44,8 +44,8 @@ def restore_taken_fields(cluster: Cluster, kind: str, namespace: str, name: str)
     """
     collection, template_path = CONTROLLERS[kind]
     workloads = collection.format(f"namespaces/{namespace}/")
-    found = cluster.list(workloads, fieldSelector=f"metadata.name={name}")
-    live = next(iter(found), None)
+    live_objects = cluster.list(workloads, fieldSelector=f"metadata.name={name}")
+    live = next(iter(live_objects), None)
     if live is None:
         return
     taken = read_workload(kind, live, "").template.taken_fields

@@ -185,12 +185,12 @@ def _signals_as_interrupts() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = {one: signal.signal(one, interrupt) for one in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _follow(log: Path, ended: threading.Event, take: Callable[[Mapping[str, Any]], None]) -> None:
@@ -236,9 +236,11 @@ class _Seen:
             self._take_step(step["metadata"], begins="resourcePreEvent" in event)
         elif failed := event.get("resOpFailedEvent"):
             self._take_step(failed["metadata"], begins=False)
-        elif (said := event.get("diagnosticEvent")) and not said.get("ephemeral"):
-            if said["severity"] in ("warning", "error"):
-                self._diagnostics.append((said["severity"], said["message"], said.get("urn") or ""))
+        elif (diagnostic := event.get("diagnosticEvent")) and not diagnostic.get("ephemeral"):
+            if diagnostic["severity"] in ("warning", "error"):
+                self._diagnostics.append(
+                    (diagnostic["severity"], diagnostic["message"], diagnostic.get("urn") or "")
+                )
         elif violation := event.get("policyEvent"):
             self._violations.append(
                 Violation(
@@ -250,11 +252,11 @@ class _Seen:
                     message=violation.get("message", ""),
                 )
             )
-        elif asked := event.get("policyAnalyzeStackSummaryEvent"):
-            self._asked.add(asked["policyPackName"])
-            self._passed |= set(asked.get("passed") or ())
-        elif asked := event.get("policyAnalyzeSummaryEvent"):
-            self._passed |= set(asked.get("passed") or ())
+        elif rules := event.get("policyAnalyzeStackSummaryEvent"):
+            self._asked.add(rules["policyPackName"])
+            self._passed |= set(rules.get("passed") or ())
+        elif rules := event.get("policyAnalyzeSummaryEvent"):
+            self._passed |= set(rules.get("passed") or ())
         elif summary := event.get("summaryEvent"):
             self.whole = True
             self._packs = summary.get("PolicyPacks") or {}
@@ -265,7 +267,10 @@ class _Seen:
         return Run(
             succeeded=succeeded,
             changes=tuple(
-                sorted(self._changes.values(), key=lambda one: (order.get(one.op, 1), one.type, one.name))
+                sorted(
+                    self._changes.values(),
+                    key=lambda change: (order.get(change.op, 1), change.type, change.name),
+                )
             ),
             violations=tuple(self._violations),
             diagnostics=tuple(
@@ -278,7 +283,7 @@ class _Seen:
                 for severity, message, urn in self._diagnostics
             ),
             packs=self._packs,
-            asked=frozenset(self._asked),
+            asked_packs=frozenset(self._asked),
             passed=tuple(self._passed),
             state_ratio=self._state_ratio,
             errors=tuple(errors),

@@ -70,8 +70,8 @@ def history(
     """
     which = [f"-G{changing}"] if changing else []
     command = ("log", "--first-parent", f"--max-count={most}", "--format=%H %cI", *which, "--", path.name)
-    found = [line.split(" ", 1) for line in _git(path, *command).splitlines()]
-    for commit_id, at in reversed(found):
+    commits = [line.split(" ", 1) for line in _git(path, *command).splitlines()]
+    for commit_id, at in reversed(commits):
         blob = f"{commit_id}:./{path.name}"
         try:
             if int(_git(path, "cat-file", "-s", blob)) > largest:
@@ -107,9 +107,9 @@ def _git(path: Path, *arguments: str, stdin: str = "") -> str:
             f"git {arguments[0]} did not end in {_TIMEOUT_SECONDS} s", "commit by hand"
         ) from None
     if done.returncode:
-        said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         reason = next(
-            (line for line in said if line.startswith(("fatal:", "error:"))), said[0] if said else ""
+            (line for line in lines if line.startswith(("fatal:", "error:"))), lines[0] if lines else ""
         )
         raise ArchshiftError(f"git {arguments[0]}: {reason or f'exit code {done.returncode}'}")
     return done.stdout

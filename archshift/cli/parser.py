@@ -91,10 +91,10 @@ def moment(text: str) -> datetime:
 
 def ratios(text: str) -> tuple[float, ...]:
     """Read ratios, separated by commas."""
-    found = tuple(float(part) for part in text.split(","))
-    if not all(0 <= ratio <= 1 for ratio in found):
+    shares = tuple(float(part) for part in text.split(","))
+    if not all(0 <= ratio <= 1 for ratio in shares):
         raise argparse.ArgumentTypeError(f"{text!r} are not ratios from 0.0 to 1.0")
-    return found
+    return shares
 
 
 def percent(text: str) -> float:

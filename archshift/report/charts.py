@@ -98,11 +98,11 @@ def progress_chart(
         return round(_LEFT + (_RIGHT - _LEFT) * ((at - begin) / (end - begin)), 1)
 
     def stairs(points: Sequence[tuple[datetime, float]], until: datetime) -> str:
-        found = [(x(points[0][0]), _y(points[0][1]))]
+        corners = [(x(points[0][0]), _y(points[0][1]))]
         for at, ratio in points[1:]:
-            found += [(x(at), found[-1][1]), (x(at), _y(ratio))]
-        found.append((x(until), found[-1][1]))
-        return " ".join(f"{across:g},{up:g}" for across, up in found)
+            corners += [(x(at), corners[-1][1]), (x(at), _y(ratio))]
+        corners.append((x(until), corners[-1][1]))
+        return " ".join(f"{across:g},{up:g}" for across, up in corners)
 
     done = [(min(at, now), ratio) for at, ratio in done]
     return ProgressChart(
@@ -113,9 +113,9 @@ def progress_chart(
         shares=tuple(Mark(x=_LEFT, y=_y(part / 4), text=f"{25 * part} %") for part in range(5)),
         dates=_dates([*(at for at, _ in done), now, *(at for at, _ in ahead)], x),
         verdicts=tuple(
-            Mark(x=x(one.at), y=_y(one.arm_ratio), text=one.verdict, kind=one.verdict)
-            for one in judgements
-            if begin <= one.at <= now
+            Mark(x=x(judgement.at), y=_y(judgement.arm_ratio), text=judgement.verdict, kind=judgement.verdict)
+            for judgement in judgements
+            if begin <= judgement.at <= now
         ),
     )
 
@@ -168,9 +168,9 @@ def savings_chart(savings: Savings) -> SavingsChart | None:
     """Return the chart of what is claimed and what this fleet gets; None where that is not known."""
     ranges = [("often claimed", savings.claimed_least, savings.claimed_most)]
     ranges += [
-        (f"this fleet, {one.title}", one.share_least, one.share_most)
-        for one in savings.changes
-        if one.share_least is not None and one.share_most is not None
+        (f"this fleet, {change.title}", change.share_least, change.share_most)
+        for change in savings.changes
+        if change.share_least is not None and change.share_most is not None
     ]
     if len(ranges) == 1:
         return None

@@ -44,23 +44,23 @@ _OF_RESTARTS: Final = (
 )
 
 
-def check_engine(said: str, wanted: str) -> CheckResult:
+def check_engine(printed: str, wanted: str) -> CheckResult:
     """Judge the engine.
 
     Args:
         said: What ``pulumi version`` prints.
         wanted: Version of the SDK that the program is run with.
     """
-    version, sdk = _version(said), _version(wanted)
+    version, sdk = _version(printed), _version(wanted)
     if version is None or sdk is None:
-        text = " ".join(said.split())[:80]
+        text = " ".join(printed.split())[:80]
         return CheckResult(
             "engine", "unknown", f"pulumi version says {text!r}", "check which program pulumi is on PATH"
         )
     if version[0] != sdk[0] or version[:2] < sdk[:2]:
-        found = f"pulumi is {_dotted(version)}, and the program is made for {_dotted(sdk)}"
+        problem = f"pulumi is {_dotted(version)}, and the program is made for {_dotted(sdk)}"
         return CheckResult(
-            "engine", "problem", found, f"install pulumi {sdk[0]}.{sdk[1]} or a later {sdk[0]}.x"
+            "engine", "problem", problem, f"install pulumi {sdk[0]}.{sdk[1]} or a later {sdk[0]}.x"
         )
     return CheckResult("engine", "ok", f"pulumi {_dotted(version)}")
 
@@ -86,18 +86,24 @@ def check_plugins(
             "check which program pulumi is on PATH",
         )
         return
-    there = [one for one in listed if isinstance(one, dict) and one.get("kind") == "resource"]
+    there = [plugin for plugin in listed if isinstance(plugin, dict) and plugin.get("kind") == "resource"]
     for name, version in wanted.items():
-        check, asked = f"plugin {name}", _version(version)
-        installed = {_version(str(one.get("version"))) for one in there if one.get("name") == name} - {None}
+        check, needed = f"plugin {name}", _version(version)
+        installed = {
+            _version(str(plugin.get("version"))) for plugin in there if plugin.get("name") == name
+        } - {None}
         # As the engine chooses: of the same major version, and not older.
-        serving = [one for one in installed if one and asked and one[0] == asked[0] and one >= asked]
+        serving = [
+            candidate
+            for candidate in installed
+            if candidate and needed and candidate[0] == needed[0] and candidate >= needed
+        ]
         if on_path(f"pulumi-resource-{name}"):
             yield CheckResult(check, "ok", f"pulumi-resource-{name} is on PATH, which the engine prefers")
         elif serving:
             yield CheckResult(check, "ok", _dotted(max(serving)))
         else:
-            others = ", ".join(_dotted(one) for one in sorted(filter(None, installed)))
+            others = ", ".join(_dotted(other) for other in sorted(filter(None, installed)))
             yield CheckResult(
                 check,
                 "warning",
@@ -108,8 +114,8 @@ def check_plugins(
 
 
 def _version(text: str) -> tuple[int, int, int] | None:
-    found = re.search(r"\bv?(\d{1,6})\.(\d{1,6})\.(\d{1,6})", text)
-    return (int(found[1]), int(found[2]), int(found[3])) if found else None
+    match = re.search(r"\bv?(\d{1,6})\.(\d{1,6})\.(\d{1,6})", text)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
 def _dotted(version: tuple[int, int, int]) -> str:
@@ -170,9 +176,9 @@ def describe(cluster: EksCluster) -> LiveCluster | None:
     """
     try:
         client = aws_client("eks", cluster.region, "EKS is asked", profile=cluster.profile)
-        found = client.describe_cluster(name=cluster.name)["cluster"]
+        described = client.describe_cluster(name=cluster.name)["cluster"]
         # One that is being made has neither.
-        return LiveCluster(found["arn"], found["endpoint"], found["certificateAuthority"]["data"])
+        return LiveCluster(described["arn"], described["endpoint"], described["certificateAuthority"]["data"])
     except ArchshiftError:
         raise
     # botocore has no common base for what credentials, network and service raise.
@@ -198,7 +204,9 @@ def check_registries(cluster: Cluster, inventory: Inventory, rules: ImageRules) 
     from archshift.images.audit import audit_images
 
     secrets, notes = read_pull_secrets(cluster, inventory)
-    chosen = sample(container.use.image for some in inventory.containers.values() for container in some)
+    chosen = sample(
+        container.use.image for containers in inventory.containers.values() for container in containers
+    )
     verdicts = audit_images(
         [image for images in chosen.values() for image in images],
         audit_options(replace(rules, deep=False), secrets, keep=False),
@@ -222,16 +230,16 @@ def check_registries(cluster: Cluster, inventory: Inventory, rules: ImageRules) 
 
 def sample(images: Iterator[str]) -> dict[str, list[str]]:
     """Return a couple of images of each registry, of the first registries by name."""
-    found: dict[str, list[str]] = {}
+    by_registry: dict[str, list[str]] = {}
     for image in sorted(set(images)):
         try:
             registry = parse_reference(image).registry
         except ImageReferenceError:
             continue
-        some = found.setdefault(registry, [])
-        if len(some) < IMAGES_OF_A_REGISTRY:
-            some.append(image)
-    return dict(sorted(found.items())[:_MOST_REGISTRIES])
+        sampled = by_registry.setdefault(registry, [])
+        if len(sampled) < IMAGES_OF_A_REGISTRY:
+            sampled.append(image)
+    return dict(sorted(by_registry.items())[:_MOST_REGISTRIES])
 
 
 # --- Prometheus -----------------------------------------------------------------------------
@@ -305,7 +313,7 @@ def _nodes(
     check = "metrics of nodes"
     known = count(expressions.node_arch())
     lost: Sequence[str] = sorted(
-        one.labels.get("node", "?") for one in prometheus.query(expressions.nodes_without_arch(), now)
+        series.labels.get("node", "?") for series in prometheus.query(expressions.nodes_without_arch(), now)
     )
     if lost:
         named = ", ".join(lost[:_MOST_NAMED]) + (" ..." if len(lost) > _MOST_NAMED else "")

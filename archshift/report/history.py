@@ -131,11 +131,13 @@ def _ratio_in(content: bytes) -> float | None:
     return ratio if 0 <= ratio <= 1 else None
 
 
-def _judgements(found: Iterable[GateEvidence], stack: str, now: datetime) -> tuple[Judgement, ...]:
+def _judgements(evidence: Iterable[GateEvidence], stack: str, now: datetime) -> tuple[Judgement, ...]:
     kept: dict[datetime, Judgement] = {}
-    for one in found:
-        if one.at is not None and one.ratio is not None and not one.unusable(stack, now):
-            kept[one.at] = Judgement(at=one.at, arm_ratio=one.ratio, verdict=one.verdict, reasons=one.reasons)
+    for entry in evidence:
+        if entry.at is not None and entry.ratio is not None and not entry.unusable(stack, now):
+            kept[entry.at] = Judgement(
+                at=entry.at, arm_ratio=entry.ratio, verdict=entry.verdict, reasons=entry.reasons
+            )
     return tuple(kept[at] for at in sorted(kept))
 
 
@@ -150,8 +152,8 @@ def _weeks(moves: Sequence[RatioChange], judgements: Sequence[Judgement], now: d
         weeks.append(Week(monday=monday, arm_ratio=ratio))
         monday += timedelta(weeks=1)
     verdicts: dict[date, list[str]] = {}
-    for one in judgements:
-        verdicts.setdefault(_monday(one.at), []).append(one.verdict)
+    for judgement in judgements:
+        verdicts.setdefault(_monday(judgement.at), []).append(judgement.verdict)
     return tuple(replace(week, verdicts=tuple(verdicts.get(week.monday, ()))) for week in weeks)
 
 

@@ -67,7 +67,8 @@ def _printable(value: object) -> object:
     """Take out what shows a text as another one: controls, and marks that turn its direction."""
     if isinstance(value, str) and not isinstance(value, Markup) and not value.isprintable():
         return "".join(
-            one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in value
+            character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}"
+            for character in value
         )
     return value
 

@@ -82,7 +82,7 @@ class Run:
         violations: What policies object to.
         diagnostics: What was said.
         packs: Policy packs that were loaded: name to version.
-        asked: Names of the packs whose rules about the whole stack were asked. The engine skips
+        asked_packs: Names of the packs whose rules about the whole stack were asked. The engine skips
             them when a step fails, and then prints the pack as passed all the same.
         passed: Rules that had nothing to object to.
         state_ratio: ``arm_ratio`` of the last update; None without one.
@@ -94,7 +94,7 @@ class Run:
     violations: tuple[Violation, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     packs: Mapping[str, str] = field(default_factory=dict)
-    asked: frozenset[str] = frozenset()
+    asked_packs: frozenset[str] = frozenset()
     passed: tuple[str, ...] = ()
     state_ratio: float | None = None
     errors: tuple[str, ...] = ()
@@ -166,19 +166,22 @@ def make_report(
     plan_file = redactor.json(plan_file or {})
     plan: Mapping[str, Any] | None = plan_file.get("plan")
     exceptions = tuple(plan_file.get("exceptions") or ())
-    said = {severity: _said(run, severity, redactor) for severity in ("warning", "error")}
+    messages = {severity: _said(run, severity, redactor) for severity in ("warning", "error")}
     # What the engine writes beside its events counts where the events do not say why.
     beside = [redactor.text(one_line(line)) for line in run.errors if line.startswith("error: ")]
-    errors = _reasons(said["error"]) or _reasons(beside)
+    errors = _reasons(messages["error"]) or _reasons(beside)
     violations = tuple(
         Violation(
-            rule=redactor.text(one.rule),
-            pack=redactor.text(one.pack),
-            mandatory=one.mandatory,
-            resource=redactor.text(one.resource),
-            message=redactor.text(one_line(one.message)),
+            rule=redactor.text(violation.rule),
+            pack=redactor.text(violation.pack),
+            mandatory=violation.mandatory,
+            resource=redactor.text(violation.resource),
+            message=redactor.text(one_line(violation.message)),
         )
-        for one in sorted(run.violations, key=lambda one: (not one.mandatory, one.rule, one.resource))
+        for violation in sorted(
+            run.violations,
+            key=lambda violation: (not violation.mandatory, violation.rule, violation.resource),
+        )
     )
     known = {*exceptions, *_conflicts(plan)}
     outcome, reason = _outcome(run, errors, violations)
@@ -192,18 +195,22 @@ def make_report(
         cost=plan_file.get("cost"),
         packs={redactor.text(name): redactor.text(version) for name, version in run.packs.items()},
         policies=_policies(run, packs),
-        passed=tuple(sorted({redactor.text(rule) for rule in run.passed} - {one.rule for one in violations})),
+        passed=tuple(
+            sorted(
+                {redactor.text(rule) for rule in run.passed} - {violation.rule for violation in violations}
+            )
+        ),
         violations=violations,
         changes=tuple(
             Change(
-                op=one.op,
-                type=redactor.text(one.type),
-                name=redactor.text(one.name),
-                keys=tuple(map(redactor.text, one.keys)),
+                op=change.op,
+                type=redactor.text(change.type),
+                name=redactor.text(change.name),
+                keys=tuple(map(redactor.text, change.keys)),
             )
-            for one in run.changes
+            for change in run.changes
         ),
-        warnings=tuple(text for text in said["warning"] if text not in known),
+        warnings=tuple(text for text in messages["warning"] if text not in known),
         errors=tuple(errors),
         state_ratio=run.state_ratio,
     )
@@ -221,18 +228,18 @@ def one_line(text: str) -> str:
 
 
 def _said(run: Run, severity: str, redactor: Redactor) -> list[str]:
-    found: dict[str, None] = {}
-    for one in run.diagnostics:
-        if one.severity != severity:
+    messages: dict[str, None] = {}
+    for diagnostic in run.diagnostics:
+        if diagnostic.severity != severity:
             continue
-        text = one_line(one.message)
-        if one.secretive:
-            text = f"the engine says why in its own output; {one.resource} has secret values"
-        elif one.resource and text:
-            text = f"{one.resource}: {text}"
+        text = one_line(diagnostic.message)
+        if diagnostic.secretive:
+            text = f"the engine says why in its own output; {diagnostic.resource} has secret values"
+        elif diagnostic.resource and text:
+            text = f"{diagnostic.resource}: {text}"
         if text:
-            found[redactor.text(text)] = None
-    return list(found)
+            messages[redactor.text(text)] = None
+    return list(messages)
 
 
 def _reasons(errors: Iterable[str]) -> list[str]:
@@ -240,7 +247,7 @@ def _reasons(errors: Iterable[str]) -> list[str]:
 
 
 def _conflicts(plan: Mapping[str, Any] | None) -> Iterable[str]:
-    return (str(Conflict(**one)) for one in (plan or {}).get("conflicts", ()))
+    return (str(Conflict(**conflict)) for conflict in (plan or {}).get("conflicts", ()))
 
 
 def _outcome(run: Run, errors: Sequence[str], violations: Sequence[Violation]) -> tuple[Outcome, str]:
@@ -251,7 +258,7 @@ def _outcome(run: Run, errors: Sequence[str], violations: Sequence[Violation]) -
         return "blocked", refusal
     if errors:
         return "failed", errors[0]
-    rules = list(dict.fromkeys(one.rule for one in violations if one.mandatory))
+    rules = list(dict.fromkeys(violation.rule for violation in violations if violation.mandatory))
     if rules:
         several = "rules of the policy pack object" if len(rules) > 1 else "rule of the policy pack objects"
         return "blocked", f"{len(rules)} {several}: {', '.join(rules)}"
@@ -263,4 +270,4 @@ def _policies(run: Run, packs: Sequence[str]) -> Literal["asked", "not asked", "
         return "none"
     # Each pack has to have been asked: one that was not says nothing of what it would object to.
     loaded = {name.split("|")[0] for name in run.packs}
-    return "asked" if run.succeeded or (loaded and loaded <= run.asked) else "not asked"
+    return "asked" if run.succeeded or (loaded and loaded <= run.asked_packs) else "not asked"

@@ -78,8 +78,8 @@ def code(text: object, most: int = 300) -> str:
         text: Any text.
         most: Most characters; the rest is cut.
     """
-    some = str(text)[: 20 * most]
-    line = "".join(_visible(character) for character in " ".join(some.split()))
+    start = str(text)[: 20 * most]
+    line = "".join(_visible(character) for character in " ".join(start.split()))
     # A table's row would end its cell there, and a backslash before it would not help inside code.
     line = line.replace("|", "¦").strip()
     if len(line) > most:
@@ -171,27 +171,30 @@ def _policies(report: PreviewReport) -> _Section:
         for name, version in list(report.packs.items())[:5]
     )
     if report.policies == "none":
-        said = "No policy pack was given: nothing was asked of one."
+        summary = "No policy pack was given: nothing was asked of one."
     elif report.policies == "not asked":
-        said = (
+        summary = (
             "**Not asked.** Something failed before, and then the engine skips the rules about the whole "
             "stack: this is no pass."
         )
     else:
         passed = ", ".join(code(rule, 60) for rule in report.passed[:30])
-        said = f"Asked: {packs}." + (f" Without objection: {passed}." if passed else "")
+        summary = f"Asked: {packs}." + (f" Without objection: {passed}." if passed else "")
     return _Section(
         "### Policies\n",
         report.violations,
         _violation,
         lambda count: f"_{count} more violations are not shown; `pulumi preview` prints them all._",
-        tail=said,
+        tail=summary,
     )
 
 
-def _violation(one: Violation) -> str:
-    level = "**Blocks**" if one.mandatory else "Advises"
-    return f"- {level}: {code(one.rule, 60)} at {code(one.resource, 120)}: {code(one.message, 1500)}"
+def _violation(violation: Violation) -> str:
+    level = "**Blocks**" if violation.mandatory else "Advises"
+    return (
+        f"- {level}: {code(violation.rule, 60)} at {code(violation.resource, 120)}: "
+        f"{code(violation.message, 1500)}"
+    )
 
 
 def _errors(report: PreviewReport) -> _Section | None:
@@ -234,10 +237,11 @@ def _conflicts(plan: Mapping[str, Any]) -> _Section | None:
         "Set the placement where the owner does, or set `force: true` with a reason in "
         "`archshift:workloads.overrides`.\n\n| workload | owner | what happens | field |\n"
         "| --- | --- | --- | --- |",
-        sorted(plan["conflicts"], key=lambda one: not one["forced"]),
-        lambda one: (
-            f"| {code(one['workload'])} | {code(one['owner'], 120)} | "
-            f"{'is taken, as configured' if one['forced'] else 'left alone'} | {code(one['field'])} |"
+        sorted(plan["conflicts"], key=lambda conflict: not conflict["forced"]),
+        lambda conflict: (
+            f"| {code(conflict['workload'])} | {code(conflict['owner'], 120)} | "
+            f"{'is taken, as configured' if conflict['forced'] else 'left alone'} | "
+            f"{code(conflict['field'])} |"
         ),
         lambda count: f"_{count} more conflicts are not shown; `archshift plan` lists them._",
     )
@@ -294,7 +298,7 @@ def _use(side: Mapping[str, Any], key: str) -> str:
 
 
 def _held(plan: Mapping[str, Any]) -> _Section | None:
-    conflicting = {one["workload"] for one in plan["conflicts"] if not one["forced"]}
+    conflicting = {conflict["workload"] for conflict in plan["conflicts"] if not conflict["forced"]}
     held = [
         row
         for row in plan["workloads"]
@@ -338,15 +342,15 @@ def _warnings(report: PreviewReport) -> _Section | None:
 def _diff(changes: Sequence[Change]) -> _Section | None:
     if not changes:
         return None
-    counts = Counter(one.op for one in changes)
+    counts = Counter(change.op for change in changes)
     summary = ", ".join(f"{count} {re.sub('[^a-z-]', '', op)}" for op, count in counts.most_common(12))
     return _Section(
         f"<details>\n<summary>Resource diff: {summary}</summary>\n\n"
         "| op | resource | type | what changes |\n| --- | --- | --- | --- |",
         changes,
-        lambda one: (
-            f"| {code(one.op, 30)} | {code(one.name)} | {code(one.type.rpartition(':')[2], 80)} | "
-            f"{_keys(one.keys)} |"
+        lambda change: (
+            f"| {code(change.op, 30)} | {code(change.name)} | {code(change.type.rpartition(':')[2], 80)} | "
+            f"{_keys(change.keys)} |"
         ),
         lambda count: f"_{count} more resources change; `pulumi preview --diff` prints them all._",
         tail="</details>",

@@ -66,9 +66,9 @@ class Redactor:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
-            return {self.text(key): self.json(one) for key, one in value.items()}
+            return {self.text(key): self.json(entry) for key, entry in value.items()}
         if isinstance(value, list | tuple):
-            return [self.json(one) for one in value]
+            return [self.json(entry) for entry in value]
         return value
 
 
@@ -82,21 +82,21 @@ def secrets_of_config(entries: Mapping[str, Any]) -> list[str]:
 
     A map that has one secret in it is secret as a whole to the engine, and so is all that it holds.
     """
-    found: list[str] = []
+    secrets: list[str] = []
     for entry in entries.values():
         if isinstance(entry, Mapping) and entry.get("secret"):
-            found.append(str(entry.get("value", "")))
-            found += _texts(entry.get("objectValue"))
-    return found
+            secrets.append(str(entry.get("value", "")))
+            secrets += _texts(entry.get("objectValue"))
+    return secrets
 
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
-        for one in value.values():
-            yield from _texts(one)
+        for entry in value.values():
+            yield from _texts(entry)
     elif isinstance(value, list):
-        for one in value:
-            yield from _texts(one)
+        for entry in value:
+            yield from _texts(entry)
     elif value is not None:
         yield str(value)
 
@@ -104,10 +104,10 @@ def _texts(value: Any) -> Iterator[str]:
 def _forms(value: str) -> Iterator[str]:
     whole = value.strip()
     # Also its lines, and all in one: white space is folded where a text becomes one line.
-    for one in {value, whole, " ".join(whole.split()), *(line.strip() for line in whole.splitlines())}:
-        if len(one.strip()) < _SHORTEST or one.strip().lower() in ("true", "false", "null", "none"):
+    for form in {value, whole, " ".join(whole.split()), *(line.strip() for line in whole.splitlines())}:
+        if len(form.strip()) < _SHORTEST or form.strip().lower() in ("true", "false", "null", "none"):
             continue
-        yield from (one, quote(one, safe=""), json.dumps(one)[1:-1], repr(one)[1:-1])
+        yield from (form, quote(form, safe=""), json.dumps(form)[1:-1], repr(form)[1:-1])
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            encoded = encode(one.encode()).decode()
+            encoded = encode(form.encode()).decode()
             yield from (encoded, encoded.rstrip("="))

@@ -281,7 +281,7 @@ class Report:
 
     def in_state(self, *states: State) -> list[ReportedWorkload]:
         """Return the workloads that are in one of these states."""
-        return [one for one in self.workloads if one.state in states]
+        return [workload for workload in self.workloads if workload.state in states]
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; times are ISO with their zone, money is USD a month."""
@@ -291,7 +291,7 @@ class Report:
 
 def make_report(
     settings: "Settings",
-    found: "Survey",
+    survey: "Survey",
     *,
     at: datetime,
     history: History | None = None,
@@ -308,17 +308,17 @@ def make_report(
         savings: What moving saves.
         notes: What is not known, a sentence each.
     """
-    plan, inventory = found.plan, found.inventory
-    tests = _tests(found)
+    plan, inventory = survey.plan, survey.inventory
+    tests = _tests(survey)
     outcomes = {test.workload: test.outcome for test in tests}
     workloads = tuple(
-        _workload(row, found.rules.get(row.key) or Rules(), inventory, outcomes.get(row.key, ""))
+        _workload(row, survey.rules.get(row.key) or Rules(), inventory, outcomes.get(row.key, ""))
         for row in plan.workloads
     )
-    said = list(notes)
-    blockers = _blockers(plan.workloads, found)
-    if found.evidence is None:
-        said.append(
+    sentences = list(notes)
+    blockers = _blockers(plan.workloads, survey)
+    if survey.evidence is None:
+        sentences.append(
             "images are not checked (archshift:images.check is false), so nothing is proven to run on arm64"
         )
     return Report(
@@ -337,11 +337,11 @@ def make_report(
         vcpu_blocked=_blocked(blockers, inventory),
         workloads=workloads,
         groups=_groups(inventory, settings.groups),
-        guard=_guard(settings, found, at),
+        guard=_guard(settings, survey, at),
         tests=tests,
         history=history or History(),
         savings=savings or Savings(),
-        notes=tuple(said),
+        notes=tuple(sentences),
     )
 
 
@@ -385,38 +385,38 @@ def _workload(row: PlannedWorkload, rules: Rules, inventory: Inventory, test: st
 
 def _owners(workloads: Iterable[ReportedWorkload]) -> tuple[OwnerSummary, ...]:
     by_owner: dict[str, list[ReportedWorkload]] = {}
-    for one in workloads:
-        by_owner.setdefault(one.owner, []).append(one)
-    found = [
+    for workload in workloads:
+        by_owner.setdefault(workload.owner, []).append(workload)
+    summaries = [
         OwnerSummary(
             owner=owner,
             workloads=len(own),
-            states={state: sum(one.state == state for one in own) for state in STATES},
-            pods=sum(one.pods for one in own if one.movable),
-            wanted=sum(one.wanted or 0 for one in own if one.movable),
-            graviton=sum(one.graviton for one in own if one.movable),
-            vcpu_x86=_sum(one.vcpu_x86 for one in own),
-            vcpu_blocked=_sum(one.vcpu_x86 for one in own if not one.proven),
+            states={state: sum(workload.state == state for workload in own) for state in STATES},
+            pods=sum(workload.pods for workload in own if workload.movable),
+            wanted=sum(workload.wanted or 0 for workload in own if workload.movable),
+            graviton=sum(workload.graviton for workload in own if workload.movable),
+            vcpu_x86=_sum(workload.vcpu_x86 for workload in own),
+            vcpu_blocked=_sum(workload.vcpu_x86 for workload in own if not workload.proven),
         )
         for owner, own in by_owner.items()
     ]
-    return tuple(sorted(found, key=lambda one: (-one.vcpu_x86, one.owner)))
+    return tuple(sorted(summaries, key=lambda summary: (-summary.vcpu_x86, summary.owner)))
 
 
-def _blockers(rows: Sequence[PlannedWorkload], found: "Survey") -> tuple[ImageBlocker, ...]:
-    inventory = found.inventory
+def _blockers(rows: Sequence[PlannedWorkload], survey: "Survey") -> tuple[ImageBlocker, ...]:
+    inventory = survey.inventory
     owners = {row.key: row.owner for row in rows}
     everything: dict[str, Workload] = {**inventory.unsteered_workloads, **inventory.workloads}
     uses: dict[str, list[tuple[Workload, WorkloadVerdict, Blocking]]] = {}
-    for key, verdict in sorted((found.evidence.verdicts if found.evidence else {}).items()):
+    for key, verdict in sorted((survey.evidence.verdicts if survey.evidence else {}).items()):
         workload = everything.get(key)
         for blocking in verdict.blocking if workload else ():
             if workload and blocking.image:
                 uses.setdefault(blocking.image, []).append((workload, verdict, blocking))
     return tuple(
         sorted(
-            (_blocker(image, those, inventory, owners) for image, those in uses.items()),
-            key=lambda one: (-one.vcpu, -one.pods, one.image),
+            (_blocker(image, image_uses, inventory, owners) for image, image_uses in uses.items()),
+            key=lambda blocker: (-blocker.vcpu, -blocker.pods, blocker.image),
         )
     )
 
@@ -438,7 +438,7 @@ def _blocker(
         if all(blocking.image == image for blocking in verdict.blocking)
     ]
     _, first, blocking = uses[0]
-    of_image = next((one for one in first.images if one.image == image), None)
+    of_image = next((verdict for verdict in first.images if verdict.image == image), None)
     reason = blocking.reason
     if of_image:
         has = ", ".join(of_image.platforms)
@@ -454,9 +454,9 @@ def _blocker(
             Use(
                 workload=workload.key,
                 owner=owners.get(workload.key) or workload.owner or workload.namespace,
-                container=one.container,
+                container=container.container,
             )
-            for workload, _, one in uses
+            for workload, _, container in uses
         ),
     )
 
@@ -504,11 +504,11 @@ def _group(
     )
 
 
-def _guard(settings: "Settings", found: "Survey", at: datetime) -> Guard:
+def _guard(settings: "Settings", survey: "Survey", at: datetime) -> Guard:
     glass = settings.break_glass
     exceptions = (glass.describe(at),) if glass else ()
-    x86 = [node for node in found.inventory.nodes if node.architecture == AMD64]
-    if found.needs is None:
+    x86 = [node for node in survey.inventory.nodes if node.architecture == AMD64]
+    if survey.needs is None:
         return Guard(guarded=False, nodes=len(x86), exceptions=exceptions)
     needs = [
         Needing(
@@ -517,19 +517,19 @@ def _guard(settings: "Settings", found: "Survey", at: datetime) -> Guard:
             pods=need.pods,
             vcpu=_vcpu(need.pods * need.workload.requests.millicpu),
         )
-        for need in found.needs
+        for need in survey.needs
     ]
     return Guard(
         guarded=True,
         needs=tuple(sorted(needs, key=lambda need: (-need.vcpu, need.workload))),
         nodes=len(x86),
-        nodes_that_must_stay=len(guard.nodes_that_must_stay(found.needs, x86)),
-        shortfall=guard.shortfall(found.needs, x86),
+        nodes_that_must_stay=len(guard.nodes_that_must_stay(survey.needs, x86)),
+        shortfall=guard.shortfall(survey.needs, x86),
         exceptions=exceptions,
     )
 
 
-def _tests(found: "Survey") -> tuple[Tested, ...]:
+def _tests(survey: "Survey") -> tuple[Tested, ...]:
     done = [
         Tested(
             workload=key,
@@ -538,9 +538,9 @@ def _tests(found: "Survey") -> tuple[Tested, ...]:
             at=proof.at,
             message="" if proof.passed else failure(proof),
         )
-        for key, proof in found.tests.proofs.items()
+        for key, proof in survey.tests.proofs.items()
     ]
-    waiting = [Tested(workload=key, outcome="not run") for key in found.tests.missing]
+    waiting = [Tested(workload=key, outcome="not run") for key in survey.tests.missing]
     return tuple(sorted(done + waiting, key=lambda test: test.workload))
 
 
@@ -565,7 +565,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(entry) for entry in value]
     return value

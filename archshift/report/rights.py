@@ -38,14 +38,14 @@ class Right:
         """As a SelfSubjectAccessReview names it."""
         name, _, group = self.resource.partition(".")
         name, _, subresource = name.partition("/")
-        found = {
+        attributes = {
             "verb": self.verb,
             "resource": name,
             "group": group,
             "subresource": subresource,
             "namespace": self.namespace,
         }
-        return {key: value for key, value in found.items() if value}
+        return {key: value for key, value in attributes.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,13 +202,15 @@ def _ask_all(cluster: Cluster, rights: Iterable[Right]) -> Mapping[Right, bool |
     # What is allowed everywhere is allowed in each namespace, of which there may be many.
     everywhere = list(dict.fromkeys(Right(right.verb, right.resource) for right in wanted))
     with ThreadPoolExecutor(max_workers=4) as threads:
-        known = dict(zip(everywhere, threads.map(lambda one: _ask(cluster, one), everywhere), strict=True))
+        known = dict(
+            zip(everywhere, threads.map(lambda right: _ask(cluster, right), everywhere), strict=True)
+        )
         apart = [
             right
             for right in wanted
             if right.namespace and known[Right(right.verb, right.resource)] is not True
         ]
-        known |= zip(apart, threads.map(lambda one: _ask(cluster, one), apart), strict=True)
+        known |= zip(apart, threads.map(lambda right: _ask(cluster, right), apart), strict=True)
     return {right: known.get(right, True) for right in wanted}
 
 
@@ -236,9 +238,9 @@ def _listed(rights: Iterable[Right]) -> str:
     for right in rights:
         verbs.setdefault((right.resource, right.namespace), []).append(right.verb)
     spaces: dict[tuple[str, str], list[str]] = {}
-    for (resource, space), some in verbs.items():
-        spaces.setdefault((", ".join(some), resource), []).append(space)
+    for (resource, space), allowed_verbs in verbs.items():
+        spaces.setdefault((", ".join(allowed_verbs), resource), []).append(space)
     return "; ".join(
-        f"{some} {resource}" + ("" if found == [""] else f" in {', '.join(found)}")
-        for (some, resource), found in spaces.items()
+        f"{verb_list} {resource}" + ("" if namespaces == [""] else f" in {', '.join(namespaces)}")
+        for (verb_list, resource), namespaces in spaces.items()
     )

@@ -88,20 +88,20 @@ def make_savings(
         remarks.append(f"List prices are the built-in table's: {note}.")
     return Savings(
         region=tariff.region,
-        changes=tuple(_saving(title, *changes[title], one) for title, one in compared.items()),
+        changes=tuple(_saving(title, *changes[title], comparison) for title, comparison in compared.items()),
         remarks=tuple(filter(None, remarks)),
         assumptions=tuple(wording.assumptions(tariff, headroom)),
     )
 
 
-def _saving(title: str, before: float, after: float, found: BillComparison) -> Saving:
-    least, most = _ends(found.saving, 2)
-    share_least, share_most = _ends(found.share, 4)
+def _saving(title: str, before: float, after: float, comparison: BillComparison) -> Saving:
+    least, most = _ends(comparison.saving, 2)
+    share_least, share_most = _ends(comparison.share, 4)
     return Saving(
         title=title,
         before=before,
         after=after,
-        text=wording.saving(found),
+        text=wording.saving(comparison),
         least=least,
         most=most,
         share_least=share_least,

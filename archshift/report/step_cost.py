@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def comparisons(
-    settings: "Settings", found: Survey, headroom: float
+    settings: "Settings", survey: Survey, headroom: float
 ) -> Callable[[float, float, Tariff], BillComparison]:
     """Return what compares the plans of two ratios under a tariff; each plan is made once.
 
@@ -26,9 +26,9 @@ def comparisons(
         found: The cluster.
         headroom: Room that is kept free, a share.
     """
-    at = plans(settings, found)
+    at = plans(settings, survey)
     return lambda before, after, tariff: compare(
-        at(before), at(after), found.inventory, settings.groups, tariff, headroom
+        at(before), at(after), survey.inventory, settings.groups, tariff, headroom
     )
 
 
@@ -55,7 +55,7 @@ def stack_tariff(
     )
 
 
-def step_cost(found: Survey, settings: "Settings") -> dict[str, Any]:
+def step_cost(survey: Survey, settings: "Settings") -> dict[str, Any]:
     """Return the cost of what is there and of the step, as JSON values.
 
     Compared is the share that is observed with the one that is planned, as ``archshift cost`` sizes
@@ -65,13 +65,13 @@ def step_cost(found: Survey, settings: "Settings") -> dict[str, Any]:
         found: The cluster.
         settings: The stack's settings.
     """
-    plan = found.plan
+    plan = survey.plan
     if not settings.groups:
         return _unknown("archshift:node_groups is not set, so archshift sizes no nodes")
     try:
-        tariff, note = stack_tariff(settings, found.inventory.nodes)
+        tariff, note = stack_tariff(settings, survey.inventory.nodes)
         share = plan.graviton / plan.pods if plan.pods else 0.0
-        step = comparisons(settings, found, DEFAULT_HEADROOM)(share, plan.arm_ratio, tariff)
+        step = comparisons(settings, survey, DEFAULT_HEADROOM)(share, plan.arm_ratio, tariff)
     except ArchshiftError as error:
         return _unknown(str(error))
     return as_json(step, tariff, note)

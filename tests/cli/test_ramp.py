@@ -351,7 +351,7 @@ def test_what_the_gate_writes_is_what_apply_reads(prod: Repository, verdict: Any
         now=measured,
         before=None,
         verdict=FleetVerdict(verdict=verdict, reasons=["9 workloads do as well"]),
-        asked=[],
+        queries=[],
     )
     gate.write_evidence(prod.folder / "gates" / "prod.json", gate.as_json(found))
     done, out, err = prod.ramp("apply", "--gate")

@@ -28,8 +28,8 @@ DOCUMENT = PROJECT / "docs" / "guard.md"
 END = "<!-- end of the matrix -->"
 
 # Edits of the program, for `edited`: what somebody would take out of it.
-NO_CHECK = ("    guard_x86(found, settings, now)\n", "")
-NO_PROTECT = ("    stay = protected(found, settings, now)\n", "    stay = frozenset()\n")
+NO_CHECK = ("    guard_x86(cluster_survey, settings, now)\n", "")
+NO_PROTECT = ("    stay = protected(cluster_survey, settings, now)\n", "    stay = frozenset()\n")
 NO_HOOK = ("    guard = hook if settings.guarded else None\n", "    guard = None\n")
 NO_CAPACITY = ("fixed_capacity=fixed_capacity", "fixed_capacity=False")
 NO_COMPONENT = ("groups=settings.node_groups,", "groups={},")

@@ -261,7 +261,7 @@ def test_a_folder_without_a_pack(guarded: Guarded) -> None:
 
 SECRET = "hunter2 is |`not` <b>to be told</b>"
 PARTS = ("hunter2", "to be told", base64.b64encode(SECRET.encode()).decode().rstrip("="))
-ANCHOR = "    write_plan_file(found, settings, now)\n"
+ANCHOR = "    write_plan_file(cluster_survey, settings, now)\n"
 IN_RESOURCES = f"""{ANCHOR}    cluster = k8s.Provider("app", context=settings.kube_context)
     app = pulumi.ResourceOptions(provider=cluster)
     password = pulumi.Config("app").require_secret("password")

@@ -42,7 +42,7 @@ def test_policies_block() -> None:
     run = Run(
         succeeded=False,
         packs=PACKS,
-        asked=frozenset({"archshift"}),
+        asked_packs=frozenset({"archshift"}),
         violations=(violation("a", mandatory=False), violation("z"), violation("b"), violation("b")),
         diagnostics=(LAST,),
         errors=("error: preview failed",),
@@ -92,7 +92,7 @@ def test_a_pack_that_was_given_and_not_loaded_was_not_asked() -> None:
     """Neither was the second of two."""
     assert report(Run(succeeded=False)).policies == "not asked"
     two = {**PACKS, "other|local|packs/other": "1"}
-    one = report(Run(succeeded=False, packs=two, asked=frozenset({"archshift"})))
+    one = report(Run(succeeded=False, packs=two, asked_packs=frozenset({"archshift"})))
     assert one.policies == "not asked"
 
 

@@ -16,7 +16,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the sizes; returns the exit code."""
     with busy("reading the stack and the cluster") as watch:
         settings = read_settings(options)
-        found = survey(settings, watch=watch)
+        cluster_survey = survey(settings, watch=watch)
     if not settings.groups:
         raise ArchshiftError(
             "archshift:node_groups is not set",
@@ -24,21 +24,21 @@ def run(options: argparse.Namespace) -> int:
         )
     steps = {
         ratio: size(
-            plan_at(ratio, settings, found),
-            found.inventory,
+            plan_at(ratio, settings, cluster_survey),
+            cluster_survey.inventory,
             settings.groups,
             options.headroom,
         )
         for ratio in options.steps
     }
-    workloads = [found.inventory.workloads[row.key] for row in found.plan.movable]
-    targets = {one.key: one.cpu_targets for one in workloads if one.cpu_targets}
+    workloads = [cluster_survey.inventory.workloads[row.key] for row in cluster_survey.plan.movable]
+    targets = {workload.key: workload.cpu_targets for workload in workloads if workload.cpu_targets}
     if options.json:
         print_json(
             {
                 "headroom": options.headroom,
                 "steps": [as_json(ratio, sizing) for ratio, sizing in steps.items()],
-                "autoscaled": [one.key for one in workloads if one.autoscaled],
+                "autoscaled": [workload.key for workload in workloads if workload.autoscaled],
                 "cpu_targets": targets,
             }
         )
@@ -94,8 +94,8 @@ def print_table(steps: dict[float, Sizing], targets: dict[str, tuple[str, ...]])
             "A vCPU of Graviton is a core, one of x86 mostly half of one, so a pod does more there at the "
             "same CPU: look at these autoscalers' targets once the workloads have moved:",
         )
-        for key, some in targets.items():
-            out.print(f"  {key}: {', '.join(some)}")
+        for key, cpu_targets in targets.items():
+            out.print(f"  {key}: {', '.join(cpu_targets)}")
 
 
 def _cells(need: GroupNeed) -> list[str]:

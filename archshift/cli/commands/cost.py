@@ -68,10 +68,10 @@ def run(options: argparse.Namespace) -> int:
                 "archshift:node_groups is not set",
                 "give the groups that are to carry the pods, and archshift says what their nodes cost",
             )
-        found = survey(settings, watch=watch)
+        cluster_survey = survey(settings, watch=watch)
     with busy("asking for prices"):
-        tariff, note = stack_tariff(settings, found.inventory.nodes, options.prices)
-    cost = _cost(settings, found, tariff, note, options)
+        tariff, note = stack_tariff(settings, cluster_survey.inventory.nodes, options.prices)
+    cost = _cost(settings, cluster_survey, tariff, note, options)
     if options.json:
         print_json(as_json(cost))
     else:
@@ -79,16 +79,20 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _cost(settings: Settings, found: Survey, tariff: Tariff, note: str, options: argparse.Namespace) -> _Cost:
-    against = comparisons(settings, found, options.headroom)
+def _cost(
+    settings: Settings, cluster_survey: Survey, tariff: Tariff, note: str, options: argparse.Namespace
+) -> _Cost:
+    against = comparisons(settings, cluster_survey, options.headroom)
     today = settings.arm_ratio
     following = next((ratio for ratio in DEFAULT_STEPS if ratio > today), 1.0)
     wanted = options.steps or dict.fromkeys((following, 1.0))
     freely = replace(tariff, rules=replace(tariff.rules, commitments=()))
     return _Cost(
         tariff=tariff,
-        now=make_bill(running(found.inventory.nodes, settings.groups), tariff),
-        today=bill_of(found.plan, found.inventory, settings.groups, tariff, options.headroom),
+        now=make_bill(running(cluster_survey.inventory.nodes, settings.groups), tariff),
+        today=bill_of(
+            cluster_survey.plan, cluster_survey.inventory, settings.groups, tariff, options.headroom
+        ),
         steps={ratio: against(0.0, ratio, tariff) for ratio in wanted},
         next_step=against(today, following, tariff) if following > today else None,
         next_ratio=following,
@@ -136,7 +140,8 @@ def _spread_json(spread: BillRange) -> dict[str, Any]:
         "unknown": list(spread.unknown),
         "groups": [_pair_json(*pair) for pair in _pairs(spread)],
         "stranded": [
-            {"commitment": str(one), "usd_per_month": range_json(usd)} for one, usd in spread.stranded.items()
+            {"commitment": str(commitment), "usd_per_month": range_json(usd)}
+            for commitment, usd in spread.stranded.items()
         ],
     }
 
@@ -148,8 +153,8 @@ def _bill_json(bill: Bill) -> dict[str, Any]:
         "unknown": list(bill.unknown),
         "groups": [_pair_json(line, line) for line in bill.lines],
         "stranded": [
-            {"commitment": str(one), "usd_per_month": number_json(usd)}
-            for one, usd in bill.stranded.items()
+            {"commitment": str(commitment), "usd_per_month": number_json(usd)}
+            for commitment, usd in bill.stranded.items()
             if usd
         ],
     }
@@ -225,12 +230,12 @@ def _sources(cost: _Cost) -> dict[str, list[str]]:
     """Return where the prices are from: source to the types whose prices it gave."""
     spreads = [spread for step in cost.steps.values() for spread in (step.before, step.after)]
     bills = [cost.now, *(bill for spread in spreads for bill in (spread.slow, spread.fast))]
-    found: dict[str, list[str]] = {}
+    types_by_source: dict[str, list[str]] = {}
     for line in (line for bill in bills for line in bill.lines if line.price):
-        names = found.setdefault(line.price.source if line.price else "", [])
+        names = types_by_source.setdefault(line.price.source if line.price else "", [])
         if line.node_count.instance_type not in names:
             names.append(line.node_count.instance_type)
-    return found
+    return types_by_source
 
 
 def _add_rows(
@@ -257,25 +262,25 @@ def _add_rows(
 
 def sentences(cost: _Cost) -> list[str]:
     """Return what the numbers mean, a sentence each."""
-    said = [f"arm_ratio {ratio:g} against 0: {text.saving(step)}." for ratio, step in cost.steps.items()]
+    sentences = [f"arm_ratio {ratio:g} against 0: {text.saving(step)}." for ratio, step in cost.steps.items()]
     if cost.next_step:
-        said.append(f"The next step, {cost.next_ratio:g}, against today: {text.saving(cost.next_step)}.")
+        sentences.append(f"The next step, {cost.next_ratio:g}, against today: {text.saving(cost.next_step)}.")
         if cost.next_step.overlap:
-            said.append(
+            sentences.append(
                 "Until the x86 nodes that it empties are gone, it costs up to "
                 f"{text.money(cost.next_step.overlap)} USD a month more."
             )
     ratio, last = max(cost.steps.items())
-    said += [claim] if (claim := text.against_claim(ratio, last)) else []
-    said += text.stranded(ratio, last)
+    sentences += [claim] if (claim := text.against_claim(ratio, last)) else []
+    sentences += text.stranded(ratio, last)
     if cost.without_commitments:
-        said.append(
+        sentences.append(
             f"If nothing were paid in advance, {ratio:g} would cost {text.saving(cost.without_commitments)}."
         )
     needed = cost.today.monthly
     if cost.now.total is not None and needed and cost.now.total > needed.most:
-        said.append(
+        sentences.append(
             f"What runs now costs {text.money(cost.now.total - needed.most)} USD a month more than the pods "
             "need; that can be saved on either processor and is not counted as Graviton's."
         )
-    return said
+    return sentences

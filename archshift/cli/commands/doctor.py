@@ -28,9 +28,9 @@ def run(options: argparse.Namespace) -> int:
     """Print what was found; returns the exit code."""
     with busy("looking at engine, cluster, registries and Prometheus"):
         findings = list(examine(options))
-    fine = all(one.outcome in FINE for one in findings)
+    fine = all(result.outcome in FINE for result in findings)
     if options.json:
-        print_json({"fine": fine, "findings": [asdict(one) for one in findings]})
+        print_json({"fine": fine, "findings": [asdict(result) for result in findings]})
     else:
         print_findings(findings)
     return 0 if fine else EXIT_FOUND
@@ -91,7 +91,7 @@ def _of_cluster(settings: Settings) -> Iterator[CheckResult]:
         yield from answers
         if settings.cluster:
             yield doctor.check_identity(cluster, settings.cluster)
-        if any(one.outcome != "ok" for one in answers):
+        if any(answer.outcome != "ok" for answer in answers):
             return
         yield from check_rights(cluster, settings)
         if settings.images.check:
@@ -115,25 +115,25 @@ def _prometheus(settings: Settings) -> Iterator[CheckResult]:
 
 def print_findings(findings: Iterable[CheckResult]) -> None:
     """Print the findings for a person: a line a check, below it what to do."""
-    found = list(findings)
+    listed = list(findings)
     table = plain_table()
     table.add_column("CHECK", overflow="fold")
     table.add_column("", no_wrap=True)
     table.add_column("FOUND, AND WHAT TO DO", overflow="fold")
-    for one in found:
-        style = _STYLES.get(one.outcome)
-        table.add_row(one.check, one.outcome, one.message, style=style)
-        if one.fix:
-            table.add_row("", "", f"-> {one.fix}")
+    for result in listed:
+        style = _STYLES.get(result.outcome)
+        table.add_row(result.check, result.outcome, result.message, style=style)
+        if result.fix:
+            table.add_row("", "", f"-> {result.fix}")
     out = console()
     out.print(table)
     counts: dict[str, int] = {}
-    for one in found:
-        counts[one.outcome] = counts.get(one.outcome, 0) + 1
+    for result in listed:
+        counts[result.outcome] = counts.get(result.outcome, 0) + 1
     words: dict[str, Any] = {"problem": "problems", "warning": "warnings"}
-    said = [
+    totals = [
         f"{number} {outcome if number == 1 else words.get(outcome, outcome)}"
         for outcome, number in counts.items()
         if outcome != "ok"
     ]
-    out.print(f"{len(found)} checks: {', '.join(said) or 'all ok'}", style="bold")
+    out.print(f"{len(listed)} checks: {', '.join(totals) or 'all ok'}", style="bold")

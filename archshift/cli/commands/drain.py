@@ -32,14 +32,14 @@ def run(options: argparse.Namespace) -> int:
         return _undo(options, settings)
     with busy("reading the cluster and its images") as watch:
         # Evidence of earlier runs does not count before something is taken away.
-        found = survey(
+        cluster_survey = survey(
             settings,
             keep_evidence=False,
             guard_x86=settings.images.check,
             hold_untested=None,
             watch=watch,
         )
-    nodes = found.inventory.nodes
+    nodes = cluster_survey.inventory.nodes
     check_only(options.only, nodes, settings.groups)
     select = partial(nodes_to_drain, groups=settings.groups, only=tuple(options.only))
     going = select(nodes)
@@ -47,9 +47,9 @@ def run(options: argparse.Namespace) -> int:
         pods = [pod for node in going for pod in list_pods(cluster, node=node.name)]
         blockers = find_blockers(
             going=going,
-            inventory=found.inventory,
-            plan=found.plan,
-            needs=found.needs or (),
+            inventory=cluster_survey.inventory,
+            plan=cluster_survey.plan,
+            needs=cluster_survey.needs or (),
             pods=pods,
             groups=settings.groups,
             bare_pods=options.bare_pods,
@@ -89,8 +89,10 @@ def as_json(
             for mark in outcome.nodes
         ],
         "evicted": outcome.evicted,
-        "blockers": [{"what": one.what, "reason": one.reason} for one in blockers],
-        "waiting": [{"what": one.what, "node": one.node, "reason": one.reason} for one in outcome.waiting],
+        "blockers": [{"what": blocker.what, "reason": blocker.reason} for blocker in blockers],
+        "waiting": [
+            {"what": held.what, "node": held.node, "reason": held.reason} for held in outcome.waiting
+        ],
     }
 
 

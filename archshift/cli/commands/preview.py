@@ -97,14 +97,17 @@ def _print(report: PreviewReport) -> None:
             f"are on Graviton, {fleet['wanted']} belong there; {moving} workloads move, "
             f"{len(report.changes)} resources change"
         )
-    for one in report.violations:
-        style = "red" if one.mandatory else "yellow"
-        out.print(f"{'blocks' if one.mandatory else 'advises'}: {one.rule}: {one.message}", style=style)
+    for violation in report.violations:
+        style = "red" if violation.mandatory else "yellow"
+        out.print(
+            f"{'blocks' if violation.mandatory else 'advises'}: {violation.rule}: {violation.message}",
+            style=style,
+        )
     for text in report.warnings:
         out.print(f"warning: {text}", style="yellow")
     if report.policies != "asked":
-        given = "there is no policy pack" if report.policies == "none" else "policies were not asked"
-        out.print(given, style="yellow")
+        note = "there is no policy pack" if report.policies == "none" else "policies were not asked"
+        out.print(note, style="yellow")
     if report.outcome == "fine":
         out.print("the preview is fine", style="bold green")
     else:

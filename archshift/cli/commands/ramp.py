@@ -163,9 +163,9 @@ def status_json(settings: Settings, ramp: Ramp, now: datetime) -> dict[str, Any]
             for step, state, at in _rows(ramp, ratio, now)
         ],
         "freezes": [
-            {"from": _iso(ramp, one.begin), "to": _iso(ramp, one.end), "reason": one.reason}
-            for one in ramp.freezes
-            if one.end > now
+            {"from": _iso(ramp, freeze.begin), "to": _iso(ramp, freeze.end), "reason": freeze.reason}
+            for freeze in ramp.freezes
+            if freeze.end > now
         ],
         "pause": {"reason": pause.reason, "until": _iso(ramp, pause.until)} if pause else None,
     }
@@ -188,10 +188,11 @@ def print_status(settings: Settings, ramp: Ramp, now: datetime) -> None:
         )
     out = console()
     out.print(table)
-    for one in ramp.freezes:
-        if one.end > now:
+    for freeze in ramp.freezes:
+        if freeze.end > now:
             out.print(
-                f"frozen from {ramp.format_time(one.begin)} to {ramp.format_time(one.end)}: {one.reason}",
+                f"frozen from {ramp.format_time(freeze.begin)} to {ramp.format_time(freeze.end)}: "
+                f"{freeze.reason}",
                 style="dim",
             )
 

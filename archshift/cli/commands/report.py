@@ -32,11 +32,11 @@ def run(options: argparse.Namespace) -> int:
     at = datetime.now(UTC)
     with busy("reading the stack and the cluster") as watch:
         settings = read_settings(options)
-        found = survey(settings, watch=watch)
+        cluster_survey = survey(settings, watch=watch)
     with busy("reading prices and the repository"):
-        savings = _savings(settings, found, options)
+        savings = _savings(settings, cluster_survey, options)
         history, notes = _history(settings, options, at)
-    report = make_report(settings, found, at=at, history=history, savings=savings, notes=notes)
+    report = make_report(settings, cluster_survey, at=at, history=history, savings=savings, notes=notes)
     if options.html:
         # Its templates take as long to load as the tables, and most reports are looked at in a terminal.
         from archshift.report.html_page import page
@@ -51,15 +51,15 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _savings(settings: Settings, found: Survey, options: argparse.Namespace) -> Savings:
+def _savings(settings: Settings, cluster_survey: Survey, options: argparse.Namespace) -> Savings:
     if not settings.groups:
         return Savings(problem="archshift:node_groups is not set, so there is nothing to price")
     try:
-        tariff, note = stack_tariff(settings, found.inventory.nodes, options.prices)
+        tariff, note = stack_tariff(settings, cluster_survey.inventory.nodes, options.prices)
     except ArchshiftError as error:
         return Savings(problem=str(error))
 
-    against = comparisons(settings, found, options.headroom)
+    against = comparisons(settings, cluster_survey, options.headroom)
     return make_savings(settings.arm_ratio, against, tariff, options.headroom, note)
 
 
@@ -114,11 +114,17 @@ def print_report(report: Report) -> None:
     table.add_column("OWNER", overflow="fold")
     for name in ("ALL", "CAN MOVE", "BLOCKED", "HELD", "ALONE", "GRAVITON", "WANTED", "X86 VCPU"):
         table.add_column(name, justify="right")
-    for one in report.owners:
-        movable = one.states["ready"] + one.states["capped"]
-        counts = (one.workloads, movable, one.states["blocked"], one.states["held"], one.states["left alone"])
+    for owner in report.owners:
+        movable = owner.states["ready"] + owner.states["capped"]
+        counts = (
+            owner.workloads,
+            movable,
+            owner.states["blocked"],
+            owner.states["held"],
+            owner.states["left alone"],
+        )
         table.add_row(
-            one.owner, *map(str, counts), str(one.graviton), str(one.wanted), f"{one.vcpu_x86:,.1f}"
+            owner.owner, *map(str, counts), str(owner.graviton), str(owner.wanted), f"{owner.vcpu_x86:,.1f}"
         )
     out.print(table)
     out.print()
