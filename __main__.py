@@ -1,4 +1,4 @@
-"""The program: settings -> inventory -> plan -> resources. Wiring only."""
+"""The program: settings -> survey -> plan -> resources. Wiring only."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,8 @@ from components.monitoring import Monitoring, MonitoringArgs, operator_reads_rul
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.node_pools import NodePools, NodePoolsArgs
 from components.placeholders import Placeholders
-from components.preflight import guard_x86, report, report_gate, write_plan_file
+from components.plan_file import write_plan_file
+from components.preflight import guard_x86, report, report_gate
 from components.restore_taken_fields import restore_hook
 from components.rollouts import await_rollouts
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
@@ -37,7 +38,7 @@ def main() -> None:
     now = datetime.now(UTC)
     eks = None
     if settings.cluster:
-        # Imported here: the SDKs of AWS take one to three seconds, which no other stack need wait for.
+        # Imported here: AWS's SDKs take one to three seconds, and only stacks on EKS need them.
         from components.eks import Eks
 
         eks = Eks.find(settings.cluster, settings.eks_node_groups)
@@ -79,7 +80,7 @@ def main() -> None:
             ),
         )
     stay = protected(cluster_survey, settings, now)
-    # Registered in every run: the engine refuses a delete whose hook it does not find.
+    # Every run registers the hook: the engine refuses a delete if it cannot find the hook.
     hook = guard_hook(settings)
     guard = hook if settings.guarded else None
     others = nodes_of_others(cluster_survey.inventory.nodes, settings.groups)
@@ -108,9 +109,8 @@ def main() -> None:
             restore_taken_fields=restore_hook(settings.kube_context),
             bring_up_nodes=placeholders.hook if placeholders else None,
         ),
-        # Pods can only move to nodes that are there, and a patch has no input from them. Where all
-        # are there, waiting would cost a sixth of a large preview. Nodes that go are deleted by the
-        # engine after everything else.
+        # Pods can only move to nodes that exist, and a patch has no input from the nodes. If all nodes
+        # exist, waiting would cost a sixth of a large preview. The engine deletes nodes after all else.
         pulumi.ResourceOptions(
             provider=provider, depends_on=[nodes] if placeholders or cluster_survey.plan.new_nodes else None
         ),
@@ -141,5 +141,5 @@ def main() -> None:
 try:
     main()
 except ArchshiftError as error:
-    # A sentence for a person; RunError is what the engine prints without a traceback.
+    # The engine prints a RunError without a traceback.
     raise pulumi.RunError(str(error)) from None

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
-from archshift.plan import guard
 from archshift.plan.model import Conflict
 from archshift.report.redact import Redactor
 
@@ -166,6 +165,7 @@ def make_report(
     plan_file = redactor.json(plan_file or {})
     plan: Mapping[str, Any] | None = plan_file.get("plan")
     exceptions = tuple(plan_file.get("exceptions") or ())
+    refusals = [one_line(text) for text in plan_file.get("refusals") or ()]
     messages = {severity: _said(run, severity, redactor) for severity in ("warning", "error")}
     # What the engine writes beside its events counts where the events do not say why.
     beside = [redactor.text(one_line(line)) for line in run.errors if line.startswith("error: ")]
@@ -184,7 +184,7 @@ def make_report(
         )
     )
     known = {*exceptions, *_conflicts(plan)}
-    outcome, reason = _outcome(run, errors, violations)
+    outcome, reason = _outcome(run, refusals, errors, violations)
     return PreviewReport(
         stack=stack,
         at=at,
@@ -250,12 +250,13 @@ def _conflicts(plan: Mapping[str, Any] | None) -> Iterable[str]:
     return (str(Conflict(**conflict)) for conflict in (plan or {}).get("conflicts", ()))
 
 
-def _outcome(run: Run, errors: Sequence[str], violations: Sequence[Violation]) -> tuple[Outcome, str]:
+def _outcome(
+    run: Run, refusals: Sequence[str], errors: Sequence[str], violations: Sequence[Violation]
+) -> tuple[Outcome, str]:
     if run.succeeded:
         return "fine", ""
-    refusal = next((text for text in errors if guard.WAY_OUT in text), None)
-    if refusal:
-        return "blocked", refusal
+    if refusals:
+        return "blocked", refusals[0]
     if errors:
         return "failed", errors[0]
     rules = list(dict.fromkeys(violation.rule for violation in violations if violation.mandatory))

@@ -198,7 +198,8 @@ def _violation(violation: Violation) -> str:
 
 
 def _errors(report: PreviewReport) -> _Section | None:
-    others = [text for text in report.errors if text != report.reason]
+    # The engine may put its own words around the reason.
+    others = [text for text in report.errors if not report.reason or report.reason not in text]
     if not others:
         return None
     return _Section(

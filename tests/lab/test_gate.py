@@ -14,7 +14,7 @@ from lab.control_plane import PROJECT
 from tests.lab.lab_helpers import Cluster, Stack, deployment, node_groups
 
 FILE = "gates/proof.json"
-WARNING = "arm_ratio 0.5 goes up, and no pass of the gate for 0.2 allows it: "
+WARNING = "arm_ratio 0.5 is a step up, and the gate has no pass for 0.2: "
 RULE = "and no pass of the gate for step 0.2 allows it: "
 
 

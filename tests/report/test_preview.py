@@ -61,19 +61,43 @@ def test_policies_block() -> None:
 
 def test_the_guard_blocks() -> None:
     """Its refusal is the reason; the pack, which the engine skips then, is not said to have passed."""
-    refusal = f"x86 capacity stays: 1 workload needs x86: shop/Deployment/legacy (why); {WAY_OUT}"
+    refusal = "x86 capacity stays: 1 workload needs x86: shop/Deployment/legacy (why); do this"
     run = Run(
         succeeded=False,
         packs=PACKS,
         passed=("workload-patch-safety",),
         diagnostics=(Diagnostic(severity="error", message=f"<{{%reset%}}>error: {refusal}\n"), LAST),
     )
-    found = report(run)
+    found = report(run, refusals=(refusal,))
     assert (found.outcome, found.reason, found.policies) == ("blocked", refusal, "not asked")
+    assert found.errors == (refusal,)
     text = markdown(found)
     assert "**Not asked.** Something failed before" in text
     assert "this is no pass" in text
     assert "Without objection" not in text
+
+
+def test_only_the_plan_file_tells_a_refusal() -> None:
+    """No error is one by its words, and no word of the engine hides one."""
+    refusal = f"x86 capacity stays: 1 workload needs x86; {WAY_OUT}"
+    alike = Run(succeeded=False, diagnostics=(Diagnostic(severity="error", message=refusal), LAST))
+    assert report(alike).outcome == "failed"
+    wrapped = Run(
+        succeeded=False,
+        diagnostics=(
+            Diagnostic(severity="error", message="first", resource="web"),
+            Diagnostic(severity="error", message="hook failed: x86 node a\n  stays", resource="a"),
+            LAST,
+        ),
+    )
+    found = report(wrapped, refusals=("x86 node a stays", "x86 node b stays"))
+    assert (found.outcome, found.reason) == ("blocked", "x86 node a stays")
+    assert found.errors == ("web: first", "a: hook failed: x86 node a stays")
+    text = markdown(found)
+    assert "**Blocked.** `x86 node a stays`" in text
+    assert "- `web: first`" in text
+    assert "hook failed" not in text
+    assert report(Run(succeeded=True), refusals=("x86 node a stays",)).outcome == "fine"
 
 
 def test_a_failure_is_its_first_error() -> None:
