@@ -131,7 +131,7 @@ def test_an_engine_whose_log_is_not_known_is_not_fine(
         assert (code, report["outcome"]) == (0, "fine")
     else:
         assert (code, report["outcome"]) == (1, "failed")
-        assert report["reason"].startswith("the engine ended without saying why")
+        assert report["reason"].startswith("the engine ended without a reason")
 
 
 def test_what_the_engine_prints_is_the_reason_if_its_log_has_none(

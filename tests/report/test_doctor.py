@@ -64,7 +64,7 @@ def test_an_old_engine_is_told_which_one_to_install() -> None:
     assert doctor.check_engine("v3.1.0", "3.245.0") == CheckResult(
         "engine",
         "problem",
-        "pulumi is 3.1.0, and the program is made for 3.245.0",
+        "pulumi is 3.1.0, but the program needs 3.245.0",
         "install pulumi 3.245 or a later 3.x",
     )
 
@@ -83,8 +83,8 @@ def plugin(version: str, name: str = "kubernetes", kind: str = "resource") -> di
         ([plugin("4.25.0", kind="language")], "warning", "4.25.0 is not installed"),
         ([plugin("4.25.0", "aws"), "nonsense", {}], "warning", "4.25.0 is not installed"),
         ([plugin("what")], "warning", "4.25.0 is not installed"),
-        ({}, "unknown", "pulumi plugin ls --json does not print a list"),
-        (None, "unknown", "pulumi plugin ls --json does not print a list"),
+        ({}, "unknown", "pulumi plugin ls --json prints no list"),
+        (None, "unknown", "pulumi plugin ls --json prints no list"),
     ],
 )
 def test_a_plugin_serves_as_the_engine_chooses_it(listed: Any, outcome: str, found: str) -> None:
@@ -176,7 +176,7 @@ def test_a_missing_right_says_verb_resource_and_namespaces() -> None:
     found = list(check_rights(api_server(allow), stack(workloads={"namespaces": ["shop", "web", "api"]})))
     bad = [one for one in found if one.outcome != "ok"]
     assert [one.check for one in bad] == ["rights: pulumi up"]
-    assert bad[0].message.startswith("may not patch, watch cronjobs.batch in web, api: ")
+    assert bad[0].message.startswith("not allowed: patch, watch cronjobs.batch in web, api; ")
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,9 @@ def test_what_aws_does_not_say_is_unknown(eks: Server) -> None:
     found = doctor.check_identity(reached("https://prod.eks.example"), prod)
     assert found.outcome == "unknown"
     assert "eks:DescribeCluster" in found.message
-    assert found.fix.startswith("check the AWS credentials, aws:region and the right eks:DescribeCluster")
+    assert found.fix.startswith(
+        "check the AWS credentials, aws:region and the permission eks:DescribeCluster"
+    )
     eks.answer(
         "GET /clusters/prod$", 200, json.dumps({"cluster": {"arn": ARN, "status": "CREATING"}}).encode()
     )

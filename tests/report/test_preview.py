@@ -72,9 +72,9 @@ def test_the_guard_blocks() -> None:
     assert (found.outcome, found.reason, found.policies) == ("blocked", refusal, "not asked")
     assert found.errors == (refusal,)
     text = markdown(found)
-    assert "**Not asked.** Something failed before" in text
-    assert "this is no pass" in text
-    assert "Without objection" not in text
+    assert "**Not checked.** Something failed first" in text
+    assert "This is no pass" in text
+    assert "No objection" not in text
 
 
 def test_only_the_plan_file_tells_a_refusal() -> None:
@@ -109,7 +109,7 @@ def test_a_failure_is_its_first_error() -> None:
     beside = report(Run(succeeded=False, errors=("Previewing", "error: no stack named 'x' found")))
     assert beside.reason == "no stack named 'x' found"
     silent = report(Run(succeeded=False, errors=("error: preview failed",)))
-    assert silent.reason.startswith("the engine ended without saying why")
+    assert silent.reason.startswith("the engine ended without a reason")
 
 
 def test_a_pack_that_was_given_and_not_loaded_was_not_asked() -> None:
@@ -138,7 +138,7 @@ def test_what_is_said_of_a_resource_with_secrets_is_not_repeated() -> None:
     """A provider may quote what it was given, and nobody can tell which part of it is the secret."""
     said = Diagnostic(severity="error", message="bad value xyzzy", resource="db", secretive=True)
     found = report(Run(succeeded=False, diagnostics=(said,)))
-    assert found.reason == "the engine says why in its own output; db has secret values"
+    assert found.reason == "db has secret values; run pulumi preview to see why it failed"
     plainly = report(
         Run(succeeded=False, diagnostics=(Diagnostic(severity="error", message="bad value", resource="db"),))
     )
@@ -188,4 +188,4 @@ def test_a_preview_that_could_not_begin() -> None:
     assert (found.outcome, found.reason) == ("failed", f"the backend says {HIDDEN}")
     text = markdown(found)
     assert text.startswith("<!-- archshift-preview:prod -->\n")
-    assert "nothing is known of the step" in text
+    assert "the step is unknown" in text
