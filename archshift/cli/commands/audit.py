@@ -25,7 +25,7 @@ _CANNOT = (AMD64_ONLY, OTHER)
 def run(options: argparse.Namespace) -> int:
     """Print the audit; returns the exit code."""
     if not options.images and not options.from_cluster:
-        raise ArchshiftError("audit: name an image, or --from-cluster for all that a cluster runs")
+        raise ArchshiftError("audit: there is nothing to audit", "name an image, or use --from-cluster")
     fail_on = _fail_on(options.fail_on)
     with busy("reading registries") as watch:
         stack = read_settings(options) if options.from_cluster else None
@@ -78,7 +78,7 @@ def as_json(
 
 
 def metrics(images: Iterable[ImageVerdict]) -> str:
-    """Return Prometheus text: one sample an image and architecture, and one for what is unknown."""
+    """Return Prometheus text: a sample for each image and architecture, and one for each unknown image."""
     lines = [
         "# HELP archshift_image_platform_supported 1 if the image runs on the architecture, 0 if not.",
         "# TYPE archshift_image_platform_supported gauge",
@@ -104,7 +104,7 @@ def _fail_on(text: str) -> set[str]:
     known = {"unknown", "amd64-only", "arm64-only", "other", "multi-arch"}
     wanted = {part.strip() for part in text.split(",") if part.strip()}
     for verdict in sorted(wanted - known):
-        raise ArchshiftError(f"--fail-on: {verdict!r} is none of {', '.join(sorted(known))}")
+        raise ArchshiftError(f"--fail-on: {verdict!r} is not a verdict", f"use {', '.join(sorted(known))}")
     return wanted
 
 
@@ -120,7 +120,7 @@ def _audit(
         for workload in evidence.verdicts.values():
             for verdict in workload.images:
                 known = images.get(verdict.image)
-                # A deep audit may judge one image differently by command: the worse one counts.
+                # A deep audit may judge an image differently for each command: the worse verdict counts.
                 if known is None or known.runs_on_arm64:
                     images[verdict.image] = verdict
     if options.images:
@@ -151,7 +151,7 @@ def _suggest(
 
 
 def _write_metrics(path: Path, images: Iterable[ImageVerdict]) -> None:
-    # Whole or not at all: a collector may read at any moment.
+    # A collector may read at any moment, so it must never see a partial file.
     try:
         replace_file(path, metrics(images))
     except OSError as error:

@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     if not settings.groups:
         raise ArchshiftError(
             "archshift:node_groups is not set",
-            "give the groups that are to carry the pods, and archshift counts their nodes",
+            "set the node groups for the pods, and archshift counts their nodes",
         )
     steps = {
         ratio: size(
@@ -91,8 +91,8 @@ def print_table(steps: dict[float, Sizing], targets: dict[str, tuple[str, ...]])
         out.print(sentence, style="yellow")
     if targets:
         out.print(
-            "A vCPU of Graviton is a core, one of x86 mostly half of one, so a pod does more there at the "
-            "same CPU: look at these autoscalers' targets once the workloads have moved:",
+            "A Graviton vCPU is a whole core, and most x86 vCPUs are half a core. So a pod on Graviton does "
+            "more work at the same CPU use. Check the targets of these autoscalers after the move:",
         )
         for key, cpu_targets in targets.items():
             out.print(f"  {key}: {', '.join(cpu_targets)}")

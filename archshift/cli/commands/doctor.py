@@ -1,4 +1,4 @@
-"""``archshift doctor``: whether everything is there that a step takes."""
+"""``archshift doctor``: checks everything that a step needs."""
 
 import argparse
 import json
@@ -25,8 +25,8 @@ _STYLES: Final = {"warning": "yellow", "problem": "red", "unknown": "magenta"}
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what was found; returns the exit code."""
-    with busy("looking at engine, cluster, registries and Prometheus"):
+    """Print the results; returns the exit code."""
+    with busy("checking the engine, the cluster, registries and Prometheus"):
         findings = list(examine(options))
     fine = all(result.outcome in FINE for result in findings)
     if options.json:
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def examine(options: argparse.Namespace) -> Iterator[CheckResult]:
-    """Yield what each check finds."""
+    """Yield the result of each check."""
     yield from run_check(
         "engine", lambda: [doctor.check_engine(pulumi(options, "version"), version("pulumi"))]
     )
@@ -45,16 +45,16 @@ def examine(options: argparse.Namespace) -> Iterator[CheckResult]:
     try:
         settings = read_settings(options)
     except ArchshiftError as error:
-        yield from_error("stack", error, fix="pulumi stack select, or name it with --stack")
+        yield from_error("stack", error, fix="run pulumi stack select, or name the stack with --stack")
     else:
-        yield CheckResult("stack", "ok", f"the settings of {settings.stack} are read")
+        yield CheckResult("stack", "ok", f"the settings of {settings.stack} are valid")
     yield from run_check("plugins", lambda: _plugins(options, settings))
     if settings is None:
         yield CheckResult(
             "cluster",
             "unknown",
-            "the settings say which cluster is meant, and they could not be read",
-            "mend the engine or the stack first",
+            "the settings name the cluster, and they could not be read",
+            "fix the engine or the stack first",
         )
         return
     yield from _of_cluster(settings)
@@ -96,7 +96,7 @@ def _of_cluster(settings: Settings) -> Iterator[CheckResult]:
         yield from check_rights(cluster, settings)
         if settings.images.check:
             yield from run_check(
-                "registries", _registries(cluster, settings), "unknown", "mend the rights first"
+                "registries", _registries(cluster, settings), "unknown", "fix the rights first"
             )
 
 
@@ -114,12 +114,12 @@ def _prometheus(settings: Settings) -> Iterator[CheckResult]:
 
 
 def print_findings(findings: Iterable[CheckResult]) -> None:
-    """Print the findings for a person: a line a check, below it what to do."""
+    """Print the results for a person: a line for each check, and below it the fix."""
     listed = list(findings)
     table = plain_table()
     table.add_column("CHECK", overflow="fold")
     table.add_column("", no_wrap=True)
-    table.add_column("FOUND, AND WHAT TO DO", overflow="fold")
+    table.add_column("RESULT, AND HOW TO FIX IT", overflow="fold")
     for result in listed:
         style = _STYLES.get(result.outcome)
         table.add_row(result.check, result.outcome, result.message, style=style)

@@ -1,4 +1,4 @@
-"""``archshift gate``: does Graviton do at least as well as x86?"""
+"""``archshift gate``: compares Graviton with x86 by the metrics in Prometheus."""
 
 import argparse
 import json
@@ -32,7 +32,7 @@ _STYLES: Final = {"hold": "yellow", "step-back": "red", "unknown": "magenta"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """What one run of the gate has found."""
+    """The result of one run of the gate."""
 
     stack: str
     arm_ratio: float
@@ -73,18 +73,18 @@ def ask(
 
     Args:
         settings: The stack's settings.
-        at: The time to judge; None for now.
-        since: When the ratio last moved; None for what the settings say.
-        environment: Has the token for Prometheus.
+        at: The time to judge; None: now.
+        since: When the ratio last changed; None: as in the settings.
+        environment: Contains the token for Prometheus.
 
     Raises:
-        ArchshiftError: A setting does not do.
+        ArchshiftError: A setting is invalid or missing.
     """
     chosen = settings.gate
     if not chosen.prometheus:
         raise ArchshiftError(
             "archshift:gate.prometheus is not set",
-            "give the address of the Prometheus that scrapes kube-state-metrics",
+            "set it to the address of the Prometheus that scrapes kube-state-metrics",
         )
     ramp = settings.ramp
     since = since or (ramp.since if ramp else None)
@@ -152,12 +152,12 @@ def _measure(
 
 
 def _without(now: Measurement, settings: Settings) -> Measurement:
-    """Leave out what is not archshift's business."""
+    """Remove the workloads that the settings exclude."""
     kept = {key: sides for key, sides in now.sides.items() if key not in settings.discovery.exclude}
     return Measurement(window=now.window, sides=kept, problem=now.problem)
 
 
-# --- what is printed and kept ---------------------------------------------------------------
+# --- output and evidence ---------------------------------------------------------------
 
 
 def as_json(gate: Gate) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def _workload_json(workload: JudgedWorkload) -> dict[str, Any]:
 
 
 def print_table(gate: Gate, in_full: bool = False) -> None:
-    """Print the verdict for a person; ``in_full`` with queries that can be pasted into Prometheus."""
+    """Print the verdict for a person; ``in_full`` prints queries for pasting into Prometheus."""
     out = console()
     window, verdict = gate.now.window, gate.verdict
     _print_queries(out, gate.queries, in_full)
@@ -221,7 +221,7 @@ def print_table(gate: Gate, in_full: bool = False) -> None:
     ]
     for workload in skipped:
         out.print(f"{workload.workload}: {'; '.join(workload.reasons)}")
-    since = f"; the ratio stands since {_clock(gate.since)}" if gate.since else ""
+    since = f"; at this ratio since {_clock(gate.since)}" if gate.since else ""
     times = f"{_clock(window.end - window.length)} to {_clock(window.end)}"
     out.print(f"{gate.stack} at {gate.arm_ratio:g}, {times}{since}")
     for reason in verdict.reasons:
@@ -243,7 +243,7 @@ def _print_queries(out: Console, queries: list[RecordedQuery], in_full: bool) ->
             say(f"# {title}\n{query.query}" if in_full else f"{title}: {query.brief}")
         known.add(query.brief)
     if queries and not in_full:
-        say(f"({POD_ARCH}: each pod's workload and architecture, {NODE_ARCH}: each node's; see --queries)")
+        say(f"({POD_ARCH}: workload and architecture by pod; {NODE_ARCH}: by node; --queries prints all)")
 
 
 def _table(workloads: list[JudgedWorkload]) -> Table:
@@ -271,10 +271,10 @@ def _table(workloads: list[JudgedWorkload]) -> Table:
 
 
 def write_evidence(path: Path, evidence: Mapping[str, Any]) -> None:
-    """Write the evidence, whole or not at all; everybody may read it.
+    """Write the evidence, whole or not at all; everybody may read the file.
 
     Raises:
-        ArchshiftError: It cannot be written.
+        ArchshiftError: The file cannot be written.
     """
     write_whole(path, json.dumps(evidence, indent=2) + "\n", "--output")
 
