@@ -131,8 +131,13 @@ def test_on_eks_nodes_are_found_and_not_made(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ({"arm_ratio": "1.5"}, "archshift:arm_ratio: '1.5' is not a number from 0.0 to 1.0, such as 0.2"),
-        ({}, "archshift:arm_ratio is not set; pulumi config set arm_ratio 0.2"),
+        ({"arm_ratio": "1.5"}, "archshift:arm_ratio: '1.5' is invalid; use a number from 0.0 to 1.0"),
+        ({}, "archshift:arm_ratio is missing; pulumi config set arm_ratio 0.2"),
+        (
+            {"arm_ratio": "1.5", "platform": "gke"},
+            "archshift:arm_ratio: '1.5' is invalid; use a number from 0.0 to 1.0\n"
+            "archshift:platform: 'gke' is invalid; use eks or lab",
+        ),
         (
             {"arm_ratio": "0.5", "workloads": {"overrides": {"shop/Deployment/crat": {"hold": True}}}},
             "archshift:workloads.overrides: 'shop/Deployment/crat' is not among the workloads found; did you "
@@ -149,7 +154,7 @@ def test_on_eks_nodes_are_found_and_not_made(monkeypatch: pytest.MonkeyPatch) ->
             "archshift:node_groups or choose another ratio",
         ),
     ],
-    ids=["ratio", "missing", "override", "capacity"],
+    ids=["ratio", "missing", "two errors", "override", "capacity"],
 )
 def test_an_error_is_one_sentence_and_nothing_is_registered(
     monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], sentence: str

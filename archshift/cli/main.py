@@ -81,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Flush here, where a closed pipe is handled; at exit it would print a traceback.
         sys.stdout.flush()
     except ArchshiftError as problem:
-        print(f"archshift: {problem}", file=sys.stderr)
+        for one in problem.errors:
+            print(f"archshift: {one}", file=sys.stderr)
         return error
     except BrokenPipeError:
         _print_no_more()

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, TypeAlias
 
-from archshift.common.errors import ArchshiftError
-from archshift.settings.values import time as read_time
+from archshift.common.times import zoned_time
 
 EXIT_ERROR: Final = 1
 """Exit code of an error, which is one sentence on stderr."""
@@ -73,13 +72,15 @@ def moment(text: str) -> datetime:
         ArgumentTypeError: The text is no such time.
     """
     try:
-        found = read_time("time", text)
-    except ArchshiftError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        time = zoned_time(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not a time with its zone, such as "2026-03-02T18:00:00Z"'
+        ) from None
     # Far from the limits of datetime, so additions never fail.
-    if not 2000 <= found.year < 2200:
+    if not 2000 <= time.year < 2200:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time from 2000 to 2199")
-    return found.astimezone(UTC)
+    return time.astimezone(UTC)
 
 
 def ratios(text: str) -> tuple[float, ...]:

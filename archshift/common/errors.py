@@ -1,4 +1,6 @@
-"""The one exception that users see."""
+"""The exceptions that users see."""
+
+from collections.abc import Iterable
 
 
 class ArchshiftError(Exception):
@@ -18,6 +20,24 @@ class ArchshiftError(Exception):
 
     def __str__(self) -> str:
         return f"{self.problem}; {self.way_out}" if self.way_out else self.problem
+
+    @property
+    def errors(self) -> tuple["ArchshiftError", ...]:
+        """The error itself; several where it stands for several."""
+        return (self,)
+
+
+class SettingsError(ArchshiftError):
+    """All that is wrong with a stack's settings: a sentence and a line for each error."""
+
+    def __init__(self, errors: Iterable[ArchshiftError]) -> None:
+        self._errors = tuple(errors)
+        super().__init__("\n".join(map(str, self._errors)))
+
+    @property
+    def errors(self) -> tuple[ArchshiftError, ...]:
+        """Each of them, in the order of the configuration."""
+        return self._errors
 
 
 class UnavailableError(ArchshiftError):

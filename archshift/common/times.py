@@ -125,3 +125,15 @@ def short(length: timedelta) -> str:
         if length and not length % one:
             return f"{length // one}{unit}"
     return f"{length // _UNITS['m']}m"
+
+
+def zoned_time(text: str) -> datetime:
+    """Return a time that names its zone, such as ``2026-03-02T18:00:00Z``.
+
+    Raises:
+        ValueError: It is none.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(text)
+    return moment

@@ -1,8 +1,8 @@
 """The gate: does Graviton do at least as well as x86? Pure: measurements in, a verdict out.
 
-A workload's pods on Graviton are compared with its pods on x86 in the same window. Where it has none there
-any more, with those that it had before the last step; where it had none then either, with its own pods on
-Graviton before the step. What cannot be compared is unknown, and unknown never passes.
+The gate compares a workload's pods on Graviton with the first of these that exists: its pods on x86 in the
+same window, its pods on x86 before the last step, its own pods on Graviton before that step. A workload that
+cannot be compared is unknown, and unknown never passes.
 """
 
 import math
@@ -17,7 +17,6 @@ from archshift.ramp.figures import (
     FIGURES,
     Figure,
     FigureComparison,
-    Tolerance,
     Tolerances,
     Verdict,
     WorkloadTolerances,
@@ -29,7 +28,7 @@ from archshift.ramp.promql import AppMetrics
 GateVerdict = Literal["pass", "hold", "step-back", "unknown", "capped", "skipped"]
 
 _PRESENT: Final = timedelta(hours=1)
-"""For so long pods have to have been there to be judged; half a window where that is shorter."""
+"""Pods must have existed for this long to be judged, or for half a window if that is shorter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,17 +36,17 @@ class GateSettings:
     """``archshift:gate``.
 
     Attributes:
-        prometheus: Its address; empty for none.
-        window: The time that is looked at, at most; no more than what is past since the last step.
-        soak: How long a step has to last before the next; None for the ramp's.
-        min_samples: Requests that both sides need before latency and errors are judged.
-        tolerances: For all workloads.
-        workloads: Workload key to what is different for it.
-        step_back_share: Share of the pods on Graviton whose workloads have to be that bad before the fleet
-            steps back; below it, caps do.
+        prometheus: Prometheus' address; empty for none.
+        window: The longest time that is judged; it never starts before the last step.
+        soak: How long a step must last before the next; None for the ramp's.
+        min_samples: The requests that each side needs before latency and errors are judged.
+        tolerances: The tolerances of all workloads.
+        workloads: Workload key to its own settings.
+        step_back_share: The fleet steps back if much worse workloads have more than this share of the pods
+            on Graviton. Below it, caps are enough.
         metrics: The applications' metrics.
-        selector: Label matchers of the cluster's series, where one Prometheus holds several clusters.
-        evidence: Where the evidence is kept, from the folder of Pulumi.yaml; empty for
+        selector: Label matchers of the cluster's series, if one Prometheus has several clusters.
+        evidence: The path of the evidence, from the folder of Pulumi.yaml; empty for
             ``gates/<stack>.json``.
     """
 
@@ -73,15 +72,15 @@ class JudgedWorkload:
 
     Attributes:
         workload: Its key.
-        verdict: ``capped``: worse, and its ``max_ratio`` keeps it from getting more. ``skipped``: there is
+        verdict: ``capped``: it is worse, but its ``max_ratio`` gives it no more pods. ``skipped``: there is
             nothing to judge.
-        against: What its pods on Graviton are compared with.
-        graviton_pods: Its pods on Graviton at the end of the window.
-        pods: All of its pods then.
-        pod_hours: Of its pods on Graviton, within the window.
-        figures: What was compared.
+        against: The pods that its pods on Graviton are compared with.
+        graviton_pods: The number of its pods on Graviton at the end of the window.
+        pods: The number of all its pods at that time.
+        pod_hours: The hours of its pods on Graviton within the window.
+        figures: The compared figures.
         reasons: Why it does not pass.
-        max_ratio: The cap with which the fleet may go on without it; None if it needs none.
+        max_ratio: The cap with which the fleet may go on without it; None if no cap is needed.
     """
 
     workload: str
@@ -97,12 +96,12 @@ class JudgedWorkload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetVerdict:
-    """The gate's word.
+    """The gate's verdict.
 
     Attributes:
-        verdict: Pass, hold, step-back or unknown.
-        reasons: Why, a sentence each.
-        workloads: Workload by workload, by key.
+        verdict: The verdict.
+        reasons: The reasons, a sentence each.
+        workloads: The workloads' verdicts, by key.
     """
 
     verdict: Verdict
@@ -123,28 +122,28 @@ def judge(
 ) -> FleetVerdict:
     """Judge the fleet.
 
-    - ``step-back``: workloads that are worse beyond ``step_back`` hold more than ``step_back_share`` of the
+    - ``step-back``: workloads that are worse beyond ``step_back`` have more than ``step_back_share`` of the
       pods on Graviton.
-    - ``hold``: some workload is worse and not capped; or the step is not old enough.
+    - ``hold``: a workload is worse and not capped, or the step is not old enough.
     - ``unknown``: something could not be judged, and nothing is known to be worse.
-    - ``pass``: all else, with at least one workload that passes, or none that is on Graviton at ratio 0.
+    - ``pass``: anything else, if at least one workload passes, or if no pod is on Graviton at ratio 0.
 
-    A workload that is worse holds the fleet until it is capped: a ``max_ratio`` at which the next step gives
-    it no more pods where it is worse, and 0 (or ``hold``) where it is worse beyond ``step_back``.
+    A worse workload holds the fleet until it is capped. Its ``max_ratio`` must give it no more pods at the
+    next step. If it is worse beyond ``step_back``, the cap must be 0 (or ``hold``).
 
     Args:
-        arm_ratio: The ratio that is judged.
-        at: When.
-        since: When the ratio last moved; None if nobody knows.
-        soak: How long it has to have stood.
+        arm_ratio: The ratio to judge.
+        at: The time to judge.
+        since: When the ratio last moved; None if that is unknown.
+        soak: How long the ratio must have lasted.
         gate: The settings.
-        caps: Workload key to the most of its pods that may run on Graviton; 0 for one that is held.
-        now: What was measured up to ``at``.
-        before: What was measured up to ``since``.
+        caps: Workload key to the largest share of its pods on Graviton; 0 for a held workload.
+        now: The measurement up to ``at``.
+        before: The measurement up to ``since``.
     """
-    # Before the first step nothing was ever set, so nothing has to soak: otherwise no ramp would begin.
+    # Before the first step there is nothing to soak. Otherwise no ramp could begin.
     began = arm_ratio > 0 or since is not None
-    patience, waiting = _soaked(at, since, soak) if began else ("pass", "")
+    soaked, waiting = _soaked(at, since, soak) if began else ("pass", "")
     if now.problem:
         return FleetVerdict(verdict="unknown", reasons=[now.problem])
     keys = sorted(now.sides)
@@ -152,12 +151,13 @@ def judge(
     verdict, reasons = _fleet(arm_ratio, judged, gate)
     if verdict == "step-back":
         return FleetVerdict(verdict=verdict, reasons=reasons, workloads=judged)
-    if patience == "hold" and verdict in ("pass", "unknown"):
+    if soaked == "hold" and verdict in ("pass", "unknown"):
         verdict = "hold"
-    elif patience == "unknown" and verdict == "pass":
+    elif soaked == "unknown" and verdict == "pass":
         verdict = "unknown"
-    said = reasons if not waiting else [waiting, *(reasons if any(not _good(one) for one in judged) else [])]
-    return FleetVerdict(verdict=verdict, reasons=said, workloads=judged)
+    if waiting:
+        reasons = [waiting, *(reasons if not all(map(_good, judged)) else [])]
+    return FleetVerdict(verdict=verdict, reasons=reasons, workloads=judged)
 
 
 def _soaked(at: datetime, since: datetime | None, soak: timedelta) -> tuple[Verdict, str]:
@@ -165,63 +165,73 @@ def _soaked(at: datetime, since: datetime | None, soak: timedelta) -> tuple[Verd
         return "pass", ""
     if since is None:
         return "unknown", (
-            "nobody knows since when the ratio stands; give archshift:ramp.since or --since, or "
-            "archshift:gate.soak: 0h"
+            "the time of the last step is unknown; set archshift:ramp.since, give --since, or set "
+            "archshift:gate.soak to 0h"
         )
     stood = at - since
     if stood < timedelta(0):
-        return "unknown", f"the ratio is said to have moved at {since.isoformat()}, which is yet to come"
+        return (
+            "unknown",
+            f"the last step was at {since.isoformat()}, which is in the future; correct archshift:ramp.since "
+            "or --since",
+        )
     if stood < soak:
         ends = (since + soak).isoformat(timespec="minutes")
-        return "hold", f"the step stands for {_hours(stood)} of {short(soak)}; its soak ends at {ends}"
+        return "hold", f"the step has soaked for {_hours(stood)} of {short(soak)}; the soak ends at {ends}"
     return "pass", ""
 
 
-def _good(one: JudgedWorkload) -> bool:
-    return one.verdict in ("pass", "capped", "skipped")
+def _good(workload: JudgedWorkload) -> bool:
+    return workload.verdict in ("pass", "capped", "skipped")
 
 
 def _fleet(
     arm_ratio: float, judged: Sequence[JudgedWorkload], gate: GateSettings
 ) -> tuple[Verdict, list[str]]:
     by_verdict: dict[str, list[JudgedWorkload]] = {}
-    for one in judged:
-        by_verdict.setdefault(one.verdict, []).append(one)
+    for row in judged:
+        by_verdict.setdefault(row.verdict, []).append(row)
     bad, worse = by_verdict.get("step-back", []), by_verdict.get("hold", [])
     unknown, passed = by_verdict.get("unknown", []), by_verdict.get("pass", [])
-    reasons = [f"{one.workload}: {reason}" for one in (*bad, *worse) for reason in one.reasons]
+    reasons = [f"{row.workload}: {reason}" for row in (*bad, *worse) for reason in row.reasons]
     reasons += _grouped(unknown)
-    every = sum(one.pod_hours for one in judged if one.verdict != "skipped")
-    share = sum(one.pod_hours for one in bad) / every if every else 0.0
+    pod_hours = sum(row.pod_hours for row in judged if row.verdict != "skipped")
+    share = sum(row.pod_hours for row in bad) / pod_hours if pod_hours else 0.0
     if bad and share > gate.step_back_share:
         return "step-back", [
-            f"{share:.0%} of the pods on Graviton are of workloads that do much worse there",
+            f"{share:.0%} of the pods on Graviton belong to workloads that do much worse there",
             *reasons,
         ]
     if bad or worse:
-        caps = ", ".join(f"{one.workload}: {{max_ratio: {one.max_ratio:g}}}" for one in (*bad, *worse))
+        caps = ", ".join(f"{row.workload}: {{max_ratio: {row.max_ratio:g}}}" for row in (*bad, *worse))
         return "hold", [*reasons, f"the fleet may go on with archshift:workloads.overrides {caps}"]
     if unknown:
         return "unknown", reasons
     if passed:
-        return "pass", [f"{len(passed)} workloads do as well on Graviton as on x86", *_going_on(by_verdict)]
+        return "pass", [
+            f"{len(passed)} workloads do as well on Graviton as on x86",
+            *_capped_reasons(by_verdict),
+        ]
     if arm_ratio == 0:
         return "pass", ["nothing runs on Graviton yet, and Prometheus sees all pods and their nodes"]
-    return "unknown", ["no workload on Graviton could be judged; archshift status says what should be there"]
+    return "unknown", [
+        "no workload on Graviton could be judged; run archshift status to see what should be there"
+    ]
 
 
-def _going_on(by_verdict: Mapping[str, Sequence[JudgedWorkload]]) -> list[str]:
+def _capped_reasons(by_verdict: Mapping[str, Sequence[JudgedWorkload]]) -> list[str]:
     return [
-        f"{one.workload} goes on without: {'; '.join(one.reasons)}" for one in by_verdict.get("capped", [])
+        f"the fleet goes on without {row.workload}: {'; '.join(row.reasons)}"
+        for row in by_verdict.get("capped", [])
     ]
 
 
 def _grouped(unknown: Iterable[JudgedWorkload]) -> list[str]:
-    """Say a reason once, with the workloads that share it."""
+    """Return each reason once, with the workloads that share it."""
     groups: dict[str, list[str]] = {}
-    for one in unknown:
-        for reason in one.reasons:
-            groups.setdefault(reason, []).append(one.workload)
+    for row in unknown:
+        for reason in row.reasons:
+            groups.setdefault(reason, []).append(row.workload)
     return [f"{_named(keys)}: {reason}" for reason, keys in groups.items()]
 
 
@@ -259,7 +269,7 @@ def _judge_workload(
     enough = _enough(now)
     if graviton.hours < enough:
         there = f"{graviton.hours:.1f} of {now.window.hours:.1f} hours"
-        return judged("unknown", f"its pods on Graviton were there for {there} alone; wait")
+        return judged("unknown", f"its pods on Graviton existed for only {there}; wait")
     base = _base(key, now, before, enough)
     if isinstance(base, str):
         return judged("unknown", base)
@@ -267,30 +277,38 @@ def _judge_workload(
         return judged("skipped", "new since the step: there is nothing to compare it with")
     against, side = base
     comparisons = [
-        found
+        comparison
         for figure in FIGURES.values()
         if figure.name not in own.skip
-        and (found := compare(figure, graviton, side, against, *_strictness(figure, gate, own)))
+        and (comparison := _compare(figure, graviton, side, against, gate, own))
     ]
-    worst = _worst([one.verdict for one in comparisons])
-    reasons = [one.reason for one in comparisons if one.verdict == worst and one.reason]
+    worst = _worst([each.verdict for each in comparisons])
+    reasons = [each.reason for each in comparisons if each.verdict == worst and each.reason]
     verdict, max_ratio, note = _capped(worst, caps.get(key), graviton.pods, graviton.pods + x86_pods)
-    if verdict == "capped" and any(one.verdict == "unknown" for one in comparisons):
-        # Its cap answers for what is known to be worse alone.
+    if verdict == "capped" and any(each.verdict == "unknown" for each in comparisons):
+        # Its cap permits only what is known to be worse.
         verdict = "unknown"
-        reasons += [one.reason for one in comparisons if one.verdict == "unknown"]
+        reasons += [each.reason for each in comparisons if each.verdict == "unknown"]
     return judged(
         verdict, *reasons, *filter(None, [note]), against=against, figures=comparisons, max_ratio=max_ratio
     )
 
 
-def _strictness(figure: Figure, gate: GateSettings, own: WorkloadTolerances) -> tuple[Tolerance, int]:
+def _compare(
+    figure: Figure,
+    graviton: ArchitectureFigures,
+    base: ArchitectureFigures,
+    against: str,
+    gate: GateSettings,
+    own: WorkloadTolerances,
+) -> FigureComparison | None:
     tolerance = own.tolerances.get(figure.name) or gate.tolerances.get(figure.name) or figure.tolerance
-    return tolerance, own.min_samples or gate.min_samples
+    mine, theirs = graviton.figures.get(figure.name), base.figures.get(figure.name)
+    return compare(figure, mine, theirs, against, tolerance, own.min_samples or gate.min_samples)
 
 
 def needs_before(now: Measurement) -> bool:
-    """Say whether some workload has to be compared with what was before the step."""
+    """Return whether a workload must be compared with its pods before the step."""
     enough = _enough(now)
     return any(
         ARM64 in sides and (AMD64 not in sides or sides[AMD64].hours < enough) for sides in now.sides.values()
@@ -302,20 +320,20 @@ def _enough(measured: Measurement) -> float:
 
 
 def _base(key: str, now: Measurement, before: Measurement | None, enough: float) -> _Base | str | None:
-    """Return what to compare with; a sentence where that is unknown; None where there can be nothing."""
+    """Return the pods to compare with; a sentence if they are unknown; None if there were none."""
     x86 = now.sides[key].get(AMD64)
     if x86 and x86.hours >= enough:
         return "x86", x86
     if before is None or before.problem:
         why = f": {before.problem}" if before else ""
-        return f"it has no pods on x86 to compare with, and what it had before the step is not known{why}"
+        return f"it has no pods on x86 to compare with, and its pods before the step are unknown{why}"
     earlier = before.sides.get(key, {})
     for arch, name in ((AMD64, "x86 before the step"), (ARM64, "Graviton before the step")):
         side = earlier.get(arch)
         if side and side.hours >= _enough(before):
             return name, side
     if earlier or x86:
-        return "its pods to compare with were there for too short a time; wait, or skip it with a reason"
+        return "the pods to compare it with existed for too short a time; wait, or skip it with a reason"
     return None
 
 
@@ -329,15 +347,15 @@ def _worst(verdicts: Sequence[Verdict]) -> Verdict:
 def _capped(
     worst: Verdict, cap: float | None, graviton: int, pods: int
 ) -> tuple[GateVerdict, float | None, str]:
-    """Return what a workload's cap makes of its verdict, the cap to suggest, and a note."""
+    """Return a workload's verdict with its cap, the cap to suggest, and a note."""
     if worst not in ("hold", "step-back"):
         return worst, None, ""
-    # Rounded up, so that the cap leaves the pods that are there.
-    stays = math.ceil(graviton / pods * 100) / 100 if pods and worst == "hold" else 0.0
+    # Rounded up, so that the cap leaves the present pods.
+    present_share = math.ceil(graviton / pods * 100) / 100 if pods and worst == "hold" else 0.0
     if cap is None or cap >= 1:
-        return worst, stays, ""
+        return worst, present_share, ""
     if graviton > int(cap * pods + 1e-9):
-        return worst, min(cap, stays), f"its max_ratio {cap:g} is not in effect yet: pulumi up"
+        return worst, min(cap, present_share), f"its max_ratio {cap:g} is not in effect yet; run pulumi up"
     if worst == "hold":
         return "capped", None, f"its max_ratio {cap:g} gives it no more pods"
     return worst, 0.0, f"its max_ratio {cap:g} leaves pods on Graviton that do much worse"

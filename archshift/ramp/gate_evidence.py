@@ -1,6 +1,6 @@
 """The gate's evidence, as ``archshift gate --output`` writes it: whether it lets a step be taken.
 
-Whatever does not hold together counts as the verdict ``unknown``, and unknown is never a pass.
+Evidence that is invalid in any way has the verdict ``unknown``, and unknown never passes.
 """
 
 import json
@@ -18,13 +18,13 @@ STEP_BACK: Final = "step-back"
 UNKNOWN: Final = "unknown"
 
 FRESH: Final = timedelta(hours=24)
-"""How old evidence may be when a step is taken on it: asking again takes seconds."""
+"""How old evidence may be when a step is taken: running the gate again takes seconds."""
 
 MAX_AGE: Final = timedelta(days=8)
 """How old it may be when the step is deployed: a pull request waits for its review."""
 
 CLOCKS_DIFFER: Final = timedelta(minutes=5)
-"""Between the clock of who wrote the evidence and ours."""
+"""The permitted difference between our clock and that of the evidence's author."""
 
 _LARGEST: Final = 16 << 20
 """Bytes; a workload's figures take one thousand."""
@@ -35,15 +35,15 @@ _REASON: Final = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateEvidence:
-    """What the gate found.
+    """The gate's evidence.
 
     Attributes:
         verdict: pass, hold, step-back or unknown.
-        stack: Whose.
-        ratio: The arm_ratio that was judged.
-        at: When.
-        reasons: Why, a line each.
-        problem: Why there is no verdict; empty where there is one.
+        stack: The stack.
+        ratio: The judged arm_ratio.
+        at: The time of the verdict.
+        reasons: The reasons, a line each.
+        problem: Why there is no verdict; empty if there is one.
     """
 
     verdict: str = UNKNOWN
@@ -56,39 +56,39 @@ class GateEvidence:
     def why_refused(
         self, *, stack: str, ratio: float, now: datetime, since: datetime | None, verdict: str = PASS
     ) -> str:
-        """Say why this does not allow to leave a ratio; empty if it does.
+        """Explain why this evidence does not permit leaving a ratio; empty if it does.
 
         Args:
             stack: The stack.
-            ratio: Its arm_ratio now, which is to be left.
+            ratio: Its arm_ratio now.
             now: The time.
-            since: When it was set; None where nobody knows.
-            verdict: The verdict that is wanted.
+            since: When arm_ratio was set; None if that is unknown.
+            verdict: The wanted verdict.
         """
         why = self.unusable(stack, now)
         if why or self.at is None or self.ratio is None:
             return why
         if not same_ratio(self.ratio, ratio):
-            return f"it is of arm_ratio {self.ratio:g}, which is {ratio:g} now"
+            return f"it is about arm_ratio {self.ratio:g}, but arm_ratio is {ratio:g} now"
         if since and self.at < since:
-            return f"it is of {_text(self.at)}, before arm_ratio was set ({_text(since)})"
+            return f"it is from {_text(self.at)}, before arm_ratio was set ({_text(since)})"
         if now - self.at > FRESH:
-            return f"it is of {_text(self.at)}, more than {FRESH // timedelta(hours=1)} hours old"
+            return f"it is from {_text(self.at)}, more than {FRESH // timedelta(hours=1)} hours ago"
         return self.other_than(verdict)
 
     def unusable(self, stack: str, now: datetime) -> str:
-        """Say why it proves nothing of a stack, whatever its verdict; empty if it may."""
+        """Explain why it proves nothing about a stack, whatever its verdict; empty if it may."""
         if self.problem or self.at is None or self.ratio is None:
             return self.problem or "it has no verdict"
         # The backend may put an organisation and the project before a stack's name.
         if self.stack.rpartition("/")[2] != stack.rpartition("/")[2]:
-            return f"it is of the stack {one_line(self.stack, 80)!r}, not of {stack}"
+            return f"it is about the stack {one_line(self.stack, 80)!r}, not about {stack}"
         if self.at > now + CLOCKS_DIFFER:
             return f"it is from the future ({_text(self.at)}); compare the clocks"
         return ""
 
     def other_than(self, verdict: str) -> str:
-        """Say what the verdict is; empty if it is this one."""
+        """Return the verdict as a sentence; empty if it is this verdict."""
         if self.verdict == verdict:
             return ""
         return f"it says {self.verdict}" + (f": {self.reasons[0]}" if self.reasons else "")
@@ -96,14 +96,14 @@ class GateEvidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """What an update is about to do to the fleet.
+    """The change that an update makes to the fleet.
 
     Attributes:
         ratio: The configured arm_ratio.
-        wanted: How many pods belong on Graviton at that ratio.
-        graviton: How many are there now.
+        wanted: The number of pods that belong on Graviton at that ratio.
+        graviton: The number of pods on Graviton now.
         previous: The step before the ratio.
-        since: When arm_ratio was set; None where nobody knows.
+        since: When arm_ratio was set; None if that is unknown.
     """
 
     ratio: float
@@ -114,18 +114,18 @@ class Move:
 
     @property
     def goes_up(self) -> bool:
-        """Whether a step begins: more than half of its pods are still to move.
+        """Whether a step begins: more than half of its pods must still move.
 
-        An autoscaler makes the observed share drift; setting it right again is no step.
+        An autoscaler makes the observed share drift. Correcting that is not a step.
         """
         if self.previous <= 0 or self.ratio <= self.previous:
             return False
-        # Not from the fleet's size: where workloads are capped, fewer are wanted than the ratio says.
+        # Not the fleet's size: with capped workloads fewer pods are wanted than the ratio says.
         of_step = self.wanted * (1 - self.previous / self.ratio)
         return 2 * (self.wanted - self.graviton) > of_step
 
     def why_refused(self, evidence: GateEvidence, *, stack: str, now: datetime) -> str:
-        """Say why evidence does not allow the step; empty if it does, or none begins."""
+        """Explain why evidence does not permit the step; empty if it does, or if no step begins."""
         if not self.goes_up:
             return ""
         why = evidence.unusable(stack, now)
@@ -133,21 +133,21 @@ class Move:
             return why
         reached = evidence.ratio > self.previous or same_ratio(evidence.ratio, self.previous)
         if not reached or evidence.ratio > self.ratio or same_ratio(evidence.ratio, self.ratio):
-            return f"it is of arm_ratio {evidence.ratio:g}, not of the step before, {self.previous:g}"
-        # It had to be fresh when the step was taken; where that is not written down, now.
+            return f"it is about arm_ratio {evidence.ratio:g}, not about the step before, {self.previous:g}"
+        # It must have been fresh when the step was taken, or now if that time is not recorded.
         taken = self.since if self.since and self.since >= evidence.at else now
         if taken - evidence.at > MAX_AGE:
-            return f"it is of {_text(evidence.at)}, more than {MAX_AGE.days} days old"
+            return f"it is from {_text(evidence.at)}, more than {MAX_AGE.days} days ago"
         return evidence.other_than(PASS)
 
 
 def no_evidence(file: str) -> GateEvidence:
-    """Return what counts where there is no file."""
+    """Return the evidence for a missing file."""
     return GateEvidence(problem=f"there is no {file}")
 
 
 def read_evidence_file(path: Path) -> GateEvidence | None:
-    """Return the evidence in a file; None where there is no file."""
+    """Return the evidence in a file; None if the file is missing."""
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)
@@ -177,7 +177,7 @@ def parse_evidence(content: bytes) -> GateEvidence:
     elif not 0 <= share <= 1:
         problem = f"its arm_ratio, {_short(ratio)}, is not a number from 0.0 to 1.0"
     elif verdict not in (PASS, HOLD, STEP_BACK, UNKNOWN):
-        problem = f"its verdict, {_short(verdict)}, is none of pass, hold, step-back, unknown"
+        problem = f"its verdict, {_short(verdict)}, is not pass, hold, step-back or unknown"
     elif at is None:
         problem = f"its at, {_short(value.get('at'))}, is not a time with its zone"
     if problem:
@@ -192,15 +192,15 @@ def parse_evidence(content: bytes) -> GateEvidence:
 
 
 def _reasons(value: Any) -> Iterable[str]:
-    # They end up in commit messages and on terminals, and began as names in a cluster.
-    for one in value[:_REASONS] if isinstance(value, list) else ():
-        if isinstance(one, str) and (line := one_line(one, _REASON)):
+    # They contain names from a cluster, and are printed in commit messages and on terminals.
+    for reason in value[:_REASONS] if isinstance(value, list) else ():
+        if isinstance(reason, str) and (line := one_line(reason, _REASON)):
             yield line
 
 
 def one_line(text: str, most: int) -> str:
-    """Return a text as one line of printable characters, cut where it is too long."""
-    line = " ".join("".join(one if one.isprintable() else " " for one in text[: 4 * most]).split())
+    """Return a text as one line of printable characters, cut if it is too long."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * most]).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 

@@ -1,33 +1,32 @@
-"""What Prometheus says of each workload on each architecture, over a time. Reads only."""
+"""Asks Prometheus about each workload on each architecture, over a window. Reads only."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
+from archshift.common.times import short
+from archshift.ramp.figure_kinds import COVERED, FigureValue, Query, Total, Totals
+from archshift.ramp.figures import Figure, asked_metrics, measured_figures
 from archshift.ramp.promql import AppMetrics, Expressions
 
 if TYPE_CHECKING:
     from archshift.ramp.prometheus import Prometheus
-from archshift.common.times import short
 
 STEP: Final = timedelta(minutes=5)
 _MOST_STEPS: Final = 96
 
-COVERED: Final = 0.8
-"""Least share of a time that has to be measured."""
-
 _UNPLACED: Final = 0.05
-"""Most pods on nodes of unknown architecture: a node that has just come is not known at once."""
+"""The largest share of pods on nodes of unknown architecture: a new node is not known at once."""
 
 _CLOCK_SECONDS: Final = 60.0
 
 
 class PrometheusError(ArchshiftError):
-    """Prometheus has not said what was asked: nothing is known."""
+    """Prometheus did not answer a query, so nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +34,8 @@ class Sample:
     """One series' value at a time.
 
     Attributes:
-        labels: Of the series.
-        value: May be NaN or infinite.
+        labels: The labels of the series.
+        value: The value; it may be NaN or infinite.
     """
 
     labels: Mapping[str, str]
@@ -48,7 +47,7 @@ class Series:
     """One series' values over a time.
 
     Attributes:
-        labels: Of the series.
+        labels: The labels of the series.
         values: Unix time to value.
     """
 
@@ -56,71 +55,15 @@ class Series:
     values: Mapping[float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Quantile:
-    """An estimate.
-
-    Attributes:
-        value: The estimate; NaN where there is none.
-        at_least: It lies beyond the last bucket that has a bound, which is the value.
-    """
-
-    value: float
-    at_least: bool = False
-
-
-def quantile(share: float, buckets: Mapping[float, float]) -> Quantile:
-    """Estimate a quantile: between two bounds a bucket's observations lie evenly.
-
-    Args:
-        share: Of the observations that are smaller, from 0 to 1.
-        buckets: Upper bound to the number of observations up to it; the infinite bound has all of them.
-    """
-    bounds = sorted(buckets)
-    total = buckets.get(math.inf, math.nan)
-    counts = [buckets[bound] for bound in bounds]
-    # Bounds that are no number sort anywhere.
-    if any(math.isnan(number) for number in (*bounds, *counts)) or not 0 < total < math.inf:
-        return Quantile(math.nan)
-    rank = share * total
-    lower, below = min(0.0, bounds[0]), 0.0
-    for bound, count in zip(bounds, counts, strict=True):
-        if bound == math.inf:
-            break
-        # Sums of rates may be off in the last digit.
-        count = max(count, below)
-        if count >= rank and count > below:
-            return Quantile(lower + (bound - lower) * (rank - below) / (count - below))
-        lower, below = bound, count
-    return Quantile(lower, at_least=True) if len(bounds) > 1 else Quantile(math.nan)
-
-
-@dataclass(frozen=True, slots=True)
-class FigureValue:
-    """One figure of one side.
-
-    Attributes:
-        value: The figure.
-        samples: Requests, periods or events that it is of.
-        at_least: The figure may be larger: it lies beyond the histogram's last bucket.
-        problem: Why it cannot be relied on; empty if it can.
-    """
-
-    value: float
-    samples: float
-    at_least: bool = False
-    problem: str = ""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchitectureFigures:
     """A workload's pods on one architecture.
 
     Attributes:
-        hours: For how long there was at least one.
-        pod_hours: Of all of them.
-        pods: How many there are at the end.
-        figures: Figure name to reading; what is not measured is missing.
+        hours: The time with at least one pod.
+        pod_hours: The hours of all pods.
+        pods: The number of pods at the end.
+        figures: Figure name to value; a figure that is not measured is missing.
     """
 
     hours: float
@@ -130,20 +73,23 @@ class ArchitectureFigures:
 
 
 FiguresByWorkload = Mapping[str, Mapping[str, ArchitectureFigures]]
-"""Workload key to architecture to side."""
+"""Workload key to architecture to its pods."""
+
+_Buckets = Mapping[tuple[str, str], Mapping[float, float]]
+"""Workload and architecture to a histogram's buckets: upper bound to observations up to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedQuery:
-    """A query, as one can ask it again.
+    """A query with all that is needed to repeat it.
 
     Attributes:
-        name: What it measures.
+        name: The name of what it measures.
         query: The expression.
         brief: The same with the names of recorded series in it.
-        begin: First evaluation; None for one at the end alone.
-        end: Last evaluation.
-        step: Time between two.
+        begin: The first evaluation; None for a single one at the end.
+        end: The last evaluation.
+        step: The time between two evaluations.
     """
 
     name: str
@@ -159,9 +105,9 @@ class MeasuredWindow:
     """A time in equal steps.
 
     Attributes:
-        end: Its end.
-        steps: How many.
-        step: How long each is.
+        end: The end.
+        steps: The number of steps.
+        step: The length of a step.
     """
 
     end: datetime
@@ -185,8 +131,8 @@ class MeasuredWindow:
 
     @classmethod
     def until(cls, end: datetime, length: timedelta) -> "MeasuredWindow":
-        """Return the window of about a length that ends then; it may have no step."""
-        # More steps say little more and cost as much more.
+        """Return a window of about this length that ends then; it may have no step."""
+        # More steps add little information but cost proportionally more.
         minutes = max(STEP, length / _MOST_STEPS) / timedelta(minutes=1)
         step = timedelta(minutes=math.ceil(minutes))
         return cls(end, int(length / step), step)
@@ -194,12 +140,12 @@ class MeasuredWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What is known of a window.
+    """What is known about a window.
 
     Attributes:
-        window: The time.
-        sides: What was measured.
-        problem: Why nothing of it can be relied on, as a sentence; empty if it can.
+        window: The window.
+        sides: The measured workloads.
+        problem: A sentence that says why the measurement is unreliable; empty if it is reliable.
     """
 
     window: MeasuredWindow
@@ -208,11 +154,11 @@ class Measurement:
 
 
 class Measurer:
-    """Asks a Prometheus; keeps what it asked.
+    """Queries Prometheus and keeps its queries.
 
     Args:
         prometheus: The connection.
-        expressions: Of the cluster; ``over`` is each window's step.
+        expressions: The cluster's expressions; their ``over`` is replaced by each window's step.
     """
 
     def __init__(self, prometheus: "Prometheus", expressions: Expressions) -> None:
@@ -220,28 +166,30 @@ class Measurer:
         self._cluster = expressions
         self.queries: list[RecordedQuery] = []
 
-    def clock_problem(self, at: datetime, now: datetime | None) -> str:
-        """Say what is wrong with Prometheus' clock; empty for nothing.
+    def clock_problem(self, at: datetime, now: datetime | None) -> ArchshiftError | None:
+        """Return what is wrong with Prometheus' clock; None if it is right.
 
         Args:
-            at: The time that is to be judged.
-            now: This machine's time; None where the time is made up.
+            at: The time to judge.
+            now: This machine's time; None if ``at`` is not the present.
         """
         theirs = self._prometheus.clock()
         off = (theirs - (now or theirs)).total_seconds()
         if abs(off) > _CLOCK_SECONDS:
-            way = "ahead of" if off > 0 else "behind"
-            return f"Prometheus' clock is {abs(off):.0f} s {way} this machine's; set both by NTP"
+            direction = "ahead of" if off > 0 else "behind"
+            return ArchshiftError(
+                f"Prometheus' clock is {abs(off):.0f} s {direction} this machine's", "set both clocks by NTP"
+            )
         if at > theirs + timedelta(seconds=_CLOCK_SECONDS):
-            return f"{_clock(at)} is in Prometheus' future; give a time that has been"
-        return ""
+            return ArchshiftError(f"{_clock(at)} is in Prometheus' future", "give a time in the past")
+        return None
 
     def measure(self, window: MeasuredWindow, *, graviton: bool) -> Measurement:
         """Measure a window.
 
         Args:
-            window: The time.
-            graviton: Whether there have to be pods on Graviton.
+            window: The window.
+            graviton: Whether there must be pods on Graviton.
         """
         try:
             return self._measure(window, graviton)
@@ -253,28 +201,31 @@ class Measurer:
         pods = self._range("pods", Expressions.workload_pods, window)
         if problem := self._unplaced(window) or _gaps(pods, window, graviton):
             return Measurement(window=window, problem=problem)
-        asked = _measured(expressions.metrics)
-        series = {name: self._range(name, text, window) for name, text in asked.items()}
-        if problem := self._unmeasured(expressions.metrics, series, window):
+        metrics = expressions.metrics
+        asked = asked_metrics(metrics)
+        series = {metric.name: self._range(metric.name, metric.query, window) for metric in asked}
+        if problem := self._unmeasured(metrics, series, window):
             return Measurement(window=window, problem=problem)
-        p95: dict[tuple[str, str], Quantile] = {}
-        if expressions.metrics.latency:
-            p95 = self._latency(window)
-        return Measurement(window=window, sides=_sides(pods, series, p95, window))
+        figures = measured_figures(metrics)
+        buckets: dict[str, _Buckets] = {}
+        for figure in figures:
+            if histogram := figure.kind.histogram:
+                buckets[histogram.metric.name] = self._buckets(figure.name, histogram.buckets, window)
+        return Measurement(window=window, sides=_sides(figures, pods, series, buckets, window))
 
     def _unplaced(self, window: MeasuredWindow) -> str:
-        """Say if pods, or where they are, are not known."""
-        every = self._range("all pods", lambda of: f"count({of.pods()})", window)
-        if not every:
+        """Explain why pods or their nodes are unknown; empty if they are known."""
+        all_pods = self._range("all pods", lambda of: f"count({of.pods()})", window)
+        if not all_pods:
             return (
                 f"there is no kube_pod_info of the workloads from {_clock(window.end - window.length)} to "
-                f"{_clock(window.end)}; does this Prometheus scrape kube-state-metrics, and did it then?"
+                f"{_clock(window.end)}; check that this Prometheus scraped kube-state-metrics then"
             )
-        lost = self._range("pods of unknown architecture", Expressions.pods_without_arch, window)
-        unplaced = sum(_values(lost)) / max(1.0, sum(_values(every)))
+        without_arch = self._range("pods of unknown architecture", Expressions.pods_without_arch, window)
+        unplaced = sum(_values(without_arch)) / max(1.0, sum(_values(all_pods)))
         if unplaced > _UNPLACED:
             return (
-                f"of {unplaced:.0%} of the pods the architecture is not known; give kube-state-metrics "
+                f"the architecture of {unplaced:.0%} of the pods is unknown; give kube-state-metrics "
                 "--metric-labels-allowlist=nodes=[kubernetes.io/arch] (docs/monitoring.md has other ways)"
             )
         return ""
@@ -282,49 +233,36 @@ class Measurer:
     def _unmeasured(
         self, metrics: AppMetrics, series: Mapping[str, list[Series]], window: MeasuredWindow
     ) -> str:
-        """Say if what the applications should measure is nowhere."""
-        for name, metric, setting in (
-            ("latency", f"{metrics.latency}_bucket", "latency"),
-            ("requests", metrics.requests, "requests"),
-        ):
-            if name in series and not series[name]:
+        """Explain which metric of the applications is missing; empty if none is."""
+        for metric in asked_metrics(metrics, "latency", "requests"):
+            if series[metric.name]:
+                continue
+            if metric.setting:
                 return (
-                    f"no pod has {metric} (with the labels namespace and pod); name the metric as "
-                    f'archshift:gate.metrics.{setting}, or "" if there is none'
+                    f"no pod has {metric.exported_name(metrics)} (with the labels namespace and pod); "
+                    f'name the metric as archshift:gate.metrics.{metric.setting}, or "" if there is none'
                 )
-        if "requests" in series and metrics.errors and not series["errors"]:
-            # Of what never failed there may be no series. But the label has to be there.
-            label = f'{metrics.errors_label}!=""'
-            if not self._range("requests with the label", lambda of: of.requests(label), window):
-                return (
-                    f"no series of {metrics.requests} has the label {metrics.errors_label}; "
-                    "say as archshift:gate.metrics.errors which requests failed"
-                )
+            proof = metric.proof
+            if proof and not self._range(proof.name, proof.query, window):
+                return proof.problem(metrics)
         return ""
 
-    def _latency(self, window: MeasuredWindow) -> dict[tuple[str, str], Quantile]:
+    def _buckets(self, name: str, buckets: Query, window: MeasuredWindow) -> _Buckets:
         step, length = short(window.step), short(window.length)
-        # The buckets and not their histogram_quantile: of what is beyond the last one it tells the bound as
-        # if it were the latency, and to find that out costs as much again.
-        query = self._ask(
-            "latency_p95",
-            lambda of: f"sum_over_time(({of.latency_buckets()})[{length}:{step}])",
-            window,
-            None,
-        )
-        buckets: dict[tuple[str, str], dict[float, float]] = {}
+        # The buckets, not their histogram_quantile: beyond the last bucket it returns the bound as if it were
+        # the latency, and finding that out needs a second query.
+        query = self._ask(name, lambda of: f"sum_over_time(({buckets(of)})[{length}:{step}])", window, None)
+        by_workload: dict[tuple[str, str], dict[float, float]] = {}
         for sample in self._prometheus.query(query, window.end):
             bound = _bound(sample.labels.get("le", ""))
-            buckets.setdefault(_key(sample.labels), {})[bound] = sample.value
-        return {key: quantile(0.95, found) for key, found in buckets.items()}
+            by_workload.setdefault(_key(sample.labels), {})[bound] = sample.value
+        return by_workload
 
-    def _range(self, name: str, text: Callable[[Expressions], str], window: MeasuredWindow) -> list[Series]:
+    def _range(self, name: str, text: Query, window: MeasuredWindow) -> list[Series]:
         query = self._ask(name, text, window, window.first)
         return self._prometheus.query_range(query, window.first, window.end, window.step)
 
-    def _ask(
-        self, name: str, text: Callable[[Expressions], str], window: MeasuredWindow, begin: datetime | None
-    ) -> str:
+    def _ask(self, name: str, text: Query, window: MeasuredWindow, begin: datetime | None) -> str:
         expressions = self._expressions(window)
         query, brief = text(expressions), text(replace(expressions, recorded=True))
         self.queries.append(
@@ -336,21 +274,6 @@ class Measurer:
         return replace(self._cluster, over=f"{window.step // timedelta(minutes=1)}m")
 
 
-def _measured(metrics: AppMetrics) -> dict[str, Callable[[Expressions], str]]:
-    found: dict[str, Callable[[Expressions], str]] = {
-        "restarts": Expressions.restarts,
-        "oom_kills": Expressions.oom_kills,
-        "periods": Expressions.cpu_periods,
-        "throttled": Expressions.cpu_throttled,
-        "memory": Expressions.memory,
-    }
-    if metrics.requests:
-        found |= {"requests": Expressions.requests, "errors": Expressions.errors}
-    if metrics.latency:
-        found["latency"] = Expressions.latency_count
-    return found
-
-
 def _bound(le: str) -> float:
     try:
         return float(le)
@@ -359,15 +282,15 @@ def _bound(le: str) -> float:
 
 
 def _values(series: Iterable[Series]) -> Iterator[float]:
-    for one in series:
-        yield from one.values.values()
+    for values in series:
+        yield from values.values.values()
 
 
 def _gaps(pods: list[Series], window: MeasuredWindow, graviton: bool) -> str:
-    """Say if too little of the window is known."""
+    """Explain which part of the window is unknown; empty if enough of it is known."""
     seen: dict[str, set[float]] = {AMD64: set(), ARM64: set()}
-    for one in pods:
-        seen.setdefault(one.labels.get("arch", ""), set()).update(one.values)
+    for workload in pods:
+        seen.setdefault(workload.labels.get("arch", ""), set()).update(workload.values)
     moments = set().union(*seen.values())
     begin, end = _clock(window.end - window.length), _clock(window.end)
     if len(moments) < COVERED * window.steps:
@@ -378,12 +301,15 @@ def _gaps(pods: list[Series], window: MeasuredWindow, graviton: bool) -> str:
     newest = max(moments)
     if newest < (window.end - 2 * window.step).timestamp():
         behind = (window.end.timestamp() - newest) / 60
-        return f"the newest pods that Prometheus knows are {behind:.0f} minutes old; is it still scraping?"
+        return (
+            f"the newest data about pods in Prometheus is {behind:.0f} minutes old; check that it still "
+            "scrapes kube-state-metrics"
+        )
     if graviton and len(seen[ARM64]) < COVERED * window.steps:
         share = len(seen[ARM64]) / window.steps
         return (
-            f"pods on Graviton are seen in {share:.0%} of the time from {begin} to {end}; archshift status "
-            "says whether there are any"
+            f"Prometheus saw pods on Graviton for only {share:.0%} of the time from {begin} to {end}; run "
+            "archshift status to see whether there are any"
         )
     return ""
 
@@ -392,78 +318,42 @@ def _key(labels: Mapping[str, str]) -> tuple[str, str]:
     return labels.get("workload", ""), labels.get("arch", "")
 
 
-@dataclass(frozen=True, slots=True)
-class _Total:
-    """A series over a window."""
-
-    sum: float
-    count: int
-
-
-def _totals(series: Iterable[Series]) -> dict[tuple[str, str], _Total]:
-    return {_key(one.labels): _Total(sum(one.values.values()), len(one.values)) for one in series}
+def _totals(series: Iterable[Series]) -> dict[tuple[str, str], Total]:
+    return {_key(each.labels): Total(sum(each.values.values()), len(each.values)) for each in series}
 
 
 def _sides(
+    figures: Sequence[Figure],
     pods: list[Series],
     series: Mapping[str, list[Series]],
-    p95: Mapping[tuple[str, str], Quantile],
+    buckets: Mapping[str, _Buckets],
     window: MeasuredWindow,
 ) -> FiguresByWorkload:
-    totals = {name: _totals(one) for name, one in series.items()}
+    totals = {name: _totals(each) for name, each in series.items()}
     latest = {
-        _key(one.labels): one.values[max(one.values)] for one in pods if window.end.timestamp() in one.values
+        _key(each.labels): each.values[max(each.values)]
+        for each in pods
+        if window.end.timestamp() in each.values
     }
+    step_hours = window.step / timedelta(hours=1)
     sides: dict[str, dict[str, ArchitectureFigures]] = {}
     for (workload, arch), total in _totals(pods).items():
         key = (workload, arch)
-        own = {name: found[key] for name, found in totals.items() if key in found}
-        step_hours = window.step / timedelta(hours=1)
+        measured = Totals(
+            pods=total,
+            metrics={name: by_key[key] for name, by_key in totals.items() if key in by_key},
+            buckets={name: by_key[key] for name, by_key in buckets.items() if key in by_key},
+            seconds=window.step.total_seconds(),
+        )
+        readings = {figure.name: figure.kind.value(measured) for figure in figures}
         side = ArchitectureFigures(
             hours=total.count * step_hours,
             pod_hours=total.sum * step_hours,
             pods=round(latest.get(key, 0)),
-            figures=dict(_figures(own, p95.get(key), total, window)),
+            figures={name: reading for name, reading in readings.items() if reading},
         )
         sides.setdefault(workload, {})[arch] = side
     return sides
-
-
-def _figures(
-    own: Mapping[str, _Total], p95: Quantile | None, pods: _Total, window: MeasuredWindow
-) -> Iterator[tuple[str, FigureValue]]:
-    seconds = window.step.total_seconds()
-    none = _Total(0.0, 0)
-
-    def reading(value: float, samples: float, measured: _Total, at_least: bool = False) -> FigureValue:
-        problem = ""
-        if not (math.isfinite(value) and math.isfinite(samples)) or value < 0:
-            problem = "is no number"
-        elif measured.count < COVERED * pods.count:
-            problem = f"is measured in {measured.count / pods.count:.0%} of the pods' time"
-        return FigureValue(value, samples, at_least, problem)
-
-    if "latency" in own:
-        count = own["latency"].sum
-        # Without requests a quantile is no number, and there is nothing to judge either.
-        found = Quantile(0.0) if count == 0 else p95 or Quantile(math.nan)
-        yield "latency_p95", reading(found.value, count * seconds, own["latency"], found.at_least)
-    if "requests" in own:
-        count, errors = own["requests"].sum, own.get("errors", none).sum
-        value = errors / count if count else 0.0
-        yield "error_ratio", reading(value, count * seconds, own["requests"])
-    if "periods" in own:
-        count, throttled = own["periods"].sum, own.get("throttled", none).sum
-        value = throttled / count if count else 0.0
-        yield "cpu_throttling", reading(value, count * seconds, own["periods"])
-    pod_days = pods.sum * seconds / 86400
-    if "restarts" in own and pod_days:
-        restarts, kills = own["restarts"].sum, own.get("oom_kills", none).sum
-        yield "restarts", reading(restarts / pod_days, restarts, own["restarts"])
-        yield "oom_kills", reading(kills / pod_days, kills, own["restarts"])
-    if "memory" in own:
-        measured = own["memory"]
-        yield "memory", reading(measured.sum / max(1, measured.count), measured.count, measured)
 
 
 def _clock(time: datetime) -> str:

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
+from archshift.ramp.figures import figures_of
 from archshift.ramp.promql import AppMetrics
 
 UID: Final = "archshift"
@@ -18,7 +19,7 @@ class _Panel:
 
     Attributes:
         title: Its heading.
-        unit: In Grafana's words.
+        unit: Its unit in Grafana.
         queries: Expression to legend.
     """
 
@@ -56,33 +57,12 @@ def _panels(metrics: AppMetrics) -> list[_Panel]:
         ),
         _Panel("Pods", "short", {f"sum by (arch) (archshift:workload_pods{{{_CHOSEN}}})": "{{arch}}"}),
     ]
-    if metrics.latency:
-        panels.append(_Panel("p95 latency", "s", _compared("latency_p95_seconds:rate5m")))
-    if metrics.requests:
-        panels += [
-            _Panel("Errors", "percentunit", _ratio("errors:rate5m", "requests:rate5m")),
-            _Panel("Requests", "reqps", _compared("requests:rate5m")),
-        ]
-    return [
-        *panels,
-        _Panel("CPU of a pod, in cores", "short", _compared("cpu_cores:rate5m")),
-        _Panel("CPU throttling", "percentunit", _ratio("cpu_throttled_periods:rate5m", "cpu_periods:rate5m")),
-        _Panel("Memory of a pod", "bytes", _compared("memory_bytes")),
-        _Panel("Restarts in 5 minutes", "short", _compared("restarts:increase5m")),
-        _Panel("OOM kills in 5 minutes", "short", _compared("oom_kills:increase5m")),
+    figures = figures_of(metrics, "latency", "requests", "usage", "failures")
+    return panels + [
+        _Panel(panel.title, panel.unit, {panel.shows.expression(_CHOSEN): "{{workload}} {{arch}}"})
+        for figure in figures
+        for panel in figure.panels
     ]
-
-
-def _series(name: str) -> str:
-    return f"archshift:workload_{name}{{{_CHOSEN}}}"
-
-
-def _compared(name: str) -> dict[str, str]:
-    return {_series(name): "{{workload}} {{arch}}"}
-
-
-def _ratio(part: str, whole: str) -> dict[str, str]:
-    return {f"({_series(part)} or 0 * {_series(whole)}) / {_series(whole)}": "{{workload}} {{arch}}"}
 
 
 def _panel(number: int, panel: _Panel) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from archshift.common.errors import ArchshiftError
 from archshift.ramp.measurement import PrometheusError, Sample, Series
 
 if TYPE_CHECKING:
-    # Imported where something is sent or an address is read: settings and verdicts are read by everything,
-    # and most stacks that are read ask no Prometheus.
+    # Imported only where something is sent: everything reads settings and verdicts, and most commands ask no
+    # Prometheus.
     import httpx2
 
 TOKEN: Final = "ARCHSHIFT_PROMETHEUS_TOKEN"  # noqa: S105 - the variable's name
@@ -30,10 +30,10 @@ _CONNECT_SECONDS: Final = 10.0
 
 
 def read_token(environment: Mapping[str, str] = os.environ) -> str:
-    """Return the token for Prometheus that the environment gives; empty for none.
+    """Return the token for Prometheus from the environment; empty for none.
 
     Raises:
-        ArchshiftError: A file cannot be read, or it is no token.
+        ArchshiftError: The file cannot be read, or the token is invalid.
     """
     token, file = environment.get(TOKEN, ""), environment.get(TOKEN_FILE, "")
     if token and file:
@@ -69,11 +69,11 @@ class Prometheus:
 
     Args:
         url: Its address; see ``check_url``.
-        token: Sent as a bearer token to this address alone; empty for none.
-        transport: What sends requests; for tests.
+        token: The bearer token, sent only to this address; empty for none.
+        transport: Replaces the network in tests.
 
     Raises:
-        ArchshiftError: A token would go over plain http.
+        ArchshiftError: The token would be sent over plain http.
     """
 
     def __init__(self, url: str, token: str = "", transport: "httpx2.BaseTransport | None" = None) -> None:
@@ -84,16 +84,16 @@ class Prometheus:
         loopback = _loopback(parsed.host)
         if token and parsed.scheme != "https" and not loopback:
             raise ArchshiftError(
-                f"archshift:gate.prometheus: {url} is plain http, over which no token is sent", "use https"
+                f"archshift:gate.prometheus: {url} is plain http, and a token needs https", "use https"
             )
         self._client = httpx2.Client(
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=httpx2.Timeout(_QUERY_SECONDS, connect=_CONNECT_SECONDS),
-            # Wherever it led to would get the token, or answer for Prometheus.
+            # The target would get the token, or answer in place of Prometheus.
             follow_redirects=False,
             # The system's authorities, and SSL_CERT_FILE's.
             verify=ssl.create_default_context(),
-            # The environment's proxies; none of them between us and this machine.
+            # The environment's proxies, except for this machine itself.
             trust_env=not loopback,
             transport=transport,
         )
@@ -107,10 +107,10 @@ class Prometheus:
         self._client.close()
 
     def clock(self) -> datetime:
-        """Return what time Prometheus thinks it is.
+        """Return the time of Prometheus' clock.
 
         Raises:
-            MetricsError: As ``query``.
+            PrometheusError: Prometheus cannot be reached, refuses, or gives only a part of the answer.
         """
         value = self._ask("query", {"query": "time()"}, "scalar")
         try:
@@ -122,11 +122,11 @@ class Prometheus:
         """Evaluate an expression at a time.
 
         Raises:
-            MetricsError: Prometheus cannot be reached, refuses, or has only a part of the answer.
+            PrometheusError: Prometheus cannot be reached, refuses, or gives only a part of the answer.
         """
         result = self._ask("query", {"query": expression, "time": _time(at)}, "vector")
         try:
-            return [Sample(dict(one["metric"]), float(one["value"][1])) for one in result]
+            return [Sample(dict(entry["metric"]), float(entry["value"][1])) for entry in result]
         except (TypeError, ValueError, KeyError, IndexError):
             raise self._nonsense() from None
 
@@ -134,14 +134,14 @@ class Prometheus:
         """Evaluate an expression at every step of a time.
 
         Raises:
-            MetricsError: As ``query``.
+            PrometheusError: Prometheus cannot be reached, refuses, or gives only a part of the answer.
         """
         times = {"start": _time(begin), "end": _time(end), "step": f"{step.total_seconds():g}"}
         result = self._ask("query_range", {"query": expression, **times}, "matrix")
         try:
             return [
-                Series(dict(one["metric"]), {float(at): float(value) for at, value in one["values"]})
-                for one in result
+                Series(dict(entry["metric"]), {float(at): float(value) for at, value in entry["values"]})
+                for entry in result
             ]
         except (TypeError, ValueError, KeyError):
             raise self._nonsense() from None
@@ -150,13 +150,13 @@ class Prometheus:
         status, body = self._send(f"{self.url}/api/v1/{endpoint}", form)
         if 300 <= status < 400:
             raise PrometheusError(
-                f"{self.url} redirects, which is not followed; give archshift:gate.prometheus the address "
-                "that Prometheus itself answers at"
+                f"{self.url} redirects, and archshift does not follow redirects",
+                "set archshift:gate.prometheus to the address of Prometheus itself",
             )
         if status in (401, 403):
             raise PrometheusError(
-                f"{self.url} refuses the credentials (HTTP {status}); set {TOKEN} or {TOKEN_FILE} to a token "
-                "that may query"
+                f"{self.url} refuses the credentials (HTTP {status})",
+                f"set {TOKEN} or {TOKEN_FILE} to a token that may query",
             )
         try:
             answer = json.loads(body)
@@ -165,7 +165,7 @@ class Prometheus:
         except (ValueError, KeyError, RecursionError):
             if status >= 400:
                 raise PrometheusError(
-                    f"{self.url} answered HTTP {status}; is Prometheus up behind it?"
+                    f"{self.url} answered HTTP {status}", "check that Prometheus runs behind it"
                 ) from None
             raise self._nonsense() from None
         if answer["status"] == "error":
@@ -173,7 +173,7 @@ class Prometheus:
         # Before 3.0 hints about an expression came among the warnings.
         warnings = [text for text in answer.get("warnings") or () if not str(text).startswith("PromQL info")]
         if warnings:
-            raise PrometheusError(f"{self.url} has only a part of the answer: {_one_line(warnings[0])}")
+            raise PrometheusError(f"{self.url} gave only a part of the answer: {_one_line(warnings[0])}")
         data = answer.get("data")
         if (
             not isinstance(data, dict)
@@ -189,31 +189,32 @@ class Prometheus:
         deadline = time.monotonic() + _QUERY_SECONDS
         body = bytearray()
         try:
-            # POST: the expressions are longer than what many proxies take as an address.
+            # POST, because the expressions are longer than the addresses that many proxies accept.
             with self._client.stream("POST", url, data=form) as response:
                 for chunk in response.iter_bytes():
                     body += chunk
                     if len(body) > MAX_ANSWER_BYTES:
                         raise PrometheusError(
-                            f"{self.url}: the answer is larger than {MAX_ANSWER_BYTES} bytes; name fewer "
-                            "archshift:workloads.namespaces"
+                            f"{self.url}: the answer is larger than {MAX_ANSWER_BYTES} bytes",
+                            "name fewer archshift:workloads.namespaces",
                         )
                     if time.monotonic() > deadline:
                         raise httpx2.ReadTimeout("")
         except httpx2.TimeoutException:
             raise PrometheusError(
-                f"{self.url} gave no answer in time; is it reachable, and archshift:gate.window not too long?"
+                f"{self.url} gave no answer in time",
+                "check that it is reachable, or shorten archshift:gate.window",
             ) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise PrometheusError(
-                f"{self.url} cannot be reached: {_one_line(error)}; check archshift:gate.prometheus and "
-                "your network"
+                f"{self.url} cannot be reached: {_one_line(error)}",
+                "check archshift:gate.prometheus and your network",
             ) from None
         return response.status_code, bytes(body)
 
     def _nonsense(self) -> PrometheusError:
         return PrometheusError(
-            f"{self.url} does not answer as Prometheus does; check archshift:gate.prometheus (its path too)"
+            f"{self.url} does not answer like Prometheus", "check archshift:gate.prometheus (its path too)"
         )
 
 

@@ -1,10 +1,9 @@
-"""PromQL by workload and architecture. The rules record these expressions; the gate asks them.
+"""PromQL by workload and architecture. The rules record these expressions; the gate queries them.
 
-Neither the metrics of containers nor those of applications know an architecture, and kube-state-metrics'
-``kube_node_info`` has no label for it either. So every expression joins: a pod's metric to the pod's
-node, the node to its architecture, and the pod through its ReplicaSet to its Deployment. Each right-hand
-side of a join is made unique first: two replicas of kube-state-metrics export everything twice, and a
-plain join then fails as "many-to-many".
+Metrics of containers and of applications have no architecture. kube-state-metrics' ``kube_node_info`` has no
+label for it either. So every expression joins a pod's metric to the pod's node, the node to its architecture,
+and the pod through its ReplicaSet to its Deployment. Each right-hand side of a join is made unique first:
+two replicas of kube-state-metrics export everything twice, and a plain join then fails as "many-to-many".
 
 Results have the labels ``namespace``, ``workload`` (``namespace/Kind/name``, as everywhere in archshift) and
 ``arch`` (``arm64`` or ``amd64``).
@@ -28,12 +27,12 @@ _RESULT: Final = ("namespace", "workload", "arch")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppMetrics:
-    """The names of the applications' own metrics; an empty one is not measured.
+    """The names of the applications' own metrics; an empty name means that there is no such metric.
 
     Attributes:
-        latency: A classic histogram's name without ``_bucket``.
-        requests: A counter of requests.
-        errors: A label matcher that picks the failed ones among ``requests``.
+        latency: The name of a classic histogram, without ``_bucket``.
+        requests: The name of a counter of requests.
+        errors: A label matcher that selects the failed ones among ``requests``.
     """
 
     latency: str = "http_request_duration_seconds"
@@ -42,7 +41,7 @@ class AppMetrics:
 
     @property
     def errors_label(self) -> str:
-        """The label that ``errors`` looks at."""
+        """The label in ``errors``."""
         return re.split(r"[=!]", self.errors, maxsplit=1)[0].strip()
 
 
@@ -51,13 +50,13 @@ class Expressions:
     """Instant expressions over a cluster's raw series.
 
     Attributes:
-        namespaces: Only these; empty for all but the system's.
-        selector: Label matchers for every series, such as ``cluster="prod"`` where one Prometheus holds
-            several clusters; empty for none.
+        namespaces: Only these; empty means all but the system's.
+        selector: Label matchers for every series, such as ``cluster="prod"`` if one Prometheus has several
+            clusters; empty for none.
         metrics: The applications' metrics.
-        over: Range of the rates, as PromQL writes it; it has to hold two scrapes.
-        recorded: Refer to the recorded ``archshift:node_arch`` and ``archshift:pod_arch``. Else their
-            expressions stand in every other one, and no rule need be loaded.
+        over: The range of the rates in PromQL; it must contain two scrapes.
+        recorded: Whether to use the recorded ``archshift:node_arch`` and ``archshift:pod_arch``. Otherwise
+            every expression contains theirs, and no rule must be loaded.
     """
 
     namespaces: tuple[str, ...] = ()
@@ -71,9 +70,8 @@ class Expressions:
     def node_arch(self) -> str:
         """The architecture of every node, as 1 with ``node`` and ``arch``.
 
-        From the node's label where kube-state-metrics is allowed to export it; else from the kernel's
-        version, which ends in it on Amazon Linux; else from node-exporter, where the host's name is
-        the node's.
+        It comes from the node's label if kube-state-metrics exports it. Otherwise it comes from the kernel's
+        version, which ends in it on Amazon Linux, or from node-exporter if the host has the node's name.
         """
         label = "label_kubernetes_io_arch"
         by_label = [_label(self._nodes("kube_node_labels", f'{label}!=""'), "arch", label)]
@@ -90,31 +88,31 @@ class Expressions:
             for arch, machine in _MACHINES.items()
         ]
         sources = [
-            _block("max by (node, arch)", "\nor\n".join(kind)) for kind in (by_label, by_kernel, by_uname)
+            block("max by (node, arch)", "\nor\n".join(source)) for source in (by_label, by_kernel, by_uname)
         ]
-        # For a few minutes a replaced node's old series may stand beside its new one.
-        return _block("topk by (node)", "1,\n" + "\nor on (node)\n".join(sources))
+        # For a few minutes a replaced node may have its old series beside its new one.
+        return block("topk by (node)", "1,\n" + "\nor on (node)\n".join(sources))
 
     def nodes_without_arch(self) -> str:
-        """The nodes whose architecture cannot be told."""
+        """The nodes whose architecture is unknown."""
         return f"max by (node) ({self._nodes('kube_node_info')})\nunless on (node)\n{self._node_arch()}"
 
     def pods(self, creator: str = "ReplicaSet|StatefulSet") -> str:
-        """The pods that are on a node and not over, as 1 with ``namespace``, ``pod``, ``node``, creator."""
-        wanted = self._where('node!=""', f'created_by_kind=~"{creator}"')
-        alive = self._where('phase=~"Pending|Running"')
-        return _block(
+        """The pods on nodes that have not ended, as 1 with ``namespace``, ``pod``, ``node`` and creator."""
+        wanted = self.where('node!=""', f'created_by_kind=~"{creator}"')
+        alive = self.where('phase=~"Pending|Running"')
+        return block(
             "max by (namespace, pod, node, created_by_kind, created_by_name)",
             f"kube_pod_info{wanted}\nand on (namespace, pod, uid)\nkube_pod_status_phase{alive} == 1",
         )
 
     def pods_without_arch(self) -> str:
-        """How many pods are on nodes whose architecture cannot be told."""
-        return _block("count", f"{self.pods()}\nunless on (node)\n{self._node_arch()}")
+        """The number of pods on nodes whose architecture is unknown."""
+        return block("count", f"{self.pods()}\nunless on (node)\n{self._node_arch()}")
 
     def pod_arch(self) -> str:
-        """Every pod's workload and architecture, as 1 with ``namespace``, ``pod`` and both."""
-        owners = "kube_replicaset_owner" + self._where('owner_kind="Deployment"')
+        """Every pod's workload and architecture, as 1 with ``namespace``, ``pod``, ``workload``, ``arch``."""
+        owners = "kube_replicaset_owner" + self.where('owner_kind="Deployment"')
         deployments = (
             f"{_label(self.pods('ReplicaSet'), 'replicaset', 'created_by_name')}\n"
             "* on (namespace, replicaset) group_left (owner_kind, owner_name)\n"
@@ -123,94 +121,73 @@ class Expressions:
         statefulsets = self.pods("StatefulSet")
         for label, source in (("owner_name", "created_by_name"), ("owner_kind", "created_by_kind")):
             statefulsets = _label(statefulsets, label, source)
-        owned = _block(
+        owned = block(
             "label_join",
             f'{deployments}\nor\n{statefulsets},\n"workload", "/", "namespace", "owner_kind", "owner_name"',
         )
-        # A StatefulSet's pod that moved keeps its name: for a scrape both of its series may stand.
-        return _block(
+        # A StatefulSet's pod that moved keeps its name: for one scrape both of its series may exist.
+        return block(
             "topk by (namespace, pod)",
             "1,\n"
-            + _block(
+            + block(
                 "max by (namespace, pod, workload, arch)",
                 f"{owned}\n* on (node) group_left (arch)\n{self._node_arch()}",
             ),
         )
 
     def workload_pods(self) -> str:
-        """A workload's pods."""
-        return _block(f"count by ({', '.join(_RESULT)})", self._pod_arch())
+        """The number of a workload's pods."""
+        return block(f"count by ({', '.join(_RESULT)})", self._pod_arch())
 
-    # --- of containers ----------------------------------------------------------------------
+    # --- of figures -------------------------------------------------------------------------
 
-    def cpu(self) -> str:
-        """CPU of a pod in cores, the mean of a workload's pods."""
-        return self._joined(
-            "avg", self._containers(f"rate({self._container('container_cpu_usage_seconds_total')})")
-        )
-
-    def memory(self) -> str:
-        """Working set of a pod in bytes, the mean of a workload's pods."""
-        metric = self._container("container_memory_working_set_bytes", ranged=False)
-        return self._joined("avg", self._containers(metric))
-
-    def cpu_periods(self) -> str:
-        """Periods a second in which containers with a CPU limit ran."""
-        return self._joined(
-            "sum", self._containers(f"rate({self._container('container_cpu_cfs_periods_total')})")
-        )
-
-    def cpu_throttled(self) -> str:
-        """Of these periods, those in which the limit stopped them."""
-        metric = self._container("container_cpu_cfs_throttled_periods_total")
-        return self._joined("sum", self._containers(f"rate({metric})"))
-
-    def restarts(self) -> str:
-        """Restarts of containers within the range."""
-        return self._joined("sum", _block("sum by (namespace, pod)", self._restarts()))
-
-    def oom_kills(self) -> str:
-        """Restarts within the range of containers that were last killed for want of memory."""
-        killed = self._where('reason="OOMKilled"')
-        return self._joined(
-            "sum",
-            _block(
-                "sum by (namespace, pod)",
-                f"{self._restarts()}\n"
-                "* on (namespace, pod, uid, container)\n"
-                "max by (namespace, pod, uid, container) "
-                f"(kube_pod_container_status_last_terminated_reason{killed} == 1)",
-            ),
-        )
-
-    # --- of applications --------------------------------------------------------------------
-
-    def requests(self, matcher: str = "") -> str:
-        """Requests a second; with a matcher only such."""
-        return self._application(self.metrics.requests, matcher)
-
-    def errors(self) -> str:
-        """Failed requests a second."""
-        return self._application(self.metrics.requests, self.metrics.errors)
-
-    def latency_buckets(self, matcher: str = "") -> str:
-        """Requests a second by the buckets (``le``) of their latency."""
-        return self._application(f"{self.metrics.latency}_bucket", matcher, by=("le",))
-
-    def latency_count(self) -> str:
-        """Requests a second whose latency was measured."""
-        return self.latency_buckets('le="+Inf"')
-
-    def latency_p95(self) -> str:
-        """95 of 100 requests took less, by the range's rates."""
-        return _block("histogram_quantile", f"0.95,\n{self.latency_buckets()}")
-
-    # --- parts ------------------------------------------------------------------------------
-
-    def _where(self, *matchers: str) -> str:
+    def where(self, *matchers: str) -> str:
+        """Return the label matchers for series of pods: namespaces, selector and these."""
         listed = "|".join(self.namespaces or SYSTEM_NAMESPACES)
         operator = "=~" if self.namespaces else "!~"
         return _selector(self.selector, f'namespace{operator}"{listed}"', *matchers)
+
+    def by_workload(self, aggregation: str, by_pod: str, by: tuple[str, ...] = ()) -> str:
+        """Aggregate an expression by namespace and pod to workload and architecture.
+
+        Args:
+            aggregation: An operator such as ``sum`` or ``avg``.
+            by_pod: The expression.
+            by: More labels to keep.
+        """
+        return block(
+            f"{aggregation} by ({', '.join((*_RESULT, *by))})",
+            f"{by_pod}\n* on (namespace, pod) group_left (workload, arch)\n{self._pod_arch()}",
+        )
+
+    def of_containers(self, aggregation: str, metric: str, *, rate: bool) -> str:
+        """Sum a metric of containers by pod, then aggregate it to workload and architecture.
+
+        Args:
+            aggregation: An operator such as ``sum`` or ``avg``.
+            metric: The metric's name.
+            rate: Whether to take the rate of a counter.
+        """
+        # A series without a container is a sum of a cgroup; POD is the container that holds the network.
+        series = metric + self.where('container!=""', 'container!="POD"')
+        values = f"rate({series}[{self.over}])" if rate else series
+        # The maximum, because two jobs may scrape one kubelet.
+        by_pod = block("sum by (namespace, pod)", f"max by (namespace, pod, container) ({values})")
+        return self.by_workload(aggregation, by_pod)
+
+    def of_applications(self, metric: str, matcher: str = "", by: tuple[str, ...] = ()) -> str:
+        """Sum the rate of a pods' counter to workload and architecture.
+
+        Args:
+            metric: The counter's name.
+            matcher: Selects series by their labels; empty for all.
+            by: More labels to keep.
+        """
+        labels = ", ".join(("namespace", "pod", *by))
+        where = self.where('pod!=""', matcher)
+        return self.by_workload("sum", f"sum by ({labels}) (rate({metric}{where}[{self.over}]))", by)
+
+    # --- parts ------------------------------------------------------------------------------
 
     def _nodes(self, metric: str, *matchers: str) -> str:
         return metric + _selector(self.selector, *matchers)
@@ -221,39 +198,10 @@ class Expressions:
     def _pod_arch(self) -> str:
         return POD_ARCH if self.recorded else self.pod_arch()
 
-    def _container(self, metric: str, ranged: bool = True) -> str:
-        # Without a name: the sums of cgroups; POD: what holds the network.
-        matchers = self._where('container!=""', 'container!="POD"')
-        return f"{metric}{matchers}[{self.over}]" if ranged else f"{metric}{matchers}"
-
-    def _containers(self, expression: str) -> str:
-        # The maximum, as two jobs may scrape one kubelet.
-        return _block("sum by (namespace, pod)", f"max by (namespace, pod, container) ({expression})")
-
-    def _restarts(self) -> str:
-        by = "by (namespace, pod, uid, container)"
-        metric = f"kube_pod_container_status_restarts_total{self._where()}"
-        # Rates lose what falls between two ranges and stretch the rest; differences are exact. A pod that is
-        # younger than the range has none.
-        difference = f"max {by} ({metric})\n- max {by} ({metric} offset {self.over})"
-        exact = _block("clamp_min", f"{difference},\n0")
-        return _block("", f"{exact}\nor\nmax {by} (increase({metric}[{self.over}]))")
-
-    def _application(self, metric: str, matcher: str = "", by: tuple[str, ...] = ()) -> str:
-        labels = ", ".join(("namespace", "pod", *by))
-        where = self._where('pod!=""', matcher)
-        return self._joined("sum", f"sum by ({labels}) (rate({metric}{where}[{self.over}]))", by)
-
-    def _joined(self, aggregation: str, by_pod: str, by: tuple[str, ...] = ()) -> str:
-        return _block(
-            f"{aggregation} by ({', '.join((*_RESULT, *by))})",
-            f"{by_pod}\n* on (namespace, pod) group_left (workload, arch)\n{self._pod_arch()}",
-        )
-
 
 def workloads_matcher(keys: Iterable[str]) -> str:
     """Return a matcher for these workloads."""
-    # Of what names in Kubernetes may have, regular expressions know the dot alone.
+    # The dot is the only character of names in Kubernetes that is special in a regular expression.
     return 'workload=~"' + "|".join(key.replace(".", "[.]") for key in sorted(keys)) + '"'
 
 
@@ -262,7 +210,8 @@ def _selector(*matchers: str) -> str:
     return f"{{{given}}}" if given else ""
 
 
-def _block(function: str, body: str) -> str:
+def block(function: str, body: str) -> str:
+    """Return a call with its body on lines of its own."""
     return f"{function} (\n{indent(body, '  ')}\n)".lstrip()
 
 
@@ -276,5 +225,5 @@ def _fixed(expression: str, label: str, value: str) -> str:
 
 def _call(function: str, expression: str, arguments: str) -> str:
     if "\n" in expression:
-        return _block(function, f"{expression},\n{arguments}")
+        return block(function, f"{expression},\n{arguments}")
     return f"{function}({expression}, {arguments})"

@@ -1,7 +1,7 @@
 """The ramp: which step of arm_ratio is next, when it is due, and why not now.
 
-Pure: the configuration and the time go in. A step is taken by whoever runs ``archshift ramp apply``; what
-was missed is taken later, one step after the other, never two at once.
+Pure: the settings and the time go in. ``archshift ramp apply`` takes a step. Missed steps are taken later,
+one after the other, never two at once.
 """
 
 from dataclasses import dataclass, replace
@@ -14,19 +14,19 @@ from archshift.common.times import Freeze, Span, Window, format_time, next_open
 DEFAULT_STEPS: Final = (0.2, 0.5, 0.8, 1.0)
 DEFAULT_EVERY: Final = Span(days=7)
 DEFAULT_SOAK: Final = timedelta(days=5)
-"""Shorter than a week, so that a step which was late does not make the next one late too."""
+"""Shorter than a week, so that a late step does not delay the next one."""
 
-# Ratios are decimal fractions; two that print the same are the same.
+# Ratios are decimal fractions; two ratios that print the same are equal.
 EPSILON: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A word that the ramp waits.
+    """A pause of the ramp.
 
     Attributes:
-        reason: Why.
-        until: When it ends by itself; None where somebody has to end it.
+        reason: Why the ramp waits.
+        until: When the pause ends; None if a person must end it.
     """
 
     reason: str
@@ -40,8 +40,8 @@ class NextStep:
     Attributes:
         ratio: arm_ratio now.
         step: The next step; None after the last one.
-        at: Since when the step is due, or when it will be; None where nobody can say.
-        why_not: Why it is not due now; empty where it is.
+        at: The time from which the step is due; None if that is unknown.
+        why_not: Why it is not due now; empty if it is due.
     """
 
     ratio: float
@@ -62,13 +62,13 @@ class Ramp:
     Attributes:
         start: The date of the first step; the others follow it at every ``every``.
         steps: The ratios, ascending.
-        every: Between two dates.
-        soak: How long a step rests at least, by the stopwatch: also where daylight saving begins.
+        every: The time between two dates.
+        soak: How long a step lasts at least, in elapsed time, whatever daylight saving does.
         zone: The time zone of dates and windows.
-        windows: When steps may be taken; always, where there are none.
-        freezes: When none may be taken.
-        pause: None where the ramp goes on.
-        since: When arm_ratio last moved; None where nobody wrote it down.
+        windows: When steps may be taken; none means always.
+        freezes: When no step may be taken.
+        pause: The pause; None if the ramp is not paused.
+        since: When arm_ratio last moved; None if it is not recorded.
     """
 
     start: datetime
@@ -90,7 +90,7 @@ class Ramp:
         return step_below(self.steps, ratio)
 
     def next_step(self, ratio: float, now: datetime) -> NextStep:
-        """Say what is next.
+        """Return the next step.
 
         Args:
             ratio: arm_ratio now.
@@ -125,9 +125,9 @@ class Ramp:
             if freeze.begin <= now < freeze.end
         ]
         opens = next_open(now, self.windows, self.zone)
-        # Not beside another reason: a window that opens before the step is due tells nothing.
+        # Only without another reason: a window that opens before the step is due tells nothing.
         if now < opens and not why_not:
-            why_not.append(f"outside the windows, the next of which opens {self.format_time(opens)}")
+            why_not.append(f"outside the windows; the next window opens {self.format_time(opens)}")
         if self.pause and not self.pause.until:
             return NextStep(ratio=ratio, step=step, at=None, why_not=tuple(why_not))
         first = max(planned, soaked)
@@ -137,24 +137,24 @@ class Ramp:
         return NextStep(ratio=ratio, step=step, at=at, why_not=tuple(why_not))
 
     def forecast(self, ratio: float, now: datetime) -> list[tuple[float, datetime | None]]:
-        """Return each step to come with its time, if every one is taken as soon as it is due."""
-        found: list[tuple[float, datetime | None]] = []
+        """Return the future steps with their times, if each is taken as soon as it is due."""
+        steps: list[tuple[float, datetime | None]] = []
         ramp, clock = self, now
         while (next_step := ramp.next_step(ratio, clock)).step is not None:
-            found.append((next_step.step, next_step.at))
+            steps.append((next_step.step, next_step.at))
             if next_step.at is None:
-                found += [(step, None) for step in self.steps if step > next_step.step + EPSILON]
+                steps += [(step, None) for step in self.steps if step > next_step.step + EPSILON]
                 break
             ratio, clock = next_step.step, max(clock, next_step.at)
             ramp = replace(ramp, since=clock)
-        return found
+        return steps
 
     def format_time(self, moment: datetime) -> str:
         """Return a time for a person, in the ramp's zone."""
         return format_time(moment, self.zone)
 
     def _planned(self) -> datetime:
-        """Return the first date of the plan after the last move: the one that is next."""
+        """Return the first date of the plan after the last move."""
         since = self.since
         if since is None or since < self.start:
             return self.start
@@ -175,7 +175,7 @@ class Ramp:
         return f"paused{until}: {pause.reason if pause else ''}"
 
     def _allowed(self, moment: datetime) -> datetime:
-        """Return the first moment from this one on that is in a window and in no freeze."""
+        """Return the first moment from this moment on that is in a window and in no freeze."""
         while True:
             later = next_open(moment, self.windows, self.zone)
             for freeze in self.freezes:
@@ -187,12 +187,12 @@ class Ramp:
 
 
 def step_below(steps: tuple[float, ...], ratio: float) -> float | None:
-    """Return the last of these steps before a ratio, 0.0 before the first; None at 0.0."""
+    """Return the last step before a ratio, 0.0 before the first; None at 0.0."""
     if ratio <= EPSILON:
         return None
     return next((step for step in reversed(steps) if step < ratio - EPSILON), 0.0)
 
 
 def same_ratio(ratio: float, other: float) -> bool:
-    """Whether two ratios are the same step."""
+    """Return whether two ratios are the same step."""
     return abs(ratio - other) <= EPSILON

@@ -1,4 +1,4 @@
-"""One step of the ramp, taken: what it changes, and the reason that goes into the commit."""
+"""A step of the ramp that was taken, and its commit message."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from typing import Final
 from archshift.ramp.gate_evidence import GateEvidence
 from archshift.ramp.schedule import Ramp, same_ratio
 
-# Of the gate's reasons; the evidence has them all.
+# The gate's reasons that the commit message shows; the evidence has all.
 _SHOWN: Final = 5
 
 
@@ -22,8 +22,8 @@ class TakenStep:
         ratio: arm_ratio before.
         target: arm_ratio after.
         now: The time.
-        evidence: What the gate found; None where it was not asked.
-        reason: What somebody says of it; empty for nothing.
+        evidence: The gate's evidence; None if the gate was not asked.
+        reason: A person's reason; empty for none.
     """
 
     stack: str
@@ -36,7 +36,7 @@ class TakenStep:
 
     @property
     def since(self) -> str:
-        """When arm_ratio moved, as it is written into the stack's file."""
+        """When arm_ratio moved, in the format of the stack's file."""
         return self.now.astimezone(self.ramp.zone).isoformat(timespec="seconds")
 
     @property
@@ -63,7 +63,7 @@ class TakenStep:
 
     @property
     def body(self) -> list[str]:
-        """Why, a line each."""
+        """The reasons, a line each."""
         return [
             *self._why(),
             *self._gate(),
@@ -74,7 +74,7 @@ class TakenStep:
     def _why(self) -> Iterator[str]:
         if self.target > self.ratio:
             due = self.ramp.next_step(self.ratio, self.now).at
-            yield f"{self.target:g} is due since {self.ramp.format_time(due or self.now)}."
+            yield f"{self.target:g} has been due since {self.ramp.format_time(due or self.now)}."
         else:
             yield f"A step back from {self.ratio:g}."
         if self.ramp.since:

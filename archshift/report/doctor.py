@@ -15,6 +15,7 @@ from archshift.images.registry.hosts import ImageRules
 from archshift.images.registry.reference import ImageReferenceError, parse_reference
 from archshift.images.verdict import UNKNOWN
 from archshift.nodes.eks import EksCluster, LiveCluster
+from archshift.ramp.figures import exported_metrics
 from archshift.ramp.measurement import Measurer
 from archshift.ramp.prometheus import Prometheus
 from archshift.ramp.promql import Expressions
@@ -35,13 +36,8 @@ _ALLOWLIST: Final = (
     "(docs/monitoring.md has other ways)"
 )
 
-# What the gate asks for beside the applications' own metrics, and who exports it.
+# What tells the gate which pods there are and where; the figures' own metrics are in ramp/figures.py.
 _OF_PODS: Final = ("kube_pod_info", "kube_pod_status_phase", "kube_replicaset_owner")
-_OF_RESTARTS: Final = (
-    "kube_pod_container_status_restarts_total",
-    "container_cpu_usage_seconds_total",
-    "container_memory_working_set_bytes",
-)
 
 
 def check_engine(printed: str, wanted: str) -> CheckResult:
@@ -257,7 +253,7 @@ def check_prometheus(prometheus: Prometheus, settings: "Settings", now: datetime
         namespaces=settings.discovery.namespaces, selector=gate.selector, metrics=gate.metrics
     )
     if problem := Measurer(prometheus, expressions).clock_problem(now, now):
-        yield CheckResult("Prometheus", "problem", problem.partition("; ")[0], "set both clocks by NTP")
+        yield from_error("Prometheus", problem)
     else:
         yield CheckResult(
             "Prometheus", "ok", f"{prometheus.url} answers, and its clock agrees with this machine's"
@@ -276,25 +272,27 @@ def check_prometheus(prometheus: Prometheus, settings: "Settings", now: datetime
         "",
         "let this Prometheus scrape kube-state-metrics, and check archshift:gate.selector",
     )
+    of_containers = [
+        metric.exported_name(gate.metrics) for metric in exported_metrics(gate.metrics, "failures", "usage")
+    ]
     yield _exported(
         "metrics of containers",
-        [name for name in _OF_RESTARTS if not count(name + selector)],
-        _OF_RESTARTS,
+        [name for name in of_containers if not count(name + selector)],
+        of_containers,
         "warning",
         ", so the gate does not compare it",
         "let this Prometheus scrape kube-state-metrics, and cAdvisor through the kubelet",
     )
-    of_applications = {"latency": f"{gate.metrics.latency}_bucket", "requests": gate.metrics.requests}
-    for setting, metric in of_applications.items():
-        if getattr(gate.metrics, setting):
-            yield _exported(
-                f"metrics of applications: {setting}",
-                [] if count(metric + selector) else [metric],
-                (metric,),
-                "problem",
-                ", so the gate's verdict will be unknown",
-                f'set archshift:gate.metrics.{setting} to the name of your metric, or to "" if you have none',
-            )
+    for metric in exported_metrics(gate.metrics, "latency", "requests"):
+        name = metric.exported_name(gate.metrics)
+        yield _exported(
+            f"metrics of applications: {metric.setting}",
+            [] if count(name + selector) else [name],
+            (name,),
+            "problem",
+            ", so the gate's verdict will be unknown",
+            f'set archshift:gate.metrics.{metric.setting} to your metric, or to "" if there is none',
+        )
 
 
 def _exported(

@@ -1,176 +1,331 @@
-"""Readers of ``archshift:gate``."""
+"""``archshift:gate``: how a step is judged by what Prometheus says."""
 
-import re
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final, TypeAlias
+
+from msgspec import Meta
 
 from archshift.common.errors import ArchshiftError
+from archshift.common.times import short
 from archshift.ramp.figures import FIGURES, Figure, Tolerance, WorkloadTolerances
 from archshift.ramp.gate import GateSettings
 from archshift.ramp.prometheus import TOKEN
 from archshift.ramp.promql import AppMetrics
-from archshift.settings import values
-from archshift.settings.times import duration
+from archshift.settings.reading import (
+    InvalidValueError,
+    Model,
+    Problems,
+    invalid,
+    join,
+    read,
+    says,
+    shown,
+    use,
+)
+from archshift.settings.times import Length
+from archshift.settings.values import Ratio, Samples
 
-_SHORTEST: Final = timedelta(minutes=15)
-_LONGEST: Final = timedelta(weeks=2)
+_DEFAULTS: Final = GateSettings()
+_METRICS: Final = AppMetrics()
 
 _METRIC_NAME: Final = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _MATCHER: Final = r'[a-zA-Z_][a-zA-Z0-9_]*(=|!=|=~|!~)"[^"\\\n{}]*"'
 
 
-def read_gate(key: str, value: Any) -> GateSettings:
-    """Read ``archshift:gate``.
+class Address(str):
+    """The address of a Prometheus, without a slash at its end."""
 
-    Raises:
-        ArchshiftError: A value does not do.
+    __slots__ = ()
+
+    @classmethod
+    def use(cls) -> str:
+        """Say which values are valid."""
+        return "an address such as https://prometheus.example"
+
+    @classmethod
+    def parse(cls, value: Any) -> "Address":
+        """Return the address.
+
+        Raises:
+            ValueError: It is none, or has more in it than an address.
+        """
+        import httpx2
+
+        if not isinstance(value, str):
+            raise ValueError
+        try:
+            parsed = httpx2.URL(value)
+        except httpx2.InvalidURL:
+            raise ValueError from None
+        if parsed.userinfo:
+            # Not the address itself: it has a password in it.
+            raise InvalidValueError(
+                "", f"the address of {parsed.host} has a user in it", f"give credentials as {TOKEN}"
+            )
+        if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
+            raise ValueError
+        return cls(str(parsed).rstrip("/"))
+
+
+class _Window(Length):
+    __slots__ = ()
+    least: ClassVar = timedelta(minutes=15)
+    most: ClassVar = timedelta(weeks=2)
+    example: ClassVar = "24h"
+
+
+class _Soak(Length):
+    __slots__ = ()
+    most: ClassVar = timedelta(weeks=8)
+    example: ClassVar = "5d"
+
+
+class FigureName(str):
+    """The name of a figure."""
+
+    __slots__ = ()
+
+    @classmethod
+    def use(cls) -> str:
+        """Say which values are valid."""
+        return f"one of the figures {', '.join(FIGURES)}"
+
+    @classmethod
+    def parse(cls, value: Any) -> "FigureName":
+        """Return the name; raises ValueError where there is no such figure."""
+        if value not in tuple(FIGURES):
+            raise ValueError
+        return cls(value)
+
+
+class ToleranceModel(Model, frozen=True, kw_only=True):
+    """By how much a figure may be worse on Graviton than on x86.
+
+    A number of events is per pod and day; a share is absolute for errors and throttling, and relative
+    (0.1 is 10 % more) for all other figures.
     """
-    readers: dict[str, Any] = {
-        "prometheus": lambda k, v: check_url(k, values.typed(k, v, str, "an address")),
-        "window": duration(_SHORTEST, _LONGEST),
-        "soak": duration(timedelta(0), timedelta(weeks=8)),
-        "min_samples": values.size(1, "samples"),
-        "tolerances": read_tolerances,
-        "workloads": read_workloads,
-        "step_back_share": values.ratio,
-        "metrics": _metrics,
-        "selector": _selector,
-        "evidence": _evidence,
-    }
-    given = values.mapping(key, value)
-    values.only(f"{key}.", given, set(readers))
-    return GateSettings(**{name: readers[name](f"{key}.{name}", entry) for name, entry in given.items()})
 
-
-def _metrics(key: str, value: Any) -> AppMetrics:
-    given = values.mapping(key, value)
-    patterns = {"latency": _METRIC_NAME, "requests": _METRIC_NAME, "errors": _MATCHER}
-    wanted = {
-        "latency": "the name of a histogram, without _bucket",
-        "requests": "the name of a counter",
-        "errors": 'a label matcher such as code=~"5.."',
-    }
-    values.only(f"{key}.", given, set(patterns))
-    for name, text in given.items():
-        description = f"{wanted[name]}" + ("" if name == "errors" else ', or "" for none')
-        text = values.typed(f"{key}.{name}", text, str, description)
-        if not re.fullmatch(patterns[name], text) and (text or name == "errors"):
-            raise ArchshiftError(f"{key}.{name}: {text!r} is not {description}")
-    return AppMetrics(**given)
-
-
-def _selector(key: str, value: Any) -> str:
-    text = values.typed(key, value, str, 'label matchers such as cluster="prod"')
-    if text and not re.fullmatch(rf"{_MATCHER}(\s*,\s*{_MATCHER})*", text):
-        raise ArchshiftError(f'{key}: {text!r} are not label matchers such as cluster="prod"')
-    return text
-
-
-def _evidence(key: str, value: Any) -> str:
-    path = values.typed(key, value, str, "the path of a file")
-    if path.startswith("/") or ".." in path.split("/"):
-        raise ArchshiftError(
-            f"{key}: {path!r} leads out of the folder of Pulumi.yaml", "give a path within it"
-        )
-    return path
-
-
-def read_tolerances(key: str, value: Any) -> dict[str, Tolerance]:
-    """Read figure name to ``{hold, step_back}``.
-
-    Raises:
-        ArchshiftError: A figure is unknown or a number does not do.
-    """
-    given = values.mapping(key, value)
-    values.only(f"{key}.", given, set(FIGURES))
-    return {name: _tolerance(f"{key}.{name}", one, FIGURES[name]) for name, one in given.items()}
-
-
-def _tolerance(key: str, value: Any, figure: Figure) -> Tolerance:
-    given = values.mapping(key, value)
-    values.only(f"{key}.", given, {"hold", "step_back"})
-    read = {name: _number(f"{key}.{name}", number, figure) for name, number in given.items()}
-    tolerance = Tolerance(
-        read.get("hold", figure.tolerance.hold), read.get("step_back", figure.tolerance.step_back)
-    )
-    if tolerance.step_back < tolerance.hold:
-        raise ArchshiftError(
-            f"{key}: step_back {tolerance.step_back:g} is less than hold {tolerance.hold:g}",
-            "what steps back has to be worse than what holds",
-        )
-    return tolerance
-
-
-def _number(key: str, value: Any, figure: Figure) -> float:
-    wanted = {
-        "events": "a number from 0 (events a pod and day)",
-        "share": "a share from 0.0 to 1.0",
-    }.get(figure.unit, "a share from 0.0, such as 0.1 for 10 % more")
-    most = 1.0 if figure.unit == "share" else 1000.0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-        raise ArchshiftError(f"{key}: {value!r} is not {wanted}")
-    return float(value)
-
-
-def read_workloads(key: str, value: Any) -> dict[str, WorkloadTolerances]:
-    """Read workload key to its tolerances, ``min_samples``, ``skip`` and ``reason``.
-
-    Raises:
-        ArchshiftError: A value does not do.
-    """
-    return {
-        values.typed(key, name, str, "namespace/Kind/name"): _workload(f"{key}.{name}", one)
-        for name, one in values.mapping(key, value).items()
-    }
-
-
-def _workload(key: str, value: Any) -> WorkloadTolerances:
-    given = values.mapping(key, value)
-    values.only(f"{key}.", given, {"tolerances", "min_samples", "skip", "reason"})
-    skip = given.get("skip", [])
-    skipped = frozenset(FIGURES) if skip is True else frozenset(values.texts(f"{key}.skip", skip or []))
-    for name in skipped - set(FIGURES):
-        raise ArchshiftError(
-            f"{key}.skip: {name!r} is no figure", f"there are: {', '.join(FIGURES)}, or true for all"
-        )
-    reason = values.typed(f"{key}.reason", given.get("reason", ""), str, "text").strip()
-    if skipped and not reason:
-        raise ArchshiftError(
-            f"{key}.skip leaves figures unjudged and needs a reason: beside it that says why"
-        )
-    return WorkloadTolerances(
-        tolerances=read_tolerances(f"{key}.tolerances", given.get("tolerances", {})),
-        min_samples=(
-            values.size(1, "samples")(f"{key}.min_samples", given["min_samples"])
-            if "min_samples" in given
-            else None
+    hold: Annotated[
+        Annotated[float, Meta(ge=0, le=1000)] | None,
+        says("What is worse by more stops the ramp.", 0.2, default="by figure, see [gate.md](gate.md)"),
+    ] = None
+    step_back: Annotated[
+        Annotated[float, Meta(ge=0, le=1000)] | None,
+        says(
+            "What is worse by more is a reason to step back; not below `hold`.",
+            0.5,
+            default="by figure, see [gate.md](gate.md)",
         ),
-        skip=skipped,
-        reason=reason,
-    )
+    ] = None
+
+    def tolerance(self, key: str, figure: Figure) -> Tolerance:
+        """Return the tolerance of a figure.
+
+        Raises:
+            ArchshiftError: A share is above 1.0, or step_back is below hold.
+        """
+        for name, number in (("hold", self.hold), ("step_back", self.step_back)):
+            if figure.unit == "share" and number is not None and number > 1:
+                raise ArchshiftError(f"{key}.{name}: {number:g} is invalid", "use a share from 0.0 to 1.0")
+        default = figure.tolerance
+        tolerance = Tolerance(
+            default.hold if self.hold is None else self.hold,
+            default.step_back if self.step_back is None else self.step_back,
+        )
+        if tolerance.step_back < tolerance.hold:
+            raise ArchshiftError(
+                f"{key}: step_back {tolerance.step_back:g} is less than hold {tolerance.hold:g}",
+                "raise step_back or lower hold",
+            )
+        return tolerance
+
+
+Tolerances: TypeAlias = dict[str, ToleranceModel]
+
+
+class GateWorkloadModel(Model, frozen=True, kw_only=True):
+    """What is different for one workload."""
+
+    tolerances: Annotated[
+        Tolerances, says("Tolerances of its own, by figure.", {"latency_p95": {"hold": 0.2}})
+    ] = {}
+    min_samples: Annotated[
+        Samples | None, says("Requests that it needs.", 20, default="the number of the gate")
+    ] = None
+    skip: Annotated[
+        bool | tuple[FigureName, ...],
+        Meta(extra=use("true for all figures, or a list of figures")),
+        says("Figures that are not judged; true for all.", ["latency_p95"], default="none"),
+    ] = False
+    reason: Annotated[
+        str, says("Why figures are skipped; `skip` needs it.", "a batch job", default="none")
+    ] = ""
+
+    def __post_init__(self) -> None:
+        if self.skip and not self.reason.strip():
+            raise InvalidValueError(
+                "skip", "nobody judges these figures, so a reason is required", "add reason: with text"
+            )
+
+    def tolerances_of(self, key: str) -> WorkloadTolerances:
+        """Return what is different.
+
+        Raises:
+            SettingsError: Tolerances are invalid.
+        """
+        skip = FIGURES if self.skip is True else self.skip or ()
+        return WorkloadTolerances(
+            tolerances=_tolerances(f"{key}.tolerances", self.tolerances),
+            min_samples=self.min_samples,
+            skip=frozenset(skip),
+            reason=self.reason.strip(),
+        )
+
+
+class MetricsModel(Model, frozen=True, kw_only=True):
+    """The names of the applications' own metrics."""
+
+    latency: Annotated[
+        str,
+        Meta(
+            pattern=rf"\A({_METRIC_NAME})?\Z",
+            extra=use('the name of a histogram without _bucket, or "" for none'),
+        ),
+        says("A histogram of the latency in seconds.", "http_server_duration_seconds"),
+    ] = _METRICS.latency
+    requests: Annotated[
+        str,
+        Meta(pattern=rf"\A({_METRIC_NAME})?\Z", extra=use('the name of a counter, or "" for none')),
+        says("A counter of requests.", "http_server_requests_total"),
+    ] = _METRICS.requests
+    errors: Annotated[
+        str,
+        Meta(pattern=rf"\A{_MATCHER}\Z", extra=use('a label matcher such as code=~"5.."')),
+        says("Which of the requests failed.", 'status="error"'),
+    ] = _METRICS.errors
+
+
+class GateModel(Model, frozen=True, kw_only=True):
+    """How a step is judged."""
+
+    prometheus: Annotated[
+        Address, says("The address of Prometheus.", "https://prometheus.prod.example", default="none")
+    ] = Address()
+    window: Annotated[
+        _Window, says("The time that is compared; never longer than since the last step.", "12h")
+    ] = _Window(short(_DEFAULTS.window))
+    soak: Annotated[
+        _Soak | None,
+        says("How long a step lasts before the next.", "3d", default="`archshift:ramp.soak`"),
+    ] = None
+    min_samples: Annotated[
+        Samples, says("Requests that both sides need before latency and errors are judged.", 100)
+    ] = _DEFAULTS.min_samples
+    tolerances: Annotated[
+        Tolerances,
+        says("By how much a figure may be worse on Graviton, by figure.", {"latency_p95": {"hold": 0.2}}),
+    ] = {}
+    workloads: Annotated[
+        dict[str, GateWorkloadModel],
+        says(
+            "What is different for single workloads, by namespace/Kind/name.",
+            {"shop/Deployment/search": {"min_samples": 20}},
+        ),
+    ] = {}
+    step_back_share: Annotated[
+        Ratio,
+        says("The share of the pods on Graviton that must be that bad before the fleet steps back.", 0.5),
+    ] = Ratio(_DEFAULTS.step_back_share)
+    metrics: Annotated[
+        MetricsModel,
+        says("The names of the applications' metrics.", {"requests": "requests_total"}, default="see below"),
+    ] = MetricsModel()
+    selector: Annotated[
+        str,
+        Meta(
+            pattern=rf"\A({_MATCHER}(\s*,\s*{_MATCHER})*)?\Z",
+            extra=use('label matchers such as cluster="prod"'),
+        ),
+        says(
+            "Label matchers for every series, where one Prometheus has several clusters.",
+            'cluster="prod"',
+            default="none",
+        ),
+    ] = _DEFAULTS.selector
+    evidence: Annotated[
+        str,
+        says(
+            "The file of the evidence, from the folder of Pulumi.yaml.",
+            "proof.json",
+            default="gates/STACK.json",
+        ),
+    ] = _DEFAULTS.evidence
+
+    def __post_init__(self) -> None:
+        if self.evidence.startswith("/") or ".." in self.evidence.split("/"):
+            raise InvalidValueError(
+                "evidence",
+                f"{shown(self.evidence)} leads out of the folder of Pulumi.yaml",
+                "use a path within it",
+            )
+
+    def settings(self, key: str) -> GateSettings:
+        """Return how the gate judges.
+
+        Raises:
+            SettingsError: Tolerances are invalid.
+        """
+        problems = Problems()
+        tolerances: Mapping[str, Tolerance] = {}
+        workloads: dict[str, WorkloadTolerances] = {}
+        with problems.collected():
+            tolerances = _tolerances(f"{key}.tolerances", self.tolerances)
+        for name, workload in self.workloads.items():
+            with problems.collected():
+                workloads[name] = workload.tolerances_of(join(f"{key}.workloads", name))
+        problems.check()
+        metrics = self.metrics
+        return GateSettings(
+            prometheus=str(self.prometheus),
+            window=self.window.elapsed,
+            soak=self.soak.elapsed if self.soak else None,
+            min_samples=self.min_samples,
+            tolerances=tolerances,
+            workloads=workloads,
+            step_back_share=float(self.step_back_share),
+            metrics=AppMetrics(latency=metrics.latency, requests=metrics.requests, errors=metrics.errors),
+            selector=self.selector,
+            evidence=self.evidence,
+        )
+
+
+def _tolerances(key: str, models: Mapping[str, ToleranceModel]) -> dict[str, Tolerance]:
+    problems = Problems()
+    tolerances = {}
+    for name, model in models.items():
+        if name not in FIGURES:
+            problems.errors.append(invalid(key, name, FigureName.use()))
+            continue
+        with problems.collected():
+            tolerances[name] = model.tolerance(f"{key}.{name}", FIGURES[name])
+    problems.check()
+    return tolerances
+
+
+def read_gate(key: str, value: Any) -> GateSettings:
+    """Return the settings of ``archshift:gate``.
+
+    Raises:
+        SettingsError: Values are invalid.
+    """
+    return read(GateModel, key, value).settings(key)
 
 
 def check_url(key: str, url: str) -> str:
     """Return the address of a Prometheus without a slash at its end.
 
-    Args:
-        key: The setting that it comes from.
-        url: The address, with a path where it is behind a proxy.
-
     Raises:
-        ArchshiftError: It is not one, or has more in it than an address.
+        SettingsError: It is none, or has more in it than an address.
     """
-    import httpx2
-
-    try:
-        parsed = httpx2.URL(url)
-    except (httpx2.InvalidURL, TypeError):
-        raise ArchshiftError(f"{key}: {url!r} is not an address such as https://prometheus.example") from None
-    if parsed.userinfo:
-        # Not the address itself: it has a password in it.
-        raise ArchshiftError(
-            f"{key}: the address of {parsed.host} has a user in it", f"give credentials as {TOKEN}"
-        )
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
-        raise ArchshiftError(f"{key}: {url!r} is not an address such as https://prometheus.example")
-    return str(parsed).rstrip("/")
+    return str(read(Address, key, url))

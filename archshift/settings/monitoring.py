@@ -1,50 +1,56 @@
-"""Readers of ``archshift:monitoring``."""
+"""``archshift:monitoring``: where rules, alerts and a dashboard go."""
 
-import re
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
-from archshift.common.errors import ArchshiftError
+from msgspec import Meta, field
+
 from archshift.ramp.monitoring_rules import MonitoringSettings
-from archshift.settings import values
+from archshift.settings.reading import Model, default_of, read, says, use
 
-_NAMESPACE: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/
-_LABEL_NAME: Final = r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-_LABEL_VALUE: Final = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
+_LABEL_NAME: Final = (
+    r"\A([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
+)
+_LABEL_VALUE: Final = r"\A([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z"
+
+Labels: TypeAlias = dict[
+    Annotated[str, Meta(pattern=_LABEL_NAME, extra=use("the name of a Kubernetes label"))],
+    Annotated[
+        str, Meta(pattern=_LABEL_VALUE, extra=use('the value of a Kubernetes label in quotes, as in "1"'))
+    ],
+]
+
+
+class MonitoringModel(Model, frozen=True, kw_only=True):
+    """Rules for Prometheus and a dashboard for Grafana."""
+
+    namespace: Annotated[
+        str,
+        Meta(
+            pattern=r"\A[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z",
+            extra=use("the name of a namespace: lower-case letters, digits and -"),
+        ),
+        says("The namespace from which Prometheus reads rules.", "monitoring"),
+    ]
+    labels: Annotated[
+        Labels,
+        says("Labels by which Prometheus selects its rules.", {"release": "kube-prometheus-stack"}),
+    ] = {}
+    dashboard_labels: Annotated[
+        Labels, says("Labels by which Grafana selects its dashboards.", {"grafana_dashboard": "1"})
+    ] = field(default_factory=lambda: dict(default_of(MonitoringSettings, "dashboard_labels")))
+
+    def monitoring(self) -> MonitoringSettings:
+        """Return where rules and dashboard go."""
+        return MonitoringSettings(
+            namespace=self.namespace, labels=self.labels, dashboard_labels=self.dashboard_labels
+        )
 
 
 def read_monitoring(key: str, value: Any) -> MonitoringSettings | None:
-    """Read ``archshift:monitoring``; None where it is empty.
+    """Return the settings of ``archshift:monitoring``; None where the key is empty.
 
     Raises:
-        ArchshiftError: A value does not do.
+        SettingsError: Values are invalid.
     """
-    given = values.mapping(key, value)
-    if not given:
-        return None
-    readers: dict[str, Any] = {"namespace": _namespace, "labels": _labels, "dashboard_labels": _labels}
-    values.only(f"{key}.", given, set(readers))
-    if "namespace" not in given:
-        raise ArchshiftError(
-            f"{key}.namespace is missing", "give the namespace that Prometheus reads rules from"
-        )
-    return MonitoringSettings(
-        **{name: readers[name](f"{key}.{name}", entry) for name, entry in given.items()}
-    )
-
-
-def _namespace(key: str, value: Any) -> str:
-    name = values.typed(key, value, str, "a namespace")
-    if not re.fullmatch(_NAMESPACE, name):
-        raise ArchshiftError(f"{key}: {value!r} is not a namespace's name: lower-case letters, digits and -")
-    return name
-
-
-def _labels(key: str, value: Any) -> dict[str, str]:
-    labels = {}
-    for name, text in values.mapping(key, value).items():
-        word = values.typed(f"{key}.{name}", text, str, 'text; put it in quotes, as in "1"')
-        if not re.fullmatch(_LABEL_NAME, str(name)) or not re.fullmatch(_LABEL_VALUE, word):
-            raise ArchshiftError(f"{key}.{name}: {word!r} is not a label that Kubernetes takes")
-        labels[str(name)] = word
-    return labels
+    return read(MonitoringModel, key, value).monitoring() if value else None

@@ -1,11 +1,12 @@
-"""Node groups as the stack configures them: the lab's, and the managed groups of EKS.
+"""``archshift:node_groups``: the lab's groups and the managed groups of EKS, and how twins are chosen.
 
-Readers of ``archshift:node_groups`` for ``stack``. NodePools have theirs in ``node_pools``.
+NodePools, which the same key holds with a provisioner, are in ``node_pools``.
 """
 
-import re
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+
+from msgspec import Meta, field
 
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL
@@ -19,61 +20,248 @@ from archshift.nodes.groups import (
     check_ami_type,
     one_architecture,
 )
-from archshift.nodes.instance_types import InstanceType, instance_type, twin
-from archshift.settings import values
+from archshift.nodes.instance_types import InstanceType, family_types, instance_type, twin
+from archshift.settings.reading import InvalidValueError, Model, Problems, default_of, read, says, use
+from archshift.settings.values import Name, Names, Subnets, Zones
 
-NODE_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?")
-"""What a group may be called: its nodes' names begin with it."""
+KEY: Final = "archshift:node_groups"
+
+# What a group may be called: the names of its nodes begin with it.
+_NODE_NAME: Final = r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?"
+
+GROUP_NAME: Final = Meta(
+    pattern=rf"\A{_NODE_NAME}\Z", extra=use("a name for nodes: up to 52 lower-case letters, digits and -")
+)
 
 
-def _labels(key: str, value: Any) -> dict[str, str]:
-    return {
-        name: values.typed(f"{key}.{name}", text, str, 'text; put it in quotes, as in "true"')
-        for name, text in values.mapping(key, value).items()
-    }
+class TaintModel(Model, frozen=True, kw_only=True):
+    """A taint of every node."""
+
+    key: Annotated[str, Meta(min_length=1), says("The key of the taint.", "batch")]
+    value: Annotated[str, says("The value.", "true", default="none")] = default_of(Taint, "value")
+    effect: Annotated[
+        Literal["NoSchedule", "PreferNoSchedule", "NoExecute"], says("The effect.", "NoExecute")
+    ] = default_of(Taint, "effect")
 
 
-def lab_group(name: str, value: Any) -> NodeGroup:
-    """Return a group of simulated nodes."""
-    key = f"archshift:node_groups.{name}"
-    if not NODE_NAME.fullmatch(name):
-        raise ArchshiftError(f"{key}: {name!r} is not a name for nodes: lower-case letters, digits and -")
-    group = values.mapping(key, value)
-    values.only(f"{key}.", group, {"instance_type", "size", "zones", "labels", "taints"})
-    for required in ("instance_type", "size"):
-        if required not in group:
-            raise ArchshiftError(f"{key}.{required} is missing", "every node group has one")
-    size = values.typed(f"{key}.size", group["size"], int, "a whole number of nodes, 0 or more")
-    if size < 0:
-        raise ArchshiftError(f"{key}.size: {size!r} is not a whole number of nodes, 0 or more")
-    labels = _labels(f"{key}.labels", group.get("labels", {}))
-    if ARCH_LABEL in labels:
-        raise ArchshiftError(f"{key}.labels.{ARCH_LABEL} follows from instance_type", "remove it")
-    zones = values.texts(f"{key}.zones", group.get("zones", ["a"]))
-    if not zones:
-        raise ArchshiftError(f"{key}.zones: [] names no availability zone", "give at least one")
-    type_name = values.typed(f"{key}.instance_type", group["instance_type"], str, "an instance type")
-    return NodeGroup(
-        name=name,
-        instance_type=instance_type(type_name, f"{key}.instance_type"),
-        size=size,
-        zones=zones,
-        labels=labels,
-        taints=read_taints(f"{key}.taints", group.get("taints", [])),
+class GroupModel(Model, frozen=True, kw_only=True):
+    """What all kinds of node groups have.
+
+    Attributes:
+        names: How a group may be called.
+    """
+
+    names: ClassVar[Meta] = GROUP_NAME
+
+    labels: Annotated[
+        dict[str, Annotated[str, Meta(extra=use('text in quotes, as in "true"'))]],
+        says("Labels of every node.", {"team": "shop"}),
+    ] = {}
+    taints: Annotated[
+        tuple[TaintModel, ...], says("Taints of every node.", [{"key": "batch"}], default="none")
+    ] = ()
+
+    def __post_init__(self) -> None:
+        if ARCH_LABEL in self.labels:
+            raise InvalidValueError(
+                f"labels.{ARCH_LABEL}", "the architecture follows from the instance types", "remove the label"
+            )
+
+    def node_taints(self) -> tuple[Taint, ...]:
+        """Return the taints of every node."""
+        return tuple(Taint(key=taint.key, value=taint.value, effect=taint.effect) for taint in self.taints)
+
+
+class TwinnedModel(GroupModel, frozen=True, kw_only=True):
+    """A group that may be the Graviton twin of another.
+
+    Attributes:
+        twin_takes: The keys that a twin takes from its original, unless it sets them itself.
+    """
+
+    twin_takes: ClassVar[tuple[str, ...]]
+
+    instance_types: Annotated[
+        Names,
+        says(
+            "The instance types, all of one architecture; without them, `twin_of` chooses.",
+            ["m7g.xlarge"],
+            default="none",
+        ),
+    ] = ()
+    twin_of: Annotated[
+        Name | None,
+        Meta(extra=use("the name of another node group")),
+        says(
+            "Choose the Graviton types with the vCPU and memory of this group, and take its other settings, "
+            "unless they are set here. Sizes are not taken.",
+            "x86",
+            default="none",
+        ),
+    ] = None
+
+    def named_families(self) -> tuple[str, ...]:
+        """Return the families whose types the group has, beside ``instance_types``."""
+        return ()
+
+
+class LabGroupModel(GroupModel, frozen=True, kw_only=True):
+    """With `platform: lab`: a group of simulated nodes."""
+
+    instance_type: Annotated[
+        str, Meta(extra=use("an instance type")), says("The type of every node.", "m7g.xlarge")
+    ]
+    size: Annotated[int, Meta(ge=0, extra={"unit": "nodes"}), says("The number of nodes.", 3)]
+    zones: Annotated[
+        Zones,
+        says("The availability zones, which the nodes are in by turns.", ["eu-west-1a", "eu-west-1b"]),
+    ] = ("a",)
+
+
+class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
+    """With `platform: eks`: a managed node group of the cluster."""
+
+    # EKS's limit is 63, and a suffix of 26 keeps a group apart from the one that replaces it.
+    names: ClassVar = Meta(
+        pattern=rf"\A(?=.{{1,36}}\Z){_NODE_NAME}\Z",
+        extra=use("a name for a node group: up to 36 lower-case letters, digits and -"),
+    )
+    twin_takes: ClassVar = (
+        "ami_family",
+        "ami_type",
+        "capacity_type",
+        "disk_gib",
+        "labels",
+        "max_unavailable",
+        "subnets",
+        "taints",
     )
 
+    min_size: Annotated[
+        Annotated[int, Meta(ge=0, extra={"unit": "nodes"})] | None,
+        says("The fewest nodes.", 2, default="`desired_size`"),
+    ] = None
+    desired_size: Annotated[
+        Annotated[int, Meta(ge=0, extra={"unit": "nodes"})] | None,
+        says(
+            "The number of nodes; with an autoscaler, the number at the beginning.", 5, default="`min_size`"
+        ),
+    ] = None
+    max_size: Annotated[
+        Annotated[int, Meta(ge=1, extra={"unit": "nodes"})] | None,
+        says("The most nodes.", 8, default="`desired_size`, at least 1"),
+    ] = None
+    subnets: Annotated[
+        Subnets | None,
+        says("The subnets of the nodes.", ["subnet-0a1b2c3d"], default="the subnets of the cluster"),
+    ] = None
+    capacity_type: Annotated[Literal["ON_DEMAND", "SPOT"], says("How the nodes are bought.", "SPOT")] = (
+        default_of(EksNodeGroup, "capacity_type")
+    )
+    ami_family: Annotated[AmiFamily, says("The operating system of the nodes.", "Bottlerocket")] = "AL2023"
+    ami_type: Annotated[
+        Name | None,
+        Meta(extra=use("an AMI type")),
+        says(
+            "The AMI type of EKS, where the standard image of `ami_family` is the wrong one.",
+            "BOTTLEROCKET_x86_64_FIPS",
+            default="the standard image",
+        ),
+    ] = None
+    disk_gib: Annotated[int, Meta(ge=1, extra={"unit": "GiB"}), says("The size of the root volume.", 100)] = (
+        default_of(EksNodeGroup, "disk_gib")
+    )
+    max_unavailable: Annotated[
+        Annotated[int, Meta(ge=1, le=100)] | Annotated[str, Meta(pattern=r"\A(100|[1-9]\d?)%\Z")],
+        Meta(extra=use('1 to 100 nodes, or a share of them such as "33%"')),
+        says("How many nodes an update may replace at once.", "33%"),
+    ] = default_of(EksNodeGroup, "max_unavailable")
+    import_name: Annotated[
+        Name | None,
+        Meta(extra=use("the name of an existing node group")),
+        says(
+            "The existing group that this is, by its name at EKS. What would replace it stays as it is.",
+            "general",
+            default="archshift makes the group",
+        ),
+    ] = field(name="import", default=None)
 
-# What a twin takes over from its group, if it says nothing itself.
-_TWIN_TAKES: Final = (
-    "ami_family",
-    "ami_type",
-    "capacity_type",
-    "disk_gib",
-    "labels",
-    "max_unavailable",
-    "subnets",
-    "taints",
-)
+    def group(self, name: str, types: tuple[InstanceType, ...], cluster: EksCluster) -> EksNodeGroup:
+        """Return the group.
+
+        Args:
+            name: Its name.
+            types: Its instance types.
+            cluster: The cluster that it belongs to.
+
+        Raises:
+            ArchshiftError: The settings contradict each other.
+        """
+        key = f"{KEY}.{name}"
+        one_architecture(types, f"{key}.instance_types")
+        subnets = self.subnets or cluster.subnets
+        if not subnets and not self.import_name:
+            raise ArchshiftError(
+                f"{key}.subnets is missing", "add the group's subnets, or archshift:cluster.subnets"
+            )
+        ami_type = self.ami_type or AMI_FAMILIES[self.ami_family][types[0].architecture]
+        least, desired, most = self._sizes(key)
+        return EksNodeGroup(
+            name=name,
+            instance_types=types,
+            min_size=least,
+            desired_size=desired,
+            max_size=most,
+            autoscaled=cluster.autoscaler != "none",
+            subnets=subnets,
+            ami_type=check_ami_type(ami_type, types, f"{key}.ami_type"),
+            import_name=self.import_name or "",
+            capacity_type=self.capacity_type,
+            disk_gib=self.disk_gib,
+            labels=self.labels,
+            max_unavailable=self.max_unavailable,
+            taints=self.node_taints(),
+        )
+
+    def _sizes(self, key: str) -> tuple[int, int, int]:
+        """Return the least, desired and most nodes; what is left out follows from the others."""
+        desired = self.min_size if self.desired_size is None else self.desired_size
+        if desired is None:
+            raise ArchshiftError(f"{key}.desired_size is missing", "add it, or min_size and max_size")
+        least = desired if self.min_size is None else self.min_size
+        # EKS wants room for one node, also in a group that is empty.
+        most = max(1, desired) if self.max_size is None else self.max_size
+        if not least <= desired <= most:
+            raise ArchshiftError(
+                f"{key}: min_size {least}, desired_size {desired} and max_size {most} are not in that order",
+                "raise or lower one of them",
+            )
+        return least, desired, most
+
+
+def lab_groups(raw: Mapping[str, Any]) -> dict[str, NodeGroup]:
+    """Return the groups of simulated nodes, by name.
+
+    Args:
+        raw: ``archshift:node_groups``.
+
+    Raises:
+        SettingsError: Values are invalid.
+    """
+    problems = Problems()
+    groups = {}
+    for name, model in _models(LabGroupModel, raw, problems).items():
+        with problems.collected():
+            groups[name] = NodeGroup(
+                name=name,
+                instance_type=instance_type(model.instance_type, f"{KEY}.{name}.instance_type"),
+                size=model.size,
+                zones=model.zones,
+                labels=model.labels,
+                taints=model.node_taints(),
+            )
+    problems.check()
+    return groups
 
 
 def eks_groups(
@@ -87,183 +275,129 @@ def eks_groups(
         families: Graviton families that twins are chosen from.
 
     Raises:
-        ArchshiftError: A value does not do.
+        SettingsError: Values are invalid.
     """
-    if raw and not cluster:
+    if not raw:
+        return {}
+    if cluster is None:
         raise ArchshiftError(
-            "archshift:node_groups: on EKS they belong to a cluster",
-            "give its name as "
-            "archshift:cluster.name, or leave the key out and archshift counts the nodes it finds",
+            f"{KEY}: on EKS they belong to a cluster",
+            "give its name as archshift:cluster.name, or leave the key out and archshift counts the nodes it "
+            "finds",
         )
-    return {name: _eks_node_group(name, raw, cluster, families) for name in raw} if cluster else {}
+    problems = Problems()
+    groups = {}
+    for name, (model, types) in resolved(EksGroupModel, raw, families, problems).items():
+        with problems.collected():
+            groups[name] = model.group(name, types, cluster)
+    problems.check()
+    return groups
 
 
-def _eks_node_group(
-    name: str, groups: Mapping[str, Any], cluster: EksCluster, families: tuple[str, ...] | None
-) -> EksNodeGroup:
-    key = f"archshift:node_groups.{name}"
-    # EKS's limit is 63, and a suffix of 26 keeps a group apart from the one that replaces it.
-    if not NODE_NAME.fullmatch(name) or len(name) > 36:
-        raise ArchshiftError(
-            f"{key}: {name!r} is not a name for a node group: up to 36 lower-case letters, digits and -"
-        )
-    group = values.mapping(key, groups[name])
-    readers: dict[str, Callable[[str, Any], Any]] = {
-        "ami_family": values.one_of(*AMI_FAMILIES),
-        "ami_type": values.text("an AMI type"),
-        "capacity_type": values.one_of("ON_DEMAND", "SPOT"),
-        "desired_size": values.size(0),
-        "disk_gib": values.size(1, "GiB"),
-        "import": values.text("the name of an existing node group"),
-        "instance_types": values.texts,
-        "labels": read_node_labels,
-        "max_size": values.size(1),
-        "max_unavailable": _max_unavailable,
-        "min_size": values.size(0),
-        "subnets": read_subnets,
-        "taints": read_taints,
-        "twin_of": values.text("the name of another node group"),
-    }
-    values.only(f"{key}.", group, set(readers))
-    read = {entry: readers[entry](f"{key}.{entry}", value) for entry, value in group.items()}
-    if "twin_of" in read:
-        original, types = _twins(name, read, groups, families)
-        inherited = {
-            entry: original[entry] for entry in _TWIN_TAKES if entry in original and entry not in read
-        }
-        if "ami_type" in inherited:
-            inherited["ami_type"] = str(inherited["ami_type"]).replace("x86_64", "ARM_64")
-        read |= {entry: readers[entry](f"{key}.{entry}", value) for entry, value in inherited.items()}
-    else:
-        types = _instance_types(key, read)
-    one_architecture(types, f"{key}.instance_types")
-    subnets = read.get("subnets", cluster.subnets)
-    if not subnets and "import" not in read:
-        raise ArchshiftError(
-            f"{key}.subnets is missing", "give the group's subnets, or archshift:cluster.subnets"
-        )
-    family: AmiFamily = read.get("ami_family", "AL2023")
-    ami_type = check_ami_type(
-        read.get("ami_type", AMI_FAMILIES[family][types[0].architecture]), types, f"{key}.ami_type"
-    )
-    least, desired, most = _sizes(key, read)
-    return EksNodeGroup(
-        name=name,
-        instance_types=types,
-        min_size=least,
-        desired_size=desired,
-        max_size=most,
-        autoscaled=cluster.autoscaler != "none",
-        subnets=subnets,
-        ami_type=ami_type,
-        import_name=read.get("import", ""),
-        **{
-            entry: read[entry]
-            for entry in ("capacity_type", "disk_gib", "labels", "max_unavailable", "taints")
-            if entry in read
-        },
-    )
+# --- twins ----------------------------------------------------------------------------------
+
+_G = TypeVar("_G", bound=GroupModel)
+_T = TypeVar("_T", bound=TwinnedModel)
 
 
-def _instance_types(key: str, group: Mapping[str, Any]) -> tuple[InstanceType, ...]:
-    names: tuple[str, ...] = group.get("instance_types", ())
-    if not names:
-        raise ArchshiftError(
-            f"{key}.instance_types is missing", "give a list of types, or twin_of: another group"
-        )
-    return tuple(instance_type(name, f"{key}.instance_types") for name in names)
+def _models(model: type[_G], raw: Mapping[str, Any], problems: Problems) -> dict[str, _G]:
+    kind: Any = dict[Annotated[str, model.names], model]  # type: ignore[valid-type]
+    models: dict[str, _G] = {}
+    for name, value in raw.items():
+        with problems.collected():
+            models |= read(kind, KEY, {name: value})
+    return models
 
 
-def _twins(
-    name: str, group: Mapping[str, Any], groups: Mapping[str, Any], families: tuple[str, ...] | None
-) -> tuple[Mapping[str, Any], tuple[InstanceType, ...]]:
-    """Return the settings of the group that ``name`` is the twin of, and the twins of its types."""
-    key, other = f"archshift:node_groups.{name}.twin_of", group["twin_of"]
-    if "instance_types" in group:
-        raise ArchshiftError(f"{key} finds the instance types itself", "remove it or instance_types")
+def resolved(
+    model: type[_T], raw: Mapping[str, Any], families: tuple[str, ...] | None, problems: Problems
+) -> dict[str, tuple[_T, tuple[InstanceType, ...]]]:
+    """Return the valid groups with their instance types; a twin has what it takes from its original.
+
+    Args:
+        model: The kind of the groups.
+        raw: ``archshift:node_groups``.
+        families: Graviton families that twins are chosen from; None for all up to the eighth generation.
+        problems: Gets what is wrong with the others.
+    """
+    models = _models(model, raw, problems)
+    groups: dict[str, tuple[_T, tuple[InstanceType, ...]]] = {}
+    for name, group in models.items():
+        if group.twin_of in raw and group.twin_of not in models:
+            # What is wrong with the original is reported there.
+            continue
+        with problems.collected():
+            if group.twin_of is None:
+                groups[name] = group, _types(f"{KEY}.{name}", group)
+            else:
+                types = _twin_types(name, group, models, families)
+                groups[name] = _with_taken(name, group, raw), types
+    return groups
+
+
+def _with_taken(name: str, group: _T, raw: Mapping[str, Any]) -> _T:
+    own, original = raw[name], raw[str(group.twin_of)]
+    taken = {key: original[key] for key in group.twin_takes if key in original and key not in own}
+    if isinstance(taken.get("ami_type"), str):
+        taken["ami_type"] = taken["ami_type"].replace("x86_64", "ARM_64")
+    return read(type(group), f"{KEY}.{name}", {**own, **taken})
+
+
+def _types(key: str, group: TwinnedModel) -> tuple[InstanceType, ...]:
+    """Return the types that a group names, and all of the families that it names."""
+    types = [instance_type(name, f"{key}.instance_types") for name in group.instance_types]
+    for family in group.named_families():
+        types += family_types(family, f"{key}.instance_families")
+    if not types:
+        choices = [
+            name for name in ("instance_types", "instance_families", "twin_of") if hasattr(group, name)
+        ]
+        raise ArchshiftError(f"{key}.instance_types is missing", f"add {' or '.join(choices)}")
+    return tuple(dict.fromkeys(types))
+
+
+def _twin_types(
+    name: str, group: TwinnedModel, groups: Mapping[str, TwinnedModel], families: tuple[str, ...] | None
+) -> tuple[InstanceType, ...]:
+    """Return the twins of the types of the group that ``group`` is the twin of."""
+    key, other = f"{KEY}.{name}.twin_of", str(group.twin_of)
+    for entry, named in (
+        ("instance_types", group.instance_types),
+        ("instance_families", group.named_families()),
+    ):
+        if named:
+            raise ArchshiftError(f"{key} chooses the instance types itself", f"remove twin_of or {entry}")
     others = sorted(set(groups) - {name})
     if other not in others:
         raise ArchshiftError(
-            f"{key}: {other!r} is no other node group", f"there are: {', '.join(others) or 'none'}"
+            f"{key}: {other!r} is not another node group", f"there are: {', '.join(others) or 'none'}"
         )
-    original = values.mapping(f"archshift:node_groups.{other}", groups[other])
-    if "twin_of" in original:
-        raise ArchshiftError(f"{key}: {other!r} is a twin itself", "name the group that it is the twin of")
-    names = values.texts(f"archshift:node_groups.{other}.instance_types", original.get("instance_types", []))
-    types = _instance_types(f"archshift:node_groups.{other}", {"instance_types": names})
-    try:
-        # Two x86 types may have one twin (m5.xlarge, m6i.xlarge).
-        return original, tuple(dict.fromkeys(twin(kind, families) for kind in types))
-    except ArchshiftError as error:
+    original = groups[other]
+    if original.twin_of:
         raise ArchshiftError(
-            f"{key}: {other!r}: {error}",
+            f"{key}: {other!r} is a twin itself", f"name the group that {other!r} is the twin of"
+        )
+    twins, errors = _twins_of(_types(f"{KEY}.{other}", original), families)
+    # Graviton lacks some sizes of a family, and a pool of a family needs none of them in particular.
+    missing = [error for name, error in errors.items() if name in original.instance_types or not twins]
+    if missing:
+        raise ArchshiftError(
+            f"{key}: {other!r}: {missing[0]}",
             "give the group instance_types of its own, or choose others from archshift:graviton_families",
-        ) from None
-
-
-def _sizes(key: str, group: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Return the least, desired and most nodes; of what is left out, one follows from the other."""
-    given = [entry for entry in ("desired_size", "min_size") if entry in group]
-    if not given:
-        raise ArchshiftError(f"{key}.desired_size is missing", "give it, or min_size and max_size")
-    desired = group.get("desired_size", group.get("min_size"))
-    least = group.get("min_size", desired)
-    # EKS wants room for one node, also in a group that is empty.
-    most = group.get("max_size", max(1, desired))
-    if not least <= desired <= most:
-        raise ArchshiftError(
-            f"{key}: min_size {least}, desired_size {desired} and max_size {most} are not in that order",
-            "raise or lower one of them",
         )
-    return least, desired, most
+    # Two x86 types may have one twin (m5.xlarge, m6i.xlarge).
+    return tuple(dict.fromkeys(twins))
 
 
-def _max_unavailable(key: str, value: Any) -> int | str:
-    text = str(value)
-    percent = isinstance(value, str) and text.endswith("%") and text[:-1].isdecimal()
-    if percent and 1 <= int(text[:-1]) <= 100:
-        return text
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 100:
-        return value
-    raise ArchshiftError(f'{key}: {value!r} is neither 1 to 100 nodes nor a share of them such as "33%"')
-
-
-def read_subnets(key: str, value: Any) -> tuple[str, ...]:
-    """Return IDs of subnets, at least one."""
-    subnets = values.texts(key, value)
-    if not subnets:
-        raise ArchshiftError(f"{key}: [] names no subnet", "give at least one, or remove the key")
-    for subnet in subnets:
-        if not subnet.startswith("subnet-"):
-            raise ArchshiftError(f"{key}: {subnet!r} is not the ID of a subnet, such as subnet-0a1b2c3d")
-    return subnets
-
-
-def read_node_labels(key: str, value: Any) -> dict[str, str]:
-    """Return the labels of nodes; the one of the architecture is not the user's to set."""
-    labels = _labels(key, value)
-    if ARCH_LABEL in labels:
-        raise ArchshiftError(f"{key}.{ARCH_LABEL} follows from instance_types", "remove it")
-    return labels
-
-
-def read_taints(key: str, value: Any) -> tuple[Taint, ...]:
-    """Return the taints of nodes."""
-    taints = values.typed(key, value, list, "a list")
-    return tuple(_taint(f"{key}[{index}]", taint) for index, taint in enumerate(taints))
-
-
-def _taint(key: str, value: Any) -> Taint:
-    taint = values.mapping(key, value)
-    values.only(f"{key}.", taint, {"key", "value", "effect"})
-    if not taint.get("key"):
-        raise ArchshiftError(f"{key}.key is missing", "every taint has one")
-    effects = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-    effect = taint.get("effect", "NoSchedule")
-    if effect not in effects:
-        raise ArchshiftError(f"{key}.effect: {effect!r} is none of {', '.join(effects)}")
-    return Taint(
-        key=values.typed(f"{key}.key", taint["key"], str, "text"),
-        value=values.typed(f"{key}.value", taint.get("value", ""), str, "text; put it in quotes"),
-        effect=effect,
-    )
+def _twins_of(
+    types: Iterable[InstanceType], families: tuple[str, ...] | None
+) -> tuple[list[InstanceType], dict[str, ArchshiftError]]:
+    """Return the twins that exist, and by type why others have none."""
+    twins: list[InstanceType] = []
+    errors: dict[str, ArchshiftError] = {}
+    for kind in types:
+        try:
+            twins.append(twin(kind, families))
+        except ArchshiftError as error:
+            errors[kind.name] = error
+    return twins, errors

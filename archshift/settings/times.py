@@ -1,119 +1,205 @@
-"""Readers of configured times: zones, spans, moments, windows and freezes."""
+"""The types of configured times: zones, lengths, moments, windows and freezes."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo
 
-from archshift.common.errors import ArchshiftError
-from archshift.common.times import Freeze, Span, Window, instant, short
-from archshift.settings import values
+from msgspec import Meta, field
 
-DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+from archshift.common.errors import ArchshiftError
+from archshift.common.times import Freeze, Span, Window, instant, short, zoned_time
+from archshift.settings.reading import InvalidValueError, Model, says, use
+from archshift.settings.values import Text
+
+Day: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: Final[tuple[Day, ...]] = get_args(Day)
 
 _SPAN: Final = re.compile(r"(\d{1,6})([mhdw])")
-_CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
-_LONGEST: Final = timedelta(days=366)
+_UNITS: Final[Mapping[str, Span]] = {
+    "w": Span(days=7),
+    "d": Span(days=1),
+    "h": Span(elapsed=timedelta(hours=1)),
+    "m": Span(elapsed=timedelta(minutes=1)),
+}
 # Far from the ends of what a datetime can hold, so that adding never fails.
 _YEARS: Final = range(2000, 2200)
 
 
-def read_zone(key: str, value: Any) -> ZoneInfo:
-    """Return a time zone by its name."""
-    name = values.text("a time zone such as Europe/Berlin")(key, value)
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        raise ArchshiftError(
-            f"{key}: {name!r} is no time zone", "give one such as Europe/Berlin or UTC"
-        ) from None
+class Length(str):
+    """A length of time such as ``7d`` or ``12h``, in a range that each subclass has."""
+
+    __slots__ = ()
+
+    least: ClassVar = timedelta(0)
+    most: ClassVar = timedelta(days=366)
+    example: ClassVar[str] = "7d"
+
+    @classmethod
+    def use(cls) -> str:
+        """Say which values are valid."""
+        return f"a time from {short(cls.least)} to {short(cls.most)} such as {cls.example}"
+
+    @classmethod
+    def parse(cls, value: Any) -> "Length":
+        """Return the length; raises ValueError where it is none in the range."""
+        if not isinstance(value, str) or not _SPAN.fullmatch(value):
+            raise ValueError
+        length = cls(value)
+        if not cls.least <= length.span.roughly <= cls.most:
+            raise ValueError
+        return length
+
+    @property
+    def span(self) -> Span:
+        """The same as a span, whose days are calendar days."""
+        match = _SPAN.fullmatch(self)
+        if match is None:
+            raise ValueError(self)
+        number, unit = int(match[1]), _UNITS[match[2]]
+        return Span(days=unit.days * number, elapsed=unit.elapsed * number)
+
+    @property
+    def elapsed(self) -> timedelta:
+        """The same by the stopwatch, where a day has 24 hours."""
+        return self.span.roughly
 
 
-def read_span(key: str, value: Any) -> Span:
-    """Return a span such as ``7d`` or ``12h``."""
-    span = _span(value)
-    if span is None or span.roughly > _LONGEST:
-        raise ArchshiftError(f"{key}: {value!r} is not a span of up to a year, such as 7d, 2w, 12h or 30m")
-    return span
+class ZoneName(str):
+    """The name of a time zone."""
+
+    __slots__ = ()
+
+    @classmethod
+    def use(cls) -> str:
+        """Say which values are valid."""
+        return "a time zone such as Europe/Berlin or UTC"
+
+    @classmethod
+    def parse(cls, value: Any) -> "ZoneName":
+        """Return the name; raises ValueError where there is no such zone."""
+        if not isinstance(value, str) or not value:
+            raise ValueError
+        try:
+            ZoneInfo(value)
+        except (KeyError, OSError):
+            raise ValueError from None
+        return cls(value)
 
 
-def duration(least: timedelta, most: timedelta) -> Callable[[str, Any], timedelta]:
-    """Return a reader of spans within bounds, whose days have 24 hours."""
+class Moment(str):
+    """A date or a time in quotes; one that names no zone is in the zone of the ramp."""
 
-    def read(key: str, value: Any) -> timedelta:
-        span = _span(value)
-        if span is None or not least <= span.roughly <= most:
-            bounds = f"{short(least)} to {short(most)}"
-            raise ArchshiftError(f"{key}: {value!r} is not a time from {bounds}, such as 24h")
-        return span.roughly
+    __slots__ = ()
 
-    return read
+    @classmethod
+    def use(cls) -> str:
+        """Say which values are valid."""
+        return 'a date or a time from 2000 to 2199 in quotes, such as "2026-03-02" or "2026-03-02T18:00:00Z"'
 
+    @classmethod
+    def parse(cls, value: Any) -> "Moment":
+        """Return the text; raises ValueError where it is no date or time."""
+        if not isinstance(value, str) or datetime.fromisoformat(value).year not in _YEARS:
+            raise ValueError
+        return cls(value)
 
-def _span(value: Any) -> Span | None:
-    match = _SPAN.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        return None
-    number, unit = int(match[1]), match[2]
-    return {
-        "w": Span(days=7 * number),
-        "d": Span(days=number),
-        "h": Span(elapsed=timedelta(hours=number)),
-        "m": Span(elapsed=timedelta(minutes=number)),
-    }[unit]
+    def at(self, zone: ZoneInfo, *, through: bool = False) -> datetime:
+        """Return the moment in UTC.
 
-
-def read_moment(key: str, value: Any, zone: ZoneInfo, *, through: bool = False) -> datetime:
-    """Return a date or time; what names no zone is in this one.
-
-    Args:
-        key: The key, for errors.
-        value: The text.
-        zone: The zone.
-        through: A date means its end, not its beginning.
-    """
-    try:
-        moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        moment = None
-    if moment is None or moment.year not in _YEARS:
-        raise ArchshiftError(
-            f"{key}: {value!r} is neither a date nor a time from 2000 to 2199, in quotes, such as "
-            '"2026-03-02" or "2026-03-02T18:00:00Z"'
-        )
-    if moment.tzinfo:
-        return moment.astimezone(UTC)
-    if through and _is_date(value):
-        moment += timedelta(days=1)
-    return instant(moment, zone)
+        Args:
+            zone: The zone of a text that names none.
+            through: A date means its end, not its beginning.
+        """
+        moment = datetime.fromisoformat(self)
+        if moment.tzinfo:
+            return moment.astimezone(UTC)
+        if through and _is_date(self):
+            moment += timedelta(days=1)
+        return instant(moment, zone)
 
 
-def read_window(key: str, value: Any) -> Window:
-    """Return a window: ``days`` (all, if left out), ``from`` and ``to``, 00:00 and 24:00 if left out."""
-    window = values.mapping(key, value)
-    values.only(f"{key}.", window, {"days", "from", "to"})
-    names = values.texts(f"{key}.days", window.get("days", list(DAYS)))
-    for name in names:
-        if name not in DAYS:
-            raise ArchshiftError(f"{key}.days: {name!r} is none of {', '.join(DAYS)}")
-    if not names:
-        raise ArchshiftError(f"{key}.days: [] names no day, so nothing could ever move", "name one at least")
-    begin = _clock(f"{key}.from", window.get("from", "00:00"))
-    end = _clock(f"{key}.to", window.get("to", "24:00"))
-    if begin in (end, 24 * 60):
-        raise ArchshiftError(f"{key}: from {window.get('from')!r} to {window.get('to')!r} is no time at all")
-    return Window(frozenset(DAYS.index(name) for name in names), begin, end if begin < end else end + 24 * 60)
+class ZonedTime(Moment):
+    """A time in quotes that names its zone."""
+
+    __slots__ = ()
+
+    @classmethod
+    def use(cls) -> str:
+        """Say which values are valid."""
+        return 'a time from 2000 to 2199 with its zone in quotes, such as "2026-03-02T18:00:00Z"'
+
+    @classmethod
+    def parse(cls, value: Any) -> "ZonedTime":
+        """Return the text; raises ValueError where it is no time with a zone."""
+        # A date is refused too: its midnight may be before the move, and the soak would be too short.
+        zoned_time(Moment.parse(value))
+        return cls(value)
+
+    @property
+    def moment(self) -> datetime:
+        """The moment, in its own zone."""
+        return zoned_time(self)
 
 
-def read_freeze(key: str, value: Any, zone: ZoneInfo) -> Freeze:
-    """Return a freeze: ``from``, ``to`` (a date counts with its whole day) and ``reason``."""
-    words: Mapping[str, str] = values.required_texts(key, value, ("from", "to", "reason"))
-    begin = read_moment(f"{key}.from", words["from"], zone)
-    end = read_moment(f"{key}.to", words["to"], zone, through=True)
-    if end <= begin:
-        raise ArchshiftError(f"{key}: from {words['from']} to {words['to']} ends before it begins")
-    return Freeze(begin, end, words["reason"])
+Clock: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(([01]\d|2[0-3]):[0-5]\d|24:00)\Z",
+        extra=use('a time of day from "00:00" to "24:00", in quotes'),
+    ),
+]
+
+
+class WindowModel(Model, frozen=True, kw_only=True):
+    """A part of some days of the week in which a step may be taken."""
+
+    days: Annotated[
+        tuple[Day, ...],
+        Meta(min_length=1, extra=use(f"a list of one or more of {', '.join(DAYS)}")),
+        says("The days of the week.", ["mon", "tue"], default="all days"),
+    ] = DAYS
+    begin: Annotated[Clock, says("When the window opens.", "09:00")] = field(name="from", default="00:00")
+    end: Annotated[
+        Clock, says("When the window closes; a time before `from` is on the next day.", "16:00")
+    ] = field(name="to", default="24:00")
+
+    def __post_init__(self) -> None:
+        if self.begin in (self.end, "24:00"):
+            raise InvalidValueError(
+                "", f"the time from {self.begin!r} to {self.end!r} is empty", "correct from or to"
+            )
+
+    def window(self) -> Window:
+        """Return the window."""
+        begin, end = _minutes(self.begin), _minutes(self.end)
+        days = frozenset(DAYS.index(day) for day in self.days)
+        return Window(days, begin, end if begin < end else end + 24 * 60)
+
+
+class FreezeModel(Model, frozen=True, kw_only=True):
+    """A time in which no step is taken."""
+
+    begin: Annotated[Moment, says("The first day or time.", "2026-12-18")] = field(name="from")
+    end: Annotated[Moment, says("The last day, which counts as a whole, or a time.", "2027-01-06")] = field(
+        name="to"
+    )
+    reason: Annotated[Text, says("Why.", "year end")]
+
+    def freeze(self, key: str, zone: ZoneInfo) -> Freeze:
+        """Return the freeze.
+
+        Raises:
+            ArchshiftError: It ends before it begins.
+        """
+        begin, end = self.begin.at(zone), self.end.at(zone, through=True)
+        if end <= begin:
+            raise ArchshiftError(
+                f"{key}: the freeze from {self.begin} to {self.end} ends before it begins",
+                "correct from or to",
+            )
+        return Freeze(begin, end, self.reason.strip())
 
 
 def _is_date(text: str) -> bool:
@@ -124,8 +210,6 @@ def _is_date(text: str) -> bool:
     return True
 
 
-def _clock(key: str, value: Any) -> int:
-    if not isinstance(value, str) or not _CLOCK.fullmatch(value):
-        raise ArchshiftError(f'{key}: {value!r} is not a time of day in quotes, "00:00" to "24:00"')
-    hours, minutes = value.split(":")
+def _minutes(clock: str) -> int:
+    hours, minutes = clock.split(":")
     return int(hours) * 60 + int(minutes)

@@ -1,130 +1,123 @@
-"""Readers of configured values: each checks one, and names its key where it does not do.
+"""The types of settings that several keys share."""
 
-All of them raise ``ArchshiftError``, a sentence with the key, the value and what is wanted.
-"""
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, ClassVar, TypeAlias
 
-import math
-from collections.abc import Callable, Collection, Mapping
-from datetime import datetime
-from typing import Any, TypeVar
+from msgspec import Meta
 
-from archshift.common.errors import ArchshiftError
+from archshift.cluster.kinds import CONTROLLERS, TESTED_KINDS
+from archshift.settings.reading import use
 
-_T = TypeVar("_T")
+Name: TypeAlias = Annotated[str, Meta(min_length=1, extra=use("a name in quotes"))]
+Names: TypeAlias = Annotated[tuple[Name, ...], Meta(extra=use("a list of names"))]
+Text: TypeAlias = Annotated[str, Meta(pattern=r"\S", extra=use("text in quotes that is not empty"))]
+Seconds: TypeAlias = Annotated[int, Meta(ge=1, extra={"unit": "seconds"})]
+Samples: TypeAlias = Annotated[int, Meta(ge=1, extra={"unit": "samples"})]
+Arn: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"\Aarn:[^:]+:[^:]+:[^:]*:[^:]*:.+\Z",
+        extra=use("an ARN such as arn:aws:iam::123456789012:role/name"),
+    ),
+]
+Arns: TypeAlias = Annotated[tuple[Arn, ...], Meta(extra=use("a list of ARNs"))]
+Subnets: TypeAlias = Annotated[
+    tuple[
+        Annotated[str, Meta(pattern=r"\Asubnet-", extra=use("the ID of a subnet such as subnet-0a1b2c3d"))],
+        ...,
+    ],
+    Meta(min_length=1, extra=use("a list of one or more IDs of subnets")),
+]
+
+Zones: TypeAlias = Annotated[
+    tuple[Name, ...], Meta(min_length=1, extra=use("a list of one or more availability zones"))
+]
 
 
-def only(prefix: str, value: Mapping[str, Any], known: set[str]) -> None:
-    """Check that a map has known keys alone; ``prefix`` is what stands before a key."""
-    for key in value:
-        if key not in known:
-            raise ArchshiftError(f"{prefix}{key} is not a setting", f"there are: {', '.join(sorted(known))}")
+def _workload_key(kinds: tuple[str, ...]) -> Meta:
+    return Meta(
+        pattern=rf"\A[^/\s]+/({'|'.join(kinds)})/[^/\s]+\Z",
+        extra=use(f"namespace/Kind/name with one of the kinds {', '.join(kinds)}"),
+    )
 
 
-def mapping(key: str, value: Any) -> Mapping[str, Any]:
-    """Return a value that is a map."""
-    if not isinstance(value, Mapping):
-        raise ArchshiftError(f"{key}: {value!r} is not a map", "write it as YAML below the key")
-    return value
+WorkloadKey: TypeAlias = Annotated[str, _workload_key(tuple(CONTROLLERS))]
+TestedWorkloadKey: TypeAlias = Annotated[str, _workload_key(tuple(TESTED_KINDS))]
 
 
-def typed(key: str, value: Any, kind: type[_T], description: str) -> _T:
-    """Return a value of a type; ``description`` says in an error what is wanted."""
-    # bool is an int to Python; to a reader of YAML it is not.
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ArchshiftError(f"{key}: {value!r} is not {description}")
-    return value
+def _decimal(value: Any) -> Decimal:
+    """Return a finite number, given as a number or as text; through text, as a float has more digits.
 
-
-def ratio(key: str, value: Any) -> float:
-    """Return a share from 0 to 1, given as a number or as text."""
-    wanted = "a number from 0.0 to 1.0, such as 0.2"
-    if isinstance(value, bool):
-        raise ArchshiftError(f"{key}: {value!r} is not {wanted}")
+    Raises:
+        ValueError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ArchshiftError(f"{key}: {value!r} is not {wanted}") from None
-    if math.isnan(number) or not 0 <= number <= 1:
-        raise ArchshiftError(f"{key}: {value!r} is not {wanted}")
+        number = Decimal(str(value))
+    except InvalidOperation:
+        raise ValueError from None
+    if not number.is_finite():
+        raise ValueError
     return number
 
 
-def texts(key: str, value: Any) -> tuple[str, ...]:
-    """Return a list of names."""
-    items = typed(key, value, list, "a list of names")
-    return tuple(typed(f"{key}[{index}]", item, str, "a name") for index, item in enumerate(items))
+class Amount(Decimal):
+    """A number with the digits that were written, in a range that each subclass has."""
+
+    least: ClassVar[Decimal]
+    most: ClassVar[Decimal]
+    words: ClassVar[str] = "a number"
+
+    @classmethod
+    def use(cls) -> str:
+        """Say which values are valid."""
+        return f"{cls.words} from {cls.least} to {cls.most}"
+
+    @classmethod
+    def parse(cls, value: Any) -> "Amount":
+        """Return the number; raises ValueError where it is out of range."""
+        number = _decimal(value)
+        if not cls.least <= number <= cls.most:
+            raise ValueError
+        return cls(number)
 
 
-def text(description: str) -> Callable[[str, Any], str]:
-    """Return a reader of text that is not empty."""
+class Ratio(float):
+    """A share from 0 to 1; the engine may store it as text."""
 
-    def read(key: str, value: Any) -> str:
-        if not typed(key, value, str, description):
-            raise ArchshiftError(f"{key}: {value!r} is not {description}")
-        return str(value)
+    @classmethod
+    def use(cls) -> str:
+        """Say which values are valid."""
+        return "a number from 0.0 to 1.0"
 
-    return read
-
-
-def one_of(*choices: str) -> Callable[[str, Any], Any]:
-    """Return a reader of one of a few words."""
-
-    def read(key: str, value: Any) -> str:
-        if value not in choices:
-            raise ArchshiftError(f"{key}: {value!r} is none of {', '.join(choices)}")
-        return str(value)
-
-    return read
+    @classmethod
+    def parse(cls, value: Any) -> "Ratio":
+        """Return the share; raises ValueError where it is none."""
+        if not 0 <= (number := _decimal(value)) <= 1:
+            raise ValueError
+        return cls(number)
 
 
-def size(least: int, unit: str = "nodes") -> Callable[[str, Any], int]:
-    """Return a reader of a whole number of at least ``least``."""
-    description = f"a whole number of {unit}, {least} or more"
+class Quantity(str):
+    """A quantity as Kubernetes writes it, given as a number or as text."""
 
-    def read(key: str, value: Any) -> int:
-        if typed(key, value, int, description) < least:
-            raise ArchshiftError(f"{key}: {value!r} is not {description}")
-        return int(value)
+    __slots__ = ()
 
-    return read
+    # So few digits that no number of bytes overflows.
+    _PATTERN: ClassVar[re.Pattern[str]] = re.compile(r"\d{1,15}(\.\d{1,9})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 
+    @classmethod
+    def use(cls) -> str:
+        """Say which values are valid."""
+        return "a quantity such as 64 or 256Gi"
 
-def workload_key(key: str, value: str, kinds: Collection[str]) -> str:
-    """Return ``namespace/Kind/name`` with one of a few kinds."""
-    parts = value.split("/")
-    if len(parts) != 3 or parts[1] not in kinds or not all(parts):
-        raise ArchshiftError(
-            f"{key}: {value!r} is not namespace/Kind/name with one of the kinds {', '.join(kinds)}"
-        )
-    return value
-
-
-def flag(key: str, value: Any) -> bool:
-    """Return true or false."""
-    return typed(key, value, bool, "true or false")
-
-
-def required_texts(key: str, value: Any, names: tuple[str, ...]) -> dict[str, str]:
-    """Return a map of texts, every one of which has to be there."""
-    words = mapping(key, value)
-    only(f"{key}.", words, set(names))
-    found = {
-        name: typed(f"{key}.{name}", word, str, "text; put it in quotes").strip()
-        for name, word in words.items()
-        if word is not None
-    }
-    for name in names:
-        if not found.get(name):
-            raise ArchshiftError(f"{key}.{name} is missing", f"it needs {', '.join(names)}")
-    return found
-
-
-def time(key: str, value: str) -> datetime:
-    """Return a time that says its zone."""
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise ArchshiftError(f'{key}: {value!r} is not a time with its zone, such as "2026-03-02T18:00:00Z"')
-    return moment
+    @classmethod
+    def parse(cls, value: Any) -> "Quantity":
+        """Return the quantity; raises ValueError where it is none."""
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        if not cls._PATTERN.fullmatch(str(value)):
+            raise ValueError
+        return cls(value)

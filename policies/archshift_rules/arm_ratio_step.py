@@ -182,15 +182,15 @@ def _no_pass(gate: Resource, ratio: float, previous: float, max_age: float, now:
     if problem or judged is None or at is None:
         return str(problem or "its evidence is not whole")
     if str(stack).rpartition("/")[2] != gate.urn.split(":")[2]:
-        return f"it is of the stack {stack}"
+        return f"it is about the stack {stack}"
     if not previous <= judged < ratio:
-        return f"it is of arm_ratio {judged:g}"
+        return f"it is about arm_ratio {judged:g}"
     if at > now + CLOCKS_DIFFER:
         return f"it is from the future ({gate.read('at')})"
     # It had to be fresh when the step was taken; where that is not written down, now.
     taken = since if since and since >= at else now
     if taken - at > timedelta(days=max_age):
-        return f"it is of {gate.read('at')}, more than {max_age:g} days old"
+        return f"it is from {gate.read('at')}, more than {max_age:g} days ago"
     return "" if verdict == "pass" else f"it says {verdict}"
 
 

@@ -20,6 +20,7 @@ HEAVY = {
     "httpx2",
     "jinja2",
     "lightkube",
+    "msgspec",
     "opentelemetry",
     "pulumi",
     "pulumi_aws",
@@ -71,11 +72,11 @@ def test_what_needs_no_cluster_loads_no_client(arguments: str) -> None:
     [
         ("archshift.cli.commands.plan", {"rich"}),
         ("archshift.cli.commands.status", {"rich"}),
-        ("archshift.survey", {"httpx2", "lightkube", "yaml", "asyncio"}),
-        ("archshift.cli.commands.report", {"httpx2", "lightkube", "rich", "yaml", "asyncio"}),
+        ("archshift.survey", {"httpx2", "lightkube", "msgspec", "yaml", "asyncio"}),
+        ("archshift.cli.commands.report", {"httpx2", "lightkube", "msgspec", "rich", "yaml", "asyncio"}),
         # These two ask the engine alone.
-        ("archshift.cli.commands.ramp", {"rich", "yaml"}),
-        ("archshift.settings.stack", {"yaml"}),
+        ("archshift.cli.commands.ramp", {"msgspec", "rich", "yaml"}),
+        ("archshift.settings.stack", {"msgspec", "yaml"}),
         # The decisions are pure.
         ("archshift.plan.planner", set()),
         ("archshift.plan.sizing", set()),

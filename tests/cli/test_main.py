@@ -314,7 +314,18 @@ def test_a_bad_setting_is_one_sentence(run: Run, pulumi: FakePulumi) -> None:
     assert run("status") == (
         1,
         "",
-        "archshift: archshift:arm_ratio: '1.5' is not a number from 0.0 to 1.0, such as 0.2\n",
+        "archshift: archshift:arm_ratio: '1.5' is invalid; use a number from 0.0 to 1.0\n",
+    )
+
+
+def test_all_bad_settings_are_printed_a_line_each(run: Run, pulumi: FakePulumi) -> None:
+    """Whoever corrects a file does not run the command once for each error."""
+    pulumi.configure(arm_ratio="1.5", platform="gke")
+    assert run("status") == (
+        1,
+        "",
+        "archshift: archshift:arm_ratio: '1.5' is invalid; use a number from 0.0 to 1.0\n"
+        "archshift: archshift:platform: 'gke' is invalid; use eks or lab\n",
     )
 
 

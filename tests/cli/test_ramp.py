@@ -228,7 +228,7 @@ def test_next_exits_by_what_is_due(prod: Repository) -> None:
         "arm_ratio": 0.5,
         "due": False,
         "at": "2026-03-10T09:00:00+01:00",
-        "why_not": ["outside the windows, the next of which opens Tue 10 Mar 2026 09:00 CET"],
+        "why_not": ["outside the windows; the next window opens Tue 10 Mar 2026 09:00 CET"],
     }
 
 
@@ -239,7 +239,7 @@ def test_apply_changes_two_values_and_nothing_else(prod: Repository) -> None:
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         "prod: arm_ratio 0.2 -> 0.5, step 2 of 4",
-        "0.5 is due since Mon 09 Mar 2026 09:00 CET.",
+        "0.5 has been due since Mon 09 Mar 2026 09:00 CET.",
         "0.2 was set Mon 02 Mar 2026 09:12 CET and has soaked 6 days.",
         "Gate: not asked.",
         "Next: 0.8, not before Mon 16 Mar 2026 09:00 CET.",
@@ -267,7 +267,7 @@ def test_apply_commits_the_file_alone_with_the_reason(prod: Repository) -> None:
     assert diff(prod, "HEAD~1", "HEAD") == STEP
     assert prod.git("status", "--porcelain").splitlines() == ["A  other.txt", "?? gates/"]
     body = [
-        "0.5 is due since Mon 09 Mar 2026 09:00 CET.",
+        "0.5 has been due since Mon 09 Mar 2026 09:00 CET.",
         "0.2 was set Mon 02 Mar 2026 09:12 CET and has soaked 6 days.",
         "Gate: pass of 0.2 at Mon 09 Mar 2026 09:00 CET.",
         "- 5 workloads do as well as on x86",
@@ -364,9 +364,9 @@ def test_what_the_gate_writes_is_what_apply_reads(prod: Repository, verdict: Any
     [
         ({"verdict": "hold", "reasons": ["too few requests"]}, "it says hold: too few requests"),
         ({"verdict": "unknown", "reasons": []}, "it says unknown"),
-        ({"stack": "staging"}, "it is of the stack 'staging', not of prod"),
-        ({"arm_ratio": 0.5}, "it is of arm_ratio 0.5, which is 0.2 now"),
-        ({"at": "2026-03-08T08:00:00Z"}, "it is of 2026-03-08T08:00:00Z, more than 24 hours old"),
+        ({"stack": "staging"}, "it is about the stack 'staging', not about prod"),
+        ({"arm_ratio": 0.5}, "it is about arm_ratio 0.5, but arm_ratio is 0.2 now"),
+        ({"at": "2026-03-08T08:00:00Z"}, "it is from 2026-03-08T08:00:00Z, more than 24 hours ago"),
         ({"at": "2026-03-01T08:00:00Z"}, "before arm_ratio was set (2026-03-02T08:12:00Z)"),
         ({"at": "yesterday"}, "its at, 'yesterday', is not a time with its zone"),
     ],

@@ -65,7 +65,7 @@ def warned(evidence: GateEvidence, graviton: int = 20, ramp: str = "") -> list[s
     ("evidence", "why"),
     [
         (replace(PASSED, verdict="hold", reasons=("too few requests",)), "it says hold: too few requests"),
-        (replace(PASSED, stack="staging"), "it is of the stack 'staging', not of prod"),
+        (replace(PASSED, stack="staging"), "it is about the stack 'staging', not about prod"),
         (no_evidence("gates/prod.json"), "there is no gates/prod.json"),
     ],
 )
@@ -82,5 +82,5 @@ def test_a_step_that_passed_is_not_warned_of() -> None:
     """The step before is that of the stack's own ramp."""
     assert warned(PASSED) == []
     ramp = '{"start": "2026-03-02", "steps": [0.3, 0.5]}'
-    assert "the gate has no pass for 0.3: it is of arm_ratio 0.2" in warned(PASSED, ramp=ramp)[0]
+    assert "the gate has no pass for 0.3: it is about arm_ratio 0.2" in warned(PASSED, ramp=ramp)[0]
     assert warned(replace(PASSED, ratio=0.3), ramp=ramp) == []

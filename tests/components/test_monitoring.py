@@ -122,19 +122,19 @@ def test_panels_lie_side_by_side_and_have_ids_of_their_own() -> None:
     [
         (
             {"labels": {}},
-            "archshift:monitoring.namespace is missing; give the namespace that Prometheus reads",
+            "archshift:monitoring.namespace is missing; add the name of a namespace: lower-case ",
         ),
         (
             {"namespace": "Monitoring"},
-            "archshift:monitoring.namespace: 'Monitoring' is not a namespace's name: ",
+            "archshift:monitoring.namespace: 'Monitoring' is invalid; use the name of a namespace: ",
         ),
         (
             {"namespace": "m", "dashboard_labels": {"grafana_dashboard": 1}},
-            "archshift:monitoring.dashboard_labels.grafana_dashboard: 1 is not text; put it in quotes",
+            "archshift:monitoring.dashboard_labels.grafana_dashboard: 1 is invalid; use the value of a ",
         ),
         (
             {"namespace": "m", "labels": {"a b": "c"}},
-            "archshift:monitoring.labels.a b: 'c' is not a label that Kubernetes takes",
+            "archshift:monitoring.labels: 'a b' is invalid; use the name of a Kubernetes label",
         ),
         ({"namespace": "m", "alerts": True}, "archshift:monitoring.alerts is not a setting; there are: "),
     ],

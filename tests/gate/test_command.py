@@ -122,7 +122,7 @@ def test_a_cap_lets_the_fleet_go_on(run: Run, pulumi: FakePulumi, slow: Server) 
     code, out, _ = run("gate", *AT, "--json")
     assert code == 0
     assert json.loads(out)["workloads"][1]["verdict"] == "capped"
-    assert json.loads(out)["reasons"][1].startswith(f"{CATALOG} goes on without: p95 latency ")
+    assert json.loads(out)["reasons"][1].startswith(f"the fleet goes on without {CATALOG}: p95 latency ")
 
 
 def test_exit_codes_say_the_verdict(run: Run, pulumi: FakePulumi, well: Server, slow: Server) -> None:
@@ -130,7 +130,7 @@ def test_exit_codes_say_the_verdict(run: Run, pulumi: FakePulumi, well: Server, 
     configure(pulumi, well, soak="4h")
     code, out, _ = run("gate", *AT)
     assert (code, out.splitlines()[-1]) == (3, "hold")
-    assert "the step stands for 3.0 h of 4h; its soak ends at 2026-03-10T13:00+00:00" in out
+    assert "the step has soaked for 3.0 h of 4h; the soak ends at 2026-03-10T13:00+00:00" in out
     configure(pulumi, slow, tolerances={"latency_p95": {"hold": 0.01, "step_back": 0.02}})
     assert run("gate", *AT)[0] == 5
     configure(pulumi, well)
@@ -168,5 +168,5 @@ def test_a_step_that_has_only_just_been_taken_is_not_measured(
     configure(pulumi, well)
     code, out, _ = run("gate", "--json", "--at", END.isoformat(), "--since", END.isoformat())
     assert code == 3
-    assert json.loads(out)["reasons"][0].startswith("the step stands for 0.0 h of 2h")
+    assert json.loads(out)["reasons"][0].startswith("the step has soaked for 0.0 h of 2h")
     assert json.loads(out)["queries"] == []

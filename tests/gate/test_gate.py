@@ -106,7 +106,7 @@ def test_a_bad_step_steps_back(tmp_path: Path) -> None:
     gate = judged_of(shop(graviton=Pods(2, errors=0.3)), tmp_path)
     assert gate.verdict.verdict == "step-back"
     assert gate.verdict.reasons == [
-        "40% of the pods on Graviton are of workloads that do much worse there",
+        "40% of the pods on Graviton belong to workloads that do much worse there",
         f"{CATALOG}: errors 30.00% on Graviton, 0.10% on x86; up to 0.60% passes",
     ]
 
@@ -156,7 +156,7 @@ def test_without_a_sign_of_the_nodes_architecture_the_way_out_is_named(tmp_path:
     gate = judged_of(shop(arch_label=False), tmp_path)
     assert gate.verdict.verdict == "unknown"
     assert gate.verdict.reasons == [
-        "of 100% of the pods the architecture is not known; give kube-state-metrics "
+        "the architecture of 100% of the pods is unknown; give kube-state-metrics "
         "--metric-labels-allowlist=nodes=[kubernetes.io/arch] (docs/monitoring.md has other ways)"
     ]
 
@@ -186,7 +186,7 @@ def test_a_prometheus_without_data_is_unknown(tmp_path: Path) -> None:
     assert gate.verdict.verdict == "unknown"
     assert gate.verdict.reasons == [
         "there is no kube_pod_info of the workloads from 2026-03-10T09:00+00:00 to 2026-03-10T12:00+00:00; "
-        "does this Prometheus scrape kube-state-metrics, and did it then?"
+        "check that this Prometheus scraped kube-state-metrics then"
     ]
     assert before_the_first_step.verdict.verdict == "unknown", "no data is not no pods"
 
@@ -199,8 +199,8 @@ def test_before_the_first_step_nothing_can_be_worse(tmp_path: Path) -> None:
         assert judged(prometheus.url, ratio="0.0").verdict.verdict == "pass"
         gate = judged(prometheus.url)
     assert gate.verdict.reasons == [
-        "pods on Graviton are seen in 0% of the time from 2026-03-10T09:00+00:00 to 2026-03-10T12:00+00:00; "
-        "archshift status says whether there are any"
+        "Prometheus saw pods on Graviton for only 0% of the time from 2026-03-10T09:00+00:00 to "
+        "2026-03-10T12:00+00:00; run archshift status to see whether there are any"
     ]
     assert gate.verdict.verdict == "unknown"
 
@@ -214,8 +214,8 @@ def test_applications_measured_on_x86_alone_are_unknown(tmp_path: Path) -> None:
     gate = judged_of(shop(changes=[lose]), tmp_path)
     assert gate.verdict.verdict == "unknown"
     assert gate.verdict.reasons == [
-        f"{CART}, {CATALOG}: p95 latency is not measured on Graviton, as it is on x86",
-        f"{CART}, {CATALOG}: errors is not measured on Graviton, as it is on x86",
+        f"{CART}, {CATALOG}: p95 latency is measured on x86, but not on Graviton",
+        f"{CART}, {CATALOG}: errors is measured on x86, but not on Graviton",
     ]
 
 
@@ -230,7 +230,7 @@ def test_samples_of_another_clock_are_unknown(tmp_path: Path, shift: timedelta) 
     weeks = shop(changes=[shifted])
     gate = judged_of(weeks, tmp_path)
     assert gate.verdict.verdict == "unknown"
-    assert all("on Graviton is measured in " in reason for reason in gate.verdict.reasons), (
+    assert all("on Graviton is measured for only " in reason for reason in gate.verdict.reasons), (
         gate.verdict.reasons
     )
 
@@ -242,7 +242,8 @@ def test_data_that_ended_is_unknown(tmp_path: Path) -> None:
         later = judged(prometheus.url, at=END + timedelta(hours=2))
     assert (late.verdict.verdict, later.verdict.verdict) == ("unknown", "unknown")
     assert late.verdict.reasons == [
-        "the newest pods that Prometheus knows are 30 minutes old; is it still scraping?"
+        "the newest data about pods in Prometheus is 30 minutes old; check that it still scrapes "
+        "kube-state-metrics"
     ]
     assert later.verdict.reasons[0].startswith("only 3")
 
@@ -257,7 +258,7 @@ def test_what_is_no_number_is_unknown(tmp_path: Path, nonsense: float) -> None:
 
     gate = judged_of(shop(changes=[spoil]), tmp_path)
     assert gate.verdict.verdict == "unknown"
-    assert gate.verdict.reasons == [f"{CATALOG}: errors on Graviton is no number"]
+    assert gate.verdict.reasons == [f"{CATALOG}: errors on Graviton is not a number"]
 
 
 def test_a_latency_beyond_the_last_bucket_is_at_least_that(tmp_path: Path) -> None:
@@ -266,7 +267,8 @@ def test_a_latency_beyond_the_last_bucket_is_at_least_that(tmp_path: Path) -> No
     weeks.run(CATALOG, BEGIN, END, x86=Pods(2, latency_p95=15.0), graviton=Pods(2, latency_p95=60.0))
     gate = judged_of(weeks, tmp_path)
     assert gate.verdict.reasons == [
-        f"{CATALOG}: p95 latency on Graviton is beyond the histogram's last bucket; give it larger ones"
+        f"{CATALOG}: p95 latency on Graviton is beyond the histogram's last bucket; give the "
+        "histogram larger buckets"
     ]
 
 
@@ -285,8 +287,8 @@ def test_a_latency_beyond_the_last_bucket_is_at_least_that(tmp_path: Path) -> No
         ),
         (
             {"errors": 'status=~"5.."'},
-            "no series of http_requests_total has the label status; say as archshift:gate.metrics.errors "
-            "which requests failed",
+            "no series of http_requests_total has the label status; set archshift:gate.metrics.errors to "
+            "a matcher of failed requests",
         ),
     ],
 )
@@ -321,10 +323,10 @@ def test_the_clock_of_prometheus_has_to_be_ours(tmp_path: Path) -> None:
     with serve(tmp_path) as server, Prometheus(server.url) as prometheus:
         meter = Measurer(prometheus, Expressions())
         now = datetime.now(UTC)
-        assert meter.clock_problem(now, now) == ""
-        behind = meter.clock_problem(now, now + timedelta(minutes=10))
+        assert meter.clock_problem(now, now) is None
+        behind = str(meter.clock_problem(now, now + timedelta(minutes=10)))
         assert behind.startswith("Prometheus' clock is ")
-        assert behind.endswith(" s behind this machine's; set both by NTP")
-        assert "ahead of this machine's" in meter.clock_problem(now, now - timedelta(minutes=10))
-        future = meter.clock_problem(now + timedelta(hours=1), None)
-        assert future.endswith(" is in Prometheus' future; give a time that has been")
+        assert behind.endswith(" s behind this machine's; set both clocks by NTP")
+        assert "ahead of this machine's" in str(meter.clock_problem(now, now - timedelta(minutes=10)))
+        future = str(meter.clock_problem(now + timedelta(hours=1), None))
+        assert future.endswith(" is in Prometheus' future; give a time in the past")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from archshift.ramp.measurement import Quantile, quantile
+from archshift.ramp.figure_kinds import Quantile, quantile
 from archshift.ramp.prometheus import Prometheus
 from tests.gate.prometheus import backfill, serve
 

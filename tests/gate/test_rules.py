@@ -249,10 +249,10 @@ def test_the_label_counts_more_than_the_kernel(tmp_path: Path) -> None:
 def test_a_node_without_any_sign_of_its_architecture_raises_an_alert(tmp_path: Path) -> None:
     """Pods that are in no figure are said, with the flag that helps."""
     named = {"severity": "warning", "node": "dark"}
-    summary = "The architecture of node dark cannot be told"
+    summary = "The architecture of node dark is unknown"
     description = (
-        "Give kube-state-metrics --metric-labels-allowlist=nodes=[kubernetes.io/arch]; without it, pods on "
-        "this node are in no figure of archshift's."
+        "Give kube-state-metrics --metric-labels-allowlist=nodes=[kubernetes.io/arch]; without it, archshift "
+        "does not measure the pods on this node."
     )
     fires = {"exp_labels": named, "exp_annotations": {"summary": summary, "description": description}}
     tests = [

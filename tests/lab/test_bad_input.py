@@ -37,7 +37,7 @@ BAD_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     **{
         f"ratio {text!r}": (
             {"arm_ratio": value},
-            f"archshift:arm_ratio: {text!r} is not a number from 0.0 to 1.0, such as 0.2",
+            f"archshift:arm_ratio: {text!r} is invalid; use a number from 0.0 to 1.0",
         )
         for value, text in BAD_RATIOS.items()
     },

@@ -62,8 +62,8 @@ def test_a_step_up_waits_for_the_gates_pass(
     for evidence, why in (
         (None, f"there is no {FILE}"),
         ({"verdict": "hold", "reasons": ["p95 is 1.4x"]}, "it says hold"),
-        ({"arm_ratio": 0.5}, "it is of arm_ratio 0.5"),
-        ({"stack": "other"}, "it is of the stack"),
+        ({"arm_ratio": 0.5}, "it is about arm_ratio 0.5"),
+        ({"stack": "other"}, "it is about the stack"),
     ):
         if evidence is not None:
             keep_evidence(program, stack.name, **evidence)

@@ -246,13 +246,25 @@ def _node(item: Json) -> Any:
     ("value", "sentence"),
     [
         ({"al": True}, "archshift:arm64_tests.al is not a setting; there are: all, parallel"),
-        ({"all": "yes"}, "archshift:arm64_tests.all: 'yes' is not true or false"),
-        ({"start_seconds": 0}, "archshift:arm64_tests.start_seconds: 0 is not a whole number of seconds"),
-        ({"start_seconds": 400}, "start_seconds: 400 is not below timeout_seconds, 300; raise that"),
-        ({"workloads": {"web": True}}, "workloads: 'web' is not namespace/Kind/name with one of the kinds"),
-        ({"workloads": {"a/CronJob/b": True}}, "'a/CronJob/b' is not namespace/Kind/name"),
-        ({"workloads": {KEY: {"command": ""}}}, f"workloads.{KEY}.command is empty; give a command"),
-        ({"workloads": {KEY: {"command": 3}}}, f"workloads.{KEY}.command: 3 is not a command"),
+        ({"all": "yes"}, "archshift:arm64_tests.all: 'yes' is invalid; use true or false"),
+        (
+            {"start_seconds": 0},
+            "archshift:arm64_tests.start_seconds: 0 is invalid; use a whole number of seconds",
+        ),
+        (
+            {"start_seconds": 400},
+            "start_seconds: 400 is not below timeout_seconds, 300; raise timeout_seconds",
+        ),
+        (
+            {"workloads": {"web": True}},
+            "workloads: 'web' is invalid; use namespace/Kind/name with one of the kinds",
+        ),
+        ({"workloads": {"a/CronJob/b": True}}, "'a/CronJob/b' is invalid; use namespace/Kind/name"),
+        ({"workloads": {KEY: {"command": ""}}}, f"workloads.{KEY}.command: '' is invalid; use a command"),
+        (
+            {"workloads": {KEY: {"command": 3}}},
+            f"workloads.{KEY}.command: 3 is invalid; use a command: text for a shell, or a list",
+        ),
         ({"workloads": {KEY: {"cmd": "x"}}}, f"workloads.{KEY}.cmd is not a setting"),
     ],
 )

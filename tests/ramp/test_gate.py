@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
+from archshift.ramp.figure_kinds import FigureValue
 from archshift.ramp.figures import FIGURES
 from archshift.ramp.gate import FleetVerdict, GateSettings, judge, needs_before
 from archshift.ramp.measurement import (
     ArchitectureFigures,
     FiguresByWorkload,
-    FigureValue,
     MeasuredWindow,
     Measurement,
 )
@@ -33,6 +33,7 @@ STEP = NOW - timedelta(days=7)
 DAY = timedelta(hours=24)
 WINDOW = MeasuredWindow.until(NOW, DAY)
 WELL = {
+    **{name: FigureValue(1.0, 10_000) for name in FIGURES},
     "latency_p95": FigureValue(0.2, 10_000),
     "error_ratio": FigureValue(0.001, 10_000),
     "restarts": FigureValue(0.0, 0),
@@ -110,7 +111,8 @@ class TestAFigure:
         verdict = fleet(one(latency_p95=beyond))
         assert verdict.verdict == "unknown"
         assert verdict.reasons == [
-            f"{CATALOG}: p95 latency on Graviton is beyond the histogram's last bucket; give it larger ones"
+            f"{CATALOG}: p95 latency on Graviton is beyond the histogram's last bucket; give the "
+            "histogram larger buckets"
         ]
         assert fleet(one(latency_p95=replace(beyond, value=10.0))).verdict == "hold"
         both = {**others(), CATALOG: {ARM64: side(latency_p95=beyond), AMD64: side(latency_p95=beyond)}}
@@ -123,7 +125,7 @@ class TestAFigure:
         few = fleet(one(latency_p95=FigureValue(0.2, 20)))
         assert few.verdict == "unknown"
         assert few.reasons == [
-            f"{CATALOG}: p95 latency needs 200 requests on both sides and has 20 on Graviton, 10000 on x86"
+            f"{CATALOG}: p95 latency needs 200 requests on each side, but has 20 on Graviton and 10000 on x86"
         ]
         mine = read_gate("archshift:gate", {"workloads": {CATALOG: {"min_samples": 20}}})
         assert fleet(one(latency_p95=FigureValue(0.2, 20)), gate=mine).verdict == "pass"
@@ -131,12 +133,12 @@ class TestAFigure:
     @pytest.mark.parametrize(
         ("graviton", "x86", "reason"),
         [
-            (None, FigureValue(0.2, 10_000), "p95 latency is not measured on Graviton, as it is on x86"),
-            (FigureValue(0.2, 10_000), None, "p95 latency is not measured on x86, as it is on Graviton"),
+            (None, FigureValue(0.2, 10_000), "p95 latency is measured on x86, but not on Graviton"),
+            (FigureValue(0.2, 10_000), None, "p95 latency is measured on Graviton, but not on x86"),
             (
-                FigureValue(math.nan, 9, problem="is no number"),
+                FigureValue(math.nan, 9, problem="is not a number"),
                 FigureValue(0.2, 9),
-                "p95 latency on Graviton is no number",
+                "p95 latency on Graviton is not a number",
             ),
         ],
     )
@@ -195,8 +197,8 @@ class TestWhatItIsHeldAgainst:
         verdict = fleet(sides, before=past)
         assert verdict.verdict == "unknown"
         assert verdict.reasons == [
-            f"{CATALOG}: it has no pods on x86 to compare with, and what it had before the step is not "
-            "known: it is gone"
+            f"{CATALOG}: it has no pods on x86 to compare with, and its pods before the step are "
+            "unknown: it is gone"
         ]
         assert fleet(sides).verdict == "unknown"
 
@@ -215,7 +217,7 @@ class TestWhatItIsHeldAgainst:
         """Minutes prove nothing."""
         verdict = fleet({**others(), CATALOG: {ARM64: side(hours=0.5), AMD64: side()}})
         assert verdict.reasons == [
-            f"{CATALOG}: its pods on Graviton were there for 0.5 of 24.0 hours alone; wait"
+            f"{CATALOG}: its pods on Graviton existed for only 0.5 of 24.0 hours; wait"
         ]
         assert verdict.verdict == "unknown"
 
@@ -242,10 +244,10 @@ class TestTheFleet:
         slow = one(latency_p95=FigureValue(0.25, 10_000))
         verdict = fleet(slow, caps={CATALOG: 0.5})
         assert verdict.verdict == "pass"
-        assert verdict.reasons[1].startswith(f"{CATALOG} goes on without: p95 latency 250 ms")
+        assert verdict.reasons[1].startswith(f"the fleet goes on without {CATALOG}: p95 latency 250 ms")
         late = fleet(slow, caps={CATALOG: 0.25})
         assert late.verdict == "hold"
-        assert f"{CATALOG}: its max_ratio 0.25 is not in effect yet: pulumi up" in late.reasons
+        assert f"{CATALOG}: its max_ratio 0.25 is not in effect yet; run pulumi up" in late.reasons
         unknown = one(latency_p95=FigureValue(0.25, 10_000), error_ratio=FigureValue(0.0, 3))
         assert fleet(unknown, caps={CATALOG: 0.5}).verdict == "unknown"
 
@@ -262,7 +264,9 @@ class TestTheFleet:
         many = {f"shop/Deployment/awful-{number}": awful for number in range(4)}
         verdict = fleet({**others(9), **many})
         assert verdict.verdict == "step-back"
-        assert verdict.reasons[0] == "31% of the pods on Graviton are of workloads that do much worse there"
+        assert (
+            verdict.reasons[0] == "31% of the pods on Graviton belong to workloads that do much worse there"
+        )
         strict = GateSettings(step_back_share=0.05)
         assert fleet({**others(9), CATALOG: awful}, gate=strict).verdict == "step-back"
 
@@ -313,7 +317,9 @@ class TestTheSoak:
         """A day of a week is not a week."""
         verdict = fleet(others(), since=NOW - timedelta(hours=5))
         assert verdict.verdict == "hold"
-        assert verdict.reasons == ["the step stands for 5.0 h of 1d; its soak ends at 2026-03-11T07:00+00:00"]
+        assert verdict.reasons == [
+            "the step has soaked for 5.0 h of 1d; the soak ends at 2026-03-11T07:00+00:00"
+        ]
 
     def test_does_not_keep_a_bad_step_from_stepping_back(self) -> None:
         """What is known to be bad does not get better by waiting."""
@@ -325,8 +331,8 @@ class TestTheSoak:
         verdict = fleet(others(), since=None)
         assert verdict.verdict == "unknown"
         assert verdict.reasons[0] == (
-            "nobody knows since when the ratio stands; give archshift:ramp.since or --since, or "
-            "archshift:gate.soak: 0h"
+            "the time of the last step is unknown; set archshift:ramp.since, give --since, or set "
+            "archshift:gate.soak to 0h"
         )
         assert fleet(others(), since=None, soak=timedelta(0)).verdict == "pass"
         assert fleet(others(), since=NOW + timedelta(hours=1)).verdict == "unknown"
@@ -349,7 +355,7 @@ figures = st.fixed_dictionaries(
             value=values[name],
             samples=st.sampled_from([10_000.0] * 8 + [50.0, 0.0]),
             at_least=st.sampled_from([False] * 9 + [True]),
-            problem=st.sampled_from([""] * 9 + ["is no number"]),
+            problem=st.sampled_from([""] * 9 + ["is not a number"]),
         )
         for name in FIGURES
     },
@@ -440,50 +446,53 @@ def test_a_younger_step_is_never_judged_better(
         ({"promethus": "x"}, "archshift:gate.promethus is not a setting; there are: evidence, metrics, "),
         (
             {"prometheus": "prom:9090"},
-            "archshift:gate.prometheus: 'prom:9090' is not an address such as https",
+            "archshift:gate.prometheus: 'prom:9090' is invalid; use an address such as https",
         ),
         (
             {"prometheus": "https://me:secret@p"},
             "archshift:gate.prometheus: the address of p has a user in it; ",
         ),
-        ({"window": "1s"}, "archshift:gate.window: '1s' is not a time from 15m to 2w, such as 24h"),
-        ({"window": 24}, "archshift:gate.window: 24 is not a time from 15m to 2w, such as 24h"),
-        ({"min_samples": 0}, "archshift:gate.min_samples: 0 is not a whole number of samples, 1 or more"),
+        ({"window": "1s"}, "archshift:gate.window: '1s' is invalid; use a time from 15m to 2w such as 24h"),
+        ({"window": 24}, "archshift:gate.window: 24 is invalid; use a time from 15m to 2w such as 24h"),
+        (
+            {"min_samples": 0},
+            "archshift:gate.min_samples: 0 is invalid; use a whole number of samples, 1 or more",
+        ),
         (
             {"tolerances": {"p99": {}}},
-            "archshift:gate.tolerances.p99 is not a setting; there are: cpu_throttling, ",
+            "archshift:gate.tolerances: 'p99' is invalid; use one of the figures latency_p95, ",
         ),
         (
             {"tolerances": {"error_ratio": {"hold": 2}}},
-            "archshift:gate.tolerances.error_ratio.hold: 2 is not a share from 0.0 to 1.0",
+            "archshift:gate.tolerances.error_ratio.hold: 2 is invalid; use a share from 0.0 to 1.0",
         ),
         (
             {"tolerances": {"latency_p95": {"hold": 0.6}}},
-            "archshift:gate.tolerances.latency_p95: step_back 0.5 is less than hold 0.6; what ",
+            "archshift:gate.tolerances.latency_p95: step_back 0.5 is less than hold 0.6; raise step_back or ",
         ),
         (
             {"workloads": {CATALOG: {"skip": True}}},
-            f"archshift:gate.workloads.{CATALOG}.skip leaves figures unjudged and needs a reason: beside it",
+            f"archshift:gate.workloads.{CATALOG}.skip: nobody judges these figures, so a reason is ",
         ),
         (
             {"workloads": {CATALOG: {"skip": ["p95"], "reason": "x"}}},
-            f"archshift:gate.workloads.{CATALOG}.skip: 'p95' is no figure; there are: latency_p95, ",
+            f"archshift:gate.workloads.{CATALOG}.skip[0]: 'p95' is invalid; use one of the figures ",
         ),
         (
             {"metrics": {"latency": "a b"}},
-            "archshift:gate.metrics.latency: 'a b' is not the name of a histogram, without _bucket, or ",
+            "archshift:gate.metrics.latency: 'a b' is invalid; use the name of a histogram without ",
         ),
         (
             {"metrics": {"errors": 'code=~"5.."} or vector(0)'}},
-            "archshift:gate.metrics.errors: 'code=~\"5..\"} or vector(0)' is not a label matcher such as",
+            "archshift:gate.metrics.errors: 'code=~\"5..\"} or vector(0)' is invalid; use a label matcher",
         ),
         (
             {"selector": "cluster=prod"},
-            "archshift:gate.selector: 'cluster=prod' are not label matchers such as",
+            "archshift:gate.selector: 'cluster=prod' is invalid; use label matchers such as",
         ),
         (
             {"evidence": "../x"},
-            "archshift:gate.evidence: '../x' leads out of the folder of Pulumi.yaml; give a ",
+            "archshift:gate.evidence: '../x' leads out of the folder of Pulumi.yaml; use a path ",
         ),
     ],
 )

@@ -80,7 +80,7 @@ def test_samples_and_series_are_read_with_their_times() -> None:
         ),
         (
             httpx2.Response(502, text="<html>bad gateway</html>"),
-            f"{URL} answered HTTP 502; is Prometheus up behind it?",
+            f"{URL} answered HTTP 502; check that Prometheus runs behind it",
         ),
         (
             httpx2.Response(
@@ -90,16 +90,16 @@ def test_samples_and_series_are_read_with_their_times() -> None:
         ),
         (
             success("vector", [], warnings=["store 3 is away"]),
-            f"{URL} has only a part of the answer: store 3 is away",
+            f"{URL} gave only a part of the answer: store 3 is away",
         ),
         (
             httpx2.Response(302, headers={"Location": "https://login.example/"}),
-            f"{URL} redirects, which is not followed; give archshift:gate.prometheus the address that "
-            "Prometheus itself answers at",
+            f"{URL} redirects, and archshift does not follow redirects; set archshift:gate.prometheus to the "
+            "address of Prometheus itself",
         ),
     ]
     + [
-        (answer, f"{URL} does not answer as Prometheus does; check archshift:gate.prometheus (its path too)")
+        (answer, f"{URL} does not answer like Prometheus; check archshift:gate.prometheus (its path too)")
         for answer in (
             httpx2.Response(200, text="<html>Grafana</html>"),
             httpx2.Response(200, json=["success"]),
@@ -138,7 +138,7 @@ def test_one_that_cannot_be_reached_or_does_not_answer_is_one_sentence() -> None
         "network"
     )
     assert refusal(late) == (
-        f"{URL} gave no answer in time; is it reachable, and archshift:gate.window not too long?"
+        f"{URL} gave no answer in time; check that it is reachable, or shorten archshift:gate.window"
     )
 
 
@@ -231,8 +231,8 @@ def test_no_token_goes_over_plain_http_to_another_machine() -> None:
     with pytest.raises(ArchshiftError) as error:
         Prometheus("http://prometheus.monitoring:9090", "s3cret")
     assert str(error.value) == (
-        "archshift:gate.prometheus: http://prometheus.monitoring:9090 is plain http, over which no token is "
-        "sent; use https"
+        "archshift:gate.prometheus: http://prometheus.monitoring:9090 is plain http, and a token needs "
+        "https; use https"
     )
     Prometheus("http://prometheus.monitoring:9090")
     Prometheus("http://localhost:9090", "s3cret")
@@ -245,7 +245,7 @@ def test_an_address_keeps_its_path_and_no_password() -> None:
     """Behind a proxy Prometheus has a path; a password in an address would be printed with it."""
     assert check_url("key", "https://p.example/prom/") == "https://p.example/prom"
     for url in ("ftp://p", "p:9090", "", "https://p/?x=1", "https://p/#x", "http://"):
-        with pytest.raises(ArchshiftError, match="is not an address such as"):
+        with pytest.raises(ArchshiftError, match="is invalid; use an address such as"):
             check_url("key", url)
     with pytest.raises(ArchshiftError) as error:
         check_url("key", "https://me:hunter2@p.example")

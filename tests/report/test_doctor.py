@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from archshift.cluster.client import Cluster
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.eks import EksCluster, NewCluster
+from archshift.ramp.measurement import Sample
+from archshift.ramp.prometheus import Prometheus
 from archshift.report import doctor
 from archshift.report.checks import CheckResult, from_error, run_check
 from archshift.report.rights import check_rights, needs
@@ -23,6 +26,7 @@ from tests.images.servers import Server
 
 __all__ = ["servers"]
 
+NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 NEVER: Callable[[str], bool] = lambda _: False  # noqa: E731
 
 
@@ -321,3 +325,28 @@ def test_a_couple_of_images_of_each_registry(images: list[str]) -> None:
 def test_what_is_no_image_is_left_to_the_audit() -> None:
     """A broken reference belongs to no registry; Docker Hub's short names do."""
     assert doctor.sample(iter(["nginx", "UPPER case", f"sha256:{64 * 'a'}"])) == {"docker.io": ["nginx"]}
+
+
+class WrongClock(Prometheus):
+    """A Prometheus that has nothing, and whose clock is ten minutes ahead."""
+
+    def clock(self) -> datetime:
+        """Its time."""
+        return NOW + timedelta(minutes=10)
+
+    def query(self, expression: str, at: datetime) -> list[Sample]:
+        """Nothing."""
+        del expression, at
+        return []
+
+
+def test_a_wrong_clock_has_a_problem_and_a_fix() -> None:
+    """They are two parts, whatever their words are."""
+    with WrongClock("http://prometheus.example") as prometheus:
+        first, *_ = doctor.check_prometheus(prometheus, stack(), NOW)
+    assert first == CheckResult(
+        "Prometheus",
+        "problem",
+        "Prometheus' clock is 600 s ahead of this machine's",
+        "set both clocks by NTP",
+    )

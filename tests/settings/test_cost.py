@@ -1,4 +1,4 @@
-"""The settings of costs, and every sentence about a value that does not do."""
+"""The settings of costs, and every sentence about an invalid value."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -42,62 +42,67 @@ def test_every_rate_gets_its_shape() -> None:
     )
 
 
+USD = "is invalid; use USD an hour: a number above 0 and up to 10000"
+
+
 @pytest.mark.parametrize(
     ("cost", "sentence"),
     [
         ({"rate": 1}, "archshift:cost.rate is not a setting; there are: commitments, discounts, prices, "),
-        ({"region": "Ireland"}, "archshift:cost.region: 'Ireland' is not an AWS region, such as eu-west-1"),
+        (
+            {"region": "Ireland"},
+            "archshift:cost.region: 'Ireland' is invalid; use an AWS region such as eu-west-1",
+        ),
         (
             {"prices": {"m5.lage": 1}},
             "archshift:cost.prices: 'm5.lage' is not an instance type archshift knows",
         ),
-        (
-            {"prices": {"m5.large": 0}},
-            "archshift:cost.prices.m5.large: 0 is not USD an hour: a number above 0, up to 10000",
-        ),
-        ({"spot": {"m5.large": "NaN"}}, "archshift:cost.spot.m5.large: 'NaN' is not USD an hour: "),
-        ({"spot": {"m5.large": True}}, "archshift:cost.spot.m5.large: True is not USD an hour: "),
+        ({"prices": {"m5.large": 0}}, f"archshift:cost.prices.m5.large: 0 {USD}"),
+        ({"prices": {"m5.large": 10_001}}, f"archshift:cost.prices.m5.large: 10001 {USD}"),
+        ({"spot": {"m5.large": "NaN"}}, f"archshift:cost.spot.m5.large: 'NaN' {USD}"),
+        ({"spot": {"m5.large": True}}, f"archshift:cost.spot.m5.large: True {USD}"),
         (
             {"discounts": {"m5": 28}},
-            "archshift:cost.discounts.m5: 28 is not a share from 0.0 to 0.95, such as 0.28",
+            "archshift:cost.discounts.m5: 28 is invalid; use a number from 0.0 to 0.95",
         ),
         (
             {"discounts": {"intel": 0.1}},
-            "archshift:cost.discounts: 'intel' is neither all, x86, graviton, a family nor a type",
+            "archshift:cost.discounts: 'intel' is invalid; use all, x86, graviton, a family or an instance ",
         ),
-        ({"commitments": PLAN}, "archshift:cost.commitments: {'kind': "),
+        ({"commitments": PLAN}, "archshift:cost.commitments: {'discount': 0.28, "),
         (
-            {"commitments": [{"kind": "savings"}]},
-            "archshift:cost.commitments[0].usd_per_hour is missing; every commitment has one",
+            {"commitments": [{"kind": "reserved-instances", "discount": 0.3}]},
+            f"archshift:cost.commitments[0].usd_per_hour is missing; add {USD.partition('use ')[2]}",
         ),
         (
             {"commitments": [{**PLAN, "kind": "savings"}]},
-            "archshift:cost.commitments[0].kind: 'savings' is none of compute-savings-plan, ",
+            "archshift:cost.commitments[0].kind: 'savings' is invalid; use compute-savings-plan, "
+            "ec2-instance-savings-plan or reserved-instances",
         ),
         (
             {"commitments": [{**PLAN, "kind": "compute-savings-plan"}]},
-            "archshift:cost.commitments[0].family: a compute-savings-plan follows to every family; remove it",
+            "archshift:cost.commitments[0].family: a compute-savings-plan applies to every family; remove ",
         ),
         (
             {"commitments": [{"kind": "reserved-instances", "usd_per_hour": 1, "discount": 0.3}]},
-            "archshift:cost.commitments[0].family is missing; a reserved-instances is bound to one, ",
+            "archshift:cost.commitments[0].family: reserved-instances belong to a family; add the family, ",
         ),
         (
             {"commitments": [{**PLAN, "family": "x5"}]},
-            "archshift:cost.commitments[0].family: 'x5' is not a family of instance types, such as m5",
+            "archshift:cost.commitments[0].family: 'x5' is invalid; use a family of instance types such ",
         ),
         (
             {"commitments": [{**PLAN, "until": "March"}]},
-            "archshift:cost.commitments[0].until: 'March' is not a time with its zone, ",
+            "archshift:cost.commitments[0].until: 'March' is invalid; use a time from 2000 to 2199 with ",
         ),
+        ({"speed": [1.2, 1.0]}, "archshift:cost.speed: 1.2 is above 1.0; write the lower number first"),
         (
-            {"speed": [1.2, 1.0]},
-            "archshift:cost.speed: [1.2, 1.0] is not two numbers from 0.5 to 2.0, the lower first, such as ",
+            {"speed": [1.0]},
+            "archshift:cost.speed: [1.0] is invalid; use two numbers from 0.5 to 2.0, the lower ",
         ),
-        ({"speed": [1.0]}, "archshift:cost.speed: [1.0] is not two numbers "),
-        ({"speed": ["a", 1]}, "archshift:cost.speed[0]: 'a' is not two numbers "),
+        ({"speed": ["a", 1]}, "archshift:cost.speed[0]: 'a' is invalid; use a number from 0.5 to 2.0"),
     ],
 )
-def test_a_rate_that_does_not_do_is_one_sentence(cost: Any, sentence: str) -> None:
+def test_a_rate_that_is_invalid_is_one_sentence(cost: Any, sentence: str) -> None:
     """The key, the value and what is wanted."""
     assert refused(cost=cost).startswith(sentence)

@@ -196,6 +196,9 @@ def test_the_image_follows_from_the_types(family: str, x86: str, graviton: str) 
 
 
 G = "archshift:node_groups.g"
+MAP = "is invalid; use a map, written as YAML below the key"
+NODES = "is invalid; use a whole number of nodes"
+SHARE = 'is invalid; use 1 to 100 nodes, or a share of them such as "33%"'
 
 
 @pytest.mark.parametrize(
@@ -216,51 +219,43 @@ G = "archshift:node_groups.g"
             f"{G}.ami_type: BOTTLEROCKET_x86_64_NVIDIA is for amd64 and m7g.large is arm64; leave it out and "
             "ami_family finds the right one",
         ),
-        ({**X86, "ami_family": "AL2"}, f"{G}.ami_family: 'AL2' is none of AL2023, Bottlerocket"),
-        (
-            {**X86, "subnets": []},
-            f"{G}.subnets: [] names no subnet; give at least one, or remove the key",
-        ),
+        ({**X86, "ami_type": ""}, f"{G}.ami_type: '' is invalid; use an AMI type"),
+        ({**X86, "ami_family": "AL2"}, f"{G}.ami_family: 'AL2' is invalid; use AL2023 or Bottlerocket"),
+        ({**X86, "subnets": []}, f"{G}.subnets: [] is invalid; use a list of one or more IDs of subnets"),
         (
             {**X86, "subnets": ["eu-west-1a"]},
-            f"{G}.subnets: 'eu-west-1a' is not the ID of a subnet, such as subnet-0a1b2c3d",
+            f"{G}.subnets[0]: 'eu-west-1a' is invalid; use the ID of a subnet such as subnet-0a1b2c3d",
         ),
-        (
-            {"desired_size": 1},
-            f"{G}.instance_types is missing; give a list of types, or twin_of: another group",
-        ),
+        ({"desired_size": 1}, f"{G}.instance_types is missing; add instance_types or twin_of"),
         (
             {"instance_types": [], "desired_size": 1},
-            f"{G}.instance_types is missing; give a list of types, or twin_of: another group",
+            f"{G}.instance_types is missing; add instance_types or twin_of",
         ),
-        ({"instance_types": "t3.large"}, f"{G}.instance_types: 't3.large' is not a list of names"),
+        ({"instance_types": "t3.large"}, f"{G}.instance_types: 't3.large' is invalid; use a list of names"),
         (
             {"instance_types": ["t3.large"]},
-            f"{G}.desired_size is missing; give it, or min_size and max_size",
+            f"{G}.desired_size is missing; add it, or min_size and max_size",
         ),
-        ({**X86, "desired_size": -1}, f"{G}.desired_size: -1 is not a whole number of nodes, 0 or more"),
-        ({**X86, "desired_size": "5"}, f"{G}.desired_size: '5' is not a whole number of nodes, 0 or more"),
-        ({**X86, "max_size": 0}, f"{G}.max_size: 0 is not a whole number of nodes, 1 or more"),
-        ({**X86, "disk_gib": 0}, f"{G}.disk_gib: 0 is not a whole number of GiB, 1 or more"),
+        ({**X86, "desired_size": -1}, f"{G}.desired_size: -1 {NODES}, 0 or more"),
+        ({**X86, "desired_size": "5"}, f"{G}.desired_size: '5' {NODES}, 0 or more"),
+        ({**X86, "min_size": 1.5}, f"{G}.min_size: 1.5 {NODES}, 0 or more"),
+        ({**X86, "max_size": 0}, f"{G}.max_size: 0 {NODES}, 1 or more"),
+        ({**X86, "disk_gib": 0}, f"{G}.disk_gib: 0 is invalid; use a whole number of GiB, 1 or more"),
         (
             {**X86, "max_size": 3},
             f"{G}: min_size 5, desired_size 5 and max_size 3 are not in that order; raise or "
             "lower one of them",
         ),
-        ({**X86, "capacity_type": "spot"}, f"{G}.capacity_type: 'spot' is none of ON_DEMAND, SPOT"),
-        (
-            {**X86, "max_unavailable": "0%"},
-            f"{G}.max_unavailable: '0%' is neither 1 to 100 nodes nor a share of them such as \"33%\"",
-        ),
-        (
-            {**X86, "max_unavailable": True},
-            f'{G}.max_unavailable: True is neither 1 to 100 nodes nor a share of them such as "33%"',
-        ),
+        ({**X86, "capacity_type": "spot"}, f"{G}.capacity_type: 'spot' is invalid; use ON_DEMAND or SPOT"),
+        ({**X86, "max_unavailable": "0%"}, f"{G}.max_unavailable: '0%' {SHARE}"),
+        ({**X86, "max_unavailable": 101}, f"{G}.max_unavailable: 101 {SHARE}"),
+        ({**X86, "max_unavailable": True}, f"{G}.max_unavailable: True {SHARE}"),
         (
             {**X86, "labels": {"kubernetes.io/arch": "arm64"}},
-            f"{G}.labels.kubernetes.io/arch follows from instance_types; remove it",
+            f"{G}.labels.kubernetes.io/arch: the architecture follows from the instance types; "
+            "remove the label",
         ),
-        ({**X86, "import": ""}, f"{G}.import: '' is not the name of an existing node group"),
+        ({**X86, "import": ""}, f"{G}.import: '' is invalid; use the name of an existing node group"),
         (
             {**X86, "size": 5},
             f"{G}.size is not a setting; there are: ami_family, ami_type, capacity_type, desired_size, "
@@ -269,15 +264,19 @@ G = "archshift:node_groups.g"
         ),
         (
             {"twin_of": "g", "desired_size": 1},
-            f"{G}.twin_of: 'g' is no other node group; there are: x86",
+            f"{G}.twin_of: 'g' is not another node group; there are: x86",
         ),
         (
             {"twin_of": "x68", "desired_size": 1},
-            f"{G}.twin_of: 'x68' is no other node group; there are: x86",
+            f"{G}.twin_of: 'x68' is not another node group; there are: x86",
+        ),
+        (
+            {"twin_of": "", "desired_size": 1},
+            f"{G}.twin_of: '' is invalid; use the name of another node group",
         ),
         (
             {"twin_of": "x86", "desired_size": 1, "instance_types": ["m7g.large"]},
-            f"{G}.twin_of finds the instance types itself; remove it or instance_types",
+            f"{G}.twin_of chooses the instance types itself; remove twin_of or instance_types",
         ),
     ],
 )
@@ -334,14 +333,14 @@ def test_a_twin_of_a_twin_is_refused() -> None:
         "g": {"twin_of": "t", "desired_size": 1},
     }
     message = refused(node_groups=groups)
-    assert message == f"{G}.twin_of: 't' is a twin itself; name the group that it is the twin of"
+    assert message == f"{G}.twin_of: 't' is a twin itself; name the group that 't' is the twin of"
 
 
 @pytest.mark.parametrize("name", ["X86", "a_b", "", "g" * 37, "-a"])
 def test_a_name_that_eks_would_refuse_is_refused_here(name: str) -> None:
     """Before anything is made."""
     assert refused(node_groups={name: X86}) == (
-        f"archshift:node_groups.{name}: {name!r} is not a name for a node group: up to 36 lower-case "
+        f"archshift:node_groups: {name!r} is invalid; use a name for a node group: up to 36 lower-case "
         "letters, digits and -"
     )
 
@@ -350,7 +349,7 @@ def test_a_family_that_is_not_graviton_is_refused() -> None:
     """A slip in the list would otherwise hide twins."""
     message = refused(graviton_families=["m7i"])
     assert message.startswith(
-        "archshift:graviton_families: 'm7i' is no Graviton family; there are: a1, c6g, "
+        "archshift:graviton_families[0]: 'm7i' is invalid; use a Graviton family: a1, c6g, "
     )
 
 
@@ -367,44 +366,49 @@ def test_a_group_without_any_subnets_is_refused() -> None:
     existing = {"g": {**X86, "import": "old"}}
     assert load(cluster={"name": "prod"}, node_groups=existing).eks_node_groups["g"].subnets == ()
     assert refused(cluster={"name": "prod"}, node_groups={"g": X86}) == (
-        f"{G}.subnets is missing; give the group's subnets, or archshift:cluster.subnets"
+        f"{G}.subnets is missing; add the group's subnets, or archshift:cluster.subnets"
     )
 
 
 C = "archshift:cluster"
+ARN = "is invalid; use an ARN such as arn:aws:iam::123456789012:role/name"
+NEW = {"version": "1.34", "vpc": "vpc-1"}
 
 
 @pytest.mark.parametrize(
     ("cluster", "message"),
     [
-        (["prod"], f"{C}: ['prod'] is not a map; write it as YAML below the key"),
-        ({"subnets": SUBNETS}, f"{C}.name is missing; give the name of the EKS cluster"),
-        ({"name": ""}, f"{C}.name: '' is not a cluster's name"),
-        ({"name": "p", "autoscaler": "hpa"}, f"{C}.autoscaler: 'hpa' is none of none, cluster-autoscaler"),
-        ({"name": "p", "autoscaler": []}, f"{C}.autoscaler: [] is none of none, cluster-autoscaler"),
+        (["prod"], f"{C}: ['prod'] {MAP}"),
+        ({"subnets": SUBNETS}, f"{C}.name is missing; add the name of the EKS cluster"),
+        ({"name": ""}, f"{C}.name: '' is invalid; use the name of the EKS cluster"),
         (
-            {"name": "p", "node_role": "nodes"},
-            f"{C}.node_role: 'nodes' is not an ARN such as arn:aws:iam::123456789012:role/name",
+            {"name": "p", "autoscaler": []},
+            f"{C}.autoscaler: [] is invalid; use none or cluster-autoscaler",
         ),
+        ({"name": "p", "node_role": "nodes"}, f"{C}.node_role: 'nodes' {ARN}"),
         (
             {"name": "p", "subnets": []},
-            f"{C}.subnets: [] names no subnet; give at least one, or remove the key",
+            f"{C}.subnets: [] is invalid; use a list of one or more IDs of subnets",
         ),
         (
             {"name": "p", "subnets": SUBNETS, "create": {"vpc": "vpc-1"}},
-            f"{C}.create.version is missing; a cluster that is made has one",
+            f'{C}.create.version is missing; add a Kubernetes version in quotes, such as "1.34"',
         ),
         (
-            {"name": "p", "subnets": SUBNETS, "create": {"version": 1.34, "vpc": "vpc-1"}},
-            f'{C}.create.version: 1.34 is not a Kubernetes version in quotes, such as "1.34"',
+            {"name": "p", "subnets": SUBNETS, "create": {**NEW, "version": 1.34}},
+            f'{C}.create.version: 1.34 is invalid; use a Kubernetes version in quotes, such as "1.34"',
         ),
         (
-            {"name": "p", "subnets": SUBNETS[:1], "create": {"version": "1.34", "vpc": "vpc-1"}},
+            {"name": "p", "subnets": SUBNETS, "create": {**NEW, "vpc": ""}},
+            f"{C}.create.vpc: '' is invalid; use the ID of a VPC",
+        ),
+        (
+            {"name": "p", "subnets": SUBNETS[:1], "create": NEW},
             f"{C}.subnets: ['subnet-0a'] is too few to make a cluster; give subnets in two zones or more",
         ),
         (
-            {"name": "p", "subnets": SUBNETS, "create": {"version": "1.34", "vpc": "v", "admins": ["me"]}},
-            f"{C}.create.admins[0]: 'me' is not an ARN such as arn:aws:iam::123456789012:role/name",
+            {"name": "p", "subnets": SUBNETS, "create": {**NEW, "admins": ["me"]}},
+            f"{C}.create.admins[0]: 'me' {ARN}",
         ),
         (
             {"name": "p", "region": "eu-west-1"},

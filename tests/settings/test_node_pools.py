@@ -12,6 +12,7 @@ from archshift.settings import stack as stack_settings
 
 GIB = 1024**3
 X86 = {"instance_types": ["m6i.xlarge"], "limits": {"cpu": 64}}
+CPU = "is invalid; use a number of vCPUs such as 64"
 
 
 def load(provisioner: str = "karpenter", **values: Any) -> stack_settings.Settings:
@@ -103,40 +104,52 @@ def test_all_that_can_be_said_of_a_pool_and_what_its_twin_takes_over() -> None:
 @pytest.mark.parametrize(
     ("pool", "sentence"),
     [
-        ({"limits": {"cpu": 8}}, "x86.instance_types is missing; give a list of types, or instance_families"),
+        (
+            {"limits": {"cpu": 8}},
+            "x86.instance_types is missing; add instance_types or instance_families or twin_of",
+        ),
         (
             {"instance_types": ["m6i.xlarge"]},
-            "x86.limits.cpu is missing; say how many vCPUs the NodePool may",
+            "x86.limits.cpu is missing; add a number of vCPUs such as 64",
         ),
-        ({**X86, "limits": {"memory": "1Gi"}}, "x86.limits.cpu is missing; say how many vCPUs"),
-        ({**X86, "limits": {"cpu": "many"}}, "x86.limits.cpu: 'many' is not a number of vCPUs, such as 64"),
-        ({**X86, "limits": {"cpu": -1}}, "x86.limits.cpu: -1 is not a number of vCPUs, such as 64"),
-        ({**X86, "limits": {"cpu": True}}, "x86.limits.cpu: True is not a number of vCPUs, such as 64"),
-        ({**X86, "limits": {"cpu": 1, "memory": "1 TB"}}, "x86.limits.memory: '1 TB' is not memory, such as"),
+        ({**X86, "limits": {"memory": "1Gi"}}, "x86.limits.cpu is missing; add a number of vCPUs such as 64"),
+        ({**X86, "limits": {"cpu": "many"}}, f"x86.limits.cpu: 'many' {CPU}"),
+        ({**X86, "limits": {"cpu": -1}}, f"x86.limits.cpu: -1 {CPU}"),
+        ({**X86, "limits": {"cpu": True}}, f"x86.limits.cpu: True {CPU}"),
+        (
+            {**X86, "limits": {"cpu": 1, "memory": "1 TB"}},
+            "x86.limits.memory: '1 TB' is invalid; use memory such as 256Gi",
+        ),
         (
             {**X86, "limits": {"cpu": 1, "nodes": 3}},
             "x86.limits.nodes is not a setting; there are: cpu, memory",
         ),
-        ({**X86, "weight": 0}, "x86.weight: 0 is not a whole number from 1 to 100"),
-        ({**X86, "weight": "high"}, "x86.weight: 'high' is not a whole number from 1 to 100"),
-        ({**X86, "budget": "110%"}, "x86.budget: '110%' is neither a number of nodes nor a share such as"),
+        ({**X86, "weight": 0}, "x86.weight: 0 is invalid; use a whole number from 1 to 100"),
+        ({**X86, "weight": "high"}, "x86.weight: 'high' is invalid; use a whole number from 1 to 100"),
+        (
+            {**X86, "budget": "110%"},
+            "x86.budget: '110%' is invalid; use a number of nodes, or a share such as",
+        ),
         (
             {**X86, "consolidate_after": "soon"},
-            "x86.consolidate_after: 'soon' is neither a duration such as 5m",
+            "x86.consolidate_after: 'soon' is invalid; use a duration such as 5m, or Never",
         ),
         (
             {**X86, "capacity_types": []},
-            "x86.capacity_types: [] names none; give one or more of on-demand, spot",
+            "x86.capacity_types: [] is invalid; use a list of one or more of on-demand, spot, reserved",
         ),
         (
             {**X86, "capacity_types": ["SPOT"]},
-            "x86.capacity_types: 'SPOT' is none of on-demand, spot, reserved",
+            "x86.capacity_types[0]: 'SPOT' is invalid; use on-demand, spot or reserved",
         ),
         (
             {**X86, "zones": []},
-            "x86.zones: [] names no availability zone; give at least one, or remove the key",
+            "x86.zones: [] is invalid; use a list of one or more availability zones",
         ),
-        ({**X86, "labels": {"kubernetes.io/arch": "x"}}, "x86.labels.kubernetes.io/arch follows from"),
+        (
+            {**X86, "labels": {"kubernetes.io/arch": "x"}},
+            "x86.labels.kubernetes.io/arch: the architecture follows from",
+        ),
         ({**X86, "desired_size": 3}, "x86.desired_size is not a setting; there are: budget, capacity_types"),
         (
             {**X86, "instance_families": ["m6x"]},
@@ -148,14 +161,14 @@ def test_all_that_can_be_said_of_a_pool_and_what_its_twin_takes_over() -> None:
         ),
         (
             {**X86, "twin_of": "other"},
-            "x86.twin_of finds the instance types itself; remove it or instance_types",
+            "x86.twin_of chooses the instance types itself; remove twin_of or instance_types",
         ),
-        ({"twin_of": "other"}, "x86.twin_of: 'other' is no other node group; there are: none"),
+        ({"twin_of": "other"}, "x86.twin_of: 'other' is not another node group; there are: none"),
         (
             {**X86, "node_class": {"name": "x"}},
-            "x86.node_class: {'name': 'x'} is not the name of a node class",
+            "x86.node_class: {'name': 'x'} is invalid; use the name of a node class",
         ),
-        ("m6i.xlarge", "x86: 'm6i.xlarge' is not a map; write it as YAML below the key"),
+        ("m6i.xlarge", "x86: 'm6i.xlarge' is invalid; use a map, written as YAML below the key"),
     ],
 )
 def test_a_pool_that_does_not_do_is_one_sentence(pool: Any, sentence: str) -> None:
@@ -171,8 +184,17 @@ def test_a_twin_that_does_not_exist_says_why() -> None:
     )
     family = {"instance_families": ["p5"], "limits": {"cpu": 1}}
     assert "p5.4xlarge (16 vCPU, 256 GiB) has no Graviton twin" in refused({"twin_of": "gpu"}, gpu=family)
-    twins = {"a": {"twin_of": "b"}, "b": {"twin_of": "a"}}
-    assert refused(X86, **twins) == ("a.twin_of: 'b' is a twin itself; name the group that it is the twin of")
+
+
+def test_two_groups_cannot_be_twins_of_each_other() -> None:
+    """Each of them is refused."""
+    with pytest.raises(ArchshiftError) as error:
+        load(node_groups={"x86": X86, "a": {"twin_of": "b"}, "b": {"twin_of": "a"}})
+    assert [str(each) for each in error.value.errors] == [
+        f"archshift:node_groups.{name}.twin_of: {other!r} is a twin itself; name the group that {other!r} "
+        "is the twin of"
+        for name, other in (("a", "b"), ("b", "a"))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -180,15 +202,16 @@ def test_a_twin_that_does_not_exist_says_why() -> None:
     [
         (
             {"provisioner": "manual"},
-            "archshift:provisioner: 'manual' is none of managed, karpenter, auto-mode",
+            "archshift:provisioner: 'manual' is invalid; use managed, karpenter or auto-mode",
         ),
         (
             {"provisioner": "auto-mode", "platform": "lab"},
-            "archshift:provisioner: the lab has no EKS Auto Mode; karpenter is what it runs",
+            "archshift:provisioner: the lab has no EKS Auto Mode; use karpenter",
         ),
         (
             {"node_groups": {"X86": X86}},
-            "archshift:node_groups.X86: 'X86' is not a name for a NodePool: lower-case letters, digits and -",
+            "archshift:node_groups: 'X86' is invalid; use a name for nodes: up to 52 lower-case letters, "
+            "digits and -",
         ),
     ],
 )

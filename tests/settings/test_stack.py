@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from archshift.cluster.model import Discovery
-from archshift.common.errors import ArchshiftError
+from archshift.common.errors import ArchshiftError, SettingsError
 from archshift.cost.rules import CostRules
 from archshift.nodes.groups import Taint
 from archshift.plan.exceptions import BreakGlass, PolicyException
@@ -106,7 +106,7 @@ def test_both_ends_are_ratios(text: str, ratio: float) -> None:
 def test_a_ratio_that_is_none_is_refused(text: str) -> None:
     """One sentence with the key, the value and an example."""
     assert refused(arm_ratio=text) == (
-        f"archshift:arm_ratio: {text!r} is not a number from 0.0 to 1.0, such as 0.2"
+        f"archshift:arm_ratio: {text!r} is invalid; use a number from 0.0 to 1.0"
     )
 
 
@@ -114,7 +114,7 @@ def test_a_missing_ratio_says_how_to_set_it() -> None:
     """A new stack's first mistake."""
     with pytest.raises(ArchshiftError) as error:
         stack_settings.load("dev", {})
-    assert str(error.value) == "archshift:arm_ratio is not set; pulumi config set arm_ratio 0.2"
+    assert str(error.value) == "archshift:arm_ratio is missing; pulumi config set arm_ratio 0.2"
 
 
 def test_an_unknown_key_is_refused_with_the_known_ones() -> None:
@@ -126,7 +126,7 @@ def test_an_unknown_key_is_refused_with_the_known_ones() -> None:
 
 def test_an_unknown_platform_is_refused() -> None:
     """The two there are stand in the sentence."""
-    assert refused(platform="gke") == "archshift:platform: 'gke' is none of eks, lab"
+    assert refused(platform="gke") == "archshift:platform: 'gke' is invalid; use eks or lab"
 
 
 def test_an_empty_context_is_the_current_one() -> None:
@@ -137,42 +137,42 @@ def test_an_empty_context_is_the_current_one() -> None:
 
 GROUP = {"instance_type": "m7g.large", "size": 1}
 KEY = "archshift:node_groups.arm"
+MAP = "is invalid; use a map, written as YAML below the key"
+NODES = "is invalid; use a whole number of nodes, 0 or more"
 
 
 @pytest.mark.parametrize(
     ("group", "message"),
     [
-        ([], f"{KEY}: [] is not a map; write it as YAML below the key"),
-        ({"size": 1}, f"{KEY}.instance_type is missing; every node group has one"),
-        ({"instance_type": "m7g.large"}, f"{KEY}.size is missing; every node group has one"),
-        ({**GROUP, "size": -1}, f"{KEY}.size: -1 is not a whole number of nodes, 0 or more"),
-        ({**GROUP, "size": 1.5}, f"{KEY}.size: 1.5 is not a whole number of nodes, 0 or more"),
-        ({**GROUP, "size": True}, f"{KEY}.size: True is not a whole number of nodes, 0 or more"),
-        ({**GROUP, "size": "3"}, f"{KEY}.size: '3' is not a whole number of nodes, 0 or more"),
-        ({**GROUP, "instance_type": 7}, f"{KEY}.instance_type: 7 is not an instance type"),
-        ({**GROUP, "zones": "a"}, f"{KEY}.zones: 'a' is not a list of names"),
-        ({**GROUP, "zones": []}, f"{KEY}.zones: [] names no availability zone; give at least one"),
-        ({**GROUP, "zones": ["a", 2]}, f"{KEY}.zones[1]: 2 is not a name"),
-        ({**GROUP, "labels": ["a"]}, f"{KEY}.labels: ['a'] is not a map; write it as YAML below the key"),
+        ([], f"{KEY}: [] {MAP}"),
+        ({"size": 1}, f"{KEY}.instance_type is missing; add an instance type"),
+        ({"instance_type": "m7g.large"}, f"{KEY}.size is missing; add a whole number of nodes, 0 or more"),
+        ({**GROUP, "size": -1}, f"{KEY}.size: -1 {NODES}"),
+        ({**GROUP, "instance_type": 7}, f"{KEY}.instance_type: 7 is invalid; use an instance type"),
+        ({**GROUP, "zones": []}, f"{KEY}.zones: [] is invalid; use a list of one or more availability zones"),
+        ({**GROUP, "zones": ["a", 2]}, f"{KEY}.zones[1]: 2 is invalid; use a name in quotes"),
+        ({**GROUP, "labels": ["a"]}, f"{KEY}.labels: ['a'] {MAP}"),
         (
             {**GROUP, "labels": {"spot": True}},
-            f'{KEY}.labels.spot: True is not text; put it in quotes, as in "true"',
+            f'{KEY}.labels.spot: True is invalid; use text in quotes, as in "true"',
         ),
         (
             {**GROUP, "labels": {"kubernetes.io/arch": "arm64"}},
-            f"{KEY}.labels.kubernetes.io/arch follows from instance_type; remove it",
+            f"{KEY}.labels.kubernetes.io/arch: the architecture follows from the instance types; "
+            "remove the label",
         ),
-        ({**GROUP, "taints": {}}, f"{KEY}.taints: {{}} is not a list"),
-        ({**GROUP, "taints": ["x"]}, f"{KEY}.taints[0]: 'x' is not a map; write it as YAML below the key"),
-        ({**GROUP, "taints": [{"value": "x"}]}, f"{KEY}.taints[0].key is missing; every taint has one"),
-        ({**GROUP, "taints": [{"key": 5}]}, f"{KEY}.taints[0].key: 5 is not text"),
+        ({**GROUP, "taints": {}}, f"{KEY}.taints: {{}} is invalid; use a list"),
+        ({**GROUP, "taints": ["x"]}, f"{KEY}.taints[0]: 'x' {MAP}"),
+        ({**GROUP, "taints": [{"value": "x"}]}, f"{KEY}.taints[0].key is missing; add text in quotes"),
+        ({**GROUP, "taints": [{"key": 5}]}, f"{KEY}.taints[0].key: 5 is invalid; use text in quotes"),
+        ({**GROUP, "taints": [{"key": ""}]}, f"{KEY}.taints[0].key: '' is invalid; use text in quotes"),
         (
             {**GROUP, "taints": [{"key": "a", "value": True}]},
-            f"{KEY}.taints[0].value: True is not text; put it in quotes",
+            f"{KEY}.taints[0].value: True is invalid; use text in quotes",
         ),
         (
             {**GROUP, "taints": [{"key": "a", "effect": "Never"}]},
-            f"{KEY}.taints[0].effect: 'Never' is none of NoSchedule, PreferNoSchedule, NoExecute",
+            f"{KEY}.taints[0].effect: 'Never' is invalid; use NoSchedule, PreferNoSchedule or NoExecute",
         ),
         (
             {**GROUP, "taints": [{"key": "a", "efect": "NoSchedule"}]},
@@ -197,38 +197,33 @@ def test_an_unknown_instance_type_is_refused_with_the_nearest() -> None:
 
 
 W = "archshift:workloads"
-KINDS = "Deployment, StatefulSet, DaemonSet, CronJob"
+WORKLOAD = (
+    "is invalid; use namespace/Kind/name with one of the kinds Deployment, StatefulSet, DaemonSet, CronJob"
+)
 
 
 @pytest.mark.parametrize(
     ("workloads", "message"),
     [
-        ([], f"{W}: [] is not a map; write it as YAML below the key"),
-        ("shop", f"{W}: 'shop' is not a map; write it as YAML below the key"),
-        ("null", f"{W}: None is not a map; write it as YAML below the key"),
+        ("shop", f"{W}: 'shop' {MAP}"),
+        ("null", f"{W}: None {MAP}"),
         (
             {"namespace": "shop"},
             f"{W}.namespace is not a setting; there are: exclude, label_selector, namespaces, overrides",
         ),
-        ({"namespaces": "shop"}, f"{W}.namespaces: 'shop' is not a list of names"),
-        ({"namespaces": [True]}, f"{W}.namespaces[0]: True is not a name"),
+        ({"namespaces": "shop"}, f"{W}.namespaces: 'shop' is invalid; use a list of names"),
         (
             {"label_selector": {"a": "b"}},
-            f"{W}.label_selector: {{'a': 'b'}} is not a label selector such as team=shop",
+            f"{W}.label_selector: {{'a': 'b'}} is invalid; use a label selector such as team=shop",
         ),
+        ({"exclude": ["shop/cart"]}, f"{W}.exclude[0]: 'shop/cart' {WORKLOAD}"),
         (
-            {"exclude": ["shop/cart"]},
-            f"{W}.exclude: 'shop/cart' is not namespace/Kind/name with one of the kinds {KINDS}",
+            {"exclude": "shop/Job/cart"},
+            f"{W}.exclude: 'shop/Job/cart' is invalid; use a list of namespace/Kind/name",
         ),
-        (
-            {"overrides": {"shop/deployment/cart": {}}},
-            f"{W}.overrides: 'shop/deployment/cart' is not namespace/Kind/name with one of the kinds {KINDS}",
-        ),
-        (
-            {"overrides": {"/Deployment/cart": {}}},
-            f"{W}.overrides: '/Deployment/cart' is not namespace/Kind/name with one of the kinds {KINDS}",
-        ),
-        ({"overrides": ["x"]}, f"{W}.overrides: ['x'] is not a map; write it as YAML below the key"),
+        ({"overrides": {"shop/deployment/cart": {}}}, f"{W}.overrides: 'shop/deployment/cart' {WORKLOAD}"),
+        ({"overrides": {"/Deployment/cart": {}}}, f"{W}.overrides: '/Deployment/cart' {WORKLOAD}"),
+        ({"overrides": ["x"]}, f"{W}.overrides: ['x'] {MAP}"),
     ],
 )
 def test_a_discovery_that_does_not_do_is_refused(workloads: Any, message: str) -> None:
@@ -237,28 +232,20 @@ def test_a_discovery_that_does_not_do_is_refused(workloads: Any, message: str) -
 
 
 CART = f"{W}.overrides.shop/Deployment/cart"
+REASON = f"{CART}.force: true takes fields from their owner, so a reason is required; add reason: with text"
 
 
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        (None, f"{CART}: None is not a map; write it as YAML below the key"),
-        ({"hold": "yes"}, f"{CART}.hold: 'yes' is not true or false"),
-        ({"hold": 1}, f"{CART}.hold: 1 is not true or false"),
-        ({"max_ratio": 2}, f"{CART}.max_ratio: 2 is not a number from 0.0 to 1.0, such as 0.2"),
-        ({"max_ratio": True}, f"{CART}.max_ratio: True is not a number from 0.0 to 1.0, such as 0.2"),
-        ({"max_ratio": None}, f"{CART}.max_ratio: None is not a number from 0.0 to 1.0, such as 0.2"),
-        ({"wave": "first"}, f"{CART}.wave: 'first' is none of early, late"),
-        ({"wave": ["early"]}, f"{CART}.wave: ['early'] is none of early, late"),
-        ({"reason": 5}, f"{CART}.reason: 5 is not text"),
-        (
-            {"force": True},
-            f"{CART}.force: true takes fields from their owner and needs a reason: beside it that says why",
-        ),
-        (
-            {"force": True, "reason": "  "},
-            f"{CART}.force: true takes fields from their owner and needs a reason: beside it that says why",
-        ),
+        (None, f"{CART}: None {MAP}"),
+        ({"hold": 1}, f"{CART}.hold: 1 is invalid; use true or false"),
+        ({"max_ratio": None}, f"{CART}.max_ratio: None is invalid; use a number from 0.0 to 1.0"),
+        ({"wave": "first"}, f"{CART}.wave: 'first' is invalid; use early or late"),
+        ({"force": "yes"}, f"{CART}.force: 'yes' is invalid; use true or false"),
+        ({"reason": 5}, f"{CART}.reason: 5 is invalid; use text in quotes"),
+        ({"force": True}, REASON),
+        ({"force": True, "reason": "  "}, REASON),
         (
             {"forced": True},
             f"{CART}.forced is not a setting; there are: force, hold, max_ratio, reason, wave",
@@ -272,9 +259,7 @@ def test_an_override_that_does_not_do_is_refused(rule: Any, message: str) -> Non
 
 def test_text_that_is_no_json_is_refused() -> None:
     """``pulumi config set node_groups m7g`` without --path."""
-    assert refused(node_groups="m7g.large: 3") == (
-        "archshift:node_groups: 'm7g.large: 3' is not a map; write it as YAML below the key"
-    )
+    assert refused(node_groups="m7g.large: 3") == (f"archshift:node_groups: 'm7g.large: 3' {MAP}")
 
 
 def declared() -> dict[str, dict[str, Any]]:
@@ -335,14 +320,14 @@ def test_the_gates_evidence_is_beside_the_project() -> None:
     )
     assert (found.gated, found.evidence_file) == (True, "gates/prod.json")
     assert load(gate={"evidence": "proof.json"}).evidence_file == "proof.json"
-    assert refused(gate={"evidence": 7}) == ("archshift:gate.evidence: 7 is not the path of a file")
+    assert refused(gate={"evidence": 7}) == "archshift:gate.evidence: 7 is invalid; use text in quotes"
 
 
 UNTIL = "2026-03-02T18:00:00Z"
 GLASS = {"until": UNTIL, "reason": "region is lost", "ticket": "OPS-7"}
 EXCEPTION = {"rule": "arm-ratio-step", "reason": "agreed", "until": "2026-03-02T19:00:00+01:00"}
-TIME = 'is not a time with its zone, such as "2026-03-02T18:00:00Z"'
-TEXT = "is not text; put it in quotes"
+TIME = 'a time from 2000 to 2199 with its zone in quotes, such as "2026-03-02T18:00:00Z"'
+TEXT = "text in quotes that is not empty"
 
 
 def test_exceptions_get_their_shape() -> None:
@@ -360,72 +345,99 @@ def test_without_exceptions_there_are_none(value: Any) -> None:
     assert (found.break_glass, found.policy_exception) == (None, None)
 
 
-def times(key: str) -> list[tuple[Any, str]]:
-    """What a time may not be."""
-    return [
-        (text, f"{key}: {text!r} {TIME}")
-        for text in ("tomorrow", "2026-03-02", "2026-03-02T18:00:00", "18:00Z", "2026-13-02T18:00:00Z")
-    ] + [(1772474400, f"{key}: 1772474400 {TEXT}")]
-
-
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("key", "entry", "value", "way_out"),
     [
         *(
-            ({name: value}, f"archshift:break_glass.{name} is missing; it needs until, reason, ticket")
-            for name in ("until", "reason", "ticket")
-            for value in (None, "", "   ")
+            ("break_glass.until", {**GLASS, "until": value}, value, TIME)
+            for value in (
+                *("tomorrow", "2026-03-02", "2026-03-02T18:00:00", "18:00Z", "2026-13-02T18:00:00Z"),
+                *(1772474400, None, ""),
+            )
         ),
-        *(({"until": value}, message) for value, message in times("archshift:break_glass.until")),
-        ({"ticket": 4711}, f"archshift:break_glass.ticket: 4711 {TEXT}"),
-        ({"ticket": 0}, f"archshift:break_glass.ticket: 0 {TEXT}"),
-        ({"reason": True}, f"archshift:break_glass.reason: True {TEXT}"),
-        (
-            {"untill": UNTIL},
-            "archshift:break_glass.untill is not a setting; there are: reason, ticket, until",
-        ),
-    ],
-)
-def test_break_glass_that_does_not_do_is_refused(change: dict[str, Any], message: str) -> None:
-    """Nobody takes x86 away without saying why, where that is written, and until when."""
-    assert refused(break_glass={**GLASS, **change}) == message
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
         *(
-            ({name: value}, f"archshift:policy_exception.{name} is missing; it needs rule, reason, until")
-            for name in ("rule", "reason", "until")
-            for value in (None, "", "   ")
+            ("break_glass.reason", {**GLASS, "reason": value}, value, TEXT)
+            for value in (True, None, "", "   ")
         ),
-        *(({"until": value}, message) for value, message in times("archshift:policy_exception.until")),
-        ({"rule": ["x"]}, f"archshift:policy_exception.rule: ['x'] {TEXT}"),
-        (
-            {"ticket": "OPS-7"},
-            "archshift:policy_exception.ticket is not a setting; there are: reason, rule, until",
-        ),
+        ("break_glass.ticket", {**GLASS, "ticket": 0}, 0, TEXT),
+        ("policy_exception.until", {**EXCEPTION, "until": "2026-03-02"}, "2026-03-02", TIME),
+        ("policy_exception.reason", {**EXCEPTION, "reason": " "}, " ", TEXT),
+        ("policy_exception.rule", {**EXCEPTION, "rule": ["x"]}, ["x"], TEXT),
     ],
 )
-def test_an_exception_from_a_rule_that_does_not_do_is_refused(change: dict[str, Any], message: str) -> None:
-    """It names the rule, why and until when; there is no exception for good."""
-    assert refused(policy_exception={**EXCEPTION, **change}) == message
+def test_an_exception_with_an_invalid_value_is_refused(
+    key: str, entry: dict[str, Any], value: Any, way_out: str
+) -> None:
+    """Nobody lifts the guard or a rule without saying why, and until when."""
+    expected = f"archshift:{key}: {value!r} is invalid; use {way_out}"
+    assert refused(**{key.partition(".")[0]: entry}) == expected
 
 
-@pytest.mark.parametrize(("old", "new"), [("compat_test", "arm64_tests"), ("override", "policy_exception")])
-def test_an_old_key_names_the_new_one(old: str, new: str) -> None:
-    """Also where it is empty: it would have no effect."""
-    for value in ({}, {"all": True}):
-        assert refused(**{old: value}) == (
-            f"archshift:{old} is now archshift:{new}; rename the key in Pulumi.dev.yaml"
-        )
+@pytest.mark.parametrize(("key", "entry"), [("break_glass", GLASS), ("policy_exception", EXCEPTION)])
+def test_an_exception_needs_each_of_its_keys_and_has_no_others(key: str, entry: dict[str, str]) -> None:
+    """There is no exception for good, and none that nobody answers for."""
+    for name in entry:
+        rest = {other: value for other, value in entry.items() if other != name}
+        way_out = TIME if name == "until" else TEXT
+        assert refused(**{key: rest}) == f"archshift:{key}.{name} is missing; add {way_out}"
+    known = ", ".join(sorted(entry))
+    assert refused(**{key: {**entry, "untill": UNTIL}}) == (
+        f"archshift:{key}.untill is not a setting; there are: {known}"
+    )
 
 
 @pytest.mark.parametrize("key", ["break_glass", "policy_exception"])
 def test_an_exception_that_is_no_map_is_refused(key: str) -> None:
     """``pulumi config set break_glass true`` opens nothing."""
-    assert refused(**{key: "true"}) == (f"archshift:{key}: True is not a map; write it as YAML below the key")
-    assert refused(**{key: [1]}) == f"archshift:{key}: [1] is not a map; write it as YAML below the key"
+    assert refused(**{key: "true"}) == f"archshift:{key}: True {MAP}"
+    assert refused(**{key: [1]}) == f"archshift:{key}: [1] {MAP}"
+
+
+@pytest.mark.parametrize(("old", "new"), [("compat_test", "arm64_tests"), ("override", "policy_exception")])
+def test_an_old_key_names_the_new_one(old: str, new: str) -> None:
+    """Also where it is empty: it would have no effect."""
+    for value in ("", {}, {"all": True}):
+        assert refused(**{old: value}) == (
+            f"archshift:{old} is now archshift:{new}; rename the key in Pulumi.dev.yaml"
+        )
+
+
+def test_all_errors_are_reported_at_once() -> None:
+    """Each in a line of its own: of unknown keys, of types, of values that contradict each other."""
+    with pytest.raises(SettingsError) as error:
+        stack_settings.load(
+            "dev",
+            {
+                "archshift:arm_ration": "0.5",
+                "archshift:override": "",
+                "archshift:graviton_families": '["m7g", "m7i"]',
+                "archshift:cluster": '{"name": "prod", "subnets": ["eu-west-1a"]}',
+                "archshift:node_groups": json.dumps(
+                    {
+                        "x86": {"instance_types": ["t3.xlrage"], "desired_size": "5"},
+                        "graviton": {"twin_of": "x86", "desired_size": 1},
+                        "other": {"instance_types": ["m7g.large"], "min_size": 2, "max_size": 1},
+                    }
+                ),
+                "archshift:ramp": '{"start": "2026-03-02", "freezes": [{"from": "soon", "to": 5}]}',
+                "archshift:images": '{"check": false}',
+            },
+        )
+    keys = [one.problem.partition(" ")[0].rstrip(":") for one in error.value.errors]
+    assert keys == [
+        "archshift:arm_ratio",
+        "archshift:override",
+        "archshift:arm_ration",
+        "archshift:cluster.subnets[0]",
+        "archshift:graviton_families[1]",
+        "archshift:ramp.freezes[0].from",
+        "archshift:ramp.freezes[0].to",
+        "archshift:ramp.freezes[0].reason",
+        "archshift:node_groups.x86.desired_size",
+        "archshift:node_groups.other",
+        "archshift:images.check",
+    ]
+    assert str(error.value).splitlines() == list(map(str, error.value.errors))
 
 
 def test_x86_is_guarded_wherever_a_stack_makes_nodes_and_images_are_checked() -> None:

@@ -45,7 +45,8 @@ def examine(options: argparse.Namespace) -> Iterator[CheckResult]:
     try:
         settings = read_settings(options)
     except ArchshiftError as error:
-        yield from_error("stack", error, fix="run pulumi stack select, or name the stack with --stack")
+        for each in error.errors:
+            yield from_error("stack", each, fix="run pulumi stack select, or name the stack with --stack")
     else:
         yield CheckResult("stack", "ok", f"the settings of {settings.stack} are valid")
     yield from run_check("plugins", lambda: _plugins(options, settings))

@@ -141,7 +141,7 @@ def _measure(
         return Measurement(window=window), None
     try:
         if problem := measurer.clock_problem(window.end, clock):
-            return Measurement(window=window, problem=problem), None
+            return Measurement(window=window, problem=str(problem)), None
     except PrometheusError as error:
         return Measurement(window=window, problem=str(error)), None
     now = measurer.measure(window, graviton=arm_ratio > 0)
@@ -264,9 +264,9 @@ def _table(workloads: list[JudgedWorkload]) -> Table:
         )
         for judged in workload.figures:
             figure = FIGURES[judged.figure]
-            title = f"  {figure.title}" + (" a pod and day" if figure.unit == "events" else "")
             values = (written(figure, value) for value in (judged.graviton, judged.base, judged.limit))
-            table.add_row(title, *values, judged.verdict, style=_STYLES.get(judged.verdict))
+            style = _STYLES.get(judged.verdict)
+            table.add_row(f"  {figure.full_title}", *values, judged.verdict, style=style)
     return table
 
 

@@ -16,9 +16,10 @@ from archshift.common.errors import ArchshiftError
 from archshift.ramp.gate_evidence import PASS, STEP_BACK, GateEvidence, no_evidence, read_evidence_file
 from archshift.ramp.schedule import NextStep, Ramp, same_ratio
 from archshift.ramp.taken_step import TakenStep
+from archshift.settings.reading import read
 from archshift.settings.stack import Settings
 from archshift.settings.stack_file import StackFile, read_text, write_text
-from archshift.settings.times import read_moment
+from archshift.settings.times import Moment
 
 _RATIO: Final = ("config", "archshift:arm_ratio")
 _RAMP: Final = ("config", "archshift:ramp")
@@ -109,7 +110,8 @@ def run_pause(options: argparse.Namespace) -> int:
     else:
         pause = {"reason": options.reason}
         if options.until:
-            if read_moment("--until", options.until, ramp.zone, through=True) <= options.at:
+            until = read(Moment, "--until", options.until)
+            if until.at(ramp.zone, through=True) <= options.at:
                 raise ArchshiftError(f"--until: {options.until} is in the past", "use a time in the future")
             pause["until"] = options.until
         title = f"{stack}: the ramp pauses" + (f" until {options.until}" if options.until else "")

@@ -1,0 +1,115 @@
+"""``archshift:cluster``: the EKS cluster of the node groups."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from archshift.nodes.eks import Autoscaler, EksCluster, NewCluster
+from archshift.settings.reading import InvalidValueError, Model, says, shown, use
+from archshift.settings.values import Arn, Arns, Names, Subnets
+
+
+class NewClusterModel(Model, frozen=True, kw_only=True):
+    """A cluster that archshift makes."""
+
+    version: Annotated[
+        str,
+        Meta(min_length=1, extra=use('a Kubernetes version in quotes, such as "1.34"')),
+        says("The Kubernetes version.", "1.34"),
+    ]
+    vpc: Annotated[
+        str, Meta(min_length=1, extra=use("the ID of a VPC")), says("The ID of the VPC.", "vpc-0a1b2c3d")
+    ]
+    public_access: Annotated[
+        Names,
+        says(
+            "CIDR blocks that reach the API server from the internet.",
+            ["192.0.2.0/24"],
+            default="none: the endpoint is in the VPC only",
+        ),
+    ] = ()
+    kms_key: Annotated[
+        Arn | None,
+        says(
+            "The ARN of the key that encrypts secrets.",
+            "arn:aws:kms:eu-west-1:123456789012:key/k",
+            default="archshift makes one",
+        ),
+    ] = None
+    admins: Annotated[
+        Arns,
+        says(
+            "ARNs of IAM roles and users that administer the cluster.",
+            ["arn:aws:iam::123456789012:role/admin"],
+            default="none",
+        ),
+    ] = ()
+
+
+class ClusterModel(Model, frozen=True, kw_only=True):
+    """The EKS cluster of the node groups."""
+
+    name: Annotated[
+        str,
+        Meta(min_length=1, extra=use("the name of the EKS cluster")),
+        says("The name of the cluster.", "prod"),
+    ]
+    subnets: Annotated[
+        Subnets | None,
+        says(
+            "Subnets of the node groups, and of the control plane of a new cluster.",
+            ["subnet-0a1b2c3d", "subnet-0b1c2d3e"],
+            default="none: each node group has its own",
+        ),
+    ] = None
+    node_role: Annotated[
+        Arn | None,
+        says(
+            "The ARN of the IAM role of the nodes.",
+            "arn:aws:iam::123456789012:role/nodes",
+            default="archshift makes one",
+        ),
+    ] = None
+    autoscaler: Annotated[Autoscaler, says("What adds and removes nodes.", "cluster-autoscaler")] = "none"
+    create: Annotated[
+        NewClusterModel | None,
+        says(
+            "How to make the cluster.",
+            {"version": "1.34", "vpc": "vpc-0a1b2c3d"},
+            default="the cluster exists, and archshift changes nothing of it",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.create and len(self.subnets or ()) < 2:
+            raise InvalidValueError(
+                "subnets",
+                f"{shown(list(self.subnets or ()))} is too few to make a cluster",
+                "give subnets in two zones or more",
+            )
+
+    def cluster(self, profile: str, region: str) -> EksCluster:
+        """Return the cluster.
+
+        Args:
+            profile: The AWS profile of the stack; empty for none.
+            region: The AWS region of the stack; empty for none.
+        """
+        new = self.create
+        return EksCluster(
+            name=self.name,
+            subnets=self.subnets or (),
+            node_role=self.node_role or "",
+            autoscaler=self.autoscaler,
+            create=NewCluster(
+                version=new.version,
+                vpc=new.vpc,
+                public_access=new.public_access,
+                kms_key=new.kms_key or "",
+                admins=new.admins,
+            )
+            if new
+            else None,
+            profile=profile,
+            region=region,
+        )

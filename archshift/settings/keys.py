@@ -1,0 +1,183 @@
+"""Every key of ``archshift:*``: the type, range, default and description of each stand here once.
+
+``python -m tools.settings_reference`` writes Pulumi.yaml's part, the README's table and docs/settings.md from
+these declarations.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import Meta
+
+from archshift.nodes.instance_types import graviton_families
+from archshift.nodes.node_pools import Provisioner
+from archshift.settings.arm64_tests import Arm64TestsModel
+from archshift.settings.cluster import ClusterModel
+from archshift.settings.cost import CostModel
+from archshift.settings.exceptions import BreakGlassModel, PolicyExceptionModel
+from archshift.settings.gate import GateModel
+from archshift.settings.images import ImagesModel
+from archshift.settings.monitoring import MonitoringModel
+from archshift.settings.node_groups import EksGroupModel, LabGroupModel
+from archshift.settings.node_pools import PoolModel
+from archshift.settings.ramp import RampModel
+from archshift.settings.reading import Model, says, use
+from archshift.settings.values import Ratio
+from archshift.settings.workloads import WorkloadsModel
+
+RENAMED_KEYS: Final[Mapping[str, str]] = {"compat_test": "arm64_tests", "override": "policy_exception"}
+"""Old key to new key; an old key is an error that names the new one."""
+
+NODE_GROUP_MODELS: Final = (EksGroupModel, PoolModel, LabGroupModel)
+"""What ``node_groups`` holds; which of them depends on ``platform`` and ``provisioner``."""
+
+
+class GravitonFamily(str):
+    """The name of a Graviton family."""
+
+    __slots__ = ()
+
+    @classmethod
+    def use(cls) -> str:
+        """Say which values are valid."""
+        return f"a Graviton family: {', '.join(graviton_families())}"
+
+    @classmethod
+    def parse(cls, value: Any) -> "GravitonFamily":
+        """Return the name; raises ValueError where there is no such family."""
+        if value not in graviton_families():
+            raise ValueError
+        return cls(value)
+
+
+class StackModel(Model, frozen=True, kw_only=True):
+    """A stack's settings."""
+
+    arm_ratio: Annotated[
+        Ratio, says("The share of the fleet's pods on Graviton. This is the number that moves weekly.", "0.2")
+    ]
+    kube_context: Annotated[
+        str, says("The kubeconfig context of the cluster.", "my-cluster", default="the current one")
+    ] = ""
+    platform: Annotated[
+        Literal["eks", "lab"],
+        says("Where archshift makes node groups: `eks`, or `lab` for simulated nodes.", "lab"),
+    ] = "eks"
+    provisioner: Annotated[
+        Provisioner,
+        says(
+            "What brings up nodes: `managed` for the node groups themselves. With `karpenter` or `auto-mode` "
+            "(EKS Auto Mode) the node groups are NodePools.",
+            "karpenter",
+            document="docs/runbook.md",
+        ),
+    ] = "managed"
+    cluster: Annotated[
+        ClusterModel | None,
+        says(
+            "The EKS cluster of the node groups.",
+            {"name": "prod", "subnets": ["subnet-0a1b2c3d", "subnet-0b1c2d3e"]},
+            default="none",
+        ),
+    ] = None
+    node_groups: Annotated[
+        dict[str, Any],
+        says(
+            "The node groups that archshift manages, by name. Their keys depend on `platform` and "
+            "`provisioner`.",
+            {
+                "x86": {"instance_types": ["t3.large"], "min_size": 5},
+                "graviton": {"twin_of": "x86", "min_size": 3},
+            },
+            default="none",
+        ),
+    ] = {}
+    graviton_families: Annotated[
+        tuple[GravitonFamily, ...],
+        Meta(extra=use("a list of Graviton families")),
+        says(
+            "The instance families that `twin_of` chooses from.",
+            ["c7g", "m7g", "r7g"],
+            default="all up to the 8th generation",
+        ),
+    ] = ()
+    workloads: Annotated[
+        WorkloadsModel,
+        says(
+            "Which workloads are looked at, and rules for single ones.",
+            {"namespaces": ["shop"]},
+            default="all but those in `kube-*`",
+        ),
+    ] = WorkloadsModel()
+    images: Annotated[
+        ImagesModel,
+        says(
+            "How images are checked for arm64.",
+            {"deep": True},
+            default="checked",
+            document="docs/images.md",
+        ),
+    ] = ImagesModel()
+    arm64_tests: Annotated[
+        Arm64TestsModel,
+        says(
+            "Which workloads are tested on arm64 before their first Graviton pod.",
+            {"all": True},
+            default="none",
+            document="docs/arm64-tests.md",
+        ),
+    ] = Arm64TestsModel()
+    ramp: Annotated[
+        RampModel | None,
+        says(
+            "The steps of `arm_ratio` and their dates.",
+            {"start": "2026-03-02"},
+            default="none",
+            document="docs/ramp.md",
+        ),
+    ] = None
+    gate: Annotated[
+        GateModel,
+        says(
+            "How figures from Prometheus decide about a step.",
+            {"prometheus": "https://prometheus.prod.example"},
+            default="none",
+            document="docs/gate.md",
+        ),
+    ] = GateModel()
+    monitoring: Annotated[
+        MonitoringModel | None,
+        says(
+            "Rules, alerts and a dashboard by workload and architecture.",
+            {"namespace": "monitoring"},
+            default="none",
+            document="docs/monitoring.md",
+        ),
+    ] = None
+    cost: Annotated[
+        CostModel,
+        says(
+            "What nodes cost, where the list prices are not what you pay.",
+            {"discounts": {"all": 0.05}},
+            default="list prices",
+            document="docs/cost.md",
+        ),
+    ] = CostModel()
+    break_glass: Annotated[
+        BreakGlassModel | None,
+        says(
+            "Permits to remove x86 nodes although something needs them, for 24 hours at most.",
+            {"until": "2026-03-02T18:00:00Z", "reason": "the region is lost", "ticket": "OPS-7"},
+            default="none",
+            document="docs/guard.md",
+        ),
+    ] = None
+    policy_exception: Annotated[
+        PolicyExceptionModel | None,
+        says(
+            "An exception from one rule of the policy pack that ends by itself.",
+            {"rule": "arm-ratio-step", "reason": "agreed with the owners", "until": "2026-03-02T18:00:00Z"},
+            default="none",
+            document="docs/guard.md#a-policy-exception",
+        ),
+    ] = None

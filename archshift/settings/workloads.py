@@ -1,0 +1,86 @@
+"""``archshift:workloads``: which workloads are archshift's business, and rules for single ones."""
+
+from typing import Annotated, Final
+
+from msgspec import Meta
+
+from archshift.cluster.model import Discovery
+from archshift.plan.apportion import Wave
+from archshift.plan.model import Rules
+from archshift.settings.reading import InvalidValueError, Model, says, use
+from archshift.settings.values import Names, Ratio, WorkloadKey
+
+_DISCOVERY: Final = Discovery()
+_RULES: Final = Rules()
+
+
+class RuleModel(Model, frozen=True, kw_only=True):
+    """What is different for one workload."""
+
+    hold: Annotated[bool, says("Keep the workload on x86.", True)] = _RULES.hold
+    max_ratio: Annotated[Ratio, says("The most of its pods that may run on Graviton.", 0.5)] = Ratio(
+        _RULES.max_ratio
+    )
+    wave: Annotated[
+        Wave | None,
+        says("Move the workload before or after all others.", "late", default="its place in the fleet"),
+    ] = None
+    force: Annotated[bool, says("Take placement fields from their owner; needs `reason`.", True)] = (
+        _RULES.force
+    )
+    reason: Annotated[
+        str, says("Why; shown wherever the workload is.", "JIT is slow on arm64", default="none")
+    ] = _RULES.reason
+
+    def __post_init__(self) -> None:
+        if self.force and not self.reason.strip():
+            raise InvalidValueError(
+                "force",
+                "true takes fields from their owner, so a reason is required",
+                "add reason: with text",
+            )
+
+    def rules(self) -> Rules:
+        """Return the rules of the workload."""
+        return Rules(
+            hold=self.hold,
+            max_ratio=float(self.max_ratio),
+            wave=self.wave,
+            force=self.force,
+            reason=self.reason,
+        )
+
+
+class WorkloadsModel(Model, frozen=True, kw_only=True):
+    """Which workloads are looked at, and rules for single ones."""
+
+    namespaces: Annotated[
+        Names, says("Only these namespaces.", ["shop", "platform"], default="all but `kube-*`")
+    ] = _DISCOVERY.namespaces
+    label_selector: Annotated[
+        str,
+        Meta(extra=use("a label selector such as team=shop")),
+        says("Only workloads with these labels.", "team=shop", default="all"),
+    ] = _DISCOVERY.label_selector
+    exclude: Annotated[
+        tuple[WorkloadKey, ...],
+        Meta(extra=use("a list of namespace/Kind/name")),
+        says("Workloads to leave out, by namespace/Kind/name.", ["shop/Deployment/legacy"], default="none"),
+    ] = ()
+    overrides: Annotated[
+        dict[WorkloadKey, RuleModel],
+        says(
+            "Rules for single workloads, by namespace/Kind/name.",
+            {"shop/Deployment/legacy": {"hold": True, "reason": "JIT is slow on arm64"}},
+        ),
+    ] = {}
+
+    def discovery(self) -> Discovery:
+        """Return which workloads are looked at."""
+        return Discovery(
+            namespaces=self.namespaces, exclude=frozenset(self.exclude), label_selector=self.label_selector
+        )
+
+    def rules(self) -> dict[str, Rules]:
+        """Return the rules, by workload."""
+        return {name: model.rules() for name, model in self.overrides.items()}
