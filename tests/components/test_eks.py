@@ -402,8 +402,7 @@ def test_a_region_that_cannot_be_asked_stops_the_run() -> None:
     words = "api error UnauthorizedOperation: You are not authorized to perform this operation."
     assert find_failed(lambda: check_offered(EXISTING), GET_OFFERINGS, words) == (
         "archshift:node_groups: the region's instance types cannot be read: UnauthorizedOperation: You are "
-        "not "
-        "authorized to perform this operation.; docs/iam.md lists the permissions that archshift needs"
+        "not authorized to perform this operation.; docs/iam.md lists the permissions that archshift needs"
     )
 
 

@@ -17,8 +17,7 @@ def add_command(commands: Commands) -> None:
         "audit",
         help="list which images and workloads can run on arm64",
         description="Read image indexes and manifests from their registries and print which images run on "
-        "arm64. "
-        "With --from-cluster, read the images of all workloads. An unknown image never counts as yes.",
+        "arm64. With --from-cluster, read the images of all workloads. An unknown image never counts as yes.",
         example="archshift audit --from-cluster -s prod",
         exits={
             0: "all can run on arm64",

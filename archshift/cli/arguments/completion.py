@@ -13,10 +13,8 @@ def add_command(commands: Commands) -> None:
         "completion",
         help="print the completion for bash, zsh or fish",
         description="Print a script that lets a shell complete archshift's commands and options. For bash "
-        "add "
-        "`source <(archshift completion bash)` to ~/.bashrc. For zsh write the script to a file _archshift "
-        "in "
-        "a folder of $fpath.",
+        "add `source <(archshift completion bash)` to ~/.bashrc. For zsh write the script to a file "
+        "_archshift in a folder of $fpath.",
         example="archshift completion fish > ~/.config/fish/completions/archshift.fish",
     )
     parser.add_argument("shell", choices=SHELLS, help="the shell")

@@ -17,10 +17,8 @@ def add_command(commands: Commands) -> None:
         "drain",
         help="empty the x86 nodes before you remove them",
         description="Check that nothing needs the stack's x86 nodes, cordon them and evict their pods. It "
-        "drains "
-        "a few nodes at a time and respects PodDisruptionBudgets. You can stop it at any time and run it "
-        "again "
-        "to continue; --undo uncordons the nodes. Changes the cluster.",
+        "drains a few nodes at a time and respects PodDisruptionBudgets. You can stop it at any time and "
+        "run it again to continue; --undo uncordons the nodes. Changes the cluster.",
         example="archshift drain --dry-run",
         exits={
             0: "all these nodes are empty",

@@ -15,9 +15,8 @@ def add_command(commands: Commands) -> None:
         "preview",
         help="preview a step, and write it as a comment for a pull request",
         description="Run `pulumi preview` with the policy pack and report the step: which pods move, "
-        "capacity, "
-        "which workloads stay and why, conflicts, policies and the resource diff. There is a report even if "
-        "the preview fails. Changes nothing.",
+        "capacity, which workloads stay and why, conflicts, policies and the resource diff. There is a "
+        "report even if the preview fails. Changes nothing.",
         example="archshift preview --markdown comment.md",
         exits={
             0: "the preview is fine",

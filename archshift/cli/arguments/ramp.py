@@ -20,8 +20,7 @@ def add_command(commands: Commands) -> None:
         "ramp",
         help="show, take or pause the weekly steps of arm_ratio",
         description="Show which step of archshift:ramp is next and when it is due. Take it, or a step back, "
-        "or "
-        "pause the ramp: this edits the stack's file. Only `pulumi up` changes the cluster.",
+        "or pause the ramp: this edits the stack's file. The cluster changes only with `pulumi up`.",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add(

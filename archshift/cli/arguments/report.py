@@ -13,9 +13,8 @@ def add_command(commands: Commands) -> None:
         "report",
         help="report how far the migration is and what holds it back",
         description="Print how far the migration is: planned and observed pods, workloads by owner, the "
-        "images "
-        "that hold the most vCPU on x86, what needs x86, and savings. With --html, write everything as one "
-        "page that needs no network. The report names what it does not know. Read-only.",
+        "images that hold the most vCPU on x86, what needs x86, and savings. With --html, write everything "
+        "as one page that needs no network. The report names what it does not know. Read-only.",
         example="archshift report --html report.html",
         exits={0: "the report is printed, and written if --html is set"},
     )

@@ -102,11 +102,11 @@ def _of_cluster(settings: Settings) -> Iterator[CheckResult]:
 
 
 def _registries(cluster: Cluster, settings: Settings) -> Callable[[], Iterable[CheckResult]]:
-    def found() -> Iterable[CheckResult]:
+    def check() -> Iterable[CheckResult]:
         inventory = read_inventory(cluster, settings.discovery, settings.field_manager)
         return doctor.check_registries(cluster, inventory, settings.images)
 
-    return found
+    return check
 
 
 def _prometheus(settings: Settings) -> Iterator[CheckResult]:
