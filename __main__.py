@@ -1,4 +1,4 @@
-"""The program: settings -> inventory -> plan -> resources. Wiring only."""
+"""The program: settings -> survey -> plan -> resources. Wiring only."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,8 @@ from components.monitoring import Monitoring, MonitoringArgs, operator_reads_rul
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.node_pools import NodePools, NodePoolsArgs
 from components.placeholders import Placeholders
-from components.preflight import guard_x86, report, report_gate, write_plan_file
+from components.plan_file import write_plan_file
+from components.preflight import guard_x86, report, report_gate
 from components.restore_taken_fields import restore_hook
 from components.rollouts import await_rollouts
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
@@ -37,27 +38,30 @@ def main() -> None:
     now = datetime.now(UTC)
     eks = None
     if settings.cluster:
-        # Imported here: the SDKs of AWS take one to three seconds, which no other stack need wait for.
+        # Imported here: AWS's SDKs take one to three seconds, and only stacks on EKS need them.
         from components.eks import Eks
 
         eks = Eks.find(settings.cluster, settings.eks_node_groups)
     live = eks.live if eks else None
-    found = survey_of_none(settings) if eks and not live else survey(settings, eks=live)
-    found = run_arm64_tests(found, settings, live)
-    write_plan_file(found, settings, now)
-    guard_x86(found, settings, now)
+    cluster_survey = survey_of_none(settings) if eks and not live else survey(settings, eks=live)
+    cluster_survey = run_arm64_tests(cluster_survey, settings, live)
+    write_plan_file(cluster_survey, settings, now)
+    guard_x86(cluster_survey, settings, now)
     fixed_capacity = settings.platform == "lab" and not settings.break_glass_active(now)
     by_limits = settings.provisioner != "managed"
-    report(found.plan, found.evidence, fixed_capacity=fixed_capacity, by_limits=by_limits)
+    report(cluster_survey.plan, cluster_survey.evidence, fixed_capacity=fixed_capacity, by_limits=by_limits)
     gate = read_evidence_file(Path(settings.evidence_file))
 
-    if found.evidence:
-        possible = possible_nodes(found.inventory.nodes, settings.groups)
+    if cluster_survey.evidence:
+        possible = possible_nodes(cluster_survey.inventory.nodes, settings.groups)
         ImageAudit(
-            "images", ImageAuditArgs(evidence=found.evidence, inventory=found.inventory, nodes=possible)
+            "images",
+            ImageAuditArgs(
+                evidence=cluster_survey.evidence, inventory=cluster_survey.inventory, nodes=possible
+            ),
         )
     if settings.arm64_tests:
-        Arm64Tests("arm64-tests", Arm64TestsArgs(tests=found.tests))
+        Arm64Tests("arm64-tests", Arm64TestsArgs(tests=cluster_survey.tests))
     if settings.policy_exception or settings.break_glass:
         Exceptions(
             "exceptions",
@@ -65,7 +69,7 @@ def main() -> None:
         )
     if settings.gated or gate:
         gate = gate or no_evidence(settings.evidence_file)
-        report_gate(gate, found.plan, settings, now)
+        report_gate(gate, cluster_survey.plan, settings, now)
         Gate(
             "gate",
             GateArgs(
@@ -75,11 +79,11 @@ def main() -> None:
                 since=settings.ramp.since if settings.ramp else None,
             ),
         )
-    stay = protected(found, settings, now)
-    # Registered in every run: the engine refuses a delete whose hook it does not find.
+    stay = protected(cluster_survey, settings, now)
+    # Every run registers the hook: the engine refuses a delete if it cannot find the hook.
     hook = guard_hook(settings)
     guard = hook if settings.guarded else None
-    others = nodes_of_others(found.inventory.nodes, settings.groups)
+    others = nodes_of_others(cluster_survey.inventory.nodes, settings.groups)
     cluster = eks.register_cluster() if eks else None
     kubeconfig = cluster.kubeconfig if cluster and not settings.kube_context else None
     provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
@@ -89,7 +93,9 @@ def main() -> None:
     if by_limits:
         pools = NodePoolsArgs(pools=settings.node_pools, protected=stay, guard=guard, others=others)
         nodes = NodePools("node-pools", pools, on_cluster)
-        placeholders = Placeholders(found.plan, found.inventory, settings.stack, settings.kube_context)
+        placeholders = Placeholders(
+            cluster_survey.plan, cluster_survey.inventory, settings.stack, settings.kube_context
+        )
     elif eks and cluster:
         nodes = eks.register_groups(cluster, protected=stay, guard=guard, others=others)
     else:
@@ -98,16 +104,15 @@ def main() -> None:
     patches = WorkloadPatches(
         "workloads",
         WorkloadPatchesArgs(
-            plan=found.plan,
+            plan=cluster_survey.plan,
             field_manager=settings.field_manager,
             restore_taken_fields=restore_hook(settings.kube_context),
             bring_up_nodes=placeholders.hook if placeholders else None,
         ),
-        # Pods can only move to nodes that are there, and a patch has no input from them. Where all
-        # are there, waiting would cost a sixth of a large preview. Nodes that go are deleted by the
-        # engine after everything else.
+        # Pods can only move to nodes that exist, and a patch has no input from the nodes. If all nodes
+        # exist, waiting would cost a sixth of a large preview. The engine deletes nodes after all else.
         pulumi.ResourceOptions(
-            provider=provider, depends_on=[nodes] if placeholders or found.plan.new_nodes else None
+            provider=provider, depends_on=[nodes] if placeholders or cluster_survey.plan.new_nodes else None
         ),
     )
     if settings.monitoring and (live or not eks):
@@ -117,14 +122,14 @@ def main() -> None:
                 settings=settings.monitoring,
                 namespaces=settings.discovery.namespaces,
                 gate=settings.gate,
-                plan=found.plan,
+                plan=cluster_survey.plan,
                 operator=operator_reads_rules(settings.kube_context),
             ),
             pulumi.ResourceOptions(provider=provider),
         )
     await_rollouts(
         patches.patches,
-        found.plan,
+        cluster_survey.plan,
         settings.kube_context,
         placeholders.bring_up_missing if placeholders else None,
     )
@@ -136,5 +141,5 @@ def main() -> None:
 try:
     main()
 except ArchshiftError as error:
-    # A sentence for a person; RunError is what the engine prints without a traceback.
+    # The engine prints a RunError without a traceback.
     raise pulumi.RunError(str(error)) from None

@@ -1,4 +1,4 @@
-"""One look at a cluster: what runs there, what is proven of its images, and the plan from both."""
+"""One look at a cluster: its workloads, the evidence about their images, and the plan from both."""
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
@@ -29,11 +29,11 @@ class Survey:
 
     Attributes:
         inventory: What runs there.
-        evidence: What is proven of its images; None where they are not checked.
-        plan: What the next update makes of it.
-        needs: What needs x86; None where nothing is guarded.
-        tests: What tests on arm64 have proven, and have not yet.
-        rules: Workload key to the config's rules, and a hold for what failed its test.
+        evidence: The evidence about its images; None if images are not checked.
+        plan: The plan of the next update.
+        needs: The workloads that need x86; None if the stack does not guard x86.
+        tests: The results of tests on arm64, and the missing tests.
+        rules: The configured rules by workload key, plus a hold for each failed test.
     """
 
     inventory: Inventory
@@ -57,16 +57,16 @@ def survey(
 
     Args:
         settings: The stack's settings.
-        keep_evidence: Use evidence of earlier runs and keep today's. False asks the registries
-            for everything, for the moment before something is taken away.
-        guard_x86: Find out what needs x86; None for what the settings say.
-        eks: The cluster that the kubeconfig has to reach; None for whichever it does.
-        hold_untested: Workloads that are held if they have yet to be tested on arm64, instead of
-            planning their move after the test; None for all.
-        watch: Called with how many images are read, and of how many.
+        keep_evidence: Use and store evidence. False reads everything from the registries again, before
+            something is removed.
+        guard_x86: Find what needs x86; None: as the settings say.
+        eks: The cluster that the kubeconfig must reach; None: any.
+        hold_untested: Workloads to hold until their test on arm64; the others' moves are planned before
+            the test. None: hold all.
+        watch: Called with the number of images read so far and their total.
 
     Raises:
-        ArchshiftError: The cluster cannot be read, or a setting does not fit what is there.
+        ArchshiftError: The cluster cannot be read, or a setting does not match it.
     """
     guarded = settings.guarded if guard_x86 is None else guard_x86
     with connect(settings.kube_context) as cluster:
@@ -99,16 +99,16 @@ def survey(
     )
 
 
-def plan_at(ratio: float, settings: "Settings", found: Survey) -> Plan:
-    """Return the plan for a ratio, on the survey's cluster under its rules."""
-    if ratio == found.plan.arm_ratio:
-        return found.plan
-    return _plan(ratio, settings, found.inventory, found.evidence, found.rules)
+def plan_at(ratio: float, settings: "Settings", cluster_survey: Survey) -> Plan:
+    """Return the plan for another ratio, for the same cluster and rules."""
+    if ratio == cluster_survey.plan.arm_ratio:
+        return cluster_survey.plan
+    return _plan(ratio, settings, cluster_survey.inventory, cluster_survey.evidence, cluster_survey.rules)
 
 
-def plans(settings: "Settings", found: Survey) -> Callable[[float], Plan]:
-    """Return what gives the plan for a ratio, as ``plan_at``, and makes it once: for comparisons."""
-    return cache(lambda ratio: plan_at(ratio, settings, found))
+def plans(settings: "Settings", cluster_survey: Survey) -> Callable[[float], Plan]:
+    """Return ``plan_at`` as a function of the ratio that makes each plan once, for comparisons."""
+    return cache(lambda ratio: plan_at(ratio, settings, cluster_survey))
 
 
 def _plan(
@@ -129,9 +129,9 @@ def _plan(
 
 
 def survey_of_none(settings: "Settings") -> Survey:
-    """Return what there is before the cluster is made: no workload, and the nodes to come."""
+    """Return the survey before the cluster exists: no workloads, and the nodes to come."""
     inventory = Inventory()
-    # Nothing runs, so all of it is proven; no evidence would mean that images are not checked.
+    # Empty evidence, because None would mean that images are not checked.
     evidence = ClusterEvidence() if settings.images.check else None
     plan = make_plan(arm_ratio=settings.arm_ratio, inventory=inventory, groups=settings.groups)
     return Survey(inventory=inventory, evidence=evidence, plan=plan, needs=None)

@@ -1,4 +1,4 @@
-"""An agent whose binary is another one on each architecture, on every node of both."""
+"""An agent with a different binary for each architecture, on every node of both."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,15 +16,16 @@ class ArchBinaryArgs:
     """Arguments of ``ArchBinary``.
 
     Attributes:
-        binary: What is fetched, and from where.
-        image: What the binary runs in, for both architectures; ``scratch`` with certificates is enough
-            for a static one. Name it by digest.
-        namespace: Where the DaemonSet is made. It may enforce the Pod Security Standard ``restricted``.
+        binary: The binary and its download URLs.
+        image: The image in which the binary runs, for both architectures. For a static binary ``scratch``
+            with certificates is enough. Name the image by digest.
+        namespace: Namespace of the DaemonSet. It may enforce the Pod Security Standard ``restricted``.
         args: Arguments of the binary.
-        env: Environment variables of the binary. They can be read off the cluster: nothing secret.
-        resources: Its requests and limits, as in a pod spec.
-        tolerations: Of the pods, as in a pod spec: an agent is to run on tainted nodes too.
-        service_account: The pods' ServiceAccount, whose token they get; None for the default one without.
+        env: Environment variables of the binary. Everybody who can read the DaemonSet can read them, so
+            put no secret here.
+        resources: Requests and limits, as in a pod spec.
+        tolerations: Tolerations of the pods, as in a pod spec: an agent must run on tainted nodes too.
+        service_account: ServiceAccount of the pods, which get its token. None: the default one, no token.
     """
 
     binary: FetchedBinary
@@ -40,20 +41,20 @@ class ArchBinaryArgs:
 class ArchBinary(pulumi.ComponentResource):
     """A DaemonSet that runs on x86 and Graviton nodes, each pod with the binary for its node.
 
-    An init container picks by ``uname -m``, downloads, and lets the pod start only with a file that has
-    the expected checksum and is a program for that machine. For pods of another shape put what
-    ``FetchedBinary`` returns into your own.
+    An init container chooses the binary by ``uname -m`` and downloads it. The pod starts only if the file
+    has the expected checksum and is a program for that machine. For other kinds of pods, put the parts
+    that ``FetchedBinary`` returns into your own pod spec.
     """
 
     TYPE: Final = "archshift:index:ArchBinary"
 
     daemon_set: pulumi.CustomResource
-    """The DaemonSet; it has the component's name."""
+    """The DaemonSet; its name is the component's name."""
 
     def __init__(self, name: str, args: ArchBinaryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
         labels = {_LABEL: name}
-        # In the API's own words, as FetchedBinary has them, so not k8s.apps.v1.DaemonSet.
+        # FetchedBinary returns parts in the API's own spelling, which k8s.apps.v1.DaemonSet does not take.
         self.daemon_set = pulumi.CustomResource(
             "kubernetes:apps/v1:DaemonSet",
             name,
@@ -88,7 +89,7 @@ def _pod_spec(name: str, args: ArchBinaryArgs) -> dict[str, Any]:
         "automountServiceAccountToken": args.service_account is not None,
         "initContainers": [binary.init_container()],
         "containers": [container],
-        "tolerations": [dict(one) for one in args.tolerations],
+        "tolerations": [dict(toleration) for toleration in args.tolerations],
         "volumes": [binary.volume()],
         **account,
     }

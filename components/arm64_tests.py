@@ -1,4 +1,4 @@
-"""Tests on arm64 before a workload's first Graviton pod, and their outcomes in the stack's state."""
+"""Tests on arm64 before a workload's first Graviton pod, and their results in the stack's state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,54 +18,58 @@ if TYPE_CHECKING:
     from archshift.settings.stack import Settings
 
 
-def run_arm64_tests(found: Survey, settings: "Settings", eks: LiveCluster | None) -> Survey:
-    """Run the tests that a step waits for; returns the cluster as it is known afterwards.
+def run_arm64_tests(cluster_survey: Survey, settings: "Settings", eks: LiveCluster | None) -> Survey:
+    """Run the tests that a step needs; returns the survey after them.
 
-    A preview runs none: it says which the update will run. A workload that fails is held on x86, and
-    the others go on; so is one that could not be tested, for want of a Graviton node that is there.
+    A preview runs no test: it names the tests that the update will run. A workload stays on x86 if its
+    test fails, or if no Graviton node can run the test. The other workloads go on.
 
     Args:
-        found: The cluster.
+        cluster_survey: The survey before the tests.
         settings: The stack's settings.
-        eks: The cluster that the kubeconfig has to reach.
+        eks: The cluster that the kubeconfig must reach.
 
     Raises:
         ArchshiftError: The cluster refuses a Job, or cannot be read.
     """
     tried: set[str] = set()
-    while due := found.tests.due(found.plan):
+    while due := cluster_survey.tests.due(cluster_survey.plan):
         if pulumi.runtime.is_dry_run():
-            pulumi.info(f"tested on arm64 before they move: {', '.join(sorted(due))}")
-            return found
-        # Where an autoscaler brings nodes up, the test's own pod asks for the first.
-        nodes = possible_nodes(found.inventory.nodes, settings.groups)
-        if any(node.architecture == ARM64 and node.name not in found.plan.new_nodes for node in nodes):
+            pulumi.info(
+                f"the update tests these workloads on arm64 before they move: {', '.join(sorted(due))}"
+            )
+            return cluster_survey
+        # Where an autoscaler creates nodes, the test's own pod asks for the first one.
+        nodes = possible_nodes(cluster_survey.inventory.nodes, settings.groups)
+        if any(
+            node.architecture == ARM64 and node.name not in cluster_survey.plan.new_nodes for node in nodes
+        ):
             with connect(settings.kube_context) as cluster:
                 run_tests(
-                    cluster, due, found.tests.tested, parallel=settings.arm64_tests.parallel, say=pulumi.info
+                    cluster,
+                    due,
+                    cluster_survey.tests.tested,
+                    parallel=settings.arm64_tests.parallel,
+                    say=pulumi.info,
                 )
-            # What is not asked for a Graviton pod still counts into the fleet, or the step would be
-            # smaller than it was shown. In the place of what failed others go, and are tested first.
+            # Workloads that get no Graviton pod still count in the fleet, or the step would be smaller
+            # than the preview said. Others move in place of failed workloads, after tests of their own.
             tried |= due.keys()
         else:
-            tried |= found.tests.missing.keys()
-        found = survey(settings, eks=eks, hold_untested=tried)
-    return found
+            tried |= cluster_survey.tests.missing.keys()
+        cluster_survey = survey(settings, eks=eks, hold_untested=tried)
+    return cluster_survey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm64TestsArgs:
-    """Arguments of ``Arm64Tests``.
-
-    Attributes:
-        tests: What is proven, and what is not.
-    """
+    """Arguments of ``Arm64Tests``."""
 
     tests: Arm64TestState
 
 
 class Arm64Tests(pulumi.ComponentResource):
-    """What was tested on arm64, by workload; reports read it."""
+    """The results of the tests on arm64, by workload; reports read them."""
 
     TYPE: Final = "archshift:index:Arm64Tests"
 
@@ -75,14 +79,14 @@ class Arm64Tests(pulumi.ComponentResource):
 
 
 def outcomes(tests: Arm64TestState) -> Mapping[str, Any]:
-    """Return the outcomes as plain values, by workload key; ``passed`` is null before the test."""
-    found: dict[str, Any] = {key: {"passed": None, "tested": tests.tested[key]} for key in tests.missing}
+    """Return the results as plain values, by workload key; ``passed`` is null before the test."""
+    tested: dict[str, Any] = {key: {"passed": None, "tested": tests.tested[key]} for key in tests.missing}
     for key, proof in tests.proofs.items():
-        found[key] = {
+        tested[key] = {
             "passed": proof.passed,
             "tested": proof.tested,
             "machine": proof.machine,
             "message": proof.message,
             "at": proof.at.isoformat(timespec="seconds") if proof.at else "",
         }
-    return dict(sorted(found.items()))
+    return dict(sorted(tested.items()))

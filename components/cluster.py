@@ -1,4 +1,4 @@
-"""The EKS cluster of a stack: adopted by its name, or made."""
+"""The EKS cluster of a stack: an existing one that the stack adopts by name, or a new one."""
 
 import json
 from dataclasses import dataclass
@@ -15,41 +15,51 @@ _LOGS: Final = ("api", "audit", "authenticator", "controllerManager", "scheduler
 
 
 def find_cluster(cluster: EksCluster) -> LiveCluster | None:
-    """Return the cluster as EKS describes it; None if the stack has yet to make it.
+    """Return the cluster as EKS describes it; None if the stack will create it.
 
     Raises:
-        ArchshiftError: There is none of that name and it is not to be made; or AWS refuses.
+        ArchshiftError: The cluster does not exist and the stack must not create it; or AWS refuses.
     """
     key = "archshift:cluster.name"
     try:
-        found = aws.eks.get_cluster(name=cluster.name)
-    except Exception as error:  # the SDK raises no narrower one
+        described = aws.eks.get_cluster(name=cluster.name)
+    except Exception as error:  # the SDK raises nothing narrower
         if not is_missing(error):
-            raise ArchshiftError(f"{key}: {cluster.name!r} cannot be read: {explain(error)}") from None
+            raise explain(error, f"{key}: {cluster.name!r} cannot be read") from None
         if cluster.create:
             return None
         raise ArchshiftError(
             f"{key}: there is no EKS cluster {cluster.name!r} in the region of aws:region",
-            "correct the name or the region, or give archshift:cluster.create to make it",
+            "correct the name or the region, or set archshift:cluster.create to create the cluster",
         ) from None
-    return LiveCluster(found.arn, found.endpoint, found.certificate_authorities[0].data)
+    return LiveCluster(described.arn, described.endpoint, described.certificate_authorities[0].data)
 
 
 def is_missing(error: Exception) -> bool:
-    """Say whether the AWS provider failed because there is no such object."""
-    # The words of the provider, and of EKS.
+    """Whether the AWS provider failed because the object does not exist."""
+    # The first text is the provider's, the second EKS's own; the SDK offers no code.
     return any(text in str(error) for text in ("couldn't find resource", "ResourceNotFoundException"))
 
 
-def explain(error: Exception) -> str:
-    """Return why the AWS provider failed, and the way out, without the provider's frame around it."""
+def explain(error: Exception, problem: str) -> ArchshiftError:
+    """Return an error of the AWS provider as ours, without the text that the provider puts around it.
+
+    Args:
+        error: The provider's error. AWS's codes are only in its text: the SDK has no field for them.
+        problem: What failed.
+    """
     text = " ".join(str(error).split())
     if "ExpiredToken" in text or "security token included in the request is expired" in text:
-        return "the AWS credentials have expired; log in again, as with `aws sso login`"
+        return ArchshiftError(
+            f"{problem}: the AWS credentials have expired", "log in again, for example with `aws sso login`"
+        )
     if "AccessDenied" in text or "not authorized to perform" in text:
-        return f"{text.rpartition('api error ')[2]}; docs/iam.md lists what archshift needs"
-    reason = text.rpartition("* ")[2] if "* " in text else text
-    return f"{reason}; check the AWS credentials and aws:region"
+        reason = text.rpartition("api error ")[2]
+        return ArchshiftError(
+            f"{problem}: {reason}", "docs/iam.md lists the permissions that archshift needs"
+        )
+    reason = text.rpartition("* ")[2]
+    return ArchshiftError(f"{problem}: {reason}", "check the AWS credentials and aws:region")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +68,7 @@ class MixedClusterArgs:
 
     Attributes:
         cluster: The cluster as configured.
-        live: The cluster as it is; None if it has yet to be made.
+        live: The existing cluster; None if the stack will create it.
     """
 
     cluster: EksCluster
@@ -68,19 +78,18 @@ class MixedClusterArgs:
 class MixedCluster(pulumi.ComponentResource):
     """A cluster for x86 and Graviton nodes.
 
-    One that is adopted has no resource in the stack: nothing of it can change.
+    An adopted cluster has no resource in the stack, so the stack cannot change it.
     """
 
     TYPE: Final = "archshift:index:MixedCluster"
 
     arn: pulumi.Output[str]
-    """Its ARN."""
 
     cluster_name: pulumi.Output[str]
-    """Its name; known once it is there."""
+    """Known once the cluster exists."""
 
     kubeconfig: pulumi.Output[str]
-    """A kubeconfig that fetches credentials when it is used and holds none, JSON."""
+    """A kubeconfig in JSON. It holds no credentials: it gets them at each use."""
 
     def __init__(self, name: str, args: MixedClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
@@ -89,7 +98,7 @@ class MixedCluster(pulumi.ComponentResource):
         elif args.live:
             live = pulumi.Output.from_input(args.live)
         else:
-            raise ValueError("a cluster that is adopted is there")
+            raise ValueError("an adopted cluster must exist")
         profile = args.cluster.profile
         self.arn = live.apply(lambda cluster: cluster.arn)
         self.cluster_name = live.apply(lambda cluster: cluster.name)
@@ -121,12 +130,12 @@ class MixedCluster(pulumi.ComponentResource):
                 public_access_cidrs=list(new.public_access) or None,
                 encryption_config_key_arn=kms_key,
                 enabled_cluster_log_types=list(_LOGS),
-                # People and pipelines are let in by access entries; there is no aws-auth.
+                # Access entries admit people and pipelines; aws-auth is not used.
                 authentication_mode=eks.AuthenticationMode.API,
                 access_entries={_entry_name(admin): _admin(admin) for admin in new.admins},
                 create_oidc_provider=True,
                 deletion_protection=True,
-                # Nodes are those of archshift:node_groups.
+                # archshift:node_groups defines all nodes.
                 skip_default_node_group=True,
                 skip_default_security_groups=True,
                 node_associate_public_ip_address=False,
@@ -136,7 +145,7 @@ class MixedCluster(pulumi.ComponentResource):
         described: pulumi.Output[LiveCluster] = made.eks_cluster.apply(
             lambda resource: pulumi.Output.all(
                 resource.arn, resource.endpoint, resource.certificate_authority
-            ).apply(lambda found: LiveCluster(found[0], found[1], found[2]["data"]))
+            ).apply(lambda values: LiveCluster(values[0], values[1], values[2]["data"]))
         )
         return described
 

@@ -1,4 +1,4 @@
-"""What a stack has on AWS: its cluster and its node groups, looked up first and then registered."""
+"""A stack's cluster and node groups on AWS: first looked up, then registered."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Eks:
 
     Attributes:
         cluster: The cluster as configured.
-        live: The cluster as it is; None if it has yet to be made.
+        live: The existing cluster; None if the stack will create it.
         groups: The node groups as configured, by name.
-        live_groups: The existing groups that are to be imported, by our name.
+        live_groups: The existing groups that the stack imports, by our name.
     """
 
     cluster: EksCluster
@@ -29,10 +29,10 @@ class Eks:
 
     @classmethod
     def find(cls, cluster: EksCluster, groups: Mapping[str, EksNodeGroup]) -> "Eks":
-        """Look everything up, so that nothing is registered where something does not fit.
+        """Look everything up before the stack registers anything.
 
         Raises:
-            ArchshiftError: As ``find_cluster``, ``check_offered`` and ``find_groups``.
+            ArchshiftError: Something is missing or does not match the settings, or AWS refuses.
         """
         live = find_cluster(cluster)
         check_offered(groups)
@@ -55,8 +55,8 @@ class Eks:
         Args:
             cluster: The cluster.
             protected: Names of the groups that must not be deleted or replaced.
-            guard: Hook that is asked before a group is deleted or updated.
-            others: Nodes that no group of this stack makes.
+            guard: Hook that the engine calls before it deletes or updates a group.
+            others: Nodes that belong to no group of this stack.
         """
         return EksNodeGroups(
             "node-groups",

@@ -46,14 +46,12 @@ _REPLACING: Final = (
 
 @dataclass(frozen=True, slots=True)
 class LiveGroup:
-    """What an existing node group already gives its nodes, and must not lose.
+    """What an existing node group gives its nodes now; an import must keep all of it.
 
     Attributes:
-        role: ARN of its nodes' IAM role.
-        subnets: Its subnet IDs.
-        labels: Its node labels.
-        taints: Its taints.
-        tags: Its tags.
+        role: ARN of the nodes' IAM role.
+        subnets: Subnet IDs.
+        labels: Node labels.
     """
 
     role: str
@@ -67,17 +65,16 @@ def find_groups(cluster: EksCluster, groups: Mapping[str, EksNodeGroup]) -> dict
     """Return the existing groups that the settings import, by our name.
 
     Raises:
-        ArchshiftError: There is none of that name, it is not what the settings say of it, or AWS
-            refuses.
+        ArchshiftError: A group does not exist or differs from its settings, or AWS refuses.
     """
     return {name: _find_group(cluster.name, group) for name, group in groups.items() if group.import_name}
 
 
 def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
-    """Check that the region has the types of the groups that are to be made.
+    """Check that the region offers the instance types of the new groups.
 
     Raises:
-        ArchshiftError: It lacks one; or AWS refuses.
+        ArchshiftError: It does not offer a type; or AWS refuses.
     """
     new = [group for group in groups.values() if not group.import_name]
     names = sorted({kind.name for group in new for kind in group.instance_types})
@@ -86,61 +83,59 @@ def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
     only = [aws.ec2.GetInstanceTypeOfferingsFilterArgs(name="instance-type", values=names)]
     try:
         offered = aws.ec2.get_instance_type_offerings(filters=only).instance_types
-    except Exception as error:  # the SDK raises no narrower one
-        raise ArchshiftError(
-            f"archshift:node_groups: what the region offers cannot be read: {explain(error)}"
-        ) from None
+    except Exception as error:  # the SDK raises nothing narrower
+        problem = "archshift:node_groups: the region's instance types cannot be read"
+        raise explain(error, problem) from None
     for group in new:
         missing = [kind.name for kind in group.instance_types if kind.name not in offered]
         if missing:
             raise ArchshiftError(
                 f"archshift:node_groups.{group.name}: the region of aws:region does not offer "
                 f"{' and '.join(missing)}",
-                "give the group other instance_types, or its twin other archshift:graviton_families",
+                "change the group's instance_types, or archshift:graviton_families if the group is a twin",
             )
 
 
 def _find_group(cluster: str, group: EksNodeGroup) -> LiveGroup:
     key = f"archshift:node_groups.{group.name}"
     try:
-        found = aws.eks.get_node_group(cluster_name=cluster, node_group_name=group.import_name)
-    except Exception as error:  # the SDK raises no narrower one
+        described = aws.eks.get_node_group(cluster_name=cluster, node_group_name=group.import_name)
+    except Exception as error:  # the SDK raises nothing narrower
         if is_missing(error):
             raise ArchshiftError(
                 f"{key}.import: the cluster {cluster!r} has no node group {group.import_name!r}",
-                "correct the name, or remove the key to make a group",
+                "correct the name, or remove the key to create a new group",
             ) from None
-        raise ArchshiftError(
-            f"{key}.import: {group.import_name!r} cannot be read: {explain(error)}"
-        ) from None
-    _check_types(key, group, found)
+        raise explain(error, f"{key}.import: {group.import_name!r} cannot be read") from None
+    _check_types(key, group, described)
     return LiveGroup(
-        found.node_role_arn,
-        tuple(found.subnet_ids),
-        dict(found.labels),
+        described.node_role_arn,
+        tuple(described.subnet_ids),
+        dict(described.labels),
         tuple(
-            Taint(key=one.key, value=one.value, effect=_KUBERNETES_EFFECTS[one.effect])
-            for one in found.taints
+            Taint(key=taint.key, value=taint.value, effect=_KUBERNETES_EFFECTS[taint.effect])
+            for taint in described.taints
         ),
-        dict(found.tags),
+        dict(described.tags),
     )
 
 
-def _check_types(key: str, group: EksNodeGroup, found: aws.eks.GetNodeGroupResult) -> None:
-    # They are left as they are, so settings that say something else would be wrong for ever, and
-    # wrong about what the guard protects.
+def _check_types(key: str, group: EksNodeGroup, described: aws.eks.GetNodeGroupResult) -> None:
+    # An import never changes the types, so different settings would stay wrong, and the guard would
+    # protect the wrong nodes.
     configured = sorted(kind.name for kind in group.instance_types)
-    if found.instance_types and sorted(found.instance_types) != configured:
+    if described.instance_types and sorted(described.instance_types) != configured:
         raise ArchshiftError(
-            f"{key}.instance_types: {', '.join(configured)} is not what {group.import_name!r} has",
-            f"write {', '.join(found.instance_types)}",
+            f"{key}.instance_types: {', '.join(configured)} is not what the live group "
+            f"{group.import_name!r} has",
+            f"write {', '.join(described.instance_types)}",
         )
     other = "ARM_64" if group.architecture == AMD64 else "x86_64"
-    if other in found.ami_type:
+    if other in described.ami_type:
         raise ArchshiftError(
-            f"{key}.instance_types: {', '.join(configured)} is {group.architecture} and "
-            f"{group.import_name!r} has the image {found.ami_type}",
-            "write the types of its launch template",
+            f"{key}.instance_types: {', '.join(configured)} is {group.architecture}, but the live group "
+            f"{group.import_name!r} has the AMI type {described.ami_type}",
+            "write the instance types of its launch template",
         )
 
 
@@ -149,14 +144,12 @@ class EksNodeGroupsArgs:
     """Arguments of ``EksNodeGroups``.
 
     Attributes:
-        cluster_name: The cluster's name, known once it is there.
-        cluster_arn: Its ARN.
         cluster: The cluster as configured.
-        groups: Name to group.
-        live: The existing ones among them, as they are.
-        protected: Names of the groups that must not be deleted or replaced.
-        guard: Hook that is asked before a group is deleted or updated; None where nothing is guarded.
-        others: Nodes that no group of this stack makes; policies count their room.
+        groups: The node groups by name.
+        live: The imported groups among them, as they are now.
+        protected: Names of the groups that the engine must not delete or replace.
+        guard: Hook that the engine calls before it deletes or updates a group; None: no guard.
+        others: Nodes that belong to no group of this stack; policies count their capacity.
     """
 
     cluster_name: pulumi.Input[str]
@@ -172,14 +165,14 @@ class EksNodeGroupsArgs:
 class EksNodeGroups(pulumi.ComponentResource):
     """The x86 and Graviton node groups of an EKS cluster.
 
-    Each is an ``aws.eks.NodeGroup`` of its own: hooks and protection do not reach what a remote
-    component such as ``eks.ManagedNodeGroup`` makes inside.
+    Each group is a plain ``aws.eks.NodeGroup``: hooks and protection do not reach the children of a
+    remote component such as ``eks.ManagedNodeGroup``.
     """
 
     TYPE: Final = "archshift:index:EksNodeGroups"
 
     sizes: pulumi.Output[Mapping[str, int]]
-    """Name of a group to its desired number of nodes."""
+    """Desired number of nodes by group."""
 
     def __init__(
         self, name: str, args: EksNodeGroupsArgs, opts: pulumi.ResourceOptions | None = None
@@ -205,7 +198,7 @@ class EksNodeGroups(pulumi.ComponentResource):
             aws.eks.NodeGroupArgs(
                 cluster_name=self._args.cluster_name,
                 node_group_name=group.import_name or None,
-                # A suffix, so that the group that replaces this one can be there before it goes.
+                # The engine adds a suffix, so a replacement can exist before it deletes this group.
                 node_group_name_prefix=None if live else f"{group.name}-",
                 node_role_arn=live.role if live else self._role,
                 subnet_ids=list(live.subnets if live else group.subnets),
@@ -237,14 +230,14 @@ class EksNodeGroups(pulumi.ComponentResource):
         return pulumi.ResourceOptions(
             parent=self,
             protect=group.name in self._args.protected,
-            # On Graviton groups too: one may be there in place of an x86 group of the same name.
+            # On Graviton groups too: such a group may replace an x86 group of the same name.
             hooks=pulumi.ResourceHookBinding(before_delete=[guard], before_update=[guard]) if guard else None,
             import_=f"{self._args.cluster.name}:{group.import_name}" if imported else None,
             ignore_changes=[
                 *(_REPLACING if imported else ()),
                 *(("scalingConfig.desiredSize",) if group.autoscaled else ()),
             ],
-            # Nodes need the role's rights until the last of them is gone.
+            # Nodes need the role's permissions until the last node is gone.
             depends_on=self._rights,
         )
 
@@ -257,7 +250,7 @@ class EksNodeGroups(pulumi.ComponentResource):
             aws.ec2.LaunchTemplateArgs(
                 name_prefix=f"{self._args.cluster.name}-{group.name}-",
                 description=f"Nodes of the group {group.name} of the EKS cluster {self._args.cluster.name}",
-                # IMDSv2 alone, and one hop: pods do not get at the node's role.
+                # Only IMDSv2 and one hop: pods cannot use the node's role.
                 metadata_options=aws.ec2.LaunchTemplateMetadataOptionsArgs(
                     http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=1
                 ),
@@ -280,7 +273,7 @@ class EksNodeGroups(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self),
         )
-        # A number: of `$Latest` the provider would show a difference for ever.
+        # A number: with `$Latest` every preview would show a difference.
         return aws.eks.NodeGroupLaunchTemplateArgs(
             id=template.id, version=template.latest_version.apply(lambda version: str(int(version)))
         )
@@ -288,7 +281,7 @@ class EksNodeGroups(pulumi.ComponentResource):
     def _tag_for_autoscaler(
         self, group: EksNodeGroup, made: aws.eks.NodeGroup, taints: tuple[Taint, ...]
     ) -> None:
-        """Tag the scaling group with its nodes' labels and taints, which it cannot see while it has none.
+        """Tag the scaling group with its nodes' labels and taints, for the autoscaler of an empty group.
 
         https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/cloudprovider/aws/README.md
         """
@@ -345,13 +338,13 @@ class EksNodeGroups(pulumi.ComponentResource):
 
 
 def _scaling_group(resources: Sequence[aws.eks.outputs.NodeGroupResource]) -> str:
-    """Return the name of a managed group's one scaling group."""
+    """Return the name of the one scaling group of a managed group."""
     (only,) = resources[0].autoscaling_groups or ()
     return str(only.name)
 
 
 def _merge(live: tuple[Taint, ...], ours: tuple[Taint, ...]) -> tuple[Taint, ...]:
-    """Return the taints of both, ours where key and effect are the same."""
+    """Return the taints of both; ours win where key and effect are the same."""
     return tuple({(taint.key, taint.effect): taint for taint in (*live, *ours)}.values())
 
 

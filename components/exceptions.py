@@ -1,4 +1,4 @@
-"""Exceptions that the configuration makes, in the stack's state: policies and reports read them."""
+"""The configured exceptions in the stack's state, for policies and reports."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,19 +11,14 @@ from archshift.plan.exceptions import BreakGlass, PolicyException
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExceptionsArgs:
-    """Arguments of ``Exceptions``.
-
-    Attributes:
-        policy_exception: An exception from one rule of the policy pack.
-        break_glass: x86 may go although something needs it.
-    """
+    """Arguments of ``Exceptions``."""
 
     policy_exception: PolicyException | None
     break_glass: BreakGlass | None
 
 
 class Exceptions(pulumi.ComponentResource):
-    """Whatever is set aside just now, with who wants it until when."""
+    """The policy exception and break-glass, each with its reason and its end."""
 
     TYPE: Final = "archshift:index:Exceptions"
 

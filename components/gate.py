@@ -1,4 +1,4 @@
-"""The gate's evidence in the stack's state: the policy pack judges a step by it."""
+"""The gate's evidence in the stack's state; the policy pack judges a step by it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,10 +14,9 @@ class GateArgs:
     """Arguments of ``Gate``.
 
     Attributes:
-        required: Whether the stack has a gate; without one its evidence is shown and asks for nothing.
-        evidence: What the gate found.
-        file: The file that it is kept in.
-        since: When arm_ratio was set; None where nobody wrote it down.
+        required: Whether the stack has a gate. Without a gate the evidence is only shown.
+        file: The file that stores the evidence.
+        since: When arm_ratio was set; None if unknown.
     """
 
     required: bool
@@ -27,21 +26,21 @@ class GateArgs:
 
 
 class Gate(pulumi.ComponentResource):
-    """What the gate found, of which stack at which ratio, and when."""
+    """The gate's verdict, with its stack, its ratio and its time."""
 
     TYPE: Final = "archshift:index:Gate"
 
     def __init__(self, name: str, args: GateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
-        found = args.evidence
+        evidence = args.evidence
         self.register_outputs(
             {
                 "required": args.required,
-                "stack": found.stack,
-                "ratio": found.ratio,
-                "verdict": found.verdict,
-                "at": _text(found.at),
-                "problem": found.problem,
+                "stack": evidence.stack,
+                "ratio": evidence.ratio,
+                "verdict": evidence.verdict,
+                "at": _text(evidence.at),
+                "problem": evidence.problem,
                 "file": args.file,
                 "since": _text(args.since),
             }

@@ -1,8 +1,8 @@
-"""The last question before an x86 node goes or changes: does anything still need it?
+"""The last check before an x86 node is deleted or changed: does anything still need it?
 
-Asked by hooks of the engine, at that moment, from the live cluster and the registries. It stops
-what no preview and no policy sees: ``--skip-preview``, ``pulumi destroy``, a resource whose
-protection was taken off by hand, an image that appeared since the preview.
+The engine calls these hooks at that moment, and they read the live cluster and the registries. They stop
+what no preview and no policy sees: ``--skip-preview``, ``pulumi destroy``, a resource that somebody
+unprotected by hand, an image that appeared after the preview.
 """
 
 import threading
@@ -24,6 +24,7 @@ from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.nodes.node_pools import from_manifest, nodes_within, requirement
 from archshift.plan import guard
 from archshift.survey import Survey, survey
+from components.plan_file import add_refusal
 
 if TYPE_CHECKING:
     from archshift.settings.stack import Settings
@@ -31,16 +32,16 @@ if TYPE_CHECKING:
 HOOK_NAME: Final = "archshift-guard-x86"
 
 _NAMED: Final = 5
-"""Pods that a sentence names; the rest is counted."""
+"""How many pods a sentence names; it counts the others."""
 
 _FRESH_SECONDS: Final = 10.0
-"""An update asks for each of its nodes; one answer serves those of the same moment."""
+"""An update asks for each of its nodes; nodes of the same moment share one answer."""
 
 
 def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
-    """Return the hook for before an x86 node is deleted or updated, previews included.
+    """Return the hook that runs before an x86 node is deleted or updated, in previews too.
 
-    It must be registered in every run: the engine refuses a delete whose hook it does not find.
+    Every run must register it: the engine refuses a delete if it cannot find the hook.
     """
     live_check = _LiveCheck(settings)
 
@@ -59,102 +60,98 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
         else:
             reason = live_check.refuse_nodes(args.name, old, deleted=new is None, eks_group=group)
         if reason:
-            raise ArchshiftError(refusal(what, reason))
-        # The nodes of a pool are drained by who ends them.
+            raise refuse(what, reason)
+        # The provisioner drains the nodes of a pool before it ends them.
         if not _is_pool(old) and (new is None or _is_emptied(old, new)):
             left = live_check.pods_left_on(args.name, old, eks_group=group)
             if left:
-                raise ArchshiftError(busy_refusal(what, left))
+                raise busy_error(what, left)
 
     return pulumi.ResourceHook(HOOK_NAME, before, pulumi.ResourceHookOptions(on_dry_run=True))
 
 
-def refusal(what: str, reason: str) -> str:
-    """Return the sentence that refuses to let x86 capacity go.
+def refuse(what: str, reason: str) -> ArchshiftError:
+    """Return the error that keeps x86 capacity, after telling ``archshift preview`` about it.
 
     Args:
-        what: What was to go.
+        what: What was to be removed.
         reason: From ``archshift.plan.guard.shortfall``.
     """
-    return f"{what} stays: {reason}; {guard.WAY_OUT}"
+    error = ArchshiftError(f"{what} stays: {reason}", guard.WAY_OUT)
+    add_refusal(str(error))
+    return error
 
 
-def busy_refusal(what: str, pods: Sequence[Pod]) -> str:
-    """Return the sentence that refuses to take nodes from under pods.
-
-    Args:
-        what: What was to go.
-        pods: The pods on it, at least one.
-    """
+def busy_error(what: str, pods: Sequence[Pod]) -> ArchshiftError:
+    """Return the error that keeps nodes on which pods run; ``pods`` are at least one."""
     named = ", ".join(pod.key for pod in pods[:_NAMED])
     more = f" and {len(pods) - _NAMED} more" if len(pods) > _NAMED else ""
     several = "1 pod runs" if len(pods) == 1 else f"{len(pods)} pods run"
-    return (
-        f"{what} stays: {several} on it ({named}{more}); empty it first with archshift drain, which keeps to "
-        "PodDisruptionBudgets, where the loss of the nodes does not"
+    return ArchshiftError(
+        f"{what} stays: {several} on it ({named}{more})",
+        "empty it first with archshift drain, because deleting the nodes ignores PodDisruptionBudgets",
     )
 
 
 class _LiveCheck:
-    """The answers of one update."""
+    """Answers the hook's questions during one update."""
 
     def __init__(self, settings: "Settings") -> None:
-        # Whatever the configuration says now, what is asked here is about x86.
         self._settings = settings
         self._lock = threading.Lock()
         self._survey: Survey | None = None
         self._at = 0.0
 
     def refuse_nodes(self, name: str, old: Mapping[str, Any], *, deleted: bool, eks_group: str) -> str:
-        found = self._fresh_survey()
-        live = found.inventory.nodes
+        cluster_survey = self._fresh_survey()
+        live = cluster_survey.inventory.nodes
         if deleted and self._is_configured(name, old):
-            # The configuration wants it as it is, and the engine takes it away: a destroy. Then
-            # every node of the stack goes.
+            # The configuration keeps this node and the engine deletes it, so this is a destroy:
+            # it deletes every node of the stack.
             after = nodes_of_others(live, self._settings.groups)
         else:
             after = nodes_after(live, self._settings.groups)
         going = [node for node in live if node.name == name] if _is_node(old) else list(live)
         if deleted and eks_group:
-            # By EKS's own label: archshift's may not have reached them yet.
+            # EKS's own label: archshift's label may not be on the nodes yet.
             after = [node for node in after if node.labels.get(EKS_GROUP_LABEL) != eks_group]
-            # An empty group that an autoscaler can fill is x86 to lose too.
+            # An autoscaler can fill an empty group, so deleting it loses x86 too.
             going.append(Node(name=f"{eks_group}-next", labels={ARCH_LABEL: AMD64}))
-        return guard.refuse_removal(found.needs or (), going, live, after)
+        return guard.refuse_removal(cluster_survey.needs or (), going, live, after)
 
     def pods_left_on(self, name: str, old: Mapping[str, Any], *, eks_group: str) -> list[Pod]:
-        """Return the pods that would be lost with a node or a group; a DaemonSet's go with it."""
+        """Return the pods that a node or a group would take with it, without those of DaemonSets."""
         with connect(self._settings.kube_context) as cluster:
             nodes = [name]
             if not _is_node(old):
-                # EKS ends what is left of a group five minutes after its deletion has begun, whatever a
-                # PodDisruptionBudget says.
+                # Five minutes after the deletion of a group begins, EKS ends its last pods and ignores
+                # PodDisruptionBudgets.
                 named = cluster.list("/api/v1/nodes", labelSelector=f"{EKS_GROUP_LABEL}={eks_group}")
                 nodes = [node["metadata"]["name"] for node in named]
             return busy_pods(cluster, nodes)
 
     def refuse_pool(self, name: str, old: Mapping[str, Any], new: Mapping[str, Any] | None) -> str:
-        found = self._fresh_survey()
-        live, needed = found.inventory.nodes, found.needs or ()
-        # By Karpenter's own label: archshift's may not have reached them yet.
+        cluster_survey = self._fresh_survey()
+        live, needed = cluster_survey.inventory.nodes, cluster_survey.needs or ()
+        # Karpenter's own label: archshift's label may not be on the nodes yet.
         others = nodes_of_others(live, self._settings.groups)
         after = [node for node in others if node.labels.get(POOL_LABEL) != name]
-        # As above: what the configuration wants is deleted by a destroy, and then no pool stays.
+        # As above: if the configuration keeps the pool, this is a destroy, and no pool stays.
         destroy = new is None and name in self._settings.node_pools
         for pool in () if destroy else self._settings.node_pools.values():
-            # Not its nodes: none of them gets a successor beyond the limits, and all of them end.
+            # Count the limits, not today's nodes: every node ends, and only the limits allow new ones.
             after += nodes_within(pool)
         before = from_manifest(name, old)
         later = from_manifest(name, new) if new else None
-        # What the stack did not make, or not as it is in the state, may hold whatever anybody needs.
+        # If the pool is not as the stack made it, assume that somebody needs all of it.
         always_loses = before is None or later is None or guard.shrinks(needed, before, later)
-        # An update leaves the pool there, so what its limits leave it counts also before its first node.
+        # An update keeps the pool, so its remaining limits count even before its first node.
         return guard.refuse_removal(
             needed, live, live, after, always_loses=always_loses, proven_pools=() if new is None else (name,)
         )
 
     def _is_configured(self, name: str, old: Mapping[str, Any]) -> bool:
-        """Whether the configuration has what is in the state; other instance types are another."""
+        """Whether the configuration has this resource, with the same instance types."""
         if _is_node(old):
             nodes = {n.name: n for group in self._settings.node_groups.values() for n in nodes_of(group)}
             return name in nodes and guard.same_machine(nodes[name].labels, old["metadata"]["labels"])
@@ -178,23 +175,23 @@ def _is_node(inputs: Mapping[str, Any]) -> bool:
 
 
 def _is_pool(inputs: Mapping[str, Any]) -> bool:
-    """Whether these are a NodePool's inputs; what is neither is a managed node group."""
+    """Whether these are a NodePool's inputs; if neither, they are a managed node group's."""
     return inputs.get("kind") == "NodePool"
 
 
 def _kind(inputs: Mapping[str, Any]) -> str:
-    """What these are the inputs of, in a word."""
+    """The kind of resource, in one word."""
     return "node" if _is_node(inputs) else "NodePool" if _is_pool(inputs) else "node group"
 
 
 def _is_emptied(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether an update takes the last nodes of a managed group away."""
+    """Whether an update removes the last nodes of a managed group."""
     before, after = (inputs.get("scalingConfig") or {} for inputs in (old, new))
     return bool(before.get("desiredSize")) and after.get("desiredSize") == 0
 
 
 def _is_graviton(inputs: Mapping[str, Any]) -> bool:
-    """Whether only Graviton goes or changes; what cannot be told counts as x86."""
+    """Whether this resource has only Graviton nodes; if unknown, it counts as x86."""
     if _is_node(inputs):
         return bool(inputs["metadata"]["labels"].get(ARCH_LABEL) != AMD64)
     if _is_pool(inputs):
@@ -207,13 +204,7 @@ def _is_graviton(inputs: Mapping[str, Any]) -> bool:
 
 
 def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[str]:
-    """Return what to protect, by name: the x86 nodes, or managed groups, that carry what needs x86.
-
-    Args:
-        found: The cluster.
-        settings: The stack's settings.
-        now: The time, for break-glass.
-    """
+    """Return the names of the x86 nodes and managed groups that the stack must protect."""
     if not settings.guarded or settings.break_glass_active(now):
         return frozenset()
     live = {node.name: node for node in found.inventory.nodes}

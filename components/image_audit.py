@@ -1,4 +1,4 @@
-"""The evidence for images, in the stack's state: what policies and reports read."""
+"""The evidence for images in the stack's state, for policies and reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +16,7 @@ from archshift.plan.guard import most_pods
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageAuditArgs:
-    """Arguments of ``ImageAudit``.
-
-    Attributes:
-        evidence: What the audit found.
-        inventory: What it looked at.
-        nodes: The nodes that pods may land on after the update.
-    """
+    """Arguments of ``ImageAudit``; ``nodes`` are those on which pods may run after the update."""
 
     evidence: ClusterEvidence
     inventory: Inventory
@@ -30,15 +24,15 @@ class ImageAuditArgs:
 
 
 class ImageAudit(pulumi.ComponentResource):
-    """Which workloads are proven to run on arm64; plain values, known in a preview."""
+    """Which workloads are proven to run on arm64, as plain values that a preview knows."""
 
     TYPE: Final = "archshift:index:ImageAudit"
 
     workloads: pulumi.Output[Mapping[str, Any]]
-    """Workload key to ``verdict``, ``blocking`` containers, ``images`` with digest, ``checkedAt``, the
-    ``pods`` to keep room for and the ``requests`` of one (``millicpu``, ``memory`` in bytes); of a
-    DaemonSet also ``reachesGraviton``: whether its own rules let it run on one, if there is any; and
-    what it ``pins`` itself to, if it does and no pod of another kind is left."""
+    """By workload key: ``verdict``, ``blocking`` containers, ``images`` with digest, ``checkedAt``,
+    ``pods`` (how many need capacity) and ``requests`` of one pod (``millicpu``, ``memory`` in bytes).
+    For a DaemonSet also ``reachesGraviton``: its own rules let it run on a Graviton node. ``pins`` is the
+    architecture that the workload's own rules ask for, once all its pods follow them."""
 
     def __init__(self, name: str, args: ImageAuditArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
@@ -56,14 +50,19 @@ def evidence_values(
         key: {
             "verdict": verdict.verdict,
             "blocking": [
-                {"container": one.container, "image": one.image, "verdict": one.verdict, "reason": one.reason}
-                for one in verdict.blocking
+                {
+                    "container": container.container,
+                    "image": container.image,
+                    "verdict": container.verdict,
+                    "reason": container.reason,
+                }
+                for container in verdict.blocking
             ],
             "images": [
                 {"image": image.image, "digest": image.digest, "verdict": image.verdict}
                 for image in verdict.images
             ],
-            # The oldest of them: a workload's evidence is as old as its oldest part.
+            # A workload's evidence is as old as its oldest part.
             "checkedAt": min(
                 (image.checked_at.isoformat(timespec="seconds") for image in verdict.images), default=""
             ),
@@ -81,7 +80,7 @@ def _pins(workload: Workload | None) -> dict[str, str]:
 
 
 def _reach(workload: Workload | None, graviton: Sequence[Node]) -> dict[str, bool]:
-    # Without nodes to ask, nothing is stated: then a policy takes it that it does.
+    # Without Graviton nodes there is no answer; a policy then assumes yes.
     if workload is None or workload.kind != "DaemonSet" or not graviton:
         return {}
     return {"reachesGraviton": any(workload.may_run_on(node) for node in graviton)}
@@ -90,8 +89,8 @@ def _reach(workload: Workload | None, graviton: Sequence[Node]) -> dict[str, boo
 def _size(workload: Workload | None) -> dict[str, Any]:
     if workload is None:
         return {"pods": 1, "requests": {"millicpu": 0, "memory": 0}}
-    asked = workload.requests
+    requests = workload.requests
     return {
         "pods": most_pods(workload),
-        "requests": {"millicpu": asked.millicpu, "memory": asked.memory},
+        "requests": {"millicpu": requests.millicpu, "memory": requests.memory},
     }

@@ -1,6 +1,6 @@
-"""An image for both architectures, built and pushed by BuildKit, and proven before anybody gets its name.
+"""An image for both architectures: BuildKit builds and pushes it, and an audit proves it.
 
-Imported by programs of users' own; it needs the extra ``build`` and a Docker engine.
+For your own Pulumi programs. It needs the extra ``build`` and a Docker engine.
 """
 
 import asyncio
@@ -24,10 +24,9 @@ class MultiarchImageArgs:
     """Arguments of ``MultiarchImage``.
 
     Attributes:
-        build: What is built.
-        builder: The buildx builder; None for the current one. It must be able to build for both
-            platforms: docker-container, kubernetes or remote, or an engine with the containerd store.
-        rules: How the registry is reached to prove the image.
+        builder: The buildx builder; None for the current one. It must build for both platforms:
+            docker-container, kubernetes or remote, or an engine with the containerd store.
+        rules: How archshift reaches the registry to prove the image.
     """
 
     build: ImageBuild
@@ -36,15 +35,15 @@ class MultiarchImageArgs:
 
 
 class MultiarchImage(pulumi.ComponentResource):
-    """One image for linux/amd64 and linux/arm64; with the extra ``build``."""
+    """One image for linux/amd64 and linux/arm64."""
 
     TYPE: Final = "archshift:index:MultiarchImage"
 
     image: docker_build.Image
-    """What was built and pushed."""
+    """The image that BuildKit built and pushed."""
 
     ref: pulumi.Output[str]
-    """Its name and digest, which is there only once the deep audit found both architectures in it."""
+    """Name and digest of the image; known once the deep audit proves both architectures."""
 
     def __init__(
         self, name: str, args: MultiarchImageArgs, opts: pulumi.ResourceOptions | None = None
@@ -54,7 +53,7 @@ class MultiarchImage(pulumi.ComponentResource):
         self.image = docker_build.Image(
             name,
             push=True,
-            # A preview would push nothing, and take as long.
+            # A build in the preview would take as long and push nothing.
             build_on_preview=False,
             platforms=[docker_build.Platform(platform) for platform in PLATFORMS],
             tags=list(build.tags),
@@ -69,7 +68,7 @@ class MultiarchImage(pulumi.ComponentResource):
         )
 
         async def proven(ref: str) -> str:
-            # Not in the event loop: other resources go on meanwhile.
+            # In a thread, so that other resources go on.
             return await asyncio.to_thread(_proven, ref, args.rules)
 
         self.ref = self.image.ref.apply(proven)
@@ -77,17 +76,17 @@ class MultiarchImage(pulumi.ComponentResource):
 
 
 def _proven(ref: str, rules: ImageRules) -> str:
-    """Return a reference that runs on both architectures, binaries looked at; fail for any other."""
+    """Return the reference if a deep audit proves both architectures; otherwise fail."""
     rules = replace(rules, check=True, deep=True)
     try:
-        # What was pushed a moment ago has no evidence of earlier runs to count.
+        # Evidence of earlier runs cannot be about an image that was pushed a moment ago.
         (verdict,) = audit_images([ref], audit_options(rules, keep=False)).values()
         if verdict.verdict != MULTI_ARCH:
-            has = ", ".join(verdict.platforms) or "no platform that is proven"
+            has = ", ".join(verdict.platforms) or "no platform is proven"
             raise ArchshiftError(
-                f"{ref}: it was built for {' and '.join(PLATFORMS)} and is {verdict.verdict}: "
+                f"{ref}: the build was for {' and '.join(PLATFORMS)}, but the image is {verdict.verdict}: "
                 f"{verdict.reason or has}",
-                "its Dockerfile must make the program for TARGETARCH",
+                "its Dockerfile must build the program for TARGETARCH",
             )
     except ArchshiftError as error:
         # A sentence for a person; the engine prints it without a traceback.

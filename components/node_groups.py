@@ -15,10 +15,10 @@ class NodeGroupsArgs:
     """Arguments of ``NodeGroups``.
 
     Attributes:
-        groups: Name to group.
-        protected: Names of the nodes that must not be deleted or replaced.
-        guard: Hook that is asked before a node is deleted or updated; None where nothing is guarded.
-        others: Nodes that no group of this stack makes; policies count their room.
+        groups: The node groups by name.
+        protected: Names of the nodes that the engine must not delete or replace.
+        guard: Hook that the engine calls before it deletes or updates a node; None: no guard.
+        others: Nodes that belong to no group of this stack; policies count their capacity.
     """
 
     groups: Mapping[str, NodeGroup]
@@ -33,7 +33,7 @@ class NodeGroups(pulumi.ComponentResource):
     TYPE: Final = "archshift:index:NodeGroups"
 
     sizes: pulumi.Output[Mapping[str, int]]
-    """Name of a group to its number of nodes."""
+    """Number of nodes by group."""
 
     def __init__(self, name: str, args: NodeGroupsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
@@ -45,8 +45,8 @@ class NodeGroups(pulumi.ComponentResource):
 
     def _simulate(self, node: Node, taints: Iterable[Taint], args: NodeGroupsArgs) -> None:
         allocatable = {"cpu": f"{node.millicpu}m", "memory": str(node.memory), "pods": str(node.pods)}
-        # The typed k8s.core.v1.Node has no input for the status, which a kubelet reports; here
-        # nobody else would.
+        # The typed k8s.core.v1.Node has no input for the status. A kubelet reports it, and the lab
+        # has no kubelet.
         pulumi.CustomResource(
             "kubernetes:core/v1:Node",
             node.name,
@@ -56,7 +56,7 @@ class NodeGroups(pulumi.ComponentResource):
                 "metadata": {
                     "name": node.name,
                     "labels": dict(node.labels),
-                    # The node lifecycle controller owns the taints as soon as it has set one.
+                    # The node lifecycle controller owns the taints after it sets the first.
                     "annotations": {"pulumi.com/patchForce": "true"},
                 },
                 "spec": {
@@ -68,13 +68,12 @@ class NodeGroups(pulumi.ComponentResource):
             },
             pulumi.ResourceOptions(
                 parent=self,
-                # Another instance type is another node, also where both are of one size. A node's
-                # status is written once, when it registers. Its name is fixed, so the old one goes
-                # first.
+                # Another instance type is another node, even if both have one size. A node's status is
+                # written once, when it registers. The name is fixed, so the old node goes first.
                 replace_on_changes=["status", f'metadata.labels["{INSTANCE_TYPE_LABEL}"]'],
                 delete_before_replace=True,
                 protect=node.name in args.protected,
-                # On Graviton nodes too: one may be there in place of an x86 node of the same name.
+                # On Graviton nodes too: such a node may replace an x86 node of the same name.
                 hooks=pulumi.ResourceHookBinding(before_delete=[args.guard], before_update=[args.guard])
                 if args.guard
                 else None,

@@ -1,4 +1,4 @@
-"""The NodePools of a cluster whose nodes Karpenter or EKS Auto Mode brings up."""
+"""The NodePools of a cluster in which Karpenter or EKS Auto Mode creates the nodes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import pulumi_kubernetes as k8s
 from archshift.nodes.groups import Node, NodePool, capacity_by_architecture
 from archshift.nodes.node_pools import API_VERSION, manifest
 
-# Karpenter says within seconds whether it takes a pool and its node class.
+# Karpenter accepts or refuses a pool and its node class within seconds.
 _READY_SECONDS: Final = 120
 
 
@@ -19,10 +19,10 @@ class NodePoolsArgs:
     """Arguments of ``NodePools``.
 
     Attributes:
-        pools: Name to pool.
-        protected: Names of the pools that must not be deleted or replaced.
-        guard: Hook that is asked before a pool is deleted or updated; None where nothing is guarded.
-        others: Nodes that no pool of this stack brings up; policies count their room.
+        pools: The NodePools by name.
+        protected: Names of the pools that the engine must not delete or replace.
+        guard: Hook that the engine calls before it deletes or updates a pool; None: no guard.
+        others: Nodes that belong to no pool of this stack; policies count their capacity.
     """
 
     pools: Mapping[str, NodePool]
@@ -32,15 +32,14 @@ class NodePoolsArgs:
 
 
 class NodePools(pulumi.ComponentResource):
-    """The x86 and Graviton NodePools; their node classes are there already."""
+    """The x86 and Graviton NodePools; their node classes must exist."""
 
     TYPE: Final = "archshift:index:NodePools"
 
     sizes: pulumi.Output[Mapping[str, Any]]
-    """Name of a pool to its limits: how many nodes there are is the provisioner's to say."""
+    """Limits by pool; the provisioner decides how many nodes there are."""
 
     pools: tuple[pulumi.Resource, ...]
-    """The NodePools themselves."""
 
     def __init__(self, name: str, args: NodePoolsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
@@ -58,7 +57,7 @@ class NodePools(pulumi.ComponentResource):
             metadata={
                 "name": name,
                 "annotations": {
-                    # Pods are moved only once Karpenter has found the node class and the rest in order.
+                    # Pods move only after Karpenter has accepted the pool and its node class.
                     "pulumi.com/waitFor": "condition=Ready",
                     "pulumi.com/timeoutSeconds": str(_READY_SECONDS),
                 },
@@ -67,7 +66,7 @@ class NodePools(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 protect=name in args.protected,
-                # On Graviton pools too: one may be there in place of an x86 pool of the same name.
+                # On Graviton pools too: such a pool may replace an x86 pool of the same name.
                 hooks=pulumi.ResourceHookBinding(before_delete=[args.guard], before_update=[args.guard])
                 if args.guard
                 else None,

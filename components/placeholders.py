@@ -1,4 +1,4 @@
-"""Placeholders: the nodes that a step needs come up before the first of its patches."""
+"""Placeholders: the nodes that a step needs come up before its first patch."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,29 +17,22 @@ HOOK_NAME: Final = "archshift-bring-up-nodes"
 
 
 class Placeholders:
-    """The placeholders of one update, made once, however many patches wait for their nodes.
-
-    Args:
-        plan: What is wanted.
-        inventory: The cluster that it was made for.
-        stack: The stack's name.
-        kube_context: Kubeconfig context.
-    """
+    """The placeholders of one update: created once, although many patches wait for their nodes."""
 
     def __init__(self, plan: Plan, inventory: Inventory, stack: str, kube_context: str | None) -> None:
         self._requests = needed_before(plan, inventory)
         self._inventory, self._stack, self._context = inventory, stack, kube_context
-        # A thread of its own, as the hook of the rollouts has.
+        # Its own thread, because patches wait in the event loop meanwhile.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=HOOK_NAME)
         self._bringing_up: Future[None] | None = None
-        # For before a patch is created or updated, so never in a destroy, whose program runs too.
+        # For creates and updates of patches only: a destroy runs the program too.
         self.hook = pulumi.ResourceHook(HOOK_NAME, self._before_patch)
 
     def bring_up_missing(self, cluster: Cluster, rows: Sequence[PlannedWorkload]) -> None:
-        """Bring up nodes for the pods that the rollouts left on the wrong side, if there were placeholders.
+        """If there were placeholders: bring up nodes for the pods that the rollouts left on the wrong side.
 
         Raises:
-            ArchshiftError: As ``archshift.actions.placeholders.bring_up_nodes``.
+            ArchshiftError: The nodes did not come up in time, or the cluster refuses the placeholders.
         """
         if self._bringing_up:
             bring_up_nodes(cluster, needed_after(cluster, rows, self._inventory), self._stack)
@@ -51,13 +44,10 @@ class Placeholders:
         try:
             await asyncio.wrap_future(self._bringing_up)
         except ArchshiftError as error:
-            # Every patch that waits for it fails; once is enough to say why.
-            reason = (
-                f"nothing is moved: {error}"
-                if first
-                else "not patched: nodes did not come up (see the first error)"
-            )
-            raise ArchshiftError(reason) from None
+            # Every patch that waits fails; one error explains why.
+            if first:
+                raise ArchshiftError(f"no pod moves: {error.problem}", error.way_out) from None
+            raise ArchshiftError("not patched: nodes did not come up (see the first error)") from None
 
     def _bring_up(self) -> None:
         with connect(self._context) as cluster:

@@ -1,8 +1,7 @@
-"""Restores what a forced patch took, before the patch goes.
+"""Restores the fields that a forced patch took, before the engine deletes the patch.
 
-Deleting a server-side-apply patch gives its fields up: a field that only archshift owns
-vanishes, whatever it was before. Where ``force: true`` took it from someone, its previous value
-and owner are put back first.
+A deleted server-side-apply patch gives up its fields, and a field that only archshift owns vanishes.
+If ``force: true`` took the field from another owner, its former value and owner are restored first.
 """
 
 import copy
@@ -22,7 +21,7 @@ HOOK_NAME = "archshift-restore-taken-fields"
 
 
 def restore_hook(kube_context: str | None) -> pulumi.ResourceHook:
-    """Return the hook; it must be registered in every run, or the engine refuses the delete."""
+    """Return the hook. Every run must register it, or the engine refuses the delete."""
 
     def before_delete(args: pulumi.ResourceHookArgs) -> None:
         inputs = args.old_inputs or {}
@@ -35,17 +34,15 @@ def restore_hook(kube_context: str | None) -> pulumi.ResourceHook:
 
 
 def restore_taken_fields(cluster: Cluster, kind: str, namespace: str, name: str) -> None:
-    """Restore a workload's taken fields to their previous owners.
-
-    Does nothing for a workload that is gone or from which nothing was taken.
+    """Restore a workload's taken fields to their former owners, if there are any.
 
     Raises:
         ArchshiftError: The cluster cannot be read or refuses; the patch then stays.
     """
     collection, template_path = CONTROLLERS[kind]
     workloads = collection.format(f"namespaces/{namespace}/")
-    found = cluster.list(workloads, fieldSelector=f"metadata.name={name}")
-    live = next(iter(found), None)
+    live_objects = cluster.list(workloads, fieldSelector=f"metadata.name={name}")
+    live = next(iter(live_objects), None)
     if live is None:
         return
     taken = read_workload(kind, live, "").template.taken_fields
@@ -65,10 +62,10 @@ def restore_taken_fields(cluster: Cluster, kind: str, namespace: str, name: str)
 def applied_by(
     live: Mapping[str, Any], manager: str, template_path: tuple[str, ...], theirs: Mapping[str, TakenField]
 ) -> dict[str, Any]:
-    """Return what ``manager`` applies to own what it owns now and what was taken from it.
+    """Return the apply of ``manager``: the fields that it owns now and the fields taken from it.
 
-    An apply that names only the taken fields would drop every other field that the manager
-    applied before: server-side apply reads an absent field as given up.
+    An apply of the taken fields alone would drop the manager's other fields: server-side apply takes an
+    absent field as given up.
     """
     body: dict[str, Any] = {}
     for entry in live["metadata"].get("managedFields") or ():

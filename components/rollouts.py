@@ -1,8 +1,8 @@
-"""Sees the rollouts that a step starts to their real end, and the step to its counts.
+"""Waits until the rollouts of a step are really complete, then corrects the counts.
 
-The Kubernetes provider waits too, but it may take the new ReplicaSet's first pods, all ready,
-together with the last rollout's condition for the end: measured, a Deployment of 20 was called
-complete after 0.3 s (docs/adr/0010).
+The Kubernetes provider waits too, but it can read the new ReplicaSet's first ready pods and the former
+rollout's condition as the end. Measured: it called a Deployment of 20 complete after 0.3 s
+(docs/adr/0010).
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from archshift.common.errors import ArchshiftError
 from archshift.plan.model import Plan, PlannedWorkload
 
 TIMEOUT_SECONDS: Final = 600.0
-"""As long as the Kubernetes provider waits by default."""
+"""The Kubernetes provider's default."""
 
 _JOIN_SECONDS: Final = 20.0
 
@@ -28,17 +28,17 @@ _JOIN_SECONDS: Final = 20.0
 def await_rollout(
     cluster: Cluster, kind: str, namespace: str, name: str, timeout: float = TIMEOUT_SECONDS
 ) -> None:
-    """Return when every pod of a workload is of its current template, and available.
+    """Return when every pod of a workload has its current template and is available.
 
     Args:
         cluster: The connection.
         kind: One of ``CONTROLLERS``.
         namespace: The workload's namespace.
-        name: Its name.
+        name: The workload's name.
         timeout: Seconds.
 
     Raises:
-        ArchshiftError: It did not get there in time, or cannot be read.
+        ArchshiftError: The rollout takes longer, or the workload cannot be read.
     """
     collection, deadline = workload_path(kind, namespace, name).rsplit("/", 1)[0], time.monotonic() + timeout
 
@@ -48,19 +48,21 @@ def await_rollout(
             if read_workload(kind, live, "").settled:
                 break
         if live is None:
-            raise ArchshiftError(f"{namespace}/{kind}/{name}: it is not there", "was it deleted meanwhile?")
+            raise ArchshiftError(
+                f"{namespace}/{kind}/{name}: the workload does not exist", "check whether somebody deleted it"
+            )
         return live
 
-    # The rollout goes on without the connection, so that a lost one is no reason to give up.
+    # The rollout goes on without us, so a lost connection is no reason to give up.
     while not read_workload(kind, live := retry_until(look, deadline), "").settled:
         if time.monotonic() > deadline:
             status, wanted = live.get("status") or {}, live["spec"].get("replicas", 1)
             raise ArchshiftError(
-                f"{namespace}/{kind}/{name}: the rollout was not over after {timeout:.0f} s: "
+                f"{namespace}/{kind}/{name}: the rollout was not complete after {timeout:.0f} s: "
                 f"{status.get('updatedReplicas', 0)} of {wanted} pods updated, "
                 f"{status.get('availableReplicas', 0)} available",
-                f"kubectl rollout status {kind.lower()} "
-                f"{name} --namespace {namespace} says why, and the next pulumi up goes on",
+                f"see kubectl rollout status {kind.lower()} {name} --namespace {namespace}, then run "
+                "pulumi up again",
             )
 
 
@@ -70,16 +72,16 @@ def await_rollouts(
     kube_context: str | None,
     bring_up_nodes: Callable[[Cluster, Sequence[PlannedWorkload]], None] | None = None,
 ) -> pulumi.Output[str]:
-    """See the rollouts to their end once all patches are made, and put right what they could not place.
+    """Wait for the rollouts after all patches, then move the pods that are still on the wrong side.
 
     Args:
-        patches: Workload key to its patch.
-        plan: What is wanted.
+        patches: The patches by workload key.
+        plan: The plan.
         kube_context: Kubeconfig context.
-        bring_up_nodes: Brings nodes up for the pods that are to be moved, where nothing else does.
+        bring_up_nodes: Brings up nodes for these pods; None if the nodes exist.
 
     Returns:
-        What is not exact after all, a sentence that was logged; empty for nothing.
+        A sentence about the workloads that are still not exact, as logged; empty if all are exact.
     """
     rolled = [row for row in plan.workloads if row.restarts and row.key in patches]
     if not rolled or pulumi.runtime.is_dry_run():
@@ -88,13 +90,13 @@ def await_rollouts(
     def work() -> str:
         with connect(kube_context) as cluster:
             for number, row in enumerate(rolled, 1):
-                # In turns: the others go on meanwhile, and most are over when they are asked for.
+                # One after another: all rollouts run at once, and most end before their turn.
                 pulumi.info(f"rollout {number} of {len(rolled)}: {row.key}", ephemeral=True)
                 await_rollout(cluster, row.kind, row.namespace, row.name)
             movable = [row for row in rolled if row.movable]
             if bring_up_nodes:
                 bring_up_nodes(cluster, movable)
-            # Nodes that this update made join the cluster when they are up, a little later.
+            # New nodes of this update join the cluster a little later.
             patience = _JOIN_SECONDS if plan.new_nodes else 0.0
             return explain_inexact(rebalance(cluster, movable, patience=patience))
 
@@ -102,16 +104,16 @@ def await_rollouts(
         try:
             reason = await asyncio.to_thread(work)
         except ArchshiftError as error:
-            # The update fails by it, and deletes no node.
-            reason = f"the step is not known to be over: {error}"
+            # This error fails the update, so the engine deletes no node.
+            reason = f"the step may be incomplete: {error}"
             pulumi.error(reason)
             return reason
         if reason:
             pulumi.warn(reason)
         return reason
 
-    # Only now: a pod that is moved while others still roll out may find no room again. The
-    # engine has finished every patch by then, so the event loop's own threads are free.
+    # Only after all patches: a pod that moves while others roll out may find no room again. By then
+    # the engine has finished every patch, so the event loop's own threads are free.
     over = pulumi.Output.all(*(patches[row.key].urn for row in rolled))
     outcome: pulumi.Output[str] = over.apply(after)
     return outcome

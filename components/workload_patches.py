@@ -1,4 +1,4 @@
-"""The patches that tell the scheduler where each workload's pods belong."""
+"""The patches that tell the scheduler where to place each workload's pods."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,10 +24,9 @@ class WorkloadPatchesArgs:
     """Arguments of ``WorkloadPatches``.
 
     Attributes:
-        plan: The plan whose patches are registered.
         field_manager: The name that owns the patched fields.
-        restore_taken_fields: Hook that restores a forced field before its patch is deleted.
-        bring_up_nodes: Hook that brings up nodes before a patch is made; None where they are there.
+        restore_taken_fields: Hook that restores a forced field before the engine deletes the patch.
+        bring_up_nodes: Hook that brings up nodes before a patch; None if the nodes exist.
     """
 
     plan: Plan
@@ -37,15 +36,15 @@ class WorkloadPatchesArgs:
 
 
 class WorkloadPatches(pulumi.ComponentResource):
-    """One server-side-apply patch a workload."""
+    """One server-side-apply patch for each workload."""
 
     TYPE: Final = "archshift:index:WorkloadPatches"
 
     fleet: pulumi.Output[Mapping[str, Any]]
-    """``pods`` of the fleet and how many are ``wanted`` on Graviton."""
+    """``pods`` of the fleet, and how many of them belong on Graviton (``wanted``)."""
 
     patches: Mapping[str, pulumi.Resource]
-    """Workload key to its patch."""
+    """The patches by workload key."""
 
     def __init__(
         self, name: str, args: WorkloadPatchesArgs, opts: pulumi.ResourceOptions | None = None
@@ -59,8 +58,8 @@ class WorkloadPatches(pulumi.ComponentResource):
         plan = args.plan
         fleet = {"pods": plan.pods, "wanted": plan.wanted}
         self.fleet = pulumi.Output.from_input(fleet)
-        # Policies read where the fleet stands; as an export it would change in an update without
-        # a change.
+        # Policies read the observed count here. As an export it would show a difference in updates
+        # that change nothing.
         self.register_outputs({"fleet": {**fleet, "graviton": plan.graviton}, "ratio": plan.arm_ratio})
 
     def _patch(self, workload: PlannedWorkload, args: WorkloadPatchesArgs) -> pulumi.Resource:
@@ -73,12 +72,12 @@ class WorkloadPatches(pulumi.ComponentResource):
         options = pulumi.ResourceOptions(parent=self, hooks=hooks)
         if workload.forced:
             annotations[FORCE] = "true"
-            # Only where there is something to restore: a delete hook makes `pulumi destroy`
-            # ask for --run-program.
+            # Only if there is something to restore: with a delete hook, `pulumi destroy` needs
+            # --run-program.
             hooks.before_delete = [args.restore_taken_fields]
         api_version = _API_VERSIONS[workload.kind]
-        # Not k8s.apps.v1.DeploymentPatch and the like: the plan's body is in the API's own words
-        # already, and translating it to the SDK's and back is a fifth of a large preview.
+        # Not k8s.apps.v1.DeploymentPatch: the plan's body has the API's own spelling, and translating
+        # it to the SDK's and back takes a fifth of a large preview.
         return pulumi.CustomResource(
             f"kubernetes:{api_version}:{workload.kind}Patch",
             workload.key,

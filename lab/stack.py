@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,6 +17,15 @@ from lab.engine import engine_command
 
 ON_THE_LAB = {"platform": "lab", "kube_context": CONTEXT}
 """The settings of an archshift stack for a lab's cluster."""
+
+
+def copy_project_file(folder: Path, project: Path = PROJECT) -> None:
+    """Copy ``Pulumi.yaml``, so that a program beside the copy runs in the project's Python environment."""
+    content = yaml.safe_load((project / "Pulumi.yaml").read_text())
+    # An absolute path stays as it is.
+    options = content["runtime"]["options"]
+    options["virtualenv"] = str(project / options["virtualenv"])
+    (folder / "Pulumi.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 class LabStack:
@@ -42,7 +50,7 @@ class LabStack:
         folder.mkdir(parents=True, exist_ok=True)
         # `stack init` writes the configuration beside the project file. A copy of the project file keeps
         # it out of the checkout.
-        shutil.copy(project / "Pulumi.yaml", folder / "Pulumi.yaml")
+        copy_project_file(folder, project)
         self._pulumi("stack", "init", name, "--non-interactive")
         self._salt = yaml.safe_load(self.config_file.read_text())["encryptionsalt"]
 

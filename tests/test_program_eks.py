@@ -177,8 +177,8 @@ def test_expired_credentials_stop_the_run_in_one_sentence(monkeypatch: pytest.Mo
     with pytest.raises(pulumi.RunError) as error:
         run(monkeypatch, shop(), found="api error ExpiredToken: The security token is expired")
     assert str(error.value) == (
-        "archshift:cluster.name: 'prod' cannot be read: the AWS credentials have expired; log in again, as "
-        "with `aws sso login`"
+        "archshift:cluster.name: 'prod' cannot be read: the AWS credentials have expired; log in again, for "
+        "example with `aws sso login`"
     )
 
 

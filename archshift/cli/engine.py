@@ -1,4 +1,4 @@
-"""A preview of the engine, driven through the Automation API and followed in its event log."""
+"""Runs a preview of the engine through the Automation API and follows its event log."""
 
 import json
 import os
@@ -18,12 +18,12 @@ from archshift.common.errors import ArchshiftError
 from archshift.report.preview import Change, Diagnostic, Run, Violation
 
 _STOP_SECONDS: Final = 60
-"""How long the engine may take to stop when it is asked to."""
+"""The engine's time to stop after a request."""
 
 _MOST_LINES: Final = 500
-"""Lines that are kept of what the engine writes beside its events."""
+"""Limit of the lines kept from the engine's output outside its event log."""
 
-_SECRET: Final = "[secret]"  # noqa: S105 - what the events have in place of a secret
+_SECRET: Final = "[secret]"  # noqa: S105 - events show this in place of a secret
 _STACK: Final = "pulumi:pulumi:Stack"
 _NO_CHANGE: Final = ("same", "read", "refresh")
 
@@ -33,12 +33,11 @@ class Preview:
     """What to preview.
 
     Attributes:
-        stack: The stack's name.
-        folder: The folder of its ``Pulumi.yaml``.
-        config_file: Its configuration, where that is elsewhere.
+        folder: The folder of ``Pulumi.yaml``.
+        config_file: The stack's configuration, if it is not in the default place.
         packs: Folders of policy packs.
-        pack_configs: Their configuration files.
-        environment: What the program finds in its environment on top of ours.
+        pack_configs: Configuration files of the packs.
+        environment: Variables for the program, in addition to ours.
     """
 
     stack: str
@@ -61,18 +60,18 @@ class Preview:
 
 
 def run_preview(preview: Preview, progress: Callable[[str], None] = lambda _: None) -> Run:
-    """Run the preview; one that fails is a result too.
+    """Run the preview; a failed preview is a result too.
 
-    ``automation.Stack.preview`` would not do: it selects the stack for the user, its events lack
-    the rules that were asked, and an engine that is interrupted goes on behind its back.
+    Not ``automation.Stack.preview``: it changes the user's selected stack, its events omit the rules that
+    ran, and after an interrupt the engine goes on in the background.
 
     Args:
         preview: What to preview.
-        progress: Called with what goes on, for a person.
+        progress: Called with the current state, for a person.
 
     Raises:
-        ArchshiftError: The engine cannot be run at all.
-        KeyboardInterrupt: Somebody stopped it; the engine has ended.
+        ArchshiftError: The engine cannot start.
+        KeyboardInterrupt: Somebody stopped the preview; the engine has ended.
     """
     command = _command()
     seen = _Seen(progress)
@@ -86,7 +85,7 @@ def run_preview(preview: Preview, progress: Callable[[str], None] = lambda _: No
             command.run(
                 [*preview.arguments, "--event-log", str(log)],
                 os.path.abspath(preview.folder),
-                # The event log's flag is a debugging command's, as the SDK uses it.
+                # The flag --event-log needs this variable; the SDK sets it too.
                 {**preview.environment, "PULUMI_DEBUG_COMMANDS": "true"},
             )
         except automation.CommandError:
@@ -96,7 +95,7 @@ def run_preview(preview: Preview, progress: Callable[[str], None] = lambda _: No
         finally:
             ended.set()
             reader.join()
-    # An engine that ended well and whose log does not end is one that we do not know.
+    # A successful engine with an incomplete log is of an unknown version.
     return seen.run(succeeded=succeeded and seen.whole, errors=command.lines)
 
 
@@ -109,13 +108,13 @@ def _command() -> "_Command":
         ) from None
     except (OSError, subprocess.CalledProcessError, automation.InvalidVersionError) as error:
         reason = " ".join(str(error).split())
-        raise ArchshiftError(f"pulumi cannot be run: {reason}", "check the one on PATH") from None
+        raise ArchshiftError(f"pulumi cannot be run: {reason}", "check the pulumi on PATH") from None
 
 
 class _Command(automation.PulumiCommand):
-    """The engine in a process group of its own, so that Ctrl-C reaches us alone.
+    """The engine in its own process group, so that Ctrl-C reaches only us.
 
-    Then it is told once and waited for: it cancels, and ends the program and its plugins.
+    We then interrupt it once and wait: it cancels the preview and ends the program and the plugins.
     """
 
     lines: list[str]
@@ -129,10 +128,10 @@ class _Command(automation.PulumiCommand):
         args: list[str],
         cwd: str,
         additional_env: Mapping[str, str],
-        on_output: Callable[[str], Any] | None = None,  # noqa: ARG002 - the events have all of it
+        on_output: Callable[[str], Any] | None = None,  # noqa: ARG002 - the event log has all output
         on_error: Callable[[str], Any] | None = None,  # noqa: ARG002
     ) -> automation.CommandResult:
-        """Run a command and wait for its end, also when we are interrupted."""
+        """Run a command and wait for its end, even after an interrupt."""
         with _signals_as_interrupts():
             process = subprocess.Popen(
                 [self.command, "--non-interactive", *args],
@@ -160,7 +159,7 @@ class _Command(automation.PulumiCommand):
         return result
 
     def _read(self, process: "subprocess.Popen[str]") -> None:
-        # To the end, or the engine would wait for us.
+        # Read to the end, or the engine would block.
         for line in process.stdout or ():
             self.lines.append(line.strip())
             del self.lines[:-_MOST_LINES]
@@ -171,13 +170,13 @@ def _stop(process: "subprocess.Popen[str]") -> None:
     try:
         process.wait(_STOP_SECONDS)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        os.killpg(process.pid, signal.SIGKILL)  # asked twice, or in vain
+        os.killpg(process.pid, signal.SIGKILL)  # a second interrupt, or no end in time
         process.wait()
 
 
 @contextmanager
 def _signals_as_interrupts() -> Iterator[None]:
-    """Take being terminated, as a pipeline does it, like Ctrl-C: the engine must not be left behind."""
+    """Treat SIGTERM, which pipelines send, like Ctrl-C, so that the engine ends too."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -185,27 +184,27 @@ def _signals_as_interrupts() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = {one: signal.signal(one, interrupt) for one in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _follow(log: Path, ended: threading.Event, take: Callable[[Mapping[str, Any]], None]) -> None:
-    """Hand over the log's events as they are written."""
+    """Pass on the log's events as the engine writes them."""
     with log.open(encoding="utf-8") as lines:
         partial = ""
         while True:
-            # Asked before the read: what was written until then is then read too.
+            # Check before the read, so that the last lines are read too.
             last = ended.is_set()
             partial += lines.readline()
             if partial.endswith("\n"):
                 try:
                     take(json.loads(partial))
                 except (ValueError, KeyError, TypeError, AttributeError):
-                    # Not this engine's log as we know it: without its summary the preview is not fine.
+                    # Unknown format of the log; without its summary the preview is not fine.
                     return
                 partial = ""
             elif last:
@@ -215,7 +214,7 @@ def _follow(log: Path, ended: threading.Event, take: Callable[[Mapping[str, Any]
 
 
 class _Seen:
-    """What the events of a preview say."""
+    """Collects the events of a preview."""
 
     def __init__(self, progress: Callable[[str], None]) -> None:
         self.whole = False
@@ -231,41 +230,46 @@ class _Seen:
         self._state_ratio: float | None = None
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Take the next event."""
+        """Process the next event."""
         if step := event.get("resourcePreEvent") or event.get("resOutputsEvent"):
             self._take_step(step["metadata"], begins="resourcePreEvent" in event)
         elif failed := event.get("resOpFailedEvent"):
             self._take_step(failed["metadata"], begins=False)
-        elif (said := event.get("diagnosticEvent")) and not said.get("ephemeral"):
-            if said["severity"] in ("warning", "error"):
-                self._diagnostics.append((said["severity"], said["message"], said.get("urn") or ""))
+        elif (diagnostic := event.get("diagnosticEvent")) and not diagnostic.get("ephemeral"):
+            if diagnostic["severity"] in ("warning", "error"):
+                self._diagnostics.append(
+                    (diagnostic["severity"], diagnostic["message"], diagnostic.get("urn") or "")
+                )
         elif violation := event.get("policyEvent"):
             self._violations.append(
                 Violation(
                     rule=violation.get("policyName", ""),
                     pack=violation.get("policyPackName", ""),
-                    # What is not known to be less counts as what blocks.
+                    # An unknown level blocks.
                     mandatory=violation.get("enforcementLevel") not in ("advisory", "warning", "disabled"),
                     resource=_name(violation.get("resourceUrn") or ""),
                     message=violation.get("message", ""),
                 )
             )
-        elif asked := event.get("policyAnalyzeStackSummaryEvent"):
-            self._asked.add(asked["policyPackName"])
-            self._passed |= set(asked.get("passed") or ())
-        elif asked := event.get("policyAnalyzeSummaryEvent"):
-            self._passed |= set(asked.get("passed") or ())
+        elif rules := event.get("policyAnalyzeStackSummaryEvent"):
+            self._asked.add(rules["policyPackName"])
+            self._passed |= set(rules.get("passed") or ())
+        elif rules := event.get("policyAnalyzeSummaryEvent"):
+            self._passed |= set(rules.get("passed") or ())
         elif summary := event.get("summaryEvent"):
             self.whole = True
             self._packs = summary.get("PolicyPacks") or {}
 
     def run(self, *, succeeded: bool, errors: Sequence[str]) -> Run:
-        """Return what was seen."""
+        """Return the preview."""
         order = {op: rank for rank, op in enumerate(("delete", "replace", "update", "create"))}
         return Run(
             succeeded=succeeded,
             changes=tuple(
-                sorted(self._changes.values(), key=lambda one: (order.get(one.op, 1), one.type, one.name))
+                sorted(
+                    self._changes.values(),
+                    key=lambda change: (order.get(change.op, 1), change.type, change.name),
+                )
             ),
             violations=tuple(self._violations),
             diagnostics=tuple(
@@ -278,7 +282,7 @@ class _Seen:
                 for severity, message, urn in self._diagnostics
             ),
             packs=self._packs,
-            asked=frozenset(self._asked),
+            asked_packs=frozenset(self._asked),
             passed=tuple(self._passed),
             state_ratio=self._state_ratio,
             errors=tuple(errors),
@@ -306,6 +310,6 @@ def _name(urn: str) -> str:
 
 
 def _type(urn: str) -> str:
-    """Return the resource's own type, for example ``kubernetes:apps/v1:DeploymentPatch``."""
+    """Return the resource's type without its parents, such as ``kubernetes:apps/v1:DeploymentPatch``."""
     parts = urn.split("::")
     return parts[2].rsplit("$", 1)[-1] if len(parts) > 3 else ""

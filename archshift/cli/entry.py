@@ -1,4 +1,4 @@
-"""What the installed ``archshift`` starts: Ctrl-C ends it in one line also while its parts are loaded."""
+"""Start of the installed ``archshift``: Ctrl-C ends it with one line, even while modules load."""
 
 import sys
 

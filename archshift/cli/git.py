@@ -1,4 +1,4 @@
-"""One file of a git repository: committed alone, and how it was before."""
+"""Commits one file of a git repository, and reads its history."""
 
 import subprocess
 from collections.abc import Iterator
@@ -13,23 +13,19 @@ _TIMEOUT_SECONDS: Final = 300
 
 
 def check_committed(path: Path) -> None:
-    """Check that a file is in git as it is on the disk.
+    """Check that a file has no uncommitted changes: our commit would include them.
 
     Raises:
-        ArchshiftError: It is not: a commit would carry away what somebody else wrote.
+        ArchshiftError: It has changes, or is not in git.
     """
     if not _git(path, "ls-files", "--", path.name):
-        raise ArchshiftError(
-            f"{path} is not in git yet", "git add and commit it first, or leave --commit out"
-        )
+        raise ArchshiftError(f"{path} is not in git", "add and commit it first, or omit --commit")
     if _git(path, "status", "--porcelain", "--", path.name):
-        raise ArchshiftError(
-            f"{path} has uncommitted changes", "commit or undo them first, or leave --commit out"
-        )
+        raise ArchshiftError(f"{path} has uncommitted changes", "commit or undo them first, or omit --commit")
 
 
 def commit(path: Path, message: str) -> None:
-    """Commit a file alone, whatever else is staged.
+    """Commit only this file, whatever else is staged.
 
     Raises:
         ArchshiftError: git refuses.
@@ -48,7 +44,7 @@ def commit(path: Path, message: str) -> None:
 
 
 def head(path: Path) -> str:
-    """Return the commit that a file's repository is at."""
+    """Return the current commit of a file's repository."""
     return _git(path, "rev-parse", "HEAD").strip()
 
 
@@ -57,33 +53,33 @@ def history(
 ) -> Iterator[tuple[datetime, bytes]]:
     """Yield the last versions of a file with the times of their commits, oldest first.
 
-    What came by a merge has the time of the merge: from then on it was in force.
+    A version from a merge has the time of the merge, because it takes effect then.
 
     Args:
-        path: The file; it need not be there any more.
-        most: How many versions at most.
-        changing: Only commits in which a line that matches this changed.
-        largest: Versions of more bytes are passed over.
+        path: The file; it may be deleted.
+        most: Limit of versions.
+        changing: Only commits that change a line that matches this pattern.
+        largest: Larger versions are skipped, in bytes.
 
     Raises:
-        ArchshiftError: It is in no repository, or git refuses.
+        ArchshiftError: The file is in no repository, or git refuses.
     """
     which = [f"-G{changing}"] if changing else []
     command = ("log", "--first-parent", f"--max-count={most}", "--format=%H %cI", *which, "--", path.name)
-    found = [line.split(" ", 1) for line in _git(path, *command).splitlines()]
-    for commit_id, at in reversed(found):
+    commits = [line.split(" ", 1) for line in _git(path, *command).splitlines()]
+    for commit_id, at in reversed(commits):
         blob = f"{commit_id}:./{path.name}"
         try:
             if int(_git(path, "cat-file", "-s", blob)) > largest:
                 continue
             content = _git(path, "cat-file", "blob", blob)
         except ArchshiftError:
-            continue  # the commit took the file away
+            continue  # this commit deleted the file
         yield datetime.fromisoformat(at), content.encode(errors="replace")
 
 
 def is_shallow(path: Path) -> bool:
-    """Whether a file's repository was cloned without its whole history."""
+    """Whether a file's repository is a shallow clone."""
     return _git(path, "rev-parse", "--is-shallow-repository").strip() == "true"
 
 
@@ -99,17 +95,17 @@ def _git(path: Path, *arguments: str, stdin: str = "") -> str:
             check=False,
         )
     except FileNotFoundError:
-        raise ArchshiftError("git is not on PATH", "install it") from None
+        raise ArchshiftError("git is not on PATH", "install git") from None
     except OSError as error:
-        raise ArchshiftError(f"git cannot be run: {error.strerror}", "check the one on PATH") from None
+        raise ArchshiftError(f"git cannot be run: {error.strerror}", "check the git on PATH") from None
     except subprocess.TimeoutExpired:
         raise ArchshiftError(
             f"git {arguments[0]} did not end in {_TIMEOUT_SECONDS} s", "commit by hand"
         ) from None
     if done.returncode:
-        said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         reason = next(
-            (line for line in said if line.startswith(("fatal:", "error:"))), said[0] if said else ""
+            (line for line in lines if line.startswith(("fatal:", "error:"))), lines[0] if lines else ""
         )
         raise ArchshiftError(f"git {arguments[0]}: {reason or f'exit code {done.returncode}'}")
     return done.stdout

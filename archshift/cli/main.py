@@ -6,10 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-# The command lines alone. What a command does is in the module of its name in commands/, which its
-# ``run`` imports: together those take a second to load (lightkube, rich, the engine's SDK, the report's
-# templates), and a help, a usage error or a shell's completion must not wait for them
-# (tests/cli/test_imports.py).
+# Only the command lines. The work of a command is in its module in commands/, which its ``run`` imports:
+# these modules take a second to load (lightkube, rich, the engine's SDK, templates). A help, a usage error
+# or a completion must not wait for them (tests/cli/test_imports.py).
 from archshift.cli.arguments import (
     audit,
     bake,
@@ -46,10 +45,10 @@ _COMMANDS: Final = (
 
 
 class _Version(argparse._VersionAction):
-    """Reads the version where it is asked for: the module that does it takes as long as all else here."""
+    """Reads the version on demand: importlib.metadata takes as long as everything else here."""
 
     def __call__(self, parser: argparse.ArgumentParser, *arguments: Any, **words: Any) -> None:
-        """Print the version and end."""
+        """Print the version and exit."""
         from importlib.metadata import version
 
         self.version = f"archshift {version('archshift')}"
@@ -57,12 +56,12 @@ class _Version(argparse._VersionAction):
 
 
 def make_parser() -> Parser:
-    """Return the parser of the whole command line."""
+    """Return the parser of the complete command line."""
     parser = Parser(
         prog="archshift",
         description="Moves the workloads of an EKS cluster from x86 to Graviton, step by step.",
-        epilog="`pulumi up` and `drain` change the cluster, `ramp apply` and `ramp pause` the stack's "
-        "file; all others read only. `archshift COMMAND --help` has an example and the exit codes of each.",
+        epilog="`pulumi up` and `drain` change the cluster. `ramp apply` and `ramp pause` change the stack's "
+        "file. All other commands only read. `archshift COMMAND --help` shows an example and the exit codes.",
     )
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -79,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error = int(getattr(options, "exit_error", error))
         state = getattr(options, "interrupted", state)
         code = int(options.run(options))
-        # Here, where a reader that has gone is expected, and not at exit, where it is not.
+        # Flush here, where a closed pipe is handled; at exit it would print a traceback.
         sys.stdout.flush()
     except ArchshiftError as problem:
         for one in problem.errors:
@@ -89,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_no_more()
         return error
     except SystemExit:
-        # After the help or the usage.
+        # argparse exits after the help or the usage.
         try:
             sys.stdout.flush()
         except BrokenPipeError:
@@ -102,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_no_more() -> None:
-    # The reader of a pipe (head, less) has seen enough; flushing at exit would fail again.
+    # The reader of the pipe (head, less) is gone; another flush at exit would fail too.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""Command lines: each subcommand's help has an example and its exit codes, and all of them fail alike."""
+"""Parsers of the command line: each help has an example and exit codes, and all errors look alike."""
 
 import argparse
 import sys
@@ -9,25 +9,25 @@ from typing import Any, Final, NoReturn, TypeAlias
 from archshift.common.times import zoned_time
 
 EXIT_ERROR: Final = 1
-"""Exit code where a sentence on stderr says what is wrong."""
+"""Exit code of an error, which is one sentence on stderr."""
 
 EXIT_USAGE: Final = 4
-"""Exit code for a command line that does not do: 2 has a meaning of its own in `audit`."""
+"""Exit code of an invalid command line; not 2, which has its own meaning in `audit`."""
 
 EXIT_INTERRUPTED: Final = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, as in shells."""
 
 COMMON_EXITS: Final = {
     0: "done",
-    EXIT_ERROR: "something could not be read or is refused; a sentence on stderr says what",
-    EXIT_USAGE: "the command line does not do",
+    EXIT_ERROR: "an error; one sentence on stderr explains it",
+    EXIT_USAGE: "invalid command line",
     EXIT_INTERRUPTED: "interrupted",
 }
-"""Exit code to when, where a command says nothing else."""
+"""The exit codes of all commands, with their meaning; a command may change a meaning."""
 
 
 class Help(argparse.HelpFormatter):
-    """Fills paragraphs, and leaves alone those whose lines are indented."""
+    """Fills paragraphs, except paragraphs with indented lines."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n\n".join(
@@ -37,24 +37,17 @@ class Help(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of one command.
+    """The parser of one command.
 
     Attributes:
-        example: A command line that one would type; empty for a command that only has others.
-        exits: Exit code to when; empty as above.
+        example: A typical command line; empty for a command that only groups others.
+        exits: The exit codes with their meaning; empty in the same case.
     """
 
     def __init__(
         self, *arguments: Any, example: str = "", exits: Mapping[int, str] | None = None, **words: Any
     ) -> None:
-        """Make the parser.
-
-        Args:
-            arguments: Of ``ArgumentParser``.
-            example: See ``Parser``.
-            exits: The exit codes that mean something here; those of errors are added.
-            words: Of ``ArgumentParser``.
-        """
+        """Create the parser; ``exits`` are the command's own codes, in addition to ``COMMON_EXITS``."""
         self.example = example
         self.exits = dict(sorted({**COMMON_EXITS, **(exits or {})}.items())) if example else {}
         if example:
@@ -63,39 +56,39 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*arguments, **{"formatter_class": Help, **words})
 
     def error(self, message: str) -> NoReturn:
-        """End with the usage and what is wrong."""
+        """Print the usage and the error, and exit."""
         self.print_usage(sys.stderr)
         self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
-"""What a subcommand adds its parser to."""
+"""A subcommand adds its parser to this."""
 
 
 def moment(text: str) -> datetime:
-    """Read an option's time, which has to name its zone.
+    """Read an option's time, which must have a zone.
 
     Raises:
-        ArgumentTypeError: It is none.
+        ArgumentTypeError: The text is no such time.
     """
     try:
-        found = zoned_time(text)
+        time = zoned_time(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
             f'{text!r} is not a time with its zone, such as "2026-03-02T18:00:00Z"'
         ) from None
-    # Far from the ends of what a datetime can hold, so that adding never fails.
-    if not 2000 <= found.year < 2200:
+    # Far from the limits of datetime, so additions never fail.
+    if not 2000 <= time.year < 2200:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time from 2000 to 2199")
-    return found.astimezone(UTC)
+    return time.astimezone(UTC)
 
 
 def ratios(text: str) -> tuple[float, ...]:
     """Read ratios, separated by commas."""
-    found = tuple(float(part) for part in text.split(","))
-    if not all(0 <= ratio <= 1 for ratio in found):
-        raise argparse.ArgumentTypeError(f"{text!r} are not ratios from 0.0 to 1.0")
-    return found
+    shares = tuple(float(part) for part in text.split(","))
+    if not all(0 <= ratio <= 1 for ratio in shares):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of ratios from 0.0 to 1.0")
+    return shares
 
 
 def percent(text: str) -> float:

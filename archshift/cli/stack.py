@@ -1,4 +1,4 @@
-"""What the subcommands share: the stack's settings through the engine, and the plan."""
+"""Shared by the subcommands: the stack's settings, read through the engine, and the plan."""
 
 import argparse
 import importlib
@@ -16,67 +16,66 @@ from typing import TYPE_CHECKING, Any, Final
 from archshift.common.errors import ArchshiftError
 
 if TYPE_CHECKING:
-    # Every command line has this module's options, and must not load what only its command needs.
+    # Every parser imports this module for its options, so it must load fast.
     from archshift.plan.model import Plan
     from archshift.settings import stack as stack_settings
 
-# `pulumi config` answers in a third of a second; a backend in the cloud takes a few.
+# `pulumi config` takes 0.3 s; with a backend in the cloud, a few seconds.
 _TIMEOUT_SECONDS = 60
 
 _READS_A_CLUSTER: Final = ("archshift.survey", "httpcore2", "archshift.images.audit")
-"""What a survey loads: at the latest with its first connection (httpcore2) and its first image (aiohttp)."""
+"""A survey needs these modules anyway, at its first connection (httpcore2) and first image (aiohttp)."""
 
 
 def add_stack_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options by which a subcommand finds its stack."""
-    parser.add_argument("-s", "--stack", help="the stack; the selected one by default")
+    """Add the options that select the stack."""
+    parser.add_argument("-s", "--stack", help="the stack (default: the selected stack)")
     parser.add_argument("--config-file", metavar="FILE", help="read the stack's configuration from FILE")
     parser.add_argument(
-        "-C", "--cwd", default=".", metavar="DIR", help="the folder of Pulumi.yaml (default: this one)"
+        "-C",
+        "--cwd",
+        default=".",
+        metavar="DIR",
+        help="the folder of Pulumi.yaml (default: the current folder)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON for programs instead of a table")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table, for programs")
 
 
 def read_settings(options: argparse.Namespace) -> "stack_settings.Settings":
-    """Return the settings of the stack that the options name.
+    """Return the settings of the selected stack.
 
     Raises:
-        ArchshiftError: The engine cannot say, or a setting does not do.
+        ArchshiftError: The engine cannot read the configuration, or a setting is invalid.
     """
     from archshift.settings import stack as stack_settings
 
     stack = stack_name(options)
-    # A secret has no value here, on purpose: no key of archshift's is one.
+    # A secret has no value here, which is fine: no key of archshift is a secret.
     entries = {key: str(entry.get("value", "")) for key, entry in stack_config(options, stack).items()}
     return stack_settings.load(stack, entries)
 
 
 def stack_name(options: argparse.Namespace) -> str:
-    """Return the name of the stack that the options name, or of the selected one.
+    """Return the stack's name: from the options, PULUMI_STACK, or the engine's selected stack.
 
     Raises:
-        ArchshiftError: None is, or the engine cannot say.
+        ArchshiftError: No stack is selected, or the engine fails.
     """
     return options.stack or os.environ.get("PULUMI_STACK") or pulumi(options, "stack", "--show-name").strip()
 
 
 def stack_file_path(options: argparse.Namespace, stack: str) -> Path:
-    """Return where the stack's configuration is kept."""
+    """Return the path of the stack's configuration."""
     name = f"Pulumi.{stack.rpartition('/')[2]}.yaml"
-    # Behind a link: what is replaced and committed is the file itself.
+    # Resolve links, because archshift replaces and commits the file itself.
     return Path(options.config_file or os.path.join(options.cwd, name)).resolve()
 
 
 def stack_config(options: argparse.Namespace, stack: str, *flags: str) -> dict[str, dict[str, Any]]:
-    """Return a stack's configuration as ``pulumi config --json`` prints it: key to entry.
-
-    Args:
-        options: The command's options.
-        stack: The stack's name.
-        flags: More of the engine's flags.
+    """Return a stack's entries as ``pulumi config --json`` prints them, by key.
 
     Raises:
-        ArchshiftError: The engine cannot say.
+        ArchshiftError: The engine fails, or its answer is not JSON.
     """
     command = ["config", "--json", "--stack", stack, *flags]
     if options.config_file:
@@ -86,18 +85,18 @@ def stack_config(options: argparse.Namespace, stack: str, *flags: str) -> dict[s
         return {key: dict(entry) for key, entry in entries.items()}
     except (ValueError, TypeError, AttributeError):
         raise ArchshiftError(
-            "pulumi config: its answer is not the JSON that archshift expects", "is this the Pulumi CLI?"
+            "pulumi config: the answer is not the JSON that archshift expects", "check the pulumi on PATH"
         ) from None
 
 
 def read_plan(options: argparse.Namespace) -> "Plan":
-    """Read the cluster and return the plan of the stack that the options name.
+    """Read the cluster and return the plan of the selected stack.
 
     Raises:
-        ArchshiftError: As ``read_settings``; or the cluster cannot be read.
+        ArchshiftError: The settings or the cluster cannot be read.
     """
     with busy("reading the stack and the cluster") as watch:
-        # The engine takes a third of a second for each of two answers, in which there is nothing else to do.
+        # The engine takes 0.3 s for each of two answers; load modules meanwhile.
         threading.Thread(target=_load, args=(_READS_A_CLUSTER,), name="archshift-load").start()
         settings = read_settings(options)
         from archshift.survey import survey
@@ -106,8 +105,8 @@ def read_plan(options: argparse.Namespace) -> "Plan":
 
 
 def _load(modules: Iterable[str]) -> None:
-    # Who needs a module that cannot be loaded says so itself. A RuntimeError is from a module that is loaded
-    # when the process already ends, after Ctrl-C.
+    # A module that cannot be loaded fails again where it is needed. The RuntimeError comes from loading while
+    # the process ends, after Ctrl-C.
     with suppress(ImportError, RuntimeError):
         for module in modules:
             importlib.import_module(module)
@@ -115,10 +114,10 @@ def _load(modules: Iterable[str]) -> None:
 
 @contextmanager
 def busy(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Say on a terminal what is being waited for; silent in a pipe.
+    """Show the current work on a terminal; silent in a pipe.
 
     Yields:
-        What is told how many parts are done, and of how many: the terminal then has the time left, too.
+        A function that takes the number of finished images and their total, to show the time left.
     """
     from archshift.cli.table import console
     from archshift.common.text import time_left
@@ -138,10 +137,10 @@ def busy(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def pulumi(options: argparse.Namespace, *arguments: str) -> str:
-    """Run the engine in the stack's folder and return what it prints.
+    """Run the engine in the stack's folder and return its output.
 
     Raises:
-        ArchshiftError: It is not there, fails, or does not end in time.
+        ArchshiftError: The engine is missing, fails, or takes too long.
     """
     command = ["pulumi", "--non-interactive", "--cwd", options.cwd, *arguments]
     try:
@@ -158,10 +157,11 @@ def pulumi(options: argparse.Namespace, *arguments: str) -> str:
             "pulumi is not on PATH", "install the Pulumi CLI, or run inside `make lab-shell`"
         ) from None
     except OSError as error:
-        raise ArchshiftError(f"pulumi cannot be run: {error.strerror}", "check the one on PATH") from None
+        raise ArchshiftError(f"pulumi cannot be run: {error.strerror}", "check the pulumi on PATH") from None
     except subprocess.TimeoutExpired:
         raise ArchshiftError(
-            f"pulumi {arguments[0]} gave no answer in {_TIMEOUT_SECONDS} s", "is the backend reachable?"
+            f"pulumi {arguments[0]} gave no answer in {_TIMEOUT_SECONDS} s",
+            "check that the backend is reachable",
         ) from None
     if done.returncode:
         reason = done.stderr.strip().removeprefix("error: ") or f"exit code {done.returncode}"

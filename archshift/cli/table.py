@@ -1,4 +1,4 @@
-"""How the subcommands print for people: the console, and the table of workloads."""
+"""Output for people: the console and the table of workloads."""
 
 import io
 import os
@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    # Every subcommand prints tables; some of no plan.
+    # Not every subcommand prints a plan.
     from archshift.plan.model import Plan, PlannedWorkload
 
 _WIDE: Final = 2000
-"""Columns where nobody looks at a line: programs such as grep and less want a row to be one."""
+"""Columns in a pipe: for grep and less, each row must be one line."""
 
 
 class _Trimmed(io.TextIOBase):
-    """A file to which lines are written without the blanks that fill a table's last column."""
+    """A file that drops the blanks at the end of lines, which fill a table's last column."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -36,17 +36,17 @@ class _Trimmed(io.TextIOBase):
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Leave it to the entry point, which knows the command's exit codes."""
+        """Raise, because the entry point knows the command's exit codes."""
         raise BrokenPipeError
 
 
 def console(file: TextIO | None = None) -> Console:
-    """Return the console on which a subcommand prints; names of clusters and registries are no markup.
+    """Return the console of a subcommand, without markup: names come from clusters and registries.
 
-    On a terminal lines are as long as it is wide; elsewhere a row stays one line, unless COLUMNS is set.
+    On a terminal, lines have its width. In a pipe, each row is one line, unless COLUMNS is set.
 
     Args:
-        file: Where to print; standard output by default.
+        file: The output; standard output by default.
     """
     file = file or sys.stdout
     out = _Console(file=file, markup=False, emoji=False, highlight=False)
@@ -58,7 +58,7 @@ def console(file: TextIO | None = None) -> Console:
 
 
 def plain_table() -> Table:
-    """Return a table without lines, as all subcommands have it."""
+    """Return a table without borders."""
     return Table(box=None, pad_edge=False, header_style="bold")
 
 
@@ -68,13 +68,13 @@ def print_workloads(
     numbers: Callable[["PlannedWorkload"], Sequence[int | None]],
     note: Callable[["PlannedWorkload"], tuple[str, str | None]],
 ) -> Console:
-    """Print a row a workload and the pods that nobody steers; returns the console for what follows.
+    """Print a row for each workload, then the workloads that archshift does not steer; returns the console.
 
     Args:
         plan: The plan.
-        columns: The headings: of the numbers, then of the note.
-        numbers: A row's numbers, behind its pods; None prints as a dash.
-        note: A row's note and style.
+        columns: The headings of the numbers, then of the note.
+        numbers: The numbers of a row after its pods; None prints as a dash.
+        note: The note and the style of a row.
     """
     out = console()
     table = plain_table()
@@ -95,5 +95,5 @@ def print_workloads(
 
 
 def joined(*parts: str) -> str:
-    """Join what there is to say of a row."""
+    """Join the parts of a row's note."""
     return "; ".join(filter(None, parts))

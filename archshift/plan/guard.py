@@ -29,7 +29,7 @@ WAY_OUT: Final = (
     "give these workloads images for arm64 or remove them, and run archshift audit --from-cluster to see "
     "when nothing needs x86 any more"
 )
-"""How every refusal of the guard ends: reports tell it from other failures by that."""
+"""The way out that every refusal of the guard names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -166,8 +166,8 @@ class Measurer:
         self._cluster = expressions
         self.queries: list[RecordedQuery] = []
 
-    def clock_problem(self, at: datetime, now: datetime | None) -> str:
-        """Explain what is wrong with Prometheus' clock; empty if it is right.
+    def clock_problem(self, at: datetime, now: datetime | None) -> ArchshiftError | None:
+        """Return what is wrong with Prometheus' clock; None if it is right.
 
         Args:
             at: The time to judge.
@@ -177,10 +177,12 @@ class Measurer:
         off = (theirs - (now or theirs)).total_seconds()
         if abs(off) > _CLOCK_SECONDS:
             direction = "ahead of" if off > 0 else "behind"
-            return f"Prometheus' clock is {abs(off):.0f} s {direction} this machine's; set both by NTP"
+            return ArchshiftError(
+                f"Prometheus' clock is {abs(off):.0f} s {direction} this machine's", "set both clocks by NTP"
+            )
         if at > theirs + timedelta(seconds=_CLOCK_SECONDS):
-            return f"{_clock(at)} is in Prometheus' future; give a time in the past"
-        return ""
+            return ArchshiftError(f"{_clock(at)} is in Prometheus' future", "give a time in the past")
+        return None
 
     def measure(self, window: MeasuredWindow, *, graviton: bool) -> Measurement:
         """Measure a window.

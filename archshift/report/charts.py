@@ -1,6 +1,6 @@
-"""The lines of the report's charts: where things are drawn, in the units of an SVG's viewBox.
+"""Coordinates of the report's charts, in the units of an SVG's viewBox.
 
-Pure geometry; the page draws it. Words that are read out stand in the tables beside the charts.
+Pure geometry; the page draws it. Screen readers read the tables beside the charts instead.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,22 +17,15 @@ BARS_WIDTH: Final = 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 462, 14, 200
 
 _SHORTEST: Final = timedelta(days=7)
-"""What the axis shows at least."""
+"""The time axis is never shorter."""
 
 _LABEL_WIDTH: Final = 84
-"""A date under the axis takes this much."""
+"""Width of one date under the axis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """A point with a word to it.
-
-    Attributes:
-        x: Where.
-        y: Where.
-        text: The word.
-        kind: What it is of, such as the gate's verdict.
-    """
+    """A point with a label; ``kind`` chooses its colour, such as the gate's verdict."""
 
     x: float
     y: float
@@ -45,17 +38,13 @@ class ProgressChart:
     """arm_ratio over time.
 
     Attributes:
-        wanted: The points of the line until now, as ``points`` of a polyline.
-        coming: The same for the steps to come; empty without any.
-        observed: Where the fleet is now; None without a pod.
+        wanted: The line until now, as ``points`` of a polyline.
+        coming: The line of the future steps, in the same form; empty if there are none.
+        observed: The fleet's share now; None without pods.
         now: x of now.
-        shares: The marks of the vertical axis.
-        dates: The marks of the horizontal one.
+        shares: Marks of the vertical axis.
+        dates: Marks of the horizontal axis.
         verdicts: The gate's verdicts.
-        left: Where the area begins.
-        right: Where it ends.
-        top: Its upper edge.
-        bottom: Its lower one.
     """
 
     wanted: str
@@ -81,28 +70,28 @@ def progress_chart(
     """Return the chart of arm_ratio over time.
 
     Args:
-        moves: Its values, oldest first.
-        coming: Its steps to come; what has no time is left out.
-        judgements: The gate's verdicts; those before the first move are left out.
-        observed: Share of the movable pods that is on Graviton now; None where there are none.
+        moves: The values of arm_ratio, oldest first.
+        coming: The future steps; the chart omits steps without a time.
+        judgements: The gate's verdicts; the chart omits verdicts before the first move.
+        observed: Share of the movable pods that runs on Graviton now; None without movable pods.
         now: The time.
     """
     done = [(move.at, move.arm_ratio) for move in moves if move.at] or [(now, 0.0)]
     ahead = [(max(move.at, now), move.arm_ratio) for move in coming if move.at]
     begin = min(done[0][0], now)
     end = max([now, begin + _SHORTEST, *(at for at, _ in ahead)])
-    # A little room behind the last step, so that it is seen.
+    # Some space after the last step, so that readers see it.
     end += (end - begin) / 12 if ahead else timedelta(0)
 
     def x(at: datetime) -> float:
         return round(_LEFT + (_RIGHT - _LEFT) * ((at - begin) / (end - begin)), 1)
 
     def stairs(points: Sequence[tuple[datetime, float]], until: datetime) -> str:
-        found = [(x(points[0][0]), _y(points[0][1]))]
+        corners = [(x(points[0][0]), _y(points[0][1]))]
         for at, ratio in points[1:]:
-            found += [(x(at), found[-1][1]), (x(at), _y(ratio))]
-        found.append((x(until), found[-1][1]))
-        return " ".join(f"{across:g},{up:g}" for across, up in found)
+            corners += [(x(at), corners[-1][1]), (x(at), _y(ratio))]
+        corners.append((x(until), corners[-1][1]))
+        return " ".join(f"{across:g},{up:g}" for across, up in corners)
 
     done = [(min(at, now), ratio) for at, ratio in done]
     return ProgressChart(
@@ -113,15 +102,15 @@ def progress_chart(
         shares=tuple(Mark(x=_LEFT, y=_y(part / 4), text=f"{25 * part} %") for part in range(5)),
         dates=_dates([*(at for at, _ in done), now, *(at for at, _ in ahead)], x),
         verdicts=tuple(
-            Mark(x=x(one.at), y=_y(one.arm_ratio), text=one.verdict, kind=one.verdict)
-            for one in judgements
-            if begin <= one.at <= now
+            Mark(x=x(judgement.at), y=_y(judgement.arm_ratio), text=judgement.verdict, kind=judgement.verdict)
+            for judgement in judgements
+            if begin <= judgement.at <= now
         ),
     )
 
 
 def _dates(moments: Sequence[datetime], x: Callable[[datetime], float]) -> tuple[Mark, ...]:
-    """Return a date under each moment that has room for one, the first and the last above all."""
+    """Return the dates that fit under the axis; the first and the last have priority."""
     kept: list[Mark] = []
     for at in (moments[0], moments[-1], *moments[1:-1]):
         mark = Mark(x=min(max(x(at), _LEFT), _RIGHT - 20), y=_BOTTOM + 20, text=f"{at:%Y-%m-%d}")
@@ -136,14 +125,7 @@ def _y(share: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """A range of shares, from its least to its most.
-
-    Attributes:
-        title: What of.
-        text: The range in words.
-        x: Where it begins.
-        width: How wide it is.
-    """
+    """A range of shares; ``text`` is the range in words."""
 
     title: str
     text: str
@@ -153,24 +135,19 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavingsChart:
-    """Ranges of shares one below the other.
-
-    Attributes:
-        bars: The ranges.
-        zero: x of nothing saved.
-    """
+    """Ranges of shares, one below the other; ``zero`` is the x of no saving."""
 
     bars: tuple[Bar, ...]
     zero: float
 
 
 def savings_chart(savings: Savings) -> SavingsChart | None:
-    """Return the chart of what is claimed and what this fleet gets; None where that is not known."""
+    """Return the chart of the claimed savings and of this fleet's; None if this fleet's are unknown."""
     ranges = [("often claimed", savings.claimed_least, savings.claimed_most)]
     ranges += [
-        (f"this fleet, {one.title}", one.share_least, one.share_most)
-        for one in savings.changes
-        if one.share_least is not None and one.share_most is not None
+        (f"this fleet, {change.title}", change.share_least, change.share_most)
+        for change in savings.changes
+        if change.share_least is not None and change.share_most is not None
     ]
     if len(ranges) == 1:
         return None
@@ -182,13 +159,15 @@ def savings_chart(savings: Savings) -> SavingsChart | None:
 
     return SavingsChart(
         bars=tuple(
-            Bar(title=title, text=_said(low, high), x=x(low), width=max(3.0, round(x(high) - x(low), 1)))
+            Bar(
+                title=title, text=_range_text(low, high), x=x(low), width=max(3.0, round(x(high) - x(low), 1))
+            )
             for title, low, high in ranges
         ),
         zero=x(0),
     )
 
 
-def _said(least: float, most: float) -> str:
+def _range_text(least: float, most: float) -> str:
     ends = dict.fromkeys(f"{end * 100:.0f}" for end in (least, most))
     return f"{' to '.join(ends)} %"

@@ -1,4 +1,4 @@
-"""What a check has found, and the way out."""
+"""The result of a check, with its fix."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from archshift.common.errors import ArchshiftError
 Outcome: TypeAlias = Literal["ok", "warning", "problem", "unknown"]
 
 FINE: Final[tuple[Outcome, ...]] = ("ok", "warning")
-"""With any other outcome something will not work, or nobody knows whether it does."""
+"""With any other outcome, something will fail or could not be checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check has found.
+    """The result of one check.
 
     Attributes:
-        check: What was looked at.
-        outcome: ``ok``; ``warning`` for what can be done without; ``problem``; ``unknown`` where the check
-            itself was not possible.
-        message: What was found.
-        fix: What to do, in one sentence; empty where nothing has to be done.
+        check: The subject of the check.
+        outcome: ``ok``; ``warning``: archshift can work without it; ``problem``; ``unknown``: the check
+            was not possible.
+        message: The facts.
+        fix: What to do, in one sentence; empty if there is nothing to do.
     """
 
     check: str
@@ -31,14 +31,7 @@ class CheckResult:
 
 
 def from_error(check: str, error: ArchshiftError, outcome: Outcome = "problem", fix: str = "") -> CheckResult:
-    """Return an error as a check result.
-
-    Args:
-        check: What was looked at.
-        error: The error.
-        outcome: What it means.
-        fix: The way out where the error names none.
-    """
+    """Return an error as a check result; ``fix`` counts if the error names no way out."""
     return CheckResult(check, outcome, error.problem, error.way_out or fix)
 
 
@@ -48,17 +41,17 @@ def run_check(
     outcome: Outcome = "problem",
     fix: str = "",
 ) -> list[CheckResult]:
-    """Return what an examination finds; where it fails, that is a check result too.
+    """Return the results of an examination; if it fails, its error is a result too.
 
     Args:
-        check: What is looked at.
-        examine: Looks.
-        outcome: What an error means.
-        fix: The way out where an error names none.
+        check: The subject of the check.
+        examine: Yields the results.
+        outcome: The outcome of an error.
+        fix: The fix of an error that names no way out.
     """
     results: list[CheckResult] = []
     try:
-        # One by one: what was found before an error counts.
+        # One after another: results before an error count.
         results.extend(examine())
     except ArchshiftError as error:
         results.append(from_error(check, error, outcome, fix))

@@ -1,4 +1,4 @@
-"""What has to be there before a step: engine, plugins, cluster, registries and Prometheus. Reads only."""
+"""Checks before a step: engine, plugins, cluster, registries and Prometheus. They only read."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,37 +26,37 @@ if TYPE_CHECKING:
     from archshift.settings.stack import Settings
 
 IMAGES_OF_A_REGISTRY: Final = 2
-"""How many images are asked for in each registry: whether it answers us, not what it holds."""
+"""How many images of each registry the check reads: enough to see whether the registry answers."""
 
 _MOST_REGISTRIES: Final = 20
 _MOST_NAMED: Final = 3
 
 _ALLOWLIST: Final = (
-    "give kube-state-metrics --metric-labels-allowlist=nodes=[kubernetes.io/arch] (docs/monitoring.md has "
-    "other ways)"
+    "start kube-state-metrics with --metric-labels-allowlist=nodes=[kubernetes.io/arch] "
+    "(docs/monitoring.md has other ways)"
 )
 
 # What tells the gate which pods there are and where; the figures' own metrics are in ramp/figures.py.
 _OF_PODS: Final = ("kube_pod_info", "kube_pod_status_phase", "kube_replicaset_owner")
 
 
-def check_engine(said: str, wanted: str) -> CheckResult:
-    """Judge the engine.
+def check_engine(printed: str, wanted: str) -> CheckResult:
+    """Check the engine's version.
 
     Args:
-        said: What ``pulumi version`` prints.
-        wanted: Version of the SDK that the program is run with.
+        printed: The output of ``pulumi version``.
+        wanted: Version of the SDK that runs the program.
     """
-    version, sdk = _version(said), _version(wanted)
+    version, sdk = _version(printed), _version(wanted)
     if version is None or sdk is None:
-        text = " ".join(said.split())[:80]
+        text = " ".join(printed.split())[:80]
         return CheckResult(
-            "engine", "unknown", f"pulumi version says {text!r}", "check which program pulumi is on PATH"
+            "engine", "unknown", f"pulumi version prints {text!r}", "check which pulumi is on PATH"
         )
     if version[0] != sdk[0] or version[:2] < sdk[:2]:
-        found = f"pulumi is {_dotted(version)}, and the program is made for {_dotted(sdk)}"
+        problem = f"pulumi is {_dotted(version)}, but the program needs {_dotted(sdk)}"
         return CheckResult(
-            "engine", "problem", found, f"install pulumi {sdk[0]}.{sdk[1]} or a later {sdk[0]}.x"
+            "engine", "problem", problem, f"install pulumi {sdk[0]}.{sdk[1]} or a later {sdk[0]}.x"
         )
     return CheckResult("engine", "ok", f"pulumi {_dotted(version)}")
 
@@ -64,48 +64,51 @@ def check_engine(said: str, wanted: str) -> CheckResult:
 def check_plugins(
     listed: Any, wanted: Mapping[str, str], on_path: Callable[[str], bool]
 ) -> Iterator[CheckResult]:
-    """Judge the engine's plugins. One that is missing is fetched by the first preview, if it may.
+    """Check the engine's plugins. The first preview downloads a missing plugin, if it can.
 
     Args:
-        listed: What ``pulumi plugin ls --json`` prints, parsed.
-        wanted: Name of each provider that is needed to the version that its SDK asks for.
-        on_path: Says whether a program is on PATH: the engine prefers it to all plugins.
-
-    Yields:
-        A finding for each.
+        listed: The parsed output of ``pulumi plugin ls --json``.
+        wanted: The version that each provider's SDK needs, by provider.
+        on_path: Whether a program is on PATH: the engine prefers such a program to all plugins.
     """
     if not isinstance(listed, list):
         yield CheckResult(
             "plugins",
             "unknown",
-            "pulumi plugin ls --json does not print a list",
-            "check which program pulumi is on PATH",
+            "pulumi plugin ls --json prints no list",
+            "check which pulumi is on PATH",
         )
         return
-    there = [one for one in listed if isinstance(one, dict) and one.get("kind") == "resource"]
+    there = [plugin for plugin in listed if isinstance(plugin, dict) and plugin.get("kind") == "resource"]
     for name, version in wanted.items():
-        check, asked = f"plugin {name}", _version(version)
-        installed = {_version(str(one.get("version"))) for one in there if one.get("name") == name} - {None}
-        # As the engine chooses: of the same major version, and not older.
-        serving = [one for one in installed if one and asked and one[0] == asked[0] and one >= asked]
+        check, needed = f"plugin {name}", _version(version)
+        installed = {
+            _version(str(plugin.get("version"))) for plugin in there if plugin.get("name") == name
+        } - {None}
+        # The engine chooses a plugin of the same major version that is not older.
+        serving = [
+            candidate
+            for candidate in installed
+            if candidate and needed and candidate[0] == needed[0] and candidate >= needed
+        ]
         if on_path(f"pulumi-resource-{name}"):
-            yield CheckResult(check, "ok", f"pulumi-resource-{name} is on PATH, which the engine prefers")
+            yield CheckResult(check, "ok", f"pulumi-resource-{name} is on PATH; the engine prefers it")
         elif serving:
             yield CheckResult(check, "ok", _dotted(max(serving)))
         else:
-            others = ", ".join(_dotted(one) for one in sorted(filter(None, installed)))
+            others = ", ".join(_dotted(other) for other in sorted(filter(None, installed)))
             yield CheckResult(
                 check,
                 "warning",
                 f"{version} is not installed" + (f", only {others}" if others else ""),
-                f"the first preview fetches it where it may; else pulumi plugin install resource {name} "
-                f"v{version}",
+                "the first preview downloads it; without internet access run pulumi plugin install resource "
+                f"{name} v{version}",
             )
 
 
 def _version(text: str) -> tuple[int, int, int] | None:
-    found = re.search(r"\bv?(\d{1,6})\.(\d{1,6})\.(\d{1,6})", text)
-    return (int(found[1]), int(found[2]), int(found[3])) if found else None
+    match = re.search(r"\bv?(\d{1,6})\.(\d{1,6})\.(\d{1,6})", text)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
 def _dotted(version: tuple[int, int, int]) -> str:
@@ -116,26 +119,26 @@ def _dotted(version: tuple[int, int, int]) -> str:
 
 
 def check_cluster(cluster: Cluster) -> Iterator[CheckResult]:
-    """Say which API server answers, and as whom it knows us.
+    """Report which API server answers and which user it recognises.
 
     Raises:
-        ArchshiftError: It does not answer, or refuses the credentials.
+        ArchshiftError: The API server does not answer, or refuses the credentials.
     """
-    version = str(cluster.get("/version").get("gitVersion", "of unknown version"))[:40]
+    version = str(cluster.get("/version").get("gitVersion", "of an unknown version"))[:40]
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     try:
         answer = cluster.post_review("/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
         user = str(answer["status"]["userInfo"]["username"])[:200]
-    # Kubernetes has had it since 1.28; who we are is only told, never judged.
+    # Kubernetes has this API since 1.28. The user's name is information only.
     except (ArchshiftError, KeyError, TypeError):
-        user = "a user whose name it does not tell"
-    yield CheckResult("cluster", "ok", f"{cluster.server} is Kubernetes {version} and knows us as {user}")
+        user = "an unknown user"
+    yield CheckResult("cluster", "ok", f"{cluster.server} is Kubernetes {version}; you are {user}")
 
 
 def check_identity(cluster: Cluster, wanted: EksCluster) -> CheckResult:
-    """Say whether the kubeconfig reaches the cluster that ``archshift:cluster.name`` names.
+    """Check that the kubeconfig reaches the cluster that ``archshift:cluster.name`` names.
 
-    Pods would else be counted in one cluster and nodes made in another.
+    Otherwise archshift would count pods in one cluster and create nodes in another.
     """
     check = "EKS cluster"
     try:
@@ -144,11 +147,13 @@ def check_identity(cluster: Cluster, wanted: EksCluster) -> CheckResult:
         return from_error(check, error, "unknown", "check the AWS credentials and aws:region")
     if live is None:
         if wanted.create:
-            return CheckResult(check, "warning", f"{wanted.name!r} is not there yet", "pulumi up makes it")
+            return CheckResult(
+                check, "warning", f"{wanted.name!r} does not exist yet", "pulumi up creates it"
+            )
         return CheckResult(
             check,
             "problem",
-            f"there is no EKS cluster {wanted.name!r} in {wanted.region or 'the usual region'}",
+            f"there is no EKS cluster {wanted.name!r} in {wanted.region or 'the default region'}",
             "correct archshift:cluster.name or aws:region",
         )
     try:
@@ -159,26 +164,26 @@ def check_identity(cluster: Cluster, wanted: EksCluster) -> CheckResult:
 
 
 def describe(cluster: EksCluster) -> LiveCluster | None:
-    """Return a cluster as EKS describes it; None if there is none of that name.
+    """Return a cluster as EKS describes it; None if it does not exist.
 
     Raises:
-        ArchshiftError: boto3 is not installed, or AWS refused.
+        ArchshiftError: boto3 is not installed, or AWS refuses.
     """
     try:
         client = aws_client("eks", cluster.region, "read the cluster from EKS", profile=cluster.profile)
-        found = client.describe_cluster(name=cluster.name)["cluster"]
-        # One that is being made has neither.
-        return LiveCluster(found["arn"], found["endpoint"], found["certificateAuthority"]["data"])
+        described = client.describe_cluster(name=cluster.name)["cluster"]
+        # EKS sets endpoint and authority only after it has created the cluster.
+        return LiveCluster(described["arn"], described["endpoint"], described["certificateAuthority"]["data"])
     except ArchshiftError:
         raise
-    # botocore has no common base for what credentials, network and service raise.
+    # botocore's exceptions share no base class.
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         if "ResourceNotFoundException" in reason:
             return None
         raise ArchshiftError(
-            f"EKS does not say what {cluster.name!r} is: {reason}",
-            "check the AWS credentials, aws:region and the right eks:DescribeCluster",
+            f"EKS cannot describe {cluster.name!r}: {reason}",
+            "check the AWS credentials, aws:region and the permission eks:DescribeCluster",
         ) from None
 
 
@@ -186,15 +191,17 @@ def describe(cluster: EksCluster) -> LiveCluster | None:
 
 
 def check_registries(cluster: Cluster, inventory: Inventory, rules: ImageRules) -> Iterator[CheckResult]:
-    """Say of each registry that the cluster's images are in whether it lets us read.
+    """Check for each registry of the cluster's images whether archshift can read it.
 
-    A couple of images of each are asked for anew, whatever is known of them.
+    The check reads a few images of each registry again, even if evidence about them exists.
     """
-    # Its HTTP client costs half a second to import.
+    # Its HTTP client takes half a second to import.
     from archshift.images.audit import audit_images
 
     secrets, notes = read_pull_secrets(cluster, inventory)
-    chosen = sample(container.use.image for some in inventory.containers.values() for container in some)
+    chosen = sample(
+        container.use.image for containers in inventory.containers.values() for container in containers
+    )
     verdicts = audit_images(
         [image for images in chosen.values() for image in images],
         audit_options(replace(rules, deep=False), secrets, keep=False),
@@ -209,37 +216,34 @@ def check_registries(cluster: Cluster, inventory: Inventory, rules: ImageRules) 
             check,
             "problem" if len(unread) == len(images) else "warning",
             f"{unread[0].image} cannot be read: {unread[0].reason}",
-            "log in with docker login, let its pull secret be read, or say in archshift:images.registries "
-            "how it is reached (docs/images.md); until then such images stay on x86",
+            "log in with docker login, allow archshift to read the pull secret, or configure the registry in "
+            "archshift:images.registries (docs/images.md); until then these images stay on x86",
         )
     for note in notes:
-        yield CheckResult("pull secrets", "warning", note, "docs/permissions.md lists what is read")
+        yield CheckResult(
+            "pull secrets", "warning", note, "docs/permissions.md lists the secrets that archshift reads"
+        )
 
 
 def sample(images: Iterator[str]) -> dict[str, list[str]]:
-    """Return a couple of images of each registry, of the first registries by name."""
-    found: dict[str, list[str]] = {}
+    """Return a few images of each registry, for the first registries by name."""
+    by_registry: dict[str, list[str]] = {}
     for image in sorted(set(images)):
         try:
             registry = parse_reference(image).registry
         except ImageReferenceError:
             continue
-        some = found.setdefault(registry, [])
-        if len(some) < IMAGES_OF_A_REGISTRY:
-            some.append(image)
-    return dict(sorted(found.items())[:_MOST_REGISTRIES])
+        sampled = by_registry.setdefault(registry, [])
+        if len(sampled) < IMAGES_OF_A_REGISTRY:
+            sampled.append(image)
+    return dict(sorted(by_registry.items())[:_MOST_REGISTRIES])
 
 
 # --- Prometheus -----------------------------------------------------------------------------
 
 
 def check_prometheus(prometheus: Prometheus, settings: "Settings", now: datetime) -> Iterator[CheckResult]:
-    """Say whether Prometheus has what the gate asks for.
-
-    Args:
-        prometheus: The connection.
-        settings: The stack's settings.
-        now: This machine's time.
+    """Check that Prometheus has the metrics that the gate needs.
 
     Raises:
         ArchshiftError: Prometheus does not answer.
@@ -249,9 +253,11 @@ def check_prometheus(prometheus: Prometheus, settings: "Settings", now: datetime
         namespaces=settings.discovery.namespaces, selector=gate.selector, metrics=gate.metrics
     )
     if problem := Measurer(prometheus, expressions).clock_problem(now, now):
-        yield CheckResult("Prometheus", "problem", problem.partition("; ")[0], "set both clocks by NTP")
+        yield from_error("Prometheus", problem)
     else:
-        yield CheckResult("Prometheus", "ok", f"{prometheus.url} answers, and its clock is ours")
+        yield CheckResult(
+            "Prometheus", "ok", f"{prometheus.url} answers, and its clock agrees with this machine's"
+        )
 
     def count(expression: str) -> int:
         return int(sum(sample.value for sample in prometheus.query(f"count({expression})", now)))
@@ -264,7 +270,7 @@ def check_prometheus(prometheus: Prometheus, settings: "Settings", now: datetime
         _OF_PODS,
         "problem",
         "",
-        "have this Prometheus scrape kube-state-metrics, and check archshift:gate.selector",
+        "let this Prometheus scrape kube-state-metrics, and check archshift:gate.selector",
     )
     of_containers = [
         metric.exported_name(gate.metrics) for metric in exported_metrics(gate.metrics, "failures", "usage")
@@ -275,7 +281,7 @@ def check_prometheus(prometheus: Prometheus, settings: "Settings", now: datetime
         of_containers,
         "warning",
         ", so the gate does not compare it",
-        "have this Prometheus scrape kube-state-metrics and, through the kubelet, cAdvisor",
+        "let this Prometheus scrape kube-state-metrics, and cAdvisor through the kubelet",
     )
     for metric in exported_metrics(gate.metrics, "latency", "requests"):
         name = metric.exported_name(gate.metrics)
@@ -284,8 +290,8 @@ def check_prometheus(prometheus: Prometheus, settings: "Settings", now: datetime
             [] if count(name + selector) else [name],
             (name,),
             "problem",
-            ", so the gate ends as unknown",
-            f'name the metric as archshift:gate.metrics.{metric.setting}, or "" if there is none',
+            ", so the gate's verdict will be unknown",
+            f'set archshift:gate.metrics.{metric.setting} to your metric, or to "" if there is none',
         )
 
 
@@ -303,14 +309,14 @@ def _nodes(
     check = "metrics of nodes"
     known = count(expressions.node_arch())
     lost: Sequence[str] = sorted(
-        one.labels.get("node", "?") for one in prometheus.query(expressions.nodes_without_arch(), now)
+        series.labels.get("node", "?") for series in prometheus.query(expressions.nodes_without_arch(), now)
     )
     if lost:
         named = ", ".join(lost[:_MOST_NAMED]) + (" ..." if len(lost) > _MOST_NAMED else "")
         return CheckResult(
             check,
             "problem",
-            f"of {len(lost)} of {known + len(lost)} nodes the architecture is not known: {named}",
+            f"the architecture of {len(lost)} of {known + len(lost)} nodes is unknown: {named}",
             _ALLOWLIST,
         )
     if not known:
@@ -318,6 +324,6 @@ def _nodes(
             check,
             "problem",
             "there is neither kube_node_labels nor kube_node_info",
-            "have this Prometheus scrape kube-state-metrics, and check archshift:gate.selector",
+            "let this Prometheus scrape kube-state-metrics, and check archshift:gate.selector",
         )
     return CheckResult(check, "ok", f"the architecture of {known} nodes is known")

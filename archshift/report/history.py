@@ -1,7 +1,7 @@
-"""How arm_ratio moved: from the versions of the stack's file and of the gate's evidence.
+"""The history of arm_ratio, from the versions of the stack's file and of the gate's evidence.
 
-Pure. The repository is the durable record of both: who clones it has the whole history. What was
-observed in the cluster at the time is in neither.
+Pure. The repository keeps both, so every clone has the whole history. Neither records what the cluster
+looked like at the time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,17 +14,12 @@ from archshift.ramp.schedule import Ramp, same_ratio
 from archshift.settings.stack_file import StackFile
 
 _MOST_WEEKS = 520
-"""Ten years: clocks of commits may say anything."""
+"""Ten years: the clock of a commit may be wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RatioChange:
-    """A time from which on arm_ratio has, or had, a value.
-
-    Attributes:
-        at: Since when; None for a step to come whose time nobody can say.
-        arm_ratio: The value.
-    """
+    """A new value of arm_ratio; ``at`` is None for a future step whose time is unknown."""
 
     at: datetime | None
     arm_ratio: float
@@ -32,14 +27,7 @@ class RatioChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """A verdict of the gate.
-
-    Attributes:
-        at: When.
-        arm_ratio: The ratio that was judged.
-        verdict: pass, hold, step-back or unknown.
-        reasons: Why.
-    """
+    """A verdict of the gate about a ratio: pass, hold, step-back or unknown."""
 
     at: datetime
     arm_ratio: float
@@ -52,9 +40,9 @@ class Week:
     """One week.
 
     Attributes:
-        monday: Its first day, in UTC.
-        arm_ratio: At its end, or now.
-        verdicts: What the gate said in it, in order.
+        monday: The first day, in UTC.
+        arm_ratio: The ratio at the end of the week, or now.
+        verdicts: The gate's verdicts of the week, in order.
     """
 
     monday: date
@@ -64,14 +52,14 @@ class Week:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """How arm_ratio moved.
+    """The history of arm_ratio, oldest entries first.
 
     Attributes:
-        moves: Its values, oldest first.
-        coming: The steps to come, if every one is taken as soon as it is due; empty without a ramp.
-        why_not: Why the next step is not due now, a sentence each; empty where it is, or without a ramp.
+        moves: The values so far.
+        coming: The future steps, if each is taken as soon as it is due; empty without a ramp.
+        why_not: Why the next step is not due now, one sentence each; empty if it is due or without a ramp.
         weeks: Week by week until now.
-        judgements: The gate's verdicts, oldest first.
+        judgements: The gate's verdicts.
     """
 
     moves: tuple[RatioChange, ...] = ()
@@ -94,17 +82,17 @@ def make_history(
 
     Args:
         stack: The stack's name.
-        arm_ratio: Its ratio now.
+        arm_ratio: The ratio now.
         now: The time.
-        files: Versions of the stack's file, oldest first. What is no such file is passed over.
-        evidence: Versions of the gate's evidence, oldest first. What proves nothing is passed over.
-        ramp: The ramp, for the steps to come; None without one.
+        files: Versions of the stack's file, oldest first; unreadable versions are skipped.
+        evidence: Versions of the gate's evidence, oldest first; unusable versions are skipped.
+        ramp: The ramp, for the future steps.
     """
     moves: list[RatioChange] = []
     for at, content in files:
         ratio = _ratio_in(content)
         if ratio is not None and not (moves and same_ratio(moves[-1].arm_ratio, ratio)):
-            # Clocks of commits need not agree; the order of the commits does.
+            # The clocks of commits may disagree; the order of the commits counts.
             last = moves[-1].at if moves else None
             moves.append(RatioChange(at=max(at, last) if last else at, arm_ratio=ratio))
     if not moves or not same_ratio(moves[-1].arm_ratio, arm_ratio):
@@ -131,11 +119,13 @@ def _ratio_in(content: bytes) -> float | None:
     return ratio if 0 <= ratio <= 1 else None
 
 
-def _judgements(found: Iterable[GateEvidence], stack: str, now: datetime) -> tuple[Judgement, ...]:
+def _judgements(evidence: Iterable[GateEvidence], stack: str, now: datetime) -> tuple[Judgement, ...]:
     kept: dict[datetime, Judgement] = {}
-    for one in found:
-        if one.at is not None and one.ratio is not None and not one.unusable(stack, now):
-            kept[one.at] = Judgement(at=one.at, arm_ratio=one.ratio, verdict=one.verdict, reasons=one.reasons)
+    for entry in evidence:
+        if entry.at is not None and entry.ratio is not None and not entry.unusable(stack, now):
+            kept[entry.at] = Judgement(
+                at=entry.at, arm_ratio=entry.ratio, verdict=entry.verdict, reasons=entry.reasons
+            )
     return tuple(kept[at] for at in sorted(kept))
 
 
@@ -150,8 +140,8 @@ def _weeks(moves: Sequence[RatioChange], judgements: Sequence[Judgement], now: d
         weeks.append(Week(monday=monday, arm_ratio=ratio))
         monday += timedelta(weeks=1)
     verdicts: dict[date, list[str]] = {}
-    for one in judgements:
-        verdicts.setdefault(_monday(one.at), []).append(one.verdict)
+    for judgement in judgements:
+        verdicts.setdefault(_monday(judgement.at), []).append(judgement.verdict)
     return tuple(replace(week, verdicts=tuple(verdicts.get(week.monday, ()))) for week in weeks)
 
 

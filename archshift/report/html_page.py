@@ -1,4 +1,4 @@
-"""The report as one page that needs nothing else: no network, no font, no script of others."""
+"""The report as one self-contained HTML page: no network, no fonts, no foreign scripts."""
 
 from base64 import b64encode
 from datetime import UTC, datetime
@@ -17,10 +17,10 @@ _FOLDER: Final = "html"
 
 
 def page(report: Report) -> str:
-    """Return the report as a page of HTML.
+    """Return the report as an HTML page.
 
-    Every name in it is from a cluster or a registry: all are escaped, and the page's policy lets
-    nothing run, load or be sent but its own style and script, which it names by their hashes.
+    Names come from clusters and registries, so all text is escaped. The page's security policy allows only
+    its own style and script, which it names by their hashes.
     """
     style, script = _own("page.css"), _own("page.js")
     environment = jinja2.Environment(
@@ -47,7 +47,7 @@ def page(report: Report) -> str:
         bars_width=BARS_WIDTH,
         side=lambda architecture: display(ARM64) if architecture == ARM64 else "x86",
         group_title=group_title,
-        # Our own files, and exactly what the hashes are of.
+        # Our own files, byte for byte as hashed.
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
         style_hash=_hash(style),
@@ -64,10 +64,11 @@ def _hash(text: str) -> str:
 
 
 def _printable(value: object) -> object:
-    """Take out what shows a text as another one: controls, and marks that turn its direction."""
+    """Replace characters that disguise text: controls and marks that change its direction."""
     if isinstance(value, str) and not isinstance(value, Markup) and not value.isprintable():
         return "".join(
-            one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in value
+            character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}"
+            for character in value
         )
     return value
 

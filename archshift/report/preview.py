@@ -1,4 +1,4 @@
-"""What a preview found, as a plain value: the step, what moves, what policies say, what stopped it."""
+"""A preview as a plain value: the step, what moves, what policies object to, what stopped it."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,17 +6,16 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
-from archshift.plan import guard
 from archshift.plan.model import Conflict
 from archshift.report.redact import Redactor
 
 Outcome: TypeAlias = Literal["fine", "blocked", "failed"]
 
-# The engine's tags for colours stay in its events whatever colours it is told to use.
+# The engine's colour tags stay in its events even without colours.
 _COLOUR: Final = re.compile(r"<\{%.*?%\}>")
 
 _LAST_WORDS: Final = re.compile(r"(?:preview|update) failed")
-"""How the engine ends every run that fails, whatever the reason was."""
+"""The engine's last words in every run that fails, whatever the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +24,7 @@ class Change:
 
     Attributes:
         op: create, update, delete, replace ...
-        type: The resource's type.
-        name: Its name.
-        keys: Paths of what changes; never the values.
+        keys: Paths of the changed fields; never their values.
     """
 
     op: str
@@ -38,15 +35,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """What a rule of a policy pack objects to.
-
-    Attributes:
-        rule: The rule's name.
-        pack: Its pack's name.
-        mandatory: It stops the preview.
-        resource: Name of the resource that it is shown at.
-        message: The rule's words, the way out included.
-    """
+    """An objection of a policy pack's rule; a mandatory one stops the preview."""
 
     rule: str
     pack: str
@@ -57,13 +46,12 @@ class Violation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostic:
-    """What was said during the preview.
+    """A message of the preview.
 
     Attributes:
         severity: ``info``, ``warning`` or ``error``.
-        message: What was said.
-        resource: Name of the resource it is about; empty for the stack.
-        secretive: The resource has secret values, so that the message may too.
+        resource: Name of the resource; empty for the stack.
+        secretive: The resource has secret values, so the message may contain one.
     """
 
     severity: str
@@ -77,16 +65,14 @@ class Run:
     """One preview of the engine.
 
     Attributes:
-        succeeded: Its exit code says so.
-        changes: What it would do, what stays the same left out.
-        violations: What policies object to.
-        diagnostics: What was said.
-        packs: Policy packs that were loaded: name to version.
-        asked: Names of the packs whose rules about the whole stack were asked. The engine skips
-            them when a step fails, and then prints the pack as passed all the same.
-        passed: Rules that had nothing to object to.
-        state_ratio: ``arm_ratio`` of the last update; None without one.
-        errors: What the engine wrote beside its events.
+        succeeded: By the engine's exit code.
+        changes: The resources that change.
+        packs: Version of each loaded policy pack, by name.
+        asked_packs: Names of the packs whose stack rules ran. If a step fails, the engine skips these
+            rules and still prints the pack as passed.
+        passed: Rules without an objection.
+        state_ratio: ``arm_ratio`` of the last update; None before the first.
+        errors: Lines that the engine wrote outside its event log.
     """
 
     succeeded: bool
@@ -94,7 +80,7 @@ class Run:
     violations: tuple[Violation, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     packs: Mapping[str, str] = field(default_factory=dict)
-    asked: frozenset[str] = frozenset()
+    asked_packs: frozenset[str] = frozenset()
     passed: tuple[str, ...] = ()
     state_ratio: float | None = None
     errors: tuple[str, ...] = ()
@@ -102,25 +88,22 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewReport:
-    """A preview, as people and programs read it. It holds no secret.
+    """A preview for people and programs. It contains no secret.
 
     Attributes:
-        stack: The stack's name.
         at: When the preview began.
         outcome: ``fine``, ``blocked`` by a policy or by the guard, or ``failed``.
-        reason: Why it is not fine, in a sentence; empty if it is.
-        plan: The plan as the program made it (``plan_json``); None if it did not come that far.
-        exceptions: What is set aside just now, a sentence each.
-        cost: What the step costs (``step_cost``); None where there is no plan.
-        packs: Policy packs that were given: name to version.
-        policies: ``asked``; ``not asked`` although a pack was given, since something failed before; or
-            ``none``.
-        passed: Rules that had nothing to object to.
-        violations: What policies object to, what blocks first.
-        changes: What the engine would do.
-        warnings: Warnings that nothing else here says.
-        errors: Errors, the reason included.
-        state_ratio: ``arm_ratio`` of the last update; None without one.
+        reason: Why the preview is not fine, in one sentence.
+        plan: The program's plan (``plan_json``); None if the program stopped before it.
+        exceptions: The exceptions in force, one sentence each.
+        cost: The cost of the step (``step_cost``); None without a plan.
+        packs: Version of each policy pack, by name.
+        policies: ``asked``; ``not asked``: something failed before the pack ran; ``none``: no pack.
+        passed: Rules without an objection.
+        violations: Objections; the mandatory ones first.
+        warnings: Warnings that appear nowhere else in this report.
+        errors: All errors, including the reason.
+        state_ratio: ``arm_ratio`` of the last update; None before the first.
     """
 
     stack: str
@@ -158,30 +141,34 @@ def make_report(
         stack: The stack's name.
         at: When the preview began.
         run: The engine's preview.
-        plan_file: What the program left: its ``plan``, ``cost`` and the ``exceptions`` in force; None if it
-            did not come that far.
-        packs: The policy packs that were asked for.
-        redactor: Hides the secrets that are known; all text goes through it.
+        plan_file: The file of the program: its ``plan``, ``cost``, the ``exceptions`` in force and the
+            ``refusals`` of the guard; None if the program stopped before it.
+        packs: The policy packs on the command line.
+        redactor: Hides known secrets; all text passes through it.
     """
     plan_file = redactor.json(plan_file or {})
     plan: Mapping[str, Any] | None = plan_file.get("plan")
     exceptions = tuple(plan_file.get("exceptions") or ())
-    said = {severity: _said(run, severity, redactor) for severity in ("warning", "error")}
-    # What the engine writes beside its events counts where the events do not say why.
+    refusals = [one_line(text) for text in plan_file.get("refusals") or ()]
+    messages = {severity: _texts(run, severity, redactor) for severity in ("warning", "error")}
+    # Lines outside the event log count only if the log has no error.
     beside = [redactor.text(one_line(line)) for line in run.errors if line.startswith("error: ")]
-    errors = _reasons(said["error"]) or _reasons(beside)
+    errors = _reasons(messages["error"]) or _reasons(beside)
     violations = tuple(
         Violation(
-            rule=redactor.text(one.rule),
-            pack=redactor.text(one.pack),
-            mandatory=one.mandatory,
-            resource=redactor.text(one.resource),
-            message=redactor.text(one_line(one.message)),
+            rule=redactor.text(violation.rule),
+            pack=redactor.text(violation.pack),
+            mandatory=violation.mandatory,
+            resource=redactor.text(violation.resource),
+            message=redactor.text(one_line(violation.message)),
         )
-        for one in sorted(run.violations, key=lambda one: (not one.mandatory, one.rule, one.resource))
+        for violation in sorted(
+            run.violations,
+            key=lambda violation: (not violation.mandatory, violation.rule, violation.resource),
+        )
     )
     known = {*exceptions, *_conflicts(plan)}
-    outcome, reason = _outcome(run, errors, violations)
+    outcome, reason = _outcome(run, refusals, errors, violations)
     return PreviewReport(
         stack=stack,
         at=at,
@@ -192,47 +179,51 @@ def make_report(
         cost=plan_file.get("cost"),
         packs={redactor.text(name): redactor.text(version) for name, version in run.packs.items()},
         policies=_policies(run, packs),
-        passed=tuple(sorted({redactor.text(rule) for rule in run.passed} - {one.rule for one in violations})),
+        passed=tuple(
+            sorted(
+                {redactor.text(rule) for rule in run.passed} - {violation.rule for violation in violations}
+            )
+        ),
         violations=violations,
         changes=tuple(
             Change(
-                op=one.op,
-                type=redactor.text(one.type),
-                name=redactor.text(one.name),
-                keys=tuple(map(redactor.text, one.keys)),
+                op=change.op,
+                type=redactor.text(change.type),
+                name=redactor.text(change.name),
+                keys=tuple(map(redactor.text, change.keys)),
             )
-            for one in run.changes
+            for change in run.changes
         ),
-        warnings=tuple(text for text in said["warning"] if text not in known),
+        warnings=tuple(text for text in messages["warning"] if text not in known),
         errors=tuple(errors),
         state_ratio=run.state_ratio,
     )
 
 
 def failure(stack: str, at: datetime, reason: str, redactor: Redactor) -> PreviewReport:
-    """Return the report of a preview that could not begin."""
+    """Return the report of a preview that could not start."""
     reason = redactor.text(one_line(reason))
     return PreviewReport(stack=stack, at=at, outcome="failed", reason=reason, errors=(reason,))
 
 
 def one_line(text: str) -> str:
-    """Return a text of the engine in one line, without its colours and the word error."""
+    """Return a text of the engine as one line, without colours and the prefix ``error:``."""
     return " ".join(_COLOUR.sub("", text).split()).removeprefix("error: ")
 
 
-def _said(run: Run, severity: str, redactor: Redactor) -> list[str]:
-    found: dict[str, None] = {}
-    for one in run.diagnostics:
-        if one.severity != severity:
+def _texts(run: Run, severity: str, redactor: Redactor) -> list[str]:
+    messages: dict[str, None] = {}
+    for diagnostic in run.diagnostics:
+        if diagnostic.severity != severity:
             continue
-        text = one_line(one.message)
-        if one.secretive:
-            text = f"the engine says why in its own output; {one.resource} has secret values"
-        elif one.resource and text:
-            text = f"{one.resource}: {text}"
+        text = one_line(diagnostic.message)
+        if diagnostic.secretive:
+            text = f"{diagnostic.resource} has secret values; run pulumi preview to see why it failed"
+        elif diagnostic.resource and text:
+            text = f"{diagnostic.resource}: {text}"
         if text:
-            found[redactor.text(text)] = None
-    return list(found)
+            messages[redactor.text(text)] = None
+    return list(messages)
 
 
 def _reasons(errors: Iterable[str]) -> list[str]:
@@ -240,27 +231,28 @@ def _reasons(errors: Iterable[str]) -> list[str]:
 
 
 def _conflicts(plan: Mapping[str, Any] | None) -> Iterable[str]:
-    return (str(Conflict(**one)) for one in (plan or {}).get("conflicts", ()))
+    return (str(Conflict(**conflict)) for conflict in (plan or {}).get("conflicts", ()))
 
 
-def _outcome(run: Run, errors: Sequence[str], violations: Sequence[Violation]) -> tuple[Outcome, str]:
+def _outcome(
+    run: Run, refusals: Sequence[str], errors: Sequence[str], violations: Sequence[Violation]
+) -> tuple[Outcome, str]:
     if run.succeeded:
         return "fine", ""
-    refusal = next((text for text in errors if guard.WAY_OUT in text), None)
-    if refusal:
-        return "blocked", refusal
+    if refusals:
+        return "blocked", refusals[0]
     if errors:
         return "failed", errors[0]
-    rules = list(dict.fromkeys(one.rule for one in violations if one.mandatory))
+    rules = list(dict.fromkeys(violation.rule for violation in violations if violation.mandatory))
     if rules:
         several = "rules of the policy pack object" if len(rules) > 1 else "rule of the policy pack objects"
         return "blocked", f"{len(rules)} {several}: {', '.join(rules)}"
-    return "failed", "the engine ended without saying why; run pulumi preview to see its own output"
+    return "failed", "the engine ended without a reason; run pulumi preview to see its output"
 
 
 def _policies(run: Run, packs: Sequence[str]) -> Literal["asked", "not asked", "none"]:
     if not packs and not run.packs:
         return "none"
-    # Each pack has to have been asked: one that was not says nothing of what it would object to.
+    # Every pack must have run: nobody knows the objections of a pack that did not.
     loaded = {name.split("|")[0] for name in run.packs}
-    return "asked" if run.succeeded or (loaded and loaded <= run.asked) else "not asked"
+    return "asked" if run.succeeded or (loaded and loaded <= run.asked_packs) else "not asked"

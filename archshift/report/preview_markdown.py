@@ -1,8 +1,8 @@
-"""A preview's report as the comment of a pull request.
+"""A preview's report as a comment on a pull request.
 
-Names and reasons come from clusters, registries and configurations: whoever may name a workload
-could write into the comment. All such text stands in code spans, where Markdown, HTML, links,
-mentions and references mean nothing, and in a single line, so that nothing ends a table's row.
+Names and reasons come from clusters, registries and configurations, so whoever names a workload could
+write into the comment. All such text is in code spans of one line: Markdown, HTML, links, mentions and
+references have no effect there, and nothing ends a table's row.
 """
 
 import re
@@ -16,7 +16,7 @@ from archshift.common.architectures import display
 from archshift.report.preview import Change, PreviewReport, Violation
 
 LONGEST: Final = 65_536
-"""GitHub's limit for a comment, in characters; here it is kept in bytes, which are never fewer."""
+"""GitHub's limit for a comment in characters; counted in bytes here, which are never fewer."""
 
 _TOP: Final = 25
 _MANY: Final = 100
@@ -26,16 +26,14 @@ _HEADINGS: Final = {"fine": "Fine", "blocked": "Blocked", "failed": "Failed"}
 
 @dataclass(frozen=True, slots=True)
 class _Section:
-    """A part that can be cut: rows between a head and a tail, both of bounded size.
+    """A section that can be cut: rows between a head and a tail, both of bounded size.
 
     Attributes:
-        head: What stands before the rows.
-        items: What the rows are about, the most important first.
-        row: Writes a row; only those that may be shown are written.
-        left_out: Says how many rows were cut, and where they are.
-        tail: What stands behind the rows.
-        first: Rows that come before any section gets more.
-        most: Rows to show at all.
+        items: The subjects of the rows, the most important first.
+        row: Writes a row.
+        left_out: Says how many rows are missing and where to find them.
+        first: Every section gets this number of rows before any section gets more.
+        most: Limit of rows.
     """
 
     head: str
@@ -52,8 +50,8 @@ def markdown(report: PreviewReport, longest: int = LONGEST) -> str:
 
     Args:
         report: The preview.
-        longest: Most bytes; what does not fit is cut from the end of each section, the least
-            important sections first, and each says how much is missing.
+        longest: Limit in bytes. If needed, sections lose their last rows, the least important sections
+            first, and each says how many rows are missing.
     """
     top = "\n\n".join((marker(report.stack), *_top(report)))
     sections = [section for section in _sections(report) if section]
@@ -67,20 +65,20 @@ def markdown(report: PreviewReport, longest: int = LONGEST) -> str:
 
 
 def marker(stack: str) -> str:
-    """Return the hidden first line by which a workflow finds its own comment again."""
+    """Return the hidden first line; a workflow finds its own comment by it."""
     return f"<!-- archshift-preview:{re.sub('[^A-Za-z0-9._/-]', '_', stack)[:200]} -->"
 
 
 def code(text: object, most: int = 300) -> str:
-    """Return text as a code span in one line, in which nothing of it has a meaning.
+    """Return text as a code span of one line, so that no markup in it has an effect.
 
     Args:
         text: Any text.
-        most: Most characters; the rest is cut.
+        most: Limit in characters.
     """
-    some = str(text)[: 20 * most]
-    line = "".join(_visible(character) for character in " ".join(some.split()))
-    # A table's row would end its cell there, and a backslash before it would not help inside code.
+    start = str(text)[: 20 * most]
+    line = "".join(_visible(character) for character in " ".join(start.split()))
+    # A pipe would end the table cell, and a backslash does not escape it inside code.
     line = line.replace("|", "¦").strip()
     if len(line) > most:
         line = line[: most - 1].rstrip() + "…"
@@ -93,16 +91,16 @@ def code(text: object, most: int = 300) -> str:
 
 
 def _visible(character: str) -> str:
-    # Controls, and what turns the direction of text or hides in it.
+    # Controls, invisible characters, and marks that change the direction of text.
     return "\ufffd" if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn") else character
 
 
 def _fit(top: str, sections: Sequence[_Section], longest: int) -> list[list[str]]:
-    """Return the rows of each section that are shown."""
+    """Return the visible rows of each section."""
     shown: list[list[str]] = [[] for _ in sections]
     left = longest - _size(top)
     for section in sections:
-        # The line that says what was cut is counted whether it is needed or not.
+        # The line about missing rows always counts, even if it is not needed.
         left -= _size(section.head) + _size(section.tail) + _size(section.left_out(len(section.items))) + 8
     for every in (False, True):
         for section, rows in zip(sections, shown, strict=True):
@@ -132,12 +130,12 @@ def _top(report: PreviewReport) -> Iterable[str]:
 def _step(report: PreviewReport) -> str:
     on = f"{report.at:%Y-%m-%d}"
     if report.plan is None:
-        return f"No plan on {on}: the program did not come that far, so nothing is known of the step."
+        return f"No plan on {on}: the program stopped before it made a plan, so the step is unknown."
     plan, fleet = report.plan, report.plan["fleet"]
     share = fleet["graviton"] / fleet["pods"] if fleet["pods"] else 0.0
     ratio = f"{plan['arm_ratio']:g}"
     if report.state_ratio is None:
-        ratio = f"{ratio}, the first that this stack sets"
+        ratio = f"{ratio}, the first of this stack"
     elif report.state_ratio != plan["arm_ratio"]:
         ratio = f"{report.state_ratio:g} → {ratio}"
     direction = {"up": "up", "down": "down", "none": "no pod changes sides"}.get(str(plan["direction"]), "?")
@@ -171,31 +169,35 @@ def _policies(report: PreviewReport) -> _Section:
         for name, version in list(report.packs.items())[:5]
     )
     if report.policies == "none":
-        said = "No policy pack was given: nothing was asked of one."
+        summary = "There is no policy pack, so no rule was checked."
     elif report.policies == "not asked":
-        said = (
-            "**Not asked.** Something failed before, and then the engine skips the rules about the whole "
-            "stack: this is no pass."
+        summary = (
+            "**Not checked.** Something failed first, so the engine skipped the rules about the whole stack. "
+            "This is no pass."
         )
     else:
         passed = ", ".join(code(rule, 60) for rule in report.passed[:30])
-        said = f"Asked: {packs}." + (f" Without objection: {passed}." if passed else "")
+        summary = f"Checked: {packs}." + (f" No objection: {passed}." if passed else "")
     return _Section(
         "### Policies\n",
         report.violations,
         _violation,
         lambda count: f"_{count} more violations are not shown; `pulumi preview` prints them all._",
-        tail=said,
+        tail=summary,
     )
 
 
-def _violation(one: Violation) -> str:
-    level = "**Blocks**" if one.mandatory else "Advises"
-    return f"- {level}: {code(one.rule, 60)} at {code(one.resource, 120)}: {code(one.message, 1500)}"
+def _violation(violation: Violation) -> str:
+    level = "**Blocks**" if violation.mandatory else "Advice"
+    return (
+        f"- {level}: {code(violation.rule, 60)} at {code(violation.resource, 120)}: "
+        f"{code(violation.message, 1500)}"
+    )
 
 
 def _errors(report: PreviewReport) -> _Section | None:
-    others = [text for text in report.errors if text != report.reason]
+    # The engine may put its own words around the reason.
+    others = [text for text in report.errors if not report.reason or report.reason not in text]
     if not others:
         return None
     return _Section(
@@ -231,13 +233,14 @@ def _conflicts(plan: Mapping[str, Any]) -> _Section | None:
         return None
     return _Section(
         "### Conflicts: fields that others own\n\n"
-        "Set the placement where the owner does, or set `force: true` with a reason in "
+        "Set the placement in the owner's source, or set `force: true` with a reason in "
         "`archshift:workloads.overrides`.\n\n| workload | owner | what happens | field |\n"
         "| --- | --- | --- | --- |",
-        sorted(plan["conflicts"], key=lambda one: not one["forced"]),
-        lambda one: (
-            f"| {code(one['workload'])} | {code(one['owner'], 120)} | "
-            f"{'is taken, as configured' if one['forced'] else 'left alone'} | {code(one['field'])} |"
+        sorted(plan["conflicts"], key=lambda conflict: not conflict["forced"]),
+        lambda conflict: (
+            f"| {code(conflict['workload'])} | {code(conflict['owner'], 120)} | "
+            f"{'archshift takes it, as configured' if conflict['forced'] else 'left alone'} | "
+            f"{code(conflict['field'])} |"
         ),
         lambda count: f"_{count} more conflicts are not shown; `archshift plan` lists them._",
     )
@@ -257,7 +260,7 @@ def _capacity(plan: Mapping[str, Any], cost: Mapping[str, Any] | None) -> _Secti
         )
     short = [f"- Too little: {code(side['shortage'], 500)}" for side in plan["capacity"] if side["shortage"]]
     return _Section(
-        "### Capacity\n\n| | nodes | pods | vCPU asked for, now | then | GiB asked for, now | then |\n"
+        "### Capacity\n\n| | nodes | pods | vCPU requested, now | then | GiB requested, now | then |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(rows),
         (),
         str,
@@ -268,20 +271,20 @@ def _capacity(plan: Mapping[str, Any], cost: Mapping[str, Any] | None) -> _Secti
 
 def _cost(cost: Mapping[str, Any] | None) -> str:
     if cost is None:
-        return "Cost before and after is not known."
+        return "The cost before and after is unknown."
     if cost["before"] is None or cost["after"] is None:
         why = "; ".join(cost["unknown"][:3])
-        return f"Cost before and after is not known: {code(why, 600)}."
+        return f"The cost before and after is unknown: {code(why, 600)}."
     now, then = (
         " to ".join(dict.fromkeys(f"{side[end]:,.0f}" for end in ("least", "most")))
         for side in (cost["before"], cost["after"])
     )
     overlap = ""
     if cost["overlap"]:
-        overlap = f" While the x86 nodes still run beside: {cost['overlap']:,.0f} more."
+        overlap = f" While the x86 nodes still run: {cost['overlap']:,.0f} more."
     return (
-        f"Cost: nodes for {now} USD a month are needed now, for {then} then: {code(cost['saving'])}."
-        f"{overlap} `archshift cost` says what that rests on."
+        f"Cost: the pods need nodes for {now} USD a month now, for {then} then: {code(cost['saving'])}."
+        f"{overlap} `archshift cost` lists the assumptions."
     )
 
 
@@ -294,7 +297,7 @@ def _use(side: Mapping[str, Any], key: str) -> str:
 
 
 def _held(plan: Mapping[str, Any]) -> _Section | None:
-    conflicting = {one["workload"] for one in plan["conflicts"] if not one["forced"]}
+    conflicting = {conflict["workload"] for conflict in plan["conflicts"] if not conflict["forced"]}
     held = [
         row
         for row in plan["workloads"]
@@ -303,7 +306,7 @@ def _held(plan: Mapping[str, Any]) -> _Section | None:
     ]
     if not held:
         return None
-    # What stops Graviton nodes first, then by what it keeps on x86.
+    # Workloads that stop Graviton nodes first, then by the number of pods.
     held.sort(key=lambda row: (row["action"] != "block", -row["replicas"], row["workload"]))
     return _Section(
         "<details>\n"
@@ -338,15 +341,15 @@ def _warnings(report: PreviewReport) -> _Section | None:
 def _diff(changes: Sequence[Change]) -> _Section | None:
     if not changes:
         return None
-    counts = Counter(one.op for one in changes)
+    counts = Counter(change.op for change in changes)
     summary = ", ".join(f"{count} {re.sub('[^a-z-]', '', op)}" for op, count in counts.most_common(12))
     return _Section(
         f"<details>\n<summary>Resource diff: {summary}</summary>\n\n"
         "| op | resource | type | what changes |\n| --- | --- | --- | --- |",
         changes,
-        lambda one: (
-            f"| {code(one.op, 30)} | {code(one.name)} | {code(one.type.rpartition(':')[2], 80)} | "
-            f"{_keys(one.keys)} |"
+        lambda change: (
+            f"| {code(change.op, 30)} | {code(change.name)} | {code(change.type.rpartition(':')[2], 80)} | "
+            f"{_keys(change.keys)} |"
         ),
         lambda count: f"_{count} more resources change; `pulumi preview --diff` prints them all._",
         tail="</details>",

@@ -1,4 +1,4 @@
-"""Takes secrets out of text that goes where others read it: pull requests, artifacts."""
+"""Removes secrets from text that others will read: pull requests, artifacts."""
 
 import base64
 import json
@@ -8,17 +8,17 @@ from typing import Any, Final
 from urllib.parse import quote
 
 HIDDEN: Final = "[secret]"
-"""What stands in a secret's place; the engine writes the same."""
+"""Replaces a secret; the engine writes the same."""
 
 _SHORTEST: Final = 4
-"""A shorter value cannot be told from an ordinary word."""
+"""A shorter value may be an ordinary word."""
 
 _SECRET_NAME: Final = re.compile(
     r"TOKEN|SECRET|PASSWORD|PASSPHRASE|PASSWD|CREDENTIAL|PRIVATE_KEY|ACCESS_KEY|API_?KEY|AUTHORIZATION",
     re.IGNORECASE,
 )
 
-# What looks like a credential, whoever made it. A group that is kept stands before what is hidden.
+# Text that looks like a credential. The first group stays; the text after it is hidden.
 _SHAPES: Final = tuple(
     re.compile(pattern)
     for pattern in (
@@ -30,23 +30,19 @@ _SHAPES: Final = tuple(
         r"()\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
         r"()\b(?:gh[pousr]_|github_pat_|glpat-|pul-|xox[a-z]-|k8s-aws-v1\.)[A-Za-z0-9_-]{8,}",
         r"(?i)(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"']+",
-        # Nothing in front of the word: a repetition there would be tried from every letter of a long text.
+        # No repetition before the word: the matcher would try it from every letter of a long text.
         r"(?i)((?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)[\"']?\s*=\s*[\"']?)"
         r"[^\s\"',;&]+",
         r"(?i)((?:password|passwd|passphrase|access[_-]?key)[\"']?:\s*[\"']?)[^\s\"',;&]+",
     )
 )
 
-# What the API server quotes of an object that it refuses.
+# The API server quotes a part of the object that it refuses.
 _REFUSED_VALUE: Final = re.compile(r'((?:Invalid|Unsupported|Duplicate) value: )(?:"(?:[^"\\]|\\.)*"?|\S+)')
 
 
 class Redactor:
-    """Hides known values, however they are written, and whatever looks like a credential.
-
-    Args:
-        values: The secrets that are known.
-    """
+    """Hides known secrets in any encoding, and all text that looks like a credential."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         written = {form for value in values for form in _forms(value)}
@@ -66,48 +62,48 @@ class Redactor:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
-            return {self.text(key): self.json(one) for key, one in value.items()}
+            return {self.text(key): self.json(entry) for key, entry in value.items()}
         if isinstance(value, list | tuple):
-            return [self.json(one) for one in value]
+            return [self.json(entry) for entry in value]
         return value
 
 
 def secrets_of_environment(environment: Mapping[str, str]) -> list[str]:
-    """Return the values of the variables whose names say that they are secret."""
+    """Return the values of variables with names such as TOKEN or PASSWORD."""
     return [value for name, value in environment.items() if _SECRET_NAME.search(name)]
 
 
 def secrets_of_config(entries: Mapping[str, Any]) -> list[str]:
     """Return the secrets among the entries of ``pulumi config --json --show-secrets``.
 
-    A map that has one secret in it is secret as a whole to the engine, and so is all that it holds.
+    The engine marks a map with one secret as secret as a whole, so all its values are.
     """
-    found: list[str] = []
+    secrets: list[str] = []
     for entry in entries.values():
         if isinstance(entry, Mapping) and entry.get("secret"):
-            found.append(str(entry.get("value", "")))
-            found += _texts(entry.get("objectValue"))
-    return found
+            secrets.append(str(entry.get("value", "")))
+            secrets += _texts(entry.get("objectValue"))
+    return secrets
 
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
-        for one in value.values():
-            yield from _texts(one)
+        for entry in value.values():
+            yield from _texts(entry)
     elif isinstance(value, list):
-        for one in value:
-            yield from _texts(one)
+        for entry in value:
+            yield from _texts(entry)
     elif value is not None:
         yield str(value)
 
 
 def _forms(value: str) -> Iterator[str]:
     whole = value.strip()
-    # Also its lines, and all in one: white space is folded where a text becomes one line.
-    for one in {value, whole, " ".join(whole.split()), *(line.strip() for line in whole.splitlines())}:
-        if len(one.strip()) < _SHORTEST or one.strip().lower() in ("true", "false", "null", "none"):
+    # Also each line, and all lines joined: one_line folds white space.
+    for form in {value, whole, " ".join(whole.split()), *(line.strip() for line in whole.splitlines())}:
+        if len(form.strip()) < _SHORTEST or form.strip().lower() in ("true", "false", "null", "none"):
             continue
-        yield from (one, quote(one, safe=""), json.dumps(one)[1:-1], repr(one)[1:-1])
+        yield from (form, quote(form, safe=""), json.dumps(form)[1:-1], repr(form)[1:-1])
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            encoded = encode(one.encode()).decode()
+            encoded = encode(form.encode()).decode()
             yield from (encoded, encoded.rstrip("="))

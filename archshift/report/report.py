@@ -1,7 +1,7 @@
-"""The migration report: how far a stack is, and what holds it back, as a plain value.
+"""The migration report as a plain value: how far a stack is, and what holds it back.
 
-Pure. All of it is of one survey, so that nothing here is counted in another way than by the plan and
-the guard; the page and the JSON are two prints of it.
+Pure. Everything comes from one survey, so the report counts as the plan and the guard do. The page and the
+JSON show the same values.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 State: TypeAlias = Literal["ready", "capped", "held", "left alone", "blocked"]
 
 STATES: Final[Mapping[State, str]] = {
-    "ready": "nothing keeps it off Graviton",
-    "capped": "the configuration lets a part of its pods move (max_ratio)",
-    "held": "kept on x86 by the configuration, or by a test on arm64",
-    "left alone": "archshift may not place it: another owner, its own rules, or its kind",
+    "ready": "it can move to Graviton",
+    "capped": "only a part of its pods may move: max_ratio in the settings",
+    "held": "it stays on x86, because the settings say so or its test on arm64 failed",
+    "left alone": "archshift does not place it, because of another owner, its own rules or its kind",
     "blocked": "an image is not proven to run on arm64",
 }
 
@@ -43,11 +43,11 @@ class FleetSummary:
     """The pods of all workloads together.
 
     Attributes:
-        pods: Those that can move.
-        wanted: Of these, how many belong on Graviton.
-        graviton: Of these, how many are there.
-        all_pods: Standing pods of all workloads.
-        exact: Every workload is where it is wanted.
+        pods: Pods that can move.
+        wanted: Movable pods that belong on Graviton.
+        graviton: Movable pods that run on Graviton.
+        all_pods: Replicas of all workloads.
+        exact: Every workload has its planned number of pods on Graviton.
     """
 
     pods: int
@@ -62,17 +62,16 @@ class ReportedWorkload:
     """One workload.
 
     Attributes:
-        workload: Its key.
-        owner: Who answers for it.
-        state: One of ``STATES``.
-        proven: Its images are proven to run on arm64; true where they are not checked.
-        movable: It counts into the fleet.
-        pods: Standing pods; of a DaemonSet or a CronJob those that run.
-        wanted: Pods wanted on Graviton; None where archshift wants nothing of it.
+        workload: ``namespace/Kind/name``.
+        owner: The team or person in its labels, otherwise its namespace.
+        proven: Its images are proven to run on arm64; true if images are not checked.
+        movable: Its pods count in the fleet.
+        pods: Replicas; for a DaemonSet or a CronJob, the running pods.
+        wanted: Pods that belong on Graviton; None if archshift does not place the workload.
         graviton: Pods on Graviton.
-        vcpu_x86: vCPU that its pods on x86 ask for.
-        reason: Why it is not simply moved; empty if it is.
-        test: Its test on arm64: ``passed``, ``failed``, ``not run``; empty where none is asked for.
+        vcpu_x86: vCPU requests of its pods on x86.
+        reason: Why it cannot move freely; empty if it can.
+        test: Result of its test on arm64: ``passed``, ``failed``, ``not run``; empty without a test.
     """
 
     workload: str
@@ -93,14 +92,13 @@ class OwnerSummary:
     """The workloads of one owner.
 
     Attributes:
-        owner: The owner.
-        workloads: How many it has.
-        states: State to how many of them are in it.
-        pods: Pods that can move: all owners' together are the fleet's.
-        wanted: Of these, how many belong on Graviton.
-        graviton: Of these, how many are there.
-        vcpu_x86: vCPU that all of its pods on x86 ask for.
-        vcpu_blocked: Of these, what workloads ask for whose images are not proven to run on arm64.
+        workloads: Number of workloads.
+        states: Number of workloads by state.
+        pods: Pods that can move; the sum over all owners is the fleet.
+        wanted: Movable pods that belong on Graviton.
+        graviton: Movable pods that run on Graviton.
+        vcpu_x86: vCPU requests of all its pods on x86.
+        vcpu_blocked: The part of ``vcpu_x86`` with images that are not proven to run on arm64.
     """
 
     owner: str
@@ -115,13 +113,7 @@ class OwnerSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """A container that runs an image.
-
-    Attributes:
-        workload: Its workload's key.
-        owner: Who answers for that.
-        container: Its name.
-    """
+    """A container that runs an image."""
 
     workload: str
     owner: str
@@ -133,13 +125,11 @@ class ImageBlocker:
     """An image that keeps workloads on x86.
 
     Attributes:
-        image: The image.
-        verdict: What is proven of it.
-        reason: Why, as one can act on it.
-        vcpu: vCPU that the pods on x86 of its workloads ask for.
-        vcpu_alone: Of these, what nothing else blocks: what repairing this image alone sets free.
-        pods: Pods on x86 of its workloads.
-        uses: The containers that run it.
+        reason: Why it keeps them there, with what to do.
+        vcpu: vCPU requests of its workloads' pods on x86.
+        vcpu_alone: The part of ``vcpu`` that no other image blocks: repairing this image frees it.
+        pods: Its workloads' pods on x86.
+        uses: The containers that run the image.
     """
 
     image: str
@@ -153,21 +143,19 @@ class ImageBlocker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedGroup:
-    """The nodes of one group, and what runs on them.
+    """The nodes of one group, and their load.
 
     Attributes:
-        group: Its name; empty for nodes that no label gives a group.
-        managed: The stack makes it.
-        architecture: Its architecture.
-        instance_types: The types of its nodes.
-        nodes: How many there are.
-        schedulable: How many of them take pods.
-        pods: Pods on them, and
-        most_pods: the most they take.
-        vcpu_asked: vCPU that these pods ask for, and
-        vcpu: what they can have.
-        gib_asked: GiB of memory that these pods ask for, and
-        gib: what they can have.
+        group: The group's name; empty for nodes without a group label.
+        managed: The group belongs to the stack.
+        nodes: Number of nodes.
+        schedulable: Number of nodes that accept pods.
+        pods: Pods on the nodes.
+        most_pods: Pods that the nodes can run.
+        vcpu_asked: vCPU requests of these pods.
+        vcpu: Allocatable vCPU.
+        gib_asked: Memory requests of these pods, in GiB.
+        gib: Allocatable memory, in GiB.
     """
 
     group: str
@@ -189,10 +177,8 @@ class Needing:
     """A workload that needs x86.
 
     Attributes:
-        workload: Its key.
-        reason: Why.
-        pods: Pods that room is kept for.
-        vcpu: vCPU that they ask for.
+        pods: Pods for which x86 capacity must stay.
+        vcpu: vCPU requests of these pods.
     """
 
     workload: str
@@ -203,15 +189,15 @@ class Needing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """Whether x86 may go.
+    """Whether the x86 nodes may be removed.
 
     Attributes:
-        guarded: Whether this stack guards x86: it makes nodes, and images are checked.
-        needs: What needs x86, the largest first.
-        nodes: x86 nodes there are.
-        nodes_that_must_stay: How many of them what needs x86 asks for.
-        shortfall: Why the x86 nodes as they are do not carry it; empty if they do.
-        exceptions: What is set aside just now, a sentence each.
+        guarded: The stack guards x86: it has node groups, and images are checked.
+        needs: Workloads that need x86, the largest first.
+        nodes: Number of x86 nodes.
+        nodes_that_must_stay: Number of x86 nodes that these workloads need.
+        shortfall: Why today's x86 nodes cannot run these workloads; empty if they can.
+        exceptions: The exceptions in force, one sentence each.
     """
 
     guarded: bool
@@ -227,11 +213,10 @@ class Tested:
     """A workload's test on arm64.
 
     Attributes:
-        workload: Its key.
         outcome: ``passed``, ``failed`` or ``not run``.
-        machine: What it ran on; empty where nobody knows.
-        at: When it ended; None where nobody knows.
-        message: Why it failed.
+        machine: The machine of the test; empty if unknown.
+        at: When the test ended; None if unknown.
+        message: Why the test failed.
     """
 
     workload: str
@@ -246,21 +231,13 @@ class Report:
     """How far a stack's migration is.
 
     Attributes:
-        stack: The stack's name.
         at: When the cluster was read.
-        arm_ratio: Its ratio.
-        fleet: All pods together.
         owners: By owner, the most vCPU on x86 first.
-        owner_labels: Labels that say who an owner is, with any prefix; else it is the namespace.
+        owner_labels: Labels that name the owner, with any prefix; without one it is the namespace.
         blockers: Images that keep workloads on x86, the most vCPU first.
-        vcpu_blocked: vCPU that they hold together; a workload with two of them counts once.
+        vcpu_blocked: vCPU that all blockers hold; a workload with two blockers counts once.
         workloads: All workloads, sorted by key.
-        groups: The nodes by group.
-        guard: What still needs x86.
-        tests: Tests on arm64.
-        history: How arm_ratio moved, will move, and how the gate judged it.
-        savings: What moving saves.
-        notes: What of all this is not known, a sentence each.
+        notes: What the report does not know, one sentence each.
     """
 
     stack: str
@@ -280,8 +257,8 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def in_state(self, *states: State) -> list[ReportedWorkload]:
-        """Return the workloads that are in one of these states."""
-        return [one for one in self.workloads if one.state in states]
+        """Return the workloads in any of these states."""
+        return [workload for workload in self.workloads if workload.state in states]
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; times are ISO with their zone, money is USD a month."""
@@ -291,7 +268,7 @@ class Report:
 
 def make_report(
     settings: "Settings",
-    found: "Survey",
+    survey: "Survey",
     *,
     at: datetime,
     history: History | None = None,
@@ -302,25 +279,23 @@ def make_report(
 
     Args:
         settings: The stack's settings.
-        found: The survey made under them.
-        at: When.
-        history: How arm_ratio moved.
-        savings: What moving saves.
-        notes: What is not known, a sentence each.
+        survey: A survey with these settings.
+        at: When the survey was made.
+        history: The history of arm_ratio.
+        savings: The savings.
+        notes: What the caller could not read, one sentence each.
     """
-    plan, inventory = found.plan, found.inventory
-    tests = _tests(found)
+    plan, inventory = survey.plan, survey.inventory
+    tests = _tests(survey)
     outcomes = {test.workload: test.outcome for test in tests}
     workloads = tuple(
-        _workload(row, found.rules.get(row.key) or Rules(), inventory, outcomes.get(row.key, ""))
+        _workload(row, survey.rules.get(row.key) or Rules(), inventory, outcomes.get(row.key, ""))
         for row in plan.workloads
     )
-    said = list(notes)
-    blockers = _blockers(plan.workloads, found)
-    if found.evidence is None:
-        said.append(
-            "images are not checked (archshift:images.check is false), so nothing is proven to run on arm64"
-        )
+    sentences = list(notes)
+    blockers = _blockers(plan.workloads, survey)
+    if survey.evidence is None:
+        sentences.append("whether images run on arm64: archshift:images.check is false")
     return Report(
         stack=settings.stack,
         at=at,
@@ -337,11 +312,11 @@ def make_report(
         vcpu_blocked=_blocked(blockers, inventory),
         workloads=workloads,
         groups=_groups(inventory, settings.groups),
-        guard=_guard(settings, found, at),
+        guard=_guard(settings, survey, at),
         tests=tests,
         history=history or History(),
         savings=savings or Savings(),
-        notes=tuple(said),
+        notes=tuple(sentences),
     )
 
 
@@ -361,7 +336,7 @@ def state_of(row: PlannedWorkload, rules: Rules) -> State:
 
 
 def _proven(row: PlannedWorkload) -> bool:
-    """Whether its images run on arm64; true where they are not checked."""
+    """Whether its images run on arm64; true if images are not checked."""
     return row.verdict is None or row.verdict.runs_on_arm64
 
 
@@ -385,38 +360,38 @@ def _workload(row: PlannedWorkload, rules: Rules, inventory: Inventory, test: st
 
 def _owners(workloads: Iterable[ReportedWorkload]) -> tuple[OwnerSummary, ...]:
     by_owner: dict[str, list[ReportedWorkload]] = {}
-    for one in workloads:
-        by_owner.setdefault(one.owner, []).append(one)
-    found = [
+    for workload in workloads:
+        by_owner.setdefault(workload.owner, []).append(workload)
+    summaries = [
         OwnerSummary(
             owner=owner,
             workloads=len(own),
-            states={state: sum(one.state == state for one in own) for state in STATES},
-            pods=sum(one.pods for one in own if one.movable),
-            wanted=sum(one.wanted or 0 for one in own if one.movable),
-            graviton=sum(one.graviton for one in own if one.movable),
-            vcpu_x86=_sum(one.vcpu_x86 for one in own),
-            vcpu_blocked=_sum(one.vcpu_x86 for one in own if not one.proven),
+            states={state: sum(workload.state == state for workload in own) for state in STATES},
+            pods=sum(workload.pods for workload in own if workload.movable),
+            wanted=sum(workload.wanted or 0 for workload in own if workload.movable),
+            graviton=sum(workload.graviton for workload in own if workload.movable),
+            vcpu_x86=_sum(workload.vcpu_x86 for workload in own),
+            vcpu_blocked=_sum(workload.vcpu_x86 for workload in own if not workload.proven),
         )
         for owner, own in by_owner.items()
     ]
-    return tuple(sorted(found, key=lambda one: (-one.vcpu_x86, one.owner)))
+    return tuple(sorted(summaries, key=lambda summary: (-summary.vcpu_x86, summary.owner)))
 
 
-def _blockers(rows: Sequence[PlannedWorkload], found: "Survey") -> tuple[ImageBlocker, ...]:
-    inventory = found.inventory
+def _blockers(rows: Sequence[PlannedWorkload], survey: "Survey") -> tuple[ImageBlocker, ...]:
+    inventory = survey.inventory
     owners = {row.key: row.owner for row in rows}
     everything: dict[str, Workload] = {**inventory.unsteered_workloads, **inventory.workloads}
     uses: dict[str, list[tuple[Workload, WorkloadVerdict, Blocking]]] = {}
-    for key, verdict in sorted((found.evidence.verdicts if found.evidence else {}).items()):
+    for key, verdict in sorted((survey.evidence.verdicts if survey.evidence else {}).items()):
         workload = everything.get(key)
         for blocking in verdict.blocking if workload else ():
             if workload and blocking.image:
                 uses.setdefault(blocking.image, []).append((workload, verdict, blocking))
     return tuple(
         sorted(
-            (_blocker(image, those, inventory, owners) for image, those in uses.items()),
-            key=lambda one: (-one.vcpu, -one.pods, one.image),
+            (_blocker(image, image_uses, inventory, owners) for image, image_uses in uses.items()),
+            key=lambda blocker: (-blocker.vcpu, -blocker.pods, blocker.image),
         )
     )
 
@@ -427,7 +402,7 @@ def _blocker(
     inventory: Inventory,
     owners: Mapping[str, str],
 ) -> ImageBlocker:
-    # Two containers of one workload may run the image: its pods count once.
+    # Two containers of one workload may run the image; the workload's pods count once.
     workloads = {workload.key: (workload, verdict) for workload, verdict, _ in uses}
     millicpu = {
         key: workload.requests.millicpu * inventory.on(key, AMD64) for key, (workload, _) in workloads.items()
@@ -438,7 +413,7 @@ def _blocker(
         if all(blocking.image == image for blocking in verdict.blocking)
     ]
     _, first, blocking = uses[0]
-    of_image = next((one for one in first.images if one.image == image), None)
+    of_image = next((verdict for verdict in first.images if verdict.image == image), None)
     reason = blocking.reason
     if of_image:
         has = ", ".join(of_image.platforms)
@@ -454,9 +429,9 @@ def _blocker(
             Use(
                 workload=workload.key,
                 owner=owners.get(workload.key) or workload.owner or workload.namespace,
-                container=one.container,
+                container=container.container,
             )
-            for workload, _, one in uses
+            for workload, _, container in uses
         ),
     )
 
@@ -504,11 +479,11 @@ def _group(
     )
 
 
-def _guard(settings: "Settings", found: "Survey", at: datetime) -> Guard:
+def _guard(settings: "Settings", survey: "Survey", at: datetime) -> Guard:
     glass = settings.break_glass
     exceptions = (glass.describe(at),) if glass else ()
-    x86 = [node for node in found.inventory.nodes if node.architecture == AMD64]
-    if found.needs is None:
+    x86 = [node for node in survey.inventory.nodes if node.architecture == AMD64]
+    if survey.needs is None:
         return Guard(guarded=False, nodes=len(x86), exceptions=exceptions)
     needs = [
         Needing(
@@ -517,19 +492,19 @@ def _guard(settings: "Settings", found: "Survey", at: datetime) -> Guard:
             pods=need.pods,
             vcpu=_vcpu(need.pods * need.workload.requests.millicpu),
         )
-        for need in found.needs
+        for need in survey.needs
     ]
     return Guard(
         guarded=True,
         needs=tuple(sorted(needs, key=lambda need: (-need.vcpu, need.workload))),
         nodes=len(x86),
-        nodes_that_must_stay=len(guard.nodes_that_must_stay(found.needs, x86)),
-        shortfall=guard.shortfall(found.needs, x86),
+        nodes_that_must_stay=len(guard.nodes_that_must_stay(survey.needs, x86)),
+        shortfall=guard.shortfall(survey.needs, x86),
         exceptions=exceptions,
     )
 
 
-def _tests(found: "Survey") -> tuple[Tested, ...]:
+def _tests(survey: "Survey") -> tuple[Tested, ...]:
     done = [
         Tested(
             workload=key,
@@ -538,15 +513,15 @@ def _tests(found: "Survey") -> tuple[Tested, ...]:
             at=proof.at,
             message="" if proof.passed else failure(proof),
         )
-        for key, proof in found.tests.proofs.items()
+        for key, proof in survey.tests.proofs.items()
     ]
-    waiting = [Tested(workload=key, outcome="not run") for key in found.tests.missing]
+    waiting = [Tested(workload=key, outcome="not run") for key in survey.tests.missing]
     return tuple(sorted(done + waiting, key=lambda test: test.workload))
 
 
 def group_title(group: ReportedGroup) -> str:
     """Return a group's name for a person."""
-    name = group.group or f"{display(ARM64 if group.architecture == ARM64 else AMD64)} nodes of no group"
+    name = group.group or f"{display(ARM64 if group.architecture == ARM64 else AMD64)} nodes without a group"
     return name if group.managed else f"{name} (not of this stack)"
 
 
@@ -555,7 +530,7 @@ def _vcpu(millicpu: int) -> float:
 
 
 def _sum(values: Iterable[float]) -> float:
-    # Thousandths add up exactly once they are rounded to them again.
+    # The values are thousandths; rounding removes the error of adding floats.
     return round(sum(values), 3)
 
 
@@ -565,7 +540,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(entry) for entry in value]
     return value

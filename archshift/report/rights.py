@@ -1,4 +1,4 @@
-"""What archshift has to be allowed in a cluster, as docs/permissions.md lists it, and whether it is."""
+"""The permissions that archshift needs in a cluster (docs/permissions.md), and whether it has them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +21,12 @@ _WHOLE_CLUSTER: Final = ("",)
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """One thing that has to be allowed.
+    """One permission.
 
     Attributes:
         verb: For example ``list``.
-        resource: As kubectl writes it: ``deployments.apps``, ``pods/eviction``.
-        namespace: Where; empty for everywhere.
+        resource: In kubectl's form: ``deployments.apps``, ``pods/eviction``.
+        namespace: Empty for all namespaces.
     """
 
     verb: str
@@ -35,28 +35,26 @@ class Right:
 
     @property
     def attributes(self) -> dict[str, str]:
-        """As a SelfSubjectAccessReview names it."""
+        """The ``resourceAttributes`` of a SelfSubjectAccessReview."""
         name, _, group = self.resource.partition(".")
         name, _, subresource = name.partition("/")
-        found = {
+        attributes = {
             "verb": self.verb,
             "resource": name,
             "group": group,
             "subresource": subresource,
             "namespace": self.namespace,
         }
-        return {key: value for key, value in found.items() if value}
+        return {key: value for key, value in attributes.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
 class PermissionNeed:
-    """Rights that serve one purpose.
+    """The permissions for one purpose.
 
     Attributes:
-        purpose: What they are for.
-        rights: The rights.
-        without: What a missing one means.
-        effect: What happens then.
+        without: Outcome of the check if a permission is missing.
+        effect: What happens without it.
     """
 
     purpose: str
@@ -66,9 +64,9 @@ class PermissionNeed:
 
 
 def needs(settings: "Settings") -> Iterator[PermissionNeed]:
-    """Yield what a stack needs under its settings."""
+    """Yield the permissions that a stack's settings need."""
     ours = settings.discovery.namespaces or _WHOLE_CLUSTER
-    # A guarded stack reads the controllers of all namespaces: their pods need nodes too.
+    # A guarded stack reads the controllers of all namespaces, because their pods need nodes too.
     seen = _WHOLE_CLUSTER if settings.guarded else ours
     yield PermissionNeed(
         "plan and status",
@@ -78,7 +76,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             *_rights("list", ("pods", "nodes", "horizontalpodautoscalers.autoscaling"), _WHOLE_CLUSTER),
         ),
         "problem",
-        "no plan can be made",
+        "archshift cannot make a plan",
     )
     yield PermissionNeed(
         "pulumi up",
@@ -87,20 +85,20 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             *_rights("list watch", ("replicasets.apps", "events", "pods", "persistentvolumeclaims"), ours),
         ),
         "problem",
-        "pulumi up is refused, or cannot follow the rollouts",
+        "pulumi up fails, or cannot wait for the rollouts",
     )
     yield PermissionNeed(
-        "settling",
+        "rebalance",
         _rights("create", ("pods/eviction",), ours),
         "warning",
-        "pods that found their side full during a rollout are named instead of moved",
+        "archshift cannot move pods that a rollout left on the wrong side, and only names them",
     )
     if settings.images.check:
         yield PermissionNeed(
             "pull secrets",
             (*_rights("list", ("serviceaccounts",), _WHOLE_CLUSTER), *_rights("get", ("secrets",), ours)),
             "warning",
-            "images of private registries end as unknown and stay on x86, unless secrets are allowed by name",
+            "private images stay unknown and on x86, unless a role allows their secrets by name",
         )
     if settings.monitoring:
         namespace = (settings.monitoring.namespace,)
@@ -110,18 +108,18 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
                 "get create patch delete", ("configmaps", "prometheusrules.monitoring.coreos.com"), namespace
             ),
             "problem",
-            "rules and dashboard cannot be made",
+            "archshift cannot create the rules and the dashboard",
         )
     if settings.arm64_tests:
         yield PermissionNeed(
-            "arm64_tests",
+            "tests on arm64",
             (
                 *_rights("create get list patch delete", ("jobs.batch",), ours),
                 *_rights("list", ("events",), ours),
                 *_rights("list", ("jobs.batch",), _WHOLE_CLUSTER),
             ),
             "problem",
-            "workloads cannot be tested on arm64",
+            "archshift cannot test workloads on arm64",
         )
     if settings.provisioner != "managed":
         yield PermissionNeed(
@@ -131,14 +129,14 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
                 *_rights("list create delete deletecollection", ("pods",), ("default",)),
             ),
             "problem",
-            "NodePools cannot be made, or no nodes asked for",
+            "archshift cannot create NodePools or bring up nodes",
         )
     elif settings.platform == "lab":
         yield PermissionNeed(
             "simulated nodes",
             _rights("create patch delete", ("nodes",), _WHOLE_CLUSTER),
             "problem",
-            "the lab's nodes cannot be made",
+            "archshift cannot create the lab's nodes",
         )
     if settings.groups:
         yield PermissionNeed(
@@ -158,7 +156,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
                 ),
             ),
             "warning",
-            "archshift drain, which comes last, is refused",
+            "archshift drain, the last step, will fail",
         )
 
 
@@ -170,9 +168,9 @@ def _rights(verbs: str, resources: Iterable[str], namespaces: Iterable[str]) -> 
 
 
 def check_rights(cluster: Cluster, settings: "Settings") -> Iterator[CheckResult]:
-    """Yield for each purpose whether all that it takes is allowed, and which verb on what is not.
+    """Check for each purpose whether all its permissions are granted.
 
-    The API server is asked, as ``kubectl auth can-i`` does: it knows what is allowed by whichever rules.
+    The API server answers, as it does for ``kubectl auth can-i``: it knows all rules of the cluster.
     """
     wanted = tuple(needs(settings))
     allowed = _ask_all(cluster, {right for need in wanted for right in need.rights})
@@ -184,31 +182,33 @@ def check_rights(cluster: Cluster, settings: "Settings") -> Iterator[CheckResult
             yield CheckResult(
                 check,
                 need.without,
-                f"may not {_listed(missing)}: {need.effect}",
-                "allow it in a role of this user (docs/permissions.md)",
+                f"not allowed: {_listed(missing)}; {need.effect}",
+                "add it to a role of this user (docs/permissions.md)",
             )
         elif unsure:
-            yield CheckResult(check, "unknown", f"the API server does not say: {unsure[0]}", _UNSURE)
+            yield CheckResult(check, "unknown", f"the API server cannot tell: {unsure[0]}", _UNSURE)
         else:
             yield CheckResult(check, "ok", "all allowed")
 
 
-_UNSURE: Final = "try kubectl auth can-i --list as the same user"
+_UNSURE: Final = "run kubectl auth can-i --list as the same user"
 
 
 def _ask_all(cluster: Cluster, rights: Iterable[Right]) -> Mapping[Right, bool | str]:
-    """Return what is allowed, what is not, and a sentence for what cannot be told."""
+    """Return for each right whether it is granted, or a sentence why the API server cannot tell."""
     wanted = sorted(rights, key=lambda right: (right.namespace, right.resource, right.verb))
-    # What is allowed everywhere is allowed in each namespace, of which there may be many.
+    # A right for all namespaces saves a question for each namespace.
     everywhere = list(dict.fromkeys(Right(right.verb, right.resource) for right in wanted))
     with ThreadPoolExecutor(max_workers=4) as threads:
-        known = dict(zip(everywhere, threads.map(lambda one: _ask(cluster, one), everywhere), strict=True))
+        known = dict(
+            zip(everywhere, threads.map(lambda right: _ask(cluster, right), everywhere), strict=True)
+        )
         apart = [
             right
             for right in wanted
             if right.namespace and known[Right(right.verb, right.resource)] is not True
         ]
-        known |= zip(apart, threads.map(lambda one: _ask(cluster, one), apart), strict=True)
+        known |= zip(apart, threads.map(lambda right: _ask(cluster, right), apart), strict=True)
     return {right: known.get(right, True) for right in wanted}
 
 
@@ -223,22 +223,22 @@ def _ask(cluster: Cluster, right: Right) -> bool | str:
     except ArchshiftError as error:
         return str(error)
     if not isinstance(status, dict) or not isinstance(status.get("allowed"), bool):
-        return "the answer to a review has no status"
+        return "its answer has no status"
     if not status["allowed"] and status.get("evaluationError"):
-        # One authorizer could not be asked; it might have allowed it.
+        # One authorizer could not answer, and it might have allowed the request.
         return " ".join(str(status["evaluationError"]).split())[:300]
     return bool(status["allowed"])
 
 
 def _listed(rights: Iterable[Right]) -> str:
-    """Say rights shortly: the verbs of a resource together, then its namespaces."""
+    """Return rights in short: the verbs of a resource, then its namespaces."""
     verbs: dict[tuple[str, str], list[str]] = {}
     for right in rights:
         verbs.setdefault((right.resource, right.namespace), []).append(right.verb)
     spaces: dict[tuple[str, str], list[str]] = {}
-    for (resource, space), some in verbs.items():
-        spaces.setdefault((", ".join(some), resource), []).append(space)
+    for (resource, space), allowed_verbs in verbs.items():
+        spaces.setdefault((", ".join(allowed_verbs), resource), []).append(space)
     return "; ".join(
-        f"{some} {resource}" + ("" if found == [""] else f" in {', '.join(found)}")
-        for (some, resource), found in spaces.items()
+        f"{verb_list} {resource}" + ("" if namespaces == [""] else f" in {', '.join(namespaces)}")
+        for (verb_list, resource), namespaces in spaces.items()
     )

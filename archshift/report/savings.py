@@ -1,4 +1,4 @@
-"""What moving saves, for the report: each a range, in the words of the costs."""
+"""What the migration saves, for the report; each saving is a range."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,22 +7,20 @@ from archshift.cost import wording
 from archshift.cost.bill import BillComparison, Range, Tariff
 
 _END = 1.0
-"""The last ratio."""
+"""The last ratio of a ramp."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saving:
-    """What a change of arm_ratio saves.
+    """The saving of one change of arm_ratio.
 
     Attributes:
         title: ``so far``, ``to come`` or ``in all``.
-        before: The ratio compared with.
-        after: The ratio.
-        text: In words; says what is not known.
-        least: USD a month less, at least; negative if it costs more; None if not known.
-        most: At most.
-        share_least: The same as a share of what the first costs.
-        share_most: At most.
+        text: The saving in words, including unknown prices.
+        least: Lower end in USD a month; negative if the change costs more; None if unknown.
+        most: Upper end.
+        share_least: Lower end as a share of the cost before.
+        share_most: Upper end.
     """
 
     title: str
@@ -37,16 +35,15 @@ class Saving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Savings:
-    """What moving saves.
+    """The savings of the migration.
 
     Attributes:
-        region: The AWS region of the prices; empty where nothing was compared.
-        changes: The savings.
-        claimed_least: The share that people say Graviton saves, at least, and
-        claimed_most: at most.
-        remarks: How the two compare, and what commitments eat, a sentence each.
-        assumptions: What the figures rest on, a clause each.
-        problem: Why nothing could be compared, in a sentence; empty if it could.
+        region: The AWS region of the prices; empty without a comparison.
+        claimed_least: Lower end of the share that Graviton is often said to save.
+        claimed_most: Upper end.
+        remarks: How savings and claim compare, and how commitments reduce savings; one sentence each.
+        assumptions: The assumptions behind the figures.
+        problem: Why there is no comparison, in one sentence; empty if there is one.
     """
 
     region: str = ""
@@ -65,14 +62,14 @@ def make_savings(
     headroom: float,
     note: str = "",
 ) -> Savings:
-    """Return what was saved so far, what is to come, and both.
+    """Return the savings so far, those to come, and both together.
 
     Args:
         arm_ratio: The ratio now.
         against: Compares the plans of two ratios under a tariff.
         tariff: The prices.
-        headroom: Share of the requests kept free in these comparisons.
-        note: Why prices are the built-in table's; empty if they are not.
+        headroom: Free share on top of the requests.
+        note: Why the prices come from the built-in table; empty if they do not.
     """
     changes = {"in all": (0.0, _END)}
     if 0 < arm_ratio < _END:
@@ -83,25 +80,25 @@ def make_savings(
     if tariff.commitments:
         freely = replace(tariff, rules=replace(tariff.rules, commitments=()))
         free = wording.saving(against(0.0, _END, freely))
-        remarks.append(f"If nothing were paid in advance, {_END:g} would cost {free}.")
+        remarks.append(f"Without commitments, {_END:g} would cost {free}.")
     if note:
-        remarks.append(f"List prices are the built-in table's: {note}.")
+        remarks.append(f"List prices come from the built-in table: {note}.")
     return Savings(
         region=tariff.region,
-        changes=tuple(_saving(title, *changes[title], one) for title, one in compared.items()),
+        changes=tuple(_saving(title, *changes[title], comparison) for title, comparison in compared.items()),
         remarks=tuple(filter(None, remarks)),
         assumptions=tuple(wording.assumptions(tariff, headroom)),
     )
 
 
-def _saving(title: str, before: float, after: float, found: BillComparison) -> Saving:
-    least, most = _ends(found.saving, 2)
-    share_least, share_most = _ends(found.share, 4)
+def _saving(title: str, before: float, after: float, comparison: BillComparison) -> Saving:
+    least, most = _ends(comparison.saving, 2)
+    share_least, share_most = _ends(comparison.share, 4)
     return Saving(
         title=title,
         before=before,
         after=after,
-        text=wording.saving(found),
+        text=wording.saving(comparison),
         least=least,
         most=most,
         share_least=share_least,

@@ -1,4 +1,4 @@
-"""What a step costs a month, for its preview: before and after, where the prices are known."""
+"""The monthly cost of a step for its preview: before and after, if the prices are known."""
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,33 +17,28 @@ if TYPE_CHECKING:
 
 
 def comparisons(
-    settings: "Settings", found: Survey, headroom: float
+    settings: "Settings", survey: Survey, headroom: float
 ) -> Callable[[float, float, Tariff], BillComparison]:
-    """Return what compares the plans of two ratios under a tariff; each plan is made once.
+    """Return a function that compares the plans of two ratios under a tariff; it makes each plan once.
 
     Args:
         settings: The stack's settings.
-        found: The cluster.
-        headroom: Room that is kept free, a share.
+        survey: The cluster.
+        headroom: Free share on top of the requests.
     """
-    at = plans(settings, found)
+    at = plans(settings, survey)
     return lambda before, after, tariff: compare(
-        at(before), at(after), found.inventory, settings.groups, tariff, headroom
+        at(before), at(after), survey.inventory, settings.groups, tariff, headroom
     )
 
 
 def stack_tariff(
     settings: "Settings", nodes: Iterable[Node], source: Literal["auto", "aws", "table"] = "auto"
 ) -> tuple[Tariff, str]:
-    """Return the prices that apply to a stack, as ``tariff_for``.
-
-    Args:
-        settings: The stack's settings.
-        nodes: The cluster's nodes.
-        source: Who is asked for prices.
+    """Return the prices of a stack and why they come from the built-in table, as ``tariff_for`` does.
 
     Raises:
-        ArchshiftError: The region is not known; or AWS alone was to be asked and gives nothing.
+        ArchshiftError: The region is unknown; or ``source`` is ``aws``, and AWS gives no prices.
     """
     return tariff_for(
         settings.cost,
@@ -55,23 +50,19 @@ def stack_tariff(
     )
 
 
-def step_cost(found: Survey, settings: "Settings") -> dict[str, Any]:
-    """Return the cost of what is there and of the step, as JSON values.
+def step_cost(survey: Survey, settings: "Settings") -> dict[str, Any]:
+    """Return the cost of the observed share and of the planned share, as JSON values.
 
-    Compared is the share that is observed with the one that is planned, as ``archshift cost`` sizes
-    both. A preview does not fail for want of a price: then ``unknown`` says why.
-
-    Args:
-        found: The cluster.
-        settings: The stack's settings.
+    ``archshift cost`` sizes both in the same way. A missing price does not fail a preview: ``unknown`` then
+    has the reason.
     """
-    plan = found.plan
+    plan = survey.plan
     if not settings.groups:
-        return _unknown("archshift:node_groups is not set, so archshift sizes no nodes")
+        return _unknown("archshift:node_groups is not set, so there are no nodes to price")
     try:
-        tariff, note = stack_tariff(settings, found.inventory.nodes)
+        tariff, note = stack_tariff(settings, survey.inventory.nodes)
         share = plan.graviton / plan.pods if plan.pods else 0.0
-        step = comparisons(settings, found, DEFAULT_HEADROOM)(share, plan.arm_ratio, tariff)
+        step = comparisons(settings, survey, DEFAULT_HEADROOM)(share, plan.arm_ratio, tariff)
     except ArchshiftError as error:
         return _unknown(str(error))
     return as_json(step, tariff, note)
@@ -81,9 +72,9 @@ def as_json(step: BillComparison, tariff: Tariff, note: str) -> dict[str, Any]:
     """Return a step's cost as JSON values; money is USD a month.
 
     Args:
-        step: What is there against the step.
+        step: The step against the cluster as it is.
         tariff: The prices.
-        note: Why AWS was not asked for them; empty if it was, or need not be.
+        note: Why the prices do not come from AWS; empty if they do or need not.
     """
     return {
         "region": tariff.region,

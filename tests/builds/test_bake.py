@@ -79,7 +79,7 @@ def test_values_reach_the_build_as_they_are(tmp_path_factory: pytest.TempPathFac
         ([f"registry.example/app@sha256:{'a' * 64}"], "is not a name with a tag"),
         ([f"registry.example/app:1@sha256:{'a' * 64}"], "is not a name with a tag"),
         (["registry.example/App:1"], "'registry.example/App:1': 'App' is not a valid repository name"),
-        ([TAG, "--build-arg", "VERSION"], "--build-arg: 'VERSION' is not NAME=VALUE"),
+        ([TAG, "--build-arg", "VERSION"], "--build-arg: 'VERSION' is invalid; use NAME=VALUE"),
         ([TAG, "--build-arg", "A B=1"], "build_args: 'A B' is not a valid name of an ARG"),
     ],
 )

@@ -173,7 +173,8 @@ def test_a_verdict_that_does_not_exist_is_refused(run: Run, registries: Registri
     assert run("--fail-on", "unknown,amd64", "x86:1.0.0") == (
         4,
         "",
-        "archshift: --fail-on: 'amd64' is none of amd64-only, arm64-only, multi-arch, other, unknown\n",
+        "archshift: --fail-on: 'amd64' is not a verdict; use amd64-only, arm64-only, multi-arch, other, "
+        "unknown\n",
     )
     assert registries.audited == []
 
@@ -183,7 +184,7 @@ def test_nothing_to_audit_is_refused(run: Run) -> None:
     assert run() == (
         4,
         "",
-        "archshift: audit: name an image, or --from-cluster for all that a cluster runs\n",
+        "archshift: audit: there is nothing to audit; name an image, or use --from-cluster\n",
     )
 
 

@@ -103,8 +103,8 @@ def test_without_groups_there_is_nothing_to_size(run: Run) -> None:
     code, out, err = run("capacity", cluster=shop())
     assert (code, out) == (1, "")
     assert err == (
-        "archshift: archshift:node_groups is not set; give the groups that are to carry the pods, and "
-        "archshift counts their nodes\n"
+        "archshift: archshift:node_groups is not set; set the node groups for the pods, and archshift "
+        "counts their nodes\n"
     )
 
 

@@ -86,16 +86,16 @@ def test_costs_for_people(run: Run, pulumi: FakePulumi) -> None:
     assert "now x86 x86 m6i.xlarge 2 0.2140 312" in lines
     assert "now (none) Graviton m7g.xlarge 1 0.1819 133" in lines
     assert "now all 863" in lines
-    assert "The sums have what is paid in advance, and without what that covers." in lines
+    assert "The sums include commitments, and exclude the usage that commitments cover." in lines
     assert "Prices of m6i.xlarge: table of 2025 or later, by size from m6i.large." in lines
     assert "arm_ratio 1 against 0: at both ends 133 USD a month more." in lines
     assert (
         "At 1, 636 USD a month of a commitment are unused: reserved-instances of m6i, 1 USD an hour, which "
         "only covers m6i."
     ) in lines
-    assert "If nothing were paid in advance, 1 would cost at both ends 133 USD a month more." in lines
+    assert "Without commitments, 1 would cost at both ends 133 USD a month more." in lines
     assert "People often claim savings of 20 to 40 %; this fleet pays 18 % more at 1" in out
-    assert "This rests on:" in lines
+    assert "Assumptions:" in lines
     assert "- paid in advance: reserved-instances of m6i, 1 USD an hour" in lines
 
 
@@ -119,8 +119,8 @@ def test_without_groups_there_is_nothing_to_price(run: Run) -> None:
     code, out, err = run("cost", cluster=priced_shop())
     assert (code, out) == (1, "")
     assert err == (
-        "archshift: archshift:node_groups is not set; give the groups that are to carry the pods, and "
-        "archshift says what their nodes cost\n"
+        "archshift: archshift:node_groups is not set; set the node groups for the pods, and archshift "
+        "prices their nodes\n"
     )
 
 

@@ -21,5 +21,7 @@ def test_each_error_of_the_settings_is_a_result(monkeypatch: pytest.MonkeyPatch)
     results = [result for result in doctor.examine(argparse.Namespace()) if result.check == "stack"]
     assert results == [
         CheckResult("stack", "problem", "k: 1 is invalid", "use 2"),
-        CheckResult("stack", "problem", "no stack", "pulumi stack select, or name it with --stack"),
+        CheckResult(
+            "stack", "problem", "no stack", "run pulumi stack select, or name the stack with --stack"
+        ),
     ]

@@ -53,7 +53,7 @@ def test_what_forbids_it_for_people(run: Run, cluster: FakeCluster) -> None:
     assert code == 3
     lines = [" ".join(line.split()) for line in out.splitlines() if line]
     assert lines[:2] == ["NODE GROUP STATE PODS TIED", "x86 - active 3 0"]
-    assert lines[-1] == "nothing was changed; what forbids the drain is named above"
+    assert lines[-1] == "nothing was changed; the lines above say what blocks the drain"
 
 
 def test_undo_says_which_nodes_take_pods_again(run: Run, cluster: FakeCluster) -> None:
@@ -63,7 +63,7 @@ def test_undo_says_which_nodes_take_pods_again(run: Run, cluster: FakeCluster) -
         ANNOTATION: NodeProgress(node="x86", state="drained", stack="archshift/dev").text
     }
     cluster.objects["/api/v1/nodes"] = [node("arm"), copy.deepcopy(drained)]
-    assert run("drain", "--undo", cluster=cluster) == (0, "cordoned no more: x86\n", "")
+    assert run("drain", "--undo", cluster=cluster) == (0, "uncordoned: x86\n", "")
     cluster.objects["/api/v1/nodes"] = [node("arm"), drained]
     code, out, _ = run("drain", "--undo", "--json", cluster=cluster)
     assert (code, json.loads(out)) == (0, {"stack": "dev", "uncordoned": ["x86"]})
@@ -72,9 +72,9 @@ def test_undo_says_which_nodes_take_pods_again(run: Run, cluster: FakeCluster) -
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--nodes=0"], "'0' is neither a number of nodes nor a share such as 10%"),
-        (["--nodes=101%"], "'101%' is neither a number of nodes nor a share such as 10%"),
-        (["--nodes=-1"], "'-1' is neither a number of nodes nor a share such as 10%"),
+        (["--nodes=0"], "'0' is not a number of nodes or a share such as 10%"),
+        (["--nodes=101%"], "'101%' is not a number of nodes or a share such as 10%"),
+        (["--nodes=-1"], "'-1' is not a number of nodes or a share such as 10%"),
         (["--timeout=0"], "'0' is not a number of seconds"),
         (["--timeout=soon"], "'soon' is not a number of seconds"),
     ],
@@ -102,8 +102,8 @@ def test_interrupted_it_says_how_things_stand(
     assert run("drain", cluster=cluster) == (
         130,
         "",
-        "archshift: interrupted; nodes stay cordoned: archshift drain goes on from here, --undo takes it "
-        "back\n",
+        "archshift: interrupted; nodes stay cordoned: run archshift drain again to continue, or with --undo "
+        "to uncordon them\n",
     )
 
 

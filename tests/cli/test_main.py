@@ -133,7 +133,7 @@ def test_plan_for_people(run: Run, pulumi: FakePulumi) -> None:
     assert "shop/Deployment/cart 4 0 4 rolls out" in text
     assert "conflict: shop/Deployment/pay: spec.template" in text
     assert "set force: true with a reason in archshift:workloads.overrides" in text
-    assert "too little: Graviton lacks 0.5 vCPU" in text
+    assert "shortage: Graviton lacks 0.5 vCPU" in text
     assert text.endswith(
         "fleet at 1: 0 of 4 movable pods are on Graviton, 4 belong there; 7 pods in all; 1 workloads roll out"
     )
@@ -269,7 +269,7 @@ def test_an_engine_that_hangs_is_given_up(run: Run, monkeypatch: pytest.MonkeyPa
     assert run("status", "-s", "dev") == (
         1,
         "",
-        "archshift: pulumi config gave no answer in 0.2 s; is the backend reachable?\n",
+        "archshift: pulumi config gave no answer in 0.2 s; check that the backend is reachable\n",
     )
 
 

@@ -130,7 +130,7 @@ def test_an_engine_whose_log_is_not_known_is_not_fine(
         assert (code, report["outcome"]) == (0, "fine")
     else:
         assert (code, report["outcome"]) == (1, "failed")
-        assert report["reason"].startswith("the engine ended without saying why")
+        assert report["reason"].startswith("the engine ended without a reason")
 
 
 def test_what_the_engine_prints_is_the_reason_if_its_log_has_none(
@@ -152,6 +152,16 @@ def test_a_violation_of_unknown_weight_blocks(pulumi: FakePulumi, capsys: pytest
     code, report = preview(capsys)
     assert (code, report["outcome"]) == (1, "blocked")
     assert [(one["rule"], one["mandatory"]) for one in report["violations"]] == [("r", True), ("a", False)]
+
+
+def test_a_refusal_that_the_program_leaves_blocks(
+    pulumi: FakePulumi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the engine's log has of it; without its secrets."""
+    pulumi.answer(SUMMARY, code=255, left={"refusals": ["x86 node a stays: hunter2"]})
+    code, report = preview(capsys)
+    assert (code, report["outcome"], report["reason"]) == (1, "blocked", "x86 node a stays: [secret]")
+    assert report["plan"] is None
 
 
 def test_without_pulumi_there_is_still_a_comment(

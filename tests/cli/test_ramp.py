@@ -165,7 +165,7 @@ def test_status_for_people(prod: Repository) -> None:
     assert (code, err) == (0, "")
     assert [" ".join(line.split()) for line in out.splitlines()] == [
         "prod is at 0.2 since Mon 02 Mar 2026 09:12 CET",
-        "next is 0.5, not before Mon 09 Mar 2026 09:00 CET:",
+        "the next step is 0.5, not before Mon 09 Mar 2026 09:00 CET:",
         "0.5 is planned for Mon 09 Mar 2026 00:00 CET, every 7d from Mon 02 Mar 2026 00:00 CET",
         "",
         "STEP WHEN",
@@ -214,11 +214,11 @@ def test_status_as_json(prod: Repository) -> None:
 
 def test_next_exits_by_what_is_due(prod: Repository) -> None:
     """0 on Monday in the window, 3 with the reason before and after it, as JSON too."""
-    assert prod.ramp("next") == (0, "next is 0.5, due since Mon 09 Mar 2026 09:00 CET\n", "")
+    assert prod.ramp("next") == (0, "the next step is 0.5, due since Mon 09 Mar 2026 09:00 CET\n", "")
     code, out, err = prod.ramp("next", at="2026-03-11T10:00:00+01:00")
     assert (code, err) == (3, "")
     assert out == (
-        "next is 0.5, not before Mon 16 Mar 2026 09:00 CET:\n"
+        "the next step is 0.5, not before Mon 16 Mar 2026 09:00 CET:\n"
         "  frozen until Fri 13 Mar 2026 00:00 CET: the big sale\n"
     )
     code, out, _ = prod.ramp("next", "--json", at="2026-03-09T16:00:00+01:00")
@@ -251,7 +251,7 @@ def test_apply_changes_two_values_and_nothing_else(prod: Repository) -> None:
     before = prod.file.read_bytes()
     code, out, _ = prod.ramp("apply", at="2026-03-09T09:06:00+01:00")
     assert code == 3
-    assert out.startswith("next is 0.8, not before Mon 16 Mar 2026 09:00 CET:\n")
+    assert out.startswith("the next step is 0.8, not before Mon 16 Mar 2026 09:00 CET:\n")
     assert prod.file.read_bytes() == before
 
 
@@ -309,14 +309,13 @@ def test_what_is_not_committed_is_nobodys_to_commit(prod: Repository) -> None:
         assert prod.ramp("apply", "--commit") == (
             1,
             "",
-            f"archshift: {prod.file} has uncommitted changes; commit or undo them first, or leave --commit "
-            "out\n",
+            f"archshift: {prod.file} has uncommitted changes; commit or undo them first, or omit --commit\n",
         )
         assert prod.file.read_text() == somebodys
     prod.git("rm", "--quiet", "--cached", "--force", "Pulumi.prod.yaml")
     code, _, err = prod.ramp("apply", "--commit")
     assert (code, prod.file.read_text()) == (1, somebodys)
-    assert "is not in git yet; git add and commit it first, or leave --commit out" in err
+    assert "is not in git; add and commit it first, or omit --commit" in err
     shutil.rmtree(prod.folder / ".git")
     code, _, err = prod.ramp("apply", "--commit")
     assert (code, prod.file.read_text()) == (1, somebodys)
@@ -350,7 +349,7 @@ def test_what_the_gate_writes_is_what_apply_reads(prod: Repository, verdict: Any
         now=measured,
         before=None,
         verdict=FleetVerdict(verdict=verdict, reasons=["9 workloads do as well"]),
-        asked=[],
+        queries=[],
     )
     gate.write_evidence(prod.folder / "gates" / "prod.json", gate.as_json(found))
     done, out, err = prod.ramp("apply", "--gate")
@@ -376,7 +375,7 @@ def test_a_step_without_a_pass_is_refused(prod: Repository, evidence: dict[str, 
     path = prod.evidence(**evidence)
     code, out, err = prod.ramp("apply", "--gate")
     assert (code, out) == (1, "")
-    assert err.startswith(f"archshift: {path.relative_to(prod.folder)} is no pass for 0.2: ")
+    assert err.startswith(f"archshift: {path.relative_to(prod.folder)} has no pass for 0.2: ")
     assert why in err
     assert err.endswith("; run archshift gate --output again\n")
     assert diff(prod) == []
@@ -388,11 +387,11 @@ def test_a_stack_with_a_gate_takes_no_step_without_it(prod: Repository) -> None:
     assert prod.ramp("apply") == (
         1,
         "",
-        "archshift: archshift:gate is set, and nothing proves that 0.2 passed it; run archshift gate "
-        "--output, then this with --gate\n",
+        "archshift: archshift:gate is set, but there is no evidence of a pass for 0.2; run archshift gate "
+        "--output, then this command with --gate\n",
     )
     code, _, err = prod.ramp("apply", "--gate")
-    assert (code, err.count("proof.json is no pass for 0.2: there is no proof.json")) == (1, 1)
+    assert (code, err.count("proof.json has no pass for 0.2: there is no proof.json")) == (1, 1)
     prod.change('arm_ratio: "0.2"', 'arm_ratio: "0.0"')
     prod.change('    since: "2026-03-02T09:12:00+01:00"\n', "")
     code, out, _ = prod.ramp("apply")
@@ -438,7 +437,7 @@ def test_a_step_back_on_a_pass_is_refused(prod: Repository) -> None:
     prod.evidence()
     code, _, err = prod.ramp("apply", "--back", "--gate")
     assert code == 1
-    assert "is no step-back for 0.2: it says pass: 5 workloads do as well as on x86; leave --gate out" in err
+    assert "has no step-back for 0.2: it says pass: 5 workloads do as well as on x86; omit --gate" in err
     assert diff(prod) == []
     assert prod.ramp("apply", "--back")[0] == 0
 
@@ -477,7 +476,7 @@ def test_a_pause_that_is_over_is_refused(prod: Repository) -> None:
     assert prod.ramp("pause", "--reason", "x", "--until", "2026-03-08") == (
         1,
         "",
-        "archshift: --until: 2026-03-08 has passed; give a time to come\n",
+        "archshift: --until: 2026-03-08 is in the past; use a time in the future\n",
     )
     assert prod.ramp("pause", "--reason", "x", "--until", "2026-03-09")[0] == 0
 
@@ -488,13 +487,13 @@ def test_a_stack_without_a_ramp_says_what_to_write(prod: Repository) -> None:
     prod.file.write_text('config:\n  archshift:arm_ratio: "0.2"\n')
     code, _, err = prod.ramp("status")
     assert code == 1
-    assert err.startswith("archshift: archshift:ramp is not set; write at least its start")
+    assert err.startswith("archshift: archshift:ramp is not set; set at least its start")
     prod.file.write_text(text)
     (prod.folder / "sub").mkdir()
     (prod.folder / "sub" / "Pulumi.yaml").write_text((prod.folder / "Pulumi.yaml").read_text())
     (prod.folder / "sub" / "Pulumi.prod.yaml").write_text(text.replace('"0.2"', '"0.8"'))
     code, out, _ = prod.ramp("next", f"--config-file={prod.folder / 'sub' / 'Pulumi.prod.yaml'}")
-    assert (code, out[:9]) == (0, "next is 1")
+    assert (code, out[:18]) == (0, "the next step is 1")
     code, _, _ = prod.ramp("apply", "--cwd=sub")
     assert code == 0
     assert '"1.0"' in (prod.folder / "sub" / "Pulumi.prod.yaml").read_text()

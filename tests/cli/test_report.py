@@ -80,7 +80,7 @@ def test_for_people(run: Run, pulumi: FakePulumi) -> None:
     code, out, err = run("report", cluster=priced_shop())
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert (code, err) == (0, "")
-    assert lines[0] == "OWNER ALL CAN MOVE BLOCKED HELD ALONE GRAVITON WANTED X86 VCPU"
+    assert lines[0] == "OWNER ALL CAN MOVE BLOCKED HELD LEFT ALONE GRAVITON WANTED X86 VCPU"
     assert lines[1] == "shop 3 2 0 0 1 0 2 0.4"
     assert "0 workloads need x86: 0 of 2 x86 nodes must stay" in lines
     assert any(line.startswith("saves so far (0 to 0.5): ") for line in lines)
@@ -130,7 +130,7 @@ def test_what_is_not_known_is_said_and_the_rest_is_there(run: Run, tmp_path: Pat
     code, out, _ = run("report", "--json", "-C", str(tmp_path))
     value = json.loads(out)
     assert code == 0
-    assert value["savings"]["problem"] == "archshift:node_groups is not set, so there is nothing to price"
+    assert value["savings"]["problem"] == "archshift:node_groups is not set, so there are no nodes to price"
     assert value["savings"]["changes"] == []
     assert len(value["notes"]) == 1
     assert value["notes"][0].startswith("how arm_ratio moved: git log: fatal: not a git repository")
@@ -142,7 +142,7 @@ def test_prices_of_nowhere_are_no_failure(run: Run, pulumi: FakePulumi) -> None:
     pulumi.configure(arm_ratio="0.5", platform="lab", node_groups=GROUPS)
     code, out, _ = run("report")
     assert code == 0
-    assert "savings are not known: archshift:cost.region is not set" in out
+    assert "savings are unknown: archshift:cost.region is not set" in out
 
 
 def test_the_history_is_the_repositorys(run: Run, repository: Repository) -> None:
@@ -179,8 +179,8 @@ def test_a_shallow_clone_is_said(run: Run, repository: Repository, tmp_path: Pat
     repository.git("clone", "--quiet", "--depth=1", f"file://{repository.folder}", str(clone))
     _, out, _ = run("report", "--json", "-C", str(clone))
     assert json.loads(out)["notes"] == [
-        "how arm_ratio moved before the first commit of this clone, which is shallow (git fetch --unshallow "
-        "gets the others)"
+        "how arm_ratio moved before the first commit of this shallow clone (git fetch --unshallow gets the "
+        "other commits)"
     ]
 
 

@@ -219,7 +219,7 @@ def test_with_an_autoscaler_a_shortage_is_a_warning(logged: Logged) -> None:
     """Karpenter adds the nodes when the pods are there."""
     (level, message), _ = logged(Plan(arm_ratio=0.8, balances=SHORT), fixed_capacity=False)
     assert level == "WARNING"
-    assert message.endswith("; an autoscaler has to add nodes, or pods stay pending")
+    assert message.endswith("; an autoscaler must add nodes, or pods will stay pending")
 
 
 def test_the_hook_is_registered_even_without_a_forced_patch() -> None:

@@ -296,19 +296,20 @@ def test_only_existing_groups_are_looked_up() -> None:
     [
         (
             {**FOUND_GROUP, "instanceTypes": ["m5.xlarge", "m5a.xlarge"]},
-            "archshift:node_groups.x86.instance_types: m5.large is not what 'old' has; write m5.xlarge, "
+            "archshift:node_groups.x86.instance_types: m5.large is not what the live group 'old' has; write "
+            "m5.xlarge, "
             "m5a.xlarge",
         ),
         (
             {**FOUND_GROUP, "instanceTypes": [], "amiType": "AL2023_ARM_64_STANDARD"},
-            "archshift:node_groups.x86.instance_types: m5.large is amd64 and 'old' has the image "
-            "AL2023_ARM_64_STANDARD; write the types of its launch template",
+            "archshift:node_groups.x86.instance_types: m5.large is amd64, but the live group 'old' has the "
+            "AMI type AL2023_ARM_64_STANDARD; write the instance types of its launch template",
         ),
         (
             "invoking aws:eks/getNodeGroup:getNodeGroup: 1 error occurred:\n\t* reading EKS Node Group "
             "(prod:old): couldn't find resource\n\n",
             "archshift:node_groups.x86.import: the cluster 'prod' has no node group 'old'; correct the name, "
-            "or remove the key to make a group",
+            "or remove the key to create a new group",
         ),
         (
             "1 error occurred:\n\t* operation error EKS: DescribeNodegroup, https response error StatusCode: "
@@ -316,7 +317,7 @@ def test_only_existing_groups_are_looked_up() -> None:
             "perform: eks:DescribeNodegroup on resource: x\n\n",
             "archshift:node_groups.x86.import: 'old' cannot be read: AccessDeniedException: User: "
             "arn:aws:iam::1:user/me is not authorized to perform: eks:DescribeNodegroup on resource: x; "
-            "docs/iam.md lists what archshift needs",
+            "docs/iam.md lists the permissions that archshift needs",
         ),
     ],
     ids=["other types", "other architecture", "missing", "denied"],
@@ -337,8 +338,8 @@ def test_a_region_that_lacks_a_type_is_told_before_anything_is_made() -> None:
     answer = {"instanceTypes": ["m5.large"]}
     called(lambda: check_offered({"x86": EXISTING["x86"]}), GET_OFFERINGS, answer)
     assert find_failed(lambda: check_offered(EXISTING), GET_OFFERINGS, answer) == (
-        "archshift:node_groups.new: the region of aws:region does not offer m7g.large; give the group other "
-        "instance_types, or its twin other archshift:graviton_families"
+        "archshift:node_groups.new: the region of aws:region does not offer m7g.large; change the group's "
+        "instance_types, or archshift:graviton_families if the group is a twin"
     )
 
 
@@ -346,8 +347,8 @@ def test_a_region_that_cannot_be_asked_stops_the_run() -> None:
     """Unknown is not offered."""
     words = "api error UnauthorizedOperation: You are not authorized to perform this operation."
     assert find_failed(lambda: check_offered(EXISTING), GET_OFFERINGS, words) == (
-        "archshift:node_groups: what the region offers cannot be read: UnauthorizedOperation: You are not "
-        "authorized to perform this operation.; docs/iam.md lists what archshift needs"
+        "archshift:node_groups: the region's instance types cannot be read: UnauthorizedOperation: You are "
+        "not authorized to perform this operation.; docs/iam.md lists the permissions that archshift needs"
     )
 
 
@@ -366,7 +367,7 @@ def test_a_cluster_that_is_to_be_made_may_be_missing() -> None:
         (
             MISSING,
             "archshift:cluster.name: there is no EKS cluster 'prod' in the region of aws:region; correct the "
-            "name or the region, or give archshift:cluster.create to make it",
+            "name or the region, or set archshift:cluster.create to create the cluster",
         ),
         (
             "1 error occurred:\n\t* error configuring Terraform AWS Provider: validating provider "
@@ -374,7 +375,7 @@ def test_a_cluster_that_is_to_be_made_may_be_missing() -> None:
             "response error StatusCode: 403, RequestID: 1, api error ExpiredToken: The security token "
             "included in the request is expired\n\n",
             "archshift:cluster.name: 'prod' cannot be read: the AWS credentials have expired; log in again, "
-            "as with `aws sso login`",
+            "for example with `aws sso login`",
         ),
         (
             "1 error occurred:\n\t* No valid credential sources found\n\n",

@@ -64,7 +64,7 @@ def warned(evidence: GateEvidence, graviton: int = 20, ramp: str = "") -> list[s
 def test_a_step_that_the_gate_does_not_allow_is_warned_of(evidence: GateEvidence, why: str) -> None:
     """With the reason and the way out; a fleet that only drifted is let alone."""
     assert warned(evidence) == [
-        f"arm_ratio 0.5 goes up, and no pass of the gate for 0.2 allows it: {why}; run archshift gate "
+        f"arm_ratio 0.5 is a step up, and the gate has no pass for 0.2: {why}; run archshift gate "
         "--output at 0.2, or set arm_ratio back to it"
     ]
     assert warned(evidence, graviton=45) == []
@@ -74,5 +74,5 @@ def test_a_step_that_passed_is_not_warned_of() -> None:
     """The step before is that of the stack's own ramp."""
     assert warned(PASSED) == []
     ramp = '{"start": "2026-03-02", "steps": [0.3, 0.5]}'
-    assert "no pass of the gate for 0.3 allows it: it is about arm_ratio 0.2" in warned(PASSED, ramp=ramp)[0]
+    assert "the gate has no pass for 0.3: it is about arm_ratio 0.2" in warned(PASSED, ramp=ramp)[0]
     assert warned(replace(PASSED, ratio=0.3), ramp=ramp) == []

@@ -25,7 +25,8 @@ from archshift.survey import Survey
 from components.exceptions import Exceptions, ExceptionsArgs
 from components.guard import HOOK_NAME, guard_hook, protected
 from components.node_groups import NodeGroups, NodeGroupsArgs
-from components.preflight import guard_x86, write_plan_file
+from components.plan_file import add_refusal, write_plan_file
+from components.preflight import guard_x86
 from tests.build import pod, refusal, x86_need
 from tests.components.recorder import Registration, record
 from tests.fakes import FakeCluster
@@ -315,8 +316,8 @@ def test_a_node_is_not_taken_from_under_pods(cluster: Cluster) -> None:
     cluster.api.objects["/api/v1/pods"] = [*free, *(pod(f"web-{index}", one.name) for index in range(7))]
     assert refused(stack(), (one, None)) == (
         f"x86 node {one.name} stays: 7 pods run on it (shop/web-0, shop/web-1, shop/web-2, shop/web-3, "
-        "shop/web-4 and 2 more); empty it first with archshift drain, which keeps to PodDisruptionBudgets, "
-        "where the loss of the nodes does not"
+        "shop/web-4 and 2 more); empty it first with archshift drain, because deleting the nodes ignores "
+        "PodDisruptionBudgets"
     )
     ask(found, (one, replace(one, labels={**one.labels, "team": "shop"})))
 
@@ -538,7 +539,7 @@ def test_when_nothing_needs_x86_any_more_the_preview_says_so(told: Told) -> None
     """The next update may remove the nodes without an edit by hand."""
     found = stack(x86=group(1))
     assert told(check(seen(nodes(found)), found)) == [
-        ("INFO", "nothing needs x86 any more: its nodes are not protected after this update")
+        ("INFO", "nothing needs x86 any more: this update unprotects the x86 nodes")
     ]
 
 
@@ -546,7 +547,7 @@ def test_a_group_that_was_taken_out_too_early_is_to_be_put_back_once(told: Told)
     """What is not registered keeps its protection, and the engine alone cannot say the way out."""
     ((severity, said),) = told(check(seen(nodes(stack(x86=group(1)))), stack()))
     assert severity == "INFO"
-    assert "put that back into archshift:node_groups for one pulumi up, then take it out again" in said
+    assert "add it to archshift:node_groups again, run pulumi up, then remove it" in said
 
 
 def test_where_nothing_is_guarded_nothing_is_said(told: Told) -> None:
@@ -631,8 +632,34 @@ def test_the_plan_is_handed_over_where_it_is_asked_for(tmp_path: Path) -> None:
     write_plan_file(found, configured, NOW, {PLAN_FILE: str(file)})
     left = json.loads(file.read_text())
     assert left["plan"]["arm_ratio"] == 0.5
+    assert left["refusals"] == []
     assert left["exceptions"] == [
         "policy rule arm-ratio-step is in force again: the policy exception ended: late "
         f"(until {NOW - HOUR})",
         "BREAK GLASS until 2026-03-02T13:00+00:00: x86 is not guarded. Reason: zone lost; ticket OPS-1",
     ]
+
+
+def test_the_plan_file_names_what_the_guard_refused(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program's refusal and the hook's, with the plan that is there already; the preview reads them."""
+    file = tmp_path / "plan.json"
+    monkeypatch.setenv(PLAN_FILE, str(file))
+    found = stack(x86=group(3))
+    live = nodes(found)
+    cluster.now = look = seen(live, cart())
+    write_plan_file(look, found, NOW)
+    by_program = stopped(look, stack(x86=group(0)))
+    by_hook = refused(found, (live[0], None))
+    left = json.loads(file.read_text())
+    assert left["refusals"] == [by_program, by_hook]
+    assert left["plan"]["arm_ratio"] == look.plan.arm_ratio
+
+
+def test_a_refusal_needs_neither_a_plan_nor_a_preview(tmp_path: Path) -> None:
+    """A run that ends before its plan leaves it alone; one that nobody previews leaves nothing."""
+    add_refusal("x86 node a stays", {})
+    file = tmp_path / "plan.json"
+    add_refusal("x86 node a stays", {PLAN_FILE: str(file)})
+    assert json.loads(file.read_text()) == {"refusals": ["x86 node a stays"]}

@@ -204,7 +204,8 @@ def test_the_first_graviton_node_is_not_made_while_a_daemonset_would_break(logge
     with pytest.raises(ArchshiftError) as error:
         logged(plan, EVIDENCE)
     assert str(error.value) == (
-        f"no Graviton node is made while DaemonSets would break on it: {BLOCKER}; shop/DaemonSet/dns: too; "
+        f"no Graviton node is created, because DaemonSets would break on it: {BLOCKER}; shop/DaemonSet/dns: "
+        f"too; "
         "give them images for arm64, or set archshift:images.daemonsets: pin to keep them on x86"
     )
 
@@ -245,7 +246,7 @@ def test_what_is_held_and_what_was_not_seen_is_said(logged: Logged) -> None:
 def test_a_stop_comes_after_the_notes(logged: Logged, caplog: pytest.LogCaptureFixture) -> None:
     """A secret that could not be read may be why a DaemonSet counts as unknown."""
     plan = Plan(arm_ratio=0.1, blockers=(BLOCKER,), first_graviton_node=True)
-    with pytest.raises(ArchshiftError, match="no Graviton node is made"):
+    with pytest.raises(ArchshiftError, match="no Graviton node is created"):
         logged(plan, EVIDENCE)
     assert [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING] == [
         "pull secret shop/robot was not used: not allowed"

@@ -81,8 +81,9 @@ def test_a_lie_never_becomes_a_reference(registry: Registry, push: Pusher) -> No
     with pytest.raises(pulumi.RunError) as caught:
         built(lambda: MultiarchImage("liar", args).ref.apply(used.append), ref)
     assert str(caught.value) == (
-        f"{ref}: it was built for linux/amd64 and linux/arm64 and is amd64-only: it claims linux/arm64, but "
-        "/app is a binary for x86-64; its Dockerfile must make the program for TARGETARCH"
+        f"{ref}: the build was for linux/amd64 and linux/arm64, but the image is amd64-only: it claims "
+        f"linux/arm64, but "
+        "/app is a binary for x86-64; its Dockerfile must build the program for TARGETARCH"
     )
     assert used == []
 
@@ -91,7 +92,7 @@ def test_an_image_that_cannot_be_read_is_no_proof(registry: Registry) -> None:
     """Unknown is not yes: a digest that the registry does not have."""
     ref = f"{registry.host}/absent:1.4.0@sha256:{'0' * 64}"
     args = MultiarchImageArgs(build=ImageBuild(tags=[f"{registry.host}/absent:1.4.0"]), rules=rules(registry))
-    with pytest.raises(pulumi.RunError, match="and is unknown: "):
+    with pytest.raises(pulumi.RunError, match="but the image is unknown: "):
         built(lambda: MultiarchImage("absent", args), ref)
 
 

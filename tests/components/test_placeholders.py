@@ -71,8 +71,8 @@ def test_the_reason_is_said_once(calls: list[Any], monkeypatch: pytest.MonkeyPat
     answers = patches(begun(), 3)
     assert all(isinstance(answer, ArchshiftError) for answer in answers)
     assert sorted(map(str, answers)) == [
+        "no pod moves: no node had come up",
         "not patched: nodes did not come up (see the first error)",
         "not patched: nodes did not come up (see the first error)",
-        "nothing is moved: no node had come up",
     ]
     assert calls == []

@@ -54,8 +54,8 @@ def test_a_rollout_that_does_not_end_is_said() -> None:
     with pytest.raises(ArchshiftError) as error:
         wait_for(Rolling(pods(1, 3)), timeout=-1)
     assert str(error.value) == (
-        "shop/Deployment/cart: the rollout was not over after -1 s: 1 of 4 pods updated, 3 available; "
-        "kubectl rollout status deployment cart --namespace shop says why, and the next pulumi up goes on"
+        "shop/Deployment/cart: the rollout was not complete after -1 s: 1 of 4 pods updated, 3 available; "
+        "see kubectl rollout status deployment cart --namespace shop, then run pulumi up again"
     )
 
 
@@ -63,7 +63,10 @@ def test_a_workload_that_is_gone_is_said() -> None:
     """A watch of nothing is no rollout that is over."""
     with pytest.raises(ArchshiftError) as error:
         wait_for(Rolling())
-    assert str(error.value) == "shop/Deployment/cart: it is not there; was it deleted meanwhile?"
+    assert (
+        str(error.value)
+        == "shop/Deployment/cart: the workload does not exist; check whether somebody deleted it"
+    )
 
 
 class Flaky(Rolling):

@@ -52,7 +52,7 @@ def test_the_table_shows_queries_windows_figures_and_the_verdict_last(
     assert lines[head].split() == ["WORKLOAD,", "FIGURE", "GRAVITON", "AGAINST", "LIMIT", "VERDICT"]
     assert lines[head + 1].split() == [CART, "2", "of", "4", "pods", "x86", "pass"]
     assert ["errors", "0.10%", "0.10%", "0.60%", "pass"] in [line.split() for line in lines]
-    since = "; the ratio stands since 2026-03-10 09:00 UTC"
+    since = "; at this ratio since 2026-03-10 09:00 UTC"
     assert lines[-3:] == [
         f"dev at 0.5, 2026-03-10 09:00 UTC to 2026-03-10 12:00 UTC{since}",
         "  3 workloads do as well on Graviton as on x86",
@@ -140,7 +140,8 @@ def test_exit_codes_say_the_verdict(run: Run, pulumi: FakePulumi, well: Server, 
     code, out, err = run("gate", *AT)
     assert (code, out) == (1, "")
     assert err == (
-        "archshift: archshift:gate.prometheus is not set; give the address of the Prometheus that scrapes "
+        "archshift: archshift:gate.prometheus is not set; set it to the address of the Prometheus that "
+        "scrapes "
         "kube-state-metrics\n"
     )
     with pytest.raises(SystemExit) as exit_:

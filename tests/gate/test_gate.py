@@ -305,10 +305,10 @@ def test_the_clock_of_prometheus_has_to_be_ours(tmp_path: Path) -> None:
     with serve(tmp_path) as server, Prometheus(server.url) as prometheus:
         meter = Measurer(prometheus, Expressions())
         now = datetime.now(UTC)
-        assert meter.clock_problem(now, now) == ""
-        behind = meter.clock_problem(now, now + timedelta(minutes=10))
+        assert meter.clock_problem(now, now) is None
+        behind = str(meter.clock_problem(now, now + timedelta(minutes=10)))
         assert behind.startswith("Prometheus' clock is ")
-        assert behind.endswith(" s behind this machine's; set both by NTP")
-        assert "ahead of this machine's" in meter.clock_problem(now, now - timedelta(minutes=10))
-        future = meter.clock_problem(now + timedelta(hours=1), None)
+        assert behind.endswith(" s behind this machine's; set both clocks by NTP")
+        assert "ahead of this machine's" in str(meter.clock_problem(now, now - timedelta(minutes=10)))
+        future = str(meter.clock_problem(now + timedelta(hours=1), None))
         assert future.endswith(" is in Prometheus' future; give a time in the past")

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from typing import Any
 import pytest
 
 from lab.control_plane import PROJECT, Lab
+from lab.stack import copy_project_file
 from tests.images.build import Pusher, elf, layer
 from tests.images.servers import Registry, Server
 from tests.lab.lab_helpers import Cluster, Manifest, Result, Stack, deployment, node_groups
@@ -28,8 +27,8 @@ DOCUMENT = PROJECT / "docs" / "guard.md"
 END = "<!-- end of the matrix -->"
 
 # Edits of the program, for `edited`: what somebody would take out of it.
-NO_CHECK = ("    guard_x86(found, settings, now)\n", "")
-NO_PROTECT = ("    stay = protected(found, settings, now)\n", "    stay = frozenset()\n")
+NO_CHECK = ("    guard_x86(cluster_survey, settings, now)\n", "")
+NO_PROTECT = ("    stay = protected(cluster_survey, settings, now)\n", "    stay = frozenset()\n")
 NO_HOOK = ("    guard = hook if settings.guarded else None\n", "    guard = None\n")
 NO_CAPACITY = ("fixed_capacity=fixed_capacity", "fixed_capacity=False")
 NO_COMPONENT = ("groups=settings.node_groups,", "groups={},")
@@ -166,13 +165,9 @@ def guarded_cluster(
 ) -> Iterator[Guarded]:
     """An empty cluster and a stack that is not up yet."""
     push_images(push, "guard")
-    # Inside the checkout, so that an edited program finds the same Python environment.
-    parent = PROJECT / ".lab"
-    parent.mkdir(exist_ok=True)
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        tempfile.TemporaryDirectory(prefix="edited-", dir=parent) as edits,
-    ):
+    edits = folder / "edited"
+    edits.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
         lab.start()
         cache = folder / "cache"
         environment = {**lab.process_environment(), "XDG_CACHE_HOME": str(cache)}
@@ -188,7 +183,7 @@ def guarded_cluster(
             registries={door.host: {"plain_http": True}},
             door=door,
             cache=cache,
-            edits=Path(edits),
+            edits=edits,
         )
         cluster.apply(with_image(deployment("web", 4, guarded.namespace), guarded.images["web"]))
         guarded.restore()
@@ -228,5 +223,5 @@ def edited(guarded: Guarded, *edits: tuple[str, str]) -> Path:
         assert old in program, f"the program does not hold {old!r}"
         program = program.replace(old, new)
     (folder / "__main__.py").write_text(program)
-    shutil.copy(PROJECT / "Pulumi.yaml", folder)
+    copy_project_file(folder)
     return folder

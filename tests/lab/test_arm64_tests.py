@@ -69,7 +69,9 @@ def test_what_fails_or_hangs_stays_on_x86_and_the_rest_moves(
     preview = stack.preview()
     assert preview.succeeded, preview.output
     tested = ", ".join(f"{key}{name}" for name in ("broken", "good", "hangs", "starts"))
-    assert f"tested on arm64 before they move: {tested}" in " ".join(preview.output.split())
+    assert f"the update tests these workloads on arm64 before they move: {tested}" in " ".join(
+        preview.output.split()
+    )
     assert jobs(cluster, namespace) == {}
     # The nodes are made by the same update; a test needs one that is there, so nothing moves yet.
     first = stack.up()

@@ -90,7 +90,7 @@ def test_a_stack_to_which_nothing_is_missing_is_fine(
         "cluster": "ok",
         "rights: plan and status": "ok",
         "rights: pulumi up": "ok",
-        "rights: settling": "ok",
+        "rights: rebalance": "ok",
         "rights: pull secrets": "ok",
         "rights: simulated nodes": "ok",
         "rights: drain": "ok",
@@ -123,7 +123,7 @@ def test_what_is_missing_is_named_with_the_way_out(
     assert code == 3
     nodes = found["metrics of nodes"]
     assert nodes["outcome"] == "problem"
-    assert nodes["message"].startswith("of 4 of 4 nodes the architecture is not known: ")
+    assert nodes["message"].startswith("the architecture of 4 of 4 nodes is unknown: ")
     assert "--metric-labels-allowlist=nodes=[kubernetes.io/arch]" in nodes["fix"]
     image = found[f"registry {registry.host}"]
     assert image["outcome"] == "warning"
@@ -202,18 +202,18 @@ def test_a_missing_right_is_named_by_verb_resource_and_namespace(
     """What the API server says of a ServiceAccount's token, also where only a namespace's role allows it."""
     code, found = findings(ready, environment={"KUBECONFIG": str(account)})
     assert code == 3
-    assert f"knows us as system:serviceaccount:default:{ACCOUNT}" in found["cluster"]["message"]
+    assert f"you are system:serviceaccount:default:{ACCOUNT}" in found["cluster"]["message"]
     rights = {name: one["outcome"] for name, one in found.items() if name.startswith("rights: ")}
     assert rights == {
         "rights: plan and status": "ok",
         "rights: pulumi up": "problem",
-        "rights: settling": "ok",
+        "rights: rebalance": "ok",
         "rights: pull secrets": "warning",
         "rights: simulated nodes": "ok",
         "rights: drain": "ok",
     }, found
     step = found["rights: pulumi up"]
-    assert step["message"].startswith(f"may not patch statefulsets.apps in {namespace}: pulumi up is refused")
+    assert step["message"].startswith(f"not allowed: patch statefulsets.apps in {namespace}; pulumi up fails")
     assert "docs/permissions.md" in step["fix"]
     assert found["rights: pull secrets"]["message"].startswith(f"may not get secrets in {namespace}: ")
 

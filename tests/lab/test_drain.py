@@ -202,7 +202,7 @@ def test_from_the_last_x86_pod_to_the_last_x86_node(field_: Field) -> None:
     assert field_.nodes() == {}
     guarded.stack.config({"node_groups": changed(guarded, {"x86": None})})
     guarded.up()
-    assert "there is no x86 node to drain" in field_.drain().stdout
+    assert "there are no x86 nodes to drain" in field_.drain().stdout
 
 
 def test_a_pod_that_needs_x86_stops_it_before_anything_is_cordoned(field_: Field) -> None:
@@ -223,7 +223,7 @@ def test_a_pod_that_needs_x86_stops_it_before_anything_is_cordoned(field_: Field
     )
     assert reasons[f"{beside}/Deployment/pinned"].startswith("no node that stays matches its node selector")
     assert reasons[f"{beside}/Pod/loner"].startswith("a bare pod on x86-0, which nothing would start again")
-    assert "nothing was changed; what forbids the drain is named above" in human, human
+    assert "nothing was changed; the lines above say what blocks the drain" in human, human
     assert not any(node["cordoned"] for node in field_.nodes().values())
 
 
@@ -311,7 +311,7 @@ def test_ended_in_the_middle_and_gone_on_with(field_: Field, how: signal.Signals
         _, errors = run.communicate(timeout=60)
         if how == signal.SIGINT:
             assert run.returncode == 130
-            assert "interrupted; nodes stay cordoned: archshift drain goes on from here" in errors
+            assert "interrupted; nodes stay cordoned: run archshift drain again to continue" in errors
         states = field_.nodes()
         assert all(node["cordoned"] for node in states.values())
         (begun,) = (name for name, node in states.items() if node["state"] == "evicting")

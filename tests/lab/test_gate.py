@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,25 +9,22 @@ from typing import Any
 import pytest
 
 from lab.control_plane import PROJECT
+from lab.stack import copy_project_file
 from tests.lab.lab_helpers import Cluster, Stack, deployment, node_groups
 
 FILE = "gates/proof.json"
-WARNING = "arm_ratio 0.5 goes up, and no pass of the gate for 0.2 allows it: "
+WARNING = "arm_ratio 0.5 is a step up, and the gate has no pass for 0.2: "
 RULE = "but it needs a pass of the gate for step 0.2: "
 
 
 @pytest.fixture
-def program() -> Iterator[Path]:
+def program(tmp_path: Path) -> Path:
     """A copy of the program with a folder for the gate's evidence."""
-    parent = PROJECT / ".lab"
-    parent.mkdir(exist_ok=True)
-    # In the checkout: uv looks for the project's environment from the program's folder upwards.
-    with tempfile.TemporaryDirectory(prefix="gate-", dir=parent) as name:
-        folder = Path(name)
-        (folder / "gates").mkdir()
-        for file in ("__main__.py", "Pulumi.yaml"):
-            shutil.copy(PROJECT / file, folder)
-        yield folder
+    folder = tmp_path / "program"
+    (folder / "gates").mkdir(parents=True)
+    shutil.copy(PROJECT / "__main__.py", folder)
+    copy_project_file(folder)
+    return folder
 
 
 def keep_evidence(program: Path, name: str, **change: Any) -> None:

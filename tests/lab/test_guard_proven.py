@@ -286,7 +286,7 @@ def test_what_is_proven_goes_without_friction(proven: Guarded) -> None:
     assert protected(proven) == {"x86-0", "x86-1"}
     gone(proven, "deployment", "legacy")
     lifted = proven.up()
-    assert "nothing needs x86 any more: its nodes are not protected after this update" in lifted.output
+    assert "nothing needs x86 any more: this update unprotects the x86 nodes" in lifted.output
     assert protected(proven) == set()
     remove_x86(proven)
     preview = proven.stack.preview()

@@ -75,7 +75,8 @@ def test_only_what_is_proven_moves(
     refused = stack.up()
     assert refused.exit_code != 0
     assert (
-        f"no Graviton node is made while DaemonSets would break on it: {namespace}/DaemonSet/agent: would "
+        f"no Graviton node is created, because DaemonSets would break on it: {namespace}/DaemonSet/agent: "
+        f"would "
         f"start on Graviton nodes and {shop['legacy']} is amd64-only"
     ) in refused.output
     assert cluster.all_of("nodes") == []

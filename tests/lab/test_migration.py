@@ -504,4 +504,4 @@ def remove_the_group(it: Migration) -> None:
     }
     again = it.stack.preview(PACK)
     assert (again.exit_code, again.changes) == (0, {}), again.output
-    assert "there is no x86 node to drain" in it.stack.archshift("drain").stdout
+    assert "there are no x86 nodes to drain" in it.stack.archshift("drain").stdout

@@ -131,7 +131,7 @@ def test_a_fine_preview(guarded: Guarded) -> None:
     assert found.report["plan"]["direction"] == "down"
     # One pod of 100m more fits on the x86 node that legacy needs anyway.
     assert found.report["cost"]["before"] is not None
-    assert "Cost: nodes for " in found.comment
+    assert "Cost: the pods need nodes for " in found.comment
     web = f"{guarded.namespace}/Deployment/web"
     changes = {one["name"]: one for one in found.report["changes"]}
     assert set(changes) == {web}
@@ -187,7 +187,7 @@ def test_the_packs_configuration_counts(guarded: Guarded, tmp_path: Path) -> Non
     assert [(one["rule"], one["mandatory"]) for one in found.report["violations"]] == [
         ("arm-ratio-step", False)
     ]
-    assert "- Advises: `arm-ratio-step`" in found.comment
+    assert "- Advice: `arm-ratio-step`" in found.comment
 
 
 def test_the_guard_blocks_it(guarded: Guarded) -> None:
@@ -197,8 +197,8 @@ def test_the_guard_blocks_it(guarded: Guarded) -> None:
     assert (found.code, found.report["outcome"], found.report["policies"]) == (1, "blocked", "not asked")
     assert found.report["reason"].startswith("x86 capacity stays: 1 workload needs x86: ")
     assert found.report["plan"]["arm_ratio"] == 1
-    assert "this is no pass" in found.comment
-    assert "Without objection" not in found.comment
+    assert "This is no pass" in found.comment
+    assert "No objection" not in found.comment
 
 
 def test_the_hook_blocks_it(guarded: Guarded) -> None:
@@ -214,8 +214,8 @@ def test_the_hook_blocks_it(guarded: Guarded) -> None:
     assert (found.code, found.report["outcome"], found.report["policies"]) == (1, "blocked", "not asked")
     assert "x86 node x86-" in found.report["reason"]
     assert "stays: 1 workload needs x86: " in found.report["reason"]
-    assert "**Not asked.**" in found.comment
-    assert "Without objection" not in found.comment
+    assert "**Not checked.**" in found.comment
+    assert "No objection" not in found.comment
 
 
 def test_exceptions_are_loud(guarded: Guarded) -> None:
@@ -239,7 +239,7 @@ def test_a_broken_configuration(guarded: Guarded) -> None:
     assert found.report["reason"].startswith("archshift:arm_ratio: ")
     assert found.report["plan"] is None
     assert f"**Failed.** `{found.report['reason']}`" in found.comment
-    assert "nothing is known of the step" in found.comment
+    assert "the step is unknown" in found.comment
 
 
 def test_a_stack_that_does_not_exist(guarded: Guarded) -> None:
@@ -255,12 +255,12 @@ def test_a_folder_without_a_pack(guarded: Guarded) -> None:
     """No pack is no pass, and it is said."""
     found = previewed(guarded, f"--cwd={edited(guarded)}")
     assert (found.code, found.report["policies"]) == (0, "none")
-    assert "No policy pack was given" in found.comment
+    assert "There is no policy pack" in found.comment
 
 
 SECRET = "hunter2 is |`not` <b>to be told</b>"
 PARTS = ("hunter2", "to be told", base64.b64encode(SECRET.encode()).decode().rstrip("="))
-ANCHOR = "    write_plan_file(found, settings, now)\n"
+ANCHOR = "    write_plan_file(cluster_survey, settings, now)\n"
 IN_RESOURCES = f"""{ANCHOR}    cluster = k8s.Provider("app", context=settings.kube_context)
     app = pulumi.ResourceOptions(provider=cluster)
     password = pulumi.Config("app").require_secret("password")
@@ -297,7 +297,7 @@ def test_no_secret_appears(guarded: Guarded, program: str, code: int) -> None:
     if program == IN_RESOURCES:
         assert "db" in {one["name"] for one in found.report["changes"]}
     if program == REFUSED:
-        assert found.report["reason"] == "the engine says why in its own output; env has secret values"
+        assert found.report["reason"] == "env has secret values; run pulumi preview to see why it failed"
     if program == SAID:
         assert found.report["reason"] == "no such user: [secret] ([secret])"
         assert found.report["warnings"] == ["the password is [secret]"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -128,11 +127,9 @@ class Rehearsal:
 @pytest.fixture
 def rehearsal(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Rehearsal]:
     """Three workloads on x86, in a stack whose program and file are a repository's."""
-    # Inside the checkout, so that the program finds the same Python environment.
-    with tempfile.TemporaryDirectory(prefix="weeks-", dir=PROJECT / ".lab") as name:
-        stack = Stack(cluster.lab, Path(name), f"test-{uuid.uuid4().hex[:8]}")
-        yield _rehearsal(cluster, stack, namespace, tmp_path)
-        stack.remove()
+    stack = Stack(cluster.lab, tmp_path / "stack", f"test-{uuid.uuid4().hex[:8]}")
+    yield _rehearsal(cluster, stack, namespace, tmp_path)
+    stack.remove()
 
 
 def _rehearsal(cluster: Cluster, stack: Stack, namespace: str, folder: Path) -> Rehearsal:

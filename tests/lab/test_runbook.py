@@ -113,7 +113,7 @@ def walk(control_plane: Lab, cluster: Cluster, namespace: str, tmp_path: Path) -
     parent.mkdir(exist_ok=True)
     with (
         pytest.MonkeyPatch.context() as patch,
-        # Inside the checkout, so that the program finds the same Python environment.
+        # Inside the checkout, so that the policy pack finds the same Python environment.
         tempfile.TemporaryDirectory(prefix="walk-", dir=parent) as folder,
     ):
         environment = {**control_plane.process_environment(), "XDG_CACHE_HOME": str(tmp_path / "cache")}

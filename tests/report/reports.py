@@ -71,8 +71,13 @@ def report(
     packs: tuple[str, ...] = ("policies",),
     secrets: tuple[str, ...] = (),
     exceptions: tuple[str, ...] = (),
+    refusals: tuple[str, ...] = (),
 ) -> PreviewReport:
     """The report of a run; a fine one that was asked about, unless told otherwise."""
     run = run or Run(succeeded=True, packs={"archshift|local|policies": "0.1.0"})
-    handed_over = {"plan": plan() if left is None else left, "exceptions": list(exceptions)}
-    return make_report(stack, AT, run, handed_over, packs, Redactor(secrets))
+    plan_file = {
+        "plan": plan() if left is None else left,
+        "exceptions": list(exceptions),
+        "refusals": list(refusals),
+    }
+    return make_report(stack, AT, run, plan_file, packs, Redactor(secrets))

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from archshift.cluster.client import Cluster
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.eks import EksCluster, NewCluster
+from archshift.ramp.measurement import Sample
+from archshift.ramp.prometheus import Prometheus
 from archshift.report import doctor
 from archshift.report.checks import CheckResult, from_error, run_check
 from archshift.report.rights import check_rights, needs
@@ -21,6 +24,7 @@ from tests.build import configuration
 from tests.documents import DOCS
 from tests.images.servers import Server
 
+NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 NEVER: Callable[[str], bool] = lambda _: False  # noqa: E731
 
 
@@ -62,7 +66,7 @@ def test_an_old_engine_is_told_which_one_to_install() -> None:
     assert doctor.check_engine("v3.1.0", "3.245.0") == CheckResult(
         "engine",
         "problem",
-        "pulumi is 3.1.0, and the program is made for 3.245.0",
+        "pulumi is 3.1.0, but the program needs 3.245.0",
         "install pulumi 3.245 or a later 3.x",
     )
 
@@ -81,8 +85,8 @@ def plugin(version: str, name: str = "kubernetes", kind: str = "resource") -> di
         ([plugin("4.25.0", kind="language")], "warning", "4.25.0 is not installed"),
         ([plugin("4.25.0", "aws"), "nonsense", {}], "warning", "4.25.0 is not installed"),
         ([plugin("what")], "warning", "4.25.0 is not installed"),
-        ({}, "unknown", "pulumi plugin ls --json does not print a list"),
-        (None, "unknown", "pulumi plugin ls --json does not print a list"),
+        ({}, "unknown", "pulumi plugin ls --json prints no list"),
+        (None, "unknown", "pulumi plugin ls --json prints no list"),
     ],
 )
 def test_a_plugin_serves_as_the_engine_chooses_it(listed: Any, outcome: str, found: str) -> None:
@@ -174,7 +178,7 @@ def test_a_missing_right_says_verb_resource_and_namespaces() -> None:
     found = list(check_rights(api_server(allow), stack(workloads={"namespaces": ["shop", "web", "api"]})))
     bad = [one for one in found if one.outcome != "ok"]
     assert [one.check for one in bad] == ["rights: pulumi up"]
-    assert bad[0].message.startswith("may not patch, watch cronjobs.batch in web, api: ")
+    assert bad[0].message.startswith("not allowed: patch, watch cronjobs.batch in web, api; ")
 
 
 @pytest.mark.parametrize(
@@ -292,7 +296,9 @@ def test_what_aws_does_not_say_is_unknown(eks: Server) -> None:
     found = doctor.check_identity(reached("https://prod.eks.example"), prod)
     assert found.outcome == "unknown"
     assert "eks:DescribeCluster" in found.message
-    assert found.fix.startswith("check the AWS credentials, aws:region and the right eks:DescribeCluster")
+    assert found.fix.startswith(
+        "check the AWS credentials, aws:region and the permission eks:DescribeCluster"
+    )
     eks.answer(
         "GET /clusters/prod$", 200, json.dumps({"cluster": {"arn": ARN, "status": "CREATING"}}).encode()
     )
@@ -317,3 +323,28 @@ def test_a_couple_of_images_of_each_registry(images: list[str]) -> None:
 def test_what_is_no_image_is_left_to_the_audit() -> None:
     """A broken reference belongs to no registry; Docker Hub's short names do."""
     assert doctor.sample(iter(["nginx", "UPPER case", f"sha256:{64 * 'a'}"])) == {"docker.io": ["nginx"]}
+
+
+class WrongClock(Prometheus):
+    """A Prometheus that has nothing, and whose clock is ten minutes ahead."""
+
+    def clock(self) -> datetime:
+        """Its time."""
+        return NOW + timedelta(minutes=10)
+
+    def query(self, expression: str, at: datetime) -> list[Sample]:
+        """Nothing."""
+        del expression, at
+        return []
+
+
+def test_a_wrong_clock_has_a_problem_and_a_fix() -> None:
+    """They are two parts, whatever their words are."""
+    with WrongClock("http://prometheus.example") as prometheus:
+        first, *_ = doctor.check_prometheus(prometheus, stack(), NOW)
+    assert first == CheckResult(
+        "Prometheus",
+        "problem",
+        "Prometheus' clock is 600 s ahead of this machine's",
+        "set both clocks by NTP",
+    )

@@ -42,7 +42,7 @@ def test_policies_block() -> None:
     run = Run(
         succeeded=False,
         packs=PACKS,
-        asked=frozenset({"archshift"}),
+        asked_packs=frozenset({"archshift"}),
         violations=(violation("a", mandatory=False), violation("z"), violation("b"), violation("b")),
         diagnostics=(LAST,),
         errors=("error: preview failed",),
@@ -61,19 +61,43 @@ def test_policies_block() -> None:
 
 def test_the_guard_blocks() -> None:
     """Its refusal is the reason; the pack, which the engine skips then, is not said to have passed."""
-    refusal = f"x86 capacity stays: 1 workload needs x86: shop/Deployment/legacy (why); {WAY_OUT}"
+    refusal = "x86 capacity stays: 1 workload needs x86: shop/Deployment/legacy (why); do this"
     run = Run(
         succeeded=False,
         packs=PACKS,
         passed=("workload-patch-safety",),
         diagnostics=(Diagnostic(severity="error", message=f"<{{%reset%}}>error: {refusal}\n"), LAST),
     )
-    found = report(run)
+    found = report(run, refusals=(refusal,))
     assert (found.outcome, found.reason, found.policies) == ("blocked", refusal, "not asked")
+    assert found.errors == (refusal,)
     text = markdown(found)
-    assert "**Not asked.** Something failed before" in text
-    assert "this is no pass" in text
-    assert "Without objection" not in text
+    assert "**Not checked.** Something failed first" in text
+    assert "This is no pass" in text
+    assert "No objection" not in text
+
+
+def test_only_the_plan_file_tells_a_refusal() -> None:
+    """No error is one by its words, and no word of the engine hides one."""
+    refusal = f"x86 capacity stays: 1 workload needs x86; {WAY_OUT}"
+    alike = Run(succeeded=False, diagnostics=(Diagnostic(severity="error", message=refusal), LAST))
+    assert report(alike).outcome == "failed"
+    wrapped = Run(
+        succeeded=False,
+        diagnostics=(
+            Diagnostic(severity="error", message="first", resource="web"),
+            Diagnostic(severity="error", message="hook failed: x86 node a\n  stays", resource="a"),
+            LAST,
+        ),
+    )
+    found = report(wrapped, refusals=("x86 node a stays", "x86 node b stays"))
+    assert (found.outcome, found.reason) == ("blocked", "x86 node a stays")
+    assert found.errors == ("web: first", "a: hook failed: x86 node a stays")
+    text = markdown(found)
+    assert "**Blocked.** `x86 node a stays`" in text
+    assert "- `web: first`" in text
+    assert "hook failed" not in text
+    assert report(Run(succeeded=True), refusals=("x86 node a stays",)).outcome == "fine"
 
 
 def test_a_failure_is_its_first_error() -> None:
@@ -85,14 +109,14 @@ def test_a_failure_is_its_first_error() -> None:
     beside = report(Run(succeeded=False, errors=("Previewing", "error: no stack named 'x' found")))
     assert beside.reason == "no stack named 'x' found"
     silent = report(Run(succeeded=False, errors=("error: preview failed",)))
-    assert silent.reason.startswith("the engine ended without saying why")
+    assert silent.reason.startswith("the engine ended without a reason")
 
 
 def test_a_pack_that_was_given_and_not_loaded_was_not_asked() -> None:
     """Neither was the second of two."""
     assert report(Run(succeeded=False)).policies == "not asked"
     two = {**PACKS, "other|local|packs/other": "1"}
-    one = report(Run(succeeded=False, packs=two, asked=frozenset({"archshift"})))
+    one = report(Run(succeeded=False, packs=two, asked_packs=frozenset({"archshift"})))
     assert one.policies == "not asked"
 
 
@@ -114,7 +138,7 @@ def test_what_is_said_of_a_resource_with_secrets_is_not_repeated() -> None:
     """A provider may quote what it was given, and nobody can tell which part of it is the secret."""
     said = Diagnostic(severity="error", message="bad value xyzzy", resource="db", secretive=True)
     found = report(Run(succeeded=False, diagnostics=(said,)))
-    assert found.reason == "the engine says why in its own output; db has secret values"
+    assert found.reason == "db has secret values; run pulumi preview to see why it failed"
     plainly = report(
         Run(succeeded=False, diagnostics=(Diagnostic(severity="error", message="bad value", resource="db"),))
     )
@@ -164,4 +188,4 @@ def test_a_preview_that_could_not_begin() -> None:
     assert (found.outcome, found.reason) == ("failed", f"the backend says {HIDDEN}")
     text = markdown(found)
     assert text.startswith("<!-- archshift-preview:prod -->\n")
-    assert "nothing is known of the step" in text
+    assert "the step is unknown" in text

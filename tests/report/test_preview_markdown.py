@@ -86,11 +86,11 @@ def test_everything_is_there() -> None:
         "> - **`BREAK GLASS until 18:00`**",
     ]
     assert "**Step on 2026-03-02: `arm_ratio` 0.2 → 0.5**, direction: **up**." in lines
-    assert "Asked: `archshift` `0.1.0`. Without objection: `node-group-architecture`." in lines
+    assert "Checked: `archshift` `0.1.0`. No objection: `node-group-architecture`." in lines
     assert "| `shop/Deployment/web` | `web-team` | 6 | 0 | 3 |  |" in lines
     assert "| `shop/Deployment/pay` | `helm` | left alone | `spec.a` |" in lines
     assert "| Graviton | 0 → 3 | 0 → 2 | 0.0 of 0.0 | 4.0 of 12.0 | 8.0 of 45.0 | 8.0 of 45.0 |" in lines
-    assert "Cost before and after is not known." in lines
+    assert "The cost before and after is unknown." in lines
     assert "<summary>Held on x86 or left alone: 1 workload, 4 pods</summary>" in lines
     assert "| `shop/Deployment/legacy` | `web` | 4 | `held on x86: legacy:1 is amd64-only` |" in lines
     assert "| `update` | `w` | `DeploymentPatch` | `spec.a` |" in lines
@@ -260,7 +260,7 @@ def test_code_is_cut_and_never_empty() -> None:
 
 @pytest.mark.parametrize(
     ("before", "said"),
-    [(None, "0.5, the first that this stack sets**"), (0.5, "0.5**"), (0.8, "0.8 → 0.5**"), (0, "0 → 0.5**")],
+    [(None, "0.5, the first of this stack**"), (0.5, "0.5**"), (0.8, "0.8 → 0.5**"), (0, "0 → 0.5**")],
 )
 def test_the_step_names_where_it_comes_from(before: float | None, said: str) -> None:
     """From the last update's ratio; where there was none, that is said."""
@@ -273,11 +273,10 @@ def test_the_step_names_where_it_comes_from(before: float | None, said: str) -> 
     [
         (
             {"overlap": 120.4},
-            "Cost: nodes for 1,000 to 1,100 USD a month are needed now, for 900 then: `100 to 200 USD a "
-            "month less`. While the x86 nodes still run beside: 120 more. `archshift cost` says what that "
-            "rests on.",
+            "Cost: the pods need nodes for 1,000 to 1,100 USD a month now, for 900 then: `100 to 200 USD a "
+            "month less`. While the x86 nodes still run: 120 more. `archshift cost` lists the assumptions.",
         ),
-        ({"before": None, "unknown": ["no <b>price</b>"]}, "is not known: `no <b>price</b>`."),
+        ({"before": None, "unknown": ["no <b>price</b>"]}, "is unknown: `no <b>price</b>`."),
     ],
 )
 def test_cost_is_a_range_or_says_why_it_is_not_known(cost: dict[str, Any], said: str) -> None:
@@ -295,4 +294,4 @@ def test_cost_is_a_range_or_says_why_it_is_not_known(cost: dict[str, Any], said:
 def test_without_a_pack_it_is_said() -> None:
     """Silence would read like a pass."""
     made = report(Run(succeeded=True), packs=())
-    assert "No policy pack was given: nothing was asked of one." in markdown(made)
+    assert "There is no policy pack, so no rule was checked." in markdown(made)

@@ -118,7 +118,7 @@ def test_where_images_are_not_checked_that_is_said() -> None:
     report = make_report(mixed_settings(), found, at=AT, notes=["the weather"])
     assert report.notes == (
         "the weather",
-        "images are not checked (archshift:images.check is false), so nothing is proven to run on arm64",
+        "whether images run on arm64: archshift:images.check is false",
     )
     assert not report.guard.guarded
 
@@ -380,7 +380,7 @@ def test_a_commitment_on_x86_is_said_to_eat_the_saving() -> None:
     savings = savings_of(stack, found, commitments=(commitment,))
     assert [one.title for one in savings.changes] == ["in all"]
     assert any("of a commitment are unused" in one for one in savings.remarks)
-    assert any(one.startswith("If nothing were paid in advance, 1 would cost ") for one in savings.remarks)
+    assert any(one.startswith("Without commitments, 1 would cost ") for one in savings.remarks)
 
 
 def test_what_is_not_known_is_no_bar() -> None:

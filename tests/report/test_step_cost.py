@@ -56,7 +56,7 @@ def test_no_step_costs_nothing_more() -> None:
 def test_what_is_not_known_has_a_reason() -> None:
     """A preview does not fail for want of a price, and none is made up."""
     for config, reason in (
-        ({}, "archshift:node_groups is not set, so archshift sizes no nodes"),
+        ({}, "archshift:node_groups is not set, so there are no nodes to price"),
         ({"node_groups": GROUPS}, "archshift:cost.region is not set"),
         ({"node_groups": GROUPS, "cost": {"region": "xx-nowhere-1"}}, "the price of m6i.xlarge in"),
     ):

@@ -1,1 +1,1 @@
-"""The command line of each subcommand: its options, help and exit codes, quick to load (see cli/main.py)."""
+"""The command line of each subcommand: options, help and exit codes. Loads fast (see cli/main.py)."""

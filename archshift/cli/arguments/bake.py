@@ -9,30 +9,32 @@ def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "bake",
-        help="a bake file that builds an image for both architectures",
-        description="Print the JSON that `docker buildx bake --file` reads to build an image for linux/amd64 "
-        "and linux/arm64 and push it as one. Prove the result with `archshift audit --deep`.",
+        help="print a bake file that builds an image for both architectures",
+        description="Print a bake file in JSON. `docker buildx bake --file FILE` then builds one image for "
+        "linux/amd64 and linux/arm64, and pushes it. Prove the result with `archshift audit --deep`.",
         example="archshift bake registry.example/shop/web:1.4.0 > bake.json",
     )
+    parser.add_argument("tags", nargs="+", metavar="IMAGE", help="names to push, with tags; all of one image")
+    parser.add_argument("--context", default=".", metavar="DIR", help="the folder of the build (default: .)")
     parser.add_argument(
-        "tags", nargs="+", metavar="IMAGE", help="what is pushed: names of one image with tags"
-    )
-    parser.add_argument("--context", default=".", metavar="DIR", help="the build's folder (default: .)")
-    parser.add_argument(
-        "--dockerfile", default="", metavar="FILE", help="from that folder (default: its Dockerfile)"
+        "--dockerfile", default="", metavar="FILE", help="relative to that folder (default: Dockerfile)"
     )
     parser.add_argument(
-        "--target", default="", metavar="STAGE", help="the stage to build (default: the last)"
+        "--target", default="", metavar="STAGE", help="the stage to build (default: the last stage)"
     )
     parser.add_argument(
-        "--build-arg", action="append", default=[], metavar="NAME=VALUE", help="an ARG of the Dockerfile"
+        "--build-arg",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a value for an ARG of the Dockerfile; repeatable",
     )
-    parser.add_argument("--json", action="store_true", help="the JSON alone, without a hint on stderr")
+    parser.add_argument("--json", action="store_true", help="print only the JSON, without the hint on stderr")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Load what the command needs and run it; returns the exit code."""
+    """Load the command's modules and run it; returns the exit code."""
     from archshift.cli.commands import bake
 
     return bake.run(options)

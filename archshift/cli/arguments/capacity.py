@@ -12,9 +12,9 @@ def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "capacity",
-        help="how many nodes each step of arm_ratio needs",
-        description="Print how many nodes of each configured node group every step of arm_ratio needs, for "
-        "the requests of its pods and DaemonSets and some headroom. Reads only.",
+        help="print how many nodes each step of arm_ratio needs",
+        description="Print how many nodes each configured node group needs at every step of arm_ratio. The "
+        "count covers the requests of pods and DaemonSets, plus headroom. Read-only.",
         example="archshift capacity --steps 0.5,1.0 --headroom 20",
     )
     add_stack_options(parser)
@@ -30,13 +30,13 @@ def add_command(commands: Commands) -> None:
         type=percent,
         default=DEFAULT_HEADROOM,
         metavar="PERCENT",
-        help=f"kept free on top of the requests (default: {DEFAULT_HEADROOM * 100:g})",
+        help=f"free capacity on top of the requests (default: {DEFAULT_HEADROOM * 100:g})",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Load what the command needs and run it; returns the exit code."""
+    """Load the command's modules and run it; returns the exit code."""
     from archshift.cli.commands import capacity
 
     return capacity.run(options)

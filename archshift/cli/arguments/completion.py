@@ -11,9 +11,10 @@ def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "completion",
-        help="complete the command line in bash, zsh or fish",
-        description="Print what a shell needs to complete archshift's commands and options. In ~/.bashrc: "
-        "`source <(archshift completion bash)`. For zsh write it to a file _archshift in a folder of $fpath.",
+        help="print the completion for bash, zsh or fish",
+        description="Print a script that lets a shell complete archshift's commands and options. For bash "
+        "add `source <(archshift completion bash)` to ~/.bashrc. For zsh write the script to a file "
+        "_archshift in a folder of $fpath.",
         example="archshift completion fish > ~/.config/fish/completions/archshift.fish",
     )
     parser.add_argument("shell", choices=SHELLS, help="the shell")
@@ -21,7 +22,7 @@ def add_command(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Load what the command needs and run it; returns the exit code."""
+    """Load the command's modules and run it; returns the exit code."""
     from archshift.cli.commands import completion
 
     return completion.run(options)

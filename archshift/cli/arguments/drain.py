@@ -8,54 +8,64 @@ from archshift.cli.stack import add_stack_options
 from archshift.common.defaults import DRAIN_SECONDS
 
 EXIT_HELD = 3
-"""Exit code where something keeps nodes from being emptied."""
+"""Exit code if something keeps nodes from becoming empty."""
 
 
 def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "drain",
-        help="empty the x86 nodes, before they go",
-        description="Check that nothing needs the stack's x86 nodes, cordon them, and evict what runs there, "
-        "a few nodes at a time, within PodDisruptionBudgets. May be ended at any time and goes on from "
-        "there; --undo takes it back. Changes the cluster.",
+        help="empty the x86 nodes before you remove them",
+        description="Check that nothing needs the stack's x86 nodes, cordon them and evict their pods. It "
+        "drains a few nodes at a time and respects PodDisruptionBudgets. You can stop it at any time and "
+        "run it again to continue; --undo uncordons the nodes. Changes the cluster.",
         example="archshift drain --dry-run",
-        exits={0: "all these nodes are empty", EXIT_HELD: "something is named that keeps them"},
+        exits={
+            0: "all these nodes are empty",
+            EXIT_HELD: "something keeps a node from becoming empty; it is named",
+        },
     )
     add_stack_options(parser)
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and what forbids it")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what a drain would do and what blocks it"
+    )
     parser.add_argument("--undo", action="store_true", help="uncordon the nodes that a drain cordoned")
     parser.add_argument(
         "--nodes",
         type=_budget,
         default="10%",
         metavar="N",
-        help="nodes at a time, a number or a share; at least one (default: 10%%)",
+        help="how many nodes at a time, a number or a share; at least one (default: 10%%)",
     )
     parser.add_argument(
         "--only",
         action="append",
         default=[],
         metavar="NAME",
-        help="only this node group, or node; may be given more than once",
+        help="drain only this node group or node; repeatable",
     )
-    parser.add_argument("--bare-pods", action="store_true", help="evict pods that nothing starts again, too")
+    parser.add_argument(
+        "--bare-pods",
+        action="store_true",
+        help="also evict pods without a controller; nothing starts them again",
+    )
     parser.add_argument(
         "--timeout",
         type=_seconds,
         default=DRAIN_SECONDS,
         metavar="SECONDS",
-        help=f"end when nothing has moved for so long (default: {DRAIN_SECONDS:.0f})",
+        help=f"stop if no pod moves for this time (default: {DRAIN_SECONDS:.0f})",
     )
     parser.set_defaults(
         run=run,
-        interrupted="nodes stay cordoned: archshift drain goes on from here, --undo takes it back",
+        interrupted="nodes stay cordoned: run archshift drain again to continue, or with --undo to uncordon "
+        "them",
     )
 
 
 def _budget(text: str) -> str:
     if not re.fullmatch(r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of nodes nor a share such as 10%")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of nodes or a share such as 10%")
     return text
 
 
@@ -66,7 +76,7 @@ def _seconds(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Load what the command needs and run it; returns the exit code."""
+    """Load the command's modules and run it; returns the exit code."""
     from archshift.cli.commands import drain
 
     return drain.run(options)

@@ -13,15 +13,15 @@ def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "gate",
-        help="whether Graviton does at least as well as x86, asked of Prometheus",
-        description="Ask Prometheus whether each workload does as well on Graviton as on x86: p95 latency, "
-        "errors, restarts, OOM kills, CPU throttling, memory. Reads only.",
+        help="compare Graviton with x86 by the metrics in Prometheus",
+        description="Compare each workload's metrics on Graviton with those on x86: p95 latency, errors, "
+        "restarts, OOM kills, CPU throttling and memory. The metrics come from Prometheus. Read-only.",
         example="archshift gate --output",
         exits={
-            EXIT_CODES["pass"]: "pass: the next step may be taken",
-            EXIT_CODES["hold"]: "hold: a workload is worse, or the soak is not over",
+            EXIT_CODES["pass"]: "pass: you may take the next step",
+            EXIT_CODES["hold"]: "hold: a workload is worse, or the soak time has not passed",
             EXIT_CODES["step-back"]: "step-back: the step itself is much worse",
-            EXIT_CODES["unknown"]: "unknown: something could not be judged; holds too",
+            EXIT_CODES["unknown"]: "unknown: something could not be judged; do not take the step",
         },
     )
     add_stack_options(parser)
@@ -33,20 +33,20 @@ def add_command(commands: Commands) -> None:
         help="also write the evidence as JSON (default: archshift:gate.evidence, or gates/STACK.json)",
     )
     parser.add_argument(
-        "--queries", action="store_true", help="print the queries in full, to be pasted into Prometheus"
+        "--queries", action="store_true", help="print the full queries, to paste into Prometheus"
     )
-    parser.add_argument("--at", type=moment, metavar="TIME", help="judge that time instead of now")
+    parser.add_argument("--at", type=moment, metavar="TIME", help="judge this time instead of now")
     parser.add_argument(
         "--since",
         type=moment,
         metavar="TIME",
-        help="when the ratio last moved (default: archshift:ramp.since)",
+        help="when the ratio last changed (default: archshift:ramp.since)",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Load what the command needs and run it; returns the exit code."""
+    """Load the command's modules and run it; returns the exit code."""
     from archshift.cli.commands import gate
 
     return gate.run(options)

@@ -10,9 +10,9 @@ def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "plan",
-        help="what the next `pulumi up` will do",
+        help="print what the next `pulumi up` will do",
         description="Print what the next `pulumi up` will do: which workloads roll out, which stay and why, "
-        "who owns a field that is needed, and whether the step fits. Reads only.",
+        "which fields have another owner, and whether the pods fit. Read-only.",
         example="archshift plan -s prod",
     )
     add_stack_options(parser)
@@ -20,7 +20,7 @@ def add_command(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Load what the command needs and run it; returns the exit code."""
+    """Load the command's modules and run it; returns the exit code."""
     from archshift.cli.commands import plan
 
     return plan.run(options)

@@ -6,19 +6,22 @@ from archshift.cli.parser import Commands
 from archshift.cli.stack import add_stack_options
 
 EXIT_NOT_FINE = 1
-"""Exit code where the preview is blocked or failed; the report says why."""
+"""Exit code if the preview is blocked or failed."""
 
 
 def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "preview",
-        help="the preview of a step, as the comment of a pull request",
-        description="Run `pulumi preview` with the policy pack and report the step: what moves, capacity, "
-        "what is held and why, conflicts, policies and the resource diff, also when the preview fails. "
-        "Changes nothing.",
+        help="preview a step, and write it as a comment for a pull request",
+        description="Run `pulumi preview` with the policy pack and report the step: which pods move, "
+        "capacity, which workloads stay and why, conflicts, policies and the resource diff. There is a "
+        "report even if the preview fails. Changes nothing.",
         example="archshift preview --markdown comment.md",
-        exits={0: "the preview is fine", EXIT_NOT_FINE: "it is blocked or failed; the report says why"},
+        exits={
+            0: "the preview is fine",
+            EXIT_NOT_FINE: "the preview is blocked or failed; the report says why",
+        },
     )
     add_stack_options(parser)
     parser.add_argument("--markdown", metavar="FILE", help="write the report as a comment for a pull request")
@@ -26,16 +29,20 @@ def add_command(commands: Commands) -> None:
         "--policy-pack",
         action="append",
         metavar="DIR",
-        help="a policy pack (default: the folder policies beside Pulumi.yaml, if there)",
+        help="the folder of a policy pack (default: policies beside Pulumi.yaml, if it exists)",
     )
     parser.add_argument(
-        "--policy-pack-config", action="append", default=[], metavar="FILE", help="the pack's configuration"
+        "--policy-pack-config",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the configuration of the pack",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Load what the command needs and run it; returns the exit code."""
+    """Load the command's modules and run it; returns the exit code."""
     from archshift.cli.commands import preview
 
     return preview.run(options)

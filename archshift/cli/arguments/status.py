@@ -6,24 +6,27 @@ from archshift.cli.parser import Commands
 from archshift.cli.stack import add_stack_options
 
 EXIT_INEXACT = 3
-"""Exit code where some workload is not where it is wanted."""
+"""Exit code if a workload does not have its planned pods on Graviton."""
 
 
 def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "status",
-        help="wanted against observed, workload by workload",
-        description="Print how many pods of each workload run on Graviton and how many should. Reads only.",
+        help="compare planned and observed pods of each workload",
+        description="Print how many pods of each workload run on Graviton and how many should. Read-only.",
         example="archshift status --json",
-        exits={0: "observed is what is wanted", EXIT_INEXACT: "some workload is not where it is wanted"},
+        exits={
+            0: "every workload has its planned pods on Graviton",
+            EXIT_INEXACT: "a workload does not have its planned pods on Graviton",
+        },
     )
     add_stack_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Load what the command needs and run it; returns the exit code."""
+    """Load the command's modules and run it; returns the exit code."""
     from archshift.cli.commands import status
 
     return status.run(options)

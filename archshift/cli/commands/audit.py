@@ -25,7 +25,7 @@ _CANNOT = (AMD64_ONLY, OTHER)
 def run(options: argparse.Namespace) -> int:
     """Print the audit; returns the exit code."""
     if not options.images and not options.from_cluster:
-        raise ArchshiftError("audit: name an image, or --from-cluster for all that a cluster runs")
+        raise ArchshiftError("audit: there is nothing to audit", "name an image, or use --from-cluster")
     fail_on = _fail_on(options.fail_on)
     with busy("reading registries") as watch:
         stack = read_settings(options) if options.from_cluster else None
@@ -39,8 +39,8 @@ def run(options: argparse.Namespace) -> int:
         print_json(as_json(images, workloads, suggestions, notes))
     else:
         _print_tables(images, workloads, suggestions, notes)
-    found = {one.verdict for one in images} | {one.verdict for one in workloads.values()}
-    failing = found & fail_on
+    verdicts = {image.verdict for image in images} | {workload.verdict for workload in workloads.values()}
+    failing = verdicts & fail_on
     if not failing:
         return 0
     return EXIT_SOME_UNKNOWN if failing == {UNKNOWN} else EXIT_SOME_CANNOT
@@ -55,8 +55,11 @@ def as_json(
     """Return the audit as JSON values."""
     return {
         "images": [
-            {**one.to_dict(), **({"suggestion": suggestions[one.image]} if one.image in suggestions else {})}
-            for one in images
+            {
+                **image.to_dict(),
+                **({"suggestion": suggestions[image.image]} if image.image in suggestions else {}),
+            }
+            for image in images
         ],
         "workloads": [
             {
@@ -75,18 +78,18 @@ def as_json(
 
 
 def metrics(images: Iterable[ImageVerdict]) -> str:
-    """Return Prometheus text: one sample an image and architecture, and one for what is unknown."""
+    """Return Prometheus text: a sample for each image and architecture, and one for each unknown image."""
     lines = [
         "# HELP archshift_image_platform_supported 1 if the image runs on the architecture, 0 if not.",
         "# TYPE archshift_image_platform_supported gauge",
     ]
     unknown = []
-    for one in images:
-        label = one.image.replace("\\", r"\\").replace('"', r"\"").replace("\n", " ")
-        if one.verdict == UNKNOWN:
+    for image in images:
+        label = image.image.replace("\\", r"\\").replace('"', r"\"").replace("\n", " ")
+        if image.verdict == UNKNOWN:
             unknown.append(f'archshift_image_unknown{{image="{label}"}} 1')
             continue
-        for arch, runs in (("amd64", one.runs_on_amd64), ("arm64", one.runs_on_arm64)):
+        for arch, runs in (("amd64", image.runs_on_amd64), ("arm64", image.runs_on_arm64)):
             labels = f'image="{label}",os="linux",arch="{arch}"'
             lines.append(f"archshift_image_platform_supported{{{labels}}} {int(runs)}")
     lines += [
@@ -100,8 +103,8 @@ def metrics(images: Iterable[ImageVerdict]) -> str:
 def _fail_on(text: str) -> set[str]:
     known = {"unknown", "amd64-only", "arm64-only", "other", "multi-arch"}
     wanted = {part.strip() for part in text.split(",") if part.strip()}
-    for one in sorted(wanted - known):
-        raise ArchshiftError(f"--fail-on: {one!r} is none of {', '.join(sorted(known))}")
+    for verdict in sorted(wanted - known):
+        raise ArchshiftError(f"--fail-on: {verdict!r} is not a verdict", f"use {', '.join(sorted(known))}")
     return wanted
 
 
@@ -117,7 +120,7 @@ def _audit(
         for workload in evidence.verdicts.values():
             for verdict in workload.images:
                 known = images.get(verdict.image)
-                # A deep audit may judge one image differently by command: the worse one counts.
+                # A deep audit may judge an image differently for each command: the worse verdict counts.
                 if known is None or known.runs_on_arm64:
                     images[verdict.image] = verdict
     if options.images:
@@ -143,12 +146,12 @@ def _suggest(
 ) -> dict[str, str | None]:
     from archshift.images.audit import suggest_newer
 
-    wanted = [one.image for one in images if one.verdict in _CANNOT]
+    wanted = [image.image for image in images if image.verdict in _CANNOT]
     return suggest_newer(wanted, audit_options(rules, evidence.pull_secrets)) if wanted else {}
 
 
 def _write_metrics(path: Path, images: Iterable[ImageVerdict]) -> None:
-    # Whole or not at all: a collector may read at any moment.
+    # A collector may read at any moment, so it must never see a partial file.
     try:
         replace_file(path, metrics(images))
     except OSError as error:
@@ -166,11 +169,11 @@ def _print_tables(
     table = plain_table()
     for name in ("IMAGE", "VERDICT", "WHY"):
         table.add_column(name, overflow="fold")
-    for one in sorted(images, key=lambda one: (order.get(one.verdict, 2), one.image)):
-        why = one.reason or ", ".join(one.platforms)
-        if suggestions.get(one.image):
-            why += f"; {suggestions[one.image]} has arm64"
-        table.add_row(one.image, one.verdict, why, style=None if one.runs_on_arm64 else "yellow")
+    for image in sorted(images, key=lambda image: (order.get(image.verdict, 2), image.image)):
+        why = image.reason or ", ".join(image.platforms)
+        if suggestions.get(image.image):
+            why += f"; {suggestions[image.image]} has arm64"
+        table.add_row(image.image, image.verdict, why, style=None if image.runs_on_arm64 else "yellow")
     out.print(table)
     blocked = {key: verdict for key, verdict in workloads.items() if not verdict.runs_on_arm64}
     if blocked:
@@ -186,8 +189,8 @@ def _print_tables(
             out.print(f"{key}: {note}", highlight=False, style="dim")
     for note in notes:
         out.print(note, highlight=False, style="dim")
-    can = sum(one.runs_on_arm64 for one in images)
-    unknown = sum(one.verdict == UNKNOWN for one in images)
+    can = sum(image.runs_on_arm64 for image in images)
+    unknown = sum(image.verdict == UNKNOWN for image in images)
     line = f"{can} of {len(images)} images run on arm64, {unknown} unknown"
     if workloads:
         line += f"; {len(workloads) - len(blocked)} of {len(workloads)} workloads can move"

@@ -1,4 +1,4 @@
-"""``archshift bake``: a bake file for an image of both architectures, where Docker builds without Pulumi."""
+"""``archshift bake``: a bake file for both architectures, for builds with Docker but without Pulumi."""
 
 import argparse
 import sys
@@ -21,8 +21,8 @@ def run(options: argparse.Namespace) -> int:
     print_json(bake_file([build]))
     if not options.json:
         print(
-            "docker buildx bake --file FILE builds and pushes this; archshift audit --deep "
-            f"{build.tags[0]} proves it",
+            "next: docker buildx bake --file FILE builds and pushes the image; then prove it with "
+            f"archshift audit --deep {build.tags[0]}",
             file=sys.stderr,
         )
     return 0
@@ -32,5 +32,5 @@ def _pairs(texts: Iterable[str]) -> Iterable[tuple[str, str]]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise ArchshiftError(f"--build-arg: {text!r} is not NAME=VALUE")
+            raise ArchshiftError(f"--build-arg: {text!r} is invalid", "use NAME=VALUE")
         yield name, value

@@ -16,29 +16,29 @@ def run(options: argparse.Namespace) -> int:
     """Print the sizes; returns the exit code."""
     with busy("reading the stack and the cluster") as watch:
         settings = read_settings(options)
-        found = survey(settings, watch=watch)
+        cluster_survey = survey(settings, watch=watch)
     if not settings.groups:
         raise ArchshiftError(
             "archshift:node_groups is not set",
-            "give the groups that are to carry the pods, and archshift counts their nodes",
+            "set the node groups for the pods, and archshift counts their nodes",
         )
     steps = {
         ratio: size(
-            plan_at(ratio, settings, found),
-            found.inventory,
+            plan_at(ratio, settings, cluster_survey),
+            cluster_survey.inventory,
             settings.groups,
             options.headroom,
         )
         for ratio in options.steps
     }
-    workloads = [found.inventory.workloads[row.key] for row in found.plan.movable]
-    targets = {one.key: one.cpu_targets for one in workloads if one.cpu_targets}
+    workloads = [cluster_survey.inventory.workloads[row.key] for row in cluster_survey.plan.movable]
+    targets = {workload.key: workload.cpu_targets for workload in workloads if workload.cpu_targets}
     if options.json:
         print_json(
             {
                 "headroom": options.headroom,
                 "steps": [as_json(ratio, sizing) for ratio, sizing in steps.items()],
-                "autoscaled": [one.key for one in workloads if one.autoscaled],
+                "autoscaled": [workload.key for workload in workloads if workload.autoscaled],
                 "cpu_targets": targets,
             }
         )
@@ -91,11 +91,11 @@ def print_table(steps: dict[float, Sizing], targets: dict[str, tuple[str, ...]])
         out.print(sentence, style="yellow")
     if targets:
         out.print(
-            "A vCPU of Graviton is a core, one of x86 mostly half of one, so a pod does more there at the "
-            "same CPU: look at these autoscalers' targets once the workloads have moved:",
+            "A Graviton vCPU is a whole core, and most x86 vCPUs are half a core. So a pod on Graviton does "
+            "more work at the same CPU use. Check the targets of these autoscalers after the move:",
         )
-        for key, some in targets.items():
-            out.print(f"  {key}: {', '.join(some)}")
+        for key, cpu_targets in targets.items():
+            out.print(f"  {key}: {', '.join(cpu_targets)}")
 
 
 def _cells(need: GroupNeed) -> list[str]:

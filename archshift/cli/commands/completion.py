@@ -1,4 +1,4 @@
-"""``archshift completion``: what a shell needs to complete the command line."""
+"""``archshift completion``: a script that lets a shell complete the command line."""
 
 import argparse
 
@@ -9,7 +9,7 @@ _FILES = ("FILE", "DIR")
 
 def run(options: argparse.Namespace) -> int:
     """Print the completion; returns the exit code."""
-    # It has this subcommand too.
+    # Not at the top: main imports this subcommand.
     from archshift.cli.main import make_parser
 
     parser = make_parser()
@@ -19,7 +19,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _complete_files(parser: argparse.ArgumentParser) -> None:
-    """Have options that name files and folders completed as such."""
+    """Let shells complete files and folders for the options that take them."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():

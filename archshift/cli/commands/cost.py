@@ -34,18 +34,17 @@ from archshift.survey import Survey, survey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cost:
-    """What is printed.
+    """The costs to print.
 
     Attributes:
-        tariff: The prices.
-        now: What runs.
-        today: What today's arm_ratio needs.
-        steps: Ratio to its comparison with ratio 0.
-        next_step: The step after today's ratio against today's ratio; None at the end of the ramp.
-        next_ratio: Its ratio.
-        without_commitments: The last step as if nothing were paid in advance; None if nothing is.
-        headroom: Share of the requests kept free.
-        note: Why AWS was not asked; empty if it was, or need not be.
+        now: The running nodes.
+        today: The nodes that today's arm_ratio needs.
+        steps: The comparison of each ratio with ratio 0.
+        next_step: The next step against today's ratio; None at the end of the ramp.
+        next_ratio: The ratio of the next step.
+        without_commitments: The last step without commitments; None if there are none.
+        headroom: Free share on top of the requests.
+        note: Why the prices do not come from AWS; empty if they do or need not.
     """
 
     tariff: Tariff
@@ -66,12 +65,12 @@ def run(options: argparse.Namespace) -> int:
         if not settings.groups:
             raise ArchshiftError(
                 "archshift:node_groups is not set",
-                "give the groups that are to carry the pods, and archshift says what their nodes cost",
+                "set the node groups for the pods, and archshift prices their nodes",
             )
-        found = survey(settings, watch=watch)
+        cluster_survey = survey(settings, watch=watch)
     with busy("asking for prices"):
-        tariff, note = stack_tariff(settings, found.inventory.nodes, options.prices)
-    cost = _cost(settings, found, tariff, note, options)
+        tariff, note = stack_tariff(settings, cluster_survey.inventory.nodes, options.prices)
+    cost = _cost(settings, cluster_survey, tariff, note, options)
     if options.json:
         print_json(as_json(cost))
     else:
@@ -79,16 +78,20 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _cost(settings: Settings, found: Survey, tariff: Tariff, note: str, options: argparse.Namespace) -> _Cost:
-    against = comparisons(settings, found, options.headroom)
+def _cost(
+    settings: Settings, cluster_survey: Survey, tariff: Tariff, note: str, options: argparse.Namespace
+) -> _Cost:
+    against = comparisons(settings, cluster_survey, options.headroom)
     today = settings.arm_ratio
     following = next((ratio for ratio in DEFAULT_STEPS if ratio > today), 1.0)
     wanted = options.steps or dict.fromkeys((following, 1.0))
     freely = replace(tariff, rules=replace(tariff.rules, commitments=()))
     return _Cost(
         tariff=tariff,
-        now=make_bill(running(found.inventory.nodes, settings.groups), tariff),
-        today=bill_of(found.plan, found.inventory, settings.groups, tariff, options.headroom),
+        now=make_bill(running(cluster_survey.inventory.nodes, settings.groups), tariff),
+        today=bill_of(
+            cluster_survey.plan, cluster_survey.inventory, settings.groups, tariff, options.headroom
+        ),
         steps={ratio: against(0.0, ratio, tariff) for ratio in wanted},
         next_step=against(today, following, tariff) if following > today else None,
         next_ratio=following,
@@ -136,7 +139,8 @@ def _spread_json(spread: BillRange) -> dict[str, Any]:
         "unknown": list(spread.unknown),
         "groups": [_pair_json(*pair) for pair in _pairs(spread)],
         "stranded": [
-            {"commitment": str(one), "usd_per_month": range_json(usd)} for one, usd in spread.stranded.items()
+            {"commitment": str(commitment), "usd_per_month": range_json(usd)}
+            for commitment, usd in spread.stranded.items()
         ],
     }
 
@@ -148,8 +152,8 @@ def _bill_json(bill: Bill) -> dict[str, Any]:
         "unknown": list(bill.unknown),
         "groups": [_pair_json(line, line) for line in bill.lines],
         "stranded": [
-            {"commitment": str(one), "usd_per_month": number_json(usd)}
-            for one, usd in bill.stranded.items()
+            {"commitment": str(commitment), "usd_per_month": number_json(usd)}
+            for commitment, usd in bill.stranded.items()
             if usd
         ],
     }
@@ -170,7 +174,7 @@ def _pair_json(slow: Line, fast: Line) -> dict[str, Any]:
 
 
 def _pairs(spread: BillRange) -> Iterable[tuple[Line, Line]]:
-    """Yield each group's line at both ends; a group that has no nodes at one end has a line of none."""
+    """Yield each group's line at both ends of the range; a group without nodes has a line with 0 nodes."""
     slow, fast = (
         {(line.node_count.group, line.node_count.instance_type): line for line in bill.lines}
         for bill in (spread.slow, spread.fast)
@@ -206,31 +210,31 @@ def print_cost(cost: _Cost) -> None:
         _add_rows(table, f"{ratio:g}", _pairs(step.after), step.after.monthly, step.after.at_least)
     out.print(table)
     if cost.tariff.commitments:
-        out.print("The sums have what is paid in advance, and without what that covers.", style="dim")
+        out.print("The sums include commitments, and exclude the usage that commitments cover.", style="dim")
     out.print()
     for sentence in sentences(cost):
         out.print(sentence)
     for sentence in dict.fromkeys(cost.now.unknown):
-        out.print(f"Not counted in what runs now: {sentence}.", style="yellow")
+        out.print(f"Not counted for the running nodes: {sentence}.", style="yellow")
     if cost.note:
-        out.print(f"List prices are the built-in table's: {cost.note}.", style="yellow")
+        out.print(f"List prices come from the built-in table: {cost.note}.", style="yellow")
     for source, names in _sources(cost).items():
         out.print(f"Prices of {', '.join(names)}: {source}.")
-    out.print("This rests on:")
+    out.print("Assumptions:")
     for sentence in text.assumptions(cost.tariff, cost.headroom):
         out.print(f"- {sentence}")
 
 
 def _sources(cost: _Cost) -> dict[str, list[str]]:
-    """Return where the prices are from: source to the types whose prices it gave."""
+    """Return the instance types by the source of their price."""
     spreads = [spread for step in cost.steps.values() for spread in (step.before, step.after)]
     bills = [cost.now, *(bill for spread in spreads for bill in (spread.slow, spread.fast))]
-    found: dict[str, list[str]] = {}
+    types_by_source: dict[str, list[str]] = {}
     for line in (line for bill in bills for line in bill.lines if line.price):
-        names = found.setdefault(line.price.source if line.price else "", [])
+        names = types_by_source.setdefault(line.price.source if line.price else "", [])
         if line.node_count.instance_type not in names:
             names.append(line.node_count.instance_type)
-    return found
+    return types_by_source
 
 
 def _add_rows(
@@ -256,26 +260,26 @@ def _add_rows(
 
 
 def sentences(cost: _Cost) -> list[str]:
-    """Return what the numbers mean, a sentence each."""
-    said = [f"arm_ratio {ratio:g} against 0: {text.saving(step)}." for ratio, step in cost.steps.items()]
+    """Return sentences that explain the numbers."""
+    sentences = [f"arm_ratio {ratio:g} against 0: {text.saving(step)}." for ratio, step in cost.steps.items()]
     if cost.next_step:
-        said.append(f"The next step, {cost.next_ratio:g}, against today: {text.saving(cost.next_step)}.")
+        sentences.append(f"The next step, {cost.next_ratio:g}, against today: {text.saving(cost.next_step)}.")
         if cost.next_step.overlap:
-            said.append(
-                "Until the x86 nodes that it empties are gone, it costs up to "
+            sentences.append(
+                "Until you remove the x86 nodes that it empties, it costs up to "
                 f"{text.money(cost.next_step.overlap)} USD a month more."
             )
     ratio, last = max(cost.steps.items())
-    said += [claim] if (claim := text.against_claim(ratio, last)) else []
-    said += text.stranded(ratio, last)
+    sentences += [claim] if (claim := text.against_claim(ratio, last)) else []
+    sentences += text.stranded(ratio, last)
     if cost.without_commitments:
-        said.append(
-            f"If nothing were paid in advance, {ratio:g} would cost {text.saving(cost.without_commitments)}."
+        sentences.append(
+            f"Without commitments, {ratio:g} would cost {text.saving(cost.without_commitments)}."
         )
     needed = cost.today.monthly
     if cost.now.total is not None and needed and cost.now.total > needed.most:
-        said.append(
-            f"What runs now costs {text.money(cost.now.total - needed.most)} USD a month more than the pods "
-            "need; that can be saved on either processor and is not counted as Graviton's."
+        sentences.append(
+            f"The running nodes cost {text.money(cost.now.total - needed.most)} USD a month more than the "
+            "pods need. You can save this on x86 too, so it does not count as Graviton's saving."
         )
-    return said
+    return sentences

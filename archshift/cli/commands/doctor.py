@@ -1,4 +1,4 @@
-"""``archshift doctor``: whether everything is there that a step takes."""
+"""``archshift doctor``: checks everything that a step needs."""
 
 import argparse
 import json
@@ -25,19 +25,19 @@ _STYLES: Final = {"warning": "yellow", "problem": "red", "unknown": "magenta"}
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what was found; returns the exit code."""
-    with busy("looking at engine, cluster, registries and Prometheus"):
+    """Print the results; returns the exit code."""
+    with busy("checking the engine, the cluster, registries and Prometheus"):
         findings = list(examine(options))
-    fine = all(one.outcome in FINE for one in findings)
+    fine = all(result.outcome in FINE for result in findings)
     if options.json:
-        print_json({"fine": fine, "findings": [asdict(one) for one in findings]})
+        print_json({"fine": fine, "findings": [asdict(result) for result in findings]})
     else:
         print_findings(findings)
     return 0 if fine else EXIT_FOUND
 
 
 def examine(options: argparse.Namespace) -> Iterator[CheckResult]:
-    """Yield what each check finds."""
+    """Yield the result of each check."""
     yield from run_check(
         "engine", lambda: [doctor.check_engine(pulumi(options, "version"), version("pulumi"))]
     )
@@ -46,16 +46,16 @@ def examine(options: argparse.Namespace) -> Iterator[CheckResult]:
         settings = read_settings(options)
     except ArchshiftError as error:
         for each in error.errors:
-            yield from_error("stack", each, fix="pulumi stack select, or name it with --stack")
+            yield from_error("stack", each, fix="run pulumi stack select, or name the stack with --stack")
     else:
-        yield CheckResult("stack", "ok", f"the settings of {settings.stack} are read")
+        yield CheckResult("stack", "ok", f"the settings of {settings.stack} are valid")
     yield from run_check("plugins", lambda: _plugins(options, settings))
     if settings is None:
         yield CheckResult(
             "cluster",
             "unknown",
-            "the settings say which cluster is meant, and they could not be read",
-            "mend the engine or the stack first",
+            "the settings name the cluster, and they could not be read",
+            "fix the engine or the stack first",
         )
         return
     yield from _of_cluster(settings)
@@ -92,21 +92,21 @@ def _of_cluster(settings: Settings) -> Iterator[CheckResult]:
         yield from answers
         if settings.cluster:
             yield doctor.check_identity(cluster, settings.cluster)
-        if any(one.outcome != "ok" for one in answers):
+        if any(answer.outcome != "ok" for answer in answers):
             return
         yield from check_rights(cluster, settings)
         if settings.images.check:
             yield from run_check(
-                "registries", _registries(cluster, settings), "unknown", "mend the rights first"
+                "registries", _registries(cluster, settings), "unknown", "fix the rights first"
             )
 
 
 def _registries(cluster: Cluster, settings: Settings) -> Callable[[], Iterable[CheckResult]]:
-    def found() -> Iterable[CheckResult]:
+    def check() -> Iterable[CheckResult]:
         inventory = read_inventory(cluster, settings.discovery, settings.field_manager)
         return doctor.check_registries(cluster, inventory, settings.images)
 
-    return found
+    return check
 
 
 def _prometheus(settings: Settings) -> Iterator[CheckResult]:
@@ -115,26 +115,26 @@ def _prometheus(settings: Settings) -> Iterator[CheckResult]:
 
 
 def print_findings(findings: Iterable[CheckResult]) -> None:
-    """Print the findings for a person: a line a check, below it what to do."""
-    found = list(findings)
+    """Print the results for a person: a line for each check, and below it the fix."""
+    listed = list(findings)
     table = plain_table()
     table.add_column("CHECK", overflow="fold")
     table.add_column("", no_wrap=True)
-    table.add_column("FOUND, AND WHAT TO DO", overflow="fold")
-    for one in found:
-        style = _STYLES.get(one.outcome)
-        table.add_row(one.check, one.outcome, one.message, style=style)
-        if one.fix:
-            table.add_row("", "", f"-> {one.fix}")
+    table.add_column("RESULT, AND HOW TO FIX IT", overflow="fold")
+    for result in listed:
+        style = _STYLES.get(result.outcome)
+        table.add_row(result.check, result.outcome, result.message, style=style)
+        if result.fix:
+            table.add_row("", "", f"-> {result.fix}")
     out = console()
     out.print(table)
     counts: dict[str, int] = {}
-    for one in found:
-        counts[one.outcome] = counts.get(one.outcome, 0) + 1
+    for result in listed:
+        counts[result.outcome] = counts.get(result.outcome, 0) + 1
     words: dict[str, Any] = {"problem": "problems", "warning": "warnings"}
-    said = [
+    totals = [
         f"{number} {outcome if number == 1 else words.get(outcome, outcome)}"
         for outcome, number in counts.items()
         if outcome != "ok"
     ]
-    out.print(f"{len(found)} checks: {', '.join(said) or 'all ok'}", style="bold")
+    out.print(f"{len(listed)} checks: {', '.join(totals) or 'all ok'}", style="bold")

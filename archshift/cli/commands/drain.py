@@ -26,20 +26,20 @@ from archshift.survey import survey
 
 
 def run(options: argparse.Namespace) -> int:
-    """Drain, say what would be done, or undo it; returns the exit code."""
+    """Drain, rehearse a drain, or undo it; returns the exit code."""
     settings = read_settings(options)
     if options.undo:
         return _undo(options, settings)
     with busy("reading the cluster and its images") as watch:
-        # Evidence of earlier runs does not count before something is taken away.
-        found = survey(
+        # Read all evidence again, because the drain removes x86 capacity.
+        cluster_survey = survey(
             settings,
             keep_evidence=False,
             guard_x86=settings.images.check,
             hold_untested=None,
             watch=watch,
         )
-    nodes = found.inventory.nodes
+    nodes = cluster_survey.inventory.nodes
     check_only(options.only, nodes, settings.groups)
     select = partial(nodes_to_drain, groups=settings.groups, only=tuple(options.only))
     going = select(nodes)
@@ -47,9 +47,9 @@ def run(options: argparse.Namespace) -> int:
         pods = [pod for node in going for pod in list_pods(cluster, node=node.name)]
         blockers = find_blockers(
             going=going,
-            inventory=found.inventory,
-            plan=found.plan,
-            needs=found.needs or (),
+            inventory=cluster_survey.inventory,
+            plan=cluster_survey.plan,
+            needs=cluster_survey.needs or (),
             pods=pods,
             groups=settings.groups,
             bare_pods=options.bare_pods,
@@ -74,14 +74,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def nodes_at_a_time(text: str, nodes: int) -> int:
-    """Return the budget that a number or a share of ``nodes`` means, at least 1."""
+    """Return a number or a share of ``nodes`` as a number, at least 1."""
     return max(1, nodes * int(text[:-1]) // 100) if text.endswith("%") else int(text)
 
 
 def as_json(
     settings: Settings, outcome: Outcome, blockers: Iterable[DrainBlocker], pods: Sequence[Pod]
 ) -> dict[str, Any]:
-    """Return the drain as JSON values; ``pods`` are those that have to move, ``tied`` go with the node."""
+    """Return the drain as JSON values; ``pods`` must move, ``tied`` pods go with the node."""
     return {
         "stack": settings.stack,
         "nodes": [
@@ -89,8 +89,10 @@ def as_json(
             for mark in outcome.nodes
         ],
         "evicted": outcome.evicted,
-        "blockers": [{"what": one.what, "reason": one.reason} for one in blockers],
-        "waiting": [{"what": one.what, "node": one.node, "reason": one.reason} for one in outcome.waiting],
+        "blockers": [{"what": blocker.what, "reason": blocker.reason} for blocker in blockers],
+        "waiting": [
+            {"what": held.what, "node": held.node, "reason": held.reason} for held in outcome.waiting
+        ],
     }
 
 
@@ -129,13 +131,13 @@ def _summary(
     left = sum(not pod.tied for pod in pods)
     empty = sum(not _counts(mark, pods)["pods"] for mark in outcome.nodes)
     if not total:
-        return "there is no x86 node to drain"
+        return "there are no x86 nodes to drain"
     if blockers:
-        return "nothing was changed; what forbids the drain is named above"
+        return "nothing was changed; the lines above say what blocks the drain"
     if dry_run:
         return f"{left} pods on {total - empty} of {total} x86 nodes would be moved"
     if outcome.waiting:
-        then = "remove these causes and run archshift drain again, or archshift drain --undo"
+        then = "remove these causes and run archshift drain again, or run archshift drain --undo"
     else:
         then = "next: set the sizes of their node groups to 0 and run pulumi up"
     return f"{empty} of {total} x86 nodes are empty, pods moved: {outcome.evicted}; {then}"
@@ -148,5 +150,5 @@ def _undo(options: argparse.Namespace, settings: Settings) -> int:
         print_json({"stack": settings.stack, "uncordoned": done})
     else:
         names = ", ".join(done)
-        print(f"cordoned no more: {names}" if names else "no node is cordoned by a drain of this stack")
+        print(f"uncordoned: {names}" if names else "no node is cordoned by a drain of this stack")
     return 0

@@ -1,4 +1,4 @@
-"""``archshift gate``: does Graviton do at least as well as x86?"""
+"""``archshift gate``: compares Graviton with x86 by the metrics in Prometheus."""
 
 import argparse
 import json
@@ -32,7 +32,7 @@ _STYLES: Final = {"hold": "yellow", "step-back": "red", "unknown": "magenta"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """What one run of the gate has found."""
+    """The result of one run of the gate."""
 
     stack: str
     arm_ratio: float
@@ -43,7 +43,7 @@ class Gate:
     now: Measurement
     before: Measurement | None
     verdict: FleetVerdict
-    asked: list[RecordedQuery]
+    queries: list[RecordedQuery]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -73,18 +73,18 @@ def ask(
 
     Args:
         settings: The stack's settings.
-        at: The time to judge; None for now.
-        since: When the ratio last moved; None for what the settings say.
-        environment: Has the token for Prometheus.
+        at: The time to judge; None: now.
+        since: When the ratio last changed; None: as in the settings.
+        environment: Contains the token for Prometheus.
 
     Raises:
-        ArchshiftError: A setting does not do.
+        ArchshiftError: A setting is invalid or missing.
     """
     chosen = settings.gate
     if not chosen.prometheus:
         raise ArchshiftError(
             "archshift:gate.prometheus is not set",
-            "give the address of the Prometheus that scrapes kube-state-metrics",
+            "set it to the address of the Prometheus that scrapes kube-state-metrics",
         )
     ramp = settings.ramp
     since = since or (ramp.since if ramp else None)
@@ -126,7 +126,7 @@ def ask(
         now=now,
         before=before,
         verdict=verdict,
-        asked=measurer.queries,
+        queries=measurer.queries,
     )
 
 
@@ -141,7 +141,7 @@ def _measure(
         return Measurement(window=window), None
     try:
         if problem := measurer.clock_problem(window.end, clock):
-            return Measurement(window=window, problem=problem), None
+            return Measurement(window=window, problem=str(problem)), None
     except PrometheusError as error:
         return Measurement(window=window, problem=str(error)), None
     now = measurer.measure(window, graviton=arm_ratio > 0)
@@ -152,12 +152,12 @@ def _measure(
 
 
 def _without(now: Measurement, settings: Settings) -> Measurement:
-    """Leave out what is not archshift's business."""
+    """Remove the workloads that the settings exclude."""
     kept = {key: sides for key, sides in now.sides.items() if key not in settings.discovery.exclude}
     return Measurement(window=now.window, sides=kept, problem=now.problem)
 
 
-# --- what is printed and kept ---------------------------------------------------------------
+# --- output and evidence ---------------------------------------------------------------
 
 
 def as_json(gate: Gate) -> dict[str, Any]:
@@ -172,50 +172,56 @@ def as_json(gate: Gate) -> dict[str, Any]:
         "soak": short(gate.soak),
         "window": {"from": (window.end - window.length).isoformat(), "to": window.end.isoformat()},
         "reasons": list(verdict.reasons),
-        "caps": {one.workload: one.max_ratio for one in verdict.workloads if one.max_ratio is not None},
-        "workloads": [_workload_json(one) for one in verdict.workloads],
+        "caps": {
+            workload.workload: workload.max_ratio
+            for workload in verdict.workloads
+            if workload.max_ratio is not None
+        },
+        "workloads": [_workload_json(workload) for workload in verdict.workloads],
         "prometheus": gate.prometheus,
         "queries": [
             {
-                "name": asked.name,
-                "query": asked.query,
-                "from": asked.begin.isoformat() if asked.begin else None,
-                "to": asked.end.isoformat(),
-                "step": short(asked.step),
+                "name": query.name,
+                "query": query.query,
+                "from": query.begin.isoformat() if query.begin else None,
+                "to": query.end.isoformat(),
+                "step": short(query.step),
             }
-            for asked in gate.asked
+            for query in gate.queries
         ],
     }
 
 
-def _workload_json(one: JudgedWorkload) -> dict[str, Any]:
+def _workload_json(workload: JudgedWorkload) -> dict[str, Any]:
     return {
-        "workload": one.workload,
-        "verdict": one.verdict,
-        "against": one.against,
-        "graviton_pods": one.graviton_pods,
-        "pods": one.pods,
-        "max_ratio": one.max_ratio,
-        "reasons": list(one.reasons),
+        "workload": workload.workload,
+        "verdict": workload.verdict,
+        "against": workload.against,
+        "graviton_pods": workload.graviton_pods,
+        "pods": workload.pods,
+        "max_ratio": workload.max_ratio,
+        "reasons": list(workload.reasons),
         "figures": {
-            found.figure: {name: value for name, value in asdict(found).items() if name != "figure"}
-            for found in one.figures
+            figure.figure: {name: value for name, value in asdict(figure).items() if name != "figure"}
+            for figure in workload.figures
         },
     }
 
 
 def print_table(gate: Gate, in_full: bool = False) -> None:
-    """Print the verdict for a person; ``in_full`` with queries that can be pasted into Prometheus."""
+    """Print the verdict for a person; ``in_full`` prints queries for pasting into Prometheus."""
     out = console()
     window, verdict = gate.now.window, gate.verdict
-    _print_queries(out, gate.asked, in_full)
-    shown = [one for one in verdict.workloads if one.verdict != "skipped"]
+    _print_queries(out, gate.queries, in_full)
+    shown = [workload for workload in verdict.workloads if workload.verdict != "skipped"]
     if shown:
         out.print(_table(shown))
-    skipped = [one for one in verdict.workloads if one.verdict == "skipped" and one.pod_hours]
-    for one in skipped:
-        out.print(f"{one.workload}: {'; '.join(one.reasons)}")
-    since = f"; the ratio stands since {_clock(gate.since)}" if gate.since else ""
+    skipped = [
+        workload for workload in verdict.workloads if workload.verdict == "skipped" and workload.pod_hours
+    ]
+    for workload in skipped:
+        out.print(f"{workload.workload}: {'; '.join(workload.reasons)}")
+    since = f"; at this ratio since {_clock(gate.since)}" if gate.since else ""
     times = f"{_clock(window.end - window.length)} to {_clock(window.end)}"
     out.print(f"{gate.stack} at {gate.arm_ratio:g}, {times}{since}")
     for reason in verdict.reasons:
@@ -228,16 +234,16 @@ def _print_queries(out: Console, queries: list[RecordedQuery], in_full: bool) ->
         out.print(text, style="dim", soft_wrap=True)
 
     known: set[str] = set()
-    for asked in queries:
-        times = f"{_clock(asked.begin)} to {_clock(asked.end)}" if asked.begin else f"at {_clock(asked.end)}"
-        title = f"{asked.name}, {times}, every {short(asked.step)}"
-        if asked.brief in known:
+    for query in queries:
+        times = f"{_clock(query.begin)} to {_clock(query.end)}" if query.begin else f"at {_clock(query.end)}"
+        title = f"{query.name}, {times}, every {short(query.step)}"
+        if query.brief in known:
             say(f"{title}: as above")
         else:
-            say(f"# {title}\n{asked.query}" if in_full else f"{title}: {asked.brief}")
-        known.add(asked.brief)
+            say(f"# {title}\n{query.query}" if in_full else f"{title}: {query.brief}")
+        known.add(query.brief)
     if queries and not in_full:
-        say(f"({POD_ARCH}: each pod's workload and architecture, {NODE_ARCH}: each node's; see --queries)")
+        say(f"({POD_ARCH}: workload and architecture by pod; {NODE_ARCH}: by node; --queries prints all)")
 
 
 def _table(workloads: list[JudgedWorkload]) -> Table:
@@ -246,21 +252,29 @@ def _table(workloads: list[JudgedWorkload]) -> Table:
     for name in ("GRAVITON", "AGAINST", "LIMIT"):
         table.add_column(name, justify="right")
     table.add_column("VERDICT", no_wrap=True)
-    for one in workloads:
-        pods = f"{one.graviton_pods} of {one.pods} pods"
-        table.add_row(one.workload, pods, one.against, "", one.verdict, style=_STYLES.get(one.verdict))
-        for found in one.figures:
-            figure = FIGURES[found.figure]
-            values = (written(figure, value) for value in (found.graviton, found.base, found.limit))
-            table.add_row(f"  {figure.full_title}", *values, found.verdict, style=_STYLES.get(found.verdict))
+    for workload in workloads:
+        pods = f"{workload.graviton_pods} of {workload.pods} pods"
+        table.add_row(
+            workload.workload,
+            pods,
+            workload.against,
+            "",
+            workload.verdict,
+            style=_STYLES.get(workload.verdict),
+        )
+        for judged in workload.figures:
+            figure = FIGURES[judged.figure]
+            values = (written(figure, value) for value in (judged.graviton, judged.base, judged.limit))
+            style = _STYLES.get(judged.verdict)
+            table.add_row(f"  {figure.full_title}", *values, judged.verdict, style=style)
     return table
 
 
 def write_evidence(path: Path, evidence: Mapping[str, Any]) -> None:
-    """Write the evidence, whole or not at all; everybody may read it.
+    """Write the evidence, whole or not at all; everybody may read the file.
 
     Raises:
-        ArchshiftError: It cannot be written.
+        ArchshiftError: The file cannot be written.
     """
     write_whole(path, json.dumps(evidence, indent=2) + "\n", "--output")
 

@@ -9,7 +9,7 @@ from archshift.common.architectures import display
 from archshift.plan.plan_json import plan_json
 
 if TYPE_CHECKING:
-    # Passed in: what makes plans loads while the engine answers (archshift/cli/stack.py).
+    # Only for types: these modules load while the engine answers (archshift/cli/stack.py).
     from archshift.plan.model import Plan
 
 _GIB = 1024**3
@@ -35,14 +35,14 @@ def print_table(plan: "Plan") -> None:
     )
     for side in plan.balances.values():
         out.print(
-            f"{display(side.architecture)}: {side.nodes} nodes, {side.demand.pods} pods ask for "
+            f"{display(side.architecture)}: {side.nodes} nodes, {side.demand.pods} pods request "
             f"{side.demand.millicpu / 1000:.1f} of {side.millicpu / 1000:.1f} vCPU and "
             f"{side.demand.memory / _GIB:.1f} of {side.memory / _GIB:.1f} GiB",
         )
     for conflict in plan.conflicts:
         out.print(f"conflict: {conflict}", style="yellow")
     for shortage in plan.shortages:
-        out.print(f"too little: {shortage}", style="red")
+        out.print(f"shortage: {shortage}", style="red")
     restarts = sum(row.restarts for row in plan.workloads)
     out.print(
         f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods are on Graviton, "

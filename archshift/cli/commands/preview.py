@@ -1,4 +1,4 @@
-"""``archshift preview``: a real preview, as a report for people, pull requests and programs."""
+"""``archshift preview``: runs a preview and reports it to people, pull requests and programs."""
 
 import argparse
 import json
@@ -46,7 +46,7 @@ def _preview(options: argparse.Namespace, stack: str, at: datetime) -> PreviewRe
     packs = _packs(options)
     with _progress() as progress:
         progress("reading the stack")
-        # Known, so that they can be taken out of whatever the engine and its plugins say.
+        # The secrets to remove from all output of the engine and its plugins.
         secrets = secrets_of_config(stack_config(options, stack, "--show-secrets"))
         redactor = Redactor([*secrets, *secrets_of_environment(os.environ)])
         with tempfile.TemporaryDirectory(prefix="archshift-plan-") as folder:
@@ -76,7 +76,7 @@ def _packs(options: argparse.Namespace) -> list[str]:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """Say on a terminal what goes on; silent in a pipe."""
+    """Show the current work on a terminal; silent in a pipe."""
     out = console(sys.stderr)
     if not out.is_terminal:
         yield lambda _: None
@@ -97,14 +97,17 @@ def _print(report: PreviewReport) -> None:
             f"are on Graviton, {fleet['wanted']} belong there; {moving} workloads move, "
             f"{len(report.changes)} resources change"
         )
-    for one in report.violations:
-        style = "red" if one.mandatory else "yellow"
-        out.print(f"{'blocks' if one.mandatory else 'advises'}: {one.rule}: {one.message}", style=style)
+    for violation in report.violations:
+        style = "red" if violation.mandatory else "yellow"
+        out.print(
+            f"{'blocks' if violation.mandatory else 'advice'}: {violation.rule}: {violation.message}",
+            style=style,
+        )
     for text in report.warnings:
         out.print(f"warning: {text}", style="yellow")
     if report.policies != "asked":
-        given = "there is no policy pack" if report.policies == "none" else "policies were not asked"
-        out.print(given, style="yellow")
+        note = "there is no policy pack" if report.policies == "none" else "policies were not checked"
+        out.print(note, style="yellow")
     if report.outcome == "fine":
         out.print("the preview is fine", style="bold green")
     else:

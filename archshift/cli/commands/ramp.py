@@ -1,4 +1,4 @@
-"""``archshift ramp``: which step is next, and taking it in the stack's file."""
+"""``archshift ramp``: shows the next step, and takes it in the stack's file."""
 
 import argparse
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _RAMP: Final = ("config", "archshift:ramp")
 
 
 def run_status(options: argparse.Namespace) -> int:
-    """Print where the ramp stands; returns the exit code."""
+    """Print the status of the ramp; returns the exit code."""
     settings, ramp = _read(options)
     if options.json:
         print_json(status_json(settings, ramp, options.at))
@@ -98,21 +98,21 @@ def run_apply(options: argparse.Namespace) -> int:
 
 
 def run_pause(options: argparse.Namespace) -> int:
-    """Pause the ramp or let it go on; returns the exit code."""
+    """Pause or resume the ramp; returns the exit code."""
     settings, ramp = _read(options)
     path = stack_file_path(options, settings.stack)
     file = _open(path, settings)
     stack = settings.stack.rpartition("/")[2]
     if options.off:
         pause = None
-        title = f"{stack}: the ramp goes on"
+        title = f"{stack}: the ramp resumes"
         changed = file.remove((*_RAMP, "pause"))
     else:
         pause = {"reason": options.reason}
         if options.until:
             until = read(Moment, "--until", options.until)
             if until.at(ramp.zone, through=True) <= options.at:
-                raise ArchshiftError(f"--until: {options.until} has passed", "give a time to come")
+                raise ArchshiftError(f"--until: {options.until} is in the past", "use a time in the future")
             pause["until"] = options.until
         title = f"{stack}: the ramp pauses" + (f" until {options.until}" if options.until else "")
         file.remove((*_RAMP, "pause"))
@@ -138,7 +138,7 @@ def run_pause(options: argparse.Namespace) -> int:
 
 
 def next_json(ramp: Ramp, next_step: NextStep) -> dict[str, Any] | None:
-    """Return what is next as JSON values; null after the last step."""
+    """Return the next step as JSON values; null after the last step."""
     if next_step.step is None:
         return None
     return {
@@ -150,7 +150,7 @@ def next_json(ramp: Ramp, next_step: NextStep) -> dict[str, Any] | None:
 
 
 def status_json(settings: Settings, ramp: Ramp, now: datetime) -> dict[str, Any]:
-    """Return where the ramp stands as JSON values."""
+    """Return the status of the ramp as JSON values."""
     ratio = settings.arm_ratio
     pause = ramp.pause
     return {
@@ -165,16 +165,16 @@ def status_json(settings: Settings, ramp: Ramp, now: datetime) -> dict[str, Any]
             for step, state, at in _rows(ramp, ratio, now)
         ],
         "freezes": [
-            {"from": _iso(ramp, one.begin), "to": _iso(ramp, one.end), "reason": one.reason}
-            for one in ramp.freezes
-            if one.end > now
+            {"from": _iso(ramp, freeze.begin), "to": _iso(ramp, freeze.end), "reason": freeze.reason}
+            for freeze in ramp.freezes
+            if freeze.end > now
         ],
         "pause": {"reason": pause.reason, "until": _iso(ramp, pause.until)} if pause else None,
     }
 
 
 def print_status(settings: Settings, ramp: Ramp, now: datetime) -> None:
-    """Print where the ramp stands for a person."""
+    """Print the status of the ramp for a person."""
     since = f" since {ramp.format_time(ramp.since)}" if ramp.since else ""
     ratio = settings.arm_ratio
     _print_lines(
@@ -190,10 +190,11 @@ def print_status(settings: Settings, ramp: Ramp, now: datetime) -> None:
         )
     out = console()
     out.print(table)
-    for one in ramp.freezes:
-        if one.end > now:
+    for freeze in ramp.freezes:
+        if freeze.end > now:
             out.print(
-                f"frozen from {ramp.format_time(one.begin)} to {ramp.format_time(one.end)}: {one.reason}",
+                f"frozen from {ramp.format_time(freeze.begin)} to {ramp.format_time(freeze.end)}: "
+                f"{freeze.reason}",
                 style="dim",
             )
 
@@ -205,7 +206,7 @@ def _read(options: argparse.Namespace) -> tuple[Settings, Ramp]:
     if settings.ramp is None:
         raise ArchshiftError(
             "archshift:ramp is not set",
-            'write at least its start into the stack\'s file, such as "2026-03-02"',
+            'set at least its start in the stack\'s file, such as "2026-03-02"',
         )
     return settings, settings.ramp
 
@@ -219,22 +220,26 @@ def _open(path: Path, settings: Settings) -> StackFile:
         agrees = False
     if not agrees:
         raise ArchshiftError(
-            f"{path}: archshift:arm_ratio is {written or 'not there'}, pulumi says {settings.arm_ratio:g}",
+            f"{path}: archshift:arm_ratio is {written or 'missing'}, but pulumi says {settings.arm_ratio:g}",
             "name the stack's file with --config-file",
         )
     return file
 
 
 def _evidence(options: argparse.Namespace, settings: Settings, ramp: Ramp) -> GateEvidence | None:
-    """Return the evidence for a step; a step that it does not allow is refused."""
+    """Return the evidence for a step.
+
+    Raises:
+        ArchshiftError: The evidence is missing, or does not allow the step.
+    """
     ratio = settings.arm_ratio
-    # At 0 nothing runs on Graviton that a gate could judge.
+    # At 0 nothing runs on Graviton, so the gate has nothing to judge.
     needed = settings.gated and not options.back and ratio > 0
     if options.gate is None:
         if needed:
             raise ArchshiftError(
-                f"archshift:gate is set, and nothing proves that {ratio:g} passed it",
-                "run archshift gate --output, then this with --gate",
+                f"archshift:gate is set, but there is no evidence of a pass for {ratio:g}",
+                "run archshift gate --output, then this command with --gate",
             )
         return None
     if ratio == 0:
@@ -246,16 +251,14 @@ def _evidence(options: argparse.Namespace, settings: Settings, ramp: Ramp) -> Ga
         stack=settings.stack, ratio=ratio, now=options.at, since=ramp.since, verdict=wanted
     )
     if why:
-        way_out = (
-            "leave --gate out to step back by hand" if options.back else "run archshift gate --output again"
-        )
-        raise ArchshiftError(f"{path} is no {wanted} for {ratio:g}: {why}", f"{way_out}")
+        way_out = "omit --gate to step back by hand" if options.back else "run archshift gate --output again"
+        raise ArchshiftError(f"{path} has no {wanted} for {ratio:g}: {why}", way_out)
     return evidence
 
 
 @contextmanager
 def _restored(path: Path, before: str) -> Iterator[None]:
-    """Put a file back as it was, whatever goes wrong."""
+    """Restore a file if anything goes wrong."""
     try:
         yield
     except BaseException:
@@ -282,12 +285,12 @@ def _saved(path: Path, commit: str) -> str:
 
 def _next_lines(ramp: Ramp, next_step: NextStep) -> list[str]:
     if next_step.step is None:
-        return [f"no step is next: {next_step.why_not[0]}"]
+        return [f"there is no next step: {next_step.why_not[0]}"]
     if next_step.due:
         since = f" since {ramp.format_time(next_step.at)}" if next_step.at else ""
-        return [f"next is {next_step.step:g}, due{since}"]
-    when = f"not before {ramp.format_time(next_step.at)}" if next_step.at else "and nobody can say when"
-    return [f"next is {next_step.step:g}, {when}:", *(f"  {why}" for why in next_step.why_not)]
+        return [f"the next step is {next_step.step:g}, due{since}"]
+    when = f"not before {ramp.format_time(next_step.at)}" if next_step.at else "at an unknown time"
+    return [f"the next step is {next_step.step:g}, {when}:", *(f"  {why}" for why in next_step.why_not)]
 
 
 def _rows(ramp: Ramp, ratio: float, now: datetime) -> Iterator[tuple[float, str, datetime | None]]:

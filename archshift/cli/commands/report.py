@@ -1,4 +1,4 @@
-"""``archshift report``: how far the migration is, as one page."""
+"""``archshift report``: how far the migration is, in the terminal or as one page."""
 
 import argparse
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ _MOST_VERDICTS: Final = 100
 _LARGEST_EVIDENCE: Final = 16 << 20
 
 _SHOWN: Final = 10
-"""Blockers that the terminal shows."""
+"""Limit of the blockers in the terminal."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,13 +32,13 @@ def run(options: argparse.Namespace) -> int:
     at = datetime.now(UTC)
     with busy("reading the stack and the cluster") as watch:
         settings = read_settings(options)
-        found = survey(settings, watch=watch)
+        cluster_survey = survey(settings, watch=watch)
     with busy("reading prices and the repository"):
-        savings = _savings(settings, found, options)
+        savings = _savings(settings, cluster_survey, options)
         history, notes = _history(settings, options, at)
-    report = make_report(settings, found, at=at, history=history, savings=savings, notes=notes)
+    report = make_report(settings, cluster_survey, at=at, history=history, savings=savings, notes=notes)
     if options.html:
-        # Its templates take as long to load as the tables, and most reports are looked at in a terminal.
+        # The templates take as long to load as the tables, and most reports go to a terminal.
         from archshift.report.html_page import page
 
         write_whole(Path(options.html), page(report), "--html")
@@ -51,20 +51,20 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _savings(settings: Settings, found: Survey, options: argparse.Namespace) -> Savings:
+def _savings(settings: Settings, cluster_survey: Survey, options: argparse.Namespace) -> Savings:
     if not settings.groups:
-        return Savings(problem="archshift:node_groups is not set, so there is nothing to price")
+        return Savings(problem="archshift:node_groups is not set, so there are no nodes to price")
     try:
-        tariff, note = stack_tariff(settings, found.inventory.nodes, options.prices)
+        tariff, note = stack_tariff(settings, cluster_survey.inventory.nodes, options.prices)
     except ArchshiftError as error:
         return Savings(problem=str(error))
 
-    against = comparisons(settings, found, options.headroom)
+    against = comparisons(settings, cluster_survey, options.headroom)
     return make_savings(settings.arm_ratio, against, tariff, options.headroom, note)
 
 
 def _history(settings: Settings, options: argparse.Namespace, at: datetime) -> tuple[History, list[str]]:
-    """Return how the ratio moved, as git has it, and what of that is not known."""
+    """Return the history of the ratio from git, and what git does not know of it."""
     notes: list[str] = []
     file = stack_file_path(options, settings.stack)
     files: list[tuple[datetime, bytes]] = []
@@ -76,15 +76,15 @@ def _history(settings: Settings, options: argparse.Namespace, at: datetime) -> t
             notes.append(f"how arm_ratio moved: {file.name} is not in git")
         elif git.is_shallow(file):
             notes.append(
-                "how arm_ratio moved before the first commit of this clone, which is shallow "
-                "(git fetch --unshallow gets the others)"
+                "how arm_ratio moved before the first commit of this shallow clone "
+                "(git fetch --unshallow gets the other commits)"
             )
         if kept.parent.is_dir():
             versions = git.history(kept, _MOST_VERDICTS, largest=_LARGEST_EVIDENCE)
             evidence += (content for _, content in versions)
     except ArchshiftError as error:
         notes.append(f"how arm_ratio moved: {error}")
-    # The newest may not be committed yet.
+    # The newest evidence may not be committed yet.
     evidence += _now_in(kept)
     history = make_history(
         stack=settings.stack,
@@ -108,17 +108,23 @@ def _now_in(path: Path) -> Iterable[bytes]:
 
 
 def print_report(report: Report) -> None:
-    """Print the report in short for a person."""
+    """Print a short report for a person."""
     out = console()
     table = plain_table()
     table.add_column("OWNER", overflow="fold")
-    for name in ("ALL", "CAN MOVE", "BLOCKED", "HELD", "ALONE", "GRAVITON", "WANTED", "X86 VCPU"):
+    for name in ("ALL", "CAN MOVE", "BLOCKED", "HELD", "LEFT ALONE", "GRAVITON", "WANTED", "X86 VCPU"):
         table.add_column(name, justify="right")
-    for one in report.owners:
-        movable = one.states["ready"] + one.states["capped"]
-        counts = (one.workloads, movable, one.states["blocked"], one.states["held"], one.states["left alone"])
+    for owner in report.owners:
+        movable = owner.states["ready"] + owner.states["capped"]
+        counts = (
+            owner.workloads,
+            movable,
+            owner.states["blocked"],
+            owner.states["held"],
+            owner.states["left alone"],
+        )
         table.add_row(
-            one.owner, *map(str, counts), str(one.graviton), str(one.wanted), f"{one.vcpu_x86:,.1f}"
+            owner.owner, *map(str, counts), str(owner.graviton), str(owner.wanted), f"{owner.vcpu_x86:,.1f}"
         )
     out.print(table)
     out.print()
@@ -128,7 +134,7 @@ def print_report(report: Report) -> None:
             style="yellow",
         )
     if len(report.blockers) > _SHOWN:
-        out.print(f"{len(report.blockers) - _SHOWN} more images hold workloads on x86.", style="yellow")
+        out.print(f"{len(report.blockers) - _SHOWN} more images hold workloads on x86", style="yellow")
     fleet, guard = report.fleet, report.guard
     if guard.guarded:
         out.print(
@@ -138,8 +144,8 @@ def print_report(report: Report) -> None:
     for saving in report.savings.changes:
         out.print(f"saves {saving.title} ({saving.before:g} to {saving.after:g}): {saving.text}")
     if report.savings.problem:
-        out.print(f"savings are not known: {report.savings.problem}", style="yellow")
-    for sentence in (*guard.exceptions, *report.notes):
+        out.print(f"savings are unknown: {report.savings.problem}", style="yellow")
+    for sentence in (*guard.exceptions, *(f"unknown: {note}" for note in report.notes)):
         out.print(sentence, style="yellow")
     share = f" ({fleet.graviton / fleet.pods * 100:.1f} %)" if fleet.pods else ""
     out.print(

@@ -1,4 +1,4 @@
-"""``archshift status``: wanted against observed."""
+"""``archshift status``: planned and observed pods."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from archshift.cli.table import joined, print_workloads
 from archshift.plan.plan_json import fleet_json
 
 if TYPE_CHECKING:
-    # Passed in: what makes plans loads while the engine answers (archshift/cli/stack.py).
+    # Only for types: these modules load while the engine answers (archshift/cli/stack.py).
     from archshift.plan.model import Plan
 
 

@@ -1,5 +1,5 @@
 "use strict";
-// Sorting and filtering; without it the page has all rows, in the order of the report.
+// Sorting and filtering. Without scripts the page shows all rows in the order of the report.
 
 const collator = new Intl.Collator("en", { numeric: true });
 
@@ -12,10 +12,10 @@ function sortBy(table, header, column) {
   const down = header.getAttribute("aria-sort") === "ascending"
     || (header.getAttribute("aria-sort") === null && header.classList.contains("number"));
   const body = table.tBodies[0];
-  // Read once: a comparison that reads cells would do so thousands of times.
+  // Read each cell once; comparisons would read it thousands of times.
   const rows = Array.from(body.rows, (row) => [value(row, column), row]);
   const numeric = header.classList.contains("number");
-  rows.sort(([one], [two]) => (numeric ? Number(one) - Number(two) : collator.compare(one, two)) * (down ? -1 : 1));
+  rows.sort(([left], [right]) => (numeric ? Number(left) - Number(right) : collator.compare(left, right)) * (down ? -1 : 1));
   body.append(...rows.map(([, row]) => row));
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
   header.setAttribute("aria-sort", down ? "descending" : "ascending");
@@ -37,17 +37,17 @@ for (const tools of document.querySelectorAll(".tools")) {
   }));
   const search = tools.querySelector("input");
   const state = tools.querySelector("select");
-  const said = tools.querySelector("output");
+  const output = tools.querySelector("output");
   const filter = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
-    for (const one of rows) {
-      const fits = (!state || !state.value || one.state === state.value)
-        && words.every((word) => one.text.includes(word));
-      one.row.hidden = !fits;
+    for (const entry of rows) {
+      const fits = (!state || !state.value || entry.state === state.value)
+        && words.every((word) => entry.text.includes(word));
+      entry.row.hidden = !fits;
       shown += fits ? 1 : 0;
     }
-    said.textContent = `${shown} of ${rows.length} shown`;
+    output.textContent = `${shown} of ${rows.length} shown`;
   };
   search.addEventListener("input", filter);
   state?.addEventListener("change", filter);
