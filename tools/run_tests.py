@@ -71,11 +71,13 @@ def _end_all(folder: Path) -> None:
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> int:
-    # Use a separate process group, so that SIGTERM reaches all its processes, as Ctrl-C does.
-    tests = subprocess.Popen(command, cwd=PROJECT, env=environment, start_new_session=True)
+    # Before the start: a shell in the background has its commands ignore Ctrl-C, and tests of Ctrl-C with them.
+    # A signal with a handler is not ignored by what is started.
     before = {
         number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
+    # In a group of its own: a signal then reaches all of its processes, as Ctrl-C does.
+    tests = subprocess.Popen(command, cwd=PROJECT, env=environment, start_new_session=True)
     try:
         return tests.wait()
     except KeyboardInterrupt:
