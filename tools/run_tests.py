@@ -71,8 +71,8 @@ def _end_all(folder: Path) -> None:
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> int:
-    # Before the start: a shell in the background has its commands ignore Ctrl-C, and tests of Ctrl-C with them.
-    # A signal with a handler is not ignored by what is started.
+    # Before the start: a shell in the background makes its commands ignore Ctrl-C, and with them the tests of
+    # Ctrl-C. A program that is started does not ignore a signal for which there is a handler here.
     before = {
         number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
