@@ -230,7 +230,8 @@ def test_an_imported_group_is_not_turned_into_graviton(on_eks: OnEks) -> None:
     stopped = on_eks.guarded.stack.up()
     assert stopped.exit_code != 0
     assert (
-        "archshift:node_groups.x86.instance_types: m8g.xlarge is not what the live group 'general' has; write m6i.xlarge"
+        "archshift:node_groups.x86.instance_types: m8g.xlarge is not what the live group 'general' has; "
+        "write m6i.xlarge"
     ) in stopped.output
     assert on_eks.account.find(NODE_GROUP, OLD) == before
 
