@@ -68,9 +68,7 @@ def job_of(key: str, workload: Mapping[str, Any], test: Arm64Test, tested: str) 
         ArchshiftError: The configured container does not exist in the workload.
     """
     namespace, kind, _ = key.split("/")
-    template: Any = workload
-    for name in CONTROLLERS[kind][1]:
-        template = template[name]
+    template = CONTROLLERS[kind].template(workload)
     labels = {LABEL: short(key)}
     return {
         "apiVersion": "batch/v1",

@@ -369,7 +369,7 @@ class _Reading:
         """Return how many pods a controller wants; for an unknown kind, how many it has."""
         if owner.kind not in SCALED:
             return there
-        path = SCALED[owner.kind].format(owner.namespace)
+        path = SCALED[owner.kind].collection(owner.namespace)
         live = next(iter(self._cluster.list(path, fieldSelector=f"metadata.name={owner.name}")), None)
         return int(live["spec"].get("replicas", 1)) if live else 0
 

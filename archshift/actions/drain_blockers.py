@@ -7,6 +7,7 @@ elsewhere.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Inventory
 from archshift.cluster.pods import Pod
 from archshift.common.architectures import AMD64, ARM64
@@ -95,7 +96,7 @@ def _not_moved(plan: Plan) -> list[tuple[str, str]]:
             ("archshift:arm_ratio", f"{plan.arm_ratio:g} is less than 1.0; set it to 1.0 and run pulumi up")
         )
     for row in plan.workloads:
-        if row.wanted is None or row.kind == "DaemonSet":
+        if row.wanted is None or on_every_node(row.kind):
             continue
         x86 = row.replicas - row.wanted
         if x86 and plan.arm_ratio == 1:
@@ -130,7 +131,7 @@ def _without_group(
     ]
     for key, workload in sorted({**inventory.unsteered_workloads, **inventory.workloads}.items()):
         # ``find_blockers`` checks bare pods itself.
-        if workload.kind in ("DaemonSet", "Node", "Pod"):
+        if on_every_node(workload.kind) or workload.kind in ("Node", "Pod"):
             continue
         # The live template, including the fields that archshift set: the next pods get exactly these.
         next_pod = Pod(namespace=workload.namespace, name=workload.name, uid="", rules=workload.template.spec)

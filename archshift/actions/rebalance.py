@@ -9,12 +9,11 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from math import ceil
 from typing import Any, Final
 
 from archshift.cluster.client import Cluster, retry_until
 from archshift.cluster.inventory import read_workload
-from archshift.cluster.kinds import workload_path
+from archshift.cluster.kinds import CONTROLLERS, workload_path
 from archshift.cluster.model import Workload
 from archshift.cluster.pods import list_pods
 from archshift.common.architectures import AMD64, ARM64, Architecture, display
@@ -144,7 +143,7 @@ def _rebalance(
                     continue
                 side = display(AMD64 if on[wrong[0]] == ARM64 else ARM64)
                 return f"{len(wrong)} of its pods do not fit on {side}"
-            evictable = _may_be_away(row.kind, live)
+            evictable = CONTROLLERS[row.kind].may_be_away(live)
             if evictable < 1:
                 return "its rollout limits allow no unavailable pod"
             evicted = [_evict(cluster, row.namespace, name) for name in wrong[:evictable]]
@@ -186,27 +185,6 @@ def _text(selector: Mapping[str, Any]) -> str:
             }[operator]
         )
     return ",".join(parts)
-
-
-def _may_be_away(kind: str, live: Mapping[str, Any]) -> int:
-    """Return how many more pods may be unavailable under the workload's own rollout limits."""
-    spec, status = live["spec"], live.get("status") or {}
-    replicas = int(spec.get("replicas", 1))
-    if kind == "StatefulSet":
-        rolling, default = (spec.get("updateStrategy") or {}).get("rollingUpdate") or {}, "1"
-    else:
-        strategy = spec.get("strategy") or {}
-        if strategy.get("type") == "Recreate":
-            return replicas
-        rolling, default = strategy.get("rollingUpdate") or {}, "25%"
-    limit = str(rolling.get("maxUnavailable", default))
-    if limit.endswith("%"):
-        share = replicas * int(limit[:-1])
-        # A Deployment's controller rounds down, a StatefulSet's rounds up.
-        away = ceil(share / 100) if kind == "StatefulSet" else share // 100
-    else:
-        away = int(limit)
-    return int(status.get("availableReplicas", 0)) - (replicas - away)
 
 
 def explain_inexact(reasons: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from archshift.cluster import pod_fields
-from archshift.cluster.kinds import CONTROLLERS, REVISION_LABELS
+from archshift.cluster.kinds import CONTROLLERS, controller_of
 from archshift.cluster.model import (
     OWNER_LABELS,
     TAKEN_ANNOTATION,
@@ -26,7 +26,6 @@ from archshift.cluster.model import (
     PullIdentity,
     Requests,
     Workload,
-    controller_of,
 )
 from archshift.cluster.ownership import FieldOwner, owners
 from archshift.cluster.pod_fields import TakenField, Template
@@ -110,7 +109,7 @@ class _Pod:
     name: str
     owner_kind: str
     owner_name: str
-    template_hash: str
+    workload: str
     node: str
     requests: Requests
     pulls_as: PullIdentity
@@ -122,22 +121,22 @@ def _read_controllers(
     cluster: "Cluster", kind: str, discovery: Discovery, field_manager: str, with_unsteered: bool
 ) -> tuple[list[Workload], list[Workload]]:
     """Return the discovered controllers of a kind, and, if asked for, those beyond the discovery."""
-    path = CONTROLLERS[kind][0]
+    collection_of = CONTROLLERS[kind].collection
     ours: list[Workload] = []
     outside: list[Workload] = []
     # Where the whole cluster is read anyway, one listing serves both; only a label selector is the
     # API server's to judge.
     apart = with_unsteered and bool(discovery.label_selector)
-    narrow = [path.format(f"namespaces/{name}/") for name in discovery.namespaces]
+    narrow = [collection_of(namespace) for namespace in discovery.namespaces]
     parameters = {"labelSelector": discovery.label_selector} if discovery.label_selector else {}
-    for collection in narrow if narrow and (apart or not with_unsteered) else [path.format("")]:
+    for collection in narrow if narrow and (apart or not with_unsteered) else [collection_of()]:
         for item in cluster.list(collection, **parameters):
             if _discovered(kind, item["metadata"], discovery):
                 ours.append(read_workload(kind, item, field_manager))
             elif with_unsteered and not apart:
                 outside.append(read_workload(kind, item, field_manager))
     if apart:
-        outside = [read_workload(kind, item, field_manager) for item in cluster.list(path.format(""))]
+        outside = [read_workload(kind, item, field_manager) for item in cluster.list(collection_of())]
     return ours, outside
 
 
@@ -159,10 +158,8 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
         field_manager: This stack's name in ``managedFields``.
     """
     meta, spec = item["metadata"], item["spec"]
-    template_path = CONTROLLERS[kind][1]
-    template: Any = item
-    for name in template_path:
-        template = template[name]
+    record = CONTROLLERS[kind]
+    template_path, template = record.template_path, record.template(item)
     pod_spec = template["spec"]
     managed = [entry for entry in meta.get("managedFields") or () if not entry.get("subresource")]
     owned, others = set(), {}
@@ -182,7 +179,7 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
         namespace=meta["namespace"],
         kind=kind,
         name=meta["name"],
-        replicas=_replicas(kind, spec),
+        replicas=record.replicas(spec),
         template=Template(
             spec=live,
             owned=frozenset(owned),
@@ -190,16 +187,16 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
             foreign_owners={name: owner for name, owner in others.items() if name in live},
             taken_fields=_taken_fields(meta),
             selector=spec.get("selector"),
-            revision_label=REVISION_LABELS.get(kind, "pod-template-hash"),
+            revision_label=record.revision_label,
             has_soft_rules=pod_fields.has_soft_rules(pod_spec),
             revision=_annotation(template, pod_fields.REVISION_ANNOTATION),
             other_spreads=_other_spreads(managed, pod_spec, template_path, field_manager),
         ),
         requests=_requests(pod_spec),
         tolerations=tuple(pod_spec.get("tolerations") or ()),
-        settled=_settled(kind, item),
+        settled=record.settled(item),
         identity=f"{meta.get('uid', '')[:8]}.{meta.get('generation', 0)}",
-        obstacle=_obstacle(kind, spec),
+        obstacle=record.obstacle(spec),
         containers=containers_of(pod_spec),
         pulls_as=_pull_identity(meta["namespace"], pod_spec),
         owner=_owner(meta.get("labels") or {}),
@@ -263,12 +260,6 @@ def _placement(pod_spec: Mapping[str, Any]) -> str:
     return json.dumps({key: pod_spec[key] for key in kept if pod_spec.get(key)}, sort_keys=True)
 
 
-def _replicas(kind: str, spec: Mapping[str, Any]) -> int:
-    if kind in ("Deployment", "StatefulSet"):
-        return int(spec.get("replicas", 1))
-    return 0
-
-
 def _annotation(item: Mapping[str, Any], name: str) -> str:
     return str(((item.get("metadata") or {}).get("annotations") or {}).get(name, ""))
 
@@ -311,31 +302,6 @@ def _taken_fields(meta: Mapping[str, Any]) -> dict[str, TakenField]:
             "it holds what a forced patch "
             "replaced: restore it from the stack's state (pulumi stack export) before going on",
         ) from None
-
-
-def _settled(kind: str, item: Mapping[str, Any]) -> bool:
-    if kind not in ("Deployment", "StatefulSet"):
-        return True
-    status, spec = item.get("status") or {}, item["spec"]
-    replicas = spec.get("replicas", 1)
-    return bool(
-        status.get("observedGeneration", 0) >= item["metadata"].get("generation", 0)
-        and status.get("updatedReplicas", 0) == replicas
-        and status.get("replicas", 0) == replicas
-        and status.get("availableReplicas", 0) == replicas
-    )
-
-
-def _obstacle(kind: str, spec: Mapping[str, Any]) -> str:
-    if kind == "Deployment" and spec.get("paused"):
-        return "its rollouts are paused (spec.paused)"
-    if kind == "StatefulSet":
-        strategy = spec.get("updateStrategy") or {}
-        if strategy.get("type") == "OnDelete":
-            return "its pods change only when deleted (updateStrategy OnDelete)"
-        if (strategy.get("rollingUpdate") or {}).get("partition"):
-            return "its rollouts stop at a partition (updateStrategy.rollingUpdate.partition)"
-    return ""
 
 
 @lru_cache(maxsize=4096)
@@ -400,13 +366,14 @@ def _read_pods(cluster: "Cluster") -> list[_Pod]:
         owner: Mapping[str, Any] = next(
             (ref for ref in meta.get("ownerReferences") or () if ref.get("controller")), {}
         )
+        kind, name = controller_of(owner.get("kind", ""), owner.get("name", ""), meta.get("labels") or {})
         pods.append(
             _Pod(
                 namespace=meta["namespace"],
                 name=meta["name"],
                 owner_kind=owner.get("kind", ""),
                 owner_name=owner.get("name", ""),
-                template_hash=(meta.get("labels") or {}).get("pod-template-hash", ""),
+                workload=f"{meta['namespace']}/{kind}/{name}",
                 node=spec.get("nodeName", ""),
                 requests=_requests(spec),
                 pulls_as=_pull_identity(meta["namespace"], spec),
@@ -484,8 +451,7 @@ def _assemble(
         if pod.node:
             asked = Load(1, pod.requests.millicpu, pod.requests.memory)
             loads[pod.node] = loads.get(pod.node, Load()).plus(asked)
-        kind, name = controller_of(pod.owner_kind, pod.owner_name, pod.template_hash)
-        key = f"{pod.namespace}/{kind}/{name}"
+        key = pod.workload
         if key in workloads:
             counts[key, where] += 1
             shapes[key][pod.images] = None

@@ -74,9 +74,9 @@ class Workload:
 
     Attributes:
         namespace: Its namespace.
-        kind: Deployment, StatefulSet, DaemonSet or CronJob.
+        kind: One of ``kinds.CONTROLLERS``, or the owner of pods that archshift does not steer.
         name: Its name.
-        replicas: Standing pods wanted; 0 for a CronJob and for a DaemonSet.
+        replicas: Standing pods wanted; 0 for a kind without such a number.
         template: The placement side of its pod template.
         requests: What one of its pods asks for.
         tolerations: Its pods' tolerations.
@@ -167,24 +167,3 @@ def taken_annotation(taken: Mapping[str, TakenField]) -> str:
         sort_keys=True,
         separators=(",", ":"),
     )
-
-
-def controller_of(kind: str, name: str, template_hash: str) -> tuple[str, str]:
-    """Return (kind, name) of the controller that a pod belongs to in the end.
-
-    Args:
-        kind: Its owner's kind.
-        name: Its owner's name.
-        template_hash: Its label ``pod-template-hash``; empty for none.
-    """
-    # A Deployment names its ReplicaSets <name>-<hash> and puts the hash on the pods; reading
-    # it from there spares listing ten old ReplicaSets a Deployment.
-    suffix = f"-{template_hash}"
-    if kind == "ReplicaSet" and template_hash and name.endswith(suffix):
-        return "Deployment", name.removesuffix(suffix)
-    # A CronJob names its Jobs <name>-<scheduled minute>.
-    if kind == "Job":
-        cron_job, _, minute = name.rpartition("-")
-        if cron_job and minute.isdecimal():
-            return "CronJob", cron_job
-    return kind, name

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from archshift.cluster.model import controller_of
+from archshift.cluster.kinds import controller_of, on_every_node
 from archshift.cluster.pod_fields import read_fields
 from archshift.cluster.scheduling import admits, matches
 from archshift.nodes.groups import Node
@@ -77,14 +77,13 @@ class Pod:
         """``namespace/Kind/name`` of what it belongs to in the end; of itself, for a bare pod."""
         if self.owner is None:
             return f"{self.namespace}/Pod/{self.name}"
-        hashed = self.labels.get("pod-template-hash", "")
-        kind, name = controller_of(self.owner.kind, self.owner.name, hashed)
+        kind, name = controller_of(self.owner.kind, self.owner.name, self.labels)
         return f"{self.namespace}/{kind}/{name}"
 
     @property
     def tied(self) -> bool:
         """It belongs to its node and goes with it: of a DaemonSet, or a mirror pod."""
-        return self.mirror or (self.owner is not None and self.owner.kind == "DaemonSet")
+        return self.mirror or (self.owner is not None and on_every_node(self.owner.kind))
 
     def fits(self, node: Node) -> bool:
         """Whether its rules and the node's taints let it run there, capacity aside."""

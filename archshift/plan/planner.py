@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from archshift.cluster import pod_fields
-from archshift.cluster.kinds import CONTROLLERS
+from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import TAKEN_ANNOTATION, Inventory, Requests, Workload, taken_annotation
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.scheduling import admits, untolerated
@@ -147,14 +147,14 @@ class _Steering:
         return found or WorkloadVerdict(workload.key, UNKNOWN, (), ())
 
     def draft(self, workload: Workload) -> _Draft:
-        if workload.kind == "DaemonSet":
+        if on_every_node(workload.kind):
             return self._draft_daemonset(workload)
         template, rules = workload.template, self.rules_of(workload)
         reason = self._obstacle(workload)
         if reason:
             return _Draft(workload, template, "leave", reason)
         blocked = placement.conflicts(template, workload.replicas)
-        path = CONTROLLERS[workload.kind][1]
+        path = CONTROLLERS[workload.kind].template_path
         conflicts = tuple(
             Conflict(workload.key, pod_fields.describe_path(name, path), str(owner), rules.force)
             for name, owner in blocked.items()
@@ -292,7 +292,7 @@ def _planned(
     return replace(
         row,
         patch=_body(workload, fields, template, revision, steering.rules_of(workload).reason),
-        restarts=changed and (workload.replicas > 0 or workload.kind == "DaemonSet"),
+        restarts=changed and (workload.replicas > 0 or on_every_node(workload.kind)),
         forced=bool(template.taken_fields),
     )
 
@@ -330,7 +330,7 @@ def _body(
         "metadata": {"annotations": {pod_fields.REVISION_ANNOTATION: revision}},
         "spec": pod_fields.write_fields(fields, *template.other_spreads),
     }
-    for name in reversed(CONTROLLERS[workload.kind][1]):
+    for name in reversed(CONTROLLERS[workload.kind].template_path):
         body = {name: body}
     body["metadata"] = {"name": workload.name, "namespace": workload.namespace}
     if template.taken_fields:
@@ -352,9 +352,10 @@ def _demands(
         demand = _unsteered_load(inventory, architecture) if side else Demand()
         for row in planned:
             workload = inventory.workloads[row.key]
-            if row.kind == "DaemonSet" and row.patch and architecture == ARM64:
+            everywhere = on_every_node(row.kind)
+            if everywhere and row.patch and architecture == ARM64:
                 continue  # its patch keeps it off these nodes
-            if row.kind == "DaemonSet":
+            if everywhere:
                 selected = sum(workload.may_run_on(node) for node in side)
                 demand = demand.plus(workload.requests, selected)
             elif row.wanted is None:

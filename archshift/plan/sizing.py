@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Final
 
+from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Inventory, Requests, Workload
 from archshift.common.architectures import ARCHITECTURES, ARM64, Architecture, display
 from archshift.common.defaults import DEFAULT_HEADROOM
@@ -175,7 +176,7 @@ def size(
         for row in plan.workloads:
             workload = inventory.workloads[row.key]
             taking = [load for load in side if load.takes(workload)]
-            if row.kind == "DaemonSet":
+            if on_every_node(row.kind):
                 if row.patch and architecture == ARM64:
                     continue  # its patch keeps it off these nodes
                 for load in taking:

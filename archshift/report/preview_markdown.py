@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from archshift.cluster.kinds import on_every_node
 from archshift.common.architectures import display
 from archshift.report.preview import Change, PreviewReport, Violation
 
@@ -302,7 +303,7 @@ def _held(plan: Mapping[str, Any]) -> _Section | None:
         row
         for row in plan["workloads"]
         if row["action"] in ("block", "hold")
-        or (row["action"] == "leave" and row["kind"] != "DaemonSet" and row["workload"] not in conflicting)
+        or (row["action"] == "leave" and not (on_every_node(row["kind"]) or row["workload"] in conflicting))
     ]
     if not held:
         return None

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from archshift.cluster.kinds import has_replicas, on_every_node
 from archshift.cluster.model import OWNER_LABELS, Inventory, Load, Workload
 from archshift.common.architectures import AMD64, ARM64, display
 from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL, POOL_LABEL
@@ -329,7 +330,7 @@ def state_of(row: PlannedWorkload, rules: Rules) -> State:
             return "capped" if rules.max_ratio < 1 else "ready"
         case "hold":
             return "held"
-        case "leave" if row.kind != "DaemonSet":
+        case "leave" if not on_every_node(row.kind):
             return "left alone"
         case _:
             return "ready"
@@ -342,14 +343,14 @@ def _proven(row: PlannedWorkload) -> bool:
 
 def _workload(row: PlannedWorkload, rules: Rules, inventory: Inventory, test: str) -> ReportedWorkload:
     workload = inventory.workloads[row.key]
-    standing = row.kind not in ("DaemonSet", "CronJob")
+    running = sum(inventory.on(row.key, side) for side in (AMD64, ARM64))
     return ReportedWorkload(
         workload=row.key,
         owner=row.owner,
         state=state_of(row, rules),
         proven=_proven(row),
         movable=row.movable,
-        pods=row.replicas if standing else sum(inventory.on(row.key, side) for side in (AMD64, ARM64)),
+        pods=row.replicas if has_replicas(row.kind) else running,
         wanted=row.wanted,
         graviton=row.graviton,
         vcpu_x86=_vcpu(workload.requests.millicpu * inventory.on(row.key, AMD64)),

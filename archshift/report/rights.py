@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from archshift.cluster.client import Cluster
+from archshift.cluster.kinds import CONTROLLERS, SCALED
 from archshift.common.errors import ArchshiftError
 from archshift.report.checks import CheckResult, Outcome
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 _REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
-_CONTROLLERS: Final = ("deployments.apps", "statefulsets.apps", "daemonsets.apps", "cronjobs.batch")
+_CONTROLLERS: Final = tuple(kind.for_roles for kind in CONTROLLERS.values())
 _WHOLE_CLUSTER: Final = ("",)
 
 
@@ -146,12 +147,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
                 *_rights("create", ("pods/eviction",), _WHOLE_CLUSTER),
                 *_rights(
                     "list",
-                    (
-                        "replicasets.apps",
-                        "statefulsets.apps",
-                        "replicationcontrollers",
-                        "poddisruptionbudgets.policy",
-                    ),
+                    (*(kind.for_roles for kind in SCALED.values()), "poddisruptionbudgets.policy"),
                     _WHOLE_CLUSTER,
                 ),
             ),
