@@ -27,7 +27,8 @@ from archshift.common.kubernetes import (
 from archshift.cost.bill import Tariff
 from archshift.images.verdict import AMD64_ONLY, MULTI_ARCH, UNKNOWN, ImageVerdict, Verdict
 from archshift.images.workload import Blocking, Container, ImageUse, WorkloadVerdict
-from archshift.nodes.groups import AMI_FAMILIES, EksNodeGroup, Node, NodeClass, NodeGroup, NodePool, Taint
+from archshift.nodes.ami_types import AMI_FAMILIES
+from archshift.nodes.groups import EksNodeGroup, Node, NodeClass, NodeGroup, NodePool, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.plan.arm64_tests import Arm64Test, Arm64TestState, Proof
 from archshift.plan.guard import X86Need, needs

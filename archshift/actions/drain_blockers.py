@@ -11,8 +11,7 @@ from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Inventory
 from archshift.cluster.pods import Pod
 from archshift.common.architectures import AMD64, ARM64
-from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, Node, NodePool, new_nodes
-from archshift.nodes.node_pools import nodes_within
+from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan.guard import X86Need, shortfall
 from archshift.plan.model import Plan
 
@@ -109,15 +108,7 @@ def _not_moved(plan: Plan) -> list[tuple[str, str]]:
 
 def _new_graviton_nodes(groups: Iterable[AnyNodeGroup]) -> list[Node]:
     """Return the Graviton nodes that an autoscaler or Karpenter can create."""
-    nodes: list[Node] = []
-    for group in groups:
-        if group.architecture != ARM64:
-            continue
-        if isinstance(group, NodePool):
-            nodes += nodes_within(group)
-        elif isinstance(group, EksNodeGroup) and group.autoscaled:
-            nodes += new_nodes(replace(group, desired_size=1), 0)
-    return nodes
+    return [node for group in groups if group.architecture == ARM64 for node in group.nodes_on_demand()]
 
 
 def _without_group(

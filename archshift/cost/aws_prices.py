@@ -15,7 +15,7 @@ from archshift.common.errors import ArchshiftError
 from archshift.cost.bill import Tariff, region_of, running
 from archshift.cost.prices import Price
 from archshift.cost.rules import CostRules
-from archshift.nodes.groups import AnyNodeGroup, Node, NodeGroup
+from archshift.nodes.groups import AnyNodeGroup, Node
 
 # The API has endpoints in only three regions; each returns the prices of all regions.
 _ENDPOINT_REGION: Final = "us-east-1"
@@ -76,8 +76,7 @@ def tariff_for(
 def _types(groups: tuple[AnyNodeGroup, ...], nodes: Iterable[Node]) -> set[str]:
     types = {node_count.instance_type for node_count in running(nodes, groups)}
     for group in groups:
-        kinds = (group.instance_type,) if isinstance(group, NodeGroup) else group.instance_types
-        types |= {kind.name for kind in kinds}
+        types |= {kind.name for kind in group.instance_types}
     return types
 
 

@@ -17,7 +17,6 @@ from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, POOL_LABEL
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict, why_not
 from archshift.nodes.groups import Node, NodePool
-from archshift.nodes.node_pools import template
 from archshift.plan.capacity import Demand, balance
 from archshift.plan.model import Rules
 
@@ -184,17 +183,10 @@ def shrinks(needed: Sequence[X86Need], pool: NodePool, later: NodePool) -> bool:
         pool: The pool as it is.
         later: The pool as it will be.
     """
-    if later.architecture != pool.architecture or later.millicpu < pool.millicpu:
-        return True
-    if later.memory is not None and (pool.memory is None or later.memory < pool.memory):
-        return True
-    if not {*pool.instance_types} <= {*later.instance_types}:
-        return True
-    # Without zones of its own a pool is in all that its node class has.
-    if later.zones and not (pool.zones and {*pool.zones} <= {*later.zones}):
+    if pool.allows_less(later):
         return True
     kind = pool.instance_types[0]
-    node_now, node_later = template(pool, kind), template(later, kind)
+    node_now, node_later = pool.sample(kind), later.sample(kind)
     return any(
         need.workload.may_run_on(node_now) and not need.workload.may_run_on(node_later) for need in needed
     )

@@ -9,20 +9,16 @@ and for an autoscaler's next step. Nodes of nobody's group are not counted with.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
-from typing import Final
 
 from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Inventory, Requests, Workload
 from archshift.common.architectures import ARCHITECTURES, ARM64, Architecture, display
 from archshift.common.defaults import DEFAULT_HEADROOM
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, ZONE_LABEL
-from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, Node, NodePool, new_nodes, nodes_of
-from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
-from archshift.nodes.node_pools import template
+from archshift.nodes.groups import AnyNodeGroup, Node
+from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.plan.capacity import Demand
 from archshift.plan.model import Plan, PlannedWorkload
-
-_MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +100,7 @@ class _Load:
             nodes = max(1, ceil(round(shares[limit], 9))) if self._fits_largest(node) else None
         group = self.group
         kind = INSTANCE_TYPES[node.labels[INSTANCE_TYPE_LABEL]]
-        desired, most, autoscaled = _range(group, kind)
+        desired, most, autoscaled = group.size_range(kind)
         return GroupNeed(
             group=group.name,
             architecture=group.architecture,
@@ -115,7 +111,7 @@ class _Load:
             desired=desired,
             most=most,
             autoscaled=autoscaled,
-            limits=_limits(group, kind, nodes or 0) if isinstance(group, NodePool) else "",
+            limits=group.limits_to_raise(kind, nodes or 0),
         )
 
     def _free(self, node: Node) -> dict[str, int]:
@@ -128,27 +124,6 @@ class _Load:
     def _fits_largest(self, node: Node) -> bool:
         free, largest = self._free(node), self.demand.largest
         return largest.millicpu <= free["CPU"] and largest.memory <= free["memory"] and free["pods"] > 0
-
-
-def _range(group: AnyNodeGroup, kind: InstanceType) -> tuple[int, int, bool]:
-    """Return how many nodes a group has by its settings, may have, and whether an autoscaler decides."""
-    if isinstance(group, EksNodeGroup):
-        return group.desired_size, group.max_size, group.autoscaled
-    if isinstance(group, NodePool):
-        most = group.millicpu // (1000 * kind.vcpu)
-        if group.memory is not None:
-            most = min(most, group.memory // (kind.memory_mib * _MIB))
-        return 0, most, True
-    return group.size, group.size, False
-
-
-def _limits(pool: NodePool, kind: InstanceType, nodes: int) -> str:
-    short = []
-    if nodes * kind.vcpu * 1000 > pool.millicpu:
-        short.append(f"limits.cpu to {nodes * kind.vcpu}")
-    if pool.memory is not None and nodes * kind.memory_mib * _MIB > pool.memory:
-        short.append(f"limits.memory to {ceil(nodes * kind.memory_mib / 1024)}Gi")
-    return " and its ".join(short)
 
 
 def size(
@@ -169,7 +144,7 @@ def size(
             taken to come down by once somebody lowers them. 1.0 counts them as they are.
     """
     zones = sorted({node.labels.get(ZONE_LABEL, "") for node in inventory.nodes}) or [""]
-    loads = [_Load(group, _templates(group, zones)) for group in groups]
+    loads = [_Load(group, group.samples(zones)) for group in groups]
     without_group: dict[str, str] = {}
     for architecture in ARCHITECTURES:
         side = [load for load in loads if load.group.architecture == architecture]
@@ -203,16 +178,3 @@ def _pods(row: PlannedWorkload, inventory: Inventory, architecture: Architecture
     if row.wanted is None:
         return inventory.on(row.key, architecture)
     return row.wanted if architecture == ARM64 else row.replicas - row.wanted
-
-
-def _templates(group: AnyNodeGroup, zones: Sequence[str]) -> list[Node]:
-    """Return what a node of the group is like, one for each zone that it may come up in.
-
-    Of a NodePool, one for each of its types, the smallest first.
-    """
-    if isinstance(group, NodePool):
-        types = sorted(set(group.instance_types), key=lambda kind: (kind.vcpu, kind.memory_mib, kind.name))
-        return [template(group, kind) for kind in types]
-    if isinstance(group, EksNodeGroup):
-        return new_nodes(replace(group, desired_size=len(zones)), 0, zones)
-    return nodes_of(replace(group, size=len(group.zones)))

@@ -14,7 +14,7 @@ from archshift.cluster.model import OWNER_LABELS, Inventory, Load, Workload
 from archshift.common.architectures import AMD64, ARM64, display
 from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL, POOL_LABEL
 from archshift.images.workload import Blocking, WorkloadVerdict
-from archshift.nodes.groups import AnyNodeGroup, Node, belongs_to
+from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import guard
 from archshift.plan.arm64_tests import failure
 from archshift.plan.model import PlannedWorkload, Rules
@@ -448,7 +448,7 @@ def _groups(inventory: Inventory, groups: Sequence[AnyNodeGroup]) -> tuple[Repor
         (place, group.name, group.architecture): [] for place, group in enumerate(groups)
     }
     for node in inventory.nodes:
-        place = next((at for at, group in enumerate(groups) if belongs_to(node, group)), len(groups))
+        place = next((at for at, group in enumerate(groups) if group.owns(node)), len(groups))
         labels = (node.labels.get(label, "") for label in (POOL_LABEL, EKS_GROUP_LABEL, GROUP_LABEL))
         name = groups[place].name if place < len(groups) else next(filter(None, labels), "")
         nodes.setdefault((place, name, node.architecture), []).append(node)

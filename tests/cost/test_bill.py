@@ -228,10 +228,7 @@ def test_pods_that_stay_keep_their_nodes_and_the_sentence_says_what_they_cost() 
 
 def test_the_min_size_of_x86_groups_is_paid_although_nothing_needs_it() -> None:
     """What eats the saving is in it: three x86 nodes that stay because the config says so."""
-    kept = eks_group("x86", "m6i.xlarge")
-    stays = type(kept)(
-        **{name: getattr(kept, name) for name in kept.__slots__} | {"min_size": 3, "max_size": 9}
-    )
+    stays = replace(eks_group("x86", "m6i.xlarge"), min_size=3, max_size=9)
     found = step(sized_deployment("cart", 3, 1000), groups=(stays, ARM))
     assert found.saving == Range.of(-Decimal("0.1632") * HOURS_A_MONTH)
     assert wording.saving(found) == "at both ends 119 USD a month more"
