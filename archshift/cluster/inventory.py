@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Any
 
 from archshift.cluster import pod_fields
@@ -22,9 +22,7 @@ from archshift.cluster.model import (
     TAKEN_ANNOTATION,
     Discovery,
     Inventory,
-    Load,
     PullIdentity,
-    Requests,
     Workload,
 )
 from archshift.cluster.ownership import FieldOwner, owners
@@ -32,6 +30,7 @@ from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, SYSTEM_NAMESPACES
 from archshift.common.quantity import parse_quantity
+from archshift.common.resources import NOTHING, Resources
 from archshift.images.workload import Container, containers_of, with_pods
 from archshift.nodes.groups import Node, Taint
 
@@ -111,7 +110,7 @@ class _Pod:
     owner_name: str
     workload: str
     node: str
-    requests: Requests
+    requests: Resources
     pulls_as: PullIdentity
     images: str
     placement: str
@@ -314,7 +313,7 @@ def _bytes(text: str) -> int:
     return int(parse_quantity(text))
 
 
-def _requests(pod_spec: Mapping[str, Any]) -> Requests:
+def _requests(pod_spec: Mapping[str, Any]) -> Resources:
     """Return a pod's effective requests: containers and sidecars add up, or the largest init container."""
     millicpu = memory = init_millicpu = init_memory = 0
     for container in pod_spec.get("containers") or ():
@@ -329,7 +328,7 @@ def _requests(pod_spec: Mapping[str, Any]) -> Requests:
         else:
             init_millicpu, init_memory = max(init_millicpu, cpu), max(init_memory, size)
     overhead = pod_spec.get("overhead") or {}
-    return Requests(
+    return Resources(
         max(millicpu, init_millicpu) + _millicpu(str(overhead.get("cpu", "0"))),
         max(memory, init_memory) + _bytes(str(overhead.get("memory", "0"))),
     )
@@ -438,19 +437,18 @@ def _assemble(
 ) -> Inventory:
     architecture = {node.name: node.labels.get(ARCH_LABEL, "") for node in nodes}
     counts: Counter[tuple[str, str]] = Counter()
-    unsteered_load: dict[str, tuple[int, Requests]] = {}
+    unsteered_load: dict[str, Resources] = {}
     others: dict[str, str] = {}
     shapes: dict[str, dict[str, None]] = {key: {} for key in workloads}
     identities = {workload.pulls_as for workload in workloads.values() if workload.pulls_as}
     elsewhere: dict[str, list[_Pod]] = {key: [] for key in outside or ()}
     rolling: dict[str, list[_Pod]] = {}
     identities |= {workload.pulls_as for workload in (outside or {}).values() if workload.pulls_as}
-    loads: dict[str, Load] = {}
+    loads: dict[str, Resources] = {}
     for pod in pods:
         where = architecture.get(pod.node, "")
         if pod.node:
-            asked = Load(1, pod.requests.millicpu, pod.requests.memory)
-            loads[pod.node] = loads.get(pod.node, Load()).plus(asked)
+            loads[pod.node] = loads.get(pod.node, NOTHING) + pod.requests
         key = pod.workload
         if key in workloads:
             counts[key, where] += 1
@@ -459,11 +457,7 @@ def _assemble(
             if outside is not None and not workloads[key].settled:
                 rolling.setdefault(key, []).append(pod)
             continue
-        number, requests = unsteered_load.get(where, (0, Requests()))
-        unsteered_load[where] = (
-            number + 1,
-            Requests(requests.millicpu + pod.requests.millicpu, requests.memory + pod.requests.memory),
-        )
+        unsteered_load[where] = unsteered_load.get(where, NOTHING) + pod.requests
         if outside is not None:
             if key not in outside:
                 key = f"{pod.namespace}/{pod.owner_kind or 'Pod'}/{pod.owner_name or pod.name}"
@@ -518,9 +512,7 @@ def _unsteered(pods: Sequence[_Pod], workload: Workload | None = None) -> Worklo
             replicas=len(pods),
             template=Template(spec=pod_fields.read_fields(spec)),
             # Nothing says that they are alike; the largest is what room has to be kept for.
-            requests=Requests(
-                max(pod.requests.millicpu for pod in pods), max(pod.requests.memory for pod in pods)
-            ),
+            requests=reduce(Resources.largest, (pod.requests for pod in pods)),
             tolerations=tuple(spec.get("tolerations") or ()),
         )
     images = dict.fromkeys(pod.images for pod in pods)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.scheduling import admits
+from archshift.common.resources import Resources
 from archshift.images.workload import Container
 from archshift.nodes.groups import Node
 
@@ -30,27 +31,6 @@ class Discovery:
     namespaces: tuple[str, ...] = ()
     exclude: frozenset[str] = frozenset()
     label_selector: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Requests:
-    """What one pod asks of a node: thousandths of a vCPU, and bytes."""
-
-    millicpu: int = 0
-    memory: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What pods ask of a node together: their number, thousandths of a vCPU, and bytes."""
-
-    pods: int = 0
-    millicpu: int = 0
-    memory: int = 0
-
-    def plus(self, other: "Load") -> "Load":
-        """Return both together."""
-        return Load(self.pods + other.pods, self.millicpu + other.millicpu, self.memory + other.memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +75,7 @@ class Workload:
     name: str
     replicas: int
     template: Template
-    requests: Requests = Requests()
+    requests: Resources = field(default_factory=Resources)
     tolerations: tuple[Mapping[str, Any], ...] = ()
     settled: bool = True
     identity: str = ""
@@ -145,12 +125,12 @@ class Inventory:
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     nodes: tuple[Node, ...] = ()
     pods: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    unsteered_load: Mapping[str, tuple[int, Requests]] = field(default_factory=dict)
+    unsteered_load: Mapping[str, Resources] = field(default_factory=dict)
     unsteered_reasons: Mapping[str, str] = field(default_factory=dict)
     containers: Mapping[str, tuple[Container, ...]] = field(default_factory=dict)
     pull_identities: frozenset[PullIdentity] = frozenset()
     unsteered_workloads: Mapping[str, Workload] = field(default_factory=dict)
-    loads: Mapping[str, Load] = field(default_factory=dict)
+    loads: Mapping[str, Resources] = field(default_factory=dict)
 
     def on(self, key: str, architecture: str) -> int:
         """Return how many live pods of a workload run on an architecture."""

@@ -1,7 +1,7 @@
 """Node groups as configured, and the nodes they stand for."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -17,12 +17,11 @@ from archshift.common.kubernetes import (
     POOL_LABEL,
     ZONE_LABEL,
 )
+from archshift.common.resources import MIB, Resources, total
 from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
 
 MOST_NODES: Final = 1000
 """Nodes of one pool that are counted; beyond that its limits are as good as none."""
-
-_MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +69,11 @@ class Node:
     def architecture(self) -> str:
         """The value of ``kubernetes.io/arch``; empty where the label is missing."""
         return self.labels.get(ARCH_LABEL, "")
+
+    @property
+    def capacity(self) -> Resources:
+        """What pods may have of it."""
+        return Resources(self.millicpu, self.memory, self.pods)
 
     def values(self, label: str) -> tuple[str | None, ...]:
         """Return the values that a label may have, None where it is missing; none for any."""
@@ -365,11 +369,11 @@ class NodePool(_Group):
         for kind in sorted(set(self.instance_types), key=_size, reverse=True):
             fit = millicpu // (kind.vcpu * 1000)
             if memory is not None:
-                fit = min(fit, memory // (kind.memory_mib * _MIB))
+                fit = min(fit, memory // (kind.memory_mib * MIB))
             for _ in range(min(max(0, fit), MOST_NODES - len(nodes))):
                 nodes.append(self._possible(f"{self.name}-possible-{len(nodes)}", kind, types))
                 millicpu -= kind.vcpu * 1000
-                memory = None if memory is None else memory - kind.memory_mib * _MIB
+                memory = None if memory is None else memory - kind.memory_mib * MIB
         return nodes
 
     def sample(self, kind: InstanceType) -> Node:
@@ -424,7 +428,7 @@ class NodePool(_Group):
         """Return how many nodes of a type its limits allow; it begins with none."""
         most = self.millicpu // (1000 * kind.vcpu)
         if self.memory is not None:
-            most = min(most, self.memory // (kind.memory_mib * _MIB))
+            most = min(most, self.memory // (kind.memory_mib * MIB))
         return SizeRange(0, most, autoscaled=True)
 
     def limits_to_raise(self, kind: InstanceType, nodes: int) -> str:
@@ -432,7 +436,7 @@ class NodePool(_Group):
         short = []
         if nodes * kind.vcpu * 1000 > self.millicpu:
             short.append(f"limits.cpu to {nodes * kind.vcpu}")
-        if self.memory is not None and nodes * kind.memory_mib * _MIB > self.memory:
+        if self.memory is not None and nodes * kind.memory_mib * MIB > self.memory:
             short.append(f"limits.memory to {ceil(nodes * kind.memory_mib / 1024)}Gi")
         return " and its ".join(short)
 
@@ -497,7 +501,7 @@ def _size(kind: InstanceType) -> tuple[int, int, str]:
 def _capacity(node: Node) -> tuple[int, int]:
     """Return what a node counts for against limits: all that its machine has, not what pods get."""
     kind = INSTANCE_TYPES.get(node.labels.get(INSTANCE_TYPE_LABEL, ""))
-    return (kind.vcpu * 1000, kind.memory_mib * _MIB) if kind else (node.millicpu, node.memory)
+    return (kind.vcpu * 1000, kind.memory_mib * MIB) if kind else (node.millicpu, node.memory)
 
 
 def one_architecture(types: Sequence[InstanceType], key: str) -> Architecture:
@@ -517,17 +521,14 @@ def one_architecture(types: Sequence[InstanceType], key: str) -> Architecture:
 
 def capacity_by_architecture(nodes: Iterable[Node]) -> dict[str, dict[str, int]]:
     """Return what the schedulable ones hold: ``nodes``, ``millicpu``, ``memory`` in bytes, ``pods``."""
-    capacity: dict[str, dict[str, int]] = {}
+    sides: dict[str, list[Resources]] = {}
     for node in nodes:
         if node.schedulable and node.architecture:
-            side = capacity.setdefault(
-                node.architecture, dict.fromkeys(("nodes", "millicpu", "memory", "pods"), 0)
-            )
-            side["nodes"] += 1
-            side["millicpu"] += node.millicpu
-            side["memory"] += node.memory
-            side["pods"] += node.pods
-    return capacity
+            sides.setdefault(node.architecture, []).append(node.capacity)
+    return {
+        architecture: {"nodes": len(capacities), **asdict(total(capacities))}
+        for architecture, capacities in sides.items()
+    }
 
 
 def side_taint(architecture: Architecture) -> Taint:

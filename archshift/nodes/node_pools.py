@@ -11,6 +11,7 @@ from archshift.common.kubernetes import (
     ZONE_LABEL,
 )
 from archshift.common.quantity import parse_quantity
+from archshift.common.resources import MIB
 from archshift.nodes.groups import NodeClass, NodePool, Taint, side_taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 
@@ -28,8 +29,6 @@ NODE_CLASSES: Final[Mapping[str, tuple[str, str]]] = {
 
 API_VERSION: Final = "karpenter.sh/v1"
 """The version that Karpenter has had since 1.0, and Auto Mode from its beginning."""
-
-_MIB: Final = 1024 * 1024
 
 
 def check_served(groups: Iterable[Mapping[str, Any]], node_class_group: str) -> None:
@@ -87,7 +86,7 @@ def manifest(pool: NodePool) -> dict[str, Any]:
         ]
     limits = {"cpu": f"{pool.millicpu}m" if pool.millicpu % 1000 else str(pool.millicpu // 1000)}
     if pool.memory is not None:
-        limits["memory"] = f"{pool.memory // _MIB}Mi"
+        limits["memory"] = f"{pool.memory // MIB}Mi"
     spec: dict[str, Any] = {
         "template": {"metadata": {"labels": dict(pool.node_labels)}, "spec": template},
         "limits": limits,

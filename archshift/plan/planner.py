@@ -8,11 +8,12 @@ from typing import Any
 
 from archshift.cluster import pod_fields
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
-from archshift.cluster.model import TAKEN_ANNOTATION, Inventory, Requests, Workload, taken_annotation
+from archshift.cluster.model import TAKEN_ANNOTATION, Inventory, Workload, taken_annotation
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.scheduling import admits, untolerated
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, display
 from archshift.common.errors import ArchshiftError
+from archshift.common.resources import NOTHING
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict, why_not
 from archshift.nodes.after_update import nodes_after, possible_nodes
@@ -349,7 +350,7 @@ def _demands(
         side = [node for node in nodes if node.architecture == architecture]
         # The last node of a side takes its DaemonSets' pods along; that it has no others is seen to
         # when it goes.
-        demand = _unsteered_load(inventory, architecture) if side else Demand()
+        demand = Demand(inventory.unsteered_load.get(architecture, NOTHING)) if side else Demand()
         for row in planned:
             workload = inventory.workloads[row.key]
             everywhere = on_every_node(row.kind)
@@ -370,13 +371,8 @@ def _demands(
 def _demands_now(inventory: Inventory) -> dict[Architecture, Demand]:
     demands: dict[Architecture, Demand] = {}
     for architecture in ARCHITECTURES:
-        demand = _unsteered_load(inventory, architecture)
+        demand = Demand(inventory.unsteered_load.get(architecture, NOTHING))
         for key, workload in inventory.workloads.items():
             demand = demand.plus(workload.requests, inventory.on(key, architecture))
         demands[architecture] = demand
     return demands
-
-
-def _unsteered_load(inventory: Inventory, architecture: Architecture) -> Demand:
-    pods, requests = inventory.unsteered_load.get(architecture, (0, Requests()))
-    return Demand(pods, requests.millicpu, requests.memory) if pods else Demand()

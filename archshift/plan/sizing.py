@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 
 from archshift.cluster.kinds import on_every_node
-from archshift.cluster.model import Inventory, Requests, Workload
+from archshift.cluster.model import Inventory, Workload
 from archshift.common.architectures import ARCHITECTURES, ARM64, Architecture, display
 from archshift.common.defaults import DEFAULT_HEADROOM
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, ZONE_LABEL
+from archshift.common.resources import NOTHING, Resources
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.plan.capacity import Demand
@@ -82,20 +83,22 @@ class _Load:
     group: AnyNodeGroup
     templates: Sequence[Node]
     demand: Demand = field(default_factory=Demand)
-    per_node: Demand = field(default_factory=Demand)
+    per_node: Resources = NOTHING
 
     def takes(self, workload: Workload) -> bool:
         return any(workload.may_run_on(node) for node in self.templates)
 
     def need(self, headroom: float, arm_speed: float) -> GroupNeed:
         node = next((node for node in self.templates if self._fits_largest(node)), self.templates[-1])
-        free = self._free(node)
+        free = node.capacity - self.per_node
         speed = arm_speed if self.group.architecture == ARM64 else 1.0
-        wanted = {"CPU": self.demand.millicpu / speed, "memory": self.demand.memory, "pods": self.demand.pods}
+        asked = self.demand.total
+        wanted = {"CPU": asked.millicpu / speed, "memory": asked.memory, "pods": asked.pods}
         nodes: int | None = 0
         limit = ""
-        if self.demand.pods:
-            shares = {name: wanted[name] * (1 + headroom) / max(1, free[name]) for name in free}
+        if asked.pods:
+            have = {"CPU": free.millicpu, "memory": free.memory, "pods": free.pods}
+            shares = {name: wanted[name] * (1 + headroom) / max(1, have[name]) for name in have}
             limit = max(shares, key=lambda name: shares[name])
             nodes = max(1, ceil(round(shares[limit], 9))) if self._fits_largest(node) else None
         group = self.group
@@ -114,16 +117,9 @@ class _Load:
             limits=group.limits_to_raise(kind, nodes or 0),
         )
 
-    def _free(self, node: Node) -> dict[str, int]:
-        return {
-            "CPU": node.millicpu - self.per_node.millicpu,
-            "memory": node.memory - self.per_node.memory,
-            "pods": node.pods - self.per_node.pods,
-        }
-
     def _fits_largest(self, node: Node) -> bool:
-        free, largest = self._free(node), self.demand.largest
-        return largest.millicpu <= free["CPU"] and largest.memory <= free["memory"] and free["pods"] > 0
+        # Without a pod of a known size, room for one of any.
+        return (node.capacity - self.per_node).holds(self.demand.largest.largest(Resources()))
 
 
 def size(
@@ -155,22 +151,17 @@ def size(
                 if row.patch and architecture == ARM64:
                     continue  # its patch keeps it off these nodes
                 for load in taking:
-                    load.per_node = load.per_node.plus(workload.requests, 1)
+                    load.per_node += workload.requests
                 continue
             pods = _pods(row, inventory, architecture)
             if pods and taking:
                 taking[0].demand = taking[0].demand.plus(workload.requests, pods)
             elif pods and side:
                 without_group[row.key] = f"no {display(architecture)} group takes its {pods} pods"
-        pods, requests = inventory.unsteered_load.get(architecture, (0, Requests()))
-        if pods and side:
+        if side:
             first = side[0].demand
-            side[0].demand = replace(
-                first,
-                pods=first.pods + pods,
-                millicpu=first.millicpu + requests.millicpu,
-                memory=first.memory + requests.memory,
-            )
+            unsteered = inventory.unsteered_load.get(architecture, NOTHING)
+            side[0].demand = replace(first, total=first.total + unsteered)
     return Sizing(needs=tuple(load.need(headroom, arm_speed) for load in loads), without_group=without_group)
 
 

@@ -10,9 +10,10 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from archshift.cluster.kinds import has_replicas, on_every_node
-from archshift.cluster.model import OWNER_LABELS, Inventory, Load, Workload
+from archshift.cluster.model import OWNER_LABELS, Inventory, Workload
 from archshift.common.architectures import AMD64, ARM64, display
 from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL, POOL_LABEL
+from archshift.common.resources import total
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import guard
@@ -35,8 +36,6 @@ STATES: Final[Mapping[State, str]] = {
     "left alone": "archshift does not place it, because of another owner, its own rules or its kind",
     "blocked": "an image is not proven to run on arm64",
 }
-
-_GIB: Final = 1024**3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -461,9 +460,8 @@ def _groups(inventory: Inventory, groups: Sequence[AnyNodeGroup]) -> tuple[Repor
 def _group(
     name: str, managed: bool, architecture: str, nodes: Sequence[Node], inventory: Inventory
 ) -> ReportedGroup:
-    load = Load()
-    for node in nodes:
-        load = load.plus(inventory.loads.get(node.name, Load()))
+    asked = total(inventory.loads[node.name] for node in nodes if node.name in inventory.loads)
+    capacity = total(node.capacity for node in nodes)
     return ReportedGroup(
         group=name,
         managed=managed,
@@ -471,12 +469,12 @@ def _group(
         instance_types=tuple(sorted({node.labels.get(INSTANCE_TYPE_LABEL, "") for node in nodes} - {""})),
         nodes=len(nodes),
         schedulable=sum(node.schedulable for node in nodes),
-        pods=load.pods,
-        most_pods=sum(node.pods for node in nodes),
-        vcpu_asked=_vcpu(load.millicpu),
-        vcpu=_vcpu(sum(node.millicpu for node in nodes)),
-        gib_asked=round(load.memory / _GIB, 2),
-        gib=round(sum(node.memory for node in nodes) / _GIB, 2),
+        pods=asked.pods,
+        most_pods=capacity.pods,
+        vcpu_asked=_vcpu(asked.millicpu),
+        vcpu=_vcpu(capacity.millicpu),
+        gib_asked=round(asked.gib, 2),
+        gib=round(capacity.gib, 2),
     )
 
 

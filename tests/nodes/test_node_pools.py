@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.cluster.model import Inventory, Requests, Workload
+from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import Template
 from archshift.cluster.scheduling import admits
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, POOL_LABEL, ZONE_LABEL
+from archshift.common.resources import Resources
 from archshift.nodes.after_update import nodes_after, nodes_of_others
 from archshift.nodes.groups import MOST_NODES, Node, NodePool, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
@@ -246,7 +247,7 @@ def test_a_pool_and_a_managed_group_of_one_name_are_two() -> None:
 
 def test_where_a_pool_can_bring_nodes_up_there_is_no_shortage() -> None:
     """From no node at all; nothing is a node to be made, and the first Graviton node may come."""
-    one = deployment("cart", 10, requests=Requests(1000, GIB))
+    one = deployment("cart", 10, requests=Resources(1000, GIB))
     plan = make_plan(arm_ratio=0.5, inventory=Inventory(workloads={one.key: one}), groups=(pool(), ARM))
     assert (plan.wanted, plan.shortages, plan.new_nodes) == (5, [], ())
     assert plan.first_graviton_node
@@ -254,7 +255,7 @@ def test_where_a_pool_can_bring_nodes_up_there_is_no_shortage() -> None:
 
 def test_a_shortage_says_what_the_limits_leave() -> None:
     """Live nodes and those that may come are told apart."""
-    one = deployment("cart", 20, requests=Requests(1000, GIB))
+    one = deployment("cart", 20, requests=Resources(1000, GIB))
     nodes = (live("n1"), live("a1", "graviton", "m7g.xlarge"))
     found = Inventory(workloads={one.key: one}, nodes=nodes)
     (shortage,) = make_plan(arm_ratio=1.0, inventory=found, groups=(pool(), ARM)).shortages
@@ -276,7 +277,7 @@ def test_a_shortage_says_what_the_limits_leave() -> None:
 )
 def test_capacity_advises_limits(pods: int, millicpu: int, kind: str, nodes: int | None, advice: str) -> None:
     """Counted in the smallest type that its largest pod fits; there is no number of nodes to set."""
-    one = deployment("cart", pods, requests=Requests(millicpu, GIB))
+    one = deployment("cart", pods, requests=Resources(millicpu, GIB))
     found = Inventory(workloads={one.key: one})
     groups = (pool(), ARM)
     plan = make_plan(arm_ratio=1.0, inventory=found, groups=groups)
@@ -287,7 +288,7 @@ def test_capacity_advises_limits(pods: int, millicpu: int, kind: str, nodes: int
 
 def test_capacity_advises_memory_too() -> None:
     """Both limits where both are short."""
-    one = deployment("cart", 4, requests=Requests(1000, 12 * GIB))
+    one = deployment("cart", 4, requests=Resources(1000, 12 * GIB))
     found, groups = (
         Inventory(workloads={one.key: one}),
         (pool(), replace(ARM, memory=32 * GIB, millicpu=8_000)),
