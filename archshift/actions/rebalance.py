@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
-from archshift.cluster.client import Cluster, retry_until
+from archshift.cluster.client import Cluster
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.kinds import CONTROLLERS, workload_path
 from archshift.cluster.model import Workload
@@ -19,6 +19,8 @@ from archshift.cluster.pods import list_pods
 from archshift.common.architectures import AMD64, ARM64, Architecture, display
 from archshift.common.errors import UnavailableError
 from archshift.common.kubernetes import ARCH_LABEL
+from archshift.common.polling import Polling, retry_until
+from archshift.common.text import first_few
 from archshift.plan.model import PlannedWorkload
 
 TIMEOUT_SECONDS: Final = 120.0
@@ -120,7 +122,7 @@ def _rebalance(
 ) -> str:
     path = workload_path(row.kind, row.namespace, row.name)
     least = row.replicas + 1
-    pause, patient_until = 0.2, 0.0
+    polling, patient_until = Polling(deadline), 0.0
     while True:
         live = retry_until(lambda: cluster.get(path), deadline)
         workload = read_workload(row.kind, live, "")
@@ -149,11 +151,11 @@ def _rebalance(
             evicted = [_evict(cluster, row.namespace, name) for name in wrong[:evictable]]
             if any(evicted):
                 # If the new pods come up on the same side again, the other side is full.
-                least, pause = len(wrong), 0.2
-        if time.monotonic() > deadline:
+                least = len(wrong)
+                polling.restart()
+        if polling.late:
             return "its PodDisruptionBudget or its new pods blocked the evictions for too long"
-        time.sleep(pause)
-        pause = min(2 * pause, 2.0)
+        polling.pause()
 
 
 def _evict(cluster: Cluster, namespace: str, pod: str) -> bool:
@@ -191,6 +193,5 @@ def explain_inexact(reasons: Mapping[str, str]) -> str:
     """Return a sentence about the workloads whose counts do not match the plan; empty if there are none."""
     if not reasons:
         return ""
-    named = "; ".join(f"{key}: {reason}" for key, reason in sorted(reasons.items())[:5])
-    more = f"; {len(reasons) - 5} more" if len(reasons) > 5 else ""
-    return f"not exact yet: {named}{more}; add nodes on that side and run pulumi up again"
+    named = first_few(sorted(reasons.items()), name=": ".join, separator="; ", rest="; {} more")
+    return f"not exact yet: {named}; add nodes on that side and run pulumi up again"

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from archshift.common.aws import aws_client
 from archshift.common.errors import ArchshiftError
+from archshift.common.text import one_line
 from archshift.cost.bill import Tariff, region_of, running
 from archshift.cost.prices import Price
 from archshift.cost.rules import CostRules
@@ -107,7 +108,7 @@ def ask(region: str, types: Iterable[str], profile: str = "") -> dict[str, Price
         raise
     # botocore's exceptions share no base class.
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise ArchshiftError(
             f"the AWS price list did not return prices for {region}: {reason}",
             "check the AWS credentials, or set archshift:cost.prices",

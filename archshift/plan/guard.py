@@ -14,15 +14,12 @@ from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import pinned_architecture
 from archshift.common.architectures import AMD64, ARM64, display
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, POOL_LABEL
+from archshift.common.text import first_few
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict, why_not
 from archshift.nodes.groups import Node, NodePool
 from archshift.plan.capacity import Demand, balance
 from archshift.plan.model import Rules
-
-_NAMED = 5
-"""Workloads that a sentence names; the rest is counted."""
-
 
 WAY_OUT: Final = (
     "give these workloads images for arm64 or remove them, and run archshift audit --from-cluster to see "
@@ -250,10 +247,5 @@ def nodes_that_must_stay(needed: Sequence[X86Need], nodes: Iterable[Node]) -> fr
 
 
 def _named(needed: Sequence[X86Need]) -> str:
-    names = [f"{need.key} ({need.reason})" for need in needed[:_NAMED]]
-    more = len(needed) - len(names)
-    if more > 0:
-        names.append(f"{more} more")
-    return f"{len(needed)} {'workload needs' if len(needed) == 1 else 'workloads need'} x86: " + ", ".join(
-        names
-    )
+    names = first_few(needed, name=lambda need: f"{need.key} ({need.reason})", rest=", {} more")
+    return f"{len(needed)} {'workload needs' if len(needed) == 1 else 'workloads need'} x86: {names}"

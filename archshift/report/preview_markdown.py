@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from archshift.cluster.kinds import on_every_node
 from archshift.common.architectures import display
+from archshift.common.text import first_few
 from archshift.report.preview import Change, PreviewReport, Violation
 
 LONGEST: Final = 65_536
@@ -359,5 +360,4 @@ def _diff(changes: Sequence[Change]) -> _Section | None:
 
 
 def _keys(keys: Sequence[str]) -> str:
-    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-    return ", ".join(code(key, 160) for key in keys[:5]) + more
+    return first_few(keys, name=lambda key: code(key, 160))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from archshift.cluster.client import Cluster
 from archshift.cluster.kinds import CONTROLLERS, SCALED
 from archshift.common.errors import ArchshiftError
+from archshift.common.text import one_line
 from archshift.report.checks import CheckResult, Outcome
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ def _ask(cluster: Cluster, right: Right) -> bool | str:
         return "its answer has no status"
     if not status["allowed"] and status.get("evaluationError"):
         # One authorizer could not answer, and it might have allowed the request.
-        return " ".join(str(status["evaluationError"]).split())[:300]
+        return one_line(status["evaluationError"], 300)
     return bool(status["allowed"])
 
 
