@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Inventory
-from archshift.cluster.pods import Pod
+from archshift.cluster.pods import Pod, fits
 from archshift.common.architectures import AMD64, ARM64
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan.guard import X86Need, shortfall
@@ -125,6 +125,6 @@ def _without_group(
         if on_every_node(workload.kind) or workload.kind in ("Node", "Pod"):
             continue
         # The live template, including the fields that archshift set: the next pods get exactly these.
-        next_pod = Pod(namespace=workload.namespace, name=workload.name, uid="", rules=workload.template.spec)
-        if any(map(next_pod.fits, before)) and not any(map(next_pod.fits, staying)):
+        rules = workload.template.spec
+        if any(fits(rules, node) for node in before) and not any(fits(rules, node) for node in staying):
             yield key, _NOWHERE

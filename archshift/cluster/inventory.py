@@ -6,30 +6,29 @@ memory grows with the number of workloads and not with the size of their manifes
 
 import gc
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache, reduce
+from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from archshift.cluster import pod_fields
-from archshift.cluster.kinds import CONTROLLERS, controller_of
+from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.model import (
     OWNER_LABELS,
     TAKEN_ANNOTATION,
     Discovery,
     Inventory,
-    PullIdentity,
     Workload,
 )
 from archshift.cluster.ownership import FieldOwner, owners
 from archshift.cluster.pod_fields import TakenField, Template
+from archshift.cluster.pods import Pod, list_pods, pull_identity, requests_of
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, SYSTEM_NAMESPACES
-from archshift.common.quantity import parse_quantity
+from archshift.common.quantity import millicpu, whole
 from archshift.common.resources import NOTHING, Resources
 from archshift.images.workload import Container, containers_of, with_pods
 from archshift.nodes.groups import Node, Taint
@@ -62,7 +61,7 @@ def read_inventory(
             kind: threads.submit(_read_controllers, cluster, kind, discovery, field_manager, with_unsteered)
             for kind in CONTROLLERS
         }
-        pods = threads.submit(_read_pods, cluster)
+        pods = threads.submit(list_pods, cluster)
         nodes = threads.submit(lambda: tuple(map(read_node, cluster.list("/api/v1/nodes"))))
         scalers = threads.submit(_read_autoscalers, cluster)
         autoscaled, targets = scalers.result()
@@ -100,20 +99,6 @@ def _without_collector() -> Iterator[None]:
     finally:
         if ours:
             gc.enable()
-
-
-@dataclass(frozen=True, slots=True)
-class _Pod:
-    namespace: str
-    name: str
-    owner_kind: str
-    owner_name: str
-    workload: str
-    node: str
-    requests: Resources
-    pulls_as: PullIdentity
-    images: str
-    placement: str
 
 
 def _read_controllers(
@@ -191,13 +176,13 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
             revision=_annotation(template, pod_fields.REVISION_ANNOTATION),
             other_spreads=_other_spreads(managed, pod_spec, template_path, field_manager),
         ),
-        requests=_requests(pod_spec),
+        requests=requests_of(pod_spec),
         tolerations=tuple(pod_spec.get("tolerations") or ()),
         settled=record.settled(item),
         identity=f"{meta.get('uid', '')[:8]}.{meta.get('generation', 0)}",
         obstacle=record.obstacle(spec),
         containers=containers_of(pod_spec),
-        pulls_as=_pull_identity(meta["namespace"], pod_spec),
+        pulls_as=pull_identity(meta["namespace"], pod_spec),
         owner=_owner(meta.get("labels") or {}),
     )
 
@@ -209,54 +194,6 @@ def _owner(labels: Mapping[str, str]) -> str:
             if label.rpartition("/")[2] == wanted and value:
                 return value
     return ""
-
-
-def _pull_identity(namespace: str, pod_spec: Mapping[str, Any]) -> PullIdentity:
-    return PullIdentity(
-        namespace,
-        pod_spec.get("serviceAccountName") or "default",
-        tuple(entry["name"] for entry in pod_spec.get("imagePullSecrets") or () if entry.get("name")),
-    )
-
-
-def _images(item: Mapping[str, Any]) -> str:
-    """Return what a pod runs, reduced and as JSON: pods of one workload give the same text."""
-    spec, status = item["spec"], item.get("status") or {}
-    kept = ("name", "image", "command", "args", "workingDir", "env", "restartPolicy")
-    # The volume with its account's token is called otherwise in every pod (kube-api-access-x7k2p), so
-    # volumes get numbers: what counts is which containers share one.
-    numbers: dict[str, str] = {}
-
-    def container(found: Mapping[str, Any]) -> dict[str, Any]:
-        reduced = {key: found[key] for key in kept if key in found}
-        if mounts := found.get("volumeMounts"):
-            reduced["volumeMounts"] = [
-                {**mount, "name": numbers.setdefault(mount.get("name", ""), str(len(numbers)))}
-                for mount in mounts
-            ]
-        return reduced
-
-    return json.dumps(
-        {
-            "spec": {
-                group: [container(one) for one in spec[group]]
-                for group in ("containers", "initContainers", "ephemeralContainers")
-                if spec.get(group)
-            },
-            "status": {
-                group: [{"name": one.get("name"), "imageID": one.get("imageID")} for one in status[group]]
-                for group in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
-                if status.get(group)
-            },
-        },
-        sort_keys=True,
-    )
-
-
-def _placement(pod_spec: Mapping[str, Any]) -> str:
-    """Return what decides where a pod may run, as JSON: pods of one owner give the same text."""
-    kept = ("nodeSelector", "affinity", "tolerations")
-    return json.dumps({key: pod_spec[key] for key in kept if pod_spec.get(key)}, sort_keys=True)
 
 
 def _annotation(item: Mapping[str, Any], name: str) -> str:
@@ -303,37 +240,6 @@ def _taken_fields(meta: Mapping[str, Any]) -> dict[str, TakenField]:
         ) from None
 
 
-@lru_cache(maxsize=4096)
-def _millicpu(text: str) -> int:
-    return int(parse_quantity(text) * 1000)
-
-
-@lru_cache(maxsize=4096)
-def _bytes(text: str) -> int:
-    return int(parse_quantity(text))
-
-
-def _requests(pod_spec: Mapping[str, Any]) -> Resources:
-    """Return a pod's effective requests: containers and sidecars add up, or the largest init container."""
-    millicpu = memory = init_millicpu = init_memory = 0
-    for container in pod_spec.get("containers") or ():
-        asked = (container.get("resources") or {}).get("requests") or {}
-        millicpu += _millicpu(str(asked.get("cpu", "0")))
-        memory += _bytes(str(asked.get("memory", "0")))
-    for container in pod_spec.get("initContainers") or ():
-        asked = (container.get("resources") or {}).get("requests") or {}
-        cpu, size = _millicpu(str(asked.get("cpu", "0"))), _bytes(str(asked.get("memory", "0")))
-        if container.get("restartPolicy") == "Always":
-            millicpu, memory = millicpu + cpu, memory + size
-        else:
-            init_millicpu, init_memory = max(init_millicpu, cpu), max(init_memory, size)
-    overhead = pod_spec.get("overhead") or {}
-    return Resources(
-        max(millicpu, init_millicpu) + _millicpu(str(overhead.get("cpu", "0"))),
-        max(memory, init_memory) + _bytes(str(overhead.get("memory", "0"))),
-    )
-
-
 def read_node(item: Mapping[str, Any]) -> Node:
     """Reduce a node's JSON to what a plan needs."""
     meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
@@ -349,38 +255,11 @@ def read_node(item: Mapping[str, Any]) -> Node:
             Taint(key=taint["key"], value=taint.get("value", ""), effect=taint["effect"])
             for taint in spec.get("taints") or ()
         ),
-        millicpu=_millicpu(str(allocatable.get("cpu", "0"))),
-        memory=_bytes(str(allocatable.get("memory", "0"))),
-        pods=_bytes(str(allocatable.get("pods", "0"))),
+        millicpu=millicpu(str(allocatable.get("cpu", "0"))),
+        memory=whole(str(allocatable.get("memory", "0"))),
+        pods=whole(str(allocatable.get("pods", "0"))),
         schedulable=ready and not spec.get("unschedulable"),
     )
-
-
-def _read_pods(cluster: "Cluster") -> list[_Pod]:
-    pods = []
-    for item in cluster.list("/api/v1/pods"):
-        meta, spec = item["metadata"], item["spec"]
-        if meta.get("deletionTimestamp") or item.get("status", {}).get("phase") in ("Succeeded", "Failed"):
-            continue
-        owner: Mapping[str, Any] = next(
-            (ref for ref in meta.get("ownerReferences") or () if ref.get("controller")), {}
-        )
-        kind, name = controller_of(owner.get("kind", ""), owner.get("name", ""), meta.get("labels") or {})
-        pods.append(
-            _Pod(
-                namespace=meta["namespace"],
-                name=meta["name"],
-                owner_kind=owner.get("kind", ""),
-                owner_name=owner.get("name", ""),
-                workload=f"{meta['namespace']}/{kind}/{name}",
-                node=spec.get("nodeName", ""),
-                requests=_requests(spec),
-                pulls_as=_pull_identity(meta["namespace"], spec),
-                images=sys.intern(_images(item)),
-                placement=sys.intern(_placement(spec)),
-            )
-        )
-    return pods
 
 
 def _read_autoscalers(
@@ -431,7 +310,7 @@ def _is_of_last_revision(workload: Workload, images: str) -> bool:
 def _assemble(
     workloads: dict[str, Workload],
     nodes: tuple[Node, ...],
-    pods: Iterable[_Pod],
+    pods: Iterable[Pod],
     discovery: Discovery,
     outside: Mapping[str, Workload] | None,
 ) -> Inventory:
@@ -441,11 +320,13 @@ def _assemble(
     others: dict[str, str] = {}
     shapes: dict[str, dict[str, None]] = {key: {} for key in workloads}
     identities = {workload.pulls_as for workload in workloads.values() if workload.pulls_as}
-    elsewhere: dict[str, list[_Pod]] = {key: [] for key in outside or ()}
-    rolling: dict[str, list[_Pod]] = {}
+    elsewhere: dict[str, list[Pod]] = {key: [] for key in outside or ()}
+    rolling: dict[str, list[Pod]] = {}
     identities |= {workload.pulls_as for workload in (outside or {}).values() if workload.pulls_as}
     loads: dict[str, Resources] = {}
     for pod in pods:
+        if pod.leaving:
+            continue
         where = architecture.get(pod.node, "")
         if pod.node:
             loads[pod.node] = loads.get(pod.node, NOTHING) + pod.requests
@@ -460,7 +341,7 @@ def _assemble(
         unsteered_load[where] = unsteered_load.get(where, NOTHING) + pod.requests
         if outside is not None:
             if key not in outside:
-                key = f"{pod.namespace}/{pod.owner_kind or 'Pod'}/{pod.owner_name or pod.name}"
+                key = pod.maker
             elsewhere.setdefault(key, []).append(pod)
             counts[key, where] += 1
             identities.add(pod.pulls_as)
@@ -470,11 +351,10 @@ def _assemble(
             else pod.namespace not in SYSTEM_NAMESPACES
         )
         if in_scope and key not in discovery.exclude:
-            if pod.owner_kind:
-                key = f"{pod.namespace}/{pod.owner_kind}/{pod.owner_name}"
-                others[key] = f"archshift does not steer pods of a {pod.owner_kind}"
+            key = pod.maker
+            if pod.owner:
+                others[key] = f"archshift does not steer pods of a {pod.owner.kind}"
             else:
-                key = f"{pod.namespace}/Pod/{pod.name}"
                 others[key] = "a bare pod: nothing would start it again"
             shapes.setdefault(key, {})[pod.images] = None
             identities.add(pod.pulls_as)
@@ -501,19 +381,19 @@ def _assemble(
     )
 
 
-def _unsteered(pods: Sequence[_Pod], workload: Workload | None = None) -> Workload:
+def _unsteered(pods: Sequence[Pod], workload: Workload | None = None) -> Workload:
     """Return what is known of a controller outside the discovery, or of the owner of some pods."""
     if workload is None:
-        first, spec = pods[0], json.loads(pods[0].placement)
+        first = pods[0]
         workload = Workload(
             namespace=first.namespace,
-            kind=first.owner_kind or "Pod",
-            name=first.owner_name or first.name,
+            kind=first.owner.kind if first.owner else "Pod",
+            name=first.owner.name if first.owner else first.name,
             replicas=len(pods),
-            template=Template(spec=pod_fields.read_fields(spec)),
+            template=Template(spec=first.rules),
             # Nothing says that they are alike; the largest is what room has to be kept for.
             requests=reduce(Resources.largest, (pod.requests for pod in pods)),
-            tolerations=tuple(spec.get("tolerations") or ()),
+            tolerations=tuple(first.rules.get("tolerations") or ()),
         )
     images = dict.fromkeys(pod.images for pod in pods)
     # The last revision's images too: its pods are still there.
