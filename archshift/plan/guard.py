@@ -18,6 +18,7 @@ from archshift.common.text import first_few
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict, why_not
 from archshift.nodes.groups import Node, NodePool
+from archshift.plan import reasons
 from archshift.plan.capacity import Demand, balance
 from archshift.plan.model import Rules
 
@@ -91,9 +92,9 @@ def _why(workload: Workload, verdict: WorkloadVerdict | None, rules: Rules | Non
     if verdict.verdict == ARM64_ONLY:
         return ""  # so hold has no effect
     if pinned:
-        return f"it pins {pinned[0]} by its own {pinned[1]}"
+        return reasons.needs_x86_because_pinned(*pinned)
     if rules and rules.hold:
-        return f"it is held on x86: {rules.reason}" if rules.reason else "it is held on x86 (hold: true)"
+        return reasons.needs_x86_because_held(rules.reason)
     return ""
 
 
