@@ -18,6 +18,7 @@ from archshift.cluster.pods import Pod, busy_pods
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, EKS_GROUP_LABEL, POOL_LABEL
+from archshift.common.text import first_few
 from archshift.nodes.after_update import nodes_after, nodes_of_others
 from archshift.nodes.groups import Node
 from archshift.nodes.instance_types import INSTANCE_TYPES
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from archshift.settings.stack import Settings
 
 HOOK_NAME: Final = "archshift-guard-x86"
-
-_NAMED: Final = 5
-"""How many pods a sentence names; it counts the others."""
 
 _FRESH_SECONDS: Final = 10.0
 """An update asks for each of its nodes; nodes of the same moment share one answer."""
@@ -84,11 +82,10 @@ def refuse(what: str, reason: str) -> ArchshiftError:
 
 def busy_error(what: str, pods: Sequence[Pod]) -> ArchshiftError:
     """Return the error that keeps nodes on which pods run; ``pods`` are at least one."""
-    named = ", ".join(pod.key for pod in pods[:_NAMED])
-    more = f" and {len(pods) - _NAMED} more" if len(pods) > _NAMED else ""
+    named = first_few(pods, name=lambda pod: pod.key)
     several = "1 pod runs" if len(pods) == 1 else f"{len(pods)} pods run"
     return ArchshiftError(
-        f"{what} stays: {several} on it ({named}{more})",
+        f"{what} stays: {several} on it ({named})",
         "empty it first with archshift drain, because deleting the nodes ignores PodDisruptionBudgets",
     )
 

@@ -166,7 +166,8 @@ def _owner(pod: Mapping[str, Any]) -> str:
 
 def _keep(cluster: Cluster, path: str, proof: Proof) -> None:
     # Suspend the Job. Otherwise a start probe that passed, or one that hangs, would run for ever.
-    body = {"metadata": {"annotations": {RESULT: result_of(proof)}}, "spec": {"suspend": True}}
+    result = result_of(proof, datetime.now(UTC))
+    body = {"metadata": {"annotations": {RESULT: result}}, "spec": {"suspend": True}}
     cluster.patch(path, body, MERGE, FIELD_MANAGER)
 
 

@@ -16,8 +16,6 @@ from archshift.nodes.groups import NodeClass, NodePool, Taint, side_taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 
 Provisioner: TypeAlias = Literal["managed", "karpenter", "auto-mode"]
-
-PROVISIONERS: Final[tuple[Provisioner, ...]] = ("managed", "karpenter", "auto-mode")
 """What makes the nodes of ``archshift:node_groups``: the groups themselves, or one of the two."""
 
 NODE_CLASSES: Final[Mapping[str, tuple[str, str]]] = {
