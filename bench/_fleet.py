@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx
 import yaml
 
-from archshift.nodes.groups import Node, NodeGroup, nodes_of
+from archshift.nodes.groups import Node, NodeGroup
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from lab.control_plane import REGISTRY_HOST, Lab, LabError
 from lab.oci import Pusher
@@ -130,7 +130,7 @@ def _nodes(size: Size) -> dict[str, Node]:
         )
         for name, group in size.groups.items()
     ]
-    return {node.name: node for group in groups for node in nodes_of(group)}
+    return {node.name: node for group in groups for node in group.nodes()}
 
 
 class _Placer:

@@ -2,8 +2,9 @@
 
 import time
 
-from archshift.cluster.model import Inventory, Requests, Workload
+from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import Template
+from archshift.common.resources import Resources
 from archshift.nodes.groups import Node
 from archshift.plan.planner import make_plan
 
@@ -27,7 +28,7 @@ def inventory(workloads: int, pods_each: int = 10, nodes: int = 200) -> Inventor
             name=f"web-{index}",
             replicas=pods_each,
             template=Template(spec=own, selector={"matchLabels": {"app": f"web-{index}"}}),
-            requests=Requests(100, 128 * 1024**2),
+            requests=Resources(100, 128 * 1024**2),
         )
         fleet[workload.key] = workload
     return Inventory(

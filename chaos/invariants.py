@@ -40,7 +40,11 @@ def name_of(item: Object) -> str:
 
 
 def least_available(workload: Object, replicas: int) -> int:
-    """Return how many of its replicas the workload's own rollout limits keep available."""
+    """Return how many of its replicas the workload's own rollout limits keep available.
+
+    This repeats archshift's rule (``archshift.cluster.kinds.RolloutLimit``) on purpose. The checker judges
+    archshift, so it needs a second opinion. It knows only the kinds of ``chaos.fleet``.
+    """
     spec = workload["spec"]
     if workload["kind"] == "StatefulSet":
         rolling, default = (spec.get("updateStrategy") or {}).get("rollingUpdate") or {}, "1"

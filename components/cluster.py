@@ -9,6 +9,7 @@ import pulumi_aws as aws
 import pulumi_eks as eks
 
 from archshift.common.errors import ArchshiftError
+from archshift.common.text import one_line
 from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
 
 _LOGS: Final = ("api", "audit", "authenticator", "controllerManager", "scheduler")
@@ -48,7 +49,7 @@ def explain(error: Exception, problem: str) -> ArchshiftError:
         error: The provider's error. AWS's codes are only in its text: the SDK has no field for them.
         problem: What failed.
     """
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if "ExpiredToken" in text or "security token included in the request is expired" in text:
         return ArchshiftError(
             f"{problem}: the AWS credentials have expired", "log in again, for example with `aws sso login`"

@@ -11,6 +11,7 @@ import pulumi_aws as aws
 from archshift.common.architectures import AMD64
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, GROUP_LABEL
+from archshift.nodes.ami_types import AMI_TYPES
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import EksNodeGroup, Node, Taint, capacity_by_architecture, side_taint
 from components.cluster import explain, is_missing
@@ -243,8 +244,6 @@ class EksNodeGroups(pulumi.ComponentResource):
 
     def _launch_template(self, group: EksNodeGroup) -> aws.eks.NodeGroupLaunchTemplateArgs:
         tags = {"Name": f"{self._args.cluster.name}-{group.name}", GROUP_LABEL: group.name}
-        # Bottlerocket keeps images and logs on a volume of their own.
-        device = "/dev/xvdb" if group.ami_type.startswith("BOTTLEROCKET") else "/dev/xvda"
         template = aws.ec2.LaunchTemplate(
             group.name,
             aws.ec2.LaunchTemplateArgs(
@@ -256,7 +255,7 @@ class EksNodeGroups(pulumi.ComponentResource):
                 ),
                 block_device_mappings=[
                     aws.ec2.LaunchTemplateBlockDeviceMappingArgs(
-                        device_name=device,
+                        device_name=AMI_TYPES[group.ami_type].data_volume,
                         ebs=aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
                             volume_size=group.disk_gib,
                             volume_type="gp3",

@@ -18,10 +18,11 @@ from archshift.cluster.pods import Pod, busy_pods
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, EKS_GROUP_LABEL, POOL_LABEL
+from archshift.common.text import first_few
 from archshift.nodes.after_update import nodes_after, nodes_of_others
-from archshift.nodes.groups import Node, belongs_to, new_nodes, nodes_of
+from archshift.nodes.groups import Node
 from archshift.nodes.instance_types import INSTANCE_TYPES
-from archshift.nodes.node_pools import from_manifest, nodes_within, requirement
+from archshift.nodes.node_pools import from_manifest, requirement
 from archshift.plan import guard
 from archshift.survey import Survey, survey
 from components.plan_file import add_refusal
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from archshift.settings.stack import Settings
 
 HOOK_NAME: Final = "archshift-guard-x86"
-
-_NAMED: Final = 5
-"""How many pods a sentence names; it counts the others."""
 
 _FRESH_SECONDS: Final = 10.0
 """An update asks for each of its nodes; nodes of the same moment share one answer."""
@@ -84,11 +82,10 @@ def refuse(what: str, reason: str) -> ArchshiftError:
 
 def busy_error(what: str, pods: Sequence[Pod]) -> ArchshiftError:
     """Return the error that keeps nodes on which pods run; ``pods`` are at least one."""
-    named = ", ".join(pod.key for pod in pods[:_NAMED])
-    more = f" and {len(pods) - _NAMED} more" if len(pods) > _NAMED else ""
+    named = first_few(pods, name=lambda pod: pod.key)
     several = "1 pod runs" if len(pods) == 1 else f"{len(pods)} pods run"
     return ArchshiftError(
-        f"{what} stays: {several} on it ({named}{more})",
+        f"{what} stays: {several} on it ({named})",
         "empty it first with archshift drain, because deleting the nodes ignores PodDisruptionBudgets",
     )
 
@@ -140,7 +137,7 @@ class _LiveCheck:
         destroy = new is None and name in self._settings.node_pools
         for pool in () if destroy else self._settings.node_pools.values():
             # Count the limits, not today's nodes: every node ends, and only the limits allow new ones.
-            after += nodes_within(pool)
+            after += pool.possible_nodes()
         before = from_manifest(name, old)
         later = from_manifest(name, new) if new else None
         # If the pool is not as the stack made it, assume that somebody needs all of it.
@@ -153,7 +150,7 @@ class _LiveCheck:
     def _is_configured(self, name: str, old: Mapping[str, Any]) -> bool:
         """Whether the configuration has this resource, with the same instance types."""
         if _is_node(old):
-            nodes = {n.name: n for group in self._settings.node_groups.values() for n in nodes_of(group)}
+            nodes = {n.name: n for group in self._settings.node_groups.values() for n in group.nodes()}
             return name in nodes and guard.same_machine(nodes[name].labels, old["metadata"]["labels"])
         group = self._settings.eks_node_groups.get(name)
         if group is None:
@@ -207,19 +204,13 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
     """Return the names of the x86 nodes and managed groups that the stack must protect."""
     if not settings.guarded or settings.break_glass_active(now):
         return frozenset()
-    live = {node.name: node for node in found.inventory.nodes}
     # A node that is there counts as what it is, not as what it is to become: one that is to be
     # replaced by a Graviton node is protected too, and one that is not ready protects no other.
     managed = {
-        node.name: (live.get(node.name, node), node.name)
-        for group in settings.node_groups.values()
-        for node in nodes_of(group)
+        node.name: (node, resource)
+        for group in settings.groups
+        for resource, nodes in group.nodes_with_new(found.inventory.nodes).items()
+        for node in nodes
     }
-    for group in settings.eks_node_groups.values():
-        own = [node for node in found.inventory.nodes if belongs_to(node, group)]
-        managed |= {node.name: (node, group.name) for node in (*own, *new_nodes(group, len(own)))}
-    for pool in settings.node_pools.values():
-        own = [node for node in found.inventory.nodes if belongs_to(node, pool)]
-        managed |= {node.name: (node, pool.name) for node in (*own, *nodes_within(pool, own))}
     stay = guard.nodes_that_must_stay(found.needs or (), [node for node, _ in managed.values()])
     return frozenset(managed[name][1] for name in stay)

@@ -7,6 +7,7 @@ from typing import Any, Final
 import pulumi
 
 from archshift.cluster.image_evidence import ClusterEvidence
+from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import pinned_architecture
 from archshift.common.architectures import ARM64
@@ -81,7 +82,7 @@ def _pins(workload: Workload | None) -> dict[str, str]:
 
 def _reach(workload: Workload | None, graviton: Sequence[Node]) -> dict[str, bool]:
     # Without Graviton nodes there is no answer; a policy then assumes yes.
-    if workload is None or workload.kind != "DaemonSet" or not graviton:
+    if workload is None or not on_every_node(workload.kind) or not graviton:
         return {}
     return {"reachesGraviton": any(workload.may_run_on(node) for node in graviton)}
 

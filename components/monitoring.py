@@ -8,6 +8,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from archshift.cluster.client import connect
+from archshift.cluster.kinds import has_replicas
 from archshift.plan.model import Plan
 from archshift.ramp.gate import GateSettings
 from archshift.ramp.monitoring_dashboard import dashboard
@@ -89,7 +90,7 @@ def _fleet(plan: Plan) -> PlannedFleet | None:
     # A fleet without pods has no share.
     if not plan.pods:
         return None
-    keys = [row.key for row in plan.movable if row.kind != "CronJob"]
+    keys = [row.key for row in plan.movable if has_replicas(row.kind)]
     return PlannedFleet(workloads=keys, wanted=round(plan.wanted / plan.pods, 4))
 
 

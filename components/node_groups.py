@@ -7,7 +7,7 @@ from typing import Final
 import pulumi
 
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL
-from archshift.nodes.groups import Node, NodeGroup, Taint, capacity_by_architecture, nodes_of, side_taint
+from archshift.nodes.groups import Node, NodeGroup, Taint, capacity_by_architecture, side_taint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class NodeGroups(pulumi.ComponentResource):
     def __init__(self, name: str, args: NodeGroupsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
         for group in args.groups.values():
-            for node in nodes_of(group):
+            for node in group.nodes():
                 self._simulate(node, (*node.taints, side_taint(group.architecture)), args)
         self.sizes = pulumi.Output.from_input({key: group.size for key, group in args.groups.items()})
         self.register_outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})

@@ -39,8 +39,8 @@ def restore_taken_fields(cluster: Cluster, kind: str, namespace: str, name: str)
     Raises:
         ArchshiftError: The cluster cannot be read or refuses; the patch then stays.
     """
-    collection, template_path = CONTROLLERS[kind]
-    workloads = collection.format(f"namespaces/{namespace}/")
+    record = CONTROLLERS[kind]
+    template_path, workloads = record.template_path, record.collection(namespace)
     live_objects = cluster.list(workloads, fieldSelector=f"metadata.name={name}")
     live = next(iter(live_objects), None)
     if live is None:
@@ -51,8 +51,7 @@ def restore_taken_fields(cluster: Cluster, kind: str, namespace: str, name: str)
         theirs = {field: entry for field, entry in taken.items() if entry.owner == owner}
         if owner.operation == "Apply":
             # The items of a list do not repeat their version and kind.
-            group_version = collection.removeprefix("/apis/").rpartition("/")[0]
-            typed = {**live, "apiVersion": group_version, "kind": kind}
+            typed = {**live, "apiVersion": record.api_version, "kind": kind}
             body = applied_by(typed, owner.manager, template_path, theirs)
             cluster.patch(path, body, APPLY, owner.manager)
         else:

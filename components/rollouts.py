@@ -13,10 +13,11 @@ from typing import Any, Final
 import pulumi
 
 from archshift.actions.rebalance import explain_inexact, rebalance
-from archshift.cluster.client import Cluster, connect, retry_until
+from archshift.cluster.client import Cluster, connect
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.kinds import workload_path
 from archshift.common.errors import ArchshiftError
+from archshift.common.polling import retry_until
 from archshift.plan.model import Plan, PlannedWorkload
 
 TIMEOUT_SECONDS: Final = 600.0

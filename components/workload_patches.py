@@ -6,17 +6,11 @@ from typing import Any, Final
 
 import pulumi
 
+from archshift.cluster.kinds import CONTROLLERS
 from archshift.plan.model import Plan, PlannedWorkload
 
 FIELD_MANAGER: Final = "pulumi.com/patchFieldManager"
 FORCE: Final = "pulumi.com/patchForce"
-
-_API_VERSIONS: Final = {
-    "CronJob": "batch/v1",
-    "DaemonSet": "apps/v1",
-    "Deployment": "apps/v1",
-    "StatefulSet": "apps/v1",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +69,7 @@ class WorkloadPatches(pulumi.ComponentResource):
             # Only if there is something to restore: with a delete hook, `pulumi destroy` needs
             # --run-program.
             hooks.before_delete = [args.restore_taken_fields]
-        api_version = _API_VERSIONS[workload.kind]
+        api_version = CONTROLLERS[workload.kind].api_version
         # Not k8s.apps.v1.DeploymentPatch: the plan's body has the API's own spelling, and translating
         # it to the SDK's and back takes a fifth of a large preview.
         return pulumi.CustomResource(

@@ -56,8 +56,8 @@ class Rollouts:
 
     def _read(self, cluster: Cluster) -> None:
         now = time.monotonic()
-        for kind, (path, _) in CONTROLLERS.items():
-            for item in cluster.list(path.format("")) if kind != "CronJob" else ():
+        for kind, record in CONTROLLERS.items():
+            for item in cluster.list(record.collection()) if record.pods != "jobs" else ():
                 workload = read_workload(kind, item, "")
                 seen, self._seen[workload.key] = self._seen.get(workload.key), (workload.identity, now)
                 if seen and seen[0] != workload.identity:

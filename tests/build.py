@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from archshift.cluster.image_evidence import ClusterEvidence
-from archshift.cluster.model import Inventory, Load, Requests, Workload
+from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import Template
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
@@ -24,10 +24,12 @@ from archshift.common.kubernetes import (
     POOL_LABEL,
     ZONE_LABEL,
 )
+from archshift.common.resources import Resources
 from archshift.cost.bill import Tariff
 from archshift.images.verdict import AMD64_ONLY, MULTI_ARCH, UNKNOWN, ImageVerdict, Verdict
 from archshift.images.workload import Blocking, Container, ImageUse, WorkloadVerdict
-from archshift.nodes.groups import AMI_FAMILIES, EksNodeGroup, Node, NodeClass, NodeGroup, NodePool, Taint
+from archshift.nodes.ami_types import AMI_FAMILIES
+from archshift.nodes.groups import EksNodeGroup, Node, NodeClass, NodeGroup, NodePool, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.plan.arm64_tests import Arm64Test, Arm64TestState, Proof
 from archshift.plan.guard import X86Need, needs
@@ -177,7 +179,7 @@ def sized_deployment(
     name: str, replicas: int = 2, millicpu: int = 500, memory: int = GIB, **options: Any
 ) -> Workload:
     """A workload whose pods each request this much CPU and memory."""
-    return deployment(name, replicas, requests=Requests(millicpu, memory), **options)
+    return deployment(name, replicas, requests=Resources(millicpu, memory), **options)
 
 
 def x86_need(name: str = "cart", pods: int = 1, millicpu: int = 1000, **options: Any) -> X86Need:
@@ -471,7 +473,7 @@ def survey_of(
     verdicts: Mapping[str, WorkloadVerdict] | None = None,
     *,
     unsteered: Sequence[tuple[Workload, int]] = (),
-    loads: Mapping[str, Load] | None = None,
+    loads: Mapping[str, Resources] | None = None,
     tests: Arm64TestState | None = None,
     number: int = 4,
 ) -> Survey:
@@ -605,7 +607,7 @@ def fleet(
         workloads,
         verdicts | {agent.key: evidence_of(agent.key, ("agent", image.format("agent"), AMD64_ONLY))},
         unsteered=[(agent, 4)],
-        loads={node.name: Load(9, 2400, 6 * GIB) for node in mixed_nodes(size)},
+        loads={node.name: Resources(2400, 6 * GIB, 9) for node in mixed_nodes(size)},
         tests=Arm64TestState(proofs=proofs, missing=missing),
         number=size,
     )

@@ -242,7 +242,7 @@ class LiveCluster(FakeCluster):
         super().__init__()
         self.live = live
         metadata = live.base["metadata"]
-        self.collection = CONTROLLERS[live.kind][0].format(f"namespaces/{metadata['namespace']}/")
+        self.collection = CONTROLLERS[live.kind].collection(metadata["namespace"])
 
     def before(self, verb: str, path: str) -> None:
         """Show the workload as it is now."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from archshift.cluster.kinds import CONTROLLERS
@@ -68,9 +68,7 @@ def job_of(key: str, workload: Mapping[str, Any], test: Arm64Test, tested: str) 
         ArchshiftError: The configured container does not exist in the workload.
     """
     namespace, kind, _ = key.split("/")
-    template: Any = workload
-    for name in CONTROLLERS[kind][1]:
-        template = template[name]
+    template = CONTROLLERS[kind].template(workload)
     labels = {LABEL: short(key)}
     return {
         "apiVersion": "batch/v1",
@@ -173,9 +171,14 @@ def read_proof(job: Mapping[str, Any]) -> Proof | None:
         return None
 
 
-def result_of(proof: Proof) -> str:
-    """Return the value of the annotation ``RESULT`` for a proof."""
-    at = (proof.at or datetime.now(UTC)).isoformat(timespec="seconds")
+def result_of(proof: Proof, now: datetime) -> str:
+    """Return the value of the annotation ``RESULT`` for a proof.
+
+    Args:
+        proof: The proof.
+        now: The end of a test whose Job does not tell it.
+    """
+    at = (proof.at or now).isoformat(timespec="seconds")
     result = {"passed": proof.passed, "machine": proof.machine, "message": proof.message, "at": at}
     return json.dumps(result)
 

@@ -25,6 +25,7 @@ from archshift.actions.arm64_test_job import (
 from archshift.cluster.client import MERGE, Cluster
 from archshift.cluster.kinds import workload_path
 from archshift.common.kubernetes import ARCH_LABEL
+from archshift.common.polling import Polling
 from archshift.plan.arm64_tests import Arm64Test, Proof
 
 FIELD_MANAGER: Final = "archshift-arm64-test"
@@ -85,6 +86,7 @@ def run_tests(
         node["metadata"]["name"]: (node["metadata"].get("labels") or {}).get(ARCH_LABEL, "")
         for node in cluster.list("/api/v1/nodes")
     }
+    polling = Polling(first=_POLL_SECONDS, most=_POLL_SECONDS)
     while waiting or running:
         while waiting and len(running) < parallel:
             key = waiting.pop(0)
@@ -109,7 +111,7 @@ def run_tests(
                 if job:
                     _keep(cluster, test.path, proof)
         if running:
-            time.sleep(_POLL_SECONDS)
+            polling.pause()
 
 
 def _begin(cluster: Cluster, key: str, test: Arm64Test, tested: str) -> _Running:
@@ -164,7 +166,8 @@ def _owner(pod: Mapping[str, Any]) -> str:
 
 def _keep(cluster: Cluster, path: str, proof: Proof) -> None:
     # Suspend the Job. Otherwise a start probe that passed, or one that hangs, would run for ever.
-    body = {"metadata": {"annotations": {RESULT: result_of(proof)}}, "spec": {"suspend": True}}
+    result = result_of(proof, datetime.now(UTC))
+    body = {"metadata": {"annotations": {RESULT: result}}, "spec": {"suspend": True}}
     cluster.patch(path, body, MERGE, FIELD_MANAGER)
 
 

@@ -19,6 +19,7 @@ from archshift.common.architectures import AMD64
 from archshift.common.defaults import DRAIN_SECONDS
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL
+from archshift.common.polling import Polling
 from archshift.common.text import time_left
 from archshift.nodes.after_update import nodes_of_others
 from archshift.nodes.groups import AnyNodeGroup, Node
@@ -203,13 +204,14 @@ def drain(
         ArchshiftError: The cluster cannot be read, or refuses a change. The next run continues from there.
     """
     run = _Run(cluster, stack, budget, timeout, say)
-    pause = 0.2
+    polling = Polling()
     while True:
         acted = run.step(select)
         if run.outcome:
             return run.outcome
-        pause = 0.2 if acted else min(2 * pause, 2.0)
-        time.sleep(pause)
+        if acted:
+            polling.restart()
+        polling.pause()
 
 
 @dataclass(slots=True)
@@ -369,7 +371,7 @@ class _Reading:
         """Return how many pods a controller wants; for an unknown kind, how many it has."""
         if owner.kind not in SCALED:
             return there
-        path = SCALED[owner.kind].format(owner.namespace)
+        path = SCALED[owner.kind].collection(owner.namespace)
         live = next(iter(self._cluster.list(path, fieldSelector=f"metadata.name={owner.name}")), None)
         return int(live["spec"].get("replicas", 1)) if live else 0
 

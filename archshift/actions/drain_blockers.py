@@ -7,11 +7,11 @@ elsewhere.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Inventory
-from archshift.cluster.pods import Pod
+from archshift.cluster.pods import Pod, fits
 from archshift.common.architectures import AMD64, ARM64
-from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, Node, NodePool, new_nodes
-from archshift.nodes.node_pools import nodes_within
+from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan.guard import X86Need, shortfall
 from archshift.plan.model import Plan
 
@@ -95,7 +95,7 @@ def _not_moved(plan: Plan) -> list[tuple[str, str]]:
             ("archshift:arm_ratio", f"{plan.arm_ratio:g} is less than 1.0; set it to 1.0 and run pulumi up")
         )
     for row in plan.workloads:
-        if row.wanted is None or row.kind == "DaemonSet":
+        if row.wanted is None or on_every_node(row.kind):
             continue
         x86 = row.replicas - row.wanted
         if x86 and plan.arm_ratio == 1:
@@ -108,15 +108,7 @@ def _not_moved(plan: Plan) -> list[tuple[str, str]]:
 
 def _new_graviton_nodes(groups: Iterable[AnyNodeGroup]) -> list[Node]:
     """Return the Graviton nodes that an autoscaler or Karpenter can create."""
-    nodes: list[Node] = []
-    for group in groups:
-        if group.architecture != ARM64:
-            continue
-        if isinstance(group, NodePool):
-            nodes += nodes_within(group)
-        elif isinstance(group, EksNodeGroup) and group.autoscaled:
-            nodes += new_nodes(replace(group, desired_size=1), 0)
-    return nodes
+    return [node for group in groups if group.architecture == ARM64 for node in group.nodes_on_demand()]
 
 
 def _without_group(
@@ -130,9 +122,9 @@ def _without_group(
     ]
     for key, workload in sorted({**inventory.unsteered_workloads, **inventory.workloads}.items()):
         # ``find_blockers`` checks bare pods itself.
-        if workload.kind in ("DaemonSet", "Node", "Pod"):
+        if on_every_node(workload.kind) or workload.kind in ("Node", "Pod"):
             continue
         # The live template, including the fields that archshift set: the next pods get exactly these.
-        next_pod = Pod(namespace=workload.namespace, name=workload.name, uid="", rules=workload.template.spec)
-        if any(map(next_pod.fits, before)) and not any(map(next_pod.fits, staying)):
+        rules = workload.template.spec
+        if any(fits(rules, node) for node in before) and not any(fits(rules, node) for node in staying):
             yield key, _NOWHERE

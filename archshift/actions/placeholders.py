@@ -23,6 +23,7 @@ from archshift.cluster.model import Inventory, Workload
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, display
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, ZONE_LABEL
+from archshift.common.polling import Polling
 from archshift.nodes import groups
 from archshift.plan.model import Plan, PlannedWorkload
 
@@ -164,16 +165,15 @@ def bring_up_nodes(
     try:
         with ThreadPoolExecutor(max_workers=8) as threads:
             list(threads.map(lambda pod: cluster.create(collection, pod), pods))
-        deadline, pause = time.monotonic() + timeout, 0.2
+        polling = Polling(time.monotonic() + timeout)
         while True:
             placeholders = list(cluster.list(collection, labelSelector=ours))
             missing = _missing(cluster, placeholders, by_label)
             if not missing:
                 return
-            if time.monotonic() > deadline:
+            if polling.late:
                 raise _too_late(missing, placeholders, by_label, timeout)
-            time.sleep(pause)
-            pause = min(2 * pause, 2.0)
+            polling.pause()
     finally:
         cluster.delete_all(collection, ours)
 

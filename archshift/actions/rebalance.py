@@ -9,17 +9,18 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from math import ceil
 from typing import Any, Final
 
-from archshift.cluster.client import Cluster, retry_until
+from archshift.cluster.client import Cluster
 from archshift.cluster.inventory import read_workload
-from archshift.cluster.kinds import workload_path
+from archshift.cluster.kinds import CONTROLLERS, workload_path
 from archshift.cluster.model import Workload
 from archshift.cluster.pods import list_pods
 from archshift.common.architectures import AMD64, ARM64, Architecture, display
 from archshift.common.errors import UnavailableError
 from archshift.common.kubernetes import ARCH_LABEL
+from archshift.common.polling import Polling, retry_until
+from archshift.common.text import first_few
 from archshift.plan.model import PlannedWorkload
 
 TIMEOUT_SECONDS: Final = 120.0
@@ -121,7 +122,7 @@ def _rebalance(
 ) -> str:
     path = workload_path(row.kind, row.namespace, row.name)
     least = row.replicas + 1
-    pause, patient_until = 0.2, 0.0
+    polling, patient_until = Polling(deadline), 0.0
     while True:
         live = retry_until(lambda: cluster.get(path), deadline)
         workload = read_workload(row.kind, live, "")
@@ -144,17 +145,17 @@ def _rebalance(
                     continue
                 side = display(AMD64 if on[wrong[0]] == ARM64 else ARM64)
                 return f"{len(wrong)} of its pods do not fit on {side}"
-            evictable = _may_be_away(row.kind, live)
+            evictable = CONTROLLERS[row.kind].may_be_away(live)
             if evictable < 1:
                 return "its rollout limits allow no unavailable pod"
             evicted = [_evict(cluster, row.namespace, name) for name in wrong[:evictable]]
             if any(evicted):
                 # If the new pods come up on the same side again, the other side is full.
-                least, pause = len(wrong), 0.2
-        if time.monotonic() > deadline:
+                least = len(wrong)
+                polling.restart()
+        if polling.late:
             return "its PodDisruptionBudget or its new pods blocked the evictions for too long"
-        time.sleep(pause)
-        pause = min(2 * pause, 2.0)
+        polling.pause()
 
 
 def _evict(cluster: Cluster, namespace: str, pod: str) -> bool:
@@ -188,31 +189,9 @@ def _text(selector: Mapping[str, Any]) -> str:
     return ",".join(parts)
 
 
-def _may_be_away(kind: str, live: Mapping[str, Any]) -> int:
-    """Return how many more pods may be unavailable under the workload's own rollout limits."""
-    spec, status = live["spec"], live.get("status") or {}
-    replicas = int(spec.get("replicas", 1))
-    if kind == "StatefulSet":
-        rolling, default = (spec.get("updateStrategy") or {}).get("rollingUpdate") or {}, "1"
-    else:
-        strategy = spec.get("strategy") or {}
-        if strategy.get("type") == "Recreate":
-            return replicas
-        rolling, default = strategy.get("rollingUpdate") or {}, "25%"
-    limit = str(rolling.get("maxUnavailable", default))
-    if limit.endswith("%"):
-        share = replicas * int(limit[:-1])
-        # A Deployment's controller rounds down, a StatefulSet's rounds up.
-        away = ceil(share / 100) if kind == "StatefulSet" else share // 100
-    else:
-        away = int(limit)
-    return int(status.get("availableReplicas", 0)) - (replicas - away)
-
-
 def explain_inexact(reasons: Mapping[str, str]) -> str:
     """Return a sentence about the workloads whose counts do not match the plan; empty if there are none."""
     if not reasons:
         return ""
-    named = "; ".join(f"{key}: {reason}" for key, reason in sorted(reasons.items())[:5])
-    more = f"; {len(reasons) - 5} more" if len(reasons) > 5 else ""
-    return f"not exact yet: {named}{more}; add nodes on that side and run pulumi up again"
+    named = first_few(sorted(reasons.items()), name=": ".join, separator="; ", rest="; {} more")
+    return f"not exact yet: {named}; add nodes on that side and run pulumi up again"

@@ -15,6 +15,7 @@ from typing import Any, Final
 from pulumi import automation
 
 from archshift.common.errors import ArchshiftError
+from archshift.common.text import one_line
 from archshift.report.preview import Change, Diagnostic, Run, Violation
 
 _STOP_SECONDS: Final = 60
@@ -107,7 +108,7 @@ def _command() -> "_Command":
             "pulumi is not on PATH", "install the Pulumi CLI, or run inside `make lab-shell`"
         ) from None
     except (OSError, subprocess.CalledProcessError, automation.InvalidVersionError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ArchshiftError(f"pulumi cannot be run: {reason}", "check the pulumi on PATH") from None
 
 

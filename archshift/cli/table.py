@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final, TextIO, cast
 from rich.console import Console
 from rich.table import Table
 
+from archshift.cluster.kinds import has_replicas
+
 if TYPE_CHECKING:
     # Not every subcommand prints a plan.
     from archshift.plan.model import Plan, PlannedWorkload
@@ -83,7 +85,7 @@ def print_workloads(
         table.add_column(name, justify="right")
     table.add_column(columns[-1], overflow="fold")
     for row in plan.workloads:
-        pods = None if row.kind in ("DaemonSet", "CronJob") else row.replicas
+        pods = row.replicas if has_replicas(row.kind) else None
         text, style = note(row)
         counts = ("-" if number is None else str(number) for number in (pods, *numbers(row)))
         table.add_row(row.key, *counts, text, style=style)

@@ -7,10 +7,10 @@ typed models are left out on purpose: a fleet of 10,000 pods is read for ten fie
 import json
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import httpx2
 from lightkube.config.client_adapter import ConnectionParams
@@ -18,6 +18,8 @@ from lightkube.config.kubeconfig import KubeConfig
 from lightkube.core.exceptions import ConfigError
 
 from archshift.common.errors import ArchshiftError, UnavailableError
+from archshift.common.polling import retry_until
+from archshift.common.text import one_line
 
 # A page holds at most PAGE objects of at most 1.5 MiB each (etcd's limit); real ones are
 # a hundredth of that. Anything larger than this is not an API server's answer.
@@ -255,14 +257,14 @@ class Cluster:
             with self._client.stream(method, path, **options) as response:
                 yield response
         except (httpx2.HTTPError, ConnectionError) as error:
-            reason = _one_line(error)
+            reason = one_line(error)
             raise UnavailableError(
                 f"{self.server}: the cluster cannot be reached: {reason}",
                 "check the kubeconfig's server and your network",
             ) from None
         except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
             # From the credential plugin (the kubeconfig's exec) that is run before a request.
-            reason = _one_line(error)
+            reason = one_line(error)
             raise ArchshiftError(
                 f"{self.server}: no credentials: {reason}", "check the kubeconfig's user"
             ) from None
@@ -286,31 +288,6 @@ class Cluster:
         return kind(f"{self.server}: {path}: {message}")
 
 
-_Answer = TypeVar("_Answer")
-
-
-def retry_until(
-    ask: Callable[[], _Answer], deadline: float, worthwhile: Callable[[], bool] = lambda: True
-) -> _Answer:
-    """Ask until there is an answer: an API server that restarts or throttles is back soon.
-
-    Args:
-        ask: What is asked; has no effect that a second time could spoil.
-        deadline: Until when, of ``time.monotonic()``.
-        worthwhile: Whether to ask again before that, after a failure.
-
-    Raises:
-        ArchshiftError: Any other failure at once; that it is not available, after the deadline.
-    """
-    while True:
-        try:
-            return ask()
-        except UnavailableError:
-            if not worthwhile() or time.monotonic() >= deadline:
-                raise
-        time.sleep(1.0)
-
-
 def _lines(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
     """Yield the lines of a stream; each is bounded, the stream is not."""
     rest = b""
@@ -319,12 +296,6 @@ def _lines(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
         yield from lines
         if len(rest) > MAX_PAGE_BYTES:
             raise ArchshiftError(f"{what} has a line larger than {MAX_PAGE_BYTES} bytes")
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    # A KeyError's text is the bare key.
-    return text if text and not isinstance(error, KeyError) else f"{type(error).__name__} {text}".strip()
 
 
 def connect(context: str | None = None) -> Cluster:
@@ -342,7 +313,7 @@ def connect(context: str | None = None) -> Cluster:
         raise ArchshiftError(f"kubeconfig: {error}", "set KUBECONFIG to a readable kubeconfig") from None
     except Exception as error:  # whatever a parser raises on a file that is no kubeconfig
         raise ArchshiftError(
-            f"kubeconfig: not readable as one: {_one_line(error)}", "set KUBECONFIG"
+            f"kubeconfig: not readable as one: {one_line(error)}", "set KUBECONFIG"
         ) from None
     if context is not None and context not in config.contexts:
         known = ", ".join(sorted(config.contexts)) or "none"
@@ -365,7 +336,7 @@ def connect(context: str | None = None) -> Cluster:
         )
     except (ConfigError, AssertionError, OSError, ValueError, TypeError, httpx2.InvalidURL) as error:
         raise ArchshiftError(
-            f"kubeconfig: {_one_line(error)}", "set archshift:kube_context or KUBECONFIG"
+            f"kubeconfig: {one_line(error)}", "set archshift:kube_context or KUBECONFIG"
         ) from None
 
 

@@ -6,33 +6,30 @@ memory grows with the number of workloads and not with the size of their manifes
 
 import gc
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from archshift.cluster import pod_fields
-from archshift.cluster.kinds import CONTROLLERS, REVISION_LABELS
+from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.model import (
     OWNER_LABELS,
     TAKEN_ANNOTATION,
     Discovery,
     Inventory,
-    Load,
-    PullIdentity,
-    Requests,
     Workload,
-    controller_of,
 )
 from archshift.cluster.ownership import FieldOwner, owners
 from archshift.cluster.pod_fields import TakenField, Template
+from archshift.cluster.pods import Pod, list_pods, pull_identity, requests_of
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, SYSTEM_NAMESPACES
-from archshift.common.quantity import parse_quantity
+from archshift.common.quantity import millicpu, whole
+from archshift.common.resources import NOTHING, Resources
 from archshift.images.workload import Container, containers_of, with_pods
 from archshift.nodes.groups import Node, Taint
 
@@ -64,7 +61,7 @@ def read_inventory(
             kind: threads.submit(_read_controllers, cluster, kind, discovery, field_manager, with_unsteered)
             for kind in CONTROLLERS
         }
-        pods = threads.submit(_read_pods, cluster)
+        pods = threads.submit(list_pods, cluster)
         nodes = threads.submit(lambda: tuple(map(read_node, cluster.list("/api/v1/nodes"))))
         scalers = threads.submit(_read_autoscalers, cluster)
         autoscaled, targets = scalers.result()
@@ -104,40 +101,26 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-@dataclass(frozen=True, slots=True)
-class _Pod:
-    namespace: str
-    name: str
-    owner_kind: str
-    owner_name: str
-    template_hash: str
-    node: str
-    requests: Requests
-    pulls_as: PullIdentity
-    images: str
-    placement: str
-
-
 def _read_controllers(
     cluster: "Cluster", kind: str, discovery: Discovery, field_manager: str, with_unsteered: bool
 ) -> tuple[list[Workload], list[Workload]]:
     """Return the discovered controllers of a kind, and, if asked for, those beyond the discovery."""
-    path = CONTROLLERS[kind][0]
+    collection_of = CONTROLLERS[kind].collection
     ours: list[Workload] = []
     outside: list[Workload] = []
     # Where the whole cluster is read anyway, one listing serves both; only a label selector is the
     # API server's to judge.
     apart = with_unsteered and bool(discovery.label_selector)
-    narrow = [path.format(f"namespaces/{name}/") for name in discovery.namespaces]
+    narrow = [collection_of(namespace) for namespace in discovery.namespaces]
     parameters = {"labelSelector": discovery.label_selector} if discovery.label_selector else {}
-    for collection in narrow if narrow and (apart or not with_unsteered) else [path.format("")]:
+    for collection in narrow if narrow and (apart or not with_unsteered) else [collection_of()]:
         for item in cluster.list(collection, **parameters):
             if _discovered(kind, item["metadata"], discovery):
                 ours.append(read_workload(kind, item, field_manager))
             elif with_unsteered and not apart:
                 outside.append(read_workload(kind, item, field_manager))
     if apart:
-        outside = [read_workload(kind, item, field_manager) for item in cluster.list(path.format(""))]
+        outside = [read_workload(kind, item, field_manager) for item in cluster.list(collection_of())]
     return ours, outside
 
 
@@ -159,10 +142,8 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
         field_manager: This stack's name in ``managedFields``.
     """
     meta, spec = item["metadata"], item["spec"]
-    template_path = CONTROLLERS[kind][1]
-    template: Any = item
-    for name in template_path:
-        template = template[name]
+    record = CONTROLLERS[kind]
+    template_path, template = record.template_path, record.template(item)
     pod_spec = template["spec"]
     managed = [entry for entry in meta.get("managedFields") or () if not entry.get("subresource")]
     owned, others = set(), {}
@@ -182,7 +163,7 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
         namespace=meta["namespace"],
         kind=kind,
         name=meta["name"],
-        replicas=_replicas(kind, spec),
+        replicas=record.replicas(spec),
         template=Template(
             spec=live,
             owned=frozenset(owned),
@@ -190,18 +171,18 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
             foreign_owners={name: owner for name, owner in others.items() if name in live},
             taken_fields=_taken_fields(meta),
             selector=spec.get("selector"),
-            revision_label=REVISION_LABELS.get(kind, "pod-template-hash"),
+            revision_label=record.revision_label,
             has_soft_rules=pod_fields.has_soft_rules(pod_spec),
             revision=_annotation(template, pod_fields.REVISION_ANNOTATION),
             other_spreads=_other_spreads(managed, pod_spec, template_path, field_manager),
         ),
-        requests=_requests(pod_spec),
+        requests=requests_of(pod_spec),
         tolerations=tuple(pod_spec.get("tolerations") or ()),
-        settled=_settled(kind, item),
+        settled=record.settled(item),
         identity=f"{meta.get('uid', '')[:8]}.{meta.get('generation', 0)}",
-        obstacle=_obstacle(kind, spec),
+        obstacle=record.obstacle(spec),
         containers=containers_of(pod_spec),
-        pulls_as=_pull_identity(meta["namespace"], pod_spec),
+        pulls_as=pull_identity(meta["namespace"], pod_spec),
         owner=_owner(meta.get("labels") or {}),
     )
 
@@ -213,60 +194,6 @@ def _owner(labels: Mapping[str, str]) -> str:
             if label.rpartition("/")[2] == wanted and value:
                 return value
     return ""
-
-
-def _pull_identity(namespace: str, pod_spec: Mapping[str, Any]) -> PullIdentity:
-    return PullIdentity(
-        namespace,
-        pod_spec.get("serviceAccountName") or "default",
-        tuple(entry["name"] for entry in pod_spec.get("imagePullSecrets") or () if entry.get("name")),
-    )
-
-
-def _images(item: Mapping[str, Any]) -> str:
-    """Return what a pod runs, reduced and as JSON: pods of one workload give the same text."""
-    spec, status = item["spec"], item.get("status") or {}
-    kept = ("name", "image", "command", "args", "workingDir", "env", "restartPolicy")
-    # The volume with its account's token is called otherwise in every pod (kube-api-access-x7k2p), so
-    # volumes get numbers: what counts is which containers share one.
-    numbers: dict[str, str] = {}
-
-    def container(found: Mapping[str, Any]) -> dict[str, Any]:
-        reduced = {key: found[key] for key in kept if key in found}
-        if mounts := found.get("volumeMounts"):
-            reduced["volumeMounts"] = [
-                {**mount, "name": numbers.setdefault(mount.get("name", ""), str(len(numbers)))}
-                for mount in mounts
-            ]
-        return reduced
-
-    return json.dumps(
-        {
-            "spec": {
-                group: [container(one) for one in spec[group]]
-                for group in ("containers", "initContainers", "ephemeralContainers")
-                if spec.get(group)
-            },
-            "status": {
-                group: [{"name": one.get("name"), "imageID": one.get("imageID")} for one in status[group]]
-                for group in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
-                if status.get(group)
-            },
-        },
-        sort_keys=True,
-    )
-
-
-def _placement(pod_spec: Mapping[str, Any]) -> str:
-    """Return what decides where a pod may run, as JSON: pods of one owner give the same text."""
-    kept = ("nodeSelector", "affinity", "tolerations")
-    return json.dumps({key: pod_spec[key] for key in kept if pod_spec.get(key)}, sort_keys=True)
-
-
-def _replicas(kind: str, spec: Mapping[str, Any]) -> int:
-    if kind in ("Deployment", "StatefulSet"):
-        return int(spec.get("replicas", 1))
-    return 0
 
 
 def _annotation(item: Mapping[str, Any], name: str) -> str:
@@ -313,62 +240,6 @@ def _taken_fields(meta: Mapping[str, Any]) -> dict[str, TakenField]:
         ) from None
 
 
-def _settled(kind: str, item: Mapping[str, Any]) -> bool:
-    if kind not in ("Deployment", "StatefulSet"):
-        return True
-    status, spec = item.get("status") or {}, item["spec"]
-    replicas = spec.get("replicas", 1)
-    return bool(
-        status.get("observedGeneration", 0) >= item["metadata"].get("generation", 0)
-        and status.get("updatedReplicas", 0) == replicas
-        and status.get("replicas", 0) == replicas
-        and status.get("availableReplicas", 0) == replicas
-    )
-
-
-def _obstacle(kind: str, spec: Mapping[str, Any]) -> str:
-    if kind == "Deployment" and spec.get("paused"):
-        return "its rollouts are paused (spec.paused)"
-    if kind == "StatefulSet":
-        strategy = spec.get("updateStrategy") or {}
-        if strategy.get("type") == "OnDelete":
-            return "its pods change only when deleted (updateStrategy OnDelete)"
-        if (strategy.get("rollingUpdate") or {}).get("partition"):
-            return "its rollouts stop at a partition (updateStrategy.rollingUpdate.partition)"
-    return ""
-
-
-@lru_cache(maxsize=4096)
-def _millicpu(text: str) -> int:
-    return int(parse_quantity(text) * 1000)
-
-
-@lru_cache(maxsize=4096)
-def _bytes(text: str) -> int:
-    return int(parse_quantity(text))
-
-
-def _requests(pod_spec: Mapping[str, Any]) -> Requests:
-    """Return a pod's effective requests: containers and sidecars add up, or the largest init container."""
-    millicpu = memory = init_millicpu = init_memory = 0
-    for container in pod_spec.get("containers") or ():
-        asked = (container.get("resources") or {}).get("requests") or {}
-        millicpu += _millicpu(str(asked.get("cpu", "0")))
-        memory += _bytes(str(asked.get("memory", "0")))
-    for container in pod_spec.get("initContainers") or ():
-        asked = (container.get("resources") or {}).get("requests") or {}
-        cpu, size = _millicpu(str(asked.get("cpu", "0"))), _bytes(str(asked.get("memory", "0")))
-        if container.get("restartPolicy") == "Always":
-            millicpu, memory = millicpu + cpu, memory + size
-        else:
-            init_millicpu, init_memory = max(init_millicpu, cpu), max(init_memory, size)
-    overhead = pod_spec.get("overhead") or {}
-    return Requests(
-        max(millicpu, init_millicpu) + _millicpu(str(overhead.get("cpu", "0"))),
-        max(memory, init_memory) + _bytes(str(overhead.get("memory", "0"))),
-    )
-
-
 def read_node(item: Mapping[str, Any]) -> Node:
     """Reduce a node's JSON to what a plan needs."""
     meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
@@ -384,37 +255,11 @@ def read_node(item: Mapping[str, Any]) -> Node:
             Taint(key=taint["key"], value=taint.get("value", ""), effect=taint["effect"])
             for taint in spec.get("taints") or ()
         ),
-        millicpu=_millicpu(str(allocatable.get("cpu", "0"))),
-        memory=_bytes(str(allocatable.get("memory", "0"))),
-        pods=_bytes(str(allocatable.get("pods", "0"))),
+        millicpu=millicpu(str(allocatable.get("cpu", "0"))),
+        memory=whole(str(allocatable.get("memory", "0"))),
+        pods=whole(str(allocatable.get("pods", "0"))),
         schedulable=ready and not spec.get("unschedulable"),
     )
-
-
-def _read_pods(cluster: "Cluster") -> list[_Pod]:
-    pods = []
-    for item in cluster.list("/api/v1/pods"):
-        meta, spec = item["metadata"], item["spec"]
-        if meta.get("deletionTimestamp") or item.get("status", {}).get("phase") in ("Succeeded", "Failed"):
-            continue
-        owner: Mapping[str, Any] = next(
-            (ref for ref in meta.get("ownerReferences") or () if ref.get("controller")), {}
-        )
-        pods.append(
-            _Pod(
-                namespace=meta["namespace"],
-                name=meta["name"],
-                owner_kind=owner.get("kind", ""),
-                owner_name=owner.get("name", ""),
-                template_hash=(meta.get("labels") or {}).get("pod-template-hash", ""),
-                node=spec.get("nodeName", ""),
-                requests=_requests(spec),
-                pulls_as=_pull_identity(meta["namespace"], spec),
-                images=sys.intern(_images(item)),
-                placement=sys.intern(_placement(spec)),
-            )
-        )
-    return pods
 
 
 def _read_autoscalers(
@@ -465,27 +310,27 @@ def _is_of_last_revision(workload: Workload, images: str) -> bool:
 def _assemble(
     workloads: dict[str, Workload],
     nodes: tuple[Node, ...],
-    pods: Iterable[_Pod],
+    pods: Iterable[Pod],
     discovery: Discovery,
     outside: Mapping[str, Workload] | None,
 ) -> Inventory:
     architecture = {node.name: node.labels.get(ARCH_LABEL, "") for node in nodes}
     counts: Counter[tuple[str, str]] = Counter()
-    unsteered_load: dict[str, tuple[int, Requests]] = {}
+    unsteered_load: dict[str, Resources] = {}
     others: dict[str, str] = {}
     shapes: dict[str, dict[str, None]] = {key: {} for key in workloads}
     identities = {workload.pulls_as for workload in workloads.values() if workload.pulls_as}
-    elsewhere: dict[str, list[_Pod]] = {key: [] for key in outside or ()}
-    rolling: dict[str, list[_Pod]] = {}
+    elsewhere: dict[str, list[Pod]] = {key: [] for key in outside or ()}
+    rolling: dict[str, list[Pod]] = {}
     identities |= {workload.pulls_as for workload in (outside or {}).values() if workload.pulls_as}
-    loads: dict[str, Load] = {}
+    loads: dict[str, Resources] = {}
     for pod in pods:
+        if pod.leaving:
+            continue
         where = architecture.get(pod.node, "")
         if pod.node:
-            asked = Load(1, pod.requests.millicpu, pod.requests.memory)
-            loads[pod.node] = loads.get(pod.node, Load()).plus(asked)
-        kind, name = controller_of(pod.owner_kind, pod.owner_name, pod.template_hash)
-        key = f"{pod.namespace}/{kind}/{name}"
+            loads[pod.node] = loads.get(pod.node, NOTHING) + pod.requests
+        key = pod.workload
         if key in workloads:
             counts[key, where] += 1
             shapes[key][pod.images] = None
@@ -493,14 +338,10 @@ def _assemble(
             if outside is not None and not workloads[key].settled:
                 rolling.setdefault(key, []).append(pod)
             continue
-        number, requests = unsteered_load.get(where, (0, Requests()))
-        unsteered_load[where] = (
-            number + 1,
-            Requests(requests.millicpu + pod.requests.millicpu, requests.memory + pod.requests.memory),
-        )
+        unsteered_load[where] = unsteered_load.get(where, NOTHING) + pod.requests
         if outside is not None:
             if key not in outside:
-                key = f"{pod.namespace}/{pod.owner_kind or 'Pod'}/{pod.owner_name or pod.name}"
+                key = pod.maker
             elsewhere.setdefault(key, []).append(pod)
             counts[key, where] += 1
             identities.add(pod.pulls_as)
@@ -510,11 +351,10 @@ def _assemble(
             else pod.namespace not in SYSTEM_NAMESPACES
         )
         if in_scope and key not in discovery.exclude:
-            if pod.owner_kind:
-                key = f"{pod.namespace}/{pod.owner_kind}/{pod.owner_name}"
-                others[key] = f"archshift does not steer pods of a {pod.owner_kind}"
+            key = pod.maker
+            if pod.owner:
+                others[key] = f"archshift does not steer pods of a {pod.owner.kind}"
             else:
-                key = f"{pod.namespace}/Pod/{pod.name}"
                 others[key] = "a bare pod: nothing would start it again"
             shapes.setdefault(key, {})[pod.images] = None
             identities.add(pod.pulls_as)
@@ -541,21 +381,19 @@ def _assemble(
     )
 
 
-def _unsteered(pods: Sequence[_Pod], workload: Workload | None = None) -> Workload:
+def _unsteered(pods: Sequence[Pod], workload: Workload | None = None) -> Workload:
     """Return what is known of a controller outside the discovery, or of the owner of some pods."""
     if workload is None:
-        first, spec = pods[0], json.loads(pods[0].placement)
+        first = pods[0]
         workload = Workload(
             namespace=first.namespace,
-            kind=first.owner_kind or "Pod",
-            name=first.owner_name or first.name,
+            kind=first.owner.kind if first.owner else "Pod",
+            name=first.owner.name if first.owner else first.name,
             replicas=len(pods),
-            template=Template(spec=pod_fields.read_fields(spec)),
+            template=Template(spec=first.rules),
             # Nothing says that they are alike; the largest is what room has to be kept for.
-            requests=Requests(
-                max(pod.requests.millicpu for pod in pods), max(pod.requests.memory for pod in pods)
-            ),
-            tolerations=tuple(spec.get("tolerations") or ()),
+            requests=reduce(Resources.largest, (pod.requests for pod in pods)),
+            tolerations=tuple(first.rules.get("tolerations") or ()),
         )
     images = dict.fromkeys(pod.images for pod in pods)
     # The last revision's images too: its pods are still there.

@@ -1,28 +1,221 @@
-"""The kinds of workloads: where their objects are, and what differs between them."""
+"""The kinds of workloads: a record each, with everything that differs between them.
 
-from typing import Final
+Elsewhere stand only the owners of pods as metrics name them (``common/kubernetes.py``, for rooms that know no
+workload) and the policy pack's own copy (``policies/archshift_rules/kinds.py``).
+"""
 
-# kind -> (collection, path of its pod template)
-CONTROLLERS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
-    "Deployment": ("/apis/apps/v1/{}deployments", ("spec", "template")),
-    "StatefulSet": ("/apis/apps/v1/{}statefulsets", ("spec", "template")),
-    "DaemonSet": ("/apis/apps/v1/{}daemonsets", ("spec", "template")),
-    "CronJob": ("/apis/batch/v1/{}cronjobs", ("spec", "jobTemplate", "spec", "template")),
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Final, Literal, TypeAlias
+
+Object: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """A kind of object at the API server.
+
+    Attributes:
+        api_version: For example ``apps/v1``.
+        plural: Its objects' name in paths and roles.
+    """
+
+    api_version: str
+    plural: str
+
+    @property
+    def for_roles(self) -> str:
+        """As kubectl and roles write it: ``deployments.apps``."""
+        group, slash, _ = self.api_version.rpartition("/")
+        return f"{self.plural}.{group}" if slash else self.plural
+
+    def collection(self, namespace: str = "") -> str:
+        """Return the API path of the objects of a namespace; of all, where none is given."""
+        root = "apis" if "/" in self.api_version else "api"
+        where = f"namespaces/{namespace}/" if namespace else ""
+        return f"/{root}/{self.api_version}/{where}{self.plural}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutLimit:
+    """Where a controller says how many of its pods a rollout may take away at once.
+
+    Attributes:
+        strategy: The field of its spec.
+        default: What counts where it says nothing: a number, or a share in percent.
+        rounds_up: How it makes pods of a share; else it rounds down.
+    """
+
+    strategy: Literal["strategy", "updateStrategy"]
+    default: str
+    rounds_up: bool = False
+
+    def pods(self, spec: Object, replicas: int) -> int:
+        """Return how many pods that is."""
+        strategy = spec.get(self.strategy) or {}
+        if strategy.get("type") == "Recreate":
+            return replicas
+        limit = str((strategy.get("rollingUpdate") or {}).get("maxUnavailable", self.default))
+        if not limit.endswith("%"):
+            return int(limit)
+        share = replicas * int(limit[:-1])
+        return ceil(share / 100) if self.rounds_up else share // 100
+
+
+def _all_updated_and_available(item: Object) -> bool:
+    status, spec = item.get("status") or {}, item["spec"]
+    replicas = spec.get("replicas", 1)
+    return bool(
+        status.get("observedGeneration", 0) >= item["metadata"].get("generation", 0)
+        and status.get("updatedReplicas", 0) == replicas
+        and status.get("replicas", 0) == replicas
+        and status.get("availableReplicas", 0) == replicas
+    )
+
+
+def _paused(spec: Object) -> str:
+    return "its rollouts are paused (spec.paused)" if spec.get("paused") else ""
+
+
+def _stopped(spec: Object) -> str:
+    strategy = spec.get("updateStrategy") or {}
+    if strategy.get("type") == "OnDelete":
+        return "its pods change only when deleted (updateStrategy OnDelete)"
+    if (strategy.get("rollingUpdate") or {}).get("partition"):
+        return "its rollouts stop at a partition (updateStrategy.rollingUpdate.partition)"
+    return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadKind(Resource):
+    """A kind of controller that archshift discovers.
+
+    Attributes:
+        pods: What makes its pods: its ``replicas``, the ``nodes`` that it selects, or its ``jobs``.
+        template_path: Where its pod template is.
+        revision_label: The pod label that tells revisions apart.
+        through: The kind of the objects that it makes and that own its pods; empty where it owns them.
+        tested: Its workloads can be tested on arm64.
+        rollout_limit: How many pods a rollout may take away; None where nothing asks.
+        settled: Whether no rollout is under way and every pod is available.
+        obstacle: Of its spec, why its pods cannot be moved by a change of the template; empty if they can.
+    """
+
+    pods: Literal["replicas", "nodes", "jobs"] = "replicas"
+    template_path: tuple[str, ...] = ("spec", "template")
+    revision_label: str = "pod-template-hash"
+    through: str = ""
+    tested: bool = False
+    rollout_limit: RolloutLimit | None = None
+    settled: Callable[[Object], bool] = lambda _: True
+    obstacle: Callable[[Object], str] = lambda _: ""
+
+    def replicas(self, spec: Object) -> int:
+        """Return how many standing pods a workload wants; 0 where it has no such number."""
+        return int(spec.get("replicas", 1)) if self.pods == "replicas" else 0
+
+    def template(self, item: Object) -> Object:
+        """Return a workload's pod template."""
+        for name in self.template_path:
+            item = item[name]
+        return item
+
+    def maker_of(self, name: str, labels: Mapping[str, str]) -> str:
+        """Return the name of the workload that made the owner of a pod; empty where none of this kind did.
+
+        Args:
+            name: The owner's name; its kind is ``through``.
+            labels: The pod's labels.
+        """
+        if self.through == "Job":
+            # A CronJob names its Jobs <name>-<scheduled minute>.
+            cron_job, _, minute = name.rpartition("-")
+            return cron_job if minute.isdecimal() else ""
+        # A Deployment names its ReplicaSets <name>-<hash> and puts the hash on the pods; reading
+        # it from there spares listing ten old ReplicaSets a Deployment.
+        revision = labels.get(self.revision_label)
+        suffix = f"-{revision}"
+        return name.removesuffix(suffix) if revision and name.endswith(suffix) else ""
+
+    def may_be_away(self, live: Object) -> int:
+        """Return how many more pods may be unavailable under the workload's own rollout limits."""
+        replicas = self.replicas(live["spec"])
+        limit = self.rollout_limit.pods(live["spec"], replicas) if self.rollout_limit else 0
+        available = int((live.get("status") or {}).get("availableReplicas", 0))
+        return available - (replicas - limit)
+
+
+CONTROLLERS: Final[Mapping[str, WorkloadKind]] = {
+    "Deployment": WorkloadKind(
+        api_version="apps/v1",
+        plural="deployments",
+        through="ReplicaSet",
+        tested=True,
+        rollout_limit=RolloutLimit(strategy="strategy", default="25%"),
+        settled=_all_updated_and_available,
+        obstacle=_paused,
+    ),
+    "StatefulSet": WorkloadKind(
+        api_version="apps/v1",
+        plural="statefulsets",
+        revision_label="controller-revision-hash",
+        tested=True,
+        rollout_limit=RolloutLimit(strategy="updateStrategy", default="1", rounds_up=True),
+        settled=_all_updated_and_available,
+        obstacle=_stopped,
+    ),
+    "DaemonSet": WorkloadKind(api_version="apps/v1", plural="daemonsets", pods="nodes"),
+    "CronJob": WorkloadKind(
+        api_version="batch/v1",
+        plural="cronjobs",
+        pods="jobs",
+        template_path=("spec", "jobTemplate", "spec", "template"),
+        through="Job",
+    ),
+}
+"""Kind to its record."""
+
+TESTED_KINDS: Final = tuple(name for name, kind in CONTROLLERS.items() if kind.tested)
+
+SCALED: Final[Mapping[str, Resource]] = {
+    "ReplicaSet": Resource(api_version="apps/v1", plural="replicasets"),
+    "StatefulSet": CONTROLLERS["StatefulSet"],
+    "ReplicationController": Resource(api_version="v1", plural="replicationcontrollers"),
+}
+"""Kinds that own pods and say how many they want."""
+
+_MAKERS: Final = {
+    through: tuple((name, kind) for name, kind in CONTROLLERS.items() if kind.through == through)
+    for through in sorted({kind.through for kind in CONTROLLERS.values()})
+    if through
 }
 
 
 def workload_path(kind: str, namespace: str, name: str) -> str:
     """Return the API path of one workload."""
-    return f"{CONTROLLERS[kind][0].format(f'namespaces/{namespace}/')}/{name}"
+    return f"{CONTROLLERS[kind].collection(namespace)}/{name}"
 
 
-REVISION_LABELS: Final = {"StatefulSet": "controller-revision-hash"}
+def on_every_node(kind: str) -> bool:
+    """Say whether a controller runs a pod on each node that it selects, as a DaemonSet does."""
+    return kind in CONTROLLERS and CONTROLLERS[kind].pods == "nodes"
 
-# Where a controller says how many pods it wants.
-SCALED: Final = {
-    "ReplicaSet": "/apis/apps/v1/namespaces/{}/replicasets",
-    "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
-    "ReplicationController": "/api/v1/namespaces/{}/replicationcontrollers",
-}
 
-TESTED_KINDS: Final = ("Deployment", "StatefulSet")
+def has_replicas(kind: str) -> bool:
+    """Say whether a controller has a number of standing pods."""
+    return kind in CONTROLLERS and CONTROLLERS[kind].pods == "replicas"
+
+
+def controller_of(kind: str, name: str, labels: Mapping[str, str]) -> tuple[str, str]:
+    """Return (kind, name) of the controller that a pod belongs to in the end.
+
+    Args:
+        kind: Its owner's kind.
+        name: Its owner's name.
+        labels: Its labels.
+    """
+    for maker, record in _MAKERS.get(kind, ()):
+        if made_by := record.maker_of(name, labels):
+            return maker, made_by
+    return kind, name

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.scheduling import admits
+from archshift.common.resources import Resources
 from archshift.images.workload import Container
 from archshift.nodes.groups import Node
 
@@ -33,27 +34,6 @@ class Discovery:
 
 
 @dataclass(frozen=True, slots=True)
-class Requests:
-    """What one pod asks of a node: thousandths of a vCPU, and bytes."""
-
-    millicpu: int = 0
-    memory: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What pods ask of a node together: their number, thousandths of a vCPU, and bytes."""
-
-    pods: int = 0
-    millicpu: int = 0
-    memory: int = 0
-
-    def plus(self, other: "Load") -> "Load":
-        """Return both together."""
-        return Load(self.pods + other.pods, self.millicpu + other.millicpu, self.memory + other.memory)
-
-
-@dataclass(frozen=True, slots=True)
 class PullIdentity:
     """As whom pods pull their images.
 
@@ -74,9 +54,9 @@ class Workload:
 
     Attributes:
         namespace: Its namespace.
-        kind: Deployment, StatefulSet, DaemonSet or CronJob.
+        kind: One of ``kinds.CONTROLLERS``, or the owner of pods that archshift does not steer.
         name: Its name.
-        replicas: Standing pods wanted; 0 for a CronJob and for a DaemonSet.
+        replicas: Standing pods wanted; 0 for a kind without such a number.
         template: The placement side of its pod template.
         requests: What one of its pods asks for.
         tolerations: Its pods' tolerations.
@@ -95,7 +75,7 @@ class Workload:
     name: str
     replicas: int
     template: Template
-    requests: Requests = Requests()
+    requests: Resources = field(default_factory=Resources)
     tolerations: tuple[Mapping[str, Any], ...] = ()
     settled: bool = True
     identity: str = ""
@@ -145,12 +125,12 @@ class Inventory:
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     nodes: tuple[Node, ...] = ()
     pods: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    unsteered_load: Mapping[str, tuple[int, Requests]] = field(default_factory=dict)
+    unsteered_load: Mapping[str, Resources] = field(default_factory=dict)
     unsteered_reasons: Mapping[str, str] = field(default_factory=dict)
     containers: Mapping[str, tuple[Container, ...]] = field(default_factory=dict)
     pull_identities: frozenset[PullIdentity] = frozenset()
     unsteered_workloads: Mapping[str, Workload] = field(default_factory=dict)
-    loads: Mapping[str, Load] = field(default_factory=dict)
+    loads: Mapping[str, Resources] = field(default_factory=dict)
 
     def on(self, key: str, architecture: str) -> int:
         """Return how many live pods of a workload run on an architecture."""
@@ -167,24 +147,3 @@ def taken_annotation(taken: Mapping[str, TakenField]) -> str:
         sort_keys=True,
         separators=(",", ":"),
     )
-
-
-def controller_of(kind: str, name: str, template_hash: str) -> tuple[str, str]:
-    """Return (kind, name) of the controller that a pod belongs to in the end.
-
-    Args:
-        kind: Its owner's kind.
-        name: Its owner's name.
-        template_hash: Its label ``pod-template-hash``; empty for none.
-    """
-    # A Deployment names its ReplicaSets <name>-<hash> and puts the hash on the pods; reading
-    # it from there spares listing ten old ReplicaSets a Deployment.
-    suffix = f"-{template_hash}"
-    if kind == "ReplicaSet" and template_hash and name.endswith(suffix):
-        return "Deployment", name.removesuffix(suffix)
-    # A CronJob names its Jobs <name>-<scheduled minute>.
-    if kind == "Job":
-        cron_job, _, minute = name.rpartition("-")
-        if cron_job and minute.isdecimal():
-            return "CronJob", cron_job
-    return kind, name

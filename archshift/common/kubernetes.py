@@ -30,3 +30,9 @@ CAPACITY_TYPE_LABEL: Final = "karpenter.sh/capacity-type"
 """On the same nodes as ``POOL_LABEL``; the value is on-demand, spot or reserved."""
 
 SYSTEM_NAMESPACES: Final = ("kube-node-lease", "kube-public", "kube-system")
+
+REPLICA_SET_OWNERS: Final = ("Deployment",)
+"""Kinds with standing pods that belong to ReplicaSets of theirs, as metrics name them."""
+
+POD_OWNERS: Final = ("StatefulSet",)
+"""Kinds with standing pods that belong to the workload itself."""

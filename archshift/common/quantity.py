@@ -6,6 +6,7 @@ start of ``archshift plan``. tests/common/test_quantity.py checks that both give
 
 import re
 from decimal import ROUND_UP, Decimal
+from functools import lru_cache
 from typing import Final
 
 _QUANTITY: Final = re.compile(
@@ -42,3 +43,16 @@ def parse_quantity(text: str) -> Decimal:
         return (Decimal(match["number"]) * _SUFFIXES[suffix]).quantize(_SMALLEST, rounding=ROUND_UP)
     except ArithmeticError:
         raise ValueError("Invalid numerical value") from None
+
+
+# A fleet has thousands of pods, and a handful of sizes.
+@lru_cache(maxsize=4096)
+def millicpu(text: str) -> int:
+    """Return a quantity of CPU in thousandths of a vCPU."""
+    return int(parse_quantity(text) * 1000)
+
+
+@lru_cache(maxsize=4096)
+def whole(text: str) -> int:
+    """Return a quantity as a whole number, such as bytes or pods."""
+    return int(parse_quantity(text))

@@ -1,4 +1,44 @@
-"""Texts for progress messages."""
+"""Texts for messages: lists, text of other programs, and how long something takes."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
+
+
+def first_few(
+    items: Sequence[_Item],
+    most: int = 5,
+    *,
+    name: Callable[[_Item], str] = str,
+    separator: str = ", ",
+    rest: str = " and {} more",
+) -> str:
+    """Return the names of the first items, and how many more there are: ``a, b and 3 more``.
+
+    Args:
+        items: All of them.
+        most: Most that are named.
+        name: How one is named.
+        separator: What stands between names.
+        rest: How the others are counted.
+    """
+    more = rest.format(len(items) - most) if len(items) > most else ""
+    return separator.join(map(name, items[:most])) + more
+
+
+def one_line(text: object, most: int | None = None) -> str:
+    """Return a text of another program, or an error, as one line of printable characters.
+
+    Args:
+        text: The text. An error without words, and a KeyError, whose words are the bare key, is named.
+        most: Most characters; a longer line is cut and ends with an ellipsis. None for all.
+    """
+    words = str(text) if most is None else str(text)[: 4 * most]
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())
+    if isinstance(text, KeyError) or (isinstance(text, BaseException) and not line):
+        line = f"{type(text).__name__} {line}".strip()
+    return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
 
 
 def time_left(done: int, total: int, seconds: float) -> str:

@@ -12,10 +12,11 @@ from typing import Any, Final, Literal
 
 from archshift.common.aws import aws_client
 from archshift.common.errors import ArchshiftError
+from archshift.common.text import one_line
 from archshift.cost.bill import Tariff, region_of, running
 from archshift.cost.prices import Price
 from archshift.cost.rules import CostRules
-from archshift.nodes.groups import AnyNodeGroup, Node, NodeGroup
+from archshift.nodes.groups import AnyNodeGroup, Node
 
 # The API has endpoints in only three regions; each returns the prices of all regions.
 _ENDPOINT_REGION: Final = "us-east-1"
@@ -76,8 +77,7 @@ def tariff_for(
 def _types(groups: tuple[AnyNodeGroup, ...], nodes: Iterable[Node]) -> set[str]:
     types = {node_count.instance_type for node_count in running(nodes, groups)}
     for group in groups:
-        kinds = (group.instance_type,) if isinstance(group, NodeGroup) else group.instance_types
-        types |= {kind.name for kind in kinds}
+        types |= {kind.name for kind in group.instance_types}
     return types
 
 
@@ -108,7 +108,7 @@ def ask(region: str, types: Iterable[str], profile: str = "") -> dict[str, Price
         raise
     # botocore's exceptions share no base class.
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise ArchshiftError(
             f"the AWS price list did not return prices for {region}: {reason}",
             "check the AWS credentials, or set archshift:cost.prices",

@@ -18,7 +18,7 @@ from archshift.common.defaults import DEFAULT_HEADROOM
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, ZONE_LABEL
 from archshift.cost.prices import Price, listed, regions
 from archshift.cost.rules import REGION, Commitment, CostRules
-from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, Node, NodePool, belongs_to
+from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan.model import Plan
 from archshift.plan.sizing import size
 
@@ -262,7 +262,7 @@ def running(nodes: Iterable[Node], groups: Sequence[AnyNodeGroup]) -> list[NodeC
     """Return the nodes that run now; nodes outside all groups come last."""
     counts: dict[tuple[int, str, str, str, bool], int] = {}
     for node in nodes:
-        place = next((at for at, group in enumerate(groups) if belongs_to(node, group)), len(groups))
+        place = next((at for at, group in enumerate(groups) if group.owns(node)), len(groups))
         spot = any(node.labels.get(label, "").lower() == "spot" for label in _CAPACITY_LABELS)
         name = groups[place].name if place < len(groups) else ""
         key = (place, name, node.architecture, node.labels.get(INSTANCE_TYPE_LABEL, ""), spot)
@@ -317,8 +317,8 @@ def _bill_at(
         nodes = need.nodes or 0
         # At 0 no pod is on Graviton yet, so its groups do not have to exist.
         begun = nodes > 0 or plan.arm_ratio > 0 or need.architecture == AMD64
-        if isinstance(group, EksNodeGroup) and begun:
-            nodes = max(nodes, group.min_size)
+        if begun:
+            nodes = max(nodes, group.min_nodes)
         if need.nodes is None:
             unknown.append(f"{need.group}: {need.advice}")
         node_counts.append(
@@ -327,17 +327,10 @@ def _bill_at(
                 architecture=need.architecture,
                 instance_type=need.instance_type,
                 nodes=nodes,
-                spot=_on_spot(group),
+                spot=group.spot,
             )
         )
     return make_bill(node_counts, tariff, unknown)
-
-
-def _on_spot(group: AnyNodeGroup) -> bool:
-    """Whether all nodes of a group are Spot. A NodePool with both counts as on demand, which costs more."""
-    if isinstance(group, NodePool):
-        return group.capacity_types == ("spot",)
-    return isinstance(group, EksNodeGroup) and group.capacity_type == "SPOT"
 
 
 def compare(

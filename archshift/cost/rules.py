@@ -11,8 +11,6 @@ from archshift.common.architectures import AMD64, ARM64
 from archshift.nodes.instance_types import INSTANCE_TYPES
 
 COMPUTE_PLAN: Final = "compute-savings-plan"
-EC2_PLAN: Final = "ec2-instance-savings-plan"
-RESERVED: Final = "reserved-instances"
 
 # AWS states "up to" 40 % better price-performance for Graviton. The price of m7g is 15 % below m6i, so a vCPU
 # does 1.4 * 0.85 = 1.19 times the work. At the lower end a vCPU is no faster.

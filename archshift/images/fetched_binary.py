@@ -1,6 +1,6 @@
 """A binary that an init container downloads for the architecture of its node.
 
-Returns the parts of a pod as plain Kubernetes objects. Pure.
+Returns the parts of a pod as plain Kubernetes objects.
 """
 
 import re

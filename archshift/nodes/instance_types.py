@@ -16,8 +16,7 @@ from typing import Any, Final
 
 from archshift.common.architectures import ARM64, Architecture
 from archshift.common.errors import ArchshiftError
-
-_MIB: Final = 1024 * 1024
+from archshift.common.resources import MIB
 
 # m6idn, im4gn, m7i-flex, u7i-12tb: letters of the line, generation, letters of the variant. The
 # few families without a generation (u-6tb1, mac-m4) have no Graviton counterpart either.
@@ -77,7 +76,7 @@ class InstanceType:
     @property
     def allocatable_memory(self) -> int:
         """Memory left for pods, bytes."""
-        return (self.memory_mib - (255 + 11 * self.pods) - 100) * _MIB
+        return (self.memory_mib - (255 + 11 * self.pods) - 100) * MIB
 
     @property
     def managed_pods(self) -> int:

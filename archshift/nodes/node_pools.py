@@ -1,8 +1,4 @@
-"""NodePools, by which Karpenter and EKS Auto Mode bring nodes up: as objects, and what they may hold.
-
-A pool has no number of nodes. What counts is what its limits let it bring up, so a plan counts
-its nodes and, beside them, those that would fill the limits.
-"""
+"""NodePools, by which Karpenter and EKS Auto Mode bring nodes up, as objects of the API."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias
@@ -12,16 +8,14 @@ from archshift.common.kubernetes import (
     ARCH_LABEL,
     CAPACITY_TYPE_LABEL,
     INSTANCE_TYPE_LABEL,
-    POOL_LABEL,
     ZONE_LABEL,
 )
 from archshift.common.quantity import parse_quantity
-from archshift.nodes.groups import Node, NodeClass, NodePool, Taint, side_taint
-from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
+from archshift.common.resources import MIB
+from archshift.nodes.groups import NodeClass, NodePool, Taint, side_taint
+from archshift.nodes.instance_types import INSTANCE_TYPES
 
 Provisioner: TypeAlias = Literal["managed", "karpenter", "auto-mode"]
-
-PROVISIONERS: Final[tuple[Provisioner, ...]] = ("managed", "karpenter", "auto-mode")
 """What makes the nodes of ``archshift:node_groups``: the groups themselves, or one of the two."""
 
 NODE_CLASSES: Final[Mapping[str, tuple[str, str]]] = {
@@ -33,11 +27,6 @@ NODE_CLASSES: Final[Mapping[str, tuple[str, str]]] = {
 
 API_VERSION: Final = "karpenter.sh/v1"
 """The version that Karpenter has had since 1.0, and Auto Mode from its beginning."""
-
-MOST_NODES: Final = 1000
-"""Nodes of one pool that are counted; beyond that its limits are as good as none."""
-
-_MIB: Final = 1024 * 1024
 
 
 def check_served(groups: Iterable[Mapping[str, Any]], node_class_group: str) -> None:
@@ -95,7 +84,7 @@ def manifest(pool: NodePool) -> dict[str, Any]:
         ]
     limits = {"cpu": f"{pool.millicpu}m" if pool.millicpu % 1000 else str(pool.millicpu // 1000)}
     if pool.memory is not None:
-        limits["memory"] = f"{pool.memory // _MIB}Mi"
+        limits["memory"] = f"{pool.memory // MIB}Mi"
     spec: dict[str, Any] = {
         "template": {"metadata": {"labels": dict(pool.node_labels)}, "spec": template},
         "limits": limits,
@@ -104,76 +93,6 @@ def manifest(pool: NodePool) -> dict[str, Any]:
     if pool.weight is not None:
         spec["weight"] = pool.weight
     return spec
-
-
-def nodes_within(pool: NodePool, live: Iterable[Node] = ()) -> list[Node]:
-    """Return the nodes that a pool may bring up beside its ``live`` ones, until its limits are full.
-
-    The largest first, so that the largest pod that would get a node finds one here, and the sum is
-    what the limits allow. They stand for what Karpenter would choose and are no forecast of it.
-
-    Args:
-        pool: The pool.
-        live: The nodes that it has; they count against its limits.
-    """
-    millicpu, memory = pool.millicpu, pool.memory
-    for node in live:
-        used = _capacity(node)
-        millicpu -= used[0]
-        memory = None if memory is None else memory - used[1]
-    choices = {INSTANCE_TYPE_LABEL: tuple(kind.name for kind in pool.instance_types), **_choices(pool)}
-    nodes: list[Node] = []
-    for kind in sorted(set(pool.instance_types), key=_size, reverse=True):
-        fit = millicpu // (kind.vcpu * 1000)
-        if memory is not None:
-            fit = min(fit, memory // (kind.memory_mib * _MIB))
-        for _ in range(min(max(0, fit), MOST_NODES - len(nodes))):
-            nodes.append(_possible_node(f"{pool.name}-possible-{len(nodes)}", pool, kind, choices))
-            millicpu -= kind.vcpu * 1000
-            memory = None if memory is None else memory - kind.memory_mib * _MIB
-    return nodes
-
-
-def template(pool: NodePool, kind: InstanceType) -> Node:
-    """Return what a node of a pool is like if it is of this type, whatever the limits say."""
-    return _possible_node(f"{pool.name}-possible", pool, kind, _choices(pool))
-
-
-def _choices(pool: NodePool) -> dict[str, tuple[str, ...]]:
-    # The zones of a pool that names none are its node class's subnets', which nobody here knows: a pod
-    # that asks for a zone gets a node there or none, and that is not for us to foresee.
-    return {ZONE_LABEL: pool.zones, CAPACITY_TYPE_LABEL: pool.capacity_types}
-
-
-def _size(kind: InstanceType) -> tuple[int, int, str]:
-    return kind.vcpu, kind.memory_mib, kind.name
-
-
-def _capacity(node: Node) -> tuple[int, int]:
-    """Return what a node counts for against limits: all that its machine has, not what pods get."""
-    kind = INSTANCE_TYPES.get(node.labels.get(INSTANCE_TYPE_LABEL, ""))
-    return (kind.vcpu * 1000, kind.memory_mib * _MIB) if kind else (node.millicpu, node.memory)
-
-
-def _possible_node(
-    name: str, pool: NodePool, kind: InstanceType, choices: Mapping[str, tuple[str, ...]]
-) -> Node:
-    return Node(
-        name=name,
-        labels={
-            **pool.node_labels,
-            ARCH_LABEL: kind.architecture,
-            "kubernetes.io/os": "linux",
-            "kubernetes.io/hostname": name,
-            INSTANCE_TYPE_LABEL: kind.name,
-            POOL_LABEL: pool.name,
-        },
-        taints=pool.taints,
-        millicpu=kind.allocatable_millicpu,
-        memory=kind.allocatable_memory,
-        pods=kind.managed_pods,
-        choices=choices,
-    )
 
 
 def requirement(spec: Mapping[str, Any], label: str) -> tuple[str, ...]:

@@ -1,13 +1,11 @@
 """Whether a step fits: what the pods of each side ask for against what its nodes have left."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from archshift.cluster.model import Requests
 from archshift.common.architectures import ARCHITECTURES, Architecture, display
+from archshift.common.resources import GIB, NOTHING, Resources, total
 from archshift.nodes.groups import Node
-
-_GIB = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,29 +13,18 @@ class Demand:
     """What one side has to carry.
 
     Attributes:
-        pods: Number of pods.
-        millicpu: Thousandths of a vCPU.
-        memory: Bytes.
-        largest: The largest single pod of it.
+        total: All of it.
+        largest: The largest single pod of it, each figure for itself.
     """
 
-    pods: int = 0
-    millicpu: int = 0
-    memory: int = 0
-    largest: Requests = field(default_factory=Requests)
+    total: Resources = NOTHING
+    largest: Resources = NOTHING
 
-    def plus(self, requests: Requests, pods: int) -> "Demand":
+    def plus(self, requests: Resources, pods: int) -> "Demand":
         """Return this demand with ``pods`` more pods of that size."""
         if pods == 0:
             return self
-        return Demand(
-            self.pods + pods,
-            self.millicpu + pods * requests.millicpu,
-            self.memory + pods * requests.memory,
-            Requests(
-                max(self.largest.millicpu, requests.millicpu), max(self.largest.memory, requests.memory)
-            ),
-        )
+        return Demand(self.total + requests * pods, self.largest.largest(requests))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +35,14 @@ class Balance:
         architecture: The side.
         nodes: Number of nodes.
         possible: Number of those beyond, that NodePools may bring up; what they hold counts.
-        millicpu: Allocatable CPU.
-        memory: Allocatable memory, bytes.
-        pods: Most pods.
+        capacity: What pods may have of the nodes.
         demand: What they have to carry.
         fits_largest: Some node is large enough for the largest pod.
     """
 
     architecture: Architecture
     nodes: int
-    millicpu: int
-    memory: int
-    pods: int
+    capacity: Resources
     demand: Demand
     fits_largest: bool
     possible: int = 0
@@ -67,12 +50,12 @@ class Balance:
     @property
     def missing_vcpu(self) -> float:
         """vCPU that are not there; 0.0 if enough."""
-        return max(0, self.demand.millicpu - self.millicpu) / 1000
+        return max(0, self.demand.total.millicpu - self.capacity.millicpu) / 1000
 
     @property
     def missing_gib(self) -> float:
         """GiB of memory that are not there; 0.0 if enough."""
-        return max(0, self.demand.memory - self.memory) / _GIB
+        return max(0, self.demand.total.memory - self.capacity.memory) / GIB
 
     @property
     def shortage(self) -> str:
@@ -83,23 +66,29 @@ class Balance:
             lacking.append(f"{self.missing_vcpu:.1f} vCPU")
         if self.missing_gib:
             lacking.append(f"{self.missing_gib:.1f} GiB")
-        if self.demand.pods > self.pods:
-            lacking.append(f"room for {self.demand.pods - self.pods} pods")
+        asked, capacity = self.demand.total, self.capacity
+        if asked.pods > capacity.pods:
+            lacking.append(f"room for {asked.pods - capacity.pods} pods")
         nodes = f"{self.nodes} nodes"
         if self.possible:
             nodes += f" and {self.possible} that NodePools may bring up"
         if lacking:
             return (
-                f"{side} lacks {', '.join(lacking)}: {self.demand.pods} pods ask for "
-                f"{self.demand.millicpu / 1000:.1f} vCPU and {self.demand.memory / _GIB:.1f} GiB of the "
-                f"{self.millicpu / 1000:.1f} vCPU and {self.memory / _GIB:.1f} GiB of {nodes}"
+                f"{side} lacks {', '.join(lacking)}: {asked.pods} pods ask for "
+                f"{asked.vcpu:.1f} vCPU and {asked.gib:.1f} GiB of the "
+                f"{capacity.vcpu:.1f} vCPU and {capacity.gib:.1f} GiB of {nodes}"
             )
         if not self.fits_largest:
             return (
-                f"{side} has no node for a pod of {self.demand.largest.millicpu / 1000:.1f} vCPU and "
-                f"{self.demand.largest.memory / _GIB:.1f} GiB"
+                f"{side} has no node for a pod of {self.demand.largest.vcpu:.1f} vCPU and "
+                f"{self.demand.largest.gib:.1f} GiB"
             )
         return ""
+
+
+def _fits(pod: Resources, node: Node) -> bool:
+    # How many pods a node takes is counted for the side, not for each node.
+    return node.millicpu >= pod.millicpu and node.memory >= pod.memory
 
 
 def balance(nodes: Iterable[Node], demands: Mapping[Architecture, Demand]) -> dict[Architecture, Balance]:
@@ -117,14 +106,8 @@ def balance(nodes: Iterable[Node], demands: Mapping[Architecture, Demand]) -> di
             architecture=architecture,
             nodes=sum(not node.choices for node in side),
             possible=sum(bool(node.choices) for node in side),
-            millicpu=sum(node.millicpu for node in side),
-            memory=sum(node.memory for node in side),
-            pods=sum(node.pods for node in side),
+            capacity=total(node.capacity for node in side),
             demand=demand,
-            fits_largest=not demand.pods
-            or any(
-                node.millicpu >= demand.largest.millicpu and node.memory >= demand.largest.memory
-                for node in side
-            ),
+            fits_largest=not demand.total.pods or any(_fits(demand.largest, node) for node in side),
         )
     return result

@@ -14,16 +14,13 @@ from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import pinned_architecture
 from archshift.common.architectures import AMD64, ARM64, display
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, POOL_LABEL
+from archshift.common.text import first_few
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict, why_not
 from archshift.nodes.groups import Node, NodePool
-from archshift.nodes.node_pools import template
+from archshift.plan import reasons
 from archshift.plan.capacity import Demand, balance
 from archshift.plan.model import Rules
-
-_NAMED = 5
-"""Workloads that a sentence names; the rest is counted."""
-
 
 WAY_OUT: Final = (
     "give these workloads images for arm64 or remove them, and run archshift audit --from-cluster to see "
@@ -95,9 +92,9 @@ def _why(workload: Workload, verdict: WorkloadVerdict | None, rules: Rules | Non
     if verdict.verdict == ARM64_ONLY:
         return ""  # so hold has no effect
     if pinned:
-        return f"it pins {pinned[0]} by its own {pinned[1]}"
+        return reasons.needs_x86_because_pinned(*pinned)
     if rules and rules.hold:
-        return f"it is held on x86: {rules.reason}" if rules.reason else "it is held on x86 (hold: true)"
+        return reasons.needs_x86_because_held(rules.reason)
     return ""
 
 
@@ -184,17 +181,10 @@ def shrinks(needed: Sequence[X86Need], pool: NodePool, later: NodePool) -> bool:
         pool: The pool as it is.
         later: The pool as it will be.
     """
-    if later.architecture != pool.architecture or later.millicpu < pool.millicpu:
-        return True
-    if later.memory is not None and (pool.memory is None or later.memory < pool.memory):
-        return True
-    if not {*pool.instance_types} <= {*later.instance_types}:
-        return True
-    # Without zones of its own a pool is in all that its node class has.
-    if later.zones and not (pool.zones and {*pool.zones} <= {*later.zones}):
+    if pool.allows_less(later):
         return True
     kind = pool.instance_types[0]
-    node_now, node_later = template(pool, kind), template(later, kind)
+    node_now, node_later = pool.sample(kind), later.sample(kind)
     return any(
         need.workload.may_run_on(node_now) and not need.workload.may_run_on(node_later) for need in needed
     )
@@ -258,10 +248,5 @@ def nodes_that_must_stay(needed: Sequence[X86Need], nodes: Iterable[Node]) -> fr
 
 
 def _named(needed: Sequence[X86Need]) -> str:
-    names = [f"{need.key} ({need.reason})" for need in needed[:_NAMED]]
-    more = len(needed) - len(names)
-    if more > 0:
-        names.append(f"{more} more")
-    return f"{len(needed)} {'workload needs' if len(needed) == 1 else 'workloads need'} x86: " + ", ".join(
-        names
-    )
+    names = first_few(needed, name=lambda need: f"{need.key} ({need.reason})", rest=", {} more")
+    return f"{len(needed)} {'workload needs' if len(needed) == 1 else 'workloads need'} x86: {names}"

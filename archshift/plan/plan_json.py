@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from archshift.plan.capacity import Balance
     from archshift.plan.model import Plan
 
-_GIB = 1024**3
-
 
 PLAN_FILE: Final = "ARCHSHIFT_PLAN_FILE"
 """The variable that names the file in which ``archshift preview`` wants the plan."""
@@ -69,11 +67,11 @@ def _capacity(sides: "Mapping[Architecture, Balance]") -> list[dict[str, Any]]:
         {
             "architecture": side.architecture,
             "nodes": side.nodes,
-            "pods": side.demand.pods,
-            "vcpu": side.millicpu / 1000,
-            "vcpu_needed": side.demand.millicpu / 1000,
-            "gib": round(side.memory / _GIB, 2),
-            "gib_needed": round(side.demand.memory / _GIB, 2),
+            "pods": side.demand.total.pods,
+            "vcpu": side.capacity.vcpu,
+            "vcpu_needed": side.demand.total.vcpu,
+            "gib": round(side.capacity.gib, 2),
+            "gib_needed": round(side.demand.total.gib, 2),
             "shortage": side.shortage,
         }
         for side in sides.values()

@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from archshift.cluster import pod_fields
-from archshift.cluster.kinds import CONTROLLERS
-from archshift.cluster.model import TAKEN_ANNOTATION, Inventory, Requests, Workload, taken_annotation
+from archshift.cluster.kinds import CONTROLLERS, on_every_node
+from archshift.cluster.model import TAKEN_ANNOTATION, Inventory, Workload, taken_annotation
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.scheduling import admits, untolerated
-from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, display
+from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.errors import ArchshiftError
+from archshift.common.resources import NOTHING
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
-from archshift.images.workload import WorkloadVerdict, why_not
+from archshift.images.workload import WorkloadVerdict
 from archshift.nodes.after_update import nodes_after, possible_nodes
 from archshift.nodes.groups import AnyNodeGroup, Node
-from archshift.plan import placement
+from archshift.plan import placement, reasons
 from archshift.plan.apportion import Share, apportion, starts_on_graviton
 from archshift.plan.capacity import Demand, balance
 from archshift.plan.model import FORCE_REASON_ANNOTATION, Action, Conflict, Plan, PlannedWorkload, Rules
@@ -147,25 +148,22 @@ class _Steering:
         return found or WorkloadVerdict(workload.key, UNKNOWN, (), ())
 
     def draft(self, workload: Workload) -> _Draft:
-        if workload.kind == "DaemonSet":
+        if on_every_node(workload.kind):
             return self._draft_daemonset(workload)
         template, rules = workload.template, self.rules_of(workload)
         reason = self._obstacle(workload)
         if reason:
             return _Draft(workload, template, "leave", reason)
         blocked = placement.conflicts(template, workload.replicas)
-        path = CONTROLLERS[workload.kind][1]
+        path = CONTROLLERS[workload.kind].template_path
         conflicts = tuple(
             Conflict(workload.key, pod_fields.describe_path(name, path), str(owner), rules.force)
             for name, owner in blocked.items()
         )
         if conflicts and not rules.force:
-            owned = " and ".join(
-                f"its {pod_fields.TITLES[name]} ({owner})" for name, owner in blocked.items()
-            )
-            return _Draft(workload, template, "leave", f"left alone: others own {owned}", conflicts)
+            return _Draft(workload, template, "leave", reasons.owned_by_others(blocked), conflicts)
         if template.taken_fields and not rules.force:
-            return _Draft(workload, template, "leave", "force was withdrawn: its taken fields are restored")
+            return _Draft(workload, template, "leave", reasons.FORCE_WITHDRAWN)
         template = replace(
             template,
             taken_fields={**template.taken_fields}
@@ -176,41 +174,39 @@ class _Steering:
         )
         verdict = self.verdict_of(workload)
         if verdict and verdict.verdict == ARM64_ONLY:
-            reason = "runs on arm64 only" + (", so hold has no effect" if rules.hold else "")
-            return _Draft(workload, template, "graviton", reason, conflicts)
+            return _Draft(workload, template, "graviton", reasons.arm64_only(rules.hold), conflicts)
         if rules.hold:
-            reason = f"held on x86: {rules.reason}" if rules.reason else "held on x86 (hold: true)"
+            reason = reasons.held(rules.reason)
             return _Draft(workload, template, "hold", reason, conflicts, configured=True)
         if verdict and not verdict.runs_on_arm64:
-            return _Draft(workload, template, "hold", f"held on x86: {why_not(verdict)}", conflicts)
+            return _Draft(workload, template, "hold", reasons.unproven(verdict), conflicts)
         if workload.replicas == 0:
             return _Draft(workload, template, "pin", "", conflicts)
-        reason = f"capped at {rules.max_ratio:g} of its pods" if rules.max_ratio < 1 else ""
-        return _Draft(workload, template, "move", reason, conflicts)
+        return _Draft(workload, template, "move", reasons.capped(rules.max_ratio), conflicts)
 
     def _draft_daemonset(self, workload: Workload) -> _Draft:
         template, verdict = workload.template, self.verdict_of(workload)
-        everywhere = _Draft(workload, template, "leave", "a DaemonSet: runs on every node that it selects")
+        everywhere = _Draft(workload, template, "leave", reasons.EVERYWHERE)
         if verdict is None or verdict.runs_on_arm64:
             return everywhere
         pinned = pod_fields.pinned_architecture(template)
         if pinned and ARM64 not in pinned[0].split(","):
-            return _Draft(workload, template, "leave", f"a DaemonSet that pins {pinned[0]} itself")
+            return _Draft(workload, template, "leave", reasons.daemonset_pins(pinned[0]))
         if verdict.verdict == UNKNOWN and self._inventory.on(workload.key, ARM64):
             # As with other workloads: what cannot be read today is no proof that it broke.
-            return _Draft(workload, template, "leave", f"stays as it is: {why_not(verdict)}")
+            return _Draft(workload, template, "leave", reasons.daemonset_stays(verdict))
         if self._pin_daemonsets and not placement.conflicts(template, replicas=1):
-            return _Draft(workload, template, "hold", f"kept off Graviton nodes: {why_not(verdict)}")
+            return _Draft(workload, template, "hold", reasons.daemonset_kept_off(verdict))
         reaches = any(workload.may_run_on(node) for node in self._sides[ARM64])
-        reason = f"would start on Graviton nodes and {why_not(verdict)}"
+        reason = reasons.daemonset_would_break(verdict)
         return _Draft(workload, template, "block", reason) if reaches else everywhere
 
     def _obstacle(self, workload: Workload) -> str:
         if workload.obstacle:
-            return f"left alone: {workload.obstacle}"
+            return reasons.obstacle(workload.obstacle)
         pinned = pod_fields.pinned_architecture(workload.template)
         if pinned:
-            return f"left alone: pins {pinned[0]} by its own {pinned[1]}"
+            return reasons.pinned(*pinned)
         return self._unfit(workload)
 
     def _unfit(self, workload: Workload) -> str:
@@ -233,11 +229,10 @@ class _Steering:
         for architecture, nodes in self._sides.items():
             if not nodes or any(admits(node, selector, required, tolerations) for node in nodes):
                 continue
-            side = display(architecture)
             if all(untolerated(node.taints, tolerations) for node in nodes):
                 taint = untolerated(nodes[0].taints, tolerations)[0]
-                return f"left alone: does not tolerate the taint {taint.key} of the {side} nodes"
-            return f"left alone: its own node selector or affinity matches no {side} node"
+                return reasons.not_tolerated(taint.key, architecture)
+            return reasons.no_match(architecture)
         return ""
 
 
@@ -267,7 +262,7 @@ def _planned(
             ARM64 if starts_on_graviton(arm_ratio, workload.key, steering.rules_of(workload).wave) else AMD64
         )
         fields = placement.place(template, int(side == ARM64), int(side == ARM64))
-        row = replace(row, reason=f"no standing pods; its next ones start on {display(side)}")
+        row = replace(row, reason=reasons.no_pods(side))
     else:
         wanted = _wanted(draft, count, row)
         fields = placement.place(template, wanted, workload.replicas)
@@ -275,7 +270,7 @@ def _planned(
             fields = placement.place(template, max(1, wanted), max(1, wanted))
         row = replace(row, wanted=wanted if workload.replicas else None)
         if draft.action == "hold" and wanted:
-            row = replace(row, reason=f"{draft.reason}; keeps its {wanted} Graviton pods, gets no more")
+            row = replace(row, reason=reasons.keeps(draft.reason, wanted))
         if workload.autoscaled:
             row = _with_reachable(row, workload.autoscaled)
     ours = {name: template.spec[name] for name in template.owned if name in template.spec}
@@ -292,7 +287,7 @@ def _planned(
     return replace(
         row,
         patch=_body(workload, fields, template, revision, steering.rules_of(workload).reason),
-        restarts=changed and (workload.replicas > 0 or workload.kind == "DaemonSet"),
+        restarts=changed and (workload.replicas > 0 or on_every_node(workload.kind)),
         forced=bool(template.taken_fields),
     )
 
@@ -319,7 +314,7 @@ def _with_reachable(row: PlannedWorkload, bounds: tuple[int, int]) -> PlannedWor
     if not shares:
         return row
     low, high = min(shares), max(shares)
-    note = f"autoscaled {bounds[0]} to {bounds[1]}: {low:.2f} to {high:.2f} on Graviton until the next up"
+    note = reasons.autoscaled(bounds, low, high)
     return replace(row, reachable=(low, high), reason="; ".join(filter(None, (row.reason, note))))
 
 
@@ -330,7 +325,7 @@ def _body(
         "metadata": {"annotations": {pod_fields.REVISION_ANNOTATION: revision}},
         "spec": pod_fields.write_fields(fields, *template.other_spreads),
     }
-    for name in reversed(CONTROLLERS[workload.kind][1]):
+    for name in reversed(CONTROLLERS[workload.kind].template_path):
         body = {name: body}
     body["metadata"] = {"name": workload.name, "namespace": workload.namespace}
     if template.taken_fields:
@@ -349,12 +344,13 @@ def _demands(
         side = [node for node in nodes if node.architecture == architecture]
         # The last node of a side takes its DaemonSets' pods along; that it has no others is seen to
         # when it goes.
-        demand = _unsteered_load(inventory, architecture) if side else Demand()
+        demand = Demand(inventory.unsteered_load.get(architecture, NOTHING)) if side else Demand()
         for row in planned:
             workload = inventory.workloads[row.key]
-            if row.kind == "DaemonSet" and row.patch and architecture == ARM64:
+            everywhere = on_every_node(row.kind)
+            if everywhere and row.patch and architecture == ARM64:
                 continue  # its patch keeps it off these nodes
-            if row.kind == "DaemonSet":
+            if everywhere:
                 selected = sum(workload.may_run_on(node) for node in side)
                 demand = demand.plus(workload.requests, selected)
             elif row.wanted is None:
@@ -369,13 +365,8 @@ def _demands(
 def _demands_now(inventory: Inventory) -> dict[Architecture, Demand]:
     demands: dict[Architecture, Demand] = {}
     for architecture in ARCHITECTURES:
-        demand = _unsteered_load(inventory, architecture)
+        demand = Demand(inventory.unsteered_load.get(architecture, NOTHING))
         for key, workload in inventory.workloads.items():
             demand = demand.plus(workload.requests, inventory.on(key, architecture))
         demands[architecture] = demand
     return demands
-
-
-def _unsteered_load(inventory: Inventory, architecture: Architecture) -> Demand:
-    pods, requests = inventory.unsteered_load.get(architecture, (0, Requests()))
-    return Demand(pods, requests.millicpu, requests.memory) if pods else Demand()

@@ -9,19 +9,17 @@ and for an autoscaler's next step. Nodes of nobody's group are not counted with.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
-from typing import Final
 
-from archshift.cluster.model import Inventory, Requests, Workload
+from archshift.cluster.kinds import on_every_node
+from archshift.cluster.model import Inventory, Workload
 from archshift.common.architectures import ARCHITECTURES, ARM64, Architecture, display
 from archshift.common.defaults import DEFAULT_HEADROOM
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, ZONE_LABEL
-from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, Node, NodePool, new_nodes, nodes_of
-from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
-from archshift.nodes.node_pools import template
+from archshift.common.resources import NOTHING, Resources
+from archshift.nodes.groups import AnyNodeGroup, Node
+from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.plan.capacity import Demand
 from archshift.plan.model import Plan, PlannedWorkload
-
-_MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,25 +83,27 @@ class _Load:
     group: AnyNodeGroup
     templates: Sequence[Node]
     demand: Demand = field(default_factory=Demand)
-    per_node: Demand = field(default_factory=Demand)
+    per_node: Resources = NOTHING
 
     def takes(self, workload: Workload) -> bool:
         return any(workload.may_run_on(node) for node in self.templates)
 
     def need(self, headroom: float, arm_speed: float) -> GroupNeed:
         node = next((node for node in self.templates if self._fits_largest(node)), self.templates[-1])
-        free = self._free(node)
+        free = node.capacity - self.per_node
         speed = arm_speed if self.group.architecture == ARM64 else 1.0
-        wanted = {"CPU": self.demand.millicpu / speed, "memory": self.demand.memory, "pods": self.demand.pods}
+        asked = self.demand.total
+        wanted = {"CPU": asked.millicpu / speed, "memory": asked.memory, "pods": asked.pods}
         nodes: int | None = 0
         limit = ""
-        if self.demand.pods:
-            shares = {name: wanted[name] * (1 + headroom) / max(1, free[name]) for name in free}
+        if asked.pods:
+            have = {"CPU": free.millicpu, "memory": free.memory, "pods": free.pods}
+            shares = {name: wanted[name] * (1 + headroom) / max(1, have[name]) for name in have}
             limit = max(shares, key=lambda name: shares[name])
             nodes = max(1, ceil(round(shares[limit], 9))) if self._fits_largest(node) else None
         group = self.group
         kind = INSTANCE_TYPES[node.labels[INSTANCE_TYPE_LABEL]]
-        desired, most, autoscaled = _range(group, kind)
+        desired, most, autoscaled = group.size_range(kind)
         return GroupNeed(
             group=group.name,
             architecture=group.architecture,
@@ -114,40 +114,12 @@ class _Load:
             desired=desired,
             most=most,
             autoscaled=autoscaled,
-            limits=_limits(group, kind, nodes or 0) if isinstance(group, NodePool) else "",
+            limits=group.limits_to_raise(kind, nodes or 0),
         )
 
-    def _free(self, node: Node) -> dict[str, int]:
-        return {
-            "CPU": node.millicpu - self.per_node.millicpu,
-            "memory": node.memory - self.per_node.memory,
-            "pods": node.pods - self.per_node.pods,
-        }
-
     def _fits_largest(self, node: Node) -> bool:
-        free, largest = self._free(node), self.demand.largest
-        return largest.millicpu <= free["CPU"] and largest.memory <= free["memory"] and free["pods"] > 0
-
-
-def _range(group: AnyNodeGroup, kind: InstanceType) -> tuple[int, int, bool]:
-    """Return how many nodes a group has by its settings, may have, and whether an autoscaler decides."""
-    if isinstance(group, EksNodeGroup):
-        return group.desired_size, group.max_size, group.autoscaled
-    if isinstance(group, NodePool):
-        most = group.millicpu // (1000 * kind.vcpu)
-        if group.memory is not None:
-            most = min(most, group.memory // (kind.memory_mib * _MIB))
-        return 0, most, True
-    return group.size, group.size, False
-
-
-def _limits(pool: NodePool, kind: InstanceType, nodes: int) -> str:
-    short = []
-    if nodes * kind.vcpu * 1000 > pool.millicpu:
-        short.append(f"limits.cpu to {nodes * kind.vcpu}")
-    if pool.memory is not None and nodes * kind.memory_mib * _MIB > pool.memory:
-        short.append(f"limits.memory to {ceil(nodes * kind.memory_mib / 1024)}Gi")
-    return " and its ".join(short)
+        # Without a pod of a known size, room for one of any.
+        return (node.capacity - self.per_node).holds(self.demand.largest.largest(Resources()))
 
 
 def size(
@@ -168,33 +140,28 @@ def size(
             taken to come down by once somebody lowers them. 1.0 counts them as they are.
     """
     zones = sorted({node.labels.get(ZONE_LABEL, "") for node in inventory.nodes}) or [""]
-    loads = [_Load(group, _templates(group, zones)) for group in groups]
+    loads = [_Load(group, group.samples(zones)) for group in groups]
     without_group: dict[str, str] = {}
     for architecture in ARCHITECTURES:
         side = [load for load in loads if load.group.architecture == architecture]
         for row in plan.workloads:
             workload = inventory.workloads[row.key]
             taking = [load for load in side if load.takes(workload)]
-            if row.kind == "DaemonSet":
+            if on_every_node(row.kind):
                 if row.patch and architecture == ARM64:
                     continue  # its patch keeps it off these nodes
                 for load in taking:
-                    load.per_node = load.per_node.plus(workload.requests, 1)
+                    load.per_node += workload.requests
                 continue
             pods = _pods(row, inventory, architecture)
             if pods and taking:
                 taking[0].demand = taking[0].demand.plus(workload.requests, pods)
             elif pods and side:
                 without_group[row.key] = f"no {display(architecture)} group takes its {pods} pods"
-        pods, requests = inventory.unsteered_load.get(architecture, (0, Requests()))
-        if pods and side:
+        if side:
             first = side[0].demand
-            side[0].demand = replace(
-                first,
-                pods=first.pods + pods,
-                millicpu=first.millicpu + requests.millicpu,
-                memory=first.memory + requests.memory,
-            )
+            unsteered = inventory.unsteered_load.get(architecture, NOTHING)
+            side[0].demand = replace(first, total=first.total + unsteered)
     return Sizing(needs=tuple(load.need(headroom, arm_speed) for load in loads), without_group=without_group)
 
 
@@ -202,16 +169,3 @@ def _pods(row: PlannedWorkload, inventory: Inventory, architecture: Architecture
     if row.wanted is None:
         return inventory.on(row.key, architecture)
     return row.wanted if architecture == ARM64 else row.replicas - row.wanted
-
-
-def _templates(group: AnyNodeGroup, zones: Sequence[str]) -> list[Node]:
-    """Return what a node of the group is like, one for each zone that it may come up in.
-
-    Of a NodePool, one for each of its types, the smallest first.
-    """
-    if isinstance(group, NodePool):
-        types = sorted(set(group.instance_types), key=lambda kind: (kind.vcpu, kind.memory_mib, kind.name))
-        return [template(group, kind) for kind in types]
-    if isinstance(group, EksNodeGroup):
-        return new_nodes(replace(group, desired_size=len(zones)), 0, zones)
-    return nodes_of(replace(group, size=len(group.zones)))

@@ -10,18 +10,19 @@ Results have the labels ``namespace``, ``workload`` (``namespace/Kind/name``, as
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from textwrap import indent
 from typing import Final
 
 from archshift.common.architectures import AMD64, ARM64
-from archshift.common.kubernetes import SYSTEM_NAMESPACES
+from archshift.common.kubernetes import POD_OWNERS, REPLICA_SET_OWNERS, SYSTEM_NAMESPACES
 
 NODE_ARCH: Final = "archshift:node_arch"
 POD_ARCH: Final = "archshift:pod_arch"
 
 _MACHINES: Final = {ARM64: "aarch64", AMD64: "x86_64"}
+_CREATORS: Final = ("ReplicaSet", *POD_OWNERS)
 _RESULT: Final = ("namespace", "workload", "arch")
 
 
@@ -97,9 +98,10 @@ class Expressions:
         """The nodes whose architecture is unknown."""
         return f"max by (node) ({self._nodes('kube_node_info')})\nunless on (node)\n{self._node_arch()}"
 
-    def pods(self, creator: str = "ReplicaSet|StatefulSet") -> str:
+    def pods(self, *creators: str) -> str:
         """The pods on nodes that have not ended, as 1 with ``namespace``, ``pod``, ``node`` and creator."""
-        wanted = self.where('node!=""', f'created_by_kind=~"{creator}"')
+        kinds = "|".join(creators or _CREATORS)
+        wanted = self.where('node!=""', f'created_by_kind=~"{kinds}"')
         alive = self.where('phase=~"Pending|Running"')
         return block(
             "max by (namespace, pod, node, created_by_kind, created_by_name)",
@@ -112,18 +114,18 @@ class Expressions:
 
     def pod_arch(self) -> str:
         """Every pod's workload and architecture, as 1 with ``namespace``, ``pod``, ``workload``, ``arch``."""
-        owners = "kube_replicaset_owner" + self.where('owner_kind="Deployment"')
-        deployments = (
+        owners = "kube_replicaset_owner" + self.where(_any_of("owner_kind", REPLICA_SET_OWNERS))
+        by_replica_set = (
             f"{_label(self.pods('ReplicaSet'), 'replicaset', 'created_by_name')}\n"
             "* on (namespace, replicaset) group_left (owner_kind, owner_name)\n"
             f"max by (namespace, replicaset, owner_kind, owner_name) ({owners})"
         )
-        statefulsets = self.pods("StatefulSet")
+        direct = self.pods(*POD_OWNERS)
         for label, source in (("owner_name", "created_by_name"), ("owner_kind", "created_by_kind")):
-            statefulsets = _label(statefulsets, label, source)
+            direct = _label(direct, label, source)
         owned = block(
             "label_join",
-            f'{deployments}\nor\n{statefulsets},\n"workload", "/", "namespace", "owner_kind", "owner_name"',
+            f'{by_replica_set}\nor\n{direct},\n"workload", "/", "namespace", "owner_kind", "owner_name"',
         )
         # A StatefulSet's pod that moved keeps its name: for one scrape both of its series may exist.
         return block(
@@ -208,6 +210,10 @@ def workloads_matcher(keys: Iterable[str]) -> str:
 def _selector(*matchers: str) -> str:
     given = ", ".join(filter(None, matchers))
     return f"{{{given}}}" if given else ""
+
+
+def _any_of(label: str, values: Sequence[str]) -> str:
+    return f'{label}="{values[0]}"' if len(values) == 1 else f'{label}=~"{"|".join(values)}"'
 
 
 def block(function: str, body: str) -> str:

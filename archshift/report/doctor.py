@@ -11,6 +11,7 @@ from archshift.cluster.image_evidence import audit_options, read_pull_secrets
 from archshift.cluster.model import Inventory
 from archshift.common.aws import aws_client
 from archshift.common.errors import ArchshiftError
+from archshift.common.text import first_few, one_line
 from archshift.images.registry.hosts import ImageRules
 from archshift.images.registry.reference import ImageReferenceError, parse_reference
 from archshift.images.verdict import UNKNOWN
@@ -49,7 +50,7 @@ def check_engine(printed: str, wanted: str) -> CheckResult:
     """
     version, sdk = _version(printed), _version(wanted)
     if version is None or sdk is None:
-        text = " ".join(printed.split())[:80]
+        text = one_line(printed, 80)
         return CheckResult(
             "engine", "unknown", f"pulumi version prints {text!r}", "check which pulumi is on PATH"
         )
@@ -178,7 +179,7 @@ def describe(cluster: EksCluster) -> LiveCluster | None:
         raise
     # botocore's exceptions share no base class.
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         if "ResourceNotFoundException" in reason:
             return None
         raise ArchshiftError(
@@ -312,7 +313,7 @@ def _nodes(
         series.labels.get("node", "?") for series in prometheus.query(expressions.nodes_without_arch(), now)
     )
     if lost:
-        named = ", ".join(lost[:_MOST_NAMED]) + (" ..." if len(lost) > _MOST_NAMED else "")
+        named = first_few(lost, _MOST_NAMED, rest=" ...")
         return CheckResult(
             check,
             "problem",

@@ -208,6 +208,7 @@ def failure(stack: str, at: datetime, reason: str, redactor: Redactor) -> Previe
 
 def one_line(text: str) -> str:
     """Return a text of the engine as one line, without colours and the prefix ``error:``."""
+    # Not text.one_line: it replaces letters, so the redactor would miss a secret with such a letter.
     return " ".join(_COLOUR.sub("", text).split()).removeprefix("error: ")
 
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from archshift.cluster.kinds import on_every_node
 from archshift.common.architectures import display
+from archshift.common.text import first_few
 from archshift.report.preview import Change, PreviewReport, Violation
 
 LONGEST: Final = 65_536
@@ -302,7 +304,7 @@ def _held(plan: Mapping[str, Any]) -> _Section | None:
         row
         for row in plan["workloads"]
         if row["action"] in ("block", "hold")
-        or (row["action"] == "leave" and row["kind"] != "DaemonSet" and row["workload"] not in conflicting)
+        or (row["action"] == "leave" and not (on_every_node(row["kind"]) or row["workload"] in conflicting))
     ]
     if not held:
         return None
@@ -358,5 +360,4 @@ def _diff(changes: Sequence[Change]) -> _Section | None:
 
 
 def _keys(keys: Sequence[str]) -> str:
-    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-    return ", ".join(code(key, 160) for key in keys[:5]) + more
+    return first_few(keys, name=lambda key: code(key, 160))

@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from archshift.cluster.model import OWNER_LABELS, Inventory, Load, Workload
+from archshift.cluster.kinds import has_replicas, on_every_node
+from archshift.cluster.model import OWNER_LABELS, Inventory, Workload
 from archshift.common.architectures import AMD64, ARM64, display
 from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL, POOL_LABEL
+from archshift.common.resources import total
 from archshift.images.workload import Blocking, WorkloadVerdict
-from archshift.nodes.groups import AnyNodeGroup, Node, belongs_to
+from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import guard
 from archshift.plan.arm64_tests import failure
 from archshift.plan.model import PlannedWorkload, Rules
@@ -34,8 +36,6 @@ STATES: Final[Mapping[State, str]] = {
     "left alone": "archshift does not place it, because of another owner, its own rules or its kind",
     "blocked": "an image is not proven to run on arm64",
 }
-
-_GIB: Final = 1024**3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,7 +329,7 @@ def state_of(row: PlannedWorkload, rules: Rules) -> State:
             return "capped" if rules.max_ratio < 1 else "ready"
         case "hold":
             return "held"
-        case "leave" if row.kind != "DaemonSet":
+        case "leave" if not on_every_node(row.kind):
             return "left alone"
         case _:
             return "ready"
@@ -342,14 +342,14 @@ def _proven(row: PlannedWorkload) -> bool:
 
 def _workload(row: PlannedWorkload, rules: Rules, inventory: Inventory, test: str) -> ReportedWorkload:
     workload = inventory.workloads[row.key]
-    standing = row.kind not in ("DaemonSet", "CronJob")
+    running = sum(inventory.on(row.key, side) for side in (AMD64, ARM64))
     return ReportedWorkload(
         workload=row.key,
         owner=row.owner,
         state=state_of(row, rules),
         proven=_proven(row),
         movable=row.movable,
-        pods=row.replicas if standing else sum(inventory.on(row.key, side) for side in (AMD64, ARM64)),
+        pods=row.replicas if has_replicas(row.kind) else running,
         wanted=row.wanted,
         graviton=row.graviton,
         vcpu_x86=_vcpu(workload.requests.millicpu * inventory.on(row.key, AMD64)),
@@ -447,7 +447,7 @@ def _groups(inventory: Inventory, groups: Sequence[AnyNodeGroup]) -> tuple[Repor
         (place, group.name, group.architecture): [] for place, group in enumerate(groups)
     }
     for node in inventory.nodes:
-        place = next((at for at, group in enumerate(groups) if belongs_to(node, group)), len(groups))
+        place = next((at for at, group in enumerate(groups) if group.owns(node)), len(groups))
         labels = (node.labels.get(label, "") for label in (POOL_LABEL, EKS_GROUP_LABEL, GROUP_LABEL))
         name = groups[place].name if place < len(groups) else next(filter(None, labels), "")
         nodes.setdefault((place, name, node.architecture), []).append(node)
@@ -460,9 +460,8 @@ def _groups(inventory: Inventory, groups: Sequence[AnyNodeGroup]) -> tuple[Repor
 def _group(
     name: str, managed: bool, architecture: str, nodes: Sequence[Node], inventory: Inventory
 ) -> ReportedGroup:
-    load = Load()
-    for node in nodes:
-        load = load.plus(inventory.loads.get(node.name, Load()))
+    asked = total(inventory.loads[node.name] for node in nodes if node.name in inventory.loads)
+    capacity = total(node.capacity for node in nodes)
     return ReportedGroup(
         group=name,
         managed=managed,
@@ -470,12 +469,12 @@ def _group(
         instance_types=tuple(sorted({node.labels.get(INSTANCE_TYPE_LABEL, "") for node in nodes} - {""})),
         nodes=len(nodes),
         schedulable=sum(node.schedulable for node in nodes),
-        pods=load.pods,
-        most_pods=sum(node.pods for node in nodes),
-        vcpu_asked=_vcpu(load.millicpu),
-        vcpu=_vcpu(sum(node.millicpu for node in nodes)),
-        gib_asked=round(load.memory / _GIB, 2),
-        gib=round(sum(node.memory for node in nodes) / _GIB, 2),
+        pods=asked.pods,
+        most_pods=capacity.pods,
+        vcpu_asked=_vcpu(asked.millicpu),
+        vcpu=_vcpu(capacity.millicpu),
+        gib_asked=round(asked.gib, 2),
+        gib=round(capacity.gib, 2),
     )
 
 

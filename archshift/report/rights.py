@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from archshift.cluster.client import Cluster
+from archshift.cluster.kinds import CONTROLLERS, SCALED
 from archshift.common.errors import ArchshiftError
+from archshift.common.text import one_line
 from archshift.report.checks import CheckResult, Outcome
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 _REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
-_CONTROLLERS: Final = ("deployments.apps", "statefulsets.apps", "daemonsets.apps", "cronjobs.batch")
+_CONTROLLERS: Final = tuple(kind.for_roles for kind in CONTROLLERS.values())
 _WHOLE_CLUSTER: Final = ("",)
 
 
@@ -146,12 +148,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
                 *_rights("create", ("pods/eviction",), _WHOLE_CLUSTER),
                 *_rights(
                     "list",
-                    (
-                        "replicasets.apps",
-                        "statefulsets.apps",
-                        "replicationcontrollers",
-                        "poddisruptionbudgets.policy",
-                    ),
+                    (*(kind.for_roles for kind in SCALED.values()), "poddisruptionbudgets.policy"),
                     _WHOLE_CLUSTER,
                 ),
             ),
@@ -226,7 +223,7 @@ def _ask(cluster: Cluster, right: Right) -> bool | str:
         return "its answer has no status"
     if not status["allowed"] and status.get("evaluationError"):
         # One authorizer could not answer, and it might have allowed the request.
-        return " ".join(str(status["evaluationError"]).split())[:300]
+        return one_line(status["evaluationError"], 300)
     return bool(status["allowed"])
 
 

@@ -10,14 +10,12 @@ from msgspec import Meta, field
 
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL
+from archshift.nodes.ami_types import AMI_FAMILIES, AmiFamily, check_ami_type
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import (
-    AMI_FAMILIES,
-    AmiFamily,
     EksNodeGroup,
     NodeGroup,
     Taint,
-    check_ami_type,
     one_architecture,
 )
 from archshift.nodes.instance_types import InstanceType, family_types, instance_type, twin

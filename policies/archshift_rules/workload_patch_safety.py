@@ -4,16 +4,13 @@ Unlike the other rules, this rule checks single resources. So the engine runs it
 patch, even in an update without a preview.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from archshift_rules.kinds import PATCHES
 from archshift_rules.rule import ResourceRule
 from archshift_rules.stack import Resource, Violation
 
-_PATCHES: Final = re.compile(
-    r"kubernetes:[^:]+:(Deployment|StatefulSet|DaemonSet|ReplicaSet|ReplicationController|Job|CronJob|Pod)Patch"
-)
 _MANAGER: Final = "pulumi.com/patchFieldManager"
 _FORCE: Final = "pulumi.com/patchForce"
 _REASON: Final = "archshift/force-reason"
@@ -34,7 +31,7 @@ _REFUSED: Final = (
 
 def check(patch: Resource, provider: Mapping[str, Any]) -> Iterator[Violation]:
     """Yield what is unsafe about a patch, given the inputs of its provider."""
-    if not patch.is_archshifts or not _PATCHES.fullmatch(patch.type):
+    if not patch.is_archshifts or not PATCHES.fullmatch(patch.type):
         return
     annotations = patch.mapping("metadata", "annotations")
     if not _text(annotations.get(_MANAGER)):

@@ -1,24 +1,15 @@
 """x86-capacity-for-amd64-images: workloads that are not proven to run on arm64 keep x86 nodes."""
 
-import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
 from archshift_rules.capacity import AMD64, NODE_GROUPS, Amount, Group, Need, node_groups, quantity, shortage
 from archshift_rules.evidence import MAX_AGE, Evidence, read_evidence
+from archshift_rules.kinds import PATCHES_BY_ARCHSHIFT, WITH_PODS, pod_spec
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource, Stack, Violation
 from archshift_rules.wording import counted, listed, number
-
-_TEMPLATES: Final = re.compile(
-    r"kubernetes:[^:]+:(Pod|ReplicationController|ReplicaSet|Deployment|StatefulSet|DaemonSet|Job|CronJob)"
-)
-_PATCHES: Final = re.compile(r"kubernetes:[^:]+:(Deployment|StatefulSet|DaemonSet|CronJob)Patch")
-_TO_PODS: Final[Mapping[str, tuple[str, ...]]] = {
-    "Pod": ("spec",),
-    "CronJob": ("spec", "jobTemplate", "spec", "template", "spec"),
-}
 
 
 def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Violation]:
@@ -75,7 +66,7 @@ def _without_evidence(stack: Stack, evidence: Evidence) -> Iterator[Violation]:
     """Yield the stack's pod templates and patched workloads without evidence."""
     images = {name for workload in evidence.workloads.values() for name in workload.images}
     for resource in stack.resources.values():
-        if _PATCHES.fullmatch(resource.type) and _key(resource) not in evidence.workloads:
+        if PATCHES_BY_ARCHSHIFT.fullmatch(resource.type) and _key(resource) not in evidence.workloads:
             yield Violation(
                 f"There is no evidence for {_key(resource)}, but this stack patches its placement. Run "
                 "archshift again; it checks the images of all workloads in the cluster.",
@@ -118,9 +109,9 @@ def _key(resource: Resource) -> str:
 
 
 def _containers(resource: Resource) -> Iterator[dict[str, Any]]:
-    if not _TEMPLATES.fullmatch(resource.type):
+    if not WITH_PODS.fullmatch(resource.type):
         return
-    path = _TO_PODS.get(_kind(resource), ("spec", "template", "spec"))
+    path = pod_spec(_kind(resource))
     for group in ("containers", "initContainers"):
         for container in resource.items(*path, group):
             if isinstance(container, dict):

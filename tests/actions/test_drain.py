@@ -26,6 +26,7 @@ from archshift.actions.drain import (
 from archshift.cluster.client import MERGE
 from archshift.cluster.inventory import read_node
 from archshift.cluster.pods import Controller
+from archshift.common import polling
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL
 from archshift.nodes.groups import Node
@@ -150,6 +151,7 @@ def run(cluster: Simulated, budget: int = 1, **more: Any) -> Outcome:
     clock = Clock(cluster)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "time", clock)
+        patch.setattr(polling, "time", clock)
         return drain(
             cluster,
             stack=STACK,

@@ -15,9 +15,10 @@ from archshift.actions.placeholders import (
     needed_after,
     needed_before,
 )
-from archshift.cluster.model import Inventory, Requests
+from archshift.cluster.model import Inventory
 from archshift.cluster.pod_fields import Template
 from archshift.common.errors import ArchshiftError
+from archshift.common.resources import Resources
 from archshift.plan.model import Plan, PlannedWorkload
 from tests.build import ARCH, deployment, node, planned, pod, required_affinity, workload
 from tests.fakes import PODS, FakeCluster
@@ -215,7 +216,7 @@ def test_a_placeholder_asks_for_what_the_pod_does() -> None:
         other_spreads=((spread,), ()),
     )
     batch = {"key": "batch", "operator": "Exists", "effect": "NoSchedule"}
-    one = deployment("cart", template=template, requests=Requests(250, 64), tolerations=(batch,))
+    one = deployment("cart", template=template, requests=Resources(250, 64), tolerations=(batch,))
     cluster = Bringing(looks=99)
     with pytest.raises(ArchshiftError):
         bring_up_nodes(cluster, [PlaceholderRequest(one, "arm64", 1, zone="a")], "dev", timeout=0)

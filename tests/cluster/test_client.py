@@ -16,6 +16,7 @@ import yaml
 from archshift.cluster import client
 from archshift.cluster.client import APPLY, MERGE, Cluster, connect
 from archshift.common.errors import ArchshiftError, UnavailableError
+from archshift.common.polling import retry_until
 
 SERVER = "https://cluster.example"
 PODS = "/api/v1/pods"
@@ -573,10 +574,10 @@ def test_insisting_ends_with_an_answer_a_refusal_or_the_deadline(monkeypatch: py
             raise answer
         return answer
 
-    assert client.retry_until(ask, time.monotonic() + 60) == "here"
+    assert retry_until(ask, time.monotonic() + 60) == "here"
     said[:] = [UnavailableError("away"), ArchshiftError("forbidden"), "never asked"]
     with pytest.raises(ArchshiftError, match=r"^forbidden$"):
-        client.retry_until(ask, time.monotonic() + 60)
+        retry_until(ask, time.monotonic() + 60)
     said[:] = [UnavailableError("away"), "never asked"]
     with pytest.raises(UnavailableError, match=r"^away$"):
-        client.retry_until(ask, time.monotonic() - 1)
+        retry_until(ask, time.monotonic() - 1)

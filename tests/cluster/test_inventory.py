@@ -7,18 +7,11 @@ from typing import Any, ClassVar
 import pytest
 
 from archshift.cluster.inventory import read_inventory, read_workload
-from archshift.cluster.model import (
-    Discovery,
-    Inventory,
-    Load,
-    PullIdentity,
-    Requests,
-    Workload,
-    taken_annotation,
-)
+from archshift.cluster.model import Discovery, Inventory, PullIdentity, Workload, taken_annotation
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TakenField
 from archshift.common.errors import ArchshiftError
+from archshift.common.resources import Resources
 from archshift.images.fetched_binary import FetchedBinary, Source
 from archshift.images.workload import with_pods
 from archshift.nodes.groups import Taint
@@ -54,7 +47,7 @@ def test_a_deployment_is_reduced_to_what_the_plan_needs() -> None:
     """Replicas, selector, requests, revision label and the place of its revision."""
     found = read(pod_spec={"tolerations": [{"operator": "Exists"}]})
     assert found.key == "shop/Deployment/cart"
-    assert (found.replicas, found.requests) == (3, Requests(100, 64 * MIB))
+    assert (found.replicas, found.requests) == (3, Resources(100, 64 * MIB))
     assert found.template.selector == {"matchLabels": {"app": "cart"}}
     assert (found.template.revision_label, found.template.revision) == ("pod-template-hash", "")
     assert found.tolerations == ({"operator": "Exists"},)
@@ -270,7 +263,7 @@ def test_a_pod_asks_for_what_the_scheduler_counts(
     pod_spec: Mapping[str, Any], millicpu: int, mib: int
 ) -> None:
     """Containers and sidecars add up, or the largest init container; and the runtime's overhead."""
-    assert read(pod_spec=pod_spec).requests == Requests(millicpu, mib * MIB)
+    assert read(pod_spec=pod_spec).requests == Resources(millicpu, mib * MIB)
 
 
 def inventory(fake: FakeCluster, discovery: Discovery | None = None) -> Inventory:
@@ -401,7 +394,7 @@ def test_a_node_carries_what_all_of_its_pods_ask_for() -> None:
             ],
         )
     )
-    assert found.loads == {"arm": Load(2, 500, 256 * MIB), "x86": Load(1, 250, 128 * MIB)}
+    assert found.loads == {"arm": Resources(500, 256 * MIB, 2), "x86": Resources(250, 128 * MIB, 1)}
 
 
 def test_pods_beyond_the_discovery_are_counted_where_they_are_asked_for() -> None:
@@ -452,8 +445,8 @@ def test_pods_of_nobody_take_up_room_and_are_said() -> None:
         )
     )
     assert found.unsteered_load == {
-        "arm64": (2, Requests(500, 256 * MIB)),
-        "amd64": (3, Requests(750, 384 * MIB)),
+        "arm64": Resources(500, 256 * MIB, 2),
+        "amd64": Resources(750, 384 * MIB, 3),
     }
     assert found.unsteered_reasons == {
         "shop/Pod/debug": "a bare pod: nothing would start it again",
@@ -671,7 +664,7 @@ def test_an_owners_pods_say_where_they_may_run_and_what_they_ask_for() -> None:
     assert canary.template.application_value("node-selector") == {ARCH: "amd64"}
     assert canary.template.application_value("required") == REQUIRED_VALUE
     assert canary.tolerations == ({"key": "spot", "operator": "Exists"},)
-    assert canary.requests == Requests(2000, 128 * MIB)
+    assert canary.requests == Resources(2000, 128 * MIB)
     assert {one.use.image for one in canary.containers} == {"registry.example/app:1", "canary:2"}
     assert found.pull_identities == {PullIdentity("shop", "roller", ("robot",))}
 
@@ -695,7 +688,7 @@ def test_a_controller_beyond_the_discovery_is_read_as_any_other() -> None:
     }
     found = everything(cluster(deployments=[dns], pods=[injected], scalers=[scaler]))
     one = found.unsteered_workloads["kube-system/Deployment/dns"]
-    assert (one.replicas, one.autoscaled, one.requests) == (2, (1, 7), Requests(100, 64 * MIB))
+    assert (one.replicas, one.autoscaled, one.requests) == (2, (1, 7), Resources(100, 64 * MIB))
     assert one.template.application_value("node-selector") == {"disk": "ssd"}
     assert one.tolerations == ({"operator": "Exists"},)
     assert [(each.name, each.role) for each in one.containers] == [("dns", "container"), ("mesh", "injected")]

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pulumi
 import pytest
 
-from archshift.cluster.model import Requests
 from archshift.common.architectures import ARM64
 from archshift.common.errors import ArchshiftError
+from archshift.common.resources import Resources
 from archshift.nodes.groups import Node, NodeGroup, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.plan.capacity import Demand, balance
@@ -167,7 +167,7 @@ def test_no_groups_is_no_nodes() -> None:
 
 
 CONFLICT = Conflict("shop/Deployment/cart", "spec.x", "helm", forced=False)
-SHORT = balance([], {ARM64: Demand().plus(Requests(1000, 0), 2)})
+SHORT = balance([], {ARM64: Demand().plus(Resources(1000, 0), 2)})
 
 Logged = Callable[..., list[tuple[str, str]]]
 

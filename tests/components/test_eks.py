@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from archshift.common.errors import ArchshiftError
+from archshift.nodes.ami_types import AMI_FAMILIES
 from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
-from archshift.nodes.groups import AMI_FAMILIES, Taint
+from archshift.nodes.groups import Taint
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
 from components.eks_node_groups import LiveGroup, check_offered, find_groups
 from tests.components.eks import (

@@ -15,7 +15,7 @@ import components.guard
 from archshift.cluster.model import Inventory
 from archshift.cluster.pod_fields import Template
 from archshift.common.errors import ArchshiftError
-from archshift.nodes.groups import Node, Taint, nodes_of
+from archshift.nodes.groups import Node, Taint
 from archshift.plan.exceptions import BreakGlass, PolicyException
 from archshift.plan.guard import X86Need
 from archshift.plan.model import Plan
@@ -59,7 +59,7 @@ def stack(
 
 def nodes(found: stack_settings.Settings) -> list[Node]:
     """The nodes of a stack, as an update of these settings leaves them."""
-    return [node for one in found.node_groups.values() for node in nodes_of(one)]
+    return [node for one in found.node_groups.values() for node in one.nodes()]
 
 
 def cart(pods: int = 1, **more: Any) -> X86Need:

@@ -9,9 +9,10 @@ from typing import Any
 import pulumi
 import pytest
 
-from archshift.cluster.model import Inventory, Requests
+from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL
+from archshift.common.resources import Resources
 from archshift.images.verdict import AMD64_ONLY, MULTI_ARCH, Verdict
 from archshift.images.workload import WorkloadVerdict
 from archshift.nodes.groups import Node
@@ -49,7 +50,7 @@ def asked(
     **config: Any,
 ) -> None:
     """Ask before the group x86 is deleted, or updated to ``new``; six amd64-only pods need x86."""
-    one = deployment("pay", 6, requests=Requests(millicpu, 1024**3))
+    one = deployment("pay", 6, requests=Resources(millicpu, 1024**3))
     nodes = nodes or tuple(x86_node(f"ip-{index}", "x86") for index in range(3))
     inventory = Inventory(workloads={one.key: one}, nodes=nodes)
     needed = needs(inventory, {one.key: WorkloadVerdict(one.key, verdict, (), ())}, {})

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from archshift.cluster.image_evidence import ClusterEvidence
-from archshift.cluster.model import Inventory, Requests, Workload
+from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import Template
 from archshift.common.errors import ArchshiftError
+from archshift.common.resources import Resources
 from archshift.images.verdict import AMD64_ONLY, MULTI_ARCH, UNKNOWN, ImageVerdict, Verdict
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.nodes.groups import Node, Taint
@@ -62,11 +63,13 @@ INVENTORY = Inventory(
         one.key: one
         for one in (
             # Room is kept for what an autoscaler may ask for, and for one of what is scaled to zero.
-            Workload("shop", "Deployment", "cart", 3, Template(), Requests(250, 64), autoscaled=(2, 9)),
-            Workload("shop", "Deployment", "pay", 0, Template(), Requests(100, 32)),
+            Workload("shop", "Deployment", "cart", 3, Template(), Resources(250, 64), autoscaled=(2, 9)),
+            Workload("shop", "Deployment", "pay", 0, Template(), Resources(100, 32)),
         )
     },
-    unsteered_workloads={"shop/Pod/debug": Workload("shop", "Pod", "debug", 2, Template(), Requests(10, 16))},
+    unsteered_workloads={
+        "shop/Pod/debug": Workload("shop", "Pod", "debug", 2, Template(), Resources(10, 16))
+    },
 )
 
 VALUES = {

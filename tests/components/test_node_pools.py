@@ -8,8 +8,9 @@ from typing import Any
 import pulumi
 import pytest
 
-from archshift.cluster.model import Inventory, Requests
+from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
+from archshift.common.resources import Resources
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import WorkloadVerdict
 from archshift.nodes.groups import Node, NodePool
@@ -86,7 +87,7 @@ def stack(pools: Mapping[str, Any], **config: Any) -> stack_settings.Settings:
 
 def seen(nodes: tuple[Node, ...], millicpu: int = 1000) -> Survey:
     """A cluster where six amd64-only pods of that size need x86."""
-    one = deployment("pay", 6, requests=Requests(millicpu, 1024**3))
+    one = deployment("pay", 6, requests=Resources(millicpu, 1024**3))
     inventory = Inventory(workloads={one.key: one}, nodes=nodes)
     needed = needs(inventory, {one.key: WorkloadVerdict(one.key, AMD64_ONLY, (), ())}, {})
     return Survey(inventory=inventory, evidence=None, plan=Plan(arm_ratio=0.5), needs=needed)

@@ -24,7 +24,7 @@ from archshift.cost.bill import (
     running,
 )
 from archshift.cost.prices import Price
-from archshift.cost.rules import COMPUTE_PLAN, EC2_PLAN, RESERVED, Commitment, CostRules
+from archshift.cost.rules import COMPUTE_PLAN, Commitment, CostRules
 from archshift.nodes.groups import Node
 from archshift.plan.model import Rules
 from archshift.plan.planner import make_plan
@@ -228,10 +228,7 @@ def test_pods_that_stay_keep_their_nodes_and_the_sentence_says_what_they_cost() 
 
 def test_the_min_size_of_x86_groups_is_paid_although_nothing_needs_it() -> None:
     """What eats the saving is in it: three x86 nodes that stay because the config says so."""
-    kept = eks_group("x86", "m6i.xlarge")
-    stays = type(kept)(
-        **{name: getattr(kept, name) for name in kept.__slots__} | {"min_size": 3, "max_size": 9}
-    )
+    stays = replace(eks_group("x86", "m6i.xlarge"), min_size=3, max_size=9)
     found = step(sized_deployment("cart", 3, 1000), groups=(stays, ARM))
     assert found.saving == Range.of(-Decimal("0.1632") * HOURS_A_MONTH)
     assert wording.saving(found) == "at both ends 119 USD a month more"
@@ -262,7 +259,8 @@ def test_without_groups_nothing_is_sized() -> None:
 
 def test_a_savings_plan_that_is_bound_to_x86_eats_the_saving() -> None:
     """Paid whether m6i runs or not: what Graviton costs comes on top, and the sentence names the plan."""
-    money = tariff(commitments=(plan(EC2_PLAN, "m6i", "1.0", "0.5", datetime(2027, 3, 1, tzinfo=UTC)),))
+    bound = plan("ec2-instance-savings-plan", "m6i", "1.0", "0.5", datetime(2027, 3, 1, tzinfo=UTC))
+    money = tariff(commitments=(bound,))
     found = step(sized_deployment("cart", 40, 1000), money=money)
     assert found.saving
     assert found.saving.most < 0
@@ -283,7 +281,7 @@ def test_a_compute_savings_plan_follows_to_graviton() -> None:
 
 def test_a_commitment_that_ended_is_not_counted_and_said() -> None:
     """The same plan a month after its end."""
-    over = plan(RESERVED, "m6i", "1.0", "0.5", datetime(2026, 10, 1, tzinfo=UTC))
+    over = plan("reserved-instances", "m6i", "1.0", "0.5", datetime(2026, 10, 1, tzinfo=UTC))
     money = tariff(commitments=(over,))
     assert make_bill([held("m6i.xlarge", 1)], money).total == Decimal("0.192") * HOURS_A_MONTH
     assert wording.assumptions(money, 0.15)[-1] == (
@@ -315,7 +313,7 @@ HOLDINGS = st.lists(
 COMMITMENTS = st.lists(
     st.builds(
         plan,
-        st.just(EC2_PLAN),
+        st.just("ec2-instance-savings-plan"),
         st.sampled_from(("m5", "c5", "m7g")),
         MONEY.map(str),
         st.sampled_from(("0", "0.28", "0.66")),

@@ -28,7 +28,6 @@ from archshift.images.registry.credentials import (
     docker_config_path,
     helper_source,
     parse_auth_file,
-    pull_secret_names,
     read_docker_config,
     read_pull_secret,
 )
@@ -167,14 +166,6 @@ def test_a_pull_secret_starts_no_program_of_this_machine() -> None:
     file = read_pull_secret({"metadata": {"namespace": "shop", "name": "pull"}, "data": data})
     assert (dict(file.helpers), file.store) == ({}, "")
     assert set(file.auths) == {"registry.example"}
-
-
-def test_which_pull_secrets_a_pod_gets() -> None:
-    """Its own, else its ServiceAccount's."""
-    account = {"imagePullSecrets": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}
-    assert pull_secret_names({}, account) == ("a", "b")
-    assert pull_secret_names({"imagePullSecrets": [{"name": "c"}]}, account) == ("c",)
-    assert pull_secret_names({}, None) == ()
 
 
 def helper(folder: Path, text: str) -> str:

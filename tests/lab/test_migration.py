@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from archshift.common.kubernetes import GROUP_LABEL
+from chaos.invariants import least_available
 from lab.control_plane import PROJECT, REGISTRY_HOST, Lab, LabError
 from lab.images import push_images
 from lab.oci import Pusher, elf, layer
@@ -87,22 +88,13 @@ def _runs(pod: Manifest) -> bool:
     return pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
 
 
-def least_available(workload: Manifest) -> int:
-    """Return how many of a workload's pods its own rollout limit promises at any time."""
-    replicas: int = workload["spec"]["replicas"]
-    if workload["kind"] == "StatefulSet":
-        return replicas - 1
-    unavailable = workload["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"]
-    if isinstance(unavailable, str):
-        unavailable = replicas * int(unavailable.rstrip("%")) // 100
-    return int(replicas - unavailable)
-
-
 @contextmanager
 def watched(cluster: Cluster) -> Iterator[Watch]:
     """Watch all Deployments and StatefulSets that there are now, and fail if one was ever below its limit."""
     limits = {
-        f"{one['metadata']['namespace']}/{one['metadata']['name']}": least_available(one)
+        f"{one['metadata']['namespace']}/{one['metadata']['name']}": least_available(
+            one, one["spec"]["replicas"]
+        )
         for one in cluster.all_of("deployments,statefulsets")
     }
     watch, over = Watch(cluster, limits), threading.Event()

@@ -14,8 +14,9 @@ from archshift.common.kubernetes import ZONE_LABEL
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import WorkloadVerdict
 from archshift.nodes.after_update import nodes_after
+from archshift.nodes.ami_types import AMI_TYPES
 from archshift.nodes.eks import LiveCluster
-from archshift.nodes.groups import AMI_TYPES, EksNodeGroup, Node, Taint, new_nodes
+from archshift.nodes.groups import EksNodeGroup, Node, Taint
 from archshift.plan.planner import make_plan
 from tests.build import ARCH, deployment
 from tests.build import eks_group as group
@@ -85,7 +86,7 @@ def test_an_imported_group_is_known_by_its_name_at_eks() -> None:
 def test_a_node_to_come_is_the_smallest_that_the_group_allows() -> None:
     """EKS takes the type it gets, and gives all nodes the pod limit of the lowest type."""
     mixed = group("g", "m7g.8xlarge", "m7g.xlarge", "m7g.2xlarge", taints=(Taint(key="spot"),))
-    assert new_nodes(mixed, 0, ["eu-west-1a"]) == [
+    assert mixed.new_nodes(0, ["eu-west-1a"]) == [
         Node(
             name="g-new-0",
             labels={
@@ -104,7 +105,7 @@ def test_a_node_to_come_is_the_smallest_that_the_group_allows() -> None:
         )
     ]
     # 16 vCPU: the VPC CNI could serve 234 pods, EKS caps its nodes at 110.
-    assert new_nodes(group("g", "m7g.4xlarge"), 0)[0].pods == 110
+    assert group("g", "m7g.4xlarge").new_nodes(0)[0].pods == 110
 
 
 def test_new_nodes_are_taken_to_come_up_in_the_zones_of_the_cluster() -> None:
@@ -160,8 +161,11 @@ def test_after_an_update_a_group_has_its_desired_size(have: int, want: int, auto
 
 def test_every_ami_type_says_its_architecture() -> None:
     """The table and EKS's own names agree."""
-    for name, architecture in AMI_TYPES.items():
-        assert ("ARM_64" in name, "x86_64" in name) == (architecture == "arm64", architecture == "amd64")
+    for name, ami in AMI_TYPES.items():
+        arm64 = ami.architecture == "arm64"
+        assert ("ARM_64" in name, "x86_64" in name) == (arm64, not arm64)
+        assert name.startswith("BOTTLEROCKET") == (ami.family == "Bottlerocket")
+        assert name.removesuffix(ami.variant).endswith(("_64", "_64_", "_64_STANDARD"))
 
 
 ARN = "arn:aws:eks:eu-west-1:123456789012:cluster/prod"

@@ -1,6 +1,6 @@
 """Node groups and the nodes they stand for."""
 
-from archshift.nodes.groups import Node, NodeGroup, Taint, nodes_of
+from archshift.nodes.groups import Node, NodeGroup, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 
 
@@ -14,7 +14,7 @@ def test_the_nodes_of_a_group_are_what_the_lab_makes() -> None:
         labels={"team": "shop"},
         taints=(Taint(key="arch", value="arm64"),),
     )
-    nodes = nodes_of(group)
+    nodes = group.nodes()
     assert group.architecture == "arm64"
     assert [node.name for node in nodes] == ["graviton-0", "graviton-1", "graviton-2"]
     assert [node.labels["topology.kubernetes.io/zone"] for node in nodes] == [
@@ -52,14 +52,14 @@ def test_labels_that_follow_from_the_type_win_over_the_users() -> None:
         zones=("a",),
         labels={"architecture": "arm64", "kubernetes.io/arch": "arm64"},
     )
-    (node,) = nodes_of(group)
+    (node,) = group.nodes()
     assert (node.labels["architecture"], node.architecture) == ("amd64", "amd64")
 
 
 def test_an_empty_group_has_no_nodes() -> None:
     """Size 0 is how a side is taken away."""
     group = NodeGroup(name="x86", instance_type=INSTANCE_TYPES["m7i.large"], size=0, zones=("a",))
-    assert nodes_of(group) == []
+    assert group.nodes() == []
 
 
 def test_a_node_without_the_label_is_of_no_architecture() -> None:

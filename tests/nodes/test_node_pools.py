@@ -7,21 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.cluster.model import Inventory, Requests, Workload
+from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import Template
 from archshift.cluster.scheduling import admits
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, POOL_LABEL, ZONE_LABEL
+from archshift.common.resources import Resources
 from archshift.nodes.after_update import nodes_after, nodes_of_others
-from archshift.nodes.groups import Node, NodePool, Taint
+from archshift.nodes.groups import MOST_NODES, Node, NodePool, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.nodes.node_pools import (
-    MOST_NODES,
     check_served,
     from_manifest,
     manifest,
-    nodes_within,
-    template,
 )
 from archshift.plan.guard import refuse_removal, shrinks
 from archshift.plan.planner import make_plan
@@ -145,13 +143,15 @@ def test_a_cluster_without_karpenter_is_told_early(served: dict[str, str], sente
 
 def test_limits_are_filled_with_the_largest_types_first() -> None:
     """So the largest pod finds a node; what is there counts against the limits with all of its machine."""
-    sizes = [node.labels[INSTANCE_TYPE_LABEL] for node in nodes_within(pool(millicpu=21_000))]
+    sizes = [node.labels[INSTANCE_TYPE_LABEL] for node in pool(millicpu=21_000).possible_nodes()]
     assert sizes == ["m6i.2xlarge", "m6i.2xlarge", "m6i.xlarge"]
-    assert len(nodes_within(pool(millicpu=8_000), [live("n1")])) == 1
-    assert nodes_within(pool(millicpu=8_000), [live("n1"), live("n2")]) == []
-    assert nodes_within(pool(millicpu=4_000), [live("n1"), live("n2")]) == [], "more than the limit is there"
+    assert len(pool(millicpu=8_000).possible_nodes([live("n1")])) == 1
+    assert pool(millicpu=8_000).possible_nodes([live("n1"), live("n2")]) == []
+    assert pool(millicpu=4_000).possible_nodes([live("n1"), live("n2")]) == [], "more than the limit is there"
     of_nobody = replace(live("n1"), labels={POOL_LABEL: "x86"}, millicpu=5_000)
-    assert nodes_within(pool(millicpu=8_000), [of_nobody]) == [], "a type that no table has, by what it gives"
+    assert pool(millicpu=8_000).possible_nodes([of_nobody]) == [], (
+        "a type that no table has, by what it gives"
+    )
 
 
 @given(
@@ -167,19 +167,19 @@ def test_what_a_pool_may_bring_up_keeps_its_limits_and_fills_them(
 ) -> None:
     """The sums never exceed a limit, and not even the smallest type would fit beside them."""
     made = pool("x86", *kinds, millicpu=millicpu, memory=memory)
-    types = [INSTANCE_TYPES[node.labels[INSTANCE_TYPE_LABEL]] for node in nodes_within(made)]
+    types = [INSTANCE_TYPES[node.labels[INSTANCE_TYPE_LABEL]] for node in made.possible_nodes()]
     used = sum(kind.vcpu * 1000 for kind in types), sum(kind.memory_mib * MIB for kind in types)
     assert used[0] <= millicpu
     assert memory is None or used[1] <= memory
     for kind in made.instance_types:
         cpu_full = used[0] + kind.vcpu * 1000 > millicpu
         assert cpu_full or (memory is not None and used[1] + kind.memory_mib * MIB > memory)
-    assert len({node.name for node in nodes_within(made)}) == len(types)
+    assert len({node.name for node in made.possible_nodes()}) == len(types)
 
 
 def test_a_pool_without_bounds_is_not_counted_to_its_end() -> None:
     """A million vCPU are a thousand nodes here: nobody waits for the rest of them."""
-    assert len(nodes_within(pool(millicpu=10**9))) == MOST_NODES
+    assert len(pool(millicpu=10**9).possible_nodes()) == MOST_NODES
 
 
 @pytest.mark.parametrize(
@@ -203,13 +203,13 @@ def test_a_pool_without_bounds_is_not_counted_to_its_end() -> None:
 )
 def test_a_pool_chooses_what_a_pod_asks_for(selector: Any, required: Any, takes: bool) -> None:
     """Of zone, type and capacity type any that it may, one at a time; of all else it has what it has."""
-    node = nodes_within(pool(zones=("a", "b"), labels={"team": "shop"}))[0]
+    node = pool(zones=("a", "b"), labels={"team": "shop"}).possible_nodes()[0]
     assert admits(node, selector, required) is takes
 
 
 def test_a_pool_that_names_no_zone_takes_pods_of_any() -> None:
     """Its node class knows the subnets; a workload is not left alone because no node is in its zone yet."""
-    assert admits(nodes_within(pool())[0], {ZONE_LABEL: "eu-west-1c"}, None)
+    assert admits(pool().possible_nodes()[0], {ZONE_LABEL: "eu-west-1c"}, None)
     one = deployment(template=Template(spec={"required": required_affinity(ZONE_LABEL, "eu-west-1c")}))
     found = Inventory(workloads={one.key: one})
     (row,) = make_plan(arm_ratio=0.5, inventory=found, groups=(pool(), ARM)).workloads
@@ -247,7 +247,7 @@ def test_a_pool_and_a_managed_group_of_one_name_are_two() -> None:
 
 def test_where_a_pool_can_bring_nodes_up_there_is_no_shortage() -> None:
     """From no node at all; nothing is a node to be made, and the first Graviton node may come."""
-    one = deployment("cart", 10, requests=Requests(1000, GIB))
+    one = deployment("cart", 10, requests=Resources(1000, GIB))
     plan = make_plan(arm_ratio=0.5, inventory=Inventory(workloads={one.key: one}), groups=(pool(), ARM))
     assert (plan.wanted, plan.shortages, plan.new_nodes) == (5, [], ())
     assert plan.first_graviton_node
@@ -255,7 +255,7 @@ def test_where_a_pool_can_bring_nodes_up_there_is_no_shortage() -> None:
 
 def test_a_shortage_says_what_the_limits_leave() -> None:
     """Live nodes and those that may come are told apart."""
-    one = deployment("cart", 20, requests=Requests(1000, GIB))
+    one = deployment("cart", 20, requests=Resources(1000, GIB))
     nodes = (live("n1"), live("a1", "graviton", "m7g.xlarge"))
     found = Inventory(workloads={one.key: one}, nodes=nodes)
     (shortage,) = make_plan(arm_ratio=1.0, inventory=found, groups=(pool(), ARM)).shortages
@@ -277,7 +277,7 @@ def test_a_shortage_says_what_the_limits_leave() -> None:
 )
 def test_capacity_advises_limits(pods: int, millicpu: int, kind: str, nodes: int | None, advice: str) -> None:
     """Counted in the smallest type that its largest pod fits; there is no number of nodes to set."""
-    one = deployment("cart", pods, requests=Requests(millicpu, GIB))
+    one = deployment("cart", pods, requests=Resources(millicpu, GIB))
     found = Inventory(workloads={one.key: one})
     groups = (pool(), ARM)
     plan = make_plan(arm_ratio=1.0, inventory=found, groups=groups)
@@ -288,7 +288,7 @@ def test_capacity_advises_limits(pods: int, millicpu: int, kind: str, nodes: int
 
 def test_capacity_advises_memory_too() -> None:
     """Both limits where both are short."""
-    one = deployment("cart", 4, requests=Requests(1000, 12 * GIB))
+    one = deployment("cart", 4, requests=Resources(1000, 12 * GIB))
     found, groups = (
         Inventory(workloads={one.key: one}),
         (pool(), replace(ARM, memory=32 * GIB, millicpu=8_000)),
@@ -379,7 +379,7 @@ def test_other_types_of_x86_may_follow_while_the_limits_hold_them() -> None:
 
 def test_a_node_of_a_type_is_what_a_need_is_compared_with() -> None:
     """The template of a pool whose limits hold no node at all still says whom it takes."""
-    node = template(pool(millicpu=0, taints=(Taint(key="batch"),)), INSTANCE_TYPES["m6i.xlarge"])
+    node = pool(millicpu=0, taints=(Taint(key="batch"),)).sample(INSTANCE_TYPES["m6i.xlarge"])
     workload: Workload = deployment()
     assert not workload.may_run_on(node)
     tolerant = deployment(tolerations=({"key": "batch", "operator": "Exists"},))

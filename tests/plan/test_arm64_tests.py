@@ -198,7 +198,7 @@ def test_a_proof_is_read_back_as_it_was_written(message: str, passed: bool) -> N
         at=NOW,
         job=made["metadata"]["name"],
     )
-    made["metadata"]["annotations"][RESULT] = result_of(proof)
+    made["metadata"]["annotations"][RESULT] = result_of(proof, NOW)
     assert read_proof(made) == proof
     for spoilt in ("", "{}", "[]", '{"passed": 1}', "null"):
         made["metadata"]["annotations"][RESULT] = spoilt

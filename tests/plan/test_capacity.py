@@ -1,7 +1,7 @@
 """Whether a step fits, and the sentence that says what is missing."""
 
-from archshift.cluster.model import Requests
 from archshift.common.architectures import AMD64, ARM64
+from archshift.common.resources import Resources
 from archshift.nodes.groups import Node
 from archshift.plan.capacity import Balance, Demand, balance
 from tests.build import GIB, plan_node
@@ -13,37 +13,39 @@ def graviton(demand: Demand, *nodes: Node) -> Balance:
 
 def test_demands_add_up_and_remember_the_largest_pod() -> None:
     """CPU and memory of the largest pod are kept apart: no one node may suit both."""
-    demand = Demand().plus(Requests(500, GIB), 3).plus(Requests(200, 4 * GIB), 2).plus(Requests(9000, 9), 0)
-    assert demand == Demand(5, 1900, 11 * GIB, Requests(500, 4 * GIB))
+    demand = (
+        Demand().plus(Resources(500, GIB), 3).plus(Resources(200, 4 * GIB), 2).plus(Resources(9000, 9), 0)
+    )
+    assert demand == Demand(Resources(1900, 11 * GIB, 5), Resources(500, 4 * GIB))
 
 
 def test_a_demand_that_fits_lacks_nothing() -> None:
     """Exactly full is not too little."""
-    side = graviton(Demand().plus(Requests(2000, 8 * GIB), 4), plan_node("a", ARM64), plan_node("b", ARM64))
+    side = graviton(Demand().plus(Resources(2000, 8 * GIB), 4), plan_node("a", ARM64), plan_node("b", ARM64))
     assert (side.missing_vcpu, side.missing_gib, side.shortage) == (0.0, 0.0, "")
 
 
 def test_a_shortage_says_how_many_vcpu_and_gib_are_missing() -> None:
     """The numbers a user needs to raise a node group's size, before anything moves."""
-    side = graviton(Demand().plus(Requests(1000, 3 * GIB), 10), plan_node("a", ARM64), plan_node("b", ARM64))
+    side = graviton(Demand().plus(Resources(1000, 3 * GIB), 10), plan_node("a", ARM64), plan_node("b", ARM64))
     assert (side.missing_vcpu, side.missing_gib) == (2.0, 0.0)
     assert side.shortage == (
         "Graviton lacks 2.0 vCPU: 10 pods ask for 10.0 vCPU and 30.0 GiB of the 8.0 vCPU "
         "and 32.0 GiB of 2 nodes"
     )
-    both = graviton(Demand().plus(Requests(1000, 4 * GIB), 10), plan_node("a", ARM64))
+    both = graviton(Demand().plus(Resources(1000, 4 * GIB), 10), plan_node("a", ARM64))
     assert both.shortage.startswith("Graviton lacks 6.0 vCPU, 24.0 GiB: 10 pods ask")
 
 
 def test_too_many_small_pods_lack_room() -> None:
     """Addresses run out before CPU does: a node takes only so many pods."""
-    side = graviton(Demand().plus(Requests(1, 1), 60), plan_node("a", ARM64))
+    side = graviton(Demand().plus(Resources(1, 1), 60), plan_node("a", ARM64))
     assert side.shortage.startswith("Graviton lacks room for 2 pods: 60 pods ask for 0.1 vCPU")
 
 
 def test_a_pod_larger_than_every_node_is_said() -> None:
     """Enough in sum is not enough: a pod lives on one node."""
-    side = graviton(Demand().plus(Requests(5000, GIB), 1), plan_node("a", ARM64), plan_node("b", ARM64))
+    side = graviton(Demand().plus(Resources(5000, GIB), 1), plan_node("a", ARM64), plan_node("b", ARM64))
     assert side.shortage == "Graviton has no node for a pod of 5.0 vCPU and 1.0 GiB"
 
 
@@ -56,7 +58,9 @@ def test_only_schedulable_nodes_of_the_side_count() -> None:
         plan_node("d", ""),
     ]
     sides = balance(nodes, {})
-    assert {arch: (side.nodes, side.millicpu, side.pods) for arch, side in sides.items()} == {
+    assert {
+        arch: (side.nodes, side.capacity.millicpu, side.capacity.pods) for arch, side in sides.items()
+    } == {
         AMD64: (1, 4000, 58),
         ARM64: (1, 4000, 58),
     }
@@ -65,7 +69,7 @@ def test_only_schedulable_nodes_of_the_side_count() -> None:
 def test_no_nodes_and_no_demand_is_no_shortage() -> None:
     """At 0.0 a cluster without Graviton nodes is in order; with one pod wanted there it is not."""
     assert graviton(Demand()).shortage == ""
-    assert graviton(Demand().plus(Requests(), 1)).shortage == (
+    assert graviton(Demand().plus(Resources(), 1)).shortage == (
         "Graviton lacks room for 1 pods: 1 pods ask for 0.0 vCPU and 0.0 GiB of the 0.0 vCPU "
         "and 0.0 GiB of 0 nodes"
     )
@@ -73,5 +77,5 @@ def test_no_nodes_and_no_demand_is_no_shortage() -> None:
 
 def test_the_x86_side_has_its_own_name() -> None:
     """People say x86, not amd64."""
-    side = balance([], {AMD64: Demand().plus(Requests(100, 0), 1)})[AMD64]
+    side = balance([], {AMD64: Demand().plus(Resources(100, 0), 1)})[AMD64]
     assert side.shortage.startswith("x86 lacks 0.1 vCPU")

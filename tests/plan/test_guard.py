@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archshift.cluster.inventory import read_inventory
-from archshift.cluster.model import Discovery, Inventory, Requests, Workload
+from archshift.cluster.model import Discovery, Inventory, Workload
 from archshift.cluster.pod_fields import Template
 from archshift.cluster.scheduling import admits
+from archshift.common.resources import Resources
 from archshift.images.verdict import AMD64_ONLY, ARM64_ONLY, MULTI_ARCH, OTHER, UNKNOWN, Verdict
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.nodes.groups import Node, Taint
@@ -174,7 +175,7 @@ def test_pods_that_a_rollout_has_not_replaced_need_x86_for_their_own_images() ->
 
 def named(name: str = "cart", replicas: int = 1, **more: Any) -> Workload:
     """A workload that asks for 1 vCPU and 1 GiB a pod."""
-    options: dict[str, Any] = {"template": Template(), "requests": Requests(1000, GIB), **more}
+    options: dict[str, Any] = {"template": Template(), "requests": Resources(1000, GIB), **more}
     return Workload("shop", "Deployment", name, replicas, **options)
 
 
@@ -309,18 +310,18 @@ def test_a_taint_that_turns_nobody_away_does_not_matter(taints: tuple[Taint, ...
             "x86 lacks 2.0 vCPU: 6 pods ask for 6.0 vCPU and 6.0 GiB of the 4.0 vCPU and 16.0 GiB of 1 nodes",
         ),
         (
-            need(pods=2, requests=Requests(0, 10 * GIB)),
+            need(pods=2, requests=Resources(0, 10 * GIB)),
             [node("a")],
             "x86 lacks 4.0 GiB: 2 pods ask for 0.0 vCPU and 20.0 GiB of the 4.0 vCPU and 16.0 GiB of 1 nodes",
         ),
         (
-            need(pods=3, requests=Requests(0, 0)),
+            need(pods=3, requests=Resources(0, 0)),
             [node("a", pods=1), node("b", pods=1)],
             "x86 lacks room for 1 pods: 3 pods ask for 0.0 vCPU and 0.0 GiB of the 8.0 vCPU and 32.0 GiB of "
             "2 nodes",
         ),
         (
-            need(requests=Requests(5000, GIB)),
+            need(requests=Resources(5000, GIB)),
             [node("a"), node("b")],
             "x86 has no node for a pod of 5.0 vCPU and 1.0 GiB",
         ),
@@ -351,7 +352,7 @@ def test_each_needs_room_where_its_own_rules_let_it_run() -> None:
     cart, pay = need(pods=6, template=selects(pool="main")), need("pay", pods=1)
     nodes = [node("a", labels={"pool": "main"}), node("big", millicpu=64000)]
     assert shortfall([cart, pay], nodes).startswith(f"{ONE}: x86 lacks 2.0 vCPU")
-    large = need(requests=Requests(8000, GIB), template=selects(pool="main"))
+    large = need(requests=Resources(8000, GIB), template=selects(pool="main"))
     small = [node("a", labels={"pool": "main"}), node("b", labels={"pool": "main"}), *nodes[1:]]
     assert shortfall([large, pay], small).startswith(f"{ONE}: x86 has no node for a pod of 8.0 vCPU")
 
@@ -587,7 +588,7 @@ NEEDS = st.lists(
         st.integers(1, 8),
         template=st.one_of(st.just(Template()), POOLS.map(lambda pool: selects(pool=pool))),
         tolerations=st.sampled_from([(), ({"operator": "Exists"},), ({"key": "gpu", "operator": "Exists"},)]),
-        requests=st.builds(Requests, st.integers(0, 5000), st.just(GIB)),
+        requests=st.builds(Resources, st.integers(0, 5000), st.just(GIB)),
     ),
     min_size=1,
     max_size=4,

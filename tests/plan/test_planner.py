@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archshift.cluster.inventory import read_workload
-from archshift.cluster.model import Inventory, Requests, Workload
+from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
+from archshift.common.resources import Resources
 from archshift.nodes.after_update import nodes_after
 from archshift.nodes.groups import Node, Taint
 from archshift.plan.apportion import phase, starts_on_graviton
@@ -378,7 +379,7 @@ def test_a_step_without_room_says_what_is_missing() -> None:
         "Graviton lacks 6.1 vCPU: 10 pods ask for 10.0 vCPU and 10.0 GiB of the 3.9 vCPU and 15.0 GiB of "
         "1 nodes"
     ]
-    assert plan.balances[AMD64].demand.pods == 0
+    assert plan.balances[AMD64].demand.total.pods == 0
 
 
 def test_everything_that_runs_there_takes_up_room() -> None:
@@ -394,12 +395,12 @@ def test_everything_that_runs_there_takes_up_room() -> None:
         graviton={"pins": 3},
         nodes=(*arm, BOTH_SIDES[0]),
     )
-    found = replace(found, unsteered_load={"arm64": (5, Requests(7, 7)), "": (1, Requests(9, 9))})
+    found = replace(found, unsteered_load={"arm64": Resources(7, 7, 5), "": Resources(9, 9, 1)})
     plan = make_plan(arm_ratio=0.5, inventory=found, rules={"shop/Deployment/held": Rules(hold=True)})
-    assert plan.balances[ARM64].demand.millicpu == 2 * 100 + 3 * 10_000 + 3 * 10 + 7
-    assert plan.balances[ARM64].demand.pods == 2 + 3 + 3 + 5
+    assert plan.balances[ARM64].demand.total.millicpu == 2 * 100 + 3 * 10_000 + 3 * 10 + 7
+    assert plan.balances[ARM64].demand.total.pods == 2 + 3 + 3 + 5
     assert plan.balances[ARM64].demand.largest.millicpu == 10_000
-    assert plan.balances[AMD64].demand.millicpu == 2 * 100 + 2 * 1000 + 1 * 10
+    assert plan.balances[AMD64].demand.total.millicpu == 2 * 100 + 2 * 1000 + 1 * 10
     assert plan.shortages == []
 
 
@@ -410,12 +411,12 @@ def test_capacity_before_is_what_is_there() -> None:
         graviton={"cart": 1},
         nodes=(big_node("arm", "arm64"), big_node("x86", "amd64")),
     )
-    found = replace(found, unsteered_load={"arm64": (5, Requests(7, 7))})
+    found = replace(found, unsteered_load={"arm64": Resources(7, 7, 5)})
     plan = make_plan(arm_ratio=1.0, inventory=found, groups=[lab_group("more", "m7g.large", 2)])
-    assert (plan.before[ARM64].nodes, plan.before[ARM64].demand.pods) == (1, 1 + 5)
-    assert plan.before[ARM64].demand.millicpu == 100 + 7
-    assert plan.before[AMD64].demand.pods == found.on("shop/Deployment/cart", "amd64")
-    assert (plan.balances[ARM64].nodes, plan.balances[ARM64].demand.pods) == (3, 4 + 5)
+    assert (plan.before[ARM64].nodes, plan.before[ARM64].demand.total.pods) == (1, 1 + 5)
+    assert plan.before[ARM64].demand.total.millicpu == 100 + 7
+    assert plan.before[AMD64].demand.total.pods == found.on("shop/Deployment/cart", "amd64")
+    assert (plan.balances[ARM64].nodes, plan.balances[ARM64].demand.total.pods) == (3, 4 + 5)
 
 
 def test_who_answers_for_it_and_how_many_pods_move() -> None:

@@ -427,7 +427,7 @@ def test_held_pods_are_counted_where_they_stay() -> None:
     """Capacity is computed for the plan that is made: all four on x86, none on Graviton."""
     one = deployment()
     balances = plan_for(one, verdicts={one.key: amd64_only(one)}).balances
-    assert (balances[AMD64].demand.pods, balances[ARM64].demand.pods) == (4, 0)
+    assert (balances[AMD64].demand.total.pods, balances[ARM64].demand.total.pods) == (4, 0)
 
 
 def test_the_audits_own_words_reach_the_row() -> None:

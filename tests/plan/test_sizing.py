@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.cluster.model import Inventory, Requests, Workload
+from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import Template
+from archshift.common.resources import Resources
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import WorkloadVerdict
 from archshift.nodes.groups import Node, NodeGroup, Taint
@@ -59,13 +60,13 @@ def test_the_scarcest_resource_decides(one: Workload, limit: str, nodes: int) ->
 
 def test_daemonsets_take_their_part_of_every_node() -> None:
     """Of 3.92 vCPU a log agent takes one: ten pods need four nodes instead of three."""
-    agent = deployment("log", 0, kind="DaemonSet", requests=Requests(1000, GIB))
+    agent = deployment("log", 0, kind="DaemonSet", requests=Resources(1000, GIB))
     assert needs(sized(sized_deployment("cart", 10, 1000), agent))["graviton"] == (4, "CPU")
 
 
 def test_a_daemonset_that_is_kept_off_graviton_takes_nothing_there() -> None:
     """It is pinned to x86 by the plan."""
-    agent = deployment("log", 0, kind="DaemonSet", requests=Requests(1000, GIB))
+    agent = deployment("log", 0, kind="DaemonSet", requests=Resources(1000, GIB))
     cart = sized_deployment("cart", 10, 1000)
     found = Inventory(workloads={one.key: one for one in (cart, agent)}, pods={(cart.key, "amd64"): 10})
     verdicts = {agent.key: WorkloadVerdict(agent.key, AMD64_ONLY, (), ())}
@@ -117,7 +118,7 @@ def test_a_pod_that_fits_no_node_needs_another_type() -> None:
 
 def test_what_runs_outside_of_workloads_counts_too() -> None:
     """Static pods and bare pods are there, whoever made them."""
-    unsteered_load = {"arm64": (2, Requests(3900, GIB))}
+    unsteered_load = {"arm64": Resources(3900, GIB, 2)}
     assert needs(sized(sized_deployment("cart", 4, 900), unsteered_load=unsteered_load))["graviton"] == (
         2,
         "CPU",
@@ -186,7 +187,7 @@ def carries(need: GroupNeed, nodes: int, headroom: float) -> bool:
     """Whether so many nodes have room for the demand and the headroom."""
     kind = INSTANCE_TYPES[need.instance_type]
     room = (kind.allocatable_millicpu, kind.allocatable_memory, kind.managed_pods)
-    wanted = (need.demand.millicpu, need.demand.memory, need.demand.pods)
+    wanted = (need.demand.total.millicpu, need.demand.total.memory, need.demand.total.pods)
     return all(
         share * (1 + headroom) <= nodes * size + size * 1e-6 for share, size in zip(wanted, room, strict=True)
     )

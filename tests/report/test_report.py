@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.cluster.model import Load
+from archshift.common.resources import Resources
 from archshift.cost import wording
 from archshift.cost.rules import Commitment
 from archshift.images.verdict import AMD64_ONLY, UNKNOWN
@@ -164,7 +164,11 @@ def test_groups_show_what_their_pods_ask_for() -> None:
     inventory = replace(
         found.inventory,
         nodes=(x86, others, bare),
-        loads={x86.name: Load(3, 1960, 3 * GIB), "o": Load(1, 100, GIB), "gone": Load(9, 9000, 9)},
+        loads={
+            x86.name: Resources(1960, 3 * GIB, 3),
+            "o": Resources(100, GIB, 1),
+            "gone": Resources(9000, 9, 9),
+        },
     )
     groups = make_report(mixed_settings(), replace(found, inventory=inventory), at=AT).groups
     assert [(one.group, one.managed, one.architecture, one.nodes, one.schedulable) for one in groups] == [

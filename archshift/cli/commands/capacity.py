@@ -9,8 +9,6 @@ from archshift.common.errors import ArchshiftError
 from archshift.plan.sizing import GroupNeed, Sizing, size
 from archshift.survey import plan_at, survey
 
-_GIB = 1024**3
-
 
 def run(options: argparse.Namespace) -> int:
     """Print the sizes; returns the exit code."""
@@ -56,9 +54,9 @@ def as_json(ratio: float, sizing: Sizing) -> dict[str, Any]:
                 "group": need.group,
                 "architecture": need.architecture,
                 "instance_type": need.instance_type,
-                "pods": need.demand.pods,
-                "vcpu": need.demand.millicpu / 1000,
-                "gib": round(need.demand.memory / _GIB, 2),
+                "pods": need.demand.total.pods,
+                "vcpu": need.demand.total.vcpu,
+                "gib": round(need.demand.total.gib, 2),
                 "nodes": need.nodes,
                 "limit": need.limit,
                 "desired": need.desired,
@@ -99,14 +97,14 @@ def print_table(steps: dict[float, Sizing], targets: dict[str, tuple[str, ...]])
 
 
 def _cells(need: GroupNeed) -> list[str]:
-    demand = need.demand
+    demand = need.demand.total
     nodes = "-" if need.nodes is None else str(need.nodes)
     return [
         need.group,
         need.instance_type,
         str(demand.pods),
-        f"{demand.millicpu / 1000:.1f}",
-        f"{demand.memory / _GIB:.1f}",
+        f"{demand.vcpu:.1f}",
+        f"{demand.gib:.1f}",
         f"{nodes} ({need.limit})" if need.limit else nodes,
         f"{need.desired} to {need.most}" if need.autoscaled else str(need.desired),
         need.advice or "enough",

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     # Only for types: these modules load while the engine answers (archshift/cli/stack.py).
     from archshift.plan.model import Plan
 
-_GIB = 1024**3
-
 
 def run(options: argparse.Namespace) -> int:
     """Print the plan; returns the exit code."""
@@ -35,9 +33,9 @@ def print_table(plan: "Plan") -> None:
     )
     for side in plan.balances.values():
         out.print(
-            f"{display(side.architecture)}: {side.nodes} nodes, {side.demand.pods} pods request "
-            f"{side.demand.millicpu / 1000:.1f} of {side.millicpu / 1000:.1f} vCPU and "
-            f"{side.demand.memory / _GIB:.1f} of {side.memory / _GIB:.1f} GiB",
+            f"{display(side.architecture)}: {side.nodes} nodes, {side.demand.total.pods} pods request "
+            f"{side.demand.total.vcpu:.1f} of {side.capacity.vcpu:.1f} vCPU and "
+            f"{side.demand.total.gib:.1f} of {side.capacity.gib:.1f} GiB",
         )
     for conflict in plan.conflicts:
         out.print(f"conflict: {conflict}", style="yellow")

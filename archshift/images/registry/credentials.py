@@ -141,21 +141,6 @@ def read_pull_secret(secret: Mapping[str, Any]) -> AuthFile:
     )
 
 
-def pull_secret_names(
-    pod_spec: Mapping[str, Any], service_account: Mapping[str, Any] | None
-) -> tuple[str, ...]:
-    """Return the names of the pull secrets that a pod gets, without repeats.
-
-    Like the API server, it uses the ServiceAccount's pull secrets only if the pod names none itself.
-
-    Args:
-        pod_spec: The ``spec`` of a pod or a pod template.
-        service_account: The pod's ServiceAccount object; None if unknown.
-    """
-    own = pod_spec.get("imagePullSecrets") or (service_account or {}).get("imagePullSecrets") or ()
-    return tuple(dict.fromkeys(entry["name"] for entry in own if entry.get("name")))
-
-
 def parse_auth_file(data: Any, source: str) -> AuthFile:
     """Read the decoded JSON of a Docker config.
 

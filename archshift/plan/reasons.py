@@ -1,0 +1,124 @@
+"""Why a workload is not simply moved: every wording of the plan and of the guard, in one place.
+
+Reports and tables show them as they are.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from archshift.cluster.ownership import FieldOwner
+from archshift.cluster.pod_fields import TITLES
+from archshift.common.architectures import Architecture, display
+from archshift.images.workload import WorkloadVerdict, why_not
+
+EVERYWHERE: Final = "a DaemonSet: runs on every node that it selects"
+FORCE_WITHDRAWN: Final = "force was withdrawn: its taken fields are restored"
+
+
+def held(reason: str) -> str:
+    """Say that the configuration holds a workload on x86.
+
+    Args:
+        reason: The configuration's reason; empty for none.
+    """
+    return f"held on x86: {reason}" if reason else "held on x86 (hold: true)"
+
+
+def unproven(verdict: WorkloadVerdict) -> str:
+    """Say that images hold a workload on x86."""
+    return f"held on x86: {why_not(verdict)}"
+
+
+def arm64_only(hold: bool) -> str:
+    """Say that a workload runs on arm64 only.
+
+    Args:
+        hold: The configuration holds it on x86.
+    """
+    return "runs on arm64 only" + (", so hold has no effect" if hold else "")
+
+
+def keeps(reason: str, graviton: int) -> str:
+    """Say that a held workload keeps the Graviton pods that it has."""
+    return f"{reason}; keeps its {graviton} Graviton pods, gets no more"
+
+
+def capped(max_ratio: float) -> str:
+    """Say that a workload has a limit; empty where it has none."""
+    return f"capped at {max_ratio:g} of its pods" if max_ratio < 1 else ""
+
+
+def no_pods(side: Architecture) -> str:
+    """Say where the pods of a workload without any will start."""
+    return f"no standing pods; its next ones start on {display(side)}"
+
+
+def autoscaled(bounds: tuple[int, int], low: float, high: float) -> str:
+    """Say how far an autoscaler may bend a share before the next update.
+
+    Args:
+        bounds: Fewest and most replicas.
+        low: Lowest share on Graviton.
+        high: Highest share on Graviton.
+    """
+    return f"autoscaled {bounds[0]} to {bounds[1]}: {low:.2f} to {high:.2f} on Graviton until the next up"
+
+
+def owned_by_others(blocked: Mapping[str, FieldOwner]) -> str:
+    """Say whose fields keep archshift from placing a workload."""
+    owned = " and ".join(f"its {TITLES[name]} ({owner})" for name, owner in blocked.items())
+    return f"left alone: others own {owned}"
+
+
+def obstacle(why: str) -> str:
+    """Say that a change of the template would not move a workload's pods."""
+    return f"left alone: {why}"
+
+
+def pinned(architectures: str, field: str) -> str:
+    """Say that a workload pins architectures itself."""
+    return f"left alone: pins {architectures} by its own {field}"
+
+
+def not_tolerated(taint: str, side: Architecture) -> str:
+    """Say that a taint keeps a workload off a side."""
+    return f"left alone: does not tolerate the taint {taint} of the {display(side)} nodes"
+
+
+def no_match(side: Architecture) -> str:
+    """Say that a workload's own rules keep it off a side."""
+    return f"left alone: its own node selector or affinity matches no {display(side)} node"
+
+
+def daemonset_pins(architectures: str) -> str:
+    """Say that a DaemonSet pins architectures itself."""
+    return f"a DaemonSet that pins {architectures} itself"
+
+
+def daemonset_stays(verdict: WorkloadVerdict) -> str:
+    """Say that a DaemonSet that runs on Graviton nodes cannot be read just now."""
+    return f"stays as it is: {why_not(verdict)}"
+
+
+def daemonset_kept_off(verdict: WorkloadVerdict) -> str:
+    """Say that a DaemonSet is pinned to x86 nodes."""
+    return f"kept off Graviton nodes: {why_not(verdict)}"
+
+
+def daemonset_would_break(verdict: WorkloadVerdict) -> str:
+    """Say that a DaemonSet would start on Graviton nodes and break."""
+    return f"would start on Graviton nodes and {why_not(verdict)}"
+
+
+def needs_x86_because_held(reason: str) -> str:
+    """Say that a workload needs x86 because the configuration holds it there.
+
+    Args:
+        reason: The configuration's reason; empty for none.
+    """
+    return f"it is {held(reason)}"
+
+
+def needs_x86_because_pinned(architectures: str, field: str) -> str:
+    """Say that a workload needs x86 because it pins architectures itself."""
+    return f"it pins {architectures} by its own {field}"
