@@ -215,7 +215,7 @@ def test_a_missing_right_is_named_by_verb_resource_and_namespace(
     step = found["rights: pulumi up"]
     assert step["message"].startswith(f"not allowed: patch statefulsets.apps in {namespace}; pulumi up fails")
     assert "docs/permissions.md" in step["fix"]
-    assert found["rights: pull secrets"]["message"].startswith(f"may not get secrets in {namespace}: ")
+    assert found["rights: pull secrets"]["message"].startswith(f"not allowed: get secrets in {namespace}; ")
 
 
 def test_a_token_that_has_ended_stops_no_other_check(ready: Stack, account: Path, prometheus: Server) -> None:

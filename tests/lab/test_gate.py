@@ -82,12 +82,12 @@ def test_a_step_up_waits_for_the_gates_pass(
     assert allowed.succeeded, allowed.output
     passed = stack.up(here, *pack)
     assert passed.succeeded, passed.output
-    assert "no pass of the gate" not in passed.output
+    assert "the gate has no pass" not in passed.output
     assert "needs a pass of the gate" not in passed.output
     assert cluster.graviton_counts(namespace) == {"Deployment/web": 5}
 
     keep_evidence(program, stack.name, arm_ratio=0.5, verdict="hold")
     held = stack.preview(here, *pack)
     assert held.succeeded, held.output
-    assert "no pass of the gate" not in held.output
+    assert "the gate has no pass" not in held.output
     assert "needs a pass of the gate" not in held.output
