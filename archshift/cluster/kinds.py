@@ -1,7 +1,8 @@
-"""The kinds of workloads: a record each, with everything that differs between them.
+"""The kinds of workloads: one record each, with everything that differs between kinds.
 
-Elsewhere stand only the owners of pods as metrics name them (``common/kubernetes.py``, for rooms that know no
-workload) and the policy pack's own copy (``policies/archshift_rules/kinds.py``).
+Two copies are elsewhere; tests/cluster/test_kinds.py compares them. ``common/kubernetes.py`` names the
+owners of pods for the ramp, which knows no workloads. ``policies/archshift_rules/kinds.py`` serves the
+policy pack.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ class Resource:
 
     Attributes:
         api_version: For example ``apps/v1``.
-        plural: Its objects' name in paths and roles.
+        plural: The name of the collection in paths and roles.
     """
 
     api_version: str
@@ -26,12 +27,12 @@ class Resource:
 
     @property
     def for_roles(self) -> str:
-        """As kubectl and roles write it: ``deployments.apps``."""
+        """The name in roles and in kubectl: ``deployments.apps``."""
         group, slash, _ = self.api_version.rpartition("/")
         return f"{self.plural}.{group}" if slash else self.plural
 
     def collection(self, namespace: str = "") -> str:
-        """Return the API path of the objects of a namespace; of all, where none is given."""
+        """Return the API path of a namespace's objects; without a namespace, of all objects."""
         root = "apis" if "/" in self.api_version else "api"
         where = f"namespaces/{namespace}/" if namespace else ""
         return f"/{root}/{self.api_version}/{where}{self.plural}"
@@ -39,12 +40,12 @@ class Resource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutLimit:
-    """Where a controller says how many of its pods a rollout may take away at once.
+    """How many pods of a workload may be unavailable during a rollout.
 
     Attributes:
-        strategy: The field of its spec.
-        default: What counts where it says nothing: a number, or a share in percent.
-        rounds_up: How it makes pods of a share; else it rounds down.
+        strategy: The field of the spec that holds the limit.
+        default: The limit of a spec without one: a number, or a share in percent.
+        rounds_up: The controller rounds a share up; otherwise it rounds down.
     """
 
     strategy: Literal["strategy", "updateStrategy"]
@@ -52,7 +53,7 @@ class RolloutLimit:
     rounds_up: bool = False
 
     def pods(self, spec: Object, replicas: int) -> int:
-        """Return how many pods that is."""
+        """Return the number of pods."""
         strategy = spec.get(self.strategy) or {}
         if strategy.get("type") == "Recreate":
             return replicas
@@ -92,14 +93,14 @@ class WorkloadKind(Resource):
     """A kind of controller that archshift discovers.
 
     Attributes:
-        pods: What makes its pods: its ``replicas``, the ``nodes`` that it selects, or its ``jobs``.
-        template_path: Where its pod template is.
-        revision_label: The pod label that tells revisions apart.
-        through: The kind of the objects that it makes and that own its pods; empty where it owns them.
-        tested: Its workloads can be tested on arm64.
-        rollout_limit: How many pods a rollout may take away; None where nothing asks.
-        settled: Whether no rollout is under way and every pod is available.
-        obstacle: Of its spec, why its pods cannot be moved by a change of the template; empty if they can.
+        pods: What decides the number of pods: ``replicas``, the selected ``nodes``, or ``jobs``.
+        template_path: The path of the pod template.
+        revision_label: The pod label that differs between revisions.
+        through: The kind between the workload and its pods, such as ReplicaSet; empty if there is none.
+        tested: archshift can test such workloads on arm64.
+        rollout_limit: How many pods may be unavailable; None for kinds that archshift does not rebalance.
+        settled: Whether an object has no rollout in progress and all its pods are available.
+        obstacle: Why a change of the template does not move the pods of a spec; empty if it does.
     """
 
     pods: Literal["replicas", "nodes", "jobs"] = "replicas"
@@ -112,7 +113,7 @@ class WorkloadKind(Resource):
     obstacle: Callable[[Object], str] = lambda _: ""
 
     def replicas(self, spec: Object) -> int:
-        """Return how many standing pods a workload wants; 0 where it has no such number."""
+        """Return the number of pods that a workload wants; 0 for kinds without replicas."""
         return int(spec.get("replicas", 1)) if self.pods == "replicas" else 0
 
     def template(self, item: Object) -> Object:
@@ -122,18 +123,18 @@ class WorkloadKind(Resource):
         return item
 
     def maker_of(self, name: str, labels: Mapping[str, str]) -> str:
-        """Return the name of the workload that made the owner of a pod; empty where none of this kind did.
+        """Return the name of the workload that created the owner of a pod; empty for another owner.
 
         Args:
-            name: The owner's name; its kind is ``through``.
+            name: The name of the owner, whose kind is ``through``.
             labels: The pod's labels.
         """
         if self.through == "Job":
-            # A CronJob names its Jobs <name>-<scheduled minute>.
+            # A CronJob calls its Jobs <name>-<scheduled minute>.
             cron_job, _, minute = name.rpartition("-")
             return cron_job if minute.isdecimal() else ""
-        # A Deployment names its ReplicaSets <name>-<hash> and puts the hash on the pods; reading
-        # it from there spares listing ten old ReplicaSets a Deployment.
+        # A Deployment calls its ReplicaSets <name>-<hash> and labels the pods with the hash. So archshift
+        # does not have to list ten old ReplicaSets for each Deployment.
         revision = labels.get(self.revision_label)
         suffix = f"-{revision}"
         return name.removesuffix(suffix) if revision and name.endswith(suffix) else ""
@@ -183,7 +184,7 @@ SCALED: Final[Mapping[str, Resource]] = {
     "StatefulSet": CONTROLLERS["StatefulSet"],
     "ReplicationController": Resource(api_version="v1", plural="replicationcontrollers"),
 }
-"""Kinds that own pods and say how many they want."""
+"""Kinds that own pods and have a number of replicas."""
 
 _MAKERS: Final = {
     through: tuple((name, kind) for name, kind in CONTROLLERS.items() if kind.through == through)
@@ -198,22 +199,22 @@ def workload_path(kind: str, namespace: str, name: str) -> str:
 
 
 def on_every_node(kind: str) -> bool:
-    """Say whether a controller runs a pod on each node that it selects, as a DaemonSet does."""
+    """Return whether a controller runs one pod on each selected node, like a DaemonSet."""
     return kind in CONTROLLERS and CONTROLLERS[kind].pods == "nodes"
 
 
 def has_replicas(kind: str) -> bool:
-    """Say whether a controller has a number of standing pods."""
+    """Return whether a controller has a number of replicas."""
     return kind in CONTROLLERS and CONTROLLERS[kind].pods == "replicas"
 
 
 def controller_of(kind: str, name: str, labels: Mapping[str, str]) -> tuple[str, str]:
-    """Return (kind, name) of the controller that a pod belongs to in the end.
+    """Return the kind and name of the workload that a pod belongs to.
 
     Args:
-        kind: Its owner's kind.
-        name: Its owner's name.
-        labels: Its labels.
+        kind: The kind of the pod's owner.
+        name: The name of the pod's owner.
+        labels: The pod's labels.
     """
     for maker, record in _MAKERS.get(kind, ()):
         if made_by := record.maker_of(name, labels):

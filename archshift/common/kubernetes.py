@@ -32,7 +32,7 @@ CAPACITY_TYPE_LABEL: Final = "karpenter.sh/capacity-type"
 SYSTEM_NAMESPACES: Final = ("kube-node-lease", "kube-public", "kube-system")
 
 REPLICA_SET_OWNERS: Final = ("Deployment",)
-"""Kinds with standing pods that belong to ReplicaSets of theirs, as metrics name them."""
+"""Kinds whose ReplicaSets own the pods, as metrics name them."""
 
 POD_OWNERS: Final = ("StatefulSet",)
-"""Kinds with standing pods that belong to the workload itself."""
+"""Kinds that have replicas and own the pods themselves."""

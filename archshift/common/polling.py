@@ -1,4 +1,4 @@
-"""Asking again and again about something that changes by itself, until a deadline."""
+"""Repeated questions about something that changes by itself, until a deadline."""
 
 import math
 import time
@@ -11,10 +11,10 @@ _Answer = TypeVar("_Answer")
 
 
 class Polling:
-    """The pauses between looks: short at first, and each twice as long as the one before.
+    """The pauses between two readings: short at first, and each twice as long as the last.
 
     Args:
-        deadline: Until when, of ``time.monotonic()``; without, for ever.
+        deadline: The end, on the clock of ``time.monotonic()``; by default never.
         first: The first pause, seconds.
         most: The longest pause, seconds.
     """
@@ -30,11 +30,11 @@ class Polling:
         return time.monotonic() >= self._deadline
 
     def restart(self) -> None:
-        """Begin with short pauses again, because something moved."""
+        """Begin with short pauses again, because something changed."""
         self._next = self._first
 
     def pause(self) -> None:
-        """Sleep until the next look."""
+        """Sleep until the next reading."""
         time.sleep(self._next)
         self._next = min(2 * self._next, self._most)
 
@@ -42,7 +42,7 @@ class Polling:
 def retry_until(
     ask: Callable[[], _Answer], deadline: float, worthwhile: Callable[[], bool] = lambda: True
 ) -> _Answer:
-    """Ask until there is an answer: a server that restarts or throttles is back soon.
+    """Ask until there is an answer: a server that restarts or throttles answers again soon.
 
     Args:
         ask: What is asked; has no effect that a second time could spoil.

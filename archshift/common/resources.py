@@ -1,4 +1,4 @@
-"""CPU, memory and pods: what pods ask for, and what nodes hold."""
+"""CPU, memory and pods: what pods request, and what nodes offer."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ GIB: Final = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """An amount of what a scheduler counts.
+    """An amount of what the scheduler counts.
 
     Attributes:
         millicpu: Thousandths of a vCPU.
         memory: Bytes.
-        pods: Number of pods; 1 unless it is said of more or of a node.
+        pods: Number of pods; by default 1, so an amount without it belongs to one pod.
     """
 
     millicpu: int = 0
@@ -42,15 +42,15 @@ class Resources:
         return Resources(times * self.millicpu, times * self.memory, times * self.pods)
 
     def __bool__(self) -> bool:
-        """Whether there is any of it."""
+        """Whether any figure is not 0."""
         return bool(self.millicpu or self.memory or self.pods)
 
     def holds(self, other: "Resources") -> bool:
-        """Say whether it is enough for another amount."""
+        """Return whether this is enough for another amount."""
         return self.millicpu >= other.millicpu and self.memory >= other.memory and self.pods >= other.pods
 
     def largest(self, other: "Resources") -> "Resources":
-        """Return the larger of both, each figure for itself."""
+        """Return the larger of both amounts, figure by figure."""
         return Resources(
             max(self.millicpu, other.millicpu), max(self.memory, other.memory), max(self.pods, other.pods)
         )

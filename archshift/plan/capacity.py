@@ -14,7 +14,7 @@ class Demand:
 
     Attributes:
         total: All of it.
-        largest: The largest single pod of it, each figure for itself.
+        largest: The largest CPU and the largest memory of a single pod.
     """
 
     total: Resources = NOTHING

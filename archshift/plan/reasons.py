@@ -1,6 +1,6 @@
-"""Why a workload is not simply moved: every wording of the plan and of the guard, in one place.
+"""Why archshift does not simply move a workload: all texts of the plan and the guard. Pure.
 
-Reports and tables show them as they are.
+Tables and reports print these texts unchanged.
 """
 
 from collections.abc import Mapping
