@@ -107,8 +107,8 @@ class Cluster:
                 event = self._parsed(collection, line)
                 state = event.get("object")
                 if event.get("type") not in ("ADDED", "MODIFIED") or not isinstance(state, dict):
-                    said = state.get("message") if isinstance(state, dict) else None
-                    reason = "it was deleted" if event.get("type") == "DELETED" else str(said)[:300]
+                    message = state.get("message") if isinstance(state, dict) else None
+                    reason = "it was deleted" if event.get("type") == "DELETED" else str(message)[:300]
                     raise ArchshiftError(f"{self.server}: {collection}/{name}: {reason}")
                 yield state
 
@@ -126,7 +126,7 @@ class Cluster:
         if status >= 400:
             raise self._refusal(status, path, body)
         resources = self._parsed(path, body).get("resources") or ()
-        return any(isinstance(one, dict) and one.get("kind") == kind for one in resources)
+        return any(isinstance(resource, dict) and resource.get("kind") == kind for resource in resources)
 
     def post_review(self, path: str, question: Mapping[str, Any]) -> dict[str, Any]:
         """Post a question, such as a SelfSubjectAccessReview, and return it with the answer; nothing is kept.

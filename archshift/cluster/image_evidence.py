@@ -76,7 +76,7 @@ def read_evidence(
         **{key: workload.containers for key, workload in inventory.unsteered_workloads.items()},
         **inventory.containers,
     }
-    uses = [one.use for containers in running.values() for one in containers]
+    uses = [container.use for containers in running.values() for container in containers]
     verdicts = audit_uses(uses, replace(audit_options(rules, secrets, keep=keep), watch=watch))
     return ClusterEvidence(
         {key: judge_workload(key, containers, verdicts) for key, containers in sorted(running.items())},
@@ -115,9 +115,9 @@ def read_pull_secrets(
 
     # One a namespace is usual, and the API server of a cloud is a tenth of a second away.
     with ThreadPoolExecutor(max_workers=8) as threads:
-        read_all = list(threads.map(lambda one: read(*one), names))
-    notes += (one for one in read_all if isinstance(one, str))
-    return tuple(one for one in read_all if not isinstance(one, str)), tuple(notes)
+        read_all = list(threads.map(lambda pair: read(*pair), names))
+    notes += (result for result in read_all if isinstance(result, str))
+    return tuple(result for result in read_all if not isinstance(result, str)), tuple(notes)
 
 
 def _service_accounts(cluster: "Cluster", notes: list[str]) -> dict[tuple[str, str], tuple[str, ...]]:

@@ -66,19 +66,23 @@ def read_inventory(
         scalers = threads.submit(_read_autoscalers, cluster)
         autoscaled, targets = scalers.result()
 
-        def keyed(found: Iterable[Workload]) -> dict[str, Workload]:
+        def keyed(controllers: Iterable[Workload]) -> dict[str, Workload]:
             return {
-                one.key: replace(
-                    one, autoscaled=autoscaled.get(one.key), cpu_targets=targets.get(one.key, ())
+                workload.key: replace(
+                    workload,
+                    autoscaled=autoscaled.get(workload.key),
+                    cpu_targets=targets.get(workload.key, ()),
                 )
-                for one in found
+                for workload in controllers
             }
 
         read = [reading.result() for reading in kinds.values()]
         workloads = keyed(workload for ours, _ in read for workload in ours)
         others = keyed(workload for _, outside in read for workload in outside)
         outside = (
-            {key: one for key, one in others.items() if key not in workloads} if with_unsteered else None
+            {key: workload for key, workload in others.items() if key not in workloads}
+            if with_unsteered
+            else None
         )
         return _assemble(workloads, nodes.result(), pods.result(), discovery, outside)
 
@@ -148,12 +152,12 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
     managed = [entry for entry in meta.get("managedFields") or () if not entry.get("subresource")]
     owned, others = set(), {}
     for name in pod_fields.FIELDS:
-        found = owners(managed, pod_fields.field_path(name, template_path))
-        ours = {owner for owner in found if owner.manager == field_manager}
+        field_owners = owners(managed, pod_fields.field_path(name, template_path))
+        ours = {owner for owner in field_owners if owner.manager == field_manager}
         if ours:
             owned.add(name)
-        if found - ours:
-            others[name] = min(found - ours)
+        if field_owners - ours:
+            others[name] = min(field_owners - ours)
         elif not meta.get("managedFields"):
             # The API server gives an object without any record to this owner at the first apply
             # (k8s.io/apimachinery, managedfields); it is so after some restores of backups.
@@ -214,9 +218,9 @@ def _other_spreads(
         if pod_fields.is_ours(constraint):
             side = behind
             continue
-        found = owners(managed, pod_fields.constraint_path(constraint, template_path))
+        field_owners = owners(managed, pod_fields.constraint_path(constraint, template_path))
         # One that only this stack still owns was given up by the application.
-        if any(owner.manager != field_manager for owner in found) or not found:
+        if any(owner.manager != field_manager for owner in field_owners) or not field_owners:
             side.append(constraint)
     return tuple(before), tuple(behind)
 
@@ -290,21 +294,27 @@ def _cpu_target(metric: Mapping[str, Any]) -> str:
 
 
 def _all_containers(workload: Workload | None, pods: Iterable[Mapping[str, Any]]) -> tuple[Container, ...]:
-    found = with_pods(workload.containers if workload else (), pods)
+    containers = with_pods(workload.containers if workload else (), pods)
     if workload is None or workload.settled:
-        return found
+        return containers
     # While a rollout is under way, the pods of the last revision run the last image; that is
     # not an injected container, and no new pod gets it.
-    known = {one.name for one in workload.containers}
-    wanted = {(one.name, one.use.image) for one in workload.containers}
-    return tuple(one for one in found if (one.name, one.use.image) in wanted or one.name not in known)
+    known = {container.name for container in workload.containers}
+    wanted = {(container.name, container.use.image) for container in workload.containers}
+    return tuple(
+        container
+        for container in containers
+        if (container.name, container.use.image) in wanted or container.name not in known
+    )
 
 
 def _is_of_last_revision(workload: Workload, images: str) -> bool:
     """Whether a pod that runs these images was made from another template than today's."""
-    wanted = {one.name: one.use.image for one in workload.containers}
-    found = containers_of(json.loads(images)["spec"])
-    return any(wanted.get(one.name, one.use.image) != one.use.image for one in found)
+    wanted = {container.name: container.use.image for container in workload.containers}
+    containers = containers_of(json.loads(images)["spec"])
+    return any(
+        wanted.get(container.name, container.use.image) != container.use.image for container in containers
+    )
 
 
 def _assemble(
@@ -358,7 +368,7 @@ def _assemble(
                 others[key] = "a bare pod: nothing would start it again"
             shapes.setdefault(key, {})[pod.images] = None
             identities.add(pod.pulls_as)
-    beyond = {key: _unsteered(found, (outside or {}).get(key)) for key, found in elsewhere.items()}
+    beyond = {key: _unsteered(members, (outside or {}).get(key)) for key, members in elsewhere.items()}
     for key, of_both in rolling.items():
         workload = workloads[key]
         old = {images for images in shapes[key] if _is_of_last_revision(workload, images)}
@@ -373,7 +383,7 @@ def _assemble(
         unsteered_load=unsteered_load,
         unsteered_reasons=others,
         containers={
-            key: _all_containers(workloads.get(key), map(json.loads, found)) for key, found in shapes.items()
+            key: _all_containers(workloads.get(key), map(json.loads, texts)) for key, texts in shapes.items()
         },
         pull_identities=frozenset(identities),
         unsteered_workloads=beyond,

@@ -34,7 +34,7 @@ class FieldOwner:
 
 def owners(managed_fields: Iterable[Mapping[str, Any]], path: Path) -> frozenset[FieldOwner]:
     """Return who owns the field at ``path`` or anything inside it."""
-    found = set()
+    field_owners = set()
     for entry in managed_fields:
         node: Any = entry.get("fieldsV1") or {}
         for key in path:
@@ -42,8 +42,8 @@ def owners(managed_fields: Iterable[Mapping[str, Any]], path: Path) -> frozenset
             if node is None:
                 break
         else:
-            found.add(FieldOwner(entry.get("manager", ""), entry.get("operation", "")))
-    return frozenset(found)
+            field_owners.add(FieldOwner(entry.get("manager", ""), entry.get("operation", "")))
+    return frozenset(field_owners)
 
 
 def owned_part(obj: Any, fields: Mapping[str, Any]) -> Any:

@@ -124,14 +124,14 @@ def requests_of(pod_spec: Mapping[str, Any]) -> Resources:
     # Plain numbers, not ``Resources``: a fleet has thousands of pods.
     cpu = memory = init_cpu = init_memory = 0
     for container in pod_spec.get("containers") or ():
-        asked = _amount((container.get("resources") or {}).get("requests") or {})
-        cpu, memory = cpu + asked[0], memory + asked[1]
+        amount = _amount((container.get("resources") or {}).get("requests") or {})
+        cpu, memory = cpu + amount[0], memory + amount[1]
     for container in pod_spec.get("initContainers") or ():
-        asked = _amount((container.get("resources") or {}).get("requests") or {})
+        amount = _amount((container.get("resources") or {}).get("requests") or {})
         if container.get("restartPolicy") == "Always":
-            cpu, memory = cpu + asked[0], memory + asked[1]
+            cpu, memory = cpu + amount[0], memory + amount[1]
         else:
-            init_cpu, init_memory = max(init_cpu, asked[0]), max(init_memory, asked[1])
+            init_cpu, init_memory = max(init_cpu, amount[0]), max(init_memory, amount[1])
     overhead = _amount(pod_spec["overhead"]) if pod_spec.get("overhead") else (0, 0)
     return _resources(max(cpu, init_cpu) + overhead[0], max(memory, init_memory) + overhead[1])
 
@@ -157,9 +157,9 @@ def _images(item: Mapping[str, Any]) -> str:
     # volumes get numbers: what counts is which containers share one.
     numbers: dict[str, str] = {}
 
-    def container(found: Mapping[str, Any]) -> dict[str, Any]:
-        reduced = {key: found[key] for key in kept if key in found}
-        if mounts := found.get("volumeMounts"):
+    def container(original: Mapping[str, Any]) -> dict[str, Any]:
+        reduced = {key: original[key] for key in kept if key in original}
+        if mounts := original.get("volumeMounts"):
             reduced["volumeMounts"] = [
                 {**mount, "name": numbers.setdefault(mount.get("name", ""), str(len(numbers)))}
                 for mount in mounts
@@ -169,12 +169,14 @@ def _images(item: Mapping[str, Any]) -> str:
     return _as_json(
         {
             "spec": {
-                group: [container(one) for one in spec[group]]
+                group: [container(entry) for entry in spec[group]]
                 for group in ("containers", "initContainers", "ephemeralContainers")
                 if spec.get(group)
             },
             "status": {
-                group: [{"name": one.get("name"), "imageID": one.get("imageID")} for one in status[group]]
+                group: [
+                    {"name": entry.get("name"), "imageID": entry.get("imageID")} for entry in status[group]
+                ]
                 for group in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
                 if status.get(group)
             },
@@ -211,7 +213,7 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
     meta, spec, status = item["metadata"], item["spec"], item.get("status") or {}
     references = meta.get("ownerReferences") or ()
     owner = next((ref for ref in references if ref.get("controller")), None)
-    conditions = {one["type"]: one for one in status.get("conditions") or ()}
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     leaving = bool(meta.get("deletionTimestamp"))
     annotations = _shared(tuple((meta.get("annotations") or {}).items()))
     scheduled = conditions.get("PodScheduled") or {}
@@ -274,8 +276,8 @@ def what_holds(pod: Pod, budgets: Sequence[Mapping[str, Any]]) -> str:
             verb = "hold" if several else "holds"
             return f"its finalizer{several} {' and '.join(pod.finalizers)} {verb} it"
         return "its containers have not ended yet"
-    holding = [one for one in budgets if _selects(one["spec"].get("selector"), pod.labels)]
-    names = " and ".join(one["metadata"]["name"] for one in holding)
+    holding = [budget for budget in budgets if _selects(budget["spec"].get("selector"), pod.labels)]
+    names = " and ".join(budget["metadata"]["name"] for budget in holding)
     if len(holding) > 1:
         return f"the PodDisruptionBudgets {names} select it, and the eviction API takes no more than one"
     if not holding:

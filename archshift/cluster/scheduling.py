@@ -75,7 +75,8 @@ def _meets(node: Node, expressions: Iterable[Mapping[str, Any]]) -> bool:
     return all(
         not (values := node.values(label))
         or any(
-            all(matches({} if value is None else {label: value}, one) for one in wanted) for value in values
+            all(matches({} if value is None else {label: value}, expression) for expression in wanted)
+            for value in values
         )
         for label, wanted in by_label.items()
     )
