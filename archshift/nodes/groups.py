@@ -514,8 +514,8 @@ def one_architecture(types: Sequence[InstanceType], key: str) -> Architecture:
     for kind in types:
         sides.setdefault(kind.architecture, kind.name)
     if len(sides) > 1:
-        found = " and ".join(f"{name} is {side}" for side, name in sides.items())
-        raise ArchshiftError(f"{key}: {found}", "make a node group for each architecture")
+        mixture = " and ".join(f"{name} is {side}" for side, name in sides.items())
+        raise ArchshiftError(f"{key}: {mixture}", "make a node group for each architecture")
     return types[0].architecture
 
 

@@ -177,14 +177,14 @@ class _Family:
 
 @cache
 def _read_family(name: str) -> _Family | None:
-    found = _FAMILY.fullmatch(name)
-    if not found:
+    match = _FAMILY.fullmatch(name)
+    if not match:
         return None
-    variant = frozenset(found["variant"]) - _PROCESSORS
+    variant = frozenset(match["variant"]) - _PROCESSORS
     # Every dense storage family has the bandwidth; only x86 ones say so in their name.
-    if found["line"] == "i" and "e" in variant:
+    if match["line"] == "i" and "e" in variant:
         variant -= {"n"}
-    return _Family(found["line"], int(found["generation"]), variant)
+    return _Family(match["line"], int(match["generation"]), variant)
 
 
 def twin(kind: InstanceType, available: Collection[str] | None = None) -> InstanceType:
@@ -225,9 +225,9 @@ def twin(kind: InstanceType, available: Collection[str] | None = None) -> Instan
     ]
     choice.sort(key=lambda name: (len(alike[name].variant - wanted.variant), -alike[name].generation))
     for name in choice:
-        if found := _equal_in(name, kind):
-            return found
-    others = [found.name for name in alike if (found := _equal_in(name, kind))]
+        if equal := _equal_in(name, kind):
+            return equal
+    others = [equal.name for name in alike if (equal := _equal_in(name, kind))]
     if others:
         raise ArchshiftError(
             f"{problem} in the families to choose from", f"{' or '.join(others)} would be one"
@@ -239,16 +239,16 @@ def twin(kind: InstanceType, available: Collection[str] | None = None) -> Instan
 def _equal_in(family: str, kind: InstanceType) -> InstanceType | None:
     """Return the type of a family with the size of ``kind``; bare metal stands for bare metal only."""
     for size in _families()[family]["sizes"]:
-        found = INSTANCE_TYPES[f"{family}.{size}"]
-        same = (found.vcpu, found.memory_mib) == (kind.vcpu, kind.memory_mib)
-        if same and (".metal" in found.name) == (".metal" in kind.name):
-            return found
+        candidate = INSTANCE_TYPES[f"{family}.{size}"]
+        same = (candidate.vcpu, candidate.memory_mib) == (kind.vcpu, kind.memory_mib)
+        if same and (".metal" in candidate.name) == (".metal" in kind.name):
+            return candidate
     return None
 
 
 def _nearest_in(family: str, kind: InstanceType) -> str:
     types = [INSTANCE_TYPES[f"{family}.{size}"] for size in _families()[family]["sizes"]]
-    virtual = [found for found in types if ".metal" not in found.name]
-    smaller = [found for found in virtual if found.vcpu <= kind.vcpu][-1:]
-    larger = [found for found in virtual if found.vcpu > kind.vcpu][:1]
-    return " and ".join(f"{found.name} ({found.size})" for found in smaller + larger)
+    virtual = [candidate for candidate in types if ".metal" not in candidate.name]
+    smaller = [candidate for candidate in virtual if candidate.vcpu <= kind.vcpu][-1:]
+    larger = [candidate for candidate in virtual if candidate.vcpu > kind.vcpu][:1]
+    return " and ".join(f"{candidate.name} ({candidate.size})" for candidate in smaller + larger)

@@ -39,7 +39,7 @@ def check_served(groups: Iterable[Mapping[str, Any]], node_class_group: str) -> 
     Raises:
         ArchshiftError: It has no NodePools, or no node classes of that kind.
     """
-    served = {group["name"]: [one["version"] for one in group["versions"]] for group in groups}
+    served = {group["name"]: [entry["version"] for entry in group["versions"]] for group in groups}
     group, _, version = API_VERSION.partition("/")
     if version not in served.get(group, ()):
         raise ArchshiftError(
@@ -99,7 +99,11 @@ def requirement(spec: Mapping[str, Any], label: str) -> tuple[str, ...]:
     """Return the values that a NodePool's spec asks a label to have; empty where it does not."""
     wanted = spec["template"]["spec"].get("requirements") or ()
     return next(
-        (tuple(one.get("values") or ()) for one in wanted if (one["key"], one["operator"]) == (label, "In")),
+        (
+            tuple(entry.get("values") or ())
+            for entry in wanted
+            if (entry["key"], entry["operator"]) == (label, "In")
+        ),
         (),
     )
 
@@ -112,7 +116,9 @@ def from_manifest(name: str, spec: Mapping[str, Any]) -> NodePool | None:
         spec: Its spec.
     """
     types = tuple(
-        INSTANCE_TYPES[one] for one in requirement(spec, INSTANCE_TYPE_LABEL) if one in INSTANCE_TYPES
+        INSTANCE_TYPES[type_name]
+        for type_name in requirement(spec, INSTANCE_TYPE_LABEL)
+        if type_name in INSTANCE_TYPES
     )
     limits = spec.get("limits") or {}
     if not types or "cpu" not in limits:
@@ -129,7 +135,7 @@ def from_manifest(name: str, spec: Mapping[str, Any]) -> NodePool | None:
         capacity_types=requirement(spec, CAPACITY_TYPE_LABEL),
         labels=(spec["template"].get("metadata") or {}).get("labels") or {},
         taints=tuple(
-            Taint(key=one["key"], value=one.get("value", ""), effect=one["effect"])
-            for one in inner.get("taints") or ()
+            Taint(key=taint["key"], value=taint.get("value", ""), effect=taint["effect"])
+            for taint in inner.get("taints") or ()
         ),
     )
