@@ -202,8 +202,8 @@ class Measurer:
         if problem := self._unplaced(window) or _gaps(pods, window, graviton):
             return Measurement(window=window, problem=problem)
         metrics = expressions.metrics
-        asked = asked_metrics(metrics)
-        series = {metric.name: self._range(metric.name, metric.query, window) for metric in asked}
+        gate_metrics = asked_metrics(metrics)
+        series = {metric.name: self._range(metric.name, metric.query, window) for metric in gate_metrics}
         if problem := self._unmeasured(metrics, series, window):
             return Measurement(window=window, problem=problem)
         figures = measured_figures(metrics)

@@ -208,8 +208,8 @@ def workloads_matcher(keys: Iterable[str]) -> str:
 
 
 def _selector(*matchers: str) -> str:
-    given = ", ".join(filter(None, matchers))
-    return f"{{{given}}}" if given else ""
+    text = ", ".join(filter(None, matchers))
+    return f"{{{text}}}" if text else ""
 
 
 def _any_of(label: str, values: Sequence[str]) -> str:
