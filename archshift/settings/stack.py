@@ -144,13 +144,13 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         SettingsError: Keys are unknown or values are invalid; it holds all errors.
     """
     problems = Problems()
-    given = _given(config)
-    if "arm_ratio" not in given:
+    values = _configured(config)
+    if "arm_ratio" not in values:
         problems.errors.append(
             ArchshiftError("archshift:arm_ratio is missing", "pulumi config set arm_ratio 0.2")
         )
     for old, new in RENAMED_KEYS.items():
-        if given.pop(old, None) is not None:
+        if values.pop(old, None) is not None:
             problems.errors.append(
                 ArchshiftError(
                     f"archshift:{old} is now archshift:{new}",
@@ -158,9 +158,9 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
                 )
             )
     # A default stands for each key with an error: the rest is read all the same, to find its errors too.
-    valid = read_fields(StackModel, f"{PROJECT}:", {"arm_ratio": 0, **given}, problems)
+    valid = read_fields(StackModel, f"{PROJECT}:", {"arm_ratio": 0, **values}, problems)
     model = StackModel(**{"arm_ratio": Ratio(0), **valid})
-    refused = set(given) - set(valid)
+    refused = set(values) - set(valid)
     region = config.get("aws:region", "")
     cluster = model.cluster.cluster(config.get("aws:profile", ""), region) if model.cluster else None
     groups: dict[str, Any] = {}
@@ -190,7 +190,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         policy_exception=model.policy_exception.exception() if model.policy_exception else None,
         cost=problems.attempt(lambda: model.cost.rules("archshift:cost", region), CostRules()),
         ramp=problems.attempt(lambda: model.ramp.ramp("archshift:ramp") if model.ramp else None, None),
-        gated=bool(given.get("gate")),
+        gated=bool(values.get("gate")),
         gate=problems.attempt(lambda: model.gate.settings("archshift:gate"), GateSettings()),
         monitoring=model.monitoring.monitoring() if model.monitoring else None,
     )
@@ -207,17 +207,17 @@ def images_of_no_stack(environment: Mapping[str, str] = os.environ) -> ImageRule
     return ImageRules(registries=merged(machine_registries(environment), {}))
 
 
-def _given(config: Mapping[str, str]) -> dict[str, Any]:
+def _configured(config: Mapping[str, str]) -> dict[str, Any]:
     """Return what is configured, by key without the project's name."""
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for full, text in config.items():
         key = full.removeprefix(f"{PROJECT}:")
         if key == full or (not text and key in _DEFAULTED):
             continue
         value = text if key in _SCALARS else _json(text)
         if value != {} or key not in _OPTIONAL:
-            given[key] = value
-    return given
+            values[key] = value
+    return values
 
 
 def _json(text: str) -> Any:

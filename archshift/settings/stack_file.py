@@ -151,10 +151,10 @@ class StackFile:
     def _child(self, parent: _Node, key: str) -> _Node | None:
         if parent.kind != "mapping":
             return None
-        found = [value for name, value in parent.pairs if name.kind == "scalar" and name.text == key]
-        if len(found) > 1:
-            raise ArchshiftError(f"{self._name}: {key} is there {len(found)} times", "remove all but one")
-        return found[0] if found else None
+        matches = [value for name, value in parent.pairs if name.kind == "scalar" and name.text == key]
+        if len(matches) > 1:
+            raise ArchshiftError(f"{self._name}: {key} is there {len(matches)} times", "remove all but one")
+        return matches[0] if matches else None
 
     def _map(self, path: tuple[str, ...]) -> _Node:
         node = self._find(path)
@@ -202,8 +202,8 @@ class StackFile:
         first = parent.items[0].start
         indent = " " * (first - self._line_start(first))
         at = self._line_after(parent.end)
-        found = _LINE_END.search(self.text)
-        line_end = found[0] if found else "\n"
+        match = _LINE_END.search(self.text)
+        line_end = match[0] if match else "\n"
         if self.text[at - 1] not in "\r\n":
             return self._spliced(at, at, f"{line_end}{indent}{line}")
         return self._spliced(at, at, f"{indent}{line}{line_end}")
@@ -212,8 +212,8 @@ class StackFile:
         return max(self.text.rfind("\n", 0, index), self.text.rfind("\r", 0, index)) + 1
 
     def _line_after(self, index: int) -> int:
-        found = _LINE_END.search(self.text, index)
-        return found.end() if found else len(self.text)
+        match = _LINE_END.search(self.text, index)
+        return match.end() if match else len(self.text)
 
 
 def read_text(path: Path) -> str:
