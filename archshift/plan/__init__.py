@@ -1,1 +1,1 @@
-"""Who moves where, what must stay on x86, and whether it fits. Pure."""
+"""The plan: which workloads move, which need x86, and whether the nodes have room. Pure."""

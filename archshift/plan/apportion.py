@@ -1,9 +1,9 @@
-"""Fleet apportionment: which share of every workload runs on Graviton at a given ratio.
+"""Apportionment: how many pods of each workload run on Graviton at a ratio of the fleet.
 
-Rounding each workload alone drifts (0.214 for 0.2 on 50 workloads) and makes all singletons
-jump at 0.5. Here every pod has a fixed threshold and the fleet takes the lowest ones, so the
-fleet total is exact, no workload's count falls when the ratio rises, and singletons move one
-after the other.
+If each workload were rounded alone, the total would drift (0.214 for 0.2 on 50 workloads), and all
+workloads with a single pod would move at 0.5. Instead every pod has a fixed threshold, and the pods with the
+lowest thresholds move. So the total is exact, and a higher ratio never gives a workload fewer pods on
+Graviton. Workloads with a single pod move one after the other.
 """
 
 import hashlib
@@ -13,20 +13,20 @@ from typing import Literal, TypeAlias
 
 Wave: TypeAlias = Literal["early", "late"]
 
-# A wave is a tenth of the unit interval: inside it workloads still differ, so that even a
-# fleet that is all "early" moves one workload after the other.
+# A wave is a tenth of the interval from 0 to 1. Workloads differ within it, so even a fleet that is all
+# "early" moves one workload after the other.
 _WAVE_WIDTH = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What the apportionment needs to know of one workload.
+    """What apportionment must know about a workload.
 
     Attributes:
-        key: ``namespace/Kind/name``; the phase is derived from it.
-        replicas: Number of pods, 0 or more.
-        wave: Moves the workload's phase to one end; None leaves it to the hash.
-        max_ratio: Upper bound of this workload's own share, 0.0 to 1.0.
+        key: ``namespace/Kind/name``; its hash decides the phase.
+        replicas: The number of pods, 0 or more.
+        wave: Moves the phase to one end of its range; None leaves it as the hash gives it.
+        max_ratio: The largest share of the workload's pods on Graviton, 0.0 to 1.0.
     """
 
     key: str
@@ -36,18 +36,18 @@ class Share:
 
     @property
     def cap(self) -> int:
-        """The most pods that may run on Graviton."""
+        """The largest number of pods that may run on Graviton."""
         # The tolerance keeps 0.29 * 100 = 28.999999999999996 from losing a pod.
         return int(self.max_ratio * self.replicas + 1e-9)
 
 
 def phase(key: str, wave: Wave | None = None) -> float:
-    """Return the workload's phase, a number in the open interval (0, 1), the same in every run.
+    """Return the workload's phase: a number between 0 and 1, both excluded, that is the same in every run.
 
-    A larger phase lets the workload's pods move earlier.
+    The pods of a workload with a larger phase move earlier.
     """
     digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-    # 52 bits so that the value is exact in a float; + 1 and + 2 keep it off both ends.
+    # 52 bits make the value exact in a float. + 1 and + 2 exclude 0 and 1.
     fraction = ((int.from_bytes(digest) >> 12) + 1) / ((1 << 52) + 2)
     if wave == "early":
         return 1 - _WAVE_WIDTH + _WAVE_WIDTH * fraction
@@ -57,23 +57,23 @@ def phase(key: str, wave: Wave | None = None) -> float:
 
 
 def fleet_target(arm_ratio: float, pods: int) -> int:
-    """Return how many of ``pods`` belong on Graviton: ``round(arm_ratio * pods)``."""
+    """Return how many of ``pods`` belong on Graviton, rounded."""
     return round(arm_ratio * pods)
 
 
 def apportion(arm_ratio: float, shares: Iterable[Share]) -> dict[str, int]:
     """Return how many pods of each workload belong on Graviton.
 
-    Pod ``j`` (1..R) of a workload with phase ``u`` has threshold ``(j - u) / R``; the
-    ``fleet_target`` lowest thresholds of the whole fleet move. A capped workload's pods over
-    its cap never move, and others go in their place for as long as there are any.
+    Pod ``j`` (1..R) of a workload with phase ``u`` has the threshold ``(j - u) / R``. The ``fleet_target``
+    pods with the lowest thresholds move. Pods above their workload's cap never move; pods of other workloads
+    move instead, as long as there are such pods.
 
     Args:
         arm_ratio: 0.0 to 1.0.
         shares: The movable workloads; keys must be unique.
 
     Returns:
-        Key to count, for every share given, zeros included.
+        The key of every share to its count, which may be 0.
     """
     shares = list(shares)
     thresholds = [
@@ -89,9 +89,9 @@ def apportion(arm_ratio: float, shares: Iterable[Share]) -> dict[str, int]:
 
 
 def starts_on_graviton(arm_ratio: float, key: str, wave: Wave | None = None) -> bool:
-    """Say where the next pod of a workload without standing pods goes.
+    """Return whether the next pods of a workload without permanent pods start on Graviton.
 
-    CronJobs and workloads scaled to zero have nothing to count; they switch over as a whole
-    when the ratio passes the threshold that a single pod of theirs would have.
+    CronJobs and workloads with 0 replicas have no pods to count. They change sides as a whole when the ratio
+    reaches the threshold of a single pod.
     """
     return arm_ratio >= 1 - phase(key, wave)

@@ -1,8 +1,8 @@
-"""Tests on arm64 before a workload's first Graviton pod: what is run, and what it proves.
+"""Tests on arm64 before a workload's first Graviton pod: what they run, and what they prove. Pure.
 
-Pure. A test is a Job of the workload's own pod template, pinned to arm64, which runs either a command
-that the config names or the workload itself for a few seconds (a start probe). The Job stays in the
-workload's namespace: it is the proof, and it counts for the image digests that it was made for.
+A test is a Job with the workload's own pod template, pinned to arm64. It runs a command from the settings,
+or the workload itself for a few seconds (a start probe). The Job stays in the workload's namespace as the
+proof. It counts only for the image digests that it tested.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ from archshift.plan.model import Plan, Rules
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm64Test:
-    """How one workload is tested.
+    """How to test a workload.
 
     Attributes:
-        command: What is run in the container; text is for a shell of the image's, a list is run as it is.
+        command: The command in the container. The image's shell runs a text; a list runs without a shell.
             Empty for a start probe.
         container: The container that the command runs in; empty for the first.
-        start_seconds: How long a start probe's containers have to stay up.
-        timeout_seconds: When a test that has not ended has failed.
+        start_seconds: How long the containers of a start probe must run, in seconds.
+        timeout_seconds: A test that takes longer fails, in seconds.
     """
 
     command: tuple[str, ...] | str = ()
@@ -39,13 +39,13 @@ class Arm64Test:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm64TestRules:
-    """Which workloads are tested (``archshift:arm64_tests``).
+    """Which workloads to test (``archshift:arm64_tests``).
 
     Attributes:
-        all: Every workload that ``workloads`` does not name is tested by a start probe.
-        defaults: Seconds for tests that give none.
-        workloads: Key to test; None for one that is not tested.
-        parallel: Tests that run at once.
+        all: Whether a start probe tests every workload that is missing in ``workloads``.
+        defaults: The test of workloads that are missing in ``workloads``.
+        workloads: Key to test; None for a workload without a test.
+        parallel: The largest number of tests at the same time.
     """
 
     all: bool = False
@@ -54,7 +54,7 @@ class Arm64TestRules:
     parallel: int = 4
 
     def test_of(self, key: str) -> Arm64Test | None:
-        """Return how a workload is tested; None if it is not."""
+        """Return a workload's test; None if it needs none."""
         if key in self.workloads:
             return self.workloads[key]
         return self.defaults if self.all and key.split("/")[1] in TESTED_KINDS else None
@@ -65,16 +65,16 @@ class Arm64TestRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """The outcome of one test.
+    """The result of a test.
 
     Attributes:
         workload: The workload's key.
-        tested: What was tested, as ``what_is_tested`` says it.
+        tested: The hash of what was tested, from ``what_is_tested``.
         passed: Whether it runs on arm64.
-        machine: What it ran on: ``uname -m`` where a shell said it, else the architecture of its node.
-        message: The last words of what failed; empty for a pass.
-        at: When it ended; None where nobody knows.
-        job: The name of the Job that is the proof.
+        machine: The output of ``uname -m`` if there is a shell, otherwise the node's architecture.
+        message: The end of the output of a failed test; empty if the test passed.
+        at: When it ended; None if that is unknown.
+        job: The name of the Job.
     """
 
     workload: str
@@ -88,12 +88,12 @@ class Proof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm64TestState:
-    """What is proven of a cluster's workloads, and what is not.
+    """The results of a cluster's tests, and the missing tests.
 
     Attributes:
-        proofs: Key to the proof for what the workload runs now.
-        missing: Key to the test that it has yet to pass or fail.
-        tested: Key to what is tested, for both.
+        proofs: Key to the result for the images that the workload runs now.
+        missing: Key to the test that has no result yet.
+        tested: Key to the hash of what the test covers, for both.
     """
 
     proofs: Mapping[str, Proof] = field(default_factory=dict)
@@ -101,18 +101,18 @@ class Arm64TestState:
     tested: Mapping[str, str] = field(default_factory=dict)
 
     def rules(self, rules: Mapping[str, Rules]) -> dict[str, Rules]:
-        """Return the config's rules, and a hold for each workload whose test failed."""
+        """Return the configured rules, plus a hold for each workload whose test failed."""
         failed = {key: failure(proof) for key, proof in self.proofs.items() if not proof.passed}
         return _held(rules, failed)
 
     def strict_rules(
         self, rules: Mapping[str, Rules], only: Container[str] | None = None
     ) -> dict[str, Rules]:
-        """Return the same with what is not tested yet held too: unknown is no yes for the guard.
+        """Return the same rules, plus a hold for untested workloads: the guard treats unknown as x86 only.
 
         Args:
-            rules: The config's.
-            only: Of what is not tested hold these alone; None for all of it.
+            rules: The configured rules.
+            only: The untested workloads to hold; None for all.
         """
         missing = dict.fromkeys(
             (key for key in self.missing if only is None or key in only),
@@ -121,20 +121,20 @@ class Arm64TestState:
         return _held(self.rules(rules), missing)
 
     def due(self, plan: Plan) -> dict[str, Arm64Test]:
-        """Return the tests to run before a plan's step: of what gets Graviton pods and is not proven."""
+        """Return the tests to run before a plan's step: of untested workloads that get Graviton pods."""
         return {
             row.key: self.missing[row.key] for row in plan.movable if row.wanted and row.key in self.missing
         }
 
 
 def failure(proof: Proof) -> str:
-    """Return why a workload is held, in a sentence's second half."""
+    """Return why a failed test holds a workload, as the second half of a sentence."""
     where = f" on {proof.machine}" if proof.machine else ""
     last = proof.message.strip().splitlines()
-    said = f": {' / '.join(last[-3:])[:300]}" if last else ""
+    detail = f": {' / '.join(last[-3:])[:300]}" if last else ""
     namespace = proof.workload.split("/")[0]
     again = f"kubectl delete job {proof.job} --namespace {namespace} has it tested again"
-    return f"its test on arm64 failed{where}{said}; a new image, or {again}"
+    return f"its test on arm64 failed{where}{detail}; a new image, or {again}"
 
 
 def _held(rules: Mapping[str, Rules], reasons: Mapping[str, str]) -> dict[str, Rules]:
@@ -152,16 +152,16 @@ def judge_tests(
     verdicts: Mapping[str, WorkloadVerdict],
     proofs: Iterable[Proof],
 ) -> Arm64TestState:
-    """Return what is proven of the workloads that the config has tested.
+    """Return the results and the missing tests of the workloads that the settings test.
 
     Args:
-        rules: Which, and how.
+        rules: Which workloads to test, and how.
         inventory: The cluster.
-        verdicts: The evidence for images, with their digests; without, the images' names count.
-        proofs: What the cluster's Jobs say.
+        verdicts: The evidence for images, with their digests. For an image without a digest its name counts.
+        proofs: The results of the cluster's Jobs.
 
     Raises:
-        ArchshiftError: The config names a workload that is not there.
+        ArchshiftError: The settings name a workload that is missing in the cluster.
     """
     for key in rules.workloads:
         if key not in inventory.workloads:
@@ -175,25 +175,29 @@ def judge_tests(
         key: what_is_tested(test, images_of(inventory, verdicts.get(key), key))
         for key, test in wanted.items()
     }
-    found: dict[str, Proof] = {}
+    outcomes: dict[str, Proof] = {}
     for proof in proofs:
         key = proof.workload
-        # Of two for the same, the one that failed counts.
-        if tested.get(key) == proof.tested and (key not in found or found[key].passed):
-            found[key] = proof
-    missing = {key: test for key, test in wanted.items() if key not in found}
-    return Arm64TestState(proofs=found, missing=missing, tested=tested)
+        # If there are two results for the same images, the failure counts.
+        if tested.get(key) == proof.tested and (key not in outcomes or outcomes[key].passed):
+            outcomes[key] = proof
+    missing = {key: test for key, test in wanted.items() if key not in outcomes}
+    return Arm64TestState(proofs=outcomes, missing=missing, tested=tested)
 
 
 def images_of(inventory: Inventory, verdict: WorkloadVerdict | None, key: str) -> tuple[str, ...]:
-    """Return what a workload runs: digests where they are known, else the images' names."""
+    """Return the digests of a workload's images; an image's name if its digest is unknown."""
     digests = {image.image: image.digest for image in verdict.images} if verdict else {}
-    names = [one.use.image for one in inventory.workloads[key].containers if one.role != "ephemeral"]
+    names = [
+        container.use.image
+        for container in inventory.workloads[key].containers
+        if container.role != "ephemeral"
+    ]
     return tuple(sorted({digests.get(name) or name for name in names}))
 
 
 def what_is_tested(test: Arm64Test, images: Sequence[str]) -> str:
-    """Return a short hash of the images and of how they are tested: a proof counts for the same alone."""
+    """Return a short hash of the images and of their test. A result counts only for the same hash."""
     content: list[Any] = [list(images), test.command, test.container]
     if not test.command:
         content.append(test.start_seconds)

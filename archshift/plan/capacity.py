@@ -1,4 +1,4 @@
-"""Whether a step fits: what the pods of each side ask for against what its nodes have left."""
+"""Whether the nodes of each side have enough capacity for the pods' requests after a step."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from archshift.nodes.groups import Node
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What one side has to carry.
+    """The requests of the pods on one side.
 
     Attributes:
-        total: All of it.
-        largest: The largest CPU and the largest memory of a single pod.
+        total: The requests of all pods.
+        largest: The largest CPU request and the largest memory request of a single pod.
     """
 
     total: Resources = NOTHING
@@ -29,15 +29,15 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """One side's capacity against its demand; the sums are over schedulable nodes.
+    """The capacity and the demand of one side. Only schedulable nodes count.
 
     Attributes:
         architecture: The side.
-        nodes: Number of nodes.
-        possible: Number of those beyond, that NodePools may bring up; what they hold counts.
-        capacity: What pods may have of the nodes.
-        demand: What they have to carry.
-        fits_largest: Some node is large enough for the largest pod.
+        nodes: The number of nodes.
+        possible: The number of further nodes that NodePools may create; ``capacity`` includes them.
+        capacity: What the nodes have for pods.
+        demand: The requests of the pods.
+        fits_largest: Whether a node is large enough for the largest pod.
     """
 
     architecture: Architecture
@@ -49,33 +49,33 @@ class Balance:
 
     @property
     def missing_vcpu(self) -> float:
-        """vCPU that are not there; 0.0 if enough."""
+        """The missing vCPU; 0.0 if there are enough."""
         return max(0, self.demand.total.millicpu - self.capacity.millicpu) / 1000
 
     @property
     def missing_gib(self) -> float:
-        """GiB of memory that are not there; 0.0 if enough."""
+        """The missing GiB of memory; 0.0 if there is enough."""
         return max(0, self.demand.total.memory - self.capacity.memory) / GIB
 
     @property
     def shortage(self) -> str:
-        """One sentence that says what is missing; empty if the demand fits."""
+        """A sentence that says what is missing; empty if the demand fits."""
         side = display(self.architecture)
         lacking = []
         if self.missing_vcpu:
             lacking.append(f"{self.missing_vcpu:.1f} vCPU")
         if self.missing_gib:
             lacking.append(f"{self.missing_gib:.1f} GiB")
-        asked, capacity = self.demand.total, self.capacity
-        if asked.pods > capacity.pods:
-            lacking.append(f"room for {asked.pods - capacity.pods} pods")
+        requests, capacity = self.demand.total, self.capacity
+        if requests.pods > capacity.pods:
+            lacking.append(f"room for {requests.pods - capacity.pods} pods")
         nodes = f"{self.nodes} nodes"
         if self.possible:
             nodes += f" and {self.possible} that NodePools may bring up"
         if lacking:
             return (
-                f"{side} lacks {', '.join(lacking)}: {asked.pods} pods ask for "
-                f"{asked.vcpu:.1f} vCPU and {asked.gib:.1f} GiB of the "
+                f"{side} lacks {', '.join(lacking)}: {requests.pods} pods ask for "
+                f"{requests.vcpu:.1f} vCPU and {requests.gib:.1f} GiB of the "
                 f"{capacity.vcpu:.1f} vCPU and {capacity.gib:.1f} GiB of {nodes}"
             )
         if not self.fits_largest:
@@ -87,15 +87,14 @@ class Balance:
 
 
 def _fits(pod: Resources, node: Node) -> bool:
-    # How many pods a node takes is counted for the side, not for each node.
+    # The number of pods is compared for the whole side, not for each node.
     return node.millicpu >= pod.millicpu and node.memory >= pod.memory
 
 
 def balance(nodes: Iterable[Node], demands: Mapping[Architecture, Demand]) -> dict[Architecture, Balance]:
-    """Compare both sides' capacity with their demand.
+    """Compare each side's capacity with its demand.
 
-    Sums are a necessary condition, not a sufficient one: the scheduler may still fail to pack
-    pods into nodes that are nearly full.
+    Enough capacity in total is necessary but not sufficient: a pod may still not fit into any single node.
     """
     usable = [node for node in nodes if node.schedulable]
     result: dict[Architecture, Balance] = {}

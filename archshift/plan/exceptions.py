@@ -1,4 +1,4 @@
-"""Exceptions with an end and a reason: from the guard of x86, and from rules of the policy pack."""
+"""Exceptions with an end and a reason: from the guard of x86 nodes, and from a rule of the policy pack."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,12 +9,12 @@ LONGEST_BREAK_GLASS: Final = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakGlass:
-    """The config's word that x86 may go although something needs it (``archshift:break_glass``).
+    """Permits to remove x86 nodes although something needs them (``archshift:break_glass``).
 
     Attributes:
-        until: When it ends by itself.
-        reason: Why.
-        ticket: Where that is written down.
+        until: When it expires.
+        reason: The reason.
+        ticket: The ticket that explains the reason.
     """
 
     until: datetime
@@ -22,11 +22,11 @@ class BreakGlass:
     ticket: str
 
     def active(self, now: datetime) -> bool:
-        """Whether it counts: not over, and not further ahead than 24 hours."""
+        """Whether it counts: it ends in the future, at most 24 hours from now."""
         return now < self.until <= now + LONGEST_BREAK_GLASS
 
     def describe(self, now: datetime) -> str:
-        """Say what it does now, in a sentence."""
+        """Return a sentence that says whether it counts now."""
         until = self.until.isoformat(timespec="minutes")
         if self.active(now):
             return (
@@ -42,8 +42,8 @@ class PolicyException:
 
     Attributes:
         rule: The rule's name.
-        reason: Why.
-        until: When it ends by itself.
+        reason: The reason.
+        until: When it expires.
     """
 
     rule: str

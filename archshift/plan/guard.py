@@ -1,7 +1,7 @@
-"""What still needs x86, and whether the nodes that are left can carry it.
+"""Which workloads need x86, and whether the remaining x86 nodes have room for them. Pure.
 
-Pure. Everything unknown counts as needing x86: an image that nobody could read, a workload
-without evidence, a verdict about anything but Linux on both architectures.
+Whatever is unknown counts as needing x86: an image that archshift could not read, a workload without
+evidence, or a verdict other than Linux on both architectures.
 """
 
 import json
@@ -26,7 +26,7 @@ WAY_OUT: Final = (
     "give these workloads images for arm64 or remove them, and run archshift audit --from-cluster to see "
     "when nothing needs x86 any more"
 )
-"""The way out that every refusal of the guard names."""
+"""The way out in every refusal of the guard."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +34,9 @@ class X86Need:
     """A workload that needs x86.
 
     Attributes:
-        workload: The workload, as the inventory has it.
-        reason: Why, as one can act on it.
-        pods: Most pods it may have, at least 1: room is kept for one that is scaled to zero.
+        workload: The workload from the inventory.
+        reason: Why, so that a person can act on it.
+        pods: The most pods that it may have. At least 1, to keep room for a workload with 0 replicas.
     """
 
     workload: Workload
@@ -50,7 +50,7 @@ class X86Need:
 
     @property
     def rules(self) -> str:
-        """What decides where it may run, as text: needs with the same rules fit the same nodes."""
+        """The rules that decide where it may run, as text. Needs with equal rules fit the same nodes."""
         template = self.workload.template
         own = (
             template.application_value("node-selector"),
@@ -63,12 +63,12 @@ class X86Need:
 def needs(
     inventory: Inventory, verdicts: Mapping[str, WorkloadVerdict], rules: Mapping[str, Rules]
 ) -> tuple[X86Need, ...]:
-    """Return what needs x86: unproven images, workloads that pin amd64, and held ones.
+    """Return the workloads that need x86: with unproven images, pinned to amd64, or held.
 
     Args:
-        inventory: The whole cluster, what archshift does not steer included.
-        verdicts: Workload key to the evidence; a missing one is unknown.
-        rules: Workload key to the config's rules.
+        inventory: The whole cluster, including the workloads that archshift does not steer.
+        verdicts: Workload key to the evidence; missing evidence is unknown.
+        rules: Workload key to the configured rules.
     """
     x86_needs = []
     for key, workload in sorted({**inventory.unsteered_workloads, **inventory.workloads}.items()):
@@ -79,14 +79,14 @@ def needs(
 
 
 def most_pods(workload: Workload) -> int:
-    """Return how many pods of a workload to keep room for; a DaemonSet counts once."""
+    """Return for how many pods of a workload to keep room; a DaemonSet counts as one pod."""
     return max(1, workload.replicas, *(workload.autoscaled or ()))
 
 
 def _why(workload: Workload, verdict: WorkloadVerdict | None, rules: Rules | None) -> str:
     pinned = pinned_architecture(workload.template)
     if pinned and pinned[0] == ARM64 and workload.settled:
-        return ""  # whatever its images are, none of its pods can be on x86
+        return ""  # none of its pods can run on x86, whatever its images are
     if verdict is None or not verdict.runs_on_arm64:
         return why_not(verdict or WorkloadVerdict(workload.key, UNKNOWN, (), ()))
     if verdict.verdict == ARM64_ONLY:
@@ -103,10 +103,10 @@ def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node]) -> str:
 
     Args:
         needed: From ``needs``.
-        nodes: All nodes that are left.
+        nodes: All remaining nodes.
 
     Returns:
-        A sentence without its end: who is concerned and what is missing.
+        The beginning of a sentence: which workloads, and what is missing.
     """
     if not needed:
         return ""
@@ -119,8 +119,8 @@ def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node]) -> str:
     if not all(nodes_by_rules.values()):
         named = _named([need for need in needed if not nodes_by_rules[need.rules]])
         return f"{named}: no {display(AMD64)} node is left where they can run"
-    # First the needs of each rule on the nodes that take them, then all needs on all these nodes:
-    # capacity that one need cannot use does not count for it.
+    # First the needs with the same rules on the nodes that they fit, then all needs on all these nodes.
+    # A need cannot use the capacity of other nodes.
     usable = {node.name for taking in nodes_by_rules.values() for node in taking}
     checks = [(needs_by_rules[rules], taking) for rules, taking in nodes_by_rules.items()]
     checks.append((list(needed), [node for node in x86 if node.name in usable]))
@@ -135,12 +135,12 @@ def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node]) -> str:
 
 
 def removes_x86(needed: Sequence[X86Need], before: Iterable[Node], after: Iterable[Node]) -> bool:
-    """Say whether a change takes x86 from anything: then, and only then, a shortfall stops it.
+    """Return whether a change takes x86 capacity from a need. Only such a change is stopped by a shortfall.
 
     Args:
         needed: From ``needs``.
-        before: Nodes as they are.
-        after: Nodes as they will be.
+        before: The nodes before the change.
+        after: The nodes after the change.
     """
     later = {node.name: node for node in after}
     first_of_each = [alike[0] for alike in _by_rules(needed).values()]
@@ -150,9 +150,9 @@ def removes_x86(needed: Sequence[X86Need], before: Iterable[Node], after: Iterab
 
 
 def _by_rules(needed: Iterable[X86Need]) -> dict[str, list[X86Need]]:
-    """Return the needs by their rules: what one may run on, all of them may.
+    """Return the needs by their rules. Needs with equal rules may run on the same nodes.
 
-    A fleet has thousands of needs and of nodes, and a handful of rules.
+    A fleet has thousands of needs and nodes, but only a few different rules.
     """
     needs_by_rules: dict[str, list[X86Need]] = {}
     for need in needed:
@@ -163,23 +163,23 @@ def _by_rules(needed: Iterable[X86Need]) -> dict[str, list[X86Need]]:
 def _worse(needed: Sequence[X86Need], node: Node, later: Node | None) -> bool:
     if later is None or later.architecture != AMD64 or not same_machine(node.labels, later.labels):
         return True
-    # A taint that somebody set by hand turns nobody away from the node that the change makes of it.
+    # A taint that a person set by hand is gone after the change, so it does not count.
     node = replace(node, taints=tuple(taint for taint in node.taints if taint in later.taints))
     return any(need.workload.may_run_on(node) and not need.workload.may_run_on(later) for need in needed)
 
 
 def same_machine(labels: Mapping[str, str], others: Mapping[str, str]) -> bool:
-    """Whether nodes of one name with these labels are one: another instance type is another node."""
+    """Return whether two nodes with the same name are the same machine: their instance type is the same."""
     return labels.get(INSTANCE_TYPE_LABEL) == others.get(INSTANCE_TYPE_LABEL)
 
 
 def shrinks(needed: Sequence[X86Need], pool: NodePool, later: NodePool) -> bool:
-    """Say whether a change of a NodePool can leave less room for what needs x86, or for some of it.
+    """Return whether a change of a NodePool can leave less room for any workload that needs x86.
 
     Args:
         needed: From ``needs``.
-        pool: The pool as it is.
-        later: The pool as it will be.
+        pool: The pool before the change.
+        later: The pool after the change.
     """
     if pool.allows_less(later):
         return True
@@ -199,20 +199,21 @@ def refuse_removal(
     always_loses: bool = False,
     proven_pools: Iterable[str] = (),
 ) -> str:
-    """Return why an update must not take x86 away; empty if it may, or takes none.
+    """Return why an update must not remove x86 nodes; empty if it may, or if it removes none.
 
-    What is left has to carry the need now: nodes that the same update would make carry nothing yet.
-    Nor does a NodePool before it has brought up a node: nobody knows whether it can. After that it
-    counts with what its limits leave it. Where x86 is short already, what takes none of it away, or
-    adds some, goes on.
+    The remaining live nodes must have room for every need. Nodes that the same update creates do not count
+    yet. A NodePool counts only after it has created a node, because before that nobody knows whether it can.
+    Then it counts with the rest of its limits. If x86 capacity is already missing, an update that removes
+    none may continue.
 
     Args:
         needed: From ``needs``.
-        going: The live nodes that it may take or change.
-        live: All nodes as they are.
-        after: All nodes as it leaves them.
-        always_loses: It takes x86 away, whatever the nodes say: a NodePool's limits, for one.
-        proven_pools: Names of NodePools that count without a node.
+        going: The live nodes that the update may remove or change.
+        live: All nodes before the update.
+        after: All nodes after the update.
+        always_loses: The update removes x86 capacity, whatever the nodes show: it lowers a NodePool's limits,
+            for example.
+        proven_pools: The names of NodePools that count without a node.
 
     Returns:
         As ``shortfall``.
@@ -235,14 +236,14 @@ def refuse_removal(
 
 
 def nodes_that_must_stay(needed: Sequence[X86Need], nodes: Iterable[Node]) -> frozenset[str]:
-    """Return the names of the x86 nodes that have to stay: the first that carry all that needs x86.
+    """Return the names of the x86 nodes that must stay: the first nodes with room for all that needs x86.
 
-    All x86 nodes where even they do not suffice.
+    These are all x86 nodes if even all of them have too little room.
     """
     if not needed:
         return frozenset()
     x86 = [node for node in nodes if node.architecture == AMD64]
-    # More nodes never add a shortfall, so the first number without one is found by halving.
+    # More nodes never cause a shortfall, so a binary search finds the smallest number without a shortfall.
     enough = bisect_left(range(len(x86)), True, key=lambda kept: not shortfall(needed, x86[:kept]))
     return frozenset(node.name for node in x86[:enough])
 

@@ -1,7 +1,7 @@
-"""The plan: what the next ``pulumi up`` makes of the cluster, as a plain value.
+"""The plan: what the next ``pulumi up`` changes in the cluster, as a plain value.
 
-The program registers it, the command line prints it, policies and reports read it; nobody
-computes it twice.
+The program registers it, the command line prints it, and policies and reports read it. Each run computes it
+only once.
 """
 
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ from archshift.plan.capacity import Balance
 Action: TypeAlias = Literal["move", "hold", "graviton", "pin", "leave", "block"]
 
 FORCE_REASON_ANNOTATION: Final = "archshift/force-reason"
-"""On a workload whose fields were taken by force: the config's reason."""
+"""On a workload whose fields archshift took by force: the configured reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What the stack config says of one workload (``archshift:workloads.overrides``).
+    """The settings of one workload (``archshift:workloads.overrides``).
 
     Attributes:
         hold: Keep it on x86.
-        max_ratio: Most of its pods that may run on Graviton, 0.0 to 1.0.
-        wave: Move it early or late; None leaves it to its place in the fleet.
-        force: Take placement fields from their owner; needs a reason.
-        reason: Why; shown wherever the workload is.
+        max_ratio: The largest share of its pods that may run on Graviton, 0.0 to 1.0.
+        wave: Move it early or late; None if its phase decides.
+        force: Take placement fields from their owner; this needs a reason.
+        reason: The reason; every table and report shows it with the workload.
     """
 
     hold: bool = False
@@ -40,13 +40,13 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A field that archshift needs and someone else owns.
+    """A field that archshift needs and another field manager owns.
 
     Attributes:
         workload: The workload's key.
         field: The field's path in the object.
         owner: Its field manager.
-        forced: True if the config has archshift take it.
+        forced: Whether the settings make archshift take it.
     """
 
     workload: str
@@ -72,19 +72,19 @@ class PlannedWorkload:
         namespace: Its namespace.
         kind: Its kind.
         name: Its name.
-        replicas: Standing pods.
-        wanted: Pods wanted on Graviton; None where archshift wants nothing of it.
-        graviton: Pods observed on Graviton.
-        reason: Why it is not simply moved; empty if it is.
-        movable: It counts into the fleet.
+        replicas: The number of permanent pods.
+        wanted: The number of pods wanted on Graviton; None if archshift leaves its pods where they are.
+        graviton: The number of pods on Graviton now.
+        reason: Why archshift does not simply move it; empty if it does.
+        movable: Whether it is part of the fleet.
         patch: The body of its server-side-apply patch; None if it gets none.
-        restarts: The patch changes the pod template, so its pods are replaced.
-        forced: The patch takes fields from another owner.
-        reachable: (lowest, highest) share on Graviton as an autoscaler moves the replicas.
-        verdict: What the evidence says of its images; None where images are not checked.
-        action: What is done with it: ``move``, ``hold`` on x86, ``graviton`` (it runs nowhere else),
-            ``pin`` (no standing pods), ``leave`` alone, ``block`` (a DaemonSet that would break).
-        owner: Who answers for it: what its labels say, or else its namespace.
+        restarts: Whether the patch changes the pod template, which replaces its pods.
+        forced: Whether the patch takes fields from another owner.
+        reachable: The lowest and the highest share on Graviton while an autoscaler changes the replicas.
+        verdict: The verdict on its images; None if images are not checked.
+        action: What archshift does with it: ``move``, ``hold`` on x86, ``graviton`` (it runs on arm64 only),
+            ``pin`` (it has no permanent pods), ``leave`` alone, ``block`` (a DaemonSet that would break).
+        owner: The responsible team or person: from its labels, otherwise its namespace.
     """
 
     key: str
@@ -106,29 +106,29 @@ class PlannedWorkload:
 
     @property
     def exact(self) -> bool:
-        """Observed is what is wanted; true where nothing is wanted."""
+        """Whether the wanted number of pods is on Graviton; true if ``wanted`` is None."""
         return self.wanted is None or self.wanted == self.graviton
 
     @property
     def moves(self) -> int:
-        """Pods that change sides."""
+        """The number of pods that change sides."""
         return 0 if self.wanted is None else abs(self.wanted - self.graviton)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What the next update makes of the cluster.
+    """What the next update changes in the cluster.
 
     Attributes:
-        arm_ratio: The ratio that was asked for.
-        workloads: Every controller found, sorted by key.
-        conflicts: Fields owned by others.
-        balances: Capacity of both sides after the step.
-        before: Capacity of both sides as they are.
-        unsteered_reasons: Pods that no steered controller owns: key to reason.
-        new_nodes: Names of configured nodes that are not there yet.
-        first_graviton_node: This update would make the cluster's first Graviton node.
-        blockers: DaemonSets that keep Graviton nodes from being made, a sentence each.
+        arm_ratio: The configured ratio.
+        workloads: All discovered workloads, sorted by key.
+        conflicts: The needed fields that others own.
+        balances: The capacity of both sides after the step.
+        before: The capacity of both sides now.
+        unsteered_reasons: The key of pods that archshift does not steer to the reason.
+        new_nodes: The names of configured nodes that do not exist yet.
+        first_graviton_node: Whether this update creates the cluster's first Graviton node.
+        blockers: The DaemonSets that prevent the creation of Graviton nodes, a sentence each.
     """
 
     arm_ratio: float
@@ -143,42 +143,42 @@ class Plan:
 
     @property
     def movable(self) -> list[PlannedWorkload]:
-        """The workloads that make up the fleet."""
+        """The workloads of the fleet."""
         return [workload for workload in self.workloads if workload.movable]
 
     @property
     def pods(self) -> int:
-        """Pods of the fleet."""
+        """The number of pods of the fleet."""
         return sum(workload.replicas for workload in self.movable)
 
     @property
     def all_pods(self) -> int:
-        """Pods of all workloads with standing pods, those that are held or left alone included."""
+        """The number of permanent pods of all workloads, including workloads that are held or left alone."""
         return sum(workload.replicas for workload in self.workloads)
 
     @property
     def wanted(self) -> int:
-        """Pods of the fleet wanted on Graviton."""
+        """The number of the fleet's pods wanted on Graviton."""
         return sum(workload.wanted or 0 for workload in self.movable)
 
     @property
     def graviton(self) -> int:
-        """Pods of the fleet observed on Graviton."""
+        """The number of the fleet's pods on Graviton now."""
         return sum(workload.graviton for workload in self.movable)
 
     @property
     def direction(self) -> Literal["up", "down", "none"]:
-        """Where the step goes, from what is observed and not from a remembered number."""
+        """The direction of the step, from where pods run now and not from a stored ratio."""
         if self.wanted == self.graviton:
             return "none"
         return "up" if self.wanted > self.graviton else "down"
 
     @property
     def exact(self) -> bool:
-        """Every workload is where it is wanted."""
+        """Whether every workload has its wanted number of pods on Graviton."""
         return all(workload.exact for workload in self.workloads)
 
     @property
     def shortages(self) -> list[str]:
-        """What the nodes lack for this plan, a sentence a side."""
+        """What the nodes lack for this plan, a sentence for each side."""
         return [side.shortage for side in self.balances.values() if side.shortage]

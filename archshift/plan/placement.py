@@ -1,7 +1,7 @@
-"""How the stock scheduler is told a share, merged into what the workload says itself.
+"""The placement fields that make the standard scheduler keep a share, merged with the workload's own. Pure.
 
-Pure: a workload's pod spec as it is now, and how many of its pods belong on Graviton, give
-the fields of a server-side-apply patch. Five fields of the pod template are ours to set:
+The workload's present pod spec and the number of its pods on Graviton give the fields of a server-side-apply
+patch. archshift may set five fields of the pod template:
 
 =================  =====================================================  ==================
 field              set when                                               merges
@@ -13,9 +13,9 @@ tolerations        as ``preferred``, and soft rules compete       atomic: emitte
 node-selector      all on one side and ``required`` has another owner     atomic: emitted whole
 =================  =====================================================  ==================
 
-Why it is exact: ``DoNotSchedule`` with ``maxSkew = |graviton - x86|`` bounds the difference
-between the sides, and a preference for the larger side reaches that bound. Measured on a real
-kube-scheduler; see tests/lab/test_exact.py.
+The result is exact: ``DoNotSchedule`` with ``maxSkew = |graviton - x86|`` limits the difference between the
+sides, and a preference for the larger side reaches that limit. tests/lab/test_exact.py measures it with a
+real kube-scheduler.
 """
 
 import copy
@@ -29,30 +29,30 @@ from archshift.common.kubernetes import ARCH_LABEL
 from archshift.nodes.groups import side_taint
 
 WEIGHT: Final = 100
-"""Weight of the architecture preference; 100 is the API's maximum."""
+"""The weight of the architecture preference; 100 is the API's maximum."""
 
 OTHER_WEIGHT: Final = 25
-"""Largest sum of weights left to the application's own preferences once they stand beside ours.
+"""The largest sum of the weights of the application's own preferences beside ours.
 
-The scheduler adds the weights up and scales the best node to 100: with 25 against 100 a node
-of the preferred architecture wins over any that only meets the application's own preferences.
+The scheduler adds the weights of a node and scales the best node to 100. With 25 against 100, a node of the
+preferred architecture wins against a node that meets only the application's own preferences.
 """
 
 
 def max_skew(graviton: int, replicas: int) -> int:
-    """Return the ``maxSkew`` that bounds the sides to ``graviton`` and the rest."""
+    """Return the ``maxSkew`` that permits ``graviton`` pods on Graviton and the others on x86."""
     return max(1, abs(2 * graviton - replicas))
 
 
 def preferred_side(graviton: int, replicas: int) -> Architecture:
-    """Return the side with more pods; Graviton where both have the same number."""
+    """Return the side with more pods; Graviton if both have the same number."""
     return ARM64 if 2 * graviton >= replicas else AMD64
 
 
 def reachable(graviton: int, replicas: int, scaled: int) -> int:
-    """Return how many of ``scaled`` pods land on Graviton under the placement for ``replicas``.
+    """Return how many of ``scaled`` pods land on Graviton with the placement for ``replicas``.
 
-    This is what an autoscaler gets between two updates of the stack: the skew stays as it was.
+    That is the result if an autoscaler changes the replicas between two updates, because the skew stays.
     """
     if graviton in (0, replicas):
         return scaled if graviton else 0
@@ -62,10 +62,10 @@ def reachable(graviton: int, replicas: int, scaled: int) -> int:
 
 
 def conflicts(template: Template, replicas: int) -> dict[str, FieldOwner]:
-    """Return the fields that archshift would have to take from someone, and from whom.
+    """Return the fields that archshift would have to take from other owners, with their owners.
 
-    Checked for every share the workload may get, not for today's alone, so that a ramp does
-    not stop half way: a workload is movable as a whole or not at all.
+    It checks every share that the workload may get, and not only the present one. So a ramp cannot stop
+    half way: the whole workload is movable, or none of it.
     """
     blocked = {}
     if "required" in template.foreign_owners and "node-selector" in template.foreign_owners:
@@ -80,13 +80,13 @@ def conflicts(template: Template, replicas: int) -> dict[str, FieldOwner]:
 def place(template: Template, graviton: int, replicas: int) -> dict[str, Any]:
     """Return the fields to set so that ``graviton`` of ``replicas`` pods run on Graviton.
 
-    Fields taken by force stay in the result, with the application's own value when nothing of
-    ours is needed there: giving one up would delete it.
+    Fields that were taken by force stay in the result. If archshift needs nothing there, they have the
+    application's own value, because leaving a field out would delete it.
 
     Args:
         template: The workload's pod template.
-        graviton: 0 to ``replicas``; with 0 replicas, 0.
-        replicas: Number of pods.
+        graviton: 0 to ``replicas``.
+        replicas: The number of pods.
 
     Returns:
         Field name to value.
@@ -110,8 +110,8 @@ def place(template: Template, graviton: int, replicas: int) -> dict[str, Any]:
 def pin(template: Template, architecture: Architecture) -> dict[str, Any]:
     """Return the fields that keep all pods on one architecture.
 
-    The node selector is the second choice because people write selectors more often than
-    required affinities; where both are free either would do.
+    The node selector is the second choice, because people write selectors more often than required
+    affinities.
     """
     if "required" in template.foreign_owners and "node-selector" not in template.foreign_owners:
         return {
@@ -119,11 +119,11 @@ def pin(template: Template, architecture: Architecture) -> dict[str, Any]:
         }
     expression = {"key": ARCH_LABEL, "operator": "In", "values": [architecture]}
     own = (template.application_value("required") or {}).get("nodeSelectorTerms") or []
-    # Terms are ORed, the expressions of one are ANDed: ours goes into every term, or a pod
-    # could pick a term without it.
+    # A node must meet one term, and all expressions of that term. So every term needs our expression;
+    # otherwise a term without it would permit other nodes.
     merged = [
         {**term, "matchExpressions": [*(term.get("matchExpressions") or ()), expression]}
-        # An empty term of the application matches no node, and must go on to.
+        # An empty term of the application matches no node, and must still match none.
         if not own or term.get("matchExpressions") or term.get("matchFields")
         else term
         for term in own or [{}]
@@ -138,7 +138,7 @@ def _preferred(own: Sequence[Mapping[str, Any]] | None, side: Architecture) -> l
     }
     own = own or ()
     spare, excess = max(0, OTHER_WEIGHT - len(own)), sum(term["weight"] - 1 for term in own)
-    # Each keeps at least 1, the API's minimum; what is left is shared in their proportions.
+    # Each weight stays at least 1, the API's minimum. They share the rest in proportion.
     scale = min(1.0, spare / excess) if excess else 1.0
     theirs = [{**term, "weight": 1 + int((term["weight"] - 1) * scale)} for term in own]
     return [*theirs, ours]
@@ -149,9 +149,9 @@ def _spread(template: Template, skew: int) -> dict[str, Any]:
         **SPREAD,
         "maxSkew": skew,
         "labelSelector": template.selector or {},
-        # Each revision is counted by itself; otherwise a rolling update would count the old
-        # pods and end skewed (kubernetes/kubernetes#98215).
+        # Each revision counts by itself. Otherwise a rolling update would count the old pods too and end
+        # with a wrong share (kubernetes/kubernetes#98215).
         "matchLabelKeys": [template.revision_label],
-        # Tainted nodes that the pods cannot use must not count as an empty side.
+        # Tainted nodes that the pods cannot use must not make a side look empty.
         "nodeTaintsPolicy": "Honor",
     }

@@ -1,17 +1,17 @@
-"""The plan as JSON values: what ``archshift plan --json`` prints and the program hands over."""
+"""The plan as JSON values: ``archshift plan --json`` prints them, and the program passes them on."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    # Only written out here.
+    # Only for annotations.
     from archshift.common.architectures import Architecture
     from archshift.plan.capacity import Balance
     from archshift.plan.model import Plan
 
 
 PLAN_FILE: Final = "ARCHSHIFT_PLAN_FILE"
-"""The variable that names the file in which ``archshift preview`` wants the plan."""
+"""The variable with the path of the file to which the program writes the plan for ``archshift preview``."""
 
 
 def plan_json(plan: "Plan") -> dict[str, Any]:
@@ -53,7 +53,7 @@ def plan_json(plan: "Plan") -> dict[str, Any]:
 
 
 def fleet_json(plan: "Plan") -> dict[str, int]:
-    """Return the fleet's figures; ``pods`` are those that can move, ``all_pods`` those of all workloads."""
+    """Return the numbers of the fleet: ``pods`` can move, ``all_pods`` are those of all workloads."""
     return {
         "pods": plan.pods,
         "wanted": plan.wanted,

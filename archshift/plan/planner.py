@@ -1,4 +1,4 @@
-"""Makes the plan: which workloads can be steered, where their pods go, and their patches. Pure."""
+"""Makes the plan: which workloads archshift can steer, where their pods go, and their patches. Pure."""
 
 import difflib
 import json
@@ -36,17 +36,17 @@ def make_plan(
     """Compute the plan.
 
     Args:
-        arm_ratio: Share of the fleet's pods wanted on Graviton, 0.0 to 1.0.
-        inventory: The cluster as it is.
-        rules: Workload key to the config's rules for it.
-        groups: The node groups as configured; empty where archshift manages none.
-        verdicts: Workload key to the evidence for it; None where images are not checked. With
-            evidence, a workload that has none counts as unknown.
-        pin_daemonsets: Keep DaemonSets that are not proven to run on arm64 off Graviton nodes,
-            instead of reporting them as blockers.
+        arm_ratio: The share of the fleet's pods wanted on Graviton, 0.0 to 1.0.
+        inventory: The cluster now.
+        rules: Workload key to its configured rules.
+        groups: The configured node groups; empty if archshift manages none.
+        verdicts: Workload key to the verdict on its images; None if images are not checked. Otherwise a
+            workload that is missing here is unknown.
+        pin_daemonsets: Pin DaemonSets to x86 nodes if they are not proven to run on arm64. Otherwise the plan
+            reports them as blockers.
 
     Raises:
-        ArchshiftError: A rule names a workload that is not there.
+        ArchshiftError: A rule names a workload that is missing in the cluster.
     """
     rules = rules or {}
     groups = tuple(groups)
@@ -98,7 +98,7 @@ def _check_rules(rules: Mapping[str, Rules], inventory: Inventory) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """What is decided of a workload before the fleet is apportioned."""
+    """The decision about a workload before apportionment."""
 
     workload: Workload
     template: Template
@@ -112,13 +112,13 @@ class _Draft:
         return self.action == "move"
 
     def frozen(self, row: PlannedWorkload) -> bool:
-        """Say whether it is held for want of evidence alone: then it keeps what it has."""
+        """Return whether only missing evidence holds it. Then it keeps its Graviton pods."""
         unknown = row.verdict is not None and row.verdict.verdict == UNKNOWN
         return self.action == "hold" and unknown and not self.configured
 
 
 class _Steering:
-    """Decides which workloads can be steered; remembers which rules fit which nodes."""
+    """Decides which workloads archshift can steer. It caches which rules fit which nodes."""
 
     def __init__(
         self,
@@ -144,8 +144,8 @@ class _Steering:
     def verdict_of(self, workload: Workload) -> WorkloadVerdict | None:
         if self._verdicts is None:
             return None
-        found = self._verdicts.get(workload.key)
-        return found or WorkloadVerdict(workload.key, UNKNOWN, (), ())
+        verdict = self._verdicts.get(workload.key)
+        return verdict or WorkloadVerdict(workload.key, UNKNOWN, (), ())
 
     def draft(self, workload: Workload) -> _Draft:
         if on_every_node(workload.kind):
@@ -193,7 +193,7 @@ class _Steering:
         if pinned and ARM64 not in pinned[0].split(","):
             return _Draft(workload, template, "leave", reasons.daemonset_pins(pinned[0]))
         if verdict.verdict == UNKNOWN and self._inventory.on(workload.key, ARM64):
-            # As with other workloads: what cannot be read today is no proof that it broke.
+            # As with other workloads: an image that is unreadable now is not known to be broken.
             return _Draft(workload, template, "leave", reasons.daemonset_stays(verdict))
         if self._pin_daemonsets and not placement.conflicts(template, replicas=1):
             return _Draft(workload, template, "hold", reasons.daemonset_kept_off(verdict))
@@ -275,12 +275,12 @@ def _planned(
             row = _with_reachable(row, workload.autoscaled)
     ours = {name: template.spec[name] for name in template.owned if name in template.spec}
     if ours and draft.frozen(row) and not (workload.settled and _placed(workload, inventory)):
-        # A pod that is missing for a moment must not turn an outage of the registry into a rollout.
+        # If a pod is missing for a moment while a registry is down, that must not cause a rollout.
         fields = ours
     changed = fields != ours
     if not changed and not row.exact and workload.settled and _placed(workload, inventory):
-        # The template already says what is wanted and the pods are elsewhere (a node was lost,
-        # an autoscaler passed by). The scheduler never moves a running pod: they must be made anew.
+        # The template is right but the pods are elsewhere, for example after the loss of a node or after an
+        # autoscaler's change. The scheduler never moves a running pod, so the pods must be replaced.
         changed = True
     changed = changed or not template.revision
     revision = workload.identity if changed else template.revision
@@ -296,8 +296,8 @@ def _wanted(draft: _Draft, count: int | None, row: PlannedWorkload) -> int:
     if draft.action == "graviton":
         return row.replicas
     if draft.action == "hold":
-        # What cannot be read today is no proof that it broke: a registry that is down must not
-        # send a fleet back to x86. Pods that are there stay, none is added.
+        # An image that is unreadable now is not known to be broken. A registry that is down must not send a
+        # fleet back to x86: the present Graviton pods stay, and no pods are added.
         return min(row.graviton, row.replicas) if draft.frozen(row) else 0
     return count or 0
 
@@ -342,14 +342,14 @@ def _demands(
     demands: dict[Architecture, Demand] = {}
     for architecture in ARCHITECTURES:
         side = [node for node in nodes if node.architecture == architecture]
-        # The last node of a side takes its DaemonSets' pods along; that it has no others is seen to
-        # when it goes.
+        # DaemonSets' pods go with the last node of a side. Whoever removes that node checks that it has no
+        # other pods.
         demand = Demand(inventory.unsteered_load.get(architecture, NOTHING)) if side else Demand()
         for row in planned:
             workload = inventory.workloads[row.key]
             everywhere = on_every_node(row.kind)
             if everywhere and row.patch and architecture == ARM64:
-                continue  # its patch keeps it off these nodes
+                continue  # its patch keeps it off the Graviton nodes
             if everywhere:
                 selected = sum(workload.may_run_on(node) for node in side)
                 demand = demand.plus(workload.requests, selected)

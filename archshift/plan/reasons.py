@@ -1,6 +1,6 @@
 """Why archshift does not simply move a workload: all texts of the plan and the guard. Pure.
 
-Tables and reports print these texts unchanged.
+Tables and reports print these texts unchanged, so a new wording is a change here only.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def held(reason: str) -> str:
 
 
 def unproven(verdict: WorkloadVerdict) -> str:
-    """Say that images hold a workload on x86."""
+    """Say that its images hold a workload on x86."""
     return f"held on x86: {why_not(verdict)}"
 
 
@@ -39,22 +39,22 @@ def arm64_only(hold: bool) -> str:
 
 
 def keeps(reason: str, graviton: int) -> str:
-    """Say that a held workload keeps the Graviton pods that it has."""
+    """Say that a held workload keeps its present Graviton pods."""
     return f"{reason}; keeps its {graviton} Graviton pods, gets no more"
 
 
 def capped(max_ratio: float) -> str:
-    """Say that a workload has a limit; empty where it has none."""
+    """Say that a workload has a limit; empty if it has none."""
     return f"capped at {max_ratio:g} of its pods" if max_ratio < 1 else ""
 
 
 def no_pods(side: Architecture) -> str:
-    """Say where the pods of a workload without any will start."""
+    """Say where the next pods of a workload without pods will start."""
     return f"no standing pods; its next ones start on {display(side)}"
 
 
 def autoscaled(bounds: tuple[int, int], low: float, high: float) -> str:
-    """Say how far an autoscaler may bend a share before the next update.
+    """Say how far an autoscaler may change a share before the next update.
 
     Args:
         bounds: Fewest and most replicas.
@@ -96,7 +96,7 @@ def daemonset_pins(architectures: str) -> str:
 
 
 def daemonset_stays(verdict: WorkloadVerdict) -> str:
-    """Say that a DaemonSet that runs on Graviton nodes cannot be read just now."""
+    """Say that the images of a DaemonSet that runs on Graviton nodes are unreadable now."""
     return f"stays as it is: {why_not(verdict)}"
 
 

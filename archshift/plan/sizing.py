@@ -1,9 +1,9 @@
-"""How many nodes a plan needs of each node group.
+"""How many nodes of each node group a plan needs. Pure.
 
-Pure. Every pod counts for the first group of its side whose nodes it may run on, in the order of
-the settings, and DaemonSets on every node of the groups that they select. Sums, as in
-``capacity``: the headroom is what makes up for pods that do not pack, for the surge of a rollout
-and for an autoscaler's next step. Nodes of nobody's group are not counted with.
+Every pod counts for the first group of its side whose nodes it may run on, in the order of the settings.
+A DaemonSet counts on every node of the groups that it selects. As in ``capacity``, only totals are compared:
+the headroom covers pods that leave gaps on nodes, the extra pods of a rollout, and an autoscaler's next step.
+Nodes outside the groups do not count.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,20 +24,20 @@ from archshift.plan.model import Plan, PlannedWorkload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupNeed:
-    """What one node group has to carry under a plan.
+    """The nodes that a plan needs of one node group.
 
     Attributes:
         group: The group's name.
         architecture: Its architecture.
-        instance_type: The type that is counted with: the smallest of the group's, of a NodePool's
-            the smallest that its largest pod fits.
-        demand: The pods that count for it, DaemonSets apart.
-        nodes: Number of nodes that it needs; None where no number would do.
-        limit: What decides: CPU, memory or pods; empty if it needs none.
-        desired: Number of nodes that the settings ask for.
-        most: Most nodes that it may have.
-        autoscaled: An autoscaler adds nodes up to ``most``.
-        limits: The limits that a NodePool needs for ``nodes``, as they are written; empty for others.
+        instance_type: The type of the counted nodes: the group's smallest; for a NodePool, the smallest that
+            has room for the largest pod.
+        demand: The requests of the pods that count for it, without DaemonSets.
+        nodes: The number of nodes that it needs; None if its largest pod fits no node.
+        limit: What decides the number: CPU, memory or pods; empty if it needs no node.
+        desired: The number of nodes in the settings.
+        most: The most nodes that it may have.
+        autoscaled: Whether an autoscaler adds nodes up to ``most``.
+        limits: The limits that a NodePool needs for ``nodes``, as in the settings; empty for other groups.
     """
 
     group: str
@@ -53,7 +53,7 @@ class GroupNeed:
 
     @property
     def advice(self) -> str:
-        """What to set, in a few words; empty where the settings do."""
+        """What to change in the settings, in a few words; empty if they are sufficient."""
         if self.nodes is None:
             return f"its largest pod does not fit a {self.instance_type}: choose a larger type"
         if self.autoscaled and self.nodes > self.most:
@@ -65,11 +65,11 @@ class GroupNeed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizing:
-    """What a plan needs of the node groups.
+    """The nodes that a plan needs.
 
     Attributes:
-        needs: A group each, in the order of the settings.
-        without_group: Workload keys to why no group of a side takes their pods.
+        needs: The need of each group, in the order of the settings.
+        without_group: Workload key to why no group of a side takes its pods.
     """
 
     needs: tuple[GroupNeed, ...]
@@ -78,7 +78,7 @@ class Sizing:
 
 @dataclass(slots=True)
 class _Load:
-    """What adds up on one group."""
+    """The requests that count for one group."""
 
     group: AnyNodeGroup
     templates: Sequence[Node]
@@ -92,11 +92,11 @@ class _Load:
         node = next((node for node in self.templates if self._fits_largest(node)), self.templates[-1])
         free = node.capacity - self.per_node
         speed = arm_speed if self.group.architecture == ARM64 else 1.0
-        asked = self.demand.total
-        wanted = {"CPU": asked.millicpu / speed, "memory": asked.memory, "pods": asked.pods}
+        requests = self.demand.total
+        wanted = {"CPU": requests.millicpu / speed, "memory": requests.memory, "pods": requests.pods}
         nodes: int | None = 0
         limit = ""
-        if asked.pods:
+        if requests.pods:
             have = {"CPU": free.millicpu, "memory": free.memory, "pods": free.pods}
             shares = {name: wanted[name] * (1 + headroom) / max(1, have[name]) for name in have}
             limit = max(shares, key=lambda name: shares[name])
@@ -118,7 +118,7 @@ class _Load:
         )
 
     def _fits_largest(self, node: Node) -> bool:
-        # Without a pod of a known size, room for one of any.
+        # If the size of no pod is known, a node must have room for one pod.
         return (node.capacity - self.per_node).holds(self.demand.largest.largest(Resources()))
 
 
@@ -133,11 +133,11 @@ def size(
 
     Args:
         plan: The plan.
-        inventory: The cluster that it was made for.
-        groups: The node groups as configured.
-        headroom: Share of the requests kept free on top of them, 0.0 or more.
-        arm_speed: Work of a Graviton vCPU against one of x86: what requests of CPU on Graviton are
-            taken to come down by once somebody lowers them. 1.0 counts them as they are.
+        inventory: The cluster of the plan.
+        groups: The configured node groups.
+        headroom: The free capacity in addition to the requests, as a share of them, 0.0 or more.
+        arm_speed: The work of a Graviton vCPU divided by that of an x86 vCPU. CPU requests on Graviton are
+            divided by it, because somebody may lower them later. 1.0 leaves them as they are.
     """
     zones = sorted({node.labels.get(ZONE_LABEL, "") for node in inventory.nodes}) or [""]
     loads = [_Load(group, group.samples(zones)) for group in groups]
@@ -149,7 +149,7 @@ def size(
             taking = [load for load in side if load.takes(workload)]
             if on_every_node(row.kind):
                 if row.patch and architecture == ARM64:
-                    continue  # its patch keeps it off these nodes
+                    continue  # its patch keeps it off the Graviton nodes
                 for load in taking:
                     load.per_node += workload.requests
                 continue
