@@ -1,1 +1,1 @@
-"""What runs in the cluster: client, inventory, pods, who owns which field, evidence for images."""
+"""The cluster: its API client, the inventory, pods, the owners of fields, and evidence about images."""

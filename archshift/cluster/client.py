@@ -1,7 +1,7 @@
 """A small client for the Kubernetes API: paged lists and patches of plain JSON.
 
-Kubeconfig, credentials (exec plugins, tokens, client certificates) and TLS are lightkube's;
-typed models are left out on purpose: a fleet of 10,000 pods is read for ten fields of each.
+lightkube reads the kubeconfig and handles credentials (exec plugins, tokens, client certificates) and TLS.
+There are no typed models, because archshift needs only ten fields of each of 10,000 pods.
 """
 
 import json
@@ -21,14 +21,14 @@ from archshift.common.errors import ArchshiftError, UnavailableError
 from archshift.common.polling import retry_until
 from archshift.common.text import one_line
 
-# A page holds at most PAGE objects of at most 1.5 MiB each (etcd's limit); real ones are
-# a hundredth of that. Anything larger than this is not an API server's answer.
+# A page has at most PAGE objects of at most 1.5 MiB each (etcd's limit); real objects have a hundredth of
+# that. A larger answer is not from an API server.
 MAX_PAGE_BYTES: Final = 256 * 1024 * 1024
 PAGE: Final = 500
 WATCH_SECONDS: Final = 20
-"""Less than the reading of an answer may take: an API server says nothing while nothing changes."""
+"""Seconds; less than the read timeout, because an API server sends nothing while nothing changes."""
 _TIMEOUT: Final = httpx2.Timeout(30.0, connect=5.0)
-# Three times as long as the lab's API server takes to be back after a crash.
+# Three times as long as the lab's API server needs to restart after a crash.
 _PATIENCE_SECONDS: Final = 15.0
 
 APPLY: Final = "application/apply-patch+yaml"
@@ -36,7 +36,7 @@ MERGE: Final = "application/merge-patch+json"
 
 
 class Cluster:
-    """A connection to one API server. Use as a context manager, or close it."""
+    """A connection to one API server. Use it as a context manager, or close it."""
 
     def __init__(self, client: httpx2.Client, server: str, authority: str = "") -> None:
         """Wrap a configured HTTP client; use ``connect`` to get one from a kubeconfig."""
@@ -44,7 +44,7 @@ class Cluster:
         self._answered = False
         self.server = server
         self.authority = authority
-        """Certificate of the server's authority as the kubeconfig holds it, base64 of PEM."""
+        """The certificate of the server's authority from the kubeconfig, base64 of PEM."""
 
     def __enter__(self) -> "Cluster":
         return self
@@ -61,14 +61,14 @@ class Cluster:
     def list(self, path: str, **parameters: str) -> Iterator[dict[str, Any]]:
         """Yield the objects of a collection, page by page.
 
-        A server that has answered before and does not now is asked again for 15 seconds.
+        If the server answered before and fails now, the client repeats the request for 15 seconds.
 
         Args:
             path: For example ``/apis/apps/v1/deployments``.
             parameters: Query parameters such as ``labelSelector``.
 
         Raises:
-            ArchshiftError: The API server cannot be reached, refuses, or answers nonsense.
+            ArchshiftError: The API server is unreachable, refuses, or gives an invalid answer.
         """
         query = {**parameters, "limit": str(PAGE)}
         while True:
@@ -80,20 +80,20 @@ class Cluster:
             query["continue"] = token
 
     def get(self, path: str) -> dict[str, Any]:
-        """Return one object; same errors and same patience as ``list``."""
+        """Return one object, with the same errors and repetitions as ``list``."""
         return self._request("GET", path)
 
     def watch(self, collection: str, name: str) -> Iterator[dict[str, Any]]:
-        """Yield the states of one object: what it is now, then what it is after each change.
+        """Yield the states of one object: its present state, then its state after each change.
 
-        Ends after ``WATCH_SECONDS`` at the latest, whether the object changed or not.
+        It ends after ``WATCH_SECONDS`` at the latest, even if the object never changes.
 
         Args:
-            collection: Path of the collection that the object is in.
+            collection: The path of the object's collection.
             name: The object's name.
 
         Raises:
-            ArchshiftError: As ``list``; also where the object is not there, or goes.
+            ArchshiftError: As ``list``; also if the object is missing, or is deleted meanwhile.
         """
         params = {
             "watch": "1",
@@ -113,12 +113,12 @@ class Cluster:
                 yield state
 
     def serves(self, group_version: str, kind: str) -> bool:
-        """Say whether the API server knows a kind, such as ``monitoring.coreos.com/v1``, ``PrometheusRule``.
+        """Return whether the API server has a kind: ``monitoring.coreos.com/v1``, ``PrometheusRule``.
 
         Raises:
             ArchshiftError: As ``list``.
         """
-        # Discovery, which everybody who is logged in may read, unlike the list of definitions.
+        # Every user may read the discovery API, but not the list of CustomResourceDefinitions.
         path = f"/apis/{group_version}"
         status, body = self._send("GET", path)
         if status == 404:
@@ -129,7 +129,7 @@ class Cluster:
         return any(isinstance(resource, dict) and resource.get("kind") == kind for resource in resources)
 
     def post_review(self, path: str, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Post a question, such as a SelfSubjectAccessReview, and return it with the answer; nothing is kept.
+        """Post a review, such as a SelfSubjectAccessReview, and return it with its answer. Nothing is stored.
 
         Raises:
             ArchshiftError: As ``list``.
@@ -138,12 +138,12 @@ class Cluster:
         return self._request("POST", path, headers=headers, content=json.dumps(question).encode())
 
     def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
-        """Ask for a pod's eviction; False where a PodDisruptionBudget does not allow it now.
+        """Request a pod's eviction; return False if a PodDisruptionBudget refuses it now.
 
         Args:
             namespace: The pod's namespace.
-            pod: Its name.
-            uid: Its identity: a StatefulSet's next pod has the same name, and is not meant.
+            pod: The pod's name.
+            uid: The pod's UID. A StatefulSet's next pod has the same name and must not be evicted instead.
 
         Raises:
             ArchshiftError: As ``list``.
@@ -158,9 +158,9 @@ class Cluster:
             body["deleteOptions"] = {"preconditions": {"uid": uid}}
         headers = {"Content-Type": "application/json"}
         status, answer = self._send("POST", path, headers=headers, content=json.dumps(body).encode())
-        # The API server answers 429 for a budget
-        # (https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/), and 500 where two
-        # budgets select the pod; one that is gone (404, or 409 for its name alone) needs no eviction.
+        # The API server answers 429 if a budget refuses
+        # (https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/), and 500 if two budgets
+        # select the pod. 404 means that the pod is gone; 409 means that another pod has its name.
         if status == 429 or (status == 500 and b"more than one PodDisruptionBudget" in answer):
             return False
         if status >= 400 and status != 404 and not (status == 409 and uid):
@@ -168,17 +168,17 @@ class Cluster:
         return True
 
     def delete_all(self, path: str, label_selector: str) -> None:
-        """Delete the objects of a collection that have these labels; same errors as ``list``."""
+        """Delete the objects of a collection that match a selector; same errors as ``list``."""
         self._request("DELETE", path, params={"labelSelector": label_selector})
 
     def patch(self, path: str, body: Mapping[str, Any], content_type: str, field_manager: str) -> None:
-        """Patch one object as ``field_manager``; an apply patch takes fields from other managers.
+        """Patch one object as ``field_manager``. An apply patch takes fields from other managers.
 
         Args:
             path: The object's path.
             body: The patch.
             content_type: ``APPLY`` or ``MERGE``.
-            field_manager: The name that goes into ``managedFields``.
+            field_manager: The name for ``managedFields``.
 
         Raises:
             ArchshiftError: As ``list``.
@@ -190,7 +190,7 @@ class Cluster:
         self._request("PATCH", path, params=params, headers=headers, content=json.dumps(body).encode())
 
     def create(self, collection: str, body: Mapping[str, Any], field_manager: str = "archshift") -> bool:
-        """Create an object; False where one of its name is there.
+        """Create an object; return False if an object with its name exists.
 
         Raises:
             ArchshiftError: As ``list``.
@@ -205,7 +205,7 @@ class Cluster:
         return True
 
     def delete(self, path: str) -> None:
-        """Delete an object and, in the background, what it owns; one that is gone is no error.
+        """Delete an object and, in the background, the objects that it owns. A missing object is no error.
 
         Raises:
             ArchshiftError: As ``list``.
@@ -222,8 +222,8 @@ class Cluster:
             return self._parsed(path, body)
 
         patience = _PATIENCE_SECONDS if method == "GET" else 0.0
-        # A server that never answered may be the wrong one, and is not waited for. One that did is
-        # likely to be back, and a fleet's reading is not to be lost for one page of it.
+        # A server that never answered may be the wrong server, so the client does not wait for it. A server
+        # that answered before is likely to return. Its one failed page must not fail the whole reading.
         return retry_until(ask, time.monotonic() + patience, lambda: self._answered)
 
     def _parsed(self, path: str, body: bytes) -> dict[str, Any]:
@@ -263,7 +263,7 @@ class Cluster:
                 "check the kubeconfig's server and your network",
             ) from None
         except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
-            # From the credential plugin (the kubeconfig's exec) that is run before a request.
+            # From the credential plugin (the kubeconfig's exec), which runs before a request.
             reason = one_line(error)
             raise ArchshiftError(
                 f"{self.server}: no credentials: {reason}", "check the kubeconfig's user"
@@ -283,13 +283,13 @@ class Cluster:
             return ArchshiftError(
                 f"{self.server}: not allowed: {message}", "docs/permissions.md lists what archshift reads"
             )
-        # Throttled, or on its way down or up.
+        # The server throttles the client, stops or starts.
         kind = UnavailableError if status == 429 or status >= 500 else ArchshiftError
         return kind(f"{self.server}: {path}: {message}")
 
 
 def _lines(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
-    """Yield the lines of a stream; each is bounded, the stream is not."""
+    """Yield the lines of a stream. The length of a line is limited, the length of the stream is not."""
     rest = b""
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
@@ -302,16 +302,16 @@ def connect(context: str | None = None) -> Cluster:
     """Connect with the kubeconfig that kubectl would use.
 
     Args:
-        context: The kubeconfig context; None takes the current one.
+        context: The kubeconfig context; None means the current context.
 
     Raises:
-        ArchshiftError: No kubeconfig, no such context, or unusable credentials.
+        ArchshiftError: The kubeconfig or the context is missing, or the credentials are invalid.
     """
     try:
         config = KubeConfig.from_env()
     except ConfigError as error:
         raise ArchshiftError(f"kubeconfig: {error}", "set KUBECONFIG to a readable kubeconfig") from None
-    except Exception as error:  # whatever a parser raises on a file that is no kubeconfig
+    except Exception as error:  # whatever a parser raises for a file that is not a kubeconfig
         raise ArchshiftError(
             f"kubeconfig: not readable as one: {one_line(error)}", "set KUBECONFIG"
         ) from None
@@ -341,11 +341,11 @@ def connect(context: str | None = None) -> Cluster:
 
 
 def _keep_protocols(context: ssl.SSLContext) -> None:
-    """Set the protocols that a TLS context offers (ALPN), once for all.
+    """Set the protocols that a TLS context offers (ALPN) once, for all connections.
 
-    The HTTP client sets them for each connection, and frees those before while other threads may be
-    copying them: what such a thread then sends is no ClientHello, and the server answers with an
-    alert (python/cpython#141012; measured, one in 12,000 with eight threads).
+    The HTTP client sets them for each connection. That frees the previous list while other threads may copy
+    it. Such a thread then sends an invalid ClientHello, and the server answers with an alert
+    (python/cpython#141012; measured: one connection in 12,000 with eight threads).
     """
     context.set_alpn_protocols(["http/1.1"])
     context.set_alpn_protocols = lambda _: None  # type: ignore[method-assign, assignment]

@@ -1,4 +1,4 @@
-"""Evidence for a cluster: which of its workloads are proven to run on arm64."""
+"""The evidence about a cluster's images: which workloads are proven to run on arm64."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,19 +12,19 @@ from archshift.images.registry.hosts import ImageRules
 from archshift.images.workload import WorkloadVerdict, judge_workload
 
 if TYPE_CHECKING:
-    # Their HTTP clients take longer to import than all else; only who connects and who audits needs them.
+    # Importing their HTTP clients takes the most time, and only connecting and auditing needs them.
     from archshift.cluster.client import Cluster
     from archshift.images.audit import AuditOptions, Watch
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterEvidence:
-    """The answer for a cluster.
+    """The evidence about a cluster's images.
 
     Attributes:
-        verdicts: Key of every workload, and of what archshift does not steer, to its verdict.
-        notes: What kept the audit from seeing more, such as pull secrets it may not read.
-        pull_secrets: What it logged in with; never printed.
+        verdicts: The key of every workload to its verdict, including what archshift does not steer.
+        notes: What limited the audit, such as pull secrets that it may not read, a sentence each.
+        pull_secrets: The credentials of the audit; archshift never prints them.
     """
 
     verdicts: Mapping[str, WorkloadVerdict] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class ClusterEvidence:
 def audit_options(
     rules: ImageRules, pull_secrets: tuple[AuthFile, ...] = (), *, keep: bool = True
 ) -> "AuditOptions":
-    """Return the options of an audit under these rules; without ``keep``, none of earlier runs counts."""
+    """Return the options of an audit by these rules. Without ``keep`` it uses no evidence of earlier runs."""
     from archshift.images.audit import AuditOptions
     from archshift.images.cache import cache_folder
 
@@ -56,18 +56,18 @@ def read_evidence(
     keep: bool = True,
     watch: "Watch | None" = None,
 ) -> ClusterEvidence:
-    """Audit everything that an inventory runs; each image is asked for once.
+    """Audit all images of an inventory, each image once.
 
     Args:
         cluster: The connection, for pull secrets.
-        inventory: What runs.
-        rules: How images are checked.
-        keep: Use evidence of earlier runs and keep today's.
-        watch: Called with how many images are read, and of how many.
+        inventory: What runs in the cluster.
+        rules: How to check images.
+        keep: Use the evidence of earlier runs, and store the new evidence.
+        watch: Called with the number of images read so far and their total.
 
     Raises:
-        ArchshiftError: The Docker config or a CA file cannot be read. An image's or a registry's
-            own trouble is an ``unknown`` verdict with its reason.
+        ArchshiftError: The Docker config or a CA file cannot be read. If an image or a registry fails, the
+            verdict is ``unknown`` with the reason.
     """
     from archshift.images.audit import audit_uses
 
@@ -88,12 +88,12 @@ def read_evidence(
 def read_pull_secrets(
     cluster: "Cluster", inventory: Inventory
 ) -> tuple[tuple[AuthFile, ...], tuple[str, ...]]:
-    """Read the pull secrets that the inventory's pods use, their ServiceAccounts' included.
+    """Read the pull secrets of the inventory's pods and of their ServiceAccounts.
 
-    A secret that may not be read costs evidence, not the run: its images end as unknown.
+    If a secret cannot be read, the run continues, and the verdict on its images is ``unknown``.
 
     Returns:
-        (secrets, notes): what was read, and a sentence for each that was not.
+        The secrets, and a note for each secret that could not be read.
     """
     notes: list[str] = []
     by_account = {}
@@ -113,7 +113,7 @@ def read_pull_secrets(
         except ArchshiftError as error:
             return f"pull secret {namespace}/{name} was not used: {error}"
 
-    # One a namespace is usual, and the API server of a cloud is a tenth of a second away.
+    # Most namespaces have one secret, and a request to a cloud's API server takes a tenth of a second.
     with ThreadPoolExecutor(max_workers=8) as threads:
         read_all = list(threads.map(lambda pair: read(*pair), names))
     notes += (result for result in read_all if isinstance(result, str))

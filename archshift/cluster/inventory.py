@@ -1,7 +1,7 @@
-"""What runs in the cluster, read once: controllers, their pods, nodes and autoscalers.
+"""What runs in the cluster, read once: controllers, their pods, nodes and autoscalers. Reads only.
 
-Reads only. Objects are reduced page by page to the few fields that the plan needs, so that
-memory grows with the number of workloads and not with the size of their manifests.
+Each page of objects is reduced to the few fields that the plan needs. So the used memory grows with the
+number of workloads and not with the size of their manifests.
 """
 
 import gc
@@ -34,7 +34,7 @@ from archshift.images.workload import Container, containers_of, with_pods
 from archshift.nodes.groups import Node, Taint
 
 if TYPE_CHECKING:
-    # Its HTTP client takes longer to import than the plan to make; what is pure needs only its name.
+    # Importing its HTTP client takes longer than making a plan, and here it is only an annotation.
     from archshift.cluster.client import Cluster
 
 
@@ -45,17 +45,16 @@ def read_inventory(
 
     Args:
         cluster: The connection.
-        discovery: What to look at. Pods and nodes are read everywhere: they take up capacity.
+        discovery: Which workloads to read. Pods and nodes are read everywhere, because they affect capacity.
         field_manager: This stack's name in ``managedFields``.
-        with_unsteered: Read the controllers outside the discovery too, the system's included: their pods
-            run on the same nodes.
+        with_unsteered: Also read the controllers outside the discovery, including the system's, because their
+            pods run on the same nodes.
 
     Raises:
-        ArchshiftError: Something could not be read. Never a partial inventory.
+        ArchshiftError: Something could not be read. An inventory is never partial.
     """
 
-    # Each reading reduces its own pages in its own thread: the API server encodes one
-    # collection while we decode another.
+    # Each collection has its own thread: the API server encodes one collection while another is decoded.
     with _without_collector(), ThreadPoolExecutor(max_workers=4) as threads:
         kinds = {
             kind: threads.submit(_read_controllers, cluster, kind, discovery, field_manager, with_unsteered)
@@ -89,12 +88,12 @@ def read_inventory(
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Keep Python's collector of cycles still.
+    """Stop Python's garbage collector of cycles.
 
-    A page is 200,000 objects without a cycle, gone as soon as it is reduced. The collector would go through
-    them again and again while they are made, which is half the time of reading a large cluster.
+    A page has 200,000 Python objects without a cycle, which exist only until it is reduced. The collector
+    would check them repeatedly while they are made. That is half the time of reading a large cluster.
     """
-    # Whoever finds it still leaves it to who stilled it, another thread perhaps.
+    # If the collector is already stopped, another thread may have stopped it. That thread starts it again.
     ours = gc.isenabled()
     if ours:
         gc.disable()
@@ -108,12 +107,12 @@ def _without_collector() -> Iterator[None]:
 def _read_controllers(
     cluster: "Cluster", kind: str, discovery: Discovery, field_manager: str, with_unsteered: bool
 ) -> tuple[list[Workload], list[Workload]]:
-    """Return the discovered controllers of a kind, and, if asked for, those beyond the discovery."""
+    """Return a kind's controllers: those in the discovery, and those outside it if they are wanted."""
     collection_of = CONTROLLERS[kind].collection
     ours: list[Workload] = []
     outside: list[Workload] = []
-    # Where the whole cluster is read anyway, one listing serves both; only a label selector is the
-    # API server's to judge.
+    # If the whole cluster is read anyway, one list is enough for both, unless there is a label selector,
+    # which only the API server evaluates.
     apart = with_unsteered and bool(discovery.label_selector)
     narrow = [collection_of(namespace) for namespace in discovery.namespaces]
     parameters = {"labelSelector": discovery.label_selector} if discovery.label_selector else {}
@@ -159,8 +158,8 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
         if field_owners - ours:
             others[name] = min(field_owners - ours)
         elif not meta.get("managedFields"):
-            # The API server gives an object without any record to this owner at the first apply
-            # (k8s.io/apimachinery, managedfields); it is so after some restores of backups.
+            # At the first apply, the API server makes this manager the owner of an object without any record
+            # (k8s.io/apimachinery, managedfields). Such objects come from some restored backups.
             others[name] = FieldOwner("before-first-apply", "Update")
     live = pod_fields.read_fields(pod_spec)
     return Workload(
@@ -171,7 +170,7 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
         template=Template(
             spec=live,
             owned=frozenset(owned),
-            # Owning an empty map or list is owning nothing: Helm charts are full of them.
+            # Whoever owns an empty map or list owns nothing. Helm charts have many of them.
             foreign_owners={name: owner for name, owner in others.items() if name in live},
             taken_fields=_taken_fields(meta),
             selector=spec.get("selector"),
@@ -194,7 +193,7 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
 def _owner(labels: Mapping[str, str]) -> str:
     for wanted in OWNER_LABELS:
         for label, value in sorted(labels.items()):
-            # With any prefix: every company has its own.
+            # With any prefix, because every company has its own.
             if label.rpartition("/")[2] == wanted and value:
                 return value
     return ""
@@ -210,7 +209,7 @@ def _other_spreads(
     template_path: tuple[str, ...],
     field_manager: str,
 ) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]]:
-    """Return the spread constraints of others before ours and behind it, in live order."""
+    """Return the spread constraints of others: those before ours and those after it, in live order."""
     before: list[Mapping[str, Any]] = []
     behind: list[Mapping[str, Any]] = []
     side = before
@@ -219,7 +218,7 @@ def _other_spreads(
             side = behind
             continue
         field_owners = owners(managed, pod_fields.constraint_path(constraint, template_path))
-        # One that only this stack still owns was given up by the application.
+        # If only this stack owns a constraint, the application has removed it from its own manifest.
         if any(owner.manager != field_manager for owner in field_owners) or not field_owners:
             side.append(constraint)
     return tuple(before), tuple(behind)
@@ -269,7 +268,7 @@ def read_node(item: Mapping[str, Any]) -> Node:
 def _read_autoscalers(
     cluster: "Cluster",
 ) -> tuple[dict[str, tuple[int, int]], dict[str, tuple[str, ...]]]:
-    """Return what scales which workload: (minimum, maximum), and its targets of CPU."""
+    """Return (minimum, maximum) replicas by workload key, and CPU targets by workload key."""
     bounds, targets = {}, {}
     for item in cluster.list("/apis/autoscaling/v2/horizontalpodautoscalers"):
         spec = item["spec"]
@@ -281,7 +280,7 @@ def _read_autoscalers(
 
 
 def _cpu_target(metric: Mapping[str, Any]) -> str:
-    """Return a metric's target in words; empty if it is not CPU."""
+    """Return a metric's target in words; empty if the metric is not CPU."""
     source = metric.get("resource") or metric.get("containerResource") or {}
     if source.get("name") != "cpu":
         return ""
@@ -297,8 +296,8 @@ def _all_containers(workload: Workload | None, pods: Iterable[Mapping[str, Any]]
     containers = with_pods(workload.containers if workload else (), pods)
     if workload is None or workload.settled:
         return containers
-    # While a rollout is under way, the pods of the last revision run the last image; that is
-    # not an injected container, and no new pod gets it.
+    # During a rollout, pods of the last revision run the old image. No new pod gets that image, and it is not
+    # an injected container.
     known = {container.name for container in workload.containers}
     wanted = {(container.name, container.use.image) for container in workload.containers}
     return tuple(
@@ -309,7 +308,7 @@ def _all_containers(workload: Workload | None, pods: Iterable[Mapping[str, Any]]
 
 
 def _is_of_last_revision(workload: Workload, images: str) -> bool:
-    """Whether a pod that runs these images was made from another template than today's."""
+    """Return whether a pod with these images was made from an older template than the present one."""
     wanted = {container.name: container.use.image for container in workload.containers}
     containers = containers_of(json.loads(images)["spec"])
     return any(
@@ -373,7 +372,7 @@ def _assemble(
         workload = workloads[key]
         old = {images for images in shapes[key] if _is_of_last_revision(workload, images)}
         if left := [pod for pod in of_both if pod.images in old]:
-            # A rollout may stop half way or wait at a partition; until then these are made anew.
+            # If a rollout stops half way or waits at a partition, pods of the last revision are made again.
             last = replace(_unsteered(left), kind=workload.kind, name=f"{workload.name} (last revision)")
             beyond[last.key] = last
     return Inventory(
@@ -392,7 +391,7 @@ def _assemble(
 
 
 def _unsteered(pods: Sequence[Pod], workload: Workload | None = None) -> Workload:
-    """Return what is known of a controller outside the discovery, or of the owner of some pods."""
+    """Return a controller outside the discovery, or the owner of these pods, as a workload."""
     if workload is None:
         first = pods[0]
         workload = Workload(
@@ -401,10 +400,10 @@ def _unsteered(pods: Sequence[Pod], workload: Workload | None = None) -> Workloa
             name=first.owner.name if first.owner else first.name,
             replicas=len(pods),
             template=Template(spec=first.rules),
-            # Nothing says that they are alike; the largest is what room has to be kept for.
+            # The pods may differ, so keep room for the largest.
             requests=reduce(Resources.largest, (pod.requests for pod in pods)),
             tolerations=tuple(first.rules.get("tolerations") or ()),
         )
     images = dict.fromkeys(pod.images for pod in pods)
-    # The last revision's images too: its pods are still there.
+    # This includes the last revision's images, because its pods still run.
     return replace(workload, containers=with_pods(workload.containers, map(json.loads, images)))

@@ -1,4 +1,4 @@
-"""The cluster at one moment, as values: workloads, their pods, and what pods ask of nodes."""
+"""The cluster at one moment, as values: workloads, their pods, and what pods need of nodes."""
 
 import json
 from collections.abc import Mapping
@@ -12,20 +12,20 @@ from archshift.images.workload import Container
 from archshift.nodes.groups import Node
 
 TAKEN_ANNOTATION: Final = "archshift/taken"
-"""On a workload whose fields were taken by force: what they were and whose, as JSON."""
+"""On a workload whose fields archshift took by force: their former values and owners, as JSON."""
 
 OWNER_LABELS: Final = ("owner", "team")
-"""Labels of a workload that say who answers for it, with any prefix; the first that is there counts."""
+"""The labels that name who is responsible for a workload, with any prefix; the first one present counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """Which workloads are archshift's business.
+    """Which workloads archshift looks at.
 
     Attributes:
-        namespaces: Only these; empty for all but the system's.
-        exclude: Keys ``namespace/Kind/name`` to leave out.
-        label_selector: A Kubernetes label selector on the workloads; empty for all.
+        namespaces: Only these namespaces; empty means all but the system's.
+        exclude: The keys (``namespace/Kind/name``) of workloads to leave out.
+        label_selector: A Kubernetes label selector for the workloads; empty means all.
     """
 
     namespaces: tuple[str, ...] = ()
@@ -35,12 +35,12 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True)
 class PullIdentity:
-    """As whom pods pull their images.
+    """The identity with which pods pull their images.
 
     Attributes:
-        namespace: Where they run.
-        service_account: Whose pull secrets count if they name none.
-        secrets: The pull secrets they name.
+        namespace: Their namespace.
+        service_account: Their ServiceAccount. Its pull secrets count if the pods name none.
+        secrets: The pull secrets that the pods name.
     """
 
     namespace: str
@@ -56,18 +56,18 @@ class Workload:
         namespace: Its namespace.
         kind: One of ``kinds.CONTROLLERS``, or the owner of pods that archshift does not steer.
         name: Its name.
-        replicas: Standing pods wanted; 0 for a kind without such a number.
-        template: The placement side of its pod template.
-        requests: What one of its pods asks for.
-        tolerations: Its pods' tolerations.
-        settled: No rollout is under way and every pod is available.
-        identity: ``<uid>.<generation>``, shortened: changes with every change of the spec.
-        obstacle: Why its pods cannot be moved by a change of the template; empty if they can.
-        autoscaled: (minimum, maximum) replicas where a HorizontalPodAutoscaler scales it.
-        cpu_targets: The CPU that it is scaled to, in words, such as ``70 % of the request``.
-        containers: What its pod template runs.
-        pulls_as: As whom its pods pull their images.
-        owner: Who answers for it, as its labels say; empty if they do not.
+        replicas: The wanted number of permanent pods; 0 for kinds without replicas.
+        template: The placement fields of its pod template.
+        requests: The requests of one pod.
+        tolerations: The tolerations of its pods.
+        settled: Whether no rollout is in progress and every pod is available.
+        identity: ``<uid>.<generation>``, shortened. It changes with every change of the spec.
+        obstacle: Why a change of the template cannot move its pods; empty if it can.
+        autoscaled: (minimum, maximum) replicas if a HorizontalPodAutoscaler scales it; otherwise None.
+        cpu_targets: The autoscaler's CPU targets in words, such as ``70 % of the request``.
+        containers: The containers of its pod template.
+        pulls_as: The identity with which its pods pull their images.
+        owner: The responsible team or person from its labels; empty if they name none.
     """
 
     namespace: str
@@ -88,11 +88,11 @@ class Workload:
 
     @property
     def key(self) -> str:
-        """``namespace/Kind/name``, as in the config's overrides."""
+        """``namespace/Kind/name``, as in the settings."""
         return f"{self.namespace}/{self.kind}/{self.name}"
 
     def may_run_on(self, node: Node) -> bool:
-        """Whether its own rules and the node's taints let its pods run there, capacity aside."""
+        """Return whether its own rules and the node's taints permit its pods there, whatever the capacity."""
         template = self.template
         return admits(
             node,
@@ -107,19 +107,19 @@ class Inventory:
     """The cluster at one moment.
 
     Attributes:
-        workloads: Those discovered, by key.
+        workloads: The discovered workloads, by key.
         nodes: All nodes.
-        pods: (key, architecture) to number of live pods, of ``workloads`` and ``unsteered_workloads``; "" for
-            not placed yet.
-        unsteered_load: Pods of no discovered workload, by architecture: number and requests.
-        unsteered_reasons: Controllers and bare pods that archshift does not steer, with the reason.
-        containers: Key of a workload or of one of ``unsteered_reasons`` to all that it runs: its template's
-            containers, those that only its pods have, and the digests that run.
-        pull_identities: As whom all these pull their images.
-        unsteered_workloads: What archshift does not steer and the guard has to know all the same: controllers
-            outside the discovery, pods of other owners, and pods that a rollout has not replaced yet
-            (``namespace/Kind/name (last revision)``). Empty unless it was asked for.
-        loads: Node name to what all pods on it ask for.
+        pods: (key, architecture) to the number of live pods, of ``workloads`` and ``unsteered_workloads``.
+            The architecture of pods without a node is "".
+        unsteered_load: The number and requests of all pods outside ``workloads``, by architecture.
+        unsteered_reasons: The key of a controller or bare pod that archshift does not steer to the reason.
+        containers: A key of ``workloads`` or ``unsteered_reasons`` to all its containers: those of its
+            template, and those that only its pods have, with the digests that run.
+        pull_identities: The identities with which all these pods pull their images.
+        unsteered_workloads: What archshift does not steer but the guard must know: controllers outside the
+            discovery, pods of other owners, and pods that a rollout has not replaced yet
+            (``namespace/Kind/name (last revision)``). Empty if it was not requested.
+        loads: The name of a node to the requests of all its pods.
     """
 
     workloads: Mapping[str, Workload] = field(default_factory=dict)
@@ -138,7 +138,7 @@ class Inventory:
 
 
 def taken_annotation(taken: Mapping[str, TakenField]) -> str:
-    """Return the value of ``TAKEN_ANNOTATION``: the inverse of what the inventory reads."""
+    """Return the value of ``TAKEN_ANNOTATION``, as the inventory reads it."""
     return json.dumps(
         {
             name: {"manager": entry.owner.manager, "operation": entry.owner.operation, "value": entry.value}

@@ -1,8 +1,8 @@
-"""Who owns which field of a live object, as server-side apply records it (``managedFields``).
+"""The owners of a live object's fields, as server-side apply records them (``managedFields``).
 
-Format: https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management.
-A set of fields is a tree of dicts; a key is ``f:name`` (a field), ``k:{json}`` (the list item
-with these key values), ``v:json`` (the set member with this value) or ``.`` (the item itself).
+The format: https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management.
+A set of fields is a tree of dicts. A key is ``f:name`` (a field), ``k:{json}`` (the list item with these key
+values), ``v:json`` (the set member with this value) or ``.`` (the item itself).
 """
 
 import json
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 Path: TypeAlias = tuple[str, ...]
-"""Keys of a field set from the root, for example ``("f:spec", "f:replicas")``."""
+"""The keys of a set of fields from its root, for example ``("f:spec", "f:replicas")``."""
 
 _MISSING: Final = object()
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class FieldOwner:
-    """A field manager as it appears in ``managedFields``.
+    """A field manager in ``managedFields``.
 
     Attributes:
         manager: The field manager's name.
-        operation: ``Apply`` or ``Update``: the same name counts twice to the API server.
+        operation: ``Apply`` or ``Update``. For the API server the same name with each is a separate manager.
     """
 
     manager: str
@@ -33,7 +33,7 @@ class FieldOwner:
 
 
 def owners(managed_fields: Iterable[Mapping[str, Any]], path: Path) -> frozenset[FieldOwner]:
-    """Return who owns the field at ``path`` or anything inside it."""
+    """Return the owners of the field at ``path`` or of anything inside it."""
     field_owners = set()
     for entry in managed_fields:
         node: Any = entry.get("fieldsV1") or {}
@@ -47,14 +47,14 @@ def owners(managed_fields: Iterable[Mapping[str, Any]], path: Path) -> frozenset
 
 
 def owned_part(obj: Any, fields: Mapping[str, Any]) -> Any:
-    """Return the part of ``obj`` that a field set covers: what its manager last applied.
+    """Return the part of ``obj`` that a set of fields covers: what its manager applied last.
 
     Args:
         obj: The live object, or a value inside it.
-        fields: That manager's ``fieldsV1``, or the subtree for the value.
+        fields: The manager's ``fieldsV1``, or its subtree for the value.
 
     Returns:
-        A copy of the covered part; lists hold only the covered items, with their keys.
+        A copy of the covered part. Lists have only the covered items, with their keys.
     """
     keys = [key for key in fields if key != "."]
     if not keys:
@@ -81,7 +81,7 @@ def _covering(item: Any, fields: Mapping[str, Any]) -> Any:
     for key, subtree in fields.items():
         if key.startswith("k:") and isinstance(item, Mapping):
             wanted = json.loads(key[2:])
-            # The defaults of a key field (protocol: TCP) are in the live item as well.
+            # The live item also has the defaults of key fields (protocol: TCP).
             if all(item.get(name) == value for name, value in wanted.items()):
                 # The keys themselves always belong to the item.
                 return {**subtree, **{f"f:{name}": {} for name in wanted}}

@@ -31,7 +31,7 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "spread": ("topologySpreadConstraints", _item_key(SPREAD)),
     "tolerations": ("tolerations",),
 }
-"""Our name of a field to its path inside a pod spec."""
+"""Our name of a field to its path in a pod spec."""
 
 TITLES: Final = {
     "node-selector": "node selector",
@@ -40,25 +40,25 @@ TITLES: Final = {
     "spread": "spread over architectures",
     "tolerations": "tolerations",
 }
-"""Our name of a field to the one people use."""
+"""Our name of a field to its name for people."""
 
 REVISION_ANNOTATION: Final = "archshift/revision"
-"""On the pod template: the object and generation that the placement was made for.
+"""On the pod template: the object and generation for which archshift made the placement.
 
-A new one with every change of the placement, for three reasons. A step back would otherwise
-bring an old ReplicaSet to life, and the rollout would be reported complete before it began.
-Pods that drifted can be scheduled anew, which the scheduler never does by itself. And the
-engine, which compares a patch with its own last one, sees that an object was replaced.
+Every change of the placement sets a new value, for three reasons. Otherwise a step back would activate an
+old ReplicaSet, and the rollout would seem complete before it began. The new value also replaces pods that
+are on the wrong side, which the scheduler never does by itself. And the engine, which compares a patch with
+its previous patch, sees that an object was replaced.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class TakenField:
-    """A field's value and owner before archshift took it by force.
+    """A field that archshift took by force, as it was before.
 
     Attributes:
-        owner: Who gets it back.
-        value: What it was.
+        owner: The owner, which gets it back.
+        value: The value.
     """
 
     owner: FieldOwner
@@ -67,19 +67,19 @@ class TakenField:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What placement needs to know of one workload's pod template.
+    """What placement must know about a workload's pod template.
 
     Attributes:
-        spec: The live values of ``FIELDS``, by our name, ours included; absent ones left out.
-        owned: Those of ``FIELDS`` that this stack owns now.
-        foreign_owners: Those of ``FIELDS`` that someone else owns, and who.
-        taken_fields: Fields held by force, with what they were.
-        selector: The workload's label selector; None for kinds without one.
-        revision_label: The pod label that tells revisions apart.
-        revision: The live value of ``REVISION_ANNOTATION``; empty if absent.
-        has_soft_rules: The application has soft rules of its own (preferred pod affinity or
-            anti-affinity, soft spreads) that can outweigh a node preference.
-        other_spreads: The application's own spread constraints, before ours and behind it.
+        spec: The names in ``FIELDS`` to the live values, including ours; missing fields are left out.
+        owned: The names in ``FIELDS`` that this stack owns now.
+        foreign_owners: The names in ``FIELDS`` that others own, with the owner.
+        taken_fields: The fields that archshift took by force, as they were before.
+        selector: The workload's label selector; None for kinds without a selector.
+        revision_label: The pod label that differs between revisions.
+        revision: The live value of ``REVISION_ANNOTATION``; empty if it is missing.
+        has_soft_rules: Whether the application has soft rules of its own (preferred pod affinity or
+            anti-affinity, soft spread constraints) that can outweigh a node preference.
+        other_spreads: The application's own spread constraints: those before ours and those after it.
     """
 
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Template:
     other_spreads: tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]] = ((), ())
 
     def application_value(self, name: str) -> Any:
-        """Return the application's own value of a field, None if it has none."""
+        """Return the application's own value of a field; None if it has none."""
         if name in self.taken_fields:
             return self.taken_fields[name].value
         if name in self.owned and name not in self.foreign_owners:
@@ -108,14 +108,14 @@ def field_path(name: str, template_path: Sequence[str]) -> Path:
 
 
 def describe_path(name: str, template_path: Sequence[str]) -> str:
-    """Return a field's path as people write it."""
+    """Return a field's path in the form that people write."""
     keys = [key for key in FIELDS[name] if not key.startswith("k:")]
     suffix = "[kubernetes.io/arch]" if name == "spread" else ""
     return ".".join((*template_path, "spec", *keys)) + suffix
 
 
 def has_soft_rules(pod_spec: Mapping[str, Any]) -> bool:
-    """Say whether an application's own soft rules can compete with a preference for a side."""
+    """Return whether an application's own soft rules can compete with a preference for a side."""
     affinity = pod_spec.get("affinity") or {}
     return any(
         (affinity.get(kind) or {}).get(_PREFERRED) for kind in ("podAffinity", "podAntiAffinity")
@@ -126,7 +126,7 @@ def has_soft_rules(pod_spec: Mapping[str, Any]) -> bool:
 
 
 def is_ours(constraint: Mapping[str, Any]) -> bool:
-    """Say whether a spread constraint is the one that placement sets."""
+    """Return whether placement sets this spread constraint."""
     return _item_key(constraint) == _item_key(SPREAD)
 
 
@@ -137,7 +137,7 @@ def constraint_path(constraint: Mapping[str, Any], template_path: Sequence[str])
 
 
 def read_fields(pod_spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the live values of ``FIELDS`` in a pod spec, absent and empty ones left out."""
+    """Return the live values of ``FIELDS`` in a pod spec, without missing and empty fields."""
     affinity = (pod_spec.get("affinity") or {}).get("nodeAffinity") or {}
     values = {
         "node-selector": pod_spec.get("nodeSelector"),
@@ -159,13 +159,13 @@ def read_fields(pod_spec: Mapping[str, Any]) -> dict[str, Any]:
 def write_fields(
     values: Mapping[str, Any], before: Sequence[Any] = (), behind: Sequence[Any] = ()
 ) -> dict[str, Any]:
-    """Return a pod spec that holds just these fields: the inverse of ``read_fields``.
+    """Return a pod spec with only these fields: the inverse of ``read_fields``.
 
     Args:
         values: Field name to value.
-        before: Spread constraints of others that stand before ours in the live list.
-        behind: Those that stand behind it. The engine's Kubernetes provider compares lists by
-            position, so a patch with our constraint alone would show a change for ever
+        before: The spread constraints of others that are before ours in the live list.
+        behind: The spread constraints of others that are after ours. The engine's Kubernetes provider
+            compares lists by position, so a patch with only our constraint would always show a change
             (docs/adr/0002).
     """
     spec: dict[str, Any] = {}
@@ -189,14 +189,14 @@ def pinned_architecture(template: Template) -> tuple[str, str] | None:
     """Return how the application itself pins architectures, if it does.
 
     Returns:
-        (architectures, field): for example ``("amd64", "nodeSelector")``.
+        The architectures and the field, such as ``("amd64", "nodeSelector")``; None if it pins none.
     """
     selector = template.application_value("node-selector") or {}
     for label in ARCH_LABELS:
         if label in selector:
             return str(selector[label]), "nodeSelector"
     terms = (template.application_value("required") or {}).get("nodeSelectorTerms") or ()
-    # Terms are ORed, the expressions of one are ANDed.
+    # A node must meet one term, and all expressions of that term.
     admitted = [
         architecture for architecture in ARCHITECTURES if any(_admits(term, architecture) for term in terms)
     ]

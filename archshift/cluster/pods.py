@@ -1,4 +1,4 @@
-"""Pods: whose they are, what they run and ask for, what would take them, what holds them."""
+"""Pods: their owners, images and requests, which nodes they fit, and what blocks their eviction."""
 
 import json
 import sys
@@ -16,16 +16,16 @@ from archshift.common.resources import Resources
 from archshift.nodes.groups import Node
 
 if TYPE_CHECKING:
-    # Its HTTP client takes longer to import than the rest; what is pure needs only its name.
+    # Importing its HTTP client takes longer than the rest, and here it is only an annotation.
     from archshift.cluster.client import Cluster
 
 _MIRROR: Final = "kubernetes.io/config.mirror"
-"""On the API server's copy of a pod that a kubelet runs from a file of its node."""
+"""On the API server's copy of a pod that a kubelet runs from a file on its node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """The controller that makes a pod anew; a Deployment's pods have a ReplicaSet.
+    """The controller that replaces a pod; for a Deployment's pods, a ReplicaSet.
 
     Attributes:
         namespace: Its namespace.
@@ -43,25 +43,25 @@ class Controller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod that is not over.
+    """A pod that has not ended.
 
     Attributes:
         namespace: Its namespace.
         name: Its name.
-        uid: Its identity: a StatefulSet's next pod has the same name.
-        requests: What it asks of its node.
-        images: What it runs, reduced and as JSON: pods of one workload have the same text.
-        pulls_as: As whom it pulls its images.
-        node: Its node; empty for none yet.
+        uid: Its UID, because a StatefulSet's next pod has the same name.
+        requests: Its requests.
+        images: Its containers, reduced, as JSON. Pods of one workload have the same text.
+        pulls_as: The identity with which it pulls its images.
+        node: The name of its node; empty if it has none yet.
         owner: Its controller; None for a bare pod.
         labels: Its labels.
         annotations: Its annotations.
-        rules: What of its spec decides where it may run, by our names of the fields.
-        finalizers: What has to happen before it can be gone.
-        leaving: It is being deleted.
-        ready: It is ready and not leaving.
-        unschedulable: The scheduler's words where it finds no node for it.
-        mirror: Its node's kubelet runs it from a file.
+        rules: The fields of its spec that decide where it may run, by our names of the fields.
+        finalizers: Its finalizers, which must be removed before it can be gone.
+        leaving: Whether it is being deleted.
+        ready: Whether it is ready and not being deleted.
+        unschedulable: The scheduler's message if no node fits it; otherwise empty.
+        mirror: Whether its node's kubelet runs it from a file.
     """
 
     namespace: str
@@ -88,7 +88,7 @@ class Pod:
 
     @property
     def workload(self) -> str:
-        """``namespace/Kind/name`` of what it belongs to in the end; of itself, for a bare pod."""
+        """``namespace/Kind/name`` of its workload, such as a Deployment; of itself, for a bare pod."""
         if self.owner is None:
             return f"{self.namespace}/Pod/{self.name}"
         kind, name = controller_of(self.owner.kind, self.owner.name, self.labels)
@@ -101,16 +101,16 @@ class Pod:
 
     @property
     def tied(self) -> bool:
-        """It belongs to its node and goes with it: of a DaemonSet, or a mirror pod."""
+        """Whether it belongs to its node and ends with it: a DaemonSet's pod or a mirror pod."""
         return self.mirror or (self.owner is not None and on_every_node(self.owner.kind))
 
     def fits(self, node: Node) -> bool:
-        """Whether its rules and the node's taints let it run there, capacity aside."""
+        """Return whether its rules and the node's taints permit it there, whatever the capacity."""
         return fits(self.rules, node)
 
 
 def fits(rules: Mapping[str, Any], node: Node) -> bool:
-    """Say whether rules of a pod and a node's taints let it run there, capacity aside.
+    """Return whether a pod's rules and a node's taints permit the pod there, whatever the capacity.
 
     Args:
         rules: As ``Pod.rules``.
@@ -120,8 +120,8 @@ def fits(rules: Mapping[str, Any], node: Node) -> bool:
 
 
 def requests_of(pod_spec: Mapping[str, Any]) -> Resources:
-    """Return a pod's effective requests: containers and sidecars add up, or the largest init container."""
-    # Plain numbers, not ``Resources``: a fleet has thousands of pods.
+    """Return a pod's effective requests: the larger of its containers' sum and its largest init container."""
+    # Plain numbers instead of ``Resources`` save time, because a fleet has thousands of pods.
     cpu = memory = init_cpu = init_memory = 0
     for container in pod_spec.get("containers") or ():
         amount = _amount((container.get("resources") or {}).get("requests") or {})
@@ -141,7 +141,7 @@ def _amount(amounts: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def pull_identity(namespace: str, pod_spec: Mapping[str, Any]) -> PullIdentity:
-    """Return as whom pods with this spec pull their images."""
+    """Return the identity with which pods of this spec pull their images."""
     return PullIdentity(
         namespace,
         pod_spec.get("serviceAccountName") or "default",
@@ -150,11 +150,11 @@ def pull_identity(namespace: str, pod_spec: Mapping[str, Any]) -> PullIdentity:
 
 
 def _images(item: Mapping[str, Any]) -> str:
-    """Return what a pod runs, reduced and as JSON: pods of one workload give the same text."""
+    """Return a pod's containers, reduced, as JSON. Pods of one workload give the same text."""
     spec, status = item["spec"], item.get("status") or {}
     kept = ("name", "image", "command", "args", "workingDir", "env", "restartPolicy")
-    # The volume with its account's token is called otherwise in every pod (kube-api-access-x7k2p), so
-    # volumes get numbers: what counts is which containers share one.
+    # The volume with the account's token has another name in every pod (kube-api-access-x7k2p). So volumes
+    # get numbers, because only the containers that share a volume count.
     numbers: dict[str, str] = {}
 
     def container(original: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,19 +185,19 @@ def _images(item: Mapping[str, Any]) -> str:
 
 
 def _placement(pod_spec: Mapping[str, Any]) -> str:
-    """Return what decides where a pod may run, as JSON: pods of one owner give the same text."""
+    """Return the fields that decide where a pod may run, as JSON. Pods of one owner give the same text."""
     kept = ("nodeSelector", "affinity", "tolerations")
     return _as_json({key: pod_spec[key] for key in kept if pod_spec.get(key)})
 
 
 _as_json = json.JSONEncoder(sort_keys=True).encode
 
-# Equal ones are shared.
+# Pods share equal values.
 _controller = lru_cache(maxsize=4096)(Controller)
 _resources = lru_cache(maxsize=4096)(Resources)
 
 
-# The pods of a workload have most of their labels and annotations alike: one map for all keeps a fleet small.
+# Most pods of a workload have the same labels and annotations. One shared map for all saves memory.
 @lru_cache(maxsize=4096)
 def _shared(items: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
     return dict(items)
@@ -209,7 +209,7 @@ def _rules(placement: str) -> Mapping[str, Any]:
 
 
 def read_pod(item: Mapping[str, Any]) -> Pod:
-    """Reduce a pod's JSON."""
+    """Reduce a pod's JSON to what archshift needs."""
     meta, spec, status = item["metadata"], item["spec"], item.get("status") or {}
     references = meta.get("ownerReferences") or ()
     owner = next((ref for ref in references if ref.get("controller")), None)
@@ -233,13 +233,13 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
         leaving=leaving,
         ready=not leaving and (conditions.get("Ready") or {}).get("status") == "True",
         unschedulable=str(scheduled.get("message", "")) if scheduled.get("status") == "False" else "",
-        # Its owner is then the node itself.
+        # The owner of a mirror pod is its node.
         mirror=_MIRROR in annotations,
     )
 
 
 def list_pods(cluster: "Cluster", *, node: str = "", namespace: str = "", selector: str = "") -> list[Pod]:
-    """Return the pods of a node or a namespace, or those of it with some labels, that are not over.
+    """Return the pods that have not ended, of a node, of a namespace, or with labels that match a selector.
 
     Raises:
         ArchshiftError: The cluster cannot be read.
@@ -255,7 +255,7 @@ def list_pods(cluster: "Cluster", *, node: str = "", namespace: str = "", select
 
 
 def busy_pods(cluster: "Cluster", nodes: Iterable[str]) -> list[Pod]:
-    """Return the pods on nodes that would be lost with them: all but those that are tied to them.
+    """Return the pods that would be lost with these nodes: all pods on them except those tied to the node.
 
     Raises:
         ArchshiftError: The cluster cannot be read.
@@ -264,7 +264,7 @@ def busy_pods(cluster: "Cluster", nodes: Iterable[str]) -> list[Pod]:
 
 
 def what_holds(pod: Pod, budgets: Sequence[Mapping[str, Any]]) -> str:
-    """Return what keeps a pod where it is although its eviction was asked for.
+    """Return what blocks a pod's eviction after it was requested.
 
     Args:
         pod: The pod.

@@ -1,8 +1,8 @@
 """Which nodes a pod may use: node selectors, required node affinity and taints.
 
-The part of the scheduler's filter that decides whether a workload can run on an architecture
-at all (https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/). The scheduler
-itself places the pods; this answers early what it would refuse late.
+This is the part of the scheduler's filter that decides whether a workload can run on an architecture
+(https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/). The scheduler places the pods;
+archshift predicts what it would refuse.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ def admits(
     required: Mapping[str, Any] | None,
     tolerations: Sequence[Mapping[str, Any]] = (),
 ) -> bool:
-    """Say whether a pod with these rules may run on the node, capacity aside.
+    """Return whether a pod with these rules may run on the node, whatever the capacity.
 
     Args:
         node: The node.
@@ -39,7 +39,7 @@ def admits(
 
 
 def untolerated(taints: Iterable[Taint], tolerations: Sequence[Mapping[str, Any]]) -> list[Taint]:
-    """Return the taints that keep a pod with these tolerations away."""
+    """Return the taints that these tolerations do not cover, so that the pod cannot run there."""
     return [
         taint
         for taint in taints
@@ -59,7 +59,7 @@ def _tolerates(toleration: Mapping[str, Any], taint: Taint) -> bool:
 def _term_matches(node: Node, term: Mapping[str, Any], selected: Sequence[Mapping[str, Any]]) -> bool:
     expressions = term.get("matchExpressions") or ()
     fields = term.get("matchFields") or ()
-    # An empty term matches nothing, as the API defines it.
+    # The API defines that an empty term matches no node.
     if not expressions and not fields:
         return False
     return _meets(node, [*selected, *expressions]) and all(
@@ -68,7 +68,7 @@ def _term_matches(node: Node, term: Mapping[str, Any], selected: Sequence[Mappin
 
 
 def _meets(node: Node, expressions: Iterable[Mapping[str, Any]]) -> bool:
-    """Say whether a node meets all of them, with one value of each label that is still to be chosen."""
+    """Return whether a node meets all expressions, with one of the possible values of each label."""
     by_label: dict[str, list[Mapping[str, Any]]] = {}
     for expression in expressions:
         by_label.setdefault(expression["key"], []).append(expression)
@@ -83,7 +83,7 @@ def _meets(node: Node, expressions: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def matches(labels: Mapping[str, str], expression: Mapping[str, Any]) -> bool:
-    """Say whether labels meet one expression of a node selector term."""
+    """Return whether labels meet one expression of a node selector term."""
     key, operator = expression["key"], expression["operator"]
     values: Sequence[str] = expression.get("values") or ()
     value = labels.get(key)
@@ -102,5 +102,5 @@ def matches(labels: Mapping[str, str], expression: Mapping[str, Any]) -> bool:
             except (ValueError, IndexError):
                 return False
             return number > bound if operator == "Gt" else number < bound
-    # An operator from the future: the pod may not fit, so it does not count as fitting.
+    # A newer Kubernetes may have other operators. The pod may not fit, so it counts as not fitting.
     return False
