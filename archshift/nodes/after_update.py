@@ -1,4 +1,4 @@
-"""The nodes that an update leaves, and those that pods may land on."""
+"""The nodes after an update, and the nodes that pods may land on."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from archshift.nodes.groups import AnyNodeGroup, Node
 
 
 def nodes_after(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[Node]:
-    """Return the nodes that the update leaves: those of the configured groups and of nobody's."""
+    """Return the nodes after an update: those of the configured groups, and those of no group."""
     live = list(live)
     zones = sorted({node.labels.get(ZONE_LABEL, "") for node in live}) or [""]
     after: list[Node] = []
@@ -20,16 +20,16 @@ def nodes_after(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[No
 
 
 def nodes_of_others(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[Node]:
-    """Return the nodes that none of these groups makes: no update of the stack takes them away."""
+    """Return the nodes that belong to none of these groups, so that no update of the stack removes them."""
     groups = tuple(groups)
     unlabelled = (node for node in live if GROUP_LABEL not in node.labels)
     return [node for node in unlabelled if not any(group.owns(node) for group in groups)]
 
 
 def possible_nodes(live: Iterable[Node], groups: Iterable[AnyNodeGroup]) -> list[Node]:
-    """Return the nodes that pods may land on: those after the update, and what an autoscaler brings up.
+    """Return the nodes that pods may land on: those after the update, and those that an autoscaler may add.
 
-    Of each autoscaled group without nodes a first one, whose capacity is not there yet.
+    For each autoscaled group without nodes, that is a first node, whose capacity does not exist yet.
     """
     groups = tuple(groups)
     nodes = nodes_after(live, groups)

@@ -1,4 +1,4 @@
-"""The operating systems of a managed group's nodes: a record for each AMI type of EKS.
+"""The operating systems of managed node groups: a record for each AMI type of EKS.
 
 https://docs.aws.amazon.com/eks/latest/APIReference/API_Nodegroup.html
 """
@@ -15,7 +15,7 @@ AmiFamily: TypeAlias = Literal["AL2023", "Bottlerocket"]
 
 _DATA_VOLUMES: Final[Mapping[AmiFamily, str]] = {
     "AL2023": "/dev/xvda",
-    # It keeps images and logs on a volume of their own.
+    # Bottlerocket keeps images and logs on a separate volume.
     "Bottlerocket": "/dev/xvdb",
 }
 
@@ -25,10 +25,10 @@ class AmiType:
     """One AMI type.
 
     Attributes:
-        name: As EKS calls it.
+        name: Its name at EKS.
         family: The operating system.
-        architecture: What it runs on.
-        variant: What it has beyond the family's plain one; empty for that.
+        architecture: The architecture of its nodes.
+        variant: The variant of the operating system; empty for the plain one.
     """
 
     name: str
@@ -38,7 +38,7 @@ class AmiType:
 
     @property
     def data_volume(self) -> str:
-        """The device that images and logs are on."""
+        """The device of the volume with images and logs."""
         return _DATA_VOLUMES[self.family]
 
 
@@ -60,7 +60,7 @@ AMI_TYPES: Final[Mapping[str, AmiType]] = {
         AmiType("BOTTLEROCKET_ARM_64_NVIDIA_FIPS", "Bottlerocket", ARM64, "NVIDIA_FIPS"),
     )
 }
-"""The AMI types that a node group may name."""
+"""The AMI types that a node group may have."""
 
 AMI_FAMILIES: Final[Mapping[AmiFamily, Mapping[Architecture, str]]] = {
     family: {
@@ -72,10 +72,10 @@ AMI_FAMILIES: Final[Mapping[AmiFamily, Mapping[Architecture, str]]] = {
 
 
 def check_ami_type(ami_type: str, types: Iterable[InstanceType], key: str) -> str:
-    """Return the AMI type if it fits a group's types, which are of one architecture.
+    """Return the AMI type if it fits a group's instance types, which have one architecture.
 
     Raises:
-        ArchshiftError: It is unknown, or an image of the other architecture.
+        ArchshiftError: The AMI type is unknown, or is for the other architecture.
     """
     if ami_type not in AMI_TYPES:
         raise ArchshiftError(f"{key}: {ami_type!r} is none of {', '.join(AMI_TYPES)}")

@@ -1,4 +1,4 @@
-"""An EKS cluster, as configured and as it is, and the kubeconfig that reaches it."""
+"""An EKS cluster: its settings, its description at EKS, and its kubeconfig."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -10,15 +10,15 @@ Autoscaler: TypeAlias = Literal["none", "cluster-autoscaler"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCluster:
-    """A cluster that the stack makes.
+    """A cluster that the stack creates.
 
     Attributes:
-        version: Kubernetes version, for example ``1.34``.
-        vpc: ID of its VPC.
-        public_access: CIDR blocks that reach the API server from the internet; none for an
-            endpoint inside the VPC alone.
-        kms_key: ARN of the key that encrypts secrets; empty to make one.
-        admins: ARNs of IAM roles and users that administer it.
+        version: The Kubernetes version, such as ``1.34``.
+        vpc: The ID of its VPC.
+        public_access: The CIDR blocks that may reach the API server from the internet; empty for an endpoint
+            only inside the VPC.
+        kms_key: The ARN of the key that encrypts secrets; empty to create one.
+        admins: The ARNs of IAM roles and users that administer it.
     """
 
     version: str
@@ -34,12 +34,12 @@ class EksCluster:
 
     Attributes:
         name: Its name.
-        subnets: Subnet IDs of its node groups, and of the control plane of one that is made.
-        node_role: ARN of the IAM role of its nodes; empty to make one.
+        subnets: The subnet IDs of its node groups, and of the control plane if the stack creates the cluster.
+        node_role: The ARN of the IAM role of its nodes; empty to create one.
         autoscaler: What adds and removes nodes.
-        create: How to make it; None for one that exists and of which nothing is changed.
-        profile: AWS profile of the stack (``aws:profile``); empty for what the environment says.
-        region: Its region (``aws:region``); empty for what the environment says.
+        create: How to create it; None for an existing cluster, which archshift never changes.
+        profile: The AWS profile of the stack (``aws:profile``); empty for that of the environment.
+        region: Its region (``aws:region``); empty for that of the environment.
     """
 
     name: str
@@ -56,9 +56,9 @@ class LiveCluster:
     """A cluster as EKS describes it.
 
     Attributes:
-        arn: Its ARN; says its region and its name.
-        endpoint: URL of its API server.
-        certificate_authority: Certificate of its authority, base64 of PEM.
+        arn: Its ARN, which contains its region and its name.
+        endpoint: The URL of its API server.
+        certificate_authority: The certificate of its authority, base64 of PEM.
     """
 
     arn: str
@@ -67,7 +67,7 @@ class LiveCluster:
 
     @property
     def region(self) -> str:
-        """The region it is in."""
+        """Its region."""
         return self.arn.split(":")[3]
 
     @property
@@ -76,10 +76,10 @@ class LiveCluster:
         return self.arn.partition("cluster/")[2]
 
     def kubeconfig(self, profile: str = "") -> dict[str, Any]:
-        """Return a kubeconfig without credentials: the AWS CLI fetches them when they are used.
+        """Return a kubeconfig without credentials: the AWS CLI gets them when they are needed.
 
         Args:
-            profile: AWS profile to ask with; empty for what the environment says.
+            profile: The AWS profile for the AWS CLI; empty for that of the environment.
         """
         command: dict[str, Any] = {
             "apiVersion": "client.authentication.k8s.io/v1beta1",
@@ -106,12 +106,12 @@ class LiveCluster:
     def check_context(self, server: str, authority: str) -> None:
         """Check that a kubeconfig's context reaches this cluster.
 
-        Pods would else be counted in one cluster and nodes taken away in another. A tunnel
-        changes the server's URL, never the authority, which each cluster has of its own.
+        Otherwise archshift could count pods in one cluster and remove nodes in another. The authorities are
+        compared, because each cluster has its own, and because a tunnel changes only the server's URL.
 
         Args:
-            server: URL of the context's API server.
-            authority: Certificate of its authority, base64 of PEM; empty if it has none.
+            server: The URL of the context's API server.
+            authority: The certificate of its authority, base64 of PEM; empty if it has none.
 
         Raises:
             ArchshiftError: It reaches another cluster.

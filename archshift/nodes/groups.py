@@ -1,4 +1,4 @@
-"""Node groups as configured, and the nodes they stand for."""
+"""The configured node groups, and their nodes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,7 +21,7 @@ from archshift.common.resources import MIB, Resources, total
 from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
 
 MOST_NODES: Final = 1000
-"""Nodes of one pool that are counted; beyond that its limits are as good as none."""
+"""The most nodes of a pool that count. Limits that permit more are treated as this number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,19 +41,18 @@ class Taint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A node: live, to be made, or one that a NodePool may bring up.
+    """A node: a live node, a node that an update creates, or a node that a NodePool may create.
 
     Attributes:
         name: The node's name.
-        labels: Its labels, ``kubernetes.io/arch`` included.
+        labels: Its labels, including ``kubernetes.io/arch``.
         taints: Its taints.
-        millicpu: Allocatable CPU, thousandths of a vCPU.
-        memory: Allocatable memory, bytes.
-        pods: Most pods it takes.
-        schedulable: Ready and not cordoned.
-        choices: Of a node that a NodePool may bring up, the labels of which it chooses the value
-            that a pod asks for: zone, instance type, capacity type. No value stands for any. Empty
-            for any other node.
+        millicpu: The allocatable CPU, in thousandths of a vCPU.
+        memory: The allocatable memory, in bytes.
+        pods: The most pods that it can have.
+        schedulable: Whether it is ready and not cordoned.
+        choices: Label to the values that a NodePool may choose from for a pod: zone, instance type, capacity
+            type. An empty tuple means any value. It is empty for all other nodes.
     """
 
     name: str
@@ -67,21 +66,21 @@ class Node:
 
     @property
     def architecture(self) -> str:
-        """The value of ``kubernetes.io/arch``; empty where the label is missing."""
+        """The value of ``kubernetes.io/arch``; empty if the label is missing."""
         return self.labels.get(ARCH_LABEL, "")
 
     @property
     def capacity(self) -> Resources:
-        """What pods may have of it."""
+        """What it has for pods."""
         return Resources(self.millicpu, self.memory, self.pods)
 
     def values(self, label: str) -> tuple[str | None, ...]:
-        """Return the values that a label may have, None where it is missing; none for any."""
+        """Return the possible values of a label; None stands for a missing label, an empty result for any."""
         return self.choices[label] if label in self.choices else (self.labels.get(label),)
 
 
 class SizeRange(NamedTuple):
-    """How many nodes a group has by its settings, may have, and whether an autoscaler decides."""
+    """The number of nodes in a group's settings, the most that it may have, and whether it is autoscaled."""
 
     desired: int
     most: int
@@ -90,12 +89,12 @@ class SizeRange(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """What all kinds of groups have, and what most of them answer alike.
+    """What all kinds of groups have, and the methods that are the same for most kinds.
 
     Attributes:
         name: The key in ``archshift:node_groups``.
         labels: The user's own node labels.
-        taints: Taints of every node.
+        taints: The taints of every node.
     """
 
     name: str
@@ -113,12 +112,12 @@ class _Group:
         return False
 
     def owns(self, node: Node) -> bool:
-        """Say whether a live node is of this group."""
-        # A NodePool of the same name may be there, or have been.
+        """Return whether a live node belongs to this group."""
+        # A NodePool with the same name may exist, or may have existed.
         return not node.labels.get(POOL_LABEL) and node.labels.get(GROUP_LABEL) == self.name
 
     def nodes_on_demand(self) -> list[Node]:
-        """Return nodes that come up only once pods need them, beside those that are there."""
+        """Return the nodes that do not exist until pods need them."""
         return []
 
     def limits_to_raise(self, _kind: InstanceType, _nodes: int) -> str:
@@ -133,7 +132,7 @@ class NodeGroup(_Group):
     Attributes:
         instance_type: Every node's type; decides the architecture.
         size: Number of nodes.
-        zones: Availability zones, nodes are dealt round-robin.
+        zones: The availability zones; nodes are assigned to them in turn.
     """
 
     instance_type: InstanceType
@@ -147,11 +146,11 @@ class NodeGroup(_Group):
 
     @property
     def instance_types(self) -> tuple[InstanceType, ...]:
-        """Its one type."""
+        """Its only instance type."""
         return (self.instance_type,)
 
     def nodes(self) -> list[Node]:
-        """Return its nodes, as the lab makes them and the capacity check counts them."""
+        """Return its nodes as the lab creates them and the capacity check counts them."""
         kind = self.instance_type
         return [
             _node(f"{self.name}-{index}", self, kind, kind.pods, self.zones[index % len(self.zones)])
@@ -159,11 +158,11 @@ class NodeGroup(_Group):
         ]
 
     def nodes_after(self, _own: Sequence[Node], _zones: Sequence[str]) -> list[Node]:
-        """Return the nodes that it has after an update: in the lab a group is its settings."""
+        """Return its nodes after an update: in the lab they follow from the settings alone."""
         return self.nodes()
 
     def nodes_with_new(self, live: Iterable[Node]) -> dict[str, list[Node]]:
-        """Return name of a resource to the nodes that go with it: each node is a resource of its own."""
+        """Return the name of each resource to the nodes that it creates: each node is its own resource."""
         by_name = {node.name: node for node in live}
         return {node.name: [by_name.get(node.name, node)] for node in self.nodes()}
 
@@ -172,7 +171,7 @@ class NodeGroup(_Group):
         return replace(self, size=len(self.zones)).nodes()
 
     def size_range(self, _kind: InstanceType) -> SizeRange:
-        """Return how many nodes it has and may have."""
+        """Return the number of its nodes, which is fixed."""
         return SizeRange(self.size, self.size, autoscaled=False)
 
 
@@ -181,18 +180,18 @@ class EksNodeGroup(_Group):
     """A managed node group of an EKS cluster.
 
     Attributes:
-        instance_types: Its types, all of one architecture; EKS takes the first it can get.
-        min_size: Fewest nodes, 0 or more.
-        max_size: Most nodes, 1 or more.
-        desired_size: Number of nodes; where an autoscaler runs, at the beginning only.
-        autoscaled: An autoscaler adds and removes nodes.
-        subnets: Subnet IDs.
+        instance_types: Its types, all of one architecture. EKS uses the first type that is available.
+        min_size: The fewest nodes, 0 or more.
+        max_size: The most nodes, 1 or more.
+        desired_size: The number of nodes; with an autoscaler, only at the beginning.
+        autoscaled: Whether an autoscaler adds and removes nodes.
+        subnets: The subnet IDs.
         capacity_type: ON_DEMAND or SPOT.
         ami_type: One of ``AMI_TYPES``.
-        disk_gib: Size of the root volume (Bottlerocket: of the data volume), GiB.
-        max_unavailable: Nodes that an update may replace at once; a number, or a text like ``33%``.
-        import_name: The existing group that this is, by its name at EKS; empty to make one. What
-            would replace it (types, image, subnets, role, launch template) is left as it is.
+        disk_gib: The size of the root volume (Bottlerocket: of the data volume), in GiB.
+        max_unavailable: How many nodes an update may replace at once: a number, or a text such as ``33%``.
+        import_name: The name at EKS of an existing group to import; empty to create a group. An import does
+            not change what would replace the group: types, image, subnets, role, launch template.
     """
 
     instance_types: tuple[InstanceType, ...]
@@ -214,7 +213,7 @@ class EksNodeGroup(_Group):
 
     @property
     def node_labels(self) -> Mapping[str, str]:
-        """The labels that the group gives its nodes; ``kubernetes.io/arch`` is the kubelet's."""
+        """The labels that the group gives its nodes; the kubelet sets ``kubernetes.io/arch``."""
         return {**self.labels, ARCHITECTURE_LABEL: self.architecture, GROUP_LABEL: self.name}
 
     @property
@@ -228,7 +227,7 @@ class EksNodeGroup(_Group):
         return self.capacity_type == "SPOT"
 
     def owns(self, node: Node) -> bool:
-        """Say whether a live node is of this group; before its import it has EKS's label alone."""
+        """Return whether a live node belongs to this group; before an import it has only EKS's label."""
         if node.labels.get(POOL_LABEL):
             return False
         if node.labels.get(GROUP_LABEL) == self.name:
@@ -236,16 +235,16 @@ class EksNodeGroup(_Group):
         return bool(self.import_name) and node.labels.get(EKS_GROUP_LABEL) == self.import_name
 
     def new_nodes(self, live: int, zones: Sequence[str] = ("",)) -> list[Node]:
-        """Return the nodes that it adds to its ``live`` ones, each of its smallest type.
+        """Return the nodes that it adds to its ``live`` nodes, each of its smallest type.
 
-        Names are EKS's to choose; these stand for them in a plan.
+        EKS chooses the real names; a plan uses these instead.
 
         Args:
-            live: How many of its nodes there are.
-            zones: The zones they are taken to come up in, in turn.
+            live: The number of its live nodes.
+            zones: The zones of new nodes, in turn. This is an assumption.
         """
         kind = min(self.instance_types, key=lambda kind: (kind.vcpu, kind.memory_mib))
-        # EKS gives all nodes of a group the limit of the type with the lowest.
+        # EKS gives all nodes of a group the lowest limit of its types.
         pods = min(kind.managed_pods for kind in self.instance_types)
         return [
             _node(f"{self.name}-new-{index}", self, kind, pods, zones[index % len(zones)])
@@ -253,27 +252,27 @@ class EksNodeGroup(_Group):
         ]
 
     def nodes_after(self, own: Sequence[Node], zones: Sequence[str]) -> list[Node]:
-        """Return the nodes that it has after an update.
+        """Return its nodes after an update.
 
-        It keeps its nodes, as many as its desired size or an autoscaler leaves it, and gets those that are
-        missing. Other instance types are another group, which begins without any.
+        It keeps as many live nodes as its desired size or an autoscaler leaves, and gets the missing nodes.
+        With other instance types it becomes another group, which begins without nodes.
 
         Args:
             own: Its live nodes.
-            zones: The zones that new ones are taken to come up in.
+            zones: The zones of new nodes. This is an assumption.
         """
-        # The types of an imported group are left as they are.
+        # An import does not change the types of a group.
         staying = _staying(self, own, any_type=bool(self.import_name))
         kept = staying if self.autoscaled else staying[: self.desired_size]
         return kept + self.new_nodes(len(staying), zones)
 
     def nodes_with_new(self, live: Iterable[Node]) -> dict[str, list[Node]]:
-        """Return name of a resource, the group, to the nodes that go with it."""
+        """Return the name of the group, which is the resource, to the nodes that it creates."""
         own = [node for node in live if self.owns(node)]
         return {self.name: [*own, *self.new_nodes(len(own))]}
 
     def nodes_on_demand(self) -> list[Node]:
-        """Return the first node that an autoscaler would bring up."""
+        """Return the first node that an autoscaler would add."""
         return replace(self, desired_size=1).new_nodes(0) if self.autoscaled else []
 
     def samples(self, zones: Sequence[str]) -> list[Node]:
@@ -281,16 +280,16 @@ class EksNodeGroup(_Group):
         return replace(self, desired_size=len(zones)).new_nodes(0, zones)
 
     def size_range(self, _kind: InstanceType) -> SizeRange:
-        """Return how many nodes it has by its settings and may have."""
+        """Return the number of nodes in the settings and the most that it may have."""
         return SizeRange(self.desired_size, self.max_size, self.autoscaled)
 
 
 @dataclass(frozen=True, slots=True)
 class NodeClass:
-    """What a NodePool's nodes are like in the cloud: image, subnets, role. Never archshift's own.
+    """The node class of a NodePool: image, subnets, role. archshift never creates one.
 
     Attributes:
-        group: API group of its kind.
+        group: The API group of its kind.
         kind: Its kind.
         name: Its name.
     """
@@ -302,22 +301,22 @@ class NodeClass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePool(_Group):
-    """A group whose nodes Karpenter or EKS Auto Mode brings up for pods that find no room.
+    """A group whose nodes Karpenter or EKS Auto Mode creates for pods that no node has room for.
 
-    Its name is the NodePool's. It has no number of nodes. What counts is what its limits let it bring up, so
-    a plan counts its nodes and, beside them, those that would fill the limits.
+    It has the NodePool's name. It has limits instead of a number of nodes. So a plan counts its live nodes
+    and the further nodes that its limits permit.
 
     Attributes:
         instance_types: Its types, all of one architecture.
-        node_class: What its nodes are like.
-        millicpu: Most CPU that it may bring up, thousandths of a vCPU.
-        memory: Most memory that it may bring up, bytes; None for as much as comes with the CPU.
-        zones: Zones it is limited to; empty for those of the node class.
+        node_class: The node class of its nodes.
+        millicpu: The most CPU of its nodes, in thousandths of a vCPU.
+        memory: The most memory of its nodes, in bytes; None if only the CPU is limited.
+        zones: Its zones; empty for those of the node class.
         capacity_types: on-demand, spot or reserved.
-        weight: Which pool goes first, 1 to 100; None for last.
-        consolidate_after: How long a node is left alone before it may be emptied, such as ``5m``.
-        budget: Nodes that may be replaced at once: a number, or a share such as ``10%``.
-        side_taint: Its nodes carry the soft taint of their side, as all other groups' do.
+        weight: Its priority among pools, 1 to 100, the highest first; None for the lowest.
+        consolidate_after: How long a node must be unchanged before consolidation, such as ``5m``.
+        budget: How many nodes may be replaced at once: a number, or a share such as ``10%``.
+        side_taint: Whether its nodes have the soft taint of their side, as the nodes of other groups do.
     """
 
     instance_types: tuple[InstanceType, ...]
@@ -338,26 +337,26 @@ class NodePool(_Group):
 
     @property
     def node_labels(self) -> Mapping[str, str]:
-        """The labels that the pool gives its nodes; ``kubernetes.io/arch`` is the kubelet's."""
+        """The labels that the pool gives its nodes; the kubelet sets ``kubernetes.io/arch``."""
         return {**self.labels, ARCHITECTURE_LABEL: self.architecture, GROUP_LABEL: self.name}
 
     @property
     def spot(self) -> bool:
-        """All of its nodes are Spot instances; of a pool that may take either, the dearer counts."""
+        """All of its nodes are Spot instances. If a pool may use both, the more expensive type counts."""
         return self.capacity_types == ("spot",)
 
     def owns(self, node: Node) -> bool:
-        """Say whether a live node is of this pool."""
+        """Return whether a live node belongs to this pool."""
         return node.labels.get(POOL_LABEL) == self.name
 
     def possible_nodes(self, live: Iterable[Node] = ()) -> list[Node]:
-        """Return the nodes that it may bring up beside its ``live`` ones, until its limits are full.
+        """Return the nodes that it may create in addition to its ``live`` nodes, up to its limits.
 
-        The largest first, so that the largest pod that would get a node finds one here, and the sum is
-        what the limits allow. They stand for what Karpenter would choose and are no forecast of it.
+        The largest types come first. So the largest possible pod fits one of these nodes, and their total is
+        what the limits permit. They do not predict which nodes Karpenter would choose.
 
         Args:
-            live: The nodes that it has; they count against its limits.
+            live: Its live nodes, which count against its limits.
         """
         millicpu, memory = self.millicpu, self.memory
         for node in live:
@@ -377,7 +376,7 @@ class NodePool(_Group):
         return nodes
 
     def sample(self, kind: InstanceType) -> Node:
-        """Return what a node is like if it is of this type, whatever the limits say."""
+        """Return a node of this type, whatever the limits permit."""
         return self._possible(f"{self.name}-possible", kind, {})
 
     def _possible(self, name: str, kind: InstanceType, choices: Mapping[str, tuple[str, ...]]) -> Node:
@@ -395,15 +394,15 @@ class NodePool(_Group):
             millicpu=kind.allocatable_millicpu,
             memory=kind.allocatable_memory,
             pods=kind.managed_pods,
-            # The zones of a pool that names none are its node class's subnets', which nobody here knows: a
-            # pod that asks for a zone gets a node there or none, and that is not for us to foresee.
+            # A pool without zones uses the zones of its node class's subnets, which are unknown here. So
+            # nobody can predict whether a pod that needs a certain zone gets a node there.
             choices={**choices, ZONE_LABEL: self.zones, CAPACITY_TYPE_LABEL: self.capacity_types},
         )
 
     def nodes_after(self, own: Sequence[Node], _zones: Sequence[str]) -> list[Node]:
-        """Return the nodes that it has after an update, and those that its limits let it bring up.
+        """Return its nodes after an update, and the further nodes that its limits permit.
 
-        Karpenter replaces the nodes that no longer meet their NodePool, one by one.
+        Karpenter replaces the nodes that no longer match their NodePool, one after the other.
 
         Args:
             own: Its live nodes.
@@ -412,7 +411,7 @@ class NodePool(_Group):
         return [*staying, *self.possible_nodes(staying)]
 
     def nodes_with_new(self, live: Iterable[Node]) -> dict[str, list[Node]]:
-        """Return name of a resource, the pool, to the nodes that go with it."""
+        """Return the name of the pool, which is the resource, to the nodes that it creates."""
         own = [node for node in live if self.owns(node)]
         return {self.name: [*own, *self.possible_nodes(own)]}
 
@@ -421,11 +420,11 @@ class NodePool(_Group):
         return self.possible_nodes()
 
     def samples(self, _zones: Sequence[str]) -> list[Node]:
-        """Return what a node is like, one for each of its types, the smallest first."""
+        """Return a sample node for each of its types, the smallest first."""
         return [self.sample(kind) for kind in sorted(set(self.instance_types), key=_size)]
 
     def size_range(self, kind: InstanceType) -> SizeRange:
-        """Return how many nodes of a type its limits allow; it begins with none."""
+        """Return how many nodes of a type its limits permit; it begins with 0 nodes."""
         most = self.millicpu // (1000 * kind.vcpu)
         if self.memory is not None:
             most = min(most, self.memory // (kind.memory_mib * MIB))
@@ -441,14 +440,14 @@ class NodePool(_Group):
         return " and its ".join(short)
 
     def allows_less(self, later: "NodePool") -> bool:
-        """Say whether a change of it allows fewer nodes or fewer kinds of them."""
+        """Return whether a change of the pool permits fewer nodes or fewer kinds of nodes."""
         if later.architecture != self.architecture or later.millicpu < self.millicpu:
             return True
         if later.memory is not None and (self.memory is None or later.memory < self.memory):
             return True
         if not {*self.instance_types} <= {*later.instance_types}:
             return True
-        # Without zones of its own a pool is in all that its node class has.
+        # A pool without zones uses all zones of its node class.
         return bool(later.zones) and not (self.zones and {*self.zones} <= {*later.zones})
 
 
@@ -477,10 +476,10 @@ def _node(name: str, group: AnyNodeGroup, kind: InstanceType, pods: int, zone: s
 
 
 def _staying(group: EksNodeGroup | NodePool, own: Iterable[Node], *, any_type: bool = False) -> list[Node]:
-    """Return the live nodes of a group that a change of its instance types leaves, as they will be.
+    """Return the live nodes of a group that remain after a change of its instance types.
 
-    With the labels and taints that the group gives them. EKS sets them in place, Karpenter with the node
-    that it replaces this one by.
+    They have the group's new labels and taints. EKS sets these on the live node, Karpenter on the node that
+    replaces it.
     """
     types = {"", *(kind.name for kind in group.instance_types)}
     return [
@@ -499,7 +498,7 @@ def _size(kind: InstanceType) -> tuple[int, int, str]:
 
 
 def _capacity(node: Node) -> tuple[int, int]:
-    """Return what a node counts for against limits: all that its machine has, not what pods get."""
+    """Return what a node counts against limits: the full capacity of its machine, not only that for pods."""
     kind = INSTANCE_TYPES.get(node.labels.get(INSTANCE_TYPE_LABEL, ""))
     return (kind.vcpu * 1000, kind.memory_mib * MIB) if kind else (node.millicpu, node.memory)
 
@@ -508,7 +507,7 @@ def one_architecture(types: Sequence[InstanceType], key: str) -> Architecture:
     """Return the architecture of a group's types.
 
     Raises:
-        ArchshiftError: They are of both; every node of a group gets the same image.
+        ArchshiftError: The types have both architectures, but all nodes of a group get the same image.
     """
     sides: dict[Architecture, str] = {}
     for kind in types:
@@ -520,7 +519,7 @@ def one_architecture(types: Sequence[InstanceType], key: str) -> Architecture:
 
 
 def capacity_by_architecture(nodes: Iterable[Node]) -> dict[str, dict[str, int]]:
-    """Return what the schedulable ones hold: ``nodes``, ``millicpu``, ``memory`` in bytes, ``pods``."""
+    """Return what schedulable nodes have: ``nodes``, ``millicpu``, ``memory`` in bytes, ``pods``."""
     sides: dict[str, list[Resources]] = {}
     for node in nodes:
         if node.schedulable and node.architecture:
@@ -532,10 +531,9 @@ def capacity_by_architecture(nodes: Iterable[Node]) -> dict[str, dict[str, int]]
 
 
 def side_taint(architecture: Architecture) -> Taint:
-    """Return the taint that every node of a managed group carries for its side.
+    """Return the taint that every node of a managed group has for its side.
 
-    It turns nobody away. A workload that tolerates one side's gets 300 points of preference for
-    it, beside the 200 of its node affinity; for all others both sides are alike
-    (docs/adr/0003).
+    It keeps no pod away. If a workload tolerates one side's taint, that side gets 300 points of preference in
+    addition to the 200 of node affinity. For all other workloads both sides are equal (docs/adr/0003).
     """
     return Taint(key=f"archshift/{architecture}", effect="PreferNoSchedule")

@@ -1,8 +1,8 @@
-"""EC2 instance types: architecture, what a Kubernetes node of that type can allocate, and its twin.
+"""EC2 instance types: their architecture, their allocatable capacity as Kubernetes nodes, and their twins.
 
-The table is ``instance_types.json``, made from EC2's own catalogue (``tools/instance_types.py``).
-Reservations: the formulas of the EKS optimised AMI (255 MiB + 11 MiB a pod, 100 MiB eviction
-threshold; 6 % of the first core, 1 % of the second, 0.5 % of two more, 0.25 % of the rest).
+``tools/instance_types.py`` makes the table ``instance_types.json`` from EC2's own catalogue. The reserved
+capacity follows the formulas of the EKS optimised AMI: 255 MiB, 11 MiB for each pod, and 100 MiB for the
+eviction threshold; 6 % of the first core, 1 % of the second, 0.5 % of two more, 0.25 % of the rest.
 """
 
 import difflib
@@ -18,15 +18,15 @@ from archshift.common.architectures import ARM64, Architecture
 from archshift.common.errors import ArchshiftError
 from archshift.common.resources import MIB
 
-# m6idn, im4gn, m7i-flex, u7i-12tb: letters of the line, generation, letters of the variant. The
-# few families without a generation (u-6tb1, mac-m4) have no Graviton counterpart either.
+# m6idn, im4gn, m7i-flex, u7i-12tb: letters of the line, generation, letters of the variant. The few families
+# without a generation (u-6tb1, mac-m4) have no Graviton twin.
 _FAMILY: Final = re.compile(r"(?P<line>[a-z]+)(?P<generation>\d+)(?P<variant>[a-z]*)(-[a-z0-9]+)?")
 
-# The letters of a variant that name the processor (Intel, AMD, Graviton) and not what it is for.
+# The letters of a variant that name the processor (Intel, AMD, Graviton) and not the purpose.
 _PROCESSORS: Final = frozenset("iag")
 
-# The lines that are told apart by proportions and by the letters below; the others (p, g, inf,
-# trn, u, hpc, d, z, ...) are chosen for hardware that equal vCPU and memory do not stand for.
+# The lines that differ by proportions and by the letters below. People choose the others (p, g, inf, trn, u,
+# hpc, d, z, ...) for other hardware, so equal vCPU and memory do not make a twin.
 _LINES: Final = frozenset({"c", "i", "m", "r", "t", "x"})
 
 _VARIANTS: Final = {
@@ -37,8 +37,8 @@ _VARIANTS: Final = {
     "z": "clock speed",
 }
 
-# The Graviton generation that is offered nearly everywhere: of the ninth (Graviton5) there were
-# families in 4 to 8 of 30 regions in the catalogue of mid 2026, of the eighth in 28 and 29.
+# The newest Graviton generation that nearly all regions have. In the catalogue of mid 2026, families of the
+# eighth were in 28 and 29 of 30 regions, families of the ninth (Graviton5) in 4 to 8.
 _NEWEST_GENERATION: Final = 8
 
 
@@ -49,9 +49,9 @@ class InstanceType:
     Attributes:
         name: For example ``m7g.xlarge``.
         architecture: amd64 or arm64.
-        vcpu: Number of vCPUs.
-        memory_mib: Memory, MiB.
-        pods: Most pods the VPC CNI can give addresses to.
+        vcpu: The number of vCPUs.
+        memory_mib: The memory, in MiB.
+        pods: The most pods that can get an address from the VPC CNI.
     """
 
     name: str
@@ -67,7 +67,7 @@ class InstanceType:
 
     @property
     def allocatable_millicpu(self) -> int:
-        """CPU left for pods, in thousandths of a vCPU."""
+        """The CPU for pods, in thousandths of a vCPU."""
         reserved = 0.0
         for core in range(self.vcpu):
             reserved += 60 if core == 0 else 10 if core == 1 else 5 if core < 4 else 2.5
@@ -75,12 +75,12 @@ class InstanceType:
 
     @property
     def allocatable_memory(self) -> int:
-        """Memory left for pods, bytes."""
+        """The memory for pods, in bytes."""
         return (self.memory_mib - (255 + 11 * self.pods) - 100) * MIB
 
     @property
     def managed_pods(self) -> int:
-        """Most pods of a node that EKS manages: it caps what the VPC CNI could serve.
+        """The most pods of a node that EKS manages; EKS may permit fewer than the VPC CNI.
 
         https://docs.aws.amazon.com/eks/latest/userguide/create-managed-node-group.html
         """
@@ -88,20 +88,20 @@ class InstanceType:
 
     @property
     def size(self) -> str:
-        """What has to be equal for a twin, as people write it."""
+        """What must be equal for a twin, in words."""
         return f"{self.vcpu} vCPU, {round(self.memory_mib / 1024, 2):g} GiB"
 
 
 @cache
 def _families() -> Mapping[str, Mapping[str, Any]]:
-    # Read when the first type is asked for: half a millisecond that an import need not cost.
+    # The table is read when the first type is needed, which saves half a millisecond of the import.
     text = resources.files("archshift.nodes").joinpath("instance_types.json").read_text()
     families: Mapping[str, Mapping[str, Any]] = json.loads(text)
     return families
 
 
 class _Types(Mapping[str, InstanceType]):
-    """The table as a map of types; each is made when it is asked for."""
+    """The table as a map of types. Each type is made when it is needed."""
 
     def __getitem__(self, name: str) -> InstanceType:
         family, _, size = name.partition(".")
@@ -116,18 +116,18 @@ class _Types(Mapping[str, InstanceType]):
 
 
 INSTANCE_TYPES: Final[Mapping[str, InstanceType]] = _Types()
-"""Name to type, for every EC2 instance type that a node can have (macOS is none)."""
+"""Name to type, for every EC2 instance type that a node can have (no macOS)."""
 
 
 def instance_type(name: str, key: str) -> InstanceType:
-    """Look a type up.
+    """Return a type.
 
     Args:
         name: The type's name.
-        key: The config key it was read from, for the message.
+        key: The configuration key that has it, for the message.
 
     Raises:
-        ArchshiftError: The type is not in the table; names the nearest ones.
+        ArchshiftError: The type is unknown; the message names similar types.
     """
     try:
         return INSTANCE_TYPES[name]
@@ -138,14 +138,14 @@ def instance_type(name: str, key: str) -> InstanceType:
 
 
 def family_types(name: str, key: str) -> list[InstanceType]:
-    """Return the types of a family, bare metal left out: it takes ten minutes to boot.
+    """Return the types of a family without bare metal, which needs ten minutes to boot.
 
     Args:
         name: The family's name.
-        key: The config key it was read from, for the message.
+        key: The configuration key that has it, for the message.
 
     Raises:
-        ArchshiftError: The family is not in the table; names the nearest ones.
+        ArchshiftError: The family is unknown; the message names similar families.
     """
     if name not in _families():
         nearest = difflib.get_close_matches(name, _families(), n=3, cutoff=0.4)
@@ -156,18 +156,18 @@ def family_types(name: str, key: str) -> list[InstanceType]:
 
 
 def graviton_families() -> tuple[str, ...]:
-    """Return every Graviton family, by name."""
+    """Return the names of all Graviton families."""
     return tuple(family for family, entry in _families().items() if entry["architecture"] == ARM64)
 
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """What a family's name says.
+    """The parts of a family's name.
 
     Attributes:
-        line: c, m, r, t, ...: the proportions.
+        line: The proportions: c, m, r, t, ...
         generation: The number.
-        variant: The letters beside the processor's, those of ``_VARIANTS``.
+        variant: The letters after the number, without the processor's.
     """
 
     line: str
@@ -181,7 +181,7 @@ def _read_family(name: str) -> _Family | None:
     if not match:
         return None
     variant = frozenset(match["variant"]) - _PROCESSORS
-    # Every dense storage family has the bandwidth; only x86 ones say so in their name.
+    # Every dense storage family has the network bandwidth, but only x86 families have the letter for it.
     if match["line"] == "i" and "e" in variant:
         variant -= {"n"}
     return _Family(match["line"], int(match["generation"]), variant)
@@ -190,19 +190,19 @@ def _read_family(name: str) -> _Family | None:
 def twin(kind: InstanceType, available: Collection[str] | None = None) -> InstanceType:
     """Return the Graviton type that can stand in for an x86 type, node for node.
 
-    It has the same number of vCPUs and the same memory, is of the same line (c, m, r, ...), and
-    has what the variant stands for (a local disk, network bandwidth). Of several, the one with
-    the least beside that, of the newest generation. Names are compared, not figures: in the
-    catalogue the network is at least as fast too, but for x86 types of 192 vCPU of the eighth
-    generation (75 Gbit/s against 50).
+    It has the same number of vCPUs, the same memory and the same line (c, m, r, ...), and at least what the
+    letters of the variant mean (a local disk, network bandwidth). If there are several, it is the type with
+    the fewest other letters, then of the newest generation. Only names are compared. In the catalogue a
+    twin's network is at least as fast, except for x86 types of 192 vCPU of the eighth generation (75 Gbit/s,
+    the twin 50).
 
     Args:
         kind: The x86 type.
-        available: Graviton families to choose from; None for all up to the eighth generation,
-            which most regions have.
+        available: The Graviton families to choose from; None for all up to the eighth generation, which most
+            regions have.
 
     Raises:
-        ArchshiftError: There is none; the sentence says why.
+        ArchshiftError: There is no twin; the message says why.
     """
     problem = f"{kind.name} ({kind.size}) has no Graviton twin"
     if kind.architecture == ARM64:
@@ -237,7 +237,7 @@ def twin(kind: InstanceType, available: Collection[str] | None = None) -> Instan
 
 
 def _equal_in(family: str, kind: InstanceType) -> InstanceType | None:
-    """Return the type of a family with the size of ``kind``; bare metal stands for bare metal only."""
+    """Return the type of a family with the size of ``kind``; bare metal matches only bare metal."""
     for size in _families()[family]["sizes"]:
         candidate = INSTANCE_TYPES[f"{family}.{size}"]
         same = (candidate.vcpu, candidate.memory_mib) == (kind.vcpu, kind.memory_mib)

@@ -1,4 +1,4 @@
-"""NodePools, by which Karpenter and EKS Auto Mode bring nodes up, as objects of the API."""
+"""NodePools as objects of the API: Karpenter and EKS Auto Mode create nodes from them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias
@@ -16,28 +16,28 @@ from archshift.nodes.groups import NodeClass, NodePool, Taint, side_taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 
 Provisioner: TypeAlias = Literal["managed", "karpenter", "auto-mode"]
-"""What makes the nodes of ``archshift:node_groups``: the groups themselves, or one of the two."""
+"""What creates the nodes of ``archshift:node_groups``: the groups themselves, Karpenter or EKS Auto Mode."""
 
 NODE_CLASSES: Final[Mapping[str, tuple[str, str]]] = {
     "karpenter": ("karpenter.k8s.aws", "EC2NodeClass"),
     "auto-mode": ("eks.amazonaws.com", "NodeClass"),
     "lab": ("karpenter.kwok.sh", "KWOKNodeClass"),
 }
-"""API group and kind of the node classes, by provisioner; the lab's Karpenter has one of its own."""
+"""Provisioner to the API group and kind of its node classes; the lab's Karpenter has its own kind."""
 
 API_VERSION: Final = "karpenter.sh/v1"
-"""The version that Karpenter has had since 1.0, and Auto Mode from its beginning."""
+"""Karpenter has this version since 1.0, and Auto Mode always had it."""
 
 
 def check_served(groups: Iterable[Mapping[str, Any]], node_class_group: str) -> None:
-    """Check that a cluster has what NodePools need; the engine would say so only in the update.
+    """Check that a cluster has the APIs for NodePools. The engine would report this only during the update.
 
     Args:
-        groups: The API groups that it serves, as ``/apis`` lists them.
+        groups: The API groups of the cluster, from ``/apis``.
         node_class_group: The API group of the node classes.
 
     Raises:
-        ArchshiftError: It has no NodePools, or no node classes of that kind.
+        ArchshiftError: The cluster has no NodePools, or no node classes of that API group.
     """
     served = {group["name"]: [entry["version"] for entry in group["versions"]] for group in groups}
     group, _, version = API_VERSION.partition("/")
@@ -55,7 +55,7 @@ def check_served(groups: Iterable[Mapping[str, Any]], node_class_group: str) -> 
 
 
 def manifest(pool: NodePool) -> dict[str, Any]:
-    """Return a pool's spec, as the API has it."""
+    """Return a pool's spec for the API."""
     requirements = {
         ARCH_LABEL: (pool.architecture,),
         "kubernetes.io/os": ("linux",),
@@ -75,7 +75,7 @@ def manifest(pool: NodePool) -> dict[str, Any]:
             if values
         ],
     }
-    # The soft one has a price here: docs/adr/0008.
+    # The soft taint has a disadvantage here: docs/adr/0008.
     taints = (*pool.taints, *((side_taint(pool.architecture),) if pool.side_taint else ()))
     if taints:
         template["taints"] = [
@@ -96,7 +96,7 @@ def manifest(pool: NodePool) -> dict[str, Any]:
 
 
 def requirement(spec: Mapping[str, Any], label: str) -> tuple[str, ...]:
-    """Return the values that a NodePool's spec asks a label to have; empty where it does not."""
+    """Return the values that a NodePool's spec requires of a label; empty if it requires none."""
     wanted = spec["template"]["spec"].get("requirements") or ()
     return next(
         (
@@ -109,7 +109,7 @@ def requirement(spec: Mapping[str, Any], label: str) -> tuple[str, ...]:
 
 
 def from_manifest(name: str, spec: Mapping[str, Any]) -> NodePool | None:
-    """Return the pool that ``manifest`` made this of; None for one that it did not make.
+    """Return the pool of a spec that ``manifest`` made; None if something else made the spec.
 
     Args:
         name: The NodePool's name.
