@@ -84,7 +84,7 @@ class Arm64TestsModel(Model, frozen=True, kw_only=True):
     )
 
     def rules(self, key: str) -> Arm64TestRules:
-        """Return which workloads are tested, and how.
+        """Return which workloads to test, and how.
 
         Raises:
             SettingsError: A start probe would never end in time.

@@ -1,4 +1,4 @@
-"""``archshift:gate``: how a step is judged by what Prometheus says."""
+"""``archshift:gate``: how the gate judges a step by measurements from Prometheus."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -59,7 +59,7 @@ class Address(str):
         except httpx2.InvalidURL:
             raise ValueError from None
         if parsed.userinfo:
-            # Not the address itself: it has a password in it.
+            # The message leaves out the address, because it contains a password.
             raise InvalidValueError(
                 "", f"the address of {parsed.host} has a user in it", f"give credentials as {TOKEN}"
             )
@@ -169,7 +169,7 @@ class GateWorkloadModel(Model, frozen=True, kw_only=True):
             )
 
     def tolerances_of(self, key: str) -> WorkloadTolerances:
-        """Return what is different.
+        """Return the settings of the workload.
 
         Raises:
             SettingsError: Tolerances are invalid.

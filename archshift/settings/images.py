@@ -1,4 +1,4 @@
-"""``archshift:images``: how images are checked, and how registries are reached."""
+"""``archshift:images``: how archshift checks images and reaches registries."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +40,7 @@ class RegistryModel(Model, frozen=True, kw_only=True):
     ] = UNSET
 
     def given(self) -> dict[str, Any]:
-        """Return what is not left out."""
+        """Return the values of the keys that are set."""
         return {name: value for name, value in structs.asdict(self).items() if value is not UNSET}
 
 
@@ -81,7 +81,7 @@ class ImagesModel(Model, frozen=True, kw_only=True):
     ] = {}
 
     def rules(self, key: str, platform: str, environment: Mapping[str, str]) -> ImageRules:
-        """Return how images are checked.
+        """Return how archshift checks images.
 
         Args:
             key: The key, for errors.
@@ -106,7 +106,7 @@ class ImagesModel(Model, frozen=True, kw_only=True):
 
 
 def machine_registries(environment: Mapping[str, str]) -> Mapping[str, RegistryModel]:
-    """Return the registries of this machine's own file; none where no variable names one.
+    """Return the registries of this machine's own file; none if no variable names such a file.
 
     Raises:
         ArchshiftError: The file cannot be read, or a value in it is invalid.
@@ -133,7 +133,7 @@ def machine_registries(environment: Mapping[str, str]) -> Mapping[str, RegistryM
 def merged(
     machine: Mapping[str, RegistryModel], config: Mapping[str, RegistryModel]
 ) -> dict[str, RegistryHost]:
-    """Merge key by key: the machine's file counts where the stack's configuration says nothing."""
+    """Merge key by key: the machine's file counts for keys that the stack's configuration leaves out."""
     nothing = RegistryModel()
     return {
         host: RegistryHost(**machine.get(host, nothing).given() | config.get(host, nothing).given())

@@ -1,4 +1,4 @@
-"""Every key of ``archshift:*``: the type, range, default and description of each stand here once.
+"""Every key of ``archshift:*``, each declared once: its type, range, default and description.
 
 ``python -m tools.settings_reference`` writes Pulumi.yaml's part, the README's table and docs/settings.md from
 these declarations.
@@ -29,7 +29,7 @@ RENAMED_KEYS: Final[Mapping[str, str]] = {"compat_test": "arm64_tests", "overrid
 """Old key to new key; an old key is an error that names the new one."""
 
 NODE_GROUP_MODELS: Final = (EksGroupModel, PoolModel, LabGroupModel)
-"""What ``node_groups`` holds; which of them depends on ``platform`` and ``provisioner``."""
+"""The kinds of groups in ``node_groups``; ``platform`` and ``provisioner`` decide which kind is valid."""
 
 
 class GravitonFamily(str):

@@ -24,7 +24,7 @@ from archshift.settings.values import Name, Names, Subnets, Zones
 
 KEY: Final = "archshift:node_groups"
 
-# What a group may be called: the names of its nodes begin with it.
+# The valid names of a group. The names of its nodes begin with it.
 _NODE_NAME: Final = r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?"
 
 GROUP_NAME: Final = Meta(
@@ -190,7 +190,7 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
         Args:
             name: Its name.
             types: Its instance types.
-            cluster: The cluster that it belongs to.
+            cluster: Its cluster.
 
         Raises:
             ArchshiftError: The settings contradict each other.
@@ -222,7 +222,7 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
         )
 
     def _sizes(self, key: str) -> tuple[int, int, int]:
-        """Return the least, desired and most nodes; what is left out follows from the others."""
+        """Return the fewest, desired and most nodes. A missing number follows from the others."""
         desired = self.min_size if self.desired_size is None else self.desired_size
         if desired is None:
             raise ArchshiftError(f"{key}.desired_size is missing", "add it, or min_size and max_size")
@@ -269,8 +269,8 @@ def eks_groups(
 
     Args:
         raw: ``archshift:node_groups``.
-        cluster: The cluster they belong to.
-        families: Graviton families that twins are chosen from.
+        cluster: Their cluster.
+        families: The Graviton families to choose twins from.
 
     Raises:
         SettingsError: Values are invalid.
@@ -310,19 +310,19 @@ def _models(model: type[_G], raw: Mapping[str, Any], problems: Problems) -> dict
 def resolved(
     model: type[_T], raw: Mapping[str, Any], families: tuple[str, ...] | None, problems: Problems
 ) -> dict[str, tuple[_T, tuple[InstanceType, ...]]]:
-    """Return the valid groups with their instance types; a twin has what it takes from its original.
+    """Return the valid groups with their instance types, and each twin with the keys from its original.
 
     Args:
         model: The kind of the groups.
         raw: ``archshift:node_groups``.
-        families: Graviton families that twins are chosen from; None for all up to the eighth generation.
-        problems: Gets what is wrong with the others.
+        families: The Graviton families to choose twins from; None for all up to the eighth generation.
+        problems: Gets the errors of the invalid groups.
     """
     models = _models(model, raw, problems)
     groups: dict[str, tuple[_T, tuple[InstanceType, ...]]] = {}
     for name, group in models.items():
         if group.twin_of in raw and group.twin_of not in models:
-            # What is wrong with the original is reported there.
+            # The errors of the original are reported with the original.
             continue
         with problems.collected():
             if group.twin_of is None:
@@ -342,7 +342,7 @@ def _with_taken(name: str, group: _T, raw: Mapping[str, Any]) -> _T:
 
 
 def _types(key: str, group: TwinnedModel) -> tuple[InstanceType, ...]:
-    """Return the types that a group names, and all of the families that it names."""
+    """Return the types that a group names, and all types of the families that it names."""
     types = [instance_type(name, f"{key}.instance_types") for name in group.instance_types]
     for family in group.named_families():
         types += family_types(family, f"{key}.instance_families")
@@ -357,7 +357,7 @@ def _types(key: str, group: TwinnedModel) -> tuple[InstanceType, ...]:
 def _twin_types(
     name: str, group: TwinnedModel, groups: Mapping[str, TwinnedModel], families: tuple[str, ...] | None
 ) -> tuple[InstanceType, ...]:
-    """Return the twins of the types of the group that ``group`` is the twin of."""
+    """Return the twins of the instance types of the group's original."""
     key, other = f"{KEY}.{name}.twin_of", str(group.twin_of)
     for entry, named in (
         ("instance_types", group.instance_types),
@@ -376,21 +376,21 @@ def _twin_types(
             f"{key}: {other!r} is a twin itself", f"name the group that {other!r} is the twin of"
         )
     twins, errors = _twins_of(_types(f"{KEY}.{other}", original), families)
-    # Graviton lacks some sizes of a family, and a pool of a family needs none of them in particular.
+    # Graviton lacks some sizes of a family, but a pool with a family needs no particular size.
     missing = [error for name, error in errors.items() if name in original.instance_types or not twins]
     if missing:
         raise ArchshiftError(
             f"{key}: {other!r}: {missing[0]}",
             "give the group instance_types of its own, or choose others from archshift:graviton_families",
         )
-    # Two x86 types may have one twin (m5.xlarge, m6i.xlarge).
+    # Two x86 types may have the same twin (m5.xlarge, m6i.xlarge).
     return tuple(dict.fromkeys(twins))
 
 
 def _twins_of(
     types: Iterable[InstanceType], families: tuple[str, ...] | None
 ) -> tuple[list[InstanceType], dict[str, ArchshiftError]]:
-    """Return the twins that exist, and by type why others have none."""
+    """Return the twins, and by type the reason why a type has no twin."""
     twins: list[InstanceType] = []
     errors: dict[str, ArchshiftError] = {}
     for kind in types:

@@ -1,4 +1,4 @@
-"""``archshift:node_groups`` where a provisioner makes the nodes: NodePools."""
+"""``archshift:node_groups`` if a provisioner creates the nodes: NodePools."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -144,7 +144,7 @@ def node_pools(
     Args:
         raw: ``archshift:node_groups``.
         provisioner: A key of ``NODE_CLASSES``.
-        families: Graviton families that twins are chosen from; None for all up to the eighth generation.
+        families: The Graviton families to choose twins from; None for all up to the eighth generation.
 
     Raises:
         SettingsError: Values are invalid.

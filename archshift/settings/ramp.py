@@ -141,7 +141,7 @@ class RampModel(Model, frozen=True, kw_only=True):
 
 
 def read_ramp(key: str, value: Any) -> Ramp | None:
-    """Return the ramp of a configuration; None where it has none.
+    """Return the ramp of a configuration; None if it has none.
 
     Raises:
         SettingsError: Values are invalid.

@@ -1,7 +1,7 @@
 """Reads configured values into the models that declare them.
 
-msgspec checks a value against its declaration and stops at the first error. Where it refuses a value, this
-module looks for every part that msgspec refuses, and words each error as one sentence: key, value, way out.
+msgspec checks a value against its declaration and stops at the first error. If it refuses a value, this
+module checks each part and reports every invalid part as one sentence: key, value, way out.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ def says(description: str, example: Any = None, *, default: str = "", document: 
     Args:
         description: A sentence or more for people.
         example: A value that somebody may set.
-        default: What happens without the key, where the default itself does not tell.
+        default: What happens without the key, if the default itself does not say it.
         document: The document with the details, such as ``docs/gate.md``.
     """
     extra = {name: text for name, text in (("default", default), ("document", document)) if text}
@@ -53,12 +53,12 @@ def says(description: str, example: Any = None, *, default: str = "", document: 
 
 
 def use(words: str) -> dict[str, Any]:
-    """Return the words for an error: which value is valid, such as ``the ID of a VPC``."""
+    """Return the words for valid values in an error, such as ``the ID of a VPC``."""
     return {"use": words}
 
 
 def default_of(owner: type, name: str) -> Any:
-    """Return the default that a dataclass gives a field, so that it stands once."""
+    """Return the default that a dataclass gives a field, so that it is written only once."""
     field = next(field for field in dataclasses.fields(owner) if field.name == name)
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
@@ -69,7 +69,7 @@ def read(kind: type[T], key: str, value: Any) -> T:
     Args:
         kind: A model, or a type of models.
         key: The key, for errors.
-        value: What the configuration has there, as JSON or YAML gives it.
+        value: The configured value, as JSON or YAML gives it.
 
     Raises:
         SettingsError: Parts of the value are invalid.
@@ -88,20 +88,20 @@ class Problems:
 
     @contextmanager
     def collected(self) -> Iterator[None]:
-        """Keep an error of the block and go on behind it."""
+        """Keep an error of the block and continue after the block."""
         try:
             yield
         except ArchshiftError as error:
             self.errors += error.errors
 
     def attempt(self, make: Callable[[], T], instead: T) -> T:
-        """Return what ``make`` returns, or ``instead`` where it raises an error, which is kept."""
+        """Return what ``make`` returns. If it raises an error, keep the error and return ``instead``."""
         with self.collected():
             return make()
         return instead
 
     def check(self) -> None:
-        """Raise what was collected.
+        """Raise the collected errors.
 
         Raises:
             SettingsError: There are errors.
@@ -111,7 +111,7 @@ class Problems:
 
 
 def read_fields(model: type[Model], key: str, value: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
-    """Return the valid fields of a model by name; what is wrong with others goes to ``problems``."""
+    """Return the valid fields of a model by name. ``problems`` gets the errors of the others."""
     fields = msgspec.structs.fields(model)
     problems.errors += _unknown(model, key, value)
     valid = {}
@@ -127,23 +127,23 @@ def read_fields(model: type[Model], key: str, value: Mapping[str, Any], problems
 
 def join(key: str, name: str) -> str:
     """Return the key of an entry; a key that ends in a colon is a prefix."""
-    # An error has one line, whatever a key has in it.
+    # An error has one line, even if a key has line breaks.
     name = name if name.isprintable() else shown(name)
     return f"{key}{name}" if key.endswith((":", ": ")) else f"{key}.{name}"
 
 
 def shown(value: Any) -> str:
-    """Return a value for an error: one line, of bounded length."""
+    """Return a value for an error: one line of limited length."""
     return _SHORT.repr(value)
 
 
 def invalid(key: str, value: Any, way_out: str) -> ArchshiftError:
-    """Return the error for a value that its type refuses."""
+    """Return the error for a value that is invalid for its type."""
     return ArchshiftError(f"{key.rstrip(': ')}: {shown(value)} is invalid", f"use {way_out}")
 
 
 _LEFT_OUT: Final = (NoneType, msgspec.UnsetType)
-"""The types that stand for a key without a value."""
+"""The types of a key without a value."""
 
 _SHORT: Final = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 200
@@ -154,7 +154,7 @@ _SHORT.maxlist = _SHORT.maxdict = 8
 
 
 def wanted(kind: Any) -> str:
-    """Return which values a type takes, in words."""
+    """Return in words which values are valid for a type."""
     base, metas = _unwrapped(kind)
     for meta in reversed(metas):
         if meta.extra and "use" in meta.extra:
@@ -178,7 +178,7 @@ def wanted(kind: Any) -> str:
 
 
 def detail(kind: Any, name: str) -> Any:
-    """Return what ``says`` declared of a key: description, example, default or document; None without."""
+    """Return what ``says`` declared for a key: description, example, default or document; None if nothing."""
     for meta in reversed(_unwrapped(kind)[1]):
         if name == "description" and meta.description:
             return meta.description
@@ -190,7 +190,7 @@ def detail(kind: Any, name: str) -> Any:
 
 
 def base_of(kind: Any) -> Any:
-    """Return a type without its description, and without the None of a key that may be left out."""
+    """Return a type without its description, and without the None of an optional key."""
     return _unwrapped(kind)[0]
 
 
@@ -250,7 +250,7 @@ def _is_model(kind: Any) -> bool:
 
 
 def _parse(kind: type, value: Any) -> Any:
-    """Make a value of a type that msgspec does not know; its ``parse`` raises ValueError."""
+    """Make a value of a type that msgspec does not know. The type's ``parse`` raises ValueError."""
     parse: Callable[[Any], Any] = kind.parse  # type: ignore[attr-defined]
     return parse(value)
 

@@ -1,7 +1,7 @@
 """The stack's settings: the only reader of its configuration.
 
-``keys`` declares every key; here the values become what the rest of archshift works with. All errors of a
-configuration are reported together, each with the key, the value and the way out.
+``keys`` declares every key. This module turns the values into the types that the rest of archshift uses. It
+reports all errors of a configuration together, each with the key, the value and the way out.
 """
 
 import json
@@ -39,13 +39,13 @@ _SCALARS: Final = ("arm_ratio", "kube_context", "platform", "provisioner")
 """The keys whose values the engine passes as text; it passes all others as JSON."""
 
 _ANY_CLUSTER: Final = EksCluster(name="any", subnets=("subnet-any",))
-"""Stands for a cluster with an error, so that the errors of its node groups are reported too."""
+"""Replaces a cluster with an error, so that the errors of its node groups are reported too."""
 
 _DEFAULTED: Final = frozenset(StackModel.__struct_fields__) - {"arm_ratio"}
-"""The keys whose default an empty text stands for."""
+"""The keys for which an empty text means the default."""
 
 _OPTIONAL: Final = ("break_glass", "cluster", "monitoring", "policy_exception", "ramp")
-"""The keys with required keys in them; an empty map, as Pulumi.yaml has it for a default, means none."""
+"""The keys that contain required keys. Pulumi.yaml has an empty map as their default, which means no key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,29 +54,28 @@ class Settings:
 
     Attributes:
         stack: The stack's name.
-        arm_ratio: Share of the fleet's pods wanted on Graviton, 0.0 to 1.0.
-        kube_context: Kubeconfig context; None for the current one.
-        platform: Where node groups are made: ``lab`` (simulated nodes) or ``eks``.
-        cluster: The EKS cluster that archshift adopts or makes; None to manage no infrastructure.
+        arm_ratio: The share of the fleet's pods wanted on Graviton, 0.0 to 1.0.
+        kube_context: The kubeconfig context; None for the current context.
+        platform: Where archshift creates node groups: ``lab`` (simulated nodes) or ``eks``.
+        cluster: The EKS cluster that archshift adopts or creates; None if it manages no infrastructure.
         node_groups: The lab's node groups, by name.
         eks_node_groups: The cluster's managed node groups, by name.
-        provisioner: What brings up the nodes of the groups: they themselves (``managed``), or
-            Karpenter or EKS Auto Mode, for which they are NodePools.
+        provisioner: What creates the nodes: the groups themselves (``managed``), or Karpenter or EKS Auto
+            Mode, for which the groups are NodePools.
         node_pools: The NodePools, by name.
-        discovery: Which workloads are looked at.
-        rules: Per-workload rules, by ``namespace/Kind/name``.
-        images: How images are checked. How a registry is reached (a mirror's address, the path of a CA)
-            differs between a laptop and a CI runner, so what the stack's config leaves open comes from
-            the YAML file that ``ARCHSHIFT_REGISTRIES`` names, of the same shape as
-            ``archshift:images.registries``.
-        arm64_tests: Which workloads are tested on arm64 before their first Graviton pod.
-        break_glass: x86 may go although something needs it; None without.
-        policy_exception: An exception from one rule of the policy pack; None without.
-        cost: What nodes cost; its region is that of ``aws:region`` where it names none.
-        ramp: How arm_ratio moves from step to step; None where it is moved by hand.
+        discovery: Which workloads archshift looks at.
+        rules: The rules of single workloads, by ``namespace/Kind/name``.
+        images: How archshift checks images. The access to a registry (a mirror's address, the path of a CA)
+            differs between a laptop and a CI runner. So the YAML file that ``ARCHSHIFT_REGISTRIES`` names
+            adds what the stack's configuration leaves out, in the form of ``archshift:images.registries``.
+        arm64_tests: Which workloads to test on arm64 before their first Graviton pod.
+        break_glass: Permits to remove x86 nodes although something needs them; None for no permission.
+        policy_exception: An exception from one rule of the policy pack; None for no exception.
+        cost: What nodes cost. Its region is ``aws:region`` unless it names one.
+        ramp: How arm_ratio moves from step to step; None if a person moves it.
         gated: Whether a gate judges the steps (``archshift:gate``).
         gate: How the gate judges a step.
-        monitoring: Where rules and dashboard go; None for nowhere.
+        monitoring: Where rules and the dashboard go; None for nowhere.
     """
 
     stack: str
@@ -102,19 +101,19 @@ class Settings:
 
     @property
     def guarded(self) -> bool:
-        """Whether x86 nodes may be this stack's to lose, and evidence says what needs them."""
-        # Also without a group in the configuration: the last one may have been taken out of it.
+        """Whether the stack may remove x86 nodes, and evidence shows what needs them."""
+        # This includes a configuration without groups, because its last group may have been removed.
         makes_nodes = self.platform == "lab" or self.cluster is not None or self.provisioner != "managed"
         return self.images.check and makes_nodes
 
     @property
     def evidence_file(self) -> str:
-        """Where the gate's evidence is, from the folder of Pulumi.yaml."""
+        """The path of the gate's evidence, from the folder of Pulumi.yaml."""
         return self.gate.evidence_file(self.stack.rpartition("/")[2])
 
     @property
     def groups(self) -> tuple[AnyNodeGroup, ...]:
-        """The node groups archshift manages, wherever they are."""
+        """The node groups that archshift manages, of all kinds."""
         return (
             *self.node_groups.values(),
             *self.eks_node_groups.values(),
@@ -122,12 +121,12 @@ class Settings:
         )
 
     def break_glass_active(self, now: datetime) -> bool:
-        """Whether x86 is not guarded just now, as the configuration says."""
+        """Whether the configuration switches the guard of x86 nodes off now."""
         return self.break_glass is not None and self.break_glass.active(now)
 
     @property
     def field_manager(self) -> str:
-        """This stack's name in ``managedFields``: two stacks on one cluster see each other."""
+        """This stack's name in ``managedFields``, so that two stacks on one cluster see each other."""
         return f"{PROJECT}/{self.stack}"
 
 
@@ -136,12 +135,12 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
 
     Args:
         stack: The stack's name.
-        config: Full key (``archshift:arm_ratio``) to value as the engine passes it: text, and
-            JSON for objects. Keys of other projects and providers are ignored.
-        environment: Names this machine's file of registries.
+        config: Full key (``archshift:arm_ratio``) to the value from the engine: text, or JSON for objects.
+            Keys of other projects and providers are ignored.
+        environment: The environment variables, which may name this machine's file of registries.
 
     Raises:
-        SettingsError: Keys are unknown or values are invalid; it holds all errors.
+        SettingsError: Keys are unknown or values are invalid. It contains all errors.
     """
     problems = Problems()
     values = _configured(config)
@@ -157,14 +156,14 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
                     f"rename the key in Pulumi.{stack.rpartition('/')[2]}.yaml",
                 )
             )
-    # A default stands for each key with an error: the rest is read all the same, to find its errors too.
+    # A default replaces each value with an error, so that the rest is read and its errors are reported too.
     valid = read_fields(StackModel, f"{PROJECT}:", {"arm_ratio": 0, **values}, problems)
     model = StackModel(**{"arm_ratio": Ratio(0), **valid})
     refused = set(values) - set(valid)
     region = config.get("aws:region", "")
     cluster = model.cluster.cluster(config.get("aws:profile", ""), region) if model.cluster else None
     groups: dict[str, Any] = {}
-    # What a group may have depends on these two: with an error in one, errors of groups would mislead.
+    # These two decide which keys of a group are valid. If they are invalid, errors of groups would mislead.
     if not refused & {"platform", "provisioner"}:
         _check_platform(model, problems)
         with problems.collected():
@@ -199,7 +198,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
 
 
 def images_of_no_stack(environment: Mapping[str, str] = os.environ) -> ImageRules:
-    """Return how images are checked where no stack is asked: as this machine reaches registries.
+    """Return how archshift checks images without a stack: with this machine's access to registries.
 
     Raises:
         ArchshiftError: This machine's file of registries is invalid.
@@ -208,7 +207,7 @@ def images_of_no_stack(environment: Mapping[str, str] = os.environ) -> ImageRule
 
 
 def _configured(config: Mapping[str, str]) -> dict[str, Any]:
-    """Return what is configured, by key without the project's name."""
+    """Return the configured values, by key without the project's name."""
     values: dict[str, Any] = {}
     for full, text in config.items():
         key = full.removeprefix(f"{PROJECT}:")
@@ -224,7 +223,7 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        # Text is no map or list, and the key's type says so.
+        # The text is no JSON. The check of the key's type reports that.
         return text
 
 

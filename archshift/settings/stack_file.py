@@ -1,7 +1,8 @@
-"""Edits of a stack's file, ``Pulumi.<stack>.yaml``, that touch nothing but what they mean to.
+"""Edits of a stack's file, ``Pulumi.<stack>.yaml``, that change only one value.
 
-Comments, order, quotes, line ends and encrypted values stay, byte for byte: the text is edited where the
-YAML parser says that a value begins and ends, and then parsed again to prove that only that changed.
+Comments, order, quotes, line ends and encrypted values stay, byte for byte. The YAML parser tells where the
+value begins and ends in the text. After the edit, the text is parsed again to prove that only the value
+changed.
 """
 
 import json
@@ -17,26 +18,26 @@ from archshift.common.errors import ArchshiftError
 from archshift.common.files import replace_file
 
 _LARGEST: Final = 1 << 20
-"""Bytes; a stack's file has a few thousand."""
+"""In bytes; a stack's file has a few thousand."""
 
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 _NUMBER: Final = re.compile(r"\d+\.\d+")
 
 Value: TypeAlias = str | Mapping[str, str]
-"""What can be set: text, or a map of texts."""
+"""The values that can be set: text, or a map of texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A part of the document as it is written: an alias is not what it stands for.
+    """A part of the document as it is written. An alias stays an alias.
 
     Attributes:
         kind: scalar, mapping, sequence or alias.
-        start: Where it begins in the text.
-        end: Where its last word ends.
-        content: Anchor, tag, whether it is plain, and a scalar's text: 0.5 and "0.5" differ.
-        items: What is in it; in a mapping, key and value by turns.
-        flow: It stands in brackets.
+        start: The index of its beginning in the text.
+        end: The index of the end of its last word.
+        content: Its anchor, its tag, whether it is plain, and a scalar's text. 0.5 and "0.5" differ.
+        items: Its parts; in a mapping, keys and values in turn.
+        flow: Whether it is in brackets.
     """
 
     kind: str
@@ -48,7 +49,7 @@ class _Node:
 
     @property
     def text(self) -> str:
-        """Of a scalar."""
+        """The text of a scalar."""
         return str(self.content[-1]) if self.kind == "scalar" else ""
 
     @property
@@ -57,7 +58,7 @@ class _Node:
 
     @property
     def meaning(self) -> object:
-        """Everything but where it stands."""
+        """Everything except its position."""
         return (self.kind, self.content, [item.meaning for item in self.items])
 
 
@@ -65,7 +66,7 @@ class StackFile:
     """The text of a stack's file, and its edits.
 
     Raises:
-        ArchshiftError: It is not YAML with a map in it.
+        ArchshiftError: It is not YAML with a map.
     """
 
     def __init__(self, text: str, name: str) -> None:
@@ -84,19 +85,19 @@ class StackFile:
         self._root = root
 
     def get(self, *path: str) -> str | None:
-        """Return the text of a value; None where there is none, or it is not text."""
+        """Return the text of a value; None if the value is missing or is not text."""
         node = self._find(path)
         return node.text if node and node.kind == "scalar" else None
 
     def set(self, path: tuple[str, ...], value: Value) -> None:
-        """Set a value: in its place and its quotes if it is there, else at the end of its map.
+        """Set a value. An existing value keeps its place and quotes; a new value goes to the end of its map.
 
         Args:
             path: The keys, from the outermost one.
             value: The value.
 
         Raises:
-            ArchshiftError: The map is not there, or is written in a way that cannot be edited safely.
+            ArchshiftError: The map is missing, or is written in a way that cannot be edited safely.
         """
         parent, key = self._map(path[:-1]), path[-1]
         old = self._child(parent, key)
@@ -114,13 +115,13 @@ class StackFile:
             self._refuse_names(old, key)
             written = _written(value, like=self.text[old.start : old.end], old=old)
             expected = self._with(path, _parsed(written))
-            # An empty value begins right behind its colon.
+            # An empty value begins directly after its colon.
             gap = " " if old.start == old.end else ""
             edited = self._spliced(old.start, old.end, gap + written)
         self._take(edited, expected, key)
 
     def remove(self, path: tuple[str, ...]) -> bool:
-        """Take a key and its value out; returns whether it was there.
+        """Remove a key and its value; return whether the key existed.
 
         Raises:
             ArchshiftError: It is written in a way that cannot be edited safely.
@@ -171,7 +172,7 @@ class StackFile:
             )
 
     def _with(self, path: tuple[str, ...], node: _Node) -> object:
-        """Return what the file means with another node at a path."""
+        """Return the file's meaning with another node at a path."""
 
         def change(old: _Node, keys: tuple[str, ...]) -> _Node:
             if not keys:
@@ -220,7 +221,7 @@ def read_text(path: Path) -> str:
     """Return a file's text, with its line ends as they are.
 
     Raises:
-        ArchshiftError: It cannot be read, is too large or no UTF-8.
+        ArchshiftError: It cannot be read, is too large or is not UTF-8.
     """
     try:
         with path.open("rb") as file:
@@ -235,10 +236,10 @@ def read_text(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file's text, whole or not at all; its mode stays, and so does a link to it.
+    """Replace a file's text completely or not at all. The file's mode and a link to the file stay.
 
     Raises:
-        ArchshiftError: It cannot be written; it is as it was.
+        ArchshiftError: It cannot be written; it is unchanged.
     """
     path = path.resolve()
     try:
@@ -248,16 +249,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _written(value: Value, like: str = '"', old: _Node | None = None) -> str:
-    """Return a value as YAML in one line; text in the quotes of what it replaces."""
+    """Return a value as YAML in one line; text keeps the quotes of the text that it replaces."""
     if not isinstance(value, str):
         return "{" + ", ".join(f"{key}: {_written(text)}" for key, text in value.items()) + "}"
     if like.startswith("'"):
         quoted = value.replace("'", "''")
         return f"'{quoted}'"
-    # Only numbers: the engine reads other words without quotes as times or truth.
+    # Only numbers, because the engine reads other words without quotes as times or booleans.
     if old and like == old.text and _NUMBER.fullmatch(value):
         return value
-    # JSON's text is YAML's, in double quotes.
+    # A JSON string is a valid YAML string in double quotes.
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -269,7 +270,7 @@ def _parsed(written: str) -> _Node:
 
 
 def _read(text: str) -> _Node | None:
-    """Return the document in a text; None if there is none, or more than one."""
+    """Return the document of a text; None if there are none or several."""
     stack: list[list[_Node]] = [[]]
     starts: list[Any] = []
     events: Iterable[Any] = yaml.parse(text, Loader=yaml.SafeLoader)
@@ -277,7 +278,7 @@ def _read(text: str) -> _Node | None:
         start, end = event.start_mark.index, event.end_mark.index
         if isinstance(event, yaml.ScalarEvent):
             content = (event.anchor, event.tag, bool(event.implicit[0]), event.value)
-            # A block scalar's end is where the next word begins.
+            # The parser's end of a block scalar is the beginning of the next word.
             end = start + len(text[start:end].rstrip())
             stack[-1].append(_Node("scalar", start, end, content))
         elif isinstance(event, yaml.AliasEvent):
@@ -288,7 +289,7 @@ def _read(text: str) -> _Node | None:
         elif isinstance(event, yaml.CollectionEndEvent):
             begin, items = starts.pop(), stack.pop()
             flow = bool(begin.flow_style)
-            # A block's end is where the next word begins, behind comments that are not its own.
+            # The parser's end of a block is the beginning of the next word, after comments outside the block.
             end = items[-1].end if items and not flow else end
             kind = "mapping" if isinstance(begin, yaml.MappingStartEvent) else "sequence"
             stack[-1].append(_Node(kind, begin.start_mark.index, end, (begin.anchor, begin.tag), items, flow))

@@ -23,12 +23,12 @@ _UNITS: Final[Mapping[str, Span]] = {
     "h": Span(elapsed=timedelta(hours=1)),
     "m": Span(elapsed=timedelta(minutes=1)),
 }
-# Far from the ends of what a datetime can hold, so that adding never fails.
+# Far from the limits of a datetime, so that additions never fail.
 _YEARS: Final = range(2000, 2200)
 
 
 class Length(str):
-    """A length of time such as ``7d`` or ``12h``, in a range that each subclass has."""
+    """A length of time such as ``7d`` or ``12h``. Each subclass has its own range."""
 
     __slots__ = ()
 
@@ -43,7 +43,7 @@ class Length(str):
 
     @classmethod
     def parse(cls, value: Any) -> "Length":
-        """Return the length; raises ValueError where it is none in the range."""
+        """Return the length; raise ValueError if it is invalid or out of range."""
         if not isinstance(value, str) or not _SPAN.fullmatch(value):
             raise ValueError
         length = cls(value)
@@ -62,7 +62,7 @@ class Length(str):
 
     @property
     def elapsed(self) -> timedelta:
-        """The same by the stopwatch, where a day has 24 hours."""
+        """The same in elapsed time, whose days have 24 hours."""
         return self.span.roughly
 
 
@@ -78,7 +78,7 @@ class ZoneName(str):
 
     @classmethod
     def parse(cls, value: Any) -> "ZoneName":
-        """Return the name; raises ValueError where there is no such zone."""
+        """Return the name; raise ValueError if there is no such zone."""
         if not isinstance(value, str) or not value:
             raise ValueError
         try:
@@ -89,7 +89,7 @@ class ZoneName(str):
 
 
 class Moment(str):
-    """A date or a time in quotes; one that names no zone is in the zone of the ramp."""
+    """A date or a time in quotes. Without a zone it is in the zone of the ramp."""
 
     __slots__ = ()
 
@@ -100,7 +100,7 @@ class Moment(str):
 
     @classmethod
     def parse(cls, value: Any) -> "Moment":
-        """Return the text; raises ValueError where it is no date or time."""
+        """Return the text; raise ValueError if it is no date or time."""
         if not isinstance(value, str) or datetime.fromisoformat(value).year not in _YEARS:
             raise ValueError
         return cls(value)
@@ -109,8 +109,8 @@ class Moment(str):
         """Return the moment in UTC.
 
         Args:
-            zone: The zone of a text that names none.
-            through: A date means its end, not its beginning.
+            zone: The zone of a text without a zone.
+            through: Whether a date means its end. Otherwise it means its beginning.
         """
         moment = datetime.fromisoformat(self)
         if moment.tzinfo:
@@ -132,8 +132,8 @@ class ZonedTime(Moment):
 
     @classmethod
     def parse(cls, value: Any) -> "ZonedTime":
-        """Return the text; raises ValueError where it is no time with a zone."""
-        # A date is refused too: its midnight may be before the move, and the soak would be too short.
+        """Return the text; raise ValueError if it is no time with a zone."""
+        # A date is invalid, because its midnight may be before the move. The soak would then be too short.
         zoned_time(Moment.parse(value))
         return cls(value)
 

@@ -1,4 +1,4 @@
-"""The types of settings that several keys share."""
+"""The types of settings for several keys."""
 
 import re
 from decimal import Decimal, InvalidOperation
@@ -47,10 +47,10 @@ TestedWorkloadKey: TypeAlias = Annotated[str, _workload_key(tuple(TESTED_KINDS))
 
 
 def _decimal(value: Any) -> Decimal:
-    """Return a finite number, given as a number or as text; through text, as a float has more digits.
+    """Return a finite number from a number or a text. A float goes through its text, which has fewer digits.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The value is not a finite number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError
@@ -64,7 +64,7 @@ def _decimal(value: Any) -> Decimal:
 
 
 class Amount(Decimal):
-    """A number with the digits that were written, in a range that each subclass has."""
+    """A number with its digits as written. Each subclass has its own range."""
 
     least: ClassVar[Decimal]
     most: ClassVar[Decimal]
@@ -77,7 +77,7 @@ class Amount(Decimal):
 
     @classmethod
     def parse(cls, value: Any) -> "Amount":
-        """Return the number; raises ValueError where it is out of range."""
+        """Return the number; raise ValueError if it is out of range."""
         number = _decimal(value)
         if not cls.least <= number <= cls.most:
             raise ValueError
@@ -94,7 +94,7 @@ class Ratio(float):
 
     @classmethod
     def parse(cls, value: Any) -> "Ratio":
-        """Return the share; raises ValueError where it is none."""
+        """Return the share; raise ValueError if it is invalid."""
         if not 0 <= (number := _decimal(value)) <= 1:
             raise ValueError
         return cls(number)
@@ -105,7 +105,7 @@ class Quantity(str):
 
     __slots__ = ()
 
-    # So few digits that no number of bytes overflows.
+    # The number of digits is limited so that no number of bytes overflows.
     _PATTERN: ClassVar[re.Pattern[str]] = re.compile(r"\d{1,15}(\.\d{1,9})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 
     @classmethod
@@ -115,7 +115,7 @@ class Quantity(str):
 
     @classmethod
     def parse(cls, value: Any) -> "Quantity":
-        """Return the quantity; raises ValueError where it is none."""
+        """Return the quantity; raise ValueError if it is invalid."""
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError
         if not cls._PATTERN.fullmatch(str(value)):

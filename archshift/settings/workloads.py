@@ -1,4 +1,4 @@
-"""``archshift:workloads``: which workloads are archshift's business, and rules for single ones."""
+"""``archshift:workloads``: which workloads archshift looks at, and rules for single workloads."""
 
 from typing import Annotated, Final
 
@@ -76,7 +76,7 @@ class WorkloadsModel(Model, frozen=True, kw_only=True):
     ] = {}
 
     def discovery(self) -> Discovery:
-        """Return which workloads are looked at."""
+        """Return which workloads archshift looks at."""
         return Discovery(
             namespaces=self.namespaces, exclude=frozenset(self.exclude), label_selector=self.label_selector
         )
