@@ -53,7 +53,7 @@ def plan_json(plan: "Plan") -> dict[str, Any]:
 
 
 def fleet_json(plan: "Plan") -> dict[str, int]:
-    """Return the numbers of the fleet: ``pods`` can move, ``all_pods`` are those of all workloads."""
+    """Return numbers of pods: ``pods`` of the fleet, which can move, and ``all_pods`` of all workloads."""
     return {
         "pods": plan.pods,
         "wanted": plan.wanted,
