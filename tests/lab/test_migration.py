@@ -7,7 +7,6 @@ second whether each workload has as many pods as its own rollout limit promises;
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -18,9 +17,10 @@ from typing import Any
 
 import pytest
 
+from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import GROUP_LABEL
 from chaos.invariants import least_available
-from lab.control_plane import PROJECT, REGISTRY_HOST, Lab, LabError
+from lab.control_plane import PROJECT, REGISTRY_HOST, Lab
 from lab.images import push_images
 from lab.oci import Pusher, elf, layer
 from lab.sample import load_workloads
@@ -68,7 +68,7 @@ class Watch:
         while not over.wait(0.4):
             try:
                 pods = self.cluster.all_of("pods")
-            except (LabError, subprocess.TimeoutExpired, json.JSONDecodeError):
+            except ArchshiftError:
                 self.unanswered += 1
                 continue
             self.samples += 1
