@@ -38,7 +38,9 @@ class Arm64TestModel(Model, frozen=True, kw_only=True):
     ] = None
     timeout_seconds: Annotated[
         Seconds | None,
-        says("When a test that still runs has failed.", 600, default="the value beside `workloads`"),
+        says(
+            "After this time, a test that still runs has failed.", 600, default="the value beside `workloads`"
+        ),
     ] = None
 
     def test(self, key: str, defaults: Arm64Test) -> Arm64Test:
@@ -76,7 +78,7 @@ class Arm64TestsModel(Model, frozen=True, kw_only=True):
     start_seconds: Annotated[Seconds, says("How long the containers of a start probe must run.", 30)] = (
         _DEFAULTS.start_seconds
     )
-    timeout_seconds: Annotated[Seconds, says("When a test that still runs has failed.", 600)] = (
+    timeout_seconds: Annotated[Seconds, says("After this time, a test that still runs has failed.", 600)] = (
         _DEFAULTS.timeout_seconds
     )
     parallel: Annotated[int, Meta(ge=1, extra={"unit": "tests"}), says("Tests that run at once.", 8)] = (

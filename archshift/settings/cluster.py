@@ -23,13 +23,14 @@ class NewClusterModel(Model, frozen=True, kw_only=True):
     public_access: Annotated[
         Names,
         says(
-            "CIDR blocks that reach the API server from the internet.",
+            "CIDR blocks from which the internet may reach the API server.",
             ["192.0.2.0/24"],
             default="none: the endpoint is in the VPC only",
         ),
     ] = ()
     kms_key: Annotated[
         Arn | None,
+        Meta(extra=use("an ARN such as arn:aws:kms:eu-west-1:123456789012:key/k")),
         says(
             "The ARN of the key that encrypts secrets.",
             "arn:aws:kms:eu-west-1:123456789012:key/k",
@@ -74,9 +75,9 @@ class ClusterModel(Model, frozen=True, kw_only=True):
     create: Annotated[
         NewClusterModel | None,
         says(
-            "How to make the cluster.",
+            "If set, archshift makes the cluster with these settings.",
             {"version": "1.34", "vpc": "vpc-0a1b2c3d"},
-            default="the cluster exists, and archshift changes nothing of it",
+            default="none: the cluster must exist, and archshift does not change it",
         ),
     ] = None
 

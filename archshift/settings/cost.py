@@ -58,7 +58,7 @@ class CommitmentModel(Model, frozen=True, kw_only=True):
         says("What was bought.", "ec2-instance-savings-plan"),
     ]
     usd_per_hour: Annotated[Money, says("What is paid every hour.", 1.5)]
-    discount: Annotated[Discount, says("How far the rate is below on demand.", 0.28)]
+    discount: Annotated[Discount, says("The discount from the on-demand price, 0.28 for 28 %.", 0.28)]
     family: Annotated[
         str,
         says(f"The instance family; a {COMPUTE_PLAN} has none, all others need one.", "m5", default="none"),
@@ -98,7 +98,10 @@ class CostModel(Model, frozen=True, kw_only=True):
     ] = None
     prices: Annotated[
         Prices,
-        says("Instance type to USD an hour on demand; goes before every price list.", {"m5.large": 0.1}),
+        says(
+            "Instance type to USD an hour on demand; archshift uses it before any price list.",
+            {"m5.large": 0.1},
+        ),
     ] = {}
     spot: Annotated[
         Prices,

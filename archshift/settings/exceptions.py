@@ -9,13 +9,13 @@ from archshift.settings.values import Text
 
 
 class BreakGlassModel(Model, frozen=True, kw_only=True):
-    """Permits to remove x86 nodes although something needs them."""
+    """Lets you remove x86 nodes although something needs them."""
 
     until: Annotated[
         ZonedTime, says("When the exception ends, at most 24 hours ahead.", "2026-03-02T18:00:00Z")
     ]
     reason: Annotated[Text, says("Why.", "the region is lost")]
-    ticket: Annotated[Text, says("Where that is written down.", "OPS-7")]
+    ticket: Annotated[Text, says("The ticket that explains it.", "OPS-7")]
 
     def exception(self) -> BreakGlass:
         """Return the exception."""

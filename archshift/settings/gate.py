@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar, Final, TypeAlias
 from msgspec import Meta
 
 from archshift.common.errors import ArchshiftError
-from archshift.common.times import short
 from archshift.ramp.figures import FIGURES, Figure, Tolerance, WorkloadTolerances
 from archshift.ramp.gate import GateSettings
 from archshift.ramp.prometheus import TOKEN
@@ -108,12 +107,16 @@ class ToleranceModel(Model, frozen=True, kw_only=True):
 
     hold: Annotated[
         Annotated[float, Meta(ge=0, le=1000)] | None,
-        says("What is worse by more stops the ramp.", 0.2, default="by figure, see [gate.md](gate.md)"),
+        says(
+            "If a figure is worse by more than this, its verdict is hold.",
+            0.2,
+            default="by figure, see [gate.md](gate.md)",
+        ),
     ] = None
     step_back: Annotated[
         Annotated[float, Meta(ge=0, le=1000)] | None,
         says(
-            "What is worse by more is a reason to step back; not below `hold`.",
+            "If a figure is worse by more than this, it counts as much worse. It must not be below `hold`.",
             0.5,
             default="by figure, see [gate.md](gate.md)",
         ),
@@ -145,7 +148,7 @@ Tolerances: TypeAlias = dict[str, ToleranceModel]
 
 
 class GateWorkloadModel(Model, frozen=True, kw_only=True):
-    """What is different for one workload."""
+    """Settings for one workload, which replace the general ones."""
 
     tolerances: Annotated[
         Tolerances, says("Tolerances of its own, by figure.", {"latency_p95": {"hold": 0.2}})
@@ -207,17 +210,25 @@ class MetricsModel(Model, frozen=True, kw_only=True):
 
 
 class GateModel(Model, frozen=True, kw_only=True):
-    """How a step is judged."""
+    """How archshift judges a step."""
 
     prometheus: Annotated[
         Address, says("The address of Prometheus.", "https://prometheus.prod.example", default="none")
     ] = Address()
     window: Annotated[
-        _Window, says("The time that is compared; never longer than since the last step.", "12h")
-    ] = _Window(short(_DEFAULTS.window))
+        _Window,
+        says(
+            "The length of time that archshift compares. It ends now and never begins before the last step.",
+            "12h",
+        ),
+    ] = _Window(f"{_DEFAULTS.window // timedelta(hours=1)}h")
     soak: Annotated[
         _Soak | None,
-        says("How long a step lasts before the next.", "3d", default="`archshift:ramp.soak`"),
+        says(
+            "How long a step lasts before the next.",
+            "3d",
+            default="`archshift:ramp.soak`, or 24h without a ramp",
+        ),
     ] = None
     min_samples: Annotated[
         Samples, says("Requests that both sides need before latency and errors are judged.", 100)
@@ -229,17 +240,25 @@ class GateModel(Model, frozen=True, kw_only=True):
     workloads: Annotated[
         dict[str, GateWorkloadModel],
         says(
-            "What is different for single workloads, by namespace/Kind/name.",
+            "Settings for single workloads, which replace the general ones, by namespace/Kind/name.",
             {"shop/Deployment/search": {"min_samples": 20}},
         ),
     ] = {}
     step_back_share: Annotated[
         Ratio,
-        says("The share of the pods on Graviton that must be that bad before the fleet steps back.", 0.5),
+        says(
+            "If much worse workloads have more than this share of the pods on Graviton, the verdict is "
+            "step-back.",
+            0.5,
+        ),
     ] = Ratio(_DEFAULTS.step_back_share)
     metrics: Annotated[
         MetricsModel,
-        says("The names of the applications' metrics.", {"requests": "requests_total"}, default="see below"),
+        says(
+            "The names of the applications' metrics.",
+            {"requests": "requests_total"},
+            default="the defaults in [archshift:gate.metrics](#archshiftgatemetrics)",
+        ),
     ] = MetricsModel()
     selector: Annotated[
         str,

@@ -104,7 +104,7 @@ class StackModel(Model, frozen=True, kw_only=True):
     workloads: Annotated[
         WorkloadsModel,
         says(
-            "Which workloads are looked at, and rules for single ones.",
+            "Which workloads archshift reads, and rules for single ones.",
             {"namespaces": ["shop"]},
             default="all but those in `kube-*`",
         ),
@@ -166,7 +166,7 @@ class StackModel(Model, frozen=True, kw_only=True):
     break_glass: Annotated[
         BreakGlassModel | None,
         says(
-            "Permits to remove x86 nodes although something needs them, for 24 hours at most.",
+            "Lets you remove x86 nodes although something needs them, for 24 hours at most.",
             {"until": "2026-03-02T18:00:00Z", "reason": "the region is lost", "ticket": "OPS-7"},
             default="none",
             document="docs/guard.md",

@@ -36,9 +36,11 @@ class TaintModel(Model, frozen=True, kw_only=True):
     """A taint of every node."""
 
     key: Annotated[str, Meta(min_length=1), says("The key of the taint.", "batch")]
-    value: Annotated[str, says("The value.", "true", default="none")] = default_of(Taint, "value")
+    value: Annotated[str, says("The value of the taint.", "true", default="none")] = default_of(
+        Taint, "value"
+    )
     effect: Annotated[
-        Literal["NoSchedule", "PreferNoSchedule", "NoExecute"], says("The effect.", "NoExecute")
+        Literal["NoSchedule", "PreferNoSchedule", "NoExecute"], says("The effect of the taint.", "NoExecute")
     ] = default_of(Taint, "effect")
 
 
@@ -91,8 +93,8 @@ class TwinnedModel(GroupModel, frozen=True, kw_only=True):
         Name | None,
         Meta(extra=use("the name of another node group")),
         says(
-            "Choose the Graviton types with the vCPU and memory of this group, and take its other settings, "
-            "unless they are set here. Sizes are not taken.",
+            "The group whose twin this is. archshift chooses Graviton types of the same vCPU and memory. It "
+            "copies the other settings that the twin does not set, except the sizes, `import` and `weight`.",
             "x86",
             default="none",
         ),
@@ -112,7 +114,7 @@ class LabGroupModel(GroupModel, frozen=True, kw_only=True):
     size: Annotated[int, Meta(ge=0, extra={"unit": "nodes"}), says("The number of nodes.", 3)]
     zones: Annotated[
         Zones,
-        says("The availability zones, which the nodes are in by turns.", ["eu-west-1a", "eu-west-1b"]),
+        says("The availability zones. archshift spreads the nodes over them.", ["eu-west-1a", "eu-west-1b"]),
     ] = ("a",)
 
 
@@ -178,7 +180,8 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
         Name | None,
         Meta(extra=use("the name of an existing node group")),
         says(
-            "The existing group that this is, by its name at EKS. What would replace it stays as it is.",
+            "The name of the existing group at EKS. archshift does not change properties whose change would "
+            "replace the group.",
             "general",
             default="archshift makes the group",
         ),

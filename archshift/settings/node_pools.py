@@ -53,14 +53,14 @@ class PoolModel(TwinnedModel, frozen=True, kw_only=True):
     )
 
     instance_families: Annotated[
-        Names, says("Families, all of whose types the pool may use.", ["m6i", "c6i"], default="none")
+        Names, says("Instance families. The pool may use all their types.", ["m6i", "c6i"], default="none")
     ] = ()
     limits: Annotated[
         LimitsModel | None,
         says(
             "The most that the NodePool may bring up.",
             {"cpu": 400, "memory": "1600Gi"},
-            default="the limits of the original; a pool that is no twin needs them",
+            default="the limits of the pool that `twin_of` names; any other pool must set them",
         ),
     ] = None
     node_class: Annotated[
@@ -84,7 +84,7 @@ class PoolModel(TwinnedModel, frozen=True, kw_only=True):
     consolidate_after: Annotated[
         str,
         Meta(pattern=r"\A((\d{1,6}[smh])+|Never)\Z", extra=use("a duration such as 5m, or Never")),
-        says("How long a node is left alone before Karpenter may empty it.", "1h30m"),
+        says("How long Karpenter waits before it may empty a node.", "1h30m"),
     ] = default_of(NodePool, "consolidate_after")
     budget: Annotated[
         Annotated[int, Meta(ge=0, le=9999)] | Annotated[str, Meta(pattern=r"\A((100|\d{1,2})%|\d{1,4})\Z")],

@@ -1,4 +1,4 @@
-"""``archshift:workloads``: which workloads archshift looks at, and rules for single workloads."""
+"""``archshift:workloads``: which workloads archshift reads, and rules for single workloads."""
 
 from typing import Annotated, Final
 
@@ -15,7 +15,7 @@ _RULES: Final = Rules()
 
 
 class RuleModel(Model, frozen=True, kw_only=True):
-    """What is different for one workload."""
+    """Settings for one workload."""
 
     hold: Annotated[bool, says("Keep the workload on x86.", True)] = _RULES.hold
     max_ratio: Annotated[Ratio, says("The most of its pods that may run on Graviton.", 0.5)] = Ratio(
@@ -29,7 +29,8 @@ class RuleModel(Model, frozen=True, kw_only=True):
         _RULES.force
     )
     reason: Annotated[
-        str, says("Why; shown wherever the workload is.", "JIT is slow on arm64", default="none")
+        str,
+        says("The reason. archshift shows it beside the workload.", "JIT is slow on arm64", default="none"),
     ] = _RULES.reason
 
     def __post_init__(self) -> None:
@@ -52,7 +53,7 @@ class RuleModel(Model, frozen=True, kw_only=True):
 
 
 class WorkloadsModel(Model, frozen=True, kw_only=True):
-    """Which workloads are looked at, and rules for single ones."""
+    """Which workloads archshift reads, and rules for single ones."""
 
     namespaces: Annotated[
         Names, says("Only these namespaces.", ["shop", "platform"], default="all but `kube-*`")
@@ -76,7 +77,7 @@ class WorkloadsModel(Model, frozen=True, kw_only=True):
     ] = {}
 
     def discovery(self) -> Discovery:
-        """Return which workloads archshift looks at."""
+        """Return which workloads archshift reads."""
         return Discovery(
             namespaces=self.namespaces, exclude=frozenset(self.exclude), label_selector=self.label_selector
         )
