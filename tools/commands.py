@@ -29,7 +29,7 @@ the colours off. In a pipe, a row stays on one line; `COLUMNS` sets another widt
 
 ## Exit codes
 
-These codes hold for every command. The second table has the codes of single commands, which take precedence:
+These codes apply to every command, unless the second table has another meaning for that command.
 
 | code | when |
 | --- | --- |
@@ -83,7 +83,7 @@ def _shared() -> list[argparse.Action]:
 
 
 def _options(actions: list[argparse.Action]) -> str:
-    rows = ["| option | |", "| --- | --- |"]
+    rows = ["| option | meaning |", "| --- | --- |"]
     for action in actions:
         names = ", ".join(f"`{option}`" for option in action.option_strings)
         value = action.metavar if isinstance(action.metavar, str) else action.dest.upper()

@@ -20,9 +20,9 @@ def add_command(commands: Commands) -> None:
         "arm64. With --from-cluster, read the images of all workloads. An unknown image never counts as yes.",
         example="archshift audit --from-cluster -s prod",
         exits={
-            0: "all can run on arm64",
-            EXIT_SOME_CANNOT: "some cannot run on arm64 (see --fail-on)",
-            EXIT_SOME_UNKNOWN: "some are unknown, and all others can run on arm64 (see --fail-on)",
+            0: "all images can run on arm64",
+            EXIT_SOME_CANNOT: "an image cannot run on arm64 (see --fail-on)",
+            EXIT_SOME_UNKNOWN: "an image is unknown, and all others can run on arm64 (see --fail-on)",
             EXIT_ERROR: "the audit itself failed, or the command line is invalid",
         },
     )
@@ -37,7 +37,8 @@ def add_command(commands: Commands) -> None:
         "--fail-on",
         metavar="VERDICTS",
         default="unknown,amd64-only,other",
-        help="verdicts for which the exit code is not 0, separated by commas (default: %(default)s)",
+        help="verdicts for which the exit code is not 0, separated by commas; other is neither amd64 nor "
+        "arm64 (default: %(default)s)",
     )
     parser.add_argument("--metrics", metavar="FILE", help="write Prometheus textfile metrics to FILE")
     parser.add_argument(

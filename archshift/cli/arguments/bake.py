@@ -14,7 +14,9 @@ def add_command(commands: Commands) -> None:
         "linux/amd64 and linux/arm64, and pushes it. Prove the result with `archshift audit --deep`.",
         example="archshift bake registry.example/shop/web:1.4.0 > bake.json",
     )
-    parser.add_argument("tags", nargs="+", metavar="IMAGE", help="names to push, with tags; all of one image")
+    parser.add_argument(
+        "tags", nargs="+", metavar="IMAGE", help="one or more names with tags, all for the same image"
+    )
     parser.add_argument("--context", default=".", metavar="DIR", help="the folder of the build (default: .)")
     parser.add_argument(
         "--dockerfile", default="", metavar="FILE", help="relative to that folder (default: Dockerfile)"

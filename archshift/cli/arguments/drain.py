@@ -22,7 +22,7 @@ def add_command(commands: Commands) -> None:
         example="archshift drain --dry-run",
         exits={
             0: "all these nodes are empty",
-            EXIT_HELD: "something keeps a node from becoming empty; it is named",
+            EXIT_HELD: "something blocks a node; the output names it",
         },
     )
     add_stack_options(parser)

@@ -66,7 +66,7 @@ def add_command(commands: Commands) -> None:
         "pause the ramp, or resume it",
         "Write archshift:ramp.pause into the stack's file, or remove it.",
         example='archshift ramp pause --reason "a release" --until 2026-03-09 --commit',
-        exits={0: "the file is written, or the ramp was not paused"},
+        exits={0: "archshift wrote the file, or there was no pause to remove"},
     )
     switch = pause.add_mutually_exclusive_group(required=True)
     switch.add_argument("--reason", metavar="TEXT", type=_reason, help="why the ramp pauses")
@@ -101,7 +101,7 @@ def _add(
         type=moment,
         default=None,
         metavar="TIME",
-        help="act as if it were TIME, to rehearse (default: now)",
+        help="use TIME as the current time, for a rehearsal (default: now)",
     )
     parser.set_defaults(run=run)
     return parser
