@@ -194,12 +194,17 @@ class Migration:
         """`archshift drain`, killed as soon as a node is so far."""
         run = self.stack.begin_archshift("drain")
         try:
-            wait_for(lambda: state in self.states() or run.poll() is not None)
+            # A drain cordons all nodes before it evicts the first pod, and marks each of them as it goes.
+            wait_for(lambda: (state in self.states() and self.all_cordoned()) or run.poll() is not None)
             assert run.poll() is None, run.communicate()
         finally:
             run.kill()
             run.communicate(timeout=60)
-        assert all(node["cordoned"] for node in self.cluster.x86_nodes().values())
+        assert self.all_cordoned()
+
+    def all_cordoned(self) -> bool:
+        """Whether no x86 node takes pods."""
+        return all(node["cordoned"] for node in self.cluster.x86_nodes().values())
 
     def states(self) -> list[str]:
         """How far the drain is with each x86 node."""
