@@ -47,6 +47,18 @@ for patch in json.loads(pathlib.Path("patches.json").read_text()):
 """
 
 
+ONE_OBJECT = """
+import pulumi, pulumi_kubernetes as k8s
+
+pulumi.CustomResource(
+    "kubernetes:core/v1:ConfigMap",
+    "one",
+    {{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {{"name": "one", "namespace": "default"}}}},
+    pulumi.ResourceOptions(provider=k8s.Provider("cluster", context="{context}")),
+)
+"""
+
+
 class Stack(LabStack):
     """A stack that measures its runs."""
 
@@ -279,8 +291,11 @@ def empty(lab: Lab, folder: Path) -> None:
     # The program's former runtime: the language host syncs the environment and lists it with its own pip.
     with_uv = {"name": "python", "options": {"toolchain": "uv", "virtualenv": str(PROJECT / ".venv")}}
     former = Stack(lab, folder / "uv-stack", "uv", project_of(folder / "uv", "", with_uv))
-    nothing.write({})
-    former.write({})
+    # The least that a program with one Kubernetes resource takes: the plugin starts and asks the cluster.
+    one_object = project_of(folder / "one", ONE_OBJECT.format(context=CONTEXT))
+    one = Stack(lab, folder / "one-stack", "one", one_object)
+    for stack in (nothing, former, one):
+        stack.write({})
 
     def command(*line: str) -> float:
         started = time.monotonic()
@@ -294,6 +309,7 @@ def empty(lab: Lab, folder: Path) -> None:
     measured: dict[str, Callable[[], float]] = {
         "empty": lambda: nothing.run("preview")[0],
         "uv": lambda: former.run("preview")[0],
+        "one": lambda: one.run("preview")[0],
         "shop": lambda: shop.run("preview")[0],
         "plan": lambda: command(*shop.archshift_command("plan")),
         "help": lambda: command(archshift, "--help"),
@@ -305,8 +321,10 @@ def empty(lab: Lab, folder: Path) -> None:
         for name, measure in measured.items():
             samples[name].append(measure())
     medians = {name: statistics.median(values) for name, values in samples.items()}
-    report("preview of the sample shop", "s", medians["shop"], medians["empty"], 1.3)
-    report("preview of an empty program, uv", "s", medians["empty"], medians["uv"], 0.7)
+    report("preview of the shop, empty program", "s", medians["shop"], medians["empty"], 1.3)
+    report("  the same, one ConfigMap", "s", medians["shop"], medians["one"], 1.3)
+    report("  the same, empty program with uv", "s", medians["shop"], medians["uv"], 1.3)
+    report("empty program, the same with uv", "s", medians["empty"], medians["uv"], 0.7)
     report("archshift plan of the shop", "s", medians["plan"], medians["empty"], 1.0)
     report("archshift --help, bare Python", "s", medians["help"], medians["python"], 10)
     report("archshift completion bash", "s", medians["completion"], medians["python"], 10)
