@@ -93,7 +93,8 @@ def draw(output: str) -> str:
         f"    .frame {{ animation: none; }} .f{len(parts) - 1} {{ visibility: visible; }}\n  }}\n"
     )
     body = "".join(_group(frame, number, width, height) for number, frame in enumerate(parts))
-    last = escape(parts[-1].lines[-1])
+    # Not the last line: the fleet says in one line how the demo ended.
+    last = escape(next((line for line in parts[-1].lines if _FLEET.match(line)), parts[-1].lines[-1]))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">\n'
         f"<title>make demo: {last}</title>\n<style>{_STYLE}{motion}</style>\n"
