@@ -164,6 +164,9 @@ def _rehearsal(cluster: Cluster, stack: Stack, namespace: str, folder: Path) -> 
     )
     made = Rehearsal(cluster, stack, namespace, folder)
     made.git("init", "--quiet", "--initial-branch=main")
+    # A machine need not know who commits.
+    made.git("config", "user.name", "Dev")
+    made.git("config", "user.email", "dev@acme.example")
     made.git("add", "__main__.py", "Pulumi.yaml", stack.config_file.name)
     made.git("commit", "--quiet", "--message=the stack")
     return made
