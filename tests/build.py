@@ -477,7 +477,7 @@ def survey_of(
     tests: Arm64TestState | None = None,
     number: int = 4,
 ) -> Survey:
-    """A survey of workloads of which some pods are on Graviton, the rest on x86.
+    """A survey of workloads with some pods on Graviton and the rest on x86.
 
     Args:
         stack: The settings.

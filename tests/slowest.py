@@ -54,7 +54,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for file, seconds in sorted(files.items(), key=lambda row: -row[1])[:count]:
         terminalreporter.write_line(f"{seconds:7.1f}  {file}")
     total, used = (sum(column) for column in zip(*_spent.values(), strict=True))
-    terminalreporter.write_line(f"{total:7.0f} s in all, of which {max(0.0, 1 - used / total):.0%} waiting")
+    terminalreporter.write_line(
+        f"{total:7.0f} s in all; the tests wait {max(0.0, 1 - used / total):.0%} of it"
+    )
 
 
 def _processor_seconds() -> float:

@@ -643,7 +643,7 @@ def test_the_plan_is_handed_over_where_it_is_asked_for(tmp_path: Path) -> None:
 def test_the_plan_file_names_what_the_guard_refused(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The program's refusal and the hook's, with the plan that is there already; the preview reads them."""
+    """The program and the hook add their refusals to the plan that they find; the preview reads both."""
     file = tmp_path / "plan.json"
     monkeypatch.setenv(PLAN_FILE, str(file))
     found = stack(x86=group(3))
