@@ -42,7 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     with _folder() as folder:
-        environment = {**os.environ, "TMPDIR": str(folder), PREPARED: json.dumps(prepared)}
+        environment = {
+            **os.environ,
+            "TMPDIR": str(folder),
+            "KUBECACHEDIR": str(folder / "kubectl"),  # else kubectl keeps ~/.kube/cache
+            PREPARED: json.dumps(prepared),
+        }
         return _run([sys.executable, "-m", "pytest", *_SIDE_BY_SIDE, *words], environment)
 
 

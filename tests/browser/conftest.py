@@ -1,5 +1,6 @@
 """A real browser without a window, and pages opened in it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -58,13 +59,15 @@ class Reader:
 # Not for the whole session: as long as it runs, this thread has a running event loop, which the
 # tests of other folders could not start beside it.
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """The browser that is on PATH, or the one that playwright installed."""
     program = installed() or playwrights_own()
     if program is None:
         pytest.fail(MISSING, pytrace=False)
+    # The browser keeps crash reports in this folder, even with a profile of its own.
+    settings = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path_factory.mktemp("config"))}
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program)
+        started = playwright.chromium.launch(executable_path=program, env=settings)
         yield started
         started.close()
 
