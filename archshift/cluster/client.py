@@ -189,6 +189,34 @@ class Cluster:
         headers = {"Content-Type": content_type}
         self._request("PATCH", path, params=params, headers=headers, content=json.dumps(body).encode())
 
+    def apply(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        field_manager: str,
+        *,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> dict[str, Any]:
+        """Apply fields to one object as ``field_manager`` (server-side apply), and return the object.
+
+        Args:
+            path: The object's path.
+            body: The object with only the fields to own. With ``metadata.uid``, the API server changes this
+                object or none; without it, an apply creates a missing object.
+            field_manager: The name for ``managedFields``.
+            force: Take fields from other managers. Otherwise a field of theirs with another value is refused.
+            dry_run: Let the API server and its admission decide, but store nothing.
+
+        Raises:
+            ArchshiftError: As ``list``.
+        """
+        params = {"fieldManager": field_manager, "force": str(force).lower()}
+        if dry_run:
+            params["dryRun"] = "All"
+        headers = {"Content-Type": APPLY}
+        return self._request("PATCH", path, params=params, headers=headers, content=json.dumps(body).encode())
+
     def create(self, collection: str, body: Mapping[str, Any], field_manager: str = "archshift") -> bool:
         """Create an object; return False if an object with its name exists.
 
