@@ -1,12 +1,12 @@
 """``archshift:arm64_tests``: which workloads are tested on arm64 before their first Graviton pod."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from msgspec import Meta
 
 from archshift.common.errors import ArchshiftError
 from archshift.plan.arm64_tests import Arm64Test, Arm64TestRules
-from archshift.settings.reading import Model, Problems, read, says, use
+from archshift.settings.reading import Model, Problems, says, use
 from archshift.settings.values import Name, Seconds, TestedWorkloadKey
 
 _DEFAULTS: Final = Arm64Test()
@@ -113,12 +113,3 @@ def _consistent(key: str, test: Arm64Test) -> Arm64Test:
             "raise timeout_seconds",
         )
     return test
-
-
-def read_arm64_tests(key: str, value: Any) -> Arm64TestRules:
-    """Return the settings of ``archshift:arm64_tests``.
-
-    Raises:
-        SettingsError: Values are invalid.
-    """
-    return read(Arm64TestsModel, key, value).rules(key)

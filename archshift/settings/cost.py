@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from archshift.cost.rules import COMPUTE_PLAN, DEFAULT_SPEED, REGION, Commitment, CostRules
 from archshift.nodes.instance_types import INSTANCE_TYPES, instance_type
-from archshift.settings.reading import InvalidValueError, Model, Problems, read, says, shown, use
+from archshift.settings.reading import InvalidValueError, Model, Problems, says, shown, use
 from archshift.settings.times import ZonedTime
 from archshift.settings.values import Amount
 
@@ -182,8 +182,3 @@ def _check_types(key: str, prices: Mapping[str, Decimal], problems: Problems) ->
 
 def _families() -> set[str]:
     return {name.partition(".")[0] for name in INSTANCE_TYPES}
-
-
-def read_cost(key: str, value: Any, region: str = "") -> CostRules:
-    """Return the settings of ``archshift:cost``; see ``CostModel.rules``."""
-    return read(CostModel, key, value).rules(key, region)

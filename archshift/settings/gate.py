@@ -332,15 +332,6 @@ def _tolerances(key: str, models: Mapping[str, ToleranceModel]) -> dict[str, Tol
     return tolerances
 
 
-def read_gate(key: str, value: Any) -> GateSettings:
-    """Return the settings of ``archshift:gate``.
-
-    Raises:
-        SettingsError: Values are invalid.
-    """
-    return read(GateModel, key, value).settings(key)
-
-
 def check_url(key: str, url: str) -> str:
     """Return the address of a Prometheus without a slash at its end.
 

@@ -1,11 +1,11 @@
 """``archshift:monitoring``: where rules, alerts and a dashboard go."""
 
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta, field
 
 from archshift.ramp.monitoring_rules import MonitoringSettings
-from archshift.settings.reading import Model, default_of, read, says, use
+from archshift.settings.reading import Model, default_of, says, use
 
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/
 _LABEL_NAME: Final = (
@@ -45,12 +45,3 @@ class MonitoringModel(Model, frozen=True, kw_only=True):
         return MonitoringSettings(
             namespace=self.namespace, labels=self.labels, dashboard_labels=self.dashboard_labels
         )
-
-
-def read_monitoring(key: str, value: Any) -> MonitoringSettings | None:
-    """Return the settings of ``archshift:monitoring``; None where the key is empty.
-
-    Raises:
-        SettingsError: Values are invalid.
-    """
-    return read(MonitoringModel, key, value).monitoring() if value else None

@@ -2,14 +2,14 @@
 
 from datetime import timedelta
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 from zoneinfo import ZoneInfo
 
 from msgspec import Meta
 
 from archshift.common.times import short
 from archshift.ramp.schedule import DEFAULT_EVERY, DEFAULT_SOAK, DEFAULT_STEPS, EPSILON, Pause, Ramp
-from archshift.settings.reading import InvalidValueError, Model, Problems, read, says, shown, use
+from archshift.settings.reading import InvalidValueError, Model, Problems, says, shown, use
 from archshift.settings.times import FreezeModel, Length, Moment, WindowModel, ZonedTime, ZoneName
 from archshift.settings.values import Ratio, Text
 
@@ -138,12 +138,3 @@ class RampModel(Model, frozen=True, kw_only=True):
             return None
         until = self.pause.until
         return Pause(self.pause.reason.strip(), until.at(zone, through=True) if until else None)
-
-
-def read_ramp(key: str, value: Any) -> Ramp | None:
-    """Return the ramp of a configuration; None if it has none.
-
-    Raises:
-        SettingsError: Values are invalid.
-    """
-    return read(RampModel, key, value).ramp(key) if value else None

@@ -65,7 +65,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     if program is None:
         pytest.fail(MISSING, pytrace=False)
     # The browser keeps crash reports in this folder, even with a profile of its own.
-    settings = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path_factory.mktemp("config"))}
+    settings: dict[str, str | float | bool] = {
+        **os.environ,
+        "XDG_CONFIG_HOME": str(tmp_path_factory.mktemp("config")),
+    }
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=program, env=settings)
         yield started

@@ -12,17 +12,13 @@ from archshift.plan.model import Plan
 from archshift.ramp.monitoring_dashboard import dashboard
 from archshift.ramp.monitoring_rules import PlannedFleet, rules
 from archshift.ramp.promql import AppMetrics
-from archshift.settings.gate import read_gate
-from archshift.settings.monitoring import read_monitoring
 from components.monitoring import Monitoring, MonitoringArgs
-from tests.build import patched
+from tests.build import load, patched
 from tests.components.recorder import Monitor, record
 
 
 def registered(operator: bool, plan: Plan | None = None, **gate: Any) -> Monitor:
-    settings = read_monitoring(
-        "archshift:monitoring", {"namespace": "monitoring", "labels": {"release": "prometheus"}}
-    )
+    settings = load(monitoring={"namespace": "monitoring", "labels": {"release": "prometheus"}}).monitoring
     assert settings
     chosen = settings
 
@@ -32,7 +28,7 @@ def registered(operator: bool, plan: Plan | None = None, **gate: Any) -> Monitor
             MonitoringArgs(
                 settings=chosen,
                 namespaces=("shop",),
-                gate=read_gate("archshift:gate", gate),
+                gate=load(gate=gate).gate,
                 plan=plan or Plan(arm_ratio=0.5, workloads=(patched("Deployment", "cart"),)),
                 operator=operator,
             ),
@@ -141,6 +137,6 @@ def test_panels_lie_side_by_side_and_have_ids_of_their_own() -> None:
 def test_a_setting_that_does_not_do_is_named_in_a_sentence(value: Any, message: str) -> None:
     """Key, value and way out."""
     with pytest.raises(ArchshiftError) as error:
-        read_monitoring("archshift:monitoring", value)
+        load(monitoring=value)
     assert message in str(error.value)
-    assert read_monitoring("archshift:monitoring", {}) is None
+    assert load(monitoring={}).monitoring is None

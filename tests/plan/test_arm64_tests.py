@@ -23,8 +23,7 @@ from archshift.plan.arm64_tests import (
 )
 from archshift.plan.model import Rules
 from archshift.plan.planner import make_plan
-from archshift.settings.arm64_tests import read_arm64_tests
-from tests.build import Json, node, workload
+from tests.build import Json, load, node, workload
 
 KEY = "default/Deployment/web"
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -278,7 +277,7 @@ def _node(item: Json) -> Any:
 def test_bad_settings_are_one_sentence(value: Json, sentence: str) -> None:
     """That names the key, the value and what would do."""
     with pytest.raises(ArchshiftError) as caught:
-        read_arm64_tests("archshift:arm64_tests", value)
+        load(arm64_tests=value)
     assert sentence in str(caught.value)
 
 
@@ -290,9 +289,7 @@ def test_a_workload_that_is_not_there_is_refused() -> None:
 
 def test_all_but_those_that_are_left_out_are_tested() -> None:
     """With `all`, by a start probe; `false` leaves one out, and what is not a Deployment or StatefulSet."""
-    rules = read_arm64_tests(
-        "archshift:arm64_tests", {"all": True, "start_seconds": 3, "workloads": {KEY: False}}
-    )
+    rules = load(arm64_tests={"all": True, "start_seconds": 3, "workloads": {KEY: False}}).arm64_tests
     assert rules.test_of(KEY) is None
     assert rules.test_of("default/StatefulSet/db") == Arm64Test(start_seconds=3)
     assert rules.test_of("default/CronJob/nightly") is None

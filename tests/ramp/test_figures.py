@@ -15,7 +15,7 @@ from archshift.ramp.measurement import MeasuredWindow, Measurer, Sample, Series
 from archshift.ramp.monitoring_dashboard import dashboard
 from archshift.ramp.monitoring_rules import rules
 from archshift.ramp.promql import AppMetrics, Expressions
-from archshift.settings.gate import read_gate
+from tests.build import load
 from tools.figures import documents
 
 END = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -84,7 +84,7 @@ def test_a_record_in_the_table_is_measured_judged_recorded_drawn_and_checked(
     assert verdict.reasons[0] == (
         f"{WORKLOAD}: TCP retransmits 2.00 on Graviton, 1.00 on x86; up to 1.50 passes"
     )
-    assert read_gate("archshift:gate", {"tolerances": {"retransmits": {"hold": 1}}}).tolerances[
+    assert load(gate={"tolerances": {"retransmits": {"hold": 1}}}).gate.tolerances[
         "retransmits"
     ] == Tolerance(1, 2)
     content = rules()["groups"]

@@ -23,7 +23,7 @@ from archshift.ramp.measurement import (
     MeasuredWindow,
     Measurement,
 )
-from archshift.settings.gate import read_gate
+from tests.build import load
 from tests.properties import examples
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -125,7 +125,7 @@ class TestAFigure:
         assert few.reasons == [
             f"{CATALOG}: p95 latency needs 200 requests on each side, but has 20 on Graviton and 10000 on x86"
         ]
-        mine = read_gate("archshift:gate", {"workloads": {CATALOG: {"min_samples": 20}}})
+        mine = load(gate={"workloads": {CATALOG: {"min_samples": 20}}}).gate
         assert fleet(one(latency_p95=FigureValue(0.2, 20)), gate=mine).verdict == "pass"
 
     @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ class TestTheFleet:
         """With a reason, and for single figures too."""
         settings = {"workloads": {CATALOG: {"skip": True, "reason": "it is a demo"}}}
         slow = one(latency_p95=FigureValue(9.0, 10_000))
-        verdict = fleet(slow, gate=read_gate("archshift:gate", settings))
+        verdict = fleet(slow, gate=load(gate=settings).gate)
         row = next(row for row in verdict.workloads if row.workload == CATALOG)
         assert (verdict.verdict, row.verdict, list(row.reasons)) == (
             "pass",
@@ -280,10 +280,8 @@ class TestTheFleet:
             ["not judged: it is a demo"],
         )
         part = {"workloads": {CATALOG: {"skip": ["latency_p95"], "reason": "batch"}}}
-        assert fleet(slow, gate=read_gate("archshift:gate", part)).verdict == "pass"
-        assert (
-            fleet(one(memory=FigureValue(9e9, 9)), gate=read_gate("archshift:gate", part)).verdict == "hold"
-        )
+        assert fleet(slow, gate=load(gate=part).gate).verdict == "pass"
+        assert fleet(one(memory=FigureValue(9e9, 9)), gate=load(gate=part).gate).verdict == "hold"
 
     def test_that_nobody_could_judge_is_unknown_but_for_ratio_zero(self) -> None:
         """Before the first step there is nothing on Graviton, and that is as it should be."""
@@ -497,6 +495,6 @@ def test_a_younger_step_is_never_judged_better(
 def test_a_setting_that_does_not_do_is_named_in_a_sentence(value: Any, message: str) -> None:
     """Key, value and way out; no password."""
     with pytest.raises(ArchshiftError) as error:
-        read_gate("archshift:gate", value)
+        load(gate=value)
     assert message in str(error.value)
     assert "secret" not in str(error.value)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from archshift.common.errors import ArchshiftError
 from archshift.common.times import Freeze, Span, Window, instant, next_open
 from archshift.ramp.schedule import DEFAULT_STEPS, Pause, Ramp
-from archshift.settings.ramp import read_ramp
+from tests.build import load
 from tests.properties import examples
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -35,7 +35,7 @@ def berlin(text: str) -> datetime:
 def ramp(**values: Any) -> Ramp:
     """A ramp that begins on Monday, 2 March 2026, in Berlin; what is None is left out."""
     values = {"start": "2026-03-02T09:00", "time_zone": "Europe/Berlin", **values}
-    found = read_ramp("archshift:ramp", {key: value for key, value in values.items() if value is not None})
+    found = load(ramp={key: value for key, value in values.items() if value is not None}).ramp
     assert found is not None
     return found
 
@@ -53,8 +53,8 @@ def refused(**values: Any) -> str:
 
 def test_a_start_is_enough() -> None:
     """A week between steps, five days of soak, at any time of the day."""
-    assert read_ramp("k", {"start": "2026-03-02"}) == Ramp(start=utc("2026-03-02"), zone=ZoneInfo("UTC"))
-    assert read_ramp("k", {}) is None
+    assert load(ramp={"start": "2026-03-02"}).ramp == Ramp(start=utc("2026-03-02"), zone=ZoneInfo("UTC"))
+    assert load(ramp={}).ramp is None
     assert ramp(every="2d").soak == timedelta(days=2)
     assert ramp(every="2d", soak="3d").soak == timedelta(days=3)
 
@@ -82,8 +82,9 @@ def test_everything_gets_its_shape() -> None:
         since=utc("2026-03-02T08:12"),
     )
     assert ramp(pause=None, since=None) == ramp()
-    assert read_ramp("k", {"start": "2026-03-02", "pause": None, "windows": None}) == read_ramp(
-        "k", {"start": "2026-03-02"}
+    assert (
+        load(ramp={"start": "2026-03-02", "pause": None, "windows": None}).ramp
+        == load(ramp={"start": "2026-03-02"}).ramp
     )
 
 
@@ -320,8 +321,8 @@ def test_a_window_that_is_skipped_opens_a_week_later() -> None:
 def test_time_zones_are_known_where_the_system_has_none() -> None:
     """As on slim images and on Windows: the package tzdata has them."""
     code = (
-        "from archshift.settings.ramp import read_ramp;"
-        "print(read_ramp('k', {'start': '2026-03-02', 'time_zone': 'Europe/Berlin'}).zone)"
+        "from tests.build import load;"
+        "print(load(ramp={'start': '2026-03-02', 'time_zone': 'Europe/Berlin'}).ramp.zone)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
