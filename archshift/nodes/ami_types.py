@@ -71,6 +71,17 @@ AMI_FAMILIES: Final[Mapping[AmiFamily, Mapping[Architecture, str]]] = {
 """The operating systems of nodes, and their plain AMI type for each architecture."""
 
 
+def on_arm64(ami_type: str) -> str:
+    """Return the AMI type of the same family and variant for arm64; the given name if there is none."""
+    ami = AMI_TYPES.get(ami_type)
+    alike = (
+        other.name
+        for other in AMI_TYPES.values()
+        if ami and (other.family, other.variant, other.architecture) == (ami.family, ami.variant, ARM64)
+    )
+    return next(alike, ami_type)
+
+
 def check_ami_type(ami_type: str, types: Iterable[InstanceType], key: str) -> str:
     """Return the AMI type if it fits a group's instance types, which have one architecture.
 

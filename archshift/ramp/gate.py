@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from archshift.common.architectures import AMD64, ARM64
+from archshift.common.text import first_few
 from archshift.common.times import short
 from archshift.ramp.figures import (
     FIGURES,
@@ -232,12 +233,7 @@ def _grouped(unknown: Iterable[JudgedWorkload]) -> list[str]:
     for row in unknown:
         for reason in row.reasons:
             groups.setdefault(reason, []).append(row.workload)
-    return [f"{_named(keys)}: {reason}" for reason, keys in groups.items()]
-
-
-def _named(keys: Sequence[str]) -> str:
-    shown = ", ".join(keys[:5])
-    return f"{shown} and {len(keys) - 5} more" if len(keys) > 5 else shown
+    return [f"{first_few(keys)}: {reason}" for reason, keys in groups.items()]
 
 
 _Base = tuple[str, ArchitectureFigures]

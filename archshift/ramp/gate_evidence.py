@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from archshift.common.text import one_line
 from archshift.ramp.schedule import same_ratio
 
 PASS: Final = "pass"  # noqa: S105 - a verdict
@@ -196,12 +197,6 @@ def _reasons(value: Any) -> Iterable[str]:
     for reason in value[:_REASONS] if isinstance(value, list) else ():
         if isinstance(reason, str) and (line := one_line(reason, _REASON)):
             yield line
-
-
-def one_line(text: str, most: int) -> str:
-    """Return a text as one line of printable characters, cut if it is too long."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * most]).split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def _moment(value: Any) -> datetime | None:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from archshift.common.errors import ArchshiftError
+from archshift.common.text import one_line
 from archshift.ramp.measurement import PrometheusError, Sample, Series
 
 if TYPE_CHECKING:
@@ -169,11 +170,11 @@ class Prometheus:
                 ) from None
             raise self._nonsense() from None
         if answer["status"] == "error":
-            raise PrometheusError(f"{self.url} cannot answer: {_one_line(answer.get('error'))}")
+            raise PrometheusError(f"{self.url} cannot answer: {one_line(answer.get('error'), 300)}")
         # Before 3.0 hints about an expression came among the warnings.
         warnings = [text for text in answer.get("warnings") or () if not str(text).startswith("PromQL info")]
         if warnings:
-            raise PrometheusError(f"{self.url} gave only a part of the answer: {_one_line(warnings[0])}")
+            raise PrometheusError(f"{self.url} gave only a part of the answer: {one_line(warnings[0], 300)}")
         data = answer.get("data")
         if (
             not isinstance(data, dict)
@@ -207,7 +208,7 @@ class Prometheus:
             ) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise PrometheusError(
-                f"{self.url} cannot be reached: {_one_line(error)}",
+                f"{self.url} cannot be reached: {one_line(error, 300)}",
                 "check archshift:gate.prometheus and your network",
             ) from None
         return response.status_code, bytes(body)
@@ -220,11 +221,3 @@ class Prometheus:
 
 def _time(at: datetime) -> str:
     return f"{at.timestamp():.3f}"
-
-
-def _one_line(text: object) -> str:
-    words = " ".join(str(text).split())
-    if isinstance(text, BaseException) and not words:
-        return type(text).__name__
-    printable = "".join(letter if letter.isprintable() else "?" for letter in words)
-    return printable if len(printable) <= 300 else f"{printable[:300]}..."

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from archshift.common.text import first_few
 from archshift.ramp.gate_evidence import GateEvidence
 from archshift.ramp.schedule import Ramp, same_ratio
 
@@ -86,10 +87,10 @@ class TakenStep:
             yield "Gate: not asked."
             return
         yield f"Gate: {self.evidence.verdict} of {self.ratio:g} at {self.ramp.format_time(self.evidence.at)}."
-        yield from (f"- {reason}" for reason in self.evidence.reasons[:_SHOWN])
-        more = len(self.evidence.reasons) - _SHOWN
-        if more > 0:
-            yield f"- and {more} more"
+        if self.evidence.reasons:
+            yield first_few(
+                self.evidence.reasons, _SHOWN, name="- {}".format, separator="\n", rest="\n- and {} more"
+            )
 
     def _next(self) -> str:
         next_step = self.after.next_step(self.target, self.now)

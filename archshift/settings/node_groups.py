@@ -10,7 +10,7 @@ from msgspec import Meta, field
 
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL
-from archshift.nodes.ami_types import AMI_FAMILIES, AmiFamily, check_ami_type
+from archshift.nodes.ami_types import AMI_FAMILIES, AmiFamily, check_ami_type, on_arm64
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import (
     EksNodeGroup,
@@ -340,7 +340,7 @@ def _with_taken(name: str, group: _T, raw: Mapping[str, Any]) -> _T:
     own, original = raw[name], raw[str(group.twin_of)]
     taken = {key: original[key] for key in group.twin_takes if key in original and key not in own}
     if isinstance(taken.get("ami_type"), str):
-        taken["ami_type"] = taken["ami_type"].replace("x86_64", "ARM_64")
+        taken["ami_type"] = on_arm64(taken["ami_type"])
     return read(type(group), f"{KEY}.{name}", {**own, **taken})
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from archshift.cli.parser import Commands, moment
 from archshift.cli.stack import add_stack_options
-from archshift.ramp.gate_evidence import one_line
+from archshift.common.text import one_line
 
 EXIT_NOT_DUE: Final = 3
 """Exit code if no step is due."""
