@@ -38,6 +38,8 @@ GROUPS: Final = {
 }
 SLACK: Final = 1.2
 """How much longer than its rollouts an update may take, as a share, beside its time to plan."""
+APPLY_SECONDS: Final = 5.0
+"""How long the patches of a step may take until the last rollout begins, in seconds."""
 _AT_REST_SECONDS: Final = 10.0
 _LONGEST_SECONDS: Final = 300.0
 _KINDS: Final = "deployments,statefulsets,daemonsets,cronjobs"
@@ -96,7 +98,7 @@ def ramp(lab: Lab, folder: Path, sets: Sequence[Path], ratios: Sequence[float]) 
         if stack_changes := changes(stack):
             wrong.append(f"a third update would change {stack_changes}")
         # An update that changes nothing takes only its time to plan.
-        if seconds > SLACK * rollouts.seconds + again:
+        if seconds > SLACK * rollouts.seconds + again + APPLY_SECONDS:
             wrong.append(f"the update took longer than {SLACK:g} times its rollouts")
         step = f"{last:g} -> {ratio:g}"
         print(
