@@ -94,6 +94,9 @@ def report(
     held = [row for row in plan.workloads if row.verdict and not row.verdict.runs_on_arm64]
     for row in held:
         pulumi.info(f"{row.key}: {row.reason}")
+    for row in plan.workloads:
+        if row.action == "keep" and row not in held:
+            pulumi.info(f"{row.key}: {row.reason}")
     if plan.shortages and fixed_capacity:
         raise ArchshiftError(
             f"arm_ratio {plan.arm_ratio:g} cannot be scheduled: {'; '.join(plan.shortages)}",

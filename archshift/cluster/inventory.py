@@ -23,7 +23,7 @@ from archshift.cluster.model import (
     Inventory,
     Workload,
 )
-from archshift.cluster.ownership import FieldOwner, owners
+from archshift.cluster.ownership import FieldOwner, owned_part, owners
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.pods import Pod, list_pods, pull_identity, requests_of
 from archshift.common.errors import ArchshiftError
@@ -170,6 +170,7 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
         template=Template(
             spec=live,
             owned=frozenset(owned),
+            applied=_applied(managed, template, template_path, field_manager),
             # Whoever owns an empty map or list owns nothing. Helm charts have many of them.
             foreign_owners={name: owner for name, owner in others.items() if name in live},
             taken_fields=_taken_fields(meta),
@@ -201,6 +202,24 @@ def _owner(labels: Mapping[str, str]) -> str:
 
 def _annotation(item: Mapping[str, Any], name: str) -> str:
     return str(((item.get("metadata") or {}).get("annotations") or {}).get(name, ""))
+
+
+def _applied(
+    managed: Sequence[Mapping[str, Any]],
+    template: Mapping[str, Any],
+    template_path: tuple[str, ...],
+    field_manager: str,
+) -> Mapping[str, Any]:
+    """Return the part of a pod template that a manager applied last and still owns."""
+    for entry in managed:
+        if entry.get("manager") == field_manager and entry.get("operation") == "Apply":
+            fields: Any = entry.get("fieldsV1") or {}
+            for key in template_path:
+                fields = fields.get(f"f:{key}") or {}
+            if fields:
+                part: Mapping[str, Any] = owned_part(template, fields)
+                return part
+    return {}
 
 
 def _other_spreads(

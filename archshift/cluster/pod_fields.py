@@ -72,6 +72,8 @@ class Template:
     Attributes:
         spec: The names in ``FIELDS`` to the live values, including ours; missing fields are left out.
         owned: The names in ``FIELDS`` that this stack owns now.
+        applied: The part of the live pod template that this stack applied last and still owns, including its
+            annotation; empty if it owns nothing.
         foreign_owners: The names in ``FIELDS`` that others own, with the owner.
         taken_fields: The fields that archshift took by force, as they were before.
         selector: The workload's label selector; None for kinds without a selector.
@@ -84,6 +86,7 @@ class Template:
 
     spec: Mapping[str, Any] = field(default_factory=dict)
     owned: frozenset[str] = frozenset()
+    applied: Mapping[str, Any] = field(default_factory=dict)
     foreign_owners: Mapping[str, FieldOwner] = field(default_factory=dict)
     taken_fields: Mapping[str, TakenField] = field(default_factory=dict)
     selector: Mapping[str, Any] | None = None
@@ -99,6 +102,15 @@ class Template:
         if name in self.owned and name not in self.foreign_owners:
             return None
         return self.spec.get(name)
+
+
+def contradicts(template: Template) -> bool:
+    """Return whether archshift's own fields exclude every architecture that the application permits."""
+    pinned = pinned_architecture(template)
+    ours = pinned_architecture(
+        Template(spec={name: template.spec[name] for name in template.owned if name in template.spec})
+    )
+    return pinned is not None and ours is not None and not {*pinned[0].split(",")} & {*ours[0].split(",")}
 
 
 def field_path(name: str, template_path: Sequence[str]) -> Path:

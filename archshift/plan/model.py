@@ -13,7 +13,7 @@ from archshift.images.workload import WorkloadVerdict
 from archshift.plan.apportion import Wave
 from archshift.plan.capacity import Balance
 
-Action: TypeAlias = Literal["move", "hold", "graviton", "pin", "leave", "block"]
+Action: TypeAlias = Literal["move", "hold", "graviton", "pin", "keep", "leave", "block"]
 
 FORCE_REASON_ANNOTATION: Final = "archshift/force-reason"
 """On a workload whose fields archshift took by force: the configured reason."""
@@ -85,7 +85,9 @@ class PlannedWorkload:
         reachable: The lowest and the highest share on Graviton while an autoscaler changes the replicas.
         verdict: The verdict on its images; None if images are not checked.
         action: What archshift does with it: ``move``, ``hold`` on x86, ``graviton`` (it runs on arm64 only),
-            ``pin`` (it has no permanent pods), ``leave`` alone, ``block`` (a DaemonSet that would break).
+            ``pin`` (it has no permanent pods), ``keep`` (archshift cannot place it now, so it keeps exactly
+            the fields that archshift set before), ``leave`` alone (archshift set nothing), ``block`` (a
+            DaemonSet that would break).
         owner: The responsible team or person: from its labels, otherwise its namespace.
     """
 

@@ -106,6 +106,8 @@ class _Draft:
     reason: str = ""
     conflicts: tuple[Conflict, ...] = ()
     configured: bool = False
+    gives_back: bool = False
+    """Archshift removes its fields, because the user or the application's own rules say so."""
 
     @property
     def movable(self) -> bool:
@@ -153,7 +155,7 @@ class _Steering:
         template, rules = workload.template, self.rules_of(workload)
         reason = self._obstacle(workload)
         if reason:
-            return _Draft(workload, template, "leave", reason)
+            return _Draft(workload, template, "leave", reason, gives_back=pod_fields.contradicts(template))
         blocked = placement.conflicts(template, workload.replicas)
         path = CONTROLLERS[workload.kind].template_path
         conflicts = tuple(
@@ -163,7 +165,7 @@ class _Steering:
         if conflicts and not rules.force:
             return _Draft(workload, template, "leave", reasons.owned_by_others(blocked), conflicts)
         if template.taken_fields and not rules.force:
-            return _Draft(workload, template, "leave", reasons.FORCE_WITHDRAWN)
+            return _Draft(workload, template, "leave", reasons.FORCE_WITHDRAWN, gives_back=True)
         template = replace(
             template,
             taken_fields={**template.taken_fields}
@@ -186,7 +188,8 @@ class _Steering:
 
     def _draft_daemonset(self, workload: Workload) -> _Draft:
         template, verdict = workload.template, self.verdict_of(workload)
-        everywhere = _Draft(workload, template, "leave", reasons.EVERYWHERE)
+        # A DaemonSet that is proven now may run on every node, so its pin goes.
+        everywhere = _Draft(workload, template, "leave", reasons.EVERYWHERE, gives_back=True)
         if verdict is None or verdict.runs_on_arm64:
             return everywhere
         pinned = pod_fields.pinned_architecture(template)
@@ -255,6 +258,8 @@ def _planned(
         action=draft.action,
         owner=workload.owner or workload.namespace,
     )
+    if draft.action == "leave" and template.applied and not draft.gives_back:
+        return _kept(row, workload, steering.rules_of(workload).reason)
     if draft.action in ("leave", "block"):
         return row
     if draft.action == "pin":
@@ -286,9 +291,29 @@ def _planned(
     revision = workload.identity if changed else template.revision
     return replace(
         row,
-        patch=_body(workload, fields, template, revision, steering.rules_of(workload).reason),
+        patch=_body(
+            workload,
+            {
+                "metadata": {"annotations": {pod_fields.REVISION_ANNOTATION: revision}},
+                "spec": pod_fields.write_fields(fields, *template.other_spreads),
+            },
+            steering.rules_of(workload).reason,
+            template.taken_fields,
+        ),
         restarts=changed and (workload.replicas > 0 or on_every_node(workload.kind)),
         forced=bool(template.taken_fields),
+    )
+
+
+def _kept(row: PlannedWorkload, workload: Workload, force_reason: str) -> PlannedWorkload:
+    """Return a row whose patch is what archshift owns now, so that the update changes nothing."""
+    taken = workload.template.taken_fields
+    return replace(
+        row,
+        action="keep",
+        reason=reasons.kept(row.reason),
+        patch=_body(workload, workload.template.applied, force_reason, taken),
+        forced=bool(taken),
     )
 
 
@@ -319,19 +344,27 @@ def _with_reachable(row: PlannedWorkload, bounds: tuple[int, int]) -> PlannedWor
 
 
 def _body(
-    workload: Workload, fields: Mapping[str, Any], template: Template, revision: str, reason: str
+    workload: Workload,
+    template: Mapping[str, Any],
+    force_reason: str,
+    taken_fields: Mapping[str, TakenField],
 ) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "metadata": {"annotations": {pod_fields.REVISION_ANNOTATION: revision}},
-        "spec": pod_fields.write_fields(fields, *template.other_spreads),
-    }
+    """Return the body of a workload's patch.
+
+    Args:
+        workload: The workload.
+        template: The pod template with the fields to set.
+        force_reason: The configured reason for taking fields.
+        taken_fields: The fields taken by force, as they were before.
+    """
+    body: dict[str, Any] = dict(template)
     for name in reversed(CONTROLLERS[workload.kind].template_path):
         body = {name: body}
     body["metadata"] = {"name": workload.name, "namespace": workload.namespace}
-    if template.taken_fields:
+    if taken_fields:
         body["metadata"]["annotations"] = {
-            TAKEN_ANNOTATION: taken_annotation(template.taken_fields),
-            FORCE_REASON_ANNOTATION: reason,
+            TAKEN_ANNOTATION: taken_annotation(taken_fields),
+            FORCE_REASON_ANNOTATION: force_reason,
         }
     return body
 

@@ -43,6 +43,11 @@ def keeps(reason: str, graviton: int) -> str:
     return f"{reason}; keeps its {graviton} Graviton pods, gets no more"
 
 
+def kept(reason: str) -> str:
+    """Say that a workload that archshift cannot place now keeps its present placement."""
+    return f"{reason}; its present placement stays"
+
+
 def capped(max_ratio: float) -> str:
     """Say that a workload has a limit; empty if it has none."""
     return f"capped at {max_ratio:g} of its pods" if max_ratio < 1 else ""

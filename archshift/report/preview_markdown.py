@@ -304,7 +304,10 @@ def _held(plan: Mapping[str, Any]) -> _Section | None:
         row
         for row in plan["workloads"]
         if row["action"] in ("block", "hold")
-        or (row["action"] == "leave" and not (on_every_node(row["kind"]) or row["workload"] in conflicting))
+        or (
+            row["action"] in ("keep", "leave")
+            and not (on_every_node(row["kind"]) or row["workload"] in conflicting)
+        )
     ]
     if not held:
         return None

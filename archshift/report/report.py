@@ -329,7 +329,7 @@ def state_of(row: PlannedWorkload, rules: Rules) -> State:
             return "capped" if rules.max_ratio < 1 else "ready"
         case "hold":
             return "held"
-        case "leave" if not on_every_node(row.kind):
+        case "keep" | "leave" if not on_every_node(row.kind):
             return "left alone"
         case _:
             return "ready"
