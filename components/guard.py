@@ -19,8 +19,9 @@ from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, EKS_GROUP_LABEL, POOL_LABEL
 from archshift.common.text import first_few
+from archshift.nodes import well_known_labels
 from archshift.nodes.after_update import nodes_after, nodes_of_others
-from archshift.nodes.groups import Node
+from archshift.nodes.groups import Node, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.nodes.node_pools import from_manifest, requirement
 from archshift.plan import guard
@@ -109,12 +110,14 @@ class _LiveCheck:
         else:
             after = nodes_after(live, self._settings.groups)
         going = [node for node in live if node.name == name] if _is_node(old) else list(live)
+        possible: list[Node] | None = []
         if deleted and eks_group:
             # EKS's own label: archshift's label may not be on the nodes yet.
             after = [node for node in after if node.labels.get(EKS_GROUP_LABEL) != eks_group]
             # An autoscaler can fill an empty group, so deleting it loses x86 too.
-            going.append(Node(name=f"{eks_group}-next", labels={ARCH_LABEL: AMD64}))
-        return guard.refuse_removal(cluster_survey.needs or (), going, live, after)
+            possible = _next_nodes(eks_group, old)
+            going += possible or [Node(name=f"{eks_group}-next", labels={ARCH_LABEL: AMD64})]
+        return guard.refuse_removal(cluster_survey.needs or (), going, live, after, possible=possible)
 
     def pods_left_on(self, name: str, old: Mapping[str, Any], *, eks_group: str) -> list[Pod]:
         """Return the pods that a node or a group would take with it, without those of DaemonSets."""
@@ -144,7 +147,13 @@ class _LiveCheck:
         always_loses = before is None or later is None or guard.shrinks(needed, before, later)
         # An update keeps the pool, so its remaining limits count even before its first node.
         return guard.refuse_removal(
-            needed, live, live, after, always_loses=always_loses, proven_pools=() if new is None else (name,)
+            needed,
+            live,
+            live,
+            after,
+            always_loses=always_loses,
+            proven_pools=() if new is None else (name,),
+            possible=before.possible_nodes() if before else None,
         )
 
     def _is_configured(self, name: str, old: Mapping[str, Any]) -> bool:
@@ -174,6 +183,39 @@ def _is_node(inputs: Mapping[str, Any]) -> bool:
 def _is_pool(inputs: Mapping[str, Any]) -> bool:
     """Whether these are a NodePool's inputs; if neither, they are a managed node group's."""
     return inputs.get("kind") == "NodePool"
+
+
+def _next_nodes(eks_group: str, inputs: Mapping[str, Any]) -> list[Node] | None:
+    """Return a node of each type that a managed group may create; None if its types are unknown."""
+    names = inputs.get("instanceTypes") or ()
+    if not names or any(name not in INSTANCE_TYPES for name in names):
+        return None
+    taints = tuple(
+        Taint(
+            key=taint["key"],
+            value=taint.get("value") or "",
+            effect=taint["effect"].title().replace("_", ""),  # EKS writes NO_SCHEDULE
+        )
+        for taint in inputs.get("taints") or ()
+    )
+    by_eks = well_known_labels.of_managed_group(spot=inputs.get("capacityType") == "SPOT", name=eks_group)
+    zone = well_known_labels.of_zone("")
+    return [
+        Node(
+            name=f"{eks_group}-next-{kind.name}",
+            labels={
+                **(inputs.get("labels") or {}),
+                **by_eks.labels,
+                **well_known_labels.of_any_node(kind).labels,
+            },
+            taints=taints,
+            millicpu=kind.allocatable_millicpu,
+            memory=kind.allocatable_memory,
+            pods=kind.managed_pods,
+            unknown=by_eks.unknown | zone.unknown,
+        )
+        for kind in map(INSTANCE_TYPES.__getitem__, names)
+    ]
 
 
 def _kind(inputs: Mapping[str, Any]) -> str:

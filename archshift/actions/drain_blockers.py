@@ -5,7 +5,7 @@ elsewhere.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Inventory
@@ -115,16 +115,11 @@ def _without_group(
     inventory: Inventory, going: Sequence[Node], staying: Sequence[Node]
 ) -> Iterable[tuple[str, str]]:
     """Yield the workloads that only the nodes to drain can run, also if they have no pods now."""
-    # The nodes as they were before the drain cordoned them.
-    before = [
-        replace(node, taints=tuple(taint for taint in node.taints if "unschedulable" not in taint.key))
-        for node in going
-    ]
     for key, workload in sorted({**inventory.unsteered_workloads, **inventory.workloads}.items()):
         # ``find_blockers`` checks bare pods itself.
         if on_every_node(workload.kind) or workload.kind in ("Node", "Pod"):
             continue
         # The live template, including the fields that archshift set: the next pods get exactly these.
         rules = workload.template.spec
-        if any(fits(rules, node) for node in before) and not any(fits(rules, node) for node in staying):
+        if any(fits(rules, node) for node in going) and not any(fits(rules, node) for node in staying):
             yield key, _NOWHERE

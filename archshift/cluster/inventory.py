@@ -27,7 +27,7 @@ from archshift.cluster.ownership import FieldOwner, owned_part, owners
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.pods import Pod, list_pods, pull_identity, requests_of
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import ARCH_LABEL, SYSTEM_NAMESPACES
+from archshift.common.kubernetes import SYSTEM_NAMESPACES
 from archshift.common.quantity import millicpu, whole
 from archshift.common.resources import NOTHING, Resources
 from archshift.images.workload import Container, containers_of, with_pods
@@ -270,17 +270,34 @@ def read_node(item: Mapping[str, Any]) -> Node:
         condition.get("type") == "Ready" and condition.get("status") == "True"
         for condition in status.get("conditions") or ()
     )
+    taints = tuple(
+        Taint(key=taint["key"], value=taint.get("value", ""), effect=taint["effect"])
+        for taint in spec.get("taints") or ()
+    )
+    closed = (
+        spec.get("unschedulable")
+        or meta.get("deletionTimestamp")
+        or any(taint.hard and taint.temporary for taint in taints)
+    )
     return Node(
         name=meta["name"],
         labels=meta.get("labels") or {},
-        taints=tuple(
-            Taint(key=taint["key"], value=taint.get("value", ""), effect=taint["effect"])
-            for taint in spec.get("taints") or ()
-        ),
+        taints=taints,
         millicpu=millicpu(str(allocatable.get("cpu", "0"))),
         memory=whole(str(allocatable.get("memory", "0"))),
         pods=whole(str(allocatable.get("pods", "0"))),
-        schedulable=ready and not spec.get("unschedulable"),
+        schedulable=ready and not closed,
+        settings_labels=_set_by_engine(meta.get("managedFields") or ()),
+    )
+
+
+def _set_by_engine(managed: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the labels that Pulumi's Kubernetes provider set on a node: it makes the lab's nodes."""
+    return frozenset(
+        key.removeprefix("f:")
+        for entry in managed
+        if entry.get("manager", "").startswith("pulumi-kubernetes")
+        for key in ((entry.get("fieldsV1") or {}).get("f:metadata") or {}).get("f:labels") or ()
     )
 
 
@@ -342,7 +359,7 @@ def _assemble(
     discovery: Discovery,
     outside: Mapping[str, Workload] | None,
 ) -> Inventory:
-    architecture = {node.name: node.labels.get(ARCH_LABEL, "") for node in nodes}
+    architecture = {node.name: node.architecture for node in nodes}
     counts: Counter[tuple[str, str]] = Counter()
     unsteered_load: dict[str, Resources] = {}
     others: dict[str, str] = {}

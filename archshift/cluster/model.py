@@ -9,7 +9,7 @@ from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.scheduling import admits
 from archshift.common.resources import Resources
 from archshift.images.workload import Container
-from archshift.nodes.groups import Node
+from archshift.nodes.groups import SPECIAL_NODES, Node
 
 TAKEN_ANNOTATION: Final = "archshift/taken"
 """On a workload whose fields archshift took by force: their former values and owners, as JSON."""
@@ -135,6 +135,13 @@ class Inventory:
     def on(self, key: str, architecture: str) -> int:
         """Return how many live pods of a workload run on an architecture."""
         return self.pods.get((key, architecture), 0)
+
+    def special_nodes(self, key: str) -> str:
+        """Return the special kind of the nodes of a workload's pods, such as ``windows``; empty for none.
+
+        archshift never places pods on such nodes (``Node.architecture``).
+        """
+        return next((kind for kind in SPECIAL_NODES if self.on(key, kind)), "")
 
 
 def taken_annotation(taken: Mapping[str, TakenField]) -> str:

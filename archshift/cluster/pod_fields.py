@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from archshift.cluster.ownership import FieldOwner, Path
 from archshift.cluster.scheduling import matches
-from archshift.common.architectures import ARCHITECTURES, Architecture
-from archshift.common.kubernetes import ARCH_LABEL, ARCH_LABELS
+from archshift.common.architectures import ARCHITECTURES
+from archshift.common.kubernetes import ARCH_LABEL, ARCH_LABELS, OS_LABELS
 
 _NODE_AFFINITY: Final = ("affinity", "nodeAffinity")
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -210,17 +210,29 @@ def pinned_architecture(template: Template) -> tuple[str, str] | None:
     terms = (template.application_value("required") or {}).get("nodeSelectorTerms") or ()
     # A node must meet one term, and all expressions of that term.
     admitted = [
-        architecture for architecture in ARCHITECTURES if any(_admits(term, architecture) for term in terms)
+        architecture
+        for architecture in ARCHITECTURES
+        if any(_admits(term, dict.fromkeys(ARCH_LABELS, architecture)) for term in terms)
     ]
     if not terms or len(admitted) == len(ARCHITECTURES):
         return None
     return ",".join(admitted) or "another architecture", "required node affinity"
 
 
-def _admits(term: Mapping[str, Any], architecture: Architecture) -> bool:
-    labels = dict.fromkeys(ARCH_LABELS, architecture)
+def excludes_linux(template: Template) -> bool:
+    """Return whether the application's own rules admit only nodes of another operating system."""
+    selector = template.application_value("node-selector") or {}
+    if any(selector.get(label, "linux") != "linux" for label in OS_LABELS):
+        return True
+    terms = (template.application_value("required") or {}).get("nodeSelectorTerms") or ()
+    linux = dict.fromkeys(OS_LABELS, "linux")
+    return bool(terms) and not any(_admits(term, linux) for term in terms)
+
+
+def _admits(term: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Return whether the expressions of a term about these labels admit them."""
     return all(
         matches(labels, expression)
         for expression in term.get("matchExpressions") or ()
-        if expression.get("key") in ARCH_LABELS
+        if expression.get("key") in labels
     )

@@ -10,8 +10,6 @@ from typing import Any
 
 from archshift.nodes.groups import Node, Taint
 
-_HARD = ("NoSchedule", "NoExecute")
-
 
 def admits(
     node: Node,
@@ -27,7 +25,7 @@ def admits(
         required: Its required node affinity: ``{"nodeSelectorTerms": [...]}``.
         tolerations: Its tolerations.
     """
-    if untolerated(node.taints, tolerations):
+    if untolerated(node.lasting_taints, tolerations):
         return False
     selected = [
         {"key": key, "operator": "In", "values": [value]} for key, value in (node_selector or {}).items()
@@ -43,7 +41,7 @@ def untolerated(taints: Iterable[Taint], tolerations: Sequence[Mapping[str, Any]
     return [
         taint
         for taint in taints
-        if taint.effect in _HARD and not any(_tolerates(toleration, taint) for toleration in tolerations)
+        if taint.hard and not any(_tolerates(toleration, taint) for toleration in tolerations)
     ]
 
 
@@ -68,17 +66,25 @@ def _term_matches(node: Node, term: Mapping[str, Any], selected: Sequence[Mappin
 
 
 def _meets(node: Node, expressions: Iterable[Mapping[str, Any]]) -> bool:
-    """Return whether a node meets all expressions, with one of the possible values of each label."""
+    """Return whether a node meets all expressions, with one of its variants and possible values."""
     by_label: dict[str, list[Mapping[str, Any]]] = {}
     for expression in expressions:
         by_label.setdefault(expression["key"], []).append(expression)
-    return all(
-        not (values := node.values(label))
-        or any(
-            all(matches({} if value is None else {label: value}, expression) for expression in wanted)
-            for value in values
-        )
-        for label, wanted in by_label.items()
+    return any(
+        all(_label_meets(node, variant, label, wanted) for label, wanted in by_label.items())
+        for variant in node.variants or ({},)
+    )
+
+
+def _label_meets(
+    node: Node, variant: Mapping[str, str], label: str, wanted: Sequence[Mapping[str, Any]]
+) -> bool:
+    values = node.values(label, variant)
+    if not values:
+        return node.unknown_fits
+    return any(
+        all(matches({} if value is None else {label: value}, expression) for expression in wanted)
+        for value in values
     )
 
 

@@ -17,6 +17,18 @@ INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
 ARCHITECTURE_LABEL: Final = "architecture"
 """archshift's own label for dashboards and policies; it has the value of kubernetes.io/arch."""
 
+OS_LABEL: Final = "kubernetes.io/os"
+"""Set by every kubelet (https://kubernetes.io/docs/reference/labels-annotations-taints/)."""
+
+OS_LABELS: Final = (OS_LABEL, "beta.kubernetes.io/os")
+"""All labels by which a workload may pin an operating system. Kubelets still set the old beta label."""
+
+REGION_LABEL: Final = "topology.kubernetes.io/region"
+"""The region; clouds set it on every node."""
+
+COMPUTE_TYPE_LABEL: Final = "eks.amazonaws.com/compute-type"
+"""EKS sets it on Fargate's nodes (``fargate``), on nodes of Auto Mode and on hybrid nodes."""
+
 ZONE_LABEL: Final = "topology.kubernetes.io/zone"
 """The availability zone; clouds set it on every node."""
 

@@ -2,26 +2,36 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import cycle
 from math import ceil
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from archshift.common.architectures import Architecture
+from archshift.common.architectures import ARCHITECTURES, Architecture
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import (
     ARCH_LABEL,
     ARCHITECTURE_LABEL,
     CAPACITY_TYPE_LABEL,
+    COMPUTE_TYPE_LABEL,
     EKS_GROUP_LABEL,
     GROUP_LABEL,
     INSTANCE_TYPE_LABEL,
+    OS_LABELS,
     POOL_LABEL,
     ZONE_LABEL,
 )
 from archshift.common.resources import MIB, Resources, total
+from archshift.nodes import well_known_labels
 from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
+from archshift.nodes.temporary_taints import is_temporary
+from archshift.nodes.well_known_labels import WellKnown
 
 MOST_NODES: Final = 1000
 """The most nodes of a pool that count. Limits that permit more are treated as this number."""
+
+
+SPECIAL_NODES: Final = ("windows", "fargate", "virtual")
+"""The kinds of nodes that are no room for ordinary Linux pods, as ``Node.architecture`` names them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +48,16 @@ class Taint:
     value: str = ""
     effect: str = "NoSchedule"
 
+    @property
+    def hard(self) -> bool:
+        """Whether it keeps pods off the node that do not tolerate it."""
+        return self.effect in ("NoSchedule", "NoExecute")
+
+    @property
+    def temporary(self) -> bool:
+        """Whether it goes away by itself, such as the taint of a cordoned node."""
+        return is_temporary(self.key)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
@@ -50,9 +70,14 @@ class Node:
         millicpu: The allocatable CPU, in thousandths of a vCPU.
         memory: The allocatable memory, in bytes.
         pods: The most pods that it can have.
-        schedulable: Whether it is ready and not cordoned.
-        choices: Label to the values that a NodePool may choose from for a pod: zone, instance type, capacity
-            type. An empty tuple means any value. It is empty for all other nodes.
+        schedulable: Whether it takes pods now: it is ready, not cordoned, and has no hard temporary taint.
+        choices: Label to the values that a NodePool may choose from for a pod: zone and capacity type. It is
+            empty for all other nodes.
+        variants: The labels of each instance type that a node to come may have; empty if ``labels`` has them.
+        unknown: The labels of a node to come whose values nobody knows yet.
+        unknown_fits: Whether a rule on an unknown label counts as met. The guard does not count on it.
+        settings_labels: The labels that a stack's settings gave a simulated node. An update may remove them,
+            but never the labels that others put on it.
     """
 
     name: str
@@ -63,20 +88,52 @@ class Node:
     pods: int = 0
     schedulable: bool = True
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    variants: tuple[Mapping[str, str], ...] = ()
+    unknown: frozenset[str] = frozenset()
+    unknown_fits: bool = True
+    settings_labels: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     @property
     def architecture(self) -> str:
-        """The value of ``kubernetes.io/arch``; empty if the label is missing."""
-        return self.labels.get(ARCH_LABEL, "")
+        """The side that it is on: ``amd64`` or ``arm64``; empty if the label is missing.
+
+        For a node that is no room for ordinary Linux pods it is what the node is: ``windows``, ``fargate``
+        (one pod, for which AWS made it) or ``virtual`` (no machine).
+        """
+        return _special_kind(self.labels) or self.labels.get(ARCH_LABEL, "")
+
+    @property
+    def lasting_taints(self) -> tuple[Taint, ...]:
+        """The taints that decide where a workload may run. Temporary states never do."""
+        return tuple(taint for taint in self.taints if not taint.temporary)
 
     @property
     def capacity(self) -> Resources:
         """What it has for pods."""
         return Resources(self.millicpu, self.memory, self.pods)
 
-    def values(self, label: str) -> tuple[str | None, ...]:
-        """Return the possible values of a label; None stands for a missing label, an empty result for any."""
+    def values(self, label: str, variant: Mapping[str, str]) -> tuple[str | None, ...]:
+        """Return the possible values of a label: None for a missing label, an empty result for unknown.
+
+        Args:
+            label: The label.
+            variant: One of ``variants``, or an empty map.
+        """
+        if label in variant:
+            return (variant[label],)
+        if label in self.unknown:
+            return ()
         return self.choices[label] if label in self.choices else (self.labels.get(label),)
+
+
+def _special_kind(labels: Mapping[str, str]) -> str:
+    if any(labels.get(label, "linux") != "linux" for label in OS_LABELS):
+        return "windows"  # Kubernetes has no third operating system
+    if labels.get(COMPUTE_TYPE_LABEL) == "fargate":
+        return "fargate"
+    # https://virtual-kubelet.io and https://docs.liqo.io
+    virtual = labels.get("type") in ("virtual-kubelet", "virtual-node") or "liqo.io/type" in labels
+    return "virtual" if virtual else ""
 
 
 class SizeRange(NamedTuple):
@@ -149,17 +206,33 @@ class NodeGroup(_Group):
         """Its only instance type."""
         return (self.instance_type,)
 
+    @property
+    def node_labels(self) -> Mapping[str, str]:
+        """The labels that the group gives its nodes."""
+        return {**self.labels, ARCHITECTURE_LABEL: self.architecture, GROUP_LABEL: self.name}
+
     def nodes(self) -> list[Node]:
         """Return its nodes as the lab creates them and the capacity check counts them."""
         kind = self.instance_type
         return [
-            _node(f"{self.name}-{index}", self, kind, kind.pods, self.zones[index % len(self.zones)])
-            for index in range(self.size)
+            _node(f"{self.name}-{index}", self, kind, kind.pods, zone, well_known_labels.of_zone(zone).labels)
+            for index, zone in zip(range(self.size), cycle(self.zones), strict=False)
         ]
 
-    def nodes_after(self, _own: Sequence[Node], _zones: Sequence[str]) -> list[Node]:
-        """Return its nodes after an update: in the lab they follow from the settings alone."""
-        return self.nodes()
+    def nodes_after(self, own: Sequence[Node], _zones: Sequence[str]) -> list[Node]:
+        """Return its nodes after an update: the live nodes that stay, and the missing nodes.
+
+        Args:
+            own: Its live nodes.
+        """
+        live = {node.name: node for node in _staying(self, own)}
+        # The settings decide the zone, too, because an update sets all labels of the group again.
+        return [
+            replace(live[node.name], labels={**live[node.name].labels, **node.labels})
+            if node.name in live
+            else node
+            for node in self.nodes()
+        ]
 
     def nodes_with_new(self, live: Iterable[Node]) -> dict[str, list[Node]]:
         """Return the name of each resource to the nodes that it creates: each node is its own resource."""
@@ -246,10 +319,16 @@ class EksNodeGroup(_Group):
         kind = min(self.instance_types, key=lambda kind: (kind.vcpu, kind.memory_mib))
         # EKS gives all nodes of a group the lowest limit of its types.
         pods = min(kind.managed_pods for kind in self.instance_types)
-        return [
-            _node(f"{self.name}-new-{index}", self, kind, pods, zones[index % len(zones)])
-            for index in range(max(0, self.desired_size - live))
-        ]
+        by_eks = well_known_labels.of_managed_group(spot=self.spot, name=self.import_name)
+        types = tuple(well_known_labels.of_any_node(kind).labels for kind in self.instance_types)
+        nodes = []
+        for index in range(max(0, self.desired_size - live)):
+            zone = zones[index % len(zones)]
+            known = by_eks | well_known_labels.of_zone(zone)
+            node = _node(f"{self.name}-new-{index}", self, kind, pods, zone, known.labels)
+            unknown = known.unknown - self.labels.keys()
+            nodes.append(replace(node, unknown=unknown, variants=types if len(types) > 1 else ()))
+        return nodes
 
     def nodes_after(self, own: Sequence[Node], zones: Sequence[str]) -> list[Node]:
         """Return its nodes after an update.
@@ -363,29 +442,40 @@ class NodePool(_Group):
             used = _capacity(node)
             millicpu -= used[0]
             memory = None if memory is None else memory - used[1]
-        types = {INSTANCE_TYPE_LABEL: tuple(kind.name for kind in self.instance_types)}
         nodes: list[Node] = []
         for kind in sorted(set(self.instance_types), key=_size, reverse=True):
             fit = millicpu // (kind.vcpu * 1000)
             if memory is not None:
                 fit = min(fit, memory // (kind.memory_mib * MIB))
             for _ in range(min(max(0, fit), MOST_NODES - len(nodes))):
-                nodes.append(self._possible(f"{self.name}-possible-{len(nodes)}", kind, types))
+                nodes.append(self._possible(f"{self.name}-possible-{len(nodes)}", kind, self.instance_types))
                 millicpu -= kind.vcpu * 1000
                 memory = None if memory is None else memory - kind.memory_mib * MIB
         return nodes
 
     def sample(self, kind: InstanceType) -> Node:
         """Return a node of this type, whatever the limits permit."""
-        return self._possible(f"{self.name}-possible", kind, {})
+        return self._possible(f"{self.name}-possible", kind, (kind,))
 
-    def _possible(self, name: str, kind: InstanceType, choices: Mapping[str, tuple[str, ...]]) -> Node:
+    def _possible(self, name: str, kind: InstanceType, types: Sequence[InstanceType]) -> Node:
+        group = self.node_class.group
+        machines = [well_known_labels.of_machine(group, of) for of in types]
+        known = well_known_labels.of_any_node(kind) | well_known_labels.of_node_class(
+            group, self.node_class.kind, self.node_class.name
+        )
+        # A pool without zones uses the zones of its node class's subnets, which are unknown here. So nobody
+        # can predict whether a pod that needs a certain zone gets a node there.
+        in_zones = [well_known_labels.of_zone(zone) for zone in self.zones] or [well_known_labels.of_zone("")]
+        known |= WellKnown({}, frozenset().union(*(part.unknown for part in (*machines, *in_zones))))
+        choices = {CAPACITY_TYPE_LABEL: self.capacity_types}
+        for label in {label for part in in_zones for label in part.labels}:
+            choices[label] = tuple(dict.fromkeys(part.labels[label] for part in in_zones))
         return Node(
             name=name,
             labels={
+                **known.labels,
                 **self.node_labels,
                 ARCH_LABEL: kind.architecture,
-                "kubernetes.io/os": "linux",
                 "kubernetes.io/hostname": name,
                 INSTANCE_TYPE_LABEL: kind.name,
                 POOL_LABEL: self.name,
@@ -394,9 +484,9 @@ class NodePool(_Group):
             millicpu=kind.allocatable_millicpu,
             memory=kind.allocatable_memory,
             pods=kind.managed_pods,
-            # A pool without zones uses the zones of its node class's subnets, which are unknown here. So
-            # nobody can predict whether a pod that needs a certain zone gets a node there.
-            choices={**choices, ZONE_LABEL: self.zones, CAPACITY_TYPE_LABEL: self.capacity_types},
+            choices=choices,
+            variants=tuple(machine.labels for machine in machines),
+            unknown=known.unknown - self.labels.keys(),
         )
 
     def nodes_after(self, own: Sequence[Node], _zones: Sequence[str]) -> list[Node]:
@@ -454,13 +544,19 @@ class NodePool(_Group):
 AnyNodeGroup: TypeAlias = NodeGroup | EksNodeGroup | NodePool
 
 
-def _node(name: str, group: AnyNodeGroup, kind: InstanceType, pods: int, zone: str = "") -> Node:
+def _node(
+    name: str,
+    group: NodeGroup | EksNodeGroup,
+    kind: InstanceType,
+    pods: int,
+    zone: str,
+    more: Mapping[str, str],
+) -> Node:
     labels = {
         **group.labels,
-        ARCH_LABEL: kind.architecture,
-        "kubernetes.io/os": "linux",
+        **more,
+        **well_known_labels.of_any_node(kind).labels,
         "kubernetes.io/hostname": name,
-        INSTANCE_TYPE_LABEL: kind.name,
         ZONE_LABEL: zone,
         ARCHITECTURE_LABEL: kind.architecture,
         GROUP_LABEL: group.name,
@@ -468,6 +564,7 @@ def _node(name: str, group: AnyNodeGroup, kind: InstanceType, pods: int, zone: s
     return Node(
         name=name,
         labels=labels,
+        settings_labels=frozenset(labels),
         taints=group.taints,
         millicpu=kind.allocatable_millicpu,
         memory=kind.allocatable_memory,
@@ -475,17 +572,20 @@ def _node(name: str, group: AnyNodeGroup, kind: InstanceType, pods: int, zone: s
     )
 
 
-def _staying(group: EksNodeGroup | NodePool, own: Iterable[Node], *, any_type: bool = False) -> list[Node]:
+def _staying(group: AnyNodeGroup, own: Iterable[Node], *, any_type: bool = False) -> list[Node]:
     """Return the live nodes of a group that remain after a change of its instance types.
 
-    They have the group's new labels and taints. EKS sets these on the live node, Karpenter on the node that
-    replaces it.
+    They have the group's new labels and taints, and keep those of others. EKS and the lab set the new ones on
+    the live node, Karpenter on the node that replaces it.
     """
     types = {"", *(kind.name for kind in group.instance_types)}
     return [
         replace(
             node,
-            labels={**node.labels, **group.node_labels},
+            labels={
+                **{key: value for key, value in node.labels.items() if key not in node.settings_labels},
+                **group.node_labels,
+            },
             taints=(*node.taints, *(taint for taint in group.taints if taint not in node.taints)),
         )
         for node in own
@@ -522,7 +622,7 @@ def capacity_by_architecture(nodes: Iterable[Node]) -> dict[str, dict[str, int]]
     """Return what schedulable nodes have: ``nodes``, ``millicpu``, ``memory`` in bytes, ``pods``."""
     sides: dict[str, list[Resources]] = {}
     for node in nodes:
-        if node.schedulable and node.architecture:
+        if node.schedulable and node.architecture in ARCHITECTURES:
             sides.setdefault(node.architecture, []).append(node.capacity)
     return {
         architecture: {"nodes": len(capacities), **asdict(total(capacities))}

@@ -6,12 +6,12 @@ evidence, or a verdict other than Linux on both architectures.
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from archshift.cluster.model import Inventory, Workload
-from archshift.cluster.pod_fields import pinned_architecture
+from archshift.cluster.pod_fields import excludes_linux, pinned_architecture
 from archshift.common.architectures import AMD64, ARM64, display
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, POOL_LABEL
 from archshift.common.text import first_few
@@ -37,11 +37,13 @@ class X86Need:
         workload: The workload from the inventory.
         reason: Why, so that a person can act on it.
         pods: The most pods that it may have. At least 1, to keep room for a workload with 0 replicas.
+        on_x86: The number of its pods that run on x86 nodes now.
     """
 
     workload: Workload
     reason: str
     pods: int
+    on_x86: int = 0
 
     @property
     def key(self) -> str:
@@ -72,10 +74,38 @@ def needs(
     """
     x86_needs = []
     for key, workload in sorted({**inventory.unsteered_workloads, **inventory.workloads}.items()):
+        if excludes_linux(workload.template) or inventory.special_nodes(key):
+            continue  # it needs other nodes than those that archshift may remove
         reason = _why(workload, verdicts.get(key), rules.get(key))
         if reason:
-            x86_needs.append(X86Need(workload=workload, reason=reason, pods=most_pods(workload)))
+            # The pods of a kubelet's own files end with their node, wherever their rules let them run.
+            here = 0 if workload.kind == "Node" else inventory.on(key, AMD64)
+            need = X86Need(workload=workload, reason=reason, pods=most_pods(workload), on_x86=here)
+            x86_needs.append(need)
     return tuple(x86_needs)
+
+
+def placeable(needed: Iterable[X86Need], nodes: Iterable[Node]) -> list[X86Need]:
+    """Return the needs that these x86 nodes serve. A change of the nodes can make only these worse.
+
+    A need without any node that its rules and its size permit has nothing to lose, such as a DaemonSet for
+    another architecture. It counts if its pods run on x86 nodes all the same: they started under other rules,
+    and they would be lost. Temporary states of nodes do not matter here.
+
+    Args:
+        needed: From ``needs``.
+        nodes: All nodes that there are, and those that node groups may create.
+    """
+    x86 = [node for node in nodes if node.architecture == AMD64]
+    served: set[str] = set()
+    for alike in _by_rules(needed).values():
+        sizes = {node.capacity for node in x86 if alike[0].workload.may_run_on(node)}
+        served |= {
+            need.key
+            for need in alike
+            if need.on_x86 or any(size.holds(need.workload.requests) for size in sizes)
+        }
+    return [need for need in needed if need.key in served]
 
 
 def most_pods(workload: Workload) -> int:
@@ -98,31 +128,42 @@ def _why(workload: Workload, verdict: WorkloadVerdict | None, rules: Rules | Non
     return ""
 
 
-def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node]) -> str:
+def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node], losing: Collection[str] | None = None) -> str:
     """Explain why the x86 nodes among ``nodes`` cannot run everything that needs x86; empty if they can.
 
     Args:
-        needed: From ``needs``.
+        needed: From ``needs`` or ``placeable``.
         nodes: All remaining nodes.
+        losing: The rules of the needs that a change takes nodes from; None for all. The others only use
+            capacity: what they lack, they lacked before.
 
     Returns:
         The beginning of a sentence: which workloads, and what is missing.
     """
     if not needed:
         return ""
-    x86 = [node for node in nodes if node.architecture == AMD64 and node.schedulable]
+    x86 = [
+        # What is unknown about a node to come never permits a removal.
+        replace(node, unknown_fits=False) if node.unknown else node
+        for node in nodes
+        if node.architecture == AMD64 and node.schedulable
+    ]
     needs_by_rules = _by_rules(needed)
     nodes_by_rules = {
         rules: [node for node in x86 if alike[0].workload.may_run_on(node)]
         for rules, alike in needs_by_rules.items()
     }
-    if not all(nodes_by_rules.values()):
-        named = _named([need for need in needed if not nodes_by_rules[need.rules]])
-        return f"{named}: no {display(AMD64)} node is left where they can run"
+    if losing is None:
+        losing = needs_by_rules.keys()
+    if not losing:
+        return ""
+    if not all(nodes_by_rules[rules] for rules in losing):
+        without = [need for need in needed if need.rules in losing and not nodes_by_rules[need.rules]]
+        return f"{_named(without)}: no {display(AMD64)} node is left where they can run"
     # First the needs with the same rules on the nodes that they fit, then all needs on all these nodes.
     # A need cannot use the capacity of other nodes.
     usable = {node.name for taking in nodes_by_rules.values() for node in taking}
-    checks = [(needs_by_rules[rules], taking) for rules, taking in nodes_by_rules.items()]
+    checks = [(needs_by_rules[rules], nodes_by_rules[rules]) for rules in needs_by_rules if rules in losing]
     checks.append((list(needed), [node for node in x86 if node.name in usable]))
     for checked, taking in checks:
         demand = Demand()
@@ -198,13 +239,14 @@ def refuse_removal(
     *,
     always_loses: bool = False,
     proven_pools: Iterable[str] = (),
+    possible: Iterable[Node] | None = (),
 ) -> str:
     """Return why an update must not remove x86 nodes; empty if it may, or if it removes none.
 
-    The remaining live nodes must have room for every need. Nodes that the same update creates do not count
-    yet. A NodePool counts only after it has created a node, because before that nobody knows whether it can.
-    Then it counts with the rest of its limits. If x86 capacity is already missing, an update that removes
-    none may continue.
+    The remaining live nodes must have room for every need that loses a node. Nodes that the same update
+    creates do not count yet. A NodePool counts only after it has created a node, because before that nobody
+    knows whether it can. Then it counts with the rest of its limits. If x86 capacity is already missing, an
+    update that removes none may continue.
 
     Args:
         needed: From ``needs``.
@@ -214,6 +256,8 @@ def refuse_removal(
         always_loses: The update removes x86 capacity, whatever the nodes show: it lowers a NodePool's limits,
             for example.
         proven_pools: The names of NodePools that count without a node.
+        possible: Further nodes that could have come up before the update; None if they are unknown, so that
+            every need counts.
 
     Returns:
         As ``shortfall``.
@@ -232,19 +276,33 @@ def refuse_removal(
         if node.name in live_by_name and same_machine(node.labels, live_by_name[node.name].labels)
     ]
     remaining += [node for node in nodes_after if node.choices and node.labels[POOL_LABEL] in usable_pools]
-    return shortfall(needed, remaining)
+    before = [*live_by_name.values(), *(possible or ())]
+    counted = needed if possible is None else placeable(needed, [*before, *nodes_after])
+    return shortfall(counted, remaining, None if always_loses else _losing(counted, before, remaining))
+
+
+def _losing(needed: Iterable[X86Need], before: Iterable[Node], remaining: Iterable[Node]) -> set[str]:
+    """Return the rules of the needs that lose a node, or whose pods run where their rules permit none."""
+    now, later = ([node for node in nodes if node.architecture == AMD64] for nodes in (before, remaining))
+    losing = set()
+    for rules, alike in _by_rules(needed).items():
+        usable = {node.name for node in now if alike[0].workload.may_run_on(node)}
+        if not usable or usable - {node.name for node in later if alike[0].workload.may_run_on(node)}:
+            losing.add(rules)
+    return losing
 
 
 def nodes_that_must_stay(needed: Sequence[X86Need], nodes: Iterable[Node]) -> frozenset[str]:
-    """Return the names of the x86 nodes that must stay: the first nodes with room for all that needs x86.
+    """Return the names of the x86 nodes that must stay: the first nodes with room for all that they serve.
 
     These are all x86 nodes if even all of them have too little room.
     """
-    if not needed:
-        return frozenset()
     x86 = [node for node in nodes if node.architecture == AMD64]
+    served = placeable(needed, x86)
+    if not served:
+        return frozenset()
     # More nodes never cause a shortfall, so a binary search finds the smallest number without a shortfall.
-    enough = bisect_left(range(len(x86)), True, key=lambda kept: not shortfall(needed, x86[:kept]))
+    enough = bisect_left(range(len(x86)), True, key=lambda kept: not shortfall(served, x86[:kept]))
     return frozenset(node.name for node in x86[:enough])
 
 

@@ -34,14 +34,32 @@ _NODE_POOL: Final = re.compile(r"kubernetes:karpenter\.sh/v1[a-z0-9]*:NodePool")
 # The type that EKS uses when neither the group nor its launch template names one.
 _DEFAULT_TYPE: Final = "t3.medium"
 
-# Taints that Kubernetes itself adds to a node and removes again. A new node starts with the first
-# (https://kubernetes.io/docs/reference/labels-annotations-taints/).
-_TEMPORARY_TAINTS: Final = frozenset(
-    f"node.kubernetes.io/{name}"
-    for name in (
-        "not-ready", "unreachable", "network-unavailable", "memory-pressure", "disk-pressure", "pid-pressure",
-    )
-) | {"node.cloudprovider.kubernetes.io/uninitialized"}  # fmt: skip
+# Taints that Kubernetes or an agent sets on a node and removes again by itself. A copy of
+# archshift/nodes/temporary_taints.py, because the pack can be published alone; a test compares them.
+TEMPORARY_KEYS: Final = frozenset({
+    "ToBeDeletedByClusterAutoscaler",
+    "DeletionCandidateOfClusterAutoscaler",
+    "karpenter.sh/disrupted",
+    "karpenter.sh/disruption",
+    "karpenter.sh/disrupting",
+    "karpenter.sh/unregistered",
+    "karpenter.sh/rebooting",
+    "NodeWithImpairedVolumes",
+})  # fmt: skip
+TEMPORARY_DOMAINS: Final = frozenset({
+    "node.kubernetes.io",
+    "node.cloudprovider.kubernetes.io",
+    "startup-taint.cluster-autoscaler.kubernetes.io",
+    "ignore-taint.cluster-autoscaler.kubernetes.io",
+    "status-taint.cluster-autoscaler.kubernetes.io",
+    "aws-node-termination-handler",
+    "readiness.k8s.io",
+    "nidhogg.uswitch.com",
+})  # fmt: skip
+TEMPORARY_NAMES: Final = re.compile(
+    r"(^|[-_.])(not[-_]?ready|not[-_]?initialized|uninitialized|unregistered|initializing)($|[-_.])",
+    re.IGNORECASE,
+)
 
 _SUFFIXES: Final = {
     "": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
@@ -205,9 +223,19 @@ def hard_taints(taints: Iterable[Any]) -> tuple[str, ...]:
         if not isinstance(taint, dict):
             continue
         effect = str(taint.get("effect")).replace("_", "").lower()
-        if effect in ("noschedule", "noexecute") and taint.get("key") not in _TEMPORARY_TAINTS:
-            keys.append(str(taint.get("key")))
+        key = str(taint.get("key"))
+        if effect in ("noschedule", "noexecute") and not _is_temporary(key):
+            keys.append(key)
     return tuple(keys)
+
+
+def _is_temporary(key: str) -> bool:
+    domain, slash, name = key.rpartition("/")
+    return (
+        key in TEMPORARY_KEYS
+        or bool(slash and domain in TEMPORARY_DOMAINS)
+        or bool(TEMPORARY_NAMES.search(name))
+    )
 
 
 def _node(resource: Resource) -> Group:

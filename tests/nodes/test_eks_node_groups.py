@@ -86,24 +86,27 @@ def test_an_imported_group_is_known_by_its_name_at_eks() -> None:
 def test_a_node_to_come_is_the_smallest_that_the_group_allows() -> None:
     """EKS takes the type it gets, and gives all nodes the pod limit of the lowest type."""
     mixed = group("g", "m7g.8xlarge", "m7g.xlarge", "m7g.2xlarge", taints=(Taint(key="spot"),))
-    assert mixed.new_nodes(0, ["eu-west-1a"]) == [
-        Node(
-            name="g-new-0",
-            labels={
-                ARCH: "arm64",
-                "kubernetes.io/os": "linux",
-                "kubernetes.io/hostname": "g-new-0",
-                "node.kubernetes.io/instance-type": "m7g.xlarge",
-                ZONE_LABEL: "eu-west-1a",
-                "architecture": "arm64",
-                "archshift/node-group": "g",
-            },
-            taints=(Taint(key="spot"),),
-            millicpu=3920,
-            memory=15391 * 1024 * 1024,
-            pods=58,
-        )
-    ]
+    (new,) = mixed.new_nodes(0, ["eu-west-1a"])
+    assert new.name == "g-new-0"
+    assert new.taints == (Taint(key="spot"),)
+    assert (new.millicpu, new.memory, new.pods) == (3920, 15391 * 1024 * 1024, 58)
+    assert new.labels == {
+        ARCH: "arm64",
+        "beta.kubernetes.io/arch": "arm64",
+        "kubernetes.io/os": "linux",
+        "beta.kubernetes.io/os": "linux",
+        "kubernetes.io/hostname": "g-new-0",
+        "node.kubernetes.io/instance-type": "m7g.xlarge",
+        "beta.kubernetes.io/instance-type": "m7g.xlarge",
+        ZONE_LABEL: "eu-west-1a",
+        "failure-domain.beta.kubernetes.io/zone": "eu-west-1a",
+        "topology.ebs.csi.aws.com/zone": "eu-west-1a",
+        "topology.kubernetes.io/region": "eu-west-1",
+        "failure-domain.beta.kubernetes.io/region": "eu-west-1",
+        "eks.amazonaws.com/capacityType": "ON_DEMAND",
+        "architecture": "arm64",
+        "archshift/node-group": "g",
+    }
     # 16 vCPU: the VPC CNI could serve 234 pods, EKS caps its nodes at 110.
     assert group("g", "m7g.4xlarge").new_nodes(0)[0].pods == 110
 

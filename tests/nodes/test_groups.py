@@ -1,7 +1,15 @@
 """Node groups and the nodes they stand for."""
 
-from archshift.nodes.groups import Node, NodeGroup, Taint
+from dataclasses import replace
+
+import pytest
+
+from archshift.actions.drain import nodes_to_drain
+from archshift.nodes.after_update import nodes_after
+from archshift.nodes.groups import Node, NodeGroup, Taint, capacity_by_architecture
 from archshift.nodes.instance_types import INSTANCE_TYPES
+from archshift.plan.capacity import balance
+from tests.build import ARCH, plan_node
 
 
 def test_the_nodes_of_a_group_are_what_the_lab_makes() -> None:
@@ -27,10 +35,17 @@ def test_the_nodes_of_a_group_are_what_the_lab_makes() -> None:
         labels={
             "team": "shop",
             "kubernetes.io/arch": "arm64",
+            "beta.kubernetes.io/arch": "arm64",
             "kubernetes.io/os": "linux",
+            "beta.kubernetes.io/os": "linux",
             "kubernetes.io/hostname": "graviton-0",
             "node.kubernetes.io/instance-type": "m7g.xlarge",
+            "beta.kubernetes.io/instance-type": "m7g.xlarge",
             "topology.kubernetes.io/zone": "eu-west-1a",
+            "failure-domain.beta.kubernetes.io/zone": "eu-west-1a",
+            "topology.ebs.csi.aws.com/zone": "eu-west-1a",
+            "topology.kubernetes.io/region": "eu-west-1",
+            "failure-domain.beta.kubernetes.io/region": "eu-west-1",
             "architecture": "arm64",
             "archshift/node-group": "graviton",
         },
@@ -65,3 +80,58 @@ def test_an_empty_group_has_no_nodes() -> None:
 def test_a_node_without_the_label_is_of_no_architecture() -> None:
     """It counts for neither side instead of being guessed."""
     assert Node(name="n", labels={}).architecture == ""
+
+
+@pytest.mark.parametrize(
+    ("labels", "side"),
+    [
+        ({ARCH: "amd64", "kubernetes.io/os": "linux"}, "amd64"),
+        ({ARCH: "amd64", "kubernetes.io/os": "windows"}, "windows"),
+        ({ARCH: "amd64", "beta.kubernetes.io/os": "windows"}, "windows"),
+        ({ARCH: "amd64", "eks.amazonaws.com/compute-type": "fargate"}, "fargate"),
+        ({ARCH: "amd64", "eks.amazonaws.com/compute-type": "auto"}, "amd64"),
+        ({ARCH: "arm64", "eks.amazonaws.com/compute-type": "hybrid"}, "arm64"),
+        ({ARCH: "amd64", "type": "virtual-kubelet"}, "virtual"),
+        ({ARCH: "amd64", "liqo.io/type": "virtual-node"}, "virtual"),
+        ({ARCH: "arm64", "type": "kwok"}, "arm64"),
+    ],
+)
+def test_a_node_that_is_no_room_for_linux_pods_is_on_no_side(labels: dict[str, str], side: str) -> None:
+    node = plan_node("n", "amd64", labels=labels)
+    assert node.architecture == side
+    x86 = balance([node], {})["amd64"]
+    assert x86.nodes == int(side == "amd64")
+    assert bool(capacity_by_architecture([node])) is (side in ("amd64", "arm64"))
+    assert [one.name for one in nodes_to_drain([node], ())] == ["n"] * (side == "amd64")
+
+
+LAB = NodeGroup(name="x86", instance_type=INSTANCE_TYPES["m6i.xlarge"], size=2, zones=("eu-west-1a",))
+
+
+def test_what_others_put_on_a_live_node_of_the_lab_counts() -> None:
+    """A label, a taint, another allocatable amount, a cordon."""
+    made, unchanged = LAB.nodes()
+    live = replace(
+        made,
+        labels={**made.labels, "disk": "ssd"},
+        taints=(Taint(key="gpu"),),
+        millicpu=2000,
+        schedulable=False,
+    )
+    assert nodes_after([live, unchanged], [LAB]) == [live, unchanged]
+
+
+def test_an_update_of_the_lab_takes_back_only_what_settings_gave() -> None:
+    """A label that leaves the settings leaves the node; a label of somebody else stays."""
+    labelled = replace(LAB, size=1, labels={"pool": "main"})
+    (made,) = labelled.nodes()
+    live = replace(made, labels={**made.labels, "disk": "ssd"})
+    (after,) = nodes_after([live], [replace(labelled, labels={"team": "shop"})])
+    assert "pool" not in after.labels
+    assert (after.labels["disk"], after.labels["team"]) == ("ssd", "shop")
+
+
+def test_a_node_of_another_instance_type_is_another_node() -> None:
+    (made,) = replace(LAB, size=1).nodes()
+    larger = replace(LAB, size=1, instance_type=INSTANCE_TYPES["m6i.2xlarge"])
+    assert nodes_after([replace(made, taints=(Taint(key="gpu"),))], [larger]) == larger.nodes()

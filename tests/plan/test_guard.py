@@ -13,6 +13,7 @@ from archshift.cluster.inventory import read_inventory
 from archshift.cluster.model import Discovery, Inventory, Workload
 from archshift.cluster.pod_fields import Template
 from archshift.cluster.scheduling import admits
+from archshift.common.kubernetes import ZONE_LABEL
 from archshift.common.resources import Resources
 from archshift.images.verdict import AMD64_ONLY, ARM64_ONLY, MULTI_ARCH, OTHER, UNKNOWN, Verdict
 from archshift.images.workload import Blocking, WorkloadVerdict
@@ -23,12 +24,25 @@ from archshift.plan.guard import (
     most_pods,
     needs,
     nodes_that_must_stay,
+    placeable,
     refuse_removal,
     removes_x86,
     shortfall,
 )
 from archshift.plan.model import Rules
-from tests.build import ARCH, GIB, MANAGER, REQUIRED, Json, cluster_of, pod, workload
+from tests.build import (
+    ARCH,
+    GIB,
+    MANAGER,
+    REQUIRED,
+    Json,
+    cluster_of,
+    karpenter_node,
+    node_pool,
+    pod,
+    workload,
+)
+from tests.build import node as api_node
 from tests.build import plan_node as node
 from tests.properties import examples
 
@@ -472,14 +486,106 @@ def test_the_first_that_suffice_have_to_stay() -> None:
     assert nodes_that_must_stay([need(pods=12)], nodes) == {"a", "b", "c"}
 
 
-@pytest.mark.parametrize("wanted", [need(pods=13), need(template=selects(pool="none"))])
-def test_where_even_all_do_not_suffice_all_have_to_stay(wanted: X86Need) -> None:
+def test_where_even_all_do_not_suffice_all_have_to_stay() -> None:
     """Too little is no reason to protect less."""
-    assert nodes_that_must_stay([wanted], [node("a"), node("b"), node("arm", "arm64"), node("c")]) == {
-        "a",
-        "b",
-        "c",
-    }
+    nodes = [node("a"), node("b"), node("arm", "arm64"), node("c")]
+    assert nodes_that_must_stay([need(pods=13)], nodes) == {"a", "b", "c"}
+
+
+NOT_SERVED = [
+    need("arm", template=selects(**{ARCH: "arm"})),
+    need("gpu", template=selects(pool="none")),
+    need("huge", requests=Resources(millicpu=64_000)),
+    need("fat", requests=Resources(memory=999 * GIB)),
+]
+
+
+@pytest.mark.parametrize("hopeless", [*([one] for one in NOT_SERVED), NOT_SERVED])
+def test_a_need_that_no_node_serves_now_counts_for_nothing(hopeless: list[X86Need]) -> None:
+    """It has nothing to lose: x86 may shrink to what the others need, and only they are named."""
+    nodes = [node("a"), node("arm", "arm64"), node("b"), node("c")]
+    assert nodes_that_must_stay(hopeless, nodes) == frozenset()
+    assert nodes_that_must_stay([*hopeless, need(pods=5)], nodes) == {"a", "b"}
+    assert refuse_removal(hopeless, nodes, nodes, nodes[:2]) == ""
+    wanted = [*hopeless, need(pods=5)]
+    assert refuse_removal(wanted, nodes, nodes, nodes[:3]) == ""
+    assert refuse_removal(wanted, nodes, nodes, nodes[:2]).startswith(f"{ONE}: x86 lacks 1.0 vCPU")
+
+
+def test_a_need_that_some_node_serves_now_must_be_served_afterwards() -> None:
+    """Also by a node that takes no pods for the moment, which will take them again."""
+    main = node("main", labels={"pool": "main"}, schedulable=False)
+    cordon = (Taint(key="node.kubernetes.io/unschedulable"),)
+    for there in (main, replace(main, taints=cordon), replace(main, schedulable=True)):
+        wanted = [need(template=selects(pool="main"))]
+        assert nodes_that_must_stay(wanted, [there, node("b")]) >= {"main"}
+        assert refuse_removal(wanted, [there], [there, node("b")], [node("b")]) == NOWHERE
+
+
+def test_pods_that_started_under_other_rules_are_not_lost() -> None:
+    """Their node was tainted or relabelled after they had started, so they could not start again."""
+    wanted = replace(need(template=selects(pool="old")), on_x86=1)
+    assert refuse_removal([wanted], [node("a")], [node("a"), node("b")], [node("b")]) == NOWHERE
+    assert nodes_that_must_stay([wanted], [node("a"), node("b")]) == {"a", "b"}
+
+
+def test_only_needs_that_lose_a_node_stop_its_removal() -> None:
+    """The database lacks room on its own node, before and after; the removed node was never its own."""
+    nodes = [node("db", labels={"pool": "db"}), node("a"), node("b")]
+    short = need("db", 9, template=selects(pool="db"))
+    assert shortfall([short], nodes)
+    assert refuse_removal([short], [nodes[2]], nodes, nodes[:2]) == ""
+    assert refuse_removal([short], [nodes[0]], nodes, nodes[1:])
+
+
+def test_what_is_unknown_about_a_node_to_come_permits_no_removal() -> None:
+    """A NodePool may bring up a node in the zone of the need, or it may not."""
+    pool = node_pool("x86")
+    live = karpenter_node("ip-1", zone="a", **{ZONE_LABEL: "eu-west-1a"})
+    wanted = need(template=selects(**{ZONE_LABEL: "eu-west-1a"}))
+    sample = pool.possible_nodes()[0]
+    assert wanted.workload.may_run_on(sample)
+    assert refuse_removal([wanted], [live], [live], pool.possible_nodes(), proven_pools=["x86"])
+    zoned = replace(pool, zones=("eu-west-1a",))
+    assert not refuse_removal([wanted], [live], [live], zoned.possible_nodes(), proven_pools=["x86"])
+
+
+@pytest.mark.parametrize(
+    "pod_spec",
+    [
+        {"nodeSelector": {"kubernetes.io/os": "windows"}},
+        {"nodeSelector": {"beta.kubernetes.io/os": "windows"}},
+        {
+            "affinity": {
+                "nodeAffinity": {
+                    REQUIRED: {
+                        "nodeSelectorTerms": [
+                            {
+                                "matchExpressions": [
+                                    {"key": "kubernetes.io/os", "operator": "In", "values": ["windows"]}
+                                ]
+                            }
+                        ]
+                    }
+                }
+            }
+        },
+    ],
+)
+def test_a_windows_workload_does_not_need_linux_nodes(pod_spec: Json) -> None:
+    assert reasons(cluster(deployments=[workload(pod_spec=pod_spec)]), OTHER) == {}
+    assert reasons(cluster(deployments=[workload(pod_spec={"nodeSelector": {"kubernetes.io/os": "linux"}})]))
+
+
+def test_pods_on_fargate_do_not_need_x86_nodes() -> None:
+    """AWS makes a node for each of them."""
+    fargate = api_node("fargate-ip-1", "amd64")
+    fargate["metadata"]["labels"]["eks.amazonaws.com/compute-type"] = "fargate"
+    placed = pod(
+        "cart-1", "fargate-ip-1", owner=("ReplicaSet", "cart-5f"), labels={"pod-template-hash": "5f"}
+    )
+    assert reasons(cluster(deployments=[workload()], nodes=[fargate], pods=[placed])) == {}
+    assert reasons(cluster(deployments=[workload()], nodes=[api_node("x", "amd64")], pods=[placed])) != {}
 
 
 def test_nodes_on_the_way_to_the_last_one_needed_stay_too() -> None:
@@ -625,11 +731,14 @@ def test_a_floor_suffices_wherever_all_do_and_is_the_first_that_does(
     stays = [one for one in nodes if one.name in nodes_that_must_stay(wanted, nodes)]
     x86 = [one for one in nodes if one.architecture == "amd64"]
     assert stays == x86[: len(stays)]
-    if shortfall(wanted, nodes):
+    served = placeable(wanted, nodes)
+    if not served:
+        assert not stays
+    elif shortfall(served, nodes):
         assert stays == x86
     else:
-        assert not shortfall(wanted, stays)
-        assert shortfall(wanted, stays[:-1])
+        assert not shortfall(served, stays)
+        assert shortfall(served, stays[:-1])
 
 
 @examples
