@@ -1,12 +1,13 @@
 """One look at a cluster: its workloads, the evidence about their images, and the plan from both."""
 
 from collections.abc import Callable, Container, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
 from archshift.actions.arm64_test_run import read_proofs
-from archshift.cluster.client import connect
+from archshift.cluster.client import Cluster, connect
 from archshift.cluster.image_evidence import ClusterEvidence, read_evidence
 from archshift.cluster.inventory import read_inventory
 from archshift.cluster.model import Inventory
@@ -47,6 +48,7 @@ class Survey:
 def survey(
     settings: "Settings",
     *,
+    cluster: Cluster | None = None,
     keep_evidence: bool = True,
     guard_x86: bool | None = None,
     eks: LiveCluster | None = None,
@@ -57,6 +59,7 @@ def survey(
 
     Args:
         settings: The stack's settings.
+        cluster: The connection of a caller that keeps it; None: a new one.
         keep_evidence: Use and store evidence. False reads everything from the registries again, before
             something is removed.
         guard_x86: Find what needs x86; None: as the settings say.
@@ -69,7 +72,7 @@ def survey(
         ArchshiftError: The cluster cannot be read, or a setting does not match it.
     """
     guarded = settings.guarded if guard_x86 is None else guard_x86
-    with connect(settings.kube_context) as cluster:
+    with nullcontext(cluster) if cluster else connect(settings.kube_context) as cluster:
         if eks:
             eks.check_context(cluster.server, cluster.authority)
         for pool in [*settings.node_pools.values()][:1]:

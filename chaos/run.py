@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import threading
 import time
 from collections import Counter
@@ -91,11 +90,10 @@ class Run:
 
     def walk(self, phases: tuple[Phase, ...]) -> Report:
         """Take all steps of the ramp, and remove x86 when no workload needs it."""
-        os.environ["KUBECONFIG"] = str(self._lab.kubeconfig)
         server = yaml.safe_load(self._lab.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
         proxy = Proxy(int(server.rpartition(":")[2]))
         try:
-            with connect(CONTEXT) as cluster:
+            with connect(CONTEXT, self._lab.kubeconfig) as cluster:
                 self._walk(cluster, proxy, phases)
         finally:
             proxy.close()
@@ -238,7 +236,7 @@ class Run:
         over = threading.Event()
 
         def sample() -> None:
-            with connect(CONTEXT) as cluster:
+            with connect(CONTEXT, self._lab.kubeconfig) as cluster:
                 while not over.wait(_SAMPLE_SECONDS):
                     try:
                         snapshot = self._snapshot(cluster)

@@ -9,6 +9,9 @@ import pulumi
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL
 from archshift.nodes.groups import Node, NodeGroup, Taint, capacity_by_architecture, side_taint
 
+_DISK: Final = "18242267924"
+"""What a kubelet has for pods on the disk of 20 GiB that EKS gives a node by default, in bytes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeGroupsArgs:
@@ -44,7 +47,12 @@ class NodeGroups(pulumi.ComponentResource):
         self.register_outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
 
     def _simulate(self, node: Node, taints: Iterable[Taint], args: NodeGroupsArgs) -> None:
-        allocatable = {"cpu": f"{node.millicpu}m", "memory": str(node.memory), "pods": str(node.pods)}
+        allocatable = {
+            "cpu": f"{node.millicpu}m",
+            "memory": str(node.memory),
+            "pods": str(node.pods),
+            "ephemeral-storage": _DISK,
+        }
         # The typed k8s.core.v1.Node has no input for the status. A kubelet reports it, and the lab
         # has no kubelet.
         pulumi.CustomResource(

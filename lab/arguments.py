@@ -50,6 +50,8 @@ _ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
         "--service-account-signing-key-file={keys}/service-account.key",
         # Simulated pods need no token, and with this plugin they would wait for their account.
         "--disable-admission-plugins=ServiceAccount",
+        # As on every EKS cluster. Otherwise it refuses node agents such as CSI drivers.
+        "--allow-privileged=true",
         "--service-cluster-ip-range=10.96.0.0/16",
         # Nothing in the lab reaches the API server through a Service.
         "--endpoint-reconciler-type=none",

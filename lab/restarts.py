@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -18,9 +17,8 @@ Pods = Mapping[str, Mapping[str, str]]
 
 def read_pods(lab: Lab) -> Pods:
     """The pods that run now."""
-    os.environ["KUBECONFIG"] = str(lab.kubeconfig)
     pods: dict[str, dict[str, str]] = defaultdict(dict)
-    with connect(CONTEXT) as cluster:
+    with connect(CONTEXT, lab.kubeconfig) as cluster:
         architectures = {
             node["metadata"]["name"]: (node["metadata"].get("labels") or {}).get(ARCH_LABEL, "")
             for node in cluster.list("/api/v1/nodes")

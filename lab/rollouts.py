@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from types import TracebackType
@@ -25,7 +24,7 @@ class Rollouts:
     """
 
     def __init__(self, lab: Lab) -> None:
-        os.environ["KUBECONFIG"] = str(lab.kubeconfig)
+        self._lab = lab
         self.seconds: dict[str, float] = {}
         """Workload to the seconds from its change until its last pod was ready."""
         self._since: dict[str, float] = {}
@@ -44,7 +43,7 @@ class Rollouts:
         self._thread.join()
 
     def _follow(self) -> None:
-        with connect(CONTEXT) as cluster:
+        with connect(CONTEXT, self._lab.kubeconfig) as cluster:
             while True:
                 # Read once more after the end, for the last rollout.
                 last = self._over.wait(_PAUSE_SECONDS)

@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, cast, get_args
 
+from archshift.actions.drain_returns import BARE, Returns
+from archshift.cluster.budgets import BUDGETS, Budget, read_budget, what_holds
 from archshift.cluster.client import MERGE, Cluster
 from archshift.cluster.inventory import read_node
 from archshift.cluster.kinds import SCALED
-from archshift.cluster.pods import Controller, Pod, list_pods, what_holds
+from archshift.cluster.pods import Controller, Pod, list_pods
 from archshift.common.architectures import AMD64
 from archshift.common.defaults import DRAIN_SECONDS
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL
 from archshift.common.polling import Polling
-from archshift.common.text import time_left
+from archshift.common.text import counted, is_or_are, time_left
 from archshift.nodes.after_update import nodes_of_others
 from archshift.nodes.groups import AnyNodeGroup, Node
 
@@ -41,6 +43,7 @@ class NodeProgress:
         group: The node's group; empty if it has none.
         state: ``active`` until the drain first changes the node.
         stack: The field manager of the stack that drains it.
+        open: It accepts pods, because nobody has cordoned it or somebody has uncordoned it.
         owners: Controllers whose pods were evicted from the node and may still miss replacements.
         cordoned_before: The node was already cordoned before the drain, so ``undo`` leaves it cordoned.
     """
@@ -49,6 +52,7 @@ class NodeProgress:
     group: str = ""
     state: State = "active"
     stack: str = ""
+    open: bool = False
     owners: tuple[Controller, ...] = ()
     cordoned_before: bool = False
 
@@ -75,9 +79,9 @@ def read_progress(item: Mapping[str, Any]) -> NodeProgress:
     labels = meta.get("labels") or {}
     group = labels.get(GROUP_LABEL) or labels.get(EKS_GROUP_LABEL, "")
     text = (meta.get("annotations") or {}).get(ANNOTATION)
+    cordoned = bool((item.get("spec") or {}).get("unschedulable"))
     if text is None:
-        cordoned = bool((item.get("spec") or {}).get("unschedulable"))
-        return NodeProgress(node=meta["name"], group=group, cordoned_before=cordoned)
+        return NodeProgress(node=meta["name"], group=group, open=not cordoned, cordoned_before=cordoned)
     try:
         value = json.loads(text)
         state = value["state"]
@@ -88,6 +92,7 @@ def read_progress(item: Mapping[str, Any]) -> NodeProgress:
             group=group,
             state=cast(State, state),
             stack=str(value["stack"]),
+            open=not cordoned,
             owners=tuple(Controller(*str(owner).split("/", 2)) for owner in value["owners"]),
             cordoned_before=bool(value["cordoned_before"]),
         )
@@ -188,6 +193,7 @@ def drain(
     stack: str,
     select: Callable[[Iterable[Node]], list[Node]],
     budget: int,
+    bare_pods: bool = False,
     timeout: float = DRAIN_SECONDS,
     say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
@@ -197,13 +203,15 @@ def drain(
         stack: This stack's field manager.
         select: Chooses from all nodes. It is called again for each reading, so it also sees new nodes.
         budget: The largest number of nodes to empty at the same time.
-        timeout: Seconds without progress after which the drain ends and names what blocks it.
+        bare_pods: Whether the drain may evict pods without a controller, which nothing starts again.
+        timeout: Seconds without progress after which the drain ends and names what blocks it. An eviction
+            alone is no progress, because the next pod may come back to the same node.
         say: Called with a line for each event.
 
     Raises:
         ArchshiftError: The cluster cannot be read, or refuses a change. The next run continues from there.
     """
-    run = _Run(cluster, stack, budget, timeout, say)
+    run = _Run(cluster, stack, budget, bare_pods, timeout, say)
     polling = Polling()
     while True:
         acted = run.step(select)
@@ -221,11 +229,13 @@ class _Run:
     cluster: Cluster
     stack: str
     budget: int
+    bare_pods: bool
     timeout: float
     say: Callable[[str], None]
     outcome: Outcome | None = None
     evicted: int = 0
-    finished: int = 0
+    returns: Returns = field(default_factory=Returns)
+    emptied: set[str] = field(default_factory=set)
     started: float = field(default_factory=time.monotonic)
     moved: float = field(default_factory=time.monotonic)
     since: dict[str, float] = field(default_factory=dict)
@@ -235,32 +245,31 @@ class _Run:
         """Read the cluster once, and do what is possible now. Return whether anything was done."""
         nodes = {progress.node: progress for progress in read_progress_of_all(self.cluster, select)}
         acted = self._cordon(nodes)
-        begun = sum(progress.state == "evicting" for progress in nodes.values())
-        # If the budget is used up, the pods of the other nodes do not matter yet.
-        looked = [
-            progress for progress in nodes.values() if progress.state == "evicting" or begun < self.budget
-        ]
-        pods = {
-            progress.node: [pod for pod in list_pods(self.cluster, node=progress.node) if not pod.tied]
-            for progress in looked
-        }
-        for name, pods_of_node in pods.items():
-            if not pods_of_node and nodes[name].state == "cordoned":
-                nodes[name] = self._set(replace(nodes[name], state="drained"))
-        counts = {name: len(pods_of_node) for name, pods_of_node in pods.items()}
+        every_pod = list_pods(self.cluster)
+        pods: dict[str, list[Pod]] = {name: [] for name in nodes}
+        for pod in every_pod:
+            if pod.node in pods and not pod.tied:
+                pods[pod.node].append(pod)
+        progressed = self.returns.look(pods)
+        for name, progress in nodes.items():
+            if not pods[name] and progress.state == "cordoned":
+                nodes[name] = self._set(replace(progress, state="drained"))
+        # Nobody waits for these nodes: their last pods would come back.
+        left = {name for name, here in pods.items() if here and all(map(self._why_left, here))}
         working = choose_nodes(
-            {progress.node: progress.state for progress in nodes.values()}, counts, self.budget
+            {name: progress.state for name, progress in nodes.items() if name not in left},
+            {name: len(here) for name, here in pods.items()},
+            self.budget,
         )
+        waiting = [self._left(pod) for name in sorted(left) for pod in pods[name]]
         if not working:
-            self.outcome = Outcome(nodes=tuple(nodes.values()), evicted=self.evicted)
+            self._end(nodes, waiting)
             return acted
-        reading = _Reading(self.cluster)
-        waiting: list[Waiting] = []
+        reading = _Reading(self.cluster, every_pod)
         for name in working:
-            pods_of_node = pods[name]
-            progress = self._begin(nodes[name], pods_of_node)
-            if pods_of_node:
-                acted |= self._evict(pods_of_node, reading, waiting)
+            progress = self._begin(nodes[name], pods[name])
+            if pods[name]:
+                acted |= self._evict(pods[name], reading, waiting)
                 continue
             short = [
                 Waiting(str(owner), name, why) for owner in progress.owners if (why := reading.short(owner))
@@ -268,21 +277,32 @@ class _Run:
             waiting += short
             if not short:
                 nodes[name] = self._set(replace(progress, state="drained", owners=()))
-                self.finished += 1
+                progressed |= name not in self.emptied
+                self.emptied.add(name)
                 acted = True
                 self._report(nodes)
-        self._wait(waiting, acted, nodes)
-        return acted
+        self._tell(waiting)
+        now = time.monotonic()
+        self.moved = now if progressed else self.moved
+        if now - self.moved > self.timeout:
+            self._end(nodes, waiting or [_comes_again(pod) for name in working for pod in pods[name]])
+        return acted or progressed
+
+    def _end(self, nodes: Mapping[str, NodeProgress], waiting: Iterable[Waiting]) -> None:
+        unique = tuple(dict.fromkeys(waiting))
+        self.outcome = Outcome(nodes=tuple(nodes.values()), evicted=self.evicted, waiting=unique)
 
     def _set(self, progress: NodeProgress) -> NodeProgress:
         body = {"metadata": {"annotations": {ANNOTATION: progress.text}}, "spec": {"unschedulable": True}}
         self.cluster.patch(f"/api/v1/nodes/{progress.node}", body, MERGE, self.stack)
-        return progress
+        return replace(progress, open=False)
 
     def _cordon(self, nodes: dict[str, NodeProgress]) -> bool:
-        fresh = [progress for progress in nodes.values() if progress.state == "active"]
+        fresh = [progress for progress in nodes.values() if progress.state == "active" or progress.open]
         for progress in fresh:
-            nodes[progress.node] = self._set(replace(progress, state="cordoned", stack=self.stack))
+            if progress.state == "active":
+                progress = replace(progress, state="cordoned", stack=self.stack)
+            nodes[progress.node] = self._set(progress)
         if fresh:
             self.say(f"cordoned: {', '.join(progress.node for progress in fresh)}")
         return bool(fresh)
@@ -293,7 +313,7 @@ class _Run:
         if progress.state == "evicting" and len(owners) == len(progress.owners):
             return progress
         if progress.state != "evicting":
-            self.say(f"{progress.node}: {len(pods)} {'pod' if len(pods) == 1 else 'pods'} must move")
+            self.say(f"{progress.node}: {counted(len(pods), 'pod')} must move")
         return self._set(replace(progress, state="evicting", owners=tuple(owners)))
 
     def _evict(self, pods: Sequence[Pod], reading: "_Reading", waiting: list[Waiting]) -> bool:
@@ -302,55 +322,76 @@ class _Run:
             if pod.leaving:
                 waiting.append(Waiting(pod.key, pod.node, what_holds(pod, ())))
                 continue
+            if self._why_left(pod):
+                waiting.append(self._left(pod))
             # A pod that is not ready serves nobody. A ready pod moves only when all others are ready.
-            if pod.owner and pod.ready and (why := reading.short(pod.owner)):
+            elif pod.owner and pod.ready and (why := reading.short(pod.owner)):
                 waiting.append(Waiting(str(pod.owner), pod.node, why))
             elif self.cluster.evict(pod.namespace, pod.name, pod.uid):
                 acted = True
                 self.evicted += 1
+                self.returns.evicted(pod)
                 reading.forget(pod)
             else:
                 waiting.append(Waiting(pod.key, pod.node, what_holds(pod, reading.budgets(pod.namespace))))
         return acted
 
-    def _report(self, nodes: Mapping[str, NodeProgress]) -> None:
-        drained = sum(progress.state == "drained" for progress in nodes.values())
-        left = len(nodes) - drained
-        rest = time_left(self.finished, self.finished + left, time.monotonic() - self.started)
-        self.say(f"{drained} of {len(nodes)} nodes are empty, pods moved: {self.evicted}{rest}")
+    def _why_left(self, pod: Pod) -> str:
+        """Return why the drain does not evict a pod; empty if it does."""
+        if pod.leaving:
+            return ""
+        if pod.owner is None and not self.bare_pods:
+            return f"a bare pod, {BARE}"
+        return self.returns.why_left(pod)
 
-    def _wait(self, waiting: Sequence[Waiting], acted: bool, nodes: Mapping[str, NodeProgress]) -> None:
-        """Say what blocks the drain, and end it if nothing has moved for too long."""
+    def _left(self, pod: Pod) -> Waiting:
+        return Waiting(pod.workload, pod.node, self._why_left(pod))
+
+    def _report(self, nodes: Mapping[str, NodeProgress]) -> None:
+        empty = sum(progress.state == "drained" for progress in nodes.values())
+        done = len(self.emptied)
+        rest = time_left(done, done + len(nodes) - empty, time.monotonic() - self.started)
+        self.say(f"{nodes_empty(empty, len(nodes))}, pods moved: {self.evicted}{rest}")
+
+    def _tell(self, waiting: Sequence[Waiting]) -> None:
+        """Say what blocks the drain, once it has lasted for some seconds."""
         now = time.monotonic()
-        self.moved = now if acted else self.moved
         self.since = {item.what: self.since.get(item.what, now) for item in waiting}
         for item in waiting:
             if now - self.since[item.what] > _TELL_SECONDS and item not in self.told:
                 self.told.add(item)
                 self.say(f"waiting for {item}")
-        if waiting and now - self.moved > self.timeout:
-            unique = tuple(dict.fromkeys(waiting))
-            self.outcome = Outcome(nodes=tuple(nodes.values()), evicted=self.evicted, waiting=unique)
+
+
+def nodes_empty(empty: int, total: int, kind: str = "nodes") -> str:
+    """Return how many nodes are empty, as text: ``2 of 3 nodes are empty``."""
+    return f"{empty} of {total} {kind} {is_or_are(empty)} empty"
+
+
+def _comes_again(pod: Pod) -> Waiting:
+    return Waiting(pod.workload, pod.node, "archshift evicts its pods, but there is always another one")
 
 
 class _Reading:
-    """One reading of the cluster; each list is read at most once."""
+    """One reading of the cluster; each further list is read at most once."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, pods: Iterable[Pod]) -> None:
         self._cluster = cluster
         self._short: dict[Controller, str] = {}
-        self._pods: dict[str, list[Pod]] = {}
-        self._budgets: dict[str, list[dict[str, Any]]] = {}
+        self._pods: dict[Controller, list[Pod]] = {}
+        for pod in pods:
+            if pod.owner and not pod.leaving:
+                self._pods.setdefault(pod.owner, []).append(pod)
+        self._budgets: dict[str, list[Budget]] = {}
 
     def short(self, owner: Controller) -> str:
         """Return how many pods of a controller are not ready and why; empty if all are ready."""
         if owner not in self._short:
-            if owner.namespace not in self._pods:
-                self._pods[owner.namespace] = list_pods(self._cluster, namespace=owner.namespace)
-            own = [pod for pod in self._pods[owner.namespace] if pod.owner == owner and not pod.leaving]
+            own = self._pods.get(owner, [])
             ready = sum(pod.ready for pod in own)
             wanted = self._wanted(owner, len(own))
-            self._short[owner] = f"{ready} of {wanted} pods are ready" if ready < wanted else ""
+            short = f"{ready} of {wanted} pods {is_or_are(ready)} ready"
+            self._short[owner] = short if ready < wanted else ""
             if self._short[owner] and (words := [pod.unschedulable for pod in own if pod.unschedulable]):
                 self._short[owner] += f"; no room: {words[0]}"
         return self._short[owner]
@@ -360,11 +401,11 @@ class _Reading:
         if evicted.owner:
             self._short[evicted.owner] = "archshift has just evicted one of its pods"
 
-    def budgets(self, namespace: str) -> list[dict[str, Any]]:
+    def budgets(self, namespace: str) -> list[Budget]:
         """Return the PodDisruptionBudgets of a namespace."""
         if namespace not in self._budgets:
-            path = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets"
-            self._budgets[namespace] = list(self._cluster.list(path))
+            items = self._cluster.list(BUDGETS.collection(namespace))
+            self._budgets[namespace] = [read_budget(item) for item in items]
         return self._budgets[namespace]
 
     def _wanted(self, owner: Controller, there: int) -> int:

@@ -4,11 +4,14 @@ The guard names the workloads that need x86. This module also checks that the po
 elsewhere.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+from archshift.actions.drain_returns import BARE, CORDON, because_of, cordon_toleration
+from archshift.cluster.budgets import Budget, what_never_lets_go
 from archshift.cluster.kinds import on_every_node
-from archshift.cluster.model import Inventory
+from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pods import Pod, fits
 from archshift.common.architectures import AMD64, ARM64
 from archshift.nodes.groups import AnyNodeGroup, Node
@@ -20,11 +23,11 @@ _NOWHERE = "no node that stays matches its node selector, affinity and toleratio
 
 @dataclass(frozen=True, slots=True)
 class DrainBlocker:
-    """One reason not to drain.
+    """One reason not to drain, or something that the user should know before.
 
     Attributes:
         what: A workload, a pod or a key of the configuration.
-        reason: Why it blocks the drain, and what the user can do.
+        reason: Why it blocks the drain or what happens, and what the user can do.
     """
 
     what: str
@@ -41,6 +44,7 @@ def find_blockers(
     plan: Plan,
     needs: Sequence[X86Need],
     pods: Iterable[Pod],
+    budgets: Iterable[Budget] = (),
     groups: Iterable[AnyNodeGroup] = (),
     bare_pods: bool = False,
 ) -> list[DrainBlocker]:
@@ -50,6 +54,7 @@ def find_blockers(
         plan: The plan for the cluster.
         needs: The workloads that need x86.
         pods: The pods on ``going``.
+        budgets: The PodDisruptionBudgets of the cluster.
         groups: The configured node groups. Their autoscaler may create Graviton nodes.
         bare_pods: Whether the drain may evict pods without a controller, which nothing starts again.
     """
@@ -63,19 +68,74 @@ def find_blockers(
         for key, reason in _not_moved(plan):
             blockers.setdefault(key, reason)
     staying += _new_graviton_nodes(groups)
-    for key, reason in _without_group(inventory, going, staying):
+    # The nodes as they were before the drain cordoned them.
+    before = [_uncordoned(node) for node in going]
+    workloads = {**inventory.unsteered_workloads, **inventory.workloads}
+    for key, reason in _without_group(workloads, before, staying):
         blockers.setdefault(key, reason)
+    by_namespace: dict[str, list[Budget]] = {}
+    for budget in budgets:
+        by_namespace.setdefault(budget.namespace, []).append(budget)
     for pod in pods:
         if pod.tied or pod.leaving:
             continue
+        workload = workloads.get(pod.workload)
         if pod.owner is None and not bare_pods:
-            blockers.setdefault(
-                pod.workload,
-                f"a bare pod on {pod.node}, which nothing would start again; delete it, or use --bare-pods",
-            )
+            reason = f"a bare pod on {pod.node}, {BARE}"
         elif not any(pod.fits(node) for node in staying):
-            blockers.setdefault(pod.workload, f"{_NOWHERE} (its pod {pod.name} is on {pod.node})")
+            reason = f"{_NOWHERE} (its pod {pod.name} is on {pod.node})"
+        elif toleration := _returns_by(pod, workload, before):
+            reason = f"its pods would come back to the emptied nodes, {because_of(toleration)}"
+        else:
+            replicas = workload.replicas if workload else 0
+            reason = what_never_lets_go(pod, by_namespace.get(pod.namespace, ()), replicas)
+        if reason:
+            blockers.setdefault(pod.workload, reason)
     return [DrainBlocker(what, reason) for what, reason in blockers.items()]
+
+
+def find_warnings(pods: Iterable[Pod], deployments: Iterable[Mapping[str, Any]]) -> list[DrainBlocker]:
+    """Return the workloads that lose a pod for a moment, although their rollouts never do that.
+
+    Args:
+        pods: The pods on the nodes to drain.
+        deployments: The Deployments of their namespaces, as JSON.
+    """
+    moving = {pod.workload for pod in pods if not pod.tied and not pod.leaving}
+    return [
+        DrainBlocker(
+            key,
+            "its rollouts keep all pods available (maxUnavailable 0), but each eviction takes one away for a "
+            "moment; a rollout with the node selector kubernetes.io/arch: arm64 moves it without that",
+        )
+        for item in deployments
+        if (key := f"{item['metadata']['namespace']}/Deployment/{item['metadata']['name']}") in moving
+        if _max_unavailable(item["spec"]) in ("0", "0%")
+    ]
+
+
+def _max_unavailable(spec: Mapping[str, Any]) -> str:
+    rolling = (spec.get("strategy") or {}).get("rollingUpdate") or {}
+    return str(rolling.get("maxUnavailable", ""))
+
+
+def _uncordoned(node: Node) -> Node:
+    return replace(node, taints=tuple(taint for taint in node.taints if taint.key != CORDON.key))
+
+
+def _returns_by(pod: Pod, workload: Workload | None, going: Sequence[Node]) -> str:
+    """Return the toleration by which a pod's successor may come back to nodes of the drain; empty if none.
+
+    It may also start elsewhere. But the emptied node has the most room, so the scheduler prefers it.
+    """
+    if not pod.owner:
+        return ""
+    toleration = cordon_toleration(pod.rules.get("tolerations") or ())
+    if not toleration or not any(pod.fits(node) for node in going):
+        return ""
+    # The live template, including the fields that archshift set: the next pods get exactly these.
+    rules = workload.template.spec if workload else pod.rules
+    return toleration if any(fits(rules, node) for node in going) else ""
 
 
 def _needed(needs: Sequence[X86Need], staying: Sequence[Node]) -> list[tuple[str, str]]:
@@ -112,10 +172,10 @@ def _new_graviton_nodes(groups: Iterable[AnyNodeGroup]) -> list[Node]:
 
 
 def _without_group(
-    inventory: Inventory, going: Sequence[Node], staying: Sequence[Node]
+    workloads: Mapping[str, Workload], going: Sequence[Node], staying: Sequence[Node]
 ) -> Iterable[tuple[str, str]]:
     """Yield the workloads that only the nodes to drain can run, also if they have no pods now."""
-    for key, workload in sorted({**inventory.unsteered_workloads, **inventory.workloads}.items()):
+    for key, workload in sorted(workloads.items()):
         # ``find_blockers`` checks bare pods itself.
         if on_every_node(workload.kind) or workload.kind in ("Node", "Pod"):
             continue

@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
@@ -326,17 +327,18 @@ def _lines(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
             raise ArchshiftError(f"{what} has a line larger than {MAX_PAGE_BYTES} bytes")
 
 
-def connect(context: str | None = None) -> Cluster:
-    """Connect with the kubeconfig that kubectl would use.
+def connect(context: str | None = None, kubeconfig: Path | None = None) -> Cluster:
+    """Connect with the kubeconfig that kubectl would use, or with another one.
 
     Args:
         context: The kubeconfig context; None means the current context.
+        kubeconfig: The file; None means the files that kubectl would use.
 
     Raises:
         ArchshiftError: The kubeconfig or the context is missing, or the credentials are invalid.
     """
     try:
-        config = KubeConfig.from_env()
+        config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
     except ConfigError as error:
         raise ArchshiftError(f"kubeconfig: {error}", "set KUBECONFIG to a readable kubeconfig") from None
     except Exception as error:  # whatever a parser raises for a file that is not a kubeconfig

@@ -1,8 +1,8 @@
-"""Pods: their owners, images and requests, which nodes they fit, and what blocks their eviction."""
+"""Pods: their owners, images and requests, and which nodes they fit."""
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from archshift.cluster.kinds import controller_of, on_every_node
 from archshift.cluster.model import PullIdentity
 from archshift.cluster.pod_fields import read_fields
-from archshift.cluster.scheduling import admits, matches
+from archshift.cluster.scheduling import admits
 from archshift.common.quantity import millicpu, whole
 from archshift.common.resources import Resources
 from archshift.nodes.groups import Node
@@ -261,37 +261,3 @@ def busy_pods(cluster: "Cluster", nodes: Iterable[str]) -> list[Pod]:
         ArchshiftError: The cluster cannot be read.
     """
     return [pod for node in nodes for pod in list_pods(cluster, node=node) if not pod.tied]
-
-
-def what_holds(pod: Pod, budgets: Sequence[Mapping[str, Any]]) -> str:
-    """Return what blocks a pod's eviction after it was requested.
-
-    Args:
-        pod: The pod.
-        budgets: The PodDisruptionBudgets of its namespace.
-    """
-    if pod.leaving:
-        if pod.finalizers:
-            several = "s" if len(pod.finalizers) > 1 else ""
-            verb = "hold" if several else "holds"
-            return f"its finalizer{several} {' and '.join(pod.finalizers)} {verb} it"
-        return "its containers have not ended yet"
-    holding = [budget for budget in budgets if _selects(budget["spec"].get("selector"), pod.labels)]
-    names = " and ".join(budget["metadata"]["name"] for budget in holding)
-    if len(holding) > 1:
-        return f"the PodDisruptionBudgets {names} select it, and the eviction API takes no more than one"
-    if not holding:
-        return "the API server refuses its eviction for now"
-    status = holding[0].get("status") or {}
-    return (
-        f"the PodDisruptionBudget {names} allows {status.get('disruptionsAllowed', 0)} disruptions "
-        f"({status.get('currentHealthy', 0)} pods are healthy, {status.get('desiredHealthy', 0)} have to be)"
-    )
-
-
-def _selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
-    if selector is None:
-        return False
-    return all(
-        labels.get(key) == value for key, value in (selector.get("matchLabels") or {}).items()
-    ) and all(matches(labels, expression) for expression in selector.get("matchExpressions") or ())

@@ -42,6 +42,10 @@ CAPACITY_TYPE_LABEL: Final = "karpenter.sh/capacity-type"
 """On the same nodes as ``POOL_LABEL``; the value is on-demand, spot or reserved."""
 
 SYSTEM_NAMESPACES: Final = ("kube-node-lease", "kube-public", "kube-system")
+"""The namespaces of Kubernetes itself, whose workloads no stack steers unless it names the namespace.
+
+Exactly these: a team's own ``kube-observability`` is an ordinary namespace.
+"""
 
 REPLICA_SET_OWNERS: Final = ("Deployment",)
 """Kinds whose ReplicaSets own the pods, as metrics name them."""

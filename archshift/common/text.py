@@ -41,6 +41,16 @@ def one_line(text: object, most: int | None = None) -> str:
     return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun in the right form: ``1 pod``, ``2 pods``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def is_or_are(number: int) -> str:
+    """Return the verb that follows a number: ``1 of 2 pods is ready``."""
+    return "is" if number == 1 else "are"
+
+
 def time_left(done: int, total: int, seconds: float) -> str:
     """Return how long the remaining parts take at the pace so far: ``", about 1:05 left"``.
 

@@ -23,7 +23,7 @@ from archshift.settings.node_pools import PoolModel
 from archshift.settings.ramp import RampModel
 from archshift.settings.reading import Model, says, use
 from archshift.settings.values import Ratio
-from archshift.settings.workloads import WorkloadsModel
+from archshift.settings.workloads import ALL_BUT_SYSTEM, WorkloadsModel
 
 RENAMED_KEYS: Final[Mapping[str, str]] = {"compat_test": "arm64_tests", "override": "policy_exception"}
 """Old key to new key; an old key is an error that names the new one."""
@@ -106,7 +106,7 @@ class StackModel(Model, frozen=True, kw_only=True):
         says(
             "Which workloads archshift reads, and rules for single ones.",
             {"namespaces": ["shop"]},
-            default="all but those in `kube-*`",
+            default=ALL_BUT_SYSTEM,
         ),
     ] = WorkloadsModel()
     images: Annotated[

@@ -5,10 +5,14 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from archshift.cluster.model import Discovery
+from archshift.common.kubernetes import SYSTEM_NAMESPACES
 from archshift.plan.apportion import Wave
 from archshift.plan.model import Rules
 from archshift.settings.reading import InvalidValueError, Model, says, use
 from archshift.settings.values import Names, Ratio, WorkloadKey
+
+ALL_BUT_SYSTEM: Final = f"all but {', '.join(f'`{name}`' for name in SYSTEM_NAMESPACES)}"
+"""The default of ``archshift:workloads`` and of its namespaces, for people."""
 
 _DISCOVERY: Final = Discovery()
 _RULES: Final = Rules()
@@ -56,7 +60,7 @@ class WorkloadsModel(Model, frozen=True, kw_only=True):
     """Which workloads archshift reads, and rules for single ones."""
 
     namespaces: Annotated[
-        Names, says("Only these namespaces.", ["shop", "platform"], default="all but `kube-*`")
+        Names, says("Only these namespaces.", ["shop", "platform"], default=ALL_BUT_SYSTEM)
     ] = _DISCOVERY.namespaces
     label_selector: Annotated[
         str,

@@ -76,6 +76,8 @@ class Simulated(FakeCluster):
         self.waiting: dict[str, int] = {}
         self.fuse = -1
         self.kept: frozenset[str] = frozenset()
+        self.home: dict[str, str] = {}
+        """ReplicaSet to the node to which its pods come back."""
 
     def _pod(self, owner: str, where: str, *, ready: bool = True) -> Json:
         number = next(_NUMBERS)
@@ -126,7 +128,9 @@ class Simulated(FakeCluster):
     def terminate(self, pod: Json) -> None:
         """Take a pod away; its next one starts on Graviton."""
         self.placed.remove(pod)
-        fresh = self._pod(pod["metadata"]["ownerReferences"][1]["name"], "arm", ready=False)
+        self.waiting.pop(pod["metadata"]["name"], None)
+        owner = pod["metadata"]["ownerReferences"][1]["name"]
+        fresh = self._pod(owner, self.home.get(owner, "arm"), ready=False)
         self.placed.append(fresh)
         self.waiting[fresh["metadata"]["name"]] = self.slow
         # No workload ever misses more than one pod, and no more nodes than the budget are begun.
@@ -233,7 +237,7 @@ def test_a_smaller_budget_counts_from_the_next_run_on() -> None:
     assert len(cluster.begun()) == 3
     said: list[str] = []
     assert run(cluster, 1, say=said.append).waiting == ()
-    assert [line.split(" nodes")[0] for line in said if "are empty" in line] == ["1 of 3", "2 of 3", "3 of 3"]
+    assert [line.split(" nodes")[0] for line in said if " empty, " in line] == ["1 of 3", "2 of 3", "3 of 3"]
 
 
 def test_what_it_waits_for_in_vain_is_named_and_the_rest_of_the_node_is_moved() -> None:
@@ -242,14 +246,15 @@ def test_what_it_waits_for_in_vain_is_named_and_the_rest_of_the_node_is_moved() 
     cluster.kept = frozenset({"web"})
     spec = {"selector": {"matchLabels": {"app": "web"}}}
     status = {"disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1}
-    cluster.objects[BUDGETS] = [{"metadata": {"name": "one"}, "spec": spec, "status": status}]
+    meta = {"namespace": "shop", "name": "one"}
+    cluster.objects[BUDGETS] = [{"metadata": meta, "spec": spec, "status": status}]
     said: list[str] = []
     outcome = run(cluster, say=said.append)
     (held,) = outcome.waiting
     assert held.what.startswith("shop/web-")
     assert (held.node, held.reason) == (
         "a",
-        "the PodDisruptionBudget one allows 0 disruptions (1 pods are healthy, 1 have to be)",
+        "the PodDisruptionBudget one allows 0 evictions now: 1 pod is healthy, and 1 must be",
     )
     assert outcome.evicted == 1
     assert cluster.marks()["a"].state == "evicting"
@@ -260,11 +265,125 @@ def test_a_workload_that_is_not_complete_keeps_its_ready_pods() -> None:
     """One that misses a pod elsewhere loses no other; a pod that is not ready itself is no loss."""
     cluster = Simulated({"a": ["web"]})
     cluster.sizes["web"] = 2
-    assert [one.reason for one in run(cluster).waiting] == ["1 of 2 pods are ready"]
+    assert [one.reason for one in run(cluster).waiting] == ["1 of 2 pods is ready"]
     assert cluster.evicted == []
     broken = Simulated({"a": ["web"]})
     broken.placed[0]["status"]["conditions"][0]["status"] = "False"
     assert run(broken).evicted == 1
+
+
+TOLERATES_ALL = [{"operator": "Exists"}]
+
+
+@pytest.mark.parametrize("tolerations", [TOLERATES_ALL, []], ids=["tolerates", "names the node"])
+def test_a_workload_whose_pods_come_back_is_named_and_the_others_move(tolerations: list[Json]) -> None:
+    """Its first pod goes, its next ones come back: after the second, it is left and named. No other pod of
+    its nodes waits for it, and no other node does, although one node is emptied at a time.
+    """
+    # The node that it leaves is begun, and so is the next one.
+    cluster = Simulated({"a": ["operator", "web"], "b": ["web", "pay"]}, budget=2)
+    cluster.home["operator"] = "a"
+    for one in cluster.placed:
+        if one["metadata"]["labels"]["app"] == "operator":
+            one["spec"]["tolerations"] = tolerations
+    made = cluster._pod
+    cluster._pod = lambda *args, **more: tolerant(made(*args, **more))  # type: ignore[method-assign]
+
+    def tolerant(one: Json) -> Json:
+        one["spec"]["tolerations"] = tolerations
+        return one
+
+    (held,) = run(cluster, budget=1).waiting
+    assert (held.what, held.node) == ("shop/ReplicaSet/operator", "a")
+    assert held.reason.startswith("its pods come back to a")
+    if tolerations:
+        assert "because it tolerates the cordon (operator: Exists)" in held.reason
+    else:
+        assert "find out what names the node for them: spec.nodeName" in held.reason
+    assert Counter(name.rsplit("-", 1)[0] for name in cluster.evicted) == {"operator": 2, "web": 2, "pay": 1}
+    assert {one["spec"]["nodeName"] for one in cluster.placed} == {"a", "arm"}
+    assert cluster.marks()["b"].state == "drained"
+
+
+def test_a_return_is_no_progress() -> None:
+    """The drain ends by its time-out although it evicts all the time: each pod that goes is followed by one
+    of another owner. It evicts only a few of them.
+    """
+    cluster = Simulated({"a": ["web"]})
+    number = iter(range(10**6))
+
+    def terminate(gone: Json) -> None:
+        cluster.placed.remove(gone)
+        cluster.placed.append(cluster._pod(f"runner{next(number)}", "a"))
+
+    cluster.terminate = terminate  # type: ignore[method-assign, assignment]
+    outcome = run(cluster)
+    assert [one.what.rpartition("/")[0] for one in outcome.waiting] == ["shop/ReplicaSet"]
+    assert outcome.evicted <= 5
+
+
+def test_an_eviction_without_an_effect_ends_with_the_time_out() -> None:
+    """The API accepts each eviction, and the pod stays."""
+    cluster = Simulated({"a": ["web"]})
+    cluster.terminate = lambda _: None  # type: ignore[method-assign, assignment]
+    (held,) = run(cluster, timeout=5).waiting
+    assert held.what == "shop/ReplicaSet/web"
+
+
+def test_an_autoscaler_that_makes_x86_nodes_for_evicted_pods_is_no_endless_drain() -> None:
+    """Each evicted pod comes up on a new x86 node, which the drain takes in: it names the workload."""
+    cluster = Simulated({"a": ["web"]})
+    number = iter(range(10**6))
+
+    def terminate(gone: Json) -> None:
+        cluster.placed.remove(gone)
+        name = f"new-{next(number)}"
+        cluster.nodes[name] = node(name, "amd64")
+        cluster.placed.append(cluster._pod("web", name))
+
+    cluster.terminate = terminate  # type: ignore[method-assign, assignment]
+    (held,) = run(cluster).waiting
+    assert held.what == "shop/ReplicaSet/web"
+    assert "which came up during the drain; make room on the nodes that stay" in held.reason
+    assert len(cluster.evicted) == 2
+
+
+def test_a_bare_pod_that_appears_meanwhile_is_not_evicted_without_the_flag() -> None:
+    """Nothing would start it again."""
+    cluster = Simulated({"a": ["web"]})
+    loner = pod("loner", "a")
+    loner["metadata"]["uid"] = "uid-loner"
+    cluster.placed.append(loner)
+    (held,) = run(cluster).waiting
+    assert (held.what, held.node) == ("shop/Pod/loner", "a")
+    assert held.reason.startswith("a bare pod, which nothing would start again")
+    assert not {"loner"} & {*cluster.evicted}
+
+
+def test_a_node_that_somebody_uncordons_is_cordoned_again() -> None:
+    """Otherwise new pods would come to it, also after the drain called it drained."""
+    cluster = Simulated({"a": ["web"]})
+    run(cluster)
+    del cluster.nodes["a"]["spec"]["unschedulable"]
+    assert run(cluster).waiting == ()
+    assert cluster.nodes["a"]["spec"]["unschedulable"] is True
+
+
+def test_each_round_reads_all_pods_once() -> None:
+    """However many nodes there are."""
+    cluster = Simulated({name: ["web"] for name in "abcdef"})
+    rounds: list[int] = []
+
+    def before(verb: str, path: str) -> None:
+        Simulated.before(cluster, verb, path)
+        if verb == "list" and path == NODES:
+            rounds.append(0)
+        elif verb == "list" and path == PODS:
+            rounds[-1] += 1
+
+    cluster.before = before  # type: ignore[method-assign]
+    run(cluster, budget=1)
+    assert set(rounds) == {1}
 
 
 def test_a_pod_that_comes_back_to_an_empty_node_is_moved_again() -> None:

@@ -6,18 +6,19 @@ from typing import Any
 
 import pytest
 
-from archshift.actions.drain_blockers import find_blockers
+from archshift.actions.drain_blockers import find_blockers, find_warnings
+from archshift.cluster.budgets import Budget
 from archshift.cluster.inventory import read_node
 from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import Template
 from archshift.cluster.pods import read_pod
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import Blocking, WorkloadVerdict
-from archshift.nodes.groups import Node
+from archshift.nodes.groups import Node, Taint
 from archshift.plan.guard import X86Need, needs
 from archshift.plan.model import Plan, Rules
 from archshift.plan.planner import make_plan
-from tests.build import Json, deployment, load, node, pod
+from tests.build import Json, deployment, load, node, pod, workload
 
 X86 = read_node(node("x86", "amd64"))
 ARM = read_node(node("arm"))
@@ -129,6 +130,88 @@ def test_what_would_find_no_node_any_more() -> None:
     assert blocked(nightly, nodes=(fast, ARM)) == {"shop/CronJob/nightly": NOWHERE}
     # Nothing takes it today either: that is not the drain's business.
     assert blocked(nightly) == {}
+
+
+ANYWHERE = {"operator": "Exists"}
+
+
+def cni_operator(**more: Any) -> Json:
+    """A pod of an add-on, which tolerates the cordon of its node."""
+    made = pod("cni-1-x", "x86", owner=("ReplicaSet", "cni-1"), labels={"pod-template-hash": "1"})
+    made["spec"] |= {"tolerations": [ANYWHERE], **more}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("toleration", "words"),
+    [
+        (ANYWHERE, "operator: Exists"),
+        ({"operator": "Exists", "effect": "NoSchedule"}, "effect: NoSchedule, operator: Exists"),
+        (
+            {"key": "node.kubernetes.io/unschedulable", "operator": "Exists"},
+            "key: node.kubernetes.io/unschedulable, operator: Exists",
+        ),
+    ],
+)
+def test_a_pod_that_would_come_back_is_named_with_its_toleration(toleration: Json, words: str) -> None:
+    """It may run on the cordoned node, and after its eviction that node has the most room."""
+    assert blocked(pods=(cni_operator(tolerations=[toleration]),)) == {
+        "shop/Deployment/cni": "its pods would come back to the emptied nodes, because it tolerates "
+        f"the cordon ({words}); give it the node selector kubernetes.io/arch: arm64, or remove the toleration"
+    }
+
+
+@pytest.mark.parametrize(
+    "toleration",
+    [
+        {"key": "CriticalAddonsOnly", "operator": "Exists"},
+        {"operator": "Exists", "effect": "NoExecute"},
+        {"key": "node.kubernetes.io/unreachable", "operator": "Exists"},
+    ],
+)
+def test_other_tolerations_bring_no_pod_back(toleration: Json) -> None:
+    """CoreDNS has such ones."""
+    assert blocked(pods=(cni_operator(tolerations=[toleration]),)) == {}
+
+
+def test_a_pod_comes_back_only_where_its_next_one_may_run() -> None:
+    """The way out holds: with Graviton's node selector in its template, the next pod cannot come back. A
+    node that is cordoned already, from a drain that was ended, counts as before.
+    """
+    fields = {"node-selector": {"kubernetes.io/arch": "arm64"}, "tolerations": [ANYWHERE]}
+    selected = deployment("cni", 1, template=Template(spec=fields))
+    assert blocked(selected, pods=(cni_operator(),), on_graviton=1) == {}
+    cordon = Taint(key="node.kubernetes.io/unschedulable")
+    cordoned = replace(X86, schedulable=False, taints=(cordon,))
+    assert list(blocked(pods=(cni_operator(),), nodes=(cordoned, ARM))) == ["shop/Deployment/cni"]
+    other = replace(X86, taints=(Taint(key="gpu"),))
+    exact = {"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}
+    assert blocked(pods=(cni_operator(tolerations=[exact]),), nodes=(other, ARM)) == {}
+
+
+def test_a_budget_that_never_allows_an_eviction_is_named() -> None:
+    """By its workload, before anything is cordoned."""
+    web = pod("web-1-x", "x86", owner=("ReplicaSet", "web-1"), labels={"pod-template-hash": "1"})
+    web["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    kept = Budget(namespace="shop", name="web", selector={}, healthy=1, desired=1, expected=1)
+    assert blocked(pods=(web,), budgets=[kept]) == {"shop/Deployment/web": kept.never_allows()}
+    assert blocked(pods=(web,), budgets=[replace(kept, namespace="pay")]) == {}
+
+
+def test_a_workload_whose_rollouts_keep_all_pods_is_warned_about() -> None:
+    """An eviction takes one away for a moment. A drain does not stop for it."""
+    pods = [
+        read_pod(
+            pod(f"{name}-1-x", "x86", owner=("ReplicaSet", f"{name}-1"), labels={"pod-template-hash": "1"})
+        )
+        for name in ("web", "pay", "one")
+    ]
+    limits = {"web": 0, "pay": "25%", "one": "0%", "elsewhere": 0}
+    items = []
+    for name, limit in limits.items():
+        items.append(workload(name=name))
+        items[-1]["spec"]["strategy"] = {"rollingUpdate": {"maxUnavailable": limit}}
+    assert [one.what for one in find_warnings(pods, items)] == ["shop/Deployment/web", "shop/Deployment/one"]
 
 
 @pytest.mark.parametrize(("autoscaler", "found"), [("cluster-autoscaler", []), ("none", ["shop/Job/report"])])

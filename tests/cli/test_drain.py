@@ -43,6 +43,7 @@ def test_what_forbids_it_as_json_has_the_promised_schema(run: Run, cluster: Fake
                 "reason": "a bare pod on x86, which nothing would start again; delete it, or use --bare-pods",
             },
         ],
+        "warnings": [],
         "waiting": [],
     }
 

@@ -1,11 +1,7 @@
-"""What of a pod decides whether its node may go, and what is said to hold it."""
-
-from typing import Any
-
-import pytest
+"""What of a pod decides whether its node may go."""
 
 from archshift.cluster.inventory import read_node
-from archshift.cluster.pods import Controller, busy_pods, read_pod, what_holds
+from archshift.cluster.pods import Controller, busy_pods, read_pod
 from tests.build import Json, node, pod
 from tests.fakes import FakeCluster
 
@@ -51,48 +47,3 @@ def test_where_a_pod_may_run() -> None:
     assert not read_pod(made).fits(read_node(node("c", "amd64")))
     made["spec"]["tolerations"] = [{"key": "spot", "operator": "Exists"}]
     assert read_pod(made).fits(tainted)
-
-
-def budget(name: str, **selector: Any) -> Json:
-    """A PodDisruptionBudget that is used up."""
-    status = {"disruptionsAllowed": 0, "currentHealthy": 2, "desiredHealthy": 2}
-    return {"metadata": {"name": name}, "spec": {"selector": selector}, "status": status}
-
-
-@pytest.mark.parametrize(
-    ("budgets", "words"),
-    [
-        ([], "the API server refuses its eviction for now"),
-        ([budget("other", matchLabels={"app": "pay"})], "the API server refuses its eviction for now"),
-        ([{**budget("none"), "spec": {}}], "the API server refuses its eviction for now"),
-        (
-            [budget("all")],
-            "the PodDisruptionBudget all allows 0 disruptions (2 pods are healthy, 2 have to be)",
-        ),
-        (
-            [
-                budget("one", matchLabels={"app": "web"}),
-                budget("two", matchExpressions=[{"key": "app", "operator": "Exists"}]),
-            ],
-            "the PodDisruptionBudgets one and two select it, and the eviction API takes no more than one",
-        ),
-    ],
-)
-def test_what_holds_a_pod_that_is_not_evicted(budgets: list[Json], words: str) -> None:
-    """The budget that selects it, by its name and figures."""
-    assert what_holds(read_pod(pod("web", labels={"app": "web"})), budgets) == words
-
-
-@pytest.mark.parametrize(
-    ("finalizers", "words"),
-    [
-        ([], "its containers have not ended yet"),
-        (["a.example/x"], "its finalizer a.example/x holds it"),
-        (["a.example/x", "b.example/y"], "its finalizers a.example/x and b.example/y hold it"),
-    ],
-)
-def test_what_holds_a_pod_that_is_leaving(finalizers: list[str], words: str) -> None:
-    """Finalizers, by their names."""
-    made = pod("web", terminating=True)
-    made["metadata"]["finalizers"] = finalizers
-    assert what_holds(read_pod(made), []) == words

@@ -109,6 +109,7 @@ def test_a_group_is_its_simulated_nodes() -> None:
     nodes = sorted(done.of("kubernetes:core/v1:Node"), key=lambda node: node.name)
     assert [node.name for node in nodes] == ["arm-0", "arm-1"]
     allocatable = {"cpu": "1930m", "memory": "7883194368", "pods": "29"}
+    allocatable["ephemeral-storage"] = "18242267924"
     assert nodes[1].inputs == {
         "apiVersion": "v1",
         "kind": "Node",

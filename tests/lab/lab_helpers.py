@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from archshift.actions.drain import ANNOTATION
@@ -120,9 +119,7 @@ class Cluster:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         # Tests ask several times a second; a kubectl for each question keeps a core busy.
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("KUBECONFIG", str(lab.kubeconfig))
-            self._api = connect(CONTEXT)
+        self._api = connect(CONTEXT, lab.kubeconfig)
 
     def close(self) -> None:
         self._api.close()
@@ -157,7 +154,7 @@ class Cluster:
     ) -> list[str]:
         """Makes nodes by hand, for tests that do not make them through the stack."""
         names = [f"{prefix or architecture}-{index}" for index in range(count)]
-        size = {"cpu": cpu, "memory": memory, "pods": str(pods)}
+        size = {"cpu": cpu, "memory": memory, "pods": str(pods), "ephemeral-storage": "17Gi"}
         self.apply(
             {
                 "apiVersion": "v1",
@@ -165,11 +162,7 @@ class Cluster:
                 "metadata": {
                     "name": name,
                     "labels": {
-                        "kubernetes.io/hostname": name,
-                        "kubernetes.io/os": "linux",
-                        "kubernetes.io/arch": architecture,
-                        "node.kubernetes.io/instance-type": INSTANCE_TYPES[architecture],
-                        "topology.kubernetes.io/zone": zones[index % len(zones)],
+                        **_well_known(name, architecture, zones[index % len(zones)]),
                         **(labels or {}),
                     },
                 },
@@ -286,6 +279,23 @@ class Cluster:
             if name != "default":
                 self.lab.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
         self.lab.kubectl("delete", "nodes", "--all", "--wait=false")
+
+
+def _well_known(name: str, architecture: str, zone: str) -> dict[str, str]:
+    """The labels that the kubelet and the cloud set on every Linux node."""
+    of_kubelet = {"arch": architecture, "os": "linux"}
+    kind, region = INSTANCE_TYPES[architecture], zone[:-1]
+    return {
+        "kubernetes.io/hostname": name,
+        **{f"kubernetes.io/{key}": value for key, value in of_kubelet.items()},
+        **{f"beta.kubernetes.io/{key}": value for key, value in of_kubelet.items()},
+        "node.kubernetes.io/instance-type": kind,
+        "beta.kubernetes.io/instance-type": kind,
+        "topology.kubernetes.io/zone": zone,
+        "topology.kubernetes.io/region": region,
+        "failure-domain.beta.kubernetes.io/zone": zone,
+        "failure-domain.beta.kubernetes.io/region": region,
+    }
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 60) -> Any:

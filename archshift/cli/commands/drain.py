@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,16 +11,20 @@ from archshift.actions.drain import (
     Outcome,
     check_only,
     drain,
+    nodes_empty,
     nodes_to_drain,
     read_progress_of_all,
     undo,
 )
-from archshift.actions.drain_blockers import DrainBlocker, find_blockers
+from archshift.actions.drain_blockers import DrainBlocker, find_blockers, find_warnings
 from archshift.cli.arguments.drain import EXIT_HELD
 from archshift.cli.stack import busy, print_json, read_settings
 from archshift.cli.table import console, plain_table
-from archshift.cluster.client import connect
+from archshift.cluster.budgets import BUDGETS, read_budget
+from archshift.cluster.client import Cluster, connect
+from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.pods import Pod, list_pods
+from archshift.common.text import counted
 from archshift.settings.stack import Settings
 from archshift.survey import survey
 
@@ -30,30 +34,33 @@ def run(options: argparse.Namespace) -> int:
     settings = read_settings(options)
     if options.undo:
         return _undo(options, settings)
-    with busy("reading the cluster and its images") as watch:
-        # Read all evidence again, because the drain removes x86 capacity.
-        cluster_survey = survey(
-            settings,
-            keep_evidence=False,
-            guard_x86=settings.images.check,
-            hold_untested=None,
-            watch=watch,
-        )
-    nodes = cluster_survey.inventory.nodes
-    check_only(options.only, nodes, settings.groups)
-    select = partial(nodes_to_drain, groups=settings.groups, only=tuple(options.only))
-    going = select(nodes)
     with connect(settings.kube_context) as cluster:
-        pods = [pod for node in going for pod in list_pods(cluster, node=node.name)]
+        with busy("reading the cluster and its images") as watch:
+            # Read all evidence again, because the drain removes x86 capacity.
+            cluster_survey = survey(
+                settings,
+                cluster=cluster,
+                keep_evidence=False,
+                guard_x86=settings.images.check,
+                hold_untested=None,
+                watch=watch,
+            )
+        nodes = cluster_survey.inventory.nodes
+        check_only(options.only, nodes, settings.groups)
+        select = partial(nodes_to_drain, groups=settings.groups, only=tuple(options.only))
+        going = select(nodes)
+        pods = _pods_on(cluster, {node.name for node in going})
         blockers = find_blockers(
             going=going,
             inventory=cluster_survey.inventory,
             plan=cluster_survey.plan,
             needs=cluster_survey.needs or (),
             pods=pods,
+            budgets=map(read_budget, cluster.list(BUDGETS.collection())),
             groups=settings.groups,
             bare_pods=options.bare_pods,
         )
+        warnings = find_warnings(pods, _deployments(cluster, pods))
         if blockers or options.dry_run:
             outcome = Outcome(nodes=tuple(read_progress_of_all(cluster, select)), evicted=0)
         else:
@@ -62,15 +69,26 @@ def run(options: argparse.Namespace) -> int:
                 stack=settings.field_manager,
                 select=select,
                 budget=nodes_at_a_time(options.nodes, len(going)),
+                bare_pods=options.bare_pods,
                 timeout=options.timeout,
                 say=partial(print, file=sys.stderr, flush=True),
             )
-            pods = [pod for node in outcome.nodes for pod in list_pods(cluster, node=node.node)]
+            pods = _pods_on(cluster, {progress.node for progress in outcome.nodes})
     if options.json:
-        print_json(as_json(settings, outcome, blockers, pods))
+        print_json(as_json(settings, outcome, blockers, warnings, pods))
     else:
-        print_table(outcome, blockers, pods, dry_run=options.dry_run)
+        print_table(outcome, blockers, warnings, pods, dry_run=options.dry_run)
     return EXIT_HELD if blockers or outcome.waiting else 0
+
+
+def _pods_on(cluster: Cluster, nodes: set[str]) -> list[Pod]:
+    return [pod for pod in list_pods(cluster) if pod.node in nodes]
+
+
+def _deployments(cluster: Cluster, pods: Iterable[Pod]) -> Iterator[dict[str, Any]]:
+    """Yield the Deployments of the namespaces that have pods to move."""
+    for namespace in sorted({pod.namespace for pod in pods if not pod.tied}):
+        yield from cluster.list(CONTROLLERS["Deployment"].collection(namespace))
 
 
 def nodes_at_a_time(text: str, nodes: int) -> int:
@@ -79,7 +97,11 @@ def nodes_at_a_time(text: str, nodes: int) -> int:
 
 
 def as_json(
-    settings: Settings, outcome: Outcome, blockers: Iterable[DrainBlocker], pods: Sequence[Pod]
+    settings: Settings,
+    outcome: Outcome,
+    blockers: Iterable[DrainBlocker],
+    warnings: Iterable[DrainBlocker],
+    pods: Sequence[Pod],
 ) -> dict[str, Any]:
     """Return the drain as JSON values; ``pods`` must move, ``tied`` pods go with the node."""
     return {
@@ -90,6 +112,7 @@ def as_json(
         ],
         "evicted": outcome.evicted,
         "blockers": [{"what": blocker.what, "reason": blocker.reason} for blocker in blockers],
+        "warnings": [{"what": warning.what, "reason": warning.reason} for warning in warnings],
         "waiting": [
             {"what": held.what, "node": held.node, "reason": held.reason} for held in outcome.waiting
         ],
@@ -103,7 +126,12 @@ def _counts(mark: NodeProgress, pods: Iterable[Pod]) -> dict[str, int]:
 
 
 def print_table(
-    outcome: Outcome, blockers: Sequence[DrainBlocker], pods: Sequence[Pod], *, dry_run: bool
+    outcome: Outcome,
+    blockers: Sequence[DrainBlocker],
+    warnings: Iterable[DrainBlocker],
+    pods: Sequence[Pod],
+    *,
+    dry_run: bool,
 ) -> None:
     """Print the drain for a person."""
     out = console()
@@ -117,6 +145,8 @@ def print_table(
         table.add_row(mark.node, mark.group or "-", mark.state, str(counts["pods"]), str(counts["tied"]))
     out.print(table)
     out.print()
+    for warning in warnings:
+        out.print(f"warning: {warning}", style="yellow")
     for blocker in blockers:
         out.print(f"blocked: {blocker}", style="red")
     for held in outcome.waiting:
@@ -135,12 +165,12 @@ def _summary(
     if blockers:
         return "nothing was changed; the lines above say what blocks the drain"
     if dry_run:
-        return f"{left} pods on {total - empty} of {total} x86 nodes would be moved"
+        return f"{counted(left, 'pod')} on {total - empty} of {counted(total, 'x86 node')} would move"
     if outcome.waiting:
         then = "remove these causes and run archshift drain again, or run archshift drain --undo"
     else:
         then = "next: set the sizes of their node groups to 0 and run pulumi up"
-    return f"{empty} of {total} x86 nodes are empty, pods moved: {outcome.evicted}; {then}"
+    return f"{nodes_empty(empty, total, 'x86 nodes')}, pods moved: {outcome.evicted}; {then}"
 
 
 def _undo(options: argparse.Namespace, settings: Settings) -> int:
