@@ -169,7 +169,8 @@ WORKLOADS = st.lists(
 )
 
 
-@given(WORKLOADS, st.floats(0, 1), st.floats(0, 1))
+# Whole percents: a headroom of a millionth is less than the tolerance of ``carries``.
+@given(WORKLOADS, st.floats(0, 1), st.integers(0, 100).map(lambda percent: percent / 100))
 def test_the_nodes_are_enough_and_one_fewer_is_not(
     shapes: list[tuple[int, int, int]], ratio: float, headroom: float
 ) -> None:
