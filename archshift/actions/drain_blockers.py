@@ -6,16 +6,21 @@ elsewhere.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Inventory
-from archshift.cluster.pods import Pod, fits
+from archshift.cluster.pods import Pod
+from archshift.cluster.scheduling import Unmet
+from archshift.cluster.volumes import Volumes
+from archshift.cluster.workload_needs import workload_of
 from archshift.common.architectures import AMD64, ARM64
 from archshift.nodes.groups import AnyNodeGroup, Node
+from archshift.plan import reasons
 from archshift.plan.guard import X86Need, shortfall
 from archshift.plan.model import Plan
 
-_NOWHERE = "no node that stays matches its node selector, affinity and tolerations"
+_STAYING: Final = "node that stays"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ def find_blockers(
     staying += _new_graviton_nodes(groups)
     for key, reason in _without_group(inventory, going, staying):
         blockers.setdefault(key, reason)
+    homes = _Homes(staying, inventory.volumes)
     for pod in pods:
         if pod.tied or pod.leaving:
             continue
@@ -73,8 +79,11 @@ def find_blockers(
                 pod.workload,
                 f"a bare pod on {pod.node}, which nothing would start again; delete it, or use --bare-pods",
             )
-        elif not any(pod.fits(node) for node in staying):
-            blockers.setdefault(pod.workload, f"{_NOWHERE} (its pod {pod.name} is on {pod.node})")
+            continue
+        unmet = homes.why_none(pod)
+        if unmet:
+            where = f"(its pod {pod.name} is on {pod.node})"
+            blockers.setdefault(pod.workload, f"{reasons.nowhere(unmet, _STAYING)} {where}")
     return [DrainBlocker(what, reason) for what, reason in blockers.items()]
 
 
@@ -120,6 +129,25 @@ def _without_group(
         if on_every_node(workload.kind) or workload.kind in ("Node", "Pod"):
             continue
         # The live template, including the fields that archshift set: the next pods get exactly these.
-        rules = workload.template.spec
-        if any(fits(rules, node) for node in going) and not any(fits(rules, node) for node in staying):
-            yield key, _NOWHERE
+        if all(workload.why_nowhere([node], with_ours=True, each_pod=False) for node in going):
+            continue
+        unmet = workload.why_nowhere(staying, with_ours=True)
+        if unmet:
+            yield key, reasons.nowhere(unmet, _STAYING)
+
+
+class _Homes:
+    """The nodes that stay, and which pods they can run. Most pods of a workload are alike."""
+
+    def __init__(self, nodes: Sequence[Node], volumes: Volumes) -> None:
+        self._nodes = nodes
+        self._volumes = volumes
+        self._known: dict[str, Unmet | None] = {}
+
+    def why_none(self, pod: Pod) -> Unmet | None:
+        """Return why no node that stays can run a pod; None if one can."""
+        workload = workload_of([pod], self._volumes)
+        key = f"{pod.claims} {workload.rules}"
+        if key not in self._known:
+            self._known[key] = workload.why_nowhere(self._nodes)
+        return self._known[key]
