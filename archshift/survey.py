@@ -11,6 +11,7 @@ from archshift.cluster.client import Cluster, connect
 from archshift.cluster.image_evidence import ClusterEvidence, read_evidence
 from archshift.cluster.inventory import read_inventory
 from archshift.cluster.model import Inventory
+from archshift.nodes.after_update import possible_nodes
 from archshift.nodes.eks import LiveCluster
 from archshift.nodes.node_pools import check_served
 from archshift.plan.arm64_tests import Arm64TestState, judge_tests
@@ -96,7 +97,9 @@ def survey(
         inventory=inventory,
         evidence=evidence,
         plan=_plan(settings.arm_ratio, settings, inventory, evidence, rules),
-        needs=needs(inventory, verdicts, strict) if guarded else None,
+        needs=needs(inventory, verdicts, strict, possible_nodes(inventory.nodes, settings.groups))
+        if guarded
+        else None,
         tests=tests,
         rules=rules,
     )

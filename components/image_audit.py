@@ -13,6 +13,7 @@ from archshift.cluster.pod_fields import pinned_architecture
 from archshift.common.architectures import ARM64
 from archshift.nodes.groups import Node
 from archshift.plan.guard import most_pods
+from archshift.plan.only_x86 import OnlyX86
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,8 @@ class ImageAudit(pulumi.ComponentResource):
     """By workload key: ``verdict``, ``blocking`` containers, ``images`` with digest, ``checkedAt``,
     ``pods`` (how many need capacity) and ``requests`` of one pod (``millicpu``, ``memory`` in bytes).
     For a DaemonSet also ``reachesGraviton``: its own rules let it run on a Graviton node. ``pins`` is the
-    architecture that the workload's own rules ask for, once all its pods follow them."""
+    architecture that the workload's own rules ask for, once all its pods follow them. ``onlyX86`` is why no
+    Graviton node, but an x86 node, can run its pods, whatever its images are."""
 
     def __init__(self, name: str, args: ImageAuditArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
@@ -47,6 +49,7 @@ def evidence_values(
     """Return the evidence as plain values, by workload key."""
     workloads = {**inventory.unsteered_workloads, **inventory.workloads}
     graviton = [node for node in nodes if node.architecture == ARM64]
+    only_x86 = OnlyX86(inventory.nodes, nodes)
     return {
         key: {
             "verdict": verdict.verdict,
@@ -70,6 +73,7 @@ def evidence_values(
             **_size(workloads.get(key)),
             **_reach(workloads.get(key), graviton),
             **_pins(workloads.get(key)),
+            **_only_x86(workloads.get(key), only_x86),
         }
         for key, verdict in evidence.verdicts.items()
     }
@@ -78,6 +82,11 @@ def evidence_values(
 def _pins(workload: Workload | None) -> dict[str, str]:
     pinned = pinned_architecture(workload.template) if workload and workload.settled else None
     return {"pins": pinned[0]} if pinned else {}
+
+
+def _only_x86(workload: Workload | None, only_x86: OnlyX86) -> dict[str, str]:
+    reason = only_x86.why(workload) if workload else ""
+    return {"onlyX86": reason} if reason else {}
 
 
 def _reach(workload: Workload | None, graviton: Sequence[Node]) -> dict[str, bool]:

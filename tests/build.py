@@ -278,7 +278,9 @@ def inventory(
     for workload in workloads:
         pods[workload.key, "arm64"] = there.get(workload.name, 0)
         pods[workload.key, "amd64"] = workload.replicas - there.get(workload.name, 0)
-    return Inventory(workloads={workload.key: workload for workload in workloads}, nodes=nodes, pods=pods)
+    by_key = {workload.key: workload for workload in workloads}
+    requested = {(key, side): by_key[key].requests * count for (key, side), count in pods.items()}
+    return Inventory(workloads=by_key, nodes=nodes, pods=pods, requested=requested)
 
 
 def lab_group(name: str, instance_type: str, size: int = 1) -> NodeGroup:

@@ -147,8 +147,8 @@ def test_on_eks_nodes_are_found_and_not_made(monkeypatch: pytest.MonkeyPatch) ->
                 "platform": "lab",
                 "node_groups": {**GROUPS, "arm": {"instance_type": "m7g.large", "size": 0}},
             },
-            "arm_ratio 1 cannot be scheduled: Graviton lacks 0.4 vCPU, 0.2 GiB, room for 4 pods: 4 pods ask "
-            "for 0.4 vCPU and 0.2 GiB of the 0.0 vCPU and 0.0 GiB of 0 nodes; raise the size in "
+            "arm_ratio 1 cannot be scheduled: Graviton lacks 1.0 vCPU, 0.5 GiB, room for 4 pods: 4 pods ask "
+            "for 1.0 vCPU and 0.5 GiB of the 0.0 vCPU and 0.0 GiB of 0 nodes; raise the size in "
             "archshift:node_groups or choose another ratio",
         ),
     ],
@@ -214,8 +214,9 @@ def test_an_update_that_takes_x86_away_registers_nothing(monkeypatch: pytest.Mon
         run(monkeypatch, cluster, arm_ratio="0.5", platform="lab", node_groups={"arm": GROUPS["arm"]})
     assert str(error.value) == (
         "x86 capacity stays: 1 workload needs x86: shop/Deployment/old (it pins amd64 by its own "
-        "nodeSelector): no x86 node is left where they can run; give these workloads images for arm64 or "
-        "remove them, and run archshift audit --from-cluster to see when nothing needs x86 any more"
+        "nodeSelector): no x86 node is left where they can run; give these workloads images for arm64 and "
+        "what else they need on Graviton nodes, or remove them, and run archshift report to see when nothing "
+        "needs x86 any more"
     )
 
 

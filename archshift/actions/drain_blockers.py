@@ -5,20 +5,24 @@ elsewhere.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
-from archshift.actions.drain_returns import BARE, CORDON, because_of, cordon_toleration
+from archshift.actions.drain_returns import BARE, because_of, cordon_toleration
 from archshift.cluster.budgets import Budget, what_never_lets_go
 from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Inventory, Workload
-from archshift.cluster.pods import Pod, fits
+from archshift.cluster.pods import Pod
+from archshift.cluster.scheduling import Unmet
+from archshift.cluster.volumes import Volumes
+from archshift.cluster.workload_needs import workload_of
 from archshift.common.architectures import AMD64, ARM64
 from archshift.nodes.groups import AnyNodeGroup, Node
+from archshift.plan import reasons
 from archshift.plan.guard import X86Need, shortfall
 from archshift.plan.model import Plan
 
-_NOWHERE = "no node that stays matches its node selector, affinity and tolerations"
+_STAYING: Final = "node that stays"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +72,22 @@ def find_blockers(
         for key, reason in _not_moved(plan):
             blockers.setdefault(key, reason)
     staying += _new_graviton_nodes(groups)
-    # The nodes as they were before the drain cordoned them.
-    before = [_uncordoned(node) for node in going]
     workloads = {**inventory.unsteered_workloads, **inventory.workloads}
-    for key, reason in _without_group(workloads, before, staying):
+    for key, reason in _without_group(workloads, going, staying):
         blockers.setdefault(key, reason)
     by_namespace: dict[str, list[Budget]] = {}
     for budget in budgets:
         by_namespace.setdefault(budget.namespace, []).append(budget)
+    elsewhere, here = _Homes(staying, inventory.volumes), _Homes(going, inventory.volumes)
     for pod in pods:
         if pod.tied or pod.leaving:
             continue
         workload = workloads.get(pod.workload)
         if pod.owner is None and not bare_pods:
             reason = f"a bare pod on {pod.node}, {BARE}"
-        elif not any(pod.fits(node) for node in staying):
-            reason = f"{_NOWHERE} (its pod {pod.name} is on {pod.node})"
-        elif toleration := _returns_by(pod, workload, before):
+        elif unmet := elsewhere.why_none(pod):
+            reason = f"{reasons.nowhere(unmet, _STAYING)} (its pod {pod.name} is on {pod.node})"
+        elif toleration := _returns_by(pod, workload, here):
             reason = f"its pods would come back to the emptied nodes, {because_of(toleration)}"
         else:
             replicas = workload.replicas if workload else 0
@@ -119,11 +122,7 @@ def _max_unavailable(spec: Mapping[str, Any]) -> str:
     return str(rolling.get("maxUnavailable", ""))
 
 
-def _uncordoned(node: Node) -> Node:
-    return replace(node, taints=tuple(taint for taint in node.taints if taint.key != CORDON.key))
-
-
-def _returns_by(pod: Pod, workload: Workload | None, going: Sequence[Node]) -> str:
+def _returns_by(pod: Pod, workload: Workload | None, going: "_Homes") -> str:
     """Return the toleration by which a pod's successor may come back to nodes of the drain; empty if none.
 
     It may also start elsewhere. But the emptied node has the most room, so the scheduler prefers it.
@@ -131,11 +130,10 @@ def _returns_by(pod: Pod, workload: Workload | None, going: Sequence[Node]) -> s
     if not pod.owner:
         return ""
     toleration = cordon_toleration(pod.rules.get("tolerations") or ())
-    if not toleration or not any(pod.fits(node) for node in going):
+    if not toleration or going.why_none(pod):
         return ""
     # The live template, including the fields that archshift set: the next pods get exactly these.
-    rules = workload.template.spec if workload else pod.rules
-    return toleration if any(fits(rules, node) for node in going) else ""
+    return "" if workload and workload.why_nowhere(going.nodes, with_ours=True) else toleration
 
 
 def _needed(needs: Sequence[X86Need], staying: Sequence[Node]) -> list[tuple[str, str]]:
@@ -180,6 +178,25 @@ def _without_group(
         if on_every_node(workload.kind) or workload.kind in ("Node", "Pod"):
             continue
         # The live template, including the fields that archshift set: the next pods get exactly these.
-        rules = workload.template.spec
-        if any(fits(rules, node) for node in going) and not any(fits(rules, node) for node in staying):
-            yield key, _NOWHERE
+        if all(workload.why_nowhere([node], with_ours=True, each_pod=False) for node in going):
+            continue
+        unmet = workload.why_nowhere(staying, with_ours=True)
+        if unmet:
+            yield key, reasons.nowhere(unmet, _STAYING)
+
+
+class _Homes:
+    """The nodes that stay, and which pods they can run. Most pods of a workload are alike."""
+
+    def __init__(self, nodes: Sequence[Node], volumes: Volumes) -> None:
+        self.nodes = nodes
+        self._volumes = volumes
+        self._known: dict[str, Unmet | None] = {}
+
+    def why_none(self, pod: Pod) -> Unmet | None:
+        """Return why no node that stays can run a pod; None if one can."""
+        workload = workload_of([pod], self._volumes)
+        key = f"{pod.claims} {workload.rules}"
+        if key not in self._known:
+            self._known[key] = workload.why_nowhere(self.nodes)
+        return self._known[key]

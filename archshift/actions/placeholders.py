@@ -8,18 +8,20 @@ pods take their places.
 """
 
 import hashlib
+import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from typing import Any, Final
 
 from archshift.actions.rebalance import misplaced, pods_on, sides_of_nodes
 from archshift.cluster import pod_fields
 from archshift.cluster.client import Cluster
 from archshift.cluster.model import Inventory, Workload
+from archshift.cluster.scheduling import both_required
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture, display
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, ZONE_LABEL
@@ -225,17 +227,48 @@ def _too_late(
     )
 
 
-def _placeholder(request: PlaceholderRequest, stack: str) -> dict[str, Any]:
+def _rules(request: PlaceholderRequest) -> dict[str, Any]:
+    """Return the placement fields of a placeholder: all that decides where the workload's pods may run."""
     workload, template = request.workload, request.workload.template
-    selector = {**(template.application_value("node-selector") or {}), ARCH_LABEL: request.side}
+    selector = dict(template.application_value("node-selector") or {})
+    required = template.application_value("required")
+    for condition in workload.conditions:
+        selector |= condition.selector
+        required = both_required(required, condition.required)
+    if workload.pod_conditions:
+        # A placeholder is for any of the pods, so it may be where one of them can be.
+        required = both_required(required, _of_any_pod(workload))
+    selector[ARCH_LABEL] = request.side
     if request.zone:
         selector[ZONE_LABEL] = request.zone
-    required = (
-        {"required": template.application_value("required")} if template.application_value("required") else {}
-    )
-    spec = pod_fields.write_fields({"node-selector": selector, **required})
+    return {"node-selector": selector, **({"required": required} if required else {})}
+
+
+def _of_any_pod(workload: Workload) -> Mapping[str, Any] | None:
+    each = [
+        reduce(both_required, (condition.required for condition in pod), None)
+        for pod in workload.pod_conditions
+    ]
+    terms = [term for required in each if required for term in required["nodeSelectorTerms"]]
+    unique = list({json.dumps(term, sort_keys=True): term for term in terms}.values())
+    return {"nodeSelectorTerms": unique} if all(each) else None
+
+
+def _placeholder(request: PlaceholderRequest, stack: str) -> dict[str, Any]:
+    workload, template = request.workload, request.workload.template
+    spec = pod_fields.write_fields(_rules(request))
     before, behind = template.other_spreads
-    pod_requests = {"cpu": f"{workload.requests.millicpu}m", "memory": str(workload.requests.memory)}
+    devices = {name: str(amount) for name, amount in workload.requests.devices}
+    resources: dict[str, Any] = {
+        "requests": {
+            "cpu": f"{workload.requests.millicpu}m",
+            "memory": str(workload.requests.memory),
+            **devices,
+        }
+    }
+    if devices:
+        # The API server demands an equal limit for each device.
+        resources["limits"] = devices
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -260,7 +293,7 @@ def _placeholder(request: PlaceholderRequest, stack: str) -> dict[str, Any]:
                 {
                     "name": "placeholder",
                     "image": IMAGE,
-                    "resources": {"requests": pod_requests},
+                    "resources": resources,
                     "securityContext": {
                         "allowPrivilegeEscalation": False,
                         "capabilities": {"drop": ["ALL"]},

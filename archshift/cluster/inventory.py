@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from archshift.cluster import pod_fields
@@ -25,7 +24,10 @@ from archshift.cluster.model import (
 )
 from archshift.cluster.ownership import FieldOwner, owned_part, owners
 from archshift.cluster.pod_fields import TakenField, Template
-from archshift.cluster.pods import Pod, list_pods, pull_identity, requests_of
+from archshift.cluster.pod_needs import NOTHING_ADDED, Admission, read_defaults, read_runtime_class
+from archshift.cluster.pods import Pod, list_pods, pull_identity
+from archshift.cluster.volumes import Volumes, read_volumes
+from archshift.cluster.workload_needs import of_cluster, of_template, workload_of
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import SYSTEM_NAMESPACES
 from archshift.common.quantity import millicpu, whole
@@ -56,13 +58,17 @@ def read_inventory(
 
     # Each collection has its own thread: the API server encodes one collection while another is decoded.
     with _without_collector(), ThreadPoolExecutor(max_workers=4) as threads:
-        kinds = {
-            kind: threads.submit(_read_controllers, cluster, kind, discovery, field_manager, with_unsteered)
-            for kind in CONTROLLERS
-        }
         pods = threads.submit(list_pods, cluster)
         nodes = threads.submit(lambda: tuple(map(read_node, cluster.list("/api/v1/nodes"))))
+        admission = _read_admission(cluster)
+        kinds = {
+            kind: threads.submit(
+                _read_controllers, cluster, kind, discovery, field_manager, with_unsteered, admission
+            )
+            for kind in CONTROLLERS
+        }
         scalers = threads.submit(_read_autoscalers, cluster)
+        volumes = threads.submit(_read_volumes, cluster)
         autoscaled, targets = scalers.result()
 
         def keyed(controllers: Iterable[Workload]) -> dict[str, Workload]:
@@ -83,7 +89,24 @@ def read_inventory(
             if with_unsteered
             else None
         )
-        return _assemble(workloads, nodes.result(), pods.result(), discovery, outside)
+        return _assemble(workloads, nodes.result(), pods.result(), discovery, outside, volumes.result())
+
+
+def _read_admission(cluster: "Cluster") -> Admission:
+    runtime_classes = cluster.list("/apis/node.k8s.io/v1/runtimeclasses")
+    return Admission(
+        read_defaults(cluster.list("/api/v1/limitranges")),
+        {item["metadata"]["name"]: read_runtime_class(item) for item in runtime_classes},
+    )
+
+
+def _read_volumes(cluster: "Cluster") -> Volumes:
+    return read_volumes(
+        cluster.list("/api/v1/persistentvolumeclaims"),
+        cluster.list("/api/v1/persistentvolumes"),
+        cluster.list("/apis/storage.k8s.io/v1/storageclasses"),
+        cluster.list("/apis/storage.k8s.io/v1/csidrivers"),
+    )
 
 
 @contextmanager
@@ -105,9 +128,18 @@ def _without_collector() -> Iterator[None]:
 
 
 def _read_controllers(
-    cluster: "Cluster", kind: str, discovery: Discovery, field_manager: str, with_unsteered: bool
+    cluster: "Cluster",
+    kind: str,
+    discovery: Discovery,
+    field_manager: str,
+    with_unsteered: bool,
+    admission: Admission,
 ) -> tuple[list[Workload], list[Workload]]:
     """Return a kind's controllers: those in the discovery, and those outside it if they are wanted."""
+
+    def read(item: Mapping[str, Any]) -> Workload:
+        return read_workload(kind, item, field_manager, admission)
+
     collection_of = CONTROLLERS[kind].collection
     ours: list[Workload] = []
     outside: list[Workload] = []
@@ -119,11 +151,11 @@ def _read_controllers(
     for collection in narrow if narrow and (apart or not with_unsteered) else [collection_of()]:
         for item in cluster.list(collection, **parameters):
             if _discovered(kind, item["metadata"], discovery):
-                ours.append(read_workload(kind, item, field_manager))
+                ours.append(read(item))
             elif with_unsteered and not apart:
-                outside.append(read_workload(kind, item, field_manager))
+                outside.append(read(item))
     if apart:
-        outside = [read_workload(kind, item, field_manager) for item in cluster.list(collection_of())]
+        outside = [read(item) for item in cluster.list(collection_of())]
     return ours, outside
 
 
@@ -136,13 +168,16 @@ def _discovered(kind: str, meta: Mapping[str, Any], discovery: Discovery) -> boo
     return namespace not in SYSTEM_NAMESPACES
 
 
-def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Workload:
+def read_workload(
+    kind: str, item: Mapping[str, Any], field_manager: str, admission: Admission = NOTHING_ADDED
+) -> Workload:
     """Reduce a controller's JSON to what the plan needs.
 
     Args:
         kind: One of ``CONTROLLERS``.
         item: The object as the API server returns it, ``managedFields`` included.
         field_manager: This stack's name in ``managedFields``.
+        admission: What the cluster adds to new pods.
     """
     meta, spec = item["metadata"], item["spec"]
     record = CONTROLLERS[kind]
@@ -162,7 +197,7 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
             # (k8s.io/apimachinery, managedfields). Such objects come from some restored backups.
             others[name] = FieldOwner("before-first-apply", "Update")
     live = pod_fields.read_fields(pod_spec)
-    return Workload(
+    workload = Workload(
         namespace=meta["namespace"],
         kind=kind,
         name=meta["name"],
@@ -180,8 +215,6 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
             revision=_annotation(template, pod_fields.REVISION_ANNOTATION),
             other_spreads=_other_spreads(managed, pod_spec, template_path, field_manager),
         ),
-        requests=requests_of(pod_spec),
-        tolerations=tuple(pod_spec.get("tolerations") or ()),
         settled=record.settled(item),
         identity=f"{meta.get('uid', '')[:8]}.{meta.get('generation', 0)}",
         obstacle=record.obstacle(spec),
@@ -189,6 +222,7 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
         pulls_as=pull_identity(meta["namespace"], pod_spec),
         owner=_owner(meta.get("labels") or {}),
     )
+    return of_template(workload, item, admission)
 
 
 def _owner(labels: Mapping[str, str]) -> str:
@@ -288,6 +322,13 @@ def read_node(item: Mapping[str, Any]) -> Node:
         pods=whole(str(allocatable.get("pods", "0"))),
         schedulable=ready and not closed,
         settings_labels=_set_by_engine(meta.get("managedFields") or ()),
+        devices=tuple(
+            sorted(
+                (name, whole(str(amount)))
+                for name, amount in allocatable.items()
+                if name not in ("cpu", "memory", "pods")
+            )
+        ),
     )
 
 
@@ -358,6 +399,7 @@ def _assemble(
     pods: Iterable[Pod],
     discovery: Discovery,
     outside: Mapping[str, Workload] | None,
+    volumes: Volumes,
 ) -> Inventory:
     architecture = {node.name: node.architecture for node in nodes}
     counts: Counter[tuple[str, str]] = Counter()
@@ -369,6 +411,9 @@ def _assemble(
     rolling: dict[str, list[Pod]] = {}
     identities |= {workload.pulls_as for workload in (outside or {}).values() if workload.pulls_as}
     loads: dict[str, Resources] = {}
+    requested: dict[tuple[str, str], Resources] = {}
+    # Pods that are alike in what they need, one of each; of a workload's pods nearly all are.
+    samples: dict[str, dict[tuple[str, Resources, int], Pod]] = {key: {} for key in workloads}
     for pod in pods:
         if pod.leaving:
             continue
@@ -378,6 +423,8 @@ def _assemble(
         key = pod.workload
         if key in workloads:
             counts[key, where] += 1
+            requested[key, where] = requested.get((key, where), NOTHING) + pod.requests
+            _keep_sample(samples[key], pod, workloads[key].template.revision_label)
             shapes[key][pod.images] = None
             identities.add(pod.pulls_as)
             if outside is not None and not workloads[key].settled:
@@ -403,13 +450,20 @@ def _assemble(
                 others[key] = "a bare pod: nothing would start it again"
             shapes.setdefault(key, {})[pod.images] = None
             identities.add(pod.pulls_as)
-    beyond = {key: _unsteered(members, (outside or {}).get(key)) for key, members in elsewhere.items()}
+    workloads = {
+        key: of_cluster(workload, list(samples[key].values()), volumes) for key, workload in workloads.items()
+    }
+    beyond = {
+        key: _unsteered(members, volumes, (outside or {}).get(key)) for key, members in elsewhere.items()
+    }
     for key, of_both in rolling.items():
         workload = workloads[key]
         old = {images for images in shapes[key] if _is_of_last_revision(workload, images)}
         if left := [pod for pod in of_both if pod.images in old]:
             # If a rollout stops half way or waits at a partition, pods of the last revision are made again.
-            last = replace(_unsteered(left), kind=workload.kind, name=f"{workload.name} (last revision)")
+            last = replace(
+                _unsteered(left, volumes), kind=workload.kind, name=f"{workload.name} (last revision)"
+            )
             beyond[last.key] = last
     return Inventory(
         workloads=workloads,
@@ -423,23 +477,21 @@ def _assemble(
         pull_identities=frozenset(identities),
         unsteered_workloads=beyond,
         loads=loads,
+        requested=requested,
+        volumes=volumes,
     )
 
 
-def _unsteered(pods: Sequence[Pod], workload: Workload | None = None) -> Workload:
+def _keep_sample(samples: dict[tuple[str, Resources, int], Pod], pod: Pod, revision_label: str) -> None:
+    # Pods with equal rules share one object.
+    kind = (pod.labels.get(revision_label, ""), pod.requests, id(pod.rules))
+    if kind not in samples or samples[kind].created < pod.created:
+        samples[kind] = pod
+
+
+def _unsteered(pods: Sequence[Pod], volumes: Volumes, workload: Workload | None = None) -> Workload:
     """Return a controller outside the discovery, or the owner of these pods, as a workload."""
-    if workload is None:
-        first = pods[0]
-        workload = Workload(
-            namespace=first.namespace,
-            kind=first.owner.kind if first.owner else "Pod",
-            name=first.owner.name if first.owner else first.name,
-            replicas=len(pods),
-            template=Template(spec=first.rules),
-            # The pods may differ, so keep room for the largest.
-            requests=reduce(Resources.largest, (pod.requests for pod in pods)),
-            tolerations=tuple(first.rules.get("tolerations") or ()),
-        )
+    workload = of_cluster(workload, pods, volumes) if workload else workload_of(pods, volumes)
     images = dict.fromkeys(pod.images for pod in pods)
     # This includes the last revision's images, because its pods still run.
     return replace(workload, containers=with_pods(workload.containers, map(json.loads, images)))

@@ -1,13 +1,14 @@
 """The cluster at one moment, as values: workloads, their pods, and what pods need of nodes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from archshift.cluster.pod_fields import TakenField, Template
-from archshift.cluster.scheduling import admits
-from archshift.common.resources import Resources
+from archshift.cluster.scheduling import Condition, Unmet, meets, untolerated
+from archshift.cluster.volumes import Claims, Sharing, Volumes
+from archshift.common.resources import NOTHING, Resources, describe_amount
 from archshift.images.workload import Container
 from archshift.nodes.groups import SPECIAL_NODES, Node
 
@@ -58,8 +59,20 @@ class Workload:
         name: Its name.
         replicas: The wanted number of permanent pods; 0 for kinds without replicas.
         template: The placement fields of its pod template.
-        requests: The requests of one pod.
+        requests: The requests of one pod, as the scheduler counts them.
         tolerations: The tolerations of its pods.
+        system: The operating system of its pods.
+        conditions: What nodes must meet beyond the placement fields of the template.
+        pod_conditions: For each pod of a StatefulSet what its own volumes demand; empty if they demand
+            nothing. A node needs to meet those of one pod.
+        unshared: (claim, who can use it at the same time) if each rollout waits for a volume that old pods
+            hold; otherwise None.
+        scheduler: The scheduler of its pods if it is not the default scheduler; otherwise empty.
+        device_claims: The names of its ResourceClaims. Nobody but the scheduler knows which nodes meet them.
+        claims: The claims of its template.
+        keeps_old_pods: Its rollouts do not remove all old pods before the new ones run.
+        updated_pods: How many pods of the present template there are; None if the status does not say so.
+        pod_revision: The value of ``template.revision_label`` on pods of the present template, if known.
         settled: Whether no rollout is in progress and every pod is available.
         identity: ``<uid>.<generation>``, shortened. It changes with every change of the spec.
         obstacle: Why a change of the template cannot move its pods; empty if it can.
@@ -77,6 +90,16 @@ class Workload:
     template: Template
     requests: Resources = field(default_factory=Resources)
     tolerations: tuple[Mapping[str, Any], ...] = ()
+    system: str = "linux"
+    conditions: tuple[Condition, ...] = ()
+    pod_conditions: tuple[tuple[Condition, ...], ...] = ()
+    unshared: tuple[str, Sharing] | None = None
+    scheduler: str = ""
+    device_claims: tuple[str, ...] = ()
+    claims: Claims = field(default_factory=Claims)
+    keeps_old_pods: bool = False
+    updated_pods: int | None = None
+    pod_revision: str = ""
     settled: bool = True
     identity: str = ""
     obstacle: str = ""
@@ -91,15 +114,90 @@ class Workload:
         """``namespace/Kind/name``, as in the settings."""
         return f"{self.namespace}/{self.kind}/{self.name}"
 
-    def may_run_on(self, node: Node) -> bool:
-        """Return whether its own rules and the node's taints permit its pods there, whatever the capacity."""
-        template = self.template
-        return admits(
-            node,
-            template.application_value("node-selector"),
-            template.application_value("required"),
-            self.tolerations,
+    @property
+    def rules(self) -> str:
+        """All that decides where it may run, as text. Workloads with equal rules fit the same nodes."""
+        return json.dumps(
+            [
+                *self._own_rules(with_ours=False),
+                self.tolerations,
+                self.system,
+                self.requests.devices,
+                [[each.selector, each.required] for each in self.conditions],
+                [[[each.selector, each.required] for each in pod] for pod in self.pod_conditions],
+            ],
+            sort_keys=True,
         )
+
+    def may_run_on(self, node: Node) -> bool:
+        """Return whether one of its next pods may run there, whatever the CPU and memory.
+
+        archshift's own placement fields do not count.
+        """
+        return self.why_nowhere([node], each_pod=False) is None
+
+    def why_nowhere(
+        self, nodes: Iterable[Node], *, with_ours: bool = False, each_pod: bool = True
+    ) -> Unmet | None:
+        """Return why these nodes cannot run its next pods; None if they can.
+
+        Args:
+            nodes: The nodes.
+            with_ours: Take the template as it is, including the fields that archshift set.
+            each_pod: Whether each pod needs one of the nodes, or any pod is enough. They differ if the pods
+                have volumes in several places.
+        """
+        selector, required = self._own_rules(with_ours=with_ours)
+        checks = (
+            self._untolerated,
+            lambda node: None if meets(node, selector, required) else Unmet("own rules"),
+            *(condition.unmet_by for condition in self.conditions),
+            self._other_system,
+            self._lacking_device,
+        )
+        remaining, unmet = _narrow(nodes, checks)
+        if unmet:
+            return unmet
+        stuck = [
+            unmet
+            for pod in self.pod_conditions
+            if (unmet := _narrow(remaining, [condition.unmet_by for condition in pod])[1])
+        ]
+        return stuck[0] if stuck and (each_pod or len(stuck) == len(self.pod_conditions)) else None
+
+    def _own_rules(self, *, with_ours: bool) -> tuple[Any, Any]:
+        template = self.template
+        if with_ours:
+            return template.spec.get("node-selector"), template.spec.get("required")
+        return template.application_value("node-selector"), template.application_value("required")
+
+    def _untolerated(self, node: Node) -> Unmet | None:
+        taints = untolerated(node.lasting_taints, self.tolerations)
+        return Unmet("taint", taints[0].key) if taints else None
+
+    def _other_system(self, node: Node) -> Unmet | None:
+        return None if node.system == self.system else Unmet("system", self.system)
+
+    def _lacking_device(self, node: Node) -> Unmet | None:
+        name = node.lacking_device(self.requests)
+        return (
+            Unmet("device", name, describe_amount(name, dict(self.requests.devices)[name])) if name else None
+        )
+
+
+def _narrow(
+    nodes: Iterable[Node], checks: Iterable[Callable[[Node], Unmet | None]]
+) -> tuple[list[Node], Unmet | None]:
+    """Return the nodes that pass all checks; if there is none, why the check fails that leaves none."""
+    remaining = list(nodes)
+    unmet: Unmet | None = None if remaining else Unmet("own rules")
+    for check in checks:
+        if not remaining:
+            break
+        problems = [(node, check(node)) for node in remaining]
+        unmet = problems[0][1]
+        remaining = [node for node, problem in problems if problem is None]
+    return remaining, None if remaining else unmet
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +218,8 @@ class Inventory:
             discovery, pods of other owners, and pods that a rollout has not replaced yet
             (``namespace/Kind/name (last revision)``). Empty if it was not requested.
         loads: The name of a node to the requests of all its pods.
+        requested: As ``pods``, but the sum of the pods' requests.
+        volumes: The claims and volumes of the cluster.
     """
 
     workloads: Mapping[str, Workload] = field(default_factory=dict)
@@ -131,6 +231,8 @@ class Inventory:
     pull_identities: frozenset[PullIdentity] = frozenset()
     unsteered_workloads: Mapping[str, Workload] = field(default_factory=dict)
     loads: Mapping[str, Resources] = field(default_factory=dict)
+    requested: Mapping[tuple[str, str], Resources] = field(default_factory=dict)
+    volumes: Volumes = field(default_factory=Volumes)
 
     def on(self, key: str, architecture: str) -> int:
         """Return how many live pods of a workload run on an architecture."""
@@ -142,6 +244,10 @@ class Inventory:
         archshift never places pods on such nodes (``Node.architecture``).
         """
         return next((kind for kind in SPECIAL_NODES if self.on(key, kind)), "")
+
+    def requested_on(self, key: str, architecture: str) -> Resources:
+        """Return the requests of a workload's live pods on an architecture."""
+        return self.requested.get((key, architecture), NOTHING)
 
 
 def taken_annotation(taken: Mapping[str, TakenField]) -> str:

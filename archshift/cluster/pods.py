@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from archshift.cluster.kinds import controller_of, on_every_node
 from archshift.cluster.model import PullIdentity
 from archshift.cluster.pod_fields import read_fields
-from archshift.cluster.scheduling import admits
-from archshift.common.quantity import millicpu, whole
+from archshift.cluster.pod_needs import requests_of
+from archshift.common.kubernetes import OS_LABEL
 from archshift.common.resources import Resources
-from archshift.nodes.groups import Node
 
 if TYPE_CHECKING:
     # Importing its HTTP client takes longer than the rest, and here it is only an annotation.
@@ -49,7 +48,7 @@ class Pod:
         namespace: Its namespace.
         name: Its name.
         uid: Its UID, because a StatefulSet's next pod has the same name.
-        requests: Its requests.
+        requests: Its requests, as the scheduler counts them.
         images: Its containers, reduced, as JSON. Pods of one workload have the same text.
         pulls_as: The identity with which it pulls its images.
         node: The name of its node; empty if it has none yet.
@@ -57,6 +56,9 @@ class Pod:
         labels: Its labels.
         annotations: Its annotations.
         rules: The fields of its spec that decide where it may run, by our names of the fields.
+        system: The operating system that it needs.
+        claims: The names of the claims of its volumes, without those that are deleted with it.
+        created: When it was created, as the API server writes it.
         finalizers: Its finalizers, which must be removed before it can be gone.
         leaving: Whether it is being deleted.
         ready: Whether it is ready and not being deleted.
@@ -75,6 +77,9 @@ class Pod:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     rules: Mapping[str, Any] = field(default_factory=dict)
+    system: str = "linux"
+    claims: tuple[str, ...] = ()
+    created: str = ""
     finalizers: tuple[str, ...] = ()
     leaving: bool = False
     ready: bool = True
@@ -104,40 +109,17 @@ class Pod:
         """Whether it belongs to its node and ends with it: a DaemonSet's pod or a mirror pod."""
         return self.mirror or (self.owner is not None and on_every_node(self.owner.kind))
 
-    def fits(self, node: Node) -> bool:
-        """Return whether its rules and the node's taints permit it there, whatever the capacity."""
-        return fits(self.rules, node)
 
-
-def fits(rules: Mapping[str, Any], node: Node) -> bool:
-    """Return whether a pod's rules and a node's taints permit the pod there, whatever the capacity.
-
-    Args:
-        rules: As ``Pod.rules``.
-        node: The node.
-    """
-    return admits(node, rules.get("node-selector"), rules.get("required"), rules.get("tolerations") or ())
-
-
-def requests_of(pod_spec: Mapping[str, Any]) -> Resources:
-    """Return a pod's effective requests: the larger of its containers' sum and its largest init container."""
-    # Plain numbers instead of ``Resources`` save time, because a fleet has thousands of pods.
-    cpu = memory = init_cpu = init_memory = 0
-    for container in pod_spec.get("containers") or ():
-        amount = _amount((container.get("resources") or {}).get("requests") or {})
-        cpu, memory = cpu + amount[0], memory + amount[1]
-    for container in pod_spec.get("initContainers") or ():
-        amount = _amount((container.get("resources") or {}).get("requests") or {})
-        if container.get("restartPolicy") == "Always":
-            cpu, memory = cpu + amount[0], memory + amount[1]
-        else:
-            init_cpu, init_memory = max(init_cpu, amount[0]), max(init_memory, amount[1])
-    overhead = _amount(pod_spec["overhead"]) if pod_spec.get("overhead") else (0, 0)
-    return _resources(max(cpu, init_cpu) + overhead[0], max(memory, init_memory) + overhead[1])
-
-
-def _amount(amounts: Mapping[str, Any]) -> tuple[int, int]:
-    return millicpu(str(amounts.get("cpu", "0"))), whole(str(amounts.get("memory", "0")))
+def system_of(pod_spec: Mapping[str, Any]) -> str:
+    """Return the operating system that a pod needs; without a word about it, that is Linux."""
+    name = (pod_spec.get("os") or {}).get("name") or (pod_spec.get("nodeSelector") or {}).get(OS_LABEL)
+    if name:
+        return str(name)
+    affinity = (pod_spec.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    windows = {"key": OS_LABEL, "operator": "In", "values": ["windows"]}
+    terms = required.get("nodeSelectorTerms") or ()
+    return "windows" if any(windows in (term.get("matchExpressions") or ()) for term in terms) else "linux"
 
 
 def pull_identity(namespace: str, pod_spec: Mapping[str, Any]) -> PullIdentity:
@@ -186,7 +168,7 @@ def _images(item: Mapping[str, Any]) -> str:
 
 def _placement(pod_spec: Mapping[str, Any]) -> str:
     """Return the fields that decide where a pod may run, as JSON. Pods of one owner give the same text."""
-    kept = ("nodeSelector", "affinity", "tolerations")
+    kept = ("nodeSelector", "affinity", "tolerations", "os")
     return _as_json({key: pod_spec[key] for key in kept if pod_spec.get(key)})
 
 
@@ -194,7 +176,6 @@ _as_json = json.JSONEncoder(sort_keys=True).encode
 
 # Pods share equal values.
 _controller = lru_cache(maxsize=4096)(Controller)
-_resources = lru_cache(maxsize=4096)(Resources)
 
 
 # Most pods of a workload have the same labels and annotations. One shared map for all saves memory.
@@ -204,8 +185,17 @@ def _shared(items: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
 
 
 @lru_cache(maxsize=4096)
-def _rules(placement: str) -> Mapping[str, Any]:
-    return read_fields(json.loads(placement))
+def _rules(placement: str) -> tuple[Mapping[str, Any], str]:
+    pod_spec = json.loads(placement)
+    return read_fields(pod_spec), system_of(pod_spec)
+
+
+def _claims(pod_spec: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in pod_spec.get("volumes") or ()
+        if "persistentVolumeClaim" in volume
+    )
 
 
 def read_pod(item: Mapping[str, Any]) -> Pod:
@@ -217,6 +207,7 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
     leaving = bool(meta.get("deletionTimestamp"))
     annotations = _shared(tuple((meta.get("annotations") or {}).items()))
     scheduled = conditions.get("PodScheduled") or {}
+    rules, system = _rules(_placement(spec))
     return Pod(
         namespace=meta["namespace"],
         name=meta["name"],
@@ -225,8 +216,11 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
         owner=_controller(meta["namespace"], owner["kind"], owner["name"]) if owner else None,
         labels=_shared(tuple((meta.get("labels") or {}).items())),
         annotations=annotations,
-        rules=_rules(_placement(spec)),
-        requests=requests_of(spec),
+        rules=rules,
+        system=system,
+        claims=_claims(spec),
+        created=meta.get("creationTimestamp", ""),
+        requests=requests_of(spec, status),
         images=sys.intern(_images(item)),
         pulls_as=pull_identity(meta["namespace"], spec),
         finalizers=tuple(meta.get("finalizers") or ()),

@@ -6,9 +6,65 @@ archshift predicts what it would refuse.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, Literal, TypeAlias
 
 from archshift.nodes.groups import Node, Taint
+
+Source: TypeAlias = Literal[
+    "own rules", "taint", "runtime class", "admission", "node name", "system", "device", "volume"
+]
+"""What can keep a pod off a node. plan/reasons.py has the words for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """Why no node of several can run a pod.
+
+    Attributes:
+        source: The rule that the last of these nodes breaks.
+        name: The name of the taint, RuntimeClass, node, operating system, device or claim; empty for others.
+        detail: More about it: a volume's zone or node, the amount of a device.
+    """
+
+    source: Source
+    name: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """A rule for nodes that does not come from the workload's own placement fields.
+
+    Attributes:
+        unmet: The answer for nodes that do not meet it.
+        selector: The labels that a node must have.
+        required: A required node affinity: ``{"nodeSelectorTerms": [...]}``; None for none.
+    """
+
+    unmet: Unmet
+    selector: Mapping[str, str] = field(default_factory=dict)
+    required: Mapping[str, Any] | None = None
+
+    def unmet_by(self, node: Node) -> Unmet | None:
+        """Return why a node does not meet it; None if it does."""
+        return None if meets(node, self.selector, self.required) else self.unmet
+
+
+def both_required(
+    first: Mapping[str, Any] | None, second: Mapping[str, Any] | None
+) -> Mapping[str, Any] | None:
+    """Return a required node affinity for the nodes that meet both."""
+    if not first or not second:
+        return first or second
+    terms = [
+        {key: [*(one.get(key) or ()), *(other.get(key) or ())] for key in ("matchExpressions", "matchFields")}
+        for one, other in product(first.get("nodeSelectorTerms") or (), second.get("nodeSelectorTerms") or ())
+        # An empty term matches no node, alone and together with another.
+        if all(term.get("matchExpressions") or term.get("matchFields") for term in (one, other))
+    ]
+    return {"nodeSelectorTerms": [{k: v for k, v in term.items() if v} for term in terms] or [{}]}
 
 
 def admits(
@@ -25,8 +81,11 @@ def admits(
         required: Its required node affinity: ``{"nodeSelectorTerms": [...]}``.
         tolerations: Its tolerations.
     """
-    if untolerated(node.lasting_taints, tolerations):
-        return False
+    return not untolerated(node.lasting_taints, tolerations) and meets(node, node_selector, required)
+
+
+def meets(node: Node, node_selector: Mapping[str, str] | None, required: Mapping[str, Any] | None) -> bool:
+    """Return whether a node meets a node selector and a required node affinity."""
     selected = [
         {"key": key, "operator": "In", "values": [value]} for key, value in (node_selector or {}).items()
     ]

@@ -1,11 +1,18 @@
-"""CPU, memory and pods: what pods request, and what nodes offer."""
+"""CPU, memory, devices and pods: what pods request, and what nodes offer."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from operator import add, sub
+from typing import Final, TypeAlias
 
 MIB: Final = 1024**2
 GIB: Final = 1024**3
+
+EPHEMERAL_STORAGE: Final = "ephemeral-storage"
+"""The resource for a node's own disk."""
+
+Devices: TypeAlias = tuple[tuple[str, int], ...]
+"""Resource name and amount, by name, such as ``nvidia.com/gpu`` and ``ephemeral-storage``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +23,13 @@ class Resources:
         millicpu: Thousandths of a vCPU.
         memory: Bytes.
         pods: Number of pods; by default 1, so an amount without it belongs to one pod.
+        devices: All other resources.
     """
 
     millicpu: int = 0
     memory: int = 0
     pods: int = 1
+    devices: Devices = ()
 
     @property
     def vcpu(self) -> float:
@@ -33,27 +42,58 @@ class Resources:
         return self.memory / GIB
 
     def __add__(self, other: "Resources") -> "Resources":
-        return Resources(self.millicpu + other.millicpu, self.memory + other.memory, self.pods + other.pods)
+        return Resources(
+            self.millicpu + other.millicpu,
+            self.memory + other.memory,
+            self.pods + other.pods,
+            _merged(self.devices, other.devices, add),
+        )
 
     def __sub__(self, other: "Resources") -> "Resources":
-        return Resources(self.millicpu - other.millicpu, self.memory - other.memory, self.pods - other.pods)
+        return Resources(
+            self.millicpu - other.millicpu,
+            self.memory - other.memory,
+            self.pods - other.pods,
+            _merged(self.devices, other.devices, sub),
+        )
 
     def __mul__(self, times: int) -> "Resources":
-        return Resources(times * self.millicpu, times * self.memory, times * self.pods)
+        devices = tuple((name, times * amount) for name, amount in self.devices if times)
+        return Resources(times * self.millicpu, times * self.memory, times * self.pods, devices)
 
     def __bool__(self) -> bool:
         """Whether any figure is not 0."""
-        return bool(self.millicpu or self.memory or self.pods)
+        return bool(self.millicpu or self.memory or self.pods or self.devices)
 
     def holds(self, other: "Resources") -> bool:
-        """Return whether this is enough for another amount."""
+        """Return whether this is enough CPU, memory and pods for another amount; devices do not count."""
         return self.millicpu >= other.millicpu and self.memory >= other.memory and self.pods >= other.pods
 
     def largest(self, other: "Resources") -> "Resources":
         """Return the larger of both amounts, figure by figure."""
         return Resources(
-            max(self.millicpu, other.millicpu), max(self.memory, other.memory), max(self.pods, other.pods)
+            max(self.millicpu, other.millicpu),
+            max(self.memory, other.memory),
+            max(self.pods, other.pods),
+            _merged(self.devices, other.devices, max),
         )
+
+
+def _merged(mine: Devices, theirs: Devices, combine: Callable[[int, int], int]) -> Devices:
+    # Few pods ask for devices, and a fleet has thousands of pods.
+    if not theirs:
+        return mine
+    amounts = dict(mine)
+    for name, amount in theirs:
+        amounts[name] = combine(amounts.get(name, 0), amount)
+    return tuple(sorted(amounts.items()))
+
+
+def describe_amount(name: str, amount: int) -> str:
+    """Return an amount of a device for people: ``4 nvidia.com/gpu``, ``2.0 GiB of hugepages-2Mi``."""
+    if name == EPHEMERAL_STORAGE or name.startswith("hugepages-"):
+        return f"{amount / GIB:.1f} GiB of {name}"
+    return f"{amount} {name}"
 
 
 NOTHING: Final = Resources(pods=0)

@@ -1,7 +1,7 @@
 """The configured node groups, and their nodes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 from math import ceil
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -20,7 +20,7 @@ from archshift.common.kubernetes import (
     POOL_LABEL,
     ZONE_LABEL,
 )
-from archshift.common.resources import MIB, Resources, total
+from archshift.common.resources import EPHEMERAL_STORAGE, MIB, Devices, Resources, total
 from archshift.nodes import well_known_labels
 from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
 from archshift.nodes.temporary_taints import is_temporary
@@ -71,6 +71,7 @@ class Node:
         memory: The allocatable memory, in bytes.
         pods: The most pods that it can have.
         schedulable: Whether it takes pods now: it is ready, not cordoned, and has no hard temporary taint.
+        devices: The allocatable amounts of all other resources; None for a node that does not exist yet.
         choices: Label to the values that a NodePool may choose from for a pod: zone and capacity type. It is
             empty for all other nodes.
         variants: The labels of each instance type that a node to come may have; empty if ``labels`` has them.
@@ -87,6 +88,7 @@ class Node:
     memory: int = 0
     pods: int = 0
     schedulable: bool = True
+    devices: Devices | None = None
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     variants: tuple[Mapping[str, str], ...] = ()
     unknown: frozenset[str] = frozenset()
@@ -110,7 +112,26 @@ class Node:
     @property
     def capacity(self) -> Resources:
         """What it has for pods."""
-        return Resources(self.millicpu, self.memory, self.pods)
+        return Resources(self.millicpu, self.memory, self.pods, self.devices or ())
+
+    @property
+    def system(self) -> str:
+        """Its operating system; nodes without the label run Linux."""
+        return next((self.labels[label] for label in OS_LABELS if label in self.labels), "linux")
+
+    def lacking_device(self, requests: Resources) -> str:
+        """Return the first device of which it has too little for a pod; empty if it has enough of each."""
+        if not requests.devices:
+            return ""
+        have = dict(self.devices or ())
+        return next(
+            (
+                name
+                for name, amount in requests.devices
+                if have.get(name, 0) < amount and not (self.devices is None and comes_with_node(name))
+            ),
+            "",
+        )
 
     def values(self, label: str, variant: Mapping[str, str]) -> tuple[str | None, ...]:
         """Return the possible values of a label: None for a missing label, an empty result for unknown.
@@ -134,6 +155,14 @@ def _special_kind(labels: Mapping[str, str]) -> str:
     # https://virtual-kubelet.io and https://docs.liqo.io
     virtual = labels.get("type") in ("virtual-kubelet", "virtual-node") or "liqo.io/type" in labels
     return "virtual" if virtual else ""
+
+
+def comes_with_node(device: str) -> bool:
+    """Return whether a node that does not exist yet will have this resource, in an amount that is unknown.
+
+    Other devices depend on the machine and on a device plugin, so such a node counts without them.
+    """
+    return device == EPHEMERAL_STORAGE or device.startswith("vpc.amazonaws.com/")
 
 
 class SizeRange(NamedTuple):
@@ -625,7 +654,12 @@ def capacity_by_architecture(nodes: Iterable[Node]) -> dict[str, dict[str, int]]
         if node.schedulable and node.architecture in ARCHITECTURES:
             sides.setdefault(node.architecture, []).append(node.capacity)
     return {
-        architecture: {"nodes": len(capacities), **asdict(total(capacities))}
+        architecture: {
+            "nodes": len(capacities),
+            "millicpu": total(capacities).millicpu,
+            "memory": total(capacities).memory,
+            "pods": total(capacities).pods,
+        }
         for architecture, capacities in sides.items()
     }
 

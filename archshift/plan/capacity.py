@@ -1,11 +1,11 @@
 """Whether the nodes of each side have enough capacity for the pods' requests after a step."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from archshift.common.architectures import ARCHITECTURES, Architecture, display
-from archshift.common.resources import GIB, NOTHING, Resources, total
-from archshift.nodes.groups import Node
+from archshift.common.resources import GIB, NOTHING, Resources, describe_amount, total
+from archshift.nodes.groups import Node, comes_with_node
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,20 @@ class Demand:
             return self
         return Demand(self.total + requests * pods, self.largest.largest(requests))
 
+    def with_pods(self, requests: Resources, largest: Resources) -> "Demand":
+        """Return this demand with live pods.
+
+        Args:
+            requests: The requests of all these pods.
+            largest: The requests of the largest pod.
+        """
+        return Demand(self.total + requests, self.largest.largest(largest)) if requests.pods else self
+
+    def with_devices(self, names: Container[str]) -> "Demand":
+        """Return this demand with only these of its devices."""
+        devices = tuple((name, amount) for name, amount in self.total.devices if name in names)
+        return replace(self, total=replace(self.total, devices=devices))
+
 
 @dataclass(frozen=True, slots=True)
 class Balance:
@@ -35,6 +49,7 @@ class Balance:
         architecture: The side.
         nodes: The number of nodes.
         possible: The number of further nodes that NodePools may create; ``capacity`` includes them.
+        coming: Whether a node does not exist yet. Nobody knows its disk.
         capacity: What the nodes have for pods.
         demand: The requests of the pods.
         fits_largest: Whether a node is large enough for the largest pod.
@@ -46,6 +61,7 @@ class Balance:
     demand: Demand
     fits_largest: bool
     possible: int = 0
+    coming: bool = False
 
     @property
     def missing_vcpu(self) -> float:
@@ -58,6 +74,16 @@ class Balance:
         return max(0, self.demand.total.memory - self.capacity.memory) / GIB
 
     @property
+    def missing_devices(self) -> tuple[tuple[str, int], ...]:
+        """The name and the missing amount of each device of which there are too few."""
+        have = dict(self.capacity.devices)
+        return tuple(
+            (name, amount - have.get(name, 0))
+            for name, amount in self.demand.total.devices
+            if amount > have.get(name, 0) and not (self.coming and comes_with_node(name))
+        )
+
+    @property
     def shortage(self) -> str:
         """A sentence that says what is missing; empty if the demand fits."""
         side = display(self.architecture)
@@ -66,6 +92,7 @@ class Balance:
             lacking.append(f"{self.missing_vcpu:.1f} vCPU")
         if self.missing_gib:
             lacking.append(f"{self.missing_gib:.1f} GiB")
+        lacking += [describe_amount(name, amount) for name, amount in self.missing_devices]
         requests, capacity = self.demand.total, self.capacity
         if requests.pods > capacity.pods:
             lacking.append(f"room for {requests.pods - capacity.pods} pods")
@@ -87,7 +114,7 @@ class Balance:
 
 
 def _fits(pod: Resources, node: Node) -> bool:
-    # The number of pods is compared for the whole side, not for each node.
+    # The number of pods is compared for the whole side. ``may_run_on`` compares devices, for each workload.
     return node.millicpu >= pod.millicpu and node.memory >= pod.memory
 
 
@@ -105,6 +132,7 @@ def balance(nodes: Iterable[Node], demands: Mapping[Architecture, Demand]) -> di
             architecture=architecture,
             nodes=sum(not node.choices for node in side),
             possible=sum(bool(node.choices) for node in side),
+            coming=any(node.devices is None for node in side),
             capacity=total(node.capacity for node in side),
             demand=demand,
             fits_largest=not demand.total.pods or any(_fits(demand.largest, node) for node in side),

@@ -4,7 +4,6 @@ Whatever is unknown counts as needing x86: an image that archshift could not rea
 evidence, or a verdict other than Linux on both architectures.
 """
 
-import json
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,10 +20,11 @@ from archshift.nodes.groups import Node, NodePool
 from archshift.plan import reasons
 from archshift.plan.capacity import Demand, balance
 from archshift.plan.model import Rules
+from archshift.plan.only_x86 import OnlyX86
 
 WAY_OUT: Final = (
-    "give these workloads images for arm64 or remove them, and run archshift audit --from-cluster to see "
-    "when nothing needs x86 any more"
+    "give these workloads images for arm64 and what else they need on Graviton nodes, or remove them, and "
+    "run archshift report to see when nothing needs x86 any more"
 )
 """The way out in every refusal of the guard."""
 
@@ -53,30 +53,29 @@ class X86Need:
     @property
     def rules(self) -> str:
         """The rules that decide where it may run, as text. Needs with equal rules fit the same nodes."""
-        template = self.workload.template
-        own = (
-            template.application_value("node-selector"),
-            template.application_value("required"),
-            self.workload.tolerations,
-        )
-        return json.dumps(own, sort_keys=True)
+        return self.workload.rules
 
 
 def needs(
-    inventory: Inventory, verdicts: Mapping[str, WorkloadVerdict], rules: Mapping[str, Rules]
+    inventory: Inventory,
+    verdicts: Mapping[str, WorkloadVerdict],
+    rules: Mapping[str, Rules],
+    possible: Sequence[Node] = (),
 ) -> tuple[X86Need, ...]:
-    """Return the workloads that need x86: with unproven images, pinned to amd64, or held.
+    """Return the workloads that need x86: with unproven images, held, or without another place to run.
 
     Args:
         inventory: The whole cluster, including the workloads that archshift does not steer.
         verdicts: Workload key to the evidence; missing evidence is unknown.
         rules: Workload key to the configured rules.
+        possible: The nodes that pods may land on after the update.
     """
+    only_x86 = OnlyX86(inventory.nodes, possible)
     x86_needs = []
     for key, workload in sorted({**inventory.unsteered_workloads, **inventory.workloads}.items()):
         if excludes_linux(workload.template) or inventory.special_nodes(key):
             continue  # it needs other nodes than those that archshift may remove
-        reason = _why(workload, verdicts.get(key), rules.get(key))
+        reason = _why(workload, verdicts.get(key), rules.get(key), only_x86)
         if reason:
             # The pods of a kubelet's own files end with their node, wherever their rules let them run.
             here = 0 if workload.kind == "Node" else inventory.on(key, AMD64)
@@ -113,7 +112,7 @@ def most_pods(workload: Workload) -> int:
     return max(1, workload.replicas, *(workload.autoscaled or ()))
 
 
-def _why(workload: Workload, verdict: WorkloadVerdict | None, rules: Rules | None) -> str:
+def _why(workload: Workload, verdict: WorkloadVerdict | None, rules: Rules | None, only_x86: OnlyX86) -> str:
     pinned = pinned_architecture(workload.template)
     if pinned and pinned[0] == ARM64 and workload.settled:
         return ""  # none of its pods can run on x86, whatever its images are
@@ -125,7 +124,9 @@ def _why(workload: Workload, verdict: WorkloadVerdict | None, rules: Rules | Non
         return reasons.needs_x86_because_pinned(*pinned)
     if rules and rules.hold:
         return reasons.needs_x86_because_held(rules.reason)
-    return ""
+    if workload.device_claims:
+        return reasons.needs_x86_because_of_device_claims(workload.device_claims)
+    return only_x86.why(workload)
 
 
 def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node], losing: Collection[str] | None = None) -> str:

@@ -1,7 +1,6 @@
 """Makes the plan: which workloads archshift can steer, where their pods go, and their patches. Pure."""
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,6 @@ from archshift.cluster import pod_fields
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import TAKEN_ANNOTATION, Inventory, Workload, taken_annotation
 from archshift.cluster.pod_fields import TakenField, Template
-from archshift.cluster.scheduling import admits, untolerated
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.errors import ArchshiftError
 from archshift.common.resources import NOTHING
@@ -155,7 +153,8 @@ class _Steering:
         template, rules = workload.template, self.rules_of(workload)
         reason = self._obstacle(workload)
         if reason:
-            return _Draft(workload, template, "leave", reason, gives_back=pod_fields.contradicts(template))
+            gives_back = pod_fields.contradicts(template) or self._points_nowhere(workload)
+            return _Draft(workload, template, "leave", reason, gives_back=gives_back)
         blocked = placement.conflicts(template, workload.replicas)
         path = CONTROLLERS[workload.kind].template_path
         conflicts = tuple(
@@ -207,35 +206,49 @@ class _Steering:
     def _obstacle(self, workload: Workload) -> str:
         if workload.obstacle:
             return reasons.obstacle(workload.obstacle)
+        if workload.scheduler:
+            return reasons.other_scheduler(workload.scheduler)
         pinned = pod_fields.pinned_architecture(workload.template)
         if pinned:
             return reasons.pinned(*pinned)
+        if workload.device_claims:
+            return reasons.device_claims(workload.device_claims)
+        if workload.unshared:
+            return self._unfit(workload) or reasons.unshared_volume(*workload.unshared)
         return self._unfit(workload)
 
     def _unfit(self, workload: Workload) -> str:
-        template = workload.template
-        selector, required = (
-            template.application_value("node-selector"),
-            template.application_value("required"),
-        )
-        cache_key = json.dumps([selector, required, workload.tolerations], sort_keys=True)
-        if cache_key not in self._fits:
-            self._fits[cache_key] = self._why_unfit(selector, required, workload.tolerations)
-        return self._fits[cache_key]
+        # Workloads with equal rules may have volumes of other names.
+        if workload.pod_conditions or workload.conditions:
+            return self._why_unfit(workload)
+        rules = workload.rules
+        if rules not in self._fits:
+            self._fits[rules] = self._why_unfit(workload)
+        return self._fits[rules]
 
-    def _why_unfit(
-        self,
-        selector: Mapping[str, str] | None,
-        required: Mapping[str, Any] | None,
-        tolerations: Sequence[Mapping[str, Any]],
-    ) -> str:
+    def _points_nowhere(self, workload: Workload) -> bool:
+        """Return whether archshift's fields want pods on a side where none runs and none can run.
+
+        The application has changed its needs since archshift set these fields.
+        """
+        owned = workload.template.owned
+        if not owned:
+            return False
+        everywhere = [node for nodes in self._sides.values() for node in nodes]
         for architecture, nodes in self._sides.items():
-            if not nodes or any(admits(node, selector, required, tolerations) for node in nodes):
+            unmet = workload.why_nowhere(nodes) if nodes else None
+            # Labels and taints of nodes change, and then the workload must stay as it is.
+            if not unmet or unmet.source in ("own rules", "taint"):
                 continue
-            if all(untolerated(node.taints, tolerations) for node in nodes):
-                taint = untolerated(nodes[0].taints, tolerations)[0]
-                return reasons.not_tolerated(taint.key, architecture)
-            return reasons.no_match(architecture)
+            if not self._inventory.on(workload.key, architecture):
+                return "spread" in owned or workload.why_nowhere(everywhere, with_ours=True) is not None
+        return False
+
+    def _why_unfit(self, workload: Workload) -> str:
+        for architecture, nodes in self._sides.items():
+            unmet = workload.why_nowhere(nodes) if nodes else None
+            if unmet:
+                return reasons.fits_no_node(unmet, architecture)
         return ""
 
 
@@ -372,6 +385,14 @@ def _body(
 def _demands(
     planned: Iterable[PlannedWorkload], inventory: Inventory, nodes: Sequence[Node]
 ) -> dict[Architecture, Demand]:
+    planned = list(planned)
+    # A device plugin that is away must not stop a step that moves no pod with its devices.
+    moved = {
+        device
+        for row in planned
+        if row.wanted is not None
+        for device, _ in inventory.workloads[row.key].requests.devices
+    }
     demands: dict[Architecture, Demand] = {}
     for architecture in ARCHITECTURES:
         side = [node for node in nodes if node.architecture == architecture]
@@ -387,11 +408,11 @@ def _demands(
                 selected = sum(workload.may_run_on(node) for node in side)
                 demand = demand.plus(workload.requests, selected)
             elif row.wanted is None:
-                demand = demand.plus(workload.requests, inventory.on(row.key, architecture))
+                demand = demand.with_pods(inventory.requested_on(row.key, architecture), workload.requests)
             else:
                 pods = row.wanted if architecture == ARM64 else row.replicas - row.wanted
                 demand = demand.plus(workload.requests, pods)
-        demands[architecture] = demand
+        demands[architecture] = demand.with_devices(moved)
     return demands
 
 
@@ -400,6 +421,6 @@ def _demands_now(inventory: Inventory) -> dict[Architecture, Demand]:
     for architecture in ARCHITECTURES:
         demand = Demand(inventory.unsteered_load.get(architecture, NOTHING))
         for key, workload in inventory.workloads.items():
-            demand = demand.plus(workload.requests, inventory.on(key, architecture))
-        demands[architecture] = demand
+            demand = demand.with_pods(inventory.requested_on(key, architecture), workload.requests)
+        demands[architecture] = demand.with_devices(())
     return demands

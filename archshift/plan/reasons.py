@@ -3,12 +3,14 @@
 Tables and reports print these texts unchanged, so a new wording is a change here only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TITLES
-from archshift.common.architectures import Architecture, display
+from archshift.cluster.scheduling import Source, Unmet
+from archshift.cluster.volumes import Sharing
+from archshift.common.architectures import ARM64, Architecture, display
 from archshift.images.workload import WorkloadVerdict, why_not
 
 EVERYWHERE: Final = "a DaemonSet: runs on every node that it selects"
@@ -85,14 +87,60 @@ def pinned(architectures: str, field: str) -> str:
     return f"left alone: pins {architectures} by its own {field}"
 
 
-def not_tolerated(taint: str, side: Architecture) -> str:
-    """Say that a taint keeps a workload off a side."""
-    return f"left alone: does not tolerate the taint {taint} of the {display(side)} nodes"
+_NEEDED: Final[Mapping[Source, str]] = {
+    "own rules": "matches its own node selector or affinity",
+    "taint": "is without the taint {name}, which it does not tolerate",
+    "runtime class": "matches the node selector of its RuntimeClass {name}",
+    "admission": "matches the rules that admission adds to its pods ({name})",
+    "node name": "is {name}, the only node that its template permits (spec.nodeName)",
+    "system": "runs {name}, which its pods need",
+    "device": "has {detail} for one pod",
+    "volume": "can use the volume of its claim {name} (it is in {detail})",
+}
+"""What the words "no Graviton node" need to become the reason."""
 
 
-def no_match(side: Architecture) -> str:
-    """Say that a workload's own rules keep it off a side."""
-    return f"left alone: its own node selector or affinity matches no {display(side)} node"
+def nowhere(unmet: Unmet, nodes: str) -> str:
+    """Say why no node of several can run a workload's pods.
+
+    Args:
+        unmet: What they do not meet.
+        nodes: The nodes, such as ``Graviton node`` or ``node that stays``.
+    """
+    return f"no {nodes} {_NEEDED[unmet.source].format(name=unmet.name, detail=unmet.detail)}"
+
+
+def fits_no_node(unmet: Unmet, side: Architecture) -> str:
+    """Say that no node of a side can run a workload's pods."""
+    if unmet.source == "taint":
+        return f"left alone: does not tolerate the taint {unmet.name} of the {display(side)} nodes"
+    if unmet.source == "own rules":
+        return f"left alone: its own node selector or affinity matches no {display(side)} node"
+    return f"left alone: {nowhere(unmet, f'{display(side)} node')}"
+
+
+def other_scheduler(name: str) -> str:
+    """Say that another scheduler places a workload's pods."""
+    return f"left alone: the scheduler {name} places its pods (spec.schedulerName)"
+
+
+def device_claims(names: Sequence[str]) -> str:
+    """Say that a workload asks for devices in a way that only the scheduler can judge."""
+    claims = " and ".join(names)
+    return f"left alone: it asks for devices through its ResourceClaim {claims}"
+
+
+def unshared_volume(claim: str, sharing: Sharing) -> str:
+    """Say that no rollout of a workload can end, because old and new pods need one volume.
+
+    Args:
+        claim: The volume's claim.
+        sharing: Who can use the volume at the same time.
+    """
+    return (
+        f"left alone: no rollout of it can end, because only one {sharing} at a time can use its volume "
+        f"(claim {claim}); set its strategy to Recreate, or maxSurge to 0 and maxUnavailable to 1"
+    )
 
 
 def daemonset_pins(architectures: str) -> str:
@@ -127,3 +175,13 @@ def needs_x86_because_held(reason: str) -> str:
 def needs_x86_because_pinned(architectures: str, field: str) -> str:
     """Say that a workload needs x86 because it pins architectures itself."""
     return f"it pins {architectures} by its own {field}"
+
+
+def needs_x86_because_nothing_else_fits(unmet: Unmet) -> str:
+    """Say that a workload needs x86 because no Graviton node can run its pods."""
+    return nowhere(unmet, f"{display(ARM64)} node")
+
+
+def needs_x86_because_of_device_claims(names: Sequence[str]) -> str:
+    """Say that a workload needs x86 because nobody knows which nodes have its devices."""
+    return f"it asks for devices through its ResourceClaim {' and '.join(names)}"

@@ -33,7 +33,7 @@ class GroupNeed:
             has room for the largest pod.
         demand: The requests of the pods that count for it, without DaemonSets.
         nodes: The number of nodes that it needs; None if its largest pod fits no node.
-        limit: What decides the number: CPU, memory or pods; empty if it needs no node.
+        limit: What decides the number: CPU, memory, pods or a device; empty if it needs no node.
         desired: The number of nodes in the settings.
         most: The most nodes that it may have.
         autoscaled: Whether an autoscaler adds nodes up to ``most``.
@@ -93,11 +93,17 @@ class _Load:
         free = node.capacity - self.per_node
         speed = arm_speed if self.group.architecture == ARM64 else 1.0
         requests = self.demand.total
-        wanted = {"CPU": requests.millicpu / speed, "memory": requests.memory, "pods": requests.pods}
+        wanted: dict[str, float] = {
+            "CPU": requests.millicpu / speed,
+            "memory": requests.memory,
+            "pods": requests.pods,
+        }
         nodes: int | None = 0
         limit = ""
         if requests.pods:
-            have = {"CPU": free.millicpu, "memory": free.memory, "pods": free.pods}
+            have = {"CPU": free.millicpu, "memory": free.memory, "pods": free.pods, **dict(free.devices)}
+            wanted |= {name: amount for name, amount in requests.devices if name in have}
+            have = {name: amount for name, amount in have.items() if name in wanted}
             shares = {name: wanted[name] * (1 + headroom) / max(1, have[name]) for name in have}
             limit = max(shares, key=lambda name: shares[name])
             nodes = max(1, ceil(round(shares[limit], 9))) if self._fits_largest(node) else None
@@ -140,7 +146,7 @@ def size(
             divided by it, because somebody may lower them later. 1.0 leaves them as they are.
     """
     zones = sorted({node.labels.get(ZONE_LABEL, "") for node in inventory.nodes}) or [""]
-    loads = [_Load(group, group.samples(zones)) for group in groups]
+    loads = [_Load(group, _samples(group, inventory, zones)) for group in groups]
     without_group: dict[str, str] = {}
     for architecture in ARCHITECTURES:
         side = [load for load in loads if load.group.architecture == architecture]
@@ -163,6 +169,12 @@ def size(
             unsteered = inventory.unsteered_load.get(architecture, NOTHING)
             side[0].demand = replace(first, total=first.total + unsteered)
     return Sizing(needs=tuple(load.need(headroom, arm_speed) for load in loads), without_group=without_group)
+
+
+def _samples(group: AnyNodeGroup, inventory: Inventory, zones: Sequence[str]) -> list[Node]:
+    """Return what a node of a group is like. Only its live nodes show which devices it has."""
+    live = next((node.devices for node in inventory.nodes if group.owns(node)), None)
+    return [replace(node, devices=live) for node in group.samples(zones)]
 
 
 def _pods(row: PlannedWorkload, inventory: Inventory, architecture: Architecture) -> int:

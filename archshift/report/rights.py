@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 _REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 _CONTROLLERS: Final = tuple(kind.for_roles for kind in CONTROLLERS.values())
+_READ_EVERYWHERE: Final = (
+    "pods",
+    "nodes",
+    "horizontalpodautoscalers.autoscaling",
+    "limitranges",
+    "persistentvolumeclaims",
+    "persistentvolumes",
+    "runtimeclasses.node.k8s.io",
+    "storageclasses.storage.k8s.io",
+    "csidrivers.storage.k8s.io",
+)
 _WHOLE_CLUSTER: Final = ("",)
 
 
@@ -75,7 +86,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
         (
             *_rights("list", _CONTROLLERS, seen),
             *_rights("get", _CONTROLLERS, ours),
-            *_rights("list", ("pods", "nodes", "horizontalpodautoscalers.autoscaling"), _WHOLE_CLUSTER),
+            *_rights("list", _READ_EVERYWHERE, _WHOLE_CLUSTER),
         ),
         "problem",
         "archshift cannot make a plan",

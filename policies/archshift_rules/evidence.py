@@ -43,6 +43,7 @@ class Workload:
         need: The x86 capacity that it needs while it is not proven.
         reaches_graviton: Graviton nodes can run its pods. False only if the evidence says so.
         pins: The architectures that its own rules admit; empty without such rules.
+        only_x86: Why only x86 nodes can run its pods, whatever its images are; empty if others can.
     """
 
     key: str
@@ -53,18 +54,20 @@ class Workload:
     need: Need = field(default_factory=Need)
     reaches_graviton: bool = True
     pins: frozenset[str] = frozenset()
+    only_x86: str = ""
 
     @property
     def needs_x86(self) -> bool:
         """Whether it needs x86 nodes; rules of its own that admit only one side decide first."""
         if self.pins:
             return ARM64 not in self.pins or (not self.proven and self.pins != {ARM64})
-        return not self.proven
+        return not self.proven or bool(self.only_x86)
 
     @property
     def reason(self) -> str:
         """Why it needs x86 nodes."""
-        return self.why_not or f"its own rules pin {', '.join(sorted(self.pins))}"
+        pins = f"its own rules pin {', '.join(sorted(self.pins))}" if self.pins else ""
+        return self.why_not or pins or self.only_x86
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,7 @@ def _workload(key: str, entry: Any, now: datetime, age: timedelta) -> Workload:
         need=Need(key, max(1.0, pods or 0.0), size or Amount()),
         reaches_graviton=entry.get("reachesGraviton") is not False,
         pins=pins,
+        only_x86="" if entry.get("verdict") == "arm64-only" else str(entry.get("onlyX86") or ""),
     )
 
 

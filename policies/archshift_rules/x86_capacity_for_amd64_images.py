@@ -126,12 +126,18 @@ def _size(resource: Resource) -> Amount:
     # This also adds init containers, so the sum is a little more than Kubernetes requests.
     size = Amount(pods=1)
     for container in _containers(resource):
-        resources = container.get("resources")
-        requests = resources.get("requests") if isinstance(resources, dict) else None
-        if isinstance(requests, dict):
-            cpu, memory = quantity(requests.get("cpu")), quantity(requests.get("memory"))
-            size += Amount((cpu or 0.0) * 1000, memory or 0.0)
-    return size
+        size += _requests(container.get("resources"))
+    return size.larger(_requests(resource.read(*pod_spec(_kind(resource)), "resources")))
+
+
+def _requests(resources: Any) -> Amount:
+    """Return the requests of a container or a pod. Kubernetes takes the limit if there is no request."""
+    amounts: dict[str, Any] = {}
+    for name in ("limits", "requests"):
+        stated = resources.get(name) if isinstance(resources, dict) else None
+        amounts |= stated if isinstance(stated, dict) else {}
+    cpu, memory = quantity(amounts.get("cpu")), quantity(amounts.get("memory"))
+    return Amount((cpu or 0.0) * 1000, memory or 0.0)
 
 
 RULE: Final = StackRule(

@@ -23,7 +23,7 @@ from tests.build import Json, deployment, load, node, pod, workload
 X86 = read_node(node("x86", "amd64"))
 ARM = read_node(node("arm"))
 CART = "shop/Deployment/cart"
-NOWHERE = "no node that stays matches its node selector, affinity and tolerations"
+NOWHERE = "no node that stays matches its own node selector or affinity"
 
 
 def blocked(

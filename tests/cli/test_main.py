@@ -113,9 +113,9 @@ def test_plan_as_json(run: Run) -> None:
         "nodes": 1,
         "pods": 3,
         "vcpu": 4.0,
-        "vcpu_needed": 0.3,
+        "vcpu_needed": 0.6,
         "gib": 16.0,
-        "gib_needed": 0.19,
+        "gib_needed": 0.31,
         "shortage": "",
     }
     before = next(side for side in plan["capacity_before"] if side["architecture"] == "arm64")
@@ -133,7 +133,7 @@ def test_plan_for_people(run: Run, pulumi: FakePulumi) -> None:
     assert "shop/Deployment/cart 4 0 4 rolls out" in text
     assert "conflict: shop/Deployment/pay: spec.template" in text
     assert "set force: true with a reason in archshift:workloads.overrides" in text
-    assert "shortage: Graviton lacks 0.5 vCPU" in text
+    assert "shortage: Graviton lacks 1.1 vCPU" in text
     assert text.endswith(
         "fleet at 1: 0 of 4 movable pods are on Graviton, 4 belong there; 7 pods in all; 1 workloads roll out"
     )

@@ -255,7 +255,7 @@ def container(name: str, *, sidecar: bool = False, **requests: str) -> Json:
             400,
             216,
         ),
-        ({"containers": [{**container("a"), "resources": {"limits": {"cpu": "1"}}}]}, 0, 0),
+        ({"containers": [{**container("a"), "resources": {"limits": {"cpu": "1"}}}]}, 1000, 0),
     ],
     ids=["none", "sum", "init", "sidecar-and-overhead", "limits-only"],
 )
@@ -679,7 +679,7 @@ def test_a_controller_beyond_the_discovery_is_read_as_any_other() -> None:
     )
     injected = pod("dns-1", namespace="kube-system", owner=("ReplicaSet", "dns-5d4f"), labels=HASH)
     injected["spec"] |= {
-        "containers": [container("dns"), {**container("mesh"), "image": "mesh:1"}],
+        "containers": [container("dns", cpu="100m"), {**container("mesh", cpu="50m"), "image": "mesh:1"}],
         "imagePullSecrets": [{"name": "mesh"}],
     }
     scaler = {
@@ -688,7 +688,7 @@ def test_a_controller_beyond_the_discovery_is_read_as_any_other() -> None:
     }
     found = everything(cluster(deployments=[dns], pods=[injected], scalers=[scaler]))
     one = found.unsteered_workloads["kube-system/Deployment/dns"]
-    assert (one.replicas, one.autoscaled, one.requests) == (2, (1, 7), Resources(100, 64 * MIB))
+    assert (one.replicas, one.autoscaled, one.requests) == (2, (1, 7), Resources(150))
     assert one.template.application_value("node-selector") == {"disk": "ssd"}
     assert one.tolerations == ({"operator": "Exists"},)
     assert [(each.name, each.role) for each in one.containers] == [("dns", "container"), ("mesh", "injected")]

@@ -2,6 +2,9 @@
 
 from archshift.cluster.inventory import read_node
 from archshift.cluster.pods import Controller, busy_pods, read_pod
+from archshift.cluster.volumes import Volumes
+from archshift.cluster.workload_needs import workload_of
+from archshift.nodes.groups import Node
 from tests.build import Json, node, pod
 from tests.fakes import FakeCluster
 
@@ -38,12 +41,16 @@ def test_what_would_be_lost_with_a_node() -> None:
 
 def test_where_a_pod_may_run() -> None:
     """Its own selector and the nodes' taints decide."""
+
+    def fits(where: Node) -> bool:
+        return workload_of([read_pod(made)], Volumes()).may_run_on(where)
+
     made = pod("web")
     made["spec"]["nodeSelector"] = {"kubernetes.io/arch": "arm64"}
     taint = {"key": "spot", "value": "yes", "effect": "NoSchedule"}
     plain, tainted = read_node(node("a")), read_node(node("b", taints=[taint]))
-    assert read_pod(made).fits(plain)
-    assert not read_pod(made).fits(tainted)
-    assert not read_pod(made).fits(read_node(node("c", "amd64")))
+    assert fits(plain)
+    assert not fits(tainted)
+    assert not fits(read_node(node("c", "amd64")))
     made["spec"]["tolerations"] = [{"key": "spot", "operator": "Exists"}]
-    assert read_pod(made).fits(tainted)
+    assert fits(tainted)

@@ -82,8 +82,8 @@ def own(name: str, **more: Any) -> Node:
 
 
 WAY_OUT = (
-    "give these workloads images for arm64 or remove them, and run archshift audit --from-cluster to see "
-    "when nothing needs x86 any more"
+    "give these workloads images for arm64 and what else they need on Graviton nodes, or remove them, and "
+    "run archshift report to see when nothing needs x86 any more"
 )
 CART = "1 workload needs x86: shop/Deployment/cart (why)"
 NOWHERE = f"{CART}: no x86 node is left where they can run"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from archshift.cluster.inventory import read_inventory
 from archshift.cluster.model import Discovery, Inventory, Workload
 from archshift.cluster.pod_fields import Template
-from archshift.cluster.scheduling import admits
+from archshift.cluster.scheduling import meets
 from archshift.common.kubernetes import ZONE_LABEL
 from archshift.common.resources import Resources
 from archshift.images.verdict import AMD64_ONLY, ARM64_ONLY, MULTI_ARCH, OTHER, UNKNOWN, Verdict
@@ -244,9 +244,9 @@ def test_what_needs_x86_is_asked_once_for_all_of_the_same_rules(
 
     def spied(node: Node, *rules: Any) -> bool:
         asked.append(node.name)
-        return admits(node, *rules)
+        return meets(node, *rules)
 
-    monkeypatch.setattr("archshift.cluster.model.admits", spied)
+    monkeypatch.setattr("archshift.cluster.model.meets", spied)
     fleet = [node(str(one), labels={"disk": "ssd"}) for one in range(50)]
     rules = (Template(), selects(disk="ssd"))
     needed = [need(str(one), template=rules[one % 2]) for one in range(number)]
