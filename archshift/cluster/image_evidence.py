@@ -76,7 +76,7 @@ def read_evidence(
         **{key: workload.containers for key, workload in inventory.unsteered_workloads.items()},
         **inventory.containers,
     }
-    uses = [container.use for containers in running.values() for container in containers]
+    uses = [use for containers in running.values() for container in containers for use in container.uses]
     verdicts = audit_uses(uses, replace(audit_options(rules, secrets, keep=keep), watch=watch))
     return ClusterEvidence(
         {key: judge_workload(key, containers, verdicts) for key, containers in sorted(running.items())},

@@ -61,6 +61,7 @@ class Workload:
         requests: The requests of one pod.
         tolerations: The tolerations of its pods.
         settled: Whether no rollout is in progress and every pod is available.
+        updated: Whether all its pods are known to be made from its present template.
         identity: ``<uid>.<generation>``, shortened. It changes with every change of the spec.
         obstacle: Why a change of the template cannot move its pods; empty if it can.
         autoscaled: (minimum, maximum) replicas if a HorizontalPodAutoscaler scales it; otherwise None.
@@ -78,6 +79,7 @@ class Workload:
     requests: Resources = field(default_factory=Resources)
     tolerations: tuple[Mapping[str, Any], ...] = ()
     settled: bool = True
+    updated: bool = False
     identity: str = ""
     obstacle: str = ""
     autoscaled: tuple[int, int] | None = None
