@@ -33,9 +33,10 @@ class ImageAudit(pulumi.ComponentResource):
     workloads: pulumi.Output[Mapping[str, Any]]
     """By workload key: ``verdict``, ``blocking`` containers, ``images`` with digest, ``checkedAt``,
     ``pods`` (how many need capacity) and ``requests`` of one pod (``millicpu``, ``memory`` in bytes).
-    For a DaemonSet also ``reachesGraviton``: its own rules let it run on a Graviton node. ``pins`` is the
-    architecture that the workload's own rules ask for, once all its pods follow them. ``onlyX86`` is why no
-    Graviton node, but an x86 node, can run its pods, whatever its images are."""
+    ``replaced`` maps an image of the template to the image that its pods run instead. For a DaemonSet also
+    ``reachesGraviton``: its own rules let it run on a Graviton node. ``pins`` is the architecture that the
+    workload's own rules ask for, once all its pods follow them. ``onlyX86`` is why no Graviton node, but an
+    x86 node, can run its pods, whatever its images are."""
 
     def __init__(self, name: str, args: ImageAuditArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
@@ -70,6 +71,7 @@ def evidence_values(
             "checkedAt": min(
                 (image.checked_at.isoformat(timespec="seconds") for image in verdict.images), default=""
             ),
+            **({"replaced": dict(verdict.replaced)} if verdict.replaced else {}),
             **_size(workloads.get(key)),
             **_reach(workloads.get(key), graviton),
             **_pins(workloads.get(key)),

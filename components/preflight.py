@@ -8,8 +8,10 @@ import pulumi
 from archshift.cluster.image_evidence import ClusterEvidence
 from archshift.common.architectures import AMD64
 from archshift.common.errors import ArchshiftError
+from archshift.common.text import counted
 from archshift.nodes.after_update import nodes_after
 from archshift.plan import guard
+from archshift.plan.causes import summary
 from archshift.plan.model import Plan
 from archshift.ramp.gate_evidence import GateEvidence, Move
 from archshift.ramp.schedule import DEFAULT_STEPS, step_below
@@ -92,8 +94,8 @@ def report(
     for blocker in plan.blockers:
         pulumi.warn(blocker)
     held = [row for row in plan.workloads if row.verdict and not row.verdict.runs_on_arm64]
-    for row in held:
-        pulumi.info(f"{row.key}: {row.reason}")
+    for sentence in summary(held):
+        pulumi.info(sentence)
     for row in plan.workloads:
         if row.action == "keep" and row not in held:
             pulumi.info(f"{row.key}: {row.reason}")
@@ -108,5 +110,6 @@ def report(
     moves = sum(workload.restarts for workload in plan.workloads)
     pulumi.info(
         f"arm_ratio {plan.arm_ratio:g}: {plan.wanted} of {plan.pods} movable pods belong on Graviton "
-        f"({plan.all_pods} pods in all), {plan.graviton} are there; {moves} workloads roll out"
+        f"({counted(plan.all_pods, 'pod')} in all), {plan.graviton} are there; {counted(moves, 'workload')} "
+        f"{'rolls' if moves == 1 else 'roll'} out"
     )

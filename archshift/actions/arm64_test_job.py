@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ MAX_MESSAGE: Final = 2048
 
 # Volumes that a test's pod may use too. All others (a claim, a folder of the node) hold data of the running
 # workload, so the test gets an empty folder instead.
-_SHARED_VOLUMES: Final = ("configMap", "downwardAPI", "emptyDir", "projected", "secret")
+_SHARED_VOLUMES: Final = ("configMap", "downwardAPI", "emptyDir", "image", "projected", "secret")
 
 # The fields that make it the same program. No probes, ports or hooks, because nobody calls the container.
 _CONTAINER_FIELDS: Final = (
@@ -214,19 +215,23 @@ def outcome(
             job=job["metadata"]["name"],
         )
 
-    statuses = _statuses(pod)
+    statuses = _statuses(job, pod)
     broken = [status for status in statuses if _exit_code(status)]
     if broken:
         return proof(_failure_message(broken[0]))
-    if not test.command:
-        ended = [
-            status
-            for status in statuses
-            if "terminated" in (status.get("state") or {}) and not status.get("init")
-        ]
+    ended = [
+        status
+        for status in statuses
+        if "terminated" in (status.get("state") or {}) and not status.get("init")
+    ]
+    if test.command:
+        # The Job itself may never be complete, because an injected container of a mesh goes on.
+        if ended:
+            return proof(machine_from_pod=_machine_from_pod(statuses))
+    else:
         if ended:
             return proof(f"container {ended[0]['name']} exited, but it should keep running")
-        if _up_for(statuses, pod, now) >= test.start_seconds:
+        if _up_for(statuses, job, now) >= test.start_seconds:
             return proof()
     conditions = {
         condition["type"]: condition for condition in (job.get("status") or {}).get("conditions") or ()
@@ -234,6 +239,9 @@ def outcome(
     if "Complete" in conditions or "SuccessCriteriaMet" in conditions:
         return proof(machine_from_pod=_machine_from_pod(statuses))
     failed = conditions.get("Failed") or conditions.get("FailureTarget")
+    if failed and (injected := _broken_injection(job, pod)):
+        # Not the workload's failure: without a machine it proves nothing, and the next update tries again.
+        return replace(proof(injected), machine="")
     if failed:
         late = failed.get("reason") == "DeadlineExceeded"
         overdue = (
@@ -244,10 +252,44 @@ def outcome(
     return proof(f"{overdue}: {waiting}" if waiting else overdue) if overdue else None
 
 
-def _statuses(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _statuses(job: Mapping[str, Any], pod: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the states of the containers that the Job's own template has, init containers first.
+
+    Admission may inject others into the pod, such as a mesh's proxy. They do not decide the test.
+    """
+    init, own = _own_containers(job)
     status = pod.get("status") or {}
-    init = [{**entry, "init": True} for entry in status.get("initContainerStatuses") or ()]
-    return [*init, *(status.get("containerStatuses") or ())]
+    return [
+        *(
+            {**entry, "init": True}
+            for entry in status.get("initContainerStatuses") or ()
+            if entry.get("name") in init
+        ),
+        *(entry for entry in status.get("containerStatuses") or () if entry.get("name") in own),
+    ]
+
+
+def _own_containers(job: Mapping[str, Any]) -> tuple[set[str], set[str]]:
+    """Return the names of the template's init containers, and of its containers."""
+    spec = job["spec"]["template"]["spec"]
+    init, own = (
+        {container["name"] for container in spec.get(kind) or ()} for kind in ("initContainers", "containers")
+    )
+    return init, own
+
+
+def _broken_injection(job: Mapping[str, Any], pod: Mapping[str, Any]) -> str:
+    """Return how an injected container failed; empty if none did, or if a tested container had started."""
+    init, own = _own_containers(job)
+    status = pod.get("status") or {}
+    entries = [
+        *(status.get("initContainerStatuses") or ()),
+        *(status.get("containerStatuses") or ()),
+    ]
+    if any(entry.get("name") in own and "waiting" not in (entry.get("state") or {}) for entry in entries):
+        return ""
+    broken = [entry for entry in entries if entry.get("name") not in init | own and _exit_code(entry)]
+    return f"injected {_failure_message(broken[0])}" if broken else ""
 
 
 def _exit_code(status: Mapping[str, Any]) -> int:
@@ -274,11 +316,11 @@ def _machine_from_pod(statuses: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
-def _up_for(statuses: Sequence[Mapping[str, Any]], pod: Mapping[str, Any], now: datetime) -> float:
-    """Return for how many seconds all containers of a pod have been running; 0 if one is not running."""
+def _up_for(statuses: Sequence[Mapping[str, Any]], job: Mapping[str, Any], now: datetime) -> float:
+    """Return for how many seconds all tested containers have been running; 0 if one is not running."""
     main = [status for status in statuses if not status.get("init")]
     started = [((status.get("state") or {}).get("running") or {}).get("startedAt") for status in main]
-    if len(main) < len((pod.get("spec") or {}).get("containers") or ()) or not main or not all(started):
+    if len(main) < len(_own_containers(job)[1]) or not main or not all(started):
         return 0.0
     last = max(datetime.fromisoformat(str(start)) for start in started)
     return max(0.0, (now - last).total_seconds())
@@ -286,7 +328,11 @@ def _up_for(statuses: Sequence[Mapping[str, Any]], pod: Mapping[str, Any], now: 
 
 def why_waiting(pod: Mapping[str, Any]) -> str:
     """Return why a pod is not running, such as an image that cannot be pulled; empty if nothing holds it."""
-    for status in _statuses(pod):
+    status_of_pod = pod.get("status") or {}
+    for status in (
+        *(status_of_pod.get("initContainerStatuses") or ()),
+        *(status_of_pod.get("containerStatuses") or ()),
+    ):
         waiting = (status.get("state") or {}).get("waiting") or {}
         if waiting.get("reason"):
             return f"container {status['name']}: {waiting['reason']} {waiting.get('message') or ''}".strip()[

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from archshift.cluster.kinds import has_replicas
+from archshift.common.text import first_few
 
 if TYPE_CHECKING:
     # Not every subcommand prints a plan.
@@ -69,6 +70,8 @@ def print_workloads(
     columns: Sequence[str],
     numbers: Callable[["PlannedWorkload"], Sequence[int | None]],
     note: Callable[["PlannedWorkload"], tuple[str, str | None]],
+    *,
+    rows: Sequence["PlannedWorkload"] | None = None,
 ) -> Console:
     """Print a row for each workload, then the workloads that archshift does not steer; returns the console.
 
@@ -77,6 +80,7 @@ def print_workloads(
         columns: The headings of the numbers, then of the note.
         numbers: The numbers of a row after its pods; None prints as a dash.
         note: The note and the style of a row.
+        rows: Only these workloads; None for all.
     """
     out = console()
     table = plain_table()
@@ -84,14 +88,17 @@ def print_workloads(
     for name in ("PODS", *columns[:-1]):
         table.add_column(name, justify="right")
     table.add_column(columns[-1], overflow="fold")
-    for row in plan.workloads:
+    for row in plan.workloads if rows is None else rows:
         pods = row.replicas if has_replicas(row.kind) else None
         text, style = note(row)
         counts = ("-" if number is None else str(number) for number in (pods, *numbers(row)))
         table.add_row(row.key, *counts, text, style=style)
     out.print(table)
+    reasons: dict[str, list[str]] = {}
     for key, reason in sorted(plan.unsteered_reasons.items()):
-        out.print(f"{key}: {reason}", style="dim")
+        reasons.setdefault(reason, []).append(key)
+    for reason, keys in reasons.items():
+        out.print(f"{first_few(keys, 3)}: {reason}", style="dim")
     out.print()
     return out
 

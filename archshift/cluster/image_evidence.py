@@ -33,17 +33,30 @@ class ClusterEvidence:
 
 
 def audit_options(
-    rules: ImageRules, pull_secrets: tuple[AuthFile, ...] = (), *, keep: bool = True
+    rules: ImageRules,
+    pull_secrets: tuple[AuthFile, ...] = (),
+    *,
+    keep: bool = True,
+    refresh: bool = False,
 ) -> "AuditOptions":
-    """Return the options of an audit by these rules. Without ``keep`` it uses no evidence of earlier runs."""
+    """Return the options of an audit by these rules.
+
+    Args:
+        rules: How to check images.
+        pull_secrets: The cluster's credentials.
+        keep: Use the evidence of earlier runs, and store the new evidence.
+        refresh: Ask registries again that did not answer a short time ago.
+    """
     from archshift.images.audit import AuditOptions
     from archshift.images.cache import cache_folder
+    from archshift.images.registry.away import REMEMBERED_SECONDS
 
     return AuditOptions(
         cache=cache_folder() if keep else None,
         hosts=rules.registries,
         pull_secrets=pull_secrets,
         evidence_seconds=rules.max_age_days * 86400,
+        away_seconds=0.0 if refresh else REMEMBERED_SECONDS,
         deep=rules.deep,
     )
 
@@ -54,6 +67,7 @@ def read_evidence(
     rules: ImageRules,
     *,
     keep: bool = True,
+    refresh: bool = False,
     watch: "Watch | None" = None,
 ) -> ClusterEvidence:
     """Audit all images of an inventory, each image once.
@@ -63,6 +77,7 @@ def read_evidence(
         inventory: What runs in the cluster.
         rules: How to check images.
         keep: Use the evidence of earlier runs, and store the new evidence.
+        refresh: Ask registries again that did not answer a short time ago.
         watch: Called with the number of images read so far and their total.
 
     Raises:
@@ -76,8 +91,10 @@ def read_evidence(
         **{key: workload.containers for key, workload in inventory.unsteered_workloads.items()},
         **inventory.containers,
     }
-    uses = [container.use for containers in running.values() for container in containers]
-    verdicts = audit_uses(uses, replace(audit_options(rules, secrets, keep=keep), watch=watch))
+    uses = [use for containers in running.values() for container in containers for use in container.uses]
+    verdicts = audit_uses(
+        uses, replace(audit_options(rules, secrets, keep=keep, refresh=refresh), watch=watch)
+    )
     return ClusterEvidence(
         {key: judge_workload(key, containers, verdicts) for key, containers in sorted(running.items())},
         notes,

@@ -216,6 +216,7 @@ def read_workload(
             other_spreads=_other_spreads(managed, pod_spec, template_path, field_manager),
         ),
         settled=record.settled(item),
+        updated=record.updated(item),
         identity=f"{meta.get('uid', '')[:8]}.{meta.get('generation', 0)}",
         obstacle=record.obstacle(spec),
         containers=containers_of(pod_spec),
@@ -370,26 +371,28 @@ def _cpu_target(metric: Mapping[str, Any]) -> str:
 
 
 def _all_containers(workload: Workload | None, pods: Iterable[Mapping[str, Any]]) -> tuple[Container, ...]:
-    containers = with_pods(workload.containers if workload else (), pods)
-    if workload is None or workload.settled:
+    if workload is None:
+        return with_pods((), pods)
+    containers = with_pods(workload.containers, pods, of_template=workload.updated)
+    if workload.settled or workload.updated:
         return containers
     # During a rollout, pods of the last revision run the old image. No new pod gets that image, and it is not
     # an injected container.
-    known = {container.name for container in workload.containers}
-    wanted = {(container.name, container.use.image) for container in workload.containers}
+    known = {container.place for container in workload.containers}
+    wanted = {(container.place, container.use.image) for container in workload.containers}
     return tuple(
         container
         for container in containers
-        if (container.name, container.use.image) in wanted or container.name not in known
+        if (container.place, container.use.image) in wanted or container.place not in known
     )
 
 
 def _is_of_last_revision(workload: Workload, images: str) -> bool:
     """Return whether a pod with these images was made from an older template than the present one."""
-    wanted = {container.name: container.use.image for container in workload.containers}
+    wanted = {container.place: container.use.image for container in workload.containers}
     containers = containers_of(json.loads(images)["spec"])
     return any(
-        wanted.get(container.name, container.use.image) != container.use.image for container in containers
+        wanted.get(container.place, container.use.image) != container.use.image for container in containers
     )
 
 
@@ -427,7 +430,7 @@ def _assemble(
             _keep_sample(samples[key], pod, workloads[key].template.revision_label)
             shapes[key][pod.images] = None
             identities.add(pod.pulls_as)
-            if outside is not None and not workloads[key].settled:
+            if outside is not None and not (workloads[key].settled or workloads[key].updated):
                 rolling.setdefault(key, []).append(pod)
             continue
         unsteered_load[where] = unsteered_load.get(where, NOTHING) + pod.requests
@@ -494,4 +497,5 @@ def _unsteered(pods: Sequence[Pod], volumes: Volumes, workload: Workload | None 
     workload = of_cluster(workload, pods, volumes) if workload else workload_of(pods, volumes)
     images = dict.fromkeys(pod.images for pod in pods)
     # This includes the last revision's images, because its pods still run.
-    return replace(workload, containers=with_pods(workload.containers, map(json.loads, images)))
+    containers = with_pods(workload.containers, map(json.loads, images), of_template=workload.updated)
+    return replace(workload, containers=containers)

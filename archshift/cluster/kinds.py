@@ -75,6 +75,24 @@ def _all_updated_and_available(item: Object) -> bool:
     )
 
 
+def _observed(item: Object) -> bool:
+    return bool(
+        (item.get("status") or {}).get("observedGeneration", 0) >= item["metadata"].get("generation", 1)
+    )
+
+
+def _all_updated(item: Object) -> bool:
+    status = item.get("status") or {}
+    return _observed(item) and status.get("updatedReplicas", 0) == status.get("replicas", 0)
+
+
+def _all_nodes_updated(item: Object) -> bool:
+    status = item.get("status") or {}
+    return _observed(item) and (
+        status.get("updatedNumberScheduled", 0) == status.get("currentNumberScheduled", 0)
+    )
+
+
 def _paused(spec: Object) -> str:
     return "its rollouts are paused (spec.paused)" if spec.get("paused") else ""
 
@@ -100,6 +118,8 @@ class WorkloadKind(Resource):
         tested: archshift can test such workloads on arm64.
         rollout_limit: How many pods may be unavailable; None for kinds that archshift does not rebalance.
         settled: Whether an object has no rollout in progress and all its pods are available.
+        updated: Whether all pods of an object were made from its present template, also where some are not
+            available. False where the status does not tell.
         obstacle: Why a change of the template does not move the pods of a spec; empty if it does.
     """
 
@@ -110,6 +130,7 @@ class WorkloadKind(Resource):
     tested: bool = False
     rollout_limit: RolloutLimit | None = None
     settled: Callable[[Object], bool] = lambda _: True
+    updated: Callable[[Object], bool] = lambda _: False
     obstacle: Callable[[Object], str] = lambda _: ""
 
     def replicas(self, spec: Object) -> int:
@@ -155,6 +176,7 @@ CONTROLLERS: Final[Mapping[str, WorkloadKind]] = {
         tested=True,
         rollout_limit=RolloutLimit(strategy="strategy", default="25%"),
         settled=_all_updated_and_available,
+        updated=_all_updated,
         obstacle=_paused,
     ),
     "StatefulSet": WorkloadKind(
@@ -164,9 +186,12 @@ CONTROLLERS: Final[Mapping[str, WorkloadKind]] = {
         tested=True,
         rollout_limit=RolloutLimit(strategy="updateStrategy", default="1", rounds_up=True),
         settled=_all_updated_and_available,
+        updated=_all_updated,
         obstacle=_stopped,
     ),
-    "DaemonSet": WorkloadKind(api_version="apps/v1", plural="daemonsets", pods="nodes"),
+    "DaemonSet": WorkloadKind(
+        api_version="apps/v1", plural="daemonsets", pods="nodes", updated=_all_nodes_updated
+    ),
     "CronJob": WorkloadKind(
         api_version="batch/v1",
         plural="cronjobs",

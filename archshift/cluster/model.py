@@ -74,6 +74,7 @@ class Workload:
         updated_pods: How many pods of the present template there are; None if the status does not say so.
         pod_revision: The value of ``template.revision_label`` on pods of the present template, if known.
         settled: Whether no rollout is in progress and every pod is available.
+        updated: Whether all its pods are known to be made from its present template.
         identity: ``<uid>.<generation>``, shortened. It changes with every change of the spec.
         obstacle: Why a change of the template cannot move its pods; empty if it can.
         autoscaled: (minimum, maximum) replicas if a HorizontalPodAutoscaler scales it; otherwise None.
@@ -101,6 +102,7 @@ class Workload:
     updated_pods: int | None = None
     pod_revision: str = ""
     settled: bool = True
+    updated: bool = False
     identity: str = ""
     obstacle: str = ""
     autoscaled: tuple[int, int] | None = None

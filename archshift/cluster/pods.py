@@ -49,7 +49,7 @@ class Pod:
         name: Its name.
         uid: Its UID, because a StatefulSet's next pod has the same name.
         requests: Its requests, as the scheduler counts them.
-        images: Its containers, reduced, as JSON. Pods of one workload have the same text.
+        images: What its node pulls, reduced, as JSON. Pods of one workload have the same text.
         pulls_as: The identity with which it pulls its images.
         node: The name of its node; empty if it has none yet.
         owner: Its controller; None for a bare pod.
@@ -132,7 +132,7 @@ def pull_identity(namespace: str, pod_spec: Mapping[str, Any]) -> PullIdentity:
 
 
 def _images(item: Mapping[str, Any]) -> str:
-    """Return a pod's containers, reduced, as JSON. Pods of one workload give the same text."""
+    """Return what a node pulls for a pod, reduced, as JSON. Pods of one workload give the same text."""
     spec, status = item["spec"], item.get("status") or {}
     kept = ("name", "image", "command", "args", "workingDir", "env", "restartPolicy")
     # The volume with the account's token has another name in every pod (kube-api-access-x7k2p). So volumes
@@ -148,13 +148,19 @@ def _images(item: Mapping[str, Any]) -> str:
             ]
         return reduced
 
+    volumes = [
+        {"name": volume["name"], "image": {"reference": volume["image"].get("reference")}}
+        for volume in spec.get("volumes") or ()
+        if volume.get("image") is not None
+    ]
     return _as_json(
         {
             "spec": {
                 group: [container(entry) for entry in spec[group]]
                 for group in ("containers", "initContainers", "ephemeralContainers")
                 if spec.get(group)
-            },
+            }
+            | ({"volumes": volumes} if volumes else {}),
             "status": {
                 group: [
                     {"name": entry.get("name"), "imageID": entry.get("imageID")} for entry in status[group]

@@ -24,24 +24,16 @@ def percents(share: Range) -> str:
 
 
 def saving(step: BillComparison) -> str:
-    """Return what a change saves or costs: ``310 to 420 USD a month less (9 to 12 %)``.
-
-    If both ends of the range are the same whole number, the text says so: ``at both ends 310 USD``.
-    """
+    """Return what a change saves or costs: ``310 to 420 USD a month less (9 to 12 %)``."""
     if step.saving is None:
         return f"unknown: {'; '.join(step.unknown) or 'the stack has no node groups'}"
     least, most = step.saving.least, step.saving.most
     if least < 0 < most:
         return f"between {money(-least)} USD a month more and {money(most)} less"
     if most < 0:
-        return f"{_both(Range.of(-least, -most))} more"
+        return f"{money(Range.of(-least, -most))} USD a month more"
     share = f" ({percents(step.share)})" if step.share else ""
-    return f"{_both(step.saving)} less{share}"
-
-
-def _both(value: Range) -> str:
-    usd = money(value)
-    return f"{usd} USD a month" if " to " in usd else f"at both ends {usd} USD a month"
+    return f"{money(step.saving)} USD a month less{share}"
 
 
 def against_claim(ratio: float, step: BillComparison) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from archshift.images.cache import EvidenceCache, cache_folder
-from archshift.images.contents.command import Command
 from archshift.images.deep_check import DeepChecker, apply_finding
 from archshift.images.inspector import Clock, Inspector
 from archshift.images.registry import ecr
+from archshift.images.registry.away import REMEMBERED_SECONDS, AwayHosts
 from archshift.images.registry.client import Limits, RegistryClient, RegistryHost
 from archshift.images.registry.credentials import AuthFile, Keychain, docker_config_path, read_docker_config
 from archshift.images.registry.reference import parse_reference
@@ -41,6 +41,7 @@ class AuditOptions:
         cache: The folder for evidence; None keeps nothing between runs.
         tag_seconds: How long a cached digest of a tag is valid, in seconds. 0 asks the registry in each run.
         evidence_seconds: How long cached evidence for a digest is valid, in seconds.
+        away_seconds: How long a registry that did not answer is not asked again, in seconds.
         deep: Also check the binaries that arm64 images start.
         limits: Bounds on sizes, times and numbers.
         watch: Called after each image, in a thread of the audit.
@@ -53,6 +54,7 @@ class AuditOptions:
     cache: Path | None = field(default_factory=cache_folder)
     tag_seconds: float = 300.0
     evidence_seconds: float = 7 * 86400.0
+    away_seconds: float = REMEMBERED_SECONDS
     deep: bool = False
     limits: Limits = field(default_factory=Limits)
     watch: Watch | None = field(default=None, compare=False)
@@ -78,7 +80,12 @@ class Auditor:
         async with AsyncExitStack() as stack:
             cache = stack.enter_context(EvidenceCache(options.cache))
             client = self._client = await stack.enter_async_context(
-                RegistryClient(options.hosts, keychain, options.limits)
+                RegistryClient(
+                    options.hosts,
+                    keychain,
+                    options.limits,
+                    AwayHosts(cache, options.away_seconds, self._clock),
+                )
             )
             self._inspector = Inspector(
                 client,
@@ -109,31 +116,36 @@ class Auditor:
         Only a deep audit distinguishes commands. Each image is still read once.
         """
         distinct = list(dict.fromkeys(uses))
-        commands: dict[str, list[Command]] = {}
+        by_image: dict[str, list[ImageUse]] = {}
         for use in distinct:
-            commands.setdefault(use.image, []).append(use.command)
+            by_image.setdefault(use.image, []).append(use)
         done = 0
 
-        async def judge(image: str, wanted: list[Command]) -> dict[Command, ImageVerdict]:
+        async def judge(image: str, wanted: list[ImageUse]) -> dict[ImageUse, ImageVerdict]:
             nonlocal done
             verdicts = await self._judge(image, wanted)
             done += 1
             if self._options.watch:
-                self._options.watch(done, len(commands))
+                self._options.watch(done, len(by_image))
             return verdicts
 
-        judged = await asyncio.gather(*(judge(image, wanted) for image, wanted in commands.items()))
-        verdicts = dict(zip(commands, judged, strict=True))
-        return {use: verdicts[use.image][use.command] for use in distinct}
+        judged = await asyncio.gather(*(judge(image, wanted) for image, wanted in by_image.items()))
+        return {use: verdict for verdicts in judged for use, verdict in verdicts.items()}
 
-    async def _judge(self, image: str, commands: list[Command]) -> dict[Command, ImageVerdict]:
+    async def _judge(self, image: str, uses: list[ImageUse]) -> dict[ImageUse, ImageVerdict]:
+        # Nothing in a volume is started, so the deep check has nothing to look for.
+        volumes = [use for use in uses if use.as_volume]
+        verdicts = {use: await self._inspector.verdict(image, as_volume=True) for use in volumes}
+        started = [use for use in uses if not use.as_volume]
+        if not started:
+            return verdicts
         verdict = await self._inspector.verdict(image)
         if not (self._options.deep and verdict.runs_on_arm64):
-            return dict.fromkeys(commands, verdict)
+            return verdicts | dict.fromkeys(started, verdict)
         reference = parse_reference(image)
         evidence = await self._inspector.evidence(reference)
-        findings = await self._deep.findings(reference, evidence, commands)
-        return {command: apply_finding(verdict, finding) for command, finding in findings.items()}
+        findings = await self._deep.findings(reference, evidence, [use.command for use in started])
+        return verdicts | {use: apply_finding(verdict, findings[use.command]) for use in started}
 
     async def suggest_newer(self, image: str) -> str | None:
         """Return the nearest newer tag of the same repository that runs on arm64; None if there is none.

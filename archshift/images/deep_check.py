@@ -69,7 +69,7 @@ class DeepChecker:
         fetched = await self._client.manifest(image)
         manifest = parse_manifest(fetched.body, fetched.content_type)
         if not isinstance(manifest, ImageManifest):
-            raise UnreadableError(f"{image.digest} is an index, but its parent says that it is an image")
+            raise UnreadableError(f"{image.digest} is not an image, but its parent says that it is")
         size = sum(layer.size for layer in manifest.layers)
         if size > limits.layer_bytes:
             raise UnreadableError(

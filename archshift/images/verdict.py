@@ -31,6 +31,7 @@ class ImageVerdict:
         checked_at: The time of the oldest evidence, in UTC.
         manifests: (platform, digest) of the images in the index. A node may report one of these digests as
             running, instead of ``digest``.
+        away: The registry that does not answer; empty if it answers.
     """
 
     image: str
@@ -40,6 +41,7 @@ class ImageVerdict:
     reason: str
     checked_at: datetime
     manifests: tuple[tuple[str, str], ...] = ()
+    away: str = ""
 
     @property
     def runs_on_arm64(self) -> bool:
@@ -63,9 +65,11 @@ class ImageVerdict:
         }
 
 
-def unknown(image: str, reason: str, checked_at: datetime, digest: str = "") -> ImageVerdict:
+def unknown(
+    image: str, reason: str, checked_at: datetime, digest: str = "", *, away: str = ""
+) -> ImageVerdict:
     """Return the verdict for an image that could not be read."""
-    return ImageVerdict(image, UNKNOWN, (), digest, reason, checked_at)
+    return ImageVerdict(image, UNKNOWN, (), digest, reason, checked_at, away=away)
 
 
 def classify(platforms: Iterable[Platform]) -> Verdict:

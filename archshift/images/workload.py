@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
+from archshift.common.architectures import ARM64
 from archshift.images.contents.command import Command, read_command
 from archshift.images.fetched_binary import fetched_programs
 from archshift.images.registry.reference import ImageReferenceError, parse_reference
@@ -19,7 +20,7 @@ from archshift.images.verdict import (
     from_support,
 )
 
-Role: TypeAlias = Literal["container", "init", "sidecar", "ephemeral", "injected"]
+Role: TypeAlias = Literal["container", "init", "sidecar", "ephemeral", "injected", "volume"]
 
 _STATUSES: Final = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
 
@@ -31,43 +32,63 @@ class ImageUse:
     Attributes:
         image: The reference from the pod's spec.
         command: The changes that the container's spec makes to the image's command.
+        as_volume: A pod mounts the image as a volume, so nothing in it is started.
     """
 
     image: str
     command: Command = field(default_factory=Command)
+    as_volume: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container of a workload.
+    """One container of a workload, or a volume with an image: all that a node pulls for its pods.
 
     Attributes:
-        name: Unique within the workload, except if a webhook rewrote the container's image.
-        role: container, init, sidecar (an init container that keeps running), ephemeral, or injected (the
-            pods have it with this image, but the template does not).
+        name: Unique among the containers and among the volumes, except if pods run several images.
+        role: container, init, sidecar (an init container that keeps running), ephemeral, injected (the pods
+            have it with this image, but the template does not), or volume.
         use: The image and the command.
         running: The digests that nodes report for the container; empty if no pod runs it.
+        instead_of: The use in the template, if all pods run another image. It counts only if the image of
+            the pods cannot be read.
     """
 
     name: str
     role: Role
     use: ImageUse
     running: tuple[str, ...] = ()
+    instead_of: ImageUse | None = None
+
+    @property
+    def uses(self) -> tuple[ImageUse, ...]:
+        """The uses to audit: the first that can be read counts."""
+        return (self.use,) if self.instead_of is None else (self.use, self.instead_of)
+
+    @property
+    def place(self) -> tuple[bool, str]:
+        """What names it within a pod: a volume may have the name of a container."""
+        return self.role == "volume", self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Blocking:
-    """A container that keeps its workload off arm64.
+    """A container, or a volume with an image, that keeps its workload off arm64.
 
     Attributes:
+        container: The name of the container or of the volume.
         verdict: The verdict on the image.
-        reason: Why the container blocks, in words that the user can act on.
+        reason: Why it blocks, in words that the user can act on.
+        cause: The same without the names of containers and images, to group workloads.
+        away: The registry that does not answer; empty if it answers. Then the image itself may be fine.
     """
 
     container: str
     image: str
     verdict: Verdict
     reason: str
+    cause: str = ""
+    away: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +103,7 @@ class WorkloadVerdict:
             workload is proven to run on arm64.
         images: The verdicts on the images, in the order of the containers, without repeats.
         notes: Further texts for the user, such as tags that moved.
+        replaced: An image of the template to the image of the pods that counts instead.
     """
 
     workload: str
@@ -89,15 +111,24 @@ class WorkloadVerdict:
     blocking: tuple[Blocking, ...]
     images: tuple[ImageVerdict, ...]
     notes: tuple[str, ...] = ()
+    replaced: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def runs_on_arm64(self) -> bool:
         """Whether the evidence proves it. Unknown counts as no."""
         return self.verdict in (MULTI_ARCH, ARM64_ONLY)
 
+    @property
+    def main_blocking(self) -> Blocking | None:
+        """What to name first: a proven no, otherwise an unknown; None if nothing blocks."""
+        return min(self.blocking, key=lambda blocking: blocking.verdict == UNKNOWN, default=None)
+
 
 def containers_of(pod_spec: Mapping[str, Any]) -> tuple[Container, ...]:
-    """Return all containers of a pod's or pod template's ``spec``, also init and ephemeral containers."""
+    """Return all that a node pulls for a pod's or pod template's ``spec``.
+
+    These are its containers, init containers, ephemeral containers, and the images that it mounts as volumes.
+    """
     fetched = fetched_programs(pod_spec)
     containers = [
         Container(container["name"], "container", _use(container, fetched))
@@ -110,40 +141,82 @@ def containers_of(pod_spec: Mapping[str, Any]) -> tuple[Container, ...]:
         Container(container["name"], "ephemeral", _use(container))
         for container in pod_spec.get("ephemeralContainers") or ()
     ]
+    containers += [
+        Container(volume["name"], "volume", ImageUse(volume["image"].get("reference") or "", as_volume=True))
+        for volume in pod_spec.get("volumes") or ()
+        if volume.get("image") is not None
+    ]
     return tuple(containers)
 
 
-def with_pods(template: Sequence[Container], pods: Iterable[Mapping[str, Any]]) -> tuple[Container, ...]:
+def with_pods(
+    template: Sequence[Container], pods: Iterable[Mapping[str, Any]], *, of_template: bool = False
+) -> tuple[Container, ...]:
     """Add what only the running pods show: injected and ephemeral containers, and running digests.
 
     Args:
         template: The containers of the workload's pod template.
         pods: The workload's pods as the API returns them, only of the current revision. Images of an older
             revision would count as injected.
+        of_template: All these pods were made from this template. So an image that differs from the template
+            was replaced at admission, and new pods get it too. It counts instead of the template's image,
+            if all pods agree.
     """
-    # A webhook may rewrite an image, for example to a mirror. Then the image of the pod counts too.
-    containers = {(container.name, container.use.image): container for container in template}
-    roles = {container.name: container.role for container in template}
-    for pod in pods:
-        for container in containers_of(pod.get("spec") or {}):
-            key = (container.name, container.use.image)
+    pods = list(pods)
+    specs = [containers_of(pod.get("spec") or {}) for pod in pods]
+    if of_template:
+        template = _replaced_at_admission(template, specs)
+    # Where pods disagree, each image counts.
+    containers = {(*container.place, container.use.image): container for container in template}
+    roles = {container.place: container.role for container in template}
+    for pod, own in zip(pods, specs, strict=True):
+        for container in own:
+            key = (*container.place, container.use.image)
             if key not in containers:
-                ephemeral = container.role == "ephemeral" and container.name not in roles
-                containers[key] = container if ephemeral else replace(container, role="injected")
+                kept = container.role in ("ephemeral", "volume") and container.place not in roles
+                containers[key] = container if kept else replace(container, role=_injected(container))
         status = pod.get("status") or {}
         digests = {
             entry.get("name"): _digest(entry.get("imageID") or "")
             for statuses in _STATUSES
             for entry in status.get(statuses) or ()
         }
-        spec_images = {
-            container.name: container.use.image for container in containers_of(pod.get("spec") or {})
-        }
-        for name, image in spec_images.items():
-            digest, key = digests.get(name, ""), (name, image)
+        for container in own:
+            # A pod's status has no digest of a volume.
+            digest = "" if container.role == "volume" else digests.get(container.name, "")
+            key = (*container.place, container.use.image)
             if digest and digest not in containers[key].running:
                 containers[key] = replace(containers[key], running=(*containers[key].running, digest))
     return tuple(containers.values())
+
+
+def _injected(container: Container) -> Role:
+    return "volume" if container.role == "volume" else "injected"
+
+
+def _replaced_at_admission(
+    template: Sequence[Container], pods: Sequence[Sequence[Container]]
+) -> tuple[Container, ...]:
+    """Return the template's containers with the image that all pods run instead.
+
+    A mesh writes the image of its gateways (``image: auto``), a webhook the name of a mirror or a digest.
+    """
+    uses: dict[tuple[bool, str], dict[str, ImageUse]] = {}
+    for own in pods:
+        by_place = {container.place: container.use for container in own}
+        for container in template:
+            # A pod without the container does not agree.
+            use = by_place.get(container.place, ImageUse(""))
+            uses.setdefault(container.place, {}).setdefault(use.image, use)
+
+    def replaced(container: Container) -> Container:
+        images = uses.get(container.place, {})
+        image, use = next(iter(images.items()), ("", container.use))
+        if len(images) != 1 or not image or image == container.use.image:
+            return container
+        return replace(container, use=use, instead_of=container.use)
+
+    return tuple(map(replaced, template))
 
 
 def judge_workload(
@@ -157,29 +230,45 @@ def judge_workload(
         containers: From :func:`containers_of` and :func:`with_pods`.
         verdicts: The verdict on each container's ``use``. A missing verdict counts as unknown.
     """
-    blocking, images, notes = [], {}, []
+    blocking, images, notes, replaced = [], {}, [], {}
     known: list[Verdict] = []
     for container in containers:
-        verdict = verdicts.get(container.use)
         if container.role == "ephemeral":
             continue
-        if verdict is None:
-            blocking.append(
-                Blocking(container.name, container.use.image, UNKNOWN, "archshift did not audit it")
-            )
+        judged = [verdict for use in container.uses if (verdict := verdicts.get(use))]
+        if not judged:
+            reason = "archshift did not audit it"
+            blocking.append(Blocking(container.name, container.use.image, UNKNOWN, reason, reason))
             known.append(UNKNOWN)
             continue
-        images[container.use] = verdict
+        # The name in the pods may serve only nodes, such as a proxy on localhost.
+        verdict = next((verdict for verdict in judged if verdict.verdict != UNKNOWN), judged[0])
+        if container.instead_of is not None and verdict.image != container.instead_of.image:
+            replaced[container.instead_of.image] = verdict.image
+        images[verdict.image, container.use] = verdict
         known.append(verdict.verdict)
         if not verdict.runs_on_arm64:
             blocking.append(
-                Blocking(container.name, verdict.image, verdict.verdict, _reason(container, verdict))
+                Blocking(
+                    container.name,
+                    verdict.image,
+                    verdict.verdict,
+                    _reason(container, verdict),
+                    _cause(verdict),
+                    verdict.away,
+                )
             )
         notes += _moved(container, verdict)
     if not known:
-        blocking.append(Blocking("", "", UNKNOWN, "the workload has no containers"))
+        reason = "the workload has no containers"
+        blocking.append(Blocking("", "", UNKNOWN, reason, reason))
     return WorkloadVerdict(
-        workload, _intersect(known), tuple(blocking), tuple(images.values()), tuple(dict.fromkeys(notes))
+        workload,
+        _intersect(known),
+        tuple(blocking),
+        tuple(images.values()),
+        tuple(dict.fromkeys(notes)),
+        replaced,
     )
 
 
@@ -200,6 +289,12 @@ def _reason(container: Container, verdict: ImageVerdict) -> str:
         return f"{where}: {verdict.reason}"
     has = ", ".join(verdict.platforms) or "no platform"
     return f"{where}: its image has {has}" + (f"; {verdict.reason}" if verdict.reason else "")
+
+
+def _cause(verdict: ImageVerdict) -> str:
+    if verdict.verdict == UNKNOWN:
+        return verdict.reason
+    return f"an image has no {ARM64}" if verdict.verdict == AMD64_ONLY else f"an image is {verdict.verdict}"
 
 
 def _moved(container: Container, verdict: ImageVerdict) -> list[str]:
@@ -241,9 +336,9 @@ def _digest(image_id: str) -> str:
 
 def why_not(verdict: WorkloadVerdict) -> str:
     """Return why a workload is not proven to run on arm64, by its first blocking container."""
-    if not verdict.blocking:
+    first = verdict.main_blocking
+    if first is None:
         return "there is no evidence for its images"
-    first = verdict.blocking[0]
     more = len(verdict.blocking) - 1
     suffix = f" (and {more} more)" if more else ""
     return f"{first.image} is {first.verdict}: {first.reason}{suffix}"

@@ -188,12 +188,13 @@ def judge_tests(
 def images_of(inventory: Inventory, verdict: WorkloadVerdict | None, key: str) -> tuple[str, ...]:
     """Return the digests of a workload's images; an image's name if its digest is unknown."""
     digests = {image.image: image.digest for image in verdict.images} if verdict else {}
+    replaced = verdict.replaced if verdict else {}
     names = [
         container.use.image
         for container in inventory.workloads[key].containers
         if container.role != "ephemeral"
     ]
-    return tuple(sorted({digests.get(name) or name for name in names}))
+    return tuple(sorted({digests.get(replaced.get(name, name)) or name for name in names}))
 
 
 def what_is_tested(test: Arm64Test, images: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
+from archshift.cluster.kinds import on_every_node
 from archshift.common.architectures import Architecture
 from archshift.images.workload import WorkloadVerdict
 from archshift.plan.apportion import Wave
@@ -113,6 +114,22 @@ class PlannedWorkload:
     def exact(self) -> bool:
         """Whether the wanted number of pods is on Graviton; true if ``wanted`` is None."""
         return self.wanted is None or self.wanted == self.graviton
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the update changes nothing about it, and nothing holds it."""
+        placed = self.action in ("move", "pin", "graviton")
+        placed = placed or (self.action == "leave" and on_every_node(self.kind))
+        return placed and self.exact and not self.restarts
+
+    @property
+    def cause(self) -> str:
+        """The reason without the names of its containers and images, to group workloads."""
+        unproven = self.verdict is not None and not self.verdict.runs_on_arm64
+        if self.verdict is not None and unproven and self.action in ("hold", "block"):
+            blocking = self.verdict.main_blocking
+            return blocking.cause if blocking else self.reason
+        return self.reason
 
     @property
     def moves(self) -> int:

@@ -33,6 +33,7 @@ def plan_json(plan: "Plan") -> dict[str, Any]:
                 "restarts": row.restarts,
                 "reachable": row.reachable,
                 "reason": row.reason,
+                "cause": row.cause,
             }
             for row in plan.workloads
         ],

@@ -11,6 +11,7 @@ from archshift.cluster.pod_fields import TITLES
 from archshift.cluster.scheduling import Source, Unmet
 from archshift.cluster.volumes import Sharing
 from archshift.common.architectures import ARM64, Architecture, display
+from archshift.common.text import counted
 from archshift.images.workload import WorkloadVerdict, why_not
 
 EVERYWHERE: Final = "a DaemonSet: runs on every node that it selects"
@@ -42,7 +43,7 @@ def arm64_only(hold: bool) -> str:
 
 def keeps(reason: str, graviton: int) -> str:
     """Say that a held workload keeps its present Graviton pods."""
-    return f"{reason}; keeps its {graviton} Graviton pods, gets no more"
+    return f"{reason}; it keeps its {counted(graviton, 'pod')} on Graviton and gets no more there"
 
 
 def kept(reason: str) -> str:
@@ -61,14 +62,20 @@ def no_pods(side: Architecture) -> str:
 
 
 def autoscaled(bounds: tuple[int, int], low: float, high: float) -> str:
-    """Say how far an autoscaler may change a share before the next update.
+    """Say how far an autoscaler may change a share before the next update; empty if it cannot.
 
     Args:
         bounds: Fewest and most replicas.
         low: Lowest share on Graviton.
         high: Highest share on Graviton.
     """
-    return f"autoscaled {bounds[0]} to {bounds[1]}: {low:.2f} to {high:.2f} on Graviton until the next up"
+    shares = f"{low:.0%}", f"{high:.0%}"
+    if shares[0] == shares[1]:
+        return ""
+    return (
+        f"until the next update, its autoscaler ({bounds[0]} to {bounds[1]} pods) may bring its share on "
+        f"Graviton to between {shares[0]} and {shares[1]}"
+    )
 
 
 def owned_by_others(blocked: Mapping[str, FieldOwner]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from archshift.cluster.kinds import on_every_node
 from archshift.common.architectures import display
-from archshift.common.text import first_few
+from archshift.common.text import counted, first_few
 from archshift.report.preview import Change, PreviewReport, Violation
 
 LONGEST: Final = 65_536
@@ -147,8 +147,10 @@ def _step(report: PreviewReport) -> str:
         (
             f"**Step on {on}: `arm_ratio` {ratio}**, direction: **{direction}**.",
             f"{fleet['graviton']} of {fleet['pods']} movable pods are on Graviton ({share:.1%}), "
-            f"{fleet['wanted']} belong there; {moves} pods change sides, {restarts} workloads roll out, "
-            f"{fleet['all_pods']} pods in all.",
+            f"{fleet['wanted']} belong there; "
+            f"{counted(moves, 'pod')} change{'s' if moves == 1 else ''} sides, "
+            f"{counted(restarts, 'workload')} {'rolls' if restarts == 1 else 'roll'} out, "
+            f"{counted(fleet['all_pods'], 'pod')} in all.",
         )
     )
 
@@ -311,23 +313,42 @@ def _held(plan: Mapping[str, Any]) -> _Section | None:
     ]
     if not held:
         return None
+    causes: dict[str, list[Mapping[str, Any]]] = {}
     # Workloads that stop Graviton nodes first, then by the number of pods.
     held.sort(key=lambda row: (row["action"] != "block", -row["replicas"], row["workload"]))
+    for row in held:
+        causes.setdefault(row["cause"], []).append(row)
+    groups = sorted(
+        causes.values(),
+        key=lambda rows: (rows[0]["action"] != "block", -_pods(rows), -len(rows), rows[0]["workload"]),
+    )
     return _Section(
         "<details>\n"
-        f"<summary>Held on x86 or left alone: {len(held)} workload{'' if len(held) == 1 else 's'}, "
-        f"{sum(row['replicas'] for row in held)} pods</summary>\n\n"
-        "| workload | owner | pods | why |\n| --- | --- | ---: | --- |",
-        held,
-        lambda row: (
-            f"| {code(row['workload'])} | {code(row['owner'], 60)} | {row['replicas']} | "
-            f"{code(row['reason'], 500)} |"
-        ),
+        f"<summary>Held on x86 or left alone: {counted(len(held), 'workload')}, "
+        f"{counted(_pods(held), 'pod')}</summary>\n\n"
+        "| why | workloads | pods | the largest, with its owner |\n| --- | ---: | ---: | --- |",
+        groups,
+        _cause,
         lambda count: (
-            f"_{count} more are held or left alone; `archshift plan` lists them with their reasons._"
+            f"_{counted(count, 'more reason')}; `archshift plan` prints every workload with its own._"
         ),
         tail="</details>",
     )
+
+
+def _pods(rows: Iterable[Mapping[str, Any]]) -> int:
+    return sum(row["replicas"] for row in rows)
+
+
+def _cause(rows: Sequence[Mapping[str, Any]]) -> str:
+    why = rows[0]["reason"] if len(rows) == 1 else rows[0]["cause"]
+    names = first_few(
+        rows,
+        3,
+        name=lambda row: f"{code(row['workload'], 160)} ({code(row['owner'], 60)})",
+        rest=" and {} more",
+    )
+    return f"| {code(why, 500)} | {len(rows)} | {_pods(rows)} | {names} |"
 
 
 def _warnings(report: PreviewReport) -> _Section | None:

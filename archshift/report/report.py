@@ -130,6 +130,7 @@ class ImageBlocker:
         vcpu_alone: The part of ``vcpu`` that no other image blocks: repairing this image frees it.
         pods: Its workloads' pods on x86.
         uses: The containers that run the image.
+        away: The registry that does not answer; empty if it answers. Then the image itself may be fine.
     """
 
     image: str
@@ -139,6 +140,7 @@ class ImageBlocker:
     vcpu_alone: float
     pods: int
     uses: tuple[Use, ...]
+    away: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,6 +261,20 @@ class Report:
     def in_state(self, *states: State) -> list[ReportedWorkload]:
         """Return the workloads in any of these states."""
         return [workload for workload in self.workloads if workload.state in states]
+
+    @property
+    def to_repair(self) -> tuple[ImageBlocker, ...]:
+        """The blockers whose registry answers."""
+        return tuple(blocker for blocker in self.blockers if not blocker.away)
+
+    @property
+    def away(self) -> dict[str, list[ImageBlocker]]:
+        """Each registry that does not answer, with the blockers that cannot be checked because of it."""
+        hosts: dict[str, list[ImageBlocker]] = {}
+        for blocker in self.blockers:
+            if blocker.away:
+                hosts.setdefault(blocker.away, []).append(blocker)
+        return hosts
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; times are ISO with their zone, money is USD a month."""
@@ -433,6 +449,7 @@ def _blocker(
             )
             for workload, _, container in uses
         ),
+        away=blocking.away,
     )
 
 

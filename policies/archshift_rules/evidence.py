@@ -40,6 +40,7 @@ class Workload:
         why_not: Why it is not proven; empty if it is.
         problem: What is wrong with the evidence itself; empty if it is valid.
         images: For each of its images, whether it runs on arm64.
+        replaced: Images of its template that admission replaces; ``images`` has what its pods run instead.
         need: The x86 capacity that it needs while it is not proven.
         reaches_graviton: Graviton nodes can run its pods. False only if the evidence says so.
         pins: The architectures that its own rules admit; empty without such rules.
@@ -51,6 +52,7 @@ class Workload:
     why_not: str = ""
     problem: str = ""
     images: Mapping[str, bool] = field(default_factory=dict)
+    replaced: frozenset[str] = frozenset()
     need: Need = field(default_factory=Need)
     reaches_graviton: bool = True
     pins: frozenset[str] = frozenset()
@@ -122,6 +124,7 @@ def _workload(key: str, entry: Any, now: datetime, age: timedelta) -> Workload:
     images = _images(entry)
     pods, size = number(entry.get("pods")), _size(entry.get("requests"))
     claims = entry.get("verdict") in _PROVEN
+    replaced = entry.get("replaced")
     pins = frozenset(str(entry["pins"]).split(",")) if entry.get("pins") else frozenset()
     problem = ""
     if pods is None or size is None:
@@ -133,6 +136,7 @@ def _workload(key: str, entry: Any, now: datetime, age: timedelta) -> Workload:
         why_not="" if claims and not problem else problem or _why_not(entry),
         problem=problem,
         images={name: verdict in _PROVEN for name, (verdict, _) in (images or {}).items()},
+        replaced=frozenset(map(str, replaced)) if isinstance(replaced, dict) else frozenset(),
         need=Need(key, max(1.0, pods or 0.0), size or Amount()),
         reaches_graviton=entry.get("reachesGraviton") is not False,
         pins=pins,

@@ -72,7 +72,9 @@ def _without_evidence(stack: Stack, evidence: Evidence) -> Iterator[Violation]:
                 "archshift again; it checks the images of all workloads in the cluster.",
                 resource.urn,
             )
-        missing = [image for image in _images(resource) if image not in images]
+        own = evidence.workloads.get(_key(resource))
+        replaced = own.replaced if own else frozenset()
+        missing = [image for image in _images(resource) if image not in images and image not in replaced]
         if missing:
             yield Violation(
                 f"There is no evidence for {listed(missing)} of {_key(resource)}. Create the workload in the "
@@ -119,7 +121,14 @@ def _containers(resource: Resource) -> Iterator[dict[str, Any]]:
 
 
 def _images(resource: Resource) -> list[str]:
-    return sorted({str(container.get("image")) for container in _containers(resource)})
+    images = {str(container.get("image")) for container in _containers(resource)}
+    if WITH_PODS.fullmatch(resource.type):
+        # A node pulls the image of a volume for its own architecture, as it does for a container.
+        for volume in resource.items(*pod_spec(_kind(resource)), "volumes"):
+            image = volume.get("image") if isinstance(volume, dict) else None
+            if isinstance(image, dict):
+                images.add(str(image.get("reference")))
+    return sorted(images)
 
 
 def _size(resource: Resource) -> Amount:

@@ -85,9 +85,10 @@ class Registries:
         return {one: self.suggestions.get(one) for one in self.suggested[-1][0]}
 
     def read_evidence(
-        self, _cluster: FakeCluster, inventory: Inventory, rules: ImageRules, *, watch: object
+        self, _cluster: FakeCluster, inventory: Inventory, rules: ImageRules, *, refresh: bool, watch: object
     ) -> ClusterEvidence:
         assert callable(watch)
+        assert not refresh
         self.rules.append(rules)
         self.inventories.append(inventory)
         if isinstance(self.evidence, ArchshiftError):
@@ -215,7 +216,7 @@ def test_the_table_has_the_trouble_first(run: Run) -> None:
         "x86:1.0.0 amd64-only linux/amd64; x86:1.2.0 has arm64",
         "gone:1 unknown HTTP 404: no such tag",
         "both:1 multi-arch linux/amd64, linux/arm64",
-        "1 of 4 images run on arm64, 1 unknown",
+        "1 of 4 images runs on arm64, 1 unknown",
     ]
     assert err == ""
 
@@ -356,7 +357,7 @@ def test_a_cluster_as_a_table_has_what_blocks_and_what_can_move(run: Run, regist
         f"{PAY} amd64-only container main: amd64-only; container main: HTTP 404: no such tag",
         f"{CART}: cart: both:1 has moved: pods run another",
         "pull secret shop/robot was not used: not allowed",
-        "1 of 3 images run on arm64, 1 unknown; 1 of 2 workloads can move",
+        "1 of 3 images runs on arm64, 1 unknown; 1 of 2 workloads can move",
     ]
 
 

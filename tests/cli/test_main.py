@@ -97,6 +97,7 @@ def test_plan_as_json(run: Run) -> None:
         "restarts": True,
         "reachable": None,
         "reason": "",
+        "cause": "",
     }
     assert plan["conflicts"] == [
         {
@@ -135,8 +136,23 @@ def test_plan_for_people(run: Run, pulumi: FakePulumi) -> None:
     assert "set force: true with a reason in archshift:workloads.overrides" in text
     assert "shortage: Graviton lacks 1.1 vCPU" in text
     assert text.endswith(
-        "fleet at 1: 0 of 4 movable pods are on Graviton, 4 belong there; 7 pods in all; 1 workloads roll out"
+        "fleet at 1: 0 of 4 movable pods are on Graviton, 4 belong there; 7 pods in all; 1 workload rolls out"
     )
+
+
+def test_a_plan_hides_what_does_not_change(run: Run, pulumi: FakePulumi) -> None:
+    """How many it hides is said, a flag prints them, and JSON has all."""
+    pulumi.configure(arm_ratio="0.0")
+    _, out, _ = run("plan")
+    hidden = [
+        row["workload"] for row in json.loads(run("plan", "--json")[1])["workloads"] if not row["restarts"]
+    ]
+    _, everything, _ = run("plan", "--all")
+    assert "shop/DaemonSet/log" in hidden
+    assert "DaemonSet/log" not in out
+    assert "DaemonSet/log" in everything
+    assert "archshift plan --all prints" in out
+    assert "archshift plan --all prints" not in everything
 
 
 def test_the_selected_stack_is_asked_for(run: Run, pulumi: FakePulumi) -> None:

@@ -83,7 +83,7 @@ def test_for_people(run: Run, pulumi: FakePulumi) -> None:
     assert lines[0] == "OWNER ALL CAN MOVE BLOCKED HELD LEFT ALONE GRAVITON WANTED X86 VCPU"
     assert lines[1] == "shop 3 2 0 0 1 0 2 1.0"
     assert "0 workloads need x86: 0 of 2 x86 nodes must stay" in lines
-    assert any(line.startswith("saves so far (0 to 0.5): ") for line in lines)
+    assert any(line.startswith("cost so far, from arm_ratio 0 to 0.5: ") for line in lines)
     assert lines[-1] == "fleet at 0.5: 0 of 4 movable pods on Graviton (0.0 %), 2 wanted"
 
 

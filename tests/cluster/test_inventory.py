@@ -327,10 +327,10 @@ def test_pods_of_one_workload_are_read_as_one(number: int, monkeypatch: pytest.M
     ]
     seen: list[Json] = []
 
-    def spied(template: Any, shown: Any) -> Any:
+    def spied(template: Any, shown: Any, **more: Any) -> Any:
         shown = list(shown)
         seen.extend(shown)
-        return with_pods(template, shown)
+        return with_pods(template, shown, **more)
 
     monkeypatch.setattr("archshift.cluster.inventory.with_pods", spied)
     found = inventory(cluster(deployments=[workload(name="cart")], nodes=[node("arm")], pods=pods))

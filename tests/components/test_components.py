@@ -206,8 +206,8 @@ def test_a_preview_says_the_step_and_its_conflicts(logged: Logged) -> None:
         ("WARNING", str(CONFLICT)),
         (
             "INFO",
-            "arm_ratio 0.5: 1 of 1 movable pods belong on Graviton (1 pods in all), 0 are there; "
-            "1 workloads roll out",
+            "arm_ratio 0.5: 1 of 1 movable pods belong on Graviton (1 pod in all), 0 are there; "
+            "1 workload rolls out",
         ),
     ]
 

@@ -241,7 +241,7 @@ def test_a_token_that_grew_old_is_renewed(
             return web.Response(status=401, headers={"WWW-Authenticate": challenge})
         return await proxy.forward(request)
 
-    proxy.on("HEAD .*manifests/sha256", once)
+    proxy.on("GET .*manifests/sha256", once)
     tokens.anonymous = True
     image = f"{proxy.host}/team/app:1"
     found = audit_images([image], options(proxy.host, tokens.server.host))[image]

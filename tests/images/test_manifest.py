@@ -14,6 +14,7 @@ from archshift.images.registry.manifest import (
     DOCKER_MANIFEST,
     OCI_INDEX,
     OCI_MANIFEST,
+    Artifact,
     ImageManifest,
     Index,
     Platform,
@@ -67,6 +68,9 @@ def test_any_manifest_is_read_or_refused(body: bytes, content_type: str) -> None
         return
     if isinstance(found, ImageManifest):
         assert found.config.digest.startswith("sha")
+        return
+    if isinstance(found, Artifact):
+        assert found.kind
         return
     written = json.loads(body).get("manifests") or []
     for child in found.children:

@@ -176,5 +176,7 @@ def test_a_proxy_that_is_not_there_is_unknown(
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
     found = audit()
     assert found.verdict == "unknown"
-    assert found.reason.startswith(f"{encrypted.host}: no connection (")
+    assert found.reason == (
+        f"{encrypted.host} does not answer: there is no connection to its proxy (the connection was refused)"
+    )
     assert forward.targets == []

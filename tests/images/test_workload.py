@@ -7,7 +7,7 @@ import pytest
 
 from archshift.images.contents.command import Command, read_command
 from archshift.images.verdict import ImageVerdict, Verdict
-from archshift.images.workload import ImageUse, containers_of, judge_workload, with_pods
+from archshift.images.workload import ImageUse, containers_of, judge_workload, why_not, with_pods
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 D1, D2, D3 = (f"sha256:{character * 64}" for character in "123")
@@ -112,6 +112,67 @@ def test_an_image_rewritten_by_a_webhook_counts_too() -> None:
     assert [(one.role, one.use.image) for one in containers] == [
         ("container", "app"),
         ("injected", "mirror.example/app"),
+    ]
+
+
+def rewritten(image: str, name: str = "app") -> dict[str, Any]:
+    """Return a pod whose container runs an image that its template does not name."""
+    return pod({"containers": [{"name": name, "image": image}]})
+
+
+@pytest.mark.parametrize(
+    ("template", "pods", "values", "expected"),
+    [
+        # A mesh writes the image of its gateways.
+        ("auto", ["mesh:1", "mesh:1"], {"mesh:1": "multi-arch"}, "multi-arch"),
+        ("auto", ["mesh:1"], {"mesh:1": "amd64-only"}, "amd64-only"),
+        # What runs decides against the template, in both directions.
+        ("app", ["mirror/app"], {"mirror/app": "multi-arch", "app": "amd64-only"}, "multi-arch"),
+        ("app", ["mirror/app"], {"mirror/app": "amd64-only", "app": "multi-arch"}, "amd64-only"),
+        # A proxy on the node cannot be reached from here; its upstream can.
+        ("app", ["localhost:7439/app"], {"app": "multi-arch"}, "multi-arch"),
+        ("app", ["localhost:7439/app"], {"app": "amd64-only"}, "amd64-only"),
+        ("app", ["localhost:7439/app"], {}, "unknown"),
+        # Pods that disagree, as in the middle of a change of the webhook: all images count.
+        ("auto", ["mesh:1", "mesh:2"], {"mesh:1": "multi-arch", "mesh:2": "multi-arch"}, "unknown"),
+        ("app", ["app", "mirror/app"], {"app": "multi-arch", "mirror/app": "amd64-only"}, "amd64-only"),
+        # No pod shows what admission does.
+        ("auto", [], {"mesh:1": "multi-arch"}, "unknown"),
+    ],
+)
+def test_an_image_that_admission_replaces_counts_instead(
+    template: str, pods: list[str], values: dict[str, Verdict], expected: str
+) -> None:
+    shown = {"containers": [{"name": "app", "image": template}]}
+    containers = with_pods(containers_of(shown), map(rewritten, pods), of_template=True)
+    verdicts = {
+        use: verdict(use.image, values.get(use.image, "unknown"), reason="no answer")
+        for container in containers
+        for use in container.uses
+    }
+    found = judge_workload("w", containers, verdicts)
+    assert found.verdict == expected
+    assert all(image.verdict == expected for image in found.images) or len(set(pods)) > 1
+    agreed = len(set(pods)) == 1 and (pods[0] in values or template not in values)
+    assert dict(found.replaced) == ({template: pods[0]} if agreed else {})
+
+
+def test_pods_of_another_revision_do_not_replace_an_image() -> None:
+    """While it is not known that all pods are of this template, the template's image counts too."""
+    containers = with_pods(containers_of(spec("new")), [rewritten("old", "new")])
+    assert [one.use.image for one in containers] == ["new", "old"]
+
+
+def test_what_is_proven_not_to_run_is_named_before_what_is_unknown() -> None:
+    verdicts = {
+        ImageUse("a"): verdict("a", "unknown", "", "r does not answer: no answer in time", away="r"),
+        ImageUse("b"): verdict("b", "amd64-only"),
+    }
+    found = judge_workload("w", containers_of(spec("a", "b")), verdicts)
+    assert why_not(found) == "b is amd64-only: container b: its image has linux/amd64 (and 1 more)"
+    assert [(one.cause, one.away) for one in found.blocking] == [
+        ("r does not answer: no answer in time", "r"),
+        ("an image has no arm64", ""),
     ]
 
 

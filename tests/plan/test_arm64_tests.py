@@ -81,6 +81,7 @@ def test_the_pod_of_a_test_is_the_workloads_own_on_arm64() -> None:
             {"name": "config", "configMap": {"name": "web"}},
             {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
             {"name": "host", "hostPath": {"path": "/var/run"}},
+            {"name": "plugins", "image": {"reference": "registry.example/plugins:1"}},
         ],
         containers=[
             {
@@ -106,6 +107,7 @@ def test_the_pod_of_a_test_is_the_workloads_own_on_arm64() -> None:
         {"name": "config", "configMap": {"name": "web"}},
         {"name": "data", "emptyDir": {}},
         {"name": "host", "emptyDir": {}},
+        {"name": "plugins", "image": {"reference": "registry.example/plugins:1"}},
     ]
     (app,) = spec["containers"]
     assert app["command"] == ["/app", "--check"]
@@ -177,11 +179,69 @@ def test_the_outcome_of_a_test(
     test: Arm64Test, state: Json, found: Json, passed: bool | None, words: str
 ) -> None:
     """None while it goes on; a failure has the last words of what failed."""
-    proof = outcome(state, found, test, NOW, machine="arm64")
+    proof = outcome(made_of(state, found), found, test, NOW, machine="arm64")
     assert (proof.passed if proof else None) == passed
     if proof:
         assert proof.message == words
         assert proof.machine == ("aarch64" if "Complete" in str(state) else "arm64")
+
+
+def made_of(state: Json, found: Json) -> Json:
+    """The Job with the containers of that pod in its template."""
+    containers = found.get("spec", {}).get("containers") or [{"name": "c0"}]
+    template = {"spec": {"containers": containers, "initContainers": [{"name": "setup"}]}}
+    return {**state, "spec": {**state["spec"], "template": template}}
+
+
+def meshed(found: Json, state: Json, *, init: bool = False) -> Json:
+    """The pod with a container that admission injected, in that state."""
+    proxy = {"name": "mesh", "state": state}
+    kind = "initContainerStatuses" if init else "containerStatuses"
+    status = {**found["status"], kind: [*found["status"].get(kind, ()), proxy]}
+    return {
+        **found,
+        "spec": {"containers": [*found["spec"]["containers"], {"name": "mesh"}]},
+        "status": status,
+    }
+
+
+RUNS: Json = {"running": {"startedAt": NOW.isoformat()}}
+WAITS: Json = {"waiting": {"reason": "PodInitializing"}}
+
+
+@pytest.mark.parametrize(
+    ("test", "state", "found", "proxy", "passed", "words"),
+    [
+        # A mesh's proxy goes on after the test, or fails beside it; the tested container decides.
+        (COMMAND, job(), pod(ended(0, "aarch64\n")), RUNS, True, ""),
+        (COMMAND, job(), pod(ended(3, "boom")), RUNS, False, "container c0 exited with code 3\nboom"),
+        (COMMAND, job(), pod(ended(0)), ended(1, "proxy down"), True, ""),
+        (COMMAND, with_condition("Failed", message="x"), pod(ended(0)), ended(1), True, ""),
+        (COMMAND, job(), pod(running(5)), ended(1, "proxy down"), None, ""),
+        (START, job(START), pod(running(10)), ended(1), True, ""),
+        (START, job(START), pod(running(10)), WAITS, True, ""),
+        (START, job(START), pod(ended(0)), RUNS, False, "container c0 exited, but it should keep running"),
+    ],
+)
+def test_an_injected_container_does_not_decide_a_test(
+    test: Arm64Test, state: Json, found: Json, proxy: Json, passed: bool | None, words: str
+) -> None:
+    proof = outcome(made_of(state, found), meshed(found, proxy), test, NOW, machine="arm64")
+    assert (proof.passed if proof else None) == passed
+    if proof:
+        assert proof.message == words
+        assert proof.machine
+
+
+@pytest.mark.parametrize("init", [True, False])
+def test_a_test_that_an_injected_container_prevents_proves_nothing(init: bool) -> None:
+    """The tested container never started: there is no machine, so the next update tries again."""
+    found = pod(WAITS)
+    state = made_of(with_condition("Failed", message="no luck"), found)
+    proof = outcome(state, meshed(found, ended(1, "no iptables"), init=init), COMMAND, NOW, machine="arm64")
+    assert proof
+    assert (proof.passed, proof.machine) == (False, "")
+    assert proof.message == "injected container mesh exited with code 1\nno iptables"
 
 
 @given(st.text(max_size=300), st.booleans())

@@ -262,14 +262,20 @@ def test_an_autoscaled_workload_says_what_it_reaches() -> None:
     assert split.wanted == 8
     # The lowest is 22 of 39: 23 of 40 is a little more.
     assert split.reachable == pytest.approx((22 / 39, 0.8))
-    assert split.reason == "autoscaled 10 to 40: 0.56 to 0.80 on Graviton until the next up"
+    assert split.reason == (
+        "until the next update, its autoscaler (10 to 40 pods) may bring its share on Graviton to between "
+        "56% and 80%"
+    )
     assert whole.reachable == (1.0, 1.0)
+    assert whole.reason == "", "there is nothing to say where both ends are the same"
 
 
 def test_an_autoscaled_and_capped_workload_says_both() -> None:
     """No reason hides another."""
     row = plan_one(deployment(replicas=4, autoscaled=(0, 4)), Rules(max_ratio=0.5), ratio=1.0)
-    assert row.reason.startswith("capped at 0.5 of its pods; autoscaled 0 to 4: ")
+    assert row.reason.startswith(
+        "capped at 0.5 of its pods; until the next update, its autoscaler (0 to 4 pods) "
+    )
 
 
 def settled(ratio: float, replicas: int = 4, **options: Any) -> Workload:

@@ -178,7 +178,8 @@ def test_a_registry_that_is_down_moves_nobody(ratio: float, there: int) -> None:
     one = as_placed(there)
     row = row_of(one, unread(one), graviton=there, ratio=ratio)
     assert (row.wanted, row.graviton, row.exact, row.movable) == (there, there, True, False)
-    assert row.reason.endswith(f"in 30 s; keeps its {there} Graviton pods, gets no more")
+    pods = "1 pod" if there == 1 else f"{there} pods"
+    assert row.reason.endswith(f"in 30 s; it keeps its {pods} on Graviton and gets no more there")
     assert row.restarts is False
     assert row.patch is not None
     template = row.patch["spec"]["template"]

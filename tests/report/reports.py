@@ -24,13 +24,15 @@ def row(workload: str = "shop/Deployment/web", **values: Any) -> dict[str, Any]:
         "restarts": True,
         "reachable": None,
         "reason": "",
+        "cause": "",
         **values,
     }
 
 
 def held(workload: str, reason: str, **values: Any) -> dict[str, Any]:
     """A workload that stays where it is."""
-    return row(workload, **{"wanted": 0, "moves": 0, "action": "hold", "reason": reason, **values})
+    fields = {"wanted": 0, "moves": 0, "action": "hold", "reason": reason, "cause": reason}
+    return row(workload, **{**fields, **values})
 
 
 def side(architecture: str, **values: Any) -> dict[str, Any]:

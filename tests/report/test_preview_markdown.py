@@ -92,7 +92,7 @@ def test_everything_is_there() -> None:
     assert "| Graviton | 0 → 3 | 0 → 2 | 0.0 of 0.0 | 4.0 of 12.0 | 8.0 of 45.0 | 8.0 of 45.0 |" in lines
     assert "The cost before and after is unknown." in lines
     assert "<summary>Held on x86 or left alone: 1 workload, 4 pods</summary>" in lines
-    assert "| `shop/Deployment/legacy` | `web` | 4 | `held on x86: legacy:1 is amd64-only` |" in lines
+    assert "| `held on x86: legacy:1 is amd64-only` | 1 | 4 | `shop/Deployment/legacy` (`web`) |" in lines
     assert "| `update` | `w` | `DeploymentPatch` | `spec.a` |" in lines
     assert "DaemonSet/log" not in text
     assert "Deployment/still" not in text
@@ -127,7 +127,7 @@ def test_three_thousand_workloads_fit() -> None:
     name = "a-rather-long-namespace/Deployment/with-a-rather-long-name-in-front-of-it-"
     rows = [row(f"{name}{number}", owner="team") for number in range(3000)]
     rest = [
-        held(f"{name}held-{number}", "held on x86: " + "its image is amd64-only " * 9)
+        held(f"{name}held-{number}", f"held on x86: {number}" + "its image is amd64-only " * 9)
         for number in range(900)
     ]
     entries = [
@@ -157,11 +157,34 @@ def test_three_thousand_workloads_fit() -> None:
     for what in (
         "violations are not shown",
         "conflicts are not shown",
-        "are held or left alone",
+        "reasons",
         "resources change",
     ):
         assert re.search(rf"_\d+ more {what}", text), what
     assert text.index("Blocks") < text.index("What moves") < text.index("Resource diff")
+
+
+def test_what_holds_many_is_one_line() -> None:
+    """A registry that is away holds a fleet: the three largest are named, the rest is counted."""
+    away = "registry.example does not answer: the host name cannot be resolved"
+    rows = [
+        held(
+            f"shop/Deployment/w{number:03}",
+            f"held on x86: w{number} is unknown: {away}",
+            cause=away,
+            replicas=n,
+        )
+        for number in range(115)
+        for n in (9 - min(number, 8),)
+    ]
+    amd64 = held("shop/Deployment/old", "held on x86: old:1 is amd64-only", cause="an image has no arm64")
+    text = markdown(report(left=plan(*rows, amd64)))
+    table = text[text.index("<summary>Held") :].splitlines()
+    assert table[0] == "<summary>Held on x86 or left alone: 116 workloads, 155 pods</summary>"
+    names = ", ".join(f"`shop/Deployment/w00{number}` (`web`)" for number in range(3))
+    assert f"| `{away}` | 115 | 151 | {names} and 112 more |" in table
+    assert "| `held on x86: old:1 is amd64-only` | 1 | 4 | `shop/Deployment/old` (`web`) |" in table
+    assert len(table) < 20
 
 
 TEXTS = st.one_of(

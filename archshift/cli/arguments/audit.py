@@ -42,6 +42,11 @@ def add_command(commands: Commands) -> None:
     )
     parser.add_argument("--metrics", metavar="FILE", help="write Prometheus textfile metrics to FILE")
     parser.add_argument(
+        "--refresh",
+        action="store_true",
+        help="ask registries again that did not answer in the last five minutes; all commands use the result",
+    )
+    parser.add_argument(
         "--no-suggestions", action="store_true", help="skip the search for newer tags with arm64"
     )
     parser.add_argument(

@@ -15,6 +15,9 @@ def add_command(commands: Commands) -> None:
         "which fields have another owner, and whether the pods fit. Read-only.",
         example="archshift plan -s prod",
     )
+    parser.add_argument(
+        "--all", action="store_true", help="also print the workloads that the update does not change"
+    )
     add_stack_options(parser)
     parser.set_defaults(run=run)
 

@@ -14,6 +14,7 @@ from archshift.cluster.image_evidence import ClusterEvidence, audit_options, rea
 from archshift.cluster.inventory import read_inventory
 from archshift.common.errors import ArchshiftError
 from archshift.common.files import replace_file
+from archshift.common.text import counted, first_few
 from archshift.images.registry.hosts import ImageRules, RegistryHost
 from archshift.images.verdict import AMD64_ONLY, OTHER, UNKNOWN, ImageVerdict
 from archshift.images.workload import WorkloadVerdict
@@ -116,7 +117,7 @@ def _audit(
     if stack:
         with connect(stack.kube_context) as cluster:
             inventory = read_inventory(cluster, stack.discovery, stack.field_manager)
-            evidence = read_evidence(cluster, inventory, rules, watch=watch)
+            evidence = read_evidence(cluster, inventory, rules, refresh=options.refresh, watch=watch)
         for workload in evidence.verdicts.values():
             for verdict in workload.images:
                 known = images.get(verdict.image)
@@ -126,7 +127,9 @@ def _audit(
     if options.images:
         from archshift.images.audit import audit_images
 
-        images |= audit_images(options.images, replace(audit_options(rules), watch=watch))
+        images |= audit_images(
+            options.images, replace(audit_options(rules, refresh=options.refresh), watch=watch)
+        )
     return list(images.values()), evidence
 
 
@@ -169,11 +172,19 @@ def _print_tables(
     table = plain_table()
     for name in ("IMAGE", "VERDICT", "WHY"):
         table.add_column(name, overflow="fold")
+    away: dict[str, list[ImageVerdict]] = {}
     for image in sorted(images, key=lambda image: (order.get(image.verdict, 2), image.image)):
+        if image.away:
+            away.setdefault(image.reason, []).append(image)
+            continue
         why = image.reason or ", ".join(image.platforms)
         if suggestions.get(image.image):
             why += f"; {suggestions[image.image]} has arm64"
         table.add_row(image.image, image.verdict, why, style=None if image.runs_on_arm64 else "yellow")
+    for reason, unread in away.items():
+        # One registry that is away would fill the screen.
+        names = first_few(unread, 3, name=lambda image: image.image)
+        table.add_row(names, UNKNOWN, reason, style="yellow")
     out.print(table)
     blocked = {key: verdict for key, verdict in workloads.items() if not verdict.runs_on_arm64}
     if blocked:
@@ -181,8 +192,15 @@ def _print_tables(
         table = plain_table()
         for name in ("WORKLOAD", "VERDICT", "BLOCKED BY"):
             table.add_column(name, overflow="fold")
+        waiting: dict[str, list[str]] = {}
         for key, verdict in blocked.items():
-            table.add_row(key, verdict.verdict, "; ".join(b.reason for b in verdict.blocking))
+            main = verdict.main_blocking
+            if main is not None and main.away:
+                waiting.setdefault(main.cause, []).append(key)
+            else:
+                table.add_row(key, verdict.verdict, "; ".join(b.reason for b in verdict.blocking))
+        for cause, keys in waiting.items():
+            table.add_row(first_few(keys, 3), UNKNOWN, cause)
         out.print(table)
     for key, verdict in workloads.items():
         for note in verdict.notes:
@@ -191,7 +209,8 @@ def _print_tables(
         out.print(note, highlight=False, style="dim")
     can = sum(image.runs_on_arm64 for image in images)
     unknown = sum(image.verdict == UNKNOWN for image in images)
-    line = f"{can} of {len(images)} images run on arm64, {unknown} unknown"
+    runs = "runs" if can == 1 else "run"
+    line = f"{can} of {counted(len(images), 'image')} {runs} on arm64, {unknown} unknown"
     if workloads:
-        line += f"; {len(workloads) - len(blocked)} of {len(workloads)} workloads can move"
+        line += f"; {len(workloads) - len(blocked)} of {counted(len(workloads), 'workload')} can move"
     out.print(f"\n{line}", style="bold")

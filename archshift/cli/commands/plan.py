@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from archshift.cli.stack import print_json, read_plan
 from archshift.cli.table import joined, print_workloads
 from archshift.common.architectures import display
+from archshift.common.text import counted
 from archshift.plan.plan_json import plan_json
 
 if TYPE_CHECKING:
@@ -19,21 +20,31 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(plan_json(plan))
     else:
-        print_table(plan)
+        print_table(plan, everything=options.all)
     return 0
 
 
-def print_table(plan: "Plan") -> None:
-    """Print the plan for a person."""
+def print_table(plan: "Plan", *, everything: bool = False) -> None:
+    """Print the plan for a person.
+
+    Args:
+        plan: The plan.
+        everything: Also print the workloads that the update leaves unchanged.
+    """
+    shown = [row for row in plan.workloads if everything or not row.unchanged]
     out = print_workloads(
         plan,
         ("NOW", "NEXT", "WHAT HAPPENS"),
         lambda row: (row.graviton, row.wanted),
         lambda row: (joined("rolls out" if row.restarts else "", row.reason) or "unchanged", None),
+        rows=shown,
     )
+    if hidden := len(plan.workloads) - len(shown):
+        out.print(f"{counted(hidden, 'workload')} without a change: archshift plan --all prints them too")
     for side in plan.balances.values():
         out.print(
-            f"{display(side.architecture)}: {side.nodes} nodes, {side.demand.total.pods} pods request "
+            f"{display(side.architecture)}: {counted(side.nodes, 'node')}; "
+            f"{counted(side.demand.total.pods, 'pod')} request{'s' if side.demand.total.pods == 1 else ''} "
             f"{side.demand.total.vcpu:.1f} of {side.capacity.vcpu:.1f} vCPU and "
             f"{side.demand.total.gib:.1f} of {side.capacity.gib:.1f} GiB",
         )
@@ -44,6 +55,7 @@ def print_table(plan: "Plan") -> None:
     restarts = sum(row.restarts for row in plan.workloads)
     out.print(
         f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods are on Graviton, "
-        f"{plan.wanted} belong there; {plan.all_pods} pods in all; {restarts} workloads roll out",
+        f"{plan.wanted} belong there; {counted(plan.all_pods, 'pod')} in all; "
+        f"{counted(restarts, 'workload')} {'rolls' if restarts == 1 else 'roll'} out",
         style="bold",
     )

@@ -15,6 +15,7 @@ from archshift.cli.engine import Preview, run_preview
 from archshift.cli.stack import print_json, stack_config, stack_name
 from archshift.cli.table import console
 from archshift.common.errors import ArchshiftError
+from archshift.common.text import counted
 from archshift.plan.plan_json import PLAN_FILE
 from archshift.report.preview import PreviewReport, failure, make_report
 from archshift.report.preview_markdown import markdown
@@ -92,10 +93,13 @@ def _print(report: PreviewReport) -> None:
     if report.plan:
         fleet = report.plan["fleet"]
         moving = sum(1 for row in report.plan["workloads"] if row["moves"])
+        move = counted(moving, "workload") + (" moves" if moving == 1 else " move")
+        changes = counted(len(report.changes), "resource") + (
+            " changes" if len(report.changes) == 1 else " change"
+        )
         out.print(
             f"arm_ratio {report.plan['arm_ratio']:g}: {fleet['graviton']} of {fleet['pods']} movable pods "
-            f"are on Graviton, {fleet['wanted']} belong there; {moving} workloads move, "
-            f"{len(report.changes)} resources change"
+            f"are on Graviton, {fleet['wanted']} belong there; {move}, {changes}"
         )
     for violation in report.violations:
         style = "red" if violation.mandatory else "yellow"

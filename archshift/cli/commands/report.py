@@ -11,6 +11,7 @@ from archshift.cli.stack import busy, print_json, read_settings, stack_file_path
 from archshift.cli.table import console, plain_table
 from archshift.common.errors import ArchshiftError
 from archshift.common.files import write_whole
+from archshift.common.text import counted
 from archshift.report.history import History, make_history
 from archshift.report.report import Report, make_report
 from archshift.report.savings import Savings, make_savings
@@ -128,21 +129,27 @@ def print_report(report: Report) -> None:
         )
     out.print(table)
     out.print()
-    for blocker in report.blockers[:_SHOWN]:
+    for host, images in report.away.items():
+        out.print(
+            f"{counted(len(images), 'image')} cannot be checked, because the registry {host} does not answer",
+            style="yellow",
+        )
+    for blocker in report.to_repair[:_SHOWN]:
         out.print(
             f"{blocker.image} holds {blocker.vcpu:,.1f} vCPU on x86 ({blocker.verdict}): {blocker.reason}",
             style="yellow",
         )
-    if len(report.blockers) > _SHOWN:
-        out.print(f"{len(report.blockers) - _SHOWN} more images hold workloads on x86", style="yellow")
+    if (more := len(report.to_repair) - _SHOWN) > 0:
+        hold = "holds" if more == 1 else "hold"
+        out.print(f"{counted(more, 'more image')} {hold} workloads on x86", style="yellow")
     fleet, guard = report.fleet, report.guard
     if guard.guarded:
         out.print(
-            f"{len(guard.needs)} workloads need x86: {guard.nodes_that_must_stay} of {guard.nodes} x86 nodes "
-            "must stay"
+            f"{counted(len(guard.needs), 'workload')} {'needs' if len(guard.needs) == 1 else 'need'} x86: "
+            f"{guard.nodes_that_must_stay} of {counted(guard.nodes, 'x86 node')} must stay"
         )
     for saving in report.savings.changes:
-        out.print(f"saves {saving.title} ({saving.before:g} to {saving.after:g}): {saving.text}")
+        out.print(f"cost {saving.title}, from arm_ratio {saving.before:g} to {saving.after:g}: {saving.text}")
     if report.savings.problem:
         out.print(f"savings are unknown: {report.savings.problem}", style="yellow")
     for sentence in (*guard.exceptions, *(f"unknown: {note}" for note in report.notes)):

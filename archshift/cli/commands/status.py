@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from archshift.cli.arguments.status import EXIT_INEXACT
 from archshift.cli.stack import print_json, read_plan
 from archshift.cli.table import joined, print_workloads
+from archshift.common.text import counted
 from archshift.plan.plan_json import fleet_json
 
 if TYPE_CHECKING:
@@ -56,6 +57,6 @@ def print_table(plan: "Plan") -> None:
     share = plan.graviton / plan.pods if plan.pods else 0.0
     out.print(
         f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods on Graviton "
-        f"({share:.3f}), {plan.wanted} wanted; {plan.all_pods} pods in all",
+        f"({share:.3f}), {plan.wanted} wanted; {counted(plan.all_pods, 'pod')} in all",
         style="bold",
     )

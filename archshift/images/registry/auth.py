@@ -27,6 +27,7 @@ _SCHEME: Final = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9-]*)(?:\s+|$)")
 _PARAMETER: Final = re.compile(
     r"\s*,?\s*([A-Za-z_][A-Za-z0-9_-]*)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,\"]+))"
 )
+_REPOSITORY_SCOPE: Final = re.compile(r"(repository(?:\([^()\s]+\))?:\S+):[^:\s]+")
 _LONGEST_HEADER: Final = 8192
 
 _SIBLINGS: Final = {"registry-1.docker.io": ("auth.docker.io",)}
@@ -77,9 +78,19 @@ def parse_challenge(headers: Collection[str]) -> Challenge | None:
 def pull_scope(repository: str, offered: str) -> str:
     """Return the scope of a token: the permission to pull from one repository, and nothing more.
 
-    A scope that the registry offers counts only if it names no repository (public.ecr.aws offers ``aws``).
+    A scope that the registry offers counts only if it names no repository (public.ecr.aws offers ``aws``): it
+    may have been offered for another one.
     """
     return offered if re.fullmatch(r"[A-Za-z0-9._-]+", offered) else f"repository:{repository}:pull"
+
+
+def own_scope(repository: str, offered: str) -> str:
+    """Return the scope of a token, if the registry offered it for this repository itself.
+
+    The registry may know the repository by another name than the path, for instance behind a prefix.
+    """
+    named = _REPOSITORY_SCOPE.fullmatch(offered)
+    return f"{named[1]}:pull" if named else pull_scope(repository, offered)
 
 
 def realm_problem(realm: str, plain_http: Collection[str]) -> str:

@@ -17,12 +17,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeVar
 
 from yarl import URL
 
+from archshift.images.registry.away import AwayHosts
 from archshift.images.registry.credentials import Keychain
-from archshift.images.registry.errors import MissingError, UnreadableError
+from archshift.images.registry.errors import AwayError, MissingError, UnreadableError
 from archshift.images.registry.hosts import RegistryHost
 from archshift.images.registry.login import Logins
 from archshift.images.registry.manifest import ACCEPT, SCHEMA_1, Descriptor
@@ -38,6 +39,9 @@ _T = TypeVar("_T")
 
 _LOGINS: Final = 16
 """The largest number of logins for one request."""
+
+_KEPT_BYTES: Final = 1 << 16
+"""The largest manifest or config that is kept in memory for the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class RegistryClient:
     Args:
         hosts: Options by ``host[:port]`` as in image names.
         limits: Bounds on sizes, times and numbers.
+        away: Hosts that did not answer an earlier run; None remembers nothing.
 
     Raises:
         ArchshiftError: A CA file cannot be read.
@@ -82,11 +87,16 @@ class RegistryClient:
         hosts: Mapping[str, RegistryHost] | None = None,
         keychain: Keychain | None = None,
         limits: Limits | None = None,
+        away: AwayHosts | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self._transport = Transport(hosts or {}, self.limits)
         self._logins = Logins(self._transport, keychain or Keychain())
+        self._away = away
         self._endpoints: dict[str, tuple[_Endpoint, ...]] = {}
+        # Small manifests and configs by digest, because the deep check reads the same image again.
+        self._manifests: dict[tuple[str, str], Fetched] = {}
+        self._blobs: dict[tuple[str, str], bytes] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> RegistryClient:
@@ -105,6 +115,14 @@ class RegistryClient:
             UnreadableError: It could not be read, or its content does not match the digest.
         """
 
+        if reference.digest and (kept := self._manifests.get((reference.name, reference.digest))):
+            return kept
+        fetched = await self._ask(reference, self._get_manifest(reference))
+        if reference.digest and len(fetched.body) <= _KEPT_BYTES:
+            self._manifests[reference.name, reference.digest] = fetched
+        return fetched
+
+    def _get_manifest(self, reference: Reference) -> _Request[Fetched]:
         async def read(response: aiohttp.ClientResponse) -> Fetched:
             body = await read_body(response, self.limits.manifest_bytes, "manifest")
             content_type = response.headers.get("Content-Type", "")
@@ -119,13 +137,13 @@ class RegistryClient:
                 raise UnreadableError(f"the manifest has the digest {actual}, but {source} {digest}")
             return Fetched(body, actual, content_type)
 
-        return await self._ask(reference, _Request(f"manifests/{reference.tag_or_digest}", read, ACCEPT))
+        return _Request(f"manifests/{reference.tag_or_digest}", read, ACCEPT)
 
     async def manifest_digest(self, reference: Reference) -> str:
         """Return the digest of a reference, with HEAD if possible; empty if the registry sends none.
 
-        Docker Hub does not count HEAD as a pull. Some registries and proxies support only GET. So after a
-        failed HEAD archshift tries GET, before it reports an image as missing.
+        Docker Hub does not count HEAD as a pull. Some registries, proxies and firewalls support only GET, and
+        answer HEAD with any status. So after a failed HEAD archshift tries GET, as Docker and containerd do.
 
         Raises:
             MissingError: The registry does not have it.
@@ -140,12 +158,13 @@ class RegistryClient:
                 )
             return claimed if is_digest(claimed) else ""
 
-        try:
-            return await self._ask(
-                reference, _Request(f"manifests/{reference.tag_or_digest}", read, ACCEPT, "HEAD")
-            )
-        except MissingError:
-            return (await self.manifest(reference)).digest
+        get = self._get_manifest(reference)
+
+        async def read_body_instead(response: aiohttp.ClientResponse) -> str:
+            return (await get.read(response)).digest
+
+        head = _Request(f"manifests/{reference.tag_or_digest}", read, ACCEPT, "HEAD")
+        return await self._ask(reference, _Request(get.path, read_body_instead, ACCEPT), head)
 
     async def blob(self, reference: Reference, descriptor: Descriptor) -> bytes:
         """Return a small blob and verify it against its descriptor.
@@ -167,7 +186,13 @@ class RegistryClient:
                 )
             return body
 
-        return await self._ask(reference, _Request(f"blobs/{descriptor.digest}", read))
+        key = (reference.name, descriptor.digest)
+        blob = self._blobs.get(key)
+        if blob is None:
+            blob = await self._ask(reference, _Request(f"blobs/{descriptor.digest}", read))
+            if len(blob) <= _KEPT_BYTES:
+                self._blobs[key] = blob
+        return blob
 
     async def layer(
         self,
@@ -241,21 +266,46 @@ class RegistryClient:
             path = f"tags/list?{query}"
         return tags
 
-    async def _ask(self, reference: Reference, request: _Request[_T]) -> _T:
-        """Send a request to the mirrors in their order, and last to the registry itself."""
+    async def _ask(self, reference: Reference, request: _Request[_T], head: _Request[_T] | None = None) -> _T:
+        """Send a request to the mirrors in their order, and last to the registry itself.
+
+        Args:
+            head: A cheaper request that may fail where ``request`` succeeds.
+        """
         endpoints = self._endpoints.get(reference.name) or self._resolve(reference)
         refusals = []
         missing = True
         for endpoint in endpoints:
+            host = endpoint.host
+            if host.asked:
+                await host.contact.wait()
+            host.asked = True
             try:
+                if head and host.head:
+                    return await self._head_or_get(endpoint, head, request)
                 return await self._patiently(endpoint, request)
             except UnreadableError as error:
                 missing = missing and isinstance(error, MissingError)
                 refusals.append(error)
+            finally:
+                host.contact.set()
         if len(refusals) == 1:
             raise refusals[0]
         text = "; ".join(str(error) for error in refusals)
-        raise MissingError(text) if missing else UnreadableError(text)
+        if missing:
+            raise MissingError(text)
+        away = next((error for error in refusals if isinstance(error, AwayError)), None)
+        raise AwayError(away.host, away.why, text) if away else UnreadableError(text)
+
+    async def _head_or_get(self, endpoint: _Endpoint, head: _Request[_T], get: _Request[_T]) -> _T:
+        try:
+            return await self._patiently(endpoint, head)
+        except AwayError:
+            raise
+        except UnreadableError:
+            result = await self._patiently(endpoint, get)
+            endpoint.host.head = False
+            return result
 
     def _resolve(self, reference: Reference) -> tuple[_Endpoint, ...]:
         options = self._transport.options(reference.registry)
@@ -263,30 +313,71 @@ class RegistryClient:
         for mirror in options.mirrors:
             name, _, prefix = mirror.strip("/").partition("/")
             repository = f"{prefix}/{reference.repository}" if prefix else reference.repository
-            endpoints.append(_Endpoint(self._transport.host(name), repository))
-        endpoints.append(_Endpoint(self._transport.host(reference.registry), reference.repository))
+            endpoints.append(_Endpoint(self._host(name), repository))
+        endpoints.append(_Endpoint(self._host(reference.registry), reference.repository))
         return self._endpoints.setdefault(reference.name, tuple(endpoints))
 
+    def _host(self, name: str) -> Host:
+        host = self._transport.host(name)
+        if not host.asked and self._away:
+            host.away = self._away.why(host.address)
+        return host
+
     async def _patiently(self, endpoint: _Endpoint, request: _Request[_T]) -> _T:
-        host = endpoint.host
         # Keep the semaphore during waits, so that a failing registry gets fewer requests.
-        async with host.semaphore:
-            for attempt in range(1, self.limits.attempts + 1):
-                # A pause that the registry wants is for all requests.
-                while (pause := host.paused_until - time.monotonic()) > 0:
-                    await asyncio.sleep(pause)
-                if host.failures >= self.limits.give_up_after:
-                    raise UnreadableError(
-                        f"archshift gave up on {host.name} after repeated failures: {host.last_failure}"
-                    )
-                try:
-                    result = await self._once(endpoint, request)
-                except TransientError as error:
-                    await self._wait(host, error, attempt)
-                else:
-                    host.failures = 0
-                    return result
+        async with endpoint.host.semaphore:
+            return await self._tries(endpoint, request)
+
+    async def _tries(self, endpoint: _Endpoint, request: _Request[_T]) -> _T:
+        host = endpoint.host
+        for attempt in range(1, self.limits.attempts + 1):
+            # A pause that the registry wants is for all requests.
+            while (pause := host.paused_until - time.monotonic()) > 0:
+                await asyncio.sleep(pause)
+            if host.away:
+                raise AwayError(host.name, host.away)
+            if host.failures >= self.limits.give_up_after:
+                raise UnreadableError(
+                    f"archshift gave up on {host.name} after repeated failures: {host.last_failure}"
+                )
+            try:
+                result = await self._once(endpoint, request)
+            except TransientError as error:
+                self._count_silence(host, error)
+                await self._wait(host, error, attempt)
+            except UnreadableError:
+                self._note_answer(host)
+                raise
+            else:
+                host.failures = 0
+                self._note_answer(host)
+                return result
         raise AssertionError("the last try returns or raises")
+
+    def _note_answer(self, host: Host) -> None:
+        if not host.answered:
+            host.answered = True
+            if self._away:
+                self._away.remember(host.address, "")
+
+    def _count_silence(self, host: Host, failure: TransientError) -> None:
+        """Count a try without an answer; raise if the host has never answered in so many tries."""
+        if not failure.silence:
+            self._note_answer(host)
+            # A slow or failing host gets all its requests at once, as any other.
+            host.contact.set()
+            return
+        if host.answered:
+            return
+        host.silences += failure.silence
+        if host.silences >= self.limits.attempts:
+            self._give_up(host, str(failure))
+
+    def _give_up(self, host: Host, why: str) -> NoReturn:
+        host.away = why
+        if self._away:
+            self._away.remember(host.address, why)
+        raise AwayError(host.name, why) from None
 
     async def _wait(self, host: Host, failure: TransientError, attempt: int) -> None:
         """Wait before the next try; raise if this was the last try, or if the wait is too long."""
@@ -298,6 +389,8 @@ class RegistryClient:
             host.failures += 1
             suffix = f"{attempt} times" if last else f"and asks for a wait of {wait:.0f} s"
             host.last_failure = f"{failure}, {suffix}"
+            if failure.silence and host.failures >= limits.give_up_after:
+                self._give_up(host, str(failure))
             raise UnreadableError(f"{host.name}: {host.last_failure}") from None
         if failure.wait is None:
             await asyncio.sleep(wait)
@@ -325,8 +418,11 @@ class RegistryClient:
                 if status == 200:
                     self._logins.worked(host, repository)
                     return await request.read(response)
+                challenges = response.headers.getall("WWW-Authenticate", [])
+                if request.method == "HEAD" and status != 429 and not (status == 401 and challenges):
+                    # A firewall may refuse the method, which says nothing about the image or the login.
+                    raise UnreadableError(f"{host.name} answered HEAD with {status}")
                 if status in (401, 403) and not redirected:
-                    challenges = response.headers.getall("WWW-Authenticate", [])
                     await self._logins.refused(host, repository, serial, status, challenges)
                     continue
                 raise_for(host.name, response, redirected)

@@ -5,7 +5,7 @@ import base64
 import json
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from yarl import URL
@@ -24,6 +24,7 @@ from archshift.images.registry.transport import (
     raise_for,
     read_body,
     tls_for,
+    why_no_connection,
 )
 
 _TOKEN_BYTES: Final = 1 << 20
@@ -36,6 +37,9 @@ class _Login:
     Attributes:
         candidates: Credentials to try. The last is always None, which is the anonymous login.
         current: The index of the candidate in use.
+        challenge: How its tokens are requested; None before the first login.
+        own: Whether the registry sent the challenge for this repository. Until then it is another one's.
+        by_itself: Whether it must wait for its own challenge.
         header: The Authorization header; None to send none.
         expires: When the header must be renewed, in monotonic seconds.
         worked: Whether the registry has accepted the header since it was last renewed.
@@ -46,6 +50,9 @@ class _Login:
     candidates: list[Credential | None] | None = None
     problems: tuple[str, ...] = ()
     current: int = 0
+    challenge: auth.Challenge | None = None
+    own: bool = False
+    by_itself: bool = False
     header: str | None = None
     expires: float = 0.0
     worked: bool = False
@@ -54,10 +61,25 @@ class _Login:
 
 @dataclass(slots=True)
 class _State:
-    """The state of one registry."""
+    """The state of one registry.
+
+    Attributes:
+        challenge: The first challenge, with which other repositories log in before they are refused.
+        varies: Whether challenges differ between repositories. Then each repository waits for its own.
+    """
 
     challenge: auth.Challenge | None = None
+    varies: bool = False
     logins: dict[str, _Login] = field(default_factory=lambda: defaultdict(_Login))
+
+    def learn(self, challenge: auth.Challenge, own: auth.Challenge, repository: str) -> None:
+        """Note a repository's first challenge."""
+        if self.challenge is None and not self.varies:
+            self.challenge = challenge
+        elif self.challenge is not None:
+            general = replace(self.challenge, scope=auth.pull_scope(repository, self.challenge.scope))
+            if general != own:
+                self.challenge, self.varies = None, True
 
 
 class Logins:
@@ -72,20 +94,35 @@ class Logins:
         """Return the Authorization header, and the serial to pass to ``refused``."""
         state = self._states[host.name]
         login = state.logins[repository]
-        if state.challenge is not None:
-            await self._renew(host, repository, login)
+        if login.challenge or (state.challenge and not login.by_itself):
+            await self._renew(host, repository, state, login)
         return login.header, login.serial
 
-    async def _renew(self, host: Host, repository: str, login: _Login) -> None:
+    async def _renew(self, host: Host, repository: str, state: _State, login: _Login) -> None:
         if login.candidates is not None and time.monotonic() < login.expires:
             return
         async with login.lock:
             if login.candidates is not None and time.monotonic() < login.expires:
                 return
+            if login.challenge is None:
+                if state.challenge is None or login.by_itself:
+                    return
+                scope = auth.pull_scope(repository, state.challenge.scope)
+                login.challenge = replace(state.challenge, scope=scope)
             if login.candidates is None:
-                credentials, login.problems = await self._keychain.lookup(host.name, repository)
-                login.candidates = [*credentials, None]
-            await self._log_in(host, repository, login)
+                await self._find_candidates(host, repository, login)
+            try:
+                await self._log_in(host, login)
+            except UnreadableError:
+                if login.own:
+                    raise
+                # Another repository's token server may not know this one: let the registry name its own.
+                login.challenge = login.candidates = login.header = None
+                login.by_itself, login.current = True, 0
+
+    async def _find_candidates(self, host: Host, repository: str, login: _Login) -> None:
+        credentials, login.problems = await self._keychain.lookup(host.name, repository)
+        login.candidates = [*credentials, None]
 
     def worked(self, host: Host, repository: str) -> None:
         """Note that the registry accepted the header."""
@@ -111,29 +148,34 @@ class Logins:
             if login.serial != serial:
                 return
             login.serial += 1
+            challenge = auth.parse_challenge(headers)
+            own = challenge and replace(challenge, scope=auth.own_scope(repository, challenge.scope))
             if login.candidates is None:
-                challenge = auth.parse_challenge(headers)
-                if status == 403 or challenge is None:
+                if status == 403 or challenge is None or own is None:
                     raise UnreadableError(_refusal(host, login, status))
-                state.challenge = challenge
-                credentials, login.problems = await self._keychain.lookup(host.name, repository)
-                login.candidates = [*credentials, None]
+                login.challenge, login.own = own, True
+                state.learn(challenge, own, repository)
+                await self._find_candidates(host, repository, login)
             elif status == 401 and login.worked:
-                # The header was valid a moment ago, so the registry has ended its token early.
+                # The header was valid a moment ago, so the registry has ended its token early. The challenge
+                # that worked counts, because some registries name another token server then.
                 login.worked = False
+            elif own is not None and not login.own and own != login.challenge:
+                login.challenge, login.own, login.current = own, True, 0
+                state.challenge, state.varies = None, True
             elif login.current + 1 < len(login.candidates):
                 login.current += 1
             else:
                 raise UnreadableError(_refusal(host, login, status))
-            await self._log_in(host, repository, login)
+            await self._log_in(host, login)
 
-    async def _log_in(self, host: Host, repository: str, login: _Login) -> None:
+    async def _log_in(self, host: Host, login: _Login) -> None:
         """Set the header for the current credential, or for the next one that the token server accepts."""
         assert login.candidates is not None  # noqa: S101
         while True:
             credential = login.candidates[login.current]
             try:
-                login.header, seconds = await self._authorization(host, repository, credential)
+                login.header, seconds = await self._authorization(host, login, credential)
                 login.expires = time.monotonic() + seconds
                 return
             except UnreadableError as error:
@@ -143,10 +185,10 @@ class Logins:
                 login.current += 1
 
     async def _authorization(
-        self, host: Host, repository: str, credential: Credential | None
+        self, host: Host, login: _Login, credential: Credential | None
     ) -> tuple[str | None, float]:
         """Return the header for a credential, and for how many seconds it is valid."""
-        challenge = self._states[host.name].challenge
+        challenge = login.challenge
         assert challenge is not None  # noqa: S101
         forever = float("inf")
         if credential is not None and credential.registry_token:
@@ -166,14 +208,14 @@ class Logins:
                 f"{host.name} requests a login at another host, {authority(URL(challenge.realm))}; "
                 "add that host to the registry's token_hosts if it may see the login"
             )
-        token, seconds = await self._token(host, challenge, repository, credential)
+        token, seconds = await self._token(host, challenge, credential)
         return f"Bearer {token}", seconds
 
     async def _token(
-        self, host: Host, challenge: auth.Challenge, repository: str, credential: Credential | None
+        self, host: Host, challenge: auth.Challenge, credential: Credential | None
     ) -> tuple[str, float]:
         """Request a token. Redirects are not followed, because they would get the login."""
-        fields = {"scope": auth.pull_scope(repository, challenge.scope)}
+        fields = {"scope": challenge.scope}
         if challenge.service:
             fields["service"] = challenge.service
         realm = URL(challenge.realm)
@@ -206,11 +248,14 @@ class Logins:
                     raise UnreadableError(f"the token server {authority(realm)} answered {response.status}")
                 body = await read_body(response, _TOKEN_BYTES, "token")
         except TimeoutError:
-            raise TransientError(f"the token server {authority(realm)} did not answer in time") from None
-        except (aiohttp.ClientError, OSError) as error:
             raise TransientError(
-                f"the token server {authority(realm)} cannot be read ({type(error).__name__})"
+                f"its token server {authority(realm)} did not answer in time", silence=2
             ) from None
+        except aiohttp.ClientConnectorError as error:
+            why = why_no_connection(error.os_error)
+            raise TransientError(f"its token server {authority(realm)}: {why}", silence=1) from None
+        except (aiohttp.ClientError, OSError):
+            raise TransientError(f"the answer of its token server {authority(realm)} broke off") from None
         return _read_token(body, authority(realm))
 
 

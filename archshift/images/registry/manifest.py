@@ -84,10 +84,29 @@ class Child:
 
 
 @dataclass(frozen=True, slots=True)
+class Artifact:
+    """Content that is not a container image, such as a chart or a model. A pod can mount it as a volume.
+
+    Attributes:
+        kind: Its type.
+        platform: The platform from the index; None if there is none.
+    """
+
+    kind: str
+    platform: Platform | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Index:
-    """An OCI index or Docker manifest list, without attestations and other entries that are not images."""
+    """An OCI index or Docker manifest list, without attestations.
+
+    Attributes:
+        children: The entries that may be images.
+        artifacts: The entries that the index calls artifacts.
+    """
 
     children: tuple[Child, ...]
+    artifacts: tuple[Artifact, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +133,7 @@ class ImageConfig:
     path: str | None = None
 
 
-def parse_manifest(body: bytes, content_type: str = "") -> Index | ImageManifest:
+def parse_manifest(body: bytes, content_type: str = "") -> Index | ImageManifest | Artifact:
     """Read the manifest or index that a registry returned for a tag or a digest.
 
     Args:
@@ -123,7 +142,7 @@ def parse_manifest(body: bytes, content_type: str = "") -> Index | ImageManifest
             registries send application/json or nothing.
 
     Raises:
-        UnreadableError: It is neither an index nor an image; the text is the reason.
+        UnreadableError: It is no index, image or artifact; the text is the reason.
     """
     content_type = content_type.partition(";")[0].strip().lower()
     data = _object(body, "manifest")
@@ -173,8 +192,19 @@ def parse_config(body: bytes) -> ImageConfig:
     )
 
 
+def parse_platform(body: bytes) -> Platform | None:
+    """Read the platform of an image's config blob; None if it names none.
+
+    Raises:
+        UnreadableError: It is invalid.
+    """
+    platform = _platform(_object(body, "image config"))
+    return platform if platform.os and platform.architecture else None
+
+
 def _index(data: Mapping[str, Any]) -> Index:
     children = []
+    artifacts = []
     for entry in _objects(data, "manifests"):
         annotations = entry.get("annotations")
         if isinstance(annotations, dict) and _ATTESTATION in annotations:
@@ -188,20 +218,22 @@ def _index(data: Mapping[str, Any]) -> Index:
             if platform.os in ("", "unknown") or platform.architecture in ("", "unknown"):
                 continue
         descriptor = _descriptor(entry)
-        if _artifact(entry) or descriptor.media_type not in (*INDEX_TYPES, *MANIFEST_TYPES):
+        if descriptor.media_type not in (*INDEX_TYPES, *MANIFEST_TYPES):
             continue
-        children.append(Child(descriptor, platform))
-    return Index(tuple(children))
+        if kind := _artifact(entry):
+            artifacts.append(Artifact(kind, platform))
+        else:
+            children.append(Child(descriptor, platform))
+    return Index(tuple(children), tuple(artifacts))
 
 
-def _image(data: Mapping[str, Any]) -> ImageManifest:
+def _image(data: Mapping[str, Any]) -> ImageManifest | Artifact:
     config = data.get("config")
     if not isinstance(config, dict):
         raise UnreadableError("the image manifest has no config")
     descriptor = _descriptor(config)
     if _artifact(data) or descriptor.media_type not in _CONFIG_TYPES:
-        what = _artifact(data) or descriptor.media_type
-        raise UnreadableError(f"it is not a container image, but an artifact of type {what!r}")
+        return Artifact(_artifact(data) or descriptor.media_type)
     return ImageManifest(descriptor, tuple(_descriptor(layer) for layer in _objects(data, "layers")))
 
 

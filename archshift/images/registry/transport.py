@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -46,7 +48,8 @@ class Limits:
         connect_seconds: Longest time to connect, with TLS.
         read_seconds: Longest silence within a response.
         request_seconds: Longest time for a whole response, except a layer.
-        attempts: Tries of one request.
+        attempts: Tries of one request. So many tries without an answer end a host that never answered; a try
+            that ran into its time counts twice.
         backoff_seconds: Longest wait before the second try. It doubles with each further try.
         longest_wait_seconds: Longest wait between tries. A longer Retry-After ends the request.
         give_up_after: After so many failed requests in a row, each with all its tries, a host gets no more.
@@ -80,11 +83,17 @@ class Limits:
 
 
 class TransientError(Exception):
-    """Another try may succeed, after ``wait`` seconds if the registry named a time."""
+    """Another try may succeed, after ``wait`` seconds if the registry named a time.
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
+    Attributes:
+        wait: The wait that the registry asked for; None if it did not.
+        silence: How many tries this one counts for while the host has never answered; 0 if it answered.
+    """
+
+    def __init__(self, reason: str, wait: float | None = None, *, silence: int = 0) -> None:
         super().__init__(reason)
         self.wait = wait
+        self.silence = silence
 
 
 @dataclass(slots=True)
@@ -97,6 +106,13 @@ class Host:
         tls: The trusted authorities; True for the system's.
         paused_until: No requests until then, because the registry asked for a pause; in monotonic seconds.
         failures: Failed requests in a row, each with all its tries.
+        head: Whether it answers HEAD; False after a GET succeeded where HEAD had failed.
+        answered: Whether it has answered a request in this run.
+        silences: Tries without an answer, until the first answer.
+        away: Why it gets no more requests: it does not answer. Empty if it may be asked.
+        asked: Whether the first request is under way or over.
+        contact: Set when the first request is over, or has an answer. All others wait for it, so a host that
+            does not answer costs one request, and a login is learned once.
     """
 
     name: str
@@ -108,6 +124,18 @@ class Host:
     paused_until: float = 0.0
     failures: int = 0
     last_failure: str = ""
+    head: bool = True
+    answered: bool = False
+    silences: int = 0
+    away: str = ""
+    asked: bool = False
+    contact: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def address(self) -> str:
+        """What is asked: the URL, and the proxy without its login."""
+        via = URL(self.proxy) if self.proxy else None
+        return f"{self.base} {via.host}:{via.port}" if via else self.base
 
 
 class Transport:
@@ -207,11 +235,13 @@ class Transport:
 
         extra: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
         tls, proxy, origin = host.tls, host.proxy, url
+        answered = False
         try:
             for _ in range(self.limits.redirects + 1):
                 async with self.session.request(
                     method, url, headers=headers, allow_redirects=False, ssl=tls, proxy=proxy, **extra
                 ) as response:
+                    answered = True
                     if response.status not in _REDIRECTS:
                         yield response, url.origin() != origin.origin()
                         return
@@ -222,7 +252,7 @@ class Transport:
                 tls, proxy = tls_for(target.ca_file), proxy_for(url.scheme, url.authority)
             raise UnreadableError(f"{host.name}: more than {self.limits.redirects} redirects in a row")
         except TimeoutError:
-            raise TransientError("no answer in time") from None
+            raise TransientError("no answer in time", silence=0 if answered else 2) from None
         except aiohttp.ClientHttpProxyError as error:
             reason = f"its proxy answered {error.status}"
             if error.status in TRANSIENT:
@@ -230,19 +260,24 @@ class Transport:
             raise UnreadableError(f"{host.name}: {reason}") from None
         except aiohttp.ClientConnectorCertificateError as error:
             raise UnreadableError(
-                f"{host.name}: its certificate is not trusted: {error.certificate_error}"
+                f"{host.name}: its certificate is not trusted: {_why_untrusted(error.certificate_error)}"
             ) from None
         except aiohttp.ClientSSLError as error:
-            raise UnreadableError(f"{host.name}: the TLS handshake failed: {error}") from None
+            raise UnreadableError(
+                f"{host.name}: the TLS handshake failed: {_why_no_tls(error.os_error)}"
+            ) from None
+        except aiohttp.ClientProxyConnectionError as error:
+            why = why_no_connection(error.os_error)
+            raise TransientError(f"there is no connection to its proxy ({why})", silence=1) from None
         except aiohttp.ClientConnectorError as error:
-            raise TransientError(f"no connection ({error.os_error})") from None
-        except aiohttp.ClientError as error:
-            raise TransientError(f"the answer broke off ({type(error).__name__})") from None
+            raise TransientError(why_no_connection(error.os_error), silence=0 if answered else 1) from None
+        except aiohttp.ClientError:
+            raise TransientError("the answer broke off") from None
         except OSError as error:
-            raise TransientError(f"the connection broke ({error})") from None
-        except ValueError as error:
+            raise TransientError(why_no_connection(error), silence=0 if answered else 1) from None
+        except ValueError:
             # For instance a host name that is invalid in DNS.
-            raise UnreadableError(f"{host.name}: archshift cannot send the request: {error}") from None
+            raise UnreadableError(f"{host.name}: its name is not a valid host name") from None
 
     def _next(self, url: URL, location: str) -> URL:
         try:
@@ -268,8 +303,7 @@ def raise_for(name: str, response: aiohttp.ClientResponse, redirected: bool) -> 
     """Raise the error for a status other than 200."""
     status = response.status
     where = f"{name}, redirected to {authority(response.url)}," if redirected else name
-    # A registry or proxy may not support HEAD. Then the status proves no more than 404 does.
-    if status == 404 or (response.method == "HEAD" and status in (405, 501)):
+    if status == 404:
         raise MissingError(f"{where} does not have it ({status})")
     if status in TRANSIENT:
         wait = _retry_after(response.headers.get("Retry-After", ""))
@@ -288,6 +322,36 @@ def _retry_after(value: str) -> float | None:
         when = when if when.tzinfo else when.replace(tzinfo=UTC)
         return max(0.0, (when - datetime.now(UTC)).total_seconds())
     return None
+
+
+_NO_CONNECTION: Final = {
+    errno.ECONNREFUSED: "the connection was refused",
+    errno.ECONNRESET: "the connection was reset",
+    errno.EHOSTUNREACH: "there is no route to the host",
+    errno.ENETUNREACH: "the network cannot be reached",
+    errno.EPIPE: "the connection was closed",
+    errno.ETIMEDOUT: "no answer in time",
+}
+
+
+def why_no_connection(error: OSError) -> str:
+    """Return in plain words why there is no connection."""
+    if isinstance(error, socket.gaierror):
+        if error.errno == socket.EAI_AGAIN:
+            return "the name server does not answer, so the host name cannot be resolved"
+        return "the host name cannot be resolved"
+    return _NO_CONNECTION.get(error.errno or 0, (error.strerror or "there is no connection").lower())
+
+
+def _why_untrusted(error: Exception) -> str:
+    return str(getattr(error, "verify_message", "") or "the certificate is invalid")
+
+
+def _why_no_tls(error: OSError) -> str:
+    reason = str(getattr(error, "reason", "") or "")
+    if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
+        return "the host does not speak TLS at this port"
+    return reason.replace("_", " ").lower() or why_no_connection(error)
 
 
 async def read_body(response: aiohttp.ClientResponse, limit: int, what: str) -> bytes:
@@ -329,7 +393,8 @@ def tls_for(ca_file: str) -> ssl.SSLContext | bool:
             context.load_verify_locations(cafile=ca_file)
         except (OSError, ssl.SSLError) as error:
             raise ArchshiftError(
-                f"archshift cannot read the CA file {ca_file}: {error}",
+                f"archshift cannot read the CA file {ca_file}: "
+                f"{getattr(error, 'strerror', '') or 'it is not a valid PEM file'}",
                 "correct ca_file in archshift:images.registries",
             ) from None
         _contexts[ca_file] = context
