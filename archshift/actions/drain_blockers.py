@@ -5,10 +5,10 @@ elsewhere.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from archshift.actions.drain_returns import BARE, CORDON, because_of, cordon_toleration
+from archshift.actions.drain_returns import BARE, because_of, cordon_toleration
 from archshift.cluster.budgets import Budget, what_never_lets_go
 from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Inventory, Workload
@@ -68,10 +68,8 @@ def find_blockers(
         for key, reason in _not_moved(plan):
             blockers.setdefault(key, reason)
     staying += _new_graviton_nodes(groups)
-    # The nodes as they were before the drain cordoned them.
-    before = [_uncordoned(node) for node in going]
     workloads = {**inventory.unsteered_workloads, **inventory.workloads}
-    for key, reason in _without_group(workloads, before, staying):
+    for key, reason in _without_group(workloads, going, staying):
         blockers.setdefault(key, reason)
     by_namespace: dict[str, list[Budget]] = {}
     for budget in budgets:
@@ -84,7 +82,7 @@ def find_blockers(
             reason = f"a bare pod on {pod.node}, {BARE}"
         elif not any(pod.fits(node) for node in staying):
             reason = f"{_NOWHERE} (its pod {pod.name} is on {pod.node})"
-        elif toleration := _returns_by(pod, workload, before):
+        elif toleration := _returns_by(pod, workload, going):
             reason = f"its pods would come back to the emptied nodes, {because_of(toleration)}"
         else:
             replicas = workload.replicas if workload else 0
@@ -117,10 +115,6 @@ def find_warnings(pods: Iterable[Pod], deployments: Iterable[Mapping[str, Any]])
 def _max_unavailable(spec: Mapping[str, Any]) -> str:
     rolling = (spec.get("strategy") or {}).get("rollingUpdate") or {}
     return str(rolling.get("maxUnavailable", ""))
-
-
-def _uncordoned(node: Node) -> Node:
-    return replace(node, taints=tuple(taint for taint in node.taints if taint.key != CORDON.key))
 
 
 def _returns_by(pod: Pod, workload: Workload | None, going: Sequence[Node]) -> str:
