@@ -24,14 +24,25 @@ KINDS: Final[dict[str, tuple[float, float]]] = {
     "node": (0, 0),
     "unpatch": (0, 0),
     "take": (4, 12),
+    "cordon": (3, 10),
+    "taint": (3, 10),
     "deploy": (0, 0),
     "scale": (0, 0),
+    "autoscale": (3, 8),
+    "delete": (2, 6),
+    "pause": (3, 10),
+    "undo": (0, 0),
+    "reapply": (0, 0),
+    "stuck": (4, 12),
     "kill": (0, 0),
     "remove-x86": (0, 0),
 }
 """Every kind of fault; ``chaos.faults`` injects them."""
 
+_FIRST: Final = (0, 2)
+"""Seconds from the start of a phase to its first fault, if the run is long enough."""
 _GAP: Final = (0.5, 4.5)
+"""Seconds between two faults, if the run is long enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +82,7 @@ class Phase:
 
 
 def schedule(seed: int, minutes: float) -> tuple[Phase, ...]:
-    """Return the phases of a run.
+    """Return the phases of a run, which have every kind of fault at least once.
 
     Args:
         seed: Any number; the same seed gives the same schedule on every machine.
@@ -81,19 +92,25 @@ def schedule(seed: int, minutes: float) -> tuple[Phase, ...]:
     random = Random(f"archshift chaos {seed}")  # noqa: S311 - the schedule must be reproducible
     ratios = RATIOS if minutes >= 1 else SHORT
     seconds = minutes * 60 / len(ratios)
+    # In a short run the faults come closer together, so that each kind has its turn.
+    gaps = [_between(random, _GAP) for _ in KINDS]
+    longest = sum(gaps) + len(ratios) * (_FIRST[1] + _GAP[1])
+    pace = min(1.0, minutes * 60 / longest)
     bag: list[str] = []
-    return tuple(Phase(ratio, seconds, _faults(random, seconds, bag)) for ratio in ratios)
+    return tuple(Phase(ratio, seconds, _faults(random, seconds, pace, gaps, bag)) for ratio in ratios)
 
 
-def _faults(random: Random, seconds: float, bag: list[str]) -> tuple[Fault, ...]:
-    faults, at = [], _between(random, (0, 2))
+def _faults(
+    random: Random, seconds: float, pace: float, gaps: list[float], bag: list[str]
+) -> tuple[Fault, ...]:
+    faults, at = [], pace * _between(random, _FIRST)
     while at < seconds:
         if not bag:
-            # Each kind occurs once before any kind repeats, so that a short run has most kinds.
+            # Each kind occurs once before any kind repeats.
             bag += _shuffled(random, list(KINDS))
         kind = bag.pop()
-        faults.append(Fault(at, kind, _between(random, KINDS[kind]), random.random()))
-        at += _between(random, _GAP)
+        faults.append(Fault(round(at, 3), kind, _between(random, KINDS[kind]), random.random()))
+        at += pace * (gaps.pop() if gaps else _between(random, _GAP))
     return tuple(faults)
 
 

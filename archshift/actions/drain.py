@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, Literal, NamedTuple, cast, get_args
 
 from archshift.actions.drain_returns import BARE, Returns
 from archshift.cluster.budgets import BUDGETS, Budget, read_budget, what_holds
@@ -31,6 +31,9 @@ ANNOTATION: Final = "archshift/drain"
 
 _TELL_SECONDS: Final = 5.0
 """The drain prints a line for each wait that lasts longer."""
+
+_SUCCESSOR_SECONDS: Final = 30.0
+"""A controller of an unknown kind may need so long to make the next pod. Perhaps it makes none."""
 
 State = Literal["active", "cordoned", "evicting", "drained"]
 
@@ -236,6 +239,7 @@ class _Run:
     evicted: int = 0
     returns: Returns = field(default_factory=Returns)
     emptied: set[str] = field(default_factory=set)
+    awaited: dict[Controller, "_Awaited"] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     moved: float = field(default_factory=time.monotonic)
     since: dict[str, float] = field(default_factory=dict)
@@ -265,7 +269,7 @@ class _Run:
         if not working:
             self._end(nodes, waiting)
             return acted
-        reading = _Reading(self.cluster, every_pod)
+        reading = _Reading(self.cluster, every_pod, self.awaited)
         for name in working:
             progress = self._begin(nodes[name], pods[name])
             if pods[name]:
@@ -331,6 +335,9 @@ class _Run:
                 acted = True
                 self.evicted += 1
                 self.returns.evicted(pod)
+                if pod.owner and pod.owner.kind not in SCALED:
+                    end = time.monotonic() + _SUCCESSOR_SECONDS
+                    self.awaited[pod.owner] = _Awaited(reading.wanted(pod.owner), end)
                 reading.forget(pod)
             else:
                 waiting.append(Waiting(pod.key, pod.node, what_holds(pod, reading.budgets(pod.namespace))))
@@ -372,11 +379,19 @@ def _comes_again(pod: Pod) -> Waiting:
     return Waiting(pod.workload, pod.node, "archshift evicts its pods, but there is always another one")
 
 
+class _Awaited(NamedTuple):
+    """How many pods a controller of an unknown kind had, and until when the drain waits for as many."""
+
+    pods: int
+    end: float
+
+
 class _Reading:
     """One reading of the cluster; each further list is read at most once."""
 
-    def __init__(self, cluster: Cluster, pods: Iterable[Pod]) -> None:
+    def __init__(self, cluster: Cluster, pods: Iterable[Pod], awaited: Mapping[Controller, _Awaited]) -> None:
         self._cluster = cluster
+        self._awaited = awaited
         self._short: dict[Controller, str] = {}
         self._pods: dict[Controller, list[Pod]] = {}
         for pod in pods:
@@ -389,7 +404,7 @@ class _Reading:
         if owner not in self._short:
             own = self._pods.get(owner, [])
             ready = sum(pod.ready for pod in own)
-            wanted = self._wanted(owner, len(own))
+            wanted = self.wanted(owner)
             short = f"{ready} of {wanted} pods {is_or_are(ready)} ready"
             self._short[owner] = short if ready < wanted else ""
             if self._short[owner] and (words := [pod.unschedulable for pod in own if pod.unschedulable]):
@@ -408,10 +423,12 @@ class _Reading:
             self._budgets[namespace] = [read_budget(item) for item in items]
         return self._budgets[namespace]
 
-    def _wanted(self, owner: Controller, there: int) -> int:
-        """Return how many pods a controller wants; for an unknown kind, how many it has."""
+    def wanted(self, owner: Controller) -> int:
+        """Return how many pods a controller wants; for an unknown kind, how many it has or had just now."""
         if owner.kind not in SCALED:
-            return there
+            before = self._awaited.get(owner)
+            there = len(self._pods.get(owner, ()))
+            return max(there, before.pods) if before and time.monotonic() < before.end else there
         path = SCALED[owner.kind].collection(owner.namespace)
         live = next(iter(self._cluster.list(path, fieldSelector=f"metadata.name={owner.name}")), None)
         return int(live["spec"].get("replicas", 1)) if live else 0

@@ -305,6 +305,50 @@ def test_a_workload_whose_pods_come_back_is_named_and_the_others_move(toleration
     assert cluster.marks()["b"].state == "drained"
 
 
+class Operated(Simulated):
+    """Pods of a Kafka object, whose operator makes the next pod some looks later, or never."""
+
+    def __init__(self, pods: int, looks: int) -> None:
+        super().__init__({"a": ["kafka"] * pods, "b": []})
+        self.looks, self.due = looks, list[int]()
+        for one in self.placed:
+            one["metadata"]["ownerReferences"][1]["kind"] = "Kafka"
+
+    def terminate(self, pod: Json) -> None:
+        """Take a pod away; no pod goes while another is away and may come back."""
+        assert not self.due or self.looks > 100
+        self.placed.remove(pod)
+        self.due.append(self.looks)
+
+    def tick(self) -> None:
+        """One look passes."""
+        self.due = [look - 1 for look in self.due]
+        for look in [look for look in self.due if look < 0]:
+            self.due.remove(look)
+            fresh = self._pod("kafka", self.home.get("kafka", "arm"))
+            fresh["metadata"]["ownerReferences"][1]["kind"] = "Kafka"
+            self.placed.append(fresh)
+
+
+def test_an_operator_has_time_to_make_the_next_pod() -> None:
+    """Its pods go one after the other. A pod that comes back late is still noticed."""
+    cluster = Operated(3, looks=4)
+    assert run(cluster).waiting == ()
+    assert len(cluster.evicted) == 3
+    back = Operated(1, looks=4)
+    back.home["kafka"] = "a"
+    (held,) = run(back).waiting
+    assert held.what == "shop/Kafka/kafka"
+    assert len(back.evicted) == 2
+
+
+def test_a_controller_that_makes_no_next_pod_holds_nothing() -> None:
+    """A workflow whose pod was evicted has failed."""
+    cluster = Operated(2, looks=10**6)
+    assert run(cluster).waiting == ()
+    assert len(cluster.evicted) == 2
+
+
 def test_a_return_is_no_progress() -> None:
     """The drain ends by its time-out although it evicts all the time: each pod that goes is followed by one
     of another owner. It evicts only a few of them.

@@ -322,6 +322,15 @@ def test_the_current_context_is_used(use: Callable[[str], None]) -> None:
         assert (current.server, named.server) == ("http://127.0.0.1:9", "http://127.0.0.1:9")
 
 
+def test_another_kubeconfig_is_used_if_it_is_named(use: Callable[[str], None], tmp_path: Path) -> None:
+    """A program with several clusters needs no environment variable for each."""
+    use(kubeconfig())
+    other = tmp_path / "other"
+    other.write_text(kubeconfig(cluster={"server": "http://127.0.0.1:10"}))
+    with connect() as current, connect("lab", other) as named:
+        assert (current.server, named.server) == ("http://127.0.0.1:9", "http://127.0.0.1:10")
+
+
 def test_a_missing_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The sentence has the path that was tried and the variable that sets it."""
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))

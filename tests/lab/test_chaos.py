@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from chaos.schedule import KINDS
 from lab.control_plane import PROJECT
 
 
@@ -21,9 +22,9 @@ def test_a_short_run_of_faults(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     said = json.loads(report.read_text())
     assert (said["seed"], said["violations"]) == (1, {})
-    assert len(said["faults"]) == sum(said["faults"].values()) == 14
-    assert said["attempts"] == 1
-    assert said["ups"]["killed"] == 1
+    assert set(said["faults"]) == set(KINDS)
+    assert said["attempts"] >= 1
+    assert said["ups"]["killed"] >= 1
     assert said["samples"] > 50
     assert len(said["needed"]) == 2
     assert done.stdout.startswith("python -m chaos --seed 1 --minutes 0.6\n")

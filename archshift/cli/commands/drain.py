@@ -165,7 +165,7 @@ def _summary(
     if blockers:
         return "nothing was changed; the lines above say what blocks the drain"
     if dry_run:
-        return f"{counted(left, 'pod')} on {total - empty} of {counted(total, 'x86 node')} would move"
+        return f"{counted(left, 'pod')} on {total - empty} of {total} x86 nodes would move"
     if outcome.waiting:
         then = "remove these causes and run archshift drain again, or run archshift drain --undo"
     else:
