@@ -195,6 +195,7 @@ def read_workload(kind: str, item: Mapping[str, Any], field_manager: str) -> Wor
             labels=(template.get("metadata") or {}).get("labels") or {},
             affinity=pod_fields.required_terms(pod_spec, "podAffinity"),
             anti_affinity=pod_fields.required_terms(pod_spec, "podAntiAffinity"),
+            ends_first=record.ends_first(spec),
         ),
         requests=requests_of(pod_spec),
         tolerations=tuple(pod_spec.get("tolerations") or ()),

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.scheduling import admits
+from archshift.common.architectures import ARCHITECTURES, Architecture
 from archshift.common.resources import Resources
 from archshift.images.workload import Container
 from archshift.nodes.groups import SPECIAL_NODES, Node
@@ -131,6 +132,10 @@ class Inventory:
     pull_identities: frozenset[PullIdentity] = frozenset()
     unsteered_workloads: Mapping[str, Workload] = field(default_factory=dict)
     loads: Mapping[str, Resources] = field(default_factory=dict)
+
+    def sides(self, key: str) -> frozenset[Architecture]:
+        """Return the sides where live pods of a workload run."""
+        return frozenset(side for side in ARCHITECTURES if self.on(key, side))
 
     def on(self, key: str, architecture: str) -> int:
         """Return how many live pods of a workload run on an architecture."""

@@ -80,7 +80,9 @@ def conflicts(template: Template, replicas: int) -> dict[str, FieldOwner]:
     return blocked
 
 
-def place(template: Template, graviton: int, replicas: int) -> dict[str, Any]:
+def place(
+    template: Template, graviton: int, replicas: int, prefer: Architecture | None = None
+) -> dict[str, Any]:
     """Return the fields to set so that ``graviton`` of ``replicas`` pods run on Graviton.
 
     Fields that were taken by force stay in the result. If archshift needs nothing there, they have the
@@ -90,6 +92,8 @@ def place(template: Template, graviton: int, replicas: int) -> dict[str, Any]:
         template: The workload's pod template.
         graviton: 0 to ``replicas``.
         replicas: The number of pods.
+        prefer: The side that the pods prefer without a limit, because the application's own hard rules stop
+            them at this share; None if the spread over architectures does.
 
     Returns:
         Field name to value.
@@ -98,10 +102,11 @@ def place(template: Template, graviton: int, replicas: int) -> dict[str, Any]:
         name: taken.value for name, taken in template.taken_fields.items() if taken.value
     }
     if 0 < graviton < replicas:
-        side = preferred_side(graviton, replicas)
-        fields["spread"] = _spread(template, max_skew(graviton, replicas))
+        side = prefer or preferred_side(graviton, replicas)
+        if not prefer:
+            fields["spread"] = _spread(template, max_skew(graviton, replicas))
         fields["preferred"] = _preferred(template.application_value("preferred"), side)
-        if not template.has_spreads:
+        if not prefer and not template.has_spreads:
             # Ours would be the pod's only constraint, and then the scheduler applies none of its defaults.
             fields |= _default_spreads(template, max(graviton, replicas - graviton))
         if template.has_soft_rules and "tolerations" not in template.foreign_owners:
