@@ -212,7 +212,12 @@ def theirs(workload: Object) -> dict[str, Any]:
     affinity = {
         key: value for key, value in (pod.pop("affinity", None) or {}).items() if key != "nodeAffinity"
     }
-    spreads = [spread for spread in pod.pop("topologySpreadConstraints", ()) if spread["topologyKey"] != ARCH]
+    spreads = [
+        spread
+        for spread in pod.pop("topologySpreadConstraints", ())
+        # archshift's soft spreads count each revision by itself; the fleet's own do not.
+        if spread["topologyKey"] != ARCH and "matchLabelKeys" not in spread
+    ]
     tolerations = [
         toleration
         for toleration in pod.pop("tolerations", ())

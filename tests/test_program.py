@@ -79,7 +79,7 @@ def test_one_number_becomes_nodes_and_patches(monkeypatch: pytest.MonkeyPatch) -
     ]
     (patch,) = done.of("kubernetes:apps/v1:DeploymentPatch")
     assert patch.inputs["metadata"]["annotations"] == {"pulumi.com/patchFieldManager": "archshift/test"}
-    (spread,) = patch.inputs["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    spread, *_ = patch.inputs["spec"]["template"]["spec"]["topologySpreadConstraints"]
     assert spread["maxSkew"] == 1
     (provider,) = done.of("pulumi:providers:kubernetes")
     assert provider.inputs == {"context": "lab"}

@@ -197,6 +197,19 @@ def read_workload(
             # (k8s.io/apimachinery, managedfields). Such objects come from some restored backups.
             others[name] = FieldOwner("before-first-apply", "Update")
     live = pod_fields.read_fields(pod_spec)
+    revision = _annotation(template, pod_fields.REVISION_ANNOTATION)
+    # Only archshift writes exactly these. So they are ours even if kubectl rollout undo owns them now.
+    written = [
+        constraint
+        for constraint in pod_spec.get("topologySpreadConstraints") or ()
+        if revision and pod_fields.is_default_spread(constraint, spec.get("selector"), record.revision_label)
+    ]
+    for name in pod_fields.DEFAULT_SPREADS:
+        if name in others and live.get(name) not in written:
+            # The application's own, which our patch only repeats.
+            owned.discard(name)
+            live.pop(name, None)
+    before, behind = _other_spreads(managed, pod_spec, template_path, field_manager, written)
     workload = Workload(
         namespace=meta["namespace"],
         kind=kind,
@@ -211,9 +224,13 @@ def read_workload(
             taken_fields=_taken_fields(meta),
             selector=spec.get("selector"),
             revision_label=record.revision_label,
-            has_soft_rules=pod_fields.has_soft_rules(pod_spec),
-            revision=_annotation(template, pod_fields.REVISION_ANNOTATION),
-            other_spreads=_other_spreads(managed, pod_spec, template_path, field_manager),
+            has_soft_rules=pod_fields.has_soft_rules(pod_spec, (*before, *behind)),
+            revision=revision,
+            other_spreads=(before, behind),
+            labels=(template.get("metadata") or {}).get("labels") or {},
+            affinity=pod_fields.required_terms(pod_spec, "podAffinity"),
+            anti_affinity=pod_fields.required_terms(pod_spec, "podAntiAffinity"),
+            ends_first=record.ends_first(spec),
         ),
         settled=record.settled(item),
         updated=record.updated(item),
@@ -262,14 +279,21 @@ def _other_spreads(
     pod_spec: Mapping[str, Any],
     template_path: tuple[str, ...],
     field_manager: str,
+    written: Sequence[Mapping[str, Any]],
 ) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]]:
-    """Return the spread constraints of others: those before ours and those after it, in live order."""
+    """Return the spread constraints of others: those before ours and those after it, in live order.
+
+    Args:
+        written: Constraints that archshift wrote, whoever owns them.
+    """
     before: list[Mapping[str, Any]] = []
     behind: list[Mapping[str, Any]] = []
     side = before
     for constraint in pod_spec.get("topologySpreadConstraints") or ():
         if pod_fields.is_ours(constraint):
             side = behind
+            continue
+        if constraint in written:
             continue
         field_owners = owners(managed, pod_fields.constraint_path(constraint, template_path))
         # If only this stack owns a constraint, the application has removed it from its own manifest.

@@ -8,6 +8,7 @@ from typing import Any, Final
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.scheduling import Condition, Unmet, meets, untolerated
 from archshift.cluster.volumes import Claims, Sharing, Volumes
+from archshift.common.architectures import ARCHITECTURES, Architecture
 from archshift.common.resources import NOTHING, Resources, describe_amount
 from archshift.images.workload import Container
 from archshift.nodes.groups import SPECIAL_NODES, Node
@@ -235,6 +236,10 @@ class Inventory:
     loads: Mapping[str, Resources] = field(default_factory=dict)
     requested: Mapping[tuple[str, str], Resources] = field(default_factory=dict)
     volumes: Volumes = field(default_factory=Volumes)
+
+    def sides(self, key: str) -> frozenset[Architecture]:
+        """Return the sides where live pods of a workload run."""
+        return frozenset(side for side in ARCHITECTURES if self.on(key, side))
 
     def on(self, key: str, architecture: str) -> int:
         """Return how many live pods of a workload run on an architecture."""

@@ -1,22 +1,34 @@
-"""The five fields of a pod template that decide where pods land: read, written and owned. Pure."""
+"""The fields of a pod template by which archshift decides where pods land: read, written and owned. Pure."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from archshift.cluster.ownership import FieldOwner, Path
 from archshift.cluster.scheduling import matches
 from archshift.common.architectures import ARCHITECTURES
-from archshift.common.kubernetes import ARCH_LABEL, ARCH_LABELS, OS_LABELS
+from archshift.common.kubernetes import ARCH_LABEL, ARCH_LABELS, HOSTNAME_LABEL, OS_LABELS, ZONE_LABEL
 
 _NODE_AFFINITY: Final = ("affinity", "nodeAffinity")
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
-# A spread constraint is identified by these two (the list's keys in the API's schema).
-SPREAD: Final = {"topologyKey": ARCH_LABEL, "whenUnsatisfiable": "DoNotSchedule"}
-_SPREAD_KEYS: Final = tuple(SPREAD)
+_SPREADS: Final[dict[str, dict[str, str]]] = {
+    "spread": {"topologyKey": ARCH_LABEL, "whenUnsatisfiable": "DoNotSchedule"},
+    "zone-spread": {"topologyKey": ZONE_LABEL, "whenUnsatisfiable": "ScheduleAnyway"},
+    "node-spread": {"topologyKey": HOSTNAME_LABEL, "whenUnsatisfiable": "ScheduleAnyway"},
+}
+"""Our name of each spread constraint that archshift may set to its keys in the list."""
+
+_SPREAD_KEYS: Final = ("topologyKey", "whenUnsatisfiable")
+
+DEFAULT_SPREADS: Final = {"zone-spread": 5, "node-spread": 3}
+"""The spreads of a pod without spread constraints of its own, and their ``maxSkew``.
+
+The scheduler's defaults (https://kubernetes.io/docs/concepts/scheduling-eviction/topology-spread-constraints/,
+"Internal default constraints"). A pod with any constraint of its own gets none of them.
+"""
 
 
 def _item_key(item: Mapping[str, Any]) -> str:
@@ -28,8 +40,8 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "node-selector": ("nodeSelector",),
     "preferred": (*_NODE_AFFINITY, _PREFERRED),
     "required": (*_NODE_AFFINITY, _REQUIRED),
-    "spread": ("topologySpreadConstraints", _item_key(SPREAD)),
     "tolerations": ("tolerations",),
+    **{name: ("topologySpreadConstraints", _item_key(keys)) for name, keys in _SPREADS.items()},
 }
 """Our name of a field to its path in a pod spec."""
 
@@ -39,6 +51,8 @@ TITLES: Final = {
     "required": "required node affinity",
     "spread": "spread over architectures",
     "tolerations": "tolerations",
+    "zone-spread": "soft spread over zones",
+    "node-spread": "soft spread over nodes",
 }
 """Our name of a field to its name for people."""
 
@@ -82,6 +96,10 @@ class Template:
         has_soft_rules: Whether the application has soft rules of its own (preferred pod affinity or
             anti-affinity, soft spread constraints) that can outweigh a node preference.
         other_spreads: The application's own spread constraints: those before ours and those after it.
+        labels: The labels of its pods.
+        affinity: The terms of its required pod affinity.
+        anti_affinity: The terms of its required pod anti-affinity.
+        ends_first: Whether a rollout may end all its old pods before a new one is ready.
     """
 
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -94,6 +112,15 @@ class Template:
     revision: str = ""
     has_soft_rules: bool = False
     other_spreads: tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]] = ((), ())
+    labels: Mapping[str, str] = field(default_factory=dict)
+    affinity: tuple[Mapping[str, Any], ...] = ()
+    anti_affinity: tuple[Mapping[str, Any], ...] = ()
+    ends_first: bool = False
+
+    @property
+    def has_spreads(self) -> bool:
+        """Whether the application has spread constraints of its own."""
+        return any(self.other_spreads) or self.application_value("spread") is not None
 
     def application_value(self, name: str) -> Any:
         """Return the application's own value of a field; None if it has none."""
@@ -122,24 +149,68 @@ def field_path(name: str, template_path: Sequence[str]) -> Path:
 def describe_path(name: str, template_path: Sequence[str]) -> str:
     """Return a field's path in the form that people write."""
     keys = [key for key in FIELDS[name] if not key.startswith("k:")]
-    suffix = "[kubernetes.io/arch]" if name == "spread" else ""
+    suffix = f"[{_SPREADS[name]['topologyKey']}]" if name in _SPREADS else ""
     return ".".join((*template_path, "spec", *keys)) + suffix
 
 
-def has_soft_rules(pod_spec: Mapping[str, Any]) -> bool:
-    """Return whether an application's own soft rules can compete with a preference for a side."""
+def has_soft_rules(pod_spec: Mapping[str, Any], spreads: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether an application's own soft rules can compete with a preference for a side.
+
+    Args:
+        pod_spec: The pod spec.
+        spreads: The application's own spread constraints in it.
+    """
     affinity = pod_spec.get("affinity") or {}
     return any(
         (affinity.get(kind) or {}).get(_PREFERRED) for kind in ("podAffinity", "podAntiAffinity")
-    ) or any(
-        constraint.get("whenUnsatisfiable") == "ScheduleAnyway"
-        for constraint in pod_spec.get("topologySpreadConstraints") or ()
+    ) or any(constraint.get("whenUnsatisfiable") == "ScheduleAnyway" for constraint in spreads)
+
+
+def required_terms(pod_spec: Mapping[str, Any], kind: str) -> tuple[Mapping[str, Any], ...]:
+    """Return the required terms of a pod affinity.
+
+    Args:
+        pod_spec: The pod spec.
+        kind: ``podAffinity`` or ``podAntiAffinity``.
+    """
+    return tuple(((pod_spec.get("affinity") or {}).get(kind) or {}).get(_REQUIRED) or ())
+
+
+def spread_constraint(
+    name: str, max_skew: int, selector: Mapping[str, Any] | None, revision_label: str
+) -> dict[str, Any]:
+    """Return a spread constraint over a workload's own pods.
+
+    Args:
+        name: One of the spreads in ``FIELDS``.
+        max_skew: Its ``maxSkew``.
+        selector: The workload's label selector.
+        revision_label: The pod label that differs between revisions.
+    """
+    return {
+        **_SPREADS[name],
+        "maxSkew": max_skew,
+        "labelSelector": selector or {},
+        # Each revision counts by itself, as with the scheduler's default spreads of a Deployment. Otherwise
+        # a rolling update would count the old pods too and end with a wrong share
+        # (kubernetes/kubernetes#98215).
+        "matchLabelKeys": [revision_label],
+    }
+
+
+def is_default_spread(
+    constraint: Mapping[str, Any], selector: Mapping[str, Any] | None, revision_label: str
+) -> bool:
+    """Return whether placement may have written this constraint as one of ``DEFAULT_SPREADS``."""
+    skew = constraint.get("maxSkew", 0)
+    return any(
+        constraint == spread_constraint(name, skew, selector, revision_label) for name in DEFAULT_SPREADS
     )
 
 
 def is_ours(constraint: Mapping[str, Any]) -> bool:
-    """Return whether placement sets this spread constraint."""
-    return _item_key(constraint) == _item_key(SPREAD)
+    """Return whether this is the spread over architectures, which placement sets."""
+    return _item_key(constraint) == _item_key(_SPREADS["spread"])
 
 
 def constraint_path(constraint: Mapping[str, Any], template_path: Sequence[str]) -> Path:
@@ -156,15 +227,9 @@ def read_fields(pod_spec: Mapping[str, Any]) -> dict[str, Any]:
         "preferred": affinity.get(_PREFERRED),
         "required": affinity.get(_REQUIRED),
         "tolerations": pod_spec.get("tolerations"),
-        "spread": next(
-            (
-                constraint
-                for constraint in pod_spec.get("topologySpreadConstraints") or ()
-                if is_ours(constraint)
-            ),
-            None,
-        ),
     }
+    live = {_item_key(item): item for item in pod_spec.get("topologySpreadConstraints") or ()}
+    values |= {name: live.get(_item_key(keys)) for name, keys in _SPREADS.items()}
     return {name: value for name, value in values.items() if value}
 
 
@@ -192,8 +257,8 @@ def write_fields(
         spec["nodeSelector"] = values["node-selector"]
     if "tolerations" in values:
         spec["tolerations"] = values["tolerations"]
-    if "spread" in values:
-        spec["topologySpreadConstraints"] = [*before, values["spread"], *behind]
+    if spreads := [values[name] for name in _SPREADS if name in values]:
+        spec["topologySpreadConstraints"] = [*before, *spreads, *behind]
     return spec
 
 

@@ -29,6 +29,9 @@ REGION_LABEL: Final = "topology.kubernetes.io/region"
 COMPUTE_TYPE_LABEL: Final = "eks.amazonaws.com/compute-type"
 """EKS sets it on Fargate's nodes (``fargate``), on nodes of Auto Mode and on hybrid nodes."""
 
+HOSTNAME_LABEL: Final = "kubernetes.io/hostname"
+"""Set by every kubelet; on EKS the value is the node's name."""
+
 ZONE_LABEL: Final = "topology.kubernetes.io/zone"
 """The availability zone; clouds set it on every node."""
 

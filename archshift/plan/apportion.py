@@ -9,6 +9,8 @@ Graviton. Workloads with a single pod move one after the other.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
+from math import inf
 from typing import Literal, TypeAlias
 
 Wave: TypeAlias = Literal["early", "late"]
@@ -27,18 +29,27 @@ class Share:
         replicas: The number of pods, 0 or more.
         wave: Moves the phase to one end of its range; None leaves it as the hash gives it.
         max_ratio: The largest share of the workload's pods on Graviton, 0.0 to 1.0.
+        levels: The numbers of pods that can run on Graviton, in ascending order; empty for any number.
+        unit: Workloads with the same unit move all their pods together; empty if it moves alone.
     """
 
     key: str
     replicas: int
     wave: Wave | None = None
     max_ratio: float = 1.0
+    levels: tuple[int, ...] = ()
+    unit: str = ""
 
     @property
     def cap(self) -> int:
         """The largest number of pods that may run on Graviton."""
         # The tolerance keeps 0.29 * 100 = 28.999999999999996 from losing a pod.
         return int(self.max_ratio * self.replicas + 1e-9)
+
+    @property
+    def start(self) -> int:
+        """The smallest number of pods that can run on Graviton."""
+        return self.levels[0] if self.levels else 0
 
 
 def phase(key: str, wave: Wave | None = None) -> float:
@@ -61,12 +72,34 @@ def fleet_target(arm_ratio: float, pods: int) -> int:
     return round(arm_ratio * pods)
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Pods that move to Graviton together.
+
+    Attributes:
+        threshold: Steps with lower thresholds come first.
+        key: The workload, or the unit.
+        pods: Their number.
+        after: The number of the workload's pods on Graviton before the step; None for a unit.
+        most_over: How far the step may pass the fleet's target.
+    """
+
+    threshold: float
+    key: str
+    pods: int
+    after: int | None
+    most_over: int = 0
+
+
 def apportion(arm_ratio: float, shares: Iterable[Share]) -> dict[str, int]:
     """Return how many pods of each workload belong on Graviton.
 
     Pod ``j`` (1..R) of a workload with phase ``u`` has the threshold ``(j - u) / R``. The ``fleet_target``
     pods with the lowest thresholds move. Pods above their workload's cap never move; pods of other workloads
     move instead, as long as there are such pods.
+
+    Pods that can only move together are decided first. They move when everything before them and they
+    themselves fit into the target, rounded. Then single pods fill the fleet up to its target.
 
     Args:
         arm_ratio: 0.0 to 1.0.
@@ -76,16 +109,56 @@ def apportion(arm_ratio: float, shares: Iterable[Share]) -> dict[str, int]:
         The key of every share to its count, which may be 0.
     """
     shares = list(shares)
-    thresholds = [
-        ((j - phase(share.key, share.wave)) / share.replicas, share.key)
-        for share in shares
-        for j in range(1, share.cap + 1)
-    ]
-    thresholds.sort()
-    counts = dict.fromkeys((share.key for share in shares), 0)
-    for _, key in thresholds[: fleet_target(arm_ratio, sum(share.replicas for share in shares))]:
-        counts[key] += 1
+    target = fleet_target(arm_ratio, sum(share.replicas for share in shares))
+    counts = {share.key: 0 if share.unit else share.start for share in shares}
+    steps = [*(step for share in shares if not share.unit for step in _steps(share)), *_unit_steps(shares)]
+    steps.sort(key=lambda step: (step.threshold, step.key))
+    before = sum(counts.values())
+    moving: set[str] = set()
+    for step in steps:
+        before += step.pods
+        if before > target + step.most_over:
+            continue
+        if step.after is None:
+            moving.add(step.key)
+        elif step.pods > 1:
+            counts[step.key] = step.after + step.pods
+    counts |= {share.key: share.replicas for share in shares if share.unit in moving and share.unit}
+    spare = target - sum(counts.values())
+    for step in steps:
+        if spare > 0 and step.pods == 1 and step.after is not None and step.after == counts[step.key]:
+            counts[step.key] += 1
+            spare -= 1
     return counts
+
+
+def _steps(share: Share) -> list[_Step]:
+    """Return the steps of a workload that moves alone."""
+    if not share.levels:
+        ups: Iterable[tuple[int, int]] = ((pod - 1, pod) for pod in range(1, share.cap + 1))
+    else:
+        ups = [(low, high) for low, high in pairwise(share.levels) if high <= share.cap]
+    u = phase(share.key, share.wave)
+    return [
+        # If a workload's own rules leave a gap below all of its pods, it closes that gap last of all.
+        _Step(inf, share.key, high - low, low)
+        if high - low > 1 and high == share.replicas and low
+        else _Step((high - u) / share.replicas, share.key, high - low, low, (high - low) // 2)
+        for low, high in ups
+    ]
+
+
+def _unit_steps(shares: Iterable[Share]) -> list[_Step]:
+    units: dict[str, list[Share]] = {}
+    for share in shares:
+        if share.unit:
+            units.setdefault(share.unit, []).append(share)
+    steps = []
+    for unit, members in units.items():
+        wave = next((share.wave for share in members if share.wave), None)
+        pods = sum(share.replicas for share in members)
+        steps.append(_Step(1 - phase(unit, wave), unit, pods, None, pods // 2))
+    return steps
 
 
 def starts_on_graviton(arm_ratio: float, key: str, wave: Wave | None = None) -> bool:

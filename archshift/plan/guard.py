@@ -19,6 +19,7 @@ from archshift.images.workload import WorkloadVerdict, why_not
 from archshift.nodes.groups import Node, NodePool
 from archshift.plan import reasons
 from archshift.plan.capacity import Demand, balance
+from archshift.plan.companions import needing_too
 from archshift.plan.model import Rules
 from archshift.plan.only_x86 import OnlyX86
 
@@ -71,17 +72,29 @@ def needs(
         possible: The nodes that pods may land on after the update.
     """
     only_x86 = OnlyX86(inventory.nodes, possible)
-    x86_needs = []
-    for key, workload in sorted({**inventory.unsteered_workloads, **inventory.workloads}.items()):
-        if excludes_linux(workload.template) or inventory.special_nodes(key):
-            continue  # it needs other nodes than those that archshift may remove
-        reason = _why(workload, verdicts.get(key), rules.get(key), only_x86)
-        if reason:
+    workloads = {
+        key: workload
+        for key, workload in sorted({**inventory.unsteered_workloads, **inventory.workloads}.items())
+        # Such pods need other nodes than those that archshift may remove.
+        if not (excludes_linux(workload.template) or inventory.special_nodes(key))
+    }
+    why = {
+        key: _why(workload, verdicts.get(key), rules.get(key), only_x86)
+        for key, workload in workloads.items()
+    }
+    companions = needing_too((key for key, reason in why.items() if reason), workloads, inventory.nodes)
+    why |= {key: reasons.needs_x86_beside(companion) for key, companion in companions.items()}
+    return tuple(
+        X86Need(
+            workload=workload,
+            reason=why[key],
+            pods=most_pods(workload),
             # The pods of a kubelet's own files end with their node, wherever their rules let them run.
-            here = 0 if workload.kind == "Node" else inventory.on(key, AMD64)
-            need = X86Need(workload=workload, reason=reason, pods=most_pods(workload), on_x86=here)
-            x86_needs.append(need)
-    return tuple(x86_needs)
+            on_x86=0 if workload.kind == "Node" else inventory.on(key, AMD64),
+        )
+        for key, workload in workloads.items()
+        if why[key]
+    )
 
 
 def placeable(needed: Iterable[X86Need], nodes: Iterable[Node]) -> list[X86Need]:

@@ -19,7 +19,9 @@ from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import placement, reasons
 from archshift.plan.apportion import Share, apportion, starts_on_graviton
 from archshift.plan.capacity import Demand, balance
+from archshift.plan.companions import Bond, Member, bonds
 from archshift.plan.model import FORCE_REASON_ANNOTATION, Action, Conflict, Plan, PlannedWorkload, Rules
+from archshift.plan.reachability import FREE, Reach, Site, reach, sites
 
 
 def make_plan(
@@ -54,6 +56,8 @@ def make_plan(
     possible = possible_nodes(inventory.nodes, groups)
     steering = _Steering(possible, rules, verdicts, pin_daemonsets, inventory)
     drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
+    drafts = _with_reach(drafts, sites(inventory.nodes, groups))
+    drafts = _with_companions(drafts, steering, inventory, possible)
     counts = apportion(
         arm_ratio,
         [
@@ -62,13 +66,17 @@ def make_plan(
                 draft.workload.replicas,
                 steering.rules_of(draft.workload).wave,
                 steering.rules_of(draft.workload).max_ratio,
+                draft.reach.levels,
+                draft.unit,
             )
             for draft in drafts
             if draft.movable
         ],
     )
+    units = {d.unit: counts[d.workload.key] > 0 for d in drafts if d.unit and d.workload.replicas}
     planned = tuple(
-        _planned(draft, counts.get(draft.workload.key), arm_ratio, inventory, steering) for draft in drafts
+        _planned(draft, counts.get(draft.workload.key), arm_ratio, inventory, steering, units)
+        for draft in drafts
     )
     return Plan(
         arm_ratio=arm_ratio,
@@ -106,15 +114,57 @@ class _Draft:
     configured: bool = False
     gives_back: bool = False
     """Archshift removes its fields, because the user or the application's own rules say so."""
+    reach: Reach = FREE
+    unit: str = ""
+    """The key that the workloads share which move together."""
 
     @property
     def movable(self) -> bool:
         return self.action == "move"
 
-    def frozen(self, row: PlannedWorkload) -> bool:
+    def frozen(self, verdict: WorkloadVerdict | None) -> bool:
         """Return whether only missing evidence holds it. Then it keeps its Graviton pods."""
-        unknown = row.verdict is not None and row.verdict.verdict == UNKNOWN
+        unknown = verdict is not None and verdict.verdict == UNKNOWN
         return self.action == "hold" and unknown and not self.configured
+
+
+def _with_reach(drafts: Iterable[_Draft], places: Sequence[Site]) -> list[_Draft]:
+    return [
+        replace(draft, reach=reach(draft.workload, places)) if draft.movable else draft for draft in drafts
+    ]
+
+
+def _with_companions(
+    drafts: Sequence[_Draft], steering: "_Steering", inventory: Inventory, nodes: Sequence[Node]
+) -> list[_Draft]:
+    """Return the drafts after the workloads that must run beside each other were tied together."""
+    if not any(workload.template.affinity for workload in inventory.workloads.values()):
+        return [*drafts]
+    members = [
+        Member(
+            workload=draft.workload,
+            sides=steering.sides_of(draft),
+            observed=inventory.sides(draft.workload.key),
+            may_leave=steering.rules_of(draft.workload).max_ratio == 1
+            and (not draft.reach.levels or draft.reach.levels[-1] == draft.workload.replicas),
+        )
+        for draft in drafts
+    ] + [
+        Member(workload=workload, sides=inventory.sides(key), observed=inventory.sides(key))
+        for key, workload in inventory.unsteered_workloads.items()
+    ]
+    tied = bonds(members, nodes)
+    return [
+        _bound(draft, tied[draft.workload.key]) if draft.workload.key in tied else draft for draft in drafts
+    ]
+
+
+def _bound(draft: _Draft, bond: Bond) -> _Draft:
+    if bond.side is None:
+        return replace(draft, unit=bond.unit, reason="; ".join(filter(None, (draft.reason, bond.reason))))
+    if bond.side == ARM64:
+        return replace(draft, action="graviton", reason=bond.reason)
+    return replace(draft, action="hold", reason=reasons.held(bond.reason))
 
 
 class _Steering:
@@ -140,6 +190,24 @@ class _Steering:
 
     def rules_of(self, workload: Workload) -> Rules:
         return self._rules.get(workload.key) or Rules()
+
+    def sides_of(self, draft: _Draft) -> frozenset[Architecture] | None:
+        """Return the sides where a workload's pods stay, whatever this plan does; None if it may move."""
+        key = draft.workload.key
+        if draft.action in ("move", "pin"):
+            return None
+        if draft.action == "graviton":
+            return frozenset({ARM64})
+        if on_every_node(draft.workload.kind) and draft.action != "hold":
+            return frozenset(
+                side
+                for side, nodes in self._sides.items()
+                if any(draft.workload.may_run_on(node) for node in nodes)
+            )
+        verdict = self.verdict_of(draft.workload)
+        if draft.action == "hold" and not draft.frozen(verdict):
+            return frozenset({AMD64})
+        return self._inventory.sides(key) or frozenset({AMD64})
 
     def verdict_of(self, workload: Workload) -> WorkloadVerdict | None:
         if self._verdicts is None:
@@ -253,8 +321,23 @@ class _Steering:
 
 
 def _planned(
-    draft: _Draft, count: int | None, arm_ratio: float, inventory: Inventory, steering: _Steering
+    draft: _Draft,
+    count: int | None,
+    arm_ratio: float,
+    inventory: Inventory,
+    steering: _Steering,
+    units: Mapping[str, bool],
 ) -> PlannedWorkload:
+    """Return the row of a workload.
+
+    Args:
+        draft: The decision about it.
+        count: The number of its pods that belong on Graviton; None if it is not part of the fleet.
+        arm_ratio: The configured ratio.
+        inventory: The cluster now.
+        steering: What decided.
+        units: Unit to whether its pods move to Graviton.
+    """
     workload, template = draft.workload, draft.template
     observed = inventory.on(workload.key, ARM64)
     row = PlannedWorkload(
@@ -276,23 +359,24 @@ def _planned(
     if draft.action in ("leave", "block"):
         return row
     if draft.action == "pin":
-        side: Architecture = (
-            ARM64 if starts_on_graviton(arm_ratio, workload.key, steering.rules_of(workload).wave) else AMD64
-        )
+        starts = starts_on_graviton(arm_ratio, draft.unit or workload.key, steering.rules_of(workload).wave)
+        side: Architecture = ARM64 if units.get(draft.unit, starts) else AMD64
         fields = placement.place(template, int(side == ARM64), int(side == ARM64))
         row = replace(row, reason=reasons.no_pods(side))
     else:
         wanted = _wanted(draft, count, row)
-        fields = placement.place(template, wanted, workload.replicas)
+        fields = placement.place(template, wanted, workload.replicas, draft.reach.by_preference.get(wanted))
         if draft.action == "graviton":
             fields = placement.place(template, max(1, wanted), max(1, wanted))
         row = replace(row, wanted=wanted if workload.replicas else None)
+        if draft.movable and not draft.unit and draft.reach.limit and wanted < workload.replicas:
+            row = replace(row, reason="; ".join(filter(None, (row.reason, draft.reach.limit))))
         if draft.action == "hold" and wanted:
             row = replace(row, reason=reasons.keeps(draft.reason, wanted))
         if workload.autoscaled:
             row = _with_reachable(row, workload.autoscaled)
     ours = {name: template.spec[name] for name in template.owned if name in template.spec}
-    if ours and draft.frozen(row) and not (workload.settled and _placed(workload, inventory)):
+    if ours and draft.frozen(row.verdict) and not (workload.settled and _placed(workload, inventory)):
         # If a pod is missing for a moment while a registry is down, that must not cause a rollout.
         fields = ours
     changed = fields != ours
@@ -336,7 +420,7 @@ def _wanted(draft: _Draft, count: int | None, row: PlannedWorkload) -> int:
     if draft.action == "hold":
         # An image that is unreadable now is not known to be broken. A registry that is down must not send a
         # fleet back to x86: the present Graviton pods stay, and no pods are added.
-        return min(row.graviton, row.replicas) if draft.frozen(row) else 0
+        return min(row.graviton, row.replicas) if draft.frozen(row.verdict) else 0
     return count or 0
 
 

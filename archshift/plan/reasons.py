@@ -10,8 +10,9 @@ from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TITLES
 from archshift.cluster.scheduling import Source, Unmet
 from archshift.cluster.volumes import Sharing
-from archshift.common.architectures import ARM64, Architecture, display
-from archshift.common.text import counted
+from archshift.common.architectures import AMD64, ARM64, Architecture, display
+from archshift.common.kubernetes import HOSTNAME_LABEL, ZONE_LABEL
+from archshift.common.text import counted, first_few
 from archshift.images.workload import WorkloadVerdict, why_not
 
 EVERYWHERE: Final = "a DaemonSet: runs on every node that it selects"
@@ -76,6 +77,68 @@ def autoscaled(bounds: tuple[int, int], low: float, high: float) -> str:
         f"until the next update, its autoscaler ({bounds[0]} to {bounds[1]} pods) may bring its share on "
         f"Graviton to between {shares[0]} and {shares[1]}"
     )
+
+
+def limited(rule: str, label: str, most: int, pods: int, side: Architecture, there: int, domains: int) -> str:
+    """Say how many pods of a workload its own hard rule lets run on a side, and why.
+
+    Args:
+        rule: The kind of rule: ``spread`` or ``anti-affinity``.
+        label: The node label of the rule.
+        most: The most pods that may run on the side.
+        pods: All its pods.
+        side: The side.
+        there: The number of the label's values among the nodes of the side.
+        domains: The number of the label's values among all nodes.
+    """
+    name = display(side)
+    if label == HOSTNAME_LABEL:
+        rule, nodes = f"{rule} over nodes", f"it may use {there} {name} nodes"
+    elif label == ZONE_LABEL:
+        rule, nodes = f"{rule} over zones", f"{name} nodes are in {there} of {domains} zones"
+    else:
+        rule, nodes = f"{rule} over {label}", f"{name} nodes have {there} of its {domains} values"
+    return f"its own {rule} lets at most {most} of its {pods} pods run on {name}, because {nodes}"
+
+
+def must_run_beside(companions: Sequence[str], side: Architecture) -> str:
+    """Say that a required pod affinity keeps a workload on a side.
+
+    Args:
+        companions: The keys of the workloads that it must run beside; empty if archshift does not know them.
+        side: The side.
+    """
+    if not companions:
+        return f"it must run beside pods that archshift does not steer, and runs on {display(side)}"
+    named = first_few(companions, separator=" or ")
+    return f"it must run beside {named}, which {_stays(len(companions), side)}"
+
+
+def needed_beside(key: str, side: Architecture) -> str:
+    """Say that another workload must run beside a workload, so it stays on that one's side."""
+    return f"{key} must run beside it and {_stays(1, side)}"
+
+
+def _stays(number: int, side: Architecture) -> str:
+    verb = "stay" if side == AMD64 else "run"
+    return f"{verb if number > 1 else verb + 's'} on {display(side)}"
+
+
+def companions_cannot_move(others: Sequence[str]) -> str:
+    """Say that a limit of a workload keeps it and its companions on x86."""
+    return f"not all its pods may move, and it must run beside {first_few(others)}"
+
+
+def moves_only_at_once(others: Sequence[str]) -> str:
+    """Say that no rolling update can move workloads that require each other, or a workload its own pods."""
+    beside = first_few(others) if others else "its other pods"
+    return f"each new pod must start beside {beside}, so no rolling update can move it"
+
+
+def together(others: Sequence[str]) -> str:
+    """Say that all pods of some workloads change sides together."""
+    beside = first_few(others) if others else "each other"
+    return f"all its pods move together, because they must run beside {beside}"
 
 
 def owned_by_others(blocked: Mapping[str, FieldOwner]) -> str:
@@ -192,3 +255,8 @@ def needs_x86_because_nothing_else_fits(unmet: Unmet) -> str:
 def needs_x86_because_of_device_claims(names: Sequence[str]) -> str:
     """Say that a workload needs x86 because nobody knows which nodes have its devices."""
     return f"it asks for devices through its ResourceClaim {' and '.join(names)}"
+
+
+def needs_x86_beside(companion: str) -> str:
+    """Say that a workload needs x86 because it must run beside another one, or the other beside it."""
+    return f"it and {companion} must run beside each other, and {companion} needs x86"

@@ -2,19 +2,22 @@
 
 import gc
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
 
+from archshift.cluster import pod_fields
 from archshift.cluster.inventory import read_inventory, read_workload
 from archshift.cluster.model import Discovery, Inventory, PullIdentity, Workload, taken_annotation
 from archshift.cluster.ownership import FieldOwner
-from archshift.cluster.pod_fields import TakenField
+from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.errors import ArchshiftError
 from archshift.common.resources import Resources
 from archshift.images.fetched_binary import FetchedBinary, Source
 from archshift.images.workload import with_pods
 from archshift.nodes.groups import Taint
+from archshift.plan.placement import place
 from tests.build import ARCH, MANAGER, PREFERRED, REQUIRED, Json, in_pod_spec, manages, node, pod, workload
 from tests.build import cluster_of as cluster
 from tests.fakes import FakeCluster
@@ -155,6 +158,48 @@ def test_spread_constraints_of_others_keep_their_places_around_ours() -> None:
         managed=[manages("helm", "Apply", theirs), manages(MANAGER, "Apply", ours)],
     ).template
     assert template.other_spreads == ((), (ZONES,))
+
+
+def ours_of(template: Template) -> dict[str, Any]:
+    """The default spreads that archshift sets for 3 of 4 pods of this workload, by its names of them."""
+    fields = place(replace(template, other_spreads=((), ())), 3, 4)
+    return {name: fields[name] for name in pod_fields.DEFAULT_SPREADS}
+
+
+def test_our_default_spreads_are_no_soft_rules_of_the_application() -> None:
+    """The second plan must see what the first saw: nothing of the application's own."""
+    spreads = [*ours_of(read().template).values()]
+    keys: Json = {pod_fields.constraint_path(one, ())[-1]: {} for one in spreads}
+    managed = [manages(MANAGER, "Apply", in_pod_spec({"f:topologySpreadConstraints": keys}))]
+    template = read(pod_spec={"topologySpreadConstraints": spreads}, managed=managed).template
+    assert template.owned == {"zone-spread", "node-spread"}
+    assert (template.has_soft_rules, template.has_spreads) == (False, False)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_soft_spread_of_the_application_is_its_own_although_our_patch_repeats_it(shared: bool) -> None:
+    """It has the keys of one of our defaults, but another owner and another value."""
+    soft = {**ZONES, "whenUnsatisfiable": "ScheduleAnyway"}
+    fields = in_pod_spec({"f:topologySpreadConstraints": {pod_fields.constraint_path(soft, ())[-1]: {}}})
+    managed = [manages("helm", "Apply", fields), *([manages(MANAGER, "Apply", fields)] if shared else [])]
+    template = read(pod_spec={"topologySpreadConstraints": [soft]}, managed=managed).template
+    assert (template.owned, template.foreign_owners, template.spec) == (frozenset(), {}, {})
+    assert template.other_spreads == ((soft,), ())
+    assert (template.has_soft_rules, template.has_spreads) == (True, True)
+
+
+def test_a_default_spread_that_an_undo_gave_another_owner_is_not_the_applications() -> None:
+    """``kubectl rollout undo`` owns what it writes back, also a value that archshift wrote first."""
+    spreads = ours_of(read().template)
+    keys: Json = {pod_fields.constraint_path(one, ())[-1]: {} for one in spreads.values()}
+    item = workload(
+        pod_spec={"topologySpreadConstraints": [*spreads.values()]},
+        managed=[manages("kubectl", "Update", in_pod_spec({"f:topologySpreadConstraints": keys}))],
+    )
+    item["spec"]["template"]["metadata"]["annotations"] = {"archshift/revision": "abc.1"}
+    template = read_workload("Deployment", item, MANAGER).template
+    assert template.foreign_owners == dict.fromkeys(spreads, FieldOwner("kubectl", "Update"))
+    assert (template.has_soft_rules, template.has_spreads) == (False, False)
 
 
 def test_what_was_taken_by_force_is_read_back() -> None:

@@ -268,3 +268,87 @@ def test_workloads_without_pods_switch_one_after_the_other() -> None:
         started = sum(starts_on_graviton(ratio, key) for key in keys)
         # Four standard deviations of a fair hash.
         assert abs(started - 1000 * ratio) < 4 * math.sqrt(1000 * ratio * (1 - ratio))
+
+
+def test_pods_that_only_move_together_are_in_the_total() -> None:
+    """A unit of 6 in a fleet of 30: it moves at one ratio, and single pods make up the rest."""
+    fleet = [
+        Share("shop/Deployment/web", 4, unit="shop/Deployment/cache"),
+        Share("shop/Deployment/cache", 2, unit="shop/Deployment/cache"),
+        *(Share(f"shop/Deployment/app-{index}", 3) for index in range(8)),
+    ]
+    moved = []
+    for step in range(31):
+        counts = apportion(step / 30, fleet)
+        unit = counts["shop/Deployment/web"], counts["shop/Deployment/cache"]
+        assert unit in ((0, 0), (4, 2))
+        assert sum(counts.values()) == step
+        moved.append(unit == (4, 2))
+    assert moved == sorted(moved), "it moved back while the ratio rose"
+
+
+@pytest.mark.parametrize(("ratio", "moved"), [(0.0, 0), (0.2, 0), (0.6, 2), (1.0, 2)])
+def test_a_fleet_that_is_one_unit_is_rounded(ratio: float, moved: int) -> None:
+    """Two pods that need each other: both or none, whichever is nearer."""
+    fleet = [Share(f"shop/Deployment/{name}", 1, unit="shop/Deployment/cache") for name in ("cache", "web")]
+    assert sum(apportion(ratio, fleet).values()) == moved
+
+
+@pytest.mark.parametrize(
+    ("ratio", "count"), [(0.0, 0), (0.1, 1), (0.2, 1), (0.4, 2), (0.7, 2), (0.9, 2), (1.0, 6)]
+)
+def test_a_gap_below_all_pods_is_closed_last(ratio: float, count: int) -> None:
+    """Six pods of which two can be on Graviton beside x86: the rest goes with the last pod of the fleet."""
+    assert apportion(ratio, [Share("shop/Deployment/zonal", 6, levels=(0, 1, 2, 6))]) == {
+        "shop/Deployment/zonal": count
+    }
+
+
+def test_other_workloads_make_up_for_a_level_that_cannot_be() -> None:
+    """10 of 20 pods belong on Graviton; one of the two workloads can have only 2 of its 10 there."""
+    fleet = [Share("shop/Deployment/zonal", 10, levels=(0, 2, 10)), Share("shop/Deployment/free", 10)]
+    counts = apportion(0.5, fleet)
+    assert counts["shop/Deployment/zonal"] in (0, 2)
+    assert sum(counts.values()) == 10
+
+
+LEVELS = st.lists(st.integers(0, 12), max_size=6, unique=True).map(lambda values: tuple(sorted(values)))
+
+
+@st.composite
+def limited_fleets(draw: st.DrawFn) -> list[Share]:
+    """Fleets with levels and units."""
+    fleet = []
+    for key in draw(st.lists(KEYS, max_size=12, unique=True)):
+        replicas = draw(st.integers(0, 12))
+        unit = draw(st.sampled_from(["", "", "", "one", "two"]))
+        levels = tuple(level for level in draw(LEVELS) if level <= replicas)
+        fleet.append(Share(key, replicas, levels=() if unit else levels, unit=unit and f"u/{unit}"))
+    return fleet
+
+
+@examples
+@given(limited_fleets(), RATIOS, RATIOS)
+def test_levels_and_units_hold_at_every_ratio(fleet: list[Share], one: float, other: float) -> None:
+    """No workload has a number that it cannot reach, a unit is on one side, and it never moves back."""
+    low, high = (apportion(ratio, fleet) for ratio in sorted((one, other)))
+    for share in fleet:
+        for counts in (low, high):
+            if share.unit:
+                assert counts[share.key] in (0, share.replicas)
+            elif share.levels:
+                assert counts[share.key] in share.levels
+        if share.unit:
+            assert low[share.key] <= high[share.key]
+    for unit in {share.unit for share in fleet if share.unit}:
+        sides = {low[s.key] > 0 for s in fleet if s.unit == unit and s.replicas}
+        assert len(sides) <= 1
+
+
+@examples
+@given(limited_fleets())
+def test_the_last_step_moves_whatever_can_move(fleet: list[Share]) -> None:
+    """At 1 every workload is at its highest level."""
+    assert apportion(1.0, fleet) == {
+        share.key: share.levels[-1] if share.levels else share.replicas for share in fleet
+    }

@@ -30,6 +30,13 @@ from tests.properties import examples
 ARCH = "kubernetes.io/arch"
 HELM = FieldOwner("helm", "Apply")
 KUBECTL = FieldOwner("kubectl-client-side-apply", "Update")
+ZONES: dict[str, Any] = {
+    "topologyKey": "topology.kubernetes.io/zone",
+    "whenUnsatisfiable": "DoNotSchedule",
+    "maxSkew": 1,
+}
+SOFT = {"topologyKey": ARCH, "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1}
+SOFT_ZONES = {**ZONES, "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 5}
 SHARES = [(replicas, graviton) for replicas in range(1, 34) for graviton in range(replicas + 1)]
 
 
@@ -118,25 +125,77 @@ def test_skew_and_side_of_a_share(graviton: int, replicas: int, skew: int, side:
 
 
 def test_a_split_is_told_by_one_constraint_and_one_preference() -> None:
-    """What a user reads in the preview for 2 of 10, field by field."""
+    """What a user reads in the preview for 2 of 10, field by field.
+
+    The two soft spreads are the scheduler's defaults, which a pod with any constraint of its own loses.
+    """
+    ours: dict[str, Any] = {
+        "labelSelector": {"matchLabels": {"app": "cart"}},
+        "matchLabelKeys": ["pod-template-hash"],
+    }
     fields = place(Template(selector={"matchLabels": {"app": "cart"}}), 2, 10)
     assert fields == {
         "spread": {
             "topologyKey": "kubernetes.io/arch",
             "whenUnsatisfiable": "DoNotSchedule",
             "maxSkew": 6,
-            "labelSelector": {"matchLabels": {"app": "cart"}},
-            "matchLabelKeys": ["pod-template-hash"],
+            **ours,
             "nodeTaintsPolicy": "Honor",
+        },
+        "zone-spread": {
+            "topologyKey": "topology.kubernetes.io/zone",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "maxSkew": 5,
+            **ours,
+        },
+        "node-spread": {
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "maxSkew": 4,
+            **ours,
         },
         "preferred": [preference(100, ARCH, "amd64")],
     }
 
 
+@pytest.mark.parametrize(
+    ("graviton", "replicas", "skews"), [(3, 6, (5, 3)), (1, 5, (5, 3)), (8, 10, (5, 4)), (3, 30, (13, 13))]
+)
+def test_default_spreads_lose_against_the_side_however_many_pods_there_are(
+    graviton: int, replicas: int, skews: tuple[int, int]
+) -> None:
+    """With the scheduler's 5 and 3, two nodes with 26 of 30 pods lost the next one to an empty side."""
+    fields = place(Template(), graviton, replicas)
+    assert (fields["zone-spread"]["maxSkew"], fields["node-spread"]["maxSkew"]) == skews
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"other_spreads": ((ZONES,), ())},
+        {"other_spreads": ((), (ZONES,))},
+        {"other_spreads": ((SOFT,), ())},
+        {"taken_fields": {"spread": TakenField(HELM, {**SOFT, "whenUnsatisfiable": "DoNotSchedule"})}},
+    ],
+)
+def test_a_workload_with_a_constraint_of_its_own_gets_no_defaults(own: dict[str, Any]) -> None:
+    """The scheduler gives it none either; what archshift took by force is the application's own too."""
+    assert not {"zone-spread", "node-spread"} & set(place(Template(**own), 1, 3))
+
+
+def test_the_defaults_go_with_the_constraint_that_made_them_necessary() -> None:
+    """A pod without constraints gets the scheduler's own defaults, so a pinned one needs none of ours."""
+    split = place(Template(), 2, 3)
+    pinned = place(Template(spec=split, owned=frozenset(split)), 3, 3)
+    assert {"zone-spread", "node-spread"} <= set(split)
+    assert set(pinned) == {"required"}
+
+
 def test_a_stateful_set_counts_its_revisions_by_their_own_label() -> None:
     """Pods of a StatefulSet carry another revision label than a Deployment's."""
     fields = place(Template(revision_label="controller-revision-hash"), 1, 3)
-    assert fields["spread"]["matchLabelKeys"] == ["controller-revision-hash"]
+    for name in ("spread", "zone-spread", "node-spread"):
+        assert fields[name]["matchLabelKeys"] == ["controller-revision-hash"]
 
 
 @pytest.mark.parametrize(("graviton", "side"), [(0, "amd64"), (3, "arm64")])
@@ -234,7 +293,7 @@ def test_a_split_leaves_required_and_selector_alone() -> None:
     template = Template(
         spec={"required": required(term(expression("zone", "a"))), "node-selector": {"disk": "ssd"}}
     )
-    assert set(place(template, 1, 3)) == {"spread", "preferred"}
+    assert set(place(template, 1, 3)) == {"spread", "zone-spread", "node-spread", "preferred"}
 
 
 WEIGHTS = st.lists(st.integers(1, 100), max_size=12)
@@ -325,10 +384,9 @@ VALUES = st.fixed_dictionaries(
         "preferred": st.just([preference(1, "zone", "a")]),
         "required": st.just(required(term(expression("zone", "a")))),
         "spread": st.just({"topologyKey": ARCH, "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 2}),
+        "zone-spread": st.just(SOFT_ZONES),
     },
 )
-ZONES = {"topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 1}
-SOFT = {"topologyKey": ARCH, "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1}
 
 
 @examples
@@ -339,8 +397,8 @@ def test_reading_gives_back_what_was_written(
     """read_fields and write_fields are inverse, with others' spread constraints around ours."""
     spec = write_fields(values, before, behind)
     assert read_fields(spec) == values
-    if "spread" in values:
-        assert spec["topologySpreadConstraints"] == [*before, values["spread"], *behind]
+    if ours := [values[name] for name in ("spread", "zone-spread") if name in values]:
+        assert spec["topologySpreadConstraints"] == [*before, *ours, *behind]
     else:
         assert "topologySpreadConstraints" not in spec
 
@@ -377,8 +435,10 @@ def test_paths_are_those_of_managed_fields_and_of_people() -> None:
         "spec.template.spec.nodeSelector",
         "spec.template.spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution",
         "spec.template.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
-        "spec.template.spec.topologySpreadConstraints[kubernetes.io/arch]",
         "spec.template.spec.tolerations",
+        "spec.template.spec.topologySpreadConstraints[kubernetes.io/arch]",
+        "spec.template.spec.topologySpreadConstraints[topology.kubernetes.io/zone]",
+        "spec.template.spec.topologySpreadConstraints[kubernetes.io/hostname]",
     ]
     assert is_ours({"topologyKey": ARCH, "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 9})
     assert not is_ours(SOFT)

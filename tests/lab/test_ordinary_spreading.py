@@ -1,0 +1,192 @@
+"""Pods stay spread as without archshift, and a workload's own rules decide what the plan wants of it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment
+
+
+def ballast(name: str, namespace: str, *nodes: str) -> Manifest:
+    """A pod that fills three quarters of each of these nodes."""
+    expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": [*nodes]}
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    apart = {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": {"app.kubernetes.io/name": name}},
+    }
+    item = deployment(
+        name,
+        len(nodes),
+        namespace,
+        affinity={
+            "nodeAffinity": {required: {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}},
+            "podAntiAffinity": {required: [apart]},
+        },
+    )
+    item["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"] = {
+        "cpu": "3",
+        "memory": "10Gi",
+    }
+    return item
+
+
+def rows(stack: Stack) -> Mapping[str, Any]:
+    """The rows of ``archshift plan``, by workload name."""
+    answer = stack.archshift("plan", "--json")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return {row["workload"].rpartition("/")[2]: row for row in json.loads(answer.stdout)["workloads"]}
+
+
+def nodes_of(cluster: Cluster, namespace: str, name: str) -> Mapping[str, set[str]]:
+    """Architecture to the nodes with pods of a Deployment."""
+    used = {*cluster.pod_nodes(namespace, f"{name}-").values()}
+    return {arch: {node for node in used if node.startswith(arch)} for arch in ("amd64", "arm64")}
+
+
+@pytest.mark.parametrize(("arm_ratio", "graviton"), [("0.5", 3), ("0.67", 4)])
+def test_a_side_has_its_pods_on_two_nodes_as_without_archshift(
+    cluster: Cluster, stack: Stack, namespace: str, arm_ratio: str, graviton: int
+) -> None:
+    """Nearly full nodes get pods only from the scheduler's default spreads. A workload with a spread of its
+    own gets none beside it, and destroy leaves no trace.
+    """
+    cluster.nodes("amd64", 3)
+    cluster.nodes("arm64", 2)
+    names = ("control", "full-x86", "full-graviton", "own")
+    excluded = [f"{namespace}/Deployment/{name}" for name in names[:3]]
+    own = {
+        "topologyKey": "topology.kubernetes.io/zone",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "maxSkew": 2,
+        "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "own"}},
+    }
+    stack.config({"workloads": {"namespaces": [namespace], "exclude": excluded}, "arm_ratio": arm_ratio})
+    cluster.apply(
+        [
+            ballast("full-x86", namespace, "amd64-1", "amd64-2"),
+            ballast("full-graviton", namespace, "arm64-1"),
+        ]
+    )
+    cluster.wait_until_settled(namespace)
+    cluster.apply(
+        [
+            deployment("api", 6, namespace),
+            deployment("control", 6, namespace),
+            deployment("own", 6, namespace, topologySpreadConstraints=[own]),
+        ]
+    )
+    cluster.wait_until_settled(namespace)
+    before = cluster.get("deployment", "api", namespace)["spec"]
+    step = stack.up()
+    assert step.succeeded, step.output
+    assert cluster.graviton_counts(namespace)["Deployment/api"] == graviton
+    assert [len(nodes) >= 2 for nodes in nodes_of(cluster, namespace, "api").values()] == [True, True]
+    assert len(set().union(*nodes_of(cluster, namespace, "control").values())) >= 4
+    live = cluster.get("deployment", "own", namespace)["spec"]["template"]["spec"]
+    assert [one["topologyKey"] for one in live["topologySpreadConstraints"]] == [
+        own["topologyKey"],
+        "kubernetes.io/arch",
+    ]
+    again = stack.up()
+    assert (again.exit_code, again.changes) == (0, {}), again.output
+    gone = stack.destroy()
+    assert gone.succeeded, gone.output
+    assert cluster.get("deployment", "api", namespace)["spec"] == before
+
+
+@pytest.mark.parametrize(
+    ("arm_ratio", "graviton"), [("0.2", (0, 2)), ("0.7", (2,)), ("1.0", (6,)), ("0.5", (2,))]
+)
+def test_a_zone_spread_with_graviton_in_one_zone(
+    cluster: Cluster, stack: Stack, namespace: str, arm_ratio: str, graviton: tuple[int, ...]
+) -> None:
+    """The plan wants what the workload's own rule permits, says why, and a second update changes nothing."""
+    cluster.nodes("amd64", 3)
+    cluster.nodes("arm64", 1)
+    own = {
+        "topologyKey": "topology.kubernetes.io/zone",
+        "maxSkew": 1,
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "zonal"}},
+        "matchLabelKeys": ["pod-template-hash"],
+    }
+    stack.config({"workloads": {"namespaces": [namespace]}, "arm_ratio": arm_ratio})
+    cluster.apply(deployment("zonal", 6, namespace, topologySpreadConstraints=[own]))
+    cluster.wait_until_settled(namespace)
+    row = rows(stack)["zonal"]
+    assert row["wanted"] in graviton
+    said = "its own spread over zones lets at most 2 of its 6 pods run on Graviton"
+    assert (said in row["reason"]) == (arm_ratio != "1.0")
+    step = stack.up()
+    assert step.succeeded, step.output
+    assert "not exact" not in step.output
+    assert cluster.graviton_counts(namespace) == {"Deployment/zonal": row["wanted"]}
+    generation = cluster.get("deployment", "zonal", namespace)["metadata"]["generation"]
+    again = stack.up()
+    assert (again.exit_code, again.changes) == (0, {}), again.output
+    assert cluster.get("deployment", "zonal", namespace)["metadata"]["generation"] == generation
+
+
+def test_workloads_that_must_share_a_node_move_together(
+    cluster: Cluster, stack: Stack, namespace: str
+) -> None:
+    """At 0.6 and 1.0, and back at 0.0: web's pods find their company whenever somebody restarts them."""
+    cluster.nodes("amd64", 2)
+    cluster.nodes("arm64", 2)
+    term = {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "cache"}},
+    }
+    beside = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    stack.config({"workloads": {"namespaces": [namespace]}})
+    cluster.apply([deployment("cache", 1, namespace), deployment("web", 3, namespace, affinity=beside)])
+    cluster.wait_until_settled(namespace)
+    for arm_ratio, all_there in (("0.6", None), ("1.0", True), ("0.0", False)):
+        stack.config({"arm_ratio": arm_ratio})
+        planned = {name: row["wanted"] for name, row in rows(stack).items()}
+        assert planned in ({"cache": 0, "web": 0}, {"cache": 1, "web": 3})
+        assert all_there is None or bool(planned["web"]) == all_there
+        step = stack.up()
+        assert step.succeeded, step.output
+        counts = cluster.graviton_counts(namespace)
+        assert counts == {f"Deployment/{name}": count for name, count in planned.items()}
+        cluster.lab.kubectl("delete", "pods", "--all", f"--namespace={namespace}", "--wait=false")
+        cluster.wait_until_settled(namespace)
+        assert cluster.graviton_counts(namespace) == counts
+        again = stack.up()
+        assert (again.exit_code, again.changes) == (0, {}), again.output
+
+
+def test_whoever_needs_the_company_of_a_held_workload_stays(
+    cluster: Cluster, stack: Stack, namespace: str
+) -> None:
+    """The cache is held on x86, so web stays there at 1.0; its reason names the cache, and others move."""
+    cluster.nodes("amd64", 2)
+    cluster.nodes("arm64", 2)
+    term = {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "cache"}},
+    }
+    beside = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    hold = {f"{namespace}/Deployment/cache": {"hold": True, "reason": "licence"}}
+    stack.config({"workloads": {"namespaces": [namespace], "overrides": hold}, "arm_ratio": "1.0"})
+    cluster.apply(
+        [
+            deployment("cache", 1, namespace),
+            deployment("web", 2, namespace, affinity=beside),
+            deployment("free", 2, namespace),
+        ]
+    )
+    cluster.wait_until_settled(namespace)
+    assert rows(stack)["web"]["reason"] == (
+        f"held on x86: it must run beside {namespace}/Deployment/cache, which stays on x86"
+    )
+    step = stack.up()
+    assert step.succeeded, step.output
+    cluster.lab.kubectl("delete", "pods", "--all", f"--namespace={namespace}", "--wait=false")
+    cluster.wait_until_settled(namespace)
+    counts = {"Deployment/cache": 0, "Deployment/free": 2, "Deployment/web": 0}
+    assert cluster.graviton_counts(namespace) == counts
