@@ -14,6 +14,7 @@ from archshift.ramp.gate_evidence import no_evidence, read_evidence_file
 from archshift.settings import stack as stack_settings
 from archshift.survey import survey, survey_of_none
 from components.arm64_tests import Arm64Tests, Arm64TestsArgs, run_arm64_tests
+from components.cluster_identity import OUTPUT, check_cluster
 from components.exceptions import Exceptions, ExceptionsArgs
 from components.gate import Gate, GateArgs
 from components.guard import guard_hook, protected
@@ -24,7 +25,7 @@ from components.node_pools import NodePools, NodePoolsArgs
 from components.placeholders import Placeholders
 from components.plan_file import write_plan_file
 from components.preflight import guard_x86, report, report_gate
-from components.restore_taken_fields import restore_hook
+from components.restore_taken_fields import register_restore_hook
 from components.rollouts import await_rollouts
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 
@@ -43,6 +44,8 @@ def main() -> None:
 
         eks = Eks.find(settings.cluster, settings.eks_node_groups)
     live = eks.live if eks else None
+    # Before anything is read or done there.
+    cluster_uid = "" if eks and not live else check_cluster(settings.kube_context, settings.cluster_uid)
     cluster_survey = survey_of_none(settings) if eks and not live else survey(settings, eks=live)
     cluster_survey = run_arm64_tests(cluster_survey, settings, live)
     write_plan_file(cluster_survey, settings, now)
@@ -83,6 +86,7 @@ def main() -> None:
     # Every run registers the hook: the engine refuses a delete if it cannot find the hook.
     hook = guard_hook(settings)
     guard = hook if settings.guarded else None
+    register_restore_hook(settings.kube_context)
     others = nodes_of_others(cluster_survey.inventory.nodes, settings.groups)
     cluster = eks.register_cluster() if eks else None
     kubeconfig = cluster.kubeconfig if cluster and not settings.kube_context else None
@@ -106,13 +110,13 @@ def main() -> None:
         WorkloadPatchesArgs(
             plan=cluster_survey.plan,
             field_manager=settings.field_manager,
-            restore_taken_fields=restore_hook(settings.kube_context),
+            cluster=cluster_uid,
             bring_up_nodes=placeholders.hook if placeholders else None,
         ),
         # Pods can only move to nodes that exist, and a patch has no input from the nodes. If all nodes
         # exist, waiting would cost a sixth of a large preview. The engine deletes nodes after all else.
         pulumi.ResourceOptions(
-            provider=provider, depends_on=[nodes] if placeholders or cluster_survey.plan.new_nodes else None
+            depends_on=[nodes] if placeholders or cluster_survey.plan.new_nodes else [provider]
         ),
     )
     if settings.monitoring and (live or not eks):
@@ -135,6 +139,8 @@ def main() -> None:
     )
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)
+    if cluster_uid:
+        pulumi.export(OUTPUT, cluster_uid)
     pulumi.export("node_groups", nodes.sizes)
 
 

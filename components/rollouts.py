@@ -19,6 +19,7 @@ from archshift.cluster.kinds import workload_path
 from archshift.common.errors import ArchshiftError
 from archshift.common.polling import retry_until
 from archshift.plan.model import Plan, PlannedWorkload
+from components.workload_patch import WorkloadPatch
 
 TIMEOUT_SECONDS: Final = 600.0
 """The Kubernetes provider's default."""
@@ -68,7 +69,7 @@ def await_rollout(
 
 
 def await_rollouts(
-    patches: Mapping[str, pulumi.Resource],
+    patches: Mapping[str, WorkloadPatch],
     plan: Plan,
     kube_context: str | None,
     bring_up_nodes: Callable[[Cluster, Sequence[PlannedWorkload]], None] | None = None,
@@ -84,11 +85,11 @@ def await_rollouts(
     Returns:
         A sentence about the workloads that are still not exact, as logged; empty if all are exact.
     """
-    rolled = [row for row in plan.workloads if row.restarts and row.key in patches]
-    if not rolled or pulumi.runtime.is_dry_run():
+    rows = [row for row in plan.workloads if row.key in patches]
+    if not rows or pulumi.runtime.is_dry_run():
         return pulumi.Output.from_input("")
 
-    def work() -> str:
+    def work(rolled: Sequence[PlannedWorkload]) -> str:
         with connect(kube_context) as cluster:
             for number, row in enumerate(rolled, 1):
                 # One after another: all rollouts run at once, and most end before their turn.
@@ -101,20 +102,26 @@ def await_rollouts(
             patience = _JOIN_SECONDS if plan.new_nodes else 0.0
             return explain_inexact(rebalance(cluster, movable, patience=patience))
 
-    async def after(_: list[str]) -> str:
+    async def after(answers: list[tuple[str | None, float | None]]) -> str:
+        # A patch that the engine skips because of --target has no outputs.
+        tried = [(row, problem) for row, (problem, at) in zip(rows, answers, strict=True) if at]
+        problems = [f"{row.key}: its patch was refused: {problem}" for row, problem in tried if problem]
+        rolled = [row for row, problem in tried if row.restarts and not problem]
         try:
-            reason = await asyncio.to_thread(work)
+            reason = await asyncio.to_thread(work, rolled) if rolled else ""
         except ArchshiftError as error:
-            # This error fails the update, so the engine deletes no node.
-            reason = f"the step may be incomplete: {error}"
-            pulumi.error(reason)
-            return reason
+            problems.append(f"the step may be incomplete: {error}")
+            reason = ""
         if reason:
             pulumi.warn(reason)
+        if problems:
+            # This fails the update, so the engine deletes no node. A logged error alone would not fail it.
+            raise pulumi.RunError("\n".join(problems))
         return reason
 
     # Only after all patches: a pod that moves while others roll out may find no room again. By then
     # the engine has finished every patch, so the event loop's own threads are free.
-    over = pulumi.Output.all(*(patches[row.key].urn for row in rolled))
+    each = (patches[row.key] for row in rows)
+    over = pulumi.Output.all(*(pulumi.Output.all(patch.problem, patch.at) for patch in each))
     outcome: pulumi.Output[str] = over.apply(after)
     return outcome

@@ -8,9 +8,7 @@ import pulumi
 
 from archshift.cluster.kinds import CONTROLLERS
 from archshift.plan.model import Plan, PlannedWorkload
-
-FIELD_MANAGER: Final = "pulumi.com/patchFieldManager"
-FORCE: Final = "pulumi.com/patchForce"
+from components.workload_patch import WorkloadPatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,13 +17,13 @@ class WorkloadPatchesArgs:
 
     Attributes:
         field_manager: The name that owns the patched fields.
-        restore_taken_fields: Hook that restores a forced field before the engine deletes the patch.
+        cluster: The uid of the cluster.
         bring_up_nodes: Hook that brings up nodes before a patch; None if the nodes exist.
     """
 
     plan: Plan
     field_manager: str
-    restore_taken_fields: pulumi.ResourceHook
+    cluster: str
     bring_up_nodes: pulumi.ResourceHook | None = None
 
 
@@ -37,7 +35,7 @@ class WorkloadPatches(pulumi.ComponentResource):
     fleet: pulumi.Output[Mapping[str, Any]]
     """``pods`` of the fleet, and how many of them belong on Graviton (``wanted``)."""
 
-    patches: Mapping[str, pulumi.Resource]
+    patches: Mapping[str, WorkloadPatch]
     """The patches by workload key."""
 
     def __init__(
@@ -56,30 +54,16 @@ class WorkloadPatches(pulumi.ComponentResource):
         # that change nothing.
         self.register_outputs({"fleet": {**fleet, "graviton": plan.graviton}, "ratio": plan.arm_ratio})
 
-    def _patch(self, workload: PlannedWorkload, args: WorkloadPatchesArgs) -> pulumi.Resource:
-        body = dict(workload.patch or {})
-        metadata = body["metadata"]
-        annotations = {**metadata.get("annotations", {}), FIELD_MANAGER: args.field_manager}
+    def _patch(self, workload: PlannedWorkload, args: WorkloadPatchesArgs) -> WorkloadPatch:
         hooks = pulumi.ResourceHookBinding()
         if args.bring_up_nodes:
             hooks.before_create = hooks.before_update = [args.bring_up_nodes]
-        options = pulumi.ResourceOptions(parent=self, hooks=hooks)
-        if workload.forced:
-            annotations[FORCE] = "true"
-            # Only if there is something to restore: with a delete hook, `pulumi destroy` needs
-            # --run-program.
-            hooks.before_delete = [args.restore_taken_fields]
-        api_version = CONTROLLERS[workload.kind].api_version
-        # Not k8s.apps.v1.DeploymentPatch: the plan's body has the API's own spelling, and translating
-        # it to the SDK's and back takes a fifth of a large preview.
-        return pulumi.CustomResource(
-            f"kubernetes:{api_version}:{workload.kind}Patch",
-            workload.key,
-            {
-                "apiVersion": api_version,
-                "kind": workload.kind,
-                "metadata": {**metadata, "annotations": annotations},
-                "spec": body["spec"],
-            },
-            options,
-        )
+        inputs = {
+            "apiVersion": CONTROLLERS[workload.kind].api_version,
+            "kind": workload.kind,
+            **(workload.patch or {}),
+            "fieldManager": args.field_manager,
+            "force": workload.forced or workload.reclaimed,
+            "cluster": args.cluster,
+        }
+        return WorkloadPatch(workload.key, inputs, pulumi.ResourceOptions(parent=self, hooks=hooks))

@@ -34,7 +34,7 @@ class Operation:
 
     @property
     def type(self) -> str:
-        """The resource's own type, for example kubernetes:apps/v1:DeploymentPatch."""
+        """The resource's own type, for example kubernetes:core/v1:Node."""
         return self.urn.split("::")[2].rsplit("$", 1)[-1]
 
 
@@ -60,7 +60,7 @@ class Result:
         return {op: count for op, count in self.summary.items() if op not in ("same", "read") and count}
 
     def operations_on(self, type_: str) -> list[Operation]:
-        """The operations on resources whose type ends with this text, for example DeploymentPatch."""
+        """The operations on resources whose type ends with this text, for example WorkloadPatch."""
         return [operation for operation in self.operations if operation.type.endswith(type_)]
 
 

@@ -6,12 +6,13 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
-from archshift.cluster.client import APPLY, MERGE, Cluster
+from archshift.cluster.client import APPLY, MERGE, Cluster, RefusedError
 from archshift.cluster.image_evidence import ClusterEvidence
 from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.model import Inventory
@@ -24,13 +25,26 @@ PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
 PODS = "/api/v1/pods"
+IDENTITY = "/api/v1/namespaces/kube-system"
 
 Json = dict[str, Any]
 _Fields = tuple[str, ...]
 
 
+_IDENTITY = [("metadata", key) for key in ("name", "namespace", "uid")]
 # Lists and maps that server-side apply replaces as a whole.
 _ATOMIC = ("nodeSelector", REQUIRED, PREFERRED, "selector", "tolerations", "labelSelector", "matchLabelKeys")
+
+
+@dataclass(frozen=True)
+class Apply:
+    """One server-side apply."""
+
+    path: str
+    body: Json
+    field_manager: str
+    force: bool = False
+    dry_run: bool = False
 
 
 class FakeCluster(Cluster):
@@ -58,6 +72,8 @@ class FakeCluster(Cluster):
         self.lists: list[tuple[str, dict[str, str]]] = []
         self.gets: list[str] = []
         self.patches: list[tuple[str, Json, str, str]] = []
+        self.applies: list[Apply] = []
+        self.uid = "6a0c9f1e"
         self.created: list[tuple[str, Json, str]] = []
         self.deletions: list[tuple[str, str]] = []
         self.evicted: list[str] = []
@@ -93,10 +109,27 @@ class FakeCluster(Cluster):
         """Return an object."""
         self.gets.append(path)
         self._ask("get", path)
+        if path == IDENTITY:
+            return {"metadata": {"name": "kube-system", "uid": self.uid}}
         item = self._item(path)
         if item is None:
-            raise ArchshiftError(f"{self.server}: {path}: not found")
+            raise RefusedError(f"{self.server}: {path}: not found", status=404, words="not found")
         return item
+
+    def apply(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        field_manager: str,
+        *,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> Json:
+        """Remember the apply, and return the object, which stays as it is."""
+        self.applies.append(Apply(path, dict(body), field_manager, force=force, dry_run=dry_run))
+        self._ask("apply", path)
+        self.after("apply", path)
+        return self.get(path)
 
     def patch(self, path: str, body: Mapping[str, Any], content_type: str, field_manager: str) -> None:
         """Remember the patch; a merge patch changes the object."""
@@ -258,13 +291,16 @@ class LiveCluster(FakeCluster):
                 self.live.apply(body, field_manager, force=True)
             else:
                 self.live.update(body, field_manager)
+        if verb == "apply":
+            done = self.applies[-1]
+            self.live.apply(done.body, done.field_manager, force=done.force)
 
 
 def _leaves(value: Mapping[str, Any], path: _Fields = ()) -> dict[_Fields, Any]:
     found: dict[_Fields, Any] = {}
     for key, inner in value.items():
         here = (*path, key)
-        if here in (("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace")):
+        if here in (("apiVersion",), ("kind",)) or here in _IDENTITY:
             continue
         if key == "topologySpreadConstraints":
             for item in inner:

@@ -14,6 +14,8 @@ from archshift import survey
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
+from components import cluster_identity
+from components.workload_patch import WorkloadPatch
 from tests.build import configuration, node, pod, workload
 from tests.components.recorder import Monitor, record
 from tests.fakes import FakeCluster, proven
@@ -34,6 +36,7 @@ def run(monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster | ArchshiftError, 
         return cluster
 
     monkeypatch.setattr(survey, "connect", connect)
+    monkeypatch.setattr(cluster_identity, "connect", connect)
     monkeypatch.setattr(survey, "read_evidence", proven)
     monkeypatch.delenv("PULUMI_CONFIG", raising=False)
     values = configuration(**config)
@@ -72,22 +75,22 @@ def test_one_number_becomes_nodes_and_patches(monkeypatch: pytest.MonkeyPatch) -
         ("archshift:index:ImageAudit", "images"),
         ("archshift:index:NodeGroups", "node-groups"),
         ("archshift:index:WorkloadPatches", "workloads"),
-        ("kubernetes:apps/v1:DeploymentPatch", "shop/Deployment/cart"),
         ("kubernetes:core/v1:Node", "arm-0"),
         ("kubernetes:core/v1:Node", "x86-0"),
+        (WorkloadPatch.TYPE, "shop/Deployment/cart"),
         ("pulumi:providers:kubernetes", "cluster"),
     ]
-    (patch,) = done.of("kubernetes:apps/v1:DeploymentPatch")
-    assert patch.inputs["metadata"]["annotations"] == {"pulumi.com/patchFieldManager": "archshift/test"}
+    (patch,) = done.of(WorkloadPatch.TYPE)
+    assert patch.inputs["fieldManager"] == "archshift/test/patches"
     spread, *_ = patch.inputs["spec"]["template"]["spec"]["topologySpreadConstraints"]
     assert spread["maxSkew"] == 1
     (provider,) = done.of("pulumi:providers:kubernetes")
     assert provider.inputs == {"context": "lab"}
-    assert "::cluster::" in patch.request.provider
     assert done.exports == {
         "arm_ratio": 0.5,
         "fleet": {"pods": 4, "wanted": 2},
         "node_groups": {"arm": 1, "x86": 1},
+        "cluster_uid": "6a0c9f1e",
     }
 
 
@@ -116,13 +119,13 @@ def test_pods_move_only_after_the_nodes_are_there(monkeypatch: pytest.MonkeyPatc
     assert {"arm-0", "x86-0"} <= waits_for
     order = [one.type for one in done.registered]
     last_node = max(index for index, name in enumerate(order) if name == "kubernetes:core/v1:Node")
-    assert last_node < order.index("kubernetes:apps/v1:DeploymentPatch")
+    assert last_node < order.index(WorkloadPatch.TYPE)
 
 
 def test_on_eks_nodes_are_found_and_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the number alone, and a shortage that an autoscaler mends, pods move."""
     done = run(monkeypatch, shop(), arm_ratio="1.0")
-    assert [one.name for one in done.of("kubernetes:apps/v1:DeploymentPatch")] == ["shop/Deployment/cart"]
+    assert [one.name for one in done.of(WorkloadPatch.TYPE)] == ["shop/Deployment/cart"]
     assert done.of("kubernetes:core/v1:Node") == []
 
 
@@ -182,7 +185,7 @@ def test_the_program_reads_the_cluster_once(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(survey, "read_inventory", read)
     run(monkeypatch, shop(), arm_ratio="0.2")
-    assert calls == ["archshift/test"]
+    assert calls == ["archshift/test/patches"]
 
 
 def grouped(*names: str, arch: str = "amd64", group: str = "x86") -> list[dict[str, Any]]:

@@ -16,7 +16,8 @@ import yaml
 
 from archshift import survey
 from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL
-from components import guard
+from components import cluster_identity, guard
+from components.workload_patch import WorkloadPatch
 from tests.build import Json, configuration, node, pod, workload
 from tests.components.eks import GET_CLUSTER, GET_GROUP, GET_OFFERINGS, NODE_GROUP, Aws, Refused
 from tests.components.recorder import Monitor, record
@@ -80,6 +81,7 @@ def run(
 
     config = {"arm_ratio": "0.5", "cluster": CLUSTER, **config}
     monkeypatch.setattr(survey, "connect", lambda _context=None: there)
+    monkeypatch.setattr(cluster_identity, "connect", lambda _context=None: there)
     monkeypatch.setattr(survey, "read_evidence", proven)
     monkeypatch.delenv("PULUMI_CONFIG", raising=False)
     values = configuration(**config)
@@ -114,13 +116,14 @@ def test_one_number_and_two_groups_become_nodes_and_patches(monkeypatch: pytest.
         ("aws:ec2/launchTemplate:LaunchTemplate", "x86"),
         (NODE_GROUP, "graviton"),
         (NODE_GROUP, "x86"),
-        ("kubernetes:apps/v1:DeploymentPatch", "shop/Deployment/cart"),
+        (WorkloadPatch.TYPE, "shop/Deployment/cart"),
         ("pulumi:providers:kubernetes", "cluster"),
     ]
     assert done.exports == {
         "arm_ratio": 0.5,
         "fleet": {"pods": 4, "wanted": 2},
         "node_groups": {"x86": 5, "graviton": 3},
+        "cluster_uid": "6a0c9f1e",
     }
     (component,) = done.of("archshift:index:WorkloadPatches")
     waits_for = {urn.rpartition("::")[2] for urn in component.request.dependencies}
@@ -309,16 +312,17 @@ def test_with_a_provisioner_the_groups_are_node_pools(
     """
     there = shop(eks_node("ip-1", "x86"))
     served = [{"name": name, "versions": [{"version": "v1"}]} for name in ("karpenter.sh", group)]
-    monkeypatch.setattr(there, "get", lambda path: {"groups": served} if path == "/apis" else {})
+    get = there.get
+    monkeypatch.setattr(there, "get", lambda path: {"groups": served} if path == "/apis" else get(path))
     done = run(monkeypatch, there, provisioner=provisioner, node_groups=POOLS)
     assert sorted((one.type, one.name) for one in done.registered) == [
         ("archshift:index:ImageAudit", "images"),
         ("archshift:index:MixedCluster", "prod"),
         ("archshift:index:NodePools", "node-pools"),
         ("archshift:index:WorkloadPatches", "workloads"),
-        ("kubernetes:apps/v1:DeploymentPatch", "shop/Deployment/cart"),
         ("kubernetes:karpenter.sh/v1:NodePool", "graviton"),
         ("kubernetes:karpenter.sh/v1:NodePool", "x86"),
+        (WorkloadPatch.TYPE, "shop/Deployment/cart"),
         ("pulumi:providers:kubernetes", "cluster"),
     ]
     for one in done.of("kubernetes:karpenter.sh/v1:NodePool"):
@@ -329,7 +333,7 @@ def test_with_a_provisioner_the_groups_are_node_pools(
     (component,) = done.of("archshift:index:WorkloadPatches")
     waits_for = {urn.rpartition("::")[2] for urn in component.request.dependencies}
     assert {"graviton", "x86"} <= waits_for
-    (patch,) = done.of("kubernetes:apps/v1:DeploymentPatch")
+    (patch,) = done.of(WorkloadPatch.TYPE)
     for hooks in (patch.request.hooks.before_create, patch.request.hooks.before_update):
         assert list(hooks) == ["archshift-bring-up-nodes"]
 
@@ -337,6 +341,7 @@ def test_with_a_provisioner_the_groups_are_node_pools(
 def test_a_cluster_that_has_no_node_pools_is_told_in_the_preview(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is registered."""
     there = shop(eks_node("ip-1", "x86"))
-    monkeypatch.setattr(there, "get", lambda _path: {"groups": []})
+    get = there.get
+    monkeypatch.setattr(there, "get", lambda path: {"groups": []} if path == "/apis" else get(path))
     with pytest.raises(pulumi.RunError, match=r"^archshift:provisioner: the cluster serves no NodePools"):
         run(monkeypatch, there, provisioner="karpenter", node_groups=POOLS)

@@ -51,6 +51,7 @@ OLDEST_PROMETHEUS = (2, 42)
 
 LANGUAGE_HOST = "pulumi-language-python"
 LANGUAGE_HOST_EXECUTOR = "pulumi-language-python-exec"
+DYNAMIC_PROVIDER = "pulumi-resource-pulumi-python"
 KUBERNETES_PLUGIN = "pulumi-resource-kubernetes"
 KWOK_STAGES = "kwok-stages.yaml"
 KARPENTER = "karpenter"
@@ -301,10 +302,13 @@ PROGRAMS: tuple[Program, ...] = (
 LAB: tuple[str, ...] = tuple(program.name for program in PROGRAMS if program.kit in _KITS)
 """The programs of every lab."""
 
-# The files that belong to a program. The engine uses the language host in its own folder, and the language
-# host uses the executor in the same folder.
+# The engine uses the language host and the script for Python's dynamic resources in its own folder, and the
+# language host uses the executor in the same folder.
+_BESIDE_PULUMI: tuple[str, ...] = (LANGUAGE_HOST, LANGUAGE_HOST_EXECUTOR, DYNAMIC_PROVIDER)
+
+# The files that belong to a program.
 _COMPANIONS: Mapping[str, tuple[str, ...]] = {
-    "pulumi": (LANGUAGE_HOST, LANGUAGE_HOST_EXECUTOR),
+    "pulumi": _BESIDE_PULUMI,
     "kwok": (KWOK_STAGES,),
     KARPENTER: (KARPENTER_CRDS,),
 }
@@ -622,6 +626,8 @@ class _ModuleFile:
 _EXECUTOR_FILE = _ModuleFile(
     LANGUAGE_HOST_EXECUTOR, "engine", _PULUMI_SDK, (f"python/cmd/{LANGUAGE_HOST_EXECUTOR}",)
 )
+# Not a part of the cache's key: go.mod, which is a part, pins its module.
+_DYNAMIC_FILE = _ModuleFile(DYNAMIC_PROVIDER, "engine", _PULUMI_SDK, (f"python/dist/{DYNAMIC_PROVIDER}",))
 _STAGES_FILE = _ModuleFile(
     KWOK_STAGES, "cluster", _KWOK, tuple(f"kustomize/stage/{stage}" for stage in _STAGE_FILES)
 )
@@ -726,8 +732,8 @@ class _Releases:
 
 
 def _spoken(file: ReleaseFile) -> list[str]:
-    """The programs of a release file for a message, without the executor, which nobody knows."""
-    return [name for name in file.programs if name != LANGUAGE_HOST_EXECUTOR]
+    """The programs of a release file for a message, without the scripts, which nobody knows."""
+    return [name for name in file.programs if name not in (LANGUAGE_HOST_EXECUTOR, DYNAMIC_PROVIDER)]
 
 
 def _release_folder(file: ReleaseFile) -> Path:
@@ -804,13 +810,13 @@ def _installed(program: Program, refused: list[str]) -> Found | None:
 
 
 def _installed_engine(pulumi: Program, refused: list[str]) -> list[Found]:
-    """The pulumi on PATH with its own language host, or an empty list."""
+    """The pulumi on PATH with the programs that belong beside it, or an empty list."""
     pulumi_here = _installed(pulumi, refused)
     if pulumi_here is None:
         return []
     engine = [pulumi_here]
     beside = os.pathsep.join([str(pulumi_here.path.resolve().parent), os.environ.get("PATH", "")])
-    for name in (LANGUAGE_HOST, LANGUAGE_HOST_EXECUTOR):
+    for name in _BESIDE_PULUMI:
         path = shutil.which(name, path=beside)
         if path is None:
             refused.append(f"{pulumi_here.path} has no {name} beside it")
@@ -940,8 +946,9 @@ def find_programs(*names: str, say: Progress | None = None) -> Programs:
         for entry in _build([program for program in missing() if program.kit == kit], say):
             programs.add(entry)
 
-    if LANGUAGE_HOST_EXECUTOR in wanted and LANGUAGE_HOST_EXECUTOR not in programs:
-        programs.add(_EXECUTOR_FILE.find(say))
+    for script in (_EXECUTOR_FILE, _DYNAMIC_FILE):
+        if script.name in wanted and script.name not in programs:
+            programs.add(script.find(say))
     if KWOK_STAGES in wanted:
         # If kwok was built, Go exists, and the stages come from the same module.
         by_hand = programs.found["kwok"].origin == "built" or _STAGES_FILE.path.exists()

@@ -26,6 +26,7 @@ _MOST_LINES: Final = 500
 
 _SECRET: Final = "[secret]"  # noqa: S105 - events show this in place of a secret
 _STACK: Final = "pulumi:pulumi:Stack"
+_PROVIDERS: Final = "pulumi:providers:pulumi-"
 _NO_CHANGE: Final = ("same", "read", "refresh")
 
 
@@ -301,9 +302,30 @@ class _Seen:
             return
         self._steps += 1
         self._progress(f"{self._steps} resources previewed")
-        if op not in _NO_CHANGE:
-            keys = metadata.get("detailedDiff") or metadata.get("diffs") or ()
+        # The engine makes default providers by itself. Those of dynamic resources have the stack's whole
+        # configuration as inputs, so each change of a setting would seem a change of theirs.
+        if op not in _NO_CHANGE and not _type(urn).startswith(_PROVIDERS):
+            keys = metadata.get("detailedDiff") or [*_changed_paths(*states)] or metadata.get("diffs") or ()
             self._changes[urn] = Change(op=op, type=_type(urn), name=_name(urn), keys=tuple(sorted(keys)))
+
+
+def _changed_paths(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the paths of the inputs that differ: dynamic providers do not name them."""
+    before, after = old.get("inputs") or {}, new.get("inputs") or {}
+    if before and after:
+        yield from _differences(before, after)
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    for key in before.keys() | after.keys():
+        values = before.get(key), after.get(key)
+        if values[0] == values[1] or key.startswith("__"):
+            continue
+        inner = [value for value in values if isinstance(value, Mapping)]
+        if len(inner) == 2:
+            yield from (f"{key}.{path}" for path in _differences(*inner))
+        else:
+            yield key
 
 
 def _name(urn: str) -> str:
@@ -311,6 +333,6 @@ def _name(urn: str) -> str:
 
 
 def _type(urn: str) -> str:
-    """Return the resource's type without its parents, such as ``kubernetes:apps/v1:DeploymentPatch``."""
+    """Return the resource's type without its parents, such as ``kubernetes:core/v1:Node``."""
     parts = urn.split("::")
     return parts[2].rsplit("$", 1)[-1] if len(parts) > 3 else ""

@@ -22,7 +22,7 @@ from archshift.cluster.model import (
     Inventory,
     Workload,
 )
-from archshift.cluster.ownership import FieldOwner, owned_part, owners
+from archshift.cluster.ownership import FieldOwner, former_manager, owned_part, owners
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.pod_needs import NOTHING_ADDED, Admission, read_defaults, read_runtime_class
 from archshift.cluster.pods import Pod, list_pods, pull_identity
@@ -184,10 +184,11 @@ def read_workload(
     template_path, template = record.template_path, record.template(item)
     pod_spec = template["spec"]
     managed = [entry for entry in meta.get("managedFields") or () if not entry.get("subresource")]
+    names = (field_manager, former_manager(field_manager))
     owned, others = set(), {}
     for name in pod_fields.FIELDS:
         field_owners = owners(managed, pod_fields.field_path(name, template_path))
-        ours = {owner for owner in field_owners if owner.manager == field_manager}
+        ours = {owner for owner in field_owners if owner.manager in names}
         if ours:
             owned.add(name)
         if field_owners - ours:
@@ -209,7 +210,7 @@ def read_workload(
             # The application's own, which our patch only repeats.
             owned.discard(name)
             live.pop(name, None)
-    before, behind = _other_spreads(managed, pod_spec, template_path, field_manager, written)
+    before, behind = _other_spreads(managed, pod_spec, template_path, names, written)
     workload = Workload(
         namespace=meta["namespace"],
         kind=kind,
@@ -218,7 +219,7 @@ def read_workload(
         template=Template(
             spec=live,
             owned=frozenset(owned),
-            applied=_applied(managed, template, template_path, field_manager),
+            applied=_applied(managed, template, template_path, names),
             # Whoever owns an empty map or list owns nothing. Helm charts have many of them.
             foreign_owners={name: owner for name, owner in others.items() if name in live},
             taken_fields=_taken_fields(meta),
@@ -260,11 +261,11 @@ def _applied(
     managed: Sequence[Mapping[str, Any]],
     template: Mapping[str, Any],
     template_path: tuple[str, ...],
-    field_manager: str,
+    our_names: tuple[str, ...],
 ) -> Mapping[str, Any]:
-    """Return the part of a pod template that a manager applied last and still owns."""
-    for entry in managed:
-        if entry.get("manager") == field_manager and entry.get("operation") == "Apply":
+    """Return the part of a pod template that this stack applied last and still owns."""
+    for entry in sorted(managed, key=lambda entry: entry.get("manager") != our_names[0]):
+        if entry.get("manager") in our_names and entry.get("operation") == "Apply":
             fields: Any = entry.get("fieldsV1") or {}
             for key in template_path:
                 fields = fields.get(f"f:{key}") or {}
@@ -278,7 +279,7 @@ def _other_spreads(
     managed: Sequence[Mapping[str, Any]],
     pod_spec: Mapping[str, Any],
     template_path: tuple[str, ...],
-    field_manager: str,
+    our_names: tuple[str, ...],
     written: Sequence[Mapping[str, Any]],
 ) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]]:
     """Return the spread constraints of others: those before ours and those after it, in live order.
@@ -297,7 +298,7 @@ def _other_spreads(
             continue
         field_owners = owners(managed, pod_fields.constraint_path(constraint, template_path))
         # If only this stack owns a constraint, the application has removed it from its own manifest.
-        if any(owner.manager != field_manager for owner in field_owners) or not field_owners:
+        if any(owner.manager not in our_names for owner in field_owners) or not field_owners:
             side.append(constraint)
     return tuple(before), tuple(behind)
 

@@ -32,6 +32,19 @@ class FieldOwner:
         return self.manager
 
 
+PATCHES_SUFFIX: Final = "/patches"
+"""The end of the field manager of a stack's patches, after the stack's name: ``archshift/prod/patches``."""
+
+
+def former_manager(field_manager: str) -> str:
+    """Return the name under which archshift 0.1.0 patched for the same stack: ``archshift/prod``.
+
+    Its resources give up all fields of that name when the engine deletes them. By then, the fields need
+    another owner.
+    """
+    return field_manager.removesuffix(PATCHES_SUFFIX)
+
+
 def owners(managed_fields: Iterable[Mapping[str, Any]], path: Path) -> frozenset[FieldOwner]:
     """Return the owners of the field at ``path`` or of anything inside it."""
     field_owners = set()

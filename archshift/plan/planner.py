@@ -230,7 +230,8 @@ class _Steering:
             for name, owner in blocked.items()
         )
         if conflicts and not rules.force:
-            return _Draft(workload, template, "leave", reasons.owned_by_others(blocked), conflicts)
+            reason, withdrawn = reasons.owned_by_others(blocked), bool(template.taken_fields)
+            return _Draft(workload, template, "leave", reason, conflicts, gives_back=withdrawn)
         if template.taken_fields and not rules.force:
             return _Draft(workload, template, "leave", reasons.FORCE_WITHDRAWN, gives_back=True)
         template = replace(

@@ -59,6 +59,15 @@ class StackModel(Model, frozen=True, kw_only=True):
     kube_context: Annotated[
         str, says("The kubeconfig context of the cluster.", "my-cluster", default="the current one")
     ] = ""
+    cluster_uid: Annotated[
+        str,
+        says(
+            "The uid of the cluster's namespace `kube-system`. Set it when the stack's cluster was rebuilt: "
+            "archshift stops if the kubeconfig reaches another cluster.",
+            "6a0c9f1e-3f0b-4c8e-9d53-2f1f6a7b8c9d",
+            default="the cluster of the stack's first update",
+        ),
+    ] = ""
     platform: Annotated[
         Literal["eks", "lab"],
         says("Where archshift makes node groups: `eks`, or `lab` for simulated nodes.", "lab"),

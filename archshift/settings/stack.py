@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from archshift.cluster.model import Discovery
+from archshift.cluster.ownership import PATCHES_SUFFIX
 from archshift.common.errors import ArchshiftError
 from archshift.cost.rules import CostRules
 from archshift.images.registry.hosts import ImageRules
@@ -35,7 +36,7 @@ __all__ = ["PROJECT", "REGISTRIES_FILE", "Settings", "images_of_no_stack", "load
 
 PROJECT: Final = "archshift"
 
-_SCALARS: Final = ("arm_ratio", "kube_context", "platform", "provisioner")
+_SCALARS: Final = ("arm_ratio", "cluster_uid", "kube_context", "platform", "provisioner")
 """The keys whose values the engine passes as text; it passes all others as JSON."""
 
 _ANY_CLUSTER: Final = EksCluster(name="any", subnets=("subnet-any",))
@@ -56,6 +57,8 @@ class Settings:
         stack: The stack's name.
         arm_ratio: The share of the fleet's pods wanted on Graviton, 0.0 to 1.0.
         kube_context: The kubeconfig context; None for the current context.
+        cluster_uid: The uid of the stack's cluster, if it was rebuilt; empty for the cluster that the stack
+            remembers.
         platform: Where archshift creates node groups: ``lab`` (simulated nodes) or ``eks``.
         cluster: The EKS cluster that archshift adopts or creates; None if it manages no infrastructure.
         node_groups: The lab's node groups, by name.
@@ -81,6 +84,7 @@ class Settings:
     stack: str
     arm_ratio: float
     kube_context: str | None = None
+    cluster_uid: str = ""
     platform: Literal["eks", "lab"] = "eks"
     cluster: EksCluster | None = None
     node_groups: Mapping[str, NodeGroup] = field(default_factory=dict)
@@ -125,9 +129,14 @@ class Settings:
         return self.break_glass is not None and self.break_glass.active(now)
 
     @property
-    def field_manager(self) -> str:
-        """This stack's name in ``managedFields``, so that two stacks on one cluster see each other."""
+    def mark(self) -> str:
+        """The stack's name in the cluster, so that two stacks on one cluster see each other."""
         return f"{PROJECT}/{self.stack}"
+
+    @property
+    def field_manager(self) -> str:
+        """The stack's name in ``managedFields``."""
+        return f"{self.mark}{PATCHES_SUFFIX}"
 
 
 def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> Settings:
@@ -173,6 +182,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         stack=stack,
         arm_ratio=float(model.arm_ratio),
         kube_context=model.kube_context or None,
+        cluster_uid=model.cluster_uid,
         platform=model.platform,
         cluster=cluster,
         provisioner=model.provisioner,

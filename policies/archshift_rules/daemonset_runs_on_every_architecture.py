@@ -6,11 +6,12 @@ from typing import Any, Final
 
 from archshift_rules.capacity import ARCH_LABEL, ARM64, node_groups
 from archshift_rules.evidence import MAX_AGE, read_evidence
+from archshift_rules.kinds import WORKLOAD_PATCH, kind_of
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource, Stack, Violation
 from archshift_rules.wording import listed
 
-_KINDS: Final = ("kubernetes:apps/v1:DaemonSetPatch", "kubernetes:apps/v1:DaemonSet")
+_TYPES: Final = (WORKLOAD_PATCH, "kubernetes:apps/v1:DaemonSetPatch", "kubernetes:apps/v1:DaemonSet")
 
 
 def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Violation]:
@@ -29,7 +30,8 @@ def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Vi
             evidence.urn,
         )
         return
-    kept_off = {_key(resource) for resource in stack.all(*_KINDS) if _avoids_graviton(resource)}
+    daemonsets = (resource for resource in stack.all(*_TYPES) if kind_of(resource) == "DaemonSet")
+    kept_off = {_key(resource) for resource in daemonsets if _avoids_graviton(resource)}
     broken = [
         f"{workload.key} ({workload.why_not})"
         for workload in evidence.unproven

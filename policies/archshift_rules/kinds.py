@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from archshift_rules.stack import Resource
+
 PATCHED: Final = ("Deployment", "StatefulSet", "DaemonSet", "CronJob")
 """What archshift patches."""
 
@@ -13,15 +15,30 @@ _ALL: Final = "|".join((*PATCHED, "ReplicaSet", "ReplicationController", "Job", 
 WITH_PODS: Final = re.compile(rf"kubernetes:[^:]+:({_ALL})")
 """Type tokens of what has a pod template, or is a pod."""
 
-PATCHES: Final = re.compile(rf"kubernetes:[^:]+:({_ALL})Patch")
+WORKLOAD_PATCH: Final = "pulumi-python:dynamic/archshift:WorkloadPatch"
+"""Type token of archshift's own patches. Their input ``kind`` says what they patch."""
+
+PATCHES: Final = re.compile(rf"{WORKLOAD_PATCH}|kubernetes:[^:]+:({_ALL})Patch")
 """Type tokens of patches of such an object."""
 
-PATCHES_BY_ARCHSHIFT: Final = re.compile(rf"kubernetes:[^:]+:({'|'.join(PATCHED)})Patch")
+PATCHES_BY_ARCHSHIFT: Final = re.compile(rf"{WORKLOAD_PATCH}|kubernetes:[^:]+:({'|'.join(PATCHED)})Patch")
+"""Type tokens of the patches of archshift; archshift 0.1.0 used the Kubernetes provider's."""
 
 _POD_SPECS: Final[Mapping[str, tuple[str, ...]]] = {
     "Pod": ("spec",),
     "CronJob": ("spec", "jobTemplate", "spec", "template", "spec"),
 }
+
+
+def kind_of(resource: Resource) -> str:
+    """Return the kind of a workload, or of the workload that a patch concerns.
+
+    Raises:
+        UnknownError: This preview does not know it.
+    """
+    if resource.type == WORKLOAD_PATCH:
+        return str(resource.read("kind"))
+    return resource.type.rpartition(":")[2].removesuffix("Patch")
 
 
 def pod_spec(kind: str) -> tuple[str, ...]:

@@ -7,12 +7,13 @@ patch, even in an update without a preview.
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from archshift_rules.kinds import PATCHES
+from archshift_rules.kinds import PATCHES, WORKLOAD_PATCH
 from archshift_rules.rule import ResourceRule
 from archshift_rules.stack import Resource, Violation
 
 _MANAGER: Final = "pulumi.com/patchFieldManager"
 _FORCE: Final = "pulumi.com/patchForce"
+_TAKEN: Final = "archshift/taken"
 _REASON: Final = "archshift/force-reason"
 
 _CONTAINERS: Final = ("containers", "initContainers", "ephemeralContainers")
@@ -34,13 +35,19 @@ def check(patch: Resource, provider: Mapping[str, Any]) -> Iterator[Violation]:
     if not patch.is_archshifts or not PATCHES.fullmatch(patch.type):
         return
     annotations = patch.mapping("metadata", "annotations")
-    if not _text(annotations.get(_MANAGER)):
+    if patch.type == WORKLOAD_PATCH:
+        where, manager = "the input fieldManager", patch.read("fieldManager")
+        # Without the annotation, force takes back only what archshift itself wrote before.
+        forced = _true(patch.read("force")) and _TAKEN in annotations
+    else:
+        where, manager = f"the annotation {_MANAGER}", annotations.get(_MANAGER)
+        forced = _true(annotations.get(_FORCE)) or _true(provider.get("enablePatchForce"))
+    if not _text(manager):
         yield Violation(
-            f"{patch.name} has no field manager. The provider would invent a different name in every stack, "
-            f"and nobody could tell who owns the fields. Set a name in the annotation {_MANAGER}.",
+            f"{patch.name} has no field manager. Then nobody can tell who owns the fields that it sets. Set "
+            f"a name in {where}.",
             patch.urn,
         )
-    forced = _true(annotations.get(_FORCE)) or _true(provider.get("enablePatchForce"))
     if forced and not _text(annotations.get(_REASON)):
         yield Violation(
             f"{patch.name} takes fields from their owners by force without a reason. Remove force, or set a "

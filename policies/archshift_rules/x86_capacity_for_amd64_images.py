@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from archshift_rules.capacity import AMD64, NODE_GROUPS, Amount, Group, Need, node_groups, quantity, shortage
 from archshift_rules.evidence import MAX_AGE, Evidence, read_evidence
-from archshift_rules.kinds import PATCHES_BY_ARCHSHIFT, WITH_PODS, pod_spec
+from archshift_rules.kinds import PATCHES_BY_ARCHSHIFT, WITH_PODS, kind_of, pod_spec
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource, Stack, Violation
 from archshift_rules.wording import counted, listed, number
@@ -101,19 +101,15 @@ def _needs_of_templates(stack: Stack, evidence: Evidence) -> list[Need]:
     return needs
 
 
-def _kind(resource: Resource) -> str:
-    return resource.type.rpartition(":")[2].removesuffix("Patch")
-
-
 def _key(resource: Resource) -> str:
     namespace = resource.read("metadata", "namespace") or "default"
-    return f"{namespace}/{_kind(resource)}/{resource.read('metadata', 'name') or resource.name}"
+    return f"{namespace}/{kind_of(resource)}/{resource.read('metadata', 'name') or resource.name}"
 
 
 def _containers(resource: Resource) -> Iterator[dict[str, Any]]:
     if not WITH_PODS.fullmatch(resource.type):
         return
-    path = pod_spec(_kind(resource))
+    path = pod_spec(kind_of(resource))
     for group in ("containers", "initContainers"):
         for container in resource.items(*path, group):
             if isinstance(container, dict):
@@ -124,7 +120,7 @@ def _images(resource: Resource) -> list[str]:
     images = {str(container.get("image")) for container in _containers(resource)}
     if WITH_PODS.fullmatch(resource.type):
         # A node pulls the image of a volume for its own architecture, as it does for a container.
-        for volume in resource.items(*pod_spec(_kind(resource)), "volumes"):
+        for volume in resource.items(*pod_spec(kind_of(resource)), "volumes"):
             image = volume.get("image") if isinstance(volume, dict) else None
             if isinstance(image, dict):
                 images.add(str(image.get("reference")))
@@ -136,7 +132,7 @@ def _size(resource: Resource) -> Amount:
     size = Amount(pods=1)
     for container in _containers(resource):
         size += _requests(container.get("resources"))
-    return size.larger(_requests(resource.read(*pod_spec(_kind(resource)), "resources")))
+    return size.larger(_requests(resource.read(*pod_spec(kind_of(resource)), "resources")))
 
 
 def _requests(resources: Any) -> Amount:

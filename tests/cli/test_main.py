@@ -197,7 +197,7 @@ def test_the_stack_decides_what_is_ours(
     monkeypatch.setattr(survey, "read_inventory", read)
     pulumi.configure(arm_ratio="0.5", workloads={"namespaces": ["shop"]})
     run("plan", "-s", "prod")
-    assert asked == [(("shop",), "archshift/prod")]
+    assert asked == [(("shop",), "archshift/prod/patches")]
 
 
 @pytest.mark.parametrize("command", ["plan", "status"])

@@ -5,6 +5,7 @@ import pytest
 from archshift.cluster.kinds import CONTROLLERS, SCALED, controller_of
 from archshift.common.kubernetes import POD_OWNERS, REPLICA_SET_OWNERS
 from archshift_rules import kinds as pack
+from components.workload_patch import WorkloadPatch
 
 
 def test_metrics_and_the_policy_pack_know_the_same_kinds() -> None:
@@ -13,6 +14,9 @@ def test_metrics_and_the_policy_pack_know_the_same_kinds() -> None:
     assert {name for name, kind in standing.items() if kind.through == "ReplicaSet"} == {*REPLICA_SET_OWNERS}
     assert {name for name, kind in standing.items() if not kind.through} == {*POD_OWNERS}
     assert set(pack.PATCHED) == set(CONTROLLERS)
+    assert pack.WORKLOAD_PATCH == WorkloadPatch.TYPE
+    assert pack.PATCHES_BY_ARCHSHIFT.fullmatch(WorkloadPatch.TYPE)
+    assert pack.PATCHES.fullmatch(WorkloadPatch.TYPE)
     for name, kind in CONTROLLERS.items():
         assert pack.pod_spec(name) == (*kind.template_path, "spec")
         assert pack.PATCHES_BY_ARCHSHIFT.fullmatch(f"kubernetes:{kind.api_version}:{name}Patch")

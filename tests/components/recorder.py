@@ -35,6 +35,8 @@ class Registration:
         return str(self.request.parent).rpartition("::")[2]
 
 
+READ_STACK_OUTPUTS = "pulumi:pulumi:readStackOutputs"
+
 Outputs = Callable[[pulumi.runtime.MockResourceArgs], dict[str, Any]]
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -52,7 +54,7 @@ class Recorder(pulumi.runtime.Mocks):
     ) -> None:
         """Stand in for the engine and its providers."""
         self._outputs = outputs or {}
-        self._answers = answers or {}
+        self._answers = {READ_STACK_OUTPUTS: lambda _: {"outputs": {}}, **(answers or {})}
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:

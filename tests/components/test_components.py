@@ -1,9 +1,9 @@
 """What the components register: types, names, inputs, parents and options."""
 
+import base64
 import logging
 from collections.abc import Callable
 
-import pulumi
 import pytest
 
 from archshift.common.architectures import ARM64
@@ -15,7 +15,7 @@ from archshift.plan.capacity import Demand, balance
 from archshift.plan.model import Conflict, Plan, PlannedWorkload
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.preflight import report
-from components.restore_taken_fields import HOOK_NAME, restore_hook
+from components.workload_patch import WorkloadPatch
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 from tests.build import patched
 from tests.components.recorder import Monitor, record
@@ -29,8 +29,8 @@ def patches(*rows: PlannedWorkload) -> Monitor:
             "workloads",
             WorkloadPatchesArgs(
                 plan=Plan(arm_ratio=0.5, workloads=rows),
-                field_manager="archshift/dev",
-                restore_taken_fields=restore_hook(None),
+                field_manager="archshift/dev/patches",
+                cluster="6a0c9f1e",
             ),
         )
 
@@ -38,47 +38,41 @@ def patches(*rows: PlannedWorkload) -> Monitor:
 
 
 @pytest.mark.parametrize(
-    ("kind", "type_name", "api_version"),
-    [
-        ("Deployment", "kubernetes:apps/v1:DeploymentPatch", "apps/v1"),
-        ("StatefulSet", "kubernetes:apps/v1:StatefulSetPatch", "apps/v1"),
-        ("CronJob", "kubernetes:batch/v1:CronJobPatch", "batch/v1"),
-    ],
+    ("kind", "api_version"),
+    [("Deployment", "apps/v1"), ("StatefulSet", "apps/v1"), ("CronJob", "batch/v1")],
 )
-def test_a_workload_gets_one_patch_under_our_name(kind: str, type_name: str, api_version: str) -> None:
-    """Exactly the plan's body and the field manager: no image, no force, no hook, nothing else."""
-    (patch,) = patches(patched(kind, "cart")).of(type_name)
+def test_a_workload_gets_one_patch_under_our_name(kind: str, api_version: str) -> None:
+    """Exactly the plan's body, the field manager and the cluster: no image, no force, nothing else."""
+    (patch,) = patches(patched(kind, "cart")).of(WorkloadPatch.TYPE)
     assert (patch.name, patch.parent) == (f"shop/{kind}/cart", "workloads")
+    provider = base64.b64decode(patch.inputs.pop("__provider"))
+    # By reference: `pulumi destroy` without the program finds the class, and a new release changes no state.
+    assert b"components.workload_patch" in provider
+    assert len(provider) < 100
     assert patch.inputs == {
         "apiVersion": api_version,
         "kind": kind,
-        "metadata": {
-            "name": "cart",
-            "namespace": "shop",
-            "annotations": {"pulumi.com/patchFieldManager": "archshift/dev"},
-        },
+        "metadata": {"name": "cart", "namespace": "shop"},
         "spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/arch": "arm64"}}}},
+        "fieldManager": "archshift/dev/patches",
+        "force": False,
+        "cluster": "6a0c9f1e",
     }
-    assert list(patch.request.hooks.before_delete) == []
 
 
-def test_only_a_forced_patch_forces_and_gives_back() -> None:
-    """Force is said on that patch alone, beside what was taken, and bound to the hook."""
-    taken = {
-        "metadata": {"name": "pay", "namespace": "shop", "annotations": {"archshift/taken": "{}"}},
-        "spec": {},
-    }
-    done = patches(patched("Deployment", "pay", patch=taken, forced=True), patched("Deployment", "cart"))
-    pay, cart = sorted(
-        done.of("kubernetes:apps/v1:DeploymentPatch"), key=lambda patch: patch.name, reverse=True
+def test_only_a_patch_that_takes_or_reclaims_fields_forces() -> None:
+    """Force is said on that patch alone."""
+    done = patches(
+        patched("Deployment", "pay", forced=True),
+        patched("Deployment", "undone", reclaimed=True),
+        patched("Deployment", "cart"),
     )
-    assert pay.inputs["metadata"]["annotations"] == {
-        "archshift/taken": "{}",
-        "pulumi.com/patchFieldManager": "archshift/dev",
-        "pulumi.com/patchForce": "true",
+    forced = {one.name: one.inputs["force"] for one in done.of(WorkloadPatch.TYPE)}
+    assert forced == {
+        "shop/Deployment/pay": True,
+        "shop/Deployment/undone": True,
+        "shop/Deployment/cart": False,
     }
-    assert list(pay.request.hooks.before_delete) == [HOOK_NAME] == ["archshift-restore-taken-fields"]
-    assert "pulumi.com/patchForce" not in cart.inputs["metadata"]["annotations"]
 
 
 def test_workloads_left_alone_get_no_patch() -> None:
@@ -86,7 +80,7 @@ def test_workloads_left_alone_get_no_patch() -> None:
     done = patches(patched("DaemonSet", "log", patch=None, wanted=None), patched("Deployment", "cart"))
     assert sorted(one.type for one in done.registered) == [
         "archshift:index:WorkloadPatches",
-        "kubernetes:apps/v1:DeploymentPatch",
+        WorkloadPatch.TYPE,
     ]
     assert done.outputs["workloads"] == {"fleet": {"pods": 2, "wanted": 1, "graviton": 0}, "ratio": 0.5}
 
@@ -226,10 +220,3 @@ def test_with_an_autoscaler_a_shortage_is_a_warning(logged: Logged) -> None:
     (level, message), _ = logged(Plan(arm_ratio=0.8, balances=SHORT), fixed_capacity=False)
     assert level == "WARNING"
     assert message.endswith("; an autoscaler must add nodes, or pods will stay pending")
-
-
-def test_the_hook_is_registered_even_without_a_forced_patch() -> None:
-    """The engine refuses to delete a patch whose hook the program no longer knows."""
-    hooks: list[pulumi.ResourceHook] = []
-    record(lambda: hooks.append(restore_hook("lab")))
-    assert [hook.name for hook in hooks] == ["archshift-restore-taken-fields"]

@@ -3,6 +3,7 @@
 import copy
 import json
 
+from components.workload_patch import WorkloadPatch
 from tests.lab.lab_helpers import Cluster, Manifest, Result, Stack, deployment, node_groups
 
 
@@ -95,7 +96,7 @@ def test_force_takes_the_field_and_destroy_gives_it_back(
         assert cluster.graviton_counts(namespace)["Deployment/payments"] == wanted
         preview = stack.preview()
         assert (preview.exit_code, preview.changes) == (0, {}), preview.output
-    kept = next(r for r in stack.resources() if r["type"].endswith("DeploymentPatch"))
+    kept = next(r for r in stack.resources() if r["type"] == WorkloadPatch.TYPE)
     taken = json.loads(kept["inputs"]["metadata"]["annotations"]["archshift/taken"])
     own = before["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
     assert taken["preferred"] == {
@@ -103,15 +104,12 @@ def test_force_takes_the_field_and_destroy_gives_it_back(
         "operation": "Apply",
         "value": own["preferredDuringSchedulingIgnoredDuringExecution"],
     }
-    refused = stack.destroy()
-    assert not refused.succeeded
-    assert "--run-program" in refused.output
-    gone = stack.destroy("--run-program")
+    gone = stack.destroy()
     assert gone.succeeded, gone.output
     after = cluster.get("deployment", "payments", namespace)
     assert after["spec"] == before["spec"]
     assert owned_by(after, "helm") == owned_by(before, "helm")
-    assert not owned_by(after, f"archshift/{stack.name}")
+    assert not owned_by(after, f"archshift/{stack.name}/patches")
     # The owner goes on as if nothing had been: its next apply neither conflicts nor changes a thing.
     cluster.apply(helm_owned(namespace), manager="helm")
 

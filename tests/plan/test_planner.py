@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archshift.actions.workload_patch import give_back
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.ownership import FieldOwner
@@ -22,7 +23,6 @@ from archshift.plan.apportion import phase, starts_on_graviton
 from archshift.plan.model import Conflict, Plan, PlannedWorkload, Rules
 from archshift.plan.placement import place
 from archshift.plan.planner import make_plan
-from components.restore_taken_fields import restore_taken_fields
 from tests.build import (
     ARCH,
     BOTH_SIDES,
@@ -564,8 +564,7 @@ def test_updates_converge_and_leave_no_trace(
         for live, (fields, _) in zip(lives, before, strict=True):
             assert_own_rules_hold(live, fields)
     for live, as_it_was in zip(lives, before, strict=True):
-        restore_taken_fields(LiveCluster(live), live.kind, "shop", live.base["metadata"]["name"])
-        live.apply({}, MANAGER)
+        give_back(LiveCluster(live), live.kind, "shop", live.base["metadata"]["name"], MANAGER)
         assert (live.fields, owners_of(live)) == as_it_was
 
 

@@ -1,5 +1,6 @@
 """The other rules: architectures of groups, DaemonSets, steps, patches, and what is excused."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from archshift_rules.arm_ratio_step import Fleet, Ramp, judge
 from archshift_rules.capacity import quantity
 from archshift_rules.convert_once import keep_results
 from archshift_rules.exceptions import RULES_WITH_EXCEPTIONS, end_of
+from archshift_rules.kinds import WORKLOAD_PATCH
 from archshift_rules.pack import POLICIES, RULES
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource
@@ -201,13 +203,11 @@ def daemonsets(**verdicts: str) -> Resource:
     return audit({f"infra/DaemonSet/{name}": entry(verdict) for name, verdict in verdicts.items()})
 
 
-def pinned(pod_spec: dict[str, Any]) -> Resource:
+def pinned(pod_spec: dict[str, Any], type_: str = WORKLOAD_PATCH, kind: str = "DaemonSet") -> Resource:
     """A patch of the DaemonSet infra/agent."""
-    return resource(
-        "kubernetes:apps/v1:DaemonSetPatch",
-        "infra/DaemonSet/agent",
-        {"metadata": {"name": "agent", "namespace": "infra"}, "spec": {"template": {"spec": pod_spec}}},
-    )
+    metadata = {"name": "agent", "namespace": "infra"}
+    inputs = {"kind": kind, "metadata": metadata, "spec": {"template": {"spec": pod_spec}}}
+    return resource(type_, f"infra/{kind}/agent", inputs)
 
 
 def required(*terms: dict[str, Any]) -> dict[str, Any]:
@@ -268,8 +268,12 @@ def test_a_daemonset_that_is_kept_off_graviton_is_no_obstacle(
     pod_spec: dict[str, Any], kept_off: bool
 ) -> None:
     """Only a patch that turns every arm64 node away keeps it off."""
-    found = messages(DAEMONSETS, daemonsets(agent="amd64-only"), node("arm", "arm64"), pinned(pod_spec))
-    assert (found == []) == kept_off
+    for type_ in (WORKLOAD_PATCH, "kubernetes:apps/v1:DaemonSetPatch"):
+        patch = pinned(pod_spec, type_)
+        found = messages(DAEMONSETS, daemonsets(agent="amd64-only"), node("arm", "arm64"), patch)
+        assert (found == []) == kept_off
+    other = pinned(pod_spec, kind="Deployment")
+    assert messages(DAEMONSETS, daemonsets(agent="amd64-only"), node("arm", "arm64"), other) != []
 
 
 def test_a_daemonset_that_reaches_no_graviton_node_is_no_obstacle() -> None:
@@ -522,8 +526,41 @@ def patch(spec: Any = None, kind: str = "Deployment", **annotations: str) -> Res
     )
 
 
+def own_patch(
+    spec: Any = None, kind: str = "Deployment", annotations: Mapping[str, str] | None = None, **change: Any
+) -> Resource:
+    """A patch as archshift registers it."""
+    metadata = {"name": "web", "namespace": "shop", "annotations": annotations or {}}
+    inputs = {
+        "kind": kind,
+        "metadata": metadata,
+        "spec": spec or {},
+        "fieldManager": "archshift/prod/patches",
+        "force": False,
+    }
+    return resource(WORKLOAD_PATCH, f"shop/{kind}/web", {**inputs, **change})
+
+
+def test_archshifts_own_patches_follow_the_same_rules() -> None:
+    """Their manager and force are inputs. Force without a reason only takes back what archshift wrote."""
+    taken, reason = {"archshift/taken": "{}"}, {"archshift/force-reason": "the chart is frozen"}
+    assert patch_messages(own_patch()) == []
+    assert patch_messages(own_patch(force=True)) == []
+    assert patch_messages(own_patch(annotations={**taken, **reason}, force=True)) == []
+    (message,) = patch_messages(own_patch(annotations=taken, force=True))
+    assert "takes fields from their owners by force without a reason" in message
+    (message,) = patch_messages(own_patch(fieldManager=""))
+    assert "has no field manager" in message
+    assert "Set a name in the input fieldManager" in message
+    (message,) = patch_messages(own_patch({"replicas": 3.0}, "StatefulSet"))
+    assert "shop/StatefulSet/web patches spec.replicas, which a patch cannot restore" in message
+    assert "does not know fieldManager of" in patch_messages(own_patch(fieldManager=UNKNOWN))[0]
+
+
 def test_a_patch_of_scheduling_fields_under_a_name_passes() -> None:
-    """What archshift registers passes, also forced with its reason; other resources are not its business."""
+    """What archshift 0.1.0 registers passes, also forced with its reason; other resources are not its
+    business.
+    """
     spec = {
         "template": {
             "metadata": {"annotations": {"archshift/revision": "1"}},

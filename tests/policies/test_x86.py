@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from archshift.nodes.groups import Taint
 from archshift.nodes.node_pools import manifest
 from archshift_rules.capacity import Amount, Group, Need, shortage
+from archshift_rules.kinds import WORKLOAD_PATCH
 from archshift_rules.pack import RULES
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource, Stack
@@ -297,12 +298,13 @@ def test_a_pod_template_of_the_stack_needs_evidence_too() -> None:
     assert "shop/StatefulSet/new (declared in this stack)" in message
 
 
-def test_a_patched_workload_without_evidence_is_named() -> None:
+@pytest.mark.parametrize("type_", [WORKLOAD_PATCH, "kubernetes:apps/v1:DeploymentPatch"])
+def test_a_patched_workload_without_evidence_is_named(type_: str) -> None:
     """Evidence from which a workload was cut out, while the stack still patches it, is a violation."""
     patch = resource(
-        "kubernetes:apps/v1:DeploymentPatch",
+        type_,
         "shop/Deployment/gone",
-        {"metadata": {"name": "gone", "namespace": "shop"}, "spec": {}},
+        {"kind": "Deployment", "metadata": {"name": "gone", "namespace": "shop"}, "spec": {}},
     )
     (message,) = messages(CAPACITY, audit({}), patch)
     assert "There is no evidence for shop/Deployment/gone, but this stack patches its placement" in message
@@ -530,6 +532,7 @@ def test_no_shape_of_a_resource_breaks_a_rule(props: dict[str, Any]) -> None:
         "kubernetes:apps/v1:Deployment",
         "kubernetes:batch/v1:CronJob",
         "kubernetes:apps/v1:DaemonSetPatch",
+        WORKLOAD_PATCH,
     )
     everything = [resource(type_, "one", props) for type_ in types]
     for name in (

@@ -24,7 +24,8 @@ def test_one_number_is_enough() -> None:
     """Everything else has a default; keys of other projects are not ours to judge."""
     found = stack_settings.load("dev", {"archshift:arm_ratio": "0.2", "aws:region": "eu-west-1"})
     assert found == stack_settings.Settings(stack="dev", arm_ratio=0.2, cost=CostRules(region="eu-west-1"))
-    assert (found.platform, found.kube_context, found.field_manager) == ("eks", None, "archshift/dev")
+    assert (found.platform, found.kube_context) == ("eks", None)
+    assert (found.mark, found.field_manager) == ("archshift/dev", "archshift/dev/patches")
 
 
 def test_every_setting_gets_its_shape() -> None:

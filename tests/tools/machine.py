@@ -46,11 +46,12 @@ class Machine:
         self.module = root / "module"
         self.home = root / "home"
         self.project = root / "project"
-        for folder in (self.bin, self.assets, self.home, self.module / "python" / "cmd"):
+        for folder in (self.bin, self.assets, self.home):
             folder.mkdir(parents=True)
-        (self.module / "python" / "cmd" / bootstrap.LANGUAGE_HOST_EXECUTOR).write_text(
-            "#!/usr/bin/env python\n"
-        )
+        scripts = {"cmd": bootstrap.LANGUAGE_HOST_EXECUTOR, "dist": bootstrap.DYNAMIC_PROVIDER}
+        for name, script in scripts.items():
+            (self.module / "python" / name).mkdir(parents=True)
+            (self.module / "python" / name / script).write_text("#!/usr/bin/env python\n")
         for stage in ("node/fast", "node/heartbeat", "pod/fast"):
             folder = self.module / "kustomize" / "stage" / stage
             folder.mkdir(parents=True)
@@ -101,6 +102,7 @@ class Machine:
         """What is in the cache and not a complete program or file."""
         complete = {program.name for program in bootstrap.PROGRAMS} | {
             bootstrap.LANGUAGE_HOST_EXECUTOR,
+            bootstrap.DYNAMIC_PROVIDER,
             bootstrap.KWOK_STAGES,
             ".lock",
         }

@@ -124,11 +124,13 @@ class TestBuilding:
         assert stages.count("---") == 2
         assert "Kustomization" not in stages
 
-    def test_the_executor_can_be_executed(self, with_go: Machine) -> None:
+    @pytest.mark.parametrize("name", [bootstrap.LANGUAGE_HOST_EXECUTOR, bootstrap.DYNAMIC_PROVIDER])
+    def test_the_engines_scripts_can_be_executed(self, with_go: Machine, name: str) -> None:
+        """They are beside the engine, which warns about programs of other folders."""
         _, found, _ = with_go.run()
-        executor = Path(found[bootstrap.LANGUAGE_HOST_EXECUTOR]["path"])
-        assert os.access(executor, os.X_OK)
-        assert executor.parent == Path(found[bootstrap.LANGUAGE_HOST]["path"]).parent
+        script = Path(found[name]["path"])
+        assert os.access(script, os.X_OK)
+        assert script.parent == Path(found["pulumi"]["path"]).parent
 
     def test_how_long_it_takes_is_said_first(self, with_go: Machine) -> None:
         """All of it, and what would spare most; nothing where nothing is built."""
@@ -294,6 +296,7 @@ esac
         with_go.install("pulumi", self._PULUMI)
         with_go.says(bootstrap.LANGUAGE_HOST, "")
         with_go.says(bootstrap.LANGUAGE_HOST_EXECUTOR, "")
+        with_go.says(bootstrap.DYNAMIC_PROVIDER, "")
         return with_go
 
     def test_is_used_and_installs_its_plugin_itself(self, with_pulumi: Machine) -> None:
@@ -316,12 +319,13 @@ esac
         assert found["pulumi"]["from"] == "PATH"
         assert found[bootstrap.KUBERNETES_PLUGIN]["from"] == "built"
 
-    def test_is_not_used_without_its_language_host(self, with_pulumi: Machine) -> None:
-        (with_pulumi.bin / bootstrap.LANGUAGE_HOST).unlink()
+    @pytest.mark.parametrize("name", [bootstrap.LANGUAGE_HOST, bootstrap.DYNAMIC_PROVIDER])
+    def test_is_not_used_without_what_belongs_beside_it(self, with_pulumi: Machine, name: str) -> None:
+        (with_pulumi.bin / name).unlink()
         _, found, said = with_pulumi.run()
         assert found["pulumi"]["from"] == "built"
         assert found[bootstrap.LANGUAGE_HOST_EXECUTOR]["from"] == "module", "not one of each"
-        assert f"has no {bootstrap.LANGUAGE_HOST} beside it" in said
+        assert f"has no {name} beside it" in said
 
 
 def _wait_until(condition: Callable[[], bool], timeout: float = 20) -> None:

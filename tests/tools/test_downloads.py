@@ -24,6 +24,7 @@ from tools.downloads import DownloadError, Hosts, ReleaseFile
 
 PROGRAM = b"#!/bin/sh\necho released\n" + b"#" * 5000
 TABLE = bootstrap.TOOLS / "releases.toml"
+SCRIPTS = {bootstrap.LANGUAGE_HOST_EXECUTOR, bootstrap.DYNAMIC_PROVIDER}
 
 
 @pytest.fixture(autouse=True)
@@ -289,12 +290,12 @@ class TestTheTable:
         names = [name for file in files for name in file.programs if name != bootstrap.KWOK_STAGES]
         assert len(names) == len(set(names)), "one file a program"
         known = {program.name for program in bootstrap.PROGRAMS}
-        assert set(names) <= known | {bootstrap.LANGUAGE_HOST_EXECUTOR}
+        assert set(names) <= known | SCRIPTS
 
     @pytest.mark.parametrize("platform", ["linux/amd64", "linux/arm64"])
     def test_spares_a_lab_on_linux_every_build(self, platform: str) -> None:
         names = {name for file in downloads.release_files(TABLE, platform) for name in file.programs}
-        assert {*bootstrap.LAB, bootstrap.LANGUAGE_HOST_EXECUTOR, bootstrap.KWOK_STAGES} <= names
+        assert {*bootstrap.LAB, *SCRIPTS, bootstrap.KWOK_STAGES} <= names
 
     def test_joins_the_stages_in_the_order_of_the_build(self) -> None:
         """What a lab without Go gets is the same file, to the byte."""
@@ -391,8 +392,8 @@ class TestTheOrder:
     def test_the_engine_of_a_release_has_its_own_language_host_beside_it(
         self, with_go: Machine, server: FileServer
     ) -> None:
-        host, executor = bootstrap.LANGUAGE_HOST, bootstrap.LANGUAGE_HOST_EXECUTOR
-        names = ("pulumi", host, executor)
+        host = bootstrap.LANGUAGE_HOST
+        names = ("pulumi", host, *sorted(SCRIPTS))
         content = tarball(**{f"pulumi/{name}".replace("/", "__"): PROGRAM for name in names})
         members = {name: f"pulumi/{name}" for name in names}
         with_go.releases.write_text(_entry(server.put("/p.tar.gz", content), "3.245.0", content, **members))
@@ -412,7 +413,7 @@ class TestTheOrder:
             for name in bootstrap.LAB
             if name not in ("pulumi", bootstrap.LANGUAGE_HOST)
         ]
-        names = ("pulumi", bootstrap.LANGUAGE_HOST, bootstrap.LANGUAGE_HOST_EXECUTOR)
+        names = ("pulumi", bootstrap.LANGUAGE_HOST, *sorted(SCRIPTS))
         content = tarball(**dict.fromkeys(names, PROGRAM))
         archive = server.put("/p.tgz", content)
         entries.append(_entry(archive, _pin("pulumi"), content, **{name: name for name in names}))
@@ -423,7 +424,7 @@ class TestTheOrder:
         code, found, said = without_go.run()
         assert code == 0, said
         assert {program["from"] for program in found.values()} == {"release"}
-        assert found.keys() == {*bootstrap.LAB, bootstrap.LANGUAGE_HOST_EXECUTOR, bootstrap.KWOK_STAGES}
+        assert found.keys() == {*bootstrap.LAB, *SCRIPTS, bootstrap.KWOK_STAGES}
         stages = Path(found[bootstrap.KWOK_STAGES]["path"]).read_text()
         assert stages == "kind: Stage\nname: one\n---\nkind: Stage\nname: two\n"
         asked = len(server.requests)

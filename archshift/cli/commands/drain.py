@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         else:
             outcome = drain(
                 cluster,
-                stack=settings.field_manager,
+                stack=settings.mark,
                 select=select,
                 budget=nodes_at_a_time(options.nodes, len(going)),
                 bare_pods=options.bare_pods,
@@ -175,7 +175,7 @@ def _summary(
 
 def _undo(options: argparse.Namespace, settings: Settings) -> int:
     with connect(settings.kube_context) as cluster:
-        done = undo(cluster, stack=settings.field_manager, only=options.only)
+        done = undo(cluster, stack=settings.mark, only=options.only)
     if options.json:
         print_json({"stack": settings.stack, "uncordoned": done})
     else:

@@ -1,0 +1,281 @@
+"""What happens to workloads every day: they are deleted, renamed, replaced, refused, and undone.
+
+One workload's trouble is its own: all others go on, and nothing that archshift wrote stays behind.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from components.workload_patch import WorkloadPatch
+from lab.control_plane import LabError
+from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, node_groups, stateful_set, wait_for
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+
+
+@pytest.fixture
+def steered(stack: Stack, namespace: str) -> Stack:
+    """A stack at 0.5 that steers the namespace, with nodes but no workload."""
+    return stack.config(
+        {"node_groups": node_groups(2, 2), "workloads": {"namespaces": [namespace]}, "arm_ratio": "0.5"}
+    )
+
+
+def spec_of(cluster: Cluster, name: str, namespace: str, kind: str = "deployment") -> Manifest:
+    """The whole spec as the API server has it."""
+    spec: Manifest = cluster.get(kind, name, namespace)["spec"]
+    return spec
+
+
+def patched(stack: Stack) -> list[str]:
+    """The names of the workloads that the stack's state has patches of."""
+    return sorted(
+        resource["urn"].rpartition("/")[2]
+        for resource in stack.resources()
+        if resource["type"] == WorkloadPatch.TYPE
+    )
+
+
+def up(stack: Stack) -> None:
+    """An update that ends well and says nothing worse than a warning about pods."""
+    done = stack.up()
+    assert done.succeeded, done.output
+    assert "error" not in done.output
+
+
+def test_a_deleted_workload_is_the_most_boring_update(
+    cluster: Cluster, steered: Stack, namespace: str
+) -> None:
+    """Deleted by its owner, then its namespace deleted: the update forgets it and moves the others."""
+    other = cluster.namespace(f"{namespace}-other")
+    steered.config({"workloads": {"namespaces": [namespace, other]}})
+    cluster.apply([deployment(name, 4, namespace) for name in ("a", "b")])
+    cluster.apply([deployment("c", 2, other), stateful_set("d", 2, other)])
+    up(steered)
+    assert patched(steered) == ["a", "b", "c", "d"]
+    cluster.lab.kubectl("delete", "deployment", "b", f"--namespace={namespace}")
+    cluster.lab.kubectl("delete", "namespace", other, "--wait=true")
+    up(steered.config({"arm_ratio": "1.0"}))
+    assert patched(steered) == ["a"]
+    assert cluster.graviton_counts(namespace) == {"Deployment/a": 4}
+    again = steered.up()
+    assert (again.exit_code, again.changes) == (0, {}), again.output
+
+
+def test_a_workload_that_vanishes_before_its_patch_is_no_error_and_is_not_created(
+    cluster: Cluster, steered: Stack, namespace: str
+) -> None:
+    """`pulumi refresh` forgets a patch whose workload is gone, and `up` does not make it anew."""
+    cluster.apply([deployment(name, 2, namespace) for name in ("a", "b")])
+    up(steered)
+    cluster.lab.kubectl("delete", "deployment", "b", f"--namespace={namespace}")
+    refreshed = steered.refresh()
+    assert refreshed.succeeded, refreshed.output
+    assert patched(steered) == ["a"]
+    up(steered)
+    assert [item["metadata"]["name"] for item in cluster.all_of("deployments", namespace)] == ["a"]
+
+
+def test_renamed_made_anew_and_of_another_kind(cluster: Cluster, steered: Stack, namespace: str) -> None:
+    """Three replacements in one update: each new workload is placed, and destroy gives it back."""
+    cluster.apply([deployment(name, 4, namespace) for name in ("anew", "old-name", "kind")])
+    up(steered)
+    for name in ("anew", "old-name", "kind"):
+        cluster.lab.kubectl("delete", "deployment", name, f"--namespace={namespace}")
+    cluster.apply(
+        [
+            deployment("anew", 4, namespace),
+            deployment("new-name", 4, namespace),
+            stateful_set("kind", 4, namespace),
+        ]
+    )
+    cluster.wait_until_settled(namespace)
+    before = [
+        spec_of(cluster, "anew", namespace),
+        spec_of(cluster, "new-name", namespace),
+        spec_of(cluster, "kind", namespace, "statefulset"),
+    ]
+    up(steered)
+    assert patched(steered) == ["anew", "kind", "new-name"]
+    assert cluster.graviton_counts(namespace) == {
+        "Deployment/anew": 2,
+        "Deployment/new-name": 2,
+        "StatefulSet/kind": 2,
+    }
+    gone = steered.destroy()
+    assert gone.succeeded, gone.output
+    assert before == [
+        spec_of(cluster, "anew", namespace),
+        spec_of(cluster, "new-name", namespace),
+        spec_of(cluster, "kind", namespace, "statefulset"),
+    ]
+
+
+def test_destroy_gives_back_what_is_there(cluster: Cluster, steered: Stack, namespace: str) -> None:
+    """With a workload gone, the others get their specs back to the byte, without the program."""
+    cluster.apply([deployment(name, 4, namespace) for name in ("a", "b", "c")])
+    before = {name: spec_of(cluster, name, namespace) for name in "ac"}
+    up(steered)
+    cluster.lab.kubectl("delete", "deployment", "b", f"--namespace={namespace}")
+    gone = steered.destroy("--target=**WorkloadPatches**")
+    assert gone.succeeded, gone.output
+    assert {name: spec_of(cluster, name, namespace) for name in "ac"} == before
+    assert patched(steered) == []
+
+
+def freeze(namespace: str) -> list[Manifest]:
+    """An admission policy that denies changes of the workloads labelled change=frozen, but no dry run.
+
+    Webhooks with side effects behave so: the API server does not ask them in a dry run.
+    """
+    change = "object.spec != oldObject.spec && !(has(request.dryRun) && request.dryRun)"
+    labelled = "object.metadata.?labels[?'change'].orValue('') == 'frozen'"
+    rules = {
+        "apiGroups": ["apps"],
+        "apiVersions": ["v1"],
+        "operations": ["UPDATE"],
+        "resources": ["deployments"],
+    }
+    metadata = {"name": f"freeze-{namespace}"}
+    version = "admissionregistration.k8s.io/v1"
+    return [
+        {
+            "apiVersion": version,
+            "kind": "ValidatingAdmissionPolicy",
+            "metadata": metadata,
+            "spec": {
+                "failurePolicy": "Fail",
+                "matchConstraints": {
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                    "resourceRules": [rules],
+                },
+                "matchConditions": [{"name": "frozen", "expression": f"{labelled} && {change}"}],
+                "validations": [
+                    {"expression": "false", "message": "a change freeze is on for this workload"}
+                ],
+            },
+        },
+        {
+            "apiVersion": version,
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": metadata,
+            "spec": {"policyName": metadata["name"], "validationActions": ["Deny"]},
+        },
+    ]
+
+
+def labelled(item: Manifest, **labels: str) -> Manifest:
+    """The same workload with labels of its own."""
+    item["metadata"]["labels"] = labels
+    return item
+
+
+def test_a_denied_patch_stops_no_other(cluster: Cluster, steered: Stack, namespace: str) -> None:
+    """What no plan can know: the others move, and the update ends with the policy's words."""
+    names = [f"web-{number:02}" for number in range(12)]
+    cluster.apply(deployment(name, 2, namespace) for name in names)
+    cluster.apply(labelled(deployment("frozen", 2, namespace), change="frozen"))
+    cluster.apply(freeze(namespace))
+    wait_until_denied(cluster, "frozen", namespace)
+    try:
+        done = steered.up()
+        assert not done.succeeded
+        words = f"{namespace}/Deployment/frozen: its patch was refused"
+        assert any(words in text and "a change freeze is on" in text for text in done.diagnostics), (
+            done.output
+        )
+        counts = cluster.graviton_counts(namespace)
+        assert counts.pop("Deployment/frozen") in (0, 1)
+        assert counts == {f"Deployment/{name}": 1 for name in names}
+    finally:
+        cluster.lab.kubectl(
+            "delete", "validatingadmissionpolicybindings,validatingadmissionpolicies", "--all"
+        )
+    up(steered)
+    assert set(cluster.graviton_counts(namespace).values()) == {1}
+
+
+def wait_until_denied(cluster: Cluster, name: str, namespace: str) -> None:
+    """The API server reads new policies a moment later."""
+
+    limits = iter(range(1, 1000))
+
+    def denied() -> bool:
+        change = f'--patch={{"spec": {{"revisionHistoryLimit": {next(limits)}}}}}'
+        try:
+            cluster.lab.kubectl("patch", "deployment", name, f"--namespace={namespace}", change)
+        except LabError:
+            return True
+        return False
+
+    wait_for(denied)
+
+
+def own_null_fields(namespace: str) -> list[Manifest]:
+    """Workloads whose placement fields somebody owns as null or as empty lists."""
+    soft: Manifest = {"podAntiAffinity": {PREFERRED: []}}
+    shapes: Mapping[str, Any] = {
+        "null-required": {"affinity": {"nodeAffinity": {REQUIRED: None}}},
+        "empty-preferred": {"affinity": {"nodeAffinity": {PREFERRED: []}}},
+        "empty-tolerations": {"affinity": soft, "tolerations": []},
+        "empty-affinity": {"affinity": {}},
+        "empty-node-affinity": {"affinity": {"nodeAffinity": {}}},
+    }
+    return [deployment(name, 2, namespace, **pod_spec) for name, pod_spec in shapes.items()]
+
+
+def test_fields_that_are_owned_but_empty_stop_no_other(
+    cluster: Cluster, steered: Stack, namespace: str
+) -> None:
+    """Helm 4, Flux and Argo CD apply so. Each update moves all others, also after a give-back."""
+    others = [deployment(f"web-{number}", 2, namespace) for number in range(6)]
+    cluster.apply(own_null_fields(namespace), manager="helm")
+    cluster.apply(others)
+    for _ in range(2):
+        done = steered.up()
+        counts = cluster.graviton_counts(namespace)
+        assert all(counts[f"Deployment/web-{number}"] == 1 for number in range(6)), done.output
+        given_back = steered.destroy("--target=**WorkloadPatches**")
+        assert given_back.succeeded, given_back.output
+
+
+def test_another_cluster_changes_nothing(cluster: Cluster, steered: Stack, namespace: str) -> None:
+    """The stack remembers its cluster: preview, up and destroy refuse another one and say the way out."""
+    cluster.apply([deployment(name, 2, namespace) for name in ("a", "b")])
+    up(steered)
+    uid = cluster.get("namespace", "kube-system")["metadata"]["uid"]
+    elsewhere = "11111111-2222-3333-4444-555555555555"
+    move_state(steered, uid, elsewhere)
+    specs = {name: spec_of(cluster, name, namespace) for name in "ab"}
+    cluster.lab.kubectl("delete", "deployment", "b", f"--namespace={namespace}")
+    sentence = f"the cluster of this stack has the uid {elsewhere}, but the context"
+    for run in (steered.preview(), steered.up()):
+        assert not run.succeeded
+        assert sentence in run.output
+        assert f"pulumi config set cluster_uid {uid}" in run.output
+        assert run.changes == {}
+    refused = steered.destroy("--target=**WorkloadPatches**")
+    assert not refused.succeeded
+    assert sentence in refused.output
+    assert spec_of(cluster, "a", namespace) == specs["a"]
+    assert patched(steered) == ["a", "b"]
+    up(steered.config({"cluster_uid": uid}))
+    assert patched(steered) == ["a"]
+    up(steered.config({"cluster_uid": None}))
+    assert spec_of(cluster, "a", namespace) == specs["a"]
+
+
+def move_state(stack: Stack, uid: str, elsewhere: str) -> None:
+    """Make the stack's state one that was made on another cluster."""
+    exported = stack.lab.run("pulumi", "stack", "export", f"--stack={stack.name}", cwd=stack.folder)
+    assert uid in exported.stdout
+    moved = exported.stdout.replace(uid, elsewhere)
+    done = stack.lab.run("pulumi", "stack", "import", f"--stack={stack.name}", cwd=stack.folder, stdin=moved)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(moved)["deployment"]["resources"]
