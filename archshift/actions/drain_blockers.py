@@ -186,7 +186,7 @@ def _without_group(
 
 
 class _Homes:
-    """The nodes that stay, and which pods they can run. Most pods of a workload are alike."""
+    """Nodes, and which pods they can run. Most pods of a workload are alike."""
 
     def __init__(self, nodes: Sequence[Node], volumes: Volumes) -> None:
         self.nodes = nodes
@@ -194,7 +194,7 @@ class _Homes:
         self._known: dict[str, Unmet | None] = {}
 
     def why_none(self, pod: Pod) -> Unmet | None:
-        """Return why no node that stays can run a pod; None if one can."""
+        """Return why none of the nodes can run a pod; None if one can."""
         workload = workload_of([pod], self._volumes)
         key = f"{pod.claims} {workload.rules}"
         if key not in self._known:

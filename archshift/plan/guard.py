@@ -171,8 +171,11 @@ def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node], losing: Collecti
         losing = needs_by_rules.keys()
     if not losing:
         return ""
-    if not all(nodes_by_rules[rules] for rules in losing):
-        without = [need for need in needed if need.rules in losing and not nodes_by_rules[need.rules]]
+    homeless = {
+        rules for rules in losing if _is_homeless(needs_by_rules[rules][0].workload, nodes_by_rules[rules])
+    }
+    if homeless:
+        without = [need for need in needed if need.rules in homeless]
         return f"{_named(without)}: no {display(AMD64)} node is left where they can run"
     # First the needs with the same rules on the nodes that they fit, then all needs on all these nodes.
     # A need cannot use the capacity of other nodes.
@@ -187,6 +190,12 @@ def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node], losing: Collecti
         if missing:
             return f"{_named(checked)}: {missing}"
     return ""
+
+
+def _is_homeless(workload: Workload, taking: Sequence[Node]) -> bool:
+    """Return whether a pod of a workload has no node among those that take any of its pods."""
+    # The pods of a StatefulSet may have volumes in several places.
+    return not taking or bool(workload.pod_conditions and workload.why_nowhere(taking))
 
 
 def removes_x86(needed: Sequence[X86Need], before: Iterable[Node], after: Iterable[Node]) -> bool:

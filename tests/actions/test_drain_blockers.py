@@ -12,6 +12,8 @@ from archshift.cluster.inventory import read_node
 from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import Template
 from archshift.cluster.pods import read_pod
+from archshift.cluster.scheduling import Condition, Unmet
+from archshift.cluster.volumes import read_volumes
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.nodes.groups import Node, Taint
@@ -225,3 +227,41 @@ def test_an_autoscaler_may_bring_the_node_up(autoscaler: str, found: list[str]) 
     job = pod("report-x", "x86", owner=("Job", "report"))
     job["spec"]["nodeSelector"] = {"disk": "fast"}
     assert list(blocked(pods=(job,), groups=stack.groups)) == found
+
+
+def test_a_volume_on_a_drained_node_is_named() -> None:
+    """Also for a pod whose owner archshift does not know, and once the pod of one number is stuck."""
+    on_x86 = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["x86"]}
+    affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": [on_x86]}]}}
+    metadata = {"namespace": "shop", "name": "data"}
+    volumes = read_volumes(
+        [{"metadata": metadata, "spec": {"volumeName": "pv"}}],
+        [{"metadata": {"name": "pv"}, "spec": {"local": {}, "nodeAffinity": affinity}}],
+        [],
+        [],
+    )
+    stuck = pod("strange-1", "x86", owner=("Strange", "strange"))
+    stuck["spec"]["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+    free = pod("free-1", "x86", owner=("Strange", "free"))
+    found = Inventory(nodes=(X86, ARM), volumes=volumes)
+    blockers = find_blockers(
+        going=[X86],
+        inventory=found,
+        plan=make_plan(arm_ratio=1.0, inventory=found),
+        needs=(),
+        pods=[read_pod(stuck), read_pod(free)],
+    )
+    assert [str(blocker) for blocker in blockers] == [
+        "shop/Strange/strange: no node that stays can use the volume of its claim data (it is in x86) "
+        "(its pod strange-1 is on x86)"
+    ]
+
+
+def test_what_a_template_adds_to_its_rules_blocks_a_drain() -> None:
+    """A workload of 0 replicas, too: its next pod could not start."""
+    runtime_class = Condition(
+        unmet=Unmet("runtime class", "gvisor"), selector={"kubernetes.io/arch": "amd64"}
+    )
+    assert blocked(deployment(replicas=0, conditions=(runtime_class,))) == {
+        CART: "no node that stays matches the node selector of its RuntimeClass gvisor"
+    }

@@ -17,6 +17,7 @@ from archshift.actions.placeholders import (
 )
 from archshift.cluster.model import Inventory
 from archshift.cluster.pod_fields import Template
+from archshift.cluster.scheduling import Condition, Unmet
 from archshift.common.errors import ArchshiftError
 from archshift.common.resources import Resources
 from archshift.plan.model import Plan, PlannedWorkload
@@ -273,3 +274,41 @@ def test_after_a_rollout_room_is_asked_for_the_pods_on_the_wrong_side(
     cluster = rolled("x86", "x86-b", "x86-b", "arm")
     found = needed_after(cluster, [row("cart", 4, wanted)], Inventory(workloads={one.key: one}))
     assert [(ask.side, ask.pods, ask.zone) for ask in found] == expected
+
+
+def test_a_placeholder_asks_for_all_that_its_pods_need() -> None:
+    """Devices with their limits, the RuntimeClass's nodes, and the zones of the pods' volumes."""
+
+    def in_zone(zone: str) -> Condition:
+        return Condition(unmet=Unmet("volume", "data", zone), required=required_affinity(ZONE, zone))
+
+    pool = Condition(unmet=Unmet("runtime class", "gvisor"), selector={"pool": "sandbox"})
+    needy = deployment(
+        requests=Resources(100, 64, 1, (("ephemeral-storage", 7), ("nvidia.com/gpu", 2))),
+        template=Template(spec={"required": required_affinity("disk", "ssd")}),
+        conditions=(pool,),
+        pod_conditions=((in_zone("a"),), (in_zone("b"),), (in_zone("a"),)),
+    )
+    cluster = Bringing()
+    bring_up_nodes(cluster, [PlaceholderRequest(needy, "arm64", 1)], "dev")
+    spec = cluster.created[0][1]["spec"]
+    assert spec["nodeSelector"] == {"pool": "sandbox", ARCH: "arm64"}
+    required = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    disk = {"key": "disk", "operator": "In", "values": ["ssd"]}
+    assert required == {
+        "nodeSelectorTerms": [
+            {"matchExpressions": [disk, {"key": ZONE, "operator": "In", "values": [zone]}]} for zone in "ab"
+        ]
+    }
+    assert spec["containers"][0]["resources"] == {
+        "requests": {"cpu": "100m", "memory": "64", "ephemeral-storage": "7", "nvidia.com/gpu": "2"},
+        "limits": {"ephemeral-storage": "7", "nvidia.com/gpu": "2"},
+    }
+
+
+def test_a_placeholder_may_be_anywhere_if_one_pod_may() -> None:
+    in_a = Condition(unmet=Unmet("volume", "data", "a"), required=required_affinity(ZONE, "a"))
+    cluster = Bringing()
+    mixed = deployment(pod_conditions=((in_a,), ()))
+    bring_up_nodes(cluster, [PlaceholderRequest(mixed, "arm64", 1)], "dev")
+    assert "affinity" not in cluster.created[0][1]["spec"]

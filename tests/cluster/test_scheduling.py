@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from archshift.cluster.scheduling import admits, untolerated
+from archshift.cluster.scheduling import admits, both_required, meets, untolerated
 from archshift.nodes.groups import Node, Taint
 
 NODE = Node(name="n1", labels={"zone": "a", "cpus": "8", "word": "many", "empty": ""})
@@ -125,3 +127,26 @@ def test_soft_taints_keep_nobody_away() -> None:
     """PreferNoSchedule is a wish; NoExecute is as hard as NoSchedule."""
     soft, hard = Taint(key="a", effect="PreferNoSchedule"), Taint(key="b", effect="NoExecute")
     assert untolerated([soft, hard], []) == [hard]
+
+
+TERMS = st.lists(
+    st.builds(
+        lambda key, value: {"matchExpressions": [{"key": key, "operator": "In", "values": [value]}]},
+        st.sampled_from("ab"),
+        st.sampled_from("xy"),
+    )
+    | st.just({}),
+    min_size=1,
+    max_size=3,
+)
+ANY_REQUIRED = st.none() | st.builds(lambda terms: {"nodeSelectorTerms": terms}, TERMS)
+
+
+@given(ANY_REQUIRED, ANY_REQUIRED, st.dictionaries(st.sampled_from("ab"), st.sampled_from("xy")))
+def test_two_required_affinities_as_one(
+    first: dict[str, Any] | None, second: dict[str, Any] | None, labels: dict[str, str]
+) -> None:
+    """A node meets the result if it meets both."""
+    node = Node(name="n", labels=labels)
+    both = meets(node, None, first) and meets(node, None, second)
+    assert meets(node, None, both_required(first, second)) is both

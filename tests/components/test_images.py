@@ -260,3 +260,18 @@ def test_where_images_are_not_checked_nothing_is_said_of_them(logged: Logged) ->
     """In the lab with check: false."""
     told = logged(Plan(arm_ratio=0.5, workloads=(row("cart", None, movable=True),)), None)
     assert [level for level, _ in told] == ["INFO"]
+
+
+def test_a_workload_that_only_x86_nodes_can_run_says_so() -> None:
+    """Its images are proven, and a policy still has to keep x86 nodes for it."""
+    bound = Workload("shop", "Deployment", "bound", 1, Template(spec={"node-selector": {"disk": "gpu"}}))
+    evidence = ClusterEvidence({bound.key: WorkloadVerdict(bound.key, "multi-arch", (), ())})
+    nodes = (
+        Node(name="x86-0", labels={"kubernetes.io/arch": "amd64", "disk": "gpu"}),
+        Node(name="arm-0", labels={"kubernetes.io/arch": "arm64"}),
+    )
+    found = Inventory(workloads={bound.key: bound}, nodes=nodes)
+    (stated,) = evidence_values(evidence, found, nodes).values()
+    assert stated["onlyX86"] == "no Graviton node matches its own node selector or affinity"
+    (stated,) = evidence_values(evidence, found, ()).values()
+    assert "onlyX86" not in stated

@@ -160,6 +160,13 @@ def account(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Path]:
         {"apiGroups": ["batch"], "resources": ["cronjobs"], "verbs": ["get", "list"]},
         {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["list"]},
         {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": ["list"]},
+        {"apiGroups": ["node.k8s.io"], "resources": ["runtimeclasses"], "verbs": ["list"]},
+        {"apiGroups": ["storage.k8s.io"], "resources": ["storageclasses", "csidrivers"], "verbs": ["list"]},
+        {
+            "apiGroups": [""],
+            "resources": ["limitranges", "persistentvolumeclaims", "persistentvolumes"],
+            "verbs": ["list"],
+        },
         {"apiGroups": [""], "resources": ["nodes", "pods", "pods/eviction"], "verbs": everything},
         {"apiGroups": [""], "resources": ["serviceaccounts", "replicationcontrollers"], "verbs": ["list"]},
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import time
@@ -124,6 +125,98 @@ def test_the_only_amd64_only_user(proven: Guarded, user: str) -> None:
         gone(proven, manifest["kind"].lower(), "late")
 
 
+RUNTIME_CLASS = "guard-x86"
+VOLUME = "guard-x86"
+
+
+def parked(proven: Guarded, name: str, **pod_spec: Any) -> Manifest:
+    """A Deployment of 0 replicas whose image is proven."""
+    return with_image(deployment(name, 0, proven.namespace, **pod_spec), proven.images["web"])
+
+
+def only_on_x86(proven: Guarded) -> dict[str, Manifest]:
+    """Workloads with a proven image that no Graviton node can run, by what is in the way. None has a pod."""
+    selector = {"node.kubernetes.io/instance-type": "m6i.xlarge"}
+    monthly = cron_job(proven)
+    monthly["metadata"]["name"] = "selected"
+    monthly["spec"]["jobTemplate"]["spec"]["template"]["spec"]["nodeSelector"] = selector
+    device = parked(proven, "device")
+    resources = {"limits": {"example.com/gpu": 1}, "requests": {"example.com/gpu": 1}}
+    device["spec"]["template"]["spec"]["containers"][0]["resources"] = resources
+    claim = {"name": "data", "persistentVolumeClaim": {"claimName": VOLUME}}
+    return {
+        "an instance type in a CronJob's node selector": with_image(monthly, proven.images["web"]),
+        "a RuntimeClass": parked(proven, "sandboxed", runtimeClassName=RUNTIME_CLASS),
+        "a device": device,
+        "a volume": parked(proven, "bound", volumes=[claim]),
+        "a node name": parked(proven, "named", nodeName="x86-0"),
+    }
+
+
+def what_they_need(proven: Guarded) -> list[Manifest]:
+    """The RuntimeClass, and a claim whose volume is on the disk of an x86 node."""
+    expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["x86-0"]}
+    size = {"storage": "1Gi"}
+    spec = {"accessModes": ["ReadWriteOnce"], "storageClassName": VOLUME}
+    claim = {"namespace": proven.namespace, "name": VOLUME}
+    return [
+        {
+            "apiVersion": "node.k8s.io/v1",
+            "kind": "RuntimeClass",
+            "metadata": {"name": RUNTIME_CLASS},
+            "handler": "runsc",
+            "scheduling": {"nodeSelector": {"kubernetes.io/arch": "amd64"}},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": VOLUME},
+            "spec": {
+                **spec,
+                "capacity": size,
+                "claimRef": claim,
+                "local": {"path": "/mnt/ssd"},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}},
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": claim,
+            "spec": {**spec, "volumeName": VOLUME, "resources": {"requests": size}},
+        },
+    ]
+
+
+def test_what_only_x86_nodes_can_run(proven: Guarded) -> None:
+    """Their images are proven and nothing of them runs, but without x86 they never could again."""
+    lab = proven.cluster.lab
+    gpus = [
+        {"op": "add", "path": f"/status/{part}/example.com~1gpu", "value": "1"}
+        for part in ("capacity", "allocatable")
+    ]
+    patch = ["patch", "node", "x86-0", "--subresource=status", "--type=json"]
+    needing = only_on_x86(proven)
+    lab.kubectl(*patch, f"--patch={json.dumps(gpus)}")
+    proven.cluster.apply([*what_they_need(proven), *needing.values()])
+    try:
+        remove_x86(proven)
+        run = proven.stack.preview()
+        # A refusal names the first five.
+        for what, manifest in needing.items():
+            proven.record(f"{what} is the only reason for x86", run)
+            key = f"{proven.namespace}/{manifest['kind']}/{manifest['metadata']['name']}"
+            assert f"{key} (no Graviton node " in run.output, run.output
+    finally:
+        for manifest in needing.values():
+            gone(proven, manifest["kind"].lower(), manifest["metadata"]["name"])
+        undone = [{**change, "op": "remove"} for change in gpus]
+        lab.kubectl(*patch, f"--patch={json.dumps(undone)}")
+        lab.kubectl("delete", "pvc", VOLUME, f"--namespace={proven.namespace}", "--wait=false")
+        lab.kubectl("delete", "pv", VOLUME, "--wait=false")
+        lab.kubectl("delete", "runtimeclass", RUNTIME_CLASS)
+
+
 def test_a_workload_that_is_another_stacks(proven: Guarded) -> None:
     """Two stacks on one cluster: this one's x86 nodes carry a workload that it does not steer."""
     other = proven.cluster.namespace(f"{proven.namespace}-other")
@@ -217,10 +310,12 @@ def test_evidence_that_somebody_has_been_at(proven: Guarded) -> None:
     the hook asks the registry (the check of the capacity, which would stop it too, is edited away).
     """
     credulous = f"--cwd={edited(proven, NO_CAPACITY)}"
-    proven.cluster.apply(legacy(proven))
+    unselective = legacy(proven)
+    # Its selector alone would keep x86, whatever the evidence says.
+    del unselective["spec"]["template"]["spec"]["nodeSelector"]
+    proven.cluster.apply(unselective)
     proven.cluster.wait_until_settled(proven.namespace)
     proven.up()
-    before = proven.alive()
     try:
         for attempt, tamper in TAMPERED.items():
             proven.restore()
@@ -228,6 +323,7 @@ def test_evidence_that_somebody_has_been_at(proven: Guarded) -> None:
             if attempt == "forged":
                 lifted = proven.up()
                 assert "nothing needs x86 any more" in lifted.output
+            before = proven.alive()
             remove_x86(proven)
             run = proven.stack.up(*([credulous] if attempt == "forged" else []))
             proven.record(f"kept evidence is {attempt}", run)

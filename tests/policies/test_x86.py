@@ -549,3 +549,43 @@ def test_no_shape_of_a_resource_breaks_a_rule(props: dict[str, Any]) -> None:
         ):
             assert found.message
             assert found.urn
+
+
+@pytest.mark.parametrize(
+    ("verdict", "needs"), [("multi-arch", True), ("amd64-only", True), ("arm64-only", False)]
+)
+def test_what_only_x86_nodes_can_run_needs_them(verdict: str, needs: bool) -> None:
+    """A device or a volume binds it, whatever its images are; the message repeats the reason."""
+    reason = "no Graviton node has 1 nvidia.com/gpu for one pod"
+    bound = audit({"shop/Deployment/bound": entry(verdict, onlyX86=reason)})
+    found = messages(CAPACITY, bound)
+    assert (found != []) == needs
+    if verdict == "multi-arch":
+        assert f"Workloads: shop/Deployment/bound ({reason})." in found[0]
+    assert (messages(PROTECTED, bound, node("x86", protected=False)) != []) == needs
+
+
+@pytest.mark.parametrize(
+    ("resources", "of_pod", "words"),
+    [
+        ({"limits": {"cpu": "2", "memory": "1Gi"}}, None, "2.0 vCPU, 1.0 GiB"),
+        ({"limits": {"cpu": "2"}, "requests": {"cpu": "1"}}, None, "1.0 vCPU, 0.0 GiB"),
+        ({}, {"requests": {"cpu": "3", "memory": "2Gi"}}, "3.0 vCPU, 2.0 GiB"),
+        ({}, {"limits": {"cpu": "3"}}, "3.0 vCPU, 0.0 GiB"),
+        ({}, None, "0.0 vCPU, 0.0 GiB"),
+    ],
+)
+def test_a_template_of_the_stack_requests_its_limits(resources: Any, of_pod: Any, words: str) -> None:
+    """Kubernetes takes the limit if there is no request, and the pod's own requests if there are some."""
+    legacy = audit(
+        {"shop/Deployment/old": entry("amd64-only", pods=1, requests={"millicpu": 0, "memory": 0})}
+    )
+    container = {"name": "app", "image": "registry.example/amd64-only:1", "resources": resources}
+    spec = {"containers": [container], **({"resources": of_pod} if of_pod else {})}
+    new = resource(
+        "kubernetes:apps/v1:Deployment",
+        "new",
+        {"metadata": {"name": "new", "namespace": "shop"}, "spec": {"template": {"spec": spec}}},
+    )
+    (message,) = messages(CAPACITY, legacy, new)
+    assert f"they request {words} and 2 pods" in message
