@@ -379,13 +379,22 @@ def _planned(
     if ours and draft.frozen(row.verdict) and not (workload.settled and _placed(workload, inventory)):
         # If a pod is missing for a moment while a registry is down, that must not cause a rollout.
         fields = ours
+    if _harmless_rest(fields, ours):
+        fields = ours
     changed = fields != ours
     if not changed and not row.exact and workload.settled and _placed(workload, inventory):
         # The template is right but the pods are elsewhere, for example after the loss of a node or after an
-        # autoscaler's change. The scheduler never moves a running pod, so the pods must be replaced.
-        changed = True
+        # autoscaler's change. The scheduler never moves a running pod, so the pods must be replaced. If a
+        # rollout has already ended like this, another one would end like it too.
+        side = ARM64 if (row.wanted or 0) > row.graviton else AMD64
+        changed = not _tried(template, row.graviton, inventory.nodes, side)
+        if not changed:
+            row = replace(row, reason=reasons.tried(row.reason, row.moves, side))
     changed = changed or not template.revision
-    revision = workload.identity if changed else template.revision
+    revision = template.revision
+    if changed:
+        reclaims = template.takes_over or not template.reclaimed.keys().isdisjoint(fields)
+        revision = workload.identity + (pod_fields.RECLAIMED_MARK if reclaims else "")
     return replace(
         row,
         patch=_body(
@@ -399,6 +408,31 @@ def _planned(
         ),
         restarts=changed and (workload.replicas > 0 or on_every_node(workload.kind)),
         forced=bool(template.taken_fields),
+        reclaimed=revision.endswith(pod_fields.RECLAIMED_MARK),
+    )
+
+
+def _tried(template: Template, graviton: int, nodes: Iterable[Node], side: Architecture) -> bool:
+    """Return whether the last rollout ended with these pods on Graviton, on as many nodes as now or more."""
+    last = template.inexact
+    return (
+        last is not None
+        and (last.revision, last.graviton) == (template.revision, graviton)
+        and sum(node.architecture == side for node in nodes) <= last.nodes
+    )
+
+
+def _harmless_rest(fields: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Return whether archshift's live fields are the wanted fields and others that decide nothing.
+
+    To remove those would be a rollout for nothing: a preference or a constraint beside a pin, or a pin that
+    admits both sides.
+    """
+    rest = {name: value for name, value in ours.items() if name not in fields}
+    if any(ours.get(name) != value for name, value in fields.items()) or "node-selector" in rest:
+        return False
+    return "required" not in rest or not pod_fields.pinned_architecture(
+        Template(spec={"required": rest["required"]})
     )
 
 

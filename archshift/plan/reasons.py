@@ -52,6 +52,21 @@ def kept(reason: str) -> str:
     return f"{reason}; its present placement stays"
 
 
+def tried(reason: str, pods: int, side: Architecture) -> str:
+    """Say that the last rollout left pods on the wrong side.
+
+    Args:
+        reason: What else there is to say; may be empty.
+        pods: The number of pods on the wrong side.
+        side: The side that lacks pods.
+    """
+    text = (
+        f"the last rollout could not place {pods} of its pods on {display(side)}; "
+        f"archshift tries again when there are more {display(side)} nodes"
+    )
+    return "; ".join(filter(None, (reason, text)))
+
+
 def capped(max_ratio: float) -> str:
     """Say that a workload has a limit; empty if it has none."""
     return f"capped at {max_ratio:g} of its pods" if max_ratio < 1 else ""
