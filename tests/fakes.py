@@ -6,12 +6,13 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
-from archshift.cluster.client import APPLY, MERGE, Cluster
+from archshift.cluster.client import APPLY, MERGE, Cluster, RefusedError
 from archshift.cluster.image_evidence import ClusterEvidence
 from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.model import Inventory
@@ -31,6 +32,17 @@ _Fields = tuple[str, ...]
 
 # Lists and maps that server-side apply replaces as a whole.
 _ATOMIC = ("nodeSelector", REQUIRED, PREFERRED, "selector", "tolerations", "labelSelector", "matchLabelKeys")
+
+
+@dataclass(frozen=True)
+class Apply:
+    """One server-side apply."""
+
+    path: str
+    body: Json
+    field_manager: str
+    force: bool = False
+    dry_run: bool = False
 
 
 class FakeCluster(Cluster):
@@ -58,6 +70,7 @@ class FakeCluster(Cluster):
         self.lists: list[tuple[str, dict[str, str]]] = []
         self.gets: list[str] = []
         self.patches: list[tuple[str, Json, str, str]] = []
+        self.applies: list[Apply] = []
         self.created: list[tuple[str, Json, str]] = []
         self.deletions: list[tuple[str, str]] = []
         self.evicted: list[str] = []
@@ -93,10 +106,42 @@ class FakeCluster(Cluster):
         """Return an object."""
         self.gets.append(path)
         self._ask("get", path)
+        if path == "/apis":
+            versions = sorted(
+                {"/".join(name.split("/")[2:4]) for name in self.objects if name[:6] == "/apis/"}
+            )
+            return {
+                "groups": [
+                    {"name": version.partition("/")[0], "preferredVersion": {"groupVersion": version}}
+                    for version in versions
+                ]
+            }
         item = self._item(path)
         if item is None:
-            raise ArchshiftError(f"{self.server}: {path}: not found")
+            raise RefusedError(f"{self.server}: {path}: not found", status=404, words="not found")
         return item
+
+    def serves(self, group_version: str, kind: str) -> bool:
+        """Say whether a collection of such a kind was given."""
+        return any(
+            path.startswith(f"/apis/{group_version}/") and path.endswith(f"/{_plural(kind)}")
+            for path in self.objects
+        )
+
+    def apply(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        field_manager: str,
+        *,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> Json:
+        """Remember the apply, and return the object, which stays as it is."""
+        self.applies.append(Apply(path, dict(body), field_manager, force=force, dry_run=dry_run))
+        self._ask("apply", path)
+        self.after("apply", path)
+        return self.get(path)
 
     def patch(self, path: str, body: Mapping[str, Any], content_type: str, field_manager: str) -> None:
         """Remember the patch; a merge patch changes the object."""
@@ -157,6 +202,11 @@ class FakeCluster(Cluster):
         collection, _, name = path.rpartition("/")
         items = self._collection(collection)
         return next((item for item in items if item["metadata"].get("name") == name), None)
+
+
+def _plural(kind: str) -> str:
+    name = kind.lower()
+    return f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
 
 
 def _selected(item: Json, selector: str) -> bool:

@@ -36,6 +36,32 @@ APPLY: Final = "application/apply-patch+yaml"
 MERGE: Final = "application/merge-patch+json"
 
 
+class RefusedError(ArchshiftError):
+    """The API server, or its admission, refuses a request.
+
+    Attributes:
+        status: The HTTP status.
+        words: The words of the refusal.
+    """
+
+    def __init__(self, problem: str, way_out: str = "", *, status: int, words: str) -> None:
+        super().__init__(problem, way_out)
+        self.status, self.words = status, words
+
+
+class BusyError(UnavailableError):
+    """The API server throttles the client, stops, starts, or has an error of its own.
+
+    Attributes:
+        status: The HTTP status: 429, or 500 and higher.
+        words: The words of the answer.
+    """
+
+    def __init__(self, problem: str, *, status: int, words: str) -> None:
+        super().__init__(problem)
+        self.status, self.words = status, words
+
+
 class Cluster:
     """A connection to one API server. Use it as a context manager, or close it."""
 
@@ -304,17 +330,19 @@ class Cluster:
         except (ValueError, KeyError, TypeError):
             message = f"HTTP {status}"
         if status == 401:
-            return ArchshiftError(
-                f"{self.server}: the cluster refuses the credentials ({message})",
-                "log in again or check the kubeconfig's user",
-            )
+            problem = f"{self.server}: the cluster refuses the credentials ({message})"
+            way_out = "log in again or check the kubeconfig's user"
+            return RefusedError(problem, way_out, status=status, words=message)
         if status == 403:
-            return ArchshiftError(
-                f"{self.server}: not allowed: {message}", "docs/permissions.md lists what archshift reads"
+            problem, way_out = (
+                f"{self.server}: not allowed: {message}",
+                "docs/permissions.md lists what archshift reads",
             )
-        # The server throttles the client, stops or starts.
-        kind = UnavailableError if status == 429 or status >= 500 else ArchshiftError
-        return kind(f"{self.server}: {path}: {message}")
+            return RefusedError(problem, way_out, status=status, words=message)
+        problem = f"{self.server}: {path}: {message}"
+        if status == 429 or status >= 500:
+            return BusyError(problem, status=status, words=message)
+        return RefusedError(problem, status=status, words=message)
 
 
 def _lines(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:

@@ -26,6 +26,7 @@ from archshift.cluster.ownership import FieldOwner, owned_part, owners, owners_o
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.pod_needs import NOTHING_ADDED, Admission, read_defaults, read_runtime_class
 from archshift.cluster.pods import Pod, list_pods, pull_identity
+from archshift.cluster.template_users import read_template_use
 from archshift.cluster.volumes import Volumes, read_volumes
 from archshift.cluster.workload_needs import of_cluster, of_template, workload_of
 from archshift.common.errors import ArchshiftError
@@ -75,7 +76,9 @@ def read_inventory(
         }
         scalers = threads.submit(_read_autoscalers, cluster)
         volumes = threads.submit(_read_volumes, cluster)
+        template_use = threads.submit(read_template_use, cluster, discovery.namespaces)
         autoscaled, targets = scalers.result()
+        use = template_use.result()
 
         def keyed(controllers: Iterable[Workload]) -> dict[str, Workload]:
             return {
@@ -83,6 +86,7 @@ def read_inventory(
                     workload,
                     autoscaled=autoscaled.get(workload.key),
                     cpu_targets=targets.get(workload.key, ()),
+                    template_of=use.of(workload.key, workload.replicas),
                 )
                 for workload in controllers
             }
@@ -244,8 +248,20 @@ def read_workload(
         containers=containers_of(pod_spec),
         pulls_as=pull_identity(meta["namespace"], pod_spec),
         owner=_owner(meta.get("labels") or {}),
+        controlled_by=_controlled_by(meta),
     )
     return of_template(workload, item, admission)
+
+
+def _controlled_by(meta: Mapping[str, Any]) -> str:
+    return next(
+        (
+            f"{owner['kind']} {owner['name']}"
+            for owner in meta.get("ownerReferences") or ()
+            if owner.get("controller")
+        ),
+        "",
+    )
 
 
 def _owner(labels: Mapping[str, str]) -> str:

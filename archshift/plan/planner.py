@@ -32,6 +32,7 @@ def make_plan(
     groups: Iterable[AnyNodeGroup] = (),
     verdicts: Mapping[str, WorkloadVerdict] | None = None,
     pin_daemonsets: bool = False,
+    refused: Mapping[str, str] | None = None,
 ) -> Plan:
     """Compute the plan.
 
@@ -44,6 +45,7 @@ def make_plan(
             workload that is missing here is unknown.
         pin_daemonsets: Pin DaemonSets to x86 nodes if they are not proven to run on arm64. Otherwise the plan
             reports them as blockers.
+        refused: Workload key to the words with which the API server refuses its patch.
 
     Raises:
         ArchshiftError: A rule names a workload that is missing in the cluster.
@@ -54,7 +56,7 @@ def make_plan(
     nodes = nodes_after(inventory.nodes, groups)
     live = {node.name for node in inventory.nodes}
     possible = possible_nodes(inventory.nodes, groups)
-    steering = _Steering(possible, rules, verdicts, pin_daemonsets, inventory)
+    steering = _Steering(possible, rules, verdicts, pin_daemonsets, inventory, refused or {})
     drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
     drafts = _with_reach(drafts, sites(inventory.nodes, groups))
     drafts = _with_companions(drafts, steering, inventory, possible)
@@ -88,7 +90,7 @@ def make_plan(
         new_nodes=tuple(node.name for node in nodes if node.name not in live and not node.choices),
         first_graviton_node=any(node.architecture == ARM64 for node in possible)
         and not any(node.architecture == ARM64 for node in inventory.nodes),
-        blockers=tuple(f"{d.workload.key}: {d.reason}" for d in drafts if d.action == "block"),
+        blockers=tuple(f"{row.key}: {row.reason}" for row in planned if row.action == "block"),
     )
 
 
@@ -177,8 +179,10 @@ class _Steering:
         verdicts: Mapping[str, WorkloadVerdict] | None,
         pin_daemonsets: bool,
         inventory: Inventory,
+        refused: Mapping[str, str],
     ) -> None:
         self._inventory = inventory
+        self._refused = refused
         self._verdicts = verdicts
         self._pin_daemonsets = pin_daemonsets
         self._sides = {
@@ -219,7 +223,7 @@ class _Steering:
         if on_every_node(workload.kind):
             return self._draft_daemonset(workload)
         template, rules = workload.template, self.rules_of(workload)
-        reason = self._obstacle(workload)
+        reason = self._owned(workload) or self._obstacle(workload)
         if reason:
             gives_back = pod_fields.contradicts(template) or self._points_nowhere(workload)
             return _Draft(workload, template, "leave", reason, gives_back=gives_back)
@@ -265,17 +269,30 @@ class _Steering:
         if verdict.verdict == UNKNOWN and self._inventory.on(workload.key, ARM64):
             # As with other workloads: an image that is unreadable now is not known to be broken.
             return _Draft(workload, template, "leave", reasons.daemonset_stays(verdict))
-        if self._pin_daemonsets and not placement.conflicts(template, replicas=1):
+        mine = not (self._owned(workload) or workload.key in self._refused)
+        if self._pin_daemonsets and mine and not placement.conflicts(template, replicas=1):
             return _Draft(workload, template, "hold", reasons.daemonset_kept_off(verdict))
         reaches = any(workload.may_run_on(node) for node in self._sides[ARM64])
         reason = reasons.daemonset_would_break(verdict)
-        return _Draft(workload, template, "block", reason) if reaches else everywhere
+        return (
+            _Draft(workload, template, "block", reason) if reaches else replace(everywhere, gives_back=False)
+        )
+
+    def _owned(self, workload: Workload) -> str:
+        """Return whose workload or template it is; empty if nobody's, or if the settings say to steer it."""
+        if self.rules_of(workload).steer_owned:
+            return ""
+        if workload.controlled_by:
+            return reasons.controlled(workload.controlled_by)
+        return reasons.template_of(workload.template_of) if workload.template_of else ""
 
     def _obstacle(self, workload: Workload) -> str:
         if workload.obstacle:
             return reasons.obstacle(workload.obstacle)
         if workload.scheduler:
             return reasons.other_scheduler(workload.scheduler)
+        if workload.key in self._refused:
+            return reasons.refused(self._refused[workload.key])
         pinned = pod_fields.pinned_architecture(workload.template)
         if pinned:
             return reasons.pinned(*pinned)
@@ -354,7 +371,7 @@ def _planned(
         action=draft.action,
         owner=workload.owner or workload.namespace,
     )
-    if draft.action == "leave" and template.applied and not draft.gives_back:
+    if draft.action in ("leave", "block") and template.applied and not draft.gives_back:
         return _kept(row, workload, steering.rules_of(workload).reason)
     if draft.action in ("leave", "block"):
         return row

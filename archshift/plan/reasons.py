@@ -162,6 +162,36 @@ def owned_by_others(blocked: Mapping[str, FieldOwner]) -> str:
     return f"left alone: others own {owned}"
 
 
+def controlled(by: str) -> str:
+    """Say that another object's controller writes a workload.
+
+    Args:
+        by: The object, such as ``MetricStore main``.
+    """
+    return f"left alone: the controller of {by} writes it; set the placement there, or set steer_owned: true"
+
+
+def template_of(user: str) -> str:
+    """Say that another object's controller uses a workload's pod template.
+
+    Args:
+        user: The object, such as ``Rollout checkout``.
+    """
+    return f"left alone: its template belongs to {user}, and a change would start a release there"
+
+
+def refused(words: str) -> str:
+    """Say that the API server refuses a workload's patch.
+
+    Args:
+        words: The API server's words.
+    """
+    return (
+        f"left alone: the API server refuses its patch ({words}); ask whoever set that rule, or name the "
+        "workload in archshift:workloads.exclude"
+    )
+
+
 def obstacle(why: str) -> str:
     """Say that a change of the template would not move a workload's pods."""
     return f"left alone: {why}"

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from archshift.cluster import client
-from archshift.cluster.client import APPLY, MERGE, Cluster, connect
+from archshift.cluster.client import APPLY, MERGE, BusyError, Cluster, RefusedError, connect
 from archshift.common.errors import ArchshiftError, UnavailableError
 from archshift.common.polling import retry_until
 
@@ -504,22 +504,24 @@ def test_an_eviction_that_is_not_allowed_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (429, UnavailableError),
-        (500, UnavailableError),
-        (503, UnavailableError),
-        (401, ArchshiftError),
-        (403, ArchshiftError),
-        (404, ArchshiftError),
+        (429, BusyError),
+        (500, BusyError),
+        (503, BusyError),
+        (401, RefusedError),
+        (403, RefusedError),
+        (404, RefusedError),
     ],
 )
-def test_what_is_worth_asking_again(status: int, kind: type[ArchshiftError]) -> None:
+def test_what_is_worth_asking_again(status: int, kind: Any) -> None:
     """A server that throttles or restarts is; one that knows and refuses is not."""
+    assert issubclass(BusyError, UnavailableError)
+    assert not issubclass(RefusedError, UnavailableError)
     with (
         serve(lambda _: httpx2.Response(status, json={"message": "no"})) as cluster,
-        pytest.raises(ArchshiftError) as error,
+        pytest.raises(kind) as error,
     ):
         cluster.get(PODS)
-    assert type(error.value) is kind
+    assert (error.value.status, error.value.words) == (status, "no")
 
 
 @pytest.mark.usefixtures("clock")
