@@ -104,7 +104,9 @@ def report(
     for sentence in summary(held):
         pulumi.info(sentence)
     for row in plan.workloads:
-        if row.action == "keep" and row not in held:
+        if row.key in plan.refused:
+            pulumi.warn(f"{row.key}: {row.reason}")
+        elif row.action == "keep" and row not in held:
             pulumi.info(f"{row.key}: {row.reason}")
     if plan.shortages and fixed_capacity:
         raise ArchshiftError(

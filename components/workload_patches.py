@@ -64,8 +64,9 @@ class WorkloadPatches(pulumi.ComponentResource):
         if args.bring_up_nodes:
             hooks.before_create = hooks.before_update = [args.bring_up_nodes]
         options = pulumi.ResourceOptions(parent=self, hooks=hooks)
-        if workload.forced:
+        if workload.forced or workload.reclaimed:
             annotations[FORCE] = "true"
+        if workload.forced:
             # Only if there is something to restore: with a delete hook, `pulumi destroy` needs
             # --run-program.
             hooks.before_delete = [args.restore_taken_fields]

@@ -153,6 +153,7 @@ class Plan:
         new_nodes: The names of configured nodes that do not exist yet.
         first_graviton_node: Whether this update creates the cluster's first Graviton node.
         blockers: The DaemonSets that prevent the creation of Graviton nodes, a sentence each.
+        refused: Workload key to the words with which the API server refuses its patch.
         untried: Which patches were not tried on the API server and why; empty if all were, or if none should.
     """
 
@@ -165,6 +166,7 @@ class Plan:
     new_nodes: tuple[str, ...] = ()
     first_graviton_node: bool = False
     blockers: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
     untried: str = ""
 
     @property

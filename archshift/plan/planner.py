@@ -91,6 +91,7 @@ def make_plan(
         first_graviton_node=any(node.architecture == ARM64 for node in possible)
         and not any(node.architecture == ARM64 for node in inventory.nodes),
         blockers=tuple(f"{row.key}: {row.reason}" for row in planned if row.action == "block"),
+        refused=dict(refused or {}),
     )
 
 

@@ -17,7 +17,7 @@ def adopted(cluster: Cluster, stack: Stack, namespace: str) -> Stack:
     """A stack on nodes that are nobody's: three of x86 and two of Graviton."""
     cluster.nodes("amd64", 3)
     cluster.nodes("arm64", 2, zones=("eu-west-1a", "eu-west-1b"))
-    return stack.config({"platform": None, "workloads": {"namespaces": [namespace]}, "arm_ratio": "0.5"})
+    return stack.config({"workloads": {"namespaces": [namespace]}, "arm_ratio": "0.5"})
 
 
 def up(stack: Stack, ratio: str | None = None) -> str:
