@@ -151,9 +151,7 @@ def _harmless(template: Template, name: str, side: Architecture, replicas: int) 
         case "tolerations":
             return [*(own or ()), toleration_of(side)]
         case "zone-spread" | "node-spread":
-            return spread_constraint(
-                name, DEFAULT_SPREADS[name], template.selector, template.revision_label
-            )
+            return spread_constraint(name, DEFAULT_SPREADS[name], template.selector, template.revision_label)
         case _:
             return own or {}
 

@@ -226,7 +226,11 @@ class _Steering:
         template, rules = workload.template, self.rules_of(workload)
         reason = self._owned(workload) or self._obstacle(workload)
         if reason:
-            gives_back = pod_fields.contradicts(template) or self._points_nowhere(workload)
+            # A paused template and a refused patch must not change at all.
+            untouchable = bool(workload.obstacle) or workload.key in self._refused
+            gives_back = not untouchable and (
+                pod_fields.contradicts(template) or self._points_nowhere(workload)
+            )
             return _Draft(workload, template, "leave", reason, gives_back=gives_back)
         blocked = placement.conflicts(template, workload.replicas)
         path = CONTROLLERS[workload.kind].template_path
@@ -397,7 +401,7 @@ def _planned(
     if ours and draft.frozen(row.verdict) and not (workload.settled and _placed(workload, inventory)):
         # If a pod is missing for a moment while a registry is down, that must not cause a rollout.
         fields = ours
-    if _harmless_rest(fields, ours):
+    if _harmless_rest(fields, ours, workload.replicas):
         fields = ours
     changed = fields != ours
     if not changed and not row.exact and workload.settled and _placed(workload, inventory):
@@ -440,17 +444,21 @@ def _tried(template: Template, graviton: int, nodes: Iterable[Node], side: Archi
     )
 
 
-def _harmless_rest(fields: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+def _harmless_rest(fields: Mapping[str, Any], ours: Mapping[str, Any], replicas: int) -> bool:
     """Return whether archshift's live fields are the wanted fields and others that decide nothing.
 
-    To remove those would be a rollout for nothing: a preference or a constraint beside a pin, or a pin that
-    admits both sides.
+    To remove those would be a rollout for nothing: preferences and constraints beside a pin, a constraint
+    that never limits, or a pin that admits both sides.
     """
     rest = {name: value for name, value in ours.items() if name not in fields}
-    if any(ours.get(name) != value for name, value in fields.items()) or "node-selector" in rest:
+    if any(ours.get(name) != value for name, value in fields.items()):
         return False
-    return "required" not in rest or not pod_fields.pinned_architecture(
-        Template(spec={"required": rest["required"]})
+    if pod_fields.pinned_architecture(Template(spec=fields)):
+        return rest.keys().isdisjoint(("node-selector", "required"))
+    return all(
+        (name == "spread" and value["maxSkew"] >= replicas)
+        or (name == "required" and not pod_fields.pinned_architecture(Template(spec={name: value})))
+        for name, value in rest.items()
     )
 
 

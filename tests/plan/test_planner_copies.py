@@ -144,13 +144,13 @@ def test_the_constraint_is_archshifts_whoever_edited_it() -> None:
     """Nobody else writes a constraint of this form, so a changed maxSkew is drift."""
     live = Live("Deployment", workload(replicas=10))
     step(live, 0.8)
-    (constraint,) = template_of(live)["spec"]["topologySpreadConstraints"]
+    constraint, *defaults = template_of(live)["spec"]["topologySpreadConstraints"]
     keys = {name: constraint[name] for name in ("topologyKey", "whenUnsatisfiable")}
     edited = {"topologySpreadConstraints": [{**keys, "maxSkew": 2}]}
     live.update({"spec": {"template": {"spec": edited}}}, "kubectl-edit")
     row = step(live, 0.8, graviton=6)
     assert (row.action, row.reclaimed, row.restarts) == ("move", True, True)
-    assert template_of(live)["spec"]["topologySpreadConstraints"] == [constraint]
+    assert template_of(live)["spec"]["topologySpreadConstraints"] == [constraint, *defaults]
 
 
 @pytest.mark.parametrize("manager", ["kubectl-edit", "helm"])
