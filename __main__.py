@@ -24,7 +24,7 @@ from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.node_pools import NodePools, NodePoolsArgs
 from components.placeholders import Placeholders
 from components.plan_file import write_plan_file
-from components.preflight import guard_x86, report, report_gate
+from components.preflight import guard_x86, report, report_gate, show_tried
 from components.restore_taken_fields import register_restore_hook
 from components.rollouts import await_rollouts
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
@@ -46,7 +46,11 @@ def main() -> None:
     live = eks.live if eks else None
     # Before anything is read or done there.
     cluster_uid = "" if eks and not live else check_cluster(settings.kube_context, settings.cluster_uid)
-    cluster_survey = survey_of_none(settings) if eks and not live else survey(settings, eks=live)
+    cluster_survey = (
+        survey_of_none(settings)
+        if eks and not live
+        else survey(settings, eks=live, try_patches=True, progress=show_tried)
+    )
     cluster_survey = run_arm64_tests(cluster_survey, settings, live)
     write_plan_file(cluster_survey, settings, now)
     guard_x86(cluster_survey, settings, now)

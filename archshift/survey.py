@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Container, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from archshift.actions.arm64_test_run import read_proofs
+from archshift.actions.try_patches import Progress, plan_without_refused
 from archshift.cluster.client import Cluster, connect
 from archshift.cluster.image_evidence import ClusterEvidence, read_evidence
 from archshift.cluster.inventory import read_inventory
@@ -36,6 +37,7 @@ class Survey:
         needs: The workloads that need x86; None if the stack does not guard x86.
         tests: The results of tests on arm64, and the missing tests.
         rules: The configured rules by workload key, plus a hold for each failed test.
+        refused: Workload key to the words with which the API server refuses its patch.
     """
 
     inventory: Inventory
@@ -44,6 +46,7 @@ class Survey:
     needs: tuple[X86Need, ...] | None
     tests: Arm64TestState = field(default_factory=Arm64TestState)
     rules: Mapping[str, Rules] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def survey(
@@ -55,6 +58,8 @@ def survey(
     eks: LiveCluster | None = None,
     hold_untested: Container[str] | None = (),
     watch: "Watch | None" = None,
+    try_patches: bool = False,
+    progress: Progress | None = None,
 ) -> Survey:
     """Read the cluster and its images' registries, and make the plan.
 
@@ -68,6 +73,8 @@ def survey(
         hold_untested: Workloads to hold until their test on arm64; the others' moves are planned before
             the test. None: hold all.
         watch: Called with the number of images read so far and their total.
+        try_patches: Try the plan's patches on the API server, and plan without what it refuses.
+        progress: Called with the number of patches tried so far and their total.
 
     Raises:
         ArchshiftError: The cluster cannot be read, or a setting does not match it.
@@ -85,23 +92,31 @@ def survey(
         if settings.images.check:
             evidence = read_evidence(cluster, inventory, settings.images, keep=keep_evidence, watch=watch)
         proofs = read_proofs(cluster) if settings.arm64_tests else []
-    verdicts = evidence.verdicts if evidence else {}
-    tests = (
-        judge_tests(settings.arm64_tests, inventory, verdicts, proofs)
-        if settings.arm64_tests
-        else Arm64TestState()
-    )
+        verdicts = evidence.verdicts if evidence else {}
+        tests = (
+            judge_tests(settings.arm64_tests, inventory, verdicts, proofs)
+            if settings.arm64_tests
+            else Arm64TestState()
+        )
+        rules = tests.strict_rules(settings.rules, hold_untested)
+        make = partial(_plan, settings.arm_ratio, settings, inventory, evidence, rules)
+        refused: Mapping[str, str] = {}
+        if try_patches:
+            plan, trials = plan_without_refused(cluster, settings.field_manager, inventory, make, progress)
+            plan, refused = replace(plan, untried=trials.note), trials.refused
+        else:
+            plan = make(refused)
     strict = tests.strict_rules(settings.rules)
-    rules = tests.strict_rules(settings.rules, hold_untested)
     return Survey(
         inventory=inventory,
         evidence=evidence,
-        plan=_plan(settings.arm_ratio, settings, inventory, evidence, rules),
+        plan=plan,
         needs=needs(inventory, verdicts, strict, possible_nodes(inventory.nodes, settings.groups))
         if guarded
         else None,
         tests=tests,
         rules=rules,
+        refused=refused,
     )
 
 
@@ -109,7 +124,14 @@ def plan_at(ratio: float, settings: "Settings", cluster_survey: Survey) -> Plan:
     """Return the plan for another ratio, for the same cluster and rules."""
     if ratio == cluster_survey.plan.arm_ratio:
         return cluster_survey.plan
-    return _plan(ratio, settings, cluster_survey.inventory, cluster_survey.evidence, cluster_survey.rules)
+    return _plan(
+        ratio,
+        settings,
+        cluster_survey.inventory,
+        cluster_survey.evidence,
+        cluster_survey.rules,
+        cluster_survey.refused,
+    )
 
 
 def plans(settings: "Settings", cluster_survey: Survey) -> Callable[[float], Plan]:
@@ -123,6 +145,7 @@ def _plan(
     inventory: Inventory,
     evidence: ClusterEvidence | None,
     rules: Mapping[str, Rules],
+    refused: Mapping[str, str],
 ) -> Plan:
     return make_plan(
         arm_ratio=ratio,
@@ -131,6 +154,7 @@ def _plan(
         groups=settings.groups,
         verdicts=evidence.verdicts if evidence else None,
         pin_daemonsets=settings.images.daemonsets == "pin",
+        refused=refused,
     )
 
 

@@ -57,7 +57,7 @@ def run_arm64_tests(cluster_survey: Survey, settings: "Settings", eks: LiveClust
             tried |= due.keys()
         else:
             tried |= cluster_survey.tests.missing.keys()
-        cluster_survey = survey(settings, eks=eks, hold_untested=tried)
+        cluster_survey = survey(settings, eks=eks, hold_untested=tried, try_patches=True)
     return cluster_survey
 
 

@@ -50,6 +50,11 @@ def guard_x86(survey: Survey, settings: "Settings", now: datetime) -> None:
             )
 
 
+def show_tried(done: int, total: int) -> None:
+    """Show how many patches the API server has tried."""
+    pulumi.info(f"tried {done} of {total} patches on the API server", ephemeral=True)
+
+
 def report_gate(evidence: GateEvidence, plan: Plan, settings: "Settings", now: datetime) -> None:
     """Warn about a step up that the gate does not allow; the policy pack stops it."""
     ramp = settings.ramp
@@ -84,6 +89,8 @@ def report(
     """
     for note in evidence.notes if evidence else ():
         pulumi.warn(note)
+    if plan.untried:
+        pulumi.info(plan.untried)
     for conflict in plan.conflicts:
         pulumi.warn(str(conflict))
     if plan.blockers and plan.first_graviton_node:
@@ -97,7 +104,9 @@ def report(
     for sentence in summary(held):
         pulumi.info(sentence)
     for row in plan.workloads:
-        if row.action == "keep" and row not in held:
+        if row.key in plan.refused:
+            pulumi.warn(f"{row.key}: {row.reason}")
+        elif row.action == "keep" and row not in held:
             pulumi.info(f"{row.key}: {row.reason}")
     if plan.shortages and fixed_capacity:
         raise ArchshiftError(

@@ -111,10 +111,27 @@ class FakeCluster(Cluster):
         self._ask("get", path)
         if path == IDENTITY:
             return {"metadata": {"name": "kube-system", "uid": self.uid}}
+        if path == "/apis":
+            versions = sorted(
+                {"/".join(name.split("/")[2:4]) for name in self.objects if name[:6] == "/apis/"}
+            )
+            return {
+                "groups": [
+                    {"name": version.partition("/")[0], "preferredVersion": {"groupVersion": version}}
+                    for version in versions
+                ]
+            }
         item = self._item(path)
         if item is None:
             raise RefusedError(f"{self.server}: {path}: not found", status=404, words="not found")
         return item
+
+    def serves(self, group_version: str, kind: str) -> bool:
+        """Say whether a collection of such a kind was given."""
+        return any(
+            path.startswith(f"/apis/{group_version}/") and path.endswith(f"/{_plural(kind)}")
+            for path in self.objects
+        )
 
     def apply(
         self,
@@ -190,6 +207,11 @@ class FakeCluster(Cluster):
         collection, _, name = path.rpartition("/")
         items = self._collection(collection)
         return next((item for item in items if item["metadata"].get("name") == name), None)
+
+
+def _plural(kind: str) -> str:
+    name = kind.lower()
+    return f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
 
 
 def _selected(item: Json, selector: str) -> bool:

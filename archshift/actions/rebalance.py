@@ -5,19 +5,21 @@ on the other side and stays there, although its side has free capacity after the
 such pods, within the workload's own limits (docs/adr/0005).
 """
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
-from archshift.cluster.client import Cluster
+from archshift.cluster.client import MERGE, Cluster
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.kinds import CONTROLLERS, workload_path
 from archshift.cluster.model import Workload
+from archshift.cluster.pod_fields import INEXACT_ANNOTATION, Inexact
 from archshift.cluster.pods import list_pods
 from archshift.common.architectures import AMD64, ARM64, Architecture, display
-from archshift.common.errors import UnavailableError
+from archshift.common.errors import ArchshiftError, UnavailableError
 from archshift.common.kubernetes import ARCH_LABEL
 from archshift.common.polling import Polling, retry_until
 from archshift.common.text import first_few
@@ -137,16 +139,19 @@ def _rebalance(
             wrong = _wrong(on, row.wanted or 0)
             if not wrong:
                 return ""
+            side: Architecture = AMD64 if on[wrong[0]] == ARM64 else ARM64
+            note = partial(_note_inexact, cluster, path, workload, on, [*sides.values()].count(side))
             if len(wrong) >= least:
                 patient_until = patient_until or time.monotonic() + patience
                 if time.monotonic() < patient_until:
                     time.sleep(_AGAIN_SECONDS)
                     least = row.replicas + 1
                     continue
-                side = display(AMD64 if on[wrong[0]] == ARM64 else ARM64)
-                return f"{len(wrong)} of its pods do not fit on {side}"
+                note()
+                return f"{len(wrong)} of its pods do not fit on {display(side)}"
             evictable = CONTROLLERS[row.kind].may_be_away(live)
             if evictable < 1:
+                note()
                 return "its rollout limits allow no unavailable pod"
             evicted = [_evict(cluster, row.namespace, name) for name in wrong[:evictable]]
             if any(evicted):
@@ -156,6 +161,17 @@ def _rebalance(
         if polling.late:
             return "its PodDisruptionBudget or its new pods blocked the evictions for too long"
         polling.pause()
+
+
+def _note_inexact(cluster: Cluster, path: str, workload: Workload, on: Mapping[str, str], nodes: int) -> None:
+    """Note how the rollout ended, so that the next update does not repeat it for nothing.
+
+    Without the note, the next update repeats it once, so an API server that refuses the note is no error.
+    """
+    note = Inexact(workload.template.revision, [*on.values()].count(ARM64), nodes)
+    body = {"metadata": {"annotations": {INEXACT_ANNOTATION: str(note)}}}
+    with contextlib.suppress(ArchshiftError):
+        cluster.patch(path, body, MERGE, INEXACT_ANNOTATION)
 
 
 def _evict(cluster: Cluster, namespace: str, pod: str) -> bool:

@@ -8,10 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from archshift.common.errors import ArchshiftError
 
@@ -25,6 +26,13 @@ _TIMEOUT_SECONDS = 60
 
 _READS_A_CLUSTER: Final = ("archshift.survey", "httpcore2", "archshift.images.audit")
 """A survey needs these modules anyway, at its first connection (httpcore2) and first image (aiohttp)."""
+
+
+class Watch(Protocol):
+    """Shows how many things of a kind are done."""
+
+    def __call__(self, done: int, total: int, things: str = "images") -> None:
+        """Show the progress."""
 
 
 def add_stack_options(parser: argparse.ArgumentParser) -> None:
@@ -89,8 +97,12 @@ def stack_config(options: argparse.Namespace, stack: str, *flags: str) -> dict[s
         ) from None
 
 
-def read_plan(options: argparse.Namespace) -> "Plan":
+def read_plan(options: argparse.Namespace, *, try_patches: bool = False) -> "Plan":
     """Read the cluster and return the plan of the selected stack.
+
+    Args:
+        options: The command's options.
+        try_patches: Try the plan's patches on the API server.
 
     Raises:
         ArchshiftError: The settings or the cluster cannot be read.
@@ -101,7 +113,8 @@ def read_plan(options: argparse.Namespace) -> "Plan":
         settings = read_settings(options)
         from archshift.survey import survey
 
-        return survey(settings, watch=watch).plan
+        progress = partial(watch, things="patches")
+        return survey(settings, watch=watch, try_patches=try_patches, progress=progress).plan
 
 
 def _load(modules: Iterable[str]) -> None:
@@ -112,26 +125,30 @@ def _load(modules: Iterable[str]) -> None:
             importlib.import_module(module)
 
 
+def _silent(done: int, total: int, things: str = "images") -> None:
+    del done, total, things
+
+
 @contextmanager
-def busy(what: str) -> Iterator[Callable[[int, int], None]]:
+def busy(what: str) -> Iterator["Watch"]:
     """Show the current work on a terminal; silent in a pipe.
 
     Yields:
-        A function that takes the number of finished images and their total, to show the time left.
+        A function that takes the number of finished things and their total, to show the time left.
     """
     from archshift.cli.table import console
     from archshift.common.text import time_left
 
     out = console(sys.stderr)
     if not out.is_terminal:
-        yield lambda _done, _total: None
+        yield _silent
         return
     begun = time.monotonic()
     with out.status(what) as status:
 
-        def watch(done: int, total: int) -> None:
+        def watch(done: int, total: int, things: str = "images") -> None:
             rest = time_left(done, total, time.monotonic() - begun)
-            status.update(f"{what}: {done} of {total} images{rest}")
+            status.update(f"{what}: {done} of {total} {things}{rest}")
 
         yield watch
 

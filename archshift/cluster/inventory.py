@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from archshift.cluster import pod_fields
 from archshift.cluster.kinds import CONTROLLERS
@@ -22,10 +22,11 @@ from archshift.cluster.model import (
     Inventory,
     Workload,
 )
-from archshift.cluster.ownership import FieldOwner, former_manager, owned_part, owners
+from archshift.cluster.ownership import FieldOwner, former_manager, owned_part, owners, owners_of_whole
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.pod_needs import NOTHING_ADDED, Admission, read_defaults, read_runtime_class
 from archshift.cluster.pods import Pod, list_pods, pull_identity
+from archshift.cluster.template_users import read_template_use
 from archshift.cluster.volumes import Volumes, read_volumes
 from archshift.cluster.workload_needs import of_cluster, of_template, workload_of
 from archshift.common.errors import ArchshiftError
@@ -38,6 +39,12 @@ from archshift.nodes.groups import Node, Taint
 if TYPE_CHECKING:
     # Importing its HTTP client takes longer than making a plan, and here it is only an annotation.
     from archshift.cluster.client import Cluster
+
+
+OUR_MANAGERS: Final = "archshift/"
+"""The first part of every stack's name in ``managedFields``."""
+
+_REVISION_PATH: Final = ("f:metadata", "f:annotations", f"f:{pod_fields.REVISION_ANNOTATION}")
 
 
 def read_inventory(
@@ -69,7 +76,9 @@ def read_inventory(
         }
         scalers = threads.submit(_read_autoscalers, cluster)
         volumes = threads.submit(_read_volumes, cluster)
+        template_use = threads.submit(read_template_use, cluster, discovery.namespaces)
         autoscaled, targets = scalers.result()
+        use = template_use.result()
 
         def keyed(controllers: Iterable[Workload]) -> dict[str, Workload]:
             return {
@@ -77,6 +86,7 @@ def read_inventory(
                     workload,
                     autoscaled=autoscaled.get(workload.key),
                     cpu_targets=targets.get(workload.key, ()),
+                    template_of=use.of(workload.key, workload.replicas),
                 )
                 for workload in controllers
             }
@@ -185,20 +195,15 @@ def read_workload(
     pod_spec = template["spec"]
     managed = [entry for entry in meta.get("managedFields") or () if not entry.get("subresource")]
     names = (field_manager, former_manager(field_manager))
-    owned, others = set(), {}
-    for name in pod_fields.FIELDS:
-        field_owners = owners(managed, pod_fields.field_path(name, template_path))
-        ours = {owner for owner in field_owners if owner.manager in names}
-        if ours:
-            owned.add(name)
-        if field_owners - ours:
-            others[name] = min(field_owners - ours)
-        elif not meta.get("managedFields"):
-            # At the first apply, the API server makes this manager the owner of an object without any record
-            # (k8s.io/apimachinery, managedfields). Such objects come from some restored backups.
-            others[name] = FieldOwner("before-first-apply", "Update")
     live = pod_fields.read_fields(pod_spec)
+    owned, others = _field_owners(managed, template_path, live, names)
     revision = _annotation(template, pod_fields.REVISION_ANNOTATION)
+    copiers = _copiers(managed, template_path, names) if revision else frozenset()
+    if not meta.get("managedFields"):
+        # At the first apply, the API server makes this manager the owner of an object without any record
+        # (k8s.io/apimachinery, managedfields). Such objects come from some restored backups.
+        everything = frozenset({FieldOwner("before-first-apply", "Update")})
+        others, copiers = dict.fromkeys(live, everything), everything if revision else frozenset()
     # Only archshift writes exactly these. So they are ours even if kubectl rollout undo owns them now.
     written = [
         constraint
@@ -209,8 +214,10 @@ def read_workload(
         if name in others and live.get(name) not in written:
             # The application's own, which our patch only repeats.
             owned.discard(name)
+            others.pop(name)
             live.pop(name, None)
     before, behind = _other_spreads(managed, pod_spec, template_path, names, written)
+    reclaimed = _reclaimed(owned, others, live, copiers, record.revision_label) if revision else {}
     workload = Workload(
         namespace=meta["namespace"],
         kind=kind,
@@ -220,13 +227,15 @@ def read_workload(
             spec=live,
             owned=frozenset(owned),
             applied=_applied(managed, template, template_path, names),
-            # Whoever owns an empty map or list owns nothing. Helm charts have many of them.
-            foreign_owners={name: owner for name, owner in others.items() if name in live},
+            foreign_owners={name: min(theirs) for name, theirs in others.items() if name not in reclaimed},
+            reclaimed=reclaimed,
+            takes_over=bool(copiers) or _owned_as_null(managed, template_path, pod_spec, names),
             taken_fields=_taken_fields(meta),
             selector=spec.get("selector"),
             revision_label=record.revision_label,
             has_soft_rules=pod_fields.has_soft_rules(pod_spec, (*before, *behind)),
             revision=revision,
+            inexact=pod_fields.Inexact.parse(_annotation(item, pod_fields.INEXACT_ANNOTATION)),
             other_spreads=(before, behind),
             labels=(template.get("metadata") or {}).get("labels") or {},
             affinity=pod_fields.required_terms(pod_spec, "podAffinity"),
@@ -240,8 +249,20 @@ def read_workload(
         containers=containers_of(pod_spec),
         pulls_as=pull_identity(meta["namespace"], pod_spec),
         owner=_owner(meta.get("labels") or {}),
+        controlled_by=_controlled_by(meta),
     )
     return of_template(workload, item, admission)
+
+
+def _controlled_by(meta: Mapping[str, Any]) -> str:
+    return next(
+        (
+            f"{owner['kind']} {owner['name']}"
+            for owner in meta.get("ownerReferences") or ()
+            if owner.get("controller")
+        ),
+        "",
+    )
 
 
 def _owner(labels: Mapping[str, str]) -> str:
@@ -255,6 +276,89 @@ def _owner(labels: Mapping[str, str]) -> str:
 
 def _annotation(item: Mapping[str, Any], name: str) -> str:
     return str(((item.get("metadata") or {}).get("annotations") or {}).get(name, ""))
+
+
+def _field_owners(
+    managed: Sequence[Mapping[str, Any]],
+    template_path: tuple[str, ...],
+    live: Mapping[str, Any],
+    our_names: tuple[str, ...],
+) -> tuple[set[str], dict[str, frozenset[FieldOwner]]]:
+    """Return the names in ``FIELDS`` that this stack owns, and those that others own with their owners."""
+    owned, others = set(), {}
+    for name in pod_fields.FIELDS:
+        path = pod_fields.field_path(name, template_path)
+        field_owners = owners(managed, path)
+        ours = {owner for owner in field_owners if owner.manager in our_names}
+        if ours:
+            owned.add(name)
+        # Also whoever applied the field as null or empty: the API server refuses another value there.
+        if theirs := (field_owners if name in live else owners_of_whole(managed, path)) - ours:
+            others[name] = theirs
+    return owned, others
+
+
+def _copiers(
+    managed: Sequence[Mapping[str, Any]], template_path: tuple[str, ...], our_names: tuple[str, ...]
+) -> frozenset[FieldOwner]:
+    """Return who else owns archshift's revision: by an undo, or by a manifest copied from the cluster."""
+    path = (*(f"f:{key}" for key in template_path), *_REVISION_PATH)
+    return frozenset(
+        owner
+        for owner in owners(managed, path)
+        if owner.manager not in our_names and not owner.manager.startswith(OUR_MANAGERS)
+    )
+
+
+def _reclaimed(
+    owned: set[str],
+    others: Mapping[str, frozenset[FieldOwner]],
+    live: Mapping[str, Any],
+    copiers: frozenset[FieldOwner],
+    revision_label: str,
+) -> dict[str, Any]:
+    """Return ``Template.reclaimed``.
+
+    Whoever copied a template of archshift's owns its revision too, or owns fields together with archshift. An
+    editor who changed one field does neither, so that field is the editor's. Only the constraints have a form
+    that nobody else writes.
+    """
+    wrote = {
+        name: theirs
+        for name, theirs in others.items()
+        if name in live and pod_fields.archshift_wrote(name, live[name], revision_label)
+        if theirs <= copiers
+        or name in owned
+        or (name in pod_fields.SPREADS and not any(own.manager.startswith(OUR_MANAGERS) for own in theirs))
+    }
+    # archshift never writes a pin and a constraint together, and it uses the node selector only if it cannot
+    # use the required affinity. So these are the application's own pins in a copied template.
+    if "required" in wrote and wrote["required"] == wrote.get("spread"):
+        del wrote["required"]
+    if "required" not in others or "required" in wrote:
+        wrote.pop("node-selector", None)
+    return {name: pod_fields.without_archshift(name, live[name]) for name in wrote}
+
+
+def _owned_as_null(
+    managed: Sequence[Mapping[str, Any]],
+    template_path: tuple[str, ...],
+    pod_spec: Mapping[str, Any],
+    our_names: tuple[str, ...],
+) -> bool:
+    """Return whether others own a parent of ``FIELDS`` that the live object lacks.
+
+    Measured: a forced apply inside it is harmless. The owner's next apply neither conflicts nor removes it.
+    """
+    for parent in pod_fields.PARENTS:
+        value: Any = pod_spec
+        for key in parent:
+            value = (value or {}).get(key)
+        if value is None:
+            path = tuple(f"f:{key}" for key in (*template_path, "spec", *parent))
+            if any(owner.manager not in our_names for owner in owners_of_whole(managed, path)):
+                return True
+    return False
 
 
 def _applied(

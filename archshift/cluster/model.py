@@ -83,6 +83,9 @@ class Workload:
         containers: The containers of its pod template.
         pulls_as: The identity with which its pods pull their images.
         owner: The responsible team or person from its labels; empty if they name none.
+        controlled_by: The object whose controller writes the workload, such as ``MetricStore main``; empty if
+            none does.
+        template_of: The object whose controller uses its pod template, such as ``Rollout checkout``.
     """
 
     namespace: str
@@ -111,6 +114,8 @@ class Workload:
     containers: tuple[Container, ...] = ()
     pulls_as: PullIdentity | None = None
     owner: str = ""
+    controlled_by: str = ""
+    template_of: str = ""
 
     @property
     def key(self) -> str:

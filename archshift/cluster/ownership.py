@@ -6,7 +6,7 @@ values), ``v:json`` (the set member with this value) or ``.`` (the item itself).
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -47,7 +47,21 @@ def former_manager(field_manager: str) -> str:
 
 def owners(managed_fields: Iterable[Mapping[str, Any]], path: Path) -> frozenset[FieldOwner]:
     """Return the owners of the field at ``path`` or of anything inside it."""
-    field_owners = set()
+    return frozenset(owner for owner, _ in _subtrees(managed_fields, path))
+
+
+def owners_of_whole(managed_fields: Iterable[Mapping[str, Any]], path: Path) -> frozenset[FieldOwner]:
+    """Return the owners of the field at ``path`` itself, and not only of something inside it.
+
+    Whoever applied a field as null or empty owns it in this way, although the live object lacks it. The API
+    server then refuses to set it, or anything inside it.
+    """
+    return frozenset(owner for owner, tree in _subtrees(managed_fields, path) if not tree or "." in tree)
+
+
+def _subtrees(
+    managed_fields: Iterable[Mapping[str, Any]], path: Path
+) -> Iterator[tuple[FieldOwner, Mapping[str, Any]]]:
     for entry in managed_fields:
         node: Any = entry.get("fieldsV1") or {}
         for key in path:
@@ -55,8 +69,7 @@ def owners(managed_fields: Iterable[Mapping[str, Any]], path: Path) -> frozenset
             if node is None:
                 break
         else:
-            field_owners.add(FieldOwner(entry.get("manager", ""), entry.get("operation", "")))
-    return frozenset(field_owners)
+            yield FieldOwner(entry.get("manager", ""), entry.get("operation", "")), node
 
 
 def owned_part(obj: Any, fields: Mapping[str, Any]) -> Any:

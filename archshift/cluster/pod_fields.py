@@ -7,14 +7,18 @@ from typing import Any, Final
 
 from archshift.cluster.ownership import FieldOwner, Path
 from archshift.cluster.scheduling import matches
-from archshift.common.architectures import ARCHITECTURES
+from archshift.common.architectures import ARCHITECTURES, Architecture
 from archshift.common.kubernetes import ARCH_LABEL, ARCH_LABELS, HOSTNAME_LABEL, OS_LABELS, ZONE_LABEL
+from archshift.nodes.groups import side_taint
+
+WEIGHT: Final = 100
+"""The weight of the architecture preference; 100 is the API's maximum."""
 
 _NODE_AFFINITY: Final = ("affinity", "nodeAffinity")
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
-_SPREADS: Final[dict[str, dict[str, str]]] = {
+SPREADS: Final[dict[str, dict[str, str]]] = {
     "spread": {"topologyKey": ARCH_LABEL, "whenUnsatisfiable": "DoNotSchedule"},
     "zone-spread": {"topologyKey": ZONE_LABEL, "whenUnsatisfiable": "ScheduleAnyway"},
     "node-spread": {"topologyKey": HOSTNAME_LABEL, "whenUnsatisfiable": "ScheduleAnyway"},
@@ -41,7 +45,7 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "preferred": (*_NODE_AFFINITY, _PREFERRED),
     "required": (*_NODE_AFFINITY, _REQUIRED),
     "tolerations": ("tolerations",),
-    **{name: ("topologySpreadConstraints", _item_key(keys)) for name, keys in _SPREADS.items()},
+    **{name: ("topologySpreadConstraints", _item_key(keys)) for name, keys in SPREADS.items()},
 }
 """Our name of a field to its path in a pod spec."""
 
@@ -56,6 +60,9 @@ TITLES: Final = {
 }
 """Our name of a field to its name for people."""
 
+PARENTS: Final = (("affinity",), _NODE_AFFINITY, ("topologySpreadConstraints",))
+"""The paths in a pod spec that contain some of ``FIELDS``."""
+
 REVISION_ANNOTATION: Final = "archshift/revision"
 """On the pod template: the object and generation for which archshift made the placement.
 
@@ -64,6 +71,40 @@ old ReplicaSet, and the rollout would seem complete before it began. The new val
 are on the wrong side, which the scheduler never does by itself. And the engine, which compares a patch with
 its previous patch, sees that an object was replaced.
 """
+
+
+RECLAIMED_MARK: Final = "+"
+"""The end of a revision whose patch took fields back. The patch stays forced until the next revision, because
+otherwise the next update would change the patch for nothing."""
+
+INEXACT_ANNOTATION: Final = "archshift/inexact"
+"""On a workload whose last rollout by archshift left pods on the wrong side: an ``Inexact``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inexact:
+    """What a rollout by archshift ended with, so that archshift does not repeat it for nothing.
+
+    Attributes:
+        revision: The revision of the rollout.
+        graviton: The number of pods on Graviton after it.
+        nodes: The number of nodes on the side that lacks pods.
+    """
+
+    revision: str
+    graviton: int
+    nodes: int
+
+    def __str__(self) -> str:
+        return f"{self.revision};{self.graviton};{self.nodes}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Inexact | None":
+        """Read the annotation; None if it is missing or not archshift's."""
+        revision, *numbers = text.split(";")
+        if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+            return None
+        return cls(revision, *map(int, numbers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +129,17 @@ class Template:
         owned: The names in ``FIELDS`` that this stack owns now.
         applied: The part of the live pod template that this stack applied last and still owns, including its
             annotation; empty if it owns nothing.
-        foreign_owners: The names in ``FIELDS`` that others own, with the owner.
+        foreign_owners: The names in ``FIELDS`` that others own, with the owner; also those that they own as
+            null or empty, which ``spec`` lacks.
+        reclaimed: The names in ``FIELDS`` that others own but that archshift wrote, to the application's part
+            of the value. ``kubectl rollout undo`` and a copied manifest leave such fields.
+        takes_over: Whether others own something without a value of their own that a patch must take: the
+            revision, or a parent of ``FIELDS`` as null.
         taken_fields: The fields that archshift took by force, as they were before.
         selector: The workload's label selector; None for kinds without a selector.
         revision_label: The pod label that differs between revisions.
         revision: The live value of ``REVISION_ANNOTATION``; empty if it is missing.
+        inexact: How archshift's last rollout ended if pods were left on the wrong side; otherwise None.
         has_soft_rules: Whether the application has soft rules of its own (preferred pod affinity or
             anti-affinity, soft spread constraints) that can outweigh a node preference.
         other_spreads: The application's own spread constraints: those before ours and those after it.
@@ -106,10 +153,13 @@ class Template:
     owned: frozenset[str] = frozenset()
     applied: Mapping[str, Any] = field(default_factory=dict)
     foreign_owners: Mapping[str, FieldOwner] = field(default_factory=dict)
+    reclaimed: Mapping[str, Any] = field(default_factory=dict)
+    takes_over: bool = False
     taken_fields: Mapping[str, TakenField] = field(default_factory=dict)
     selector: Mapping[str, Any] | None = None
     revision_label: str = "pod-template-hash"
     revision: str = ""
+    inexact: Inexact | None = None
     has_soft_rules: bool = False
     other_spreads: tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]] = ((), ())
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -126,6 +176,8 @@ class Template:
         """Return the application's own value of a field; None if it has none."""
         if name in self.taken_fields:
             return self.taken_fields[name].value
+        if name in self.reclaimed:
+            return self.reclaimed[name]
         if name in self.owned and name not in self.foreign_owners:
             return None
         return self.spec.get(name)
@@ -140,6 +192,80 @@ def contradicts(template: Template) -> bool:
     return pinned is not None and ours is not None and not {*pinned[0].split(",")} & {*ours[0].split(",")}
 
 
+def arch_expression(*architectures: Architecture) -> dict[str, Any]:
+    """Return the expression with which archshift selects nodes of these architectures."""
+    return {"key": ARCH_LABEL, "operator": "In", "values": list(architectures)}
+
+
+def preference_for(side: Architecture) -> dict[str, Any]:
+    """Return the preferred term with which archshift prefers a side."""
+    return {"weight": WEIGHT, "preference": {"matchExpressions": [arch_expression(side)]}}
+
+
+def toleration_of(side: Architecture) -> dict[str, Any]:
+    """Return the toleration with which archshift prefers a side where soft rules compete."""
+    taint = side_taint(side)
+    return {"key": taint.key, "operator": "Exists", "effect": taint.effect}
+
+
+_EXPRESSIONS: Final = (*map(arch_expression, ARCHITECTURES), arch_expression(*ARCHITECTURES))
+_PREFERENCES: Final = tuple(map(preference_for, ARCHITECTURES))
+_TOLERATIONS: Final = tuple(map(toleration_of, ARCHITECTURES))
+
+
+def archshift_wrote(name: str, value: Any, revision_label: str) -> bool:
+    """Return whether the value of a field has the form that archshift writes.
+
+    Only the form: an application can write the same preference. ``Template.reclaimed`` also asks who owns it.
+
+    Args:
+        name: One of ``FIELDS``.
+        value: The field's live value.
+        revision_label: The pod label that differs between revisions.
+    """
+    match name:
+        case "node-selector":
+            return bool(value.get(ARCH_LABEL) in ARCHITECTURES)
+        case "preferred":
+            return any(term in _PREFERENCES for term in value)
+        case "required":
+            # An empty term matches no node, so archshift adds nothing there.
+            terms = [term for term in value.get("nodeSelectorTerms") or () if term]
+            return bool(terms) and all(
+                (term.get("matchExpressions") or (None,))[-1] in _EXPRESSIONS for term in terms
+            )
+        case "spread":
+            form = (value.get("matchLabelKeys"), value.get("nodeTaintsPolicy"))
+            return bool(form == ([revision_label], "Honor"))
+        case "zone-spread" | "node-spread":
+            return bool(value.get("matchLabelKeys") == [revision_label])
+        case "tolerations":
+            return any(entry in _TOLERATIONS for entry in value)
+    raise ValueError(f"{name!r} is not a field of placement")
+
+
+def without_archshift(name: str, value: Any) -> Any:
+    """Return the application's part of a value that archshift wrote; None if it has none."""
+    rest: Any = None
+    match name:
+        case "node-selector":
+            rest = {label: text for label, text in value.items() if label != ARCH_LABEL}
+        case "preferred":
+            rest = [term for term in value if term not in _PREFERENCES]
+        case "required":
+            terms = [_without_expression(term) for term in value["nodeSelectorTerms"]]
+            rest = {"nodeSelectorTerms": terms} if any(terms) else None
+        case "tolerations":
+            rest = [entry for entry in value if entry not in _TOLERATIONS]
+    return rest or None
+
+
+def _without_expression(term: Mapping[str, Any]) -> dict[str, Any]:
+    expressions = (term.get("matchExpressions") or [])[:-1]
+    others = {key: value for key, value in term.items() if key != "matchExpressions"}
+    return {**others, "matchExpressions": expressions} if expressions else others
+
+
 def field_path(name: str, template_path: Sequence[str]) -> Path:
     """Return the path of a field in a workload's ``managedFields``."""
     keys = (*template_path, "spec", *FIELDS[name])
@@ -149,7 +275,7 @@ def field_path(name: str, template_path: Sequence[str]) -> Path:
 def describe_path(name: str, template_path: Sequence[str]) -> str:
     """Return a field's path in the form that people write."""
     keys = [key for key in FIELDS[name] if not key.startswith("k:")]
-    suffix = f"[{_SPREADS[name]['topologyKey']}]" if name in _SPREADS else ""
+    suffix = f"[{SPREADS[name]['topologyKey']}]" if name in SPREADS else ""
     return ".".join((*template_path, "spec", *keys)) + suffix
 
 
@@ -188,7 +314,7 @@ def spread_constraint(
         revision_label: The pod label that differs between revisions.
     """
     return {
-        **_SPREADS[name],
+        **SPREADS[name],
         "maxSkew": max_skew,
         "labelSelector": selector or {},
         # Each revision counts by itself, as with the scheduler's default spreads of a Deployment. Otherwise
@@ -210,7 +336,7 @@ def is_default_spread(
 
 def is_ours(constraint: Mapping[str, Any]) -> bool:
     """Return whether this is the spread over architectures, which placement sets."""
-    return _item_key(constraint) == _item_key(_SPREADS["spread"])
+    return _item_key(constraint) == _item_key(SPREADS["spread"])
 
 
 def constraint_path(constraint: Mapping[str, Any], template_path: Sequence[str]) -> Path:
@@ -229,7 +355,7 @@ def read_fields(pod_spec: Mapping[str, Any]) -> dict[str, Any]:
         "tolerations": pod_spec.get("tolerations"),
     }
     live = {_item_key(item): item for item in pod_spec.get("topologySpreadConstraints") or ()}
-    values |= {name: live.get(_item_key(keys)) for name, keys in _SPREADS.items()}
+    values |= {name: live.get(_item_key(keys)) for name, keys in SPREADS.items()}
     return {name: value for name, value in values.items() if value}
 
 
@@ -257,7 +383,7 @@ def write_fields(
         spec["nodeSelector"] = values["node-selector"]
     if "tolerations" in values:
         spec["tolerations"] = values["tolerations"]
-    if spreads := [values[name] for name in _SPREADS if name in values]:
+    if spreads := [values[name] for name in SPREADS if name in values]:
         spec["topologySpreadConstraints"] = [*before, *spreads, *behind]
     return spec
 

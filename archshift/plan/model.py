@@ -29,6 +29,7 @@ class Rules:
         max_ratio: The largest share of its pods that may run on Graviton, 0.0 to 1.0.
         wave: Move it early or late; None if its phase decides.
         force: Take placement fields from their owner; this needs a reason.
+        steer_owned: Steer it although another object's controller writes it or uses its template.
         reason: The reason; every table and report shows it with the workload.
     """
 
@@ -36,6 +37,7 @@ class Rules:
     max_ratio: float = 1.0
     wave: Wave | None = None
     force: bool = False
+    steer_owned: bool = False
     reason: str = ""
 
 
@@ -151,6 +153,8 @@ class Plan:
         new_nodes: The names of configured nodes that do not exist yet.
         first_graviton_node: Whether this update creates the cluster's first Graviton node.
         blockers: The DaemonSets that prevent the creation of Graviton nodes, a sentence each.
+        refused: Workload key to the words with which the API server refuses its patch.
+        untried: Which patches were not tried on the API server and why; empty if all were, or if none should.
     """
 
     arm_ratio: float
@@ -162,6 +166,8 @@ class Plan:
     new_nodes: tuple[str, ...] = ()
     first_graviton_node: bool = False
     blockers: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    untried: str = ""
 
     @property
     def movable(self) -> list[PlannedWorkload]:

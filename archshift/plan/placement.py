@@ -24,13 +24,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from archshift.cluster.ownership import FieldOwner
-from archshift.cluster.pod_fields import DEFAULT_SPREADS, Template, spread_constraint
-from archshift.common.architectures import AMD64, ARM64, Architecture
+from archshift.cluster.pod_fields import (
+    DEFAULT_SPREADS,
+    Template,
+    arch_expression,
+    preference_for,
+    spread_constraint,
+    toleration_of,
+)
+from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.kubernetes import ARCH_LABEL
-from archshift.nodes.groups import side_taint
-
-WEIGHT: Final = 100
-"""The weight of the architecture preference; 100 is the API's maximum."""
 
 OTHER_WEIGHT: Final = 25
 """The largest sum of the weights of the application's own preferences beside ours.
@@ -110,11 +113,12 @@ def place(
             # Ours would be the pod's only constraint, and then the scheduler applies none of its defaults.
             fields |= _default_spreads(template, max(graviton, replicas - graviton))
         if template.has_soft_rules and "tolerations" not in template.foreign_owners:
-            taint = side_taint(side)
-            ours = {"key": taint.key, "operator": "Exists", "effect": taint.effect}
-            fields["tolerations"] = [*(template.application_value("tolerations") or ()), ours]
+            own = template.application_value("tolerations") or ()
+            fields["tolerations"] = [*own, toleration_of(side)]
     else:
         fields |= pin(template, ARM64 if graviton else AMD64)
+    for name in template.reclaimed.keys() - fields.keys():
+        fields[name] = _harmless(template, name, preferred_side(graviton, replicas), replicas)
     return copy.deepcopy(fields)
 
 
@@ -128,7 +132,32 @@ def pin(template: Template, architecture: Architecture) -> dict[str, Any]:
         return {
             "node-selector": {**(template.application_value("node-selector") or {}), ARCH_LABEL: architecture}
         }
-    expression = {"key": ARCH_LABEL, "operator": "In", "values": [architecture]}
+    return {"required": _required(template, architecture)}
+
+
+def _harmless(template: Template, name: str, side: Architecture, replicas: int) -> Any:
+    """Return a value with which a field that a copy brought back changes nothing.
+
+    An apply can take a field from another owner, but it cannot remove it at the same time.
+    """
+    own = template.application_value(name)
+    match name:
+        case "preferred":
+            return _preferred(own, side)
+        case "required":
+            return _required(template, *ARCHITECTURES)
+        case "spread":
+            return _spread(template, max(1, replicas))
+        case "tolerations":
+            return [*(own or ()), toleration_of(side)]
+        case "zone-spread" | "node-spread":
+            return spread_constraint(name, DEFAULT_SPREADS[name], template.selector, template.revision_label)
+        case _:
+            return own or {}
+
+
+def _required(template: Template, *architectures: Architecture) -> dict[str, Any]:
+    expression = arch_expression(*architectures)
     own = (template.application_value("required") or {}).get("nodeSelectorTerms") or []
     # A node must meet one term, and all expressions of that term. So every term needs our expression;
     # otherwise a term without it would permit other nodes.
@@ -139,20 +168,16 @@ def pin(template: Template, architecture: Architecture) -> dict[str, Any]:
         else term
         for term in own or [{}]
     ]
-    return {"required": {"nodeSelectorTerms": merged}}
+    return {"nodeSelectorTerms": merged}
 
 
 def _preferred(own: Sequence[Mapping[str, Any]] | None, side: Architecture) -> list[dict[str, Any]]:
-    ours = {
-        "weight": WEIGHT,
-        "preference": {"matchExpressions": [{"key": ARCH_LABEL, "operator": "In", "values": [side]}]},
-    }
     own = own or ()
     spare, excess = max(0, OTHER_WEIGHT - len(own)), sum(term["weight"] - 1 for term in own)
     # Each weight stays at least 1, the API's minimum. They share the rest in proportion.
     scale = min(1.0, spare / excess) if excess else 1.0
     theirs = [{**term, "weight": 1 + int((term["weight"] - 1) * scale)} for term in own]
-    return [*theirs, ours]
+    return [*theirs, preference_for(side)]
 
 
 def _default_spreads(template: Template, most: int) -> dict[str, Any]:

@@ -50,6 +50,7 @@ def plan_json(plan: "Plan") -> dict[str, Any]:
         "capacity": _capacity(plan.balances),
         "blockers": list(plan.blockers),
         "unsteered": dict(plan.unsteered_reasons),
+        "untried": plan.untried,
     }
 
 

@@ -32,6 +32,7 @@ def make_plan(
     groups: Iterable[AnyNodeGroup] = (),
     verdicts: Mapping[str, WorkloadVerdict] | None = None,
     pin_daemonsets: bool = False,
+    refused: Mapping[str, str] | None = None,
 ) -> Plan:
     """Compute the plan.
 
@@ -44,6 +45,7 @@ def make_plan(
             workload that is missing here is unknown.
         pin_daemonsets: Pin DaemonSets to x86 nodes if they are not proven to run on arm64. Otherwise the plan
             reports them as blockers.
+        refused: Workload key to the words with which the API server refuses its patch.
 
     Raises:
         ArchshiftError: A rule names a workload that is missing in the cluster.
@@ -54,7 +56,7 @@ def make_plan(
     nodes = nodes_after(inventory.nodes, groups)
     live = {node.name for node in inventory.nodes}
     possible = possible_nodes(inventory.nodes, groups)
-    steering = _Steering(possible, rules, verdicts, pin_daemonsets, inventory)
+    steering = _Steering(possible, rules, verdicts, pin_daemonsets, inventory, refused or {})
     drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
     drafts = _with_reach(drafts, sites(inventory.nodes, groups))
     drafts = _with_companions(drafts, steering, inventory, possible)
@@ -88,7 +90,8 @@ def make_plan(
         new_nodes=tuple(node.name for node in nodes if node.name not in live and not node.choices),
         first_graviton_node=any(node.architecture == ARM64 for node in possible)
         and not any(node.architecture == ARM64 for node in inventory.nodes),
-        blockers=tuple(f"{d.workload.key}: {d.reason}" for d in drafts if d.action == "block"),
+        blockers=tuple(f"{row.key}: {row.reason}" for row in planned if row.action == "block"),
+        refused=dict(refused or {}),
     )
 
 
@@ -177,8 +180,10 @@ class _Steering:
         verdicts: Mapping[str, WorkloadVerdict] | None,
         pin_daemonsets: bool,
         inventory: Inventory,
+        refused: Mapping[str, str],
     ) -> None:
         self._inventory = inventory
+        self._refused = refused
         self._verdicts = verdicts
         self._pin_daemonsets = pin_daemonsets
         self._sides = {
@@ -219,9 +224,13 @@ class _Steering:
         if on_every_node(workload.kind):
             return self._draft_daemonset(workload)
         template, rules = workload.template, self.rules_of(workload)
-        reason = self._obstacle(workload)
+        reason = self._owned(workload) or self._obstacle(workload)
         if reason:
-            gives_back = pod_fields.contradicts(template) or self._points_nowhere(workload)
+            # A paused template and a refused patch must not change at all.
+            untouchable = bool(workload.obstacle) or workload.key in self._refused
+            gives_back = not untouchable and (
+                pod_fields.contradicts(template) or self._points_nowhere(workload)
+            )
             return _Draft(workload, template, "leave", reason, gives_back=gives_back)
         blocked = placement.conflicts(template, workload.replicas)
         path = CONTROLLERS[workload.kind].template_path
@@ -266,17 +275,30 @@ class _Steering:
         if verdict.verdict == UNKNOWN and self._inventory.on(workload.key, ARM64):
             # As with other workloads: an image that is unreadable now is not known to be broken.
             return _Draft(workload, template, "leave", reasons.daemonset_stays(verdict))
-        if self._pin_daemonsets and not placement.conflicts(template, replicas=1):
+        mine = not (self._owned(workload) or workload.key in self._refused)
+        if self._pin_daemonsets and mine and not placement.conflicts(template, replicas=1):
             return _Draft(workload, template, "hold", reasons.daemonset_kept_off(verdict))
         reaches = any(workload.may_run_on(node) for node in self._sides[ARM64])
         reason = reasons.daemonset_would_break(verdict)
-        return _Draft(workload, template, "block", reason) if reaches else everywhere
+        return (
+            _Draft(workload, template, "block", reason) if reaches else replace(everywhere, gives_back=False)
+        )
+
+    def _owned(self, workload: Workload) -> str:
+        """Return whose workload or template it is; empty if nobody's, or if the settings say to steer it."""
+        if self.rules_of(workload).steer_owned:
+            return ""
+        if workload.controlled_by:
+            return reasons.controlled(workload.controlled_by)
+        return reasons.template_of(workload.template_of) if workload.template_of else ""
 
     def _obstacle(self, workload: Workload) -> str:
         if workload.obstacle:
             return reasons.obstacle(workload.obstacle)
         if workload.scheduler:
             return reasons.other_scheduler(workload.scheduler)
+        if workload.key in self._refused:
+            return reasons.refused(self._refused[workload.key])
         pinned = pod_fields.pinned_architecture(workload.template)
         if pinned:
             return reasons.pinned(*pinned)
@@ -355,7 +377,7 @@ def _planned(
         action=draft.action,
         owner=workload.owner or workload.namespace,
     )
-    if draft.action == "leave" and template.applied and not draft.gives_back:
+    if draft.action in ("leave", "block") and template.applied and not draft.gives_back:
         return _kept(row, workload, steering.rules_of(workload).reason)
     if draft.action in ("leave", "block"):
         return row
@@ -380,13 +402,22 @@ def _planned(
     if ours and draft.frozen(row.verdict) and not (workload.settled and _placed(workload, inventory)):
         # If a pod is missing for a moment while a registry is down, that must not cause a rollout.
         fields = ours
+    if _harmless_rest(fields, ours, workload.replicas):
+        fields = ours
     changed = fields != ours
     if not changed and not row.exact and workload.settled and _placed(workload, inventory):
         # The template is right but the pods are elsewhere, for example after the loss of a node or after an
-        # autoscaler's change. The scheduler never moves a running pod, so the pods must be replaced.
-        changed = True
+        # autoscaler's change. The scheduler never moves a running pod, so the pods must be replaced. If a
+        # rollout has already ended like this, another one would end like it too.
+        side = ARM64 if (row.wanted or 0) > row.graviton else AMD64
+        changed = not _tried(template, row.graviton, inventory.nodes, side)
+        if not changed:
+            row = replace(row, reason=reasons.tried(row.reason, row.moves, side))
     changed = changed or not template.revision
-    revision = workload.identity if changed else template.revision
+    revision = template.revision
+    if changed:
+        reclaims = template.takes_over or not template.reclaimed.keys().isdisjoint(fields)
+        revision = workload.identity + (pod_fields.RECLAIMED_MARK if reclaims else "")
     return replace(
         row,
         patch=_body(
@@ -400,6 +431,35 @@ def _planned(
         ),
         restarts=changed and (workload.replicas > 0 or on_every_node(workload.kind)),
         forced=bool(template.taken_fields),
+        reclaimed=revision.endswith(pod_fields.RECLAIMED_MARK),
+    )
+
+
+def _tried(template: Template, graviton: int, nodes: Iterable[Node], side: Architecture) -> bool:
+    """Return whether the last rollout ended with these pods on Graviton, on as many nodes as now or more."""
+    last = template.inexact
+    return (
+        last is not None
+        and (last.revision, last.graviton) == (template.revision, graviton)
+        and sum(node.architecture == side for node in nodes) <= last.nodes
+    )
+
+
+def _harmless_rest(fields: Mapping[str, Any], ours: Mapping[str, Any], replicas: int) -> bool:
+    """Return whether archshift's live fields are the wanted fields and others that decide nothing.
+
+    To remove those would be a rollout for nothing: preferences and constraints beside a pin, a constraint
+    that never limits, or a pin that admits both sides.
+    """
+    rest = {name: value for name, value in ours.items() if name not in fields}
+    if any(ours.get(name) != value for name, value in fields.items()):
+        return False
+    if pod_fields.pinned_architecture(Template(spec=fields)):
+        return rest.keys().isdisjoint(("node-selector", "required"))
+    return all(
+        (name == "spread" and value["maxSkew"] >= replicas)
+        or (name == "required" and not pod_fields.pinned_architecture(Template(spec={name: value})))
+        for name, value in rest.items()
     )
 
 

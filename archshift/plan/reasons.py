@@ -52,6 +52,21 @@ def kept(reason: str) -> str:
     return f"{reason}; its present placement stays"
 
 
+def tried(reason: str, pods: int, side: Architecture) -> str:
+    """Say that the last rollout left pods on the wrong side.
+
+    Args:
+        reason: What else there is to say; may be empty.
+        pods: The number of pods on the wrong side.
+        side: The side that lacks pods.
+    """
+    text = (
+        f"the last rollout could not place {pods} of its pods on {display(side)}; "
+        f"archshift tries again when there are more {display(side)} nodes"
+    )
+    return "; ".join(filter(None, (reason, text)))
+
+
 def capped(max_ratio: float) -> str:
     """Say that a workload has a limit; empty if it has none."""
     return f"capped at {max_ratio:g} of its pods" if max_ratio < 1 else ""
@@ -145,6 +160,36 @@ def owned_by_others(blocked: Mapping[str, FieldOwner]) -> str:
     """Say whose fields keep archshift from placing a workload."""
     owned = " and ".join(f"its {TITLES[name]} ({owner})" for name, owner in blocked.items())
     return f"left alone: others own {owned}"
+
+
+def controlled(by: str) -> str:
+    """Say that another object's controller writes a workload.
+
+    Args:
+        by: The object, such as ``MetricStore main``.
+    """
+    return f"left alone: the controller of {by} writes it; set the placement there, or set steer_owned: true"
+
+
+def template_of(user: str) -> str:
+    """Say that another object's controller uses a workload's pod template.
+
+    Args:
+        user: The object, such as ``Rollout checkout``.
+    """
+    return f"left alone: its template belongs to {user}, and a change would start a release there"
+
+
+def refused(words: str) -> str:
+    """Say that the API server refuses a workload's patch.
+
+    Args:
+        words: The API server's words.
+    """
+    return (
+        f"left alone: the API server refuses its patch ({words}); ask whoever set that rule, or name the "
+        "workload in archshift:workloads.exclude"
+    )
 
 
 def obstacle(why: str) -> str:

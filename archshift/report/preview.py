@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
+from archshift.common.redact import Redactor
 from archshift.plan.model import Conflict
-from archshift.report.redact import Redactor
 
 Outcome: TypeAlias = Literal["fine", "blocked", "failed"]
 

@@ -32,6 +32,10 @@ class RuleModel(Model, frozen=True, kw_only=True):
     force: Annotated[bool, says("Take placement fields from their owner; needs `reason`.", True)] = (
         _RULES.force
     )
+    steer_owned: Annotated[
+        bool,
+        says("Steer the workload although another controller writes it or uses its template.", True),
+    ] = _RULES.steer_owned
     reason: Annotated[
         str,
         says("The reason. archshift shows it beside the workload.", "JIT is slow on arm64", default="none"),
@@ -52,6 +56,7 @@ class RuleModel(Model, frozen=True, kw_only=True):
             max_ratio=float(self.max_ratio),
             wave=self.wave,
             force=self.force,
+            steer_owned=self.steer_owned,
             reason=self.reason,
         )
 

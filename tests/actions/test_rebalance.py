@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from archshift.actions.rebalance import explain_inexact, rebalance
+from archshift.cluster.pod_fields import Inexact
 from archshift.common.errors import UnavailableError
 from archshift.plan.model import PlannedWorkload
 from tests.build import Json, node, planned, pod, workload
@@ -139,6 +140,9 @@ def test_it_gives_up_where_there_is_no_room() -> None:
     assert rebalance(cluster, [row(8, 10)]) == {
         "shop/Deployment/cart": "2 of its pods do not fit on Graviton"
     }
+    # The next update reads this and does not roll it out for nothing.
+    ((_, noted, _, _),) = cluster.patches
+    assert Inexact.parse(noted["metadata"]["annotations"]["archshift/inexact"]) == Inexact("", 6, 1)
     assert len(cluster.evicted) == 2
 
 

@@ -17,7 +17,7 @@ from archshift.common.resources import Resources
 from archshift.images.fetched_binary import FetchedBinary, Source
 from archshift.images.workload import with_pods
 from archshift.nodes.groups import Taint
-from archshift.plan.placement import place
+from archshift.plan.placement import conflicts, place
 from tests.build import ARCH, MANAGER, PREFERRED, REQUIRED, Json, in_pod_spec, manages, node, pod, workload
 from tests.build import cluster_of as cluster
 from tests.fakes import FakeCluster
@@ -129,7 +129,8 @@ def test_owning_an_empty_value_is_owning_nothing() -> None:
     template = read(
         pod_spec={"nodeSelector": {}, "affinity": {}}, managed=[manages("helm", "Apply", fields)]
     ).template
-    assert (template.spec, template.foreign_owners) == ({}, {})
+    assert (template.spec, template.takes_over) == ({}, False)
+    assert conflicts(template, replicas=3) == {}
 
 
 def test_the_status_writer_owns_no_placement() -> None:
@@ -198,7 +199,7 @@ def test_a_default_spread_that_an_undo_gave_another_owner_is_not_the_application
     )
     item["spec"]["template"]["metadata"]["annotations"] = {"archshift/revision": "abc.1"}
     template = read_workload("Deployment", item, MANAGER).template
-    assert template.foreign_owners == dict.fromkeys(spreads, FieldOwner("kubectl", "Update"))
+    assert (template.reclaimed, template.foreign_owners) == (dict.fromkeys(spreads), {})
     assert (template.has_soft_rules, template.has_spreads) == (False, False)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import (
     FIELDS,
+    WEIGHT,
     TakenField,
     Template,
     constraint_path,
@@ -24,7 +25,7 @@ from archshift.cluster.pod_fields import (
 from archshift.cluster.scheduling import admits
 from archshift.common.architectures import AMD64, ARM64, Architecture
 from archshift.nodes.groups import Node
-from archshift.plan.placement import WEIGHT, conflicts, max_skew, pin, place, preferred_side, reachable
+from archshift.plan.placement import conflicts, max_skew, pin, place, preferred_side, reachable
 from tests.properties import examples
 
 ARCH = "kubernetes.io/arch"

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from archshift.common.redact import Redactor
 from archshift.report.preview import PreviewReport, Run, make_report
-from archshift.report.redact import Redactor
 
 AT = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 

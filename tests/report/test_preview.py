@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from archshift.common.redact import HIDDEN, Redactor
 from archshift.plan.guard import WAY_OUT
 from archshift.plan.model import Conflict
 from archshift.report.preview import Change, Diagnostic, PreviewReport, Run, Violation, failure
 from archshift.report.preview_markdown import markdown
-from archshift.report.redact import HIDDEN, Redactor
 from tests.report.reports import AT, plan, report
 
 PACKS = {"archshift|local|policies": "0.1.0"}

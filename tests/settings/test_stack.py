@@ -229,7 +229,7 @@ REASON = f"{CART}.force: true takes fields from their owner, so a reason is requ
         ({"force": True, "reason": "  "}, REASON),
         (
             {"forced": True},
-            f"{CART}.forced is not a setting; there are: force, hold, max_ratio, reason, wave",
+            f"{CART}.forced is not a setting; there are: force, hold, max_ratio, reason, steer_owned, wave",
         ),
     ],
 )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace) -> int:
     """Print the plan; returns the exit code."""
-    plan = read_plan(options)
+    plan = read_plan(options, try_patches=True)
     if options.json:
         print_json(plan_json(plan))
     else:
@@ -50,6 +50,8 @@ def print_table(plan: "Plan", *, everything: bool = False) -> None:
         )
     for conflict in plan.conflicts:
         out.print(f"conflict: {conflict}", style="yellow")
+    if plan.untried:
+        out.print(plan.untried, style="yellow")
     for shortage in plan.shortages:
         out.print(f"shortage: {shortage}", style="red")
     restarts = sum(row.restarts for row in plan.workloads)

@@ -15,11 +15,11 @@ from archshift.cli.engine import Preview, run_preview
 from archshift.cli.stack import print_json, stack_config, stack_name
 from archshift.cli.table import console
 from archshift.common.errors import ArchshiftError
+from archshift.common.redact import Redactor, secrets_of_config, secrets_of_environment
 from archshift.common.text import counted
 from archshift.plan.plan_json import PLAN_FILE
 from archshift.report.preview import PreviewReport, failure, make_report
 from archshift.report.preview_markdown import markdown
-from archshift.report.redact import Redactor, secrets_of_config, secrets_of_environment
 
 
 def run(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from archshift.report.redact import HIDDEN, Redactor, secrets_of_config, secrets_of_environment
+from archshift.common.redact import HIDDEN, Redactor, secrets_of_config, secrets_of_environment
 from tests.properties import examples
 
 SECRET = "hunter2-väl/ue+x=="
