@@ -6,14 +6,14 @@ reach. Otherwise each update would roll the workload out again, or leave pods pe
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import Any, Final
 
 from archshift.cluster.model import Workload
 from archshift.cluster.pod_affinity import selects_own_pods
-from archshift.cluster.scheduling import untolerated
+from archshift.cluster.scheduling import meets, untolerated
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, POOL_LABEL, ZONE_LABEL
 from archshift.nodes.after_update import nodes_after
@@ -411,7 +411,19 @@ def _counts(rule: Rule, workload: Workload, node: Node, sides: Sequence[Architec
         return False
     # The pin to a side is a node affinity too.
     pinned_away = len(sides) == 1 and node.labels.get(ARCH_LABEL) not in sides
-    return not rule.by_affinity or (not pinned_away and workload.may_run_on(replace(node, taints=())))
+    return not rule.by_affinity or (not pinned_away and _meets_own_rules(workload, node))
+
+
+def _meets_own_rules(workload: Workload, node: Node) -> bool:
+    """Return whether a node meets the selectors of a workload's pods; devices and volumes do not count."""
+    template = workload.template
+    return meets(
+        node, template.application_value("node-selector"), template.application_value("required")
+    ) and all(
+        condition.unmet_by(node) is None
+        for condition in workload.conditions
+        if condition.unmet.source in ("runtime class", "admission")
+    )
 
 
 def _limit(terrain: _Terrain, rules: Sequence[Rule], pods: int, low: int, high: int) -> str:
