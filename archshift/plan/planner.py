@@ -21,7 +21,7 @@ from archshift.plan.apportion import Share, apportion, starts_on_graviton
 from archshift.plan.capacity import Demand, balance
 from archshift.plan.companions import Bond, Member, bonds
 from archshift.plan.model import FORCE_REASON_ANNOTATION, Action, Conflict, Plan, PlannedWorkload, Rules
-from archshift.plan.reachability import FREE, Reach, Site, reach, sites
+from archshift.plan.reachability import FREE, Reach, Site, reaches, sites
 
 
 def make_plan(
@@ -129,9 +129,8 @@ class _Draft:
 
 
 def _with_reach(drafts: Iterable[_Draft], places: Sequence[Site]) -> list[_Draft]:
-    return [
-        replace(draft, reach=reach(draft.workload, places)) if draft.movable else draft for draft in drafts
-    ]
+    found = reaches([draft.workload for draft in drafts if draft.movable], places)
+    return [replace(draft, reach=found.get(draft.workload.key, FREE)) for draft in drafts]
 
 
 def _with_companions(
