@@ -11,6 +11,7 @@ from archshift.cluster.model import TAKEN_ANNOTATION, Inventory, Workload, taken
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import ZONE_LABEL
 from archshift.common.resources import NOTHING
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict
@@ -177,6 +178,7 @@ class _Steering:
         pin_daemonsets: bool,
         inventory: Inventory,
     ) -> None:
+        self.zones = any(ZONE_LABEL in node.labels or ZONE_LABEL in node.choices for node in nodes)
         self._inventory = inventory
         self._verdicts = verdicts
         self._pin_daemonsets = pin_daemonsets
@@ -364,7 +366,13 @@ def _planned(
         row = replace(row, reason=reasons.no_pods(side))
     else:
         wanted = _wanted(draft, count, row)
-        fields = placement.place(template, wanted, workload.replicas, draft.reach.by_preference.get(wanted))
+        fields = placement.place(
+            template,
+            wanted,
+            workload.replicas,
+            draft.reach.by_preference.get(wanted),
+            zones=steering.zones,
+        )
         if draft.action == "graviton":
             fields = placement.place(template, max(1, wanted), max(1, wanted))
         row = replace(row, wanted=wanted if workload.replicas else None)
