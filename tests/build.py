@@ -266,7 +266,10 @@ def karpenter_node(name: str, of: str = "x86", kind: str = "m6i.xlarge", **label
     )
 
 
-BOTH_SIDES = (big_node("x86", "amd64", zone="a"), big_node("arm", "arm64", zone="a"))
+BOTH_SIDES = tuple(
+    replace(node, labels={**node.labels, ZONE_LABEL: "a"})
+    for node in (big_node("x86", "amd64", zone="a"), big_node("arm", "arm64", zone="a"))
+)
 
 
 def inventory(

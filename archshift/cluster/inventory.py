@@ -240,7 +240,6 @@ def read_workload(
             labels=(template.get("metadata") or {}).get("labels") or {},
             affinity=pod_fields.required_terms(pod_spec, "podAffinity"),
             anti_affinity=pod_fields.required_terms(pod_spec, "podAntiAffinity"),
-            ends_first=record.ends_first(spec),
         ),
         settled=record.settled(item),
         updated=record.updated(item),

@@ -160,11 +160,6 @@ class WorkloadKind(Resource):
         suffix = f"-{revision}"
         return name.removesuffix(suffix) if revision and name.endswith(suffix) else ""
 
-    def ends_first(self, spec: Object) -> bool:
-        """Return whether a rollout may end all old pods of a workload before a new one is ready."""
-        replicas = self.replicas(spec)
-        return self.rollout_limit is None or self.rollout_limit.pods(spec, replicas) >= replicas
-
     def may_be_away(self, live: Object) -> int:
         """Return how many more pods may be unavailable under the workload's own rollout limits."""
         replicas = self.replicas(live["spec"])

@@ -146,7 +146,6 @@ class Template:
         labels: The labels of its pods.
         affinity: The terms of its required pod affinity.
         anti_affinity: The terms of its required pod anti-affinity.
-        ends_first: Whether a rollout may end all its old pods before a new one is ready.
     """
 
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -165,7 +164,6 @@ class Template:
     labels: Mapping[str, str] = field(default_factory=dict)
     affinity: tuple[Mapping[str, Any], ...] = ()
     anti_affinity: tuple[Mapping[str, Any], ...] = ()
-    ends_first: bool = False
 
     @property
     def has_spreads(self) -> bool:

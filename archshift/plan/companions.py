@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from archshift.cluster.kinds import on_every_node
+from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import Workload
 from archshift.cluster.pod_affinity import selects
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
@@ -209,8 +209,9 @@ def _can_begin(keys: list[str], needed: Mapping[str, list[str]], by_key: Mapping
 
 def _begins_alone(workload: Workload) -> bool:
     """Return whether no old pod of a workload is company for its first new pod."""
-    template = workload.template
-    return template.ends_first or any(
+    template, limit = workload.template, CONTROLLERS[workload.kind].rollout_limit
+    one_by_one = limit is not None and limit.strategy == "updateStrategy" and workload.replicas > 1
+    return not (workload.keeps_old_pods or one_by_one) or any(
         template.revision_label in (term.get("matchLabelKeys") or ()) for term in template.affinity
     )
 

@@ -84,7 +84,12 @@ def conflicts(template: Template, replicas: int) -> dict[str, FieldOwner]:
 
 
 def place(
-    template: Template, graviton: int, replicas: int, prefer: Architecture | None = None
+    template: Template,
+    graviton: int,
+    replicas: int,
+    prefer: Architecture | None = None,
+    *,
+    zones: bool = True,
 ) -> dict[str, Any]:
     """Return the fields to set so that ``graviton`` of ``replicas`` pods run on Graviton.
 
@@ -97,6 +102,8 @@ def place(
         replicas: The number of pods.
         prefer: The side that the pods prefer without a limit, because the application's own hard rules stop
             them at this share; None if the spread over architectures does.
+        zones: Whether nodes have zones. With a constraint over zones, the scheduler would ignore all nodes
+            without one when it spreads pods.
 
     Returns:
         Field name to value.
@@ -112,6 +119,8 @@ def place(
         if not prefer and not template.has_spreads:
             # Ours would be the pod's only constraint, and then the scheduler applies none of its defaults.
             fields |= _default_spreads(template, max(graviton, replicas - graviton))
+            if not zones:
+                del fields["zone-spread"]
         if template.has_soft_rules and "tolerations" not in template.foreign_owners:
             own = template.application_value("tolerations") or ()
             fields["tolerations"] = [*own, toleration_of(side)]

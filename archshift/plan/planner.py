@@ -11,6 +11,7 @@ from archshift.cluster.model import TAKEN_ANNOTATION, Inventory, Workload, taken
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import ZONE_LABEL
 from archshift.common.resources import NOTHING
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict
@@ -21,7 +22,7 @@ from archshift.plan.apportion import Share, apportion, starts_on_graviton
 from archshift.plan.capacity import Demand, balance
 from archshift.plan.companions import Bond, Member, bonds
 from archshift.plan.model import FORCE_REASON_ANNOTATION, Action, Conflict, Plan, PlannedWorkload, Rules
-from archshift.plan.reachability import FREE, Reach, Site, reach, sites
+from archshift.plan.reachability import FREE, Reach, Site, reaches, sites
 
 
 def make_plan(
@@ -132,9 +133,8 @@ class _Draft:
 
 
 def _with_reach(drafts: Iterable[_Draft], places: Sequence[Site]) -> list[_Draft]:
-    return [
-        replace(draft, reach=reach(draft.workload, places)) if draft.movable else draft for draft in drafts
-    ]
+    found = reaches([draft.workload for draft in drafts if draft.movable], places)
+    return [replace(draft, reach=found.get(draft.workload.key, FREE)) for draft in drafts]
 
 
 def _with_companions(
@@ -182,6 +182,7 @@ class _Steering:
         inventory: Inventory,
         refused: Mapping[str, str],
     ) -> None:
+        self.zones = any(ZONE_LABEL in node.labels or ZONE_LABEL in node.choices for node in nodes)
         self._inventory = inventory
         self._refused = refused
         self._verdicts = verdicts
@@ -388,7 +389,13 @@ def _planned(
         row = replace(row, reason=reasons.no_pods(side))
     else:
         wanted = _wanted(draft, count, row)
-        fields = placement.place(template, wanted, workload.replicas, draft.reach.by_preference.get(wanted))
+        fields = placement.place(
+            template,
+            wanted,
+            workload.replicas,
+            draft.reach.by_preference.get(wanted),
+            zones=steering.zones,
+        )
         if draft.action == "graviton":
             fields = placement.place(template, max(1, wanted), max(1, wanted))
         row = replace(row, wanted=wanted if workload.replicas else None)

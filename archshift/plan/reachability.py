@@ -6,22 +6,22 @@ reach. Otherwise each update would roll the workload out again, or leave pods pe
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import Any, Final
 
 from archshift.cluster.model import Workload
 from archshift.cluster.pod_affinity import selects_own_pods
-from archshift.cluster.scheduling import untolerated
+from archshift.cluster.scheduling import meets, untolerated
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, POOL_LABEL, ZONE_LABEL
 from archshift.nodes.after_update import nodes_after
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import placement, reasons
 
-_SIMULATED: Final = 60
-"""The most replicas for which combined rules are tried share by share; it bounds the time of a plan."""
+_SIMULATED: Final = 40
+"""The most replicas for which combined rules are also tried together. Otherwise each is checked alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,22 @@ FREE: Final = Reach()
 """Every number of pods is reachable."""
 
 
+def reaches(workloads: Iterable[Workload], places: Sequence[Site]) -> dict[str, Reach]:
+    """Return ``reach`` of these workloads by key. Those with equal rules and sizes share one answer."""
+    known: dict[object, Reach] = {}
+    answers = {}
+    for workload in workloads:
+        rules = own_rules(workload)
+        if not rules:
+            answers[workload.key] = FREE
+            continue
+        like = (rules, workload.replicas, workload.rules)
+        if like not in known:
+            known[like] = reach(workload, places)
+        answers[workload.key] = known[like]
+    return answers
+
+
 def reach(workload: Workload, places: Sequence[Site]) -> Reach:
     """Return which numbers of a workload's pods the scheduler can place on Graviton.
 
@@ -228,8 +244,7 @@ class _Terrain:
                 elif rule.even and not node.choices and _counts(rule, workload, node, sides):
                     dead[index].update(options)
             if runs and side is not None:
-                unconcerned: list[str | None] = [None]
-                for combined in product(*(options or unconcerned for options in values)):
+                for combined in product(*map(_cell_values, rules, values)):
                     number = workload.replicas if site.many else 1
                     hosts[side, combined] = hosts.get((side, combined), 0) + number
         return cls(
@@ -357,9 +372,9 @@ class _Terrain:
         lead = placement.max_skew(graviton, pods)
         if any(self._may_block(index, lead, pods) for index in range(len(self.rules))):
             return False
-        if len(self.rules) == 1:
+        if len(self.rules) == 1 or pods > _SIMULATED:
             return True
-        return pods <= _SIMULATED and all(
+        return all(
             sum(self.place(pods, prefer=side, lead=lead, shared_first=first).values()) == pods
             for side in ARCHITECTURES
             for first in (True, False)
@@ -405,13 +420,32 @@ def _values(rule: Rule, node: Node, known: Sequence[str]) -> list[str]:
     return sorted(value for value in options if value is not None) if options else [*known] or [""]
 
 
+def _cell_values(rule: Rule, values: Sequence[str]) -> Sequence[str | None]:
+    """Return the values that tell cells apart: not the names of nodes, whose number is enough."""
+    if not values:
+        return [None]
+    return [""] if rule.label == HOSTNAME_LABEL else values
+
+
 def _counts(rule: Rule, workload: Workload, node: Node, sides: Sequence[Architecture]) -> bool:
     """Return whether a node on which the pods cannot run counts as a domain of a spread."""
     if rule.by_taints and untolerated(node.lasting_taints, workload.tolerations):
         return False
     # The pin to a side is a node affinity too.
     pinned_away = len(sides) == 1 and node.labels.get(ARCH_LABEL) not in sides
-    return not rule.by_affinity or (not pinned_away and workload.may_run_on(replace(node, taints=())))
+    return not rule.by_affinity or (not pinned_away and _meets_own_rules(workload, node))
+
+
+def _meets_own_rules(workload: Workload, node: Node) -> bool:
+    """Return whether a node meets the selectors of a workload's pods; devices and volumes do not count."""
+    template = workload.template
+    return meets(
+        node, template.application_value("node-selector"), template.application_value("required")
+    ) and all(
+        condition.unmet_by(node) is None
+        for condition in workload.conditions
+        if condition.unmet.source in ("runtime class", "admission")
+    )
 
 
 def _limit(terrain: _Terrain, rules: Sequence[Rule], pods: int, low: int, high: int) -> str:

@@ -179,13 +179,24 @@ def test_company_that_archshift_does_not_steer_is_where_it_runs() -> None:
         assert row.action == action
 
 
-@pytest.mark.parametrize(("ends_first", "action", "wanted"), [(False, "hold", 0), (True, "move", 3)])
-def test_a_workload_that_must_run_beside_itself(ends_first: bool, action: str, wanted: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "keeps_old_pods", "moves"),
+    [
+        ("Deployment", True, False),
+        ("Deployment", False, True),
+        ("StatefulSet", False, False),
+        ("CronJob", False, True),
+    ],
+)
+def test_a_workload_that_must_run_beside_itself(kind: str, keeps_old_pods: bool, moves: bool) -> None:
     """A rolling update starts each new pod beside an old one, so only a Recreate can change sides."""
-    rows = plan(app("pair", 3, beside("pair"), ends_first=ends_first), ratio=1.0)
-    assert (rows["pair"].action, rows["pair"].wanted) == (action, wanted)
-    if not ends_first:
-        assert rows["pair"].reason == (
+    replicas = 0 if kind == "CronJob" else 3
+    pair = replace(app("pair", replicas, beside("pair")), kind=kind, keeps_old_pods=keeps_old_pods)
+    row = plan(pair, ratio=1.0)["pair"]
+    assert (row.action != "hold") == moves
+    assert row.wanted == (None if kind == "CronJob" else 3 if moves else 0)
+    if not moves:
+        assert row.reason == (
             "held on x86: each new pod must start beside its other pods, so no rolling update can move it"
         )
 
@@ -193,7 +204,7 @@ def test_a_workload_that_must_run_beside_itself(ends_first: bool, action: str, w
 def test_a_term_for_the_pods_of_one_revision_needs_no_old_pod() -> None:
     """With ``matchLabelKeys: [pod-template-hash]`` the first new pod is its own company."""
     term = beside("pair", matchLabelKeys=["pod-template-hash"])
-    assert plan(app("pair", 3, term), ratio=1.0)["pair"].wanted == 3
+    assert plan(replace(app("pair", 3, term), keeps_old_pods=True), ratio=1.0)["pair"].wanted == 3
 
 
 def test_two_that_need_each_other_cannot_be_rolled() -> None:

@@ -184,6 +184,11 @@ def test_a_workload_with_a_constraint_of_its_own_gets_no_defaults(own: dict[str,
     assert not {"zone-spread", "node-spread"} & set(place(Template(**own), 1, 3))
 
 
+def test_where_no_node_has_a_zone_only_nodes_are_spread_over() -> None:
+    """The scheduler ignores nodes that lack a label of a pod's own constraints."""
+    assert set(place(Template(), 2, 3, zones=False)) == {"spread", "node-spread", "preferred"}
+
+
 def test_the_defaults_go_with_the_constraint_that_made_them_necessary() -> None:
     """A pod without constraints gets the scheduler's own defaults, so a pinned one needs none of ours."""
     split = place(Template(), 2, 3)

@@ -637,3 +637,16 @@ def test_waves_reach_the_apportionment() -> None:
     plan = make_plan(arm_ratio=0.5, inventory=found, rules=rules)
     assert {row.key: row.wanted for row in plan.workloads} == {keys[0]: 1, keys[1]: 0}
     assert math.isclose(plan.wanted / plan.pods, 0.5)
+
+
+@pytest.mark.parametrize("zones", [True, False])
+def test_default_spreads_are_over_zones_where_nodes_have_zones(zones: bool) -> None:
+    """A simulated or small cluster without the label would otherwise lose the spread over nodes too."""
+    label = "topology.kubernetes.io/zone"
+    nodes = tuple(
+        replace(node, labels={key: text for key, text in node.labels.items() if zones or key != label})
+        for node in BOTH_SIDES
+    )
+    (row,) = make_plan(arm_ratio=0.5, inventory=inventory(deployment(), nodes=nodes)).workloads
+    spreads = [one["topologyKey"] for one in patched_pod_spec(row)["topologySpreadConstraints"]]
+    assert spreads == [ARCH, *([label] if zones else []), "kubernetes.io/hostname"]

@@ -16,7 +16,7 @@ from archshift.nodes.groups import Node, Taint
 from archshift.plan.model import PlannedWorkload
 from archshift.plan.placement import max_skew
 from archshift.plan.planner import make_plan
-from archshift.plan.reachability import FREE, Site, reach, sites
+from archshift.plan.reachability import FREE, Site, reach, reaches, sites
 from tests.build import (
     ARCH,
     deployment,
@@ -305,13 +305,19 @@ def test_an_autoscaler_has_a_node_for_each_pod() -> None:
     assert reach(one, sites(x86, [lab_group("graviton", "m7g.xlarge", 1)])).levels == (0, 1)
 
 
-@pytest.mark.parametrize("pods", [100, 400])
-def test_a_large_workload_has_levels_too(pods: int) -> None:
-    """Combined rules are not tried share by share then, but the ends are known."""
-    reached = reach(workload(pods, spread(), spread(HOST, 2)), live("x-a x-b x-c g-a g-b g-c g-a g-b g-c"))
-    assert reached.levels
-    assert 0 in reached.levels
-    assert pods in reached.levels
+def test_a_large_workload_of_the_usual_layout_is_free() -> None:
+    """With many pods, combined rules are not tried together; each alone leaves every share possible here."""
+    one = workload(100, spread(), apart=[{"topologyKey": HOST, **OWN}])
+    assert reach(one, live(" ".join(["x-a x-b x-c g-a g-b g-c"] * 40))) == FREE
+
+
+def test_equal_workloads_share_an_answer() -> None:
+    """A fleet has thousands of workloads with the same rules."""
+    shop = [replace(workload(6, spread()), name=f"app-{index}") for index in range(3)]
+    other = replace(workload(6), name="other")
+    found = reaches([*shop, other], live("x-a x-b x-c g-a"))
+    assert [found[one.key].levels for one in shop] == [(0, 2, 6)] * 3
+    assert found[other.key] == FREE
 
 
 # --- in the plan ----------------------------------------------------------------------------------
