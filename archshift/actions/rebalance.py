@@ -7,29 +7,31 @@ such pods, within the workload's own limits (docs/adr/0005).
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import repeat
 from typing import Any, Final
 
 from archshift.cluster.client import MERGE, Cluster
-from archshift.cluster.inventory import read_workload
+from archshift.cluster.inventory import read_node
 from archshift.cluster.kinds import CONTROLLERS, workload_path
 from archshift.cluster.model import Workload
-from archshift.cluster.pod_fields import INEXACT_ANNOTATION, Inexact
-from archshift.cluster.pods import list_pods
+from archshift.cluster.owned_pods import pods_of
+from archshift.cluster.pod_fields import INEXACT_ANNOTATION, Inexact, revision_of
+from archshift.cluster.pods import Pod, list_pods
+from archshift.cluster.troubles import words_of
+from archshift.cluster.volumes import Volumes
+from archshift.cluster.workload_needs import workload_of
 from archshift.common.architectures import AMD64, ARM64, Architecture, display
 from archshift.common.errors import ArchshiftError, UnavailableError
-from archshift.common.kubernetes import ARCH_LABEL
 from archshift.common.polling import Polling, retry_until
-from archshift.common.text import first_few
+from archshift.common.resources import NOTHING, Resources
+from archshift.nodes.groups import Node
 from archshift.plan.model import PlannedWorkload
 
 TIMEOUT_SECONDS: Final = 120.0
-"""For the whole fleet. archshift reports what is not exact by then; the next update tries again."""
-
-_AGAIN_SECONDS: Final = 5.0
-"""The pause between tries. If no node has joined, a further try evicts pods for nothing."""
+"""How long the whole fleet may make no progress. Then archshift reports what is not exact."""
 
 
 def rebalance(
@@ -42,8 +44,9 @@ def rebalance(
     """Move pods of workloads whose rollouts have ended until the counts match the plan.
 
     Args:
+        cluster: The connection.
         rows: Workloads that this update rolled out.
-        timeout: How long to try for all workloads, in seconds.
+        timeout: How long no workload may make progress, in seconds.
         patience: How long to wait for another node if a side is full, in seconds.
 
     Returns:
@@ -52,13 +55,26 @@ def rebalance(
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
-    deadline = time.monotonic() + timeout
-    sides = retry_until(lambda: sides_of_nodes(cluster), deadline)
-    wanted = [row for row in rows if row.wanted is not None]
+    workloads = [_Rebalancing(cluster, row, timeout, patience) for row in rows if row.wanted is not None]
+    polling, moved_at, nodes = Polling(), time.monotonic(), dict[str, Node]()
     with ThreadPoolExecutor(max_workers=8) as threads:
-        rebalance_one = partial(_rebalance, cluster, sides=sides, deadline=deadline, patience=patience)
-        reasons = threads.map(rebalance_one, wanted)
-        return {row.key: reason for row, reason in zip(wanted, reasons, strict=True) if reason}
+        while going := [workload for workload in workloads if workload.reason is None]:
+            # Every round, because nodes of this update may join the cluster a little later.
+            nodes = retry_until(partial(_nodes, cluster), time.monotonic() + timeout)
+            if any([*threads.map(_Rebalancing.step, going, repeat(nodes))]):
+                moved_at = time.monotonic()
+                polling.restart()
+            elif time.monotonic() - moved_at >= timeout + max(workload.settling for workload in going):
+                for workload in going:
+                    workload.give_up()
+            if any(workload.reason is None for workload in going):
+                polling.pause()
+    inexact = {workload.row.key: workload for workload in workloads if workload.reason}
+    rooms = _Rooms(cluster, nodes) if any(workload.vain for workload in inexact.values()) else None
+    return {
+        key: rooms.why(workload.vain) if rooms and workload.vain else workload.reason or ""
+        for key, workload in inexact.items()
+    }
 
 
 def misplaced(cluster: Cluster, row: PlannedWorkload) -> list[Mapping[str, str]]:
@@ -67,47 +83,29 @@ def misplaced(cluster: Cluster, row: PlannedWorkload) -> list[Mapping[str, str]]
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
-    live = cluster.get(workload_path(row.kind, row.namespace, row.name))
-    workload = read_workload(row.kind, live, "")
-    over = workload.settled and workload.replicas == row.replicas
-    pods = _pods(cluster, row.namespace, live) if over else {}
+    live, record = cluster.get(workload_path(row.kind, row.namespace, row.name)), CONTROLLERS[row.kind]
+    over = record.settled(live) and record.replicas(live["spec"]) == row.replicas
+    pods = pods_of(cluster, row.kind, live) if over else []
     nodes = _nodes(cluster)
-    on = {name: nodes.get(node, {}) for name, node in pods.items()}
-    sides = {name: labels.get(ARCH_LABEL, "") for name, labels in on.items()}
-    return [on[name] for name in _wrong(sides, row.wanted or 0)]
+    return [
+        nodes[pod.node].labels if pod.node in nodes else {} for pod in _wrong(pods, nodes, row.wanted or 0)
+    ]
 
 
 def pods_on(cluster: Cluster, workload: Workload, side: Architecture, sides: Mapping[str, str]) -> int:
     """Return how many pods of a workload have a node on a side.
 
     Args:
+        cluster: The connection.
+        workload: The workload.
+        side: The architecture.
         sides: From ``sides_of_nodes``.
 
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
     live = cluster.get(workload_path(workload.kind, workload.namespace, workload.name))
-    return sum(sides.get(node) == side for node in _pods(cluster, workload.namespace, live).values())
-
-
-def _wrong(sides: Mapping[str, str], wanted: int) -> list[str]:
-    """Return the surplus pods of the side that has too many.
-
-    Args:
-        sides: Pod name to architecture.
-        wanted: How many pods belong on Graviton.
-    """
-    graviton = [name for name, side in sides.items() if side == ARM64]
-    surplus = len(graviton) - wanted
-    x86 = [name for name in sides if name not in graviton]
-    return graviton[:surplus] if surplus > 0 else x86[: max(0, -surplus)]
-
-
-def _nodes(cluster: Cluster) -> dict[str, Mapping[str, str]]:
-    return {
-        node["metadata"]["name"]: node["metadata"].get("labels") or {}
-        for node in cluster.list("/api/v1/nodes")
-    }
+    return sum(sides.get(pod.node) == side for pod in pods_of(cluster, workload.kind, live))
 
 
 def sides_of_nodes(cluster: Cluster) -> dict[str, str]:
@@ -116,98 +114,173 @@ def sides_of_nodes(cluster: Cluster) -> dict[str, str]:
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
-    return {name: labels.get(ARCH_LABEL, "") for name, labels in _nodes(cluster).items()}
+    return {name: node.architecture for name, node in _nodes(cluster).items()}
 
 
-def _rebalance(
-    cluster: Cluster, row: PlannedWorkload, *, sides: Mapping[str, str], deadline: float, patience: float
-) -> str:
-    path = workload_path(row.kind, row.namespace, row.name)
-    least = row.replicas + 1
-    polling, patient_until = Polling(deadline), 0.0
-    while True:
-        live = retry_until(lambda: cluster.get(path), deadline)
-        workload = read_workload(row.kind, live, "")
-        if workload.replicas != row.replicas:
-            return f"it now has {workload.replicas} replicas, but the plan was for {row.replicas}"
-        pods = retry_until(partial(_pods, cluster, row.namespace, live), deadline) if workload.settled else {}
-        # The status may be older than the last eviction. The list of pods is current.
-        if len(pods) == row.replicas and all(pods.values()):
-            if not sides.keys() >= {*pods.values()}:
-                sides = retry_until(lambda: sides_of_nodes(cluster), deadline)  # a node has joined
-            on = {name: sides.get(node, "") for name, node in pods.items()}
-            wrong = _wrong(on, row.wanted or 0)
-            if not wrong:
-                return ""
-            side: Architecture = AMD64 if on[wrong[0]] == ARM64 else ARM64
-            note = partial(_note_inexact, cluster, path, workload, on, [*sides.values()].count(side))
-            if len(wrong) >= least:
-                patient_until = patient_until or time.monotonic() + patience
-                if time.monotonic() < patient_until:
-                    time.sleep(_AGAIN_SECONDS)
-                    least = row.replicas + 1
-                    continue
-                note()
-                return f"{len(wrong)} of its pods do not fit on {display(side)}"
-            evictable = CONTROLLERS[row.kind].may_be_away(live)
-            if evictable < 1:
-                note()
-                return "its rollout limits allow no unavailable pod"
-            evicted = [_evict(cluster, row.namespace, name) for name in wrong[:evictable]]
-            if any(evicted):
-                # If the new pods come up on the same side again, the other side is full.
-                least = len(wrong)
-                polling.restart()
-        if polling.late:
-            return "its PodDisruptionBudget or its new pods blocked the evictions for too long"
-        polling.pause()
+def _nodes(cluster: Cluster) -> dict[str, Node]:
+    return {node.name: node for node in map(read_node, cluster.list("/api/v1/nodes"))}
 
 
-def _note_inexact(cluster: Cluster, path: str, workload: Workload, on: Mapping[str, str], nodes: int) -> None:
-    """Note how the rollout ended, so that the next update does not repeat it for nothing.
+def _wrong(pods: Sequence[Pod], nodes: Mapping[str, Node], wanted: int) -> list[Pod]:
+    """Return the surplus pods of the side that has too many.
 
-    Without the note, the next update repeats it once, so an API server that refuses the note is no error.
+    Args:
+        pods: The pods of a workload.
+        nodes: The nodes by name.
+        wanted: How many pods belong on Graviton.
     """
-    note = Inexact(workload.template.revision, [*on.values()].count(ARM64), nodes)
-    body = {"metadata": {"annotations": {INEXACT_ANNOTATION: str(note)}}}
-    with contextlib.suppress(ArchshiftError):
-        cluster.patch(path, body, MERGE, INEXACT_ANNOTATION)
+    graviton = [pod for pod in pods if _side(pod, nodes) == ARM64]
+    surplus = len(graviton) - wanted
+    x86 = [pod for pod in pods if _side(pod, nodes) != ARM64]
+    return graviton[:surplus] if surplus > 0 else x86[: max(0, -surplus)]
 
 
-def _evict(cluster: Cluster, namespace: str, pod: str) -> bool:
-    try:
-        return cluster.evict(namespace, pod)
-    except UnavailableError:
-        # The eviction may have happened; the next list of pods shows it.
-        return False
+def _other_side(pod: Pod, nodes: Mapping[str, Node]) -> Architecture:
+    return AMD64 if _side(pod, nodes) == ARM64 else ARM64
 
 
-def _pods(cluster: Cluster, namespace: str, live: Mapping[str, Any]) -> dict[str, str]:
-    """Return name to node of a workload's pods."""
-    pods = list_pods(cluster, namespace=namespace, selector=_text(live["spec"]["selector"]))
-    return {pod.name: pod.node for pod in pods if not pod.leaving}
+def _side(pod: Pod, nodes: Mapping[str, Node]) -> str:
+    return nodes[pod.node].architecture if pod.node in nodes else ""
 
 
-def _text(selector: Mapping[str, Any]) -> str:
-    """Return a label selector in the form of a query parameter."""
-    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
-    for expression in selector.get("matchExpressions") or ():
-        key, operator = expression["key"], expression["operator"]
-        values = ",".join(expression.get("values") or ())
-        parts.append(
-            {
-                "In": f"{key} in ({values})",
-                "NotIn": f"{key} notin ({values})",
-                "Exists": key,
-                "DoesNotExist": f"!{key}",
-            }[operator]
+class _Rebalancing:
+    """One workload whose counts are to match the plan.
+
+    Attributes:
+        row: The workload.
+        reason: Why its counts do not match the plan, or empty if they do; None while archshift moves pods.
+        vain: Pods that an eviction did not bring to the other side.
+        settling: How long its new pods are ready before they count as available, in seconds.
+    """
+
+    def __init__(self, cluster: Cluster, row: PlannedWorkload, timeout: float, patience: float) -> None:
+        self.row = row
+        self.reason: str | None = None
+        self.vain: list[Pod] = []
+        self.settling = 0.0
+        self._cluster = cluster
+        self._timeout = timeout
+        self._patience = patience
+        self._patient_until = 0.0
+        self._least = row.replicas + 1
+        self._tried: frozenset[str] = frozenset()
+        self._refused = False
+        self._pods: list[Pod] = []
+
+    def step(self, nodes: Mapping[str, Node]) -> bool:
+        """Look at the workload once and evict what its limits allow; return whether something changed.
+
+        Raises:
+            ArchshiftError: The cluster cannot be reached.
+        """
+        deadline = time.monotonic() + self._timeout
+        try:
+            return retry_until(partial(self._step, nodes), deadline)
+        except UnavailableError:
+            raise
+        except ArchshiftError as error:
+            # Somebody deleted the workload, or archshift may not evict its pods. Others go on.
+            self.reason = str(error)
+            return True
+
+    def give_up(self) -> None:
+        """End without a match, because nothing has changed for too long."""
+        if self._refused:
+            self.reason = "its PodDisruptionBudget allows no eviction"
+        else:
+            words = words_of(self._pods)
+            self.reason = (
+                f"its new pods are not ready ({words})" if words else "its new pods are not ready yet"
+            )
+
+    def _step(self, nodes: Mapping[str, Node]) -> bool:
+        row, record = self.row, CONTROLLERS[self.row.kind]
+        live = self._cluster.get(workload_path(row.kind, row.namespace, row.name))
+        self.settling = float(live["spec"].get("minReadySeconds") or 0)
+        replicas = record.replicas(live["spec"])
+        if replicas != row.replicas:
+            return self._ends(f"it now has {replicas} replicas, but the plan was for {row.replicas}")
+        before, self._pods = len(self._pods), pods_of(self._cluster, row.kind, live)
+        # The status may be older than the last eviction. The list of pods is current.
+        if not record.settled(live) or len(self._pods) != replicas or not all(p.node for p in self._pods):
+            return len(self._pods) != before
+        wrong = _wrong(self._pods, nodes, row.wanted or 0)
+        if not wrong:
+            return self._ends("")
+        side = _other_side(wrong[0], nodes)
+        open_nodes = frozenset(name for name, node in nodes.items() if _is_open(node, side))
+        if len(wrong) >= self._least and not open_nodes - self._tried:
+            # The new pods came up on the same side again. Only another node can change that.
+            self._patient_until = self._patient_until or time.monotonic() + self._patience
+            if time.monotonic() < self._patient_until:
+                return False
+            self.vain = wrong
+            self._note(live, nodes, side)
+            return self._ends(f"{len(wrong)} of its pods are not on {display(side)}")
+        evictable = record.may_be_away(live)
+        if evictable < 1:
+            self._note(live, nodes, side)
+            return self._ends("its rollout limits allow no unavailable pod")
+        evicted = [self._evict(pod) for pod in wrong[:evictable]]
+        self._refused = not any(evicted)
+        if not self._refused:
+            self._least, self._tried = len(wrong), open_nodes
+        return not self._refused
+
+    def _note(self, live: Mapping[str, Any], nodes: Mapping[str, Node], side: Architecture) -> None:
+        """Note how the rollout ended, so that the next update does not repeat it for nothing.
+
+        Without the note, the next update repeats it once, so an API server that refuses the note is no error.
+        """
+        note = Inexact(
+            revision_of(CONTROLLERS[self.row.kind].template(live)),
+            sum(_side(pod, nodes) == ARM64 for pod in self._pods),
+            sum(node.architecture == side for node in nodes.values()),
         )
-    return ",".join(parts)
+        path = workload_path(self.row.kind, self.row.namespace, self.row.name)
+        with contextlib.suppress(ArchshiftError):
+            body = {"metadata": {"annotations": {INEXACT_ANNOTATION: str(note)}}}
+            self._cluster.patch(path, body, MERGE, INEXACT_ANNOTATION)
+
+    def _evict(self, pod: Pod) -> bool:
+        try:
+            return self._cluster.evict(pod.namespace, pod.name)
+        except UnavailableError:
+            # The eviction may have happened; the next list of pods shows it.
+            return False
+
+    def _ends(self, reason: str) -> bool:
+        self.reason = reason
+        return True
 
 
-def explain_inexact(reasons: Mapping[str, str]) -> str:
-    """Return a sentence about the workloads whose counts do not match the plan; empty if there are none."""
-    if not reasons:
-        return ""
-    named = first_few(sorted(reasons.items()), name=": ".join, separator="; ", rest="; {} more")
-    return f"not exact yet: {named}; add nodes on that side and run pulumi up again"
+def _is_open(node: Node, side: Architecture) -> bool:
+    """Return whether a node of a side accepts new pods: it is ready, and no temporary taint is on it."""
+    return node.architecture == side and node.schedulable and node.lasting_taints == node.taints
+
+
+class _Rooms:
+    """What the nodes have left, to tell a full side from a side that a workload's own rules forbid."""
+
+    def __init__(self, cluster: Cluster, nodes: Mapping[str, Node]) -> None:
+        self._nodes = nodes
+        self._loads: dict[str, Resources] = {}
+        for pod in list_pods(cluster):
+            if pod.node:
+                self._loads[pod.node] = self._loads.get(pod.node, NOTHING) + pod.requests
+
+    def why(self, pods: Sequence[Pod]) -> str:
+        """Return why these pods of one workload are on the wrong side although archshift evicted them."""
+        side = _other_side(pods[0], self._nodes)
+        if any(self._fits(pods[0], node) for node in self._nodes.values() if _is_open(node, side)):
+            return (
+                f"the scheduler puts {len(pods)} of its pods on the other side, although {display(side)} "
+                "nodes have room; check its own spread constraints and pod affinities"
+            )
+        return (
+            f"{len(pods)} of its pods do not fit on {display(side)}; add nodes there and run pulumi up again"
+        )
+
+    def _fits(self, pod: Pod, node: Node) -> bool:
+        left = node.capacity - self._loads.get(node.name, NOTHING)
+        return workload_of([pod], Volumes()).may_run_on(node) and left.holds(pod.requests)

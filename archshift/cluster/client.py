@@ -26,8 +26,6 @@ from archshift.common.text import one_line
 # that. A larger answer is not from an API server.
 MAX_PAGE_BYTES: Final = 256 * 1024 * 1024
 PAGE: Final = 500
-WATCH_SECONDS: Final = 20
-"""Seconds; less than the read timeout, because an API server sends nothing while nothing changes."""
 _TIMEOUT: Final = httpx2.Timeout(30.0, connect=5.0)
 # Three times as long as the lab's API server needs to restart after a crash.
 _PATIENCE_SECONDS: Final = 15.0
@@ -109,35 +107,6 @@ class Cluster:
     def get(self, path: str) -> dict[str, Any]:
         """Return one object, with the same errors and repetitions as ``list``."""
         return self._request("GET", path)
-
-    def watch(self, collection: str, name: str) -> Iterator[dict[str, Any]]:
-        """Yield the states of one object: its present state, then its state after each change.
-
-        It ends after ``WATCH_SECONDS`` at the latest, even if the object never changes.
-
-        Args:
-            collection: The path of the object's collection.
-            name: The object's name.
-
-        Raises:
-            ArchshiftError: As ``list``; also if the object is missing, or is deleted meanwhile.
-        """
-        params = {
-            "watch": "1",
-            "fieldSelector": f"metadata.name={name}",
-            "timeoutSeconds": str(WATCH_SECONDS),
-        }
-        with self._stream("GET", collection, params=params) as response:
-            if response.status_code >= 400:
-                raise self._refusal(response.status_code, collection, response.read())
-            for line in _lines(response.iter_bytes(), f"{self.server}: a watch of {collection}"):
-                event = self._parsed(collection, line)
-                state = event.get("object")
-                if event.get("type") not in ("ADDED", "MODIFIED") or not isinstance(state, dict):
-                    message = state.get("message") if isinstance(state, dict) else None
-                    reason = "it was deleted" if event.get("type") == "DELETED" else str(message)[:300]
-                    raise ArchshiftError(f"{self.server}: {collection}/{name}: {reason}")
-                yield state
 
     def serves(self, group_version: str, kind: str) -> bool:
         """Return whether the API server has a kind: ``monitoring.coreos.com/v1``, ``PrometheusRule``.
@@ -343,16 +312,6 @@ class Cluster:
         if status == 429 or status >= 500:
             return BusyError(problem, status=status, words=message)
         return RefusedError(problem, status=status, words=message)
-
-
-def _lines(chunks: Iterator[bytes], what: str) -> Iterator[bytes]:
-    """Yield the lines of a stream. The length of a line is limited, the length of the stream is not."""
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-        if len(rest) > MAX_PAGE_BYTES:
-            raise ArchshiftError(f"{what} has a line larger than {MAX_PAGE_BYTES} bytes")
 
 
 def connect(context: str | None = None, kubeconfig: Path | None = None) -> Cluster:

@@ -27,6 +27,7 @@ from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.pod_needs import NOTHING_ADDED, Admission, read_defaults, read_runtime_class
 from archshift.cluster.pods import Pod, list_pods, pull_identity
 from archshift.cluster.template_users import read_template_use
+from archshift.cluster.troubles import find_troubles
 from archshift.cluster.volumes import Volumes, read_volumes
 from archshift.cluster.workload_needs import of_cluster, of_template, workload_of
 from archshift.common.errors import ArchshiftError
@@ -197,7 +198,7 @@ def read_workload(
     names = (field_manager, former_manager(field_manager))
     live = pod_fields.read_fields(pod_spec)
     owned, others = _field_owners(managed, template_path, live, names)
-    revision = _annotation(template, pod_fields.REVISION_ANNOTATION)
+    revision = pod_fields.revision_of(template)
     copiers = _copiers(managed, template_path, names) if revision else frozenset()
     if not meta.get("managedFields"):
         # At the first apply, the API server makes this manager the owner of an object without any record
@@ -243,6 +244,7 @@ def read_workload(
         ),
         settled=record.settled(item),
         updated=record.updated(item),
+        stuck=record.stuck(item),
         identity=f"{meta.get('uid', '')[:8]}.{meta.get('generation', 0)}",
         obstacle=record.obstacle(spec),
         containers=containers_of(pod_spec),
@@ -540,6 +542,7 @@ def _assemble(
     identities = {workload.pulls_as for workload in workloads.values() if workload.pulls_as}
     elsewhere: dict[str, list[Pod]] = {key: [] for key in outside or ()}
     rolling: dict[str, list[Pod]] = {}
+    in_trouble: dict[str, list[Pod]] = {}
     identities |= {workload.pulls_as for workload in (outside or {}).values() if workload.pulls_as}
     loads: dict[str, Resources] = {}
     requested: dict[tuple[str, str], Resources] = {}
@@ -558,6 +561,8 @@ def _assemble(
             _keep_sample(samples[key], pod, workloads[key].template.revision_label)
             shapes[key][pod.images] = None
             identities.add(pod.pulls_as)
+            if pod.failing or not pod.node:
+                in_trouble.setdefault(key, []).append(pod)
             if outside is not None and not (workloads[key].settled or workloads[key].updated):
                 rolling.setdefault(key, []).append(pod)
             continue
@@ -610,6 +615,7 @@ def _assemble(
         loads=loads,
         requested=requested,
         volumes=volumes,
+        troubles=find_troubles(workloads, in_trouble),
     )
 
 

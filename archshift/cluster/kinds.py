@@ -45,11 +45,13 @@ class RolloutLimit:
     Attributes:
         strategy: The field of the spec that holds the limit.
         default: The limit of a spec without one: a number, or a share in percent.
+        surge: The default of ``maxSurge``, which the controller rounds up; empty for kinds without it.
         rounds_up: The controller rounds a share up; otherwise it rounds down.
     """
 
     strategy: Literal["strategy", "updateStrategy"]
     default: str
+    surge: str = ""
     rounds_up: bool = False
 
     def pods(self, spec: Object, replicas: int) -> int:
@@ -57,44 +59,69 @@ class RolloutLimit:
         strategy = spec.get(self.strategy) or {}
         if strategy.get("type") == "Recreate":
             return replicas
-        limit = str((strategy.get("rollingUpdate") or {}).get("maxUnavailable", self.default))
-        if not limit.endswith("%"):
-            return int(limit)
-        share = replicas * int(limit[:-1])
-        return ceil(share / 100) if self.rounds_up else share // 100
+        rolling = strategy.get("rollingUpdate") or {}
+        unavailable = _share(rolling.get("maxUnavailable", self.default), replicas, up=self.rounds_up)
+        surge = _share(rolling.get("maxSurge", self.surge), replicas, up=True) if self.surge else 0
+        # A rollout needs one of both. If both are 0, the controllers take one pod away
+        # (ResolveFenceposts in k8s.io/kubernetes/pkg/controller/deployment/util).
+        return min(replicas, unavailable or (0 if surge else 1))
 
 
-def _all_updated_and_available(item: Object) -> bool:
-    status, spec = item.get("status") or {}, item["spec"]
-    replicas = spec.get("replicas", 1)
-    return bool(
-        status.get("observedGeneration", 0) >= item["metadata"].get("generation", 0)
-        and status.get("updatedReplicas", 0) == replicas
-        and status.get("replicas", 0) == replicas
-        and status.get("availableReplicas", 0) == replicas
-    )
+def _share(limit: object, replicas: int, *, up: bool) -> int:
+    text = str(limit)
+    if not text.endswith("%"):
+        return int(text)
+    share = replicas * int(text[:-1])
+    return ceil(share / 100) if up else share // 100
 
 
-def _observed(item: Object) -> bool:
-    return bool(
-        (item.get("status") or {}).get("observedGeneration", 0) >= item["metadata"].get("generation", 1)
-    )
+@dataclass(frozen=True, slots=True)
+class RolloutCounts:
+    """How far a rollout is, in pods.
 
+    Attributes:
+        wanted: The pods that the workload wants.
+        total: Its pods, of all revisions.
+        updated: Its pods of the present revision.
+        available: Its available pods, of all revisions.
+        seen: Whether the controller has seen the present spec.
+    """
 
-def _all_updated(item: Object) -> bool:
-    status = item.get("status") or {}
-    return _observed(item) and status.get("updatedReplicas", 0) == status.get("replicas", 0)
+    wanted: int
+    total: int
+    updated: int
+    available: int
+    seen: bool
 
+    @property
+    def complete(self) -> bool:
+        """Whether every pod has the present template and is available."""
+        return self.seen and self.total == self.updated == self.available == self.wanted
 
-def _all_nodes_updated(item: Object) -> bool:
-    status = item.get("status") or {}
-    return _observed(item) and (
-        status.get("updatedNumberScheduled", 0) == status.get("currentNumberScheduled", 0)
-    )
+    @property
+    def score(self) -> tuple[bool, int, int, int]:
+        """A value that grows with every progress of the rollout."""
+        return self.seen, self.updated, self.updated - self.total, self.available
+
+    def __str__(self) -> str:
+        return f"{self.updated} of {self.wanted} pods updated, {self.available} available"
 
 
 def _paused(spec: Object) -> str:
     return "its rollouts are paused (spec.paused)" if spec.get("paused") else ""
+
+
+def _deadline_exceeded(item: Object) -> str:
+    status = item.get("status") or {}
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
+    if status.get("observedGeneration", 0) < item["metadata"].get("generation", 0):
+        return ""
+    if (conditions.get("Progressing") or {}).get("reason") != "ProgressDeadlineExceeded":
+        return ""
+    # Pods that the API server refuses, for example because of a quota, do not exist. Only this names them.
+    refused = conditions.get("ReplicaFailure") or {}
+    told_by = refused if refused.get("status") == "True" else conditions["Progressing"]
+    return str(told_by.get("message", "")) or "its progress deadline is exceeded"
 
 
 def _stopped(spec: Object) -> str:
@@ -117,9 +144,9 @@ class WorkloadKind(Resource):
         through: The kind between the workload and its pods, such as ReplicaSet; empty if there is none.
         tested: archshift can test such workloads on arm64.
         rollout_limit: How many pods may be unavailable; None for kinds that archshift does not rebalance.
-        settled: Whether an object has no rollout in progress and all its pods are available.
-        updated: Whether all pods of an object were made from its present template, also where some are not
-            available. False where the status does not tell.
+        status: The fields of the status that count all pods, updated pods and available pods; empty for kinds
+            without rollouts.
+        stuck: The controller's words if an object's rollout makes no progress; otherwise empty.
         obstacle: Why a change of the template does not move the pods of a spec; empty if it does.
     """
 
@@ -129,8 +156,8 @@ class WorkloadKind(Resource):
     through: str = ""
     tested: bool = False
     rollout_limit: RolloutLimit | None = None
-    settled: Callable[[Object], bool] = lambda _: True
-    updated: Callable[[Object], bool] = lambda _: False
+    status: tuple[str, ...] = ()
+    stuck: Callable[[Object], str] = lambda _: ""
     obstacle: Callable[[Object], str] = lambda _: ""
 
     def replicas(self, spec: Object) -> int:
@@ -160,6 +187,34 @@ class WorkloadKind(Resource):
         suffix = f"-{revision}"
         return name.removesuffix(suffix) if revision and name.endswith(suffix) else ""
 
+    def counts(self, item: Object) -> RolloutCounts | None:
+        """Return how far an object's rollout is; None for kinds without rollouts."""
+        if not self.status:
+            return None
+        status = item.get("status") or {}
+        by_node = self.pods == "nodes"
+        wanted = status.get("desiredNumberScheduled", 0) if by_node else self.replicas(item["spec"])
+        total, updated, available = (int(status.get(name, 0)) for name in self.status)
+        seen = status.get("observedGeneration", 0) >= item["metadata"].get("generation", 1)
+        return RolloutCounts(int(wanted), total, updated, available, seen)
+
+    def settled(self, item: Object) -> bool:
+        """Return whether an object has no rollout in progress and all its pods are available."""
+        counts = self.counts(item)
+        return counts is None or counts.complete
+
+    def updated(self, item: Object) -> bool:
+        """Return whether all pods of an object are made from its present template, available or not.
+
+        False where the status does not tell.
+        """
+        counts = self.counts(item)
+        return counts is not None and counts.seen and counts.updated == counts.total
+
+    def halted(self, spec: Object) -> str:
+        """Return why a spec stops a rollout before its end; empty if it does not."""
+        return _paused(spec) or _stopped(spec)
+
     def may_be_away(self, live: Object) -> int:
         """Return how many more pods may be unavailable under the workload's own rollout limits."""
         replicas = self.replicas(live["spec"])
@@ -168,15 +223,17 @@ class WorkloadKind(Resource):
         return available - (replicas - limit)
 
 
+_REPLICAS: Final = ("replicas", "updatedReplicas", "availableReplicas")
+
 CONTROLLERS: Final[Mapping[str, WorkloadKind]] = {
     "Deployment": WorkloadKind(
         api_version="apps/v1",
         plural="deployments",
         through="ReplicaSet",
         tested=True,
-        rollout_limit=RolloutLimit(strategy="strategy", default="25%"),
-        settled=_all_updated_and_available,
-        updated=_all_updated,
+        rollout_limit=RolloutLimit(strategy="strategy", default="25%", surge="25%"),
+        status=_REPLICAS,
+        stuck=_deadline_exceeded,
         obstacle=_paused,
     ),
     "StatefulSet": WorkloadKind(
@@ -185,12 +242,14 @@ CONTROLLERS: Final[Mapping[str, WorkloadKind]] = {
         revision_label="controller-revision-hash",
         tested=True,
         rollout_limit=RolloutLimit(strategy="updateStrategy", default="1", rounds_up=True),
-        settled=_all_updated_and_available,
-        updated=_all_updated,
+        status=_REPLICAS,
         obstacle=_stopped,
     ),
     "DaemonSet": WorkloadKind(
-        api_version="apps/v1", plural="daemonsets", pods="nodes", updated=_all_nodes_updated
+        api_version="apps/v1",
+        plural="daemonsets",
+        pods="nodes",
+        status=("currentNumberScheduled", "updatedNumberScheduled", "numberAvailable"),
     ),
     "CronJob": WorkloadKind(
         api_version="batch/v1",

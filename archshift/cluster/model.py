@@ -76,6 +76,7 @@ class Workload:
         pod_revision: The value of ``template.revision_label`` on pods of the present template, if known.
         settled: Whether no rollout is in progress and every pod is available.
         updated: Whether all its pods are known to be made from its present template.
+        stuck: The controller's words if its rollout makes no progress; otherwise empty.
         identity: ``<uid>.<generation>``, shortened. It changes with every change of the spec.
         obstacle: Why a change of the template cannot move its pods; empty if it can.
         autoscaled: (minimum, maximum) replicas if a HorizontalPodAutoscaler scales it; otherwise None.
@@ -107,6 +108,7 @@ class Workload:
     pod_revision: str = ""
     settled: bool = True
     updated: bool = False
+    stuck: str = ""
     identity: str = ""
     obstacle: str = ""
     autoscaled: tuple[int, int] | None = None
@@ -209,6 +211,23 @@ def _narrow(
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """Pods of a workload that do not run, or a rollout of it that makes no progress.
+
+    Attributes:
+        pending: The number of its pods without a node.
+        failing: The number of its pods with a container that does not run.
+        stuck: Whether its rollout makes no progress.
+        words: Why, in the words of the scheduler, of a container or of the controller.
+    """
+
+    pending: int = 0
+    failing: int = 0
+    stuck: bool = False
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """The cluster at one moment.
 
@@ -228,6 +247,7 @@ class Inventory:
         loads: The name of a node to the requests of all its pods.
         requested: As ``pods``, but the sum of the pods' requests.
         volumes: The claims and volumes of the cluster.
+        troubles: A key of ``workloads`` to what is wrong with its pods or its rollout.
     """
 
     workloads: Mapping[str, Workload] = field(default_factory=dict)
@@ -241,6 +261,7 @@ class Inventory:
     loads: Mapping[str, Resources] = field(default_factory=dict)
     requested: Mapping[tuple[str, str], Resources] = field(default_factory=dict)
     volumes: Volumes = field(default_factory=Volumes)
+    troubles: Mapping[str, Trouble] = field(default_factory=dict)
 
     def sides(self, key: str) -> frozenset[Architecture]:
         """Return the sides where live pods of a workload run."""

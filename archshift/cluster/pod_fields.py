@@ -270,6 +270,12 @@ def field_path(name: str, template_path: Sequence[str]) -> Path:
     return tuple(key if key.startswith("k:") else f"f:{key}" for key in keys)
 
 
+def revision_of(template: Mapping[str, Any]) -> str:
+    """Return the value of ``REVISION_ANNOTATION`` in a pod template; empty if it is missing."""
+    annotations = (template.get("metadata") or {}).get("annotations") or {}
+    return str(annotations.get(REVISION_ANNOTATION, ""))
+
+
 def describe_path(name: str, template_path: Sequence[str]) -> str:
     """Return a field's path in the form that people write."""
     keys = [key for key in FIELDS[name] if not key.startswith("k:")]

@@ -11,6 +11,7 @@ from archshift.cluster.kinds import controller_of, on_every_node
 from archshift.cluster.model import PullIdentity
 from archshift.cluster.pod_fields import read_fields
 from archshift.cluster.pod_needs import requests_of
+from archshift.cluster.troubles import failing_container
 from archshift.common.kubernetes import OS_LABEL
 from archshift.common.resources import Resources
 
@@ -63,6 +64,7 @@ class Pod:
         leaving: Whether it is being deleted.
         ready: Whether it is ready and not being deleted.
         unschedulable: The scheduler's message if no node fits it; otherwise empty.
+        failing: The words of a container that does not run; empty if all run or start.
         mirror: Whether its node's kubelet runs it from a file.
     """
 
@@ -84,6 +86,7 @@ class Pod:
     leaving: bool = False
     ready: bool = True
     unschedulable: str = ""
+    failing: str = ""
     mirror: bool = False
 
     @property
@@ -233,6 +236,7 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
         leaving=leaving,
         ready=not leaving and (conditions.get("Ready") or {}).get("status") == "True",
         unschedulable=str(scheduled.get("message", "")) if scheduled.get("status") == "False" else "",
+        failing="" if leaving else failing_container(status),
         # The owner of a mirror pod is its node.
         mirror=_MIRROR in annotations,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from archshift.cluster.kinds import on_every_node
+from archshift.cluster.model import Trouble
 from archshift.common.architectures import Architecture
 from archshift.images.workload import WorkloadVerdict
 from archshift.plan.apportion import Wave
@@ -155,6 +156,7 @@ class Plan:
         blockers: The DaemonSets that prevent the creation of Graviton nodes, a sentence each.
         refused: Workload key to the words with which the API server refuses its patch.
         untried: Which patches were not tried on the API server and why; empty if all were, or if none should.
+        troubles: The key of a workload to what is wrong with its pods or its rollout now.
     """
 
     arm_ratio: float
@@ -168,6 +170,7 @@ class Plan:
     blockers: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     untried: str = ""
+    troubles: Mapping[str, Trouble] = field(default_factory=dict)
 
     @property
     def movable(self) -> list[PlannedWorkload]:
@@ -205,6 +208,14 @@ class Plan:
     def exact(self) -> bool:
         """Whether every workload has its wanted number of pods on Graviton."""
         return all(workload.exact for workload in self.workloads)
+
+    @property
+    def in_trouble(self) -> bool:
+        """Whether a workload that archshift places has a pending pod, or a rollout without progress."""
+        placed = {workload.key for workload in self.workloads if workload.patch is not None}
+        return any(
+            trouble.pending or trouble.stuck for key, trouble in self.troubles.items() if key in placed
+        )
 
     @property
     def shortages(self) -> list[str]:

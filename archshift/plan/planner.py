@@ -93,6 +93,7 @@ def make_plan(
         and not any(node.architecture == ARM64 for node in inventory.nodes),
         blockers=tuple(f"{row.key}: {row.reason}" for row in planned if row.action == "block"),
         refused=dict(refused or {}),
+        troubles=inventory.troubles,
     )
 
 

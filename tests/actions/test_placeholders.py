@@ -245,7 +245,11 @@ def rolled(*nodes: str) -> FakeCluster:
     made = [node(name, "arm64" if name == "arm" else "amd64") for name in zones]
     for one in made:
         one["metadata"]["labels"][ZONE] = zones[one["metadata"]["name"]]
-    pods = [pod(f"cart-{index}", name, labels={"app": "cart"}) for index, name in enumerate(nodes)]
+    labels = {"app": "cart", "pod-template-hash": "5d8f"}
+    pods = [
+        pod(f"cart-{index}", name, owner=("ReplicaSet", "cart-5d8f"), labels=labels)
+        for index, name in enumerate(nodes)
+    ]
     return FakeCluster(
         {
             "/api/v1/nodes": made,

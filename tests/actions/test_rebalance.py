@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from archshift.actions.rebalance import explain_inexact, rebalance
+from archshift.actions.rebalance import rebalance
+from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.pod_fields import Inexact
 from archshift.common.errors import UnavailableError
 from archshift.plan.model import PlannedWorkload
@@ -24,6 +25,7 @@ class Placing(FakeCluster):
         super().__init__({NODES: [node("intel", "amd64"), node("arm")]})
         self.pods = {f"pod-{i}": "intel" if i < x86 else "arm" for i in range(x86 + graviton)}
         self.room, self.budget = room, budget
+        self.others: list[Json] = []
         self.lowest = len(self.pods)
         self.options = options
 
@@ -35,9 +37,15 @@ class Placing(FakeCluster):
             assert self.lists[-1] == (SHOP_PODS, {"labelSelector": "app=cart"})
         self.objects[CARTS] = [workload(name="cart", replicas=len(self.pods), **self.options)]
         self.objects[PODS] = [
-            pod(name, where, labels={"app": "cart"}, terminating=name in self.evicted)
+            pod(
+                name,
+                where,
+                owner=("ReplicaSet", "cart-5d8f"),
+                labels={"app": "cart", "pod-template-hash": "5d8f"},
+                terminating=name in self.evicted,
+            )
             for name, where in self.pods.items()
-        ]
+        ] + self.others
 
     def _replace(self) -> None:
         for name in [name for name in self.evicted if name in self.pods]:
@@ -138,12 +146,24 @@ def test_it_gives_up_where_there_is_no_room() -> None:
     """A side that is really full is said, not tried for ever."""
     cluster = Placing(x86=4, graviton=6, room=0)
     assert rebalance(cluster, [row(8, 10)]) == {
-        "shop/Deployment/cart": "2 of its pods do not fit on Graviton"
+        "shop/Deployment/cart": "the scheduler puts 2 of its pods on the other side, although Graviton nodes "
+        "have room; check its own spread constraints and pod affinities"
     }
     # The next update reads this and does not roll it out for nothing.
     ((_, noted, _, _),) = cluster.patches
     assert Inexact.parse(noted["metadata"]["annotations"]["archshift/inexact"]) == Inexact("", 6, 1)
     assert len(cluster.evicted) == 2
+
+
+def test_a_full_side_is_told_from_rules_that_forbid_it() -> None:
+    """Only a full side needs more nodes."""
+    cluster = Placing(x86=4, graviton=6, room=0)
+    # 250m each: the node of 4 vCPU has 16 of them.
+    cluster.others = [pod(f"other-{number}", "arm", owner=("ReplicaSet", "other")) for number in range(10)]
+    assert rebalance(cluster, [row(8, 10)]) == {
+        "shop/Deployment/cart": "2 of its pods do not fit on Graviton; "
+        "add nodes there and run pulumi up again"
+    }
 
 
 def test_nodes_that_may_yet_join_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,25 +172,28 @@ def test_nodes_that_may_yet_join_are_waited_for(monkeypatch: pytest.MonkeyPatch)
     """
 
     class Joining(Placing):
+        seen = 0
+
         def before(self, verb: str, path: str) -> None:
-            if verb == "evict" and len(self.evicted) == 2:
-                self.room = 2
-                self.objects[NODES] = [node("intel", "amd64"), node("arm")]
+            if path == NODES and len(self.evicted) == 2:
+                self.seen += 1
+                # It is there at first, and ready later.
+                self.objects[NODES] = [node("intel", "amd64"), node("arm"), node("late", ready=self.seen > 3)]
+                self.room = 2 if self.seen > 3 else 0
             super().before(verb, path)
 
-    monkeypatch.setattr("archshift.actions.rebalance._AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("archshift.actions.rebalance.time.sleep", lambda _: None)
     cluster = Joining(x86=4, graviton=6, room=0)
-    # The node of the pods that are on Graviton already has joined since the nodes were read.
-    cluster.objects[NODES] = [node("intel", "amd64")]
     assert rebalance(cluster, [row(8, 10)], patience=20) == {}
     assert sorted(cluster.pods.values()) == ["arm"] * 8 + ["intel"] * 2
+    assert len(cluster.evicted) == 4  # two in vain, and none again before the node was ready
 
 
 def test_a_budget_that_allows_nothing_is_said() -> None:
     """The API server refuses the evictions: no pod is lost, and the sentence names the budget."""
     cluster = Placing(x86=4, graviton=6, room=3, budget=0)
     assert rebalance(cluster, [row(8, 10)], timeout=0.0) == {
-        "shop/Deployment/cart": "its PodDisruptionBudget or its new pods blocked the evictions for too long"
+        "shop/Deployment/cart": "its PodDisruptionBudget allows no eviction"
     }
     assert cluster.evicted == []
 
@@ -183,12 +206,90 @@ def test_an_autoscaler_in_between_is_said() -> None:
     }
 
 
-def test_the_sentence_names_five_and_counts_the_rest() -> None:
-    """What a person reads after an up that is not exact."""
-    assert explain_inexact({}) == ""
-    reasons = {f"shop/Deployment/{name}": "full" for name in "abcdefg"}
-    assert explain_inexact(reasons) == (
-        "not exact yet: shop/Deployment/a: full; shop/Deployment/b: full; shop/Deployment/c: full; "
-        "shop/Deployment/d: full; shop/Deployment/e: full; 2 more; add nodes on that side and run pulumi up "
-        "again"
-    )
+def test_two_deployments_with_one_selector_are_told_apart() -> None:
+    """Pods belong to their owners: the other Deployment's pods have the same labels, and are not counted."""
+    cluster = Placing(x86=4, graviton=6, room=3)
+    labels = {"app": "cart", "pod-template-hash": "77aa"}
+    cluster.others = [
+        pod("leader-77aa-x", "intel", owner=("ReplicaSet", "leader-77aa"), labels=labels),
+        pod("by-hand", "intel", labels={"app": "cart"}),
+    ]
+    assert rebalance(cluster, [row(8, 10)]) == {}
+    assert len(cluster.evicted) == 2
+    assert all(name.startswith("pod-") for name in cluster.evicted)
+
+
+def test_a_budget_of_one_workload_does_not_keep_the_others_waiting() -> None:
+    """All workloads are looked at in turn, so a blocked one takes no time from the others."""
+
+    class Blocked(Placing):
+        asked = 0
+
+        def allows(self, pod: Json, uid: str) -> bool:
+            del pod, uid
+            self.asked += 1
+            return False
+
+    cluster = Blocked(x86=4, graviton=6, room=3)
+    rows = [row(8, 10)] * 20
+    assert set(rebalance(cluster, rows, timeout=0.0).values()) == {
+        "its PodDisruptionBudget allows no eviction"
+    }
+    assert cluster.asked >= 20
+
+
+def test_a_workload_that_is_gone_stops_no_other() -> None:
+    cluster = Placing(x86=4, graviton=6, room=3)
+    gone = planned("gone", 3, 3)
+    reasons = rebalance(cluster, [gone, row(8, 10)])
+    assert list(reasons) == ["shop/Deployment/gone"]
+    assert "not found" in reasons["shop/Deployment/gone"]
+    assert len(cluster.evicted) == 2
+
+
+@pytest.mark.parametrize(
+    ("rolling", "replicas", "away"),
+    [
+        ({}, 10, 2),
+        ({}, 3, 0),  # the surge of 1 replaces them one by one
+        ({"maxSurge": 0}, 3, 1),  # both round to 0
+        ({"maxSurge": 0, "maxUnavailable": "10%"}, 4, 1),
+        ({"maxSurge": "1%", "maxUnavailable": 0}, 4, 0),
+        ({"maxSurge": "0%", "maxUnavailable": "50%"}, 4, 2),
+        ({"maxUnavailable": 9}, 4, 4),
+    ],
+)
+def test_the_limits_of_a_deployment_round_as_its_controller_does(
+    rolling: Mapping[str, Any], replicas: int, away: int
+) -> None:
+    live = workload(replicas=replicas, spec=strategy(**rolling))
+    assert CONTROLLERS["Deployment"].may_be_away(live) == away
+
+
+def test_new_pods_that_do_not_come_up_are_said_in_the_schedulers_words() -> None:
+    """Not "add nodes", and not "a budget": what holds them is known."""
+
+    class Waiting(Placing):
+        def before(self, verb: str, path: str) -> None:
+            super().before(verb, path)
+            live = self.objects[CARTS][0]
+            if self.evicted:
+                live["status"]["availableReplicas"] = 9
+                waiting = pod(
+                    "new",
+                    owner=("ReplicaSet", "cart-5d8f"),
+                    labels={"app": "cart", "pod-template-hash": "5d8f"},
+                )
+                message = "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."
+                message += " preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+                waiting["status"] = {
+                    "phase": "Pending",
+                    "conditions": [{"type": "PodScheduled", "status": "False", "message": message}],
+                }
+                self.objects[PODS] = [*self.objects[PODS], waiting]
+
+    cluster = Waiting(x86=4, graviton=6, room=3)
+    assert rebalance(cluster, [row(8, 10)], timeout=0.0) == {
+        "shop/Deployment/cart": "its new pods are not ready (0/2 nodes are available: 2 node(s) didn't match "
+        "Pod's node affinity/selector)"
+    }

@@ -198,65 +198,6 @@ def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sent < 100_000
 
 
-def events(*said: Mapping[str, Any]) -> Handler:
-    """Answer a watch with events, in pieces that are no lines."""
-    text = b"".join(json.dumps(one).encode() + b"\n" for one in said)
-    pieces = [text[start : start + 7] for start in range(0, len(text), 7)]
-    return lambda _: httpx2.Response(200, content=iter(pieces))
-
-
-def test_a_watch_yields_each_state_of_one_object() -> None:
-    """It asks for that object alone, and for an end before a read would time out."""
-    asked: list[httpx2.Request] = []
-    states = [{"metadata": {"generation": number}} for number in (1, 2)]
-    said = [{"type": "ADDED", "object": states[0]}, {"type": "MODIFIED", "object": states[1]}]
-
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        asked.append(request)
-        return events(*said)(request)
-
-    with serve(answer) as cluster:
-        assert list(cluster.watch(PODS, "web")) == states
-    assert [dict(request.url.params) for request in asked] == [
-        {"watch": "1", "fieldSelector": "metadata.name=web", "timeoutSeconds": "20"}
-    ]
-
-
-@pytest.mark.parametrize(
-    ("event", "reason"),
-    [
-        ({"type": "DELETED", "object": {}}, "it was deleted"),
-        ({"type": "ERROR", "object": {"message": "too old resource version"}}, "too old resource version"),
-    ],
-)
-def test_a_watch_that_ends_badly_is_said(event: Mapping[str, Any], reason: str) -> None:
-    """An object that goes, and an error in the stream, are no states of it."""
-    with serve(events(event)) as cluster, pytest.raises(ArchshiftError) as error:
-        list(cluster.watch(PODS, "web"))
-    assert str(error.value) == f"https://cluster.example: /api/v1/pods/web: {reason}"
-
-
-def test_a_watch_that_is_refused_is_said() -> None:
-    body = {"message": 'pods is forbidden: User "ci" cannot watch'}
-    with serve(lambda _: httpx2.Response(403, json=body)) as cluster, pytest.raises(ArchshiftError) as error:
-        list(cluster.watch(PODS, "web"))
-    assert "not allowed: pods is forbidden" in str(error.value)
-
-
-def test_an_endless_event_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line that does not end is read up to the limit."""
-    monkeypatch.setattr(client, "MAX_PAGE_BYTES", 1000)
-    endless = (b" " * 100 for _ in iter(int, 1))
-    with (
-        serve(lambda _: httpx2.Response(200, content=endless)) as cluster,
-        pytest.raises(ArchshiftError) as error,
-    ):
-        list(cluster.watch(PODS, "web"))
-    assert str(error.value) == (
-        "https://cluster.example: a watch of /api/v1/pods has a line larger than 1000 bytes"
-    )
-
-
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
