@@ -97,7 +97,7 @@ def commands(stack: LabStack) -> dict[str, tuple[list[str], tuple[int, ...]]]:
     return {
         "audit, cold": (archshift("audit", "--from-cluster"), (0, 1)),
         "audit, warm": (archshift("audit", "--from-cluster"), (0, 1)),
-        "status": (archshift("status"), (0, 3)),
+        "status": (archshift("status"), (0, 3, 5)),
         "plan": (archshift("plan"), (0,)),
         "report --html": (archshift("report", "--prices=table", f"--html={page}"), (0,)),
     }

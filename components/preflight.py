@@ -10,7 +10,7 @@ from archshift.common.architectures import AMD64
 from archshift.common.errors import ArchshiftError
 from archshift.common.text import counted
 from archshift.nodes.after_update import nodes_after
-from archshift.plan import guard
+from archshift.plan import guard, reasons
 from archshift.plan.causes import summary
 from archshift.plan.model import Plan
 from archshift.ramp.gate_evidence import GateEvidence, Move
@@ -116,6 +116,8 @@ def report(
     adding = "raise the limits in archshift:node_groups" if by_limits else "an autoscaler must add nodes"
     for shortage in plan.shortages:
         pulumi.warn(f"{shortage}; {adding}, or pods will stay pending")
+    for trouble in reasons.troubles(plan.troubles):
+        pulumi.warn(trouble)
     moves = sum(workload.restarts for workload in plan.workloads)
     pulumi.info(
         f"arm_ratio {plan.arm_ratio:g}: {plan.wanted} of {plan.pods} movable pods belong on Graviton "

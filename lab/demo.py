@@ -138,7 +138,7 @@ def _status(lab: Lab) -> dict[str, Any]:
         timeout=120,
         check=False,
     )
-    if done.returncode not in (0, 3):  # 3: some workloads are not exact
+    if done.returncode not in (0, 3, 5):  # 3: not exact, 5: pods are pending
         raise LabError(f"archshift status failed: {(done.stderr or done.stdout).strip()}")
     report: dict[str, Any] = json.loads(done.stdout)
     return report

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # deploy.sh STACK DIR: deploys the commit whose preview preview.sh wrote to DIR. The commit must still match main. For
-# a step up, the gate must also pass on the deployed ratio. Writes the gate's verdict to DIR.
+# a step up, the gate must also pass on the deployed ratio. Writes the gate's verdict to DIR. After the update it ends
+# with the exit code of archshift status.
 set -euo pipefail
 # shellcheck source=.github/scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
@@ -59,4 +60,13 @@ code=0
 archshift status --stack "$stack" >"$dir/status.txt" 2>&1 || code=$?
 cat "$dir/status.txt"
 block <"$dir/status.txt" | summary
-[ "$code" = 0 ] || fail "$stack is deployed, but archshift status reports workloads that are not exact (exit code $code)."
+case $code in
+  0) ;;
+  3) reason="workloads that are not exact" ;;
+  5) reason="pending pods or a stuck rollout" ;;
+  *) reason="an error" ;;
+esac
+[ "$code" = 0 ] || {
+  say "$stack is deployed, but archshift status reports $reason (exit code $code)." >&2
+  exit "$code"
+}

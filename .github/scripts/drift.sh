@@ -28,7 +28,8 @@ pulumi preview --stack "$stack" --policy-pack policies --expect-no-changes --dif
 }
 placed=0
 archshift status --stack "$stack" >"$dir/status.txt" 2>&1 || placed=$?
-[[ $placed =~ ^(0|3)$ ]] || {
+# 3: counts differ. 5: pods are pending, or a rollout is stuck.
+[[ $placed =~ ^(0|3|5)$ ]] || {
   cat "$dir/status.txt" >&2
   fail "The check for drift of $stack failed: archshift status ended with $placed."
 }
@@ -41,6 +42,7 @@ fi
 echo yes >"$dir/answer"
 {
   echo "\`$stack\` differs from its last deployment. \`pulumi up\` undoes the changes. To keep them, commit them to the repository."
+  if [ "$placed" = 5 ]; then echo "Pods are pending or a rollout is stuck. The table names the reason."; fi
   echo
   if [ "$engine" != 0 ]; then block <"$dir/preview.txt"; fi
   if [ "$placed" != 0 ]; then block <"$dir/status.txt"; fi

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from archshift.cluster.kinds import has_replicas
 from archshift.common.text import first_few
+from archshift.plan.reasons import troubles
 
 if TYPE_CHECKING:
     # Not every subcommand prints a plan.
@@ -101,6 +102,12 @@ def print_workloads(
         out.print(f"{first_few(keys, 3)}: {reason}", style="dim")
     out.print()
     return out
+
+
+def print_troubles(out: Console, plan: "Plan") -> None:
+    """Print the pods of a plan that do not run, and the rollouts that make no progress."""
+    for trouble in troubles(plan.troubles):
+        out.print(trouble, style="red")
 
 
 def joined(*parts: str) -> str:

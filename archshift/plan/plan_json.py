@@ -1,6 +1,7 @@
 """The plan as JSON values: ``archshift plan --json`` prints them, and the program passes them on."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -49,9 +50,15 @@ def plan_json(plan: "Plan") -> dict[str, Any]:
         "capacity_before": _capacity(plan.before),
         "capacity": _capacity(plan.balances),
         "blockers": list(plan.blockers),
+        "troubles": troubles_json(plan),
         "unsteered": dict(plan.unsteered_reasons),
         "untried": plan.untried,
     }
+
+
+def troubles_json(plan: "Plan") -> list[dict[str, Any]]:
+    """Return the workloads with pods that do not run, or with a rollout that makes no progress."""
+    return [{"workload": key, **asdict(trouble)} for key, trouble in sorted(plan.troubles.items())]
 
 
 def fleet_json(plan: "Plan") -> dict[str, int]:

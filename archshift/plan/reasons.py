@@ -3,16 +3,18 @@
 Tables and reports print these texts unchanged, so a new wording is a change here only.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from archshift.cluster.model import Trouble
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TITLES
 from archshift.cluster.scheduling import Source, Unmet
 from archshift.cluster.volumes import Sharing
 from archshift.common.architectures import AMD64, ARM64, Architecture, display
 from archshift.common.kubernetes import HOSTNAME_LABEL, ZONE_LABEL
-from archshift.common.text import counted, first_few
+from archshift.common.text import counted, first_few, is_or_are
 from archshift.images.workload import WorkloadVerdict, why_not
 
 EVERYWHERE: Final = "a DaemonSet: runs on every node that it selects"
@@ -305,3 +307,24 @@ def needs_x86_because_of_device_claims(names: Sequence[str]) -> str:
 def needs_x86_beside(companion: str) -> str:
     """Say that a workload needs x86 because it must run beside another one, or the other beside it."""
     return f"it and {companion} must run beside each other, and {companion} needs x86"
+
+
+def troubles(found: Mapping[str, Trouble]) -> list[str]:
+    """Say which pods do not run and which rollouts are stuck, a sentence for each cause.
+
+    Args:
+        found: The key of a workload to its trouble.
+    """
+    causes: dict[tuple[str, str], Counter[str]] = {}
+    for key, trouble in sorted(found.items()):
+        what = "pending" if trouble.pending else "not running" if trouble.failing else "stuck"
+        causes.setdefault((what, trouble.words), Counter())[key] = trouble.pending + trouble.failing
+    return [_trouble(what, words, workloads) for (what, words), workloads in causes.items()]
+
+
+def _trouble(what: str, words: str, workloads: Counter[str]) -> str:
+    named = first_few([key for key, _ in workloads.most_common()], 3)
+    pods = workloads.total()
+    if not pods:
+        return f"stuck rollout: {named}: {words}"
+    return f"{counted(pods, 'pod')} {is_or_are(pods)} {what}: {named}: {words}"

@@ -16,6 +16,7 @@ from archshift.images.registry.hosts import ImageRules
 from archshift.images.registry.reference import ImageReferenceError, parse_reference
 from archshift.images.verdict import UNKNOWN
 from archshift.nodes.eks import EksCluster, LiveCluster
+from archshift.plan.reasons import troubles
 from archshift.ramp.figures import exported_metrics
 from archshift.ramp.measurement import Measurer
 from archshift.ramp.prometheus import Prometheus
@@ -186,6 +187,22 @@ def describe(cluster: EksCluster) -> LiveCluster | None:
             f"EKS cannot describe {cluster.name!r}: {reason}",
             "check the AWS credentials, aws:region and the permission eks:DescribeCluster",
         ) from None
+
+
+# --- pods -----------------------------------------------------------------------------------
+
+
+def check_pods(inventory: Inventory) -> CheckResult:
+    """Check that the pods of all workloads run, and that no rollout is stuck."""
+    found = troubles(inventory.troubles)
+    if not found:
+        return CheckResult("pods", "ok", "no pod of a workload is pending, and no rollout is stuck")
+    return CheckResult(
+        "pods",
+        "warning",
+        first_few(found, _MOST_NAMED, separator="; ", rest="; {} more causes"),
+        "make these pods run before a step, because archshift does not wait for their rollouts",
+    )
 
 
 # --- registries -----------------------------------------------------------------------------

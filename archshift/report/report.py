@@ -16,7 +16,7 @@ from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_T
 from archshift.common.resources import total
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.nodes.groups import AnyNodeGroup, Node
-from archshift.plan import guard
+from archshift.plan import guard, reasons
 from archshift.plan.arm64_tests import failure
 from archshift.plan.model import PlannedWorkload, Rules
 from archshift.report.history import History
@@ -239,6 +239,7 @@ class Report:
         blockers: Images that keep workloads on x86, the most vCPU first.
         vcpu_blocked: vCPU that all blockers hold; a workload with two blockers counts once.
         workloads: All workloads, sorted by key.
+        troubles: Which pods do not run and which rollouts are stuck, a sentence for each cause.
         notes: What the report does not know, one sentence each.
     """
 
@@ -256,6 +257,7 @@ class Report:
     tests: tuple[Tested, ...]
     history: History = field(default_factory=History)
     savings: Savings = field(default_factory=Savings)
+    troubles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def in_state(self, *states: State) -> list[ReportedWorkload]:
@@ -332,6 +334,7 @@ def make_report(
         tests=tests,
         history=history or History(),
         savings=savings or Savings(),
+        troubles=tuple(reasons.troubles(plan.troubles)),
         notes=tuple(sentences),
     )
 

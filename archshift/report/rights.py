@@ -93,12 +93,9 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
     )
     yield PermissionNeed(
         "pulumi up",
-        (
-            *_rights("patch watch", _CONTROLLERS, ours),
-            *_rights("list watch", ("replicasets.apps", "events", "pods", "persistentvolumeclaims"), ours),
-        ),
+        _rights("patch", _CONTROLLERS, ours),
         "problem",
-        "pulumi up fails, or cannot wait for the rollouts",
+        "pulumi up cannot place workloads",
     )
     yield PermissionNeed(
         "rebalance",

@@ -55,6 +55,7 @@ def test_status_as_json_has_the_promised_schema(run: Run) -> None:
                 "reason": BLOCKED,
             },
         ],
+        "troubles": [],
     }
     assert (code, err) == (0, "")
 

@@ -200,12 +200,18 @@ class TestAfterwards:
         assert done.code == 5
         assert not step.calls(STATUS)
 
-    def test_a_deployment_that_is_not_exact_is_a_failure_with_its_table(self, step: Runner) -> None:
+    @pytest.mark.parametrize(
+        ("code", "reason"),
+        [(3, "workloads that are not exact"), (5, "pending pods or a stuck rollout"), (1, "an error")],
+    )
+    def test_what_the_status_reports_is_a_failure_with_its_table_and_its_code(
+        self, step: Runner, code: int, reason: str
+    ) -> None:
         """Whoever looks at the page of the run sees which workload it is."""
-        step.stand_in("archshift-status", "echo 'shop/cart: 3 wanted, 2 on Graviton'; exit 3")
+        step.stand_in("archshift-status", f"echo 'shop/cart: 3 wanted, 2 on Graviton'; exit {code}")
         done = deploy(step)
         assert (done.code, done.stderr) == (
-            1,
-            "prod is deployed, but archshift status reports workloads that are not exact (exit code 3).\n",
+            code,
+            f"prod is deployed, but archshift status reports {reason} (exit code {code}).\n",
         )
         assert "shop/cart: 3 wanted, 2 on Graviton" in step.summary

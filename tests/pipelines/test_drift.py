@@ -51,6 +51,7 @@ def test_no_drift_opens_nothing(prod: Runner) -> None:
         ("pulumi-preview", CHANGED, "max_size 8 => 4"),
         ("pulumi-preview", BROKEN_RULE, "payments needs x86"),
         ("archshift-status", MISPLACED, "3 wanted, 2 on Graviton"),
+        ("archshift-status", "echo '2 pods are pending: shop/cart'; exit 5", "2 pods are pending: shop/cart"),
     ],
 )
 def test_drift_opens_one_issue_which_is_updated_and_closed(

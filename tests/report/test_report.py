@@ -231,6 +231,7 @@ def test_the_json_is_plain() -> None:
         "tests",
         "history",
         "savings",
+        "troubles",
         "notes",
     ]
     assert value["at"] == "2026-03-30T09:30:00+00:00"

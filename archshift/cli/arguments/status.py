@@ -8,17 +8,22 @@ from archshift.cli.stack import add_stack_options
 EXIT_INEXACT = 3
 """Exit code if a workload does not have its planned pods on Graviton."""
 
+EXIT_TROUBLE = 5
+"""Exit code if a workload that archshift places has a pending pod or a rollout without progress."""
+
 
 def add_command(commands: Commands) -> None:
     """Register the subcommand."""
     parser = commands.add_parser(
         "status",
         help="compare planned and observed pods of each workload",
-        description="Print how many pods of each workload run on Graviton and how many should. Read-only.",
+        description="Print how many pods of each workload run on Graviton and how many should. Name pending "
+        "pods and stuck rollouts. Read-only.",
         example="archshift status --json",
         exits={
-            0: "every workload has its planned pods on Graviton",
+            0: "every workload has its planned pods on Graviton, and all pods have a node",
             EXIT_INEXACT: "a workload does not have its planned pods on Graviton",
+            EXIT_TROUBLE: "a pod of a placed workload is pending, or its rollout is stuck; counts may differ",
         },
     )
     add_stack_options(parser)

@@ -95,16 +95,19 @@ def _of_cluster(settings: Settings) -> Iterator[CheckResult]:
         if any(answer.outcome != "ok" for answer in answers):
             return
         yield from check_rights(cluster, settings)
-        if settings.images.check:
-            yield from run_check(
-                "registries", _registries(cluster, settings), "unknown", "fix the rights first"
-            )
+        yield from run_check("pods", _running(cluster, settings), "unknown", "fix the rights first")
 
 
-def _registries(cluster: Cluster, settings: Settings) -> Callable[[], Iterable[CheckResult]]:
+def _running(cluster: Cluster, settings: Settings) -> Callable[[], Iterable[CheckResult]]:
+    """Return the check of what runs in the cluster: its pods, and the registries of their images."""
+
     def check() -> Iterable[CheckResult]:
         inventory = read_inventory(cluster, settings.discovery, settings.field_manager)
-        return doctor.check_registries(cluster, inventory, settings.images)
+        yield doctor.check_pods(inventory)
+        if settings.images.check:
+            yield from run_check(
+                "registries", lambda: doctor.check_registries(cluster, inventory, settings.images), "unknown"
+            )
 
     return check
 

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from archshift.cli.stack import print_json, read_plan
-from archshift.cli.table import joined, print_workloads
+from archshift.cli.table import joined, print_troubles, print_workloads
 from archshift.common.architectures import display
 from archshift.common.text import counted
 from archshift.plan.plan_json import plan_json
@@ -54,6 +54,7 @@ def print_table(plan: "Plan", *, everything: bool = False) -> None:
         out.print(plan.untried, style="yellow")
     for shortage in plan.shortages:
         out.print(f"shortage: {shortage}", style="red")
+    print_troubles(out, plan)
     restarts = sum(row.restarts for row in plan.workloads)
     out.print(
         f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods are on Graviton, "

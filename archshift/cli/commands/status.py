@@ -3,11 +3,11 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from archshift.cli.arguments.status import EXIT_INEXACT
+from archshift.cli.arguments.status import EXIT_INEXACT, EXIT_TROUBLE
 from archshift.cli.stack import print_json, read_plan
-from archshift.cli.table import joined, print_workloads
+from archshift.cli.table import joined, print_troubles, print_workloads
 from archshift.common.text import counted
-from archshift.plan.plan_json import fleet_json
+from archshift.plan.plan_json import fleet_json, troubles_json
 
 if TYPE_CHECKING:
     # Only for types: these modules load while the engine answers (archshift/cli/stack.py).
@@ -21,6 +21,8 @@ def run(options: argparse.Namespace) -> int:
         print_json(as_json(plan))
     else:
         print_table(plan)
+    if plan.in_trouble:
+        return EXIT_TROUBLE
     return 0 if plan.exact else EXIT_INEXACT
 
 
@@ -43,6 +45,7 @@ def as_json(plan: "Plan") -> dict[str, Any]:
             }
             for row in plan.workloads
         ],
+        "troubles": troubles_json(plan),
     }
 
 
@@ -54,6 +57,7 @@ def print_table(plan: "Plan") -> None:
         lambda row: (row.wanted, row.graviton),
         lambda row: (row.reason, None) if row.exact else (joined("not exact", row.reason), "yellow"),
     )
+    print_troubles(out, plan)
     share = plan.graviton / plan.pods if plan.pods else 0.0
     out.print(
         f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods on Graviton "
