@@ -138,8 +138,11 @@ def main() -> None:
     await_rollouts(
         patches.patches,
         cluster_survey.plan,
+        cluster_survey.inventory,
         settings.kube_context,
-        placeholders.bring_up_missing if placeholders else None,
+        settings.rollouts,
+        since=now,
+        bring_up_nodes=placeholders.bring_up_missing if placeholders else None,
     )
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)

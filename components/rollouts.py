@@ -1,127 +1,108 @@
 """Waits until the rollouts of a step are really complete, then corrects the counts.
 
-The Kubernetes provider waits too, but it can read the new ReplicaSet's first ready pods and the former
-rollout's condition as the end. Measured: it called a Deployment of 20 complete after 0.3 s
-(docs/adr/0010).
+Nothing else waits for rollouts. Only workloads whose patch this update has really applied count: a destroy,
+a ``--target`` elsewhere and a refused patch roll nothing out (docs/adr/0013).
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeAlias
 
 import pulumi
 
-from archshift.actions.rebalance import explain_inexact, rebalance
-from archshift.cluster.client import Cluster, connect
-from archshift.cluster.inventory import read_workload
-from archshift.cluster.kinds import workload_path
+from archshift.actions.rollout_limits import RolloutLimits
+from archshift.actions.rollouts import (
+    JOIN_SECONDS,
+    BringUpNodes,
+    StepResult,
+    finish_step,
+    incomplete_workloads,
+    planned_revision,
+)
+from archshift.actions.workload_patch import GONE
+from archshift.cluster.client import connect
+from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
-from archshift.common.polling import retry_until
 from archshift.plan.model import Plan, PlannedWorkload
 from components.workload_patch import WorkloadPatch
 
-TIMEOUT_SECONDS: Final = 600.0
-"""The Kubernetes provider's default."""
-
-_JOIN_SECONDS: Final = 20.0
-
-
-def await_rollout(
-    cluster: Cluster, kind: str, namespace: str, name: str, timeout: float = TIMEOUT_SECONDS
-) -> None:
-    """Return when every pod of a workload has its current template and is available.
-
-    Args:
-        cluster: The connection.
-        kind: One of ``CONTROLLERS``.
-        namespace: The workload's namespace.
-        name: The workload's name.
-        timeout: Seconds.
-
-    Raises:
-        ArchshiftError: The rollout takes longer, or the workload cannot be read.
-    """
-    collection, deadline = workload_path(kind, namespace, name).rsplit("/", 1)[0], time.monotonic() + timeout
-
-    def look() -> Mapping[str, Any]:
-        live = None
-        for live in cluster.watch(collection, name):
-            if read_workload(kind, live, "").settled:
-                break
-        if live is None:
-            raise ArchshiftError(
-                f"{namespace}/{kind}/{name}: the workload does not exist", "check whether somebody deleted it"
-            )
-        return live
-
-    # The rollout goes on without us, so a lost connection is no reason to give up.
-    while not read_workload(kind, live := retry_until(look, deadline), "").settled:
-        if time.monotonic() > deadline:
-            status, wanted = live.get("status") or {}, live["spec"].get("replicas", 1)
-            raise ArchshiftError(
-                f"{namespace}/{kind}/{name}: the rollout was not complete after {timeout:.0f} s: "
-                f"{status.get('updatedReplicas', 0)} of {wanted} pods updated, "
-                f"{status.get('availableReplicas', 0)} available",
-                f"see kubectl rollout status {kind.lower()} {name} --namespace {namespace}, then run "
-                "pulumi up again",
-            )
+_Outputs: TypeAlias = tuple[str | None, str | None, float | None]
+"""Of one patch. A patch that the engine skips because of ``--target`` has none."""
 
 
 def await_rollouts(
     patches: Mapping[str, WorkloadPatch],
     plan: Plan,
+    inventory: Inventory,
     kube_context: str | None,
-    bring_up_nodes: Callable[[Cluster, Sequence[PlannedWorkload]], None] | None = None,
-) -> pulumi.Output[str]:
+    limits: RolloutLimits,
+    *,
+    since: datetime,
+    bring_up_nodes: BringUpNodes | None = None,
+) -> pulumi.Output[StepResult]:
     """Wait for the rollouts after all patches, then move the pods that are still on the wrong side.
 
     Args:
-        patches: The patches by workload key.
+        patches: What became of the patches, by workload key.
         plan: The plan.
+        inventory: The cluster before the step.
         kube_context: Kubeconfig context.
+        limits: How long to wait.
+        since: When this run began.
         bring_up_nodes: Brings up nodes for these pods; None if the nodes exist.
 
     Returns:
-        A sentence about the workloads that are still not exact, as logged; empty if all are exact.
+        How the step ended, as logged.
     """
+    if pulumi.runtime.is_dry_run():
+        return pulumi.Output.from_input(StepResult())
     rows = [row for row in plan.workloads if row.key in patches]
-    if not rows or pulumi.runtime.is_dry_run():
-        return pulumi.Output.from_input("")
 
-    def work(rolled: Sequence[PlannedWorkload]) -> str:
+    def work(rolled: list[PlannedWorkload]) -> StepResult:
         with connect(kube_context) as cluster:
-            for number, row in enumerate(rolled, 1):
-                # One after another: all rollouts run at once, and most end before their turn.
-                pulumi.info(f"rollout {number} of {len(rolled)}: {row.key}", ephemeral=True)
-                await_rollout(cluster, row.kind, row.namespace, row.name)
-            movable = [row for row in rolled if row.movable]
-            if bring_up_nodes:
-                bring_up_nodes(cluster, movable)
-            # New nodes of this update join the cluster a little later.
-            patience = _JOIN_SECONDS if plan.new_nodes else 0.0
-            return explain_inexact(rebalance(cluster, movable, patience=patience))
+            return finish_step(
+                cluster,
+                rolled,
+                incomplete=incomplete_workloads(inventory),
+                limits=limits,
+                bring_up_nodes=bring_up_nodes,
+                # New nodes of this update join the cluster a little later.
+                patience=JOIN_SECONDS if plan.new_nodes else 0.0,
+                say=lambda text: pulumi.info(text, ephemeral=True),
+            )
 
-    async def after(answers: list[tuple[str | None, float | None]]) -> str:
-        # A patch that the engine skips because of --target has no outputs.
-        tried = [(row, problem) for row, (problem, at) in zip(rows, answers, strict=True) if at]
-        problems = [f"{row.key}: its patch was refused: {problem}" for row, problem in tried if problem]
-        rolled = [row for row, problem in tried if row.restarts and not problem]
+    async def after(outputs: list[_Outputs]) -> StepResult:
+        # A patch that this run does not touch, in a destroy or because of --target, has an old time.
+        tried = [
+            (row, revision, problem)
+            for row, (revision, problem, at) in zip(rows, outputs, strict=True)
+            if (at or 0) >= since.timestamp()
+        ]
+        problems = {row.key: problem for row, _, problem in tried if problem}
+        gone = {key: "it was deleted during the step" for key in problems if problems[key] == GONE}
+        refused = {key: f"its patch was refused: {problems[key]}" for key in problems if key not in gone}
+        rolled = [row for row, revision, _ in tried if row.restarts and revision == planned_revision(row)]
         try:
-            reason = await asyncio.to_thread(work, rolled) if rolled else ""
+            result = await asyncio.to_thread(work, rolled) if rolled else StepResult()
         except ArchshiftError as error:
-            problems.append(f"the step may be incomplete: {error}")
-            reason = ""
-        if reason:
-            pulumi.warn(reason)
-        if problems:
-            # This fails the update, so the engine deletes no node. A logged error alone would not fail it.
-            raise pulumi.RunError("\n".join(problems))
-        return reason
+            result = StepResult(failures={"the rollouts": str(error)})
+        result = replace(result, failures=refused | {**result.failures}, notes=gone | {**result.notes})
+        for warning in result.warnings:
+            pulumi.warn(warning)
+        if result.error:
+            # The program fails, so the engine deletes no node. An error that is only logged fails nothing.
+            raise pulumi.RunError(result.error)
+        return result
 
     # Only after all patches: a pod that moves while others roll out may find no room again. By then
     # the engine has finished every patch, so the event loop's own threads are free.
-    each = (patches[row.key] for row in rows)
-    over = pulumi.Output.all(*(pulumi.Output.all(patch.problem, patch.at) for patch in each))
-    outcome: pulumi.Output[str] = over.apply(after)
+    over = pulumi.Output.all(
+        *(
+            pulumi.Output.all(patch.revision, patch.problem, patch.at)
+            for patch in (patches[row.key] for row in rows)
+        )
+    )
+    outcome: pulumi.Output[StepResult] = over.apply(after)
     return outcome

@@ -22,6 +22,7 @@ from archshift.settings.node_groups import EksGroupModel, LabGroupModel
 from archshift.settings.node_pools import PoolModel
 from archshift.settings.ramp import RampModel
 from archshift.settings.reading import Model, says, use
+from archshift.settings.rollouts import RolloutsModel
 from archshift.settings.values import Ratio
 from archshift.settings.workloads import ALL_BUT_SYSTEM, WorkloadsModel
 
@@ -118,6 +119,15 @@ class StackModel(Model, frozen=True, kw_only=True):
             default=ALL_BUT_SYSTEM,
         ),
     ] = WorkloadsModel()
+    rollouts: Annotated[
+        RolloutsModel,
+        says(
+            "How long an update waits for the rollouts that it starts.",
+            {"longest_seconds": 3600},
+            default="while they make progress, 4 hours at most",
+            document="docs/runbook.md#when-a-rollout-is-stuck",
+        ),
+    ] = RolloutsModel()
     images: Annotated[
         ImagesModel,
         says(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
+from archshift.actions.rollout_limits import RolloutLimits
 from archshift.cluster.model import Discovery
 from archshift.cluster.ownership import PATCHES_SUFFIX
 from archshift.common.errors import ArchshiftError
@@ -68,6 +69,7 @@ class Settings:
         node_pools: The NodePools, by name.
         discovery: Which workloads archshift looks at.
         rules: The rules of single workloads, by ``namespace/Kind/name``.
+        rollouts: How long an update waits for the rollouts that it starts.
         images: How archshift checks images. The access to a registry (a mirror's address, the path of a CA)
             differs between a laptop and a CI runner. So the YAML file that ``ARCHSHIFT_REGISTRIES`` names
             adds what the stack's configuration leaves out, in the form of ``archshift:images.registries``.
@@ -93,6 +95,7 @@ class Settings:
     node_pools: Mapping[str, NodePool] = field(default_factory=dict)
     discovery: Discovery = field(default_factory=Discovery)
     rules: Mapping[str, Rules] = field(default_factory=dict)
+    rollouts: RolloutLimits = field(default_factory=RolloutLimits)
     images: ImageRules = field(default_factory=ImageRules)
     arm64_tests: Arm64TestRules = field(default_factory=Arm64TestRules)
     break_glass: BreakGlass | None = None
@@ -189,6 +192,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         **groups,
         discovery=model.workloads.discovery(),
         rules=model.workloads.rules(),
+        rollouts=model.rollouts.limits(),
         images=problems.attempt(
             lambda: model.images.rules("archshift:images", platform, environment), ImageRules()
         ),

@@ -1,99 +1,145 @@
-"""The wait for a rollout ends with the rollout, not before, and not never."""
+"""The step that an update finishes is the step that it has really made."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pulumi
 import pytest
 
-from archshift.common.errors import ArchshiftError, UnavailableError
+from archshift.actions.rollout_limits import RolloutLimits
+from archshift.actions.rollouts import StepResult
+from archshift.cluster.model import Inventory
+from archshift.common.errors import ArchshiftError
+from archshift.plan.model import Plan, PlannedWorkload
 from components import rollouts
-from tests.build import workload
+from tests.build import deployment, planned
+from tests.components.recorder import record
 from tests.fakes import FakeCluster
 
-
-class Rolling(FakeCluster):
-    """A cluster in which a Deployment gets on by one step with each event; a watch brings two."""
-
-    def __init__(self, *steps: dict[str, int]) -> None:
-        super().__init__({})
-        self.steps = list(steps)
-        self.watches: list[tuple[str, str]] = []
-
-    def watch(self, collection: str, name: str) -> Iterator[dict[str, Any]]:
-        """Yield the Deployment's next two states."""
-        self.watches.append((collection, name))
-        for _ in range(min(2, len(self.steps))):
-            live = workload(name="cart", replicas=4)
-            live["metadata"]["generation"] = 2
-            live["status"] = {"observedGeneration": 2, **self.steps.pop(0)}
-            yield live
+BEGUN = datetime(2026, 3, 2, tzinfo=UTC)
+MEANWHILE = (BEGUN + timedelta(seconds=10)).timestamp()
+OURS = "0a1b2c3d.4"
 
 
-def pods(updated: int, available: int, replicas: int = 4) -> dict[str, int]:
-    """A Deployment's status."""
-    return {"updatedReplicas": updated, "availableReplicas": available, "replicas": replicas}
+@dataclass
+class Patch:
+    """What became of a patch, ten seconds after the run began."""
+
+    revision: Any = OURS
+    problem: Any = ""
+    at: Any = MEANWHILE
+
+    def __post_init__(self) -> None:
+        self.revision, self.problem, self.at = map(
+            pulumi.Output.from_input, (self.revision, self.problem, self.at)
+        )
 
 
-def wait_for(cluster: FakeCluster, timeout: float = rollouts.TIMEOUT_SECONDS) -> None:
-    """Wait for the Deployment cart."""
-    rollouts.await_rollout(cluster, "Deployment", "shop", "cart", timeout)
+def row(name: str = "cart", **options: Any) -> PlannedWorkload:
+    """A row that rolls out."""
+    template = {"metadata": {"annotations": {"archshift/revision": OURS}}}
+    options = {"restarts": True, "movable": True, **options}
+    return planned(name, 4, 2, patch={"spec": {"template": template}}, **options)
 
 
-def test_it_waits_for_the_last_pod() -> None:
-    """Neither an old status, the first new pods, a surplus of old ones nor a watch's end is the end."""
-    unseen = {**pods(4, 4), "observedGeneration": 1}
-    end, after = pods(4, 4), pods(0, 0)
-    cluster = Rolling(unseen, pods(1, 4, 5), pods(4, 3), pods(4, 4, 5), end, after)
-    wait_for(cluster)
-    assert cluster.steps == [after]
-    assert cluster.watches == [("/apis/apps/v1/namespaces/shop/deployments", "cart")] * 3
+class Step:
+    """Runs the component, and keeps what it does and logs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rows: list[str] = []
+        self.incomplete: frozenset[str] = frozenset()
+        self.result: StepResult | ArchshiftError = StepResult()
+        self.logged: list[tuple[str, str]] = []
+        monkeypatch.setattr(rollouts, "connect", lambda _: FakeCluster())
+        monkeypatch.setattr(rollouts, "finish_step", self._finish)
+        for level in ("warn", "error"):
+            monkeypatch.setattr(pulumi, level, lambda text, level=level: self.logged.append((level, text)))
+
+    def _finish(self, _: object, rows: Sequence[PlannedWorkload], **options: Any) -> StepResult:
+        self.rows = [row.key for row in rows]
+        self.incomplete = options["incomplete"]
+        if isinstance(self.result, ArchshiftError):
+            raise self.result
+        return self.result
+
+    def run(self, patches: dict[str, dict[str, Any]], *rows: PlannedWorkload) -> None:
+        def program() -> None:
+            rollouts.await_rollouts(
+                {f"shop/Deployment/{name}": Patch(**outputs) for name, outputs in patches.items()},
+                Plan(arm_ratio=0.5, workloads=rows or (row(),)),
+                Inventory(workloads={"shop/Deployment/cart": deployment(settled=False)}),
+                None,
+                RolloutLimits(),
+                since=BEGUN,
+            )
+
+        try:
+            record(program)
+        except pulumi.RunError as error:
+            self.logged.append(("error", str(error)))
 
 
-def test_a_rollout_that_does_not_end_is_said() -> None:
-    """The sentence names the workload, how far it got and what to ask next."""
-    with pytest.raises(ArchshiftError) as error:
-        wait_for(Rolling(pods(1, 3)), timeout=-1)
-    assert str(error.value) == (
-        "shop/Deployment/cart: the rollout was not complete after -1 s: 1 of 4 pods updated, 3 available; "
-        "see kubectl rollout status deployment cart --namespace shop, then run pulumi up again"
+@pytest.fixture
+def step(monkeypatch: pytest.MonkeyPatch) -> Step:
+    return Step(monkeypatch)
+
+
+def test_what_was_patched_in_this_run_is_followed(step: Step) -> None:
+    """And only what rolls out."""
+    step.run({"cart": {}, "same": {}}, row(), row("same", restarts=False), row("left", restarts=False))
+    assert (step.rows, step.logged) == (["shop/Deployment/cart"], [])
+    assert step.incomplete == {"shop/Deployment/cart"}
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {"revision": "0a1b2c3d.2", "at": BEGUN.timestamp() - 60},  # a destroy, or a --target elsewhere
+        {"revision": None, "problem": None, "at": None},  # a create that a --target skips
+        {"revision": OURS, "problem": "denied", "at": BEGUN.timestamp() - 60},  # refused by an earlier run
+        {"revision": "0a1b2c3d.2"},  # another client was faster
+    ],
+)
+def test_what_this_run_did_not_patch_is_neither_awaited_nor_moved(
+    step: Step, outputs: dict[str, Any]
+) -> None:
+    step.run({"cart": outputs})
+    assert (step.rows, step.logged) == ([], [])
+
+
+def test_a_refused_patch_fails_the_update_after_all_else(step: Step) -> None:
+    """The other workloads are finished first, and the engine deletes no node."""
+    step.run(
+        {"cart": {}, "denied": {"revision": "0a1b2c3d.2", "problem": "denied by policy"}},
+        row(),
+        row("denied"),
     )
+    assert step.rows == ["shop/Deployment/cart"]
+    ((level, text),) = step.logged
+    assert level == "error"
+    assert "shop/Deployment/denied: its patch was refused: denied by policy" in text
 
 
-def test_a_workload_that_is_gone_is_said() -> None:
-    """A watch of nothing is no rollout that is over."""
-    with pytest.raises(ArchshiftError) as error:
-        wait_for(Rolling())
-    assert (
-        str(error.value)
-        == "shop/Deployment/cart: the workload does not exist; check whether somebody deleted it"
+def test_notes_are_warnings_and_failures_are_errors(step: Step) -> None:
+    step.result = StepResult(
+        failures={"a": "stands still"}, notes={"b": "was deleted"}, inexact={"c": "no room"}
     )
+    step.run({"cart": {}})
+    assert step.logged == [
+        ("warn", "not waited for: b: was deleted"),
+        ("warn", "not exact yet: c: no room"),
+        (
+            "error",
+            "the step is not complete: a: stands still; repair them or set arm_ratio back, then run pulumi "
+            "up again (docs/runbook.md#when-a-rollout-is-stuck)",
+        ),
+    ]
 
 
-class Flaky(Rolling):
-    """The same cluster behind a network that breaks off every watch after its first event, for a while."""
-
-    def __init__(self, breaks: int, *steps: dict[str, int]) -> None:
-        super().__init__(*steps)
-        self.breaks = breaks
-
-    def watch(self, collection: str, name: str) -> Iterator[dict[str, Any]]:
-        """Yield one state, then lose the connection."""
-        for state in super().watch(collection, name):
-            yield state
-            if self.breaks:
-                self.breaks -= 1
-                raise UnavailableError("the cluster cannot be reached: broken pipe")
-
-
-def test_a_lost_connection_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rollout goes on without the connection, so the wait does too."""
-    monkeypatch.setattr("archshift.cluster.client.time.sleep", lambda _: None)
-    cluster = Flaky(3, pods(1, 4), pods(2, 4), pods(3, 4), pods(4, 4))
-    wait_for(cluster)
-    assert (cluster.steps, len(cluster.watches)) == ([], 4)
-
-
-def test_a_connection_that_does_not_come_back_is_said() -> None:
-    """After the deadline the sentence is the network's."""
-    with pytest.raises(ArchshiftError, match=r"^the cluster cannot be reached: broken pipe$"):
-        wait_for(Flaky(1, pods(1, 4)), timeout=-1)
+def test_a_cluster_that_is_lost_fails_the_update(step: Step) -> None:
+    step.result = ArchshiftError("the cluster cannot be reached")
+    step.run({"cart": {}})
+    ((level, text),) = step.logged
+    assert (level, "the rollouts: the cluster cannot be reached" in text) == ("error", True)

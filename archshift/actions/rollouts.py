@@ -1,0 +1,300 @@
+"""Follows the rollouts of a step, side by side, until each has ended or makes no progress.
+
+``kubectl rollout status`` decides in the same way: a Deployment fails by its own ``progressDeadlineSeconds``.
+StatefulSets and DaemonSets have no deadline, so archshift looks at the progress of their counts. A workload
+that was incomplete before the step gets little patience, and never fails the step.
+"""
+
+import json
+import time
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Literal, TypeAlias
+
+from archshift.actions.rebalance import rebalance
+from archshift.actions.rollout_limits import RolloutLimits
+from archshift.cluster.client import Cluster
+from archshift.cluster.kinds import CONTROLLERS, RolloutCounts
+from archshift.cluster.model import Inventory
+from archshift.cluster.owned_pods import pods_of
+from archshift.cluster.pod_fields import revision_of
+from archshift.cluster.troubles import words_of
+from archshift.common.errors import ArchshiftError
+from archshift.common.polling import retry_until
+from archshift.common.text import first_few
+from archshift.plan.model import PlannedWorkload
+
+LITTLE_PATIENCE_SECONDS: Final = 15.0
+"""How long a workload that was incomplete before the step may stand still before archshift gives it up.
+
+Nodes of the same update may let its pods run, so archshift looks for a moment.
+"""
+
+JOIN_SECONDS: Final = 20.0
+"""How long the nodes of an update may take to join the cluster after the engine has created them."""
+
+_SHORTEST_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 2.0
+_PAUSE_PER_LOOK: Final = 10.0
+"""The least pause, in durations of the look before it: archshift looks at a large fleet less often."""
+
+_NO_DEADLINE: Final = 2**31 - 1
+"""``progressDeadlineSeconds`` of a Deployment without a deadline."""
+
+_WORKERS: Final = 8
+
+BringUpNodes: TypeAlias = Callable[[Cluster, Sequence[PlannedWorkload]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """How the rollouts of a step ended: the key of a workload to a reason.
+
+    Attributes:
+        failures: How this step brought a workload into trouble. They fail the update.
+        notes: Why the update did not wait for the end of a rollout.
+        inexact: Why the counts of a workload do not match the plan.
+    """
+
+    failures: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    inexact: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know although the update succeeds, a sentence each."""
+        parts = (("not waited for", self.notes), ("not exact yet", self.inexact))
+        return [f"{what}: {_listed(reasons)}" for what, reasons in parts if reasons]
+
+    @property
+    def error(self) -> str:
+        """A sentence about the failures; empty if there are none."""
+        if not self.failures:
+            return ""
+        return (
+            f"the step is not complete: {_listed(self.failures)}; repair them or set arm_ratio back, then "
+            "run pulumi up again (docs/runbook.md#when-a-rollout-is-stuck)"
+        )
+
+
+def _listed(reasons: Mapping[str, str]) -> str:
+    return first_few(sorted(reasons.items()), name=": ".join, separator="; ", rest="; {} more")
+
+
+def planned_revision(row: PlannedWorkload) -> str:
+    """Return the revision that a row's patch writes into the pod template; empty without a patch."""
+    return revision_of(CONTROLLERS[row.kind].template(row.patch)) if row.patch else ""
+
+
+def incomplete_workloads(inventory: Inventory) -> frozenset[str]:
+    """Return the keys of workloads that lack an available pod or have a rollout in progress."""
+    return frozenset(key for key, workload in inventory.workloads.items() if not workload.settled)
+
+
+def finish_step(
+    cluster: Cluster,
+    rows: Sequence[PlannedWorkload],
+    *,
+    incomplete: Container[str] = (),
+    limits: RolloutLimits,
+    bring_up_nodes: BringUpNodes | None = None,
+    patience: float = 0.0,
+    say: Callable[[str], None] = lambda _: None,
+) -> StepResult:
+    """Follow rollouts to their ends, then move the pods that are still on the wrong side.
+
+    Args:
+        cluster: The connection.
+        rows: The workloads that this update rolled out, and no others.
+        incomplete: The keys of workloads that were incomplete before the step.
+        limits: How long to wait.
+        bring_up_nodes: Brings up nodes for these workloads' pods; None if the nodes exist.
+        patience: How long to wait for another node if a side is full, in seconds.
+        say: Called with the progress.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read.
+    """
+    rollouts = follow_rollouts(cluster, rows, incomplete=incomplete, limits=limits, say=say)
+    complete = [rollout for rollout in rollouts if rollout.end == "complete"]
+    movable = [rollout.row for rollout in complete if rollout.row.movable]
+    failures = {}
+    if bring_up_nodes and movable:
+        try:
+            bring_up_nodes(cluster, movable)
+        except ArchshiftError as error:
+            failures["new nodes"] = str(error)
+    inexact = rebalance(cluster, movable, patience=patience)
+    # A container may crash some time after it was ready.
+    _look_at_all(cluster, complete, limits, 0.0)
+    failures |= {rollout.row.key: crash for rollout in complete if (crash := rollout.crash(cluster))}
+    failures |= {r.row.key: r.explained(cluster) for r in rollouts if r.end == "failure"}
+    # What became of a workload after its rollout was complete is not the step's business.
+    notes = {r.row.key: r.explained(cluster) for r in rollouts if r.end == "note" and r not in complete}
+    return StepResult(failures=failures, notes=notes, inexact=inexact)
+
+
+def follow_rollouts(
+    cluster: Cluster,
+    rows: Iterable[PlannedWorkload],
+    *,
+    incomplete: Container[str] = (),
+    limits: RolloutLimits,
+    say: Callable[[str], None] = lambda _: None,
+) -> list["Rollout"]:
+    """Look at the workloads until each rollout has ended; same arguments and errors as ``finish_step``."""
+    rollouts = [Rollout(row, incomplete=row.key in incomplete, limits=limits) for row in rows]
+    begun, pause, slept, said = time.monotonic(), _SHORTEST_PAUSE, 0.0, -1
+    while going := [rollout for rollout in rollouts if not rollout.end]:
+        looking = time.monotonic()
+        moved = _look_at_all(cluster, going, limits, slept)
+        now = time.monotonic()
+        if now - begun > limits.longest:
+            for rollout in going:
+                rollout.give_up(limits.longest)
+        going = [rollout for rollout in going if not rollout.end]
+        done = len(rollouts) - len(going)
+        if going and done != said:
+            named = first_few([rollout.row.key for rollout in going], 2)
+            say(f"{done} of {len(rollouts)} rollouts have ended; waiting for {named}")
+            said = done
+        if going:
+            slept = max(pause, _PAUSE_PER_LOOK * (now - looking))
+            pause = _SHORTEST_PAUSE if moved else min(2 * pause, _LONGEST_PAUSE)
+            time.sleep(slept)
+    return rollouts
+
+
+def _look_at_all(
+    cluster: Cluster, rollouts: Sequence["Rollout"], limits: RolloutLimits, slept: float
+) -> bool:
+    """Look at each rollout, with one list for each kind and namespace; return whether one made progress."""
+    collections: dict[str, list[Rollout]] = {}
+    for rollout in rollouts:
+        row = rollout.row
+        collections.setdefault(CONTROLLERS[row.kind].collection(row.namespace), []).append(rollout)
+
+    def items(collection: str) -> dict[str, Mapping[str, Any]]:
+        wanted = {rollout.row.name for rollout in collections[collection]}
+        return {
+            item["metadata"]["name"]: item
+            for item in cluster.list(collection)
+            if item["metadata"]["name"] in wanted
+        }
+
+    # The rollouts go on without us, so a lost connection is no reason to give up.
+    deadline = time.monotonic() + limits.no_progress
+    with ThreadPoolExecutor(max_workers=_WORKERS) as threads:
+        live = threads.map(lambda collection: retry_until(partial(items, collection), deadline), collections)
+        found = dict(zip(collections, live, strict=True))
+    moved = False
+    for collection, members in collections.items():
+        for rollout in members:
+            moved |= rollout.look(found[collection].get(rollout.row.name), slept)
+    return moved
+
+
+class Rollout:
+    """One rollout, as the looks at its workload show it.
+
+    Attributes:
+        row: The workload.
+        end: How it ended; empty while it goes on. A ``failure`` is this step's fault, and a ``note`` is not.
+    """
+
+    def __init__(self, row: PlannedWorkload, *, incomplete: bool, limits: RolloutLimits) -> None:
+        self.row = row
+        self.end: Literal["", "complete", "note", "failure"] = ""
+        self._incomplete = incomplete
+        self._no_progress = limits.no_progress
+        self._revision = planned_revision(row)
+        self._why = ""
+        self._words: str | None = None
+        self._live: Mapping[str, Any] = {}
+        self._template = ""
+        self._changed_by_others = False
+        self._best: tuple[int, ...] = ()
+        self._idle = 0.0
+
+    def look(self, live: Mapping[str, Any] | None, slept: float) -> bool:
+        """Look at the workload, and return whether its rollout made progress.
+
+        Args:
+            live: The workload; None if it does not exist.
+            slept: The pause since the last look, in seconds.
+        """
+        if live is None:
+            return self._ends("note", "it was deleted during the step")
+        self._live, record = live, CONTROLLERS[self.row.kind]
+        template, counts = record.template(live), record.counts(live)
+        if revision_of(template) != self._revision:
+            return self._ends("note", "another client replaced its pod template during the step")
+        if counts is None or counts.complete:
+            return self._ends("complete")
+        if halted := record.halted(live["spec"]):
+            return self._ends("note", halted)
+        moved = self._measure(json.dumps(template, sort_keys=True), counts, slept)
+        words = record.stuck(live)
+        if words or self._idle > self._patience(live["spec"]):
+            self._stands_still(counts, words)
+        return moved
+
+    def give_up(self, seconds: float) -> None:
+        """End a rollout that makes progress, because the update has waited long enough."""
+        if not self.end:
+            self._ends("note", f"its rollout was still in progress after {seconds:.0f} s")
+
+    def explained(self, cluster: Cluster) -> str:
+        """Return why it ended, with the words of the scheduler, of a container or of its controller.
+
+        Raises:
+            ArchshiftError: The cluster cannot be read.
+        """
+        if self._words is None:
+            return self._why
+        words = words_of(pods_of(cluster, self.row.kind, self._live)) or self._words
+        return f"{self._why} ({words})" if words else self._why
+
+    def crash(self, cluster: Cluster) -> str:
+        """Return why a pod of a complete rollout does not run any more; empty if all run or start.
+
+        Raises:
+            ArchshiftError: The cluster cannot be read.
+        """
+        record = CONTROLLERS[self.row.kind]
+        if self.end != "complete" or self._incomplete or record.settled(self._live):
+            return ""
+        pods = [pod for pod in pods_of(cluster, self.row.kind, self._live) if pod.failing]
+        return f"{len(pods)} of its new pods stopped ({words_of(pods)})" if pods else ""
+
+    def _measure(self, template: str, counts: RolloutCounts, slept: float) -> bool:
+        if template != self._template:
+            # Another client's change begins another rollout, which is not this step's fault.
+            self._changed_by_others = bool(self._template)
+            self._template, self._best = template, ()
+        # A workload that somebody scales begins anew, so the wanted number is a part.
+        score = (counts.wanted, *counts.score)
+        moved = not self._best or score[0] != self._best[0] or score > self._best
+        self._best, self._idle = (score, 0.0) if moved else (self._best, self._idle + slept)
+        return moved
+
+    def _patience(self, spec: Mapping[str, Any]) -> float:
+        if self._incomplete:
+            return min(LITTLE_PATIENCE_SECONDS, self._no_progress)
+        deadline = int(spec.get("progressDeadlineSeconds") or 0)
+        return max(self._no_progress, deadline if deadline < _NO_DEADLINE else 0)
+
+    def _stands_still(self, counts: RolloutCounts, words: str) -> None:
+        self._words = words
+        if self._incomplete:
+            self._ends("note", f"it was incomplete before the step and stands still: {counts}")
+        elif self._changed_by_others:
+            self._ends("note", f"another client changed it during the step, and it stands still: {counts}")
+        else:
+            self._ends("failure", f"its rollout makes no progress: {counts}")
+
+    def _ends(self, end: Literal["complete", "note", "failure"], why: str = "") -> bool:
+        self.end, self._why = end, why
+        return True
