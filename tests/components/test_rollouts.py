@@ -10,6 +10,7 @@ import pytest
 
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.actions.rollouts import StepResult
+from archshift.actions.workload_patch import GONE
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.plan.model import Plan, PlannedWorkload
@@ -66,8 +67,9 @@ class Step:
 
     def run(self, patches: dict[str, dict[str, Any]], *rows: PlannedWorkload) -> None:
         def program() -> None:
+            made: Any = {f"shop/Deployment/{name}": Patch(**outputs) for name, outputs in patches.items()}
             rollouts.await_rollouts(
-                {f"shop/Deployment/{name}": Patch(**outputs) for name, outputs in patches.items()},
+                made,
                 Plan(arm_ratio=0.5, workloads=rows or (row(),)),
                 Inventory(workloads={"shop/Deployment/cart": deployment(settled=False)}),
                 None,
@@ -120,6 +122,12 @@ def test_a_refused_patch_fails_the_update_after_all_else(step: Step) -> None:
     ((level, text),) = step.logged
     assert level == "error"
     assert "shop/Deployment/denied: its patch was refused: denied by policy" in text
+
+
+def test_a_workload_that_was_deleted_before_its_patch_is_named_and_no_error(step: Step) -> None:
+    step.run({"cart": {}, "gone": {"revision": "", "problem": GONE}}, row(), row("gone"))
+    assert step.rows == ["shop/Deployment/cart"]
+    assert step.logged == [("warn", "not waited for: shop/Deployment/gone: it was deleted during the step")]
 
 
 def test_notes_are_warnings_and_failures_are_errors(step: Step) -> None:
