@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from archshift.common.failures import in_words
+
 _Item = TypeVar("_Item")
 
 
@@ -34,7 +36,8 @@ def one_line(text: object, most: int | None = None) -> str:
         text: The text. An error without words, and a KeyError, whose words are the bare key, is named.
         most: Most characters; a longer line is cut and ends with an ellipsis. None for all.
     """
-    words = str(text) if most is None else str(text)[: 4 * most]
+    words = in_words(text) if isinstance(text, BaseException) else str(text)
+    words = words if most is None else words[: 4 * most]
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())
     if isinstance(text, KeyError) or (isinstance(text, BaseException) and not line):
         line = f"{type(text).__name__} {line}".strip()

@@ -218,7 +218,11 @@ def check_registries(cluster: Cluster, inventory: Inventory, rules: ImageRules) 
 
     secrets, notes = read_pull_secrets(cluster, inventory)
     chosen = sample(
-        container.use.image for containers in inventory.containers.values() for container in containers
+        container.use.image
+        for containers in inventory.containers.values()
+        for container in containers
+        # A volume may hold an artifact, which is no image.
+        if container.role != "volume"
     )
     verdicts = audit_images(
         [image for images in chosen.values() for image in images],

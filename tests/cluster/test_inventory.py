@@ -766,6 +766,33 @@ def test_pods_that_a_rollout_has_not_replaced_are_beyond(kind: str) -> None:
     assert [one.use.image for one in found.containers[f"shop/{kind}/cart"]] == ["registry.example/app:1"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "status", "images"),
+    [
+        # All pods are of the present template, though one is not available: what they run counts.
+        ("Deployment", {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}, ["mesh:1"]),
+        ("StatefulSet", {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}, ["mesh:1"]),
+        ("DaemonSet", {"currentNumberScheduled": 2, "updatedNumberScheduled": 2}, ["mesh:1"]),
+        # A rollout is under way, or nobody has looked at the new template yet: these may be old pods.
+        ("Deployment", {"replicas": 2, "updatedReplicas": 1}, ["auto"]),
+        ("Deployment", {"replicas": 2, "updatedReplicas": 2, "observedGeneration": 3}, ["auto"]),
+        ("DaemonSet", {"currentNumberScheduled": 2, "updatedNumberScheduled": 1}, ["auto", "mesh:1"]),
+    ],
+)
+def test_an_image_is_replaced_only_where_all_pods_are_of_this_template(
+    kind: str, status: Json, images: list[str]
+) -> None:
+    owner = ("ReplicaSet", "cart-5d4f") if kind == "Deployment" else (kind, "cart")
+    pods = [pod(f"cart-{one}", owner=owner, labels=HASH) for one in range(2)]
+    for one in pods:
+        one["spec"] |= {"containers": [{**container("cart"), "image": "mesh:1"}]}
+    item = workload(kind, replicas=2)
+    item["spec"]["template"]["spec"]["containers"][0]["image"] = "auto"
+    item["status"] = {"observedGeneration": 4, **status}
+    found = inventory(cluster(**{f"{kind.lower()}s": [item]}, pods=pods))
+    assert [one.use.image for one in found.containers[f"shop/{kind}/cart"]] == images
+
+
 def test_without_a_rollout_there_is_no_last_revision() -> None:
     """A webhook may rewrite an image for good: then it is one of the workload's own."""
     found = everything(rolling(settled=True))

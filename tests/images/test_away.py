@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from archshift.common.failures import why_no_connection
 from archshift.images.audit import AuditOptions, Auditor, audit_images, run_in_thread
 from archshift.images.registry import transport
 from archshift.images.registry.client import RegistryHost
-from archshift.images.registry.transport import why_no_connection
 from archshift.images.verdict import ImageVerdict
 from lab.processes import free_port
 from tests.images.build import Pusher

@@ -298,6 +298,33 @@ def test_a_pod_template_of_the_stack_needs_evidence_too() -> None:
     assert "shop/StatefulSet/new (declared in this stack)" in message
 
 
+def test_the_image_of_a_volume_needs_evidence_too() -> None:
+    """A node pulls it for its own architecture."""
+    spec = {
+        "containers": [{"name": "app", "image": "registry.example/multi-arch:1"}],
+        "volumes": [
+            {"name": "token", "projected": {}},
+            {"name": "plugins", "image": {"reference": "registry.example/plugins:1"}},
+        ],
+    }
+    new = resource(
+        "kubernetes:apps/v1:Deployment",
+        "new",
+        {"metadata": {"name": "new", "namespace": "shop"}, "spec": {"template": {"spec": spec}}},
+    )
+    (message,) = messages(CAPACITY, audit({"shop/Deployment/web": entry()}), new, node("x86-0"))
+    assert "There is no evidence for registry.example/plugins:1 of shop/Deployment/new" in message
+
+
+def test_an_image_that_admission_replaces_needs_no_evidence_of_its_own() -> None:
+    """What its pods run has it; the same name in another workload proves nothing."""
+    gateway = pods("kubernetes:apps/v1:Deployment", "auto")
+    replaced = entry() | {"replaced": {"auto": "registry.example/multi-arch:1"}}
+    assert messages(CAPACITY, audit({"shop/Deployment/new": replaced}), gateway) == []
+    (message,) = messages(CAPACITY, audit({"shop/Deployment/other": replaced}), gateway, node("x86-0"))
+    assert "There is no evidence for auto of shop/Deployment/new" in message
+
+
 @pytest.mark.parametrize("type_", [WORKLOAD_PATCH, "kubernetes:apps/v1:DeploymentPatch"])
 def test_a_patched_workload_without_evidence_is_named(type_: str) -> None:
     """Evidence from which a workload was cut out, while the stack still patches it, is a violation."""

@@ -102,7 +102,9 @@ def read_docker_config(path: Path) -> AuthFile:
         return AuthFile()
     except (OSError, UnicodeDecodeError) as error:
         raise ArchshiftError(
-            f"archshift cannot read the Docker config {path}: {error}", "correct its permissions or content"
+            f"archshift cannot read the Docker config {path}: "
+            f"{getattr(error, 'strerror', None) or 'it is not text'}",
+            "correct its permissions or content",
         ) from None
     try:
         return parse_auth_file(json.loads(text), str(path))

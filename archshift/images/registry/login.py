@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from yarl import URL
 
+from archshift.common.failures import why_no_connection
 from archshift.images.registry import auth
 from archshift.images.registry.auth import authority
 from archshift.images.registry.credentials import Credential, Keychain
@@ -24,7 +25,6 @@ from archshift.images.registry.transport import (
     raise_for,
     read_body,
     tls_for,
-    why_no_connection,
 )
 
 _TOKEN_BYTES: Final = 1 << 20

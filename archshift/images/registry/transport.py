@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from yarl import URL
 
 from archshift.common.errors import ArchshiftError
+from archshift.common.failures import why_no_connection
 from archshift.images.registry.auth import authority
 from archshift.images.registry.errors import MissingError, UnreadableError
 from archshift.images.registry.hosts import RegistryHost
@@ -322,25 +321,6 @@ def _retry_after(value: str) -> float | None:
         when = when if when.tzinfo else when.replace(tzinfo=UTC)
         return max(0.0, (when - datetime.now(UTC)).total_seconds())
     return None
-
-
-_NO_CONNECTION: Final = {
-    errno.ECONNREFUSED: "the connection was refused",
-    errno.ECONNRESET: "the connection was reset",
-    errno.EHOSTUNREACH: "there is no route to the host",
-    errno.ENETUNREACH: "the network cannot be reached",
-    errno.EPIPE: "the connection was closed",
-    errno.ETIMEDOUT: "no answer in time",
-}
-
-
-def why_no_connection(error: OSError) -> str:
-    """Return in plain words why there is no connection."""
-    if isinstance(error, socket.gaierror):
-        if error.errno == socket.EAI_AGAIN:
-            return "the name server does not answer, so the host name cannot be resolved"
-        return "the host name cannot be resolved"
-    return _NO_CONNECTION.get(error.errno or 0, (error.strerror or "there is no connection").lower())
 
 
 def _why_untrusted(error: Exception) -> str:
