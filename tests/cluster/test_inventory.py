@@ -776,7 +776,7 @@ def test_pods_that_a_rollout_has_not_replaced_are_beyond(kind: str) -> None:
         # A rollout is under way, or nobody has looked at the new template yet: these may be old pods.
         ("Deployment", {"replicas": 2, "updatedReplicas": 1}, ["auto"]),
         ("Deployment", {"replicas": 2, "updatedReplicas": 2, "observedGeneration": 3}, ["auto"]),
-        ("DaemonSet", {"currentNumberScheduled": 2, "updatedNumberScheduled": 1}, ["auto", "mesh:1"]),
+        ("DaemonSet", {"currentNumberScheduled": 2, "updatedNumberScheduled": 1}, ["auto"]),
     ],
 )
 def test_an_image_is_replaced_only_where_all_pods_are_of_this_template(
