@@ -24,6 +24,7 @@ from typing import Any, Final
 
 import yaml
 
+from archshift.cli.arguments.status import EXIT_INEXACT, EXIT_TROUBLE
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.kinds import CONTROLLERS
 from bench.engine import Stack
@@ -230,7 +231,8 @@ def problems_of(stack: Stack, lab: Lab, was_pending: set[str]) -> list[str]:
     """Return what is not exact, and what is pending that was not pending before."""
     found = stack.archshift("status", "--json")
     wrong = []
-    if found.returncode not in (0, 3, 4):
+    # Workloads that were pending before the ramp are in trouble all the time.
+    if found.returncode not in (0, EXIT_INEXACT, EXIT_TROUBLE):
         return [f"status ended with {found.returncode}: {found.stderr.strip()[:200]}"]
     inexact = [row["workload"] for row in json.loads(found.stdout)["workloads"] if not row["exact"]]
     if inexact:
