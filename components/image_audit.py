@@ -10,9 +10,9 @@ from archshift.cluster.image_evidence import ClusterEvidence
 from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import pinned_architecture
-from archshift.common.architectures import ARM64
+from archshift.common.architectures import AMD64, ARM64
 from archshift.nodes.groups import Node
-from archshift.plan.guard import most_pods
+from archshift.plan.guard import is_served, most_pods
 from archshift.plan.only_x86 import OnlyX86
 
 
@@ -36,7 +36,8 @@ class ImageAudit(pulumi.ComponentResource):
     ``replaced`` maps an image of the template to the image that its pods run instead. For a DaemonSet also
     ``reachesGraviton``: its own rules let it run on a Graviton node. ``pins`` is the architecture that the
     workload's own rules ask for, once all its pods follow them. ``onlyX86`` is why no Graviton node, but an
-    x86 node, can run its pods, whatever its images are."""
+    x86 node, can run its pods, whatever its images are. ``needsX86Room`` is False if no x86 node can run it
+    now, so that it has no x86 capacity to lose."""
 
     def __init__(self, name: str, args: ImageAuditArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
@@ -76,9 +77,20 @@ def evidence_values(
             **_reach(workloads.get(key), graviton),
             **_pins(workloads.get(key)),
             **_only_x86(workloads.get(key), only_x86),
+            **_served(workloads.get(key), inventory),
         }
         for key, verdict in evidence.verdicts.items()
+        # Where nothing is guarded, DaemonSets that archshift does not steer are only judged for the plan.
+        if key in workloads or key not in inventory.outside_daemonsets
     }
+
+
+def _served(workload: Workload | None, inventory: Inventory) -> dict[str, bool]:
+    """Say that no x86 node of the cluster can run the workload, so that it has no x86 capacity to lose."""
+    x86 = [node for node in inventory.nodes if node.architecture == AMD64]
+    if workload is None or not x86:
+        return {}
+    return {} if is_served(workload, inventory, x86) else {"needsX86Room": False}
 
 
 def _pins(workload: Workload | None) -> dict[str, str]:

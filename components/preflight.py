@@ -13,6 +13,7 @@ from archshift.nodes.after_update import nodes_after
 from archshift.plan import guard, reasons
 from archshift.plan.causes import summary
 from archshift.plan.model import Plan
+from archshift.plan.reasons import daemonset_way_out
 from archshift.ramp.gate_evidence import GateEvidence, Move
 from archshift.ramp.schedule import DEFAULT_STEPS, step_below
 from archshift.survey import Survey
@@ -93,13 +94,18 @@ def report(
         pulumi.info(plan.untried)
     for conflict in plan.conflicts:
         pulumi.warn(str(conflict))
-    if plan.blockers and plan.first_graviton_node:
+    blockers = "; ".join(map(str, plan.blockers))
+    if blockers and plan.first_graviton_node:
         raise ArchshiftError(
-            f"no Graviton node is created, because DaemonSets would break on it: {'; '.join(plan.blockers)}",
-            "give them images for arm64, or set archshift:images.daemonsets: pin to keep them on x86",
+            f"no Graviton node is created, because DaemonSets would break on it: {blockers}",
+            daemonset_way_out(any(blocker.steered for blocker in plan.blockers)),
         )
     for blocker in plan.blockers:
-        pulumi.warn(blocker)
+        pulumi.warn(str(blocker))
+    for note in plan.node_notes:
+        (pulumi.warn if plan.waiting else pulumi.info)(note)
+    for row in plan.waiting:
+        pulumi.info(f"{row.key}: {row.reason}")
     held = [row for row in plan.workloads if row.verdict and not row.verdict.runs_on_arm64]
     for sentence in summary(held):
         pulumi.info(sentence)

@@ -19,7 +19,7 @@ from archshift.cluster.workload_needs import workload_of
 from archshift.common.architectures import AMD64, ARM64
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import reasons
-from archshift.plan.guard import X86Need, shortfall
+from archshift.plan.guard import X86Need, placeable, shortfall
 from archshift.plan.model import Plan
 
 _STAYING: Final = "node that stays"
@@ -66,7 +66,7 @@ def find_blockers(
     staying = [node for node in inventory.nodes if node.name not in names and node.schedulable]
     x86_stays = any(node.architecture == AMD64 for node in staying)
     blockers: dict[str, str] = {}
-    for key, reason in _needed(needs, staying):
+    for key, reason in _needed(placeable(needs, inventory.nodes), staying):
         blockers.setdefault(key, reason)
     if not x86_stays:
         for key, reason in _not_moved(plan):

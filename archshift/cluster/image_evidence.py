@@ -88,6 +88,7 @@ def read_evidence(
 
     secrets, notes = read_pull_secrets(cluster, inventory)
     running = {
+        **{key: workload.containers for key, workload in inventory.outside_daemonsets.items()},
         **{key: workload.containers for key, workload in inventory.unsteered_workloads.items()},
         **inventory.containers,
     }

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from archshift.cluster import pod_fields
-from archshift.cluster.kinds import CONTROLLERS
+from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import (
     OWNER_LABELS,
     TAKEN_ANNOTATION,
@@ -71,7 +71,14 @@ def read_inventory(
         admission = _read_admission(cluster)
         kinds = {
             kind: threads.submit(
-                _read_controllers, cluster, kind, discovery, field_manager, with_unsteered, admission
+                _read_controllers,
+                cluster,
+                kind,
+                discovery,
+                field_manager,
+                # The first node of a side starts every DaemonSet, wherever it is.
+                with_unsteered or on_every_node(kind),
+                admission,
             )
             for kind in CONTROLLERS
         }
@@ -95,12 +102,10 @@ def read_inventory(
         read = [reading.result() for reading in kinds.values()]
         workloads = keyed(workload for ours, _ in read for workload in ours)
         others = keyed(workload for _, outside in read for workload in outside)
-        outside = (
-            {key: workload for key, workload in others.items() if key not in workloads}
-            if with_unsteered
-            else None
-        )
-        return _assemble(workloads, nodes.result(), pods.result(), discovery, outside, volumes.result())
+        outside = {key: workload for key, workload in others.items() if key not in workloads}
+        beyond = outside if with_unsteered else None
+        inventory = _assemble(workloads, nodes.result(), pods.result(), discovery, beyond, volumes.result())
+        return _with_daemonsets(inventory, outside, pods.result())
 
 
 def _read_admission(cluster: "Cluster") -> Admission:
@@ -117,6 +122,28 @@ def _read_volumes(cluster: "Cluster") -> Volumes:
         cluster.list("/api/v1/persistentvolumes"),
         cluster.list("/apis/storage.k8s.io/v1/storageclasses"),
         cluster.list("/apis/storage.k8s.io/v1/csidrivers"),
+    )
+
+
+def _with_daemonsets(inventory: Inventory, outside: Mapping[str, Workload], pods: Iterable[Pod]) -> Inventory:
+    """Return the inventory with the DaemonSets outside the discovery, and with their pods."""
+    daemonsets = {
+        key: inventory.unsteered_workloads.get(key, workload)
+        for key, workload in outside.items()
+        if on_every_node(workload.kind)
+    }
+    architecture = {node.name: node.architecture for node in inventory.nodes}
+    counts = Counter(
+        (pod.workload, architecture.get(pod.node, ""))
+        for pod in pods
+        if not pod.leaving and pod.workload in daemonsets
+    )
+    identities = {workload.pulls_as for workload in daemonsets.values() if workload.pulls_as}
+    return replace(
+        inventory,
+        outside_daemonsets=daemonsets,
+        pods={**inventory.pods, **counts},
+        pull_identities=inventory.pull_identities | identities,
     )
 
 

@@ -244,6 +244,7 @@ class Inventory:
         unsteered_workloads: What archshift does not steer but the guard must know: controllers outside the
             discovery, pods of other owners, and pods that a rollout has not replaced yet
             (``namespace/Kind/name (last revision)``). Empty if it was not requested.
+        outside_daemonsets: The DaemonSets outside the discovery, by key. Graviton nodes start them too.
         loads: The name of a node to the requests of all its pods.
         requested: As ``pods``, but the sum of the pods' requests.
         volumes: The claims and volumes of the cluster.
@@ -258,6 +259,7 @@ class Inventory:
     containers: Mapping[str, tuple[Container, ...]] = field(default_factory=dict)
     pull_identities: frozenset[PullIdentity] = frozenset()
     unsteered_workloads: Mapping[str, Workload] = field(default_factory=dict)
+    outside_daemonsets: Mapping[str, Workload] = field(default_factory=dict)
     loads: Mapping[str, Resources] = field(default_factory=dict)
     requested: Mapping[tuple[str, str], Resources] = field(default_factory=dict)
     volumes: Volumes = field(default_factory=Volumes)

@@ -89,12 +89,27 @@ def needs(
             workload=workload,
             reason=why[key],
             pods=most_pods(workload),
-            # The pods of a kubelet's own files end with their node, wherever their rules let them run.
-            on_x86=0 if workload.kind == "Node" else inventory.on(key, AMD64),
+            on_x86=_on_x86(workload, inventory),
         )
         for key, workload in workloads.items()
         if why[key]
     )
+
+
+def is_served(workload: Workload, inventory: Inventory, x86: Iterable[Node]) -> bool:
+    """Return whether some of these x86 nodes can run a workload, or whether its pods run on x86 all the same.
+
+    A workload of special nodes, such as Windows nodes, is not served by them.
+    """
+    if excludes_linux(workload.template) or inventory.special_nodes(workload.key):
+        return False
+    need = X86Need(workload=workload, reason="", pods=0, on_x86=_on_x86(workload, inventory))
+    return bool(placeable([need], x86))
+
+
+def _on_x86(workload: Workload, inventory: Inventory) -> int:
+    # The pods of a kubelet's own files end with their node, wherever their rules let them run.
+    return 0 if workload.kind == "Node" else inventory.on(workload.key, AMD64)
 
 
 def placeable(needed: Iterable[X86Need], nodes: Iterable[Node]) -> list[X86Need]:

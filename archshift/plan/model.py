@@ -114,6 +114,11 @@ class PlannedWorkload:
     verdict: WorkloadVerdict | None = None
 
     @property
+    def waits(self) -> bool:
+        """Whether its change waits for nodes: it keeps its pods, and its number of pods on Graviton."""
+        return self.action == "keep" and self.wanted is not None
+
+    @property
     def exact(self) -> bool:
         """Whether the wanted number of pods is on Graviton; true if ``wanted`` is None."""
         return self.wanted is None or self.wanted == self.graviton
@@ -140,6 +145,24 @@ class PlannedWorkload:
         return 0 if self.wanted is None else abs(self.wanted - self.graviton)
 
 
+@dataclass(frozen=True, slots=True)
+class DaemonSetBlocker:
+    """A DaemonSet that would start on Graviton nodes and break.
+
+    Attributes:
+        workload: Its key.
+        reason: Why it would break.
+        steered: Whether archshift steers it, so that archshift could pin it to x86 nodes.
+    """
+
+    workload: str
+    reason: str
+    steered: bool
+
+    def __str__(self) -> str:
+        return f"{self.workload}: {self.reason}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What the next update changes in the cluster.
@@ -153,7 +176,9 @@ class Plan:
         unsteered_reasons: The key of pods that archshift does not steer to the reason.
         new_nodes: The names of configured nodes that do not exist yet.
         first_graviton_node: Whether this update creates the cluster's first Graviton node.
-        blockers: The DaemonSets that prevent the creation of Graviton nodes, a sentence each.
+        blockers: The DaemonSets that prevent the creation of Graviton nodes, including those that archshift
+            does not steer.
+        node_notes: Which nodes take no pods now, a sentence for each side. Such a state changes no plan.
         refused: Workload key to the words with which the API server refuses its patch.
         untried: Which patches were not tried on the API server and why; empty if all were, or if none should.
         troubles: The key of a workload to what is wrong with its pods or its rollout now.
@@ -167,7 +192,8 @@ class Plan:
     unsteered_reasons: Mapping[str, str] = field(default_factory=dict)
     new_nodes: tuple[str, ...] = ()
     first_graviton_node: bool = False
-    blockers: tuple[str, ...] = ()
+    blockers: tuple[DaemonSetBlocker, ...] = ()
+    node_notes: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     untried: str = ""
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
@@ -196,6 +222,11 @@ class Plan:
     def graviton(self) -> int:
         """The number of the fleet's pods on Graviton now."""
         return sum(workload.graviton for workload in self.movable)
+
+    @property
+    def waiting(self) -> list[PlannedWorkload]:
+        """The workloads that would change, but wait until the nodes of a side take pods again."""
+        return [workload for workload in self.workloads if workload.waits]
 
     @property
     def direction(self) -> Literal["up", "down", "none"]:

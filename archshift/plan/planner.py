@@ -1,7 +1,7 @@
 """Makes the plan: which workloads archshift can steer, where their pods go, and their patches. Pure."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,13 +15,21 @@ from archshift.common.kubernetes import ZONE_LABEL
 from archshift.common.resources import NOTHING
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict
-from archshift.nodes.after_update import nodes_after, possible_nodes
+from archshift.nodes.after_update import closed_sides, nodes_after, possible_nodes
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import placement, reasons
 from archshift.plan.apportion import Share, apportion, starts_on_graviton
-from archshift.plan.capacity import Demand, balance
+from archshift.plan.capacity import Balance, Demand, balance
 from archshift.plan.companions import Bond, Member, bonds
-from archshift.plan.model import FORCE_REASON_ANNOTATION, Action, Conflict, Plan, PlannedWorkload, Rules
+from archshift.plan.model import (
+    FORCE_REASON_ANNOTATION,
+    Action,
+    Conflict,
+    DaemonSetBlocker,
+    Plan,
+    PlannedWorkload,
+    Rules,
+)
 from archshift.plan.reachability import FREE, Reach, Site, reaches, sites
 
 
@@ -55,9 +63,10 @@ def make_plan(
     groups = tuple(groups)
     _check_rules(rules, inventory)
     nodes = nodes_after(inventory.nodes, groups)
+    closed = closed_sides(nodes, groups)
     live = {node.name for node in inventory.nodes}
     possible = possible_nodes(inventory.nodes, groups)
-    steering = _Steering(possible, rules, verdicts, pin_daemonsets, inventory, refused or {})
+    steering = _Steering(possible, rules, verdicts, pin_daemonsets, inventory, refused or {}, closed)
     drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
     drafts = _with_reach(drafts, sites(inventory.nodes, groups))
     drafts = _with_companions(drafts, steering, inventory, possible)
@@ -81,20 +90,50 @@ def make_plan(
         _planned(draft, counts.get(draft.workload.key), arm_ratio, inventory, steering, units)
         for draft in drafts
     )
+    demands = _demands(planned, inventory, nodes)
+    # A temporary state of a node stops no update, so capacity after the step counts all nodes.
+    balances = balance([replace(node, schedulable=True) for node in nodes], demands)
     return Plan(
         arm_ratio=arm_ratio,
         workloads=planned,
         conflicts=tuple(conflict for draft in drafts for conflict in draft.conflicts),
-        balances=balance(nodes, _demands(planned, inventory, nodes)),
+        balances=balances,
         before=balance(inventory.nodes, _demands_now(inventory)),
         unsteered_reasons=inventory.unsteered_reasons,
         new_nodes=tuple(node.name for node in nodes if node.name not in live and not node.choices),
         first_graviton_node=any(node.architecture == ARM64 for node in possible)
         and not any(node.architecture == ARM64 for node in inventory.nodes),
-        blockers=tuple(f"{row.key}: {row.reason}" for row in planned if row.action == "block"),
+        blockers=tuple(_blockers(planned, inventory, steering)),
+        node_notes=tuple(_node_notes(nodes, balances, balance(nodes, demands))),
         refused=dict(refused or {}),
         troubles=inventory.troubles,
     )
+
+
+def _blockers(
+    planned: Iterable[PlannedWorkload], inventory: Inventory, steering: "_Steering"
+) -> Iterator[DaemonSetBlocker]:
+    """Yield the DaemonSets that would break on Graviton nodes, wherever they are."""
+    for row in planned:
+        if row.action == "block":
+            yield DaemonSetBlocker(row.key, row.reason, steered=True)
+    for key, workload in sorted(inventory.outside_daemonsets.items()):
+        if reason := steering.breaks_on_graviton(workload):
+            yield DaemonSetBlocker(key, reason, steered=False)
+
+
+def _node_notes(
+    nodes: Sequence[Node],
+    balances: Mapping[Architecture, Balance],
+    now: Mapping[Architecture, Balance],
+) -> Iterator[str]:
+    for architecture, lasting in balances.items():
+        side = [node for node in nodes if node.architecture == architecture and not node.choices]
+        closed = sum(not node.schedulable for node in side)
+        if closed:
+            note = reasons.closed_nodes(architecture, closed, len(side))
+            short = now[architecture].shortage if closed < len(side) and not lasting.shortage else ""
+            yield f"{note}; {reasons.short_until_open(short)}" if short else note
 
 
 def _check_rules(rules: Mapping[str, Rules], inventory: Inventory) -> None:
@@ -182,10 +221,12 @@ class _Steering:
         pin_daemonsets: bool,
         inventory: Inventory,
         refused: Mapping[str, str],
+        closed: Collection[Architecture],
     ) -> None:
         self.zones = any(ZONE_LABEL in node.labels or ZONE_LABEL in node.choices for node in nodes)
         self._inventory = inventory
         self._refused = refused
+        self._closed = closed
         self._verdicts = verdicts
         self._pin_daemonsets = pin_daemonsets
         self._sides = {
@@ -221,6 +262,13 @@ class _Steering:
             return None
         verdict = self._verdicts.get(workload.key)
         return verdict or WorkloadVerdict(workload.key, UNKNOWN, (), ())
+
+    def waits(self, row: PlannedWorkload, workload: Workload) -> Architecture | None:
+        """Return the side where pods of a row would have to start, but cannot start now."""
+        if row.wanted is None:
+            return None
+        counts: dict[Architecture, int] = {ARM64: row.wanted, AMD64: workload.replicas - row.wanted}
+        return next((side for side, pods in counts.items() if pods > 0 and side in self._closed), None)
 
     def draft(self, workload: Workload) -> _Draft:
         if on_every_node(workload.kind):
@@ -280,11 +328,20 @@ class _Steering:
         mine = not (self._owned(workload) or workload.key in self._refused)
         if self._pin_daemonsets and mine and not placement.conflicts(template, replicas=1):
             return _Draft(workload, template, "hold", reasons.daemonset_kept_off(verdict))
+        breaks = self.breaks_on_graviton(workload)
+        if breaks:
+            return _Draft(workload, template, "block", breaks)
+        return replace(everywhere, gives_back=False)
+
+    def breaks_on_graviton(self, workload: Workload) -> str:
+        """Return why a DaemonSet breaks on Graviton nodes that it selects; empty if it does not."""
+        verdict = self.verdict_of(workload)
+        if verdict is None or verdict.runs_on_arm64:
+            return ""
+        if verdict.verdict == UNKNOWN and self._inventory.on(workload.key, ARM64):
+            return ""
         reaches = any(workload.may_run_on(node) for node in self._sides[ARM64])
-        reason = reasons.daemonset_would_break(verdict)
-        return (
-            _Draft(workload, template, "block", reason) if reaches else replace(everywhere, gives_back=False)
-        )
+        return reasons.daemonset_would_break(verdict) if reaches else ""
 
     def _owned(self, workload: Workload) -> str:
         """Return whose workload or template it is; empty if nobody's, or if the settings say to steer it."""
@@ -301,6 +358,8 @@ class _Steering:
             return reasons.other_scheduler(workload.scheduler)
         if workload.key in self._refused:
             return reasons.refused(self._refused[workload.key])
+        if kind := self._inventory.special_nodes(workload.key):
+            return reasons.special_nodes(kind)
         pinned = pod_fields.pinned_architecture(workload.template)
         if pinned:
             return reasons.pinned(*pinned)
@@ -422,6 +481,9 @@ def _planned(
         if not changed:
             row = replace(row, reason=reasons.tried(row.reason, row.moves, side))
     changed = changed or not template.revision
+    side_closed = steering.waits(row, workload)
+    if changed and side_closed:
+        return _waiting(row, workload, side_closed, steering.rules_of(workload).reason)
     revision = template.revision
     if changed:
         reclaims = template.takes_over or not template.reclaimed.keys().isdisjoint(fields)
@@ -481,6 +543,17 @@ def _kept(row: PlannedWorkload, workload: Workload, force_reason: str) -> Planne
         patch=_body(workload, workload.template.applied, force_reason, taken),
         forced=bool(taken),
     )
+
+
+def _waiting(
+    row: PlannedWorkload, workload: Workload, side: Architecture, force_reason: str
+) -> PlannedWorkload:
+    """Return a row that keeps its pods where they are until the nodes of a side take pods again."""
+    reason = "; ".join(filter(None, (reasons.waits_for_nodes(side), row.reason)))
+    row = replace(row, wanted=row.graviton, reason=reason, reachable=None)
+    if workload.template.applied:
+        return _kept(row, workload, force_reason)
+    return replace(row, action="keep")
 
 
 def _wanted(draft: _Draft, count: int | None, row: PlannedWorkload) -> int:

@@ -158,6 +158,40 @@ def together(others: Sequence[str]) -> str:
     return f"all its pods move together, because they must run beside {beside}"
 
 
+def waits_for_nodes(side: Architecture) -> str:
+    """Say that a workload's pods cannot start on a side now, so that it waits."""
+    return f"waits: no {display(side)} node takes pods now"
+
+
+def closed_nodes(side: Architecture, closed: int, nodes: int) -> str:
+    """Say how many nodes of a side take no pods now."""
+    take = "node takes" if nodes == 1 else "nodes take"
+    of_side = f"{closed} of {nodes} {display(side)}"
+    return f"{of_side} {take} no pods now: cordoned, not ready or with a temporary taint"
+
+
+def short_until_open(shortage: str) -> str:
+    """Say what a side lacks until all of its nodes take pods again."""
+    return f"until they do, {shortage}"
+
+
+def special_nodes(kind: str) -> str:
+    """Say that a workload's pods run on nodes that archshift does not use, such as ``fargate``."""
+    return f"left alone: its pods run on {'Windows' if kind == 'windows' else kind.title()} nodes"
+
+
+def daemonset_way_out(pin: bool) -> str:
+    """Say what to do about DaemonSets that would break on Graviton nodes.
+
+    Args:
+        pin: Whether ``archshift:images.daemonsets: pin`` can keep one of them off.
+    """
+    out_of_scope = (
+        "give them images for arm64, or the node selector kubernetes.io/arch: amd64 in their manifests"
+    )
+    return f"{out_of_scope}, or set archshift:images.daemonsets: pin" if pin else out_of_scope
+
+
 def owned_by_others(blocked: Mapping[str, FieldOwner]) -> str:
     """Say whose fields keep archshift from placing a workload."""
     owned = " and ".join(f"its {TITLES[name]} ({owner})" for name, owner in blocked.items())

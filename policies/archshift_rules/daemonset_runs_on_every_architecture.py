@@ -42,8 +42,9 @@ def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Vi
     if broken:
         yield Violation(
             f"These DaemonSets would start on the Graviton nodes ({names}), but nothing proves that they run "
-            f"there: {listed(broken)}. Give them images for arm64, or keep them on x86 with "
-            "archshift:images.daemonsets: pin.",
+            f"there: {listed(broken)}. Give them images for arm64, or the node selector "
+            "kubernetes.io/arch: amd64. archshift:images.daemonsets: pin keeps those that archshift steers "
+            "on x86.",
             graviton[0].urn,
         )
 

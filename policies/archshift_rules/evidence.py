@@ -41,7 +41,8 @@ class Workload:
         problem: What is wrong with the evidence itself; empty if it is valid.
         images: For each of its images, whether it runs on arm64.
         replaced: Images of its template that admission replaces; ``images`` has what its pods run instead.
-        need: The x86 capacity that it needs while it is not proven.
+        need: The x86 capacity that it needs while it is not proven; of no pods if no x86 node of the cluster
+            could run it when archshift took the evidence.
         reaches_graviton: Graviton nodes can run its pods. False only if the evidence says so.
         pins: The architectures that its own rules admit; empty without such rules.
         only_x86: Why only x86 nodes can run its pods, whatever its images are; empty if others can.
@@ -137,7 +138,9 @@ def _workload(key: str, entry: Any, now: datetime, age: timedelta) -> Workload:
         problem=problem,
         images={name: verdict in _PROVEN for name, (verdict, _) in (images or {}).items()},
         replaced=frozenset(map(str, replaced)) if isinstance(replaced, dict) else frozenset(),
-        need=Need(key, max(1.0, pods or 0.0), size or Amount()),
+        need=Need(key, 0.0, Amount())
+        if entry.get("needsX86Room") is False
+        else Need(key, max(1.0, pods or 0.0), size or Amount()),
         reaches_graviton=entry.get("reachesGraviton") is not False,
         pins=pins,
         only_x86="" if entry.get("verdict") == "arm64-only" else str(entry.get("onlyX86") or ""),

@@ -26,7 +26,8 @@ def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Vi
         return
     yield from _broken(evidence)
     yield from _without_evidence(stack, evidence)
-    needs = [workload.need for workload in evidence.on_x86] + _needs_of_templates(stack, evidence)
+    needs = [workload.need for workload in evidence.on_x86 if workload.need.pods]
+    needs += _needs_of_templates(stack, evidence)
     groups = [group for group in node_groups(stack) if AMD64 in group.architectures]
     lacking = shortage(needs, groups)
     if lacking:

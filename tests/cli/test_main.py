@@ -127,7 +127,9 @@ def test_plan_as_json(run: Run) -> None:
 
 def test_plan_for_people(run: Run, pulumi: FakePulumi) -> None:
     """What rolls out, the conflict with what to do, the missing capacity, the fleet."""
-    small = FakeCluster({**shop().objects, "/api/v1/nodes": [node("x86", "amd64"), node("arm", ready=False)]})
+    full = node("arm")
+    full["status"]["allocatable"]["cpu"] = "0"
+    small = FakeCluster({**shop().objects, "/api/v1/nodes": [node("x86", "amd64"), full]})
     pulumi.configure(arm_ratio="1.0")
     code, out, _ = run("plan", cluster=small)
     text = " ".join(out.split())
@@ -154,6 +156,21 @@ def test_a_plan_hides_what_does_not_change(run: Run, pulumi: FakePulumi) -> None
     assert "DaemonSet/log" in everything
     assert "archshift plan --all prints" in out
     assert "archshift plan --all prints" not in everything
+
+
+def test_plan_names_nodes_that_take_no_pods_now(run: Run, pulumi: FakePulumi) -> None:
+    """Nothing moves to them, nothing is short, and no workload is left alone."""
+    closed = FakeCluster(
+        {**shop().objects, "/api/v1/nodes": [node("x86", "amd64"), node("arm", ready=False)]}
+    )
+    pulumi.configure(arm_ratio="1.0")
+    code, out, _ = run("plan", cluster=closed)
+    text = " ".join(out.split())
+    assert code == 0
+    assert "shop/Deployment/cart 4 0 0 waits: no Graviton node takes pods now" in text
+    assert "1 of 1 Graviton node takes no pods now: cordoned, not ready" in text
+    assert "shortage" not in text
+    assert text.endswith("7 pods in all; 0 workloads roll out")
 
 
 def test_the_selected_stack_is_asked_for(run: Run, pulumi: FakePulumi) -> None:

@@ -456,7 +456,29 @@ def test_pods_beyond_the_discovery_are_counted_where_they_are_asked_for() -> Non
     found = read_inventory(fake, Discovery(), MANAGER, with_unsteered=True)
     key = "kube-system/DaemonSet/agent"
     assert [found.on(key, side) for side in ("amd64", "arm64")] == [1, 1]
-    assert inventory(fake).pods == {}
+    assert inventory(fake).unsteered_workloads == {}
+
+
+def test_daemonsets_beyond_the_discovery_are_always_known() -> None:
+    """The first Graviton node starts them too, wherever they are; other controllers are not asked for."""
+    fake = cluster(
+        daemonsets=[
+            workload("DaemonSet", "agent", namespace="kube-system"),
+            workload("DaemonSet", "log", namespace="other"),
+            workload("DaemonSet", "ours"),
+        ],
+        deployments=[workload(namespace="kube-system")],
+        nodes=[node("arm")],
+        pods=[pod("agent-1", "arm", namespace="kube-system", owner=("DaemonSet", "agent"))],
+    )
+    found = read_inventory(fake, Discovery(namespaces=("shop",)), MANAGER)
+    assert set(found.outside_daemonsets) == {"kube-system/DaemonSet/agent", "other/DaemonSet/log"}
+    assert found.on("kube-system/DaemonSet/agent", "arm64") == 1
+    assert found.unsteered_workloads == {}
+    unselected = read_inventory(fake, Discovery(label_selector="no=match"), MANAGER)
+    assert len(unselected.outside_daemonsets) == 3
+    excluded = Discovery(exclude=frozenset({"shop/DaemonSet/ours"}))
+    assert "shop/DaemonSet/ours" in read_inventory(fake, excluded, MANAGER).outside_daemonsets
 
 
 def test_pods_that_are_over_or_going_do_not_count() -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from archshift.common.resources import Resources
 from archshift.images.verdict import AMD64_ONLY, MULTI_ARCH, UNKNOWN, ImageVerdict, Verdict
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.nodes.groups import Node, Taint
-from archshift.plan.model import Plan, PlannedWorkload
+from archshift.plan.model import DaemonSetBlocker, Plan, PlannedWorkload
 from components.image_audit import ImageAudit, ImageAuditArgs, evidence_values
 from components.preflight import report
 from tests.build import planned
@@ -24,7 +25,11 @@ from tests.components.recorder import record
 Logged = Callable[[Plan, ClusterEvidence | None], list[tuple[str, str]]]
 
 DIGEST = "sha256:" + "a" * 64
-BLOCKER = "shop/DaemonSet/log: would start on Graviton nodes and agent:2 is amd64-only: container log: why"
+BLOCKER = DaemonSetBlocker(
+    "shop/DaemonSet/log",
+    "would start on Graviton nodes and agent:2 is amd64-only: container log: why",
+    steered=True,
+)
 
 
 def image(name: str, verdict: Verdict, hour: int = 12) -> ImageVerdict:
@@ -176,9 +181,9 @@ def test_a_cluster_of_nothing_has_empty_evidence() -> None:
 
 
 def row(
-    name: str, verdict: WorkloadVerdict | None, *, movable: bool = False, reason: str = ""
+    name: str, verdict: WorkloadVerdict | None, *, movable: bool = False, reason: str = "", **more: Any
 ) -> PlannedWorkload:
-    return planned(name, 2, 0, verdict=verdict, movable=movable, reason=reason)
+    return planned(name, 2, 0, verdict=verdict, movable=movable, reason=reason, **more)
 
 
 @pytest.fixture
@@ -189,7 +194,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Logged:
         caplog.clear()
         with caplog.at_level(logging.INFO):
             record(lambda: report(plan, evidence, fixed_capacity=False))
-        told = ("arm_ratio", "shop/")
+        told = ("arm_ratio", "shop/", "2 of 2")
         return [
             (entry.levelname, entry.getMessage())
             for entry in caplog.records
@@ -203,20 +208,47 @@ def logged(caplog: pytest.LogCaptureFixture) -> Logged:
 
 def test_the_first_graviton_node_is_not_made_while_a_daemonset_would_break(logged: Logged) -> None:
     """The run stops before anything is registered; the sentence has every DaemonSet and both ways out."""
-    plan = Plan(arm_ratio=0.1, blockers=(BLOCKER, "shop/DaemonSet/dns: too"), first_graviton_node=True)
+    plan = Plan(
+        arm_ratio=0.1,
+        blockers=(BLOCKER, DaemonSetBlocker("shop/DaemonSet/dns", "too", steered=True)),
+        first_graviton_node=True,
+    )
     with pytest.raises(ArchshiftError) as error:
         logged(plan, EVIDENCE)
     assert str(error.value) == (
         f"no Graviton node is created, because DaemonSets would break on it: {BLOCKER}; shop/DaemonSet/dns: "
         f"too; "
-        "give them images for arm64, or set archshift:images.daemonsets: pin to keep them on x86"
+        "give them images for arm64, or the node selector kubernetes.io/arch: amd64 in their manifests, "
+        "or set archshift:images.daemonsets: pin"
     )
+
+
+def test_a_daemonset_that_is_not_steered_gets_no_advice_to_pin(logged: Logged) -> None:
+    """archshift pins only what it steers."""
+    blocker = replace(BLOCKER, steered=False)
+    plan = Plan(arm_ratio=0.1, blockers=(blocker,), first_graviton_node=True)
+    with pytest.raises(ArchshiftError) as error:
+        logged(plan, EVIDENCE)
+    assert str(error.value) == (
+        f"no Graviton node is created, because DaemonSets would break on it: {blocker}; give them images for "
+        "arm64, or the node selector kubernetes.io/arch: amd64 in their manifests"
+    )
+
+
+@pytest.mark.parametrize(("waits", "level"), [(True, "WARNING"), (False, "INFO")])
+def test_nodes_that_take_no_pods_now_are_named(logged: Logged, waits: bool, level: str) -> None:
+    """They stop no update. A warning only if a change waits for them."""
+    note = "2 of 2 Graviton nodes take no pods now: cordoned, not ready or with a temporary taint"
+    rows = (row("cart", None, action="keep", reason="waits"),) if waits else ()
+    told = logged(Plan(arm_ratio=0.1, workloads=rows, node_notes=(note,)), EVIDENCE)
+    assert (level, note) in told
+    assert (("INFO", "shop/Deployment/cart: waits") in told) is waits
 
 
 def test_later_nodes_are_not_stopped_and_the_blocker_is_a_warning(logged: Logged) -> None:
     """The damage, if any, is there already: a fleet must not be stuck half way for it."""
     told = logged(Plan(arm_ratio=0.1, blockers=(BLOCKER,)), ClusterEvidence())
-    assert told[0] == ("WARNING", BLOCKER)
+    assert told[0] == ("WARNING", str(BLOCKER))
     assert told[1][1].startswith("arm_ratio 0.1: ")
 
 

@@ -1,12 +1,13 @@
 """The plan under evidence: who may get a Graviton pod, who keeps those it has, who stops a step."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from archshift.cluster.model import Workload
+from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import Template
 from archshift.common.architectures import AMD64, ARM64
@@ -30,7 +31,7 @@ from archshift.images.workload import (
     why_not,
 )
 from archshift.nodes.groups import Node, NodeGroup, Taint
-from archshift.plan.model import Plan, PlannedWorkload, Rules
+from archshift.plan.model import DaemonSetBlocker, Plan, PlannedWorkload, Rules
 from archshift.plan.placement import place
 from archshift.plan.planner import make_plan
 from tests.build import (
@@ -287,7 +288,7 @@ def test_a_daemonset_that_would_start_on_graviton_unproven_is_a_blocker(value: V
         one, verdicts={one.key: verdict(one, value, block)}, nodes=BOTH_SIDES[:1], groups=[group()]
     )
     said = f"would start on Graviton nodes and {AGENT} is {value}: container log: why"
-    assert plan.blockers == (f"shop/DaemonSet/log: {said}",)
+    assert plan.blockers == (DaemonSetBlocker("shop/DaemonSet/log", said, steered=True),)
     (row,) = plan.workloads
     assert (row.reason, row.patch, row.wanted, row.movable) == (said, None, None, False)
 
@@ -328,9 +329,8 @@ def test_a_taint_keeps_an_unproven_daemonset_away() -> None:
     one = log_agent()
     assert plan_for(one, verdicts={}, nodes=nodes).blockers == ()
     tolerant = log_agent(tolerations=({"operator": "Exists"},))
-    assert plan_for(tolerant, verdicts={}, nodes=nodes).blockers == (
-        f"shop/DaemonSet/log: would start on Graviton nodes and {NO_EVIDENCE}",
-    )
+    (blocker,) = plan_for(tolerant, verdicts={}, nodes=nodes).blockers
+    assert str(blocker) == f"shop/DaemonSet/log: would start on Graviton nodes and {NO_EVIDENCE}"
 
 
 def test_without_graviton_nodes_there_is_nothing_to_block() -> None:
@@ -375,8 +375,41 @@ def test_a_daemonset_whose_fields_are_others_cannot_be_pinned_and_blocks() -> No
     )
     one = deployment("log", 0, kind="DaemonSet", template=template)
     plan = plan_for(one, verdicts={}, pin_daemonsets=True)
-    assert plan.blockers == (f"shop/DaemonSet/log: would start on Graviton nodes and {NO_EVIDENCE}",)
+    (blocker,) = plan.blockers
+    assert str(blocker) == f"shop/DaemonSet/log: would start on Graviton nodes and {NO_EVIDENCE}"
     assert plan.workloads[0].patch is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "value", "running", "blocks"),
+    [
+        ({}, AMD64_ONLY, 0, True),
+        ({}, UNKNOWN, 0, True),
+        ({}, None, 0, True),
+        ({}, UNKNOWN, 1, False),
+        ({}, AMD64_ONLY, 1, True),
+        ({}, MULTI_ARCH, 0, False),
+        ({"node-selector": {"kubernetes.io/arch": "amd64"}}, AMD64_ONLY, 0, False),
+        ({"node-selector": {"beta.kubernetes.io/arch": "arm"}}, UNKNOWN, 0, False),
+        ({"node-selector": {"kubernetes.io/os": "windows"}}, OTHER, 0, False),
+        ({"required": required_affinity(ARCH, "ppc64le")}, UNKNOWN, 0, False),
+        ({"required": required_affinity(ARCH, "amd64", "arm64")}, AMD64_ONLY, 0, True),
+    ],
+)
+@pytest.mark.parametrize("pin", [False, True])
+def test_a_daemonset_that_archshift_does_not_steer_blocks_as_any_other(
+    spec: dict[str, Any], value: Verdict | None, running: int, blocks: bool, pin: bool
+) -> None:
+    """In kube-system, in another namespace, excluded: the node starts it all the same. No pin helps it."""
+    one = replace(log_agent(spec), namespace="kube-system")
+    nodes = tuple(replace(n, labels={**n.labels, "kubernetes.io/os": "linux"}) for n in BOTH_SIDES)
+    there = Inventory(
+        nodes=nodes, outside_daemonsets={one.key: one}, pods={(one.key, "arm64"): running} if running else {}
+    )
+    verdicts = {one.key: verdict(one, value)} if value else {}
+    plan = make_plan(arm_ratio=0.5, inventory=there, verdicts=verdicts, pin_daemonsets=pin)
+    assert [(blocker.workload, blocker.steered) for blocker in plan.blockers] == [(one.key, False)] * blocks
+    assert plan.workloads == ()
 
 
 def test_a_pin_that_is_there_is_not_made_again() -> None:

@@ -239,7 +239,8 @@ def test_a_daemonset_that_is_not_proven_stops_graviton_nodes(graviton: Resource)
         f"These DaemonSets would start on the Graviton nodes ({graviton.name}), but nothing proves that "
         "they run there: infra/DaemonSet/agent (registry.example/amd64-only:1 is amd64-only: no "
         "linux/arm64), infra/DaemonSet/old (registry.example/unknown:1 is unknown: no linux/arm64). Give "
-        "them images for arm64, or keep them on x86 with archshift:images.daemonsets: pin."
+        "them images for arm64, or the node selector kubernetes.io/arch: amd64. "
+        "archshift:images.daemonsets: pin keeps those that archshift steers on x86."
     )
 
 

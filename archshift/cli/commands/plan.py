@@ -52,6 +52,10 @@ def print_table(plan: "Plan", *, everything: bool = False) -> None:
         out.print(f"conflict: {conflict}", style="yellow")
     if plan.untried:
         out.print(plan.untried, style="yellow")
+    for blocker in plan.blockers:
+        out.print(f"blocks Graviton nodes: {blocker}", style="red")
+    for note in plan.node_notes:
+        out.print(note, style="yellow")
     for shortage in plan.shortages:
         out.print(f"shortage: {shortage}", style="red")
     print_troubles(out, plan)

@@ -58,6 +58,8 @@ def print_table(plan: "Plan") -> None:
         lambda row: (row.reason, None) if row.exact else (joined("not exact", row.reason), "yellow"),
     )
     print_troubles(out, plan)
+    for note in plan.node_notes:
+        out.print(note, style="yellow")
     share = plan.graviton / plan.pods if plan.pods else 0.0
     out.print(
         f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods on Graviton "
