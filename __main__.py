@@ -60,7 +60,7 @@ def main() -> None:
     gate = read_evidence_file(Path(settings.evidence_file))
 
     if cluster_survey.evidence:
-        possible = possible_nodes(cluster_survey.inventory.nodes, settings.groups)
+        possible = possible_nodes(cluster_survey.inventory.nodes, settings.groups, settings.stack_label)
         ImageAudit(
             "images",
             ImageAuditArgs(
@@ -91,7 +91,7 @@ def main() -> None:
     hook = guard_hook(settings)
     guard = hook if settings.guarded else None
     register_restore_hook(settings.kube_context)
-    others = nodes_of_others(cluster_survey.inventory.nodes, settings.groups)
+    others = nodes_of_others(cluster_survey.inventory.nodes, settings.groups, settings.stack_label)
     cluster = eks.register_cluster() if eks else None
     kubeconfig = cluster.kubeconfig if cluster and not settings.kube_context else None
     provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)

@@ -111,7 +111,12 @@ def survey(
         inventory=inventory,
         evidence=evidence,
         plan=plan,
-        needs=needs(inventory, verdicts, strict, possible_nodes(inventory.nodes, settings.groups))
+        needs=needs(
+            inventory,
+            verdicts,
+            strict,
+            possible_nodes(inventory.nodes, settings.groups, settings.stack_label),
+        )
         if guarded
         else None,
         tests=tests,
@@ -155,6 +160,7 @@ def _plan(
         verdicts=evidence.verdicts if evidence else None,
         pin_daemonsets=settings.images.daemonsets == "pin",
         refused=refused,
+        stack=settings.stack_label,
     )
 
 

@@ -40,7 +40,7 @@ def run_arm64_tests(cluster_survey: Survey, settings: "Settings", eks: LiveClust
             )
             return cluster_survey
         # Where an autoscaler creates nodes, the test's own pod asks for the first one.
-        nodes = possible_nodes(cluster_survey.inventory.nodes, settings.groups)
+        nodes = possible_nodes(cluster_survey.inventory.nodes, settings.groups, settings.stack_label)
         if any(
             node.architecture == ARM64 and node.name not in cluster_survey.plan.new_nodes for node in nodes
         ):

@@ -106,9 +106,9 @@ class _LiveCheck:
         if deleted and self._is_configured(name, old):
             # The configuration keeps this node and the engine deletes it, so this is a destroy:
             # it deletes every node of the stack.
-            after = nodes_of_others(live, self._settings.groups)
+            after = nodes_of_others(live, self._settings.groups, self._settings.stack_label)
         else:
-            after = nodes_after(live, self._settings.groups)
+            after = nodes_after(live, self._settings.groups, self._settings.stack_label)
         going = [node for node in live if node.name == name] if _is_node(old) else list(live)
         possible: list[Node] | None = []
         if deleted and eks_group:
@@ -134,7 +134,7 @@ class _LiveCheck:
         cluster_survey = self._fresh_survey()
         live, needed = cluster_survey.inventory.nodes, cluster_survey.needs or ()
         # Karpenter's own label: archshift's label may not be on the nodes yet.
-        others = nodes_of_others(live, self._settings.groups)
+        others = nodes_of_others(live, self._settings.groups, self._settings.stack_label)
         after = [node for node in others if node.labels.get(POOL_LABEL) != name]
         # As above: if the configuration keeps the pool, this is a destroy, and no pool stays.
         destroy = new is None and name in self._settings.node_pools

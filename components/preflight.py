@@ -37,7 +37,9 @@ def guard_x86(survey: Survey, settings: "Settings", now: datetime) -> None:
     if survey.needs is None:
         return
     live = survey.inventory.nodes
-    reason = guard.refuse_removal(survey.needs, live, live, nodes_after(live, settings.groups))
+    reason = guard.refuse_removal(
+        survey.needs, live, live, nodes_after(live, settings.groups, settings.stack_label)
+    )
     if reason:
         raise refuse("x86 capacity", reason)
     if not survey.needs and any(node.architecture == AMD64 for node in live):

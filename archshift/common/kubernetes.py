@@ -11,6 +11,9 @@ ARCH_LABELS: Final = (ARCH_LABEL, "beta.kubernetes.io/arch")
 GROUP_LABEL: Final = "archshift/node-group"
 """On every node of a group that archshift manages; the value is the group's name."""
 
+STACK_LABEL: Final = "archshift/stack"
+"""On every node of a managed group or of the lab; the value says which stack made it (``stack_label``)."""
+
 INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
 """Set by the kubelet (https://kubernetes.io/docs/reference/labels-annotations-taints/)."""
 

@@ -1,5 +1,6 @@
 """The configured node groups, and their nodes."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
@@ -18,6 +19,7 @@ from archshift.common.kubernetes import (
     INSTANCE_TYPE_LABEL,
     OS_LABELS,
     POOL_LABEL,
+    STACK_LABEL,
     ZONE_LABEL,
 )
 from archshift.common.resources import EPHEMERAL_STORAGE, MIB, Devices, Resources, total
@@ -181,11 +183,18 @@ class _Group:
         name: The key in ``archshift:node_groups``.
         labels: The user's own node labels.
         taints: The taints of every node.
+        stack: The value of its nodes' label ``archshift/stack``; empty for none.
     """
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
+    stack: str = ""
+
+    @property
+    def _own_labels(self) -> dict[str, str]:
+        # Not for NodePools: a new label would make Karpenter replace all nodes of a pool.
+        return {GROUP_LABEL: self.name, **({STACK_LABEL: self.stack} if self.stack else {})}
 
     @property
     def min_nodes(self) -> int:
@@ -200,7 +209,10 @@ class _Group:
     def owns(self, node: Node) -> bool:
         """Return whether a live node belongs to this group."""
         # A NodePool with the same name may exist, or may have existed.
-        return not node.labels.get(POOL_LABEL) and node.labels.get(GROUP_LABEL) == self.name
+        return not node.labels.get(POOL_LABEL) and self._labelled(node)
+
+    def _labelled(self, node: Node) -> bool:
+        return node.labels.get(GROUP_LABEL) == self.name and not made_by_another_stack(node, self.stack)
 
     def nodes_on_demand(self) -> list[Node]:
         """Return the nodes that do not exist until pods need them."""
@@ -238,7 +250,7 @@ class NodeGroup(_Group):
     @property
     def node_labels(self) -> Mapping[str, str]:
         """The labels that the group gives its nodes."""
-        return {**self.labels, ARCHITECTURE_LABEL: self.architecture, GROUP_LABEL: self.name}
+        return {**self.labels, ARCHITECTURE_LABEL: self.architecture, **self._own_labels}
 
     def nodes(self) -> list[Node]:
         """Return its nodes as the lab creates them and the capacity check counts them."""
@@ -316,7 +328,7 @@ class EksNodeGroup(_Group):
     @property
     def node_labels(self) -> Mapping[str, str]:
         """The labels that the group gives its nodes; the kubelet sets ``kubernetes.io/arch``."""
-        return {**self.labels, ARCHITECTURE_LABEL: self.architecture, GROUP_LABEL: self.name}
+        return {**self.labels, ARCHITECTURE_LABEL: self.architecture, **self._own_labels}
 
     @property
     def min_nodes(self) -> int:
@@ -332,7 +344,7 @@ class EksNodeGroup(_Group):
         """Return whether a live node belongs to this group; before an import it has only EKS's label."""
         if node.labels.get(POOL_LABEL):
             return False
-        if node.labels.get(GROUP_LABEL) == self.name:
+        if self._labelled(node):
             return True
         return bool(self.import_name) and node.labels.get(EKS_GROUP_LABEL) == self.import_name
 
@@ -582,13 +594,11 @@ def _node(
     more: Mapping[str, str],
 ) -> Node:
     labels = {
-        **group.labels,
+        **group.node_labels,
         **more,
         **well_known_labels.of_any_node(kind).labels,
         "kubernetes.io/hostname": name,
         ZONE_LABEL: zone,
-        ARCHITECTURE_LABEL: kind.architecture,
-        GROUP_LABEL: group.name,
     }
     return Node(
         name=name,
@@ -662,6 +672,23 @@ def capacity_by_architecture(nodes: Iterable[Node]) -> dict[str, dict[str, int]]
         }
         for architecture, capacities in sides.items()
     }
+
+
+def stack_label(stack: str) -> str:
+    """Return the value of the label ``archshift/stack``; a stack's name may be longer than a label."""
+    name = stack.rpartition("/")[2]
+    value = name if len(name) <= 63 else f"{name[:50]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return value.strip("-_.") or "stack"
+
+
+def made_by_another_stack(node: Node, stack: str) -> bool:
+    """Return whether another stack made a node of the cluster.
+
+    Args:
+        node: A live node.
+        stack: This stack, as ``stack_label`` writes it; empty if it is unknown.
+    """
+    return bool(stack) and node.labels.get(STACK_LABEL, stack) != stack
 
 
 def side_taint(architecture: Architecture) -> Taint:

@@ -42,6 +42,7 @@ def make_plan(
     verdicts: Mapping[str, WorkloadVerdict] | None = None,
     pin_daemonsets: bool = False,
     refused: Mapping[str, str] | None = None,
+    stack: str = "",
 ) -> Plan:
     """Compute the plan.
 
@@ -55,6 +56,7 @@ def make_plan(
         pin_daemonsets: Pin DaemonSets to x86 nodes if they are not proven to run on arm64. Otherwise the plan
             reports them as blockers.
         refused: Workload key to the words with which the API server refuses its patch.
+        stack: This stack, as ``stack_label`` writes it. It tells nodes of other stacks from its own.
 
     Raises:
         ArchshiftError: A rule names a workload that is missing in the cluster.
@@ -62,13 +64,13 @@ def make_plan(
     rules = rules or {}
     groups = tuple(groups)
     _check_rules(rules, inventory)
-    nodes = nodes_after(inventory.nodes, groups)
+    nodes = nodes_after(inventory.nodes, groups, stack)
     closed = closed_sides(nodes, groups)
     live = {node.name for node in inventory.nodes}
-    possible = possible_nodes(inventory.nodes, groups)
+    possible = possible_nodes(inventory.nodes, groups, stack)
     steering = _Steering(possible, rules, verdicts, pin_daemonsets, inventory, refused or {}, closed)
     drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
-    drafts = _with_reach(drafts, sites(inventory.nodes, groups))
+    drafts = _with_reach(drafts, sites(inventory.nodes, groups, stack))
     drafts = _with_companions(drafts, steering, inventory, possible)
     counts = apportion(
         arm_ratio,

@@ -37,15 +37,16 @@ class Site:
     many: bool = False
 
 
-def sites(live: Sequence[Node], groups: Iterable[AnyNodeGroup]) -> tuple[Site, ...]:
+def sites(live: Sequence[Node], groups: Iterable[AnyNodeGroup], stack: str = "") -> tuple[Site, ...]:
     """Return where pods may run after an update, including the nodes that an autoscaler may add.
 
     Args:
         live: All live nodes.
         groups: The configured node groups.
+        stack: This stack, as ``stack_label`` writes it.
     """
     groups = tuple(groups)
-    nodes = nodes_after(live, groups)
+    nodes = nodes_after(live, groups, stack)
     managed = {node.name for node in nodes if any(group.owns(node) for group in groups) or node.choices}
     zones = sorted({zone for node in nodes if (zone := node.labels.get(ZONE_LABEL))}) or [""]
     samples = [

@@ -7,9 +7,9 @@ reports all errors of a configuration together, each with the key, the value and
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.cluster.model import Discovery
@@ -18,7 +18,7 @@ from archshift.common.errors import ArchshiftError
 from archshift.cost.rules import CostRules
 from archshift.images.registry.hosts import ImageRules
 from archshift.nodes.eks import EksCluster
-from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, NodeGroup, NodePool
+from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, NodeGroup, NodePool, stack_label
 from archshift.nodes.node_pools import Provisioner
 from archshift.plan.arm64_tests import Arm64TestRules
 from archshift.plan.exceptions import BreakGlass, PolicyException
@@ -36,6 +36,8 @@ from archshift.settings.values import Ratio
 __all__ = ["PROJECT", "REGISTRIES_FILE", "Settings", "images_of_no_stack", "load"]
 
 PROJECT: Final = "archshift"
+
+_Managed = TypeVar("_Managed", NodeGroup, EksNodeGroup)
 
 _SCALARS: Final = ("arm_ratio", "cluster_uid", "kube_context", "platform", "provisioner")
 """The keys whose values the engine passes as text; it passes all others as JSON."""
@@ -132,6 +134,11 @@ class Settings:
         return self.break_glass is not None and self.break_glass.active(now)
 
     @property
+    def stack_label(self) -> str:
+        """The value of the label ``archshift/stack`` on the nodes that this stack makes."""
+        return stack_label(self.stack)
+
+    @property
     def mark(self) -> str:
         """The stack's name in the cluster, so that two stacks on one cluster see each other."""
         return f"{PROJECT}/{self.stack}"
@@ -179,7 +186,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
     if not refused & {"platform", "provisioner"}:
         _check_platform(model, problems)
         with problems.collected():
-            groups = _groups(model, _ANY_CLUSTER if "cluster" in refused else cluster)
+            groups = _groups(model, _ANY_CLUSTER if "cluster" in refused else cluster, stack_label(stack))
     platform = "lab" if "platform" in refused else model.platform
     settings = Settings(
         stack=stack,
@@ -254,12 +261,22 @@ def _check_platform(model: StackModel, problems: Problems) -> None:
         )
 
 
-def _groups(model: StackModel, cluster: EksCluster | None) -> dict[str, Any]:
-    """Return the node groups, by the attribute of ``Settings`` that holds them."""
+def _groups(model: StackModel, cluster: EksCluster | None, label: str) -> dict[str, Any]:
+    """Return the node groups, by the attribute of ``Settings`` that holds them.
+
+    Args:
+        model: The stack's settings.
+        cluster: The cluster of the groups.
+        label: The value of the label that their nodes get.
+    """
     raw, families = model.node_groups, model.graviton_families or None
     if model.provisioner != "managed":
         provisioner = "lab" if model.platform == "lab" else model.provisioner
         return {"node_pools": node_pools(raw, provisioner, families)}
     if model.platform == "lab":
-        return {"node_groups": lab_groups(raw)}
-    return {"eks_node_groups": eks_groups(raw, cluster, families)}
+        return {"node_groups": _labelled(lab_groups(raw), label)}
+    return {"eks_node_groups": _labelled(eks_groups(raw, cluster, families), label)}
+
+
+def _labelled(groups: Mapping[str, _Managed], label: str) -> dict[str, _Managed]:
+    return {name: replace(group, stack=label) for name, group in groups.items()}

@@ -1,15 +1,23 @@
 """Node groups and the nodes they stand for."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from archshift.actions.drain import nodes_to_drain
-from archshift.nodes.after_update import nodes_after
-from archshift.nodes.groups import Node, NodeGroup, Taint, capacity_by_architecture
+from archshift.nodes.after_update import nodes_after, nodes_of_others
+from archshift.nodes.groups import (
+    EksNodeGroup,
+    Node,
+    NodeGroup,
+    Taint,
+    capacity_by_architecture,
+    stack_label,
+)
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.plan.capacity import balance
-from tests.build import ARCH, plan_node
+from tests.build import ARCH, eks_group, plan_node
 
 
 def test_the_nodes_of_a_group_are_what_the_lab_makes() -> None:
@@ -135,3 +143,44 @@ def test_a_node_of_another_instance_type_is_another_node() -> None:
     (made,) = replace(LAB, size=1).nodes()
     larger = replace(LAB, size=1, instance_type=INSTANCE_TYPES["m6i.2xlarge"])
     assert nodes_after([replace(made, taints=(Taint(key="gpu"),))], [larger]) == larger.nodes()
+
+
+@pytest.mark.parametrize("group", [LAB, eks_group("x86", "m6i.xlarge", size=2)], ids=["lab", "EKS"])
+def test_nodes_of_another_stack_are_live_nodes(group: NodeGroup | EksNodeGroup) -> None:
+    """Whoever made them: they stay, they belong to no group here, and no drain of this stack takes them."""
+    first = replace(group, stack="first")
+    live = first.nodes() if isinstance(first, NodeGroup) else first.new_nodes(0)
+    assert all(first.owns(node) for node in live)
+    # A stack without groups, one with another group, one with a group of the same name.
+    assert nodes_after(live, (), "second") == live
+    assert nodes_of_others(live, (), "second") == live
+    other = replace(group, name="other", stack="second")
+    assert [node for node in nodes_after(live, [other]) if node in live] == live
+    assert nodes_to_drain(live, [other]) == []
+    same = replace(group, stack="second")
+    assert not any(same.owns(node) for node in live)
+
+
+def test_nodes_of_a_group_that_this_stack_takes_out_go() -> None:
+    """Also the last group of the stack, and nodes from before the stack's label."""
+    live = replace(LAB, stack="first").nodes()
+    assert nodes_after(live, (), "first") == []
+    assert nodes_of_others(live, (), "first") == []
+    unlabelled = LAB.nodes()
+    assert nodes_after(unlabelled, (), "first") == []
+    assert nodes_after(unlabelled, [replace(LAB, stack="first")]) == replace(LAB, stack="first").nodes()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("prod", "prod"),
+        ("shop/archshift/prod", "prod"),
+        ("_a-b.c_", "a-b.c"),
+        ("x" * 70, f"{'x' * 50}-c71bd109227e"),
+    ],
+)
+def test_a_stacks_label_is_a_valid_label(name: str, value: str) -> None:
+    label = stack_label(name)
+    assert re.fullmatch(r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?", label)
+    assert label == value

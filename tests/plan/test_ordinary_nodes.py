@@ -163,6 +163,15 @@ def test_a_side_whose_group_may_grow_takes_pods(group: AnyNodeGroup, waits: bool
     assert bool(fleet.plan(0.5, closed, (group,)).waiting) is waits
 
 
+def test_another_tools_nodepool_may_add_a_node() -> None:
+    """Karpenter brings up a node for a pod that no other node takes."""
+    fleet = Fleet()
+    closed = nodes(STATES["karpenter"], ("g-a", "g-b"))
+    assert fleet.plan(0.5, closed).waiting
+    closed[2]["metadata"]["labels"]["karpenter.sh/nodepool"] = "general"
+    assert not fleet.plan(0.5, closed).waiting
+
+
 def test_a_shortage_that_ends_with_the_state_is_only_named() -> None:
     """It does not stop the update, as a lasting shortage does where nobody adds nodes."""
     fleet = Fleet()

@@ -36,6 +36,7 @@ def test_x86_nodes_and_their_twins_take_six_lines() -> None:
     assert found.eks_node_groups == {
         "x86": EksNodeGroup(
             name="x86",
+            stack="prod",
             instance_types=(INSTANCE_TYPES["t3.xlarge"],),
             min_size=5,
             desired_size=5,
@@ -45,6 +46,7 @@ def test_x86_nodes_and_their_twins_take_six_lines() -> None:
         ),
         "graviton": EksNodeGroup(
             name="graviton",
+            stack="prod",
             instance_types=(INSTANCE_TYPES["t4g.xlarge"],),
             min_size=3,
             desired_size=3,
@@ -104,6 +106,7 @@ def test_every_setting_gets_its_shape() -> None:
     )
     assert found.eks_node_groups["spot"] == EksNodeGroup(
         name="spot",
+        stack="prod",
         instance_types=(INSTANCE_TYPES["m5.xlarge"], INSTANCE_TYPES["m6i.xlarge"]),
         min_size=0,
         max_size=9,
@@ -138,6 +141,7 @@ def test_a_twin_takes_over_what_it_does_not_set_itself() -> None:
     found = load(node_groups={"graviton": twin, "x86": x86}, graviton_families=["m7g", "c7g"])
     assert found.eks_node_groups["graviton"] == EksNodeGroup(
         name="graviton",
+        stack="prod",
         instance_types=(INSTANCE_TYPES["m7g.xlarge"],),
         min_size=1,
         desired_size=1,
