@@ -86,7 +86,8 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
         (
             *_rights("list", _CONTROLLERS, seen),
             *_rights("get", _CONTROLLERS, ours),
-            *_rights("list", _READ_EVERYWHERE, _WHOLE_CLUSTER),
+            # The first Graviton node starts every DaemonSet, wherever it is.
+            *_rights("list", ("daemonsets.apps", *_READ_EVERYWHERE), _WHOLE_CLUSTER),
         ),
         "problem",
         "archshift cannot make a plan",
