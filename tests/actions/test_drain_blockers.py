@@ -110,6 +110,25 @@ def test_x86_nodes_that_stay_carry_the_need_or_are_too_small() -> None:
     assert list(blocked(nodes=(X86, closed, ARM), needed=needed)) == [CART]
 
 
+def test_a_need_that_no_x86_node_serves_blocks_no_drain() -> None:
+    """Such as a DaemonSet for another architecture: the drain takes nothing from it."""
+    template = Template(spec={"node-selector": {"beta.kubernetes.io/arch": "arm"}})
+    flannel = deployment("flannel", 0, kind="DaemonSet", template=template)
+    needed = (X86Need(workload=flannel, reason="why", pods=1),)
+    assert blocked(needed=needed) == {}
+    assert list(blocked(needed=(replace(needed[0], on_x86=1),))) == [flannel.key]
+
+
+@pytest.mark.parametrize("key", ["node.kubernetes.io/unschedulable", "ToBeDeletedByClusterAutoscaler"])
+def test_the_state_of_a_drained_node_hides_no_blocker(key: str) -> None:
+    """Only this node has the label. It is cordoned already, or an autoscaler removes it."""
+    nightly = deployment(
+        "nightly", 0, kind="CronJob", template=Template(spec={"node-selector": {"disk": "fast"}})
+    )
+    fast = replace(X86, labels={**X86.labels, "disk": "fast"}, taints=(Taint(key=key),), schedulable=False)
+    assert blocked(nightly, nodes=(fast, ARM)) == {"shop/CronJob/nightly": NOWHERE}
+
+
 def test_a_bare_pod_is_named_unless_it_may_go() -> None:
     """Nothing would start it again."""
     bare = pod("loner", "x86")

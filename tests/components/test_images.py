@@ -19,7 +19,7 @@ from archshift.nodes.groups import Node, Taint
 from archshift.plan.model import DaemonSetBlocker, Plan, PlannedWorkload
 from components.image_audit import ImageAudit, ImageAuditArgs, evidence_values
 from components.preflight import report
-from tests.build import planned
+from tests.build import deployment, plan_node, planned
 from tests.components.recorder import record
 
 Logged = Callable[[Plan, ClusterEvidence | None], list[tuple[str, str]]]
@@ -170,6 +170,43 @@ def test_of_a_daemonset_it_is_stated_whether_it_reaches_graviton(
     assert stated.get("pins") == (spec.get("node-selector") or {}).get("kubernetes.io/arch")
     (stated,) = evidence_values(evidence, Inventory(unsteered_workloads={agent.key: agent})).values()
     assert "reachesGraviton" not in stated
+
+
+@pytest.mark.parametrize(
+    ("selector", "running", "nodes", "served"),
+    [
+        ({}, 0, ("amd64", "arm64"), True),
+        ({"kubernetes.io/arch": "arm"}, 0, ("amd64", "arm64"), False),
+        ({"gpu": "true"}, 0, ("amd64",), False),
+        # Its pods started under other rules.
+        ({"gpu": "true"}, 1, ("amd64",), True),
+        # Without x86 nodes there is nothing to compare with.
+        ({"gpu": "true"}, 0, ("arm64",), True),
+    ],
+)
+def test_the_evidence_says_what_no_x86_node_can_run(
+    selector: dict[str, str], running: int, nodes: tuple[str, ...], served: bool
+) -> None:
+    """The policy pack sees no live nodes, so it learns here who has no x86 capacity to lose."""
+    agent = deployment("agent", 0, kind="DaemonSet", template=Template(spec={"node-selector": selector}))
+    there = Inventory(
+        unsteered_workloads={agent.key: agent},
+        nodes=tuple(plan_node(name, name) for name in nodes),
+        pods={(agent.key, "amd64"): running},
+    )
+    evidence = ClusterEvidence({agent.key: WorkloadVerdict(agent.key, UNKNOWN, (), ())})
+    (stated,) = evidence_values(evidence, there).values()
+    assert stated.get("needsX86Room", True) is served
+
+
+def test_unguarded_daemonsets_are_not_in_the_evidence() -> None:
+    """Where nothing is guarded, they are judged for the plan only."""
+    agent = deployment("agent", 0, kind="DaemonSet")
+    evidence = ClusterEvidence({agent.key: WorkloadVerdict(agent.key, UNKNOWN, (), ())})
+    outside = {agent.key: agent}
+    assert evidence_values(evidence, Inventory(outside_daemonsets=outside)) == {}
+    guarded = Inventory(outside_daemonsets=outside, unsteered_workloads=outside)
+    assert list(evidence_values(evidence, guarded)) == [agent.key]
 
 
 def test_a_cluster_of_nothing_has_empty_evidence() -> None:

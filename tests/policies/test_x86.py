@@ -64,6 +64,20 @@ def test_x86_nodes_cannot_go_while_a_workload_needs_them(verdict: str) -> None:
     )
 
 
+def test_a_workload_that_no_x86_node_could_run_needs_no_capacity() -> None:
+    """The evidence says that it has nothing to lose. Whatever is not False counts as needing it."""
+    there = [node("arm", "arm64")]
+    hopeless = {**entry("amd64-only"), "needsX86Room": False}
+    assert messages(CAPACITY, audit({"kube-system/DaemonSet/flannel-arm": hopeless}), *there) == []
+    for stated in (True, None, "false", 0):
+        unclear = {**entry("amd64-only"), "needsX86Room": stated}
+        assert messages(CAPACITY, audit({"shop/Deployment/legacy": unclear}), *there)
+    both = audit({"shop/Deployment/legacy": entry("amd64-only"), "shop/DaemonSet/arm": hopeless})
+    (message,) = messages(CAPACITY, both, *there)
+    assert message.startswith("1 workload needs x86 nodes")
+    assert "shop/DaemonSet/arm" not in message
+
+
 def test_a_lab_node_that_is_yet_to_be_made_counts() -> None:
     """Its preview has no status; the room is its instance type's, and none for a type nobody knows."""
 
