@@ -73,6 +73,9 @@ its previous patch, sees that an object was replaced.
 """
 
 
+REVISION_PATH: Final = ("f:metadata", "f:annotations", f"f:{REVISION_ANNOTATION}")
+"""Its path in a template's ``managedFields``."""
+
 RECLAIMED_MARK: Final = "+"
 """The end of a revision whose patch took fields back. The patch stays forced until the next revision, because
 otherwise the next update would change the patch for nothing."""
