@@ -91,7 +91,7 @@ class Inexact:
     Attributes:
         revision: The revision of the rollout.
         graviton: The number of pods on Graviton after it.
-        nodes: The number of nodes on the side that lacks pods.
+        nodes: The number of nodes on the side that lacks pods and that accepted new ones.
     """
 
     revision: str

@@ -62,6 +62,13 @@ def test_another_situation_is_tried(live: Live, graviton: int, noted: int, nodes
     assert (row.restarts, row.reason) == (True, "")
 
 
+def test_a_node_that_was_cordoned_then_is_another_node(live: Live) -> None:
+    """The rollout ended while no Graviton node accepted pods."""
+    assert row_of(live, 0.5, 2, Inexact(revision(live), 2, 0)).restarts
+    cordoned = (BOTH_SIDES[0], replace(BOTH_SIDES[1], schedulable=False))
+    assert not row_of(live, 0.5, 2, Inexact(revision(live), 2, 0), cordoned).restarts
+
+
 def test_the_note_of_an_older_revision_means_nothing(live: Live) -> None:
     assert row_of(live, 0.5, 2, Inexact("another.1", 2, 1)).restarts
     assert row_of(live, 0.5, 2).restarts
