@@ -93,7 +93,7 @@ def report(
     for note in evidence.notes if evidence else ():
         pulumi.warn(note)
     if plan.untried:
-        pulumi.info(plan.untried)
+        pulumi.warn(plan.untried)
     for conflict in plan.conflicts:
         pulumi.warn(str(conflict))
     blockers = "; ".join(map(str, plan.blockers))
@@ -111,11 +111,11 @@ def report(
     held = [row for row in plan.workloads if row.verdict and not row.verdict.runs_on_arm64]
     for sentence in summary(held):
         pulumi.info(sentence)
-    for row in plan.workloads:
-        if row.key in plan.refused:
-            pulumi.warn(f"{row.key}: {row.reason}")
-        elif row.action == "keep" and row not in held:
-            pulumi.info(f"{row.key}: {row.reason}")
+    for sentence in summary(row for row in plan.workloads if row.key in plan.refused):
+        pulumi.warn(sentence)
+    kept = (row for row in plan.workloads if row.action == "keep" and row.key not in plan.refused)
+    for sentence in summary(row for row in kept if row not in held):
+        pulumi.info(sentence)
     if plan.shortages and fixed_capacity:
         raise ArchshiftError(
             f"arm_ratio {plan.arm_ratio:g} cannot be scheduled: {'; '.join(plan.shortages)}",

@@ -208,7 +208,9 @@ class _Rebalancing:
         if not wrong:
             return self._ends("")
         side = _other_side(wrong[0], nodes)
-        open_nodes = frozenset(name for name, node in nodes.items() if _is_open(node, side))
+        open_nodes = frozenset(
+            name for name, node in nodes.items() if node.open and node.architecture == side
+        )
         if len(wrong) >= self._least and not open_nodes - self._tried:
             # The new pods came up on the same side again. Only another node can change that.
             self._patient_until = self._patient_until or time.monotonic() + self._patience
@@ -235,7 +237,7 @@ class _Rebalancing:
         note = Inexact(
             revision_of(CONTROLLERS[self.row.kind].template(live)),
             sum(_side(pod, nodes) == ARM64 for pod in self._pods),
-            sum(node.architecture == side for node in nodes.values()),
+            sum(node.open and node.architecture == side for node in nodes.values()),
         )
         path = workload_path(self.row.kind, self.row.namespace, self.row.name)
         with contextlib.suppress(ArchshiftError):
@@ -254,11 +256,6 @@ class _Rebalancing:
         return True
 
 
-def _is_open(node: Node, side: Architecture) -> bool:
-    """Return whether a node of a side accepts new pods: it is ready, and no temporary taint is on it."""
-    return node.architecture == side and node.schedulable and node.lasting_taints == node.taints
-
-
 class _Rooms:
     """What the nodes have left, to tell a full side from a side that a workload's own rules forbid."""
 
@@ -272,7 +269,8 @@ class _Rooms:
     def why(self, pods: Sequence[Pod]) -> str:
         """Return why these pods of one workload are on the wrong side although archshift evicted them."""
         side = _other_side(pods[0], self._nodes)
-        if any(self._fits(pods[0], node) for node in self._nodes.values() if _is_open(node, side)):
+        on_side = (node for node in self._nodes.values() if node.open and node.architecture == side)
+        if any(self._fits(pods[0], node) for node in on_side):
             return (
                 f"the scheduler puts {len(pods)} of its pods on the other side, although {display(side)} "
                 "nodes have room; check its own spread constraints and pod affinities"

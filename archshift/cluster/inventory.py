@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 OUR_MANAGERS: Final = "archshift/"
 """The first part of every stack's name in ``managedFields``."""
 
-_REVISION_PATH: Final = ("f:metadata", "f:annotations", f"f:{pod_fields.REVISION_ANNOTATION}")
-
 
 def read_inventory(
     cluster: "Cluster", discovery: Discovery, field_manager: str, *, with_unsteered: bool = False
@@ -330,7 +328,7 @@ def _copiers(
     managed: Sequence[Mapping[str, Any]], template_path: tuple[str, ...], our_names: tuple[str, ...]
 ) -> frozenset[FieldOwner]:
     """Return who else owns archshift's revision: by an undo, or by a manifest copied from the cluster."""
-    path = (*(f"f:{key}" for key in template_path), *_REVISION_PATH)
+    path = (*(f"f:{key}" for key in template_path), *pod_fields.REVISION_PATH)
     return frozenset(
         owner
         for owner in owners(managed, path)

@@ -73,6 +73,9 @@ its previous patch, sees that an object was replaced.
 """
 
 
+REVISION_PATH: Final = ("f:metadata", "f:annotations", f"f:{REVISION_ANNOTATION}")
+"""Its path in a template's ``managedFields``."""
+
 RECLAIMED_MARK: Final = "+"
 """The end of a revision whose patch took fields back. The patch stays forced until the next revision, because
 otherwise the next update would change the patch for nothing."""
@@ -88,7 +91,7 @@ class Inexact:
     Attributes:
         revision: The revision of the rollout.
         graviton: The number of pods on Graviton after it.
-        nodes: The number of nodes on the side that lacks pods.
+        nodes: The number of nodes on the side that lacks pods and that accepted new ones.
     """
 
     revision: str

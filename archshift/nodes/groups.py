@@ -112,6 +112,11 @@ class Node:
         return tuple(taint for taint in self.taints if not taint.temporary)
 
     @property
+    def open(self) -> bool:
+        """Whether it accepts new pods: it is ready, and no temporary taint is on it."""
+        return self.schedulable and self.lasting_taints == self.taints
+
+    @property
     def capacity(self) -> Resources:
         """What it has for pods."""
         return Resources(self.millicpu, self.memory, self.pods, self.devices or ())

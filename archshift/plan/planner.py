@@ -513,7 +513,7 @@ def _tried(template: Template, graviton: int, nodes: Iterable[Node], side: Archi
     return (
         last is not None
         and (last.revision, last.graviton) == (template.revision, graviton)
-        and sum(node.architecture == side for node in nodes) <= last.nodes
+        and sum(node.open and node.architecture == side for node in nodes) <= last.nodes
     )
 
 

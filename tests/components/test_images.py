@@ -231,7 +231,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Logged:
         caplog.clear()
         with caplog.at_level(logging.INFO):
             record(lambda: report(plan, evidence, fixed_capacity=False))
-        told = ("arm_ratio", "shop/", "2 of 2")
+        told = ("arm_ratio", "shop/", "2 of 2", "2 workloads with")
         return [
             (entry.levelname, entry.getMessage())
             for entry in caplog.records
@@ -311,6 +311,29 @@ def test_what_is_held_and_what_was_not_seen_is_said(logged: Logged) -> None:
             "INFO",
             "arm_ratio 0.5: 0 of 2 movable pods belong on Graviton (6 pods in all), 0 are there; "
             "0 workloads roll out",
+        ),
+    ]
+
+
+def test_what_is_kept_or_refused_is_said(logged: Logged) -> None:
+    """A refusal is a warning. What the owners do every day is only a line, once for each reason."""
+    paused = "left alone: its rollouts are paused (spec.paused); its present placement stays"
+    frozen = "left alone: the API server refuses its patch (a change freeze is on)"
+    rows = (
+        *(planned(name, 2, None, action="keep", reason=paused) for name in ("cart", "pay")),
+        planned("frozen", 2, None, action="keep", reason=frozen),
+        planned("new", 2, None, action="leave", reason=frozen),
+        planned("pinned", 2, None, action="leave", reason="left alone: pins amd64 by its own nodeSelector"),
+    )
+    refused = dict.fromkeys(("shop/Deployment/frozen", "shop/Deployment/new"), "a change freeze is on")
+    assert logged(Plan(arm_ratio=0.5, workloads=rows, refused=refused), EVIDENCE)[1:-1] == [
+        (
+            "WARNING",
+            f"2 workloads with 4 pods do not move: {frozen}: shop/Deployment/frozen, shop/Deployment/new",
+        ),
+        (
+            "INFO",
+            f"2 workloads with 4 pods do not move: {paused}: shop/Deployment/cart, shop/Deployment/pay",
         ),
     ]
 

@@ -139,6 +139,18 @@ def test_an_undo_is_no_owner(
     assert template(cluster, "deployment", "web", namespace) == before
 
 
+def test_destroy_after_an_undo_leaves_nothing(cluster: Cluster, adopted: Stack, namespace: str) -> None:
+    """Also without an update between: kubectl owns a preference and the revision by then."""
+    cluster.apply(deployment("web", 4, namespace))
+    before = template(cluster, "deployment", "web", namespace)
+    up(adopted, "0.25")
+    up(adopted, "0.75")
+    cluster.lab.kubectl("rollout", "undo", "deployment/web", f"--namespace={namespace}")
+    gone = adopted.destroy("--run-program")
+    assert gone.succeeded, gone.output
+    assert template(cluster, "deployment", "web", namespace) == before
+
+
 CRDS = {
     "metricstores.example.test": ("example.test", "v1", "MetricStore"),
     "rollouts.argoproj.io": ("argoproj.io", "v1alpha1", "Rollout"),
@@ -329,6 +341,7 @@ def test_fields_that_somebody_owns_as_null_stop_nobody(
         **{name: takes for name, (_, takes) in NULLS.items()},
         **{f"{name}-client": True for name in NULLS},
     }
+    specs = {name: template(cluster, "deployment", name, namespace) for name in movable}
     for _ in range(2):
         for ratio, wanted in (("0.5", 2), ("1.0", 4)):
             output = up(adopted, ratio)
@@ -345,3 +358,4 @@ def test_fields_that_somebody_owns_as_null_stop_nobody(
         assert adopted.up().changes == {}
         gone = adopted.destroy("--run-program")
         assert gone.succeeded, gone.output
+        assert {name: template(cluster, "deployment", name, namespace) for name in movable} == specs
