@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import yaml
 
+from components.workload_patch import WorkloadPatch
 from lab.control_plane import CONTEXT, PROJECT, Lab
 from lab.engine import RUNTIME
 from lab.images import push_images
@@ -105,7 +106,7 @@ class Stack(LabStack):
                 "spec": resource["inputs"]["spec"],
             }
             for resource in self.resources()
-            if resource["type"].endswith("DeploymentPatch")
+            if resource["type"] == WorkloadPatch.TYPE
         ]
 
 
@@ -183,7 +184,7 @@ def of_namespace(patches: list[dict[str, Any]], namespace: str) -> list[dict[str
     moved = json.loads(json.dumps(patches))
     for patch in moved:
         patch["metadata"]["namespace"] = namespace
-        patch["metadata"]["annotations"]["pulumi.com/patchFieldManager"] = "bare"
+        patch["metadata"]["annotations"] = {"pulumi.com/patchFieldManager": "bare"}
     return list(moved)
 
 

@@ -25,8 +25,9 @@ from pulumi.dynamic import (
 
 from archshift.actions import workload_patch
 from archshift.actions.workload_patch import apply_patch, give_back, read_live, revision_of
-from archshift.cluster.client import Cluster, connect
+from archshift.cluster.client import Cluster, RefusedError, connect
 from archshift.cluster.identity import another_cluster, read_identity
+from archshift.common.errors import ArchshiftError
 
 _PATCH: Final = ("kind", "metadata", "spec", "fieldManager", "force")
 """The inputs that decide what is applied."""
@@ -51,6 +52,41 @@ class _Connection:
 
 
 _CONNECTION: Final = _Connection()
+
+_QUIET_SECONDS: Final = 1.5
+"""After this time without another give-back, all others have ended: the engine starts each one at once."""
+
+_MOST_WAITING: Final = 3
+"""The SDK answers the engine in four threads, and one must stay free for the others."""
+
+
+class _GiveBacks:
+    """The give-backs of a run: refused ones end last, because the engine then starts no other."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._last = 0.0
+
+    def note(self) -> None:
+        """Remember that one begins or ends."""
+        self._last = time.monotonic()
+
+    def let_others_end(self) -> None:
+        """Return when no other has begun or ended for a while; at once if too many wait already."""
+        with self._lock:
+            if self._waiting == _MOST_WAITING:
+                return
+            self._waiting += 1
+        try:
+            while time.monotonic() - self._last < _QUIET_SECONDS:
+                time.sleep(0.1)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+
+_GIVE_BACKS: Final = _GiveBacks()
 
 
 class WorkloadPatchProvider(ResourceProvider):
@@ -104,7 +140,17 @@ class WorkloadPatchProvider(ResourceProvider):
                 return
             raise another_cluster(known, present, self._context)
         patch = _patch(props)
-        give_back(cluster, patch.kind, patch.namespace, patch.name, patch.field_manager)
+        _GIVE_BACKS.note()
+        try:
+            give_back(cluster, patch.kind, patch.namespace, patch.name, patch.field_manager)
+        except RefusedError as error:
+            _GIVE_BACKS.let_others_end()
+            raise ArchshiftError(
+                f"{_key(props)}: the API server refuses to give its fields back: {error.words}",
+                "run the command again when it allows that; --continue-on-error makes the engine end all "
+                "other work first",
+            ) from None
+        _GIVE_BACKS.note()
 
     def _apply(self, props: Mapping[str, Any]) -> dict[str, Any]:
         applied = apply_patch(self._reach(props), _patch(props))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from archshift.cluster.client import Cluster
+from archshift.cluster.identity import SYSTEM_NAMESPACE
 from archshift.cluster.kinds import CONTROLLERS, SCALED
 from archshift.common.errors import ArchshiftError
 from archshift.common.text import one_line
@@ -40,11 +41,13 @@ class Right:
         verb: For example ``list``.
         resource: In kubectl's form: ``deployments.apps``, ``pods/eviction``.
         namespace: Empty for all namespaces.
+        name: Empty for all objects.
     """
 
     verb: str
     resource: str
     namespace: str = ""
+    name: str = ""
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -57,6 +60,7 @@ class Right:
             "group": group,
             "subresource": subresource,
             "namespace": self.namespace,
+            "name": self.name,
         }
         return {key: value for key, value in attributes.items() if value}
 
@@ -94,7 +98,10 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
     )
     yield PermissionNeed(
         "pulumi up",
-        _rights("patch", _CONTROLLERS, ours),
+        (
+            *_rights("patch", _CONTROLLERS, ours),
+            Right("get", "namespaces", SYSTEM_NAMESPACE, SYSTEM_NAMESPACE),
+        ),
         "problem",
         "pulumi up cannot place workloads",
     )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from components.workload_patch import WorkloadPatch
-from lab.control_plane import LabError
+from lab.control_plane import PROJECT, LabError
 from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, node_groups, stateful_set, wait_for
 
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -201,6 +201,39 @@ def test_a_denied_patch_stops_no_other(cluster: Cluster, steered: Stack, namespa
     assert set(cluster.graviton_counts(namespace).values()) == {1}
 
 
+def test_a_denied_give_back_stops_no_other(cluster: Cluster, steered: Stack, namespace: str) -> None:
+    """Destroy gives back all others, ends with the policy's words, and works once the policy is gone."""
+    names = [f"web-{number:02}" for number in range(30)]
+    cluster.apply(deployment(name, 1, namespace) for name in names)
+    cluster.apply(labelled(deployment(f"frozen-{n}", 1, namespace), change="frozen") for n in range(2))
+    before = {name: spec_of(cluster, name, namespace) for name in names}
+    up(steered)
+    cluster.apply(freeze(namespace))
+    wait_until_denied(cluster, "frozen-0", namespace)
+    try:
+        refused = steered.destroy("--target=**WorkloadPatches**")
+        assert not refused.succeeded
+        assert (
+            f"{namespace}/Deployment/frozen-0: the API server refuses to give its fields back"
+            in refused.output
+        )
+        assert {name: spec_of(cluster, name, namespace) for name in names} == before
+        assert patched(steered) == ["frozen-0", "frozen-1"]
+    finally:
+        lift_freezes(cluster)
+    done = steered.destroy("--target=**WorkloadPatches**")
+    assert done.succeeded, done.output
+    template = spec_of(cluster, "frozen-0", namespace)["template"]
+    assert "affinity" not in template["spec"]
+    assert "annotations" not in template["metadata"]
+
+
+def lift_freezes(cluster: Cluster) -> None:
+    """Remove the admission policies of this file."""
+    kinds = "validatingadmissionpolicybindings,validatingadmissionpolicies"
+    cluster.lab.kubectl("delete", kinds, "--all")
+
+
 def wait_until_denied(cluster: Cluster, name: str, namespace: str) -> None:
     """The API server reads new policies a moment later."""
 
@@ -243,6 +276,100 @@ def test_fields_that_are_owned_but_empty_stop_no_other(
         assert all(counts[f"Deployment/web-{number}"] == 1 for number in range(6)), done.output
         given_back = steered.destroy("--target=**WorkloadPatches**")
         assert given_back.succeeded, given_back.output
+
+
+OLD_PROGRAM = """
+import sys
+import pulumi
+from pulumi.runtime import config
+sys.path.insert(0, {project!r})
+import pulumi_kubernetes as k8s
+from archshift.cluster.kinds import CONTROLLERS
+from archshift.settings import stack as stack_settings
+from archshift.survey import survey
+
+values = {{**config.get_config_env(), **config.CONFIG.get()}}
+settings = stack_settings.load(pulumi.get_stack(), values)
+provider = k8s.Provider("cluster", context=settings.kube_context)
+on_cluster = pulumi.ResourceOptions(provider=provider)
+workloads = pulumi.ComponentResource("archshift:index:WorkloadPatches", "workloads", {{}}, on_cluster)
+hook = pulumi.ResourceHook("archshift-restore-taken-fields", lambda args: None)
+for row in survey(settings).plan.workloads:
+    if row.patch is None:
+        continue
+    metadata = row.patch["metadata"]
+    annotations = {{**metadata.get("annotations", {{}}), "pulumi.com/patchFieldManager": settings.mark}}
+    hooks = pulumi.ResourceHookBinding()
+    if row.forced:
+        annotations["pulumi.com/patchForce"] = "true"
+        hooks.before_delete = [hook]
+    api = CONTROLLERS[row.kind].api_version
+    pulumi.CustomResource(
+        f"kubernetes:{{api}}:{{row.kind}}Patch",
+        row.key,
+        {{
+            "apiVersion": api,
+            "kind": row.kind,
+            "metadata": {{**metadata, "annotations": annotations}},
+            "spec": row.patch["spec"],
+        }},
+        pulumi.ResourceOptions(parent=workloads, hooks=hooks),
+    )
+"""
+"""The patches as archshift 0.1.0 registers them."""
+
+
+@pytest.mark.parametrize("step", ["0.5", "1.0"])
+def test_a_stack_of_the_former_version_moves_on(
+    cluster: Cluster, steered: Stack, namespace: str, step: str
+) -> None:
+    """The first update of this version, with a step or without: no restart but the step's, and the engine
+    deletes the old resources. Then destroy leaves nothing, also of a forced field.
+    """
+    cluster.nodes("amd64", 2)
+    cluster.nodes("arm64", 2)
+    key = f"{namespace}/Deployment/forced"
+    overrides = {key: {"force": True, "reason": "the chart is frozen"}}
+    workloads = {"namespaces": [namespace], "overrides": overrides}
+    steered.config({"node_groups": None, "platform": None, "workloads": workloads})
+    zone = {"matchExpressions": [{"key": "topology.kubernetes.io/zone", "operator": "Exists"}]}
+    own = {"affinity": {"nodeAffinity": {PREFERRED: [{"weight": 10, "preference": zone}]}}}
+    cluster.apply([deployment("web", 4, namespace), stateful_set("db", 2, namespace)])
+    cluster.apply(deployment("forced", 4, namespace, **own), manager="helm")
+    kinds = {"web": "deployment", "forced": "deployment", "db": "statefulset"}
+    before = {name: spec_of(cluster, name, namespace, kind) for name, kind in kinds.items()}
+    (steered.folder / "__main__.py").write_text(OLD_PROGRAM.format(project=str(PROJECT)))
+    arguments = steered.arguments("up", "--yes", "--skip-preview", "--non-interactive")
+    done = steered.lab.run("pulumi", *arguments, cwd=steered.folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cluster.wait_until_settled(namespace)
+    placed = {name: spec_of(cluster, name, namespace, kind) for name, kind in kinds.items()}
+    assert all("archshift/revision" in str(spec) for spec in placed.values())
+    generations = generations_of(cluster, namespace)
+    up(steered.config({"arm_ratio": step}))
+    assert patched(steered) == ["db", "forced", "web"]
+    assert not [one for one in steered.resources() if one["type"].startswith("kubernetes:apps")]
+    if step == "0.5":
+        assert {name: spec_of(cluster, name, namespace, kind) for name, kind in kinds.items()} == placed
+        assert generations_of(cluster, namespace) == generations
+    else:
+        expected = {name: generation + 1 for name, generation in generations.items()}
+        assert generations_of(cluster, namespace) == expected
+        counts = {"Deployment/web": 4, "Deployment/forced": 4, "StatefulSet/db": 2}
+        assert cluster.graviton_counts(namespace) == counts
+    again = steered.up()
+    assert (again.exit_code, again.changes) == (0, {}), again.output
+    gone = steered.destroy()
+    assert gone.succeeded, gone.output
+    assert {name: spec_of(cluster, name, namespace, kind) for name, kind in kinds.items()} == before
+
+
+def generations_of(cluster: Cluster, namespace: str) -> dict[str, int]:
+    """How often the spec of each workload changed."""
+    return {
+        item["metadata"]["name"]: item["metadata"]["generation"]
+        for item in cluster.all_of("deployments,statefulsets", namespace)
+    }
 
 
 def test_another_cluster_changes_nothing(cluster: Cluster, steered: Stack, namespace: str) -> None:

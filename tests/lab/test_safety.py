@@ -157,7 +157,7 @@ def test_drift_is_shown_and_corrected(cluster: Cluster, stack: Stack, namespace:
     }
     cluster.apply([deployment("web", 10, namespace), scaler])
     assert stack.up().succeeded
-    plan = stack.archshift("plan")
+    plan = stack.archshift("plan", "--all")
     assert "0.63 to 0.80 on Graviton until the next up" in " ".join(plan.stdout.split())
     cluster.scale("deployment", "web", namespace, 20)
     cluster.wait_until_settled(namespace)
