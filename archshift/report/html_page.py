@@ -10,6 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from archshift.common.architectures import ARM64, display
+from archshift.common.text import counted
 from archshift.report.charts import BARS_WIDTH, HEIGHT, WIDTH, progress_chart, savings_chart
 from archshift.report.report import STATES, Report, group_title
 
@@ -31,7 +32,7 @@ def page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "percent": _percent, "time": _time}
+    environment.filters |= {"number": _number, "counted": counted, "percent": _percent, "time": _time}
     fleet = report.fleet
     observed = fleet.graviton / fleet.pods if fleet.pods else None
     history = report.history

@@ -18,6 +18,7 @@ from archshift.plan import guard
 from archshift.plan.arm64_tests import Arm64Test, Arm64TestState, Proof
 from archshift.report.charts import progress_chart, savings_chart
 from archshift.report.history import Judgement, RatioChange, make_history
+from archshift.report.html_page import page
 from archshift.report.report import make_report
 from archshift.report.savings import Savings
 from tests.build import (
@@ -74,6 +75,23 @@ def test_blockers_are_ranked_by_the_vcpu_that_they_hold_on_x86() -> None:
         (shop.key, "app", "shop"),
     ]
     assert report.vcpu_blocked == 3.0 + 0.1 + 2.4, "a workload with two such images counts once"
+
+
+def test_an_image_whose_registry_is_away_is_not_one_to_repair() -> None:
+    """It may be fine: nobody could look. The page counts both apart."""
+    cart = sized_deployment("cart", 4, millicpu=250)
+    verdict = evidence_of(cart.key, ("app", APP, AMD64_ONLY), ("side", SIDE, UNKNOWN))
+    app, side = verdict.blocking
+    verdict = replace(verdict, blocking=(app, replace(side, away="registry.example")))
+    found = survey_of(mixed_settings(), [(cart, 0)], {cart.key: verdict})
+    report = make_report(mixed_settings(), found, at=AT)
+    assert [blocker.image for blocker in report.to_repair] == [APP]
+    assert {host: [one.image for one in images] for host, images in report.away.items()} == {
+        "registry.example": [SIDE]
+    }
+    text = page(report)
+    assert "1 image to repair, 1 not checked, because a registry does not answer" in text
+    assert "The registry registry.example does not answer, so 1 image could not be checked." in text
 
 
 def test_the_state_of_a_workload_says_what_to_do_about_it() -> None:
