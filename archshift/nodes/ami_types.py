@@ -89,7 +89,7 @@ def check_ami_type(ami_type: str, types: Iterable[InstanceType], key: str) -> st
         ArchshiftError: The AMI type is unknown, or is for the other architecture.
     """
     if ami_type not in AMI_TYPES:
-        raise ArchshiftError(f"{key}: {ami_type!r} is none of {', '.join(AMI_TYPES)}")
+        raise ArchshiftError(f"{key}: {ami_type!r} is invalid; use one of {', '.join(AMI_TYPES)}")
     for kind in types:
         if AMI_TYPES[ami_type].architecture != kind.architecture:
             raise ArchshiftError(

@@ -134,7 +134,7 @@ def instance_type(name: str, key: str) -> InstanceType:
     except KeyError:
         nearest = difflib.get_close_matches(name, INSTANCE_TYPES, n=3, cutoff=0.4)
         hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
-        raise ArchshiftError(f"{key}: {name!r} is not an instance type archshift knows{hint}") from None
+        raise ArchshiftError(f"{key}: {name!r} is an unknown instance type{hint}") from None
 
 
 def family_types(name: str, key: str) -> list[InstanceType]:
@@ -150,7 +150,7 @@ def family_types(name: str, key: str) -> list[InstanceType]:
     if name not in _families():
         nearest = difflib.get_close_matches(name, _families(), n=3, cutoff=0.4)
         hint = f"; did you mean {', '.join(nearest)}?" if nearest else ""
-        raise ArchshiftError(f"{key}: {name!r} is not an instance family archshift knows{hint}")
+        raise ArchshiftError(f"{key}: {name!r} is an unknown instance family{hint}")
     sizes = _families()[name]["sizes"]
     return [INSTANCE_TYPES[f"{name}.{size}"] for size in sizes if "metal" not in size]
 
@@ -209,7 +209,7 @@ def twin(kind: InstanceType, available: Collection[str] | None = None) -> Instan
         raise ArchshiftError(f"{problem}: it is a Graviton type itself")
     wanted = _read_family(kind.family)
     if not wanted or wanted.line not in _LINES:
-        raise ArchshiftError(f"{problem}: no Graviton family stands for what {kind.family} is chosen for")
+        raise ArchshiftError(f"{problem}: no Graviton family replaces {kind.family} and its special hardware")
     alike = {
         name: family
         for name in graviton_families()
@@ -229,11 +229,9 @@ def twin(kind: InstanceType, available: Collection[str] | None = None) -> Instan
             return equal
     others = [equal.name for name in alike if (equal := _equal_in(name, kind))]
     if others:
-        raise ArchshiftError(
-            f"{problem} in the families to choose from", f"{' or '.join(others)} would be one"
-        )
+        raise ArchshiftError(f"{problem} in the families to choose from", f"{' or '.join(others)} would fit")
     nearest = _nearest_in(choice[0] if choice else next(iter(alike)), kind)
-    raise ArchshiftError(f"{problem}: there is none of that size, the nearest are {nearest}")
+    raise ArchshiftError(f"{problem}: no Graviton type has that size; the nearest are {nearest}")
 
 
 def _equal_in(family: str, kind: InstanceType) -> InstanceType | None:

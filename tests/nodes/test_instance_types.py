@@ -160,8 +160,7 @@ def test_a_mistyped_name_is_answered_with_the_nearest() -> None:
         instance_type("m7g.xlrage", "archshift:node_groups.arm.instance_type")
     message = str(error.value)
     assert message.startswith(
-        "archshift:node_groups.arm.instance_type: 'm7g.xlrage' is not an instance type archshift knows; "
-        "did you mean "
+        "archshift:node_groups.arm.instance_type: 'm7g.xlrage' is an unknown instance type; did you mean "
     )
     assert "m7g.xlarge" in message
 
@@ -170,9 +169,7 @@ def test_a_name_like_no_other_gets_no_hint() -> None:
     """No guess is better than a wrong one."""
     with pytest.raises(ArchshiftError) as error:
         instance_type("????", "archshift:node_groups.arm.instance_type")
-    assert str(error.value) == (
-        "archshift:node_groups.arm.instance_type: '????' is not an instance type archshift knows"
-    )
+    assert str(error.value) == ("archshift:node_groups.arm.instance_type: '????' is an unknown instance type")
 
 
 def test_a_known_name_is_found() -> None:
@@ -238,46 +235,46 @@ def test_a_twin_comes_from_the_configured_families(name: str, families: list[str
         (
             "c5.9xlarge",
             None,
-            "c5.9xlarge (36 vCPU, 72 GiB) has no Graviton twin: there is none of that size, the nearest are "
-            "c8g.8xlarge (32 vCPU, 64 GiB) and c8g.12xlarge (48 vCPU, 96 GiB)",
+            "c5.9xlarge (36 vCPU, 72 GiB) has no Graviton twin: no Graviton type has that size; the nearest "
+            "are c8g.8xlarge (32 vCPU, 64 GiB) and c8g.12xlarge (48 vCPU, 96 GiB)",
         ),
         (
             "m6i.32xlarge",
             ["m7g"],
-            "m6i.32xlarge (128 vCPU, 512 GiB) has no Graviton twin: there is none of that size, the nearest "
-            "are m7g.16xlarge (64 vCPU, 256 GiB)",
+            "m6i.32xlarge (128 vCPU, 512 GiB) has no Graviton twin: no Graviton type has that size; the "
+            "nearest are m7g.16xlarge (64 vCPU, 256 GiB)",
         ),
         (
             "m5.24xlarge",
             ["m7g"],
             "m5.24xlarge (96 vCPU, 384 GiB) has no Graviton twin in the families to choose from; "
             "m8g.24xlarge or m8gb.24xlarge or m8gd.24xlarge or m8gn.24xlarge or m9g.24xlarge or "
-            "m9gd.24xlarge would be one",
+            "m9gd.24xlarge would fit",
         ),
         (
             "m5.xlarge",
             [],
             "m5.xlarge (4 vCPU, 16 GiB) has no Graviton twin in the families to choose from; m6g.xlarge or "
             "m6gd.xlarge or m7g.xlarge or m7gd.xlarge or m8g.xlarge or m8gb.xlarge or m8gd.xlarge or "
-            "m8gn.xlarge or m9g.xlarge or m9gd.xlarge would be one",
+            "m8gn.xlarge or m9g.xlarge or m9gd.xlarge would fit",
         ),
         (
             "p4d.24xlarge",
             None,
-            "p4d.24xlarge (96 vCPU, 1152 GiB) has no Graviton twin: no Graviton family stands for what p4d "
-            "is chosen for",
+            "p4d.24xlarge (96 vCPU, 1152 GiB) has no Graviton twin: no Graviton family replaces p4d "
+            "and its special hardware",
         ),
         (
             "g5.xlarge",
             None,
-            "g5.xlarge (4 vCPU, 16 GiB) has no Graviton twin: no Graviton family stands for what g5 "
-            "is chosen for",
+            "g5.xlarge (4 vCPU, 16 GiB) has no Graviton twin: no Graviton family replaces g5 "
+            "and its special hardware",
         ),
         (
             "u-6tb1.56xlarge",
             None,
-            "u-6tb1.56xlarge (224 vCPU, 6144 GiB) has no Graviton twin: no Graviton family stands for what "
-            "u-6tb1 is chosen for",
+            "u-6tb1.56xlarge (224 vCPU, 6144 GiB) has no Graviton twin: no Graviton family replaces "
+            "u-6tb1 and its special hardware",
         ),
         (
             "m5dn.xlarge",

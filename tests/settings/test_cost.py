@@ -55,7 +55,7 @@ USD = "is invalid; use USD an hour: a number above 0 and up to 10000"
         ),
         (
             {"prices": {"m5.lage": 1}},
-            "archshift:cost.prices: 'm5.lage' is not an instance type archshift knows",
+            "archshift:cost.prices: 'm5.lage' is an unknown instance type",
         ),
         ({"prices": {"m5.large": 0}}, f"archshift:cost.prices.m5.large: 0 {USD}"),
         ({"prices": {"m5.large": 10_001}}, f"archshift:cost.prices.m5.large: 10001 {USD}"),
