@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from archshift.cluster.client import BusyError, Cluster, RefusedError
 from archshift.cluster.kinds import CONTROLLERS, workload_path
@@ -30,6 +30,8 @@ _MOST_LETTERS: Final = 300
 _REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 _TIME_OVER: Final = f"the time for all patches is over ({TIMEOUT_SECONDS:.0f} s)"
+
+_Outcome: TypeAlias = Literal["accepted", "refused", "untried"]
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the number of tried patches and their total."""
@@ -99,46 +101,47 @@ class PatchTrials:
         begun = time.monotonic()
         threads = ThreadPoolExecutor(max_workers=PARALLEL)
         try:
-            pending = {threads.submit(self._try, row): row for row in due}
-            left = set(pending)
+            trials = {threads.submit(self._try, row): row for row in due}
+            left = set(trials)
             while left and time.monotonic() < self.deadline:
-                _, left = wait(left, timeout=min(1.0, max(0.0, self.deadline - time.monotonic())))
+                done, left = wait(left, timeout=min(1.0, max(0.0, self.deadline - time.monotonic())))
+                for trial in done:
+                    self._note(trials[trial], *trial.result())
                 if self.progress and time.monotonic() - begun > _QUIET_SECONDS:
                     self.progress(len(due) - len(left), len(due))
-            self.untried |= {pending[trial].key: _TIME_OVER for trial in left}
+            self.untried |= {trials[trial].key: _TIME_OVER for trial in left}
         finally:
             # A webhook may not answer for half a minute; nobody waits for that.
             threads.shutdown(wait=False, cancel_futures=True)
         return len(self.refused) > known
 
-    def _try(self, row: PlannedWorkload) -> None:
-        body = {
-            **(row.patch or {}),
-            "apiVersion": CONTROLLERS[row.kind].api_version,
-            "kind": row.kind,
-        }
+    def _note(self, row: PlannedWorkload, outcome: _Outcome, why: str) -> None:
+        if outcome == "accepted":
+            self._accepted.add(_identity(row))
+        else:
+            (self.refused if outcome == "refused" else self.untried)[row.key] = why
+
+    def _try(self, row: PlannedWorkload) -> tuple[_Outcome, str]:
+        """Return what became of a patch, and why."""
+        body = {**(row.patch or {}), "apiVersion": CONTROLLERS[row.kind].api_version, "kind": row.kind}
         path = workload_path(row.kind, row.namespace, row.name)
         force = row.forced or row.reclaimed
         try:
             if self._forbidden.get((row.kind, row.namespace)):
-                self.untried[row.key] = _forbids(row.kind)
-                return
+                return "untried", _forbids(row.kind)
             self.cluster.apply(path, body, self.field_manager, force=force, dry_run=True)
-            self._accepted.add(_identity(row))
         except RefusedError as error:
             if error.status == 403 and not self._may_patch(row):
-                self.untried[row.key] = _forbids(row.kind)
-            elif "does not support dry run" in error.words:
-                # Only the words say so: the status is that of any invalid request.
-                self.untried[row.key] = _words(error.words)
-            else:
-                self.refused[row.key] = _words(error.words)
+                return "untried", _forbids(row.kind)
+            # Of a webhook that cannot try, only the words say so: the status is that of any invalid request.
+            unable = error.status == 401 or "does not support dry run" in error.words
+            return ("untried" if unable else "refused"), _words(error.words)
         except BusyError as error:
             # The API server answers 500 if a webhook fails that must not fail.
-            outcome = self.refused if error.status == 500 else self.untried
-            outcome[row.key] = _words(error.words)
+            return ("refused" if error.status == 500 else "untried"), _words(error.words)
         except ArchshiftError as error:
-            self.untried[row.key] = _words(str(error))
+            return "untried", _words(str(error))
+        return "accepted", ""
 
     def _may_patch(self, row: PlannedWorkload) -> bool:
         """Return whether this user may patch such workloads: a webhook refuses with 403 too."""
@@ -151,7 +154,10 @@ class PatchTrials:
                 "kind": "SelfSubjectAccessReview",
                 "spec": {"resourceAttributes": attributes},
             }
-            answer: Any = self.cluster.post_review(_REVIEWS, review).get("status") or {}
+            try:
+                answer: Any = self.cluster.post_review(_REVIEWS, review).get("status") or {}
+            except ArchshiftError:
+                return False
             self._forbidden[key] = answer.get("allowed") is False
         return not self._forbidden[key]
 

@@ -160,6 +160,7 @@ def test_a_user_who_may_only_read_is_told_once() -> None:
     "error",
     [
         refusal('admission webhook "old.example" does not support dry run', 400),
+        refusal("the token has expired", 401),
         BusyError("busy", status=429, words="too many requests"),
         BusyError("busy", status=503, words="the server is currently unable to handle the request"),
         ArchshiftError("the cluster cannot be reached: reset"),
