@@ -153,6 +153,16 @@ def test_what_would_find_no_node_any_more() -> None:
     assert blocked(nightly) == {}
 
 
+def test_a_template_that_names_its_node_is_named() -> None:
+    """Its pods go past the scheduler, and so past the cordon."""
+    by_name = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["x86"]}]}]
+    tie = Condition(unmet=Unmet("node name", "x86"), required={"nodeSelectorTerms": by_name})
+    assert blocked(placed(kind="StatefulSet", template=Template(), conditions=(tie,)), on_graviton=4) == {
+        "shop/StatefulSet/cart": "no node that stays is x86, the only node that its template permits "
+        "(spec.nodeName)"
+    }
+
+
 ANYWHERE = {"operator": "Exists"}
 
 

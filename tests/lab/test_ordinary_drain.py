@@ -20,6 +20,7 @@ from tests.lab.lab_helpers import (
     Stack,
     deployment,
     disruption_budget,
+    stateful_set,
     wait_for,
 )
 
@@ -135,6 +136,63 @@ def test_a_pod_whose_template_names_the_node_is_named(adopted: Adopted) -> None:
     assert code == 3
     assert f"{SYSTEM}/Deployment/license" in named
     assert adopted.pods_made("license", SYSTEM) < 10
+
+
+def local_volume(name: str, node: str) -> list[Manifest]:
+    """A volume on a node's own disk, and its class: a claim binds to it when its pod is placed."""
+    terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]
+    return [
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": name},
+            "provisioner": "kubernetes.io/no-provisioner",
+            "volumeBindingMode": "WaitForFirstConsumer",
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": name},
+            "spec": {
+                "capacity": {"storage": "1Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": name,
+                "local": {"path": "/mnt/ssd"},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+            },
+        },
+    ]
+
+
+def test_a_volume_on_the_node_is_named_beforehand(adopted: Adopted) -> None:
+    """The pod could never run again: its volume cannot follow it. Nothing is cordoned."""
+    volume = f"local-{uuid.uuid4().hex[:8]}"
+    claim = {
+        "metadata": {"name": "data"},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": volume,
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+    scratch = stateful_set("scratch", 1, SYSTEM)
+    scratch["spec"]["volumeClaimTemplates"] = [claim]
+    scratch["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] = [
+        {"name": "data", "mountPath": "/data"}
+    ]
+    adopted.cluster.apply(local_volume(volume, "amd64-0"))
+    adopted.on_x86(scratch)
+    try:
+        for flags in (["--dry-run"], []):
+            code, named, shown = adopted.drain(*flags)
+            assert (code, list(named), shown["evicted"]) == (3, [f"{SYSTEM}/StatefulSet/scratch"], 0)
+            assert "data-scratch-0" in named[f"{SYSTEM}/StatefulSet/scratch"]["reason"]
+            assert not adopted.cordoned()
+    finally:
+        flags = ["--ignore-not-found", "--wait=false"]
+        adopted.cluster.lab.kubectl("delete", "statefulset", "scratch", f"--namespace={SYSTEM}", *flags)
+        adopted.cluster.lab.kubectl("delete", "pvc", "--all", f"--namespace={SYSTEM}", *flags)
+        adopted.cluster.lab.kubectl("delete", "pv,storageclass", volume, *flags)
 
 
 @contextmanager

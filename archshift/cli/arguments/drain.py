@@ -54,7 +54,7 @@ def add_command(commands: Commands) -> None:
         type=_seconds,
         default=DRAIN_SECONDS,
         metavar="SECONDS",
-        help=f"stop if no pod moves for this time (default: {DRAIN_SECONDS:.0f})",
+        help=f"stop if there is no progress for this time (default: {DRAIN_SECONDS:.0f})",
     )
     parser.set_defaults(
         run=run,
