@@ -230,8 +230,8 @@ def test_a_pod_that_needs_x86_stops_it_before_anything_is_cordoned(field_: Field
     assert reasons[f"{guarded.namespace}/Deployment/legacy"].startswith(
         f"it needs x86: {guarded.images['legacy']} is amd64-only"
     )
-    assert reasons[f"{beside}/Deployment/pinned"].startswith(
-        "no node that stays matches its own node selector"
+    assert reasons[f"{beside}/Deployment/pinned"] == (
+        "it needs x86: no Graviton node matches its own node selector or affinity"
     )
     assert reasons[f"{beside}/Pod/loner"].startswith("a bare pod on x86-0, which nothing would start again")
     assert "nothing was changed; the lines above say what blocks the drain" in human, human
