@@ -46,7 +46,9 @@ def restoration(
     record = CONTROLLERS[kind]
     template = read_workload(kind, before, field_manager).template
     live = record.template(after)["spec"]
-    spec = _without(live, template.reclaimed)
+    # A field that was taken by force has its owner's value again.
+    copies = {name: rest for name, rest in template.reclaimed.items() if name not in template.taken_fields}
+    spec = _without(live, copies)
     managers = []
     for parent in _EMPTIED:
         owner = _applications_owner(kind, before, parent, field_manager)
