@@ -366,18 +366,8 @@ def read_fields(pod_spec: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
 
 
-def write_fields(
-    values: Mapping[str, Any], before: Sequence[Any] = (), behind: Sequence[Any] = ()
-) -> dict[str, Any]:
-    """Return a pod spec with only these fields: the inverse of ``read_fields``.
-
-    Args:
-        values: Field name to value.
-        before: The spread constraints of others that are before ours in the live list.
-        behind: The spread constraints of others that are after ours. The engine's Kubernetes provider
-            compares lists by position, so a patch with only our constraint would always show a change
-            (docs/adr/0002).
-    """
+def write_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a pod spec with only these fields: the inverse of ``read_fields``."""
     spec: dict[str, Any] = {}
     affinity = {}
     if "required" in values:
@@ -391,7 +381,7 @@ def write_fields(
     if "tolerations" in values:
         spec["tolerations"] = values["tolerations"]
     if spreads := [values[name] for name in SPREADS if name in values]:
-        spec["topologySpreadConstraints"] = [*before, *spreads, *behind]
+        spec["topologySpreadConstraints"] = spreads
     return spec
 
 

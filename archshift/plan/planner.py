@@ -496,7 +496,7 @@ def _planned(
             workload,
             {
                 "metadata": {"annotations": {pod_fields.REVISION_ANNOTATION: revision}},
-                "spec": pod_fields.write_fields(fields, *template.other_spreads),
+                "spec": pod_fields.write_fields(fields),
             },
             steering.rules_of(workload).reason,
             template.taken_fields,

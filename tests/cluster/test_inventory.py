@@ -151,7 +151,7 @@ def test_another_stack_is_another_owner() -> None:
 
 
 def test_spread_constraints_of_others_keep_their_places_around_ours() -> None:
-    """The patch repeats them in live order; one that only we still own was given up and goes."""
+    """One that only we still own was given up by the application and is none of others."""
     theirs = in_pod_spec({"f:topologySpreadConstraints": {ZONES_KEY: {".": {}}}})
     ours = in_pod_spec({"f:topologySpreadConstraints": {OURS_KEY: {}, ZONES_KEY: {}, HOSTS_KEY: {}}})
     template = read(

@@ -331,7 +331,7 @@ def test_a_stack_of_the_former_version_moves_on(
     key = f"{namespace}/Deployment/forced"
     overrides = {key: {"force": True, "reason": "the chart is frozen"}}
     workloads = {"namespaces": [namespace], "overrides": overrides}
-    steered.config({"node_groups": None, "platform": None, "workloads": workloads})
+    steered.config({"node_groups": None, "workloads": workloads})
     zone = {"matchExpressions": [{"key": "topology.kubernetes.io/zone", "operator": "Exists"}]}
     own = {"affinity": {"nodeAffinity": {PREFERRED: [{"weight": 10, "preference": zone}]}}}
     cluster.apply([deployment("web", 4, namespace), stateful_set("db", 2, namespace)])
