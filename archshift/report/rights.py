@@ -103,7 +103,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             Right("get", "namespaces", SYSTEM_NAMESPACE, SYSTEM_NAMESPACE),
         ),
         "problem",
-        "pulumi up cannot place workloads",
+        "pulumi up fails, because it cannot place these workloads",
     )
     yield PermissionNeed(
         "rebalance",

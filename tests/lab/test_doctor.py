@@ -57,7 +57,9 @@ def ready(
     push.image("doctor/web", "1.0.0", "linux/amd64")
     manifest = deployment("web", 2, namespace)
     manifest["spec"]["template"]["spec"]["containers"][0]["image"] = f"{registry.host}/doctor/web:1.0.0"
+    cluster.nodes("amd64", 1)
     cluster.apply(manifest)
+    cluster.wait_until_settled(namespace)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     stack.config(
         {
@@ -94,6 +96,7 @@ def test_a_stack_to_which_nothing_is_missing_is_fine(
         "rights: pull secrets": "ok",
         "rights: simulated nodes": "ok",
         "rights: drain": "ok",
+        "pods": "ok",
         f"registry {registry.host}": "ok",
         "Prometheus": "ok",
         "metrics of nodes": "ok",
@@ -173,13 +176,8 @@ def account(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Path]:
     # One namespace alone: the answer for the whole cluster is no, for this one yes.
     change = [
         {"apiGroups": ["apps"], "resources": ["deployments", "daemonsets"], "verbs": everything},
-        {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["get", "list"]},
         {"apiGroups": ["batch"], "resources": ["cronjobs"], "verbs": everything},
-        {
-            "apiGroups": ["apps", ""],
-            "resources": ["replicasets", "events", "persistentvolumeclaims"],
-            "verbs": ["list", "watch"],
-        },
     ]
     name = f"{ACCOUNT}-{namespace}"
     cluster.apply(

@@ -158,7 +158,8 @@ def test_what_was_incomplete_before_neither_fails_nor_holds_up_the_others(
     found = rows(stack)
     exact = {name: row["wanted"] == row["graviton"] for name, row in found.items()}
     assert {name for name, ok in exact.items() if not ok} <= {"cache", "pending"}
-    assert found["web"]["graviton"] == 4
+    # Less of cache can run on two Graviton hosts, so others may make up for it.
+    assert 4 <= found["web"]["graviton"] <= 6
 
 
 def test_two_deployments_with_one_selector_are_exact_at_once(
