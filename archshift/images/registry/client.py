@@ -94,9 +94,9 @@ class RegistryClient:
         self._logins = Logins(self._transport, keychain or Keychain())
         self._away = away
         self._endpoints: dict[str, tuple[_Endpoint, ...]] = {}
-        # Small manifests and configs by digest, because the deep check reads the same image again.
+        # Small manifests and configs by digest: tags may share a config, and the deep check reads both again.
         self._manifests: dict[tuple[str, str], Fetched] = {}
-        self._blobs: dict[tuple[str, str], bytes] = {}
+        self._blobs: dict[tuple[str, str], asyncio.Task[bytes]] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> RegistryClient:
@@ -187,12 +187,18 @@ class RegistryClient:
             return body
 
         key = (reference.name, descriptor.digest)
-        blob = self._blobs.get(key)
-        if blob is None:
-            blob = await self._ask(reference, _Request(f"blobs/{descriptor.digest}", read))
-            if len(blob) <= _KEPT_BYTES:
-                self._blobs[key] = blob
-        return blob
+        reading = self._blobs.get(key)
+        if reading is None:
+            request = _Request(f"blobs/{descriptor.digest}", read)
+            reading = self._blobs[key] = asyncio.create_task(self._ask(reference, request))
+        kept = False
+        try:
+            blob = await asyncio.shield(reading)
+            kept = len(blob) <= _KEPT_BYTES
+            return blob
+        finally:
+            if not kept:
+                self._blobs.pop(key, None)
 
     async def layer(
         self,
