@@ -13,7 +13,7 @@ from archshift.cluster import pod_fields
 from archshift.cluster.client import APPLY, MERGE, BusyError, Cluster, RefusedError
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.kinds import CONTROLLERS, workload_path
-from archshift.cluster.leftovers import restoration
+from archshift.cluster.leftovers import restoration, without_copies
 from archshift.cluster.ownership import former_manager, owned_part
 from archshift.cluster.pod_fields import TakenField
 from archshift.common.polling import retry_until
@@ -110,6 +110,8 @@ def give_back(cluster: Cluster, kind: str, namespace: str, name: str, field_mana
             return
         try:
             restore_taken_fields(cluster, kind, live)
+            if copies := without_copies(kind, live, field_manager):
+                cluster.patch(path, copies.body, MERGE, copies.manager)
             after = live
             for manager in (field_manager, former_manager(field_manager)):
                 if owns_fields(live, manager):

@@ -32,6 +32,34 @@ class Restoration:
     body: Mapping[str, Any]
 
 
+def without_copies(kind: str, live: Mapping[str, Any], field_manager: str) -> Restoration | None:
+    """Return the patch that removes what copies of archshift's template left; None if there is nothing.
+
+    It comes before archshift gives up its fields. A copy may own a part of a constraint, and the API server
+    refuses a constraint that loses the other part.
+
+    Args:
+        kind: One of ``CONTROLLERS``.
+        live: The workload.
+        field_manager: The stack's name in ``managedFields``.
+    """
+    record = CONTROLLERS[kind]
+    template = read_workload(kind, live, field_manager).template
+    # A field that was taken by force has its owner's value again.
+    copies = {name: rest for name, rest in template.reclaimed.items() if name not in template.taken_fields}
+    spec = _without(record.template(live)["spec"], copies)
+    pod_template: dict[str, Any] = {"spec": spec} if spec else {}
+    copiers = _copiers(kind, live) - _named(field_manager)
+    if copiers:
+        annotations = (record.template(live).get("metadata") or {}).get(_ANNOTATIONS) or {}
+        rest = None if len(annotations) == 1 else {pod_fields.REVISION_ANNOTATION: None}
+        pod_template["metadata"] = {_ANNOTATIONS: rest}
+    if not pod_template:
+        return None
+    manager = min(copiers).manager if copiers else field_manager
+    return Restoration(manager, _body(kind, live, pod_template))
+
+
 def restoration(
     kind: str, before: Mapping[str, Any], after: Mapping[str, Any], field_manager: str
 ) -> Restoration | None:
@@ -39,38 +67,31 @@ def restoration(
 
     Args:
         kind: One of ``CONTROLLERS``.
-        before: The workload before that.
-        after: The workload after that.
+        before: The workload with archshift's fields.
+        after: The workload without them.
         field_manager: The stack's name in ``managedFields``.
     """
-    record = CONTROLLERS[kind]
-    template = read_workload(kind, before, field_manager).template
-    live = record.template(after)["spec"]
-    # A field that was taken by force has its owner's value again.
-    copies = {name: rest for name, rest in template.reclaimed.items() if name not in template.taken_fields}
-    spec = _without(live, copies)
+    live = CONTROLLERS[kind].template(after)["spec"]
+    spec: dict[str, Any] = {}
     managers = []
     for parent in _EMPTIED:
         owner = _applications_owner(kind, before, parent, field_manager)
-        if owner and _at(_merged(live, spec), parent) is None:
+        if owner and _at({**live, **spec}, parent) is None:
             _put(spec, parent, {})
             managers.append(owner.manager)
-    pod_template: dict[str, Any] = {"spec": spec} if spec else {}
-    annotations = (record.template(after).get("metadata") or {}).get(_ANNOTATIONS) or {}
-    if pod_fields.REVISION_ANNOTATION in annotations:
-        rest = None if len(annotations) == 1 else {pod_fields.REVISION_ANNOTATION: None}
-        pod_template["metadata"] = {_ANNOTATIONS: rest}
-    body: dict[str, Any] = {}
-    if pod_template:
-        body = pod_template
-        for name in reversed(record.template_path):
-            body = {name: body}
+    body = _body(kind, after, {"spec": spec}) if spec else {}
     if pod_fields.INEXACT_ANNOTATION in (after["metadata"].get(_ANNOTATIONS) or {}):
-        body["metadata"] = {_ANNOTATIONS: {pod_fields.INEXACT_ANNOTATION: None}}
-    if not body:
-        return None
-    body.setdefault("metadata", {})["uid"] = after["metadata"]["uid"]
-    return Restoration(managers[0] if managers else field_manager, body)
+        body.setdefault("metadata", {"uid": after["metadata"]["uid"]})
+        body["metadata"][_ANNOTATIONS] = {pod_fields.INEXACT_ANNOTATION: None}
+    return Restoration(managers[0] if managers else field_manager, body) if body else None
+
+
+def _body(kind: str, live: Mapping[str, Any], pod_template: Mapping[str, Any]) -> dict[str, Any]:
+    body: dict[str, Any] = dict(pod_template)
+    for name in reversed(CONTROLLERS[kind].template_path):
+        body = {name: body}
+    # Never another object of this name.
+    return {**body, "metadata": {"uid": live["metadata"]["uid"]}}
 
 
 def _without(live: Mapping[str, Any], reclaimed: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,25 +129,28 @@ def _applications_owner(
     The owner of a value there would have kept the parent. So this owner set it, or a field in it, to an empty
     value or null.
     """
-    managed = [entry for entry in live["metadata"].get("managedFields") or () if not entry.get("subresource")]
-    template: Path = tuple(f"f:{key}" for key in CONTROLLERS[kind].template_path)
-    path = (*template, "f:spec", *(f"f:{key}" for key in parent))
-    copiers = owners(managed, (*template, *pod_fields.REVISION_PATH))
-    ours = (field_manager, former_manager(field_manager))
-    return min(
-        (owner for owner in owners(managed, path) - copiers if owner.manager not in ours), default=None
-    )
+    path = (*_template_path(kind), "f:spec", *(f"f:{key}" for key in parent))
+    theirs = owners(_managed(live), path) - _copiers(kind, live)
+    return min(theirs - _named(field_manager), default=None)
 
 
-def _merged(value: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a value after a merge patch."""
-    merged = dict(value)
-    for key, change in patch.items():
-        if isinstance(change, Mapping):
-            merged[key] = _merged(merged.get(key) or {}, change)
-        else:
-            merged[key] = change
-    return merged
+def _copiers(kind: str, live: Mapping[str, Any]) -> frozenset[FieldOwner]:
+    """Return the owners of archshift's revision."""
+    return owners(_managed(live), (*_template_path(kind), *pod_fields.REVISION_PATH))
+
+
+def _named(field_manager: str) -> frozenset[FieldOwner]:
+    """Return the owners that are this stack."""
+    names = (field_manager, former_manager(field_manager))
+    return frozenset(FieldOwner(name, operation) for name in names for operation in ("Apply", "Update"))
+
+
+def _managed(live: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [entry for entry in live["metadata"].get("managedFields") or () if not entry.get("subresource")]
+
+
+def _template_path(kind: str) -> Path:
+    return tuple(f"f:{key}" for key in CONTROLLERS[kind].template_path)
 
 
 def _at(spec: Mapping[str, Any], path: tuple[str, ...]) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from archshift.cluster.leftovers import restoration
+from archshift.cluster.leftovers import Restoration, restoration, without_copies
 from tests.build import (
     ARCH,
     MANAGER,
@@ -49,14 +49,21 @@ def copied(fields: Json) -> Json:
     return manages("kubectl", "Update", {"f:spec": {"f:template": template}})
 
 
-def restored(before: Json, after: Json) -> tuple[str, Json] | None:
-    """The manager and the pod spec of the patch; None for no patch."""
-    done = restoration("Deployment", before, after, MANAGER)
+def template_of(done: Restoration | None, live: Json) -> tuple[str, Json] | None:
+    """The manager and the pod template of a patch; None for no patch."""
     if done is None:
         return None
-    assert done.body["metadata"]["uid"] == after["metadata"]["uid"]
+    assert done.body["metadata"]["uid"] == live["metadata"]["uid"]
     template: Any = done.body.get("spec", {}).get("template", {})
     return done.manager, template
+
+
+def restored(before: Json, after: Json) -> tuple[str, Json] | None:
+    return template_of(restoration("Deployment", before, after, MANAGER), after)
+
+
+def cleaned(live: Json) -> tuple[str, Json] | None:
+    return template_of(without_copies("Deployment", live, MANAGER), live)
 
 
 UNDONE: dict[str, tuple[Json, Json, Json]] = {
@@ -98,18 +105,31 @@ def test_what_a_copy_left_goes(name: str) -> None:
     """The stack is destroyed after an undo, without an update between."""
     spec, fields, patch = UNDONE[name]
     live = item(spec, copied(fields), revision="a.1")
-    assert restored(live, live) == (
-        MANAGER,
-        {"metadata": {"annotations": None}, "spec": patch},
-    )
+    assert cleaned(live) == ("kubectl", {"metadata": {"annotations": None}, "spec": patch})
 
 
 def test_other_annotations_stay() -> None:
     live = item({}, copied({}), revision="a.1", other={"team": "blue"})
-    assert restored(live, live) == (
-        MANAGER,
-        {"metadata": {"annotations": {"archshift/revision": None}}},
+    assert cleaned(live) == ("kubectl", {"metadata": {"annotations": {"archshift/revision": None}}})
+
+
+def test_a_copy_that_owns_a_part_of_the_constraint_goes_with_the_rest() -> None:
+    """archshift owns the revision and maxSkew again. To give up only maxSkew is invalid."""
+    keys: Json = {".": {}, "f:topologyKey": {}, "f:labelSelector": {}}
+    rest = {"f:topologySpreadConstraints": {SPREAD_KEY: keys}}
+    ours: Json = {"f:topologySpreadConstraints": {SPREAD_KEY: {"f:maxSkew": {}}}}
+    live = item(
+        {"topologySpreadConstraints": [SPREAD]},
+        manages("kubectl", "Update", in_pod_spec(rest)),
+        manages(MANAGER, "Apply", in_pod_spec(ours)),
+        revision="a.1",
     )
+    assert cleaned(live) == (MANAGER, {"spec": {"topologySpreadConstraints": None}})
+
+
+def test_a_workload_without_copies_is_not_cleaned() -> None:
+    live = item(PINNED, OUR_ENTRY, revision="a.1")
+    assert cleaned(live) is None
 
 
 PINNED = {"affinity": {"nodeAffinity": {REQUIRED: required_affinity(ARCH, "arm64")}}}
