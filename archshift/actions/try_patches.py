@@ -101,7 +101,7 @@ class PatchTrials:
         begun = time.monotonic()
         threads = ThreadPoolExecutor(max_workers=PARALLEL)
         try:
-            trials = {threads.submit(self._try, row): row for row in due}
+            trials = {threads.submit(self._try, row, self._name(row, inventory)): row for row in due}
             left = set(trials)
             while left and time.monotonic() < self.deadline:
                 done, left = wait(left, timeout=min(1.0, max(0.0, self.deadline - time.monotonic())))
@@ -121,7 +121,11 @@ class PatchTrials:
         else:
             (self.refused if outcome == "refused" else self.untried)[row.key] = why
 
-    def _try(self, row: PlannedWorkload) -> tuple[_Outcome, str]:
+    def _name(self, row: PlannedWorkload, inventory: Inventory) -> str:
+        """Return the name to try a patch under: the one that owns the fields now, maybe that of 0.1.0."""
+        return inventory.workloads[row.key].template.applied_by or self.field_manager
+
+    def _try(self, row: PlannedWorkload, field_manager: str) -> tuple[_Outcome, str]:
         """Return what became of a patch, and why."""
         body = {**(row.patch or {}), "apiVersion": CONTROLLERS[row.kind].api_version, "kind": row.kind}
         path = workload_path(row.kind, row.namespace, row.name)
@@ -129,7 +133,7 @@ class PatchTrials:
         try:
             if self._forbidden.get((row.kind, row.namespace)):
                 return "untried", _forbids(row.kind)
-            self.cluster.apply(path, body, self.field_manager, force=force, dry_run=True)
+            self.cluster.apply(path, body, field_manager, force=force, dry_run=True)
         except RefusedError as error:
             if error.status == 403 and not self._may_patch(row):
                 return "untried", _forbids(row.kind)

@@ -244,6 +244,7 @@ def read_workload(
             live.pop(name, None)
     before, behind = _other_spreads(managed, pod_spec, template_path, names, written)
     reclaimed = _reclaimed(owned, others, live, copiers, record.revision_label) if revision else {}
+    applied_by, applied = _applied(managed, template, template_path, names)
     workload = Workload(
         namespace=meta["namespace"],
         kind=kind,
@@ -252,7 +253,8 @@ def read_workload(
         template=Template(
             spec=live,
             owned=frozenset(owned),
-            applied=_applied(managed, template, template_path, names),
+            applied=applied,
+            applied_by=applied_by,
             foreign_owners={name: min(theirs) for name, theirs in others.items() if name not in reclaimed},
             reclaimed=reclaimed,
             takes_over=bool(copiers) or _owned_as_null(managed, template_path, pod_spec, names),
@@ -392,17 +394,16 @@ def _applied(
     template: Mapping[str, Any],
     template_path: tuple[str, ...],
     our_names: tuple[str, ...],
-) -> Mapping[str, Any]:
-    """Return the part of a pod template that this stack applied last and still owns."""
+) -> tuple[str, Mapping[str, Any]]:
+    """Return the part of a pod template that this stack applied last and still owns, and under which name."""
     for entry in sorted(managed, key=lambda entry: entry.get("manager") != our_names[0]):
         if entry.get("manager") in our_names and entry.get("operation") == "Apply":
             fields: Any = entry.get("fieldsV1") or {}
             for key in template_path:
                 fields = fields.get(f"f:{key}") or {}
             if fields:
-                part: Mapping[str, Any] = owned_part(template, fields)
-                return part
-    return {}
+                return entry["manager"], owned_part(template, fields)
+    return "", {}
 
 
 def _other_spreads(

@@ -132,6 +132,7 @@ class Template:
         owned: The names in ``FIELDS`` that this stack owns now.
         applied: The part of the live pod template that this stack applied last and still owns, including its
             annotation; empty if it owns nothing.
+        applied_by: The name in ``managedFields`` under which it did; empty if it owns nothing.
         foreign_owners: The names in ``FIELDS`` that others own, with the owner; also those that they own as
             null or empty, which ``spec`` lacks.
         reclaimed: The names in ``FIELDS`` that others own but that archshift wrote, to the application's part
@@ -154,6 +155,7 @@ class Template:
     spec: Mapping[str, Any] = field(default_factory=dict)
     owned: frozenset[str] = frozenset()
     applied: Mapping[str, Any] = field(default_factory=dict)
+    applied_by: str = ""
     foreign_owners: Mapping[str, FieldOwner] = field(default_factory=dict)
     reclaimed: Mapping[str, Any] = field(default_factory=dict)
     takes_over: bool = False

@@ -1,6 +1,7 @@
 """Patches are tried on the API server while planning, and what it refuses stays as it is."""
 
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,6 +75,20 @@ def plan_with(cluster: Admission, ratio: float = 0.5, **options: Any) -> tuple[P
 
 def refusal(words: str = FROZEN, status: int = 422) -> RefusedError:
     return RefusedError(f"https://cluster.example: {words}", status=status, words=words)
+
+
+def test_a_patch_is_tried_under_the_name_that_owns_the_fields() -> None:
+    """Those of archshift 0.1.0 have its former name. Under the new name they would be a conflict."""
+    cluster = Admission(workloads=1)
+    (item,) = cluster.objects["/apis/apps/v1/deployments"]
+    live = Live("Deployment", item)
+    body = {"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/arch": "amd64"}}}}}
+    live.apply(body, MANAGER)
+    old = read_workload("Deployment", live.json(), f"{MANAGER}/patches")
+    found = Inventory(workloads={old.key: old}, nodes=BOTH_SIDES, pods={(old.key, "amd64"): old.replicas})
+    trials = PatchTrials(cluster, f"{MANAGER}/patches", time.monotonic() + 60)
+    assert not trials.run(make_plan(arm_ratio=1.0, inventory=found), found)
+    assert [apply.field_manager for apply in cluster.applies] == [MANAGER]
 
 
 def test_every_changed_patch_is_tried_and_nothing_is_stored() -> None:

@@ -30,6 +30,7 @@ ZONES = {
     "maxSkew": 1,
     "labelSelector": {"matchLabels": {"app": "cart"}},
 }
+NEW_NAME = f"{MANAGER}/patches"
 ZONES_KEY = 'k:{"topologyKey":"topology.kubernetes.io/zone","whenUnsatisfiable":"ScheduleAnyway"}'
 HOSTS = {**ZONES, "topologyKey": "kubernetes.io/hostname"}
 HOSTS_KEY = ZONES_KEY.replace("topology.kubernetes.io/zone", "kubernetes.io/hostname")
@@ -138,6 +139,20 @@ def test_the_status_writer_owns_no_placement() -> None:
     fields = in_pod_spec({"f:nodeSelector": {}})
     entry = manages("kube-controller-manager", "Update", fields, subresource="status")
     assert read(pod_spec={"nodeSelector": {"disk": "ssd"}}, managed=[entry]).template.foreign_owners == {}
+
+
+@pytest.mark.parametrize("names", [[MANAGER], [MANAGER, NEW_NAME], [NEW_NAME]])
+def test_what_the_former_version_applied_is_ours(names: list[str]) -> None:
+    """archshift 0.1.0 used another name. Until the next update has renamed them, its fields count as ours."""
+    fields = in_pod_spec({"f:topologySpreadConstraints": {OURS_KEY: {".": {}}}})
+    item = workload(
+        pod_spec={"topologySpreadConstraints": [OURS]},
+        managed=[manages(name, "Apply", fields) for name in names],
+    )
+    template = read_workload("Deployment", item, NEW_NAME).template
+    assert template.owned == {"spread"}
+    assert template.foreign_owners == {}
+    assert (template.applied_by, bool(template.applied)) == (names[-1], True)
 
 
 def test_another_stack_is_another_owner() -> None:
