@@ -268,6 +268,7 @@ def read_workload(
             labels=(template.get("metadata") or {}).get("labels") or {},
             affinity=pod_fields.required_terms(pod_spec, "podAffinity"),
             anti_affinity=pod_fields.required_terms(pod_spec, "podAntiAffinity"),
+            surge=record.surge(spec),
         ),
         settled=record.settled(item),
         updated=record.updated(item),

@@ -61,10 +61,18 @@ class RolloutLimit:
             return replicas
         rolling = strategy.get("rollingUpdate") or {}
         unavailable = _share(rolling.get("maxUnavailable", self.default), replicas, up=self.rounds_up)
-        surge = _share(rolling.get("maxSurge", self.surge), replicas, up=True) if self.surge else 0
+        surge = self.more_pods(spec, replicas)
         # A rollout needs one of both. If both are 0, the controllers take one pod away
         # (ResolveFenceposts in k8s.io/kubernetes/pkg/controller/deployment/util).
         return min(replicas, unavailable or (0 if surge else 1))
+
+    def more_pods(self, spec: Object, replicas: int) -> int:
+        """Return how many pods more than its replicas a workload may have during a rollout."""
+        strategy = spec.get(self.strategy) or {}
+        if strategy.get("type") == "Recreate" or not self.surge:
+            return 0
+        rolling = strategy.get("rollingUpdate") or {}
+        return _share(rolling.get("maxSurge", self.surge), replicas, up=True)
 
 
 def _share(limit: object, replicas: int, *, up: bool) -> int:
@@ -214,6 +222,10 @@ class WorkloadKind(Resource):
     def halted(self, spec: Object) -> str:
         """Return why a spec stops a rollout before its end; empty if it does not."""
         return _paused(spec) or _stopped(spec)
+
+    def surge(self, spec: Object) -> int:
+        """Return how many pods more than its replicas a workload may have during a rollout."""
+        return self.rollout_limit.more_pods(spec, self.replicas(spec)) if self.rollout_limit else 0
 
     def may_be_away(self, live: Object) -> int:
         """Return how many more pods may be unavailable under the workload's own rollout limits."""

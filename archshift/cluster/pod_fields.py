@@ -150,6 +150,7 @@ class Template:
         labels: The labels of its pods.
         affinity: The terms of its required pod affinity.
         anti_affinity: The terms of its required pod anti-affinity.
+        surge: How many pods more than its replicas there may be during a rollout.
     """
 
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -169,6 +170,7 @@ class Template:
     labels: Mapping[str, str] = field(default_factory=dict)
     affinity: tuple[Mapping[str, Any], ...] = ()
     anti_affinity: tuple[Mapping[str, Any], ...] = ()
+    surge: int = 0
 
     @property
     def has_spreads(self) -> bool:

@@ -75,6 +75,7 @@ class Rule:
         min_domains: With fewer domains, a spread counts from 0 too.
         by_affinity: Only nodes that the pod's node selector and affinity admit count as domains.
         by_taints: Only nodes whose taints the pod tolerates count as domains.
+        old_pods: It counts the pods of older revisions too, which are there during a rollout.
     """
 
     label: str
@@ -83,6 +84,7 @@ class Rule:
     min_domains: int = 1
     by_affinity: bool = True
     by_taints: bool = False
+    old_pods: bool = True
 
 
 def own_rules(workload: Workload) -> tuple[Rule, ...]:
@@ -96,13 +98,19 @@ def own_rules(workload: Workload) -> tuple[Rule, ...]:
             min_domains=int(constraint.get("minDomains") or 1),
             by_affinity=constraint.get("nodeAffinityPolicy", "Honor") == "Honor",
             by_taints=constraint.get("nodeTaintsPolicy", "Ignore") == "Honor",
+            old_pods=template.revision_label not in (constraint.get("matchLabelKeys") or ()),
         )
         for constraint in (*before, *behind)
         if constraint.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule"
         and selects_own_pods(constraint, workload)
     ]
     apart = [
-        Rule(label=term["topologyKey"], skew=1, even=False)
+        Rule(
+            label=term["topologyKey"],
+            skew=1,
+            even=False,
+            old_pods=template.revision_label not in (term.get("matchLabelKeys") or ()),
+        )
         for term in template.anti_affinity
         if selects_own_pods(term, workload)
     ]
@@ -171,7 +179,7 @@ def reach(workload: Workload, places: Sequence[Site]) -> Reach:
         if alone[side] == pods:
             levels[pods if side == ARM64 else 0] = None
     for level in range(max(1, low), min(pods - 1, high) + 1):
-        if both.never_blocks(level, pods):
+        if both.never_blocks(level, pods, workload.template.surge):
             levels[level] = None
         elif level in (low, high):
             levels[level] = ARM64 if level == high else AMD64
@@ -364,14 +372,23 @@ class _Terrain:
         both = sum(len(its) > 1 for its in sides)
         return sum(its == {ARM64} for its in sides), sum(its == {AMD64} for its in sides), both
 
-    def never_blocks(self, graviton: int, pods: int) -> bool:
+    def never_blocks(self, graviton: int, pods: int, surge: int) -> bool:
         """Return whether a hard spread over architectures for this share leaves no pod pending.
 
         Two hard spreads can block each other: one permits only zones without Graviton nodes, the other
         permits only Graviton.
+
+        Args:
+            graviton: The share.
+            pods: The number of the workload's pods.
+            surge: How many more pods there may be during a rollout.
         """
         lead = placement.max_skew(graviton, pods)
-        if any(self._may_block(index, lead, pods) for index in range(len(self.rules))):
+        if any(
+            self._may_block(index, lead, pods)
+            or (rule.old_pods and self._old_pods_may_block(index, lead, pods + surge - 1))
+            for index, rule in enumerate(self.rules)
+        ):
             return False
         if len(self.rules) == 1 or pods > _SIMULATED:
             return True
@@ -403,6 +420,22 @@ class _Terrain:
                     return True
                 if self.from_zero[index]:
                     break
+        return False
+
+    def _old_pods_may_block(self, index: int, lead: int, others: int) -> bool:
+        """Return whether old pods can leave a new pod pending, so that the rollout never ends.
+
+        The spread over architectures counts only new pods, but the rule counts all. So a side may be ahead
+        among the new pods while old pods fill the domains with nodes of the other side.
+
+        Args:
+            others: The most pods beside the new one.
+        """
+        arm, amd, both = self.domains(index)
+        for own, other in ((arm, amd), (amd, arm)):
+            ahead = 0 if both else lead  # new pods that must be in domains of the side alone
+            if own and (both + other) * self.rules[index].skew <= others - ahead:
+                return True
         return False
 
 

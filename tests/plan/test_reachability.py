@@ -305,6 +305,37 @@ def test_an_autoscaler_has_a_node_for_each_pod() -> None:
     assert reach(one, sites(x86, [lab_group("graviton", "m7g.xlarge", 1)])).levels == (0, 1)
 
 
+@pytest.mark.parametrize(
+    ("keys", "surge", "levels"),
+    [
+        # Old pods on the only Graviton node would leave a new pod pending that must run there.
+        ([], 0, (0, 1)),
+        (["pod-template-hash"], 0, (0, 1)),
+    ],
+)
+def test_one_pod_a_node_with_a_single_graviton_node(
+    keys: list[str], surge: int, levels: tuple[int, ...]
+) -> None:
+    """The highest level is reached by the preference alone, if old pods can be in the way."""
+    one = workload(3, apart=[{"topologyKey": HOST, **OWN, "matchLabelKeys": keys}])
+    reached = reach(replace(one, template=replace(one.template, surge=surge)), live("x-a x-b x-c g-a"))
+    assert reached.levels == levels
+    assert reached.by_preference == ({} if keys else {1: ARM64})
+
+
+@pytest.mark.parametrize(("on", "surge", "levels"), [("3", 1, ()), ("2", 1, (0, 2)), ("3", 3, (0, 3))])
+def test_a_rollout_with_one_pod_a_node_needs_spare_nodes(
+    on: str, surge: int, levels: tuple[int, ...]
+) -> None:
+    """Otherwise old pods may hold all nodes of the side that the next new pod must use."""
+    graviton = "g-a g-b g-c" if on == "3" else "g-a g-b"
+    one = workload(3, apart=[{"topologyKey": HOST, **OWN}])
+    reached = reach(
+        replace(one, template=replace(one.template, surge=surge)), live(f"x-a x-b x-c x-a x-b {graviton}")
+    )
+    assert reached.levels == levels
+
+
 def test_a_large_workload_of_the_usual_layout_is_free() -> None:
     """With many pods, combined rules are not tried together; each alone leaves every share possible here."""
     one = workload(100, spread(), apart=[{"topologyKey": HOST, **OWN}])
