@@ -172,6 +172,8 @@ def account(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Path]:
         },
         {"apiGroups": [""], "resources": ["nodes", "pods", "pods/eviction"], "verbs": everything},
         {"apiGroups": [""], "resources": ["serviceaccounts", "replicationcontrollers"], "verbs": ["list"]},
+        # The identity of the cluster is that of kube-system.
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]},
     ]
     # One namespace alone: the answer for the whole cluster is no, for this one yes.
     change = [
