@@ -28,6 +28,8 @@ _ERROR_PATIENCE_SECONDS: Final = 3.0
 
 _ATTEMPTS: Final = 5
 
+_SPREADS: Final = "topologySpreadConstraints"
+
 _Answer = TypeVar("_Answer")
 
 
@@ -238,7 +240,9 @@ def restore_taken_fields(cluster: Cluster, kind: str, live: Mapping[str, Any]) -
             body = applied_by(typed, owner.manager, record.template_path, theirs)
             cluster.patch(path, body, APPLY, owner.manager)
         else:
-            cluster.patch(path, _nested(record.template_path, theirs), MERGE, owner.manager)
+            body = _nested(record.template_path, theirs)
+            _keep_other_spreads(record.template(live)["spec"], _pod_spec(record.template_path, body))
+            cluster.patch(path, body, MERGE, owner.manager)
 
 
 def applied_by(
@@ -265,11 +269,30 @@ def _nested(template_path: tuple[str, ...], taken: Mapping[str, TakenField]) -> 
     return body
 
 
+def _pod_spec(template_path: tuple[str, ...], body: dict[str, Any]) -> dict[str, Any]:
+    for key in (*template_path, "spec"):
+        body = body[key]
+    return body
+
+
+def _keep_other_spreads(live: Mapping[str, Any], restored: dict[str, Any]) -> None:
+    """Put the restored spread constraints in their places among all: a merge patch replaces the list."""
+    if _SPREADS not in restored:
+        return
+    wanted = {_spread_key(item): item for item in restored[_SPREADS]}
+    kept = [wanted.pop(_spread_key(item), item) for item in live.get(_SPREADS) or ()]
+    restored[_SPREADS] = [*kept, *wanted.values()]
+
+
+def _spread_key(constraint: Mapping[str, Any]) -> tuple[Any, Any]:
+    return constraint.get("topologyKey"), constraint.get("whenUnsatisfiable")
+
+
 def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
     for key, value in other.items():
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
             _merge(into[key], value)
-        elif key == "topologySpreadConstraints":
+        elif key == _SPREADS:
             into[key] = [*into.get(key, ()), *value]
         else:
             into[key] = value

@@ -92,6 +92,25 @@ def test_each_owner_gets_its_own_fields() -> None:
     }
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_restored_spread_keeps_the_others_in_their_places(before: bool) -> None:
+    """A merge patch replaces the whole list, so that the application would lose its other constraints."""
+    zone = {"topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1}
+    theirs = {"topologyKey": ARCH, "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 1}
+    ours = {**theirs, "maxSkew": 3}
+    taken = {"spread": TakenField(FieldOwner("kubectl", "Update"), theirs)}
+    live = workload(
+        name="pay",
+        annotations={TAKEN_ANNOTATION: taken_annotation(taken)},
+        pod_spec={"topologySpreadConstraints": [zone, ours] if before else [ours, zone]},
+    )
+    cluster = FakeCluster({DEPLOYMENTS: [live]})
+    restore_taken_fields(cluster, "Deployment", live)
+    ((_, body, _, _),) = cluster.patches
+    spreads = body["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert spreads == ([zone, theirs] if before else [theirs, zone])
+
+
 @pytest.mark.parametrize("objects", [[], [workload(name="pay")], [workload(name="other")]])
 def test_where_nothing_was_taken_nothing_is_written(objects: list[Json]) -> None:
     """A workload that is gone, or from which nothing was taken, is left in peace."""

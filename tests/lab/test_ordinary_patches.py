@@ -129,6 +129,31 @@ def test_destroy_gives_back_what_is_there(cluster: Cluster, steered: Stack, name
     assert patched(steered) == []
 
 
+@pytest.mark.parametrize("manager", ["helm", None])
+def test_a_forced_constraint_among_others_is_given_back(
+    cluster: Cluster, steered: Stack, namespace: str, manager: str | None
+) -> None:
+    """An application's own spread over architectures between two others, applied in both ways."""
+    selector = {"matchLabels": {"app.kubernetes.io/name": "web"}}
+    spreads = [
+        {"topologyKey": key, "whenUnsatisfiable": when, "maxSkew": 1, "labelSelector": selector}
+        for key, when in (
+            ("topology.kubernetes.io/zone", "ScheduleAnyway"),
+            ("kubernetes.io/arch", "DoNotSchedule"),
+            ("kubernetes.io/hostname", "ScheduleAnyway"),
+        )
+    ]
+    cluster.apply(deployment("web", 4, namespace, topologySpreadConstraints=spreads), manager=manager)
+    before = spec_of(cluster, "web", namespace)
+    overrides = {f"{namespace}/Deployment/web": {"force": True, "reason": "its chart is frozen"}}
+    workloads = {"namespaces": [namespace], "overrides": overrides}
+    up(steered.config({"workloads": workloads, "arm_ratio": "0.75"}))
+    assert cluster.graviton_counts(namespace) == {"Deployment/web": 3}
+    gone = steered.destroy("--target=**WorkloadPatches**")
+    assert gone.succeeded, gone.output
+    assert spec_of(cluster, "web", namespace) == before
+
+
 def freeze(namespace: str) -> list[Manifest]:
     """An admission policy that denies changes of the workloads labelled change=frozen, but no dry run.
 
@@ -194,9 +219,7 @@ def test_a_denied_patch_stops_no_other(cluster: Cluster, steered: Stack, namespa
         assert counts.pop("Deployment/frozen") in (0, 1)
         assert counts == {f"Deployment/{name}": 1 for name in names}
     finally:
-        cluster.lab.kubectl(
-            "delete", "validatingadmissionpolicybindings,validatingadmissionpolicies", "--all"
-        )
+        lift_freezes(cluster)
     up(steered)
     assert set(cluster.graviton_counts(namespace).values()) == {1}
 
