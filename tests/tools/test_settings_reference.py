@@ -19,6 +19,7 @@ def test_the_project_file_declares_the_keys_as_the_models_do() -> None:
     assert list(declared) == [field.encode_name for field in structs.fields(StackModel)]
     assert {key: entry["type"] for key, entry in declared.items() if entry["type"] != "object"} == {
         "arm_ratio": "string",
+        "cluster_uid": "string",
         "kube_context": "string",
         "platform": "string",
         "provisioner": "string",
