@@ -245,6 +245,7 @@ def read_workload(
     before, behind = _other_spreads(managed, pod_spec, template_path, names, written)
     reclaimed = _reclaimed(owned, others, live, copiers, record.revision_label) if revision else {}
     applied_by, applied = _applied(managed, template, template_path, names)
+    null_parent = _owned_as_null(managed, template_path, pod_spec, names)
     workload = Workload(
         namespace=meta["namespace"],
         kind=kind,
@@ -257,7 +258,8 @@ def read_workload(
             applied_by=applied_by,
             foreign_owners={name: min(theirs) for name, theirs in others.items() if name not in reclaimed},
             reclaimed=reclaimed,
-            takes_over=bool(copiers) or _owned_as_null(managed, template_path, pod_spec, names),
+            takes_over=bool(copiers) or null_parent,
+            null_parent=null_parent,
             taken_fields=_taken_fields(meta),
             selector=spec.get("selector"),
             revision_label=record.revision_label,

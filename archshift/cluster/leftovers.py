@@ -4,14 +4,14 @@ A server-side apply that gives fields up removes only what nobody else owns. So 
 archshift's fields made another client's. It also removes a parent that an application set to an empty value.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from archshift.cluster import pod_fields
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.kinds import CONTROLLERS
-from archshift.cluster.ownership import FieldOwner, Path, former_manager, owners
+from archshift.cluster.ownership import FieldOwner, Path, former_manager, owners, subtrees
 
 _EMPTIED: Final = (("affinity",), ("affinity", "nodeAffinity"))
 """The parents of fields that an application may have set to an empty value, outermost first."""
@@ -72,10 +72,13 @@ def restoration(
         field_manager: The stack's name in ``managedFields``.
     """
     live = CONTROLLERS[kind].template(after)["spec"]
+    template = read_workload(kind, before, field_manager).template
+    copies = {pod_fields.FIELDS[name] for name in template.reclaimed}
+    was_null = pod_fields.NULL_MARK in template.revision
     spec: dict[str, Any] = {}
     managers = []
-    for parent in _EMPTIED:
-        owner = _applications_owner(kind, before, parent, field_manager)
+    for parent in () if was_null else _EMPTIED:
+        owner = _applications_owner(kind, before, parent, field_manager, copies)
         if owner and _at({**live, **spec}, parent) is None:
             _put(spec, parent, {})
             managers.append(owner.manager)
@@ -122,16 +125,32 @@ def _other_constraints(live: Mapping[str, Any], left: Mapping[str, Any]) -> list
 
 
 def _applications_owner(
-    kind: str, live: Mapping[str, Any], parent: tuple[str, ...], field_manager: str
+    kind: str,
+    live: Mapping[str, Any],
+    parent: tuple[str, ...],
+    field_manager: str,
+    copies: Container[tuple[str, ...]],
 ) -> FieldOwner | None:
     """Return who set a parent or a field in it, apart from archshift and clients that copied its template.
 
     The owner of a value there would have kept the parent. So this owner set it, or a field in it, to an empty
     value or null.
+
+    Args:
+        copies: The paths of fields that others own only as copies.
     """
     path = (*_template_path(kind), "f:spec", *(f"f:{key}" for key in parent))
-    theirs = owners(_managed(live), path) - _copiers(kind, live)
-    return min(theirs - _named(field_manager), default=None)
+    theirs = {owner for owner, tree in subtrees(_managed(live), path) if _has_more(tree, parent, copies)}
+    return min(theirs - _copiers(kind, live) - _named(field_manager), default=None)
+
+
+def _has_more(tree: Mapping[str, Any], path: tuple[str, ...], copies: Container[tuple[str, ...]]) -> bool:
+    """Return whether a set of fields has a field that is no copy."""
+    if not tree:
+        return path not in copies
+    return any(
+        key == "." or _has_more(inner, (*path, key.removeprefix("f:")), copies) for key, inner in tree.items()
+    )
 
 
 def _copiers(kind: str, live: Mapping[str, Any]) -> frozenset[FieldOwner]:

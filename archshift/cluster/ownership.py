@@ -47,7 +47,7 @@ def former_manager(field_manager: str) -> str:
 
 def owners(managed_fields: Iterable[Mapping[str, Any]], path: Path) -> frozenset[FieldOwner]:
     """Return the owners of the field at ``path`` or of anything inside it."""
-    return frozenset(owner for owner, _ in _subtrees(managed_fields, path))
+    return frozenset(owner for owner, _ in subtrees(managed_fields, path))
 
 
 def owners_of_whole(managed_fields: Iterable[Mapping[str, Any]], path: Path) -> frozenset[FieldOwner]:
@@ -56,12 +56,13 @@ def owners_of_whole(managed_fields: Iterable[Mapping[str, Any]], path: Path) -> 
     Whoever applied a field as null or empty owns it in this way, although the live object lacks it. The API
     server then refuses to set it, or anything inside it.
     """
-    return frozenset(owner for owner, tree in _subtrees(managed_fields, path) if not tree or "." in tree)
+    return frozenset(owner for owner, tree in subtrees(managed_fields, path) if not tree or "." in tree)
 
 
-def _subtrees(
+def subtrees(
     managed_fields: Iterable[Mapping[str, Any]], path: Path
 ) -> Iterator[tuple[FieldOwner, Mapping[str, Any]]]:
+    """Yield each owner of the field at ``path`` or of anything inside it, with its set of fields there."""
     for entry in managed_fields:
         node: Any = entry.get("fieldsV1") or {}
         for key in path:

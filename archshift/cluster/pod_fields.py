@@ -80,6 +80,10 @@ RECLAIMED_MARK: Final = "+"
 """The end of a revision whose patch took fields back. The patch stays forced until the next revision, because
 otherwise the next update would change the patch for nothing."""
 
+NULL_MARK: Final = "~"
+"""In a revision: a parent of ``FIELDS`` was null before archshift set a field in it. So it must be gone after
+archshift gives its fields up, and not empty."""
+
 INEXACT_ANNOTATION: Final = "archshift/inexact"
 """On a workload whose last rollout by archshift left pods on the wrong side: an ``Inexact``."""
 
@@ -139,6 +143,7 @@ class Template:
             of the value. ``kubectl rollout undo`` and a copied manifest leave such fields.
         takes_over: Whether others own something without a value of their own that a patch must take: the
             revision, or a parent of ``FIELDS`` as null.
+        null_parent: Whether others own a parent of ``FIELDS`` as null.
         taken_fields: The fields that archshift took by force, as they were before.
         selector: The workload's label selector; None for kinds without a selector.
         revision_label: The pod label that differs between revisions.
@@ -160,6 +165,7 @@ class Template:
     foreign_owners: Mapping[str, FieldOwner] = field(default_factory=dict)
     reclaimed: Mapping[str, Any] = field(default_factory=dict)
     takes_over: bool = False
+    null_parent: bool = False
     taken_fields: Mapping[str, TakenField] = field(default_factory=dict)
     selector: Mapping[str, Any] | None = None
     revision_label: str = "pod-template-hash"

@@ -489,7 +489,12 @@ def _planned(
     revision = template.revision
     if changed:
         reclaims = template.takes_over or not template.reclaimed.keys().isdisjoint(fields)
-        revision = workload.identity + (pod_fields.RECLAIMED_MARK if reclaims else "")
+        was_null = template.null_parent or pod_fields.NULL_MARK in template.revision
+        revision = (
+            workload.identity
+            + (pod_fields.NULL_MARK if was_null else "")
+            + (pod_fields.RECLAIMED_MARK if reclaims else "")
+        )
     return replace(
         row,
         patch=_body(

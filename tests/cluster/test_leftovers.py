@@ -157,6 +157,28 @@ def test_an_empty_parent_comes_back(fields: Json, left: Json, patch: Json, owner
     assert restored(before, item(left, managed[0])) == (owner[0], {"spec": patch})
 
 
+def test_a_parent_that_was_null_stays_away() -> None:
+    """Its owner applied null again, so it owns the parent as if it had set it to an empty value."""
+    helm = manages("helm", "Apply", in_pod_spec({"f:affinity": {}}))
+    before = item(PINNED, helm, OUR_ENTRY, revision="a.1~")
+    assert restored(before, item({}, helm)) is None
+
+
+def test_a_copy_that_was_a_parents_only_field_does_not_keep_it() -> None:
+    """kubectl still owned a preference that an undo had brought back."""
+    preferred: Json = {"f:affinity": {"f:nodeAffinity": {f"f:{PREFERRED}": {}}}}
+    kubectl = manages("kubectl", "Update", in_pod_spec(preferred))
+    spec: Json = {"affinity": {"nodeAffinity": {**PINNED["affinity"]["nodeAffinity"], PREFERRED: [OURS]}}}
+    ours = manages(
+        MANAGER,
+        "Apply",
+        in_pod_spec({"f:affinity": {"f:nodeAffinity": {f"f:{REQUIRED}": {}, f"f:{PREFERRED}": {}}}}),
+    )
+    before = item(spec, kubectl, ours, revision="a.1+")
+    assert cleaned(before) == (MANAGER, {"spec": {"affinity": {"nodeAffinity": {PREFERRED: None}}}})
+    assert restored(before, item({})) is None
+
+
 def test_nothing_is_restored_where_nothing_is_left() -> None:
     before = item(PINNED, OUR_ENTRY, revision="a.1")
     assert restored(before, item({})) is None

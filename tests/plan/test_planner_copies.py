@@ -342,6 +342,8 @@ def test_a_field_that_somebody_owns_as_null(name: str) -> None:
         assert sorted(row.patch["spec"]["template"]["spec"]) == fields
         # Only a parent is taken: its owner applies again without a conflict.
         assert row.reclaimed == (name in ("affinity", "node affinity", "spreads"))
+        revision = row.patch["spec"]["template"]["metadata"]["annotations"]["archshift/revision"]
+        assert revision.endswith("~+" if row.reclaimed else ".4")
 
 
 def test_a_required_affinity_that_somebody_owns_as_null_is_not_needed() -> None:
