@@ -5,7 +5,7 @@ The patch is a server-side apply: a field manager owns exactly the fields of its
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -276,12 +276,15 @@ def _pod_spec(template_path: tuple[str, ...], body: dict[str, Any]) -> dict[str,
 
 
 def _keep_other_spreads(live: Mapping[str, Any], restored: dict[str, Any]) -> None:
-    """Put the restored spread constraints in their places among all: a merge patch replaces the list."""
-    if _SPREADS not in restored:
-        return
-    wanted = {_spread_key(item): item for item in restored[_SPREADS]}
-    kept = [wanted.pop(_spread_key(item), item) for item in live.get(_SPREADS) or ()]
-    restored[_SPREADS] = [*kept, *wanted.values()]
+    """Put the restored spread constraints among all others: a merge patch replaces the list."""
+    if _SPREADS in restored:
+        restored[_SPREADS] = _among(live.get(_SPREADS) or (), restored[_SPREADS])
+
+
+def _among(items: Iterable[Any], restored: Iterable[Any]) -> list[Any]:
+    """Return spread constraints with the restored ones in the places of those with the same keys."""
+    wanted = {_spread_key(item): item for item in restored}
+    return [*(wanted.pop(_spread_key(item), item) for item in items), *wanted.values()]
 
 
 def _spread_key(constraint: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -293,6 +296,7 @@ def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
             _merge(into[key], value)
         elif key == _SPREADS:
-            into[key] = [*into.get(key, ()), *value]
+            # The owner may still own the keys of the taken constraint, and the API refuses a key twice.
+            into[key] = _among(into.get(key, ()), value)
         else:
             into[key] = value

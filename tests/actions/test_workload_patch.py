@@ -167,6 +167,26 @@ def test_an_owner_re_applies_all_that_it_owns() -> None:
     assert json.dumps(live) == before
 
 
+def test_an_owner_that_still_owns_the_keys_of_a_taken_constraint_applies_it_once() -> None:
+    """archshift took only the fields with another value. The API refuses two constraints with one key."""
+    key = f'k:{{"topologyKey":"{ARCH}","whenUnsatisfiable":"DoNotSchedule"}}'
+    zone = {"topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1}
+    zone_key = 'k:{"topologyKey":"zone","whenUnsatisfiable":"ScheduleAnyway"}'
+    fields: Json = {key: {".": {}, "f:topologyKey": {}}, zone_key: {".": {}, "f:maxSkew": {}}}
+    theirs = {"topologyKey": ARCH, "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 1}
+    live = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        **workload(
+            pod_spec={"topologySpreadConstraints": [{**theirs, "maxSkew": 3}, zone]},
+            managed=[manages("helm", "Apply", in_pod_spec({"f:topologySpreadConstraints": fields}))],
+        ),
+    }
+    taken = {"spread": TakenField(FieldOwner("helm", "Apply"), theirs)}
+    body = applied_by(live, "helm", ("spec", "template"), taken)
+    assert body["spec"]["template"]["spec"]["topologySpreadConstraints"] == [theirs, zone]
+
+
 def test_an_owner_of_nothing_else_applies_the_field_alone() -> None:
     """Its entry in managedFields vanished with its last field."""
     live = {"apiVersion": "batch/v1", "kind": "CronJob", **workload("CronJob", "report")}
