@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from archshift.cluster.inventory import read_node
 from lab.control_plane import Lab
 from tests.images.build import Pusher
 from tests.images.servers import Registry
@@ -55,7 +56,9 @@ def made_nodes(
 
 def test_labels_of_others_on_the_stacks_own_nodes_count(made_nodes: tuple[Place, Stack]) -> None:
     """The workload runs there: it is held for its image, and nothing is taken from it."""
-    _, stack = made_nodes
+    made, stack = made_nodes
+    node = read_node(made.cluster.get("node", "x86-0"))
+    assert node.labels.keys() - node.settings_labels == {"disk"}
     rows = {row["workload"].rpartition("/")[2]: row for row in plan_of(stack)["workloads"]}
     assert (rows["legacy"]["action"], rows["old"]["action"]) == ("hold", "hold")
     went_well(stack.preview())
@@ -126,3 +129,16 @@ def test_a_second_stack_counts_the_nodes_of_the_first(made_nodes: tuple[Place, S
     capacity = {side["architecture"]: side for side in plan_of(second)["capacity"]}
     assert (capacity["amd64"]["nodes"], capacity["arm64"]["nodes"]) == (3, 1)
     assert went_well(first.preview()).changes == {}
+
+
+def test_cordoned_nodes_of_the_stack_stop_no_update(made_nodes: tuple[Place, Stack]) -> None:
+    """Nobody adds nodes in the lab, so a lasting shortage stops an update. A cordon does not."""
+    made, stack = made_nodes
+    made.cluster.apply(made.with_image(deployment("web", 2, made.namespace), "web"))
+    went_well(stack.config({"arm_ratio": "0.5"}).up())
+    assert made.cluster.graviton_counts(made.namespace)["Deployment/web"] == 1
+    made.cluster.lab.kubectl("cordon", "graviton-0", "x86-0", "x86-1")
+    for run in (stack.preview(), stack.up()):
+        assert went_well(run).changes == {}
+        assert "1 of 1 Graviton node takes no pods now" in run.output
+        assert "2 of 2 x86 nodes take no pods now" in run.output
