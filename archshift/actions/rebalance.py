@@ -7,6 +7,7 @@ such pods, within the workload's own limits (docs/adr/0005).
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,6 +26,7 @@ from archshift.cluster.volumes import Volumes
 from archshift.cluster.workload_needs import workload_of
 from archshift.common.architectures import AMD64, ARM64, Architecture, display
 from archshift.common.errors import ArchshiftError, UnavailableError
+from archshift.common.kubernetes import ZONE_LABEL
 from archshift.common.polling import Polling, retry_until
 from archshift.common.resources import NOTHING, Resources
 from archshift.nodes.groups import Node
@@ -87,9 +89,8 @@ def misplaced(cluster: Cluster, row: PlannedWorkload) -> list[Mapping[str, str]]
     over = record.settled(live) and record.replicas(live["spec"]) == row.replicas
     pods = pods_of(cluster, row.kind, live) if over else []
     nodes = _nodes(cluster)
-    return [
-        nodes[pod.node].labels if pod.node in nodes else {} for pod in _wrong(pods, nodes, row.wanted or 0)
-    ]
+    wrong = _wrong(pods, nodes, row.wanted or 0)
+    return [nodes[pod.node].labels if pod.node in nodes else {} for pod in pods if pod in wrong]
 
 
 def pods_on(cluster: Cluster, workload: Workload, side: Architecture, sides: Mapping[str, str]) -> int:
@@ -124,6 +125,9 @@ def _nodes(cluster: Cluster) -> dict[str, Node]:
 def _wrong(pods: Sequence[Pod], nodes: Mapping[str, Node], wanted: int) -> list[Pod]:
     """Return the surplus pods of the side that has too many.
 
+    Pods in the fullest zones and on the fullest nodes come first. A workload's own hard spread may permit the
+    other side only after such a pod is gone.
+
     Args:
         pods: The pods of a workload.
         nodes: The nodes by name.
@@ -132,11 +136,31 @@ def _wrong(pods: Sequence[Pod], nodes: Mapping[str, Node], wanted: int) -> list[
     graviton = [pod for pod in pods if _side(pod, nodes) == ARM64]
     surplus = len(graviton) - wanted
     x86 = [pod for pod in pods if _side(pod, nodes) != ARM64]
-    return graviton[:surplus] if surplus > 0 else x86[: max(0, -surplus)]
+    return _fullest_first(graviton if surplus > 0 else x86, abs(surplus), pods, nodes)
+
+
+def _fullest_first(
+    candidates: Sequence[Pod], number: int, pods: Sequence[Pod], nodes: Mapping[str, Node]
+) -> list[Pod]:
+    in_zone = Counter(_zone(pod, nodes) for pod in pods)
+    on_node = Counter(pod.node for pod in pods)
+    chosen: list[Pod] = []
+    remaining = [*candidates]
+    while remaining and len(chosen) < number:
+        fullest = max(remaining, key=lambda pod: (in_zone[_zone(pod, nodes)], on_node[pod.node]))
+        remaining.remove(fullest)
+        in_zone[_zone(fullest, nodes)] -= 1
+        on_node[fullest.node] -= 1
+        chosen.append(fullest)
+    return chosen
 
 
 def _other_side(pod: Pod, nodes: Mapping[str, Node]) -> Architecture:
     return AMD64 if _side(pod, nodes) == ARM64 else ARM64
+
+
+def _zone(pod: Pod, nodes: Mapping[str, Node]) -> str:
+    return nodes[pod.node].labels.get(ZONE_LABEL, "") if pod.node in nodes else ""
 
 
 def _side(pod: Pod, nodes: Mapping[str, Node]) -> str:

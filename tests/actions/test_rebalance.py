@@ -116,6 +116,21 @@ def test_what_is_right_is_left_alone() -> None:
     assert cluster.evicted == []
 
 
+def test_pods_of_the_fullest_zone_and_node_are_evicted_first() -> None:
+    """A hard zone spread permits the Graviton zone a new pod only when a pod of the fullest zone is gone."""
+
+    cluster = Placing(x86=5, graviton=2, room=1)
+    zones = {"intel-b": "b", "intel-c": "c", "intel-d": "c", "arm": "a"}
+    nodes = [node(name, "arm64" if name == "arm" else "amd64") for name in zones]
+    for item, zone in zip(nodes, zones.values(), strict=True):
+        item["metadata"]["labels"]["topology.kubernetes.io/zone"] = zone
+    cluster.objects[NODES] = nodes
+    x86 = ("intel-b", "intel-b", "intel-c", "intel-d", "intel-d")
+    cluster.pods |= {f"pod-{index}": name for index, name in enumerate(x86)}
+    assert rebalance(cluster, [row(3, 7)]) == {}
+    assert cluster.evicted == ["pod-3"]
+
+
 def test_limits_of_the_rollout_hold() -> None:
     """With maxUnavailable 0 no pod is evicted, and the reason is said."""
     cluster = Placing(x86=4, graviton=6, room=3, spec=strategy(maxUnavailable=0, maxSurge=1))
