@@ -45,8 +45,8 @@ BAD_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown key": (
         {"arm_ration": "0.5"},
         "archshift:arm_ration is not a setting; there are: arm64_tests, arm_ratio, break_glass, cluster, "
-        "cost, gate, graviton_families, images, kube_context, monitoring, node_groups, platform, "
-        "policy_exception, provisioner, ramp, workloads",
+        "cluster_uid, cost, gate, graviton_families, images, kube_context, monitoring, node_groups, "
+        "platform, policy_exception, provisioner, ramp, rollouts, workloads",
     ),
     "an unknown context": (
         {"kube_context": "somewhere"},
