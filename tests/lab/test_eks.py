@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL
+from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, STACK_LABEL
 from lab.control_plane import PROJECT, Lab
 from lab.engine import run_engine
 from tests.images.build import Pusher
@@ -126,7 +126,8 @@ def test_an_existing_group_is_taken_over_and_its_twins_are_made(on_eks: OnEks) -
     assert old
     kept = ("instanceTypes", "amiType", "diskSize", "launchTemplate", "nodeRoleArn", "subnetIds")
     assert {name: old[name] for name in kept} == {name: EXISTING[name] for name in kept}
-    assert old["labels"] == {"team": "shop", "pool": "main", "architecture": "amd64", GROUP_LABEL: "x86"}
+    ours = {GROUP_LABEL: "x86", STACK_LABEL: on_eks.guarded.stack.name}
+    assert old["labels"] == {"team": "shop", "pool": "main", "architecture": "amd64", **ours}
     (made,) = (one for key, one in on_eks.account.read()["objects"][NODE_GROUP].items() if key != OLD)
     assert (made["instanceTypes"], made["amiType"]) == (["m8g.xlarge"], "AL2023_ARM_64_STANDARD")
     assert made["nodeGroupName"].startswith("graviton-")
