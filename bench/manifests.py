@@ -112,6 +112,7 @@ def ramp(lab: Lab, folder: Path, sets: Sequence[Path], ratios: Sequence[float]) 
         "destroy",
         "--yes",
         "--skip-preview",
+        "--run-program",
         "--target=**WorkloadPatches**",
         "--target-dependents",
     )

@@ -156,7 +156,7 @@ def test_destroy(guarded: Guarded) -> None:
 
 def test_giving_the_workloads_back_keeps_every_node(guarded: Guarded) -> None:
     """The command of docs/guard.md takes the patches alone: no rule of ours is left in a template."""
-    gone = guarded.stack.destroy("--target=**WorkloadPatches**")
+    gone = guarded.stack.destroy("--run-program", "--target=**WorkloadPatches**")
     assert gone.succeeded, gone.output
     guarded.cluster.wait_until_settled(guarded.namespace)
     spec = guarded.cluster.get("deployment", "web", guarded.namespace)["spec"]["template"]["spec"]
