@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pulumi
 
-from archshift.images.fetched_binary import CONTAINER_SECURITY, FetchedBinary, on_both_architectures
+from archshift.images.building.fetched_binary import CONTAINER_SECURITY, FetchedBinary, on_both_architectures
 
 _LABEL: Final = "app.kubernetes.io/name"
 

@@ -14,7 +14,7 @@ import pulumi_docker_build as docker_build
 from archshift.cluster.image_evidence import audit_options
 from archshift.common.errors import ArchshiftError
 from archshift.images.audit import audit_images
-from archshift.images.image_build import PLATFORMS, ImageBuild
+from archshift.images.building.image_build import PLATFORMS, ImageBuild
 from archshift.images.registry.hosts import ImageRules
 from archshift.images.verdict import MULTI_ARCH
 

@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
 from archshift.common.architectures import ARM64
+from archshift.images.building.fetched_binary import fetched_programs
 from archshift.images.contents.command import Command, read_command
-from archshift.images.fetched_binary import fetched_programs
 from archshift.images.registry.reference import ImageReferenceError, parse_reference
 from archshift.images.verdict import (
     AMD64_ONLY,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from archshift.cli.main import main
 from archshift.common.errors import ArchshiftError
-from archshift.images.image_build import ImageBuild, bake_file
+from archshift.images.building.image_build import ImageBuild, bake_file
 from tools.bootstrap import find_programs
 
 TAG = "registry.example/shop/app:1.4.0"

@@ -14,7 +14,7 @@ from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.errors import ArchshiftError
 from archshift.common.resources import Resources
-from archshift.images.fetched_binary import FetchedBinary, Source
+from archshift.images.building.fetched_binary import FetchedBinary, Source
 from archshift.images.workload import with_pods
 from archshift.nodes.groups import Taint
 from archshift.plan.placement import conflicts, place

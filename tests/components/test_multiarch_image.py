@@ -8,7 +8,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from archshift.images.image_build import ImageBuild
+from archshift.images.building.image_build import ImageBuild
 from archshift.images.registry.hosts import ImageRules, RegistryHost
 from components.multiarch_image import MultiarchImage, MultiarchImageArgs
 from tests.components.recorder import Monitor, Recorder, record

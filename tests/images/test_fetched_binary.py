@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archshift.common.errors import ArchshiftError
+from archshift.images.building.fetched_binary import SCRIPT, FetchedBinary, Source, fetched_programs
 from archshift.images.contents.command import Command, read_command
-from archshift.images.fetched_binary import SCRIPT, FetchedBinary, Source, fetched_programs
 from archshift.images.workload import containers_of
 from tests.programs import debian_program
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from archshift.images.fetched_binary import SCRIPT
+from archshift.images.building.fetched_binary import SCRIPT
 from lab.oci import elf
 from lab.processes import free_port
 from tests.images.servers import Authority, Server

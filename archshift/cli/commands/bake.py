@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from archshift.cli.stack import print_json
 from archshift.common.errors import ArchshiftError
-from archshift.images.image_build import ImageBuild, bake_file
+from archshift.images.building.image_build import ImageBuild, bake_file
 
 
 def run(options: argparse.Namespace) -> int:

@@ -47,7 +47,7 @@ def read_command(
     """Read the command of a container, and expand its literal environment variables.
 
     Args:
-        fetched: Volume to the programs in it, from ``archshift.images.fetched_binary``.
+        fetched: Volume to the programs in it, from ``archshift.images.building.fetched_binary``.
     """
     environment = {
         entry["name"]: entry["value"]

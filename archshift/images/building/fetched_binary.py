@@ -15,7 +15,9 @@ from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL
 from archshift.images.registry.reference import parse_reference
 
-SCRIPT: Final = resources.files("archshift.images").joinpath("fetched_binary.sh").read_text(encoding="utf-8")
+SCRIPT: Final = (
+    resources.files("archshift.images.building").joinpath("fetched_binary.sh").read_text(encoding="utf-8")
+)
 """The script of the init container. It reads its settings from environment variables."""
 
 _COMMAND: Final = ("/bin/sh", "-c", SCRIPT)
