@@ -89,6 +89,8 @@ class Checker:
     (`excuse`, `excuse_node`). An excuse counts only for that workload or node. The excuse of a workload
     ends with the first snapshot at least two seconds after the fault in which all its pods are available.
     A workload that was scaled up must have its new number of pods from the first snapshot that has them.
+    Scaling down excuses as many pods as it takes: in the middle of a rollout, the Deployment controller shrinks
+    the old and the new ReplicaSet in proportion, and does not look at which pods are available.
     After 20 seconds without a snapshot, every pod is excused once, because the cluster may have declared
     silent nodes dead.
 
@@ -104,6 +106,7 @@ class Checker:
     violations: dict[str, float] = field(default_factory=dict)
     samples: int = 0
     _owed: dict[str, int] = field(default_factory=dict)
+    _replicas: dict[str, int] = field(default_factory=dict)
     _excused: Counter[str] = field(default_factory=Counter)
     _until: dict[str, float] = field(default_factory=dict)
     _nodes: dict[str, str] = field(default_factory=dict)
@@ -160,6 +163,9 @@ class Checker:
 
     def _look_at_workload(self, snapshot: Snapshot, workload: Object) -> None:
         name, replicas = name_of(workload), int(workload["spec"].get("replicas", 1))
+        if replicas < (before := self._replicas.get(name, replicas)):
+            self.excuse(name, before - replicas, snapshot.at)
+        self._replicas[name] = replicas
         serving = available(snapshot, name)
         if serving >= replicas and snapshot.at >= self._until.get(name, 0) + 2:
             self._excused[name] = 0

@@ -166,6 +166,15 @@ def test_a_workload_owes_new_pods_once_it_has_had_them() -> None:
     assert seen(checker(), snapshot(0), snapshot(1, pods=2, replicas=2)) == []
 
 
+def test_scaling_down_excuses_what_it_takes() -> None:
+    """In a rollout, the controller may take available pods. Once all are back, the limits hold again."""
+    scaled = [snapshot(0, pods=7, replicas=7), snapshot(1, pods=2, replicas=4)]
+    assert not seen(checker(), *scaled, snapshot(9, pods=4))
+    assert seen(checker(), *scaled, snapshot(9, pods=4), snapshot(10, pods=2)) == [
+        "web had 2 of 4 pods available, but its own limits require 3"
+    ]
+
+
 def test_nodes_that_could_not_report_are_not_archshifts_doing() -> None:
     """After a long outage of the API server pods are not ready for a moment; later they have to be."""
     one = checker()
