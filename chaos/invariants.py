@@ -89,8 +89,8 @@ class Checker:
     (`excuse`, `excuse_node`). An excuse counts only for that workload or node. The excuse of a workload
     ends with the first snapshot at least two seconds after the fault in which all its pods are available.
     A workload that was scaled up must have its new number of pods from the first snapshot that has them.
-    Scaling down excuses as many pods as it takes: in the middle of a rollout, the Deployment controller shrinks
-    the old and the new ReplicaSet in proportion, and does not look at which pods are available.
+    Scaling down excuses as many pods as it takes: in the middle of a rollout, the Deployment controller
+    shrinks the old and the new ReplicaSet in proportion, and does not look at which pods are available.
     After 20 seconds without a snapshot, every pod is excused once, because the cluster may have declared
     silent nodes dead.
 
