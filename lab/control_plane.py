@@ -167,7 +167,9 @@ class Lab:
         return {
             "PATH": os.pathsep.join([*first, *rest]),
             "KUBECONFIG": str(self.kubeconfig),
-            "PULUMI_BACKEND_URL": f"file://{self.directory / 'state'}",
+            # Without metadata in files of their own: an engine that is killed while it writes one leaves an
+            # empty file, and then it cannot load its checkpoint.
+            "PULUMI_BACKEND_URL": f"file://{self.directory / 'state'}?metadata=skip",
             # The lab's stack has no secret: everybody with access to the cluster can read all its values.
             "PULUMI_CONFIG_PASSPHRASE": "",
             # A separate home, so that the lab and the user's own logins and plugins never mix.
