@@ -29,7 +29,8 @@ from archshift.plan.model import PlannedWorkload
 LITTLE_PATIENCE_SECONDS: Final = 15.0
 """How long a workload that was incomplete before the step may stand still before archshift gives it up.
 
-Nodes of the same update may let its pods run, so archshift looks for a moment.
+Nodes of the same update may let its pods run, so archshift looks for a moment. The time counts from the last
+progress of any rollout of the step: the scheduler takes pods one after another.
 """
 
 JOIN_SECONDS: Final = 20.0
@@ -193,6 +194,8 @@ def _look_at_all(
     for collection, members in collections.items():
         for rollout in members:
             moved |= rollout.look(found[collection].get(rollout.row.name), slept)
+    for rollout in rollouts:
+        rollout.judge(others_move=moved)
     return moved
 
 
@@ -215,6 +218,7 @@ class Rollout:
         self._live: Mapping[str, Any] = {}
         self._template = ""
         self._changed_by_others = False
+        self._counts: RolloutCounts | None = None
         self._best: tuple[int, ...] = ()
         self._idle = 0.0
 
@@ -235,11 +239,23 @@ class Rollout:
             return self._ends("complete")
         if halted := record.halted(live["spec"]):
             return self._ends("note", halted)
-        moved = self._measure(json.dumps(template, sort_keys=True), counts, slept)
-        words = record.stuck(live)
-        if words or self._idle > self._patience(live["spec"]):
-            self._stands_still(counts, words)
-        return moved
+        self._counts = counts
+        return self._measure(json.dumps(template, sort_keys=True), counts, slept)
+
+    def judge(self, *, others_move: bool) -> None:
+        """End the rollout if it stands still.
+
+        Args:
+            others_move: The last look showed progress of any rollout. Then the scheduler may still come to
+                the pods of a workload that was incomplete before the step, and the update waits anyway.
+        """
+        if self.end or self._counts is None:
+            return
+        if self._incomplete and others_move:
+            self._idle = 0.0
+        words = CONTROLLERS[self.row.kind].stuck(self._live)
+        if words or self._idle > self._patience(self._live["spec"]):
+            self._stands_still(self._counts, words)
 
     def give_up(self, seconds: float) -> None:
         """End a rollout that makes progress, because the update has waited long enough."""

@@ -246,6 +246,16 @@ def test_a_workload_that_was_incomplete_before_holds_nothing_up(clock: Clock) ->
     assert result.warnings[0].startswith("not waited for: shop/Deployment/cart: it was incomplete before")
 
 
+def test_a_workload_that_was_incomplete_is_waited_for_while_others_move(clock: Clock) -> None:
+    """The scheduler takes pods one after another, so its pods may be the last ones of a large step."""
+    slow = [state(done, 8, 8, name="web", replicas=60) for done in range(60) for _ in range(10)]
+    late = [state(1, 3)] * 595
+    cluster = Rolling(*late, state(4, 4), web=[*slow, state(60, 60, 60, name="web", replicas=60)])
+    result = follow(cluster, row(), row("web", 60), incomplete={"shop/Deployment/cart"})
+    assert (result.notes, result.failures) == ({}, {})
+    assert clock.now > 100
+
+
 def test_a_workload_that_gets_its_pods_by_the_step_is_waited_for(clock: Clock) -> None:
     """Its pods were pending because the update makes its nodes."""
     coming = [state(done, done) for done in range(5) for _ in range(3)]
