@@ -27,6 +27,7 @@ import yaml
 from archshift.cli.arguments.status import EXIT_INEXACT, EXIT_TROUBLE
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.kinds import CONTROLLERS
+from archshift.cluster.pods import read_pod
 from bench.engine import Stack
 from lab.control_plane import PROJECT, Lab
 from lab.stack import ON_THE_LAB
@@ -163,14 +164,11 @@ def _key(item: Mapping[str, Any]) -> str:
 
 
 def pending(lab: Lab) -> set[str]:
-    """Return the owners of the pods that have no node."""
+    """Return the workloads of the pods that have no node."""
     listed = lab.kubectl(
         "get", "pods", "--all-namespaces", "--field-selector=spec.nodeName=", "--output=json"
     )
-    metas = [item["metadata"] for item in json.loads(listed)["items"]]
-    return {
-        f"{meta['namespace']}/{(meta.get('ownerReferences') or [{}])[0].get('name', '')}" for meta in metas
-    }
+    return {read_pod(item).workload for item in json.loads(listed)["items"]}
 
 
 def _unsettled(lab: Lab) -> set[str]:
