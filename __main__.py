@@ -12,9 +12,9 @@ from archshift.common.errors import ArchshiftError
 from archshift.nodes.after_update import nodes_of_others, possible_nodes
 from archshift.ramp.gate_evidence import no_evidence, read_evidence_file
 from archshift.settings import stack as stack_settings
-from archshift.survey import survey, survey_of_none
+from archshift.survey import survey_of_none
 from components.arm64_tests import Arm64Tests, Arm64TestsArgs, run_arm64_tests
-from components.cluster_identity import OUTPUT, check_cluster
+from components.cluster_identity import OUTPUT, survey_stack
 from components.exceptions import Exceptions, ExceptionsArgs
 from components.gate import Gate, GateArgs
 from components.guard import guard_hook, protected
@@ -44,12 +44,8 @@ def main() -> None:
 
         eks = Eks.find(settings.cluster, settings.eks_node_groups)
     live = eks.live if eks else None
-    # Before anything is read or done there.
-    cluster_uid = "" if eks and not live else check_cluster(settings.kube_context, settings.cluster_uid)
-    cluster_survey = (
-        survey_of_none(settings)
-        if eks and not live
-        else survey(settings, eks=live, try_patches=True, progress=show_tried)
+    cluster_survey, cluster_uid = (
+        (survey_of_none(settings), "") if eks and not live else survey_stack(settings, live, show_tried)
     )
     cluster_survey = run_arm64_tests(cluster_survey, settings, live)
     write_plan_file(cluster_survey, settings, now)

@@ -1,15 +1,21 @@
 """The stack remembers its cluster, so that another kubeconfig context changes nothing there."""
 
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 import pulumi
 
-from archshift.cluster.client import connect
+from archshift.cluster.client import Cluster, connect
 from archshift.cluster.identity import another_cluster, read_identity
 from archshift.common.errors import ArchshiftError
 from archshift.common.polling import Polling
 from archshift.common.text import one_line
+from archshift.nodes.eks import LiveCluster
+from archshift.survey import Survey, survey
+
+if TYPE_CHECKING:
+    from archshift.settings.stack import Settings
 
 OUTPUT: Final = "cluster_uid"
 """The stack's output that has the uid of its cluster."""
@@ -17,18 +23,38 @@ OUTPUT: Final = "cluster_uid"
 _PATIENCE_SECONDS: Final = 10.0
 
 
-def check_cluster(kube_context: str | None, declared: str) -> str:
-    """Return the uid of the cluster that the kubeconfig reaches, if it is the stack's cluster.
+def survey_stack(
+    settings: "Settings", eks: LiveCluster | None, progress: Callable[[int, int], None]
+) -> tuple[Survey, str]:
+    """Survey the stack's cluster, and return its uid too. Nothing else is read in another cluster.
+
+    Both use one connection: a kubeconfig for EKS asks AWS for a token each time.
 
     Args:
-        kube_context: The kubeconfig context; None for the current context.
+        settings: The stack's settings.
+        eks: The cluster that the kubeconfig must reach; None: any.
+        progress: Called with the number of patches tried so far and their total.
+
+    Raises:
+        ArchshiftError: As ``check_cluster`` and ``survey``.
+    """
+    with connect(settings.kube_context) as cluster:
+        uid = check_cluster(cluster, settings.kube_context, settings.cluster_uid)
+        return survey(settings, cluster=cluster, eks=eks, try_patches=True, progress=progress), uid
+
+
+def check_cluster(cluster: Cluster, kube_context: str | None, declared: str) -> str:
+    """Return the uid of a cluster, if it is the stack's cluster.
+
+    Args:
+        cluster: The connection.
+        kube_context: The kubeconfig context, for the error; None for the current context.
         declared: The configured uid of the stack's cluster; empty for the cluster of the last update.
 
     Raises:
         ArchshiftError: It is another cluster, or it cannot be reached.
     """
-    with connect(kube_context) as cluster:
-        present = read_identity(cluster)
+    present = read_identity(cluster)
     known = declared or _remembered()
     if known not in ("", present):
         raise another_cluster(known, present, kube_context)

@@ -7,20 +7,12 @@ import pytest
 
 from archshift.common.errors import ArchshiftError
 from components import cluster_identity
-from components.cluster_identity import check_cluster
+from components.cluster_identity import check_cluster, survey_stack
+from tests.build import load, shop
 from tests.components.recorder import READ_STACK_OUTPUTS, Recorder, record
 from tests.fakes import FakeCluster
 
 UID = "6a0c9f1e"
-
-
-@pytest.fixture(autouse=True)
-def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
-    """The cluster behind every context."""
-    reached = FakeCluster()
-    reached.uid = UID
-    monkeypatch.setattr(cluster_identity, "connect", lambda _context: reached)
-    return reached
 
 
 class FailedError(grpc.RpcError):  # type: ignore[misc]
@@ -40,8 +32,10 @@ class FailedError(grpc.RpcError):  # type: ignore[misc]
 def check(answer: Any, context: str | None = "blue", declared: str = "") -> list[str]:
     """Check the cluster in a program whose stack has these outputs."""
     checked: list[str] = []
+    reached = FakeCluster()
+    reached.uid = UID
     recorder = Recorder(answers={READ_STACK_OUTPUTS: answer})
-    record(lambda: checked.append(check_cluster(context, declared)), recorder)
+    record(lambda: checked.append(check_cluster(reached, context, declared)), recorder)
     return checked + [call["name"] for _, call in recorder.calls]
 
 
@@ -90,3 +84,18 @@ def test_outputs_that_cannot_be_read_for_a_moment_are_read_again(monkeypatch: py
     failures.append("denied")
     with pytest.raises(ArchshiftError, match=r"cannot read the outputs of the stack .*: denied"):
         check(answer)
+
+
+def test_the_check_and_the_survey_share_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kubeconfig for EKS runs a program for each connection, which takes a second."""
+    reached, contexts, uids = shop(), list[str | None](), list[str]()
+
+    def connect(context: str | None) -> FakeCluster:
+        contexts.append(context)
+        return reached
+
+    monkeypatch.setattr(cluster_identity, "connect", connect)
+    settings = load(kube_context="blue", images={"check": False})
+    recorder = Recorder(answers={READ_STACK_OUTPUTS: outputs()})
+    record(lambda: uids.append(survey_stack(settings, None, lambda *_: None)[1]), recorder)
+    assert (uids, contexts) == ([reached.uid], ["blue"])
