@@ -24,7 +24,7 @@ from pulumi.dynamic import (
 )
 
 from archshift.actions import workload_patch
-from archshift.actions.workload_patch import apply_patch, give_back, read_live, revision_of
+from archshift.actions.workload_patch import apply_patch, give_back, live_revision, read_live
 from archshift.cluster.client import Cluster, RefusedError, connect
 from archshift.cluster.identity import another_cluster, read_identity
 from archshift.common.errors import ArchshiftError
@@ -128,17 +128,14 @@ class WorkloadPatchProvider(ResourceProvider):
         live = read_live(cluster, _patch(props).path)
         if live is None:
             return ReadResult("", {})
-        return ReadResult(id_, {**props, "revision": revision_of(props["kind"], live)})
+        return ReadResult(id_, {**props, "revision": live_revision(props["kind"], live)})
 
     def delete(self, _id: str, props: dict[str, Any]) -> None:
         """Give back the workload's fields."""
-        known = props.get("cluster") or ""
-        cluster, present = _CONNECTION.to(self._context)
-        if known not in ("", present):
-            if present == self._declared:
-                # The stack's old cluster is gone, and its workloads with it.
-                return
-            raise another_cluster(known, present, self._context)
+        if self._is_of_the_old_cluster(props):
+            # That cluster is gone, and its workloads with it.
+            return
+        cluster = self._reach(props)
         patch = _patch(props)
         _GIVE_BACKS.note()
         try:
@@ -155,6 +152,10 @@ class WorkloadPatchProvider(ResourceProvider):
     def _apply(self, props: Mapping[str, Any]) -> dict[str, Any]:
         applied = apply_patch(self._reach(props), _patch(props))
         return {**props, "revision": applied.revision, "problem": applied.problem, "at": time.time()}
+
+    def _is_of_the_old_cluster(self, props: Mapping[str, Any]) -> bool:
+        _, present = _CONNECTION.to(self._context)
+        return present == self._declared and (props.get("cluster") or "") not in ("", present)
 
     def _reach(self, props: Mapping[str, Any]) -> Cluster:
         cluster, present = _CONNECTION.to(self._context)

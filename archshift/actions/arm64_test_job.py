@@ -269,6 +269,12 @@ def _statuses(job: Mapping[str, Any], pod: Mapping[str, Any]) -> list[dict[str, 
     ]
 
 
+def _all_statuses(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the states of all containers of a pod, init containers first, also of injected ones."""
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
 def _own_containers(job: Mapping[str, Any]) -> tuple[set[str], set[str]]:
     """Return the names of the template's init containers, and of its containers."""
     spec = job["spec"]["template"]["spec"]
@@ -281,11 +287,7 @@ def _own_containers(job: Mapping[str, Any]) -> tuple[set[str], set[str]]:
 def _broken_injection(job: Mapping[str, Any], pod: Mapping[str, Any]) -> str:
     """Return how an injected container failed; empty if none did, or if a tested container had started."""
     init, own = _own_containers(job)
-    status = pod.get("status") or {}
-    entries = [
-        *(status.get("initContainerStatuses") or ()),
-        *(status.get("containerStatuses") or ()),
-    ]
+    entries = _all_statuses(pod)
     if any(entry.get("name") in own and "waiting" not in (entry.get("state") or {}) for entry in entries):
         return ""
     broken = [entry for entry in entries if entry.get("name") not in init | own and _exit_code(entry)]
@@ -328,11 +330,7 @@ def _up_for(statuses: Sequence[Mapping[str, Any]], job: Mapping[str, Any], now: 
 
 def why_waiting(pod: Mapping[str, Any]) -> str:
     """Return why a pod is not running, such as an image that cannot be pulled; empty if nothing holds it."""
-    status_of_pod = pod.get("status") or {}
-    for status in (
-        *(status_of_pod.get("initContainerStatuses") or ()),
-        *(status_of_pod.get("containerStatuses") or ()),
-    ):
+    for status in _all_statuses(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
         if waiting.get("reason"):
             return f"container {status['name']}: {waiting['reason']} {waiting.get('message') or ''}".strip()[

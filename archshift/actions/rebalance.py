@@ -167,6 +167,11 @@ def _side(pod: Pod, nodes: Mapping[str, Node]) -> str:
     return nodes[pod.node].architecture if pod.node in nodes else ""
 
 
+def _open_nodes(nodes: Mapping[str, Node], side: Architecture) -> list[Node]:
+    """Return the nodes of a side that take pods now."""
+    return [node for node in nodes.values() if node.open and node.architecture == side]
+
+
 class _Rebalancing:
     """One workload whose counts are to match the plan.
 
@@ -232,20 +237,18 @@ class _Rebalancing:
         if not wrong:
             return self._ends("")
         side = _other_side(wrong[0], nodes)
-        open_nodes = frozenset(
-            name for name, node in nodes.items() if node.open and node.architecture == side
-        )
+        open_nodes = frozenset(node.name for node in _open_nodes(nodes, side))
         if len(wrong) >= self._least and not open_nodes - self._tried:
             # The new pods came up on the same side again. Only another node can change that.
             self._patient_until = self._patient_until or time.monotonic() + self._patience
             if time.monotonic() < self._patient_until:
                 return False
             self.vain = wrong
-            self._note(live, nodes, side)
+            self._note(live, nodes, len(open_nodes))
             return self._ends(f"{len(wrong)} of its pods are not on {display(side)}")
         evictable = record.may_be_away(live)
         if evictable < 1:
-            self._note(live, nodes, side)
+            self._note(live, nodes, len(open_nodes))
             return self._ends("its rollout limits allow no unavailable pod")
         evicted = [self._evict(pod) for pod in wrong[:evictable]]
         self._refused = not any(evicted)
@@ -253,7 +256,7 @@ class _Rebalancing:
             self._least, self._tried = len(wrong), open_nodes
         return not self._refused
 
-    def _note(self, live: Mapping[str, Any], nodes: Mapping[str, Node], side: Architecture) -> None:
+    def _note(self, live: Mapping[str, Any], nodes: Mapping[str, Node], open_nodes: int) -> None:
         """Note how the rollout ended, so that the next update does not repeat it for nothing.
 
         Without the note, the next update repeats it once, so an API server that refuses the note is no error.
@@ -261,7 +264,7 @@ class _Rebalancing:
         note = Inexact(
             revision_of(CONTROLLERS[self.row.kind].template(live)),
             sum(_side(pod, nodes) == ARM64 for pod in self._pods),
-            sum(node.open and node.architecture == side for node in nodes.values()),
+            open_nodes,
         )
         path = workload_path(self.row.kind, self.row.namespace, self.row.name)
         with contextlib.suppress(ArchshiftError):
@@ -293,8 +296,7 @@ class _Rooms:
     def why(self, pods: Sequence[Pod]) -> str:
         """Return why these pods of one workload are on the wrong side although archshift evicted them."""
         side = _other_side(pods[0], self._nodes)
-        on_side = (node for node in self._nodes.values() if node.open and node.architecture == side)
-        if any(self._fits(pods[0], node) for node in on_side):
+        if any(self._fits(pods[0], node) for node in _open_nodes(self._nodes, side)):
             return (
                 f"the scheduler puts {len(pods)} of its pods on the other side, although {display(side)} "
                 "nodes have room; check its own spread constraints and pod affinities"

@@ -84,7 +84,7 @@ def apply_patch(cluster: Cluster, patch: WorkloadPatch) -> Applied:
         live = read_live(cluster, patch.path)
         if live is None:
             return Applied(problem=GONE)
-        revision = revision_of(patch.kind, live)
+        revision = live_revision(patch.kind, live)
         try:
             _adopt(cluster, patch, live)
             body = {"metadata": patch.metadata, "spec": patch.spec}
@@ -95,7 +95,7 @@ def apply_patch(cluster: Cluster, patch: WorkloadPatch) -> Applied:
             if _is_same(cluster, patch.path, live):
                 return Applied(revision, error.words)
         else:
-            return Applied(revision_of(patch.kind, done))
+            return Applied(live_revision(patch.kind, done))
     return Applied(problem="somebody deletes the workload and creates it again, over and over")
 
 
@@ -141,10 +141,9 @@ def read_live(cluster: Cluster, path: str) -> dict[str, Any] | None:
         raise
 
 
-def revision_of(kind: str, live: Mapping[str, Any]) -> str:
+def live_revision(kind: str, live: Mapping[str, Any]) -> str:
     """Return the value of ``archshift/revision`` in a live workload's pod template; empty without one."""
-    metadata = CONTROLLERS[kind].template(live).get("metadata") or {}
-    return str((metadata.get("annotations") or {}).get(pod_fields.REVISION_ANNOTATION, ""))
+    return pod_fields.revision_of(CONTROLLERS[kind].template(live))
 
 
 def _is_same(cluster: Cluster, path: str, live: Mapping[str, Any]) -> bool:
@@ -197,10 +196,15 @@ def _adopt(cluster: Cluster, patch: WorkloadPatch, live: Mapping[str, Any]) -> N
     fields = _entry(live, former)
     if fields is None:
         return
-    body = copy.deepcopy(owned_part(live, fields))
-    body.setdefault("metadata", {}).pop("managedFields", None)
-    _apply(cluster, patch.kind, live, patch.field_manager, body)
+    _apply(cluster, patch.kind, live, patch.field_manager, _body_of(live, fields))
     _apply(cluster, patch.kind, live, former)
+
+
+def _body_of(live: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the apply that owns these fields of a live workload."""
+    body: dict[str, Any] = copy.deepcopy(owned_part(live, fields))
+    body.setdefault("metadata", {}).pop("managedFields", None)
+    return body
 
 
 def _patiently(ask: Callable[[], _Answer]) -> _Answer:
@@ -254,10 +258,9 @@ def applied_by(
     absent field as given up.
     """
     fields = _entry(live, manager)
-    body: dict[str, Any] = {} if fields is None else copy.deepcopy(owned_part(live, fields))
+    body: dict[str, Any] = {"metadata": {}} if fields is None else _body_of(live, fields)
     _merge(body, _nested(template_path, theirs))
     body["apiVersion"], body["kind"] = live["apiVersion"], live["kind"]
-    body.setdefault("metadata", {}).pop("managedFields", None)
     return body
 
 
