@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -25,8 +25,7 @@ from typing import Any, Final
 import yaml
 
 from archshift.cli.arguments.status import EXIT_INEXACT, EXIT_TROUBLE
-from archshift.cluster.inventory import read_workload
-from archshift.cluster.kinds import CONTROLLERS
+from archshift.cluster.kinds import CONTROLLERS, has_replicas
 from archshift.cluster.pods import read_pod
 from bench.engine import Stack
 from lab.control_plane import PROJECT, Lab
@@ -139,9 +138,8 @@ def apply(lab: Lab, folder: Path, path: Path) -> None:
     kubeconfig = yaml.safe_load(lab.kubeconfig.read_text())
     namespace = path / "00-namespace.yaml"
     if namespace.exists():
-        kubeconfig["contexts"][0]["context"]["namespace"] = yaml.safe_load(namespace.read_text())["metadata"][
-            "name"
-        ]
+        name = yaml.safe_load(namespace.read_text())["metadata"]["name"]
+        kubeconfig["contexts"][0]["context"]["namespace"] = name
     own = folder / "kubeconfig"
     own.write_text(yaml.safe_dump(kubeconfig))
     for file in sorted(path.glob("[0-9]*.yaml")):
@@ -155,12 +153,12 @@ def apply(lab: Lab, folder: Path, path: Path) -> None:
 
 def specs(lab: Lab) -> dict[str, str]:
     """Return the spec of every workload, by key."""
-    listed = json.loads(lab.kubectl("get", _KINDS, "--all-namespaces", "--output=json"))
-    return {_key(item): json.dumps(item["spec"], sort_keys=True) for item in listed["items"]}
+    return {key: json.dumps(item["spec"], sort_keys=True) for key, item in _workloads(lab).items()}
 
 
-def _key(item: Mapping[str, Any]) -> str:
-    return f"{item['metadata']['namespace']}/{item['kind']}/{item['metadata']['name']}"
+def _workloads(lab: Lab) -> dict[str, dict[str, Any]]:
+    items = json.loads(lab.kubectl("get", _KINDS, "--all-namespaces", "--output=json"))["items"]
+    return {f"{one['metadata']['namespace']}/{one['kind']}/{one['metadata']['name']}": one for one in items}
 
 
 def pending(lab: Lab) -> set[str]:
@@ -172,11 +170,10 @@ def pending(lab: Lab) -> set[str]:
 
 
 def _unsettled(lab: Lab) -> set[str]:
-    listed = json.loads(lab.kubectl("get", _KINDS, "--all-namespaces", "--output=json"))
     return {
-        _key(item)
-        for item in listed["items"]
-        if CONTROLLERS[item["kind"]].pods == "replicas" and not read_workload(item["kind"], item, "").settled
+        key
+        for key, item in _workloads(lab).items()
+        if has_replicas(item["kind"]) and not CONTROLLERS[item["kind"]].settled(item)
     }
 
 
@@ -227,12 +224,12 @@ def rolling(lab: Lab) -> Iterator[Rolling]:
 
 def problems_of(stack: Stack, lab: Lab, was_pending: set[str]) -> list[str]:
     """Return what is not exact, and what is pending that was not pending before."""
-    found = stack.archshift("status", "--json")
-    wrong = []
+    status = stack.archshift("status", "--json")
     # Workloads that were pending before the ramp are in trouble all the time.
-    if found.returncode not in (0, EXIT_INEXACT, EXIT_TROUBLE):
-        return [f"status ended with {found.returncode}: {found.stderr.strip()[:200]}"]
-    inexact = [row["workload"] for row in json.loads(found.stdout)["workloads"] if not row["exact"]]
+    if status.returncode not in (0, EXIT_INEXACT, EXIT_TROUBLE):
+        return [f"status ended with {status.returncode}: {status.stderr.strip()[:200]}"]
+    wrong = []
+    inexact = [row["workload"] for row in json.loads(status.stdout)["workloads"] if not row["exact"]]
     if inexact:
         wrong.append(f"not exact: {', '.join(inexact)}")
     if new := pending(lab) - was_pending:
@@ -242,10 +239,8 @@ def problems_of(stack: Stack, lab: Lab, was_pending: set[str]) -> list[str]:
 
 def changes(stack: Stack) -> str:
     """Return what a preview would change; empty for nothing."""
-    environment = {**stack.environment(), "PULUMI_STACK": stack.name}
-    done = stack.lab.run(
-        "pulumi", *stack.arguments("preview", "--json"), environment=environment, timeout=300
-    )
+    preview = stack.arguments("preview", "--json")
+    done = stack.lab.run("pulumi", *preview, environment=stack.environment(), timeout=300)
     summary = json.loads(done.stdout).get("changeSummary") or {} if done.stdout.strip() else {}
     return ", ".join(f"{count} {op}" for op, count in summary.items() if op not in ("same", "read") and count)
 

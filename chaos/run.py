@@ -271,7 +271,9 @@ class Run:
             if status.returncode == 0:
                 self.report.needed.append(number)
                 break
-            problems = [line for line in status.stdout.splitlines() if "not exact" in line] or [status.stderr]
+            inexact = [line for line in status.stdout.splitlines() if "not exact" in line]
+            # The status of a fleet with pending pods is an error too, and only its table names them.
+            problems = inexact or [(status.stderr or status.stdout).strip()]
         else:
             self.report.needed.append(UPS)
             self._violation(

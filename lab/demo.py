@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from archshift.cli.arguments.status import EXIT_INEXACT, EXIT_TROUBLE
 from lab.control_plane import PROJECT, Lab, LabError
 from lab.engine import Progress, Result, run_engine
 from lab.restarts import Pods, had_to_move, read_pods, restarted
@@ -138,7 +139,7 @@ def _status(lab: Lab) -> dict[str, Any]:
         timeout=120,
         check=False,
     )
-    if done.returncode not in (0, 3, 5):  # 3: not exact, 5: pods are pending
+    if done.returncode not in (0, EXIT_INEXACT, EXIT_TROUBLE):
         raise LabError(f"archshift status failed: {(done.stderr or done.stdout).strip()}")
     report: dict[str, Any] = json.loads(done.stdout)
     return report
