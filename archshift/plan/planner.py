@@ -70,7 +70,7 @@ def make_plan(
     possible = possible_nodes(inventory.nodes, groups, stack)
     steering = _Steering(possible, rules, verdicts, pin_daemonsets, inventory, refused or {}, closed)
     drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
-    drafts = _with_reach(drafts, sites(inventory.nodes, groups, stack))
+    drafts = _with_reach(drafts, sites(nodes, groups))
     drafts = _with_companions(drafts, steering, inventory, possible)
     counts = apportion(
         arm_ratio,

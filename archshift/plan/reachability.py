@@ -16,7 +16,6 @@ from archshift.cluster.pod_affinity import selects_own_pods
 from archshift.cluster.scheduling import meets, untolerated
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, POOL_LABEL, ZONE_LABEL
-from archshift.nodes.after_update import nodes_after
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import placement, reasons
 
@@ -37,16 +36,14 @@ class Site:
     many: bool = False
 
 
-def sites(live: Sequence[Node], groups: Iterable[AnyNodeGroup], stack: str = "") -> tuple[Site, ...]:
+def sites(nodes: Sequence[Node], groups: Iterable[AnyNodeGroup]) -> tuple[Site, ...]:
     """Return where pods may run after an update, including the nodes that an autoscaler may add.
 
     Args:
-        live: All live nodes.
+        nodes: From ``nodes_after``.
         groups: The configured node groups.
-        stack: This stack, as ``stack_label`` writes it.
     """
     groups = tuple(groups)
-    nodes = nodes_after(live, groups, stack)
     managed = {node.name for node in nodes if any(group.owns(node) for group in groups) or node.choices}
     zones = sorted({zone for node in nodes if (zone := node.labels.get(ZONE_LABEL))}) or [""]
     samples = [

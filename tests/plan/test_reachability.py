@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from archshift.cluster.model import Workload
 from archshift.cluster.pod_fields import Template, read_fields
 from archshift.common.architectures import AMD64, ARM64, Architecture
-from archshift.nodes.groups import Node, Taint
+from archshift.nodes.after_update import nodes_after
+from archshift.nodes.groups import AnyNodeGroup, Node, Taint
 from archshift.plan.model import PlannedWorkload
 from archshift.plan.placement import max_skew
 from archshift.plan.planner import make_plan
@@ -68,6 +69,11 @@ def nodes(text: str, **more: Any) -> list[Node]:
 def live(text: str) -> tuple[Site, ...]:
     """Live nodes as places for pods."""
     return sites(nodes(text), ())
+
+
+def after(live_nodes: Sequence[Node], groups: Sequence[AnyNodeGroup]) -> tuple[Site, ...]:
+    """Places for pods after an update with these groups."""
+    return sites(nodes_after(live_nodes, groups), groups)
 
 
 # --- the little scheduler -------------------------------------------------------------------------
@@ -293,7 +299,7 @@ def test_a_lasting_taint_does() -> None:
 )
 def test_nodes_to_come_count_in_the_zones_of_their_group(groups: list[Any], levels: tuple[int, ...]) -> None:
     """An autoscaler or a NodePool brings them up where its settings say; the lab's group is in zone a."""
-    assert reach(workload(6, spread()), sites(nodes("x-a x-b x-c"), groups)).levels == levels
+    assert reach(workload(6, spread()), after(nodes("x-a x-b x-c"), groups)).levels == levels
 
 
 def test_an_autoscaler_has_a_node_for_each_pod() -> None:
@@ -301,8 +307,8 @@ def test_an_autoscaler_has_a_node_for_each_pod() -> None:
     one = workload(4, apart=[{"topologyKey": HOST, **OWN}])
     x86 = nodes("x-a x-b x-c x-a")
     growing = eks_group("graviton", "m7g.xlarge", size=1, autoscaled=True)
-    assert reach(one, sites(x86, [growing])) == FREE
-    assert reach(one, sites(x86, [lab_group("graviton", "m7g.xlarge", 1)])).levels == (0, 1)
+    assert reach(one, after(x86, [growing])) == FREE
+    assert reach(one, after(x86, [lab_group("graviton", "m7g.xlarge", 1)])).levels == (0, 1)
 
 
 @pytest.mark.parametrize(
