@@ -206,7 +206,7 @@ def _with_companions(
 
 def _bound(draft: _Draft, bond: Bond) -> _Draft:
     if bond.side is None:
-        return replace(draft, unit=bond.unit, reason="; ".join(filter(None, (draft.reason, bond.reason))))
+        return replace(draft, unit=bond.unit, reason=reasons.joined(draft.reason, bond.reason))
     if bond.side == ARM64:
         return replace(draft, action="graviton", reason=bond.reason)
     return replace(draft, action="hold", reason=reasons.held(bond.reason))
@@ -462,7 +462,7 @@ def _planned(
             fields = placement.place(template, max(1, wanted), max(1, wanted))
         row = replace(row, wanted=wanted if workload.replicas else None)
         if draft.movable and not draft.unit and draft.reach.limit and wanted < workload.replicas:
-            row = replace(row, reason="; ".join(filter(None, (row.reason, draft.reach.limit))))
+            row = replace(row, reason=reasons.joined(row.reason, draft.reach.limit))
         if draft.action == "hold" and wanted:
             row = replace(row, reason=reasons.keeps(draft.reason, wanted))
         if workload.autoscaled:
@@ -556,7 +556,7 @@ def _waiting(
     row: PlannedWorkload, workload: Workload, side: Architecture, force_reason: str
 ) -> PlannedWorkload:
     """Return a row that keeps its pods where they are until the nodes of a side take pods again."""
-    reason = "; ".join(filter(None, (reasons.waits_for_nodes(side), row.reason)))
+    reason = reasons.joined(reasons.waits_for_nodes(side), row.reason)
     row = replace(row, wanted=row.graviton, reason=reason, reachable=None)
     if workload.template.applied:
         return _kept(row, workload, force_reason)
@@ -586,7 +586,7 @@ def _with_reachable(row: PlannedWorkload, bounds: tuple[int, int]) -> PlannedWor
         return row
     low, high = min(shares), max(shares)
     note = reasons.autoscaled(bounds, low, high)
-    return replace(row, reachable=(low, high), reason="; ".join(filter(None, (row.reason, note))))
+    return replace(row, reachable=(low, high), reason=reasons.joined(row.reason, note))
 
 
 def _body(
