@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Trouble
-from archshift.common.architectures import Architecture
+from archshift.common.architectures import ARM64, Architecture
 from archshift.images.workload import WorkloadVerdict
 from archshift.plan.apportion import Wave
 from archshift.plan.capacity import Balance
@@ -112,6 +112,12 @@ class PlannedWorkload:
     reclaimed: bool = False
     reachable: tuple[float, float] | None = None
     verdict: WorkloadVerdict | None = None
+
+    def wanted_on(self, side: Architecture) -> int | None:
+        """Return the number of pods wanted on a side; None if archshift leaves its pods where they are."""
+        if self.wanted is None:
+            return None
+        return self.wanted if side == ARM64 else self.replicas - self.wanted
 
     @property
     def waits(self) -> bool:

@@ -265,12 +265,10 @@ class _Steering:
         verdict = self._verdicts.get(workload.key)
         return verdict or WorkloadVerdict(workload.key, UNKNOWN, (), ())
 
-    def waits(self, row: PlannedWorkload, workload: Workload) -> Architecture | None:
+    def waits(self, row: PlannedWorkload) -> Architecture | None:
         """Return the side where pods of a row would have to start, but cannot start now."""
-        if row.wanted is None:
-            return None
-        counts: dict[Architecture, int] = {ARM64: row.wanted, AMD64: workload.replicas - row.wanted}
-        return next((side for side, pods in counts.items() if pods > 0 and side in self._closed), None)
+        sides: tuple[Architecture, ...] = (ARM64, AMD64)
+        return next((side for side in sides if side in self._closed and row.wanted_on(side)), None)
 
     def draft(self, workload: Workload) -> _Draft:
         if on_every_node(workload.kind):
@@ -483,7 +481,7 @@ def _planned(
         if not changed:
             row = replace(row, reason=reasons.tried(row.reason, row.moves, side))
     changed = changed or not template.revision
-    side_closed = steering.waits(row, workload)
+    side_closed = steering.waits(row)
     if changed and side_closed:
         return _waiting(row, workload, side_closed, steering.rules_of(workload).reason)
     revision = template.revision
@@ -640,10 +638,9 @@ def _demands(
             if everywhere:
                 selected = sum(workload.may_run_on(node) for node in side)
                 demand = demand.plus(workload.requests, selected)
-            elif row.wanted is None:
+            elif (pods := row.wanted_on(architecture)) is None:
                 demand = demand.with_pods(inventory.requested_on(row.key, architecture), workload.requests)
             else:
-                pods = row.wanted if architecture == ARM64 else row.replicas - row.wanted
                 demand = demand.plus(workload.requests, pods)
         demands[architecture] = demand.with_devices(moved)
     return demands

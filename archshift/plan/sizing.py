@@ -178,6 +178,5 @@ def _samples(group: AnyNodeGroup, inventory: Inventory, zones: Sequence[str]) ->
 
 
 def _pods(row: PlannedWorkload, inventory: Inventory, architecture: Architecture) -> int:
-    if row.wanted is None:
-        return inventory.on(row.key, architecture)
-    return row.wanted if architecture == ARM64 else row.replicas - row.wanted
+    wanted = row.wanted_on(architecture)
+    return inventory.on(row.key, architecture) if wanted is None else wanted
