@@ -21,7 +21,7 @@ from archshift.plan import reasons
 from archshift.plan.capacity import Demand, balance
 from archshift.plan.companions import needing_too
 from archshift.plan.model import Rules
-from archshift.plan.only_x86 import OnlyX86
+from archshift.plan.only_x86 import KUBELET, OnlyX86
 
 WAY_OUT: Final = (
     "give these workloads images for arm64 and what else they need on Graviton nodes, or remove them, and "
@@ -75,8 +75,7 @@ def needs(
     workloads = {
         key: workload
         for key, workload in sorted({**inventory.unsteered_workloads, **inventory.workloads}.items())
-        # Such pods need other nodes than those that archshift may remove.
-        if not (excludes_linux(workload.template) or inventory.special_nodes(key))
+        if not _needs_special_nodes(workload, inventory)
     }
     why = {
         key: _why(workload, verdicts.get(key), rules.get(key), only_x86)
@@ -101,15 +100,20 @@ def is_served(workload: Workload, inventory: Inventory, x86: Iterable[Node]) -> 
 
     A workload of special nodes, such as Windows nodes, is not served by them.
     """
-    if excludes_linux(workload.template) or inventory.special_nodes(workload.key):
+    if _needs_special_nodes(workload, inventory):
         return False
     need = X86Need(workload=workload, reason="", pods=0, on_x86=_on_x86(workload, inventory))
     return bool(placeable([need], x86))
 
 
+def _needs_special_nodes(workload: Workload, inventory: Inventory) -> bool:
+    """Return whether a workload's pods need other nodes than those that archshift may remove."""
+    return excludes_linux(workload.template) or bool(inventory.special_nodes(workload.key))
+
+
 def _on_x86(workload: Workload, inventory: Inventory) -> int:
-    # The pods of a kubelet's own files end with their node, wherever their rules let them run.
-    return 0 if workload.kind == "Node" else inventory.on(workload.key, AMD64)
+    # A kubelet's pods end with their node, wherever their rules let them run.
+    return 0 if workload.kind == KUBELET else inventory.on(workload.key, AMD64)
 
 
 def placeable(needed: Iterable[X86Need], nodes: Iterable[Node]) -> list[X86Need]:
@@ -169,7 +173,10 @@ def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node], losing: Collecti
     Returns:
         The beginning of a sentence: which workloads, and what is missing.
     """
-    if not needed:
+    needs_by_rules = _by_rules(needed)
+    if losing is None:
+        losing = needs_by_rules.keys()
+    if not losing:
         return ""
     x86 = [
         # What is unknown about a node to come never permits a removal.
@@ -177,15 +184,10 @@ def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node], losing: Collecti
         for node in nodes
         if node.architecture == AMD64 and node.schedulable
     ]
-    needs_by_rules = _by_rules(needed)
     nodes_by_rules = {
         rules: [node for node in x86 if alike[0].workload.may_run_on(node)]
         for rules, alike in needs_by_rules.items()
     }
-    if losing is None:
-        losing = needs_by_rules.keys()
-    if not losing:
-        return ""
     homeless = {
         rules for rules in losing if _is_homeless(needs_by_rules[rules][0].workload, nodes_by_rules[rules])
     }
