@@ -15,6 +15,7 @@ from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architec
 from archshift.common.kubernetes import ARCH_LABELS, HOSTNAME_LABEL
 from archshift.nodes.groups import Node
 from archshift.plan import reasons
+from archshift.plan.reachability import counts_old_pods, possible_values
 
 BOTH_SIDES: Final = frozenset(ARCHITECTURES)
 
@@ -114,13 +115,12 @@ def _ties(label: str, nodes: Iterable[Node]) -> bool:
         return True
     sides: dict[str, set[str]] = {}
     for node in nodes:
-        for variant in node.variants or ({},):
-            values = node.values(label, variant)
-            if not values:
-                return False  # a node to come may have any value
-            for value in values:
-                if value is not None:
-                    sides.setdefault(value, set()).add(node.architecture)
+        values = possible_values(label, node)
+        if not values:
+            return False  # a node to come may have any value
+        for value in values:
+            if value is not None:
+                sides.setdefault(value, set()).add(node.architecture)
     everywhere = set().union(*sides.values())
     return everywhere >= BOTH_SIDES and all(len(its) == 1 for its in sides.values())
 
@@ -158,27 +158,26 @@ def _of_units(
 ) -> dict[str, Bond]:
     found = {}
     for first, keys in units.members().items():
-        if len(keys) == 1 and (first not in needed or first in decided or first not in needed[first]):
+        if len(keys) == 1 and (first in decided or first not in needed.get(first, ())):
             continue
         held = next((key for key in keys if key in decided), "")
-        if held and decided[held].side is not None:
-            side = decided[held].side or AMD64
+        if held and (side := decided[held].side):
             why = {key: reasons.must_run_beside([held], side) for key in keys}
         elif blocked := [key for key in keys if not by_key[key].may_leave]:
             side, why = AMD64, {key: reasons.must_run_beside(blocked, AMD64) for key in keys}
-            why |= {key: reasons.companions_cannot_move(others_of(key, keys)) for key in blocked}
+            why |= {key: reasons.companions_cannot_move(_others_of(key, keys)) for key in blocked}
         elif not _can_begin(keys, needed, by_key):
             side = _present_side(keys, by_key)
-            why = {key: reasons.moves_only_at_once(others_of(key, keys)) for key in keys}
+            why = {key: reasons.moves_only_at_once(_others_of(key, keys)) for key in keys}
         else:
             for key in keys:
-                found[key] = Bond(unit=first, reason=reasons.together(others_of(key, keys)))
+                found[key] = Bond(unit=first, reason=reasons.together(_others_of(key, keys)))
             continue
         found |= {key: Bond(side=side, reason=why[key]) for key in keys if key not in decided}
     return found
 
 
-def others_of(key: str, keys: Iterable[str]) -> list[str]:
+def _others_of(key: str, keys: Iterable[str]) -> list[str]:
     """Return the other workloads of a unit."""
     return [other for other in keys if other != key]
 
@@ -190,20 +189,17 @@ def _can_begin(keys: list[str], needed: Mapping[str, list[str]], by_key: Mapping
     its old pods first.
     """
     moved: set[str] = set()
-    grows = True
-    while grows:
-        more = {
-            key
-            for key in keys
-            if key not in moved
-            and (
-                key not in needed
-                or moved & {*needed[key]}
-                or (needed[key] == [key] and _begins_alone(by_key[key].workload))
-            )
-        }
+    while more := {
+        key
+        for key in keys
+        if key not in moved
+        and (
+            key not in needed
+            or moved & {*needed[key]}
+            or (needed[key] == [key] and _begins_alone(by_key[key].workload))
+        )
+    }:
         moved |= more
-        grows = bool(more)
     return moved == {*keys}
 
 
@@ -211,8 +207,8 @@ def _begins_alone(workload: Workload) -> bool:
     """Return whether no old pod of a workload is company for its first new pod."""
     template, limit = workload.template, CONTROLLERS[workload.kind].rollout_limit
     one_by_one = limit is not None and limit.strategy == "updateStrategy" and workload.replicas > 1
-    return not (workload.keeps_old_pods or one_by_one) or any(
-        template.revision_label in (term.get("matchLabelKeys") or ()) for term in template.affinity
+    return not (workload.keeps_old_pods or one_by_one) or not all(
+        counts_old_pods(term, template) for term in template.affinity
     )
 
 
@@ -240,7 +236,7 @@ def needing_too(
     while grows:
         more: dict[str, str] = {}
         for key, targets in needed.items():
-            others = others_of(key, targets)
+            others = _others_of(key, targets)
             if key in because:
                 # Its companions must stay for it, unless one stays anyway.
                 if key not in targets and not any(

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from archshift.cluster.model import Workload
 from archshift.cluster.pod_affinity import selects_own_pods
+from archshift.cluster.pod_fields import Template
 from archshift.cluster.scheduling import meets, untolerated
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, POOL_LABEL, ZONE_LABEL
@@ -95,7 +96,7 @@ def own_rules(workload: Workload) -> tuple[Rule, ...]:
             min_domains=int(constraint.get("minDomains") or 1),
             by_affinity=constraint.get("nodeAffinityPolicy", "Honor") == "Honor",
             by_taints=constraint.get("nodeTaintsPolicy", "Ignore") == "Honor",
-            old_pods=template.revision_label not in (constraint.get("matchLabelKeys") or ()),
+            old_pods=counts_old_pods(constraint, template),
         )
         for constraint in (*before, *behind)
         if constraint.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule"
@@ -106,12 +107,22 @@ def own_rules(workload: Workload) -> tuple[Rule, ...]:
             label=term["topologyKey"],
             skew=1,
             even=False,
-            old_pods=template.revision_label not in (term.get("matchLabelKeys") or ()),
+            old_pods=counts_old_pods(term, template),
         )
         for term in template.anti_affinity
         if selects_own_pods(term, workload)
     ]
     return tuple(dict.fromkeys((*spreads, *apart)))
+
+
+def counts_old_pods(rule: Mapping[str, Any], template: Template) -> bool:
+    """Return whether a rule of a template also counts pods of older revisions.
+
+    Args:
+        rule: A spread constraint or a pod (anti-)affinity term.
+        template: The pod template.
+    """
+    return template.revision_label not in (rule.get("matchLabelKeys") or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +241,7 @@ class _Terrain:
         """Build it for pods that may run on these sides only."""
         known = {
             rule.label: sorted(
-                {v for site in places for v in _possible(rule.label, site.node) if v is not None}
+                {v for site in places for v in possible_values(rule.label, site.node) if v is not None}
             )
             for rule in rules
         }
@@ -340,17 +351,14 @@ class _Terrain:
 
     def _shared(self, cell: _Cell) -> bool:
         return any(
-            value is not None and len(self.sides_of(index, value)) > 1
+            value is not None and len(self._sides[index][value]) > 1
             for index, value in enumerate(cell.values)
             if not self._host_rules[index]
         )
 
-    def sides_of(self, index: int, value: str) -> frozenset[Architecture]:
-        """Return which sides have nodes in a domain of a rule."""
-        return self._sides[index][value]
-
     @cached_property
     def _sides(self) -> list[dict[str, frozenset[Architecture]]]:
+        """For each rule: which sides have nodes in a domain."""
         return [
             {
                 value: frozenset(cell.side for cell in self.cells if cell.values[index] == value)
@@ -436,7 +444,7 @@ class _Terrain:
         return False
 
 
-def _possible(label: str, node: Node) -> frozenset[str | None]:
+def possible_values(label: str, node: Node) -> frozenset[str | None]:
     """Return the values that a label may have on a node; None for a missing label, empty for any value."""
     values = [node.values(label, variant) for variant in node.variants or ({},)]
     return frozenset(value for its in values for value in its) if all(values) else frozenset()
@@ -446,7 +454,7 @@ def _values(rule: Rule, node: Node, known: Sequence[str]) -> list[str]:
     """Return the values that a node may have of a rule's label; empty if it lacks the label."""
     if rule.label == HOSTNAME_LABEL:
         return [node.name]
-    options = _possible(rule.label, node)
+    options = possible_values(rule.label, node)
     # Karpenter chooses the value of a label that its NodePool leaves open.
     return sorted(value for value in options if value is not None) if options else [*known] or [""]
 
