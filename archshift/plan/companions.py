@@ -98,6 +98,8 @@ def requirements(workloads: Iterable[Workload], nodes: Iterable[Node]) -> dict[s
     A pod needs one of its companions there. The list may be empty or have the workload itself.
     """
     nodes, workloads = [*nodes], [*workloads]
+    labels = {str(term["topologyKey"]) for workload in workloads for term in workload.template.affinity}
+    tying = {label for label in labels if _ties(label, nodes)}
     return {
         workload.key: [
             target.key
@@ -105,7 +107,7 @@ def requirements(workloads: Iterable[Workload], nodes: Iterable[Node]) -> dict[s
             if all(selects(term, workload, target) for term in workload.template.affinity)
         ]
         for workload in workloads
-        if any(_ties(str(term["topologyKey"]), nodes) for term in workload.template.affinity)
+        if any(str(term["topologyKey"]) in tying for term in workload.template.affinity)
     }
 
 
