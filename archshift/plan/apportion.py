@@ -123,7 +123,7 @@ def apportion(arm_ratio: float, shares: Iterable[Share]) -> dict[str, int]:
             moving.add(step.key)
         elif step.pods > 1:
             counts[step.key] = step.after + step.pods
-    counts |= {share.key: share.replicas for share in shares if share.unit in moving and share.unit}
+    counts |= {share.key: share.replicas for share in shares if share.unit in moving}
     spare = target - sum(counts.values())
     for step in steps:
         if spare > 0 and step.pods == 1 and step.after is not None and step.after == counts[step.key]:

@@ -133,17 +133,16 @@ class PlannedWorkload:
     def unchanged(self) -> bool:
         """Whether the update changes nothing about it, and nothing holds it."""
         placed = self.action in ("move", "pin", "graviton")
-        placed = placed or (self.action == "leave" and on_every_node(self.kind))
-        return placed and self.exact and not self.restarts
+        everywhere = self.action == "leave" and on_every_node(self.kind)
+        return (placed or everywhere) and self.exact and not self.restarts
 
     @property
     def cause(self) -> str:
         """The reason without the names of its containers and images, to group workloads."""
-        unproven = self.verdict is not None and not self.verdict.runs_on_arm64
-        if self.verdict is not None and unproven and self.action in ("hold", "block"):
-            blocking = self.verdict.main_blocking
-            return blocking.cause if blocking else self.reason
-        return self.reason
+        if self.verdict is None or self.verdict.runs_on_arm64 or self.action not in ("hold", "block"):
+            return self.reason
+        blocking = self.verdict.main_blocking
+        return blocking.cause if blocking else self.reason
 
     @property
     def moves(self) -> int:

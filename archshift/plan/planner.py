@@ -438,12 +438,12 @@ def _planned(
         action=draft.action,
         owner=workload.owner or workload.namespace,
     )
-    if draft.action in ("leave", "block") and template.applied and not draft.gives_back:
-        return _kept(row, workload, steering.rules_of(workload).reason)
+    rules = steering.rules_of(workload)
     if draft.action in ("leave", "block"):
-        return row
+        keeps = template.applied and not draft.gives_back
+        return _kept(row, workload, rules.reason) if keeps else row
     if draft.action == "pin":
-        starts = starts_on_graviton(arm_ratio, draft.unit or workload.key, steering.rules_of(workload).wave)
+        starts = starts_on_graviton(arm_ratio, draft.unit or workload.key, rules.wave)
         side: Architecture = ARM64 if units.get(draft.unit, starts) else AMD64
         fields = placement.place(template, int(side == ARM64), int(side == ARM64))
         row = replace(row, reason=reasons.no_pods(side))
@@ -483,7 +483,7 @@ def _planned(
     changed = changed or not template.revision
     side_closed = steering.waits(row)
     if changed and side_closed:
-        return _waiting(row, workload, side_closed, steering.rules_of(workload).reason)
+        return _waiting(row, workload, side_closed, rules.reason)
     revision = template.revision
     if changed:
         reclaims = template.takes_over or not template.reclaimed.keys().isdisjoint(fields)
@@ -501,7 +501,7 @@ def _planned(
                 "metadata": {"annotations": {pod_fields.REVISION_ANNOTATION: revision}},
                 "spec": pod_fields.write_fields(fields),
             },
-            steering.rules_of(workload).reason,
+            rules.reason,
             template.taken_fields,
         ),
         restarts=changed and (workload.replicas > 0 or on_every_node(workload.kind)),
