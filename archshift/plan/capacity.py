@@ -73,7 +73,7 @@ class Balance:
 
     @property
     def missing_devices(self) -> tuple[tuple[str, int], ...]:
-        """The name and the missing amount of each device of which there are too few."""
+        """Each device that the nodes lack: its name and the missing amount."""
         have = dict(self.capacity.devices)
         return tuple(
             (name, amount - have.get(name, 0))

@@ -1,6 +1,6 @@
 """Which workloads must run beside each other, and what that means for where they may run. Pure.
 
-A required pod affinity over nodes ties two workloads to one side: a pod of the first can only start where a
+A required pod affinity over nodes ties two workloads to one side. A pod of the first can only start where a
 pod of the second runs. So they move together or not at all.
 """
 
@@ -58,7 +58,7 @@ class Bond:
 
 
 def bonds(members: Iterable[Member], nodes: Iterable[Node]) -> dict[str, Bond]:
-    """Return the bonds of the movable workloads that have companions.
+    """Return what companions decide for each movable workload that has some.
 
     Args:
         members: All known workloads.
@@ -93,9 +93,9 @@ def bonds(members: Iterable[Member], nodes: Iterable[Node]) -> dict[str, Bond]:
 
 
 def requirements(workloads: Iterable[Workload], nodes: Iterable[Node]) -> dict[str, list[str]]:
-    """Return the keys of workloads that must have a companion on their side to the companions' keys.
+    """Return the companions of each workload that must have one on its side, all by key.
 
-    A pod needs one of its companions there. The list may be empty or have the workload itself.
+    A pod needs one of them there. The list is empty if archshift knows none. It may have the workload itself.
     """
     nodes, workloads = [*nodes], [*workloads]
     labels = {str(term["topologyKey"]) for workload in workloads for term in workload.template.affinity}

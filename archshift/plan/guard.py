@@ -1,7 +1,7 @@
 """Which workloads need x86, and whether the remaining x86 nodes have room for them. Pure.
 
-Whatever is unknown counts as needing x86: an image that archshift could not read, a workload without
-evidence, or a verdict other than Linux on both architectures.
+Whatever is unknown counts as needing x86, such as an image that archshift could not read. So does every
+verdict other than Linux on both architectures.
 """
 
 from bisect import bisect_left
@@ -96,9 +96,9 @@ def needs(
 
 
 def is_served(workload: Workload, inventory: Inventory, x86: Iterable[Node]) -> bool:
-    """Return whether some of these x86 nodes can run a workload, or whether its pods run on x86 all the same.
+    """Return whether one of these x86 nodes can run a workload, or whether its pods run on x86 already.
 
-    A workload of special nodes, such as Windows nodes, is not served by them.
+    These nodes never serve a workload of special nodes, such as Windows nodes.
     """
     if _needs_special_nodes(workload, inventory):
         return False
@@ -119,8 +119,8 @@ def _on_x86(workload: Workload, inventory: Inventory) -> int:
 def placeable(needed: Iterable[X86Need], nodes: Iterable[Node]) -> list[X86Need]:
     """Return the needs that these x86 nodes serve. A change of the nodes can make only these worse.
 
-    A need without any node that its rules and its size permit has nothing to lose, such as a DaemonSet for
-    another architecture. It counts if its pods run on x86 nodes all the same: they started under other rules,
+    If its rules and its size permit none of the nodes, a need has nothing to lose: a DaemonSet for another
+    architecture, for example. It still counts if its pods run on x86 nodes. They started under other rules,
     and they would be lost. Temporary states of nodes do not matter here.
 
     Args:

@@ -84,8 +84,8 @@ class PlannedWorkload:
         patch: The body of its server-side-apply patch; None if it gets none.
         restarts: Whether the patch changes the pod template, which replaces its pods.
         forced: Whether the patch takes fields from another owner.
-        reclaimed: Whether the patch takes back fields whose values archshift wrote before, but which another
-            manager owns now, for example after ``kubectl rollout undo``.
+        reclaimed: Whether the patch takes back fields that archshift wrote and another manager owns now, for
+            example after ``kubectl rollout undo``.
         reachable: The lowest and the highest share on Graviton while an autoscaler changes the replicas.
         verdict: The verdict on its images; None if images are not checked.
         action: What archshift does with it: ``move``, ``hold`` on x86, ``graviton`` (it runs on arm64 only),

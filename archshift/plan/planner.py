@@ -162,7 +162,7 @@ class _Draft:
     """Archshift removes its fields, because the user or the application's own rules say so."""
     reach: Reach = FREE
     unit: str = ""
-    """The key that the workloads share which move together."""
+    """The key of the unit with which it moves; empty if it moves alone."""
 
     @property
     def movable(self) -> bool:
@@ -182,7 +182,7 @@ def _with_reach(drafts: Iterable[_Draft], places: Sequence[Site]) -> list[_Draft
 def _with_companions(
     drafts: Sequence[_Draft], steering: "_Steering", inventory: Inventory, nodes: Sequence[Node]
 ) -> list[_Draft]:
-    """Return the drafts after the workloads that must run beside each other were tied together."""
+    """Return the drafts, with workloads tied together that must run beside each other."""
     if not any(workload.template.affinity for workload in inventory.workloads.values()):
         return [*drafts]
     members = [
@@ -523,8 +523,8 @@ def _tried(template: Template, graviton: int, nodes: Iterable[Node], side: Archi
 def _harmless_rest(fields: Mapping[str, Any], ours: Mapping[str, Any], replicas: int) -> bool:
     """Return whether archshift's live fields are the wanted fields and others that decide nothing.
 
-    To remove those would be a rollout for nothing: preferences and constraints beside a pin, a constraint
-    that never limits, or a pin that admits both sides.
+    To remove the others would be a rollout for nothing. They are preferences and constraints beside a pin, a
+    constraint that never limits, or a pin that admits both sides.
     """
     rest = {name: value for name, value in ours.items() if name not in fields}
     if any(ours.get(name) != value for name, value in fields.items()):
@@ -566,7 +566,7 @@ def _wanted(draft: _Draft, count: int | None, row: PlannedWorkload) -> int:
         return row.replicas
     if draft.action == "hold":
         # An image that is unreadable now is not known to be broken. A registry that is down must not send a
-        # fleet back to x86: the present Graviton pods stay, and no pods are added.
+        # fleet back to x86. The present Graviton pods stay, and no pods are added.
         return min(row.graviton, row.replicas) if draft.frozen(row.verdict) else 0
     return count or 0
 

@@ -1,7 +1,7 @@
 """How many pods of a workload its own hard rules let run on Graviton. Pure.
 
-A hard topology spread or a required anti-affinity of the application limits the share where the two sides
-do not have the same zones, or where a side has few nodes. The plan must want only what the scheduler can
+The application's own hard topology spread or required anti-affinity can limit the share. It does so where
+the sides have different zones, or where a side has few nodes. The plan must want only what the scheduler can
 reach. Otherwise each update would roll the workload out again, or leave pods pending for good.
 """
 
@@ -132,8 +132,8 @@ class Reach:
     Attributes:
         levels: The numbers that the scheduler can reach, in ascending order; empty if every number is
             reachable.
-        by_preference: A level to the side that its pods prefer, where a hard spread over architectures could
-            leave pods pending. The application's own rules then stop the pods at this level.
+        by_preference: Level to the side that its pods prefer. There, a hard spread over architectures could
+            leave pods pending. Instead the application's own rules stop the pods at that level.
         limit: What limits it, for people; empty if nothing does.
     """
 
