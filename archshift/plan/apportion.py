@@ -1,7 +1,7 @@
 """Apportionment: how many pods of each workload run on Graviton at a ratio of the fleet.
 
-If each workload were rounded alone, the total would drift (0.214 for 0.2 on 50 workloads), and all
-workloads with a single pod would move at 0.5. Instead every pod has a fixed threshold, and the pods with the
+If each workload were rounded alone, the total would drift: 0.214 for 0.2 on 50 workloads. All workloads
+with a single pod would move at 0.5. Instead every pod has a fixed threshold, and the pods with the
 lowest thresholds move. So the total is exact, and a higher ratio never gives a workload fewer pods on
 Graviton. Workloads with a single pod move one after the other.
 """
@@ -123,7 +123,7 @@ def apportion(arm_ratio: float, shares: Iterable[Share]) -> dict[str, int]:
             moving.add(step.key)
         elif step.pods > 1:
             counts[step.key] = step.after + step.pods
-    counts |= {share.key: share.replicas for share in shares if share.unit in moving and share.unit}
+    counts |= {share.key: share.replicas for share in shares if share.unit in moving}
     spare = target - sum(counts.values())
     for step in steps:
         if spare > 0 and step.pods == 1 and step.after is not None and step.after == counts[step.key]:

@@ -22,9 +22,7 @@ class Demand:
 
     def plus(self, requests: Resources, pods: int) -> "Demand":
         """Return this demand with ``pods`` more pods of that size."""
-        if pods == 0:
-            return self
-        return Demand(self.total + requests * pods, self.largest.largest(requests))
+        return self.with_pods(requests * pods, requests)
 
     def with_pods(self, requests: Resources, largest: Resources) -> "Demand":
         """Return this demand with live pods.
@@ -75,7 +73,7 @@ class Balance:
 
     @property
     def missing_devices(self) -> tuple[tuple[str, int], ...]:
-        """The name and the missing amount of each device of which there are too few."""
+        """Each device that the nodes lack: its name and the missing amount."""
         have = dict(self.capacity.devices)
         return tuple(
             (name, amount - have.get(name, 0))

@@ -1,6 +1,6 @@
 """Which workloads must run beside each other, and what that means for where they may run. Pure.
 
-A required pod affinity over nodes ties two workloads to one side: a pod of the first can only start where a
+A required pod affinity over nodes ties two workloads to one side. A pod of the first can only start where a
 pod of the second runs. So they move together or not at all.
 """
 
@@ -15,6 +15,7 @@ from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architec
 from archshift.common.kubernetes import ARCH_LABELS, HOSTNAME_LABEL
 from archshift.nodes.groups import Node
 from archshift.plan import reasons
+from archshift.plan.reachability import counts_old_pods, possible_values
 
 BOTH_SIDES: Final = frozenset(ARCHITECTURES)
 
@@ -57,7 +58,7 @@ class Bond:
 
 
 def bonds(members: Iterable[Member], nodes: Iterable[Node]) -> dict[str, Bond]:
-    """Return the bonds of the movable workloads that have companions.
+    """Return what companions decide for each movable workload that has some.
 
     Args:
         members: All known workloads.
@@ -92,11 +93,13 @@ def bonds(members: Iterable[Member], nodes: Iterable[Node]) -> dict[str, Bond]:
 
 
 def requirements(workloads: Iterable[Workload], nodes: Iterable[Node]) -> dict[str, list[str]]:
-    """Return the keys of workloads that must have a companion on their side to the companions' keys.
+    """Return the companions of each workload that must have one on its side, all by key.
 
-    A pod needs one of its companions there. The list may be empty or have the workload itself.
+    A pod needs one of them there. The list is empty if archshift knows none. It may have the workload itself.
     """
     nodes, workloads = [*nodes], [*workloads]
+    labels = {str(term["topologyKey"]) for workload in workloads for term in workload.template.affinity}
+    tying = {label for label in labels if _ties(label, nodes)}
     return {
         workload.key: [
             target.key
@@ -104,7 +107,7 @@ def requirements(workloads: Iterable[Workload], nodes: Iterable[Node]) -> dict[s
             if all(selects(term, workload, target) for term in workload.template.affinity)
         ]
         for workload in workloads
-        if any(_ties(str(term["topologyKey"]), nodes) for term in workload.template.affinity)
+        if any(str(term["topologyKey"]) in tying for term in workload.template.affinity)
     }
 
 
@@ -114,13 +117,12 @@ def _ties(label: str, nodes: Iterable[Node]) -> bool:
         return True
     sides: dict[str, set[str]] = {}
     for node in nodes:
-        for variant in node.variants or ({},):
-            values = node.values(label, variant)
-            if not values:
-                return False  # a node to come may have any value
-            for value in values:
-                if value is not None:
-                    sides.setdefault(value, set()).add(node.architecture)
+        values = possible_values(label, node)
+        if not values:
+            return False  # a node to come may have any value
+        for value in values:
+            if value is not None:
+                sides.setdefault(value, set()).add(node.architecture)
     everywhere = set().union(*sides.values())
     return everywhere >= BOTH_SIDES and all(len(its) == 1 for its in sides.values())
 
@@ -158,27 +160,26 @@ def _of_units(
 ) -> dict[str, Bond]:
     found = {}
     for first, keys in units.members().items():
-        if len(keys) == 1 and (first not in needed or first in decided or first not in needed[first]):
+        if len(keys) == 1 and (first in decided or first not in needed.get(first, ())):
             continue
         held = next((key for key in keys if key in decided), "")
-        if held and decided[held].side is not None:
-            side = decided[held].side or AMD64
+        if held and (side := decided[held].side):
             why = {key: reasons.must_run_beside([held], side) for key in keys}
         elif blocked := [key for key in keys if not by_key[key].may_leave]:
             side, why = AMD64, {key: reasons.must_run_beside(blocked, AMD64) for key in keys}
-            why |= {key: reasons.companions_cannot_move(others_of(key, keys)) for key in blocked}
+            why |= {key: reasons.companions_cannot_move(_others_of(key, keys)) for key in blocked}
         elif not _can_begin(keys, needed, by_key):
             side = _present_side(keys, by_key)
-            why = {key: reasons.moves_only_at_once(others_of(key, keys)) for key in keys}
+            why = {key: reasons.moves_only_at_once(_others_of(key, keys)) for key in keys}
         else:
             for key in keys:
-                found[key] = Bond(unit=first, reason=reasons.together(others_of(key, keys)))
+                found[key] = Bond(unit=first, reason=reasons.together(_others_of(key, keys)))
             continue
         found |= {key: Bond(side=side, reason=why[key]) for key in keys if key not in decided}
     return found
 
 
-def others_of(key: str, keys: Iterable[str]) -> list[str]:
+def _others_of(key: str, keys: Iterable[str]) -> list[str]:
     """Return the other workloads of a unit."""
     return [other for other in keys if other != key]
 
@@ -190,20 +191,17 @@ def _can_begin(keys: list[str], needed: Mapping[str, list[str]], by_key: Mapping
     its old pods first.
     """
     moved: set[str] = set()
-    grows = True
-    while grows:
-        more = {
-            key
-            for key in keys
-            if key not in moved
-            and (
-                key not in needed
-                or moved & {*needed[key]}
-                or (needed[key] == [key] and _begins_alone(by_key[key].workload))
-            )
-        }
+    while more := {
+        key
+        for key in keys
+        if key not in moved
+        and (
+            key not in needed
+            or moved & {*needed[key]}
+            or (needed[key] == [key] and _begins_alone(by_key[key].workload))
+        )
+    }:
         moved |= more
-        grows = bool(more)
     return moved == {*keys}
 
 
@@ -211,8 +209,8 @@ def _begins_alone(workload: Workload) -> bool:
     """Return whether no old pod of a workload is company for its first new pod."""
     template, limit = workload.template, CONTROLLERS[workload.kind].rollout_limit
     one_by_one = limit is not None and limit.strategy == "updateStrategy" and workload.replicas > 1
-    return not (workload.keeps_old_pods or one_by_one) or any(
-        template.revision_label in (term.get("matchLabelKeys") or ()) for term in template.affinity
+    return not (workload.keeps_old_pods or one_by_one) or not all(
+        counts_old_pods(term, template) for term in template.affinity
     )
 
 
@@ -240,7 +238,7 @@ def needing_too(
     while grows:
         more: dict[str, str] = {}
         for key, targets in needed.items():
-            others = others_of(key, targets)
+            others = _others_of(key, targets)
             if key in because:
                 # Its companions must stay for it, unless one stays anyway.
                 if key not in targets and not any(

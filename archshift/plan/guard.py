@@ -1,7 +1,7 @@
 """Which workloads need x86, and whether the remaining x86 nodes have room for them. Pure.
 
-Whatever is unknown counts as needing x86: an image that archshift could not read, a workload without
-evidence, or a verdict other than Linux on both architectures.
+Whatever is unknown counts as needing x86, such as an image that archshift could not read. So does every
+verdict other than Linux on both architectures.
 """
 
 from bisect import bisect_left
@@ -21,7 +21,7 @@ from archshift.plan import reasons
 from archshift.plan.capacity import Demand, balance
 from archshift.plan.companions import needing_too
 from archshift.plan.model import Rules
-from archshift.plan.only_x86 import OnlyX86
+from archshift.plan.only_x86 import KUBELET, OnlyX86
 
 WAY_OUT: Final = (
     "give these workloads images for arm64 and what else they need on Graviton nodes, or remove them, and "
@@ -75,8 +75,7 @@ def needs(
     workloads = {
         key: workload
         for key, workload in sorted({**inventory.unsteered_workloads, **inventory.workloads}.items())
-        # Such pods need other nodes than those that archshift may remove.
-        if not (excludes_linux(workload.template) or inventory.special_nodes(key))
+        if not _needs_special_nodes(workload, inventory)
     }
     why = {
         key: _why(workload, verdicts.get(key), rules.get(key), only_x86)
@@ -97,26 +96,31 @@ def needs(
 
 
 def is_served(workload: Workload, inventory: Inventory, x86: Iterable[Node]) -> bool:
-    """Return whether some of these x86 nodes can run a workload, or whether its pods run on x86 all the same.
+    """Return whether one of these x86 nodes can run a workload, or whether its pods run on x86 already.
 
-    A workload of special nodes, such as Windows nodes, is not served by them.
+    These nodes never serve a workload of special nodes, such as Windows nodes.
     """
-    if excludes_linux(workload.template) or inventory.special_nodes(workload.key):
+    if _needs_special_nodes(workload, inventory):
         return False
     need = X86Need(workload=workload, reason="", pods=0, on_x86=_on_x86(workload, inventory))
     return bool(placeable([need], x86))
 
 
+def _needs_special_nodes(workload: Workload, inventory: Inventory) -> bool:
+    """Return whether a workload's pods need other nodes than those that archshift may remove."""
+    return excludes_linux(workload.template) or bool(inventory.special_nodes(workload.key))
+
+
 def _on_x86(workload: Workload, inventory: Inventory) -> int:
-    # The pods of a kubelet's own files end with their node, wherever their rules let them run.
-    return 0 if workload.kind == "Node" else inventory.on(workload.key, AMD64)
+    # A kubelet's pods end with their node, wherever their rules let them run.
+    return 0 if workload.kind == KUBELET else inventory.on(workload.key, AMD64)
 
 
 def placeable(needed: Iterable[X86Need], nodes: Iterable[Node]) -> list[X86Need]:
     """Return the needs that these x86 nodes serve. A change of the nodes can make only these worse.
 
-    A need without any node that its rules and its size permit has nothing to lose, such as a DaemonSet for
-    another architecture. It counts if its pods run on x86 nodes all the same: they started under other rules,
+    If its rules and its size permit none of the nodes, a need has nothing to lose: a DaemonSet for another
+    architecture, for example. It still counts if its pods run on x86 nodes. They started under other rules,
     and they would be lost. Temporary states of nodes do not matter here.
 
     Args:
@@ -169,7 +173,10 @@ def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node], losing: Collecti
     Returns:
         The beginning of a sentence: which workloads, and what is missing.
     """
-    if not needed:
+    needs_by_rules = _by_rules(needed)
+    if losing is None:
+        losing = needs_by_rules.keys()
+    if not losing:
         return ""
     x86 = [
         # What is unknown about a node to come never permits a removal.
@@ -177,15 +184,10 @@ def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node], losing: Collecti
         for node in nodes
         if node.architecture == AMD64 and node.schedulable
     ]
-    needs_by_rules = _by_rules(needed)
     nodes_by_rules = {
         rules: [node for node in x86 if alike[0].workload.may_run_on(node)]
         for rules, alike in needs_by_rules.items()
     }
-    if losing is None:
-        losing = needs_by_rules.keys()
-    if not losing:
-        return ""
     homeless = {
         rules for rules in losing if _is_homeless(needs_by_rules[rules][0].workload, nodes_by_rules[rules])
     }

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Trouble
-from archshift.common.architectures import Architecture
+from archshift.common.architectures import ARM64, Architecture
 from archshift.images.workload import WorkloadVerdict
 from archshift.plan.apportion import Wave
 from archshift.plan.capacity import Balance
@@ -84,8 +84,8 @@ class PlannedWorkload:
         patch: The body of its server-side-apply patch; None if it gets none.
         restarts: Whether the patch changes the pod template, which replaces its pods.
         forced: Whether the patch takes fields from another owner.
-        reclaimed: Whether the patch takes back fields whose values archshift wrote before, but which another
-            manager owns now, for example after ``kubectl rollout undo``.
+        reclaimed: Whether the patch takes back fields that archshift wrote and another manager owns now, for
+            example after ``kubectl rollout undo``.
         reachable: The lowest and the highest share on Graviton while an autoscaler changes the replicas.
         verdict: The verdict on its images; None if images are not checked.
         action: What archshift does with it: ``move``, ``hold`` on x86, ``graviton`` (it runs on arm64 only),
@@ -113,6 +113,12 @@ class PlannedWorkload:
     reachable: tuple[float, float] | None = None
     verdict: WorkloadVerdict | None = None
 
+    def wanted_on(self, side: Architecture) -> int | None:
+        """Return the number of pods wanted on a side; None if archshift leaves its pods where they are."""
+        if self.wanted is None:
+            return None
+        return self.wanted if side == ARM64 else self.replicas - self.wanted
+
     @property
     def waits(self) -> bool:
         """Whether its change waits for nodes: it keeps its pods, and its number of pods on Graviton."""
@@ -127,17 +133,16 @@ class PlannedWorkload:
     def unchanged(self) -> bool:
         """Whether the update changes nothing about it, and nothing holds it."""
         placed = self.action in ("move", "pin", "graviton")
-        placed = placed or (self.action == "leave" and on_every_node(self.kind))
-        return placed and self.exact and not self.restarts
+        everywhere = self.action == "leave" and on_every_node(self.kind)
+        return (placed or everywhere) and self.exact and not self.restarts
 
     @property
     def cause(self) -> str:
         """The reason without the names of its containers and images, to group workloads."""
-        unproven = self.verdict is not None and not self.verdict.runs_on_arm64
-        if self.verdict is not None and unproven and self.action in ("hold", "block"):
-            blocking = self.verdict.main_blocking
-            return blocking.cause if blocking else self.reason
-        return self.reason
+        if self.verdict is None or self.verdict.runs_on_arm64 or self.action not in ("hold", "block"):
+            return self.reason
+        blocking = self.verdict.main_blocking
+        return blocking.cause if blocking else self.reason
 
     @property
     def moves(self) -> int:

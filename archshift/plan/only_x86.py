@@ -9,8 +9,8 @@ from archshift.common.architectures import AMD64, ARM64
 from archshift.nodes.groups import Node
 from archshift.plan import reasons
 
-_TIED: Final = "Node"
-"""The owner of pods that a kubelet runs from a file. They end with their node, as a DaemonSet's pods do."""
+KUBELET: Final = "Node"
+"""The kind of the owner of pods that a kubelet runs from its own files. These pods end with their node."""
 
 
 class OnlyX86:
@@ -31,7 +31,7 @@ class OnlyX86:
 
     def why(self, workload: Workload) -> str:
         """Return why no Graviton node, but an x86 node, can run a workload; empty if it is not so."""
-        if not self._graviton or on_every_node(workload.kind) or workload.kind == _TIED:
+        if not self._graviton or on_every_node(workload.kind) or workload.kind == KUBELET:
             return ""
         # Only the reasons differ between workloads with equal rules: they name volumes, for example.
         rules = workload.rules if not workload.conditions and not workload.pod_conditions else workload.key

@@ -14,8 +14,8 @@ tolerations                   as ``preferred``, and soft rules compete          
 node-selector                 all on one side and ``required`` has another owner     atomic: emitted whole
 ============================  =====================================================  ==================
 
-The result is exact: ``DoNotSchedule`` with ``maxSkew = |graviton - x86|`` limits the difference between the
-sides, and a preference for the larger side reaches that limit. tests/lab/test_exact.py measures it with a
+The result is exact. ``DoNotSchedule`` with ``maxSkew = |graviton - x86|`` limits the difference between the
+sides. A preference for the larger side reaches that limit. tests/lab/test_exact.py measures it with a
 real kube-scheduler.
 """
 

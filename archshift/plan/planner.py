@@ -70,7 +70,7 @@ def make_plan(
     possible = possible_nodes(inventory.nodes, groups, stack)
     steering = _Steering(possible, rules, verdicts, pin_daemonsets, inventory, refused or {}, closed)
     drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
-    drafts = _with_reach(drafts, sites(inventory.nodes, groups, stack))
+    drafts = _with_reach(drafts, sites(nodes, groups))
     drafts = _with_companions(drafts, steering, inventory, possible)
     counts = apportion(
         arm_ratio,
@@ -162,7 +162,7 @@ class _Draft:
     """Archshift removes its fields, because the user or the application's own rules say so."""
     reach: Reach = FREE
     unit: str = ""
-    """The key that the workloads share which move together."""
+    """The key of the unit with which it moves; empty if it moves alone."""
 
     @property
     def movable(self) -> bool:
@@ -182,7 +182,7 @@ def _with_reach(drafts: Iterable[_Draft], places: Sequence[Site]) -> list[_Draft
 def _with_companions(
     drafts: Sequence[_Draft], steering: "_Steering", inventory: Inventory, nodes: Sequence[Node]
 ) -> list[_Draft]:
-    """Return the drafts after the workloads that must run beside each other were tied together."""
+    """Return the drafts, with workloads tied together that must run beside each other."""
     if not any(workload.template.affinity for workload in inventory.workloads.values()):
         return [*drafts]
     members = [
@@ -206,7 +206,7 @@ def _with_companions(
 
 def _bound(draft: _Draft, bond: Bond) -> _Draft:
     if bond.side is None:
-        return replace(draft, unit=bond.unit, reason="; ".join(filter(None, (draft.reason, bond.reason))))
+        return replace(draft, unit=bond.unit, reason=reasons.joined(draft.reason, bond.reason))
     if bond.side == ARM64:
         return replace(draft, action="graviton", reason=bond.reason)
     return replace(draft, action="hold", reason=reasons.held(bond.reason))
@@ -265,12 +265,10 @@ class _Steering:
         verdict = self._verdicts.get(workload.key)
         return verdict or WorkloadVerdict(workload.key, UNKNOWN, (), ())
 
-    def waits(self, row: PlannedWorkload, workload: Workload) -> Architecture | None:
+    def waits(self, row: PlannedWorkload) -> Architecture | None:
         """Return the side where pods of a row would have to start, but cannot start now."""
-        if row.wanted is None:
-            return None
-        counts: dict[Architecture, int] = {ARM64: row.wanted, AMD64: workload.replicas - row.wanted}
-        return next((side for side, pods in counts.items() if pods > 0 and side in self._closed), None)
+        sides: tuple[Architecture, ...] = (ARM64, AMD64)
+        return next((side for side in sides if side in self._closed and row.wanted_on(side)), None)
 
     def draft(self, workload: Workload) -> _Draft:
         if on_every_node(workload.kind):
@@ -440,12 +438,12 @@ def _planned(
         action=draft.action,
         owner=workload.owner or workload.namespace,
     )
-    if draft.action in ("leave", "block") and template.applied and not draft.gives_back:
-        return _kept(row, workload, steering.rules_of(workload).reason)
+    rules = steering.rules_of(workload)
     if draft.action in ("leave", "block"):
-        return row
+        keeps = template.applied and not draft.gives_back
+        return _kept(row, workload, rules.reason) if keeps else row
     if draft.action == "pin":
-        starts = starts_on_graviton(arm_ratio, draft.unit or workload.key, steering.rules_of(workload).wave)
+        starts = starts_on_graviton(arm_ratio, draft.unit or workload.key, rules.wave)
         side: Architecture = ARM64 if units.get(draft.unit, starts) else AMD64
         fields = placement.place(template, int(side == ARM64), int(side == ARM64))
         row = replace(row, reason=reasons.no_pods(side))
@@ -462,7 +460,7 @@ def _planned(
             fields = placement.place(template, max(1, wanted), max(1, wanted))
         row = replace(row, wanted=wanted if workload.replicas else None)
         if draft.movable and not draft.unit and draft.reach.limit and wanted < workload.replicas:
-            row = replace(row, reason="; ".join(filter(None, (row.reason, draft.reach.limit))))
+            row = replace(row, reason=reasons.joined(row.reason, draft.reach.limit))
         if draft.action == "hold" and wanted:
             row = replace(row, reason=reasons.keeps(draft.reason, wanted))
         if workload.autoscaled:
@@ -483,9 +481,9 @@ def _planned(
         if not changed:
             row = replace(row, reason=reasons.tried(row.reason, row.moves, side))
     changed = changed or not template.revision
-    side_closed = steering.waits(row, workload)
+    side_closed = steering.waits(row)
     if changed and side_closed:
-        return _waiting(row, workload, side_closed, steering.rules_of(workload).reason)
+        return _waiting(row, workload, side_closed, rules.reason)
     revision = template.revision
     if changed:
         reclaims = template.takes_over or not template.reclaimed.keys().isdisjoint(fields)
@@ -503,7 +501,7 @@ def _planned(
                 "metadata": {"annotations": {pod_fields.REVISION_ANNOTATION: revision}},
                 "spec": pod_fields.write_fields(fields),
             },
-            steering.rules_of(workload).reason,
+            rules.reason,
             template.taken_fields,
         ),
         restarts=changed and (workload.replicas > 0 or on_every_node(workload.kind)),
@@ -525,8 +523,8 @@ def _tried(template: Template, graviton: int, nodes: Iterable[Node], side: Archi
 def _harmless_rest(fields: Mapping[str, Any], ours: Mapping[str, Any], replicas: int) -> bool:
     """Return whether archshift's live fields are the wanted fields and others that decide nothing.
 
-    To remove those would be a rollout for nothing: preferences and constraints beside a pin, a constraint
-    that never limits, or a pin that admits both sides.
+    To remove the others would be a rollout for nothing. They are preferences and constraints beside a pin, a
+    constraint that never limits, or a pin that admits both sides.
     """
     rest = {name: value for name, value in ours.items() if name not in fields}
     if any(ours.get(name) != value for name, value in fields.items()):
@@ -556,7 +554,7 @@ def _waiting(
     row: PlannedWorkload, workload: Workload, side: Architecture, force_reason: str
 ) -> PlannedWorkload:
     """Return a row that keeps its pods where they are until the nodes of a side take pods again."""
-    reason = "; ".join(filter(None, (reasons.waits_for_nodes(side), row.reason)))
+    reason = reasons.joined(reasons.waits_for_nodes(side), row.reason)
     row = replace(row, wanted=row.graviton, reason=reason, reachable=None)
     if workload.template.applied:
         return _kept(row, workload, force_reason)
@@ -568,7 +566,7 @@ def _wanted(draft: _Draft, count: int | None, row: PlannedWorkload) -> int:
         return row.replicas
     if draft.action == "hold":
         # An image that is unreadable now is not known to be broken. A registry that is down must not send a
-        # fleet back to x86: the present Graviton pods stay, and no pods are added.
+        # fleet back to x86. The present Graviton pods stay, and no pods are added.
         return min(row.graviton, row.replicas) if draft.frozen(row.verdict) else 0
     return count or 0
 
@@ -586,7 +584,7 @@ def _with_reachable(row: PlannedWorkload, bounds: tuple[int, int]) -> PlannedWor
         return row
     low, high = min(shares), max(shares)
     note = reasons.autoscaled(bounds, low, high)
-    return replace(row, reachable=(low, high), reason="; ".join(filter(None, (row.reason, note))))
+    return replace(row, reachable=(low, high), reason=reasons.joined(row.reason, note))
 
 
 def _body(
@@ -640,10 +638,9 @@ def _demands(
             if everywhere:
                 selected = sum(workload.may_run_on(node) for node in side)
                 demand = demand.plus(workload.requests, selected)
-            elif row.wanted is None:
+            elif (pods := row.wanted_on(architecture)) is None:
                 demand = demand.with_pods(inventory.requested_on(row.key, architecture), workload.requests)
             else:
-                pods = row.wanted if architecture == ARM64 else row.replicas - row.wanted
                 demand = demand.plus(workload.requests, pods)
         demands[architecture] = demand.with_devices(moved)
     return demands

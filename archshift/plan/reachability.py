@@ -1,7 +1,7 @@
 """How many pods of a workload its own hard rules let run on Graviton. Pure.
 
-A hard topology spread or a required anti-affinity of the application limits the share where the two sides
-do not have the same zones, or where a side has few nodes. The plan must want only what the scheduler can
+The application's own hard topology spread or required anti-affinity can limit the share. It does so where
+the sides have different zones, or where a side has few nodes. The plan must want only what the scheduler can
 reach. Otherwise each update would roll the workload out again, or leave pods pending for good.
 """
 
@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from archshift.cluster.model import Workload
 from archshift.cluster.pod_affinity import selects_own_pods
+from archshift.cluster.pod_fields import Template
 from archshift.cluster.scheduling import meets, untolerated
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, POOL_LABEL, ZONE_LABEL
-from archshift.nodes.after_update import nodes_after
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import placement, reasons
 
@@ -37,16 +37,14 @@ class Site:
     many: bool = False
 
 
-def sites(live: Sequence[Node], groups: Iterable[AnyNodeGroup], stack: str = "") -> tuple[Site, ...]:
+def sites(nodes: Sequence[Node], groups: Iterable[AnyNodeGroup]) -> tuple[Site, ...]:
     """Return where pods may run after an update, including the nodes that an autoscaler may add.
 
     Args:
-        live: All live nodes.
+        nodes: From ``nodes_after``.
         groups: The configured node groups.
-        stack: This stack, as ``stack_label`` writes it.
     """
     groups = tuple(groups)
-    nodes = nodes_after(live, groups, stack)
     managed = {node.name for node in nodes if any(group.owns(node) for group in groups) or node.choices}
     zones = sorted({zone for node in nodes if (zone := node.labels.get(ZONE_LABEL))}) or [""]
     samples = [
@@ -98,7 +96,7 @@ def own_rules(workload: Workload) -> tuple[Rule, ...]:
             min_domains=int(constraint.get("minDomains") or 1),
             by_affinity=constraint.get("nodeAffinityPolicy", "Honor") == "Honor",
             by_taints=constraint.get("nodeTaintsPolicy", "Ignore") == "Honor",
-            old_pods=template.revision_label not in (constraint.get("matchLabelKeys") or ()),
+            old_pods=counts_old_pods(constraint, template),
         )
         for constraint in (*before, *behind)
         if constraint.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule"
@@ -109,12 +107,22 @@ def own_rules(workload: Workload) -> tuple[Rule, ...]:
             label=term["topologyKey"],
             skew=1,
             even=False,
-            old_pods=template.revision_label not in (term.get("matchLabelKeys") or ()),
+            old_pods=counts_old_pods(term, template),
         )
         for term in template.anti_affinity
         if selects_own_pods(term, workload)
     ]
     return tuple(dict.fromkeys((*spreads, *apart)))
+
+
+def counts_old_pods(rule: Mapping[str, Any], template: Template) -> bool:
+    """Return whether a rule of a template also counts pods of older revisions.
+
+    Args:
+        rule: A spread constraint or a pod (anti-)affinity term.
+        template: The pod template.
+    """
+    return template.revision_label not in (rule.get("matchLabelKeys") or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +132,8 @@ class Reach:
     Attributes:
         levels: The numbers that the scheduler can reach, in ascending order; empty if every number is
             reachable.
-        by_preference: A level to the side that its pods prefer, where a hard spread over architectures could
-            leave pods pending. The application's own rules then stop the pods at this level.
+        by_preference: Level to the side that its pods prefer. There, a hard spread over architectures could
+            leave pods pending. Instead the application's own rules stop the pods at that level.
         limit: What limits it, for people; empty if nothing does.
     """
 
@@ -233,7 +241,7 @@ class _Terrain:
         """Build it for pods that may run on these sides only."""
         known = {
             rule.label: sorted(
-                {v for site in places for v in _possible(rule.label, site.node) if v is not None}
+                {v for site in places for v in possible_values(rule.label, site.node) if v is not None}
             )
             for rule in rules
         }
@@ -343,17 +351,14 @@ class _Terrain:
 
     def _shared(self, cell: _Cell) -> bool:
         return any(
-            value is not None and len(self.sides_of(index, value)) > 1
+            value is not None and len(self._sides[index][value]) > 1
             for index, value in enumerate(cell.values)
             if not self._host_rules[index]
         )
 
-    def sides_of(self, index: int, value: str) -> frozenset[Architecture]:
-        """Return which sides have nodes in a domain of a rule."""
-        return self._sides[index][value]
-
     @cached_property
     def _sides(self) -> list[dict[str, frozenset[Architecture]]]:
+        """For each rule: which sides have nodes in a domain."""
         return [
             {
                 value: frozenset(cell.side for cell in self.cells if cell.values[index] == value)
@@ -439,7 +444,7 @@ class _Terrain:
         return False
 
 
-def _possible(label: str, node: Node) -> frozenset[str | None]:
+def possible_values(label: str, node: Node) -> frozenset[str | None]:
     """Return the values that a label may have on a node; None for a missing label, empty for any value."""
     values = [node.values(label, variant) for variant in node.variants or ({},)]
     return frozenset(value for its in values for value in its) if all(values) else frozenset()
@@ -449,7 +454,7 @@ def _values(rule: Rule, node: Node, known: Sequence[str]) -> list[str]:
     """Return the values that a node may have of a rule's label; empty if it lacks the label."""
     if rule.label == HOSTNAME_LABEL:
         return [node.name]
-    options = _possible(rule.label, node)
+    options = possible_values(rule.label, node)
     # Karpenter chooses the value of a label that its NodePool leaves open.
     return sorted(value for value in options if value is not None) if options else [*known] or [""]
 

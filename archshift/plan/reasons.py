@@ -21,6 +21,11 @@ EVERYWHERE: Final = "a DaemonSet: runs on every node that it selects"
 FORCE_WITHDRAWN: Final = "force was withdrawn: its taken fields are restored"
 
 
+def joined(*texts: str) -> str:
+    """Return one text of several; empty ones are left out."""
+    return "; ".join(filter(None, texts))
+
+
 def held(reason: str) -> str:
     """Say that the configuration holds a workload on x86.
 
@@ -66,7 +71,7 @@ def tried(reason: str, pods: int, side: Architecture) -> str:
         f"the last rollout could not place {pods} of its pods on {display(side)}; "
         f"archshift tries again when there are more {display(side)} nodes"
     )
-    return "; ".join(filter(None, (reason, text)))
+    return joined(reason, text)
 
 
 def capped(max_ratio: float) -> str:
@@ -277,8 +282,7 @@ def other_scheduler(name: str) -> str:
 
 def device_claims(names: Sequence[str]) -> str:
     """Say that a workload asks for devices in a way that only the scheduler can judge."""
-    claims = " and ".join(names)
-    return f"left alone: it asks for devices through its ResourceClaim {claims}"
+    return f"left alone: {needs_x86_because_of_device_claims(names)}"
 
 
 def unshared_volume(claim: str, sharing: Sharing) -> str:

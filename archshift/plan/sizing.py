@@ -1,8 +1,8 @@
 """How many nodes of each node group a plan needs. Pure.
 
 Every pod counts for the first group of its side whose nodes it may run on, in the order of the settings.
-A DaemonSet counts on every node of the groups that it selects. As in ``capacity``, only totals are compared:
-the headroom covers pods that leave gaps on nodes, the extra pods of a rollout, and an autoscaler's next step.
+A DaemonSet counts on every node of the groups that it selects. As in ``capacity``, only totals are compared.
+The headroom covers pods that leave gaps on nodes, the extra pods of a rollout, and an autoscaler's next step.
 Nodes outside the groups do not count.
 """
 
@@ -178,6 +178,5 @@ def _samples(group: AnyNodeGroup, inventory: Inventory, zones: Sequence[str]) ->
 
 
 def _pods(row: PlannedWorkload, inventory: Inventory, architecture: Architecture) -> int:
-    if row.wanted is None:
-        return inventory.on(row.key, architecture)
-    return row.wanted if architecture == ARM64 else row.replicas - row.wanted
+    wanted = row.wanted_on(architecture)
+    return inventory.on(row.key, architecture) if wanted is None else wanted

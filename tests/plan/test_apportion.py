@@ -271,7 +271,7 @@ def test_workloads_without_pods_switch_one_after_the_other() -> None:
 
 
 def test_pods_that_only_move_together_are_in_the_total() -> None:
-    """A unit of 6 in a fleet of 30: it moves at one ratio, and single pods make up the rest."""
+    """A unit has 6 of the fleet's 30 pods. It moves at one ratio, and single pods make up the rest."""
     fleet = [
         Share("shop/Deployment/web", 4, unit="shop/Deployment/cache"),
         Share("shop/Deployment/cache", 2, unit="shop/Deployment/cache"),
@@ -289,7 +289,7 @@ def test_pods_that_only_move_together_are_in_the_total() -> None:
 
 @pytest.mark.parametrize(("ratio", "moved"), [(0.0, 0), (0.2, 0), (0.6, 2), (1.0, 2)])
 def test_a_fleet_that_is_one_unit_is_rounded(ratio: float, moved: int) -> None:
-    """Two pods that need each other: both or none, whichever is nearer."""
+    """Two pods need each other. Both move or none, whichever is nearer to the ratio."""
     fleet = [Share(f"shop/Deployment/{name}", 1, unit="shop/Deployment/cache") for name in ("cache", "web")]
     assert sum(apportion(ratio, fleet).values()) == moved
 
@@ -298,14 +298,14 @@ def test_a_fleet_that_is_one_unit_is_rounded(ratio: float, moved: int) -> None:
     ("ratio", "count"), [(0.0, 0), (0.1, 1), (0.2, 1), (0.4, 2), (0.7, 2), (0.9, 2), (1.0, 6)]
 )
 def test_a_gap_below_all_pods_is_closed_last(ratio: float, count: int) -> None:
-    """Six pods of which two can be on Graviton beside x86: the rest goes with the last pod of the fleet."""
+    """With pods on both sides, at most two of six fit Graviton. The other four move last."""
     assert apportion(ratio, [Share("shop/Deployment/zonal", 6, levels=(0, 1, 2, 6))]) == {
         "shop/Deployment/zonal": count
     }
 
 
 def test_other_workloads_make_up_for_a_level_that_cannot_be() -> None:
-    """10 of 20 pods belong on Graviton; one of the two workloads can have only 2 of its 10 there."""
+    """10 of 20 pods belong on Graviton, but one workload can have only 2 of its 10 there."""
     fleet = [Share("shop/Deployment/zonal", 10, levels=(0, 2, 10)), Share("shop/Deployment/free", 10)]
     counts = apportion(0.5, fleet)
     assert counts["shop/Deployment/zonal"] in (0, 2)
@@ -330,7 +330,7 @@ def limited_fleets(draw: st.DrawFn) -> list[Share]:
 @examples
 @given(limited_fleets(), RATIOS, RATIOS)
 def test_levels_and_units_hold_at_every_ratio(fleet: list[Share], one: float, other: float) -> None:
-    """No workload has a number that it cannot reach, a unit is on one side, and it never moves back."""
+    """Every workload has a number that it can reach. A unit is on one side and never moves back."""
     low, high = (apportion(ratio, fleet) for ratio in sorted((one, other)))
     for share in fleet:
         for counts in (low, high):

@@ -43,7 +43,7 @@ def amd64(name: str) -> ImageVerdict:
 
 
 def test_a_registry_that_is_away_is_one_sentence() -> None:
-    """With how many it holds, and the largest by name, whatever their images and containers are called."""
+    """It counts the workloads and names the largest. The names of images and containers do not matter."""
     rows = [held(f"w{number:03}", 1 + (number == 7), unread(f"w{number}")) for number in range(115)]
     assert summary(rows) == [
         f"115 workloads with 116 pods do not move: {AWAY}: "

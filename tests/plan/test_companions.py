@@ -36,7 +36,7 @@ def beside(*names: str, label: str = HOST, **more: Any) -> Term:
 
 
 def app(name: str, replicas: int = 1, *terms: Term, **options: Any) -> Workload:
-    """A Deployment whose pods must run beside those that these terms select."""
+    """A Deployment with these required affinity terms."""
     template = Template(labels={"app": name}, affinity=terms, selector={"matchLabels": {"app": name}})
     return deployment(name, replicas, template=replace(template, **options))
 
@@ -267,7 +267,7 @@ def test_what_a_term_selects(term: Term, namespace: str, selected: bool) -> None
 
 
 def test_whoever_must_run_beside_a_need_is_a_need_too() -> None:
-    """And the company of a need stays as well; other workloads do not."""
+    """A workload that needs x86 also keeps its companions there, and no others."""
     shop = [
         app("cache"),
         app("web", 3, beside("cache")),

@@ -173,7 +173,7 @@ def test_another_tools_nodepool_may_add_a_node() -> None:
 
 
 def test_a_shortage_that_ends_with_the_state_is_only_named() -> None:
-    """It does not stop the update, as a lasting shortage does where nobody adds nodes."""
+    """Only a lasting shortage stops the update."""
     fleet = Fleet()
     small = nodes()
     for one in small[2:]:

@@ -1,4 +1,4 @@
-"""What the plan, the capacity and the guard make of needs that only one side meets."""
+"""Needs that only one side meets, in the plan, the capacity and the guard."""
 
 from dataclasses import replace
 from typing import Any
@@ -110,7 +110,7 @@ def needs_of(workload: Workload, verdict: Verdict = MULTI_ARCH, **options: Any) 
 
 
 def test_what_is_no_need() -> None:
-    """It fits Graviton, or nothing at all; a DaemonSet's and a kubelet's pods belong to their nodes."""
+    """Graviton nodes fit it, or no node does. The pods of a DaemonSet or a kubelet belong to their nodes."""
     selected = Template(spec={"node-selector": {"pool": "m6i"}})
     nowhere = Template(spec={"node-selector": {"pool": "gone"}})
     assert needs_of(deployment()) == ()

@@ -90,7 +90,7 @@ def plan_for(
 
 
 def row_of(one: Workload, evidence: WorkloadVerdict | None, **options: Any) -> PlannedWorkload:
-    """The row of a workload that is alone in its cluster, and of which this is known."""
+    """The row of the only workload of a cluster, with this verdict on its images."""
     graviton = {one.name: options.pop("graviton", 0)}
     verdicts = {one.key: evidence} if evidence else {}
     (row,) = plan_for(one, verdicts=verdicts, graviton=graviton, **options).workloads
@@ -400,7 +400,7 @@ def test_a_daemonset_whose_fields_are_others_cannot_be_pinned_and_blocks() -> No
 def test_a_daemonset_that_archshift_does_not_steer_blocks_as_any_other(
     spec: dict[str, Any], value: Verdict | None, running: int, blocks: bool, pin: bool
 ) -> None:
-    """In kube-system, in another namespace, excluded: the node starts it all the same. No pin helps it."""
+    """It may be outside the discovery, but Graviton nodes still start it. No pin helps."""
     one = replace(log_agent(spec), namespace="kube-system")
     nodes = tuple(replace(n, labels={**n.labels, "kubernetes.io/os": "linux"}) for n in BOTH_SIDES)
     there = Inventory(

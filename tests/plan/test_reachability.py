@@ -1,4 +1,4 @@
-"""What a workload's own hard rules let run on Graviton, against a little scheduler that tries every order."""
+"""The shares that a workload's own hard rules permit, against a little scheduler that tries every order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from archshift.cluster.model import Workload
 from archshift.cluster.pod_fields import Template, read_fields
 from archshift.common.architectures import AMD64, ARM64, Architecture
-from archshift.nodes.groups import Node, Taint
+from archshift.nodes.after_update import nodes_after
+from archshift.nodes.groups import AnyNodeGroup, Node, Taint
 from archshift.plan.model import PlannedWorkload
 from archshift.plan.placement import max_skew
 from archshift.plan.planner import make_plan
@@ -68,6 +69,11 @@ def nodes(text: str, **more: Any) -> list[Node]:
 def live(text: str) -> tuple[Site, ...]:
     """Live nodes as places for pods."""
     return sites(nodes(text), ())
+
+
+def after(live_nodes: Sequence[Node], groups: Sequence[AnyNodeGroup]) -> tuple[Site, ...]:
+    """Places for pods after an update with these groups."""
+    return sites(nodes_after(live_nodes, groups), groups)
 
 
 # --- the little scheduler -------------------------------------------------------------------------
@@ -211,7 +217,7 @@ def test_a_level_under_two_rules_is_reached(words: list[str], pods: int, skew: i
 
 
 def test_graviton_in_one_of_three_zones() -> None:
-    """Two of six, or all six where x86 is excluded; the reason says it before the step."""
+    """Two of six pods fit, or all six without x86. The reason says it before the step."""
     reached = reach(workload(6, spread()), live("x-a x-b x-c g-a"))
     assert reached.levels == (0, 2, 6)
     assert reached.by_preference == {2: ARM64}
@@ -229,7 +235,7 @@ def test_x86_in_one_of_three_zones() -> None:
 
 
 def test_one_pod_a_node() -> None:
-    """As many as there are nodes, on each side; some must then be on Graviton, however low the ratio is."""
+    """Each side takes as many pods as it has nodes. So one must be on Graviton, however low the ratio is."""
     apart = [{"topologyKey": HOST, **OWN}]
     reached = reach(workload(5, apart=apart), live("x-a x-b x-c x-a g-a g-b"))
     assert reached.levels == (1, 2)
@@ -269,7 +275,7 @@ def test_a_temporary_state_of_a_node_changes_nothing() -> None:
 
 
 def test_a_lasting_taint_does() -> None:
-    """Nodes that its pods may never use are no room, but by the API's default they count as zones."""
+    """Its pods can never use such a node. But by the API's default the node still counts as a zone."""
     special = Taint(key="team", value="data")
     on = [*nodes("x-a x-b g-a"), *nodes("g-b", taints=(special,))]
     # With all pods on Graviton, zone b would stay empty, and zone a could have only one pod.
@@ -293,16 +299,16 @@ def test_a_lasting_taint_does() -> None:
 )
 def test_nodes_to_come_count_in_the_zones_of_their_group(groups: list[Any], levels: tuple[int, ...]) -> None:
     """An autoscaler or a NodePool brings them up where its settings say; the lab's group is in zone a."""
-    assert reach(workload(6, spread()), sites(nodes("x-a x-b x-c"), groups)).levels == levels
+    assert reach(workload(6, spread()), after(nodes("x-a x-b x-c"), groups)).levels == levels
 
 
 def test_an_autoscaler_has_a_node_for_each_pod() -> None:
-    """So one pod a node limits nothing there; a fixed group has the nodes that it has."""
+    """So one pod a node limits nothing there. A fixed group gets no further node."""
     one = workload(4, apart=[{"topologyKey": HOST, **OWN}])
     x86 = nodes("x-a x-b x-c x-a")
     growing = eks_group("graviton", "m7g.xlarge", size=1, autoscaled=True)
-    assert reach(one, sites(x86, [growing])) == FREE
-    assert reach(one, sites(x86, [lab_group("graviton", "m7g.xlarge", 1)])).levels == (0, 1)
+    assert reach(one, after(x86, [growing])) == FREE
+    assert reach(one, after(x86, [lab_group("graviton", "m7g.xlarge", 1)])).levels == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -382,6 +388,6 @@ def test_the_plan_wants_what_can_be_and_says_why(arm_ratio: float) -> None:
 
 
 def test_at_the_end_of_the_ramp_all_pods_are_on_graviton() -> None:
-    """A required affinity leaves the zones with x86 alone out of the spread, so no limit is left to name."""
+    """A required affinity takes the x86 zones out of the spread, so there is no limit to name."""
     row = zonal_plan(1.0)
     assert (row.wanted, row.reason) == (6, "")
