@@ -1,6 +1,5 @@
 """Registries that do not answer, and methods that they do not answer to."""
 
-import asyncio
 import json
 import socket
 import threading
@@ -136,41 +135,13 @@ def test_a_host_that_is_back_is_not_remembered(
     kept = options(host, cache=tmp_path)
     assert run(kept, [image], clock)[image].verdict == "unknown"
 
-    async def forward(request: web.Request) -> web.StreamResponse:
-        from aiohttp import ClientSession
-
-        async with (
-            ClientSession(auto_decompress=False) as session,
-            session.request(
-                request.method, registry.base + request.path_qs, headers={"Accept": request.headers["Accept"]}
-            ) as answer,
-        ):
-            headers = {
-                name: answer.headers[name]
-                for name in ("Content-Type", "Docker-Content-Digest")
-                if name in answer.headers
-            }
-            return web.Response(status=answer.status, body=await answer.read(), headers=headers)
-
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True).start()
-
-    async def serve() -> web.AppRunner:
-        application = web.Application()
-        application.router.add_route("*", "/{path:.*}", forward)
-        runner = web.AppRunner(application)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        return runner
-
-    runner = asyncio.run_coroutine_threadsafe(serve(), loop).result(10)
+    server = Server(registry.base, port)
     try:
         assert run(kept, [image], clock)[image].verdict == "unknown", "remembered"
         assert run(replace(kept, away_seconds=0.0), [image], clock)[image].verdict == "multi-arch"
         assert run(replace(kept, tag_seconds=0.0), [image], clock)[image].verdict == "multi-arch"
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
+        server.stop()
 
 
 def test_a_mirror_that_never_answers_gives_way_to_the_registry(
