@@ -16,7 +16,7 @@ Audit = Callable[[str], ImageVerdict]
 
 
 def entry(pushed: Pushed, platform: str) -> dict[str, object]:
-    """Return an entry of an index that says whatever it is told to say."""
+    """Return an entry of an index with this platform, whatever the image is."""
     parts = dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False))
     return {
         "mediaType": pushed.media_type,

@@ -69,7 +69,7 @@ def run(options: AuditOptions, images: list[str], clock: Clock) -> dict[str, Ima
 
 
 def test_a_host_that_never_answers_is_asked_a_few_times_in_all(silent: Silent, options: Options) -> None:
-    """Not once an image: the first request finds it out for all."""
+    """The first request finds it out for all images."""
     names = [f"{silent.host}/app:{number}" for number in range(150)]
     found = audit_images(names, options(silent.host, limits=replace(QUICK, attempts=4)))
     assert {(one.verdict, one.reason, one.away) for one in found.values()} == {
@@ -98,7 +98,7 @@ def test_a_refused_connection_is_tried_four_times_in_all(
 def test_it_is_remembered_for_some_minutes(
     silent: Silent, push: Pusher, registry: Registry, options: Options, tmp_path: Path
 ) -> None:
-    """The next command asks nothing, then time or the caller ends it; other hosts are asked as ever."""
+    """The next command does not ask that host again, until time passes or the caller wants it."""
     push.multi("there", "1", "linux/amd64", "linux/arm64")
     images = [f"{silent.host}/app:1", f"{registry.host}/there:1"]
     clock = Clock()
@@ -127,7 +127,7 @@ def test_it_is_remembered_for_some_minutes(
 def test_a_host_that_is_back_is_not_remembered(
     push: Pusher, registry: Registry, options: Options, tmp_path: Path
 ) -> None:
-    """An answer, found by whoever asked again, ends it for all commands."""
+    """One answer of the host is enough, for all commands."""
     push.multi("back", "1", "linux/amd64", "linux/arm64")
     port, clock = free_port(), Clock()
     host = f"127.0.0.1:{port}"
@@ -253,7 +253,7 @@ def test_a_forbidden_head_costs_no_login(
 def test_an_image_that_is_gone_stays_gone(
     push: Pusher, proxy: Server, options: Options, tmp_path: Path
 ) -> None:
-    """HEAD's and GET's no together are a no, and the host is asked with HEAD again."""
+    """It is missing only if GET fails too. Other images of the host are still asked for with HEAD."""
     push.multi("gone/later", "1", "linux/amd64", "linux/arm64")
     image, other = f"{proxy.host}/gone/later:1", f"{proxy.host}/gone/later:2"
     push.multi("gone/later", "2", "linux/amd64", "linux/arm64")
