@@ -69,19 +69,18 @@ class ImageEvidence:
             as_volume: A pod mounts it as a volume. Then artifacts count too.
         """
         checked_at = datetime.fromtimestamp(self.checked_at, UTC)
-        if self.artifacts and not self.images:
-            kind = self.artifacts[0][1]
-            if as_volume and any(platform == _NO_PLATFORM for platform, _ in self.artifacts):
-                reason = f"it is an artifact of type {kind!r} without a platform, so every node can pull it"
-                return ImageVerdict(image, MULTI_ARCH, (), self.digest, reason, checked_at)
-            if not as_volume and not self.remarks:
-                reason = f"it is not a container image, but an artifact of type {kind!r}"
-                return unknown(image, reason, checked_at, self.digest)
         platforms = {platform for platform, _ in self.images}
         remarks = self.remarks
-        if as_volume and not platforms:
-            platforms = {platform for platform, _ in self.artifacts}
-            remarks = () if platforms else remarks
+        if self.artifacts and not self.images:
+            kind = self.artifacts[0][1]
+            if as_volume:
+                platforms, remarks = {platform for platform, _ in self.artifacts}, ()
+            elif not remarks:
+                reason = f"it is not a container image, but an artifact of type {kind!r}"
+                return unknown(image, reason, checked_at, self.digest)
+            if _NO_PLATFORM in platforms:
+                reason = f"it is an artifact of type {kind!r} without a platform, so every node can pull it"
+                return ImageVerdict(image, MULTI_ARCH, (), self.digest, reason, checked_at)
         doubtful = [
             f"{platform} does not count, because not every node runs {platform.variant}"
             for platform in sorted(platforms)
@@ -206,7 +205,7 @@ class _Walk:
         self._reference = reference
         self._now = now
         self._left = client.limits.requests_per_image
-        # The digest of each image whose own config was read.
+        # What an image's own config says, by the digest of the image.
         self._configs: dict[str, Platform] = {}
         self.images: list[tuple[Platform, str]] = []
         self.artifacts: list[tuple[Platform, str]] = []
@@ -241,10 +240,7 @@ class _Walk:
         digest = child.descriptor.digest
         if digest in above:
             raise UnreadableError(f"the index {digest} contains itself")
-        try:
-            manifest = parse_manifest(*await self._fetch(digest))
-        except MissingError:
-            raise UnreadableError(_points_to_nothing(digest)) from None
+        manifest = await self._child(digest)
         if not isinstance(manifest, Index):
             raise UnreadableError(f"{digest} is not an index, but its parent says that it is")
         before = len(self.images)
@@ -259,12 +255,7 @@ class _Walk:
             ]
 
     async def _without_platform(self, digest: str) -> None:
-        try:
-            manifest = parse_manifest(*await self._fetch(digest))
-        except MissingError:
-            raise UnreadableError(_points_to_nothing(digest)) from None
-        if isinstance(manifest, Index):
-            raise UnreadableError(f"{digest} is an index, but its parent says that it is an image")
+        manifest = _no_index(await self._child(digest), digest)
         if isinstance(manifest, Artifact):
             self._artifact(manifest)
             return
@@ -274,10 +265,16 @@ class _Walk:
     def _artifact(self, artifact: Artifact) -> None:
         self.artifacts.append((artifact.platform or _NO_PLATFORM, artifact.kind))
 
-    async def _fetch(self, digest: str) -> tuple[bytes, str]:
+    async def _child(self, digest: str) -> Index | ImageManifest | Artifact:
+        try:
+            return await self._manifest(digest)
+        except MissingError:
+            raise UnreadableError(f"its index points to {digest}, which the registry does not have") from None
+
+    async def _manifest(self, digest: str) -> Index | ImageManifest | Artifact:
         self._spend()
         fetched = await self._client.manifest(self._reference.at(digest=digest))
-        return fetched.body, fetched.content_type
+        return parse_manifest(fetched.body, fetched.content_type)
 
     async def _platform(self, manifest: ImageManifest) -> Platform:
         self._spend()
@@ -335,9 +332,7 @@ class _Walk:
             self._spend()
             await self._client.manifest_digest(self._reference.at(digest=digest))
             return known
-        manifest = parse_manifest(*await self._fetch(digest))
-        if isinstance(manifest, Index):
-            raise UnreadableError(f"{digest} is an index, but its parent says that it is an image")
+        manifest = _no_index(await self._manifest(digest), digest)
         if isinstance(manifest, Artifact):
             return manifest
         self._spend()
@@ -354,8 +349,10 @@ class _Walk:
             )
 
 
-def _points_to_nothing(digest: str) -> str:
-    return f"its index points to {digest}, which the registry does not have"
+def _no_index(manifest: Index | ImageManifest | Artifact, digest: str) -> ImageManifest | Artifact:
+    if isinstance(manifest, Index):
+        raise UnreadableError(f"{digest} is an index, but its parent says that it is an image")
+    return manifest
 
 
 def _as_of(evidence: ImageEvidence, checked_at: float) -> ImageEvidence:

@@ -168,13 +168,14 @@ def with_pods(
         template = _replaced_at_admission(template, specs)
     # Where pods disagree, each image counts.
     containers = {(*container.place, container.use.image): container for container in template}
-    roles = {container.place: container.role for container in template}
+    places = {container.place for container in template}
     for pod, own in zip(pods, specs, strict=True):
         for container in own:
             key = (*container.place, container.use.image)
             if key not in containers:
-                kept = container.role in ("ephemeral", "volume") and container.place not in roles
-                containers[key] = container if kept else replace(container, role=_injected(container))
+                debugs = container.role == "ephemeral" and container.place not in places
+                kept = debugs or container.role == "volume"
+                containers[key] = container if kept else replace(container, role="injected")
         status = pod.get("status") or {}
         digests = {
             entry.get("name"): _digest(entry.get("imageID") or "")
@@ -190,10 +191,6 @@ def with_pods(
     return tuple(containers.values())
 
 
-def _injected(container: Container) -> Role:
-    return "volume" if container.role == "volume" else "injected"
-
-
 def _replaced_at_admission(
     template: Sequence[Container], pods: Sequence[Sequence[Container]]
 ) -> tuple[Container, ...]:
@@ -201,20 +198,15 @@ def _replaced_at_admission(
 
     A mesh writes the image of its gateways (``image: auto``), a webhook the name of a mirror or a digest.
     """
-    uses: dict[tuple[bool, str], dict[str, ImageUse]] = {}
-    for own in pods:
-        by_place = {container.place: container.use for container in own}
-        for container in template:
-            # A pod without the container does not agree.
-            use = by_place.get(container.place, ImageUse(""))
-            uses.setdefault(container.place, {}).setdefault(use.image, use)
+    by_pod = [{container.place: container.use for container in own} for own in pods]
 
     def replaced(container: Container) -> Container:
-        images = uses.get(container.place, {})
-        image, use = next(iter(images.items()), ("", container.use))
-        if len(images) != 1 or not image or image == container.use.image:
+        # A pod without the container does not agree.
+        uses = [own.get(container.place, ImageUse("")) for own in by_pod]
+        agreed = len({use.image for use in uses}) == 1
+        if not agreed or uses[0].image in ("", container.use.image):
             return container
-        return replace(container, use=use, instead_of=container.use)
+        return replace(container, use=uses[0], instead_of=container.use)
 
     return tuple(map(replaced, template))
 

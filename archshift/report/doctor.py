@@ -194,13 +194,13 @@ def describe(cluster: EksCluster) -> LiveCluster | None:
 
 def check_pods(inventory: Inventory) -> CheckResult:
     """Check that the pods of all workloads run, and that no rollout is stuck."""
-    found = troubles(inventory.troubles)
-    if not found:
+    causes = troubles(inventory.troubles)
+    if not causes:
         return CheckResult("pods", "ok", "no pod of a workload is pending, and no rollout is stuck")
     return CheckResult(
         "pods",
         "warning",
-        first_few(found, _MOST_NAMED, separator="; ", rest="; {} more causes"),
+        first_few(causes, _MOST_NAMED, separator="; ", rest="; {} more causes"),
         "make these pods run before a step, because archshift does not wait for their rollouts",
     )
 

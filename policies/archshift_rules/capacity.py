@@ -230,12 +230,8 @@ def hard_taints(taints: Iterable[Any]) -> tuple[str, ...]:
 
 
 def _is_temporary(key: str) -> bool:
-    domain, slash, name = key.rpartition("/")
-    return (
-        key in TEMPORARY_KEYS
-        or bool(slash and domain in TEMPORARY_DOMAINS)
-        or bool(TEMPORARY_NAMES.search(name))
-    )
+    domain, _, name = key.rpartition("/")
+    return key in TEMPORARY_KEYS or domain in TEMPORARY_DOMAINS or bool(TEMPORARY_NAMES.search(name))
 
 
 def _node(resource: Resource) -> Group:

@@ -73,9 +73,10 @@ def _without_evidence(stack: Stack, evidence: Evidence) -> Iterator[Violation]:
                 "archshift again; it checks the images of all workloads in the cluster.",
                 resource.urn,
             )
-        own = evidence.workloads.get(_key(resource))
-        replaced = own.replaced if own else frozenset()
-        missing = [image for image in _images(resource) if image not in images and image not in replaced]
+        missing = [image for image in _images(resource) if image not in images]
+        # Only a resource with pods has a key; the name of any other may be unknown.
+        if missing and (own := evidence.workloads.get(_key(resource))):
+            missing = [image for image in missing if image not in own.replaced]
         if missing:
             yield Violation(
                 f"There is no evidence for {listed(missing)} of {_key(resource)}. Create the workload in the "
@@ -108,23 +109,24 @@ def _key(resource: Resource) -> str:
 
 
 def _containers(resource: Resource) -> Iterator[dict[str, Any]]:
-    if not WITH_PODS.fullmatch(resource.type):
-        return
-    path = pod_spec(kind_of(resource))
-    for group in ("containers", "initContainers"):
-        for container in resource.items(*path, group):
-            if isinstance(container, dict):
-                yield container
+    yield from _of_pods(resource, "containers")
+    yield from _of_pods(resource, "initContainers")
+
+
+def _of_pods(resource: Resource, name: str) -> Iterator[dict[str, Any]]:
+    """Yield the entries of a list in the spec of its pods."""
+    if WITH_PODS.fullmatch(resource.type):
+        for entry in resource.items(*pod_spec(kind_of(resource)), name):
+            if isinstance(entry, dict):
+                yield entry
 
 
 def _images(resource: Resource) -> list[str]:
     images = {str(container.get("image")) for container in _containers(resource)}
-    if WITH_PODS.fullmatch(resource.type):
-        # A node pulls the image of a volume for its own architecture, as it does for a container.
-        for volume in resource.items(*pod_spec(kind_of(resource)), "volumes"):
-            image = volume.get("image") if isinstance(volume, dict) else None
-            if isinstance(image, dict):
-                images.add(str(image.get("reference")))
+    # A node pulls the image of a volume for its own architecture, as it does for a container.
+    for volume in _of_pods(resource, "volumes"):
+        if isinstance(image := volume.get("image"), dict):
+            images.add(str(image.get("reference")))
     return sorted(images)
 
 

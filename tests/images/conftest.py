@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from archshift.images.audit import AuditOptions
+from archshift.images.audit import AuditOptions, audit_images
 from archshift.images.registry.client import Limits, RegistryHost
+from archshift.images.verdict import ImageVerdict
 from tests.images.servers import Registry, Server
 
 Options = Callable[..., AuditOptions]
+Audit = Callable[[str], ImageVerdict]
 
 QUICK = Limits(
     connect_seconds=2,
@@ -45,3 +47,14 @@ def options(tmp_path: Path) -> Options:
         return replace(base, **changes)
 
     return make
+
+
+@pytest.fixture
+def audit(registry: Registry, options: Options) -> Audit:
+    """Audit one image, named without its registry, without the deep check."""
+
+    def run(name: str) -> ImageVerdict:
+        image = f"{registry.host}/{name}"
+        return audit_images([image], options(registry.host))[image]
+
+    return run

@@ -99,25 +99,25 @@ class Seen:
 class Server:
     """An HTTP server in a thread: rules first, else forwards to an upstream, else 404."""
 
-    def __init__(self, upstream: str = "") -> None:
-        """Start one on a free port."""
+    def __init__(self, upstream: str = "", port: int = 0) -> None:
+        """Start one, on a free port unless it is told which."""
         self._upstream = upstream
         self._rules: list[tuple[re.Pattern[str], Handler]] = []
         self.requests: list[Seen] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        port = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        port = asyncio.run_coroutine_threadsafe(self._start(port), self._loop).result(10)
         self.host = f"127.0.0.1:{port}"
         self.base = f"http://{self.host}"
 
-    async def _start(self) -> int:
+    async def _start(self, port: int) -> int:
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._handle)
         self._session = ClientSession(auto_decompress=False, cookie_jar=DummyCookieJar())
         self._runner = web.AppRunner(application, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", port)
         await site.start()
         return int(self._runner.addresses[0][1])
 

@@ -1,6 +1,5 @@
 """What an index says about its arm64 image is compared with that image: most mistakes show in its config."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,25 +9,14 @@ import pytest
 from archshift.images.audit import AuditOptions, audit_images
 from archshift.images.verdict import ImageVerdict
 from tests.images.build import OCI_INDEX, Pushed, Pusher
-from tests.images.servers import Registry, Server
+from tests.images.servers import Server
 
 Options = Callable[..., AuditOptions]
 Audit = Callable[[str], ImageVerdict]
 
 
-@pytest.fixture
-def audit(registry: Registry, options: Options) -> Audit:
-    """Audit one image, named without its registry, without the deep check."""
-
-    def run(name: str) -> ImageVerdict:
-        image = f"{registry.host}/{name}"
-        return audit_images([image], options(registry.host))[image]
-
-    return run
-
-
 def entry(pushed: Pushed, platform: str) -> dict[str, object]:
-    """Return an entry of an index that says whatever it is told to say."""
+    """Return an entry of an index with this platform, whatever the image is."""
     parts = dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False))
     return {
         "mediaType": pushed.media_type,
@@ -38,10 +26,10 @@ def entry(pushed: Pushed, platform: str) -> dict[str, object]:
     }
 
 
-def put(push: Pusher, name: str, *entries: dict[str, object]) -> Pushed:
+def put(push: Pusher, name: str, *entries: dict[str, object], tag: str = "1") -> Pushed:
     """Push an index of these entries."""
     document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(entries)}
-    return push.manifest(name, "1", document, OCI_INDEX)
+    return push.manifest(name, tag, document, OCI_INDEX)
 
 
 @pytest.mark.parametrize("docker", [False, True], ids=["oci", "docker"])
@@ -138,17 +126,7 @@ def test_a_nested_index_is_entered_by_its_own_platform(push: Pusher, audit: Audi
 
 def test_a_lie_in_a_nested_index_shows_too(push: Pusher, audit: Audit) -> None:
     image = push.image("nestedlie")
-    inner = push.manifest(
-        "nestedlie",
-        "inner",
-        {
-            "schemaVersion": 2,
-            "mediaType": OCI_INDEX,
-            "manifests": [entry(image, "linux/amd64"), entry(image, "linux/arm64")],
-        },
-        OCI_INDEX,
-    )
-    inner.platform = {}
+    inner = put(push, "nestedlie", entry(image, "linux/amd64"), entry(image, "linux/arm64"), tag="inner")
     push.index("nestedlie", "1", [inner])
     assert audit("nestedlie:1").verdict == "amd64-only"
 
@@ -169,18 +147,16 @@ def test_a_config_that_the_registry_does_not_have_is_no_arm64(
 def test_a_config_of_no_size_is_not_read(push: Pusher, proxy: Server, options: Options) -> None:
     """Its size is bounded before it is asked for."""
     arm64 = push.image("huge", platform="linux/arm64")
-    manifest = json.dumps(
-        {
-            "schemaVersion": 2,
-            "config": {
-                "mediaType": "application/vnd.oci.image.config.v1+json",
-                "digest": arm64.config,
-                "size": 1 << 40,
-            },
-            "layers": [],
-        }
-    ).encode()
-    pushed = push.manifest("huge", "", json.loads(manifest), arm64.media_type)
+    manifest = {
+        "schemaVersion": 2,
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": arm64.config,
+            "size": 1 << 40,
+        },
+        "layers": [],
+    }
+    pushed = push.manifest("huge", "", manifest, arm64.media_type)
     put(push, "huge", entry(push.image("huge"), "linux/amd64"), entry(pushed, "linux/arm64"))
     image = f"{proxy.host}/huge:1"
     found = audit_images([image], options(proxy.host))[image]

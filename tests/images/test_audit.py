@@ -17,17 +17,6 @@ Options = Callable[..., AuditOptions]
 Audit = Callable[[str], ImageVerdict]
 
 
-@pytest.fixture
-def audit(registry: Registry, options: Options) -> Audit:
-    """Audit one image, named without its registry."""
-
-    def run(name: str) -> ImageVerdict:
-        image = f"{registry.host}/{name}"
-        return audit_images([image], options(registry.host))[image]
-
-    return run
-
-
 @pytest.mark.parametrize("docker", [False, True], ids=["oci", "docker"])
 @pytest.mark.parametrize(
     ("platforms", "verdict"),

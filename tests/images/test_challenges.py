@@ -95,7 +95,7 @@ def test_a_scope_that_is_not_the_path(
 def test_a_token_server_that_serves_only_one_repository(
     registry: Registry, servers: Callable[[str], Server], options: Options
 ) -> None:
-    """Where the first realm refuses another repository, that one is still asked for its own."""
+    """If the first realm refuses another repository, the registry names the realm of that repository."""
     server = servers(registry.base)
 
     def challenge(repository: str) -> str:

@@ -22,6 +22,13 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @pytest.fixture
+def own_cache(control_plane: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No evidence of another test or of the user's own runs."""
+    environment = {**control_plane.process_environment(), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    monkeypatch.setattr(control_plane, "process_environment", lambda: environment)
+
+
+@pytest.fixture
 def cluster(control_plane: Lab) -> Iterator[Cluster]:
     """The control plane's cluster, without nodes and workloads; emptied again afterwards."""
     control_plane.start()  # a test may have ended one of its servers

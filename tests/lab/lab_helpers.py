@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,15 @@ __all__ = [
     "daemon_set",
     "deployment",
     "disruption_budget",
+    "meanwhile",
     "node_groups",
+    "on_the_node_of",
+    "persistent_volume",
     "reached_as_eks",
     "stateful_set",
+    "storage_class",
     "wait_for",
+    "with_claims",
 ]
 
 ZONES = ("eu-west-1a", "eu-west-1b", "eu-west-1c")
@@ -65,6 +72,60 @@ def disruption_budget(name: str, namespace: str = "default", **spec: Any) -> Man
         "kind": "PodDisruptionBudget",
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"selector": {"matchLabels": {"app.kubernetes.io/name": name}}, **spec},
+    }
+
+
+def storage_class(name: str) -> Manifest:
+    """A class whose claims bind to volumes that are there, when their pods are placed."""
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": name},
+        "provisioner": "kubernetes.io/no-provisioner",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }
+
+
+def persistent_volume(name: str, class_name: str, where: tuple[str, str] | None, **spec: Any) -> Manifest:
+    """A PersistentVolume that is bound to nodes with a label, or to none."""
+    if where:
+        expression = {"key": where[0], "operator": "In", "values": [where[1]]}
+        spec["nodeAffinity"] = {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}}
+    if "local" not in spec:
+        spec["csi"] = {"driver": "disk.example.test", "volumeHandle": name}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": class_name,
+            **spec,
+        },
+    }
+
+
+def with_claims(item: Manifest, class_name: str) -> Manifest:
+    """The same StatefulSet, whose pods have a claim each."""
+    item["spec"]["volumeClaimTemplates"] = [
+        {
+            "metadata": {"name": "data"},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": class_name,
+                "resources": {"requests": {"storage": "1Gi"}},
+            },
+        }
+    ]
+    return item
+
+
+def on_the_node_of(name: str) -> Manifest:
+    """A term of an affinity or anti-affinity between pods: the nodes that have pods of that workload."""
+    return {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": {"app.kubernetes.io/name": name}},
     }
 
 
@@ -305,6 +366,25 @@ def wait_for(what: Callable[[], Any], seconds: float = 60) -> Any:
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.1)
     return found
+
+
+@contextmanager
+def meanwhile(look: Callable[[], None], pause: float = 0) -> Iterator[None]:
+    """Calls something again and again in a thread, with a pause after each call, until the block ends."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.is_set():
+            look()
+            over.wait(pause)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def reached_as_eks(lab: Lab) -> dict[str, Any]:

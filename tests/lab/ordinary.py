@@ -79,3 +79,56 @@ def plan_of(stack: Stack) -> dict[str, Any]:
     assert shown.returncode == 0, shown.stderr
     plan: dict[str, Any] = json.loads(shown.stdout)
     return plan
+
+
+def planned_rows(stack: Stack) -> dict[str, dict[str, Any]]:
+    """The rows of `archshift plan`, by the workload's name."""
+    return {row["workload"].rpartition("/")[2]: row for row in plan_of(stack)["workloads"]}
+
+
+def freeze(namespace: str, *, dry_runs: bool) -> list[Manifest]:
+    """An admission policy that denies changes of the Deployments labelled change=frozen.
+
+    Without ``dry_runs`` it behaves as a webhook with side effects, which the API server does not ask then.
+    """
+    condition = "object.metadata.?labels[?'change'].orValue('') == 'frozen' && object.spec != oldObject.spec"
+    if not dry_runs:
+        condition += " && !(has(request.dryRun) && request.dryRun)"
+    rule = {
+        "apiGroups": ["apps"],
+        "apiVersions": ["v1"],
+        "operations": ["UPDATE"],
+        "resources": ["deployments"],
+    }
+    metadata = {"name": "freeze"}
+    version = "admissionregistration.k8s.io/v1"
+    return [
+        {
+            "apiVersion": version,
+            "kind": "ValidatingAdmissionPolicy",
+            "metadata": metadata,
+            "spec": {
+                "failurePolicy": "Fail",
+                "matchConstraints": {
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                    "resourceRules": [rule],
+                },
+                "matchConditions": [{"name": "frozen", "expression": condition}],
+                "validations": [
+                    {"expression": "false", "message": "a change freeze is on for this workload"}
+                ],
+            },
+        },
+        {
+            "apiVersion": version,
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": metadata,
+            "spec": {"policyName": metadata["name"], "validationActions": ["Deny"]},
+        },
+    ]
+
+
+def lift_freezes(cluster: Cluster) -> None:
+    """Remove the policies of `freeze`."""
+    kinds = "validatingadmissionpolicybindings,validatingadmissionpolicies"
+    cluster.lab.kubectl("delete", kinds, "--all")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from tests.lab.lab_helpers import (
     daemon_set,
     deployment,
     disruption_budget,
+    meanwhile,
     stateful_set,
     wait_for,
 )
@@ -133,30 +133,24 @@ class Samples:
 @contextmanager
 def sampled(here: Field) -> Iterator[Samples]:
     """Count running pods and nodes under way, as often as the API server answers."""
-    samples, over = Samples(), threading.Event()
+    samples = Samples()
 
     def sample() -> None:
-        while not over.is_set():
-            running: dict[str, int] = {}
-            for pod in here.guarded.cluster.all_of("pods", here.beside):
-                name = pod["metadata"]["labels"]["app.kubernetes.io/name"]
-                leaving = "deletionTimestamp" in pod["metadata"]
-                # Not by their readiness: the lab's kubelets, late on a busy machine, lose that for all.
-                runs = pod["status"].get("phase") == "Running" and not leaving
-                running[name] = running.get(name, 0) + runs
-            for name, count in running.items():
-                samples.fewest[name] = min(samples.fewest.get(name, count), count)
-            under_way = sum(node.get("state") == "evicting" for node in here.nodes().values())
-            samples.most_nodes = max(samples.most_nodes, under_way)
-            samples.count += 1
+        running: dict[str, int] = {}
+        for pod in here.guarded.cluster.all_of("pods", here.beside):
+            name = pod["metadata"]["labels"]["app.kubernetes.io/name"]
+            leaving = "deletionTimestamp" in pod["metadata"]
+            # Not by their readiness: the lab's kubelets, late on a busy machine, lose that for all.
+            runs = pod["status"].get("phase") == "Running" and not leaving
+            running[name] = running.get(name, 0) + runs
+        for name, count in running.items():
+            samples.fewest[name] = min(samples.fewest.get(name, count), count)
+        under_way = sum(node.get("state") == "evicting" for node in here.nodes().values())
+        samples.most_nodes = max(samples.most_nodes, under_way)
+        samples.count += 1
 
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
+    with meanwhile(sample):
         yield samples
-    finally:
-        over.set()
-        thread.join()
 
 
 def test_from_the_last_x86_pod_to_the_last_x86_node(field_: Field) -> None:

@@ -27,7 +27,7 @@ from tests.lab.guard_matrix import (
     legacy,
     with_image,
 )
-from tests.lab.lab_helpers import Manifest, daemon_set, deployment
+from tests.lab.lab_helpers import Manifest, daemon_set, deployment, persistent_volume
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -155,9 +155,7 @@ def only_on_x86(proven: Guarded) -> dict[str, Manifest]:
 
 def what_they_need(proven: Guarded) -> list[Manifest]:
     """The RuntimeClass, and a claim whose volume is on the disk of an x86 node."""
-    expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["x86-0"]}
-    size = {"storage": "1Gi"}
-    spec = {"accessModes": ["ReadWriteOnce"], "storageClassName": VOLUME}
+    where = ("kubernetes.io/hostname", "x86-0")
     claim = {"namespace": proven.namespace, "name": VOLUME}
     return [
         {
@@ -167,23 +165,17 @@ def what_they_need(proven: Guarded) -> list[Manifest]:
             "handler": "runsc",
             "scheduling": {"nodeSelector": {"kubernetes.io/arch": "amd64"}},
         },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": VOLUME},
-            "spec": {
-                **spec,
-                "capacity": size,
-                "claimRef": claim,
-                "local": {"path": "/mnt/ssd"},
-                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}},
-            },
-        },
+        persistent_volume(VOLUME, VOLUME, where, claimRef=claim, local={"path": "/mnt/ssd"}),
         {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
             "metadata": claim,
-            "spec": {**spec, "volumeName": VOLUME, "resources": {"requests": size}},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": VOLUME,
+                "volumeName": VOLUME,
+                "resources": {"requests": {"storage": "1Gi"}},
+            },
         },
     ]
 

@@ -14,6 +14,8 @@ from tests.images.build import Pushed, Pusher, elf, layer
 from tests.images.servers import Registry
 from tests.lab.lab_helpers import Cluster, Manifest, Stack, daemon_set, deployment, node_groups
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 
 def with_image(manifest: Manifest, image: str) -> Manifest:
     """The same workload, running that image."""
@@ -35,13 +37,6 @@ def shop(registry: Registry, push: Pusher) -> dict[str, str]:
     lying = [image("shop/liar", "linux/amd64", "amd64"), image("shop/liar", "linux/arm64", "amd64")]
     push.index("shop/liar", "1.0.0", lying)
     return {name: f"{registry.host}/shop/{name}:1.0.0" for name in ("web", "legacy", "liar", "absent")}
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(control_plane: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No evidence of another test or of the user's own runs."""
-    environment = {**control_plane.process_environment(), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    monkeypatch.setattr(control_plane, "process_environment", lambda: environment)
 
 
 def test_only_what_is_proven_moves(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -20,8 +19,12 @@ from tests.lab.lab_helpers import (
     Stack,
     deployment,
     disruption_budget,
+    meanwhile,
+    persistent_volume,
     stateful_set,
+    storage_class,
     wait_for,
+    with_claims,
 )
 
 pytestmark = pytest.mark.timeout(600)
@@ -138,49 +141,16 @@ def test_a_pod_whose_template_names_the_node_is_named(adopted: Adopted) -> None:
     assert adopted.pods_made("license", SYSTEM) < 10
 
 
-def local_volume(name: str, node: str) -> list[Manifest]:
-    """A volume on a node's own disk, and its class: a claim binds to it when its pod is placed."""
-    terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]
-    return [
-        {
-            "apiVersion": "storage.k8s.io/v1",
-            "kind": "StorageClass",
-            "metadata": {"name": name},
-            "provisioner": "kubernetes.io/no-provisioner",
-            "volumeBindingMode": "WaitForFirstConsumer",
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": name},
-            "spec": {
-                "capacity": {"storage": "1Gi"},
-                "accessModes": ["ReadWriteOnce"],
-                "storageClassName": name,
-                "local": {"path": "/mnt/ssd"},
-                "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
-            },
-        },
-    ]
-
-
 def test_a_volume_on_the_node_is_named_beforehand(adopted: Adopted) -> None:
     """The pod could never run again: its volume cannot follow it. Nothing is cordoned."""
     volume = f"local-{uuid.uuid4().hex[:8]}"
-    claim = {
-        "metadata": {"name": "data"},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "storageClassName": volume,
-            "resources": {"requests": {"storage": "1Gi"}},
-        },
-    }
-    scratch = stateful_set("scratch", 1, SYSTEM)
-    scratch["spec"]["volumeClaimTemplates"] = [claim]
+    scratch = with_claims(stateful_set("scratch", 1, SYSTEM), volume)
     scratch["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] = [
         {"name": "data", "mountPath": "/data"}
     ]
-    adopted.cluster.apply(local_volume(volume, "amd64-0"))
+    where = ("kubernetes.io/hostname", "amd64-0")
+    local = persistent_volume(volume, volume, where, local={"path": "/mnt/ssd"})
+    adopted.cluster.apply([storage_class(volume), local])
     adopted.on_x86(scratch)
     try:
         for flags in (["--dry-run"], []):
@@ -198,7 +168,7 @@ def test_a_volume_on_the_node_is_named_beforehand(adopted: Adopted) -> None:
 @contextmanager
 def operator(adopted: Adopted, node: str) -> Iterator[list[str]]:
     """An operator that keeps a pod of its own on a node, whatever anybody does; yields the pods it made."""
-    lab, over = adopted.cluster.lab, threading.Event()
+    lab = adopted.cluster.lab
     made: list[str] = []
     where = f"--namespace={adopted.beside}"
     lab.kubectl("create", "configmap", "store", where)
@@ -206,26 +176,20 @@ def operator(adopted: Adopted, node: str) -> Iterator[list[str]]:
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "store", "uid": uid, "controller": True}
 
     def keep() -> None:
-        while not over.wait(0.1):
-            if adopted.cluster.pod_nodes(adopted.beside, "store-"):
-                continue
-            name = f"store-{len(made)}"
-            meta = {"name": name, "namespace": adopted.beside, "ownerReferences": [owner]}
-            spec = {"nodeName": node, "containers": [{"name": "db", "image": "registry.example/db:1"}]}
-            try:
-                adopted.cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
-            except LabError:
-                continue  # it tries again, as operators do
-            made.append(name)
+        if adopted.cluster.pod_nodes(adopted.beside, "store-"):
+            return
+        name = f"store-{len(made)}"
+        meta = {"name": name, "namespace": adopted.beside, "ownerReferences": [owner]}
+        spec = {"nodeName": node, "containers": [{"name": "db", "image": "registry.example/db:1"}]}
+        try:
+            adopted.cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+        except LabError:
+            return  # it tries again, as operators do
+        made.append(name)
 
-    thread = threading.Thread(target=keep)
-    thread.start()
-    try:
+    with meanwhile(keep, 0.1):
         wait_for(lambda: adopted.cluster.pod_nodes(adopted.beside, "store-"))
         yield made
-    finally:
-        over.set()
-        thread.join()
 
 
 def test_an_operator_that_names_the_node_is_named_and_others_are_moved(adopted: Adopted) -> None:

@@ -13,7 +13,7 @@ from lab.control_plane import Lab
 from tests.images.build import Pusher
 from tests.images.servers import Registry
 from tests.lab.lab_helpers import INSTANCE_TYPES, ZONES, Stack, daemon_set, deployment
-from tests.lab.ordinary import Place, place, plan_of, went_well
+from tests.lab.ordinary import Place, place, plan_of, planned_rows, went_well
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -59,7 +59,7 @@ def test_labels_of_others_on_the_stacks_own_nodes_count(made_nodes: tuple[Place,
     made, stack = made_nodes
     node = read_node(made.cluster.get("node", "x86-0"))
     assert node.labels.keys() - node.settings_labels == {"disk"}
-    rows = {row["workload"].rpartition("/")[2]: row for row in plan_of(stack)["workloads"]}
+    rows = planned_rows(stack)
     assert (rows["legacy"]["action"], rows["old"]["action"]) == ("hold", "hold")
     went_well(stack.preview())
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.control_plane import Lab
-from tests.images.build import Pusher, elf, layer
+from tests.images.build import Pusher
 from tests.images.servers import Registry
+from tests.lab.guard_matrix import push_images, with_image
 from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, wait_for
+from tests.lab.ordinary import planned_rows
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 POLICY = "mutatingadmissionpolicies,mutatingadmissionpolicybindings"
 
@@ -21,22 +23,9 @@ POLICY = "mutatingadmissionpolicies,mutatingadmissionpolicybindings"
 @pytest.fixture
 def shop(registry: Registry, push: Pusher) -> dict[str, str]:
     """Images in a real registry: one for both architectures, one for amd64 alone, and a model."""
-
-    def image(repository: str, platform: str, tag: str = "") -> Any:
-        machine = platform.partition("/")[2]
-        return push.image(repository, tag, platform, layers=[layer({"app": elf(machine)})])
-
-    push.index("pods/web", "1.0.0", [image("pods/web", f"linux/{one}") for one in ("amd64", "arm64")])
-    image("pods/legacy", "linux/amd64", "1.0.0")
+    push_images(push, "pods")
     push.image("pods/model", "1.0.0", artifact="application/vnd.example.model")
     return {name: f"{registry.host}/pods/{name}:1.0.0" for name in ("web", "legacy", "model")}
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(control_plane: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No evidence of another test or of the user's own runs."""
-    environment = {**control_plane.process_environment(), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    monkeypatch.setattr(control_plane, "process_environment", lambda: environment)
 
 
 @pytest.fixture(autouse=True)
@@ -86,9 +75,7 @@ def mutate(cluster: Cluster, namespace: str, mutation: dict[str, Any], condition
 
 def running(name: str, namespace: str, image: str, **pod_spec: Any) -> Manifest:
     """A Deployment of two pods with that image."""
-    manifest = deployment(name, 2, namespace, **pod_spec)
-    manifest["spec"]["template"]["spec"]["containers"][0]["image"] = image
-    return manifest
+    return with_image(deployment(name, 2, namespace, **pod_spec), image)
 
 
 def test_a_volume_and_a_replaced_image_count_as_what_nodes_pull(
@@ -125,9 +112,7 @@ def test_a_volume_and_a_replaced_image_count_as_what_nodes_pull(
             "images": {"registries": {registry.host: {"plain_http": True}}},
         }
     )
-    planned = stack.archshift("plan", "--json")
-    assert planned.returncode == 0, planned.stderr
-    rows = {row["workload"].split("/")[2]: row for row in json.loads(planned.stdout)["workloads"]}
+    rows = planned_rows(stack)
     assert {name: (row["action"], row["wanted"]) for name, row in rows.items()} == {
         "gateway": ("move", 2),
         "models": ("move", 2),

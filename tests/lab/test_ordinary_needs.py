@@ -19,59 +19,17 @@ from tests.lab.lab_helpers import (
     Result,
     Stack,
     deployment,
+    persistent_volume,
     stateful_set,
+    storage_class,
     wait_for,
+    with_claims,
 )
+from tests.lab.ordinary import plan_of
 
 CLASSES = ("needs-zonal", "needs-local", "needs-single")
 VOLUMES = ("ledger-0", "ledger-1", "scratch", "wiki")
 RUNTIME_CLASS = "needs-sandboxed"
-
-
-def storage_class(name: str) -> Manifest:
-    return {
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {"name": name},
-        "provisioner": "kubernetes.io/no-provisioner",
-        "volumeBindingMode": "WaitForFirstConsumer",
-    }
-
-
-def volume(name: str, storage_class_name: str, where: tuple[str, str] | None, **spec: Any) -> Manifest:
-    """A PersistentVolume that is bound to nodes with a label, or to none."""
-    if where:
-        expression = {"key": where[0], "operator": "In", "values": [where[1]]}
-        spec["nodeAffinity"] = {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}}
-    if "local" not in spec:
-        spec["csi"] = {"driver": "disk.example.test", "volumeHandle": name}
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": name},
-        "spec": {
-            "capacity": {"storage": "1Gi"},
-            "accessModes": ["ReadWriteOnce"],
-            "storageClassName": storage_class_name,
-            **spec,
-        },
-    }
-
-
-def with_claims(name: str, replicas: int, namespace: str, storage_class_name: str) -> Manifest:
-    """A StatefulSet whose pods have a claim each."""
-    item = stateful_set(name, replicas, namespace)
-    item["spec"]["volumeClaimTemplates"] = [
-        {
-            "metadata": {"name": "data"},
-            "spec": {
-                "accessModes": ["ReadWriteOnce"],
-                "storageClassName": storage_class_name,
-                "resources": {"requests": {"storage": "1Gi"}},
-            },
-        }
-    ]
-    return item
 
 
 def sized(name: str, replicas: int, namespace: str, **resources: Any) -> Manifest:
@@ -130,10 +88,10 @@ def bound_to_x86(namespace: str) -> list[Manifest]:
     resources["limits"] = {"nvidia.com/gpu": 1}
     return [
         *map(storage_class, CLASSES),
-        volume("ledger-0", "needs-zonal", (zone, "eu-west-1c")),
-        volume("ledger-1", "needs-zonal", (zone, "eu-west-1c")),
-        volume("scratch", "needs-local", (host, "x-0"), local={"path": "/mnt/ssd"}),
-        volume("wiki", "needs-single", None, **single),
+        persistent_volume("ledger-0", "needs-zonal", (zone, "eu-west-1c")),
+        persistent_volume("ledger-1", "needs-zonal", (zone, "eu-west-1c")),
+        persistent_volume("scratch", "needs-local", (host, "x-0"), local={"path": "/mnt/ssd"}),
+        persistent_volume("wiki", "needs-single", None, **single),
         {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
@@ -153,8 +111,8 @@ def bound_to_x86(namespace: str) -> list[Manifest]:
             "overhead": {"podFixed": {"cpu": "250m", "memory": "128Mi"}},
             "scheduling": {"nodeSelector": {"kubernetes.io/arch": "amd64"}},
         },
-        with_claims("ledger", 2, namespace, "needs-zonal"),
-        with_claims("scratch", 1, "kube-system", "needs-local"),
+        with_claims(stateful_set("ledger", 2, namespace), "needs-zonal"),
+        with_claims(stateful_set("scratch", 1, "kube-system"), "needs-local"),
         deployment("sandbox", 4, namespace, runtimeClassName=RUNTIME_CLASS),
         gpus,
         deployment("wiki", 1, namespace, volumes=[single_volume]),
@@ -210,9 +168,7 @@ def fill(found: Adopted, defaults: str) -> None:
     wait_for(lambda: cluster.pod_nodes("kube-system", "scratch-0").get("scratch-0"))
     spaces = {"namespaces": [namespace, defaults]}
     stack.config({"workloads": spaces, "arm_ratio": "0.5"})
-    plan = stack.archshift("plan", "--json")
-    assert plan.returncode == 0, plan.stderr
-    found.plan = json.loads(plan.stdout)
+    found.plan = plan_of(stack)
     found.before = found.state()
     for arm_ratio in ("0.5", "1.0"):
         found.updates.append(stack.config({"arm_ratio": arm_ratio}).up())

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, stateful_set, wait_for
+from tests.build import PREFERRED, REQUIRED
+from tests.lab.lab_helpers import Cluster, Stack, deployment, stateful_set, wait_for
+from tests.lab.ordinary import freeze, lift_freezes, planned_rows
 
 Json = dict[str, Any]
-REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
-PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
 @pytest.fixture
@@ -27,13 +27,6 @@ def up(stack: Stack, ratio: str | None = None) -> str:
     step = stack.up()
     assert step.succeeded, step.output
     return step.output
-
-
-def rows(stack: Stack) -> dict[str, Json]:
-    """The rows of the plan, by the workload's name."""
-    plan = stack.archshift("plan", "--json")
-    assert plan.returncode == 0, plan.stderr
-    return {row["workload"].rpartition("/")[2]: row for row in json.loads(plan.stdout)["workloads"]}
 
 
 def template(cluster: Cluster, kind: str, name: str, namespace: str) -> Json:
@@ -101,7 +94,7 @@ def test_a_pause_in_the_middle_of_the_ramp_changes_nothing(
     after = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in cluster.all_of("pods", namespace)}
     assert {name: after[name] for name in uids} == uids
     assert cluster.graviton_counts(namespace)["Deployment/web"] == 3
-    assert {name: row["action"] for name, row in rows(adopted).items()} == {
+    assert {name: row["action"] for name, row in planned_rows(adopted).items()} == {
         **dict.fromkeys(["legacy", "queue", "store", "worker"], "keep"),
         "web": "move",
     }
@@ -110,7 +103,7 @@ def test_a_pause_in_the_middle_of_the_ramp_changes_nothing(
     kubectl("rollout", "resume", "deployment/worker", where)
     up(adopted)
     cluster.wait_until_settled(namespace)
-    assert rows(adopted)["worker"]["graviton"] == rows(adopted)["worker"]["wanted"]
+    assert planned_rows(adopted)["worker"]["graviton"] == planned_rows(adopted)["worker"]["wanted"]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +120,7 @@ def test_an_undo_is_no_owner(
     cluster.lab.kubectl("rollout", "undo", "deployment/web", f"--namespace={namespace}")
     cluster.wait_until_settled(namespace)
     assert adopted.archshift("status").returncode == 3
-    assert rows(adopted)["web"]["action"] == "move"
+    assert planned_rows(adopted)["web"]["action"] == "move"
     up(adopted)
     cluster.wait_until_settled(namespace)
     assert cluster.graviton_counts(namespace) == {"Deployment/web": wanted}
@@ -226,7 +219,7 @@ def test_what_another_controller_writes_or_uses_is_left_alone(
     }
     cluster.apply([owned, deployment("checkout", 0, namespace), deployment("web", 2, namespace), rollout])
     try:
-        plan = rows(adopted.config({"arm_ratio": "1.0"}))
+        plan = planned_rows(adopted.config({"arm_ratio": "1.0"}))
         assert {name: row["action"] for name, row in plan.items()} == {
             "checkout": "leave",
             "metricstore-main": "leave",
@@ -241,41 +234,6 @@ def test_what_another_controller_writes_or_uses_is_left_alone(
         cluster.lab.kubectl("delete", "crd", *CRDS, "--wait=false")
 
 
-def freeze(namespace: str) -> list[Manifest]:
-    """A policy that denies changes of what is labelled as frozen."""
-    expression = "object.metadata.?labels[?'change'].orValue('') == 'frozen' && object.spec != oldObject.spec"
-    rule = {
-        "apiGroups": ["apps"],
-        "apiVersions": ["v1"],
-        "operations": ["UPDATE"],
-        "resources": ["deployments"],
-    }
-    return [
-        {
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingAdmissionPolicy",
-            "metadata": {"name": "freeze"},
-            "spec": {
-                "failurePolicy": "Fail",
-                "matchConstraints": {
-                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-                    "resourceRules": [rule],
-                },
-                "matchConditions": [{"name": "frozen", "expression": expression}],
-                "validations": [
-                    {"expression": "false", "message": "a change freeze is on for this workload"}
-                ],
-            },
-        },
-        {
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": {"name": "freeze"},
-            "spec": {"policyName": "freeze", "validationActions": ["Deny"]},
-        },
-    ]
-
-
 def test_a_policy_that_denies_one_patch_stops_no_other(
     cluster: Cluster, adopted: Stack, namespace: str
 ) -> None:
@@ -284,12 +242,12 @@ def test_a_policy_that_denies_one_patch_stops_no_other(
     """
     frozen = deployment("frozen", 4, namespace)
     frozen["metadata"]["labels"] = {"change": "frozen"}
-    cluster.apply([frozen, deployment("free", 4, namespace), *freeze(namespace)])
+    cluster.apply([frozen, deployment("free", 4, namespace), *freeze(namespace, dry_runs=True)])
     spec = cluster.get("deployment", "frozen", namespace)["spec"]
     cluster.wait_until_settled(namespace)
     there = cluster.graviton_counts(namespace)["Deployment/frozen"]
     try:
-        wait_for(lambda: rows(adopted)["frozen"]["action"] == "leave", 30)
+        wait_for(lambda: planned_rows(adopted)["frozen"]["action"] == "leave", 30)
         preview = adopted.preview()
         assert preview.succeeded, preview.output
         for words in ("a change freeze is on for this workload", "archshift:workloads.exclude"):
@@ -306,10 +264,9 @@ def test_a_policy_that_denies_one_patch_stops_no_other(
         up(adopted, "0.75")
         assert cluster.graviton_counts(namespace) == {"Deployment/free": 3, "Deployment/frozen": 2}
         assert cluster.get("deployment", "frozen", namespace)["spec"] == spec
-        assert rows(adopted)["frozen"]["action"] == "keep"
+        assert planned_rows(adopted)["frozen"]["action"] == "keep"
     finally:
-        kinds = "validatingadmissionpolicybinding,validatingadmissionpolicy"
-        cluster.lab.kubectl("delete", kinds, "freeze")
+        lift_freezes(cluster)
 
 
 NULLS: dict[str, tuple[Json, bool]] = {
@@ -347,7 +304,7 @@ def test_fields_that_somebody_owns_as_null_stop_nobody(
     for steps in ((("0.5", 2), ("1.0", 4)), (("0.5", 2),)):
         for ratio, wanted in steps:
             output = up(adopted, ratio)
-            plan = rows(adopted)
+            plan = planned_rows(adopted)
             assert {name: row["action"] == "move" for name, row in plan.items()} == movable, output
             assert cluster.graviton_counts(namespace) == {
                 f"Deployment/{name}": wanted

@@ -13,10 +13,9 @@ import pytest
 
 from components.workload_patch import WorkloadPatch
 from lab.control_plane import PROJECT, LabError
+from tests.build import PREFERRED, REQUIRED
 from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, node_groups, stateful_set, wait_for
-
-REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
-PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+from tests.lab.ordinary import freeze, lift_freezes
 
 
 @pytest.fixture
@@ -154,47 +153,6 @@ def test_a_forced_constraint_among_others_is_given_back(
     assert spec_of(cluster, "web", namespace) == before
 
 
-def freeze(namespace: str) -> list[Manifest]:
-    """An admission policy that denies changes of the workloads labelled change=frozen, but no dry run.
-
-    Webhooks with side effects behave so: the API server does not ask them in a dry run.
-    """
-    change = "object.spec != oldObject.spec && !(has(request.dryRun) && request.dryRun)"
-    labelled = "object.metadata.?labels[?'change'].orValue('') == 'frozen'"
-    rules = {
-        "apiGroups": ["apps"],
-        "apiVersions": ["v1"],
-        "operations": ["UPDATE"],
-        "resources": ["deployments"],
-    }
-    metadata = {"name": f"freeze-{namespace}"}
-    version = "admissionregistration.k8s.io/v1"
-    return [
-        {
-            "apiVersion": version,
-            "kind": "ValidatingAdmissionPolicy",
-            "metadata": metadata,
-            "spec": {
-                "failurePolicy": "Fail",
-                "matchConstraints": {
-                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-                    "resourceRules": [rules],
-                },
-                "matchConditions": [{"name": "frozen", "expression": f"{labelled} && {change}"}],
-                "validations": [
-                    {"expression": "false", "message": "a change freeze is on for this workload"}
-                ],
-            },
-        },
-        {
-            "apiVersion": version,
-            "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": metadata,
-            "spec": {"policyName": metadata["name"], "validationActions": ["Deny"]},
-        },
-    ]
-
-
 def labelled(item: Manifest, **labels: str) -> Manifest:
     """The same workload with labels of its own."""
     item["metadata"]["labels"] = labels
@@ -206,7 +164,7 @@ def test_a_denied_patch_stops_no_other(cluster: Cluster, steered: Stack, namespa
     names = [f"web-{number:02}" for number in range(12)]
     cluster.apply(deployment(name, 2, namespace) for name in names)
     cluster.apply(labelled(deployment("frozen", 2, namespace), change="frozen"))
-    cluster.apply(freeze(namespace))
+    cluster.apply(freeze(namespace, dry_runs=False))
     untouched = spec_of(cluster, "frozen", namespace)
     wait_until_denied(cluster, "frozen", namespace)
     try:
@@ -234,7 +192,7 @@ def test_a_denied_give_back_stops_no_other(cluster: Cluster, steered: Stack, nam
     cluster.apply(labelled(deployment(f"frozen-{n}", 1, namespace), change="frozen") for n in range(2))
     before = {name: spec_of(cluster, name, namespace) for name in names}
     up(steered)
-    cluster.apply(freeze(namespace))
+    cluster.apply(freeze(namespace, dry_runs=False))
     wait_until_denied(cluster, "frozen-0", namespace)
     try:
         refused = steered.destroy("--target=**WorkloadPatches**")
@@ -252,12 +210,6 @@ def test_a_denied_give_back_stops_no_other(cluster: Cluster, steered: Stack, nam
     template = spec_of(cluster, "frozen-0", namespace)["template"]
     assert "affinity" not in template["spec"]
     assert "annotations" not in template["metadata"]
-
-
-def lift_freezes(cluster: Cluster) -> None:
-    """Remove the admission policies of this file."""
-    kinds = "validatingadmissionpolicybindings,validatingadmissionpolicies"
-    cluster.lab.kubectl("delete", kinds, "--all")
 
 
 def wait_until_denied(cluster: Cluster, name: str, namespace: str) -> None:

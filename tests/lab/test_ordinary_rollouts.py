@@ -1,8 +1,6 @@
 """One workload's trouble is its own: what runs after the patches, on a cluster that is not tidy."""
 
 import json
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +8,18 @@ import pytest
 
 from lab.control_plane import REGISTRY_HOST, Lab
 from lab.images import push_images
-from tests.lab.lab_helpers import Cluster, Manifest, Result, Stack, deployment, stateful_set, wait_for
+from tests.build import REQUIRED
+from tests.lab.lab_helpers import (
+    Cluster,
+    Manifest,
+    Result,
+    Stack,
+    deployment,
+    meanwhile,
+    on_the_node_of,
+    stateful_set,
+    wait_for,
+)
 
 SHOP, TIGHT = "ordinary-shop", "ordinary-tight"
 
@@ -22,11 +31,7 @@ NO_PROGRESS = 10
 
 def one_a_host(name: str) -> Manifest:
     """A required anti-affinity between the pods of a workload."""
-    term = {
-        "topologyKey": "kubernetes.io/hostname",
-        "labelSelector": {"matchLabels": {"app.kubernetes.io/name": name}},
-    }
-    return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    return {"podAntiAffinity": {REQUIRED: [on_the_node_of(name)]}}
 
 
 def of_store(name: str, replicas: int) -> Manifest:
@@ -128,20 +133,8 @@ def generations(cluster: Cluster) -> dict[str, int]:
 def pods_seen(cluster: Cluster) -> Iterator[set[str]]:
     """Yield a set that ends up with the names of all pods that there were meanwhile."""
     seen = set(cluster.pod_nodes(SHOP))
-    stop = threading.Event()
-
-    def look() -> None:
-        while not stop.is_set():
-            seen.update(cluster.pod_nodes(SHOP))
-            time.sleep(0.05)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
+    with meanwhile(lambda: seen.update(cluster.pod_nodes(SHOP)), 0.05):
         yield seen
-    finally:
-        stop.set()
-        thread.join()
 
 
 def test_what_was_incomplete_before_neither_fails_nor_holds_up_the_others(

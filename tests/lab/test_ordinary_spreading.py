@@ -1,29 +1,24 @@
 """Pods stay spread as without archshift, and a workload's own rules decide what the plan wants of it."""
 
-import json
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
-from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment
+from tests.build import REQUIRED
+from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, on_the_node_of
+from tests.lab.ordinary import planned_rows
 
 
 def ballast(name: str, namespace: str, *nodes: str) -> Manifest:
     """A pod that fills three quarters of each of these nodes."""
     expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": [*nodes]}
-    required = "requiredDuringSchedulingIgnoredDuringExecution"
-    apart = {
-        "topologyKey": "kubernetes.io/hostname",
-        "labelSelector": {"matchLabels": {"app.kubernetes.io/name": name}},
-    }
     item = deployment(
         name,
         len(nodes),
         namespace,
         affinity={
-            "nodeAffinity": {required: {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}},
-            "podAntiAffinity": {required: [apart]},
+            "nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}},
+            "podAntiAffinity": {REQUIRED: [on_the_node_of(name)]},
         },
     )
     item["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"] = {
@@ -31,13 +26,6 @@ def ballast(name: str, namespace: str, *nodes: str) -> Manifest:
         "memory": "10Gi",
     }
     return item
-
-
-def rows(stack: Stack) -> Mapping[str, Any]:
-    """The rows of ``archshift plan``, by workload name."""
-    answer = stack.archshift("plan", "--json")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    return {row["workload"].rpartition("/")[2]: row for row in json.loads(answer.stdout)["workloads"]}
 
 
 def nodes_of(cluster: Cluster, namespace: str, name: str) -> Mapping[str, set[str]]:
@@ -129,7 +117,7 @@ def test_a_zone_spread_with_graviton_in_one_zone(
     stack.config({"workloads": {"namespaces": [namespace]}, "arm_ratio": arm_ratio})
     cluster.apply(deployment("zonal", pods, namespace, topologySpreadConstraints=[own]))
     cluster.wait_until_settled(namespace)
-    row = rows(stack)["zonal"]
+    row = planned_rows(stack)["zonal"]
     assert row["wanted"] in graviton
     limit = f"its own spread over zones lets at most {2 + pods % 3} of its {pods} pods run on Graviton"
     assert (limit in row["reason"]) == (arm_ratio != "1.0")
@@ -149,17 +137,13 @@ def test_workloads_that_must_share_a_node_move_together(
     """At 0.6 and 1.0, and back at 0.0: web's pods find their company whenever somebody restarts them."""
     cluster.nodes("amd64", 2)
     cluster.nodes("arm64", 2)
-    term = {
-        "topologyKey": "kubernetes.io/hostname",
-        "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "cache"}},
-    }
-    beside = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    beside = {"podAffinity": {REQUIRED: [on_the_node_of("cache")]}}
     stack.config({"workloads": {"namespaces": [namespace]}})
     cluster.apply([deployment("cache", 1, namespace), deployment("web", 3, namespace, affinity=beside)])
     cluster.wait_until_settled(namespace)
     for arm_ratio, all_there in (("0.6", None), ("1.0", True), ("0.0", False)):
         stack.config({"arm_ratio": arm_ratio})
-        planned = {name: row["wanted"] for name, row in rows(stack).items()}
+        planned = {name: row["wanted"] for name, row in planned_rows(stack).items()}
         assert planned in ({"cache": 0, "web": 0}, {"cache": 1, "web": 3})
         assert all_there is None or bool(planned["web"]) == all_there
         step = stack.up()
@@ -179,11 +163,7 @@ def test_whoever_needs_the_company_of_a_held_workload_stays(
     """The cache is held on x86, so web stays there at 1.0; its reason names the cache, and others move."""
     cluster.nodes("amd64", 2)
     cluster.nodes("arm64", 2)
-    term = {
-        "topologyKey": "kubernetes.io/hostname",
-        "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "cache"}},
-    }
-    beside = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    beside = {"podAffinity": {REQUIRED: [on_the_node_of("cache")]}}
     hold = {f"{namespace}/Deployment/cache": {"hold": True, "reason": "licence"}}
     stack.config({"workloads": {"namespaces": [namespace], "overrides": hold}, "arm_ratio": "1.0"})
     cluster.apply(
@@ -194,7 +174,7 @@ def test_whoever_needs_the_company_of_a_held_workload_stays(
         ]
     )
     cluster.wait_until_settled(namespace)
-    assert rows(stack)["web"]["reason"] == (
+    assert planned_rows(stack)["web"]["reason"] == (
         f"held on x86: it must run beside {namespace}/Deployment/cache, which stays on x86"
     )
     step = stack.up()
@@ -209,11 +189,7 @@ def test_one_pod_a_node_is_never_pending(cluster: Cluster, stack: Stack, namespa
     """With three x86 nodes and one Graviton node, old pods may hold the node that a new pod must use."""
     cluster.nodes("amd64", 3)
     cluster.nodes("arm64", 1)
-    term = {
-        "topologyKey": "kubernetes.io/hostname",
-        "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "apart"}},
-    }
-    apart = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    apart = {"podAntiAffinity": {REQUIRED: [on_the_node_of("apart")]}}
     item = deployment("apart", 3, namespace, affinity=apart)
     item["spec"]["strategy"] = {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
     stack.config({"workloads": {"namespaces": [namespace]}})

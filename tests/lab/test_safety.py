@@ -1,27 +1,12 @@
 """Nothing breaks on the way: limits of rollouts hold, and what cannot be scheduled is said first."""
 
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from tests.lab.exact import expect_exact
-from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, node_groups
-
-
-def budget(name: str, minimum: int, namespace: str) -> Manifest:
-    """A PodDisruptionBudget for the workload of that name."""
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "minAvailable": minimum,
-            "selector": {"matchLabels": {"app.kubernetes.io/name": name}},
-        },
-    }
+from tests.lab.lab_helpers import Cluster, Stack, deployment, disruption_budget, meanwhile, node_groups
 
 
 @contextmanager
@@ -29,25 +14,17 @@ def sampled_availability(cluster: Cluster, namespace: str) -> Iterator[dict[str,
     """Yield a dict that ends up with the lowest number of available pods of each Deployment."""
     lowest: dict[str, int] = {}
     samples = 0
-    stop = threading.Event()
 
     def sample() -> None:
         nonlocal samples
-        while not stop.is_set():
-            for item in cluster.all_of("deployments", namespace):
-                name = item["metadata"]["name"]
-                available = item["status"].get("availableReplicas", 0)
-                lowest[name] = min(lowest.get(name, available), available)
-            samples += 1
-            time.sleep(0.1)
+        for item in cluster.all_of("deployments", namespace):
+            name = item["metadata"]["name"]
+            available = item["status"].get("availableReplicas", 0)
+            lowest[name] = min(lowest.get(name, available), available)
+        samples += 1
 
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
+    with meanwhile(sample, 0.1):
         yield lowest
-    finally:
-        stop.set()
-        thread.join()
     assert samples > 10, "too few samples to say anything"
 
 
@@ -64,7 +41,14 @@ def test_no_workload_goes_below_its_own_limits(cluster: Cluster, stack: Stack, n
         "type": "RollingUpdate",
         "rollingUpdate": {"maxUnavailable": 3, "maxSurge": 0},
     }
-    cluster.apply([careful, loose, deployment("usual", 4, namespace), budget("careful", 8, namespace)])
+    cluster.apply(
+        [
+            careful,
+            loose,
+            deployment("usual", 4, namespace),
+            disruption_budget("careful", namespace, minAvailable=8),
+        ]
+    )
     assert stack.up().succeeded
     cluster.wait_until_settled(namespace)
     stack.config({"arm_ratio": "0.8"})

@@ -339,6 +339,12 @@ def test_an_image_that_admission_replaces_needs_no_evidence_of_its_own() -> None
     assert "There is no evidence for auto of shop/Deployment/new" in message
 
 
+def test_a_resource_without_pods_may_have_any_name() -> None:
+    """Its name may be unknown in a preview; only a workload needs one that the evidence has."""
+    unknown = resource("kubernetes:core/v1:ConfigMap", "settings", {"metadata": {"name": UNKNOWN}})
+    assert messages(CAPACITY, audit({"shop/Deployment/web": entry()}), unknown) == []
+
+
 @pytest.mark.parametrize("type_", [WORKLOAD_PATCH, "kubernetes:apps/v1:DeploymentPatch"])
 def test_a_patched_workload_without_evidence_is_named(type_: str) -> None:
     """Evidence from which a workload was cut out, while the stack still patches it, is a violation."""

@@ -78,8 +78,8 @@ def parse_challenge(headers: Collection[str]) -> Challenge | None:
 def pull_scope(repository: str, offered: str) -> str:
     """Return the scope of a token: the permission to pull from one repository, and nothing more.
 
-    A scope that the registry offers counts only if it names no repository (public.ecr.aws offers ``aws``): it
-    may have been offered for another one.
+    A scope that the registry offers counts only if it names no repository (public.ecr.aws offers ``aws``),
+    because it may be the scope of another repository.
     """
     return offered if re.fullmatch(r"[A-Za-z0-9._-]+", offered) else f"repository:{repository}:pull"
 

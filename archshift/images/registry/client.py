@@ -114,7 +114,6 @@ class RegistryClient:
         Raises:
             UnreadableError: It could not be read, or its content does not match the digest.
         """
-
         if reference.digest and (kept := self._manifests.get((reference.name, reference.digest))):
             return kept
         fetched = await self._ask(reference, self._get_manifest(reference))

@@ -47,8 +47,8 @@ class Limits:
         connect_seconds: Longest time to connect, with TLS.
         read_seconds: Longest silence within a response.
         request_seconds: Longest time for a whole response, except a layer.
-        attempts: Tries of one request. So many tries without an answer end a host that never answered; a try
-            that ran into its time counts twice.
+        attempts: Tries of one request. A host that has never answered gets so many tries in all; a try that
+            timed out counts twice.
         backoff_seconds: Longest wait before the second try. It doubles with each further try.
         longest_wait_seconds: Longest wait between tries. A longer Retry-After ends the request.
         give_up_after: After so many failed requests in a row, each with all its tries, a host gets no more.
