@@ -147,6 +147,13 @@ def _label_meets(
     )
 
 
+def label_selector_matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Return whether labels meet a label selector; an empty selector selects everything."""
+    return all(
+        labels.get(key) == value for key, value in (selector.get("matchLabels") or {}).items()
+    ) and all(matches(labels, expression) for expression in selector.get("matchExpressions") or ())
+
+
 def matches(labels: Mapping[str, str], expression: Mapping[str, Any]) -> bool:
     """Return whether labels meet one expression of a node selector term."""
     key, operator = expression["key"], expression["operator"]
