@@ -81,17 +81,8 @@ def _claims(spec: Mapping[str, Any], pod_spec: Mapping[str, Any]) -> Claims:
 
 def _keeps_old_pods(record: WorkloadKind, spec: Mapping[str, Any]) -> bool:
     """Return whether a rollout needs new pods before it may remove the last old one."""
-    if not record.rollout_limit or record.rollout_limit.strategy != "strategy":
-        return False
-    strategy, replicas = spec.get("strategy") or {}, record.replicas(spec)
-    if strategy.get("type") == "Recreate" or not replicas:
-        return False
-    away = record.rollout_limit.pods(spec, replicas)
-    surge = str((strategy.get("rollingUpdate") or {}).get("maxSurge", "25%"))
-    if surge.rstrip("%") == "0":
-        # If a rollout could neither add nor remove a pod, the controller removes one.
-        away = max(1, away)
-    return away < replicas
+    limit, replicas = record.rollout_limit, record.replicas(spec)
+    return limit is not None and limit.strategy == "strategy" and limit.pods(spec, replicas) < replicas
 
 
 def of_cluster(workload: Workload, pods: Sequence[Pod], volumes: Volumes) -> Workload:
