@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from archshift.cluster.kinds import Resource
+from archshift.cluster.kinds import Resource, observed
 from archshift.cluster.pods import Pod
 from archshift.cluster.scheduling import label_selector_matches
 from archshift.common.text import counted, is_or_are, one_line
@@ -67,8 +67,6 @@ class Budget:
 def read_budget(item: Mapping[str, Any]) -> Budget:
     """Reduce a PodDisruptionBudget's JSON."""
     meta, spec, status = item["metadata"], item["spec"], item.get("status") or {}
-    # Until its controller has seen a change, its figures are those of the last spec.
-    current = status.get("observedGeneration", 0) >= meta.get("generation", 0)
     failed = [
         condition
         for condition in status.get("conditions") or ()
@@ -81,7 +79,7 @@ def read_budget(item: Mapping[str, Any]) -> Budget:
         allowed=int(status.get("disruptionsAllowed", 0)),
         healthy=int(status.get("currentHealthy", 0)),
         desired=int(status.get("desiredHealthy", 0)),
-        expected=int(status.get("expectedPods", 0)) if current else 0,
+        expected=int(status.get("expectedPods", 0)) if observed(item) else 0,
         counts_pods=isinstance(spec.get("minAvailable"), int),
         problem=str(failed[0].get("message", "")) if failed else "",
     )

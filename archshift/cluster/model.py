@@ -72,7 +72,7 @@ class Workload:
         device_claims: The names of its ResourceClaims. Nobody but the scheduler knows which nodes meet them.
         claims: The claims of its template.
         keeps_old_pods: Its rollouts do not remove all old pods before the new ones run.
-        updated_pods: How many pods of the present template there are; None if the status does not say so.
+        updated_pods: How many pods of the present template there are, if the status counts them; otherwise 0.
         pod_revision: The value of ``template.revision_label`` on pods of the present template, if known.
         settled: Whether no rollout is in progress and every pod is available.
         updated: Whether all its pods are known to be made from its present template.
@@ -104,7 +104,7 @@ class Workload:
     device_claims: tuple[str, ...] = ()
     claims: Claims = field(default_factory=Claims)
     keeps_old_pods: bool = False
-    updated_pods: int | None = None
+    updated_pods: int = 0
     pod_revision: str = ""
     settled: bool = True
     updated: bool = False

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import reduce
 from typing import Any, Final
 
-from archshift.cluster.kinds import CONTROLLERS, WorkloadKind, has_replicas, on_every_node
+from archshift.cluster.kinds import CONTROLLERS, WorkloadKind, has_replicas, observed, on_every_node
 from archshift.cluster.model import Workload
 from archshift.cluster.pod_fields import Template
 from archshift.cluster.pod_needs import Admission
@@ -36,7 +36,7 @@ def of_template(workload: Workload, item: Mapping[str, Any], admission: Admissio
     pod_spec = record.template(item)["spec"]
     runtime_class = admission.runtime_class(pod_spec)
     scheduler = pod_spec.get("schedulerName") or _DEFAULT_SCHEDULER
-    observed = status.get("observedGeneration", 0) >= item["metadata"].get("generation", 0)
+    seen = observed(item)
     return replace(
         workload,
         requests=admission.requests_of(workload.namespace, pod_spec),
@@ -47,8 +47,8 @@ def of_template(workload: Workload, item: Mapping[str, Any], admission: Admissio
         device_claims=tuple(claim["name"] for claim in pod_spec.get("resourceClaims") or ()),
         claims=_claims(spec, pod_spec),
         keeps_old_pods=_keeps_old_pods(record, spec),
-        updated_pods=status.get("updatedReplicas", 0) if observed else 0,
-        pod_revision=status.get("updateRevision", "") if observed else "",
+        updated_pods=status.get("updatedReplicas", 0) if seen else 0,
+        pod_revision=status.get("updateRevision", "") if seen else "",
     )
 
 
