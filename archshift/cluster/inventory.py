@@ -31,7 +31,6 @@ from archshift.cluster.troubles import find_troubles
 from archshift.cluster.volumes import Volumes, read_volumes
 from archshift.cluster.workload_needs import of_cluster, of_template, workload_of
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import SYSTEM_NAMESPACES
 from archshift.common.quantity import millicpu, whole
 from archshift.common.resources import NOTHING, Resources
 from archshift.images.workload import Container, containers_of, with_pods
@@ -101,9 +100,16 @@ def read_inventory(
         workloads = keyed(workload for ours, _ in read for workload in ours)
         others = keyed(workload for _, outside in read for workload in outside)
         outside = {key: workload for key, workload in others.items() if key not in workloads}
-        beyond = outside if with_unsteered else None
-        inventory = _assemble(workloads, nodes.result(), pods.result(), discovery, beyond, volumes.result())
-        return _with_daemonsets(inventory, outside, pods.result())
+        daemonsets = {key: each for key, each in outside.items() if on_every_node(each.kind)}
+        return _assemble(
+            workloads,
+            nodes.result(),
+            pods.result(),
+            discovery,
+            outside if with_unsteered else None,
+            daemonsets,
+            volumes.result(),
+        )
 
 
 def _read_admission(cluster: "Cluster") -> Admission:
@@ -120,28 +126,6 @@ def _read_volumes(cluster: "Cluster") -> Volumes:
         cluster.list("/api/v1/persistentvolumes"),
         cluster.list("/apis/storage.k8s.io/v1/storageclasses"),
         cluster.list("/apis/storage.k8s.io/v1/csidrivers"),
-    )
-
-
-def _with_daemonsets(inventory: Inventory, outside: Mapping[str, Workload], pods: Iterable[Pod]) -> Inventory:
-    """Return the inventory with the DaemonSets outside the discovery, and with their pods."""
-    daemonsets = {
-        key: inventory.unsteered_workloads.get(key, workload)
-        for key, workload in outside.items()
-        if on_every_node(workload.kind)
-    }
-    architecture = {node.name: node.architecture for node in inventory.nodes}
-    counts = Counter(
-        (pod.workload, architecture.get(pod.node, ""))
-        for pod in pods
-        if not pod.leaving and pod.workload in daemonsets
-    )
-    identities = {workload.pulls_as for workload in daemonsets.values() if workload.pulls_as}
-    return replace(
-        inventory,
-        outside_daemonsets=daemonsets,
-        pods={**inventory.pods, **counts},
-        pull_identities=inventory.pull_identities | identities,
     )
 
 
@@ -199,9 +183,7 @@ def _discovered(kind: str, meta: Mapping[str, Any], discovery: Discovery) -> boo
     namespace = meta["namespace"]
     if f"{namespace}/{kind}/{meta['name']}" in discovery.exclude or meta.get("deletionTimestamp"):
         return False
-    if discovery.namespaces:
-        return namespace in discovery.namespaces
-    return namespace not in SYSTEM_NAMESPACES
+    return discovery.covers(namespace)
 
 
 def read_workload(
@@ -561,18 +543,30 @@ def _assemble(
     pods: Iterable[Pod],
     discovery: Discovery,
     outside: Mapping[str, Workload] | None,
+    daemonsets: Mapping[str, Workload],
     volumes: Volumes,
 ) -> Inventory:
+    """Return the inventory.
+
+    Args:
+        workloads: The discovered workloads, by key.
+        nodes: All nodes.
+        pods: All pods.
+        discovery: Which workloads archshift looks at.
+        outside: The controllers outside the discovery, by key; None if they were not requested.
+        daemonsets: The DaemonSets outside the discovery, by key.
+        volumes: The claims and volumes of the cluster.
+    """
     architecture = {node.name: node.architecture for node in nodes}
     counts: Counter[tuple[str, str]] = Counter()
     unsteered_load: dict[str, Resources] = {}
     others: dict[str, str] = {}
     shapes: dict[str, dict[str, None]] = {key: {} for key in workloads}
-    identities = {workload.pulls_as for workload in workloads.values() if workload.pulls_as}
+    known = (*workloads.values(), *(outside or {}).values(), *daemonsets.values())
+    identities = {workload.pulls_as for workload in known if workload.pulls_as}
     elsewhere: dict[str, list[Pod]] = {key: [] for key in outside or ()}
     rolling: dict[str, list[Pod]] = {}
     in_trouble: dict[str, list[Pod]] = {}
-    identities |= {workload.pulls_as for workload in (outside or {}).values() if workload.pulls_as}
     loads: dict[str, Resources] = {}
     requested: dict[tuple[str, str], Resources] = {}
     # Pods that are alike in what they need, one of each; of a workload's pods nearly all are.
@@ -602,11 +596,9 @@ def _assemble(
             elsewhere.setdefault(key, []).append(pod)
             counts[key, where] += 1
             identities.add(pod.pulls_as)
-        in_scope = not discovery.label_selector and (
-            pod.namespace in discovery.namespaces
-            if discovery.namespaces
-            else pod.namespace not in SYSTEM_NAMESPACES
-        )
+        elif key in daemonsets:
+            counts[key, where] += 1
+        in_scope = not discovery.label_selector and discovery.covers(pod.namespace)
         if in_scope and key not in discovery.exclude:
             key = pod.maker
             if pod.owner:
@@ -641,6 +633,7 @@ def _assemble(
         },
         pull_identities=frozenset(identities),
         unsteered_workloads=beyond,
+        outside_daemonsets={key: beyond.get(key, workload) for key, workload in daemonsets.items()},
         loads=loads,
         requested=requested,
         volumes=volumes,

@@ -9,6 +9,7 @@ from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.scheduling import Condition, Unmet, meets, untolerated
 from archshift.cluster.volumes import Claims, Sharing, Volumes
 from archshift.common.architectures import ARCHITECTURES, Architecture
+from archshift.common.kubernetes import SYSTEM_NAMESPACES
 from archshift.common.resources import NOTHING, Resources, describe_amount
 from archshift.images.workload import Container
 from archshift.nodes.groups import SPECIAL_NODES, Node
@@ -33,6 +34,12 @@ class Discovery:
     namespaces: tuple[str, ...] = ()
     exclude: frozenset[str] = frozenset()
     label_selector: str = ""
+
+    def covers(self, namespace: str) -> bool:
+        """Return whether it looks at the workloads of a namespace."""
+        if self.namespaces:
+            return namespace in self.namespaces
+        return namespace not in SYSTEM_NAMESPACES
 
 
 @dataclass(frozen=True, slots=True)
