@@ -16,6 +16,7 @@ from archshift.common.kubernetes import (
     COMPUTE_TYPE_LABEL,
     EKS_GROUP_LABEL,
     GROUP_LABEL,
+    HOSTNAME_LABEL,
     INSTANCE_TYPE_LABEL,
     OS_LABELS,
     POOL_LABEL,
@@ -522,7 +523,7 @@ class NodePool(_Group):
                 **known.labels,
                 **self.node_labels,
                 ARCH_LABEL: kind.architecture,
-                "kubernetes.io/hostname": name,
+                HOSTNAME_LABEL: name,
                 INSTANCE_TYPE_LABEL: kind.name,
                 POOL_LABEL: self.name,
             },
@@ -602,7 +603,7 @@ def _node(
         **group.node_labels,
         **more,
         **well_known_labels.of_any_node(kind).labels,
-        "kubernetes.io/hostname": name,
+        HOSTNAME_LABEL: name,
         ZONE_LABEL: zone,
     }
     return Node(
