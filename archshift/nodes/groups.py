@@ -494,25 +494,30 @@ class NodePool(_Group):
             fit = millicpu // (kind.vcpu * 1000)
             if memory is not None:
                 fit = min(fit, memory // (kind.memory_mib * MIB))
-            for _ in range(min(max(0, fit), MOST_NODES - len(nodes))):
-                nodes.append(self._possible(f"{self.name}-possible-{len(nodes)}", kind, self.instance_types))
-                millicpu -= kind.vcpu * 1000
-                memory = None if memory is None else memory - kind.memory_mib * MIB
+            fit = min(max(0, fit), MOST_NODES - len(nodes))
+            if not fit:
+                continue
+            node = self._possible(kind, self.instance_types)
+            for number in range(len(nodes), len(nodes) + fit):
+                name = f"{node.name}-{number}"
+                nodes.append(replace(node, name=name, labels={**node.labels, HOSTNAME_LABEL: name}))
+            millicpu -= fit * kind.vcpu * 1000
+            memory = None if memory is None else memory - fit * kind.memory_mib * MIB
         return nodes
 
     def sample(self, kind: InstanceType) -> Node:
         """Return a node of this type, whatever the limits permit."""
-        return self._possible(f"{self.name}-possible", kind, (kind,))
+        return self._possible(kind, (kind,))
 
-    def _possible(self, name: str, kind: InstanceType, types: Sequence[InstanceType]) -> Node:
-        group = self.node_class.group
+    def _possible(self, kind: InstanceType, types: Sequence[InstanceType]) -> Node:
+        name, group = f"{self.name}-possible", self.node_class.group
         machines = [well_known_labels.of_machine(group, of) for of in types]
         known = well_known_labels.of_any_node(kind) | well_known_labels.of_node_class(
             group, self.node_class.kind, self.node_class.name
         )
         # A pool without zones uses the zones of its node class's subnets, which are unknown here. So nobody
         # can predict whether a pod that needs a certain zone gets a node there.
-        in_zones = [well_known_labels.of_zone(zone) for zone in self.zones] or [well_known_labels.of_zone("")]
+        in_zones = [well_known_labels.of_zone(zone) for zone in self.zones or ("",)]
         known |= WellKnown({}, frozenset().union(*(part.unknown for part in (*machines, *in_zones))))
         choices = {CAPACITY_TYPE_LABEL: self.capacity_types}
         for label in {label for part in in_zones for label in part.labels}:
