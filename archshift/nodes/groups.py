@@ -521,7 +521,10 @@ class NodePool(_Group):
         known |= WellKnown({}, frozenset().union(*(part.unknown for part in (*machines, *in_zones))))
         choices = {CAPACITY_TYPE_LABEL: self.capacity_types}
         for label in {label for part in in_zones for label in part.labels}:
-            choices[label] = tuple(dict.fromkeys(part.labels[label] for part in in_zones))
+            # A label that one of the zones lacks is also unknown, and that comes first.
+            choices[label] = tuple(
+                dict.fromkeys(part.labels[label] for part in in_zones if label in part.labels)
+            )
         return Node(
             name=name,
             labels={
