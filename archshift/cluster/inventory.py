@@ -22,7 +22,15 @@ from archshift.cluster.model import (
     Inventory,
     Workload,
 )
-from archshift.cluster.ownership import FieldOwner, former_manager, owned_part, owners, owners_of_whole
+from archshift.cluster.ownership import (
+    FieldOwner,
+    managed_fields,
+    names_of_stack,
+    owned_part,
+    owners,
+    owners_of_whole,
+    path_of,
+)
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.pod_needs import NOTHING_ADDED, Admission, read_defaults, read_runtime_class
 from archshift.cluster.pods import Pod, list_pods, pull_identity
@@ -201,8 +209,7 @@ def read_workload(
     record = CONTROLLERS[kind]
     template_path, template = record.template_path, record.template(item)
     pod_spec = template["spec"]
-    managed = [entry for entry in meta.get("managedFields") or () if not entry.get("subresource")]
-    names = (field_manager, former_manager(field_manager))
+    managed, names = managed_fields(meta), names_of_stack(field_manager)
     live = pod_fields.read_fields(pod_spec)
     owned, others = _field_owners(managed, template_path, live, names)
     revision = pod_fields.revision_of(template)
@@ -315,7 +322,7 @@ def _copiers(
     managed: Sequence[Mapping[str, Any]], template_path: tuple[str, ...], our_names: tuple[str, ...]
 ) -> frozenset[FieldOwner]:
     """Return who else owns archshift's revision: by an undo, or by a manifest copied from the cluster."""
-    path = (*(f"f:{key}" for key in template_path), *pod_fields.REVISION_PATH)
+    path = path_of(*template_path, *pod_fields.REVISION_PATH)
     return frozenset(
         owner
         for owner in owners(managed, path)
@@ -368,7 +375,7 @@ def _owned_as_null(
         for key in parent:
             value = (value or {}).get(key)
         if value is None:
-            path = tuple(f"f:{key}" for key in (*template_path, "spec", *parent))
+            path = path_of(*template_path, "spec", *parent)
             if any(owner.manager not in our_names for owner in owners_of_whole(managed, path)):
                 return True
     return False
