@@ -680,9 +680,9 @@ def capacity_by_architecture(nodes: Iterable[Node]) -> dict[str, dict[str, int]]
     return {
         architecture: {
             "nodes": len(capacities),
-            "millicpu": total(capacities).millicpu,
-            "memory": total(capacities).memory,
-            "pods": total(capacities).pods,
+            "millicpu": (of_all := total(capacities)).millicpu,
+            "memory": of_all.memory,
+            "pods": of_all.pods,
         }
         for architecture, capacities in sides.items()
     }
