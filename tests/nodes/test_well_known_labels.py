@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 
-from archshift.cluster.scheduling import admits
 from archshift.nodes.groups import Node, NodeClass
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.nodes.well_known_labels import of_machine, of_zone
-from tests.build import eks_group, node_pool, required_affinity
+from tests.build import admits, eks_group, node_pool, required_affinity
 
 KARPENTER = "karpenter.k8s.aws"
 MANAGED = eks_group("graviton", "m7g.xlarge", "m7g.2xlarge", size=1)
