@@ -197,7 +197,7 @@ class Cluster:
             body: The object with only the fields to own. With ``metadata.uid``, the API server changes this
                 object or none; without it, an apply creates a missing object.
             field_manager: The name for ``managedFields``.
-            force: Take fields from other managers. Otherwise a field of theirs with another value is refused.
+            force: Take fields from other managers. Otherwise the API server refuses to change their values.
             dry_run: Let the API server and its admission decide, but store nothing.
 
         Raises:

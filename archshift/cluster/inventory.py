@@ -339,9 +339,9 @@ def _reclaimed(
 ) -> dict[str, Any]:
     """Return ``Template.reclaimed``.
 
-    Whoever copied a template of archshift's owns its revision too, or owns fields together with archshift. An
-    editor who changed one field does neither, so that field is the editor's. Only the constraints have a form
-    that nobody else writes.
+    A client that copied archshift's template also owns its revision, or shares fields with archshift. An
+    editor who changed one field does neither, so the field belongs to the editor. Only the constraints have a
+    form that nobody else writes.
     """
     wrote = {
         name: theirs

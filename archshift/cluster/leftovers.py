@@ -1,7 +1,8 @@
 """What a workload lacks or has too much after archshift gave up its fields. Pure.
 
-A server-side apply that gives fields up removes only what nobody else owns. So it leaves what a copy of
-archshift's fields made another client's. It also removes a parent that an application set to an empty value.
+A server-side apply that gives fields up removes only what nobody else owns. So it leaves fields that another
+client owns because it copied archshift's template. It also removes a parent that an application set to an
+empty value.
 """
 
 from collections.abc import Container, Mapping

@@ -71,14 +71,14 @@ class Workload:
         tolerations: The tolerations of its pods.
         system: The operating system of its pods.
         conditions: What nodes must meet beyond the placement fields of the template.
-        pod_conditions: For each pod of a StatefulSet what its own volumes demand; empty if they demand
-            nothing. A node needs to meet those of one pod.
+        pod_conditions: The conditions of the volumes of each pod of a StatefulSet; empty if there are none.
+            A node must meet those of one pod.
         unshared: (claim, who can use it at the same time) if each rollout waits for a volume that old pods
             hold; otherwise None.
         scheduler: The scheduler of its pods if it is not the default scheduler; otherwise empty.
         device_claims: The names of its ResourceClaims. Nobody but the scheduler knows which nodes meet them.
         claims: The claims of its template.
-        keeps_old_pods: Its rollouts do not remove all old pods before the new ones run.
+        keeps_old_pods: Its rollouts keep old pods until new pods run.
         updated_pods: How many pods of the present template there are, if the status counts them; otherwise 0.
         pod_revision: The value of ``template.revision_label`` on pods of the present template, if known.
         settled: Whether no rollout is in progress and every pod is available.
@@ -205,7 +205,7 @@ class Workload:
 def _narrow(
     nodes: Iterable[Node], checks: Iterable[Callable[[Node], Unmet | None]]
 ) -> tuple[list[Node], Unmet | None]:
-    """Return the nodes that pass all checks; if there is none, why the check fails that leaves none."""
+    """Return the nodes that pass all checks. If none does, also return why the last check failed."""
     remaining = list(nodes)
     unmet: Unmet | None = None if remaining else Unmet("own rules")
     for check in checks:

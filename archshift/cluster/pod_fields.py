@@ -137,12 +137,12 @@ class Template:
         applied: The part of the live pod template that this stack applied last and still owns, including its
             annotation; empty if it owns nothing.
         applied_by: The name in ``managedFields`` under which it did; empty if it owns nothing.
-        foreign_owners: The names in ``FIELDS`` that others own, with the owner; also those that they own as
-            null or empty, which ``spec`` lacks.
+        foreign_owners: The names in ``FIELDS`` that others own to the owner. This includes fields that they
+            set to null or an empty value, which ``spec`` lacks.
         reclaimed: The names in ``FIELDS`` that others own but that archshift wrote, to the application's part
             of the value. ``kubectl rollout undo`` and a copied manifest leave such fields.
-        takes_over: Whether others own something without a value of their own that a patch must take: the
-            revision, or a parent of ``FIELDS`` as null.
+        takes_over: Whether a patch must take something that others own: the revision, or a parent of
+            ``FIELDS`` that they set to null.
         null_parent: Whether others own a parent of ``FIELDS`` as null.
         taken_fields: The fields that archshift took by force, as they were before.
         selector: The workload's label selector; None for kinds without a selector.

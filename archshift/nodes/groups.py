@@ -34,7 +34,7 @@ MOST_NODES: Final = 1000
 
 
 SPECIAL_NODES: Final = ("windows", "fargate", "virtual")
-"""The kinds of nodes that are no room for ordinary Linux pods, as ``Node.architecture`` names them."""
+"""The kinds of nodes that ordinary Linux pods cannot use: values of ``Node.architecture``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class Node:
             empty for all other nodes.
         variants: The labels of each instance type that a node to come may have; empty if ``labels`` has them.
         unknown: The labels of a node to come whose values nobody knows yet.
-        unknown_fits: Whether a rule on an unknown label counts as met. The guard does not count on it.
+        unknown_fits: Whether a rule on an unknown label counts as met. For the guard it does not.
         settings_labels: The labels that a stack's settings gave a simulated node. An update may remove them,
             but never the labels that others put on it.
     """
@@ -102,8 +102,8 @@ class Node:
     def architecture(self) -> str:
         """The side that it is on: ``amd64`` or ``arm64``; empty if the label is missing.
 
-        For a node that is no room for ordinary Linux pods it is what the node is: ``windows``, ``fargate``
-        (one pod, for which AWS made it) or ``virtual`` (no machine).
+        Ordinary Linux pods cannot use some nodes. For these it is the kind of node: ``windows``, ``fargate``
+        (AWS made it for one pod) or ``virtual`` (no machine).
         """
         return _special_kind(self.labels) or self.labels.get(ARCH_LABEL, "")
 
@@ -128,7 +128,7 @@ class Node:
         return next((self.labels[label] for label in OS_LABELS if label in self.labels), "linux")
 
     def lacking_device(self, requests: Resources) -> str:
-        """Return the first device of which it has too little for a pod; empty if it has enough of each."""
+        """Return the first device whose amount is too small for a pod; empty if every amount is enough."""
         if not requests.devices:
             return ""
         have = dict(self.devices or ())

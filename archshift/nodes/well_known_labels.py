@@ -1,4 +1,4 @@
-"""The labels that a node to come will have, as far as its settings tell them.
+"""The labels of a node that does not exist yet, as far as its settings determine them.
 
 The kubelet, the cloud provider, EKS and Karpenter set them. So a workload that selects one of them may run on
 such a node, although the settings do not mention the label.
@@ -24,7 +24,7 @@ from archshift.nodes.instance_types import InstanceType
 # eu-west-1a, us-gov-west-1b; a local zone names its parent's region: us-west-2-lax-1a.
 _REGION: Final = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+")
 
-# Families of before 2017, except for i3.metal's.
+# Families from before 2017 run on Xen. Their bare metal (i3.metal) has no hypervisor.
 _XEN: Final = frozenset(
     {"c1", "c3", "c4", "d2", "f1", "g2", "g3", "h1", "i2", "i3", "m1", "m2", "m3", "m4", "p2", "p3", "r3",
      "r4", "t1", "t2", "x1", "x1e"}
@@ -87,7 +87,7 @@ def of_any_node(kind: InstanceType) -> WellKnown:
 
 
 def of_zone(zone: str) -> WellKnown:
-    """Return what the cloud provider sets in this zone; empty for a zone that is not known yet."""
+    """Return what the cloud provider sets in a zone. The zone is empty if it is not known yet."""
     region = _REGION.match(zone)
     labels = dict.fromkeys(ZONE_LABELS, zone) if zone else {}
     if region:
