@@ -15,6 +15,7 @@ import pytest
 from archshift.cluster.image_evidence import ClusterEvidence
 from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import Template
+from archshift.cluster.scheduling import meets, untolerated
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import (
@@ -264,6 +265,16 @@ def karpenter_node(name: str, of: str = "x86", kind: str = "m6i.xlarge", **label
         memory=type_.allocatable_memory,
         pods=type_.pods,
     )
+
+
+def admits(
+    node: Node,
+    node_selector: Mapping[str, str] | None,
+    required: Mapping[str, Any] | None,
+    tolerations: Sequence[Mapping[str, Any]] = (),
+) -> bool:
+    """Say whether a pod with these rules may run on the node, whatever the capacity."""
+    return not untolerated(node.lasting_taints, tolerations) and meets(node, node_selector, required)
 
 
 BOTH_SIDES = tuple(

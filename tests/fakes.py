@@ -113,7 +113,7 @@ class FakeCluster(Cluster):
             return {"metadata": {"name": "kube-system", "uid": self.uid}}
         if path == "/apis":
             versions = sorted(
-                {"/".join(name.split("/")[2:4]) for name in self.objects if name[:6] == "/apis/"}
+                {"/".join(name.split("/")[2:4]) for name in self.objects if name.startswith("/apis/")}
             )
             return {
                 "groups": [

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from archshift.cluster.kinds import Resource
+from archshift.cluster.kinds import Resource, observed
 from archshift.cluster.pods import Pod
-from archshift.cluster.scheduling import matches
+from archshift.cluster.scheduling import label_selector_matches
 from archshift.common.text import counted, is_or_are, one_line
 
 BUDGETS: Final = Resource(api_version="policy/v1", plural="poddisruptionbudgets")
@@ -40,7 +40,11 @@ class Budget:
 
     def selects(self, pod: Pod) -> bool:
         """Return whether it counts for a pod."""
-        return pod.namespace == self.namespace and _selects(self.selector, pod.labels)
+        return (
+            pod.namespace == self.namespace
+            and self.selector is not None
+            and label_selector_matches(self.selector, pod.labels)
+        )
 
     def never_allows(self, replicas: int = 0) -> str:
         """Return why it allows no eviction even if all its pods are healthy, and the way out; or nothing.
@@ -63,8 +67,6 @@ class Budget:
 def read_budget(item: Mapping[str, Any]) -> Budget:
     """Reduce a PodDisruptionBudget's JSON."""
     meta, spec, status = item["metadata"], item["spec"], item.get("status") or {}
-    # Until its controller has seen a change, its figures are those of the last spec.
-    current = status.get("observedGeneration", 0) >= meta.get("generation", 0)
     failed = [
         condition
         for condition in status.get("conditions") or ()
@@ -77,7 +79,7 @@ def read_budget(item: Mapping[str, Any]) -> Budget:
         allowed=int(status.get("disruptionsAllowed", 0)),
         healthy=int(status.get("currentHealthy", 0)),
         desired=int(status.get("desiredHealthy", 0)),
-        expected=int(status.get("expectedPods", 0)) if current else 0,
+        expected=int(status.get("expectedPods", 0)) if observed(item) else 0,
         counts_pods=isinstance(spec.get("minAvailable"), int),
         problem=str(failed[0].get("message", "")) if failed else "",
     )
@@ -128,11 +130,3 @@ def what_holds(pod: Pod, budgets: Sequence[Budget]) -> str:
 def _several(budgets: Sequence[Budget]) -> str:
     names = " and ".join(budget.name for budget in budgets)
     return f"the PodDisruptionBudgets {names} select it, and the eviction API accepts only one"
-
-
-def _selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
-    if selector is None:
-        return False
-    return all(
-        labels.get(key) == value for key, value in (selector.get("matchLabels") or {}).items()
-    ) and all(matches(labels, expression) for expression in selector.get("matchExpressions") or ())

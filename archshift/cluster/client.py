@@ -115,13 +115,12 @@ class Cluster:
             ArchshiftError: As ``list``.
         """
         # Every user may read the discovery API, but not the list of CustomResourceDefinitions.
-        path = f"/apis/{group_version}"
-        status, body = self._send("GET", path)
-        if status == 404:
+        try:
+            resources = self.get(f"/apis/{group_version}").get("resources") or ()
+        except RefusedError as error:
+            if error.status != 404:
+                raise
             return False
-        if status >= 400:
-            raise self._refusal(status, path, body)
-        resources = self._parsed(path, body).get("resources") or ()
         return any(isinstance(resource, dict) and resource.get("kind") == kind for resource in resources)
 
     def post_review(self, path: str, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,8 +129,7 @@ class Cluster:
         Raises:
             ArchshiftError: As ``list``.
         """
-        headers = {"Content-Type": "application/json"}
-        return self._request("POST", path, headers=headers, content=json.dumps(question).encode())
+        return self._request("POST", path, **_json(question))
 
     def evict(self, namespace: str, pod: str, uid: str = "") -> bool:
         """Request a pod's eviction; return False if a PodDisruptionBudget refuses it now.
@@ -152,8 +150,7 @@ class Cluster:
         }
         if uid:
             body["deleteOptions"] = {"preconditions": {"uid": uid}}
-        headers = {"Content-Type": "application/json"}
-        status, answer = self._send("POST", path, headers=headers, content=json.dumps(body).encode())
+        status, answer = self._send("POST", path, **_json(body))
         # The API server answers 429 if a budget refuses
         # (https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/), and 500 if two budgets
         # select the pod. 404 means that the pod is gone; 409 means that another pod has its name.
@@ -182,8 +179,7 @@ class Cluster:
         params = {"fieldManager": field_manager}
         if content_type == APPLY:
             params["force"] = "true"
-        headers = {"Content-Type": content_type}
-        self._request("PATCH", path, params=params, headers=headers, content=json.dumps(body).encode())
+        self._request("PATCH", path, params=params, **_json(body, content_type))
 
     def apply(
         self,
@@ -201,7 +197,7 @@ class Cluster:
             body: The object with only the fields to own. With ``metadata.uid``, the API server changes this
                 object or none; without it, an apply creates a missing object.
             field_manager: The name for ``managedFields``.
-            force: Take fields from other managers. Otherwise a field of theirs with another value is refused.
+            force: Take fields from other managers. Otherwise the API server refuses to change their values.
             dry_run: Let the API server and its admission decide, but store nothing.
 
         Raises:
@@ -210,8 +206,7 @@ class Cluster:
         params = {"fieldManager": field_manager, "force": str(force).lower()}
         if dry_run:
             params["dryRun"] = "All"
-        headers = {"Content-Type": APPLY}
-        return self._request("PATCH", path, params=params, headers=headers, content=json.dumps(body).encode())
+        return self._request("PATCH", path, params=params, **_json(body, APPLY))
 
     def create(self, collection: str, body: Mapping[str, Any], field_manager: str = "archshift") -> bool:
         """Create an object; return False if an object with its name exists.
@@ -219,9 +214,8 @@ class Cluster:
         Raises:
             ArchshiftError: As ``list``.
         """
-        headers, params = {"Content-Type": "application/json"}, {"fieldManager": field_manager}
-        content = json.dumps(body).encode()
-        status, answer = self._send("POST", collection, params=params, headers=headers, content=content)
+        params = {"fieldManager": field_manager}
+        status, answer = self._send("POST", collection, params=params, **_json(body))
         if status == 409:
             return False
         if status >= 400:
@@ -298,20 +292,21 @@ class Cluster:
             message = str(json.loads(body)["message"])[:300]
         except (ValueError, KeyError, TypeError):
             message = f"HTTP {status}"
+        problem, way_out = f"{self.server}: {path}: {message}", ""
         if status == 401:
             problem = f"{self.server}: the cluster refuses the credentials ({message})"
             way_out = "log in again or check the kubeconfig's user"
-            return RefusedError(problem, way_out, status=status, words=message)
         if status == 403:
-            problem, way_out = (
-                f"{self.server}: not allowed: {message}",
-                "docs/permissions.md lists what archshift reads",
-            )
-            return RefusedError(problem, way_out, status=status, words=message)
-        problem = f"{self.server}: {path}: {message}"
+            problem = f"{self.server}: not allowed: {message}"
+            way_out = "docs/permissions.md lists what archshift reads"
         if status == 429 or status >= 500:
             return BusyError(problem, status=status, words=message)
-        return RefusedError(problem, status=status, words=message)
+        return RefusedError(problem, way_out, status=status, words=message)
+
+
+def _json(body: Mapping[str, Any], content_type: str = "application/json") -> dict[str, Any]:
+    """Return the options of a request that sends this body."""
+    return {"headers": {"Content-Type": content_type}, "content": json.dumps(body).encode()}
 
 
 def connect(context: str | None = None, kubeconfig: Path | None = None) -> Cluster:

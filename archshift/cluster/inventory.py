@@ -22,7 +22,15 @@ from archshift.cluster.model import (
     Inventory,
     Workload,
 )
-from archshift.cluster.ownership import FieldOwner, former_manager, owned_part, owners, owners_of_whole
+from archshift.cluster.ownership import (
+    FieldOwner,
+    managed_fields,
+    names_of_stack,
+    owned_part,
+    owners,
+    owners_of_whole,
+    path_of,
+)
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.pod_needs import NOTHING_ADDED, Admission, read_defaults, read_runtime_class
 from archshift.cluster.pods import Pod, list_pods, pull_identity
@@ -31,7 +39,6 @@ from archshift.cluster.troubles import find_troubles
 from archshift.cluster.volumes import Volumes, read_volumes
 from archshift.cluster.workload_needs import of_cluster, of_template, workload_of
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import SYSTEM_NAMESPACES
 from archshift.common.quantity import millicpu, whole
 from archshift.common.resources import NOTHING, Resources
 from archshift.images.workload import Container, containers_of, with_pods
@@ -101,9 +108,16 @@ def read_inventory(
         workloads = keyed(workload for ours, _ in read for workload in ours)
         others = keyed(workload for _, outside in read for workload in outside)
         outside = {key: workload for key, workload in others.items() if key not in workloads}
-        beyond = outside if with_unsteered else None
-        inventory = _assemble(workloads, nodes.result(), pods.result(), discovery, beyond, volumes.result())
-        return _with_daemonsets(inventory, outside, pods.result())
+        daemonsets = {key: each for key, each in outside.items() if on_every_node(each.kind)}
+        return _assemble(
+            workloads,
+            nodes.result(),
+            pods.result(),
+            discovery,
+            outside if with_unsteered else None,
+            daemonsets,
+            volumes.result(),
+        )
 
 
 def _read_admission(cluster: "Cluster") -> Admission:
@@ -120,28 +134,6 @@ def _read_volumes(cluster: "Cluster") -> Volumes:
         cluster.list("/api/v1/persistentvolumes"),
         cluster.list("/apis/storage.k8s.io/v1/storageclasses"),
         cluster.list("/apis/storage.k8s.io/v1/csidrivers"),
-    )
-
-
-def _with_daemonsets(inventory: Inventory, outside: Mapping[str, Workload], pods: Iterable[Pod]) -> Inventory:
-    """Return the inventory with the DaemonSets outside the discovery, and with their pods."""
-    daemonsets = {
-        key: inventory.unsteered_workloads.get(key, workload)
-        for key, workload in outside.items()
-        if on_every_node(workload.kind)
-    }
-    architecture = {node.name: node.architecture for node in inventory.nodes}
-    counts = Counter(
-        (pod.workload, architecture.get(pod.node, ""))
-        for pod in pods
-        if not pod.leaving and pod.workload in daemonsets
-    )
-    identities = {workload.pulls_as for workload in daemonsets.values() if workload.pulls_as}
-    return replace(
-        inventory,
-        outside_daemonsets=daemonsets,
-        pods={**inventory.pods, **counts},
-        pull_identities=inventory.pull_identities | identities,
     )
 
 
@@ -199,9 +191,7 @@ def _discovered(kind: str, meta: Mapping[str, Any], discovery: Discovery) -> boo
     namespace = meta["namespace"]
     if f"{namespace}/{kind}/{meta['name']}" in discovery.exclude or meta.get("deletionTimestamp"):
         return False
-    if discovery.namespaces:
-        return namespace in discovery.namespaces
-    return namespace not in SYSTEM_NAMESPACES
+    return discovery.covers(namespace)
 
 
 def read_workload(
@@ -219,8 +209,7 @@ def read_workload(
     record = CONTROLLERS[kind]
     template_path, template = record.template_path, record.template(item)
     pod_spec = template["spec"]
-    managed = [entry for entry in meta.get("managedFields") or () if not entry.get("subresource")]
-    names = (field_manager, former_manager(field_manager))
+    managed, names = managed_fields(meta), names_of_stack(field_manager)
     live = pod_fields.read_fields(pod_spec)
     owned, others = _field_owners(managed, template_path, live, names)
     revision = pod_fields.revision_of(template)
@@ -333,7 +322,7 @@ def _copiers(
     managed: Sequence[Mapping[str, Any]], template_path: tuple[str, ...], our_names: tuple[str, ...]
 ) -> frozenset[FieldOwner]:
     """Return who else owns archshift's revision: by an undo, or by a manifest copied from the cluster."""
-    path = (*(f"f:{key}" for key in template_path), *pod_fields.REVISION_PATH)
+    path = path_of(*template_path, *pod_fields.REVISION_PATH)
     return frozenset(
         owner
         for owner in owners(managed, path)
@@ -350,9 +339,9 @@ def _reclaimed(
 ) -> dict[str, Any]:
     """Return ``Template.reclaimed``.
 
-    Whoever copied a template of archshift's owns its revision too, or owns fields together with archshift. An
-    editor who changed one field does neither, so that field is the editor's. Only the constraints have a form
-    that nobody else writes.
+    A client that copied archshift's template also owns its revision, or shares fields with archshift. An
+    editor who changed one field does neither, so the field belongs to the editor. Only the constraints have a
+    form that nobody else writes.
     """
     wrote = {
         name: theirs
@@ -386,7 +375,7 @@ def _owned_as_null(
         for key in parent:
             value = (value or {}).get(key)
         if value is None:
-            path = tuple(f"f:{key}" for key in (*template_path, "spec", *parent))
+            path = path_of(*template_path, "spec", *parent)
             if any(owner.manager not in our_names for owner in owners_of_whole(managed, path)):
                 return True
     return False
@@ -561,18 +550,30 @@ def _assemble(
     pods: Iterable[Pod],
     discovery: Discovery,
     outside: Mapping[str, Workload] | None,
+    daemonsets: Mapping[str, Workload],
     volumes: Volumes,
 ) -> Inventory:
+    """Return the inventory.
+
+    Args:
+        workloads: The discovered workloads, by key.
+        nodes: All nodes.
+        pods: All pods.
+        discovery: Which workloads archshift looks at.
+        outside: The controllers outside the discovery, by key; None if they were not requested.
+        daemonsets: The DaemonSets outside the discovery, by key.
+        volumes: The claims and volumes of the cluster.
+    """
     architecture = {node.name: node.architecture for node in nodes}
     counts: Counter[tuple[str, str]] = Counter()
     unsteered_load: dict[str, Resources] = {}
     others: dict[str, str] = {}
     shapes: dict[str, dict[str, None]] = {key: {} for key in workloads}
-    identities = {workload.pulls_as for workload in workloads.values() if workload.pulls_as}
+    known = (*workloads.values(), *(outside or {}).values(), *daemonsets.values())
+    identities = {workload.pulls_as for workload in known if workload.pulls_as}
     elsewhere: dict[str, list[Pod]] = {key: [] for key in outside or ()}
     rolling: dict[str, list[Pod]] = {}
     in_trouble: dict[str, list[Pod]] = {}
-    identities |= {workload.pulls_as for workload in (outside or {}).values() if workload.pulls_as}
     loads: dict[str, Resources] = {}
     requested: dict[tuple[str, str], Resources] = {}
     # Pods that are alike in what they need, one of each; of a workload's pods nearly all are.
@@ -602,11 +603,9 @@ def _assemble(
             elsewhere.setdefault(key, []).append(pod)
             counts[key, where] += 1
             identities.add(pod.pulls_as)
-        in_scope = not discovery.label_selector and (
-            pod.namespace in discovery.namespaces
-            if discovery.namespaces
-            else pod.namespace not in SYSTEM_NAMESPACES
-        )
+        elif key in daemonsets:
+            counts[key, where] += 1
+        in_scope = not discovery.label_selector and discovery.covers(pod.namespace)
         if in_scope and key not in discovery.exclude:
             key = pod.maker
             if pod.owner:
@@ -641,6 +640,7 @@ def _assemble(
         },
         pull_identities=frozenset(identities),
         unsteered_workloads=beyond,
+        outside_daemonsets={key: beyond.get(key, workload) for key, workload in daemonsets.items()},
         loads=loads,
         requested=requested,
         volumes=volumes,

@@ -119,11 +119,18 @@ def _paused(spec: Object) -> str:
     return "its rollouts are paused (spec.paused)" if spec.get("paused") else ""
 
 
+def observed(item: Object) -> bool:
+    """Return whether an object's controller has seen its present spec; before, its status is an old one's."""
+    seen = (item.get("status") or {}).get("observedGeneration", 0)
+    return bool(seen >= item["metadata"].get("generation", 1))
+
+
 def _deadline_exceeded(item: Object) -> str:
-    status = item.get("status") or {}
-    conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
-    if status.get("observedGeneration", 0) < item["metadata"].get("generation", 0):
+    if not observed(item):
         return ""
+    conditions = {
+        condition["type"]: condition for condition in (item.get("status") or {}).get("conditions") or ()
+    }
     if (conditions.get("Progressing") or {}).get("reason") != "ProgressDeadlineExceeded":
         return ""
     # Pods that the API server refuses, for example because of a quota, do not exist. Only this names them.
@@ -203,8 +210,7 @@ class WorkloadKind(Resource):
         by_node = self.pods == "nodes"
         wanted = status.get("desiredNumberScheduled", 0) if by_node else self.replicas(item["spec"])
         total, updated, available = (int(status.get(name, 0)) for name in self.status)
-        seen = status.get("observedGeneration", 0) >= item["metadata"].get("generation", 1)
-        return RolloutCounts(int(wanted), total, updated, available, seen)
+        return RolloutCounts(int(wanted), total, updated, available, observed(item))
 
     def settled(self, item: Object) -> bool:
         """Return whether an object has no rollout in progress and all its pods are available."""

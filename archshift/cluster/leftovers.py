@@ -1,7 +1,8 @@
 """What a workload lacks or has too much after archshift gave up its fields. Pure.
 
-A server-side apply that gives fields up removes only what nobody else owns. So it leaves what a copy of
-archshift's fields made another client's. It also removes a parent that an application set to an empty value.
+A server-side apply that gives fields up removes only what nobody else owns. So it leaves fields that another
+client owns because it copied archshift's template. It also removes a parent that an application set to an
+empty value.
 """
 
 from collections.abc import Container, Mapping
@@ -11,7 +12,7 @@ from typing import Any, Final
 from archshift.cluster import pod_fields
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.kinds import CONTROLLERS
-from archshift.cluster.ownership import FieldOwner, Path, former_manager, owners, subtrees
+from archshift.cluster.ownership import FieldOwner, managed_fields, names_of_stack, owners, path_of, subtrees
 
 _EMPTIED: Final = (("affinity",), ("affinity", "nodeAffinity"))
 """The parents of fields that an application may have set to an empty value, outermost first."""
@@ -139,8 +140,9 @@ def _applications_owner(
     Args:
         copies: The paths of fields that others own only as copies.
     """
-    path = (*_template_path(kind), "f:spec", *(f"f:{key}" for key in parent))
-    theirs = {owner for owner, tree in subtrees(_managed(live), path) if _has_more(tree, parent, copies)}
+    path = path_of(*CONTROLLERS[kind].template_path, "spec", *parent)
+    managed = managed_fields(live["metadata"])
+    theirs = {owner for owner, tree in subtrees(managed, path) if _has_more(tree, parent, copies)}
     return min(theirs - _copiers(kind, live) - _named(field_manager), default=None)
 
 
@@ -155,21 +157,17 @@ def _has_more(tree: Mapping[str, Any], path: tuple[str, ...], copies: Container[
 
 def _copiers(kind: str, live: Mapping[str, Any]) -> frozenset[FieldOwner]:
     """Return the owners of archshift's revision."""
-    return owners(_managed(live), (*_template_path(kind), *pod_fields.REVISION_PATH))
+    path = path_of(*CONTROLLERS[kind].template_path, *pod_fields.REVISION_PATH)
+    return owners(managed_fields(live["metadata"]), path)
 
 
 def _named(field_manager: str) -> frozenset[FieldOwner]:
     """Return the owners that are this stack."""
-    names = (field_manager, former_manager(field_manager))
-    return frozenset(FieldOwner(name, operation) for name in names for operation in ("Apply", "Update"))
-
-
-def _managed(live: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [entry for entry in live["metadata"].get("managedFields") or () if not entry.get("subresource")]
-
-
-def _template_path(kind: str) -> Path:
-    return tuple(f"f:{key}" for key in CONTROLLERS[kind].template_path)
+    return frozenset(
+        FieldOwner(name, operation)
+        for name in names_of_stack(field_manager)
+        for operation in ("Apply", "Update")
+    )
 
 
 def _at(spec: Mapping[str, Any], path: tuple[str, ...]) -> Any:

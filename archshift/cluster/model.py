@@ -9,6 +9,7 @@ from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.scheduling import Condition, Unmet, meets, untolerated
 from archshift.cluster.volumes import Claims, Sharing, Volumes
 from archshift.common.architectures import ARCHITECTURES, Architecture
+from archshift.common.kubernetes import SYSTEM_NAMESPACES
 from archshift.common.resources import NOTHING, Resources, describe_amount
 from archshift.images.workload import Container
 from archshift.nodes.groups import SPECIAL_NODES, Node
@@ -33,6 +34,12 @@ class Discovery:
     namespaces: tuple[str, ...] = ()
     exclude: frozenset[str] = frozenset()
     label_selector: str = ""
+
+    def covers(self, namespace: str) -> bool:
+        """Return whether it looks at the workloads of a namespace."""
+        if self.namespaces:
+            return namespace in self.namespaces
+        return namespace not in SYSTEM_NAMESPACES
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +71,15 @@ class Workload:
         tolerations: The tolerations of its pods.
         system: The operating system of its pods.
         conditions: What nodes must meet beyond the placement fields of the template.
-        pod_conditions: For each pod of a StatefulSet what its own volumes demand; empty if they demand
-            nothing. A node needs to meet those of one pod.
+        pod_conditions: The conditions of the volumes of each pod of a StatefulSet; empty if there are none.
+            A node must meet those of one pod.
         unshared: (claim, who can use it at the same time) if each rollout waits for a volume that old pods
             hold; otherwise None.
         scheduler: The scheduler of its pods if it is not the default scheduler; otherwise empty.
         device_claims: The names of its ResourceClaims. Nobody but the scheduler knows which nodes meet them.
         claims: The claims of its template.
-        keeps_old_pods: Its rollouts do not remove all old pods before the new ones run.
-        updated_pods: How many pods of the present template there are; None if the status does not say so.
+        keeps_old_pods: Its rollouts keep old pods until new pods run.
+        updated_pods: How many pods of the present template there are, if the status counts them; otherwise 0.
         pod_revision: The value of ``template.revision_label`` on pods of the present template, if known.
         settled: Whether no rollout is in progress and every pod is available.
         updated: Whether all its pods are known to be made from its present template.
@@ -104,7 +111,7 @@ class Workload:
     device_claims: tuple[str, ...] = ()
     claims: Claims = field(default_factory=Claims)
     keeps_old_pods: bool = False
-    updated_pods: int | None = None
+    updated_pods: int = 0
     pod_revision: str = ""
     settled: bool = True
     updated: bool = False
@@ -198,7 +205,7 @@ class Workload:
 def _narrow(
     nodes: Iterable[Node], checks: Iterable[Callable[[Node], Unmet | None]]
 ) -> tuple[list[Node], Unmet | None]:
-    """Return the nodes that pass all checks; if there is none, why the check fails that leaves none."""
+    """Return the nodes that pass all checks. If none does, also return why the last check failed."""
     remaining = list(nodes)
     unmet: Unmet | None = None if remaining else Unmet("own rules")
     for check in checks:

@@ -36,6 +36,11 @@ PATCHES_SUFFIX: Final = "/patches"
 """The end of the field manager of a stack's patches, after the stack's name: ``archshift/prod/patches``."""
 
 
+def path_of(*keys: str) -> Path:
+    """Return the path of the field with these keys: names, and keys of list items (``k:{json}``)."""
+    return tuple(key if key.startswith("k:") else f"f:{key}" for key in keys)
+
+
 def former_manager(field_manager: str) -> str:
     """Return the name under which archshift 0.1.0 patched for the same stack: ``archshift/prod``.
 
@@ -43,6 +48,16 @@ def former_manager(field_manager: str) -> str:
     another owner.
     """
     return field_manager.removesuffix(PATCHES_SUFFIX)
+
+
+def names_of_stack(field_manager: str) -> tuple[str, str]:
+    """Return the names of a stack in ``managedFields``: the present one and the former one."""
+    return field_manager, former_manager(field_manager)
+
+
+def managed_fields(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the ``managedFields`` of an object's metadata without those of subresources, such as status."""
+    return [entry for entry in meta.get("managedFields") or () if not entry.get("subresource")]
 
 
 def owners(managed_fields: Iterable[Mapping[str, Any]], path: Path) -> frozenset[FieldOwner]:

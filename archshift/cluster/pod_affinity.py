@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from archshift.cluster.model import Workload
-from archshift.cluster.scheduling import matches
+from archshift.cluster.scheduling import label_selector_matches, matches
 
 _NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
 """Every namespace has its name in this label. archshift does not read the other labels of namespaces."""
@@ -68,10 +68,3 @@ def _may_select_namespace(selector: Mapping[str, Any], namespace: str) -> bool:
         for expression in expressions
         if expression["key"] == _NAMESPACE_NAME
     )
-
-
-def label_selector_matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Return whether labels meet a label selector; an empty selector selects everything."""
-    return all(
-        labels.get(key) == value for key, value in (selector.get("matchLabels") or {}).items()
-    ) and all(matches(labels, expression) for expression in selector.get("matchExpressions") or ())

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from archshift.cluster.ownership import FieldOwner, Path
+from archshift.cluster.ownership import FieldOwner, Path, path_of
 from archshift.cluster.scheduling import matches
 from archshift.common.architectures import ARCHITECTURES, Architecture
 from archshift.common.kubernetes import ARCH_LABEL, ARCH_LABELS, HOSTNAME_LABEL, OS_LABELS, ZONE_LABEL
@@ -73,8 +73,8 @@ its previous patch, sees that an object was replaced.
 """
 
 
-REVISION_PATH: Final = ("f:metadata", "f:annotations", f"f:{REVISION_ANNOTATION}")
-"""Its path in a template's ``managedFields``."""
+REVISION_PATH: Final = ("metadata", "annotations", REVISION_ANNOTATION)
+"""Its path in a pod template."""
 
 RECLAIMED_MARK: Final = "+"
 """The end of a revision whose patch took fields back. The patch stays forced until the next revision, because
@@ -137,12 +137,12 @@ class Template:
         applied: The part of the live pod template that this stack applied last and still owns, including its
             annotation; empty if it owns nothing.
         applied_by: The name in ``managedFields`` under which it did; empty if it owns nothing.
-        foreign_owners: The names in ``FIELDS`` that others own, with the owner; also those that they own as
-            null or empty, which ``spec`` lacks.
+        foreign_owners: The names in ``FIELDS`` that others own to the owner. This includes fields that they
+            set to null or an empty value, which ``spec`` lacks.
         reclaimed: The names in ``FIELDS`` that others own but that archshift wrote, to the application's part
             of the value. ``kubectl rollout undo`` and a copied manifest leave such fields.
-        takes_over: Whether others own something without a value of their own that a patch must take: the
-            revision, or a parent of ``FIELDS`` as null.
+        takes_over: Whether a patch must take something that others own: the revision, or a parent of
+            ``FIELDS`` that they set to null.
         null_parent: Whether others own a parent of ``FIELDS`` as null.
         taken_fields: The fields that archshift took by force, as they were before.
         selector: The workload's label selector; None for kinds without a selector.
@@ -279,8 +279,7 @@ def _without_expression(term: Mapping[str, Any]) -> dict[str, Any]:
 
 def field_path(name: str, template_path: Sequence[str]) -> Path:
     """Return the path of a field in a workload's ``managedFields``."""
-    keys = (*template_path, "spec", *FIELDS[name])
-    return tuple(key if key.startswith("k:") else f"f:{key}" for key in keys)
+    return path_of(*template_path, "spec", *FIELDS[name])
 
 
 def revision_of(template: Mapping[str, Any]) -> str:
@@ -358,8 +357,7 @@ def is_ours(constraint: Mapping[str, Any]) -> bool:
 
 def constraint_path(constraint: Mapping[str, Any], template_path: Sequence[str]) -> Path:
     """Return the path of a spread constraint in a workload's ``managedFields``."""
-    keys = (*template_path, "spec", "topologySpreadConstraints")
-    return (*(f"f:{key}" for key in keys), _item_key(constraint))
+    return path_of(*template_path, "spec", "topologySpreadConstraints", _item_key(constraint))
 
 
 def read_fields(pod_spec: Mapping[str, Any]) -> dict[str, Any]:

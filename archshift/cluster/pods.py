@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from archshift.cluster.kinds import controller_of, on_every_node
+from archshift.cluster.kinds import Resource, controller_of, on_every_node
 from archshift.cluster.model import PullIdentity
 from archshift.cluster.pod_fields import read_fields
 from archshift.cluster.pod_needs import requests_of
@@ -18,6 +18,8 @@ from archshift.common.resources import Resources
 if TYPE_CHECKING:
     # Importing its HTTP client takes longer than the rest, and here it is only an annotation.
     from archshift.cluster.client import Cluster
+
+_PODS: Final = Resource(api_version="v1", plural="pods")
 
 _MIRROR: Final = "kubernetes.io/config.mirror"
 """On the API server's copy of a pod that a kubelet runs from a file on its node."""
@@ -248,12 +250,11 @@ def list_pods(cluster: "Cluster", *, node: str = "", namespace: str = "", select
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
-    path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
     parameters = {"fieldSelector": f"spec.nodeName={node}"} if node else {}
     parameters |= {"labelSelector": selector} if selector else {}
     return [
         read_pod(item)
-        for item in cluster.list(path, **parameters)
+        for item in cluster.list(_PODS.collection(namespace), **parameters)
         if (item.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
     ]
 

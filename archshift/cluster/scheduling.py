@@ -67,23 +67,6 @@ def both_required(
     return {"nodeSelectorTerms": [{k: v for k, v in term.items() if v} for term in terms] or [{}]}
 
 
-def admits(
-    node: Node,
-    node_selector: Mapping[str, str] | None,
-    required: Mapping[str, Any] | None,
-    tolerations: Sequence[Mapping[str, Any]] = (),
-) -> bool:
-    """Return whether a pod with these rules may run on the node, whatever the capacity.
-
-    Args:
-        node: The node.
-        node_selector: The pod's ``nodeSelector``.
-        required: Its required node affinity: ``{"nodeSelectorTerms": [...]}``.
-        tolerations: Its tolerations.
-    """
-    return not untolerated(node.lasting_taints, tolerations) and meets(node, node_selector, required)
-
-
 def meets(node: Node, node_selector: Mapping[str, str] | None, required: Mapping[str, Any] | None) -> bool:
     """Return whether a node meets a node selector and a required node affinity."""
     selected = [
@@ -145,6 +128,13 @@ def _label_meets(
         all(matches({} if value is None else {label: value}, expression) for expression in wanted)
         for value in values
     )
+
+
+def label_selector_matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Return whether labels meet a label selector; an empty selector selects everything."""
+    return all(
+        labels.get(key) == value for key, value in (selector.get("matchLabels") or {}).items()
+    ) and all(matches(labels, expression) for expression in selector.get("matchExpressions") or ())
 
 
 def matches(labels: Mapping[str, str], expression: Mapping[str, Any]) -> bool:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from archshift.cluster.kinds import Resource
+
 if TYPE_CHECKING:
     # Importing its HTTP client takes longer than making a plan, and here it is only an annotation.
     from archshift.cluster.client import Cluster
@@ -87,11 +89,10 @@ def read_template_use(cluster: "Cluster", namespaces: Sequence[str] = ()) -> Tem
         # Argo CD has the same API group without this kind.
         if not version or not cluster.serves(version, user.kind):
             continue
-        root = f"/apis/{version}"
-        collections = [f"{root}/namespaces/{namespace}/{user.plural}" for namespace in namespaces]
+        resource = Resource(api_version=version, plural=user.plural)
         try:
-            for collection in collections or [f"{root}/{user.plural}"]:
-                for item in cluster.list(collection):
+            for namespace in namespaces or ("",):
+                for item in cluster.list(resource.collection(namespace)):
                     users |= _references(user, item)
         except RefusedError as error:
             if error.status != 403:

@@ -9,15 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from archshift.cluster.scheduling import Condition, Unmet
-from archshift.common.kubernetes import ZONE_LABEL
+from archshift.common.kubernetes import ZONE_LABEL, ZONE_LABELS
 
 Sharing: TypeAlias = Literal["pod", "node", "all"]
 """Who can use a volume at the same time: one pod, the pods of one node, or all pods."""
 
 _NO_PROVISIONER: Final = "kubernetes.io/no-provisioner"
-
-_ZONE_LABELS: Final = frozenset({"topology.ebs.csi.aws.com/zone", "failure-domain.beta.kubernetes.io/zone"})
-"""Other names of the zone. A node that does not exist yet counts with the standard label only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +178,7 @@ def _read_volume(item: Mapping[str, Any], unattached: Iterable[str]) -> _Volume:
         {"key": ZONE_LABEL, "operator": "In", "values": str(value).split("__")}
         for label, value in sorted((item["metadata"].get("labels") or {}).items())
         # The scheduler also reads the labels of volumes from before CSI.
-        if label == ZONE_LABEL or label in _ZONE_LABELS
+        if label in ZONE_LABELS
     ]
     if zones:
         terms = [
@@ -218,8 +215,9 @@ def _class_terms(item: Mapping[str, Any], free: Sequence[_Volume]) -> Mapping[st
 
 
 def _standard(term: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a term that names the zone by its standard label, which every node has."""
     expressions = [
-        {**expression, "key": ZONE_LABEL} if expression.get("key") in _ZONE_LABELS else expression
+        {**expression, "key": ZONE_LABEL} if expression.get("key") in ZONE_LABELS else expression
         for expression in term.get("matchExpressions") or ()
     ]
     return {**term, "matchExpressions": expressions} if expressions else term

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import reduce
 from typing import Any, Final
 
-from archshift.cluster.kinds import CONTROLLERS, WorkloadKind, has_replicas, on_every_node
+from archshift.cluster.kinds import CONTROLLERS, WorkloadKind, has_replicas, observed, on_every_node
 from archshift.cluster.model import Workload
 from archshift.cluster.pod_fields import Template
 from archshift.cluster.pod_needs import Admission
@@ -36,7 +36,7 @@ def of_template(workload: Workload, item: Mapping[str, Any], admission: Admissio
     pod_spec = record.template(item)["spec"]
     runtime_class = admission.runtime_class(pod_spec)
     scheduler = pod_spec.get("schedulerName") or _DEFAULT_SCHEDULER
-    observed = status.get("observedGeneration", 0) >= item["metadata"].get("generation", 0)
+    seen = observed(item)
     return replace(
         workload,
         requests=admission.requests_of(workload.namespace, pod_spec),
@@ -47,8 +47,8 @@ def of_template(workload: Workload, item: Mapping[str, Any], admission: Admissio
         device_claims=tuple(claim["name"] for claim in pod_spec.get("resourceClaims") or ()),
         claims=_claims(spec, pod_spec),
         keeps_old_pods=_keeps_old_pods(record, spec),
-        updated_pods=status.get("updatedReplicas", 0) if observed else 0,
-        pod_revision=status.get("updateRevision", "") if observed else "",
+        updated_pods=status.get("updatedReplicas", 0) if seen else 0,
+        pod_revision=status.get("updateRevision", "") if seen else "",
     )
 
 
@@ -81,17 +81,8 @@ def _claims(spec: Mapping[str, Any], pod_spec: Mapping[str, Any]) -> Claims:
 
 def _keeps_old_pods(record: WorkloadKind, spec: Mapping[str, Any]) -> bool:
     """Return whether a rollout needs new pods before it may remove the last old one."""
-    if not record.rollout_limit or record.rollout_limit.strategy != "strategy":
-        return False
-    strategy, replicas = spec.get("strategy") or {}, record.replicas(spec)
-    if strategy.get("type") == "Recreate" or not replicas:
-        return False
-    away = record.rollout_limit.pods(spec, replicas)
-    surge = str((strategy.get("rollingUpdate") or {}).get("maxSurge", "25%"))
-    if surge.rstrip("%") == "0":
-        # If a rollout could neither add nor remove a pod, the controller removes one.
-        away = max(1, away)
-    return away < replicas
+    limit, replicas = record.rollout_limit, record.replicas(spec)
+    return limit is not None and limit.strategy == "strategy" and limit.pods(spec, replicas) < replicas
 
 
 def of_cluster(workload: Workload, pods: Sequence[Pod], volumes: Volumes) -> Workload:

@@ -17,6 +17,9 @@ STACK_LABEL: Final = "archshift/stack"
 INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
 """Set by the kubelet (https://kubernetes.io/docs/reference/labels-annotations-taints/)."""
 
+INSTANCE_TYPE_LABELS: Final = (INSTANCE_TYPE_LABEL, "beta.kubernetes.io/instance-type")
+"""All labels of a node's instance type. Kubelets still set the old beta label."""
+
 ARCHITECTURE_LABEL: Final = "architecture"
 """archshift's own label for dashboards and policies; it has the value of kubernetes.io/arch."""
 
@@ -29,6 +32,9 @@ OS_LABELS: Final = (OS_LABEL, "beta.kubernetes.io/os")
 REGION_LABEL: Final = "topology.kubernetes.io/region"
 """The region; clouds set it on every node."""
 
+REGION_LABELS: Final = (REGION_LABEL, "failure-domain.beta.kubernetes.io/region")
+"""All labels of the region. Clouds still set the old beta label."""
+
 COMPUTE_TYPE_LABEL: Final = "eks.amazonaws.com/compute-type"
 """EKS sets it on Fargate's nodes (``fargate``), on nodes of Auto Mode and on hybrid nodes."""
 
@@ -37,6 +43,13 @@ HOSTNAME_LABEL: Final = "kubernetes.io/hostname"
 
 ZONE_LABEL: Final = "topology.kubernetes.io/zone"
 """The availability zone; clouds set it on every node."""
+
+ZONE_LABELS: Final = (
+    ZONE_LABEL,
+    "failure-domain.beta.kubernetes.io/zone",
+    "topology.ebs.csi.aws.com/zone",
+)
+"""All labels of the availability zone: the clouds' old beta label, and the label of EBS's driver."""
 
 EKS_GROUP_LABEL: Final = "eks.amazonaws.com/nodegroup"
 """EKS sets it on every node of a managed node group; the value is the group's name in EKS."""

@@ -42,20 +42,10 @@ class Resources:
         return self.memory / GIB
 
     def __add__(self, other: "Resources") -> "Resources":
-        return Resources(
-            self.millicpu + other.millicpu,
-            self.memory + other.memory,
-            self.pods + other.pods,
-            _merged(self.devices, other.devices, add),
-        )
+        return self._combined(other, add)
 
     def __sub__(self, other: "Resources") -> "Resources":
-        return Resources(
-            self.millicpu - other.millicpu,
-            self.memory - other.memory,
-            self.pods - other.pods,
-            _merged(self.devices, other.devices, sub),
-        )
+        return self._combined(other, sub)
 
     def __mul__(self, times: int) -> "Resources":
         devices = tuple((name, times * amount) for name, amount in self.devices if times)
@@ -71,11 +61,14 @@ class Resources:
 
     def largest(self, other: "Resources") -> "Resources":
         """Return the larger of both amounts, figure by figure."""
+        return self._combined(other, max)
+
+    def _combined(self, other: "Resources", combine: Callable[[int, int], int]) -> "Resources":
         return Resources(
-            max(self.millicpu, other.millicpu),
-            max(self.memory, other.memory),
-            max(self.pods, other.pods),
-            _merged(self.devices, other.devices, max),
+            combine(self.millicpu, other.millicpu),
+            combine(self.memory, other.memory),
+            combine(self.pods, other.pods),
+            _merged(self.devices, other.devices, combine),
         )
 
 

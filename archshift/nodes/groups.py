@@ -16,6 +16,7 @@ from archshift.common.kubernetes import (
     COMPUTE_TYPE_LABEL,
     EKS_GROUP_LABEL,
     GROUP_LABEL,
+    HOSTNAME_LABEL,
     INSTANCE_TYPE_LABEL,
     OS_LABELS,
     POOL_LABEL,
@@ -33,7 +34,7 @@ MOST_NODES: Final = 1000
 
 
 SPECIAL_NODES: Final = ("windows", "fargate", "virtual")
-"""The kinds of nodes that are no room for ordinary Linux pods, as ``Node.architecture`` names them."""
+"""The kinds of nodes that ordinary Linux pods cannot use: values of ``Node.architecture``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ class Node:
             empty for all other nodes.
         variants: The labels of each instance type that a node to come may have; empty if ``labels`` has them.
         unknown: The labels of a node to come whose values nobody knows yet.
-        unknown_fits: Whether a rule on an unknown label counts as met. The guard does not count on it.
+        unknown_fits: Whether a rule on an unknown label counts as met. For the guard it does not.
         settings_labels: The labels that a stack's settings gave a simulated node. An update may remove them,
             but never the labels that others put on it.
     """
@@ -101,8 +102,8 @@ class Node:
     def architecture(self) -> str:
         """The side that it is on: ``amd64`` or ``arm64``; empty if the label is missing.
 
-        For a node that is no room for ordinary Linux pods it is what the node is: ``windows``, ``fargate``
-        (one pod, for which AWS made it) or ``virtual`` (no machine).
+        Ordinary Linux pods cannot use some nodes. For these it is the kind of node: ``windows``, ``fargate``
+        (AWS made it for one pod) or ``virtual`` (no machine).
         """
         return _special_kind(self.labels) or self.labels.get(ARCH_LABEL, "")
 
@@ -127,7 +128,7 @@ class Node:
         return next((self.labels[label] for label in OS_LABELS if label in self.labels), "linux")
 
     def lacking_device(self, requests: Resources) -> str:
-        """Return the first device of which it has too little for a pod; empty if it has enough of each."""
+        """Return the first device whose amount is too small for a pod; empty if every amount is enough."""
         if not requests.devices:
             return ""
         have = dict(self.devices or ())
@@ -493,36 +494,44 @@ class NodePool(_Group):
             fit = millicpu // (kind.vcpu * 1000)
             if memory is not None:
                 fit = min(fit, memory // (kind.memory_mib * MIB))
-            for _ in range(min(max(0, fit), MOST_NODES - len(nodes))):
-                nodes.append(self._possible(f"{self.name}-possible-{len(nodes)}", kind, self.instance_types))
-                millicpu -= kind.vcpu * 1000
-                memory = None if memory is None else memory - kind.memory_mib * MIB
+            fit = min(max(0, fit), MOST_NODES - len(nodes))
+            if not fit:
+                continue
+            node = self._possible(kind, self.instance_types)
+            for number in range(len(nodes), len(nodes) + fit):
+                name = f"{node.name}-{number}"
+                nodes.append(replace(node, name=name, labels={**node.labels, HOSTNAME_LABEL: name}))
+            millicpu -= fit * kind.vcpu * 1000
+            memory = None if memory is None else memory - fit * kind.memory_mib * MIB
         return nodes
 
     def sample(self, kind: InstanceType) -> Node:
         """Return a node of this type, whatever the limits permit."""
-        return self._possible(f"{self.name}-possible", kind, (kind,))
+        return self._possible(kind, (kind,))
 
-    def _possible(self, name: str, kind: InstanceType, types: Sequence[InstanceType]) -> Node:
-        group = self.node_class.group
+    def _possible(self, kind: InstanceType, types: Sequence[InstanceType]) -> Node:
+        name, group = f"{self.name}-possible", self.node_class.group
         machines = [well_known_labels.of_machine(group, of) for of in types]
         known = well_known_labels.of_any_node(kind) | well_known_labels.of_node_class(
             group, self.node_class.kind, self.node_class.name
         )
         # A pool without zones uses the zones of its node class's subnets, which are unknown here. So nobody
         # can predict whether a pod that needs a certain zone gets a node there.
-        in_zones = [well_known_labels.of_zone(zone) for zone in self.zones] or [well_known_labels.of_zone("")]
+        in_zones = [well_known_labels.of_zone(zone) for zone in self.zones or ("",)]
         known |= WellKnown({}, frozenset().union(*(part.unknown for part in (*machines, *in_zones))))
         choices = {CAPACITY_TYPE_LABEL: self.capacity_types}
         for label in {label for part in in_zones for label in part.labels}:
-            choices[label] = tuple(dict.fromkeys(part.labels[label] for part in in_zones))
+            # A label that one of the zones lacks is also unknown, and that comes first.
+            choices[label] = tuple(
+                dict.fromkeys(part.labels[label] for part in in_zones if label in part.labels)
+            )
         return Node(
             name=name,
             labels={
                 **known.labels,
                 **self.node_labels,
                 ARCH_LABEL: kind.architecture,
-                "kubernetes.io/hostname": name,
+                HOSTNAME_LABEL: name,
                 INSTANCE_TYPE_LABEL: kind.name,
                 POOL_LABEL: self.name,
             },
@@ -602,7 +611,7 @@ def _node(
         **group.node_labels,
         **more,
         **well_known_labels.of_any_node(kind).labels,
-        "kubernetes.io/hostname": name,
+        HOSTNAME_LABEL: name,
         ZONE_LABEL: zone,
     }
     return Node(
@@ -671,9 +680,9 @@ def capacity_by_architecture(nodes: Iterable[Node]) -> dict[str, dict[str, int]]
     return {
         architecture: {
             "nodes": len(capacities),
-            "millicpu": total(capacities).millicpu,
-            "memory": total(capacities).memory,
-            "pods": total(capacities).pods,
+            "millicpu": (of_all := total(capacities)).millicpu,
+            "memory": of_all.memory,
+            "pods": of_all.pods,
         }
         for architecture, capacities in sides.items()
     }

@@ -8,6 +8,7 @@ from archshift.common.kubernetes import (
     ARCH_LABEL,
     CAPACITY_TYPE_LABEL,
     INSTANCE_TYPE_LABEL,
+    OS_LABEL,
     ZONE_LABEL,
 )
 from archshift.common.quantity import parse_quantity
@@ -58,7 +59,7 @@ def manifest(pool: NodePool) -> dict[str, Any]:
     """Return a pool's spec for the API."""
     requirements = {
         ARCH_LABEL: (pool.architecture,),
-        "kubernetes.io/os": ("linux",),
+        OS_LABEL: ("linux",),
         CAPACITY_TYPE_LABEL: pool.capacity_types,
         INSTANCE_TYPE_LABEL: tuple(kind.name for kind in pool.instance_types),
         ZONE_LABEL: pool.zones,

@@ -1,4 +1,4 @@
-"""The labels that a node to come will have, as far as its settings tell them.
+"""The labels of a node that does not exist yet, as far as its settings determine them.
 
 The kubelet, the cloud provider, EKS and Karpenter set them. So a workload that selects one of them may run on
 such a node, although the settings do not mention the label.
@@ -10,13 +10,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from archshift.common.architectures import ARM64
-from archshift.common.kubernetes import ARCH_LABEL, INSTANCE_TYPE_LABEL, OS_LABEL, REGION_LABEL, ZONE_LABEL
+from archshift.common.kubernetes import (
+    ARCH_LABELS,
+    COMPUTE_TYPE_LABEL,
+    EKS_GROUP_LABEL,
+    INSTANCE_TYPE_LABELS,
+    OS_LABELS,
+    REGION_LABELS,
+    ZONE_LABELS,
+)
 from archshift.nodes.instance_types import InstanceType
 
 # eu-west-1a, us-gov-west-1b; a local zone names its parent's region: us-west-2-lax-1a.
 _REGION: Final = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+")
 
-# Families of before 2017, except for i3.metal's.
+# Families from before 2017 run on Xen. Their bare metal (i3.metal) has no hypervisor.
 _XEN: Final = frozenset(
     {"c1", "c3", "c4", "d2", "f1", "g2", "g3", "h1", "i2", "i3", "m1", "m2", "m3", "m4", "p2", "p3", "r3",
      "r4", "t1", "t2", "x1", "x1e"}
@@ -34,7 +42,7 @@ _ACCELERATORS: Final = (
 
 _UNKNOWN_ON_EKS: Final = frozenset(
     {
-        "eks.amazonaws.com/nodegroup",
+        EKS_GROUP_LABEL,
         "eks.amazonaws.com/nodegroup-image",
         "eks.amazonaws.com/sourceLaunchTemplateId",
         "eks.amazonaws.com/sourceLaunchTemplateVersion",
@@ -71,25 +79,20 @@ def of_any_node(kind: InstanceType) -> WellKnown:
     """Return what every kubelet sets on a Linux node of this type."""
     return WellKnown(
         {
-            ARCH_LABEL: kind.architecture,
-            "beta.kubernetes.io/arch": kind.architecture,
-            OS_LABEL: "linux",
-            "beta.kubernetes.io/os": "linux",
-            INSTANCE_TYPE_LABEL: kind.name,
-            "beta.kubernetes.io/instance-type": kind.name,
+            **dict.fromkeys(ARCH_LABELS, kind.architecture),
+            **dict.fromkeys(OS_LABELS, "linux"),
+            **dict.fromkeys(INSTANCE_TYPE_LABELS, kind.name),
         }
     )
 
 
 def of_zone(zone: str) -> WellKnown:
-    """Return what the cloud provider sets in this zone; empty for a zone that is not known yet."""
-    zones = (ZONE_LABEL, "failure-domain.beta.kubernetes.io/zone", "topology.ebs.csi.aws.com/zone")
-    regions = (REGION_LABEL, "failure-domain.beta.kubernetes.io/region")
+    """Return what the cloud provider sets in a zone. The zone is empty if it is not known yet."""
     region = _REGION.match(zone)
-    labels = dict.fromkeys(zones, zone) if zone else {}
+    labels = dict.fromkeys(ZONE_LABELS, zone) if zone else {}
     if region:
-        labels |= dict.fromkeys(regions, region[0])
-    return WellKnown(labels, frozenset((*zones, *regions)) - labels.keys())
+        labels |= dict.fromkeys(REGION_LABELS, region[0])
+    return WellKnown(labels, frozenset((*ZONE_LABELS, *REGION_LABELS)) - labels.keys())
 
 
 def of_managed_group(*, spot: bool, name: str) -> WellKnown:
@@ -101,7 +104,7 @@ def of_managed_group(*, spot: bool, name: str) -> WellKnown:
     """
     labels = {"eks.amazonaws.com/capacityType": "SPOT" if spot else "ON_DEMAND"}
     if name:
-        labels["eks.amazonaws.com/nodegroup"] = name
+        labels[EKS_GROUP_LABEL] = name
     return WellKnown(labels, (_UNKNOWN_ON_EKS | _UNKNOWN_ON_AWS) - labels.keys())
 
 
@@ -115,7 +118,7 @@ def of_node_class(group: str, kind: str, name: str) -> WellKnown:
     """
     labels = {f"{group}/{kind.lower()}": name, f"{group}/instance-tenancy": "default"}
     if group == "eks.amazonaws.com":
-        labels["eks.amazonaws.com/compute-type"] = "auto"
+        labels[COMPUTE_TYPE_LABEL] = "auto"
     facts = ("network-bandwidth", "ebs-bandwidth", "encryption-in-transit-supported")
     unknown = {f"{group}/instance-{fact}" for fact in (*facts, "cpu-sustained-clock-speed-mhz", "pods")}
     return WellKnown(labels, _UNKNOWN_ON_AWS | unknown)
@@ -154,8 +157,7 @@ def of_machine(group: str, kind: InstanceType) -> WellKnown:
     return WellKnown(
         {
             **{f"{group}/instance-{fact}": value for fact, value in facts.items()},
-            INSTANCE_TYPE_LABEL: kind.name,
-            "beta.kubernetes.io/instance-type": kind.name,
+            **dict.fromkeys(INSTANCE_TYPE_LABELS, kind.name),
         },
         frozenset(f"{group}/instance-{fact}" for fact in unknown),
     )

@@ -487,6 +487,16 @@ def test_a_server_that_answered_is_asked_again(away: tuple[int, Any]) -> None:
 
 
 @pytest.mark.usefixtures("clock")
+def test_discovery_is_read_again_while_a_server_restarts() -> None:
+    answers = [
+        httpx2.Response(503, json={"message": "starting"}),
+        httpx2.Response(200, json={"resources": [{"kind": "Rollout"}]}),
+    ]
+    with serve(lambda _: answers.pop(0)) as cluster:
+        assert cluster.serves("argoproj.io/v1alpha1", "Rollout")
+
+
+@pytest.mark.usefixtures("clock")
 def test_a_patch_is_never_sent_twice() -> None:
     """The first may have had its effect: whoever asked for it has to look."""
     answers = [httpx2.Response(200, json={}), httpx2.Response(503, json={"message": "starting"})]

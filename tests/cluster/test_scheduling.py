@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.cluster.scheduling import admits, both_required, meets, untolerated
+from archshift.cluster.scheduling import both_required, meets, untolerated
 from archshift.nodes.groups import Node, Taint
+from tests.build import admits
 
 NODE = Node(name="n1", labels={"zone": "a", "cpus": "8", "word": "many", "empty": ""})
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import Template
-from archshift.cluster.scheduling import admits
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, POOL_LABEL, ZONE_LABEL
 from archshift.common.resources import Resources
@@ -24,7 +23,7 @@ from archshift.nodes.node_pools import (
 from archshift.plan.guard import refuse_removal, shrinks
 from archshift.plan.planner import make_plan
 from archshift.plan.sizing import size
-from tests.build import ARCH, GIB, deployment, eks_group, required_affinity, x86_need
+from tests.build import ARCH, GIB, admits, deployment, eks_group, required_affinity, x86_need
 from tests.build import karpenter_node as live
 from tests.build import node_pool as pool
 from tests.properties import examples

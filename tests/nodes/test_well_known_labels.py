@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 
-from archshift.cluster.scheduling import admits
 from archshift.nodes.groups import Node, NodeClass
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.nodes.well_known_labels import of_machine, of_zone
-from tests.build import eks_group, node_pool, required_affinity
+from tests.build import admits, eks_group, node_pool, required_affinity
 
 KARPENTER = "karpenter.k8s.aws"
 MANAGED = eks_group("graviton", "m7g.xlarge", "m7g.2xlarge", size=1)
@@ -109,14 +108,7 @@ def test_an_unknown_label_fits_a_plan_and_never_a_removal(operator: str) -> None
     expression["values"] = ["4750"]
     required = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
     assert admits(node, None, required)
-    doubted = Node(
-        name=node.name,
-        labels=node.labels,
-        choices=node.choices,
-        variants=node.variants,
-        unknown=node.unknown,
-        unknown_fits=False,
-    )
+    doubted = replace(node, unknown_fits=False)
     assert not admits(doubted, None, required)
     assert admits(doubted, None, required_affinity(f"{KARPENTER}/instance-cpu", "2"))
 
@@ -137,6 +129,14 @@ def test_a_zone_tells_its_region(zone: str, region: str | None) -> None:
     assert known.labels.get("topology.kubernetes.io/region") == region
     assert ("topology.kubernetes.io/region" in known.unknown) is (region is None)
     assert ("topology.kubernetes.io/zone" in known.unknown) is (not zone)
+
+
+def test_a_pool_may_have_a_zone_whose_region_is_unknown() -> None:
+    node = node_pool(zones=("eu-west-1a", "lab")).possible_nodes()[0]
+    doubted = replace(node, unknown_fits=False)
+    assert admits(node, {"topology.kubernetes.io/region": "eu-central-1"}, None)
+    assert not admits(doubted, {"topology.kubernetes.io/region": "eu-west-1"}, None)
+    assert admits(doubted, {"topology.kubernetes.io/zone": "lab"}, None)
 
 
 @pytest.mark.parametrize(

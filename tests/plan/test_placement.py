@@ -22,10 +22,10 @@ from archshift.cluster.pod_fields import (
     read_fields,
     write_fields,
 )
-from archshift.cluster.scheduling import admits
 from archshift.common.architectures import AMD64, ARM64, Architecture
 from archshift.nodes.groups import Node
 from archshift.plan.placement import conflicts, max_skew, pin, place, preferred_side, reachable
+from tests.build import admits
 from tests.properties import examples
 
 ARCH = "kubernetes.io/arch"
