@@ -195,11 +195,11 @@ class Migration:
         run = self.stack.begin_archshift("drain")
         try:
             # A drain cordons all nodes before it evicts the first pod, and marks each of them as it goes.
-            wait_for(lambda: (state in self.states() and self.all_cordoned()) or run.poll() is not None)
+            wait_for(lambda: (state in self.states() and self.all_cordoned()) or run.poll() is not None, 180)
             assert run.poll() is None, run.communicate()
         finally:
             run.kill()
-            run.communicate(timeout=60)
+            print(*run.communicate(timeout=60))
         assert self.all_cordoned()
 
     def all_cordoned(self) -> bool:
