@@ -18,7 +18,7 @@ from archshift.cluster.pods import Pod, busy_pods
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, EKS_GROUP_LABEL, POOL_LABEL
-from archshift.common.text import first_few
+from archshift.common.text import counted, first_few
 from archshift.nodes import well_known_labels
 from archshift.nodes.after_update import nodes_after, nodes_of_others
 from archshift.nodes.groups import Node, Taint
@@ -84,9 +84,8 @@ def refuse(what: str, reason: str) -> ArchshiftError:
 def busy_error(what: str, pods: Sequence[Pod]) -> ArchshiftError:
     """Return the error that keeps nodes on which pods run; ``pods`` are at least one."""
     named = first_few(pods, name=lambda pod: pod.key)
-    several = "1 pod runs" if len(pods) == 1 else f"{len(pods)} pods run"
     return ArchshiftError(
-        f"{what} stays: {several} on it ({named})",
+        f"{what} stays: {counted(len(pods), 'pod', 'run')} on it ({named})",
         "empty it first with archshift drain, because deleting the nodes ignores PodDisruptionBudgets",
     )
 

@@ -129,6 +129,6 @@ def report(
     moves = sum(workload.restarts for workload in plan.workloads)
     pulumi.info(
         f"arm_ratio {plan.arm_ratio:g}: {plan.wanted} of {plan.pods} movable pods belong on Graviton "
-        f"({counted(plan.all_pods, 'pod')} in all), {plan.graviton} are there; {counted(moves, 'workload')} "
-        f"{'rolls' if moves == 1 else 'roll'} out"
+        f"({counted(plan.all_pods, 'pod')} in all), {plan.graviton} are there; "
+        f"{counted(moves, 'workload', 'roll')} out"
     )

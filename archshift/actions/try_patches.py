@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
+from archshift.cluster.access import Right, is_granted
 from archshift.cluster.client import BusyError, Cluster, RefusedError
 from archshift.cluster.kinds import CONTROLLERS, workload_path
 from archshift.cluster.model import Inventory
@@ -27,7 +28,6 @@ TIMEOUT_SECONDS: Final = 60.0
 
 _QUIET_SECONDS: Final = 2.0
 _MOST_LETTERS: Final = 300
-_REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 _TIME_OVER: Final = f"the time for all patches is over ({TIMEOUT_SECONDS:.0f} s)"
 
@@ -80,7 +80,7 @@ class PatchTrials:
     refused: dict[str, str] = field(default_factory=dict)
     untried: dict[str, str] = field(default_factory=dict)
     _accepted: set[tuple[str, str]] = field(default_factory=set)
-    _forbidden: dict[tuple[str, str], bool] = field(default_factory=dict)
+    _granted: dict[Right, bool | str] = field(default_factory=dict)
 
     @property
     def note(self) -> str:
@@ -131,7 +131,7 @@ class PatchTrials:
         path = workload_path(row.kind, row.namespace, row.name)
         force = row.forced or row.reclaimed
         try:
-            if self._forbidden.get((row.kind, row.namespace)):
+            if self._granted.get(_right(row)) is False:
                 return "untried", _forbids(row.kind)
             self.cluster.apply(path, body, field_manager, force=force, dry_run=True)
         except RefusedError as error:
@@ -149,21 +149,10 @@ class PatchTrials:
 
     def _may_patch(self, row: PlannedWorkload) -> bool:
         """Return whether this user may patch such workloads: a webhook refuses with 403 too."""
-        key = (row.kind, row.namespace)
-        if key not in self._forbidden:
-            resource, _, group = CONTROLLERS[row.kind].for_roles.partition(".")
-            attributes = {"verb": "patch", "resource": resource, "group": group, "namespace": row.namespace}
-            review = {
-                "apiVersion": "authorization.k8s.io/v1",
-                "kind": "SelfSubjectAccessReview",
-                "spec": {"resourceAttributes": attributes},
-            }
-            try:
-                answer: Any = self.cluster.post_review(_REVIEWS, review).get("status") or {}
-            except ArchshiftError:
-                return False
-            self._forbidden[key] = answer.get("allowed") is False
-        return not self._forbidden[key]
+        right = _right(row)
+        if right not in self._granted:
+            self._granted[right] = is_granted(self.cluster, right)
+        return self._granted[right] is True
 
 
 def _changes(row: PlannedWorkload, inventory: Inventory) -> bool:
@@ -174,6 +163,10 @@ def _changes(row: PlannedWorkload, inventory: Inventory) -> bool:
 
 def _identity(row: PlannedWorkload) -> tuple[str, str]:
     return row.key, json.dumps([row.patch, row.forced, row.reclaimed], sort_keys=True)
+
+
+def _right(row: PlannedWorkload) -> Right:
+    return Right("patch", CONTROLLERS[row.kind].for_roles, row.namespace)
 
 
 def _forbids(kind: str) -> str:

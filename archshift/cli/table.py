@@ -108,8 +108,3 @@ def print_troubles(out: Console, plan: "Plan") -> None:
     """Print the pods of a plan that do not run, and the rollouts that make no progress."""
     for trouble in troubles(plan.troubles):
         out.print(trouble, style="red")
-
-
-def joined(*parts: str) -> str:
-    """Join the parts of a row's note."""
-    return "; ".join(filter(None, parts))

@@ -44,9 +44,21 @@ def one_line(text: object, most: int | None = None) -> str:
     return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun in the right form: ``1 pod``, ``2 pods``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, verb: str = "") -> str:
+    """Return a number with its noun, and its verb, in the right form: ``1 pod runs``, ``2 pods run``.
+
+    Args:
+        noun: In the singular.
+        verb: In the plural; empty for none.
+    """
+    one = number == 1
+    words = f"{number} {noun}" if one else f"{number} {noun}s"
+    return f"{words} {verb}{'s' if one else ''}" if verb else words
+
+
+def joined(*texts: str) -> str:
+    """Return one text of several; empty ones are left out."""
+    return "; ".join(filter(None, texts))
 
 
 def is_or_are(number: int) -> str:

@@ -13,7 +13,7 @@ from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import excludes_linux, pinned_architecture
 from archshift.common.architectures import AMD64, ARM64, display
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, POOL_LABEL
-from archshift.common.text import first_few
+from archshift.common.text import counted, first_few
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict, why_not
 from archshift.nodes.groups import Node, NodePool
@@ -348,4 +348,4 @@ def nodes_that_must_stay(needed: Sequence[X86Need], nodes: Iterable[Node]) -> fr
 
 def _named(needed: Sequence[X86Need]) -> str:
     names = first_few(needed, name=lambda need: f"{need.key} ({need.reason})", rest=", {} more")
-    return f"{len(needed)} {'workload needs' if len(needed) == 1 else 'workloads need'} x86: {names}"
+    return f"{counted(len(needed), 'workload', 'need')} x86: {names}"

@@ -13,6 +13,7 @@ from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architec
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ZONE_LABEL
 from archshift.common.resources import NOTHING
+from archshift.common.text import joined
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict
 from archshift.nodes.after_update import closed_sides, nodes_after, possible_nodes
@@ -206,7 +207,7 @@ def _with_companions(
 
 def _bound(draft: _Draft, bond: Bond) -> _Draft:
     if bond.side is None:
-        return replace(draft, unit=bond.unit, reason=reasons.joined(draft.reason, bond.reason))
+        return replace(draft, unit=bond.unit, reason=joined(draft.reason, bond.reason))
     if bond.side == ARM64:
         return replace(draft, action="graviton", reason=bond.reason)
     return replace(draft, action="hold", reason=reasons.held(bond.reason))
@@ -460,7 +461,7 @@ def _planned(
             fields = placement.place(template, max(1, wanted), max(1, wanted))
         row = replace(row, wanted=wanted if workload.replicas else None)
         if draft.movable and not draft.unit and draft.reach.limit and wanted < workload.replicas:
-            row = replace(row, reason=reasons.joined(row.reason, draft.reach.limit))
+            row = replace(row, reason=joined(row.reason, draft.reach.limit))
         if draft.action == "hold" and wanted:
             row = replace(row, reason=reasons.keeps(draft.reason, wanted))
         if workload.autoscaled:
@@ -554,7 +555,7 @@ def _waiting(
     row: PlannedWorkload, workload: Workload, side: Architecture, force_reason: str
 ) -> PlannedWorkload:
     """Return a row that keeps its pods where they are until the nodes of a side take pods again."""
-    reason = reasons.joined(reasons.waits_for_nodes(side), row.reason)
+    reason = joined(reasons.waits_for_nodes(side), row.reason)
     row = replace(row, wanted=row.graviton, reason=reason, reachable=None)
     if workload.template.applied:
         return _kept(row, workload, force_reason)
@@ -584,7 +585,7 @@ def _with_reachable(row: PlannedWorkload, bounds: tuple[int, int]) -> PlannedWor
         return row
     low, high = min(shares), max(shares)
     note = reasons.autoscaled(bounds, low, high)
-    return replace(row, reachable=(low, high), reason=reasons.joined(row.reason, note))
+    return replace(row, reachable=(low, high), reason=joined(row.reason, note))
 
 
 def _body(

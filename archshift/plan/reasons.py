@@ -14,16 +14,11 @@ from archshift.cluster.scheduling import Source, Unmet
 from archshift.cluster.volumes import Sharing
 from archshift.common.architectures import AMD64, ARM64, Architecture, display
 from archshift.common.kubernetes import HOSTNAME_LABEL, ZONE_LABEL
-from archshift.common.text import counted, first_few, is_or_are
+from archshift.common.text import counted, first_few, is_or_are, joined
 from archshift.images.workload import WorkloadVerdict, why_not
 
 EVERYWHERE: Final = "a DaemonSet: runs on every node that it selects"
 FORCE_WITHDRAWN: Final = "force was withdrawn: its taken fields are restored"
-
-
-def joined(*texts: str) -> str:
-    """Return one text of several; empty ones are left out."""
-    return "; ".join(filter(None, texts))
 
 
 def held(reason: str) -> str:
@@ -170,9 +165,8 @@ def waits_for_nodes(side: Architecture) -> str:
 
 def closed_nodes(side: Architecture, closed: int, nodes: int) -> str:
     """Say how many nodes of a side take no pods now."""
-    take = "node takes" if nodes == 1 else "nodes take"
-    of_side = f"{closed} of {nodes} {display(side)}"
-    return f"{of_side} {take} no pods now: cordoned, not ready or with a temporary taint"
+    of_side = counted(nodes, f"{display(side)} node", "take")
+    return f"{closed} of {of_side} no pods now: cordoned, not ready or with a temporary taint"
 
 
 def short_until_open(shortage: str) -> str:

@@ -148,8 +148,7 @@ def _step(report: PreviewReport) -> str:
             f"**Step on {on}: `arm_ratio` {ratio}**, direction: **{direction}**.",
             f"{fleet['graviton']} of {fleet['pods']} movable pods are on Graviton ({share:.1%}), "
             f"{fleet['wanted']} belong there; "
-            f"{counted(moves, 'pod')} change{'s' if moves == 1 else ''} sides, "
-            f"{counted(restarts, 'workload')} {'rolls' if restarts == 1 else 'roll'} out, "
+            f"{counted(moves, 'pod', 'change')} sides, {counted(restarts, 'workload', 'roll')} out, "
             f"{counted(fleet['all_pods'], 'pod')} in all.",
         )
     )

@@ -14,6 +14,7 @@ from archshift.cluster.model import OWNER_LABELS, Inventory, Workload
 from archshift.common.architectures import AMD64, ARM64, display
 from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL, POOL_LABEL
 from archshift.common.resources import total
+from archshift.common.text import joined
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import guard, reasons
@@ -436,7 +437,7 @@ def _blocker(
     reason = blocking.reason
     if of_image:
         has = ", ".join(of_image.platforms)
-        reason = "; ".join(filter(None, (f"it has {has}" if has else "", of_image.reason)))
+        reason = joined(f"it has {has}" if has else "", of_image.reason)
     return ImageBlocker(
         image=image,
         verdict=blocking.verdict,

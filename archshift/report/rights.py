@@ -3,20 +3,18 @@
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from archshift.cluster.access import Right, is_granted
 from archshift.cluster.client import Cluster
 from archshift.cluster.identity import SYSTEM_NAMESPACE
 from archshift.cluster.kinds import CONTROLLERS, SCALED
-from archshift.common.errors import ArchshiftError
-from archshift.common.text import one_line
 from archshift.report.checks import CheckResult, Outcome
 
 if TYPE_CHECKING:
     # Settings are built from this package's types; here they are only passed in.
     from archshift.settings.stack import Settings
 
-_REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 _CONTROLLERS: Final = tuple(kind.for_roles for kind in CONTROLLERS.values())
 _READ_EVERYWHERE: Final = (
@@ -31,38 +29,6 @@ _READ_EVERYWHERE: Final = (
     "csidrivers.storage.k8s.io",
 )
 _WHOLE_CLUSTER: Final = ("",)
-
-
-@dataclass(frozen=True, slots=True)
-class Right:
-    """One permission.
-
-    Attributes:
-        verb: For example ``list``.
-        resource: In kubectl's form: ``deployments.apps``, ``pods/eviction``.
-        namespace: Empty for all namespaces.
-        name: Empty for all objects.
-    """
-
-    verb: str
-    resource: str
-    namespace: str = ""
-    name: str = ""
-
-    @property
-    def attributes(self) -> dict[str, str]:
-        """The ``resourceAttributes`` of a SelfSubjectAccessReview."""
-        name, _, group = self.resource.partition(".")
-        name, _, subresource = name.partition("/")
-        attributes = {
-            "verb": self.verb,
-            "resource": name,
-            "group": group,
-            "subresource": subresource,
-            "namespace": self.namespace,
-            "name": self.name,
-        }
-        return {key: value for key, value in attributes.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,33 +180,15 @@ def _ask_all(cluster: Cluster, rights: Iterable[Right]) -> Mapping[Right, bool |
     everywhere = list(dict.fromkeys(Right(right.verb, right.resource) for right in wanted))
     with ThreadPoolExecutor(max_workers=4) as threads:
         known = dict(
-            zip(everywhere, threads.map(lambda right: _ask(cluster, right), everywhere), strict=True)
+            zip(everywhere, threads.map(lambda right: is_granted(cluster, right), everywhere), strict=True)
         )
         apart = [
             right
             for right in wanted
             if right.namespace and known[Right(right.verb, right.resource)] is not True
         ]
-        known |= zip(apart, threads.map(lambda right: _ask(cluster, right), apart), strict=True)
+        known |= zip(apart, threads.map(lambda right: is_granted(cluster, right), apart), strict=True)
     return {right: known.get(right, True) for right in wanted}
-
-
-def _ask(cluster: Cluster, right: Right) -> bool | str:
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": right.attributes},
-    }
-    try:
-        status: Any = cluster.post_review(_REVIEWS, review).get("status")
-    except ArchshiftError as error:
-        return str(error)
-    if not isinstance(status, dict) or not isinstance(status.get("allowed"), bool):
-        return "its answer has no status"
-    if not status["allowed"] and status.get("evaluationError"):
-        # One authorizer could not answer, and it might have allowed the request.
-        return one_line(status["evaluationError"], 300)
-    return bool(status["allowed"])
 
 
 def _listed(rights: Iterable[Right]) -> str:

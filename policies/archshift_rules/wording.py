@@ -16,9 +16,10 @@ def listed(items: Iterable[str]) -> str:
     return ", ".join(texts[:_SHOWN]) + more
 
 
-def counted(number: float, noun: str) -> str:
-    """Return ``1 pod``, ``2 pods``."""
-    return f"{number:g} {noun}{'' if number == 1 else 's'}"
+def counted(number: float, noun: str, verb: str = "") -> str:
+    """Return ``1 pod needs``, ``2 pods need``; the noun is in the singular, the verb in the plural."""
+    words = f"{number:g} {noun}{'' if number == 1 else 's'}"
+    return f"{words} {verb}{'s' if number == 1 else ''}" if verb else words
 
 
 def number(value: Any) -> float | None:

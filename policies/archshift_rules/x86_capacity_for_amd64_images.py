@@ -43,7 +43,7 @@ def _message(evidence: Evidence, needs: list[Need], groups: list[Group], lacking
     notes += [f"{group.name}: {group.note}" for group in groups if group.note]
     uncounted = f" (not counted: {listed(notes)})" if notes else ""
     return (
-        f"{counted(len(needs), 'workload')} {'needs' if len(needs) == 1 else 'need'} x86 nodes: {lacking}"
+        f"{counted(len(needs), 'workload', 'need')} x86 nodes: {lacking}"
         f"{uncounted}. Workloads: {listed(map(who, needs))}. Keep x86 node groups of that size, or give "
         "these workloads images that run on arm64."
     )

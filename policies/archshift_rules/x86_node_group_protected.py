@@ -48,9 +48,8 @@ def _why(evidence: Evidence) -> str:
     if evidence.problem:
         return f"No workload is proven to run without x86 nodes ({evidence.problem})"
     needs = evidence.on_x86
-    verb = "needs" if len(needs) == 1 else "need"
     keys = listed(f"{workload.key}: {workload.reason}" for workload in needs)
-    return f"{counted(len(needs), 'workload')} {verb} x86 nodes ({keys})"
+    return f"{counted(len(needs), 'workload', 'need')} x86 nodes ({keys})"
 
 
 RULE: Final = StackRule(

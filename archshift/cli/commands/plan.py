@@ -4,9 +4,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 from archshift.cli.stack import print_json, read_plan
-from archshift.cli.table import joined, print_troubles, print_workloads
+from archshift.cli.table import print_troubles, print_workloads
 from archshift.common.architectures import display
-from archshift.common.text import counted
+from archshift.common.text import counted, joined
 from archshift.plan.plan_json import plan_json
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def print_table(plan: "Plan", *, everything: bool = False) -> None:
     for side in plan.balances.values():
         out.print(
             f"{display(side.architecture)}: {counted(side.nodes, 'node')}; "
-            f"{counted(side.demand.total.pods, 'pod')} request{'s' if side.demand.total.pods == 1 else ''} "
+            f"{counted(side.demand.total.pods, 'pod', 'request')} "
             f"{side.demand.total.vcpu:.1f} of {side.capacity.vcpu:.1f} vCPU and "
             f"{side.demand.total.gib:.1f} of {side.capacity.gib:.1f} GiB",
         )
@@ -63,6 +63,6 @@ def print_table(plan: "Plan", *, everything: bool = False) -> None:
     out.print(
         f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods are on Graviton, "
         f"{plan.wanted} belong there; {counted(plan.all_pods, 'pod')} in all; "
-        f"{counted(restarts, 'workload')} {'rolls' if restarts == 1 else 'roll'} out",
+        f"{counted(restarts, 'workload', 'roll')} out",
         style="bold",
     )

@@ -93,10 +93,8 @@ def _print(report: PreviewReport) -> None:
     if report.plan:
         fleet = report.plan["fleet"]
         moving = sum(1 for row in report.plan["workloads"] if row["moves"])
-        move = counted(moving, "workload") + (" moves" if moving == 1 else " move")
-        changes = counted(len(report.changes), "resource") + (
-            " changes" if len(report.changes) == 1 else " change"
-        )
+        move = counted(moving, "workload", "move")
+        changes = counted(len(report.changes), "resource", "change")
         out.print(
             f"arm_ratio {report.plan['arm_ratio']:g}: {fleet['graviton']} of {fleet['pods']} movable pods "
             f"are on Graviton, {fleet['wanted']} belong there; {move}, {changes}"

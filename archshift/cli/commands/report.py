@@ -140,12 +140,11 @@ def print_report(report: Report) -> None:
             style="yellow",
         )
     if (more := len(report.to_repair) - _SHOWN) > 0:
-        hold = "holds" if more == 1 else "hold"
-        out.print(f"{counted(more, 'more image')} {hold} workloads on x86", style="yellow")
+        out.print(f"{counted(more, 'more image', 'hold')} workloads on x86", style="yellow")
     fleet, guard = report.fleet, report.guard
     if guard.guarded:
         out.print(
-            f"{counted(len(guard.needs), 'workload')} {'needs' if len(guard.needs) == 1 else 'need'} x86: "
+            f"{counted(len(guard.needs), 'workload', 'need')} x86: "
             f"{guard.nodes_that_must_stay} of {counted(guard.nodes, 'x86 node')} must stay"
         )
     for saving in report.savings.changes:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from archshift.cli.arguments.status import EXIT_INEXACT, EXIT_TROUBLE
 from archshift.cli.stack import print_json, read_plan
-from archshift.cli.table import joined, print_troubles, print_workloads
-from archshift.common.text import counted
+from archshift.cli.table import print_troubles, print_workloads
+from archshift.common.text import counted, joined
 from archshift.plan.plan_json import fleet_json, troubles_json
 
 if TYPE_CHECKING:
