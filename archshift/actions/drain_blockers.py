@@ -155,7 +155,7 @@ def _not_moved(plan: Plan) -> list[tuple[str, str]]:
     for row in plan.workloads:
         if row.wanted is None or on_every_node(row.kind):
             continue
-        x86 = row.replicas - row.wanted
+        x86 = row.wanted_on(AMD64)
         if x86 and plan.arm_ratio == 1:
             why = f" ({row.reason})" if row.reason else ""
             blockers.append((row.key, f"{x86} of its {row.replicas} pods belong on x86{why}"))

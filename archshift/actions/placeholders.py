@@ -100,12 +100,12 @@ def needed_before(plan: Plan, inventory: Inventory) -> tuple[PlaceholderRequest,
     """
     requests = []
     for row in plan.workloads:
-        if not row.restarts or row.wanted is None:
+        if not row.restarts:
             continue
-        sides: dict[Architecture, int] = {AMD64: row.replicas - row.wanted, ARM64: row.wanted}
         workload = inventory.workloads[row.key]
         zonal, pending = _spreads_over_zones(workload), inventory.on(row.key, "")
-        for side, wanted in sides.items():
+        for side in ARCHITECTURES:
+            wanted = row.wanted_on(side) or 0
             present = inventory.on(row.key, side)
             if zonal and wanted:
                 requests.append(PlaceholderRequest(workload, side, wanted))

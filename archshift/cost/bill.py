@@ -15,7 +15,7 @@ from typing import Final
 from archshift.cluster.model import Inventory
 from archshift.common.architectures import AMD64, ARM64, Architecture
 from archshift.common.defaults import DEFAULT_HEADROOM
-from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, ZONE_LABEL
+from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, REGION_LABEL, ZONE_LABEL
 from archshift.cost.prices import Price, listed, regions
 from archshift.cost.rules import REGION, Commitment, CostRules
 from archshift.nodes.groups import AnyNodeGroup, Node
@@ -24,8 +24,6 @@ from archshift.plan.sizing import size
 
 HOURS_A_MONTH: Final = 730
 """AWS counts a month as 730 hours (8,760 hours a year)."""
-
-REGION_LABEL: Final = "topology.kubernetes.io/region"
 
 # EKS and Karpenter label Spot nodes differently.
 _CAPACITY_LABELS: Final = ("eks.amazonaws.com/capacityType", "karpenter.sh/capacity-type")
