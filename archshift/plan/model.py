@@ -15,6 +15,9 @@ from archshift.images.workload import WorkloadVerdict
 from archshift.plan.apportion import Wave
 from archshift.plan.capacity import Balance
 
+Placement: TypeAlias = Literal["patches", "admission"]
+"""Who places pods: a patch of each workload's template, or the API server when a pod is created."""
+
 Action: TypeAlias = Literal["move", "hold", "graviton", "pin", "keep", "leave", "block"]
 
 FORCE_REASON_ANNOTATION: Final = "archshift/force-reason"
@@ -82,7 +85,8 @@ class PlannedWorkload:
         reason: Why archshift does not simply move it; empty if it does.
         movable: Whether it is part of the fleet.
         patch: The body of its server-side-apply patch; None if it gets none.
-        restarts: Whether the patch changes the pod template, which replaces its pods.
+        entry: Where its pods belong, as an ``Entry``; empty with ``placement: patches``.
+        restarts: Whether the update replaces all of its pods, because the pod template changes.
         forced: Whether the patch takes fields from another owner.
         reclaimed: Whether the patch takes back fields that archshift wrote and another manager owns now, for
             example after ``kubectl rollout undo``.
@@ -107,6 +111,7 @@ class PlannedWorkload:
     reason: str = ""
     movable: bool = False
     patch: Mapping[str, Any] | None = None
+    entry: str = ""
     restarts: bool = False
     forced: bool = False
     reclaimed: bool = False

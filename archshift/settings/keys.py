@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from archshift.nodes.instance_types import graviton_families
 from archshift.nodes.node_pools import Provisioner
+from archshift.plan.model import Placement
 from archshift.settings.arm64_tests import Arm64TestsModel
 from archshift.settings.cluster import ClusterModel
 from archshift.settings.cost import CostModel
@@ -119,6 +120,16 @@ class StackModel(Model, frozen=True, kw_only=True):
             default=ALL_BUT_SYSTEM,
         ),
     ] = WorkloadsModel()
+    placement: Annotated[
+        Placement,
+        says(
+            "How pods are placed: `patches` changes pod templates, so each step restarts all pods of the "
+            "workloads that it moves. With `admission`, the API server places pods when they are created, "
+            "and a step restarts only the pods that move. It needs Kubernetes 1.36.",
+            "admission",
+            document="docs/placement.md",
+        ),
+    ] = "patches"
     rollouts: Annotated[
         RolloutsModel,
         says(

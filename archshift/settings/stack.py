@@ -22,7 +22,7 @@ from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, NodeGroup, NodePo
 from archshift.nodes.node_pools import Provisioner
 from archshift.plan.arm64_tests import Arm64TestRules
 from archshift.plan.exceptions import BreakGlass, PolicyException
-from archshift.plan.model import Rules
+from archshift.plan.model import Placement, Rules
 from archshift.ramp.gate import GateSettings
 from archshift.ramp.monitoring_rules import MonitoringSettings
 from archshift.ramp.schedule import Ramp
@@ -39,7 +39,7 @@ PROJECT: Final = "archshift"
 
 _Managed = TypeVar("_Managed", NodeGroup, EksNodeGroup)
 
-_SCALARS: Final = ("arm_ratio", "cluster_uid", "kube_context", "platform", "provisioner")
+_SCALARS: Final = ("arm_ratio", "cluster_uid", "kube_context", "placement", "platform", "provisioner")
 """The keys whose values the engine passes as text; it passes all others as JSON."""
 
 _ANY_CLUSTER: Final = EksCluster(name="any", subnets=("subnet-any",))
@@ -66,6 +66,7 @@ class Settings:
         cluster: The EKS cluster that archshift adopts or creates; None if it manages no infrastructure.
         node_groups: The lab's node groups, by name.
         eks_node_groups: The cluster's managed node groups, by name.
+        placement: Who places pods: patches of pod templates, or the API server when a pod is created.
         provisioner: What creates the nodes: the groups themselves (``managed``), or Karpenter or EKS Auto
             Mode, for which the groups are NodePools.
         node_pools: The NodePools, by name.
@@ -93,6 +94,7 @@ class Settings:
     cluster: EksCluster | None = None
     node_groups: Mapping[str, NodeGroup] = field(default_factory=dict)
     eks_node_groups: Mapping[str, EksNodeGroup] = field(default_factory=dict)
+    placement: Placement = "patches"
     provisioner: Provisioner = "managed"
     node_pools: Mapping[str, NodePool] = field(default_factory=dict)
     discovery: Discovery = field(default_factory=Discovery)
@@ -195,6 +197,7 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         cluster_uid=model.cluster_uid,
         platform=model.platform,
         cluster=cluster,
+        placement=model.placement,
         provisioner=model.provisioner,
         **groups,
         discovery=model.workloads.discovery(),

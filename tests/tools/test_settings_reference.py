@@ -21,6 +21,7 @@ def test_the_project_file_declares_the_keys_as_the_models_do() -> None:
         "arm_ratio": "string",
         "cluster_uid": "string",
         "kube_context": "string",
+        "placement": "string",
         "platform": "string",
         "provisioner": "string",
         "graviton_families": "array",
