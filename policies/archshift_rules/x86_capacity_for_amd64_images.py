@@ -6,7 +6,14 @@ from typing import Any, Final
 
 from archshift_rules.capacity import AMD64, NODE_GROUPS, Amount, Group, Need, node_groups, quantity, shortage
 from archshift_rules.evidence import MAX_AGE, Evidence, read_evidence
-from archshift_rules.kinds import PATCHES_BY_ARCHSHIFT, WITH_PODS, kind_of, pod_spec
+from archshift_rules.kinds import (
+    ENTRIES,
+    LEFT_ALONE,
+    PATCHES_BY_ARCHSHIFT,
+    WITH_PODS,
+    kind_of,
+    pod_spec,
+)
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource, Stack, Violation
 from archshift_rules.wording import counted, listed, number
@@ -64,13 +71,14 @@ def _broken(evidence: Evidence) -> Iterator[Violation]:
 
 
 def _without_evidence(stack: Stack, evidence: Evidence) -> Iterator[Violation]:
-    """Yield the stack's pod templates and patched workloads without evidence."""
+    """Yield the stack's pod templates and placed workloads without evidence."""
     images = {name for workload in evidence.workloads.values() for name in workload.images}
     for resource in stack.resources.values():
-        if PATCHES_BY_ARCHSHIFT.fullmatch(resource.type) and _key(resource) not in evidence.workloads:
+        unknown = [key for key in _placed(resource) if key not in evidence.workloads]
+        if unknown:
             yield Violation(
-                f"There is no evidence for {_key(resource)}, but this stack patches its placement. Run "
-                "archshift again; it checks the images of all workloads in the cluster.",
+                f"There is no evidence for {listed(unknown)}, but this stack places its pods. Run archshift "
+                "again; it checks the images of all workloads in the cluster.",
                 resource.urn,
             )
         missing = [image for image in _images(resource) if image not in images]
@@ -83,6 +91,20 @@ def _without_evidence(stack: Stack, evidence: Evidence) -> Iterator[Violation]:
                 "cluster outside of this stack first, so that archshift can check its images.",
                 resource.urn,
             )
+
+
+def _placed(resource: Resource) -> list[str]:
+    """Return the keys of the workloads that a resource of archshift places."""
+    if PATCHES_BY_ARCHSHIFT.fullmatch(resource.type):
+        return [_key(resource)]
+    if ENTRIES not in resource.urn:
+        return []
+    namespace, entries = resource.read("metadata", "namespace"), resource.mapping("data")
+    return [
+        f"{namespace}/{key.replace('.', '/', 1)}"
+        for key, entry in entries.items()
+        if key[:1].isupper() and entry != LEFT_ALONE
+    ]
 
 
 def _needs_of_templates(stack: Stack, evidence: Evidence) -> list[Need]:

@@ -354,7 +354,21 @@ def test_a_patched_workload_without_evidence_is_named(type_: str) -> None:
         {"kind": "Deployment", "metadata": {"name": "gone", "namespace": "shop"}, "spec": {}},
     )
     (message,) = messages(CAPACITY, audit({}), patch)
-    assert "There is no evidence for shop/Deployment/gone, but this stack patches its placement" in message
+    assert "There is no evidence for shop/Deployment/gone, but this stack places its pods" in message
+
+
+def test_an_entry_without_evidence_is_named() -> None:
+    """With placement at admission, a workload's entry is what a patch is otherwise."""
+    data = {
+        "Deployment.web": "1 of 2 on arm64",
+        "StatefulSet.gone.db": "all on arm64",
+        "Deployment.other": "left alone",
+        "others": "all on amd64",
+    }
+    props = {"metadata": {"name": "archshift-placement-prod", "namespace": "shop"}, "data": data}
+    parent = "archshift:index:PlacementPolicy$kubernetes:core/v1:ConfigMap"
+    (message,) = messages(CAPACITY, audit({"shop/Deployment/web": entry()}), resource(parent, "shop", props))
+    assert "There is no evidence for shop/StatefulSet/gone.db, but this stack places its pods" in message
 
 
 def test_bare_groups_are_named_one_by_one() -> None:
