@@ -230,8 +230,8 @@ class _Rebalancing:
         if replicas != row.replicas:
             return self._ends(f"it now has {replicas} replicas, but the plan was for {row.replicas}")
         before, self._pods = len(self._pods), pods_of(self._cluster, row.kind, live)
-        # The status may be older than the last eviction, and then more pods are away than it says. The list of
-        # pods is current.
+        # The status may be older than the last eviction, and then more pods are away than it says. The list
+        # of pods is current.
         if not record.settled(live) or len(self._pods) != replicas or not all(p.ready for p in self._pods):
             return len(self._pods) != before
         wrong = _wrong(self._pods, nodes, row.wanted or 0)
