@@ -29,8 +29,11 @@ Whoever selects one of them has chosen Graviton, so ``others`` leaves such pods 
 LEFT_ALONE: Final = "left alone"
 """The entry of a workload that archshift does not place."""
 
-_PIN: Final = re.compile(r"all on (amd64|arm64)")
-_SHARE: Final = re.compile(r"([0-9]{1,9}) of ([0-9]{1,9}) on arm64(?: prefer (amd64|arm64))?")
+PIN: Final = re.compile(r"all on (amd64|arm64)")
+"""The entry that keeps all pods on one side; the API server's expression reads it too."""
+
+SHARE: Final = re.compile(r"([0-9]{1,9}) of ([0-9]{1,9}) on arm64(?: prefer (amd64|arm64))?")
+"""The entry of a share; the API server's expression reads it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,9 @@ class Entry:
     @classmethod
     def parse(cls, text: str) -> "Entry | None":
         """Read an entry; None if it is ``LEFT_ALONE`` or invalid. A pin has one pod."""
-        if pin := _PIN.fullmatch(text):
+        if pin := PIN.fullmatch(text):
             return cls(int(pin[1] == ARM64), 1)
-        share = _SHARE.fullmatch(text)
+        share = SHARE.fullmatch(text)
         if not share or not 0 < int(share[1]) < int(share[2]):
             return None
         prefer: Architecture | None = None

@@ -146,7 +146,7 @@ class Template:
         null_parent: Whether others own a parent of ``FIELDS`` as null.
         taken_fields: The fields that archshift took by force, as they were before.
         selector: The workload's label selector; None for kinds without a selector.
-        revision_label: The pod label that differs between revisions.
+        revision_label: The pod label that differs between revisions; empty if ``selector`` tells them apart.
         revision: The live value of ``REVISION_ANNOTATION``; empty if it is missing.
         inexact: How archshift's last rollout ended if pods were left on the wrong side; otherwise None.
         has_soft_rules: Whether the application has soft rules of its own (preferred pod affinity or
@@ -327,17 +327,15 @@ def spread_constraint(
         name: One of the spreads in ``FIELDS``.
         max_skew: Its ``maxSkew``.
         selector: The workload's label selector.
-        revision_label: The pod label that differs between revisions.
+        revision_label: The pod label that differs between revisions; empty if the selector tells them apart.
     """
-    return {
-        **SPREADS[name],
-        "maxSkew": max_skew,
-        "labelSelector": selector or {},
+    constraint: dict[str, Any] = {**SPREADS[name], "maxSkew": max_skew, "labelSelector": selector or {}}
+    if revision_label:
         # Each revision counts by itself, as with the scheduler's default spreads of a Deployment. Otherwise
         # a rolling update would count the old pods too and end with a wrong share
         # (kubernetes/kubernetes#98215).
-        "matchLabelKeys": [revision_label],
-    }
+        constraint["matchLabelKeys"] = [revision_label]
+    return constraint
 
 
 def is_default_spread(

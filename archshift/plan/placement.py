@@ -90,6 +90,7 @@ def place(
     prefer: Architecture | None = None,
     *,
     zones: bool = True,
+    by_selector: bool = False,
 ) -> dict[str, Any]:
     """Return the fields to set so that ``graviton`` of ``replicas`` pods run on Graviton.
 
@@ -104,6 +105,8 @@ def place(
             them at this share; None if the spread over architectures does.
         zones: Whether nodes have zones. With a constraint over zones, the scheduler would ignore all nodes
             without one when it spreads pods.
+        by_selector: Pin by the node selector. It is for single pods, whose fields have no owners: a node must
+            meet the selector and the required affinity, so no term needs our expression.
 
     Returns:
         Field name to value.
@@ -125,19 +128,20 @@ def place(
             own = template.application_value("tolerations") or ()
             fields["tolerations"] = [*own, toleration_of(side)]
     else:
-        fields |= pin(template, ARM64 if graviton else AMD64)
+        fields |= pin(template, ARM64 if graviton else AMD64, by_selector=by_selector)
     for name in template.reclaimed.keys() - fields.keys():
         fields[name] = _harmless(template, name, preferred_side(graviton, replicas), replicas)
     return copy.deepcopy(fields)
 
 
-def pin(template: Template, architecture: Architecture) -> dict[str, Any]:
+def pin(template: Template, architecture: Architecture, *, by_selector: bool = False) -> dict[str, Any]:
     """Return the fields that keep all pods on one architecture.
 
-    The node selector is the second choice, because people write selectors more often than required
-    affinities.
+    For templates, the node selector is the second choice, because people write selectors more often than
+    required affinities.
     """
-    if "required" in template.foreign_owners and "node-selector" not in template.foreign_owners:
+    owners = template.foreign_owners
+    if by_selector or ("required" in owners and "node-selector" not in owners):
         return {
             "node-selector": {**(template.application_value("node-selector") or {}), ARCH_LABEL: architecture}
         }

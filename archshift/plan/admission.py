@@ -1,0 +1,302 @@
+"""Placement at admission: the policy with which the API server places each new pod. Pure.
+
+The policy is an expression in CEL (https://kubernetes.io/docs/reference/using-api/cel/). It runs inside the
+API server when a pod is created. It reads the workload's entry in the ConfigMap of the pod's namespace
+(archshift/cluster/entries.py), and sets the fields that ``placement.place`` gives for the pod's own spec.
+``place`` stays the definition: tests/lab/test_admission_expression.py compares both for thousands of pods.
+
+===================================================  =====================================================
+the pod                                              what the policy does
+===================================================  =====================================================
+belongs to a DaemonSet, or has a node name           nothing
+decides its architecture itself                      nothing
+its workload has an entry                            sets the fields, and an annotation with the entry
+its workload has an invalid entry, or is left alone  nothing
+has no entry, chose Graviton or another system       nothing
+has no entry otherwise                               pins it to the side of ``others``
+===================================================  =====================================================
+
+A pod decides itself if its node selector names an architecture, or its required affinity excludes one. A
+hard spread over architectures of its own decides about shares.
+
+A spread counts the pods of one revision. A label of the pod's maker names the revision, and all pods of a
+ReplicaSet without a maker have the same labels. Other pods (of a Job, or of a custom controller without such
+a label) can be pinned or prefer a side. The policy ignores any other share of theirs.
+
+Facts of the API server (1.36.3) that decide the form of the expression:
+
+- A patch with a list of typed objects panics, and then there is no pod although the failure policy is Ignore.
+  Plain maps do not panic. Their values have the type ``dyn``, because a map must not mix types.
+- A patch into a missing parent fails, so the expression adds the parent first.
+- A value of a wrong type refuses the pod. So the expression copies no numbers of the application except
+  weights, because CEL makes text of large numbers.
+- Only the expression of a mutation can make patches. Each mutation, and each match condition, converts the
+  whole ConfigMap again. So there is one mutation, and no condition.
+"""
+
+import json
+from collections.abc import Mapping
+from string import Template
+from typing import Any, Final
+
+from archshift.cluster.entries import GRAVITON_LABELS, NO_ZONES, OTHERS, PIN, PLACED_ANNOTATION, SHARE
+from archshift.cluster.kinds import CONTROLLERS, Resource
+from archshift.cluster.pod_fields import DEFAULT_SPREADS, SPREADS, WEIGHT, toleration_of
+from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64
+from archshift.common.kubernetes import ARCH_LABEL, ARCH_LABELS, OS_LABEL
+from archshift.plan.placement import OTHER_WEIGHT
+
+API_VERSION: Final = "admissionregistration.k8s.io/v1"
+"""The API version that has both kinds. Kubernetes 1.36 is the first with them."""
+
+KIND: Final = "MutatingAdmissionPolicy"
+BINDING_KIND: Final = "MutatingAdmissionPolicyBinding"
+
+POLICIES: Final = Resource(api_version=API_VERSION, plural="mutatingadmissionpolicies")
+BINDINGS: Final = Resource(api_version=API_VERSION, plural="mutatingadmissionpolicybindings")
+CONFIG_MAPS: Final = Resource(api_version="v1", plural="configmaps")
+
+MAKERS: Final[Mapping[str, str]] = {
+    CONTROLLERS["Deployment"].revision_label: "Deployment",
+    "rollouts-pod-template-hash": "Rollout",
+}
+"""The label with which a maker of ReplicaSets names a revision, to the maker's kind.
+
+The ReplicaSet's name is the maker's name, a hyphen, and the label's value.
+"""
+
+
+def _spread(name: str, skew: str, more: str = "") -> str:
+    """Return the CEL map of one of ``SPREADS``, as ``pod_fields.spread_constraint`` makes it."""
+    keys = "".join(f"{key!r}: dyn({value!r}), " for key, value in SPREADS[name].items())
+    ours = "'labelSelector': dyn(variables.counted), 'matchLabelKeys': dyn(variables.revision)"
+    return f"{{{keys}'maxSkew': dyn({skew}), {ours}{more}}}"
+
+
+def _default_spread(name: str) -> str:
+    least = DEFAULT_SPREADS[name]
+    return _spread(name, f"variables.most / 2 > {least} ? variables.most / 2 : {least}")
+
+
+_WORDS: Final = {
+    name: json.dumps(value)
+    for name, value in {
+        "AMD64": AMD64,
+        "ARCHITECTURES": ARCHITECTURES,
+        "ARCH": ARCH_LABEL,
+        "ARCH_LABELS": ARCH_LABELS,
+        "ARM64": ARM64,
+        "GRAVITON_LABELS": GRAVITON_LABELS,
+        "KIND_OF": dict(MAKERS),
+        "MAKER_LABELS": tuple(MAKERS),
+        "NO_ZONES": NO_ZONES,
+        "OS": OS_LABEL,
+        "OTHERS": OTHERS,
+        "OTHER_WEIGHT": OTHER_WEIGHT,
+        "PIN": f"^(?:{PIN.pattern})$",
+        "PLACED": PLACED_ANNOTATION,
+        "POD_REVISION": CONTROLLERS["StatefulSet"].revision_label,
+        "SHARE": f"^(?:{SHARE.pattern})$",
+        "TOLERATION_OF": {side: toleration_of(side) for side in ARCHITECTURES},
+        "WEIGHT": WEIGHT,
+    }.items()
+} | {
+    "ARCH_SPREAD": _spread("spread", "variables.skew", ", 'nodeTaintsPolicy': dyn('Honor')"),
+    "NODE_SPREAD": _default_spread("node-spread"),
+    "ZONE_SPREAD": _default_spread("zone-spread"),
+    "preferred": "preferredDuringSchedulingIgnoredDuringExecution",
+    "required": "requiredDuringSchedulingIgnoredDuringExecution",
+}
+"""What the CEL below names with a dollar sign."""
+
+_VARIABLES: Final = {
+    # What the pod has.
+    "labels": "object.metadata.?labels.orValue({})",
+    "selector": "object.spec.?nodeSelector.orValue({})",
+    "terms": "object.spec.?affinity.?nodeAffinity.?$required.?nodeSelectorTerms.orValue([])",
+    "preferences": "object.spec.?affinity.?nodeAffinity.?$preferred.orValue([])",
+    "spreads": "object.spec.?topologySpreadConstraints.orValue([])",
+    "owners": "object.metadata.?ownerReferences.orValue([]).filter(o, o.?controller.orValue(false))",
+    "kind": "size(variables.owners) == 0 ? '' : variables.owners[0].kind",
+    "name": "size(variables.owners) == 0 ? '' : variables.owners[0].name",
+    # Its workload, as ``Pod.workload`` has it, and what tells the workload's revisions apart.
+    "makers": """
+        variables.kind != 'ReplicaSet' ? [] : $MAKER_LABELS.filter(label,
+            label in variables.labels && variables.labels[label] != '' &&
+            variables.name.endsWith('-' + variables.labels[label]) &&
+            size(variables.name) > size(variables.labels[label]) + 1)
+    """,
+    "workload": """
+        size(variables.owners) == 0 ? '' :
+        size(variables.makers) > 0 ? $KIND_OF[variables.makers[0]] + '.' + variables.name.substring(0,
+            size(variables.name) - size(variables.labels[variables.makers[0]]) - 1) :
+        variables.kind == 'Job' && variables.name.matches('^.+-[0-9]+$$') ?
+            'CronJob.' + variables.name.substring(0, variables.name.lastIndexOf('-')) :
+        variables.kind + '.' + variables.name
+    """,
+    "alone": "variables.kind == 'ReplicaSet' && size(variables.makers) == 0",
+    "revision": """
+        size(variables.makers) > 0 ? [variables.makers[0]] :
+        !variables.alone && $POD_REVISION in variables.labels ? [$POD_REVISION] : []
+    """,
+    "counted": "variables.alone ? dyn({'matchLabels': variables.labels}) : dyn({})",
+    "countable": "variables.alone ? size(variables.labels) > 0 : size(variables.revision) > 0",
+    # Whether it decides itself. A mirror pod always has a node name.
+    "tied": "variables.kind == 'DaemonSet' || object.spec.?nodeName.orValue('') != ''",
+    "pinned": """
+        $ARCH_LABELS.exists(label, label in variables.selector) ||
+        size(variables.terms) > 0 && !$ARCHITECTURES.all(side, variables.terms.exists(term,
+            term.?matchExpressions.orValue([]).all(e, !(e.key in $ARCH_LABELS) ||
+                (e.operator == 'In' ? side in e.?values.orValue([]) :
+                e.operator == 'NotIn' ? !(side in e.?values.orValue([])) :
+                e.operator == 'Exists'))))
+    """,
+    "linux": """
+        object.spec.?os.?name.orValue('') != '' ? object.spec.os.name == 'linux' :
+        variables.selector[?$OS].orValue('') != '' ? variables.selector[$OS] == 'linux' :
+        !variables.terms.exists(term, term.?matchExpressions.orValue([]).exists(e,
+            e.key == $OS && e.operator == 'In' && e.?values.orValue([]) == ['windows']))
+    """,
+    "pairs": "params.?data[?$GRAVITON_LABELS].orValue('').split(' ')",
+    # Terms are alternatives, and an empty term admits no node.
+    "chose_graviton": """
+        variables.selector.exists(key, (key + '=' + variables.selector[key]) in variables.pairs) ||
+        size(variables.terms) > 0 && variables.terms.all(term,
+            !has(term.matchExpressions) && !has(term.matchFields) ||
+            term.?matchExpressions.orValue([]).exists(e,
+                e.operator == 'In' ?
+                    e.?values.orValue([]).all(value, (e.key + '=' + value) in variables.pairs) :
+                e.operator == 'Exists' && variables.pairs.exists(pair, pair.startsWith(e.key + '='))))
+    """,
+    # Its entry, as ``Entry.parse`` reads it.
+    "data": "params.?data.orValue({})",
+    "entry": """
+        variables.tied || variables.pinned ? '' :
+        variables.workload in variables.data ? variables.data[variables.workload] :
+        variables.data[?$OTHERS].orValue('').matches($PIN) && variables.linux &&
+            !variables.chose_graviton ? variables.data[$OTHERS] : ''
+    """,
+    "words": "variables.entry.split(' ')",
+    "pin": "variables.entry.matches($PIN)",
+    "prefers": "size(variables.words) == 7",
+    "share": """
+        variables.entry.matches($SHARE) && (variables.prefers || variables.countable) &&
+        int(variables.words[0]) > 0 && int(variables.words[0]) < int(variables.words[2]) &&
+        !variables.spreads.exists(s, s.topologyKey == $ARCH && s.whenUnsatisfiable == 'DoNotSchedule')
+    """,
+    # What ``place`` computes.
+    "arm64": "int(variables.words[0])",
+    "amd64": "int(variables.words[2]) - variables.arm64",
+    "most": "variables.arm64 > variables.amd64 ? variables.arm64 : variables.amd64",
+    "skew": """
+        variables.arm64 == variables.amd64 ? 1 :
+        2 * variables.most - variables.arm64 - variables.amd64
+    """,
+    "side": """
+        variables.pin ? variables.words[2] :
+        variables.prefers ? variables.words[6] :
+        variables.arm64 >= variables.amd64 ? $ARM64 : $AMD64
+    """,
+    "spare": """
+        size(variables.preferences) < $OTHER_WEIGHT ? $OTHER_WEIGHT - size(variables.preferences) : 0
+    """,
+    "excess": "variables.preferences.map(p, int(p.weight) - 1).sum()",
+    "scale": """
+        variables.spare < variables.excess ? double(variables.spare) / double(variables.excess) : 1.0
+    """,
+    "soft": """
+        size(object.spec.?affinity.?podAffinity.?$preferred.orValue([])) > 0 ||
+        size(object.spec.?affinity.?podAntiAffinity.?$preferred.orValue([])) > 0 ||
+        variables.spreads.exists(s, s.whenUnsatisfiable == 'ScheduleAnyway')
+    """,
+}
+"""Name to CEL. A variable may read those above it. It is evaluated when it is first used, or never."""
+
+_PATCHES: Final = {
+    "annotate": """
+        has(object.metadata.annotations) ?
+            [JSONPatch{op: 'add', path: '/metadata/annotations/' + jsonpatch.escapeKey($PLACED),
+                value: variables.entry}] :
+            [JSONPatch{op: 'add', path: '/metadata/annotations', value: {$PLACED: variables.entry}}]
+    """,
+    "select": """
+        has(object.spec.nodeSelector) ?
+            [JSONPatch{op: 'add', path: '/spec/nodeSelector/' + jsonpatch.escapeKey($ARCH),
+                value: variables.side}] :
+            [JSONPatch{op: 'add', path: '/spec/nodeSelector', value: {$ARCH: variables.side}}]
+    """,
+    "spread": """
+        variables.prefers ? [] :
+        size(variables.spreads) > 0 ?
+            [JSONPatch{op: 'add', path: '/spec/topologySpreadConstraints/-', value: $ARCH_SPREAD}] :
+            [JSONPatch{op: 'add', path: '/spec/topologySpreadConstraints', value: [$ARCH_SPREAD] +
+                ($NO_ZONES in variables.data ? [] : [$ZONE_SPREAD]) + [$NODE_SPREAD]}]
+    """,
+    "prefer": """
+        (has(object.spec.affinity) ? [] : [JSONPatch{op: 'add', path: '/spec/affinity', value: {}}]) +
+        (has(object.spec.affinity) && has(object.spec.affinity.nodeAffinity) ? [] :
+            [JSONPatch{op: 'add', path: '/spec/affinity/nodeAffinity', value: {}}]) +
+        [JSONPatch{op: 'add', path: '/spec/affinity/nodeAffinity/$preferred', value:
+            variables.preferences.map(p, {
+                'weight': dyn(1 + int(double(p.weight - 1) * variables.scale)),
+                'preference': dyn(p.preference)}) +
+            [{'weight': dyn($WEIGHT), 'preference': dyn({'matchExpressions': [
+                {'key': dyn($ARCH), 'operator': dyn('In'), 'values': dyn([variables.side])}]})}]}]
+    """,
+    "tolerate": """
+        !variables.soft ? [] :
+        has(object.spec.tolerations) ?
+            [JSONPatch{op: 'add', path: '/spec/tolerations/-', value: $TOLERATION_OF[variables.side]}] :
+            [JSONPatch{op: 'add', path: '/spec/tolerations', value: [$TOLERATION_OF[variables.side]]}]
+    """,
+}
+"""What the mutation names with a dollar sign: the patches of each field, and of the annotation."""
+
+_MUTATION: Final = """
+    variables.pin ? ($annotate) + ($select) :
+    variables.share ? ($annotate) + ($spread) + ($prefer) + ($tolerate) : []
+"""
+
+
+def policy(name: str) -> dict[str, Any]:
+    """Return the manifest of the policy that places new pods.
+
+    Args:
+        name: What ``entries.config_map_name`` gives.
+    """
+    pods = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    patches = {key: _cel(text) for key, text in _PATCHES.items()}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": name},
+        "spec": {
+            # If the expression fails, the pod is made as it is. Nobody's pods wait for archshift.
+            "failurePolicy": "Ignore",
+            "reinvocationPolicy": "Never",
+            "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+            "matchConstraints": {"resourceRules": [pods]},
+            "variables": [{"name": key, "expression": _cel(text)} for key, text in _VARIABLES.items()],
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": _cel(_MUTATION, patches)}}],
+        },
+    }
+
+
+def binding(name: str) -> dict[str, Any]:
+    """Return the manifest that binds the policy to the ConfigMap of that name in the pod's own namespace.
+
+    In a namespace without this ConfigMap, pods are made as they are.
+
+    Args:
+        name: What ``entries.config_map_name`` gives.
+    """
+    return {
+        "apiVersion": API_VERSION,
+        "kind": BINDING_KIND,
+        "metadata": {"name": name},
+        "spec": {"policyName": name, "paramRef": {"name": name, "parameterNotFoundAction": "Allow"}},
+    }
+
+
+def _cel(text: str, more: Mapping[str, str] | None = None) -> str:
+    return " ".join(Template(text).substitute(_WORDS, **(more or {})).split())
