@@ -29,6 +29,7 @@ Whoever selects one of them has chosen Graviton, so ``others`` leaves such pods 
 LEFT_ALONE: Final = "left alone"
 """The entry of a workload that archshift does not place."""
 
+_KEY: Final = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 _PIN: Final = re.compile(r"all on (amd64|arm64)")
 _SHARE: Final = re.compile(r"([0-9]{1,9}) of ([0-9]{1,9}) on arm64(?: prefer (amd64|arm64))?")
 
@@ -75,3 +76,8 @@ def config_map_name(stack_label: str) -> str:
 def entry_key(kind: str, name: str) -> str:
     """Return the key of a workload's entry."""
     return f"{kind}.{name}"
+
+
+def is_key(text: str) -> bool:
+    """Return whether the API server accepts a key in a ConfigMap."""
+    return _KEY.fullmatch(text) is not None

@@ -194,6 +194,63 @@ class Template:
         return self.spec.get(name)
 
 
+def without_patch(template: Template) -> Template:
+    """Return the template as it is without archshift's patch, where nobody's ownership of fields counts.
+
+    Without a patch of this stack, the live template is the application's own, whoever wrote it.
+    """
+    own = template.spec
+    if template.applied or template.taken_fields:
+        values = {name: template.application_value(name) for name in FIELDS}
+        own = {name: value for name, value in values.items() if value}
+    return Template(
+        spec=own,
+        selector=template.selector,
+        revision_label=template.revision_label,
+        has_soft_rules=template.has_soft_rules,
+        other_spreads=template.other_spreads,
+        labels=template.labels,
+        affinity=template.affinity,
+        anti_affinity=template.anti_affinity,
+        surge=template.surge,
+    )
+
+
+def template_of_pod(pod_spec: Mapping[str, Any], *, placed: bool = False) -> Template:
+    """Return what a pod's spec says about where it may run, as the template of its workload.
+
+    Args:
+        pod_spec: The pod's spec.
+        placed: archshift's policy placed the pod, so its part is left out.
+    """
+    live = read_fields(pod_spec)
+    spreads = [*(pod_spec.get("topologySpreadConstraints") or ())]
+    if placed:
+        # The policy adds to the end of a list. It adds the spread over architectures first, and nothing where
+        # the pod has one of its own.
+        first = next((index for index, each in enumerate(spreads) if is_ours(each)), len(spreads))
+        live = {
+            name: rest
+            for name, value in live.items()
+            if name not in SPREADS and (rest := _before_placement(name, value))
+        }
+        spreads = spreads[:first]
+    else:
+        spreads = [constraint for constraint in spreads if not is_ours(constraint)]
+    return Template(
+        spec=live,
+        other_spreads=(tuple(spreads), ()),
+        has_soft_rules=has_soft_rules(pod_spec, spreads),
+        affinity=required_terms(pod_spec, "podAffinity"),
+        anti_affinity=required_terms(pod_spec, "podAntiAffinity"),
+    )
+
+
+def _before_placement(name: str, value: Any) -> Any:
+    """Return a pod's field without what the policy added; it never changes the required affinity."""
+    return value if name == "required" else without_archshift(name, value)
+
+
 def contradicts(template: Template) -> bool:
     """Return whether archshift's own fields exclude every architecture that the application permits."""
     pinned = pinned_architecture(template)
