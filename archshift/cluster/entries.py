@@ -48,9 +48,16 @@ class Entry:
     replicas: int
     prefer: Architecture | None = None
 
+    @property
+    def side(self) -> Architecture | None:
+        """The side where all pods belong; None if some belong on each."""
+        if 0 < self.graviton < self.replicas:
+            return None
+        return ARM64 if self.graviton else AMD64
+
     def __str__(self) -> str:
-        if self.graviton in (0, self.replicas):
-            return f"all on {ARM64 if self.graviton else AMD64}"
+        if self.side:
+            return f"all on {self.side}"
         share = f"{self.graviton} of {self.replicas} on {ARM64}"
         return f"{share} prefer {self.prefer}" if self.prefer else share
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from archshift.cluster.entries import Entry
 from archshift.cluster.ownership import FieldOwner, Path, path_of
 from archshift.cluster.scheduling import matches
 from archshift.common.architectures import ARCHITECTURES, Architecture
@@ -216,27 +217,27 @@ def without_patch(template: Template) -> Template:
     )
 
 
-def template_of_pod(pod_spec: Mapping[str, Any], *, placed: bool = False) -> Template:
+def template_of_pod(pod_spec: Mapping[str, Any], placed_by: str = "") -> Template:
     """Return what a pod's spec says about where it may run, as the template of its workload.
 
     Args:
         pod_spec: The pod's spec.
-        placed: archshift's policy placed the pod, so its part is left out.
+        placed_by: The entry by which archshift's policy placed the pod, whose part is left out; empty if
+            it did not.
     """
-    live = read_fields(pod_spec)
+    # The application's own soft spreads are no fields of placement; they are among the other spreads.
+    live = {name: value for name, value in read_fields(pod_spec).items() if name not in DEFAULT_SPREADS}
     spreads = [*(pod_spec.get("topologySpreadConstraints") or ())]
-    if placed:
-        # The policy adds to the end of a list. It adds the spread over architectures first, and nothing where
-        # the pod has one of its own.
-        first = next((index for index, each in enumerate(spreads) if is_ours(each)), len(spreads))
-        live = {
-            name: rest
-            for name, value in live.items()
-            if name not in SPREADS and (rest := _before_placement(name, value))
-        }
-        spreads = spreads[:first]
-    else:
-        spreads = [constraint for constraint in spreads if not is_ours(constraint)]
+    if placed_by:
+        live = {name: rest for name, value in live.items() if (rest := _before_placement(name, value))}
+        entry = Entry.parse(placed_by)
+        if not (entry and entry.side):
+            # A share never goes to a pod with a spread over architectures of its own. The policy adds its own
+            # spread to the end of the list, and then at most the default spreads.
+            live.pop("spread", None)
+            ours = next((index for index, each in enumerate(spreads) if is_ours(each)), len(spreads))
+            spreads = spreads[:ours]
+    spreads = [constraint for constraint in spreads if not is_ours(constraint)]
     return Template(
         spec=live,
         other_spreads=(tuple(spreads), ()),
@@ -247,8 +248,8 @@ def template_of_pod(pod_spec: Mapping[str, Any], *, placed: bool = False) -> Tem
 
 
 def _before_placement(name: str, value: Any) -> Any:
-    """Return a pod's field without what the policy added; it never changes the required affinity."""
-    return value if name == "required" else without_archshift(name, value)
+    """Return a pod's field without what the policy added; a spread and the required affinity stay."""
+    return value if name in ("required", *SPREADS) else without_archshift(name, value)
 
 
 def contradicts(template: Template) -> bool:

@@ -209,9 +209,9 @@ def _shared(items: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
 
 
 @lru_cache(maxsize=4096)
-def _template(placement: str, placed: bool) -> tuple[Template, str]:
+def _template(placement: str, placed_by: str) -> tuple[Template, str]:
     pod_spec = json.loads(placement)
-    return template_of_pod(pod_spec, placed=placed), system_of(pod_spec)
+    return template_of_pod(pod_spec, placed_by), system_of(pod_spec)
 
 
 def _claims(pod_spec: Mapping[str, Any]) -> tuple[str, ...]:
@@ -231,7 +231,7 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
     leaving = bool(meta.get("deletionTimestamp"))
     annotations = _shared(tuple((meta.get("annotations") or {}).items()))
     scheduled = conditions.get("PodScheduled") or {}
-    template, system = _template(_placement(spec), PLACED_ANNOTATION in annotations)
+    template, system = _template(_placement(spec), annotations.get(PLACED_ANNOTATION, ""))
     return Pod(
         namespace=meta["namespace"],
         name=meta["name"],
