@@ -11,14 +11,23 @@ from archshift.actions.try_patches import Progress, plan_without_refused
 from archshift.cluster.client import Cluster, connect
 from archshift.cluster.image_evidence import ClusterEvidence, read_evidence
 from archshift.cluster.inventory import read_inventory
+from archshift.cluster.live_placement import (
+    LivePlacement,
+    check_served,
+    read_live_placement,
+    serves_placement,
+)
 from archshift.cluster.model import Inventory
 from archshift.nodes.after_update import possible_nodes
 from archshift.nodes.eks import LiveCluster
-from archshift.nodes.node_pools import check_served
+from archshift.nodes.node_pools import check_served as check_pools_served
 from archshift.plan.arm64_tests import Arm64TestState, judge_tests
+from archshift.plan.config_maps import entries_of
 from archshift.plan.guard import X86Need, needs
-from archshift.plan.model import Plan, Rules
+from archshift.plan.model import Placement, Plan, Rules
+from archshift.plan.placed_pods import with_unplaced, without_patches
 from archshift.plan.planner import make_plan
+from archshift.plan.reasons import fewer_restarts
 
 if TYPE_CHECKING:
     # Settings are built from this package's types; here they are only passed in.
@@ -38,6 +47,8 @@ class Survey:
         tests: The results of tests on arm64, and the missing tests.
         rules: The configured rules by workload key, plus a hold for each failed test.
         refused: Workload key to the words with which the API server refuses its patch.
+        placement: What places pods at admission now; None with ``placement: patches``.
+        entries: Namespace to the data of its ConfigMap; empty with ``placement: patches``.
     """
 
     inventory: Inventory
@@ -47,6 +58,8 @@ class Survey:
     tests: Arm64TestState = field(default_factory=Arm64TestState)
     rules: Mapping[str, Rules] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    placement: LivePlacement | None = None
+    entries: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def survey(
@@ -84,9 +97,17 @@ def survey(
         if eks:
             eks.check_context(cluster.server, cluster.authority)
         for pool in [*settings.node_pools.values()][:1]:
-            check_served(cluster.get("/apis").get("groups") or (), pool.node_class.group)
+            check_pools_served(cluster.get("/apis").get("groups") or (), pool.node_class.group)
+        live = None
+        if settings.placement == "admission":
+            check_served(cluster)
+            live = read_live_placement(cluster, settings.stack_label)
         inventory = read_inventory(
-            cluster, settings.discovery, settings.field_manager, with_unsteered=guarded
+            cluster,
+            settings.discovery,
+            settings.field_manager,
+            with_unsteered=guarded,
+            every_controller=live is not None,
         )
         evidence = None
         if settings.images.check:
@@ -99,29 +120,40 @@ def survey(
             else Arm64TestState()
         )
         rules = tests.strict_rules(settings.rules, hold_untested)
-        make = partial(_plan, settings.arm_ratio, settings, inventory, evidence, rules)
+        make = partial(_plan, settings.arm_ratio, settings, inventory, evidence, rules, live=live)
         refused: Mapping[str, str] = {}
         if try_patches:
             plan, trials = plan_without_refused(cluster, settings.field_manager, inventory, make, progress)
             plan, refused = replace(plan, untried=trials.note), trials.refused
+            if not live and serves_placement(cluster):
+                bare = without_patches(inventory)
+                other = _plan(settings.arm_ratio, settings, bare, evidence, rules, {}, placed_by="admission")
+                plan = replace(plan, advice=fewer_restarts(plan, other))
         else:
             plan = make(refused)
+    possible = possible_nodes(inventory.nodes, settings.groups, settings.stack_label)
+    if live:
+        plan = with_unplaced(plan, inventory, live.since)
     strict = tests.strict_rules(settings.rules)
     return Survey(
         inventory=inventory,
         evidence=evidence,
         plan=plan,
-        needs=needs(
-            inventory,
-            verdicts,
-            strict,
-            possible_nodes(inventory.nodes, settings.groups, settings.stack_label),
-        )
-        if guarded
-        else None,
+        needs=needs(inventory, verdicts, strict, possible) if guarded else None,
         tests=tests,
         rules=rules,
         refused=refused,
+        placement=live,
+        entries=entries_of(
+            plan,
+            settings.discovery,
+            possible,
+            namespaces=live.namespaces,
+            images_checked=evidence is not None,
+            live=live.data,
+        )
+        if live
+        else {},
     )
 
 
@@ -136,6 +168,7 @@ def plan_at(ratio: float, settings: "Settings", cluster_survey: Survey) -> Plan:
         cluster_survey.evidence,
         cluster_survey.rules,
         cluster_survey.refused,
+        live=cluster_survey.placement,
     )
 
 
@@ -151,6 +184,9 @@ def _plan(
     evidence: ClusterEvidence | None,
     rules: Mapping[str, Rules],
     refused: Mapping[str, str],
+    *,
+    live: LivePlacement | None = None,
+    placed_by: Placement | None = None,
 ) -> Plan:
     return make_plan(
         arm_ratio=ratio,
@@ -161,6 +197,8 @@ def _plan(
         pin_daemonsets=settings.images.daemonsets == "pin",
         refused=refused,
         stack=settings.stack_label,
+        placed_by=placed_by or settings.placement,
+        live_entries=live.entries if live else None,
     )
 
 
@@ -169,5 +207,10 @@ def survey_of_none(settings: "Settings") -> Survey:
     inventory = Inventory()
     # Empty evidence, because None would mean that images are not checked.
     evidence = ClusterEvidence() if settings.images.check else None
-    plan = make_plan(arm_ratio=settings.arm_ratio, inventory=inventory, groups=settings.groups)
+    plan = make_plan(
+        arm_ratio=settings.arm_ratio,
+        inventory=inventory,
+        groups=settings.groups,
+        placed_by=settings.placement,
+    )
     return Survey(inventory=inventory, evidence=evidence, plan=plan, needs=None)

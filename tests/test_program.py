@@ -177,8 +177,7 @@ def test_the_program_reads_the_cluster_once(monkeypatch: pytest.MonkeyPatch) -> 
     """Before the first resource, with this stack's name for ownership."""
     calls: list[str] = []
 
-    def read(_cluster: object, _discovery: object, field_manager: str, *, with_unsteered: bool) -> Inventory:
-        del with_unsteered
+    def read(_cluster: object, _discovery: object, field_manager: str, **_how: bool) -> Inventory:
         calls.append(field_manager)
         cart = read_workload("Deployment", workload(name="cart", replicas=1), field_manager)
         return Inventory(workloads={cart.key: cart})

@@ -29,6 +29,8 @@ Whoever selects one of them has chosen Graviton, so ``others`` leaves such pods 
 LEFT_ALONE: Final = "left alone"
 """The entry of a workload that archshift does not place."""
 
+_KEY: Final = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+
 PIN: Final = re.compile(r"all on (amd64|arm64)")
 """The entry that keeps all pods on one side; the API server's expression reads it too."""
 
@@ -50,9 +52,16 @@ class Entry:
     replicas: int
     prefer: Architecture | None = None
 
+    @property
+    def side(self) -> Architecture | None:
+        """The side where all pods belong; None if some belong on each."""
+        if 0 < self.graviton < self.replicas:
+            return None
+        return ARM64 if self.graviton else AMD64
+
     def __str__(self) -> str:
-        if self.graviton in (0, self.replicas):
-            return f"all on {ARM64 if self.graviton else AMD64}"
+        if self.side:
+            return f"all on {self.side}"
         share = f"{self.graviton} of {self.replicas} on {ARM64}"
         return f"{share} prefer {self.prefer}" if self.prefer else share
 
@@ -78,3 +87,8 @@ def config_map_name(stack_label: str) -> str:
 def entry_key(kind: str, name: str) -> str:
     """Return the key of a workload's entry."""
     return f"{kind}.{name}"
+
+
+def is_key(text: str) -> bool:
+    """Return whether the API server accepts a key in a ConfigMap."""
+    return _KEY.fullmatch(text) is not None

@@ -37,7 +37,7 @@ from archshift.cluster.pods import Pod, list_pods, pull_identity
 from archshift.cluster.template_users import read_template_use
 from archshift.cluster.troubles import find_troubles
 from archshift.cluster.volumes import Volumes, read_volumes
-from archshift.cluster.workload_needs import of_cluster, of_template, workload_of
+from archshift.cluster.workload_needs import of_cluster, of_template, steered_by_pods, workload_of
 from archshift.common.errors import ArchshiftError
 from archshift.common.quantity import millicpu, whole
 from archshift.common.resources import NOTHING, Resources
@@ -49,12 +49,17 @@ if TYPE_CHECKING:
     from archshift.cluster.client import Cluster
 
 
-OUR_MANAGERS: Final = "archshift/"
-"""The first part of every stack's name in ``managedFields``."""
+OURS: Final = "archshift/"
+"""The first part of every stack's name in ``managedFields``, and of archshift's labels."""
 
 
 def read_inventory(
-    cluster: "Cluster", discovery: Discovery, field_manager: str, *, with_unsteered: bool = False
+    cluster: "Cluster",
+    discovery: Discovery,
+    field_manager: str,
+    *,
+    with_unsteered: bool = False,
+    every_controller: bool = False,
 ) -> Inventory:
     """Read the cluster.
 
@@ -64,6 +69,8 @@ def read_inventory(
         field_manager: This stack's name in ``managedFields``.
         with_unsteered: Also read the controllers outside the discovery, including the system's, because their
             pods run on the same nodes.
+        every_controller: Whatever makes pods in the discovery is a workload, of any kind. Pods can be placed
+            at their admission without a template.
 
     Raises:
         ArchshiftError: Something could not be read. An inventory is never partial.
@@ -109,15 +116,49 @@ def read_inventory(
         others = keyed(workload for _, outside in read for workload in outside)
         outside = {key: workload for key, workload in others.items() if key not in workloads}
         daemonsets = {key: each for key, each in outside.items() if on_every_node(each.kind)}
-        return _assemble(
+        all_pods = pods.result()
+        if every_controller:
+            by_pods = _known_by_pods(all_pods, discovery, volumes.result())
+            workloads |= keyed(by_pods)
+        found = _assemble(
             workloads,
             nodes.result(),
-            pods.result(),
+            all_pods,
             discovery,
             outside if with_unsteered else None,
             daemonsets,
             volumes.result(),
         )
+        return replace(found, unplaced=_unplaced(all_pods, workloads)) if every_controller else found
+
+
+def _known_by_pods(pods: Iterable[Pod], discovery: Discovery, volumes: Volumes) -> Iterator[Workload]:
+    """Yield the workloads of the discovery that only their pods show."""
+    if discovery.label_selector:
+        return  # it selects controllers, whose labels nobody knows here
+    members: dict[str, list[Pod]] = {}
+    for pod in pods:
+        key = pod.workload
+        kind = key.split("/")[1]
+        known = kind in CONTROLLERS or key in discovery.exclude or not discovery.covers(pod.namespace)
+        if pod.owner and not (known or pod.leaving or pod.tied or _of_archshift(pod)):
+            members.setdefault(key, []).append(pod)
+    for key, own in members.items():
+        yield steered_by_pods(key, own, volumes)
+
+
+def _of_archshift(pod: Pod) -> bool:
+    """Return whether it is a pod of a test on arm64, or a placeholder."""
+    return any(label.startswith(OURS) for label in pod.labels)
+
+
+def _unplaced(pods: Iterable[Pod], workloads: Mapping[str, Workload]) -> dict[str, tuple[str, ...]]:
+    """Return ``Inventory.unplaced``."""
+    created: dict[str, list[str]] = {}
+    for pod in pods:
+        if not (pod.placed_by or pod.leaving or pod.tied) and pod.workload in workloads:
+            created.setdefault(pod.workload, []).append(pod.created)
+    return {key: tuple(times) for key, times in created.items()}
 
 
 def _read_admission(cluster: "Cluster") -> Admission:
@@ -263,6 +304,7 @@ def read_workload(
         ),
         settled=record.settled(item),
         updated=record.updated(item),
+        most_away=record.most_away(spec),
         stuck=record.stuck(item),
         identity=f"{meta.get('uid', '')[:8]}.{meta.get('generation', 0)}",
         obstacle=record.obstacle(spec),
@@ -326,7 +368,7 @@ def _copiers(
     return frozenset(
         owner
         for owner in owners(managed, path)
-        if owner.manager not in our_names and not owner.manager.startswith(OUR_MANAGERS)
+        if owner.manager not in our_names and not owner.manager.startswith(OURS)
     )
 
 
@@ -349,7 +391,7 @@ def _reclaimed(
         if name in live and pod_fields.archshift_wrote(name, live[name], revision_label)
         if theirs <= copiers
         or name in owned
-        or (name in pod_fields.SPREADS and not any(own.manager.startswith(OUR_MANAGERS) for own in theirs))
+        or (name in pod_fields.SPREADS and not any(own.manager.startswith(OURS) for own in theirs))
     }
     # archshift never writes a pin and a constraint together, and it uses the node selector only if it cannot
     # use the required affinity. So these are the application's own pins in a copied template.

@@ -233,12 +233,15 @@ class WorkloadKind(Resource):
         """Return how many pods more than its replicas a workload may have during a rollout."""
         return self.rollout_limit.more_pods(spec, self.replicas(spec)) if self.rollout_limit else 0
 
+    def most_away(self, spec: Object) -> int:
+        """Return how many pods may be unavailable at once under the workload's own rollout limits."""
+        return self.rollout_limit.pods(spec, self.replicas(spec)) if self.rollout_limit else 0
+
     def may_be_away(self, live: Object) -> int:
         """Return how many more pods may be unavailable under the workload's own rollout limits."""
-        replicas = self.replicas(live["spec"])
-        limit = self.rollout_limit.pods(live["spec"], replicas) if self.rollout_limit else 0
+        spec = live["spec"]
         available = int((live.get("status") or {}).get("availableReplicas", 0))
-        return available - (replicas - limit)
+        return available - (self.replicas(spec) - self.most_away(spec))
 
 
 _REPLICAS: Final = ("replicas", "updatedReplicas", "availableReplicas")
@@ -279,6 +282,21 @@ CONTROLLERS: Final[Mapping[str, WorkloadKind]] = {
 }
 """Kind to its record."""
 
+UNREAD: Final[Mapping[str, WorkloadKind]] = {
+    "Rollout": WorkloadKind(
+        api_version="argoproj.io/v1alpha1",
+        plural="rollouts",
+        revision_label="rollouts-pod-template-hash",
+        through="ReplicaSet",
+    ),
+}
+"""Kinds whose objects archshift does not read. Their pods name them, by the ReplicaSets between."""
+
+REVISION_LABELS: Final = tuple(
+    dict.fromkeys(kind.revision_label for kind in (*CONTROLLERS.values(), *UNREAD.values()))
+)
+"""The labels of pods that differ between revisions of a workload."""
+
 TESTED_KINDS: Final = tuple(name for name, kind in CONTROLLERS.items() if kind.tested)
 
 SCALED: Final[Mapping[str, Resource]] = {
@@ -289,7 +307,9 @@ SCALED: Final[Mapping[str, Resource]] = {
 """Kinds that own pods and have a number of replicas."""
 
 _MAKERS: Final = {
-    through: tuple((name, kind) for name, kind in CONTROLLERS.items() if kind.through == through)
+    through: tuple(
+        (name, kind) for name, kind in (*CONTROLLERS.items(), *UNREAD.items()) if kind.through == through
+    )
     for through in sorted({kind.through for kind in CONTROLLERS.values()})
     if through
 }

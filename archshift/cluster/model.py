@@ -63,7 +63,7 @@ class Workload:
 
     Attributes:
         namespace: Its namespace.
-        kind: One of ``kinds.CONTROLLERS``, or the owner of pods that archshift does not steer.
+        kind: One of ``kinds.CONTROLLERS``, or another owner of pods, which only its pods show.
         name: Its name.
         replicas: The wanted number of permanent pods; 0 for kinds without replicas.
         template: The placement fields of its pod template.
@@ -83,6 +83,9 @@ class Workload:
         pod_revision: The value of ``template.revision_label`` on pods of the present template, if known.
         settled: Whether no rollout is in progress and every pod is available.
         updated: Whether all its pods are known to be made from its present template.
+        most_away: How many of its pods may be unavailable at once under its own rollout limits.
+        one_side: All its pods belong on one side, because no label tells them from other pods. So no spread
+            can keep a share of them.
         stuck: The controller's words if its rollout makes no progress; otherwise empty.
         identity: ``<uid>.<generation>``, shortened. It changes with every change of the spec.
         obstacle: Why a change of the template cannot move its pods; empty if it can.
@@ -115,6 +118,8 @@ class Workload:
     pod_revision: str = ""
     settled: bool = True
     updated: bool = False
+    most_away: int = 1
+    one_side: bool = False
     stuck: str = ""
     identity: str = ""
     obstacle: str = ""
@@ -256,6 +261,8 @@ class Inventory:
         requested: As ``pods``, but the sum of the pods' requests.
         volumes: The claims and volumes of the cluster.
         troubles: A key of ``workloads`` to what is wrong with its pods or its rollout.
+        unplaced: A key of ``workloads`` to when its pods were created that archshift's policy did not place.
+            Empty if ``every_controller`` was not requested.
     """
 
     workloads: Mapping[str, Workload] = field(default_factory=dict)
@@ -271,6 +278,7 @@ class Inventory:
     requested: Mapping[tuple[str, str], Resources] = field(default_factory=dict)
     volumes: Volumes = field(default_factory=Volumes)
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
+    unplaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def sides(self, key: str) -> frozenset[Architecture]:
         """Return the sides where live pods of a workload run."""

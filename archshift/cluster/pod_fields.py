@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from archshift.cluster.entries import Entry
 from archshift.cluster.ownership import FieldOwner, Path, path_of
 from archshift.cluster.scheduling import matches
 from archshift.common.architectures import ARCHITECTURES, Architecture
@@ -192,6 +193,63 @@ class Template:
         if name in self.owned and name not in self.foreign_owners:
             return None
         return self.spec.get(name)
+
+
+def without_patch(template: Template) -> Template:
+    """Return the template as it is without archshift's patch, where nobody's ownership of fields counts.
+
+    Without a patch of this stack, the live template is the application's own, whoever wrote it.
+    """
+    own = template.spec
+    if template.applied or template.taken_fields:
+        values = {name: template.application_value(name) for name in FIELDS}
+        own = {name: value for name, value in values.items() if value}
+    return Template(
+        spec=own,
+        selector=template.selector,
+        revision_label=template.revision_label,
+        has_soft_rules=template.has_soft_rules,
+        other_spreads=template.other_spreads,
+        labels=template.labels,
+        affinity=template.affinity,
+        anti_affinity=template.anti_affinity,
+        surge=template.surge,
+    )
+
+
+def template_of_pod(pod_spec: Mapping[str, Any], placed_by: str = "") -> Template:
+    """Return what a pod's spec says about where it may run, as the template of its workload.
+
+    Args:
+        pod_spec: The pod's spec.
+        placed_by: The entry by which archshift's policy placed the pod, whose part is left out; empty if
+            it did not.
+    """
+    # The application's own soft spreads are no fields of placement; they are among the other spreads.
+    live = {name: value for name, value in read_fields(pod_spec).items() if name not in DEFAULT_SPREADS}
+    spreads = [*(pod_spec.get("topologySpreadConstraints") or ())]
+    if placed_by:
+        live = {name: rest for name, value in live.items() if (rest := _before_placement(name, value))}
+        entry = Entry.parse(placed_by)
+        if not (entry and entry.side):
+            # A share never goes to a pod with a spread over architectures of its own. The policy adds its own
+            # spread to the end of the list, and then at most the default spreads.
+            live.pop("spread", None)
+            ours = next((index for index, each in enumerate(spreads) if is_ours(each)), len(spreads))
+            spreads = spreads[:ours]
+    spreads = [constraint for constraint in spreads if not is_ours(constraint)]
+    return Template(
+        spec=live,
+        other_spreads=(tuple(spreads), ()),
+        has_soft_rules=has_soft_rules(pod_spec, spreads),
+        affinity=required_terms(pod_spec, "podAffinity"),
+        anti_affinity=required_terms(pod_spec, "podAntiAffinity"),
+    )
+
+
+def _before_placement(name: str, value: Any) -> Any:
+    """Return a pod's field without what the policy added; a spread and the required affinity stay."""
+    return value if name in ("required", *SPREADS) else without_archshift(name, value)
 
 
 def contradicts(template: Template) -> bool:

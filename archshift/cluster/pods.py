@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from archshift.cluster.entries import PLACED_ANNOTATION
 from archshift.cluster.kinds import Resource, controller_of, on_every_node
 from archshift.cluster.model import PullIdentity
-from archshift.cluster.pod_fields import read_fields
+from archshift.cluster.pod_fields import Template, template_of_pod
 from archshift.cluster.pod_needs import requests_of
 from archshift.cluster.troubles import failing_container
 from archshift.common.kubernetes import OS_LABEL
@@ -58,11 +59,12 @@ class Pod:
         owner: Its controller; None for a bare pod.
         labels: Its labels.
         annotations: Its annotations.
-        rules: The fields of its spec that decide where it may run, by our names of the fields.
+        template: What its spec says about where it may run, without what archshift's policy added.
         system: The operating system that it needs.
         claims: The names of the claims of its volumes, without those that are deleted with it.
         created: When it was created, as the API server writes it.
         finalizers: Its finalizers, which must be removed before it can be gone.
+        runs_to_end: Whether it ends by itself, like the pods of a Job.
         leaving: Whether it is being deleted.
         ready: Whether it is ready and not being deleted.
         unschedulable: The scheduler's message if no node fits it; otherwise empty.
@@ -80,11 +82,12 @@ class Pod:
     owner: Controller | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
-    rules: Mapping[str, Any] = field(default_factory=dict)
+    template: Template = field(default_factory=Template)
     system: str = "linux"
     claims: tuple[str, ...] = ()
     created: str = ""
     finalizers: tuple[str, ...] = ()
+    runs_to_end: bool = False
     leaving: bool = False
     ready: bool = True
     unschedulable: str = ""
@@ -95,6 +98,16 @@ class Pod:
     def key(self) -> str:
         """``namespace/name``."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def rules(self) -> Mapping[str, Any]:
+        """The fields of its spec that decide where it may run, by our names of the fields."""
+        return self.template.spec
+
+    @property
+    def placed_by(self) -> str:
+        """The entry by which archshift's policy placed it; empty if the policy did not."""
+        return self.annotations.get(PLACED_ANNOTATION, "")
 
     @property
     def workload(self) -> str:
@@ -179,7 +192,7 @@ def _images(item: Mapping[str, Any]) -> str:
 
 def _placement(pod_spec: Mapping[str, Any]) -> str:
     """Return the fields that decide where a pod may run, as JSON. Pods of one owner give the same text."""
-    kept = ("nodeSelector", "affinity", "tolerations", "os")
+    kept = ("nodeSelector", "affinity", "tolerations", "topologySpreadConstraints", "os")
     return _as_json({key: pod_spec[key] for key in kept if pod_spec.get(key)})
 
 
@@ -196,9 +209,9 @@ def _shared(items: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
 
 
 @lru_cache(maxsize=4096)
-def _rules(placement: str) -> tuple[Mapping[str, Any], str]:
+def _template(placement: str, placed_by: str) -> tuple[Template, str]:
     pod_spec = json.loads(placement)
-    return read_fields(pod_spec), system_of(pod_spec)
+    return template_of_pod(pod_spec, placed_by), system_of(pod_spec)
 
 
 def _claims(pod_spec: Mapping[str, Any]) -> tuple[str, ...]:
@@ -218,7 +231,7 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
     leaving = bool(meta.get("deletionTimestamp"))
     annotations = _shared(tuple((meta.get("annotations") or {}).items()))
     scheduled = conditions.get("PodScheduled") or {}
-    rules, system = _rules(_placement(spec))
+    template, system = _template(_placement(spec), annotations.get(PLACED_ANNOTATION, ""))
     return Pod(
         namespace=meta["namespace"],
         name=meta["name"],
@@ -227,7 +240,7 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
         owner=_controller(meta["namespace"], owner["kind"], owner["name"]) if owner else None,
         labels=_shared(tuple((meta.get("labels") or {}).items())),
         annotations=annotations,
-        rules=rules,
+        template=template,
         system=system,
         claims=_claims(spec),
         created=meta.get("creationTimestamp", ""),
@@ -235,6 +248,8 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
         images=sys.intern(_images(item)),
         pulls_as=pull_identity(meta["namespace"], spec),
         finalizers=tuple(meta.get("finalizers") or ()),
+        # Controllers that replace ended pods demand restartPolicy Always.
+        runs_to_end=spec.get("restartPolicy", "Always") != "Always",
         leaving=leaving,
         ready=not leaving and (conditions.get("Ready") or {}).get("status") == "True",
         unschedulable=str(scheduled.get("message", "")) if scheduled.get("status") == "False" else "",

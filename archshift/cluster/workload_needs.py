@@ -4,12 +4,20 @@ The live pods of the present template have the answer, because they went through
 the template has it, together with what the cluster will add.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import Any, Final
 
-from archshift.cluster.kinds import CONTROLLERS, WorkloadKind, has_replicas, observed, on_every_node
+from archshift.cluster.kinds import (
+    CONTROLLERS,
+    REVISION_LABELS,
+    WorkloadKind,
+    has_replicas,
+    observed,
+    on_every_node,
+)
 from archshift.cluster.model import Workload
 from archshift.cluster.pod_fields import Template
 from archshift.cluster.pod_needs import Admission
@@ -17,6 +25,7 @@ from archshift.cluster.pods import Pod, system_of
 from archshift.cluster.scheduling import Condition, Unmet
 from archshift.cluster.volumes import Claims, Volumes
 from archshift.common.resources import Resources
+from archshift.images.workload import containers_of
 
 _DEFAULT_SCHEDULER: Final = "default-scheduler"
 
@@ -219,4 +228,30 @@ def workload_of(pods: Sequence[Pod], volumes: Volumes) -> Workload:
         tolerations=tuple(first.rules.get("tolerations") or ()),
         system=first.system,
         pod_conditions=each if any(each) else (),
+    )
+
+
+def steered_by_pods(key: str, pods: Sequence[Pod], volumes: Volumes) -> Workload:
+    """Return a workload that archshift steers at admission, although only its pods show it.
+
+    Args:
+        key: ``namespace/Kind/name``.
+        pods: All its pods, at least one.
+        volumes: The cluster's volumes.
+    """
+    _, kind, name = key.split("/", 2)
+    # The newest pods tell what the next ones need.
+    newest_first = sorted(pods, key=lambda pod: pod.created, reverse=True)
+    newest = newest_first[0]
+    label = next((label for label in REVISION_LABELS if all(label in pod.labels for pod in pods)), "")
+    return replace(
+        workload_of(newest_first, volumes),
+        kind=kind,
+        name=name,
+        # Pods that end by themselves are no permanent pods, so nothing moves them.
+        replicas=0 if newest.runs_to_end else len(pods),
+        template=replace(newest.template, labels=newest.labels, revision_label=label),
+        one_side=not label and kind != "ReplicaSet",
+        containers=containers_of(json.loads(newest.images)["spec"]),
+        pulls_as=newest.pulls_as,
     )

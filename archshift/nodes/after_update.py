@@ -76,6 +76,11 @@ def closed_sides(after: Sequence[Node], groups: Iterable[AnyNodeGroup]) -> froze
     )
 
 
+def have_zones(nodes: Iterable[Node]) -> bool:
+    """Return whether any of these nodes is in an availability zone."""
+    return any(ZONE_LABEL in node.labels or ZONE_LABEL in node.choices for node in nodes)
+
+
 def possible_nodes(live: Iterable[Node], groups: Iterable[AnyNodeGroup], stack: str = "") -> list[Node]:
     """Return the nodes that pods may land on: those after the update, and those that an autoscaler may add.
 

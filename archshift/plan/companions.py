@@ -57,12 +57,13 @@ class Bond:
     reason: str
 
 
-def bonds(members: Iterable[Member], nodes: Iterable[Node]) -> dict[str, Bond]:
+def bonds(members: Iterable[Member], nodes: Iterable[Node], *, evicts: bool = False) -> dict[str, Bond]:
     """Return what companions decide for each movable workload that has some.
 
     Args:
         members: All known workloads.
         nodes: The nodes after the update.
+        evicts: Pods move by evictions; otherwise by rollouts of their workloads.
     """
     by_key = {member.key: member for member in members}
     needed = requirements([member.workload for member in by_key.values()], nodes)
@@ -89,7 +90,7 @@ def bonds(members: Iterable[Member], nodes: Iterable[Node]) -> dict[str, Bond]:
                 beside = [target for target in fixed if side in (by_key[target].sides or ())]
                 decided[key] = Bond(side=side, reason=reasons.must_run_beside(beside, side))
     tied = {key: targets for key, targets in needed.items() if key not in free}
-    return decided | _of_units(units, tied, by_key, decided)
+    return decided | _of_units(units, tied, by_key, decided, evicts)
 
 
 def requirements(workloads: Iterable[Workload], nodes: Iterable[Node]) -> dict[str, list[str]]:
@@ -156,7 +157,11 @@ class _Units:
 
 
 def _of_units(
-    units: _Units, needed: Mapping[str, list[str]], by_key: Mapping[str, Member], decided: Mapping[str, Bond]
+    units: _Units,
+    needed: Mapping[str, list[str]],
+    by_key: Mapping[str, Member],
+    decided: Mapping[str, Bond],
+    evicts: bool,
 ) -> dict[str, Bond]:
     found = {}
     for first, keys in units.members().items():
@@ -168,7 +173,7 @@ def _of_units(
         elif blocked := [key for key in keys if not by_key[key].may_leave]:
             side, why = AMD64, {key: reasons.must_run_beside(blocked, AMD64) for key in keys}
             why |= {key: reasons.companions_cannot_move(_others_of(key, keys)) for key in blocked}
-        elif not _can_begin(keys, needed, by_key):
+        elif not _can_begin(keys, needed, by_key, evicts):
             side = _present_side(keys, by_key)
             why = {key: reasons.moves_only_at_once(_others_of(key, keys)) for key in keys}
         else:
@@ -184,8 +189,10 @@ def _others_of(key: str, keys: Iterable[str]) -> list[str]:
     return [other for other in keys if other != key]
 
 
-def _can_begin(keys: list[str], needed: Mapping[str, list[str]], by_key: Mapping[str, Member]) -> bool:
-    """Return whether a rolling update can move a unit.
+def _can_begin(
+    keys: list[str], needed: Mapping[str, list[str]], by_key: Mapping[str, Member], evicts: bool
+) -> bool:
+    """Return whether a rolling update, or evictions, can move a unit.
 
     A new pod starts only where a companion runs already. So some workload must need no companion, or end all
     its old pods first.
@@ -198,15 +205,18 @@ def _can_begin(keys: list[str], needed: Mapping[str, list[str]], by_key: Mapping
         and (
             key not in needed
             or moved & {*needed[key]}
-            or (needed[key] == [key] and _begins_alone(by_key[key].workload))
+            or (needed[key] == [key] and _begins_alone(by_key[key].workload, evicts))
         )
     }:
         moved |= more
     return moved == {*keys}
 
 
-def _begins_alone(workload: Workload) -> bool:
+def _begins_alone(workload: Workload, evicts: bool) -> bool:
     """Return whether no old pod of a workload is company for its first new pod."""
+    if evicts and workload.most_away:
+        # Old and new pods have the same revision, so all old pods must be away at once.
+        return workload.most_away >= workload.replicas
     template, limit = workload.template, CONTROLLERS[workload.kind].rollout_limit
     one_by_one = limit is not None and limit.strategy == "updateStrategy" and workload.replicas > 1
     return not (workload.keeps_old_pods or one_by_one) or not all(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
+from archshift.cluster.entries import LEFT_ALONE
 from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Trouble
 from archshift.common.architectures import ARM64, Architecture
@@ -85,8 +86,10 @@ class PlannedWorkload:
         reason: Why archshift does not simply move it; empty if it does.
         movable: Whether it is part of the fleet.
         patch: The body of its server-side-apply patch; None if it gets none.
-        entry: Where its pods belong, as an ``Entry``; empty with ``placement: patches``.
-        restarts: Whether the update replaces all of its pods, because the pod template changes.
+        entry: By what the API server places its new pods: an ``Entry``, or ``LEFT_ALONE``. Empty for
+            DaemonSets, and with ``placement: patches``.
+        restarts: Whether the update replaces all of its pods: its pod template changes, or its limits let no
+            pod be away.
         forced: Whether the patch takes fields from another owner.
         reclaimed: Whether the patch takes back fields that archshift wrote and another manager owns now, for
             example after ``kubectl rollout undo``.
@@ -150,9 +153,21 @@ class PlannedWorkload:
         return blocking.cause if blocking else self.reason
 
     @property
+    def placed(self) -> bool:
+        """Whether archshift places its pods, by a patch or by an entry."""
+        return self.patch is not None or self.entry not in ("", LEFT_ALONE)
+
+    @property
     def moves(self) -> int:
         """The number of pods that change sides."""
         return 0 if self.wanted is None else abs(self.wanted - self.graviton)
+
+    @property
+    def restarted_pods(self) -> int:
+        """The number of pods that the update replaces; 0 for DaemonSets, which have no number of pods."""
+        if self.restarts:
+            return self.replicas
+        return self.moves if self.entry else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +207,11 @@ class Plan:
         refused: Workload key to the words with which the API server refuses its patch.
         untried: Which patches were not tried on the API server and why; empty if all were, or if none should.
         troubles: The key of a workload to what is wrong with its pods or its rollout now.
+        placed_by: Who places the pods.
+        unplaced: Workload key to the number of its pods that are newer than archshift's policy, and that the
+            policy did not place.
+        older: The number of pods of placed workloads that are older than the policy.
+        advice: What another placement would save in this step, a sentence; empty if it saves nothing.
     """
 
     arm_ratio: float
@@ -207,6 +227,10 @@ class Plan:
     refused: Mapping[str, str] = field(default_factory=dict)
     untried: str = ""
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
+    placed_by: Placement = "patches"
+    unplaced: Mapping[str, int] = field(default_factory=dict)
+    older: int = 0
+    advice: str = ""
 
     @property
     def movable(self) -> list[PlannedWorkload]:
@@ -234,6 +258,16 @@ class Plan:
         return sum(workload.graviton for workload in self.movable)
 
     @property
+    def moves(self) -> int:
+        """The number of pods that change sides."""
+        return sum(workload.moves for workload in self.workloads)
+
+    @property
+    def restarted_pods(self) -> int:
+        """The number of permanent pods that the step replaces."""
+        return sum(workload.restarted_pods for workload in self.workloads)
+
+    @property
     def waiting(self) -> list[PlannedWorkload]:
         """The workloads that would change, but wait until the nodes of a side take pods again."""
         return [workload for workload in self.workloads if workload.waits]
@@ -253,7 +287,7 @@ class Plan:
     @property
     def in_trouble(self) -> bool:
         """Whether a workload that archshift places has a pending pod, or a rollout without progress."""
-        placed = {workload.key for workload in self.workloads if workload.patch is not None}
+        placed = {workload.key for workload in self.workloads if workload.placed}
         return any(
             trouble.pending or trouble.stuck for key, trouble in self.troubles.items() if key in placed
         )

@@ -1,4 +1,9 @@
-"""Makes the plan: which workloads archshift can steer, where their pods go, and their patches. Pure."""
+"""Makes the plan: which workloads archshift can steer, and where their pods go. Pure.
+
+A row says it with a patch of the workload's template, or with the entry by which the API server places its
+new pods (``archshift:placement``). The counts are the same. DaemonSets are never placed at admission, so
+their rows have patches with both.
+"""
 
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -6,17 +11,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from archshift.cluster import pod_fields
+from archshift.cluster.entries import LEFT_ALONE, Entry, entry_key, is_key
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import TAKEN_ANNOTATION, Inventory, Workload, taken_annotation
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import ZONE_LABEL
 from archshift.common.resources import NOTHING
 from archshift.common.text import joined
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict
-from archshift.nodes.after_update import closed_sides, nodes_after, possible_nodes
+from archshift.nodes.after_update import closed_sides, have_zones, nodes_after, possible_nodes
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import placement, reasons
 from archshift.plan.apportion import Share, apportion, starts_on_graviton
@@ -27,6 +32,7 @@ from archshift.plan.model import (
     Action,
     Conflict,
     DaemonSetBlocker,
+    Placement,
     Plan,
     PlannedWorkload,
     Rules,
@@ -44,6 +50,8 @@ def make_plan(
     pin_daemonsets: bool = False,
     refused: Mapping[str, str] | None = None,
     stack: str = "",
+    placed_by: Placement = "patches",
+    live_entries: Mapping[str, str] | None = None,
 ) -> Plan:
     """Compute the plan.
 
@@ -58,6 +66,8 @@ def make_plan(
             reports them as blockers.
         refused: Workload key to the words with which the API server refuses its patch.
         stack: This stack, as ``stack_label`` writes it. It tells nodes of other stacks from its own.
+        placed_by: Who places the pods.
+        live_entries: Workload key to its live entry, for workloads that keep theirs.
 
     Raises:
         ArchshiftError: A rule names a workload that is missing in the cluster.
@@ -65,13 +75,19 @@ def make_plan(
     rules = rules or {}
     groups = tuple(groups)
     _check_rules(rules, inventory)
+    admission = None
+    if placed_by == "admission":
+        admission = _Admission.of(inventory, live_entries or {})
+        inventory = replace(inventory, workloads=admission.workloads)
     nodes = nodes_after(inventory.nodes, groups, stack)
     closed = closed_sides(nodes, groups)
     live = {node.name for node in inventory.nodes}
     possible = possible_nodes(inventory.nodes, groups, stack)
-    steering = _Steering(possible, rules, verdicts, pin_daemonsets, inventory, refused or {}, closed)
+    steering = _Steering(
+        possible, rules, verdicts, pin_daemonsets, inventory, refused or {}, closed, admission
+    )
     drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
-    drafts = _with_reach(drafts, sites(nodes, groups))
+    drafts = [_undivided(draft) for draft in _with_reach(drafts, sites(nodes, groups))]
     drafts = _with_companions(drafts, steering, inventory, possible)
     counts = apportion(
         arm_ratio,
@@ -110,6 +126,7 @@ def make_plan(
         node_notes=tuple(_node_notes(nodes, balances, balance(nodes, demands))),
         refused=dict(refused or {}),
         troubles=inventory.troubles,
+        placed_by=placed_by,
     )
 
 
@@ -141,12 +158,45 @@ def _node_notes(
 
 def _check_rules(rules: Mapping[str, Rules], inventory: Inventory) -> None:
     for key in rules:
-        if key not in inventory.workloads:
+        # Workloads that only their pods show may have no pods now.
+        if key not in inventory.workloads and key.split("/")[1] in CONTROLLERS:
             nearest = difflib.get_close_matches(key, inventory.workloads, n=2)
             hint = f"did you mean {' or '.join(nearest)}?" if nearest else "remove it or correct the name"
             raise ArchshiftError(
                 f"archshift:workloads.overrides: {key!r} is not among the workloads found", f"{hint}"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Admission:
+    """What counts only where the API server places the pods.
+
+    Attributes:
+        workloads: All workloads by key, as they are without archshift's patches; DaemonSets keep theirs.
+        patched: The workloads that have a patch of this stack, as they are.
+        entries: Workload key to its live entry.
+    """
+
+    workloads: Mapping[str, Workload]
+    patched: Mapping[str, Workload]
+    entries: Mapping[str, str]
+
+    @classmethod
+    def of(cls, inventory: Inventory, entries: Mapping[str, str]) -> "_Admission":
+        placed = {key: each for key, each in inventory.workloads.items() if not on_every_node(each.kind)}
+        bare = {
+            key: replace(each, template=pod_fields.without_patch(each.template))
+            for key, each in placed.items()
+        }
+        patched = {key: each for key, each in placed.items() if each.template.applied}
+        return cls({**inventory.workloads, **bare}, patched, entries)
+
+    def live(self, workload: Workload) -> Entry | None:
+        """Return a workload's live entry for its present number of pods; None if it has none."""
+        entry = Entry.parse(self.entries.get(workload.key, LEFT_ALONE))
+        if entry and entry.replicas == 1:
+            return Entry(entry.graviton * max(1, workload.replicas), max(1, workload.replicas))
+        return entry if entry and entry.replicas == workload.replicas else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +230,14 @@ def _with_reach(drafts: Iterable[_Draft], places: Sequence[Site]) -> list[_Draft
     return [replace(draft, reach=found.get(draft.workload.key, FREE)) for draft in drafts]
 
 
+def _undivided(draft: _Draft) -> _Draft:
+    """Return a draft that keeps a workload on x86 if its pods belong on one side and some may not move."""
+    levels = draft.reach.levels
+    if draft.movable and draft.workload.one_side and levels and levels[-1] < draft.workload.replicas:
+        return replace(draft, action="hold", unit="", reason=reasons.held(draft.reach.limit))
+    return draft
+
+
 def _with_companions(
     drafts: Sequence[_Draft], steering: "_Steering", inventory: Inventory, nodes: Sequence[Node]
 ) -> list[_Draft]:
@@ -199,7 +257,7 @@ def _with_companions(
         Member(workload=workload, sides=inventory.sides(key), observed=inventory.sides(key))
         for key, workload in inventory.unsteered_workloads.items()
     ]
-    tied = bonds(members, nodes)
+    tied = bonds(members, nodes, evicts=steering.admission is not None)
     return [
         _bound(draft, tied[draft.workload.key]) if draft.workload.key in tied else draft for draft in drafts
     ]
@@ -225,8 +283,10 @@ class _Steering:
         inventory: Inventory,
         refused: Mapping[str, str],
         closed: Collection[Architecture],
+        admission: _Admission | None,
     ) -> None:
-        self.zones = any(ZONE_LABEL in node.labels or ZONE_LABEL in node.choices for node in nodes)
+        self.admission = admission
+        self.zones = have_zones(nodes)
         self._inventory = inventory
         self._refused = refused
         self._closed = closed
@@ -274,6 +334,21 @@ class _Steering:
     def draft(self, workload: Workload) -> _Draft:
         if on_every_node(workload.kind):
             return self._draft_daemonset(workload)
+        if self.admission:
+            return self._draft_at_admission(workload)
+        return self._draft_patched(workload)
+
+    def _draft_at_admission(self, workload: Workload) -> _Draft:
+        # Nobody owns fields of a pod that does not exist yet.
+        template, reason = workload.template, self._immovable(workload)
+        if not is_key(entry_key(workload.kind, workload.name)):
+            reason = reasons.NO_KEY
+        if reason:
+            decides = bool(workload.scheduler or pod_fields.pinned_architecture(template))
+            return _Draft(workload, template, "leave", reason, gives_back=decides)
+        return self._draft_placed(workload, template)
+
+    def _draft_patched(self, workload: Workload) -> _Draft:
         template, rules = workload.template, self.rules_of(workload)
         reason = self._owned(workload) or self._obstacle(workload)
         if reason:
@@ -302,7 +377,12 @@ class _Steering:
                 name: owner for name, owner in template.foreign_owners.items() if name not in blocked
             },
         )
-        verdict = self.verdict_of(workload)
+        return self._draft_placed(workload, template, conflicts)
+
+    def _draft_placed(
+        self, workload: Workload, template: Template, conflicts: tuple[Conflict, ...] = ()
+    ) -> _Draft:
+        rules, verdict = self.rules_of(workload), self.verdict_of(workload)
         if verdict and verdict.verdict == ARM64_ONLY:
             return _Draft(workload, template, "graviton", reasons.arm64_only(rules.hold), conflicts)
         if rules.hold:
@@ -312,7 +392,18 @@ class _Steering:
             return _Draft(workload, template, "hold", reasons.unproven(verdict), conflicts)
         if workload.replicas == 0:
             return _Draft(workload, template, "pin", "", conflicts)
-        return _Draft(workload, template, "move", reasons.capped(rules.max_ratio), conflicts)
+        capped = reasons.capped(rules.max_ratio)
+        if workload.one_side:
+            if capped:
+                return _Draft(workload, template, "hold", reasons.held(capped), conflicts, configured=True)
+            return _Draft(workload, template, "move", "", conflicts, unit=workload.key)
+        if self.admission:
+            # To hold such a workload on x86 needs neither a spread nor a rollout.
+            if workload.unshared:
+                return _Draft(workload, template, "leave", reasons.unshared_volume(*workload.unshared))
+            if workload.replicas > 1 and "spread" in template.spec:
+                return _Draft(workload, template, "leave", reasons.SPREADS_ITSELF, gives_back=True)
+        return _Draft(workload, template, "move", capped, conflicts)
 
     def _draft_daemonset(self, workload: Workload) -> _Draft:
         template, verdict = workload.template, self.verdict_of(workload)
@@ -355,10 +446,16 @@ class _Steering:
     def _obstacle(self, workload: Workload) -> str:
         if workload.obstacle:
             return reasons.obstacle(workload.obstacle)
-        if workload.scheduler:
-            return reasons.other_scheduler(workload.scheduler)
         if workload.key in self._refused:
             return reasons.refused(self._refused[workload.key])
+        if reason := self._immovable(workload):
+            return reason
+        return reasons.unshared_volume(*workload.unshared) if workload.unshared else ""
+
+    def _immovable(self, workload: Workload) -> str:
+        """Return why its pods cannot be placed on either side, whoever writes the fields."""
+        if workload.scheduler:
+            return reasons.other_scheduler(workload.scheduler)
         if kind := self._inventory.special_nodes(workload.key):
             return reasons.special_nodes(kind)
         pinned = pod_fields.pinned_architecture(workload.template)
@@ -366,8 +463,6 @@ class _Steering:
             return reasons.pinned(*pinned)
         if workload.device_claims:
             return reasons.device_claims(workload.device_claims)
-        if workload.unshared:
-            return self._unfit(workload) or reasons.unshared_volume(*workload.unshared)
         return self._unfit(workload)
 
     def _unfit(self, workload: Workload) -> str:
@@ -385,17 +480,43 @@ class _Steering:
         The application has changed its needs since archshift set these fields.
         """
         owned = workload.template.owned
-        if not owned:
+        if not owned or self._never_again(workload) is None:
             return False
         everywhere = [node for nodes in self._sides.values() for node in nodes]
+        return "spread" in owned or workload.why_nowhere(everywhere, with_ours=True) is not None
+
+    def wants_nowhere(self, workload: Workload, entry: Entry) -> bool:
+        """Return whether an entry wants pods on a side where none runs and none can run."""
+        side = self._never_again(workload)
+        on_side = {ARM64: entry.graviton, AMD64: entry.replicas - entry.graviton}
+        return side is not None and on_side[side] > 0
+
+    def _never_again(self, workload: Workload) -> Architecture | None:
+        """Return the side where no pod of a workload runs, and none can run."""
         for architecture, nodes in self._sides.items():
             unmet = workload.why_nowhere(nodes) if nodes else None
             # Labels and taints of nodes change, and then the workload must stay as it is.
-            if not unmet or unmet.source in ("own rules", "taint"):
-                continue
-            if not self._inventory.on(workload.key, architecture):
-                return "spread" in owned or workload.why_nowhere(everywhere, with_ours=True) is not None
-        return False
+            lasts = unmet is not None and unmet.source not in ("own rules", "taint")
+            if lasts and not self._inventory.on(workload.key, architecture):
+                return architecture
+        return None
+
+    def waits_for_owner(self, workload: Workload, *, rolls: bool) -> str:
+        """Return why its pods cannot move before its owner has done something; empty if they can.
+
+        Args:
+            workload: The workload.
+            rolls: Its pods move by a rollout of the same template.
+        """
+        if workload.kind == "StatefulSet" and workload.obstacle and not workload.updated:
+            return reasons.waits_for_revision(workload.obstacle)
+        if rolls and workload.unshared:
+            return reasons.unshared_volume(*workload.unshared)
+        if rolls and workload.obstacle:
+            return reasons.waits_to_roll(workload.obstacle)
+        if rolls and workload.template_of and not self.rules_of(workload).steer_owned:
+            return reasons.waits_to_roll(f"a rollout would start a release of {workload.template_of}")
+        return ""
 
     def _why_unfit(self, workload: Workload) -> str:
         for architecture, nodes in self._sides.items():
@@ -423,8 +544,7 @@ def _planned(
         steering: What decided.
         units: Unit to whether its pods move to Graviton.
     """
-    workload, template = draft.workload, draft.template
-    observed = inventory.on(workload.key, ARM64)
+    workload = draft.workload
     row = PlannedWorkload(
         key=workload.key,
         namespace=workload.namespace,
@@ -432,52 +552,140 @@ def _planned(
         name=workload.name,
         replicas=workload.replicas,
         wanted=count,
-        graviton=observed,
+        graviton=inventory.on(workload.key, ARM64),
         reason=draft.reason,
         movable=draft.movable,
         verdict=steering.verdict_of(workload),
         action=draft.action,
         owner=workload.owner or workload.namespace,
     )
-    rules = steering.rules_of(workload)
     if draft.action in ("leave", "block"):
-        keeps = template.applied and not draft.gives_back
-        return _kept(row, workload, rules.reason) if keeps else row
+        if steering.admission and not on_every_node(workload.kind):
+            return _left_alone(row, draft, steering, steering.admission)
+        keeps = workload.template.applied and not draft.gives_back
+        return _kept(row, workload, steering.rules_of(workload).reason) if keeps else row
+    row, target = _aimed(row, draft, arm_ratio, inventory, steering, units)
+    if steering.admission and not on_every_node(workload.kind):
+        return _at_admission(row, workload, target, steering, steering.admission)
+    return _patched(row, draft, target, inventory, steering)
+
+
+def _aimed(
+    row: PlannedWorkload,
+    draft: _Draft,
+    arm_ratio: float,
+    inventory: Inventory,
+    steering: _Steering,
+    units: Mapping[str, bool],
+) -> tuple[PlannedWorkload, Entry]:
+    """Return the row of a workload that archshift places, with its counts, and where its pods belong."""
+    workload = draft.workload
     if draft.action == "pin":
-        starts = starts_on_graviton(arm_ratio, draft.unit or workload.key, rules.wave)
+        starts = starts_on_graviton(arm_ratio, draft.unit or workload.key, steering.rules_of(workload).wave)
         side: Architecture = ARM64 if units.get(draft.unit, starts) else AMD64
-        fields = placement.place(template, int(side == ARM64), int(side == ARM64))
-        row = replace(row, reason=reasons.no_pods(side))
-    else:
-        wanted = _wanted(draft, count, row)
-        fields = placement.place(
-            template,
-            wanted,
-            workload.replicas,
-            draft.reach.by_preference.get(wanted),
-            zones=steering.zones,
+        return replace(row, reason=reasons.no_pods(side)), Entry(int(side == ARM64), 1)
+    wanted = _wanted(draft, row)
+    if steering.admission and draft.frozen(row.verdict) and _in_motion(workload, inventory):
+        # A pod that is missing for a moment must not change the entry of its successor.
+        live = steering.admission.live(workload)
+        wanted = live.graviton if live else wanted
+    target = Entry(wanted, max(1, workload.replicas), draft.reach.by_preference.get(wanted))
+    if draft.action == "graviton":
+        target = Entry(max(1, wanted), max(1, wanted))
+    row = replace(row, wanted=wanted if workload.replicas else None)
+    if draft.movable and not draft.unit and draft.reach.limit and wanted < workload.replicas:
+        row = replace(row, reason=joined(row.reason, draft.reach.limit))
+    if draft.action == "hold" and wanted:
+        row = replace(row, reason=reasons.keeps(draft.reason, wanted))
+    if workload.autoscaled:
+        row = _with_reachable(row, workload.autoscaled)
+    return row, target
+
+
+def _at_admission(
+    row: PlannedWorkload, workload: Workload, target: Entry, steering: _Steering, admission: _Admission
+) -> PlannedWorkload:
+    """Return a row with the entry by which the API server places its new pods.
+
+    Args:
+        row: The row with its counts.
+        workload: The workload.
+        target: Where its pods belong.
+        steering: What decided.
+        admission: What counts at admission.
+    """
+    patched = admission.patched.get(workload.key)
+    rolls = bool(row.moves) and not workload.most_away and workload.kind in CONTROLLERS
+    side = steering.waits(row) if row.moves or patched else None
+    waits = reasons.waits_for_nodes(side) if side else steering.waits_for_owner(workload, rolls=rolls)
+    if waits and (row.moves or side):
+        here = Entry(min(row.graviton, workload.replicas), max(1, workload.replicas))
+        row = replace(
+            row,
+            action="keep",
+            wanted=row.graviton,
+            reason=joined(waits, row.reason),
+            reachable=None,
+            entry=str(admission.live(workload) or here),
         )
-        if draft.action == "graviton":
-            fields = placement.place(template, max(1, wanted), max(1, wanted))
-        row = replace(row, wanted=wanted if workload.replicas else None)
-        if draft.movable and not draft.unit and draft.reach.limit and wanted < workload.replicas:
-            row = replace(row, reason=joined(row.reason, draft.reach.limit))
-        if draft.action == "hold" and wanted:
-            row = replace(row, reason=reasons.keeps(draft.reason, wanted))
-        if workload.autoscaled:
-            row = _with_reachable(row, workload.autoscaled)
+        if side and patched:
+            # Without its patch it would roll out, and its new pods would find no node. So the patch stays.
+            return _kept(row, patched, steering.rules_of(workload).reason, why=row.reason)
+        rolls = False
+    else:
+        row = replace(row, entry=str(target))
+    if patched:
+        return _patch_goes(row, workload)
+    return replace(row, reason=joined(row.reason, reasons.ROLLS_WITH_SURGE), restarts=True) if rolls else row
+
+
+def _left_alone(
+    row: PlannedWorkload, draft: _Draft, steering: _Steering, admission: _Admission
+) -> PlannedWorkload:
+    """Return the row of a workload whose pods cannot be placed at admission now."""
+    workload = draft.workload
+    live = admission.live(workload)
+    if live and not (draft.gives_back or steering.wants_nowhere(workload, live)):
+        row = replace(row, action="keep", reason=reasons.kept(row.reason), entry=str(live))
+    else:
+        row = replace(row, entry=LEFT_ALONE)
+    return _patch_goes(row, workload) if workload.key in admission.patched else row
+
+
+def _patch_goes(row: PlannedWorkload, workload: Workload) -> PlannedWorkload:
+    """Return a row that loses the patch of its template, which an earlier update set."""
+    if not workload.replicas or workload.obstacle:
+        return row
+    return replace(row, reason=joined(row.reason, reasons.PATCH_GOES), restarts=True)
+
+
+def _patched(
+    row: PlannedWorkload, draft: _Draft, target: Entry, inventory: Inventory, steering: _Steering
+) -> PlannedWorkload:
+    """Return a row with the patch of its template.
+
+    Args:
+        row: The row with its counts.
+        draft: The decision about it.
+        target: Where its pods belong.
+        inventory: The cluster now.
+        steering: What decided.
+    """
+    workload, template = draft.workload, draft.template
+    rules = steering.rules_of(workload)
+    fields = placement.place(template, target.graviton, target.replicas, target.prefer, zones=steering.zones)
     ours = {name: template.spec[name] for name in template.owned if name in template.spec}
-    if ours and draft.frozen(row.verdict) and not (workload.settled and _placed(workload, inventory)):
+    if ours and draft.frozen(row.verdict) and _in_motion(workload, inventory):
         # If a pod is missing for a moment while a registry is down, that must not cause a rollout.
         fields = ours
     if _harmless_rest(fields, ours, workload.replicas):
         fields = ours
     changed = fields != ours
-    if not changed and not row.exact and workload.settled and _placed(workload, inventory):
+    if not changed and not row.exact and not _in_motion(workload, inventory):
         # The template is right but the pods are elsewhere, for example after the loss of a node or after an
         # autoscaler's change. The scheduler never moves a running pod, so the pods must be replaced. If a
         # rollout has already ended like this, another one would end like it too.
-        side = ARM64 if (row.wanted or 0) > row.graviton else AMD64
+        side: Architecture = ARM64 if (row.wanted or 0) > row.graviton else AMD64
         changed = not _tried(template, row.graviton, inventory.nodes, side)
         if not changed:
             row = replace(row, reason=reasons.tried(row.reason, row.moves, side))
@@ -539,13 +747,13 @@ def _harmless_rest(fields: Mapping[str, Any], ours: Mapping[str, Any], replicas:
     )
 
 
-def _kept(row: PlannedWorkload, workload: Workload, force_reason: str) -> PlannedWorkload:
+def _kept(row: PlannedWorkload, workload: Workload, force_reason: str, why: str = "") -> PlannedWorkload:
     """Return a row whose patch is what archshift owns now, so that the update changes nothing."""
     taken = workload.template.taken_fields
     return replace(
         row,
         action="keep",
-        reason=reasons.kept(row.reason),
+        reason=why or reasons.kept(row.reason),
         patch=_body(workload, workload.template.applied, force_reason, taken),
         forced=bool(taken),
     )
@@ -562,18 +770,20 @@ def _waiting(
     return replace(row, action="keep")
 
 
-def _wanted(draft: _Draft, count: int | None, row: PlannedWorkload) -> int:
+def _wanted(draft: _Draft, row: PlannedWorkload) -> int:
     if draft.action == "graviton":
         return row.replicas
     if draft.action == "hold":
         # An image that is unreadable now is not known to be broken. A registry that is down must not send a
         # fleet back to x86. The present Graviton pods stay, and no pods are added.
         return min(row.graviton, row.replicas) if draft.frozen(row.verdict) else 0
-    return count or 0
+    return row.wanted or 0
 
 
-def _placed(workload: Workload, inventory: Inventory) -> bool:
-    return sum(inventory.on(workload.key, side) for side in ARCHITECTURES) == workload.replicas
+def _in_motion(workload: Workload, inventory: Inventory) -> bool:
+    """Return whether a rollout of a workload is in progress, or a pod of it has no node."""
+    there = sum(inventory.on(workload.key, side) for side in ARCHITECTURES)
+    return not workload.settled or there != workload.replicas
 
 
 def _with_reachable(row: PlannedWorkload, bounds: tuple[int, int]) -> PlannedWorkload:

@@ -16,8 +16,13 @@ from archshift.common.architectures import AMD64, ARM64, Architecture, display
 from archshift.common.kubernetes import HOSTNAME_LABEL, ZONE_LABEL
 from archshift.common.text import counted, first_few, is_or_are, joined
 from archshift.images.workload import WorkloadVerdict, why_not
+from archshift.plan.model import Plan
 
 EVERYWHERE: Final = "a DaemonSet: runs on every node that it selects"
+NO_KEY: Final = "left alone: its kind and name cannot be a key of a ConfigMap"
+PATCH_GOES: Final = "its patch goes, so it rolls out once"
+ROLLS_WITH_SURGE: Final = "it rolls out, because its limits let no pod be away"
+SPREADS_ITSELF: Final = "left alone: spreads its pods over kubernetes.io/arch itself (DoNotSchedule)"
 FORCE_WITHDRAWN: Final = "force was withdrawn: its taken fields are restored"
 
 
@@ -161,6 +166,27 @@ def together(others: Sequence[str]) -> str:
 def waits_for_nodes(side: Architecture) -> str:
     """Say that a workload's pods cannot start on a side now, so that it waits."""
     return f"waits: no {display(side)} node takes pods now"
+
+
+def waits_for_revision(obstacle: str) -> str:
+    """Say that a StatefulSet waits for the end of its owner's rollout.
+
+    With OnDelete, an evicted pod would come back with the new revision, which its owner holds back. At a
+    partition it would not. But the scheduler counts each revision by itself, so no share could be exact.
+
+    Args:
+        obstacle: Why its rollout does not end by itself.
+    """
+    return f"waits: {obstacle}, and not all of them have the newest revision"
+
+
+def waits_to_roll(why: str) -> str:
+    """Say that a workload must roll out to move, because its limits let no pod be away, but cannot.
+
+    Args:
+        why: Why it cannot.
+    """
+    return f"waits: its limits let no pod be away, so it must roll out, but {why}"
 
 
 def closed_nodes(side: Architecture, closed: int, nodes: int) -> str:
@@ -310,6 +336,47 @@ def daemonset_kept_off(verdict: WorkloadVerdict) -> str:
 def daemonset_would_break(verdict: WorkloadVerdict) -> str:
     """Say that a DaemonSet would start on Graviton nodes and break."""
     return f"would start on Graviton nodes and {why_not(verdict)}"
+
+
+def fewer_restarts(plan: Plan, at_admission: Plan) -> str:
+    """Say how many restarts placement at admission would save; empty if it saves none.
+
+    Args:
+        plan: The plan of the step, with patches.
+        at_admission: The plan of the same step at admission, for a fleet without patches.
+    """
+    saved = plan.restarted_pods - at_admission.restarted_pods
+    if saved <= 0 or not plan.moves:
+        return ""
+    moves = at_admission.moves
+    to_move = f" to move {moves}" if moves != plan.moves else ""
+    return (
+        f"this step restarts {counted(plan.restarted_pods, 'pod')} to move {plan.moves}; with placement: "
+        f"admission it would restart {at_admission.restarted_pods}{to_move}"
+    )
+
+
+def not_placed(unplaced: Mapping[str, int]) -> str:
+    """Say which pods the policy did not place although they are newer; empty if there are none.
+
+    Args:
+        unplaced: Workload key to the number of such pods.
+    """
+    if not unplaced:
+        return ""
+    pods = sum(unplaced.values())
+    return (
+        f"archshift's policy did not place {counted(pods, 'new pod')} of {first_few(sorted(unplaced))}: the "
+        "policy was away, or the workload had no entry yet"
+    )
+
+
+def older_than_policy(pods: int) -> str:
+    """Say how many pods are older than the policy; empty for none."""
+    if not pods:
+        return ""
+    verb = "was" if pods == 1 else "were"
+    return f"{counted(pods, 'pod')} {verb} made before archshift's policy; it places their successors"
 
 
 def needs_x86_because_held(reason: str) -> str:

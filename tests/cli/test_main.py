@@ -208,9 +208,9 @@ def test_the_stack_decides_what_is_ours(
     """The inventory is read with the stack's discovery and under the stack's name."""
     asked: list[tuple[Any, str]] = []
 
-    def read(cluster: FakeCluster, discovery: Any, field_manager: str, *, with_unsteered: bool) -> Inventory:
+    def read(cluster: FakeCluster, discovery: Any, field_manager: str, **how: bool) -> Inventory:
         asked.append((discovery.namespaces, field_manager))
-        return read_inventory(cluster, discovery, field_manager, with_unsteered=with_unsteered)
+        return read_inventory(cluster, discovery, field_manager, **how)
 
     monkeypatch.setattr(survey, "read_inventory", read)
     pulumi.configure(arm_ratio="0.5", workloads={"namespaces": ["shop"]})

@@ -40,6 +40,8 @@ def test_paths_and_roles_name_a_kind_as_the_api_server_does() -> None:
         (("ReplicaSet", "web-5d8f"), {"pod-template-hash": "5d8f"}, ("Deployment", "web")),
         (("ReplicaSet", "web-5d8f"), {}, ("ReplicaSet", "web-5d8f")),
         (("ReplicaSet", "web-5d8f"), {"pod-template-hash": "77aa"}, ("ReplicaSet", "web-5d8f")),
+        (("ReplicaSet", "web-5d8f"), {"rollouts-pod-template-hash": "5d8f"}, ("Rollout", "web")),
+        (("ReplicaSet", "web-5d8f"), {"rollouts-pod-template-hash": "77aa"}, ("ReplicaSet", "web-5d8f")),
         (("Job", "report-29104440"), {}, ("CronJob", "report")),
         (("Job", "report-once"), {}, ("Job", "report-once")),
         (("StatefulSet", "cart"), {"pod-template-hash": "cart"}, ("StatefulSet", "cart")),

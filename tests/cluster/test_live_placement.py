@@ -1,0 +1,106 @@
+"""What places pods at admission in a cluster now."""
+
+from typing import Any
+
+import pytest
+
+from archshift.cluster.live_placement import (
+    LivePlacement,
+    check_served,
+    is_as_wanted,
+    read_live_placement,
+    serves_placement,
+)
+from tests.build import refusal
+from tests.fakes import FakeCluster
+
+NAME = "archshift-placement-prod"
+GROUP = "/apis/admissionregistration.k8s.io/v1"
+
+
+def named(name: str = NAME, *, created: str = "2026-11-30T14:00:00Z", **meta: Any) -> dict[str, Any]:
+    """An object with a name and a time."""
+    return {"metadata": {"name": name, "creationTimestamp": created, **meta}}
+
+
+def cluster(**more: list[dict[str, Any]]) -> FakeCluster:
+    """A cluster with a policy, a binding, and a ConfigMap in shop; other stacks and people have theirs."""
+    objects = {
+        "policies": [named("other"), named()],
+        "bindings": [named("other"), named(created="2026-11-30T14:00:05Z")],
+        "maps": [
+            {**named(namespace="shop"), "data": {"Deployment.cart": "2 of 4 on arm64", "others": "x"}},
+            {**named("settings", namespace="shop"), "data": {"Deployment.pay": "x"}},
+            named(namespace="empty"),
+        ],
+        "namespaces": [named("shop"), named("gone", deletionTimestamp="2026-11-30T14:01:00Z")],
+        **more,
+    }
+    return FakeCluster(
+        {
+            f"{GROUP}/mutatingadmissionpolicies": objects["policies"],
+            f"{GROUP}/mutatingadmissionpolicybindings": objects["bindings"],
+            "/api/v1/configmaps": objects["maps"],
+            "/api/v1/namespaces": objects["namespaces"],
+        }
+    )
+
+
+def test_a_stack_reads_what_is_its_own() -> None:
+    """Each kind with one list, by the name of the stack's objects."""
+    fake = cluster()
+    live = read_live_placement(fake, "prod")
+    assert live.policy == named()
+    assert live.since == "2026-11-30T14:00:05Z"
+    assert live.data == {"shop": {"Deployment.cart": "2 of 4 on arm64", "others": "x"}, "empty": {}}
+    assert live.entries == {"shop/Deployment/cart": "2 of 4 on arm64"}
+    assert live.namespaces == {"shop"}
+    assert [parameters for _, parameters in fake.lists[:3]] == [
+        {"fieldSelector": f"metadata.name={NAME}"}
+    ] * 3
+    assert len(fake.lists) == 4
+
+
+def test_a_workload_with_dots_in_its_name_keeps_them() -> None:
+    """Only the first dot ends the kind."""
+    live = LivePlacement(data={"shop": {"StatefulSet.db.main": "all on amd64", "no-zones": "true"}})
+    assert live.entries == {"shop/StatefulSet/db.main": "all on amd64"}
+
+
+@pytest.mark.parametrize("missing", ["policies", "bindings"])
+def test_without_one_of_both_nothing_places_pods(missing: str) -> None:
+    """Somebody deleted it by hand."""
+    assert read_live_placement(cluster(**{missing: []}), "prod").since == ""
+
+
+def test_an_api_server_that_cannot_place_pods_is_named() -> None:
+    """With its version, and with the value that works there."""
+
+    class Old(FakeCluster):
+        def get(self, path: str) -> Any:
+            return {"/version": {"gitVersion": "v1.34.2"}}[path]
+
+    assert serves_placement(cluster())
+    check_served(cluster())
+    assert not serves_placement(Old())
+    assert refusal(check_served, Old()) == (
+        "archshift:placement: admission needs MutatingAdmissionPolicy in admissionregistration.k8s.io/v1, "
+        "which Kubernetes 1.36 has; this API server is v1.34.2 and does not serve it; set "
+        "archshift:placement: patches, or upgrade the cluster"
+    )
+
+
+@pytest.mark.parametrize(
+    ("live", "same"),
+    [
+        ({"a": 1, "b": [{"c": 2, "default": 3}], "more": 4}, True),
+        ({"a": 1, "b": [{"c": 3}]}, False),
+        ({"a": 1, "b": [{"c": 2}, {"c": 2}]}, False),
+        ({"a": 1}, False),
+        ({"a": 1, "b": None}, False),
+        (None, False),
+    ],
+)
+def test_defaults_of_the_api_server_are_no_change(live: Any, same: bool) -> None:
+    """Everything that was set must still be there."""
+    assert is_as_wanted({"a": 1, "b": [{"c": 2}]}, live) is same
