@@ -20,9 +20,11 @@ from components.gate import Gate, GateArgs
 from components.guard import guard_hook, protected
 from components.image_audit import ImageAudit, ImageAuditArgs
 from components.monitoring import Monitoring, MonitoringArgs, operator_reads_rules
+from components.moves import await_moves, moving_namespaces
 from components.node_groups import NodeGroups, NodeGroupsArgs
 from components.node_pools import NodePools, NodePoolsArgs
 from components.placeholders import Placeholders
+from components.placement_policy import PlacementPolicy, PlacementPolicyArgs
 from components.plan_file import write_plan_file
 from components.preflight import guard_x86, report, report_gate, show_tried
 from components.restore_taken_fields import register_restore_hook
@@ -90,7 +92,13 @@ def main() -> None:
     others = nodes_of_others(cluster_survey.inventory.nodes, settings.groups, settings.stack_label)
     cluster = eks.register_cluster() if eks else None
     kubeconfig = cluster.kubeconfig if cluster and not settings.kube_context else None
-    provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
+    provider = k8s.Provider(
+        "cluster",
+        context=settings.kube_context,
+        kubeconfig=kubeconfig,
+        # Otherwise the provider deletes a ConfigMap and makes it anew to change an entry.
+        enable_config_map_mutable=True if settings.placement == "admission" else None,
+    )
     on_cluster = pulumi.ResourceOptions(provider=provider)
     nodes: NodePools | EksNodeGroups | NodeGroups
     placeholders = None
@@ -119,6 +127,28 @@ def main() -> None:
             depends_on=[nodes] if placeholders or cluster_survey.plan.new_nodes else [provider]
         ),
     )
+    if cluster_survey.placement:
+        policy = PlacementPolicy(
+            "placement",
+            PlacementPolicyArgs(
+                stack_label=settings.stack_label,
+                entries=cluster_survey.entries,
+                live=cluster_survey.placement,
+                moving=moving_namespaces(cluster_survey.plan),
+                now=now,
+            ),
+            pulumi.ResourceOptions(
+                provider=provider, depends_on=[nodes] if cluster_survey.plan.new_nodes else None
+            ),
+        )
+        await_moves(
+            policy.applied,
+            cluster_survey.plan,
+            settings.stack_label,
+            settings.kube_context,
+            settings.rollouts,
+            bring_up_nodes=placeholders.bring_up_missing if placeholders else None,
+        )
     if settings.monitoring and (live or not eks):
         Monitoring(
             "monitoring",

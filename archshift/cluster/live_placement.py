@@ -20,6 +20,9 @@ BINDINGS: Final = Resource(
 CONFIG_MAPS: Final = Resource(api_version="v1", plural="configmaps")
 _NAMESPACES: Final = Resource(api_version="v1", plural="namespaces")
 
+STEP_ANNOTATION: Final = "archshift/step"
+"""On each of these objects: when archshift last applied it, moved pods by it, or repaired it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LivePlacement:
@@ -29,12 +32,14 @@ class LivePlacement:
         policy: The stack's policy, as the API server returns it; None if it is missing.
         binding: The policy's binding; None if it is missing.
         data: Namespace to the data of the stack's ConfigMap there.
+        steps: Namespace to when archshift last changed something by that ConfigMap (``STEP_ANNOTATION``).
         namespaces: The namespaces that take new objects.
     """
 
     policy: Mapping[str, Any] | None = None
     binding: Mapping[str, Any] | None = None
     data: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    steps: Mapping[str, str] = field(default_factory=dict)
     namespaces: frozenset[str] = frozenset()
 
     @property
@@ -92,13 +97,14 @@ def read_live_placement(cluster: "Cluster", stack_label: str) -> LivePlacement:
     name = config_map_name(stack_label)
     # A right to one name is enough for a list with this field selector.
     named = {"fieldSelector": f"metadata.name={name}"}
+    config_maps = {
+        item["metadata"]["namespace"]: item for item in cluster.list(CONFIG_MAPS.collection(), **named)
+    }
     return LivePlacement(
         policy=next(iter(cluster.list(POLICIES.collection(), **named)), None),
         binding=next(iter(cluster.list(BINDINGS.collection(), **named)), None),
-        data={
-            item["metadata"]["namespace"]: item.get("data") or {}
-            for item in cluster.list(CONFIG_MAPS.collection(), **named)
-        },
+        data={namespace: item.get("data") or {} for namespace, item in config_maps.items()},
+        steps={namespace: step_of(item) for namespace, item in config_maps.items()},
         namespaces=frozenset(
             item["metadata"]["name"]
             for item in cluster.list(_NAMESPACES.collection())
@@ -106,6 +112,11 @@ def read_live_placement(cluster: "Cluster", stack_label: str) -> LivePlacement:
             if not item["metadata"].get("deletionTimestamp")
         ),
     )
+
+
+def step_of(item: Mapping[str, Any]) -> str:
+    """Return the value of ``STEP_ANNOTATION`` of an object; empty if it is missing."""
+    return str((item["metadata"].get("annotations") or {}).get(STEP_ANNOTATION, ""))
 
 
 def is_as_wanted(wanted: Any, live: Any) -> bool:

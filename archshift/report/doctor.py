@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from archshift.cluster.client import Cluster
 from archshift.cluster.image_evidence import audit_options, read_pull_secrets
+from archshift.cluster.live_placement import check_served, serves_placement
 from archshift.cluster.model import Inventory
 from archshift.common.aws import aws_client
 from archshift.common.errors import ArchshiftError
@@ -16,6 +17,7 @@ from archshift.images.registry.hosts import ImageRules
 from archshift.images.registry.reference import ImageReferenceError, parse_reference
 from archshift.images.verdict import UNKNOWN
 from archshift.nodes.eks import EksCluster, LiveCluster
+from archshift.plan.model import Placement
 from archshift.plan.reasons import troubles
 from archshift.ramp.figures import exported_metrics
 from archshift.ramp.measurement import Measurer
@@ -135,6 +137,27 @@ def check_cluster(cluster: Cluster) -> Iterator[CheckResult]:
     except (ArchshiftError, KeyError, TypeError):
         user = "an unknown user"
     yield CheckResult("cluster", "ok", f"{cluster.server} is Kubernetes {version}; you are {user}")
+
+
+def check_placement(cluster: Cluster, placement: Placement) -> CheckResult:
+    """Check whether the API server can place pods as the settings say.
+
+    Raises:
+        ArchshiftError: The API server cannot, or does not answer.
+    """
+    if placement == "admission":
+        check_served(cluster)
+        return CheckResult("placement", "ok", "the API server places pods at admission")
+    if serves_placement(cluster):
+        return CheckResult(
+            "placement",
+            "ok",
+            "patches place pods, so a step restarts whole workloads; archshift:placement: admission would "
+            "restart only the pods that move (docs/placement.md)",
+        )
+    return CheckResult(
+        "placement", "ok", "patches place pods; this API server has no placement at admission yet"
+    )
 
 
 def check_identity(cluster: Cluster, wanted: EksCluster) -> CheckResult:

@@ -9,6 +9,7 @@ from archshift.cluster.access import Right, is_granted
 from archshift.cluster.client import Cluster
 from archshift.cluster.identity import SYSTEM_NAMESPACE
 from archshift.cluster.kinds import CONTROLLERS, SCALED
+from archshift.cluster.live_placement import BINDINGS, POLICIES
 from archshift.report.checks import CheckResult, Outcome
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _READ_EVERYWHERE: Final = (
     "storageclasses.storage.k8s.io",
     "csidrivers.storage.k8s.io",
 )
+_POLICIES: Final = (POLICIES.for_roles, BINDINGS.for_roles)
 _WHOLE_CLUSTER: Final = ("",)
 
 
@@ -77,6 +79,17 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
         "warning",
         "archshift cannot move pods that a rollout left on the wrong side, and only names them",
     )
+    if settings.placement == "admission":
+        yield PermissionNeed(
+            "placement at admission",
+            (
+                *_rights("list", ("namespaces", "configmaps"), _WHOLE_CLUSTER),
+                *_rights("get create patch delete", ("configmaps",), ours),
+                *_rights("list get create patch delete", _POLICIES, _WHOLE_CLUSTER),
+            ),
+            "problem",
+            "archshift cannot tell the API server where new pods belong",
+        )
     if settings.images.check:
         yield PermissionNeed(
             "pull secrets",

@@ -1,0 +1,84 @@
+"""Moves pods after the entries of this run are in place: only those that this run really applied count."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pulumi
+from archshift.actions.moving import move_pods
+
+from archshift.actions.rollout_limits import RolloutLimits
+from archshift.actions.rollouts import JOIN_SECONDS, BringUpNodes, StepResult
+from archshift.cluster.client import connect
+from archshift.common.errors import ArchshiftError
+from archshift.plan.model import Plan, PlannedWorkload
+
+
+def moving_namespaces(plan: Plan) -> frozenset[str]:
+    """Return the namespaces whose pods a step with placement at admission moves."""
+    return frozenset(row.namespace for row in plan.workloads if _moves(row))
+
+
+def _moves(row: PlannedWorkload) -> bool:
+    return bool(row.entry and row.restarted_pods)
+
+
+def await_moves(
+    applied: Mapping[str, pulumi.Output[bool]],
+    plan: Plan,
+    stack_label: str,
+    kube_context: str | None,
+    limits: RolloutLimits,
+    *,
+    bring_up_nodes: BringUpNodes | None = None,
+) -> pulumi.Output[StepResult]:
+    """Move the pods of a step to their sides, and wait for their successors.
+
+    Args:
+        applied: Namespace to whether this run applied its entries.
+        plan: The plan.
+        stack_label: The stack, as ``stack_label`` writes it.
+        kube_context: Kubeconfig context.
+        limits: How long to wait.
+        bring_up_nodes: Brings up nodes for these pods; None if the nodes exist.
+
+    Returns:
+        How the step ended, as logged.
+    """
+    if pulumi.runtime.is_dry_run():
+        return pulumi.Output.from_input(StepResult())
+    namespaces = sorted(applied)
+
+    def work(entered: frozenset[str]) -> StepResult:
+        rows = [row for row in plan.workloads if row.namespace in entered and _moves(row)]
+        if not rows:
+            return StepResult()
+        with connect(kube_context) as cluster:
+            return move_pods(
+                cluster,
+                rows,
+                stack_label=stack_label,
+                limits=limits,
+                bring_up_nodes=bring_up_nodes,
+                # New nodes of this update join the cluster a little later.
+                patience=JOIN_SECONDS if plan.new_nodes else 0.0,
+                say=lambda text: pulumi.info(text, ephemeral=True),
+            )
+
+    async def after(outputs: list[bool | None]) -> StepResult:
+        entered = frozenset(name for name, done in zip(namespaces, outputs, strict=True) if done)
+        try:
+            result = await asyncio.to_thread(work, entered)
+        except ArchshiftError as error:
+            result = replace(StepResult(), failures={"the moves": str(error)})
+        for warning in result.warnings:
+            pulumi.warn(warning)
+        if result.error:
+            # The program fails, so the engine deletes no node. An error that is only logged fails nothing.
+            raise pulumi.RunError(result.error)
+        return result
+
+    outcome: pulumi.Output[StepResult] = pulumi.Output.all(*(applied[name] for name in namespaces)).apply(
+        after
+    )
+    return outcome
