@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from archshift.actions.arm64_test_run import read_proofs
 from archshift.actions.try_patches import Progress, plan_without_refused
+from archshift.cluster.canaries import read_canaries
 from archshift.cluster.client import Cluster, connect
 from archshift.cluster.image_evidence import ClusterEvidence, read_evidence
 from archshift.cluster.inventory import read_inventory
@@ -22,9 +23,10 @@ from archshift.nodes.after_update import possible_nodes
 from archshift.nodes.eks import LiveCluster
 from archshift.nodes.node_pools import check_served as check_pools_served
 from archshift.plan.arm64_tests import Arm64TestState, judge_tests
+from archshift.plan.canaries import failed_on_graviton
 from archshift.plan.config_maps import entries_of
 from archshift.plan.guard import X86Need, needs
-from archshift.plan.model import Placement, Plan, Rules
+from archshift.plan.model import Placement, Plan, Rules, with_holds
 from archshift.plan.placed_pods import with_unplaced, without_patches
 from archshift.plan.planner import make_plan
 from archshift.plan.reasons import fewer_restarts
@@ -45,7 +47,8 @@ class Survey:
         plan: The plan of the next update.
         needs: The workloads that need x86; None if the stack does not guard x86.
         tests: The results of tests on arm64, and the missing tests.
-        rules: The configured rules by workload key, plus a hold for each failed test.
+        rules: The configured rules by workload key, plus a hold for each failed test, and for each workload
+            whose first pod on Graviton did not run.
         refused: Workload key to the words with which the API server refuses its patch.
         placement: What places pods at admission now; None with ``placement: patches``.
         entries: Namespace to the data of its ConfigMap; empty with ``placement: patches``.
@@ -119,7 +122,11 @@ def survey(
             if settings.arm64_tests
             else Arm64TestState()
         )
-        rules = tests.strict_rules(settings.rules, hold_untested)
+        canaries = read_canaries(
+            cluster, settings.stack_label, {workload.namespace for workload in inventory.workloads.values()}
+        )
+        failed = failed_on_graviton(canaries, inventory, verdicts)
+        rules = with_holds(tests.strict_rules(settings.rules, hold_untested), failed)
         make = partial(_plan, settings.arm_ratio, settings, inventory, evidence, rules, live=live)
         refused: Mapping[str, str] = {}
         if try_patches:
@@ -134,7 +141,7 @@ def survey(
     possible = possible_nodes(inventory.nodes, settings.groups, settings.stack_label)
     if live:
         plan = with_unplaced(plan, inventory, live.since)
-    strict = tests.strict_rules(settings.rules)
+    strict = with_holds(tests.strict_rules(settings.rules), failed)
     return Survey(
         inventory=inventory,
         evidence=evidence,

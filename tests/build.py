@@ -127,7 +127,12 @@ def pod(
     phase: str = "Running",
     terminating: bool = False,
 ) -> Json:
-    metadata: Json = {"name": name, "namespace": namespace, "labels": dict(labels or {})}
+    metadata: Json = {
+        "name": name,
+        "namespace": namespace,
+        "uid": f"uid-{name}",
+        "labels": dict(labels or {}),
+    }
     if owner:
         metadata["ownerReferences"] = [
             {"kind": "Something", "name": "else"},
@@ -138,9 +143,12 @@ def pod(
     requests = {"cpu": "250m", "memory": "128Mi"}
     main = {"name": "main", "image": "registry.example/app:1", "resources": {"requests": requests}}
     spec: Json = {"containers": [main]}
+    status: Json = {"phase": phase}
     if node:
         spec["nodeName"] = node
-    return {"metadata": metadata, "spec": spec, "status": {"phase": phase}}
+        if phase == "Running":
+            status["conditions"] = [{"type": "Ready", "status": "True"}]
+    return {"metadata": metadata, "spec": spec, "status": status}
 
 
 def node(name: str, arch: str = "arm64", *, ready: bool = True, **spec: Any) -> Json:

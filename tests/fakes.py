@@ -169,6 +169,16 @@ class FakeCluster(Cluster):
         self.after("create", collection)
         return True
 
+    def delete(self, path: str) -> None:
+        """Remove an object; one that is gone needs no removal."""
+        self.deletions.append((path, ""))
+        self._ask("delete", path)
+        item = self._item(path)
+        self.objects = {
+            name: [other for other in items if other is not item] for name, items in self.objects.items()
+        }
+        self.after("delete", path)
+
     def delete_all(self, path: str, label_selector: str) -> None:
         """Remove what the labels select."""
         self.deletions.append((path, label_selector))

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, reduce
@@ -119,25 +119,26 @@ def needed_before(plan: Plan, inventory: Inventory) -> tuple[PlaceholderRequest,
 
 
 def needed_after(
-    cluster: Cluster, rows: Iterable[PlannedWorkload], inventory: Inventory
+    cluster: Cluster, rows: Sequence[PlannedWorkload], inventory: Inventory
 ) -> tuple[PlaceholderRequest, ...]:
-    """Return the placeholders for pods that are on the wrong side after a rollout.
+    """Return the placeholders for pods that are on the wrong side.
 
     If a workload spreads its pods over zones, each placeholder is for the zone of its pod.
 
     Args:
-        rows: Workloads whose rollouts have ended.
-        inventory: The cluster as it was before the rollouts.
+        rows: Workloads whose rollouts have ended, or that move without one.
+        inventory: The cluster as it was before the step.
 
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
     counts: Counter[tuple[str, Architecture, str]] = Counter()
-    for row in rows:
-        zonal = _spreads_over_zones(inventory.workloads[row.key])
-        for labels in misplaced(cluster, row):
+    known = [row for row in rows if row.key in inventory.workloads]
+    for key, pods in misplaced(cluster, known).items():
+        zonal = _spreads_over_zones(inventory.workloads[key])
+        for labels in pods:
             side: Architecture = AMD64 if labels.get(ARCH_LABEL) == ARM64 else ARM64
-            counts[row.key, side, labels.get(ZONE_LABEL, "") if zonal else ""] += 1
+            counts[key, side, labels.get(ZONE_LABEL, "") if zonal else ""] += 1
     return tuple(
         PlaceholderRequest(inventory.workloads[key], side, pods, zone)
         for (key, side, zone), pods in counts.items()

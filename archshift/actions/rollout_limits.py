@@ -1,17 +1,31 @@
-"""How long an update waits for the rollouts that it starts; apart, because settings load before all else."""
+"""How long an update waits for pods that it moves; apart, because settings load before all else."""
 
 from dataclasses import dataclass
+from typing import Final
+
+LITTLE_PATIENCE_SECONDS: Final = 15.0
+"""How long a workload that was incomplete before the step may stand still before archshift gives it up.
+
+Nodes of the same update may let its pods run, so archshift looks for a moment. The time counts from the last
+progress of any workload of the step: the scheduler takes pods one after another.
+"""
+
+NO_DEADLINE: Final = 2**31 - 1
+"""``progressDeadlineSeconds`` of a Deployment without a deadline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutLimits:
-    """How long an update waits for rollouts.
+    """How long an update waits for rollouts, and for pods that it evicts.
 
     Attributes:
         longest: The longest wait for all rollouts of an update together, in seconds.
         no_progress: How long a rollout may make no progress, in seconds. A Deployment may take as long as its
             own ``progressDeadlineSeconds``.
+        canary_seconds: How long a workload's first pod on Graviton must be ready before others follow, in
+            seconds. The workload's own ``minReadySeconds`` counts if it is longer.
     """
 
     longest: float = 14_400.0
     no_progress: float = 600.0
+    canary_seconds: float = 0.0

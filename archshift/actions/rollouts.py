@@ -5,6 +5,7 @@ StatefulSets and DaemonSets have no deadline, so archshift looks at the progress
 that was incomplete before the step gets little patience, and never fails the step.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -13,25 +14,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
+from archshift.actions.evidence import Evidence
 from archshift.actions.rebalance import rebalance
-from archshift.actions.rollout_limits import RolloutLimits
+from archshift.actions.rollout_limits import LITTLE_PATIENCE_SECONDS, NO_DEADLINE, RolloutLimits
+from archshift.actions.sides import broken_on_graviton, read_nodes
 from archshift.cluster.client import Cluster
 from archshift.cluster.kinds import CONTROLLERS, RolloutCounts
 from archshift.cluster.model import Inventory
 from archshift.cluster.owned_pods import pods_of
 from archshift.cluster.pod_fields import revision_of
+from archshift.cluster.pods import Pod
 from archshift.cluster.troubles import words_of
 from archshift.common.errors import ArchshiftError
 from archshift.common.polling import retry_until
 from archshift.common.text import first_few
 from archshift.plan.model import PlannedWorkload
-
-LITTLE_PATIENCE_SECONDS: Final = 15.0
-"""How long a workload that was incomplete before the step may stand still before archshift gives it up.
-
-Nodes of the same update may let its pods run, so archshift looks for a moment. The time counts from the last
-progress of any rollout of the step: the scheduler takes pods one after another.
-"""
 
 JOIN_SECONDS: Final = 20.0
 """How long the nodes of an update may take to join the cluster after the engine has created them."""
@@ -40,9 +37,6 @@ _SHORTEST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 2.0
 _PAUSE_PER_LOOK: Final = 10.0
 """The least pause, in durations of the look before it: archshift looks at a large fleet less often."""
-
-_NO_DEADLINE: Final = 2**31 - 1
-"""``progressDeadlineSeconds`` of a Deployment without a deadline."""
 
 _WORKERS: Final = 8
 
@@ -102,6 +96,7 @@ def finish_step(
     limits: RolloutLimits,
     bring_up_nodes: BringUpNodes | None = None,
     patience: float = 0.0,
+    stack_label: str = "",
     say: Callable[[str], None] = lambda _: None,
 ) -> StepResult:
     """Follow rollouts to their ends, then move the pods that are still on the wrong side.
@@ -113,6 +108,7 @@ def finish_step(
         limits: How long to wait.
         bring_up_nodes: Brings up nodes for these workloads' pods; None if the nodes exist.
         patience: How long to wait for another node if a side is full, in seconds.
+        stack_label: The stack, to keep the evidence of pods that do not run on Graviton; empty to keep none.
         say: Called with the progress.
 
     Raises:
@@ -132,9 +128,23 @@ def finish_step(
     _look_at_all(cluster, complete, limits, 0.0)
     failures |= {rollout.row.key: crash for rollout in complete if (crash := rollout.crash(cluster))}
     failures |= {r.row.key: r.explained(cluster) for r in rollouts if r.end == "failure"}
+    if stack_label:
+        _keep_evidence(cluster, stack_label, [r for r in rollouts if r.row.key in failures])
     # What became of a workload after its rollout was complete is not the step's business.
     notes = {r.row.key: r.explained(cluster) for r in rollouts if r.end == "note" and r not in complete}
     return StepResult(failures=failures, notes=notes, inexact=inexact)
+
+
+def _keep_evidence(cluster: Cluster, stack_label: str, failed: Sequence["Rollout"]) -> None:
+    """Keep why new pods do not run on Graviton. Without it, the next update would only try again."""
+    if not failed:
+        return
+    kept = Evidence(cluster, stack_label, [rollout.row for rollout in failed])
+    with contextlib.suppress(ArchshiftError):
+        nodes = read_nodes(cluster)
+        for rollout in failed:
+            if pod := broken_on_graviton(rollout.pods(cluster), nodes, moved=True):
+                kept.keep(rollout.row, pod)
 
 
 def follow_rollouts(
@@ -273,6 +283,14 @@ class Rollout:
         words = words_of(pods_of(cluster, self.row.kind, self._live)) or self._words
         return f"{self._why} ({words})" if words else self._why
 
+    def pods(self, cluster: Cluster) -> list[Pod]:
+        """Return its pods of all revisions.
+
+        Raises:
+            ArchshiftError: The cluster cannot be read.
+        """
+        return pods_of(cluster, self.row.kind, self._live) if self._live else []
+
     def crash(self, cluster: Cluster) -> str:
         """Return why a pod of a complete rollout does not run any more; empty if all run or start.
 
@@ -300,7 +318,7 @@ class Rollout:
         if self._incomplete:
             return min(LITTLE_PATIENCE_SECONDS, self._no_progress)
         deadline = int(spec.get("progressDeadlineSeconds") or 0)
-        return max(self._no_progress, deadline if deadline < _NO_DEADLINE else 0)
+        return max(self._no_progress, deadline if deadline < NO_DEADLINE else 0)
 
     def _stands_still(self, counts: RolloutCounts, words: str) -> None:
         self._words = words

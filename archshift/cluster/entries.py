@@ -79,6 +79,10 @@ class Entry:
         return cls(int(share[1]), int(share[2]), prefer)
 
 
+ALL_ON_X86: Final = Entry(0, 1)
+"""The entry of a workload whose pods all belong on x86."""
+
+
 def config_map_name(stack_label: str) -> str:
     """Return the name of a stack's policy, of its binding and of its ConfigMaps."""
     return f"archshift-placement-{stack_label}"

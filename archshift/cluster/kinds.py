@@ -243,6 +243,11 @@ class WorkloadKind(Resource):
         available = int((live.get("status") or {}).get("availableReplicas", 0))
         return available - (self.replicas(spec) - self.most_away(spec))
 
+    def ends_all_first(self, spec: Object) -> bool:
+        """Return whether a rollout ends all old pods before the first new one starts (Recreate)."""
+        limit = self.rollout_limit
+        return limit is not None and (spec.get(limit.strategy) or {}).get("type") == "Recreate"
+
 
 _REPLICAS: Final = ("replicas", "updatedReplicas", "availableReplicas")
 

@@ -12,7 +12,7 @@ from archshift.cluster.kinds import Resource, controller_of, on_every_node
 from archshift.cluster.model import PullIdentity
 from archshift.cluster.pod_fields import Template, template_of_pod
 from archshift.cluster.pod_needs import requests_of
-from archshift.cluster.troubles import failing_container
+from archshift.cluster.troubles import BrokenContainer, broken_container, failing_container
 from archshift.common.kubernetes import OS_LABEL
 from archshift.common.resources import Resources
 
@@ -67,8 +67,10 @@ class Pod:
         runs_to_end: Whether it ends by itself, like the pods of a Job.
         leaving: Whether it is being deleted.
         ready: Whether it is ready and not being deleted.
+        ready_since: When it became ready or stopped to be, as the API server writes it; empty if never.
         unschedulable: The scheduler's message if no node fits it; otherwise empty.
         failing: The words of a container that does not run; empty if all run or start.
+        broken: A container that is proven not to run where the pod is; None if all may still start.
         mirror: Whether its node's kubelet runs it from a file.
     """
 
@@ -90,8 +92,10 @@ class Pod:
     runs_to_end: bool = False
     leaving: bool = False
     ready: bool = True
+    ready_since: str = ""
     unschedulable: str = ""
     failing: str = ""
+    broken: BrokenContainer | None = None
     mirror: bool = False
 
     @property
@@ -230,7 +234,7 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     leaving = bool(meta.get("deletionTimestamp"))
     annotations = _shared(tuple((meta.get("annotations") or {}).items()))
-    scheduled = conditions.get("PodScheduled") or {}
+    scheduled, ready = conditions.get("PodScheduled") or {}, conditions.get("Ready") or {}
     template, system = _template(_placement(spec), annotations.get(PLACED_ANNOTATION, ""))
     return Pod(
         namespace=meta["namespace"],
@@ -251,9 +255,11 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
         # Controllers that replace ended pods demand restartPolicy Always.
         runs_to_end=spec.get("restartPolicy", "Always") != "Always",
         leaving=leaving,
-        ready=not leaving and (conditions.get("Ready") or {}).get("status") == "True",
+        ready=not leaving and ready.get("status") == "True",
+        ready_since=str(ready.get("lastTransitionTime") or ""),
         unschedulable=str(scheduled.get("message", "")) if scheduled.get("status") == "False" else "",
         failing="" if leaving else failing_container(status),
+        broken=None if leaving else broken_container(spec, status),
         # The owner of a mirror pod is its node.
         mirror=_MIRROR in annotations,
     )

@@ -178,7 +178,7 @@ def with_pods(
                 containers[key] = container if kept else replace(container, role="injected")
         status = pod.get("status") or {}
         digests = {
-            entry.get("name"): _digest(entry.get("imageID") or "")
+            entry.get("name"): digest_of(entry.get("imageID") or "")
             for statuses in _STATUSES
             for entry in status.get(statuses) or ()
         }
@@ -316,7 +316,7 @@ def _use(
     return ImageUse(container.get("image") or "", read_command(container, fetched))
 
 
-def _digest(image_id: str) -> str:
+def digest_of(image_id: str) -> str:
     """Return the digest in a status's ``imageID``; empty if it is not a digest of a registry.
 
     containerd and CRI-O write ``repository@digest``, dockershim ``docker-pullable://repository@digest``;

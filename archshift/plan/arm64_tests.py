@@ -8,7 +8,7 @@ proof. It counts only for the image digests that it tested.
 import hashlib
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from archshift.cluster.kinds import TESTED_KINDS
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.images.workload import WorkloadVerdict
-from archshift.plan.model import Plan, Rules
+from archshift.plan.model import Plan, Rules, with_holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ class Arm64TestState:
     def rules(self, rules: Mapping[str, Rules]) -> dict[str, Rules]:
         """Return the configured rules, plus a hold for each workload whose test failed."""
         failed = {key: failure(proof) for key, proof in self.proofs.items() if not proof.passed}
-        return _held(rules, failed)
+        return with_holds(rules, failed)
 
     def strict_rules(
         self, rules: Mapping[str, Rules], only: Container[str] | None = None
@@ -118,7 +118,7 @@ class Arm64TestState:
             (key for key in self.missing if only is None or key in only),
             "its test on arm64 has not run; the next pulumi up runs it where there is a Graviton node",
         )
-        return _held(self.rules(rules), missing)
+        return with_holds(self.rules(rules), missing)
 
     def due(self, plan: Plan) -> dict[str, Arm64Test]:
         """Return the tests to run before a plan's step: of untested workloads that get Graviton pods."""
@@ -135,15 +135,6 @@ def failure(proof: Proof) -> str:
     namespace = proof.workload.split("/")[0]
     again = f"kubectl delete job {proof.job} --namespace {namespace} has it tested again"
     return f"its test on arm64 failed{where}{detail}; a new image, or {again}"
-
-
-def _held(rules: Mapping[str, Rules], reasons: Mapping[str, str]) -> dict[str, Rules]:
-    held = {
-        key: replace(rules.get(key, Rules()), hold=True, reason=reason)
-        for key, reason in reasons.items()
-        if not (key in rules and rules[key].hold)
-    }
-    return {**rules, **held}
 
 
 def judge_tests(

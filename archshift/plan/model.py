@@ -5,7 +5,7 @@ only once.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from archshift.cluster.entries import LEFT_ALONE
@@ -44,6 +44,21 @@ class Rules:
     force: bool = False
     steer_owned: bool = False
     reason: str = ""
+
+
+def with_holds(rules: Mapping[str, Rules], reasons: Mapping[str, str]) -> dict[str, Rules]:
+    """Return rules that also hold workloads on x86; a hold of the settings keeps its own reason.
+
+    Args:
+        rules: Workload key to its rules.
+        reasons: Workload key to why it is held.
+    """
+    held = {
+        key: replace(rules.get(key, Rules()), hold=True, reason=reason)
+        for key, reason in reasons.items()
+        if not (key in rules and rules[key].hold)
+    }
+    return {**rules, **held}
 
 
 @dataclass(frozen=True, slots=True)

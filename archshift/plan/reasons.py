@@ -5,8 +5,10 @@ Tables and reports print these texts unchanged, so a new wording is a change her
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from typing import Final
 
+from archshift.cluster.canaries import FailedCanary
 from archshift.cluster.model import Trouble
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TITLES
@@ -38,6 +40,16 @@ def held(reason: str) -> str:
 def unproven(verdict: WorkloadVerdict) -> str:
     """Say that its images hold a workload on x86."""
     return f"held on x86: {why_not(verdict)}"
+
+
+def failed_on_graviton(canary: FailedCanary) -> str:
+    """Say that a workload's first pod on Graviton did not run, and when. The text never changes by itself."""
+    digest = canary.digest or canary.running
+    image = canary.image if "@" in canary.image or not digest else f"{canary.image}@{digest}"
+    return (
+        f"failed on Graviton: container {canary.container}: {canary.words} "
+        f"(image {image}, {canary.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC); a new image lifts this"
+    )
 
 
 def arm64_only(hold: bool) -> str:

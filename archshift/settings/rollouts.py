@@ -2,6 +2,8 @@
 
 from typing import Annotated, Final
 
+from msgspec import Meta
+
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.settings.reading import Model, says
 from archshift.settings.values import Seconds
@@ -29,6 +31,20 @@ class RolloutsModel(Model, frozen=True, kw_only=True):
         ),
     ] = int(_LIMITS.no_progress)
 
+    canary_seconds: Annotated[
+        int,
+        Meta(ge=0, extra={"unit": "seconds"}),
+        says(
+            "With `placement: admission`: how long a workload's first pod on Graviton must be ready before "
+            "other pods of the workload follow. Its own `minReadySeconds` counts if it is longer.",
+            300,
+        ),
+    ] = int(_LIMITS.canary_seconds)
+
     def limits(self) -> RolloutLimits:
         """Return how long an update waits."""
-        return RolloutLimits(longest=self.longest_seconds, no_progress=self.no_progress_seconds)
+        return RolloutLimits(
+            longest=self.longest_seconds,
+            no_progress=self.no_progress_seconds,
+            canary_seconds=self.canary_seconds,
+        )

@@ -1,6 +1,7 @@
 """The wait for rollouts ends with the last rollout: not before, and not never."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -220,6 +221,21 @@ def test_a_crash_soon_after_the_rollout_fails_the_step_too(clock: Clock) -> None
     del clock
 
 
+@pytest.mark.parametrize("on_x86", [False, True])
+def test_a_crash_on_graviton_is_kept_as_evidence(clock: Clock, on_x86: bool) -> None:
+    """The next plan then holds the workload, unless its pods crash on x86 too."""
+    cluster = Rolling(state(1, 3))
+    other = crashing("cart-5d8f-other")
+    other["spec"]["nodeName"] = "intel"
+    cluster.objects[PODS] = [crashing(), *([other] if on_x86 else [])]
+    assert "its rollout makes no progress" in follow(cluster, stack_label="prod").error
+    kept = [body["data"] for _, body, _ in cluster.created]
+    assert [list(data) for data in kept] == ([] if on_x86 else [["Deployment.cart"]])
+    if kept:
+        assert "Illegal instruction" in kept[0]["Deployment.cart"]
+    del clock
+
+
 def test_the_longest_wait_is_no_error(clock: Clock) -> None:
     """The rollout still makes progress, so it goes on without the update."""
     slow = [state(done, 8, 8, replicas=99) for done in range(99) for _ in range(10)]
@@ -295,7 +311,7 @@ def test_a_partition_set_meanwhile_is_no_error(clock: Clock) -> None:
 
 def test_a_workload_that_is_scaled_meanwhile_is_followed_to_its_new_number(clock: Clock) -> None:
     scaled = [state(done, done, 8, replicas=8) for done in (3, 5, 8) for _ in range(20)]
-    result = follow(Rolling(state(4, 3), *scaled), row(movable=True))
+    result = follow(Rolling(state(4, 3), *scaled), replace(row(movable=True), wanted=2))
     assert result == StepResult(
         inexact={"shop/Deployment/cart": "it now has 8 replicas, but the plan was for 4"}
     )

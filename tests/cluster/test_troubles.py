@@ -7,7 +7,7 @@ import pytest
 from archshift.cluster.inventory import read_inventory
 from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.model import Discovery, Trouble
-from archshift.cluster.troubles import failing_container
+from archshift.cluster.troubles import BrokenContainer, broken_container, failing_container
 from archshift.plan.reasons import troubles
 from tests.build import MANAGER, Json, node, pod, workload
 from tests.fakes import FakeCluster
@@ -188,3 +188,75 @@ def test_troubles_with_one_cause_are_one_sentence() -> None:
         "stuck rollout: shop/Deployment/quota: exceeded quota",
         "1 pod is not running: shop/StatefulSet/db: container app: ImagePullBackOff",
     ]
+
+
+SPEC: Json = {
+    "initContainers": [{"name": "setup", "image": "setup:2"}],
+    "containers": [{"name": "app", "image": "shop/app:1.2"}],
+}
+ENDED = {"exitCode": 132, "message": "Illegal instruction"}
+
+
+def ended(restarts: int, code: int = 1, **more: Any) -> Json:
+    """A container that has ended so often, and is started again."""
+    last = {"terminated": {"exitCode": code, "reason": "Error"}}
+    container = {"name": "app", "restartCount": restarts, "state": {"running": {}}, "lastState": last, **more}
+    return {"containerStatuses": [container]}
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (
+            waits("CrashLoopBackOff", "back-off", last=ENDED),
+            "CrashLoopBackOff, Illegal instruction, exit code 132",
+        ),
+        (waits("CrashLoopBackOff", "back-off"), "CrashLoopBackOff, back-off"),
+        (waits("CrashLoopBackOff", "back-off", last={"exitCode": 0}), ""),  # it ends by itself, on any side
+        (
+            waits("ErrImagePull", "no match for platform in manifest"),
+            "ErrImagePull, no match for platform in manifest",
+        ),
+        (
+            waits("ImagePullBackOff", "No matching manifest for linux/arm64"),
+            "ImagePullBackOff, No matching manifest for linux/arm64",
+        ),
+        (waits("ImagePullBackOff", "dial tcp: i/o timeout"), ""),  # the registry is away
+        (waits("RunContainerError", "exec: no such file"), "RunContainerError, exec: no such file"),
+        (
+            waits("CreateContainerError", "exec /app: exec format error"),
+            "CreateContainerError, exec /app: exec format error",
+        ),
+        (waits("CreateContainerConfigError", "configmap not found"), ""),
+        (waits("ContainerCreating"), ""),
+        (
+            waits("CrashLoopBackOff", last=ENDED, group="initContainerStatuses"),
+            "CrashLoopBackOff, Illegal instruction, exit code 132",
+        ),
+        (ended(1), ""),  # it may have waited for its database
+        (ended(2), "ended 2 times, exit code 1"),
+        (ended(7, ready=True), ""),
+        (ended(7, code=0), ""),
+        ({}, ""),
+        ({"containerStatuses": None}, ""),
+    ],
+)
+def test_a_container_that_cannot_run_is_told_from_one_that_may_start(status: Json, words: str) -> None:
+    broken = broken_container(SPEC, status)
+    assert (broken.words if broken else "") == words
+
+
+def test_what_is_broken_has_its_image_and_the_digest_that_ran() -> None:
+    status = waits("CrashLoopBackOff", last=ENDED)
+    status["containerStatuses"][0]["imageID"] = "docker.io/shop/app@sha256:aa"
+    assert broken_container(SPEC, status) == BrokenContainer(
+        "app", "shop/app:1.2", "sha256:aa", "CrashLoopBackOff, Illegal instruction, exit code 132"
+    )
+    status["containerStatuses"][0]["imageID"] = "sha256:cc"  # the id of a local config is no digest
+    assert broken_container(SPEC, status) == BrokenContainer(
+        "app", "shop/app:1.2", "", "CrashLoopBackOff, Illegal instruction, exit code 132"
+    )
+    status["containerStatuses"][0]["name"] = "injected"
+    assert broken_container(SPEC, status) == BrokenContainer(
+        "injected", "", "", "CrashLoopBackOff, Illegal instruction, exit code 132"
+    )

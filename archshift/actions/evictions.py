@@ -1,0 +1,668 @@
+"""Moves pods to their sides, workloads side by side, each within its own limits.
+
+A look reads each namespace once for all workloads. Then each workload evicts what its limits allow now. A
+workload whose limits let no pod be away is rolled out instead. All state is in the cluster, so that the next
+update goes on where one was interrupted.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from itertools import repeat
+from typing import Any, Final, Literal, TypeAlias
+
+from archshift.actions.rollout_limits import LITTLE_PATIENCE_SECONDS, NO_DEADLINE
+from archshift.actions.sides import (
+    Surplus,
+    broken_on_graviton,
+    fullest_first,
+    images_of,
+    open_nodes,
+    opposite,
+    read_nodes,
+    side_of,
+    surplus_of,
+)
+from archshift.cluster.budgets import BUDGETS, read_budget, what_never_lets_go
+from archshift.cluster.client import MERGE, Cluster
+from archshift.cluster.entries import ALL_ON_X86, PLACED_ANNOTATION
+from archshift.cluster.kinds import CONTROLLERS, WorkloadKind, workload_path
+from archshift.cluster.pods import Pod, list_pods
+from archshift.cluster.troubles import words_of
+from archshift.common.architectures import AMD64, ARM64, display
+from archshift.common.errors import ArchshiftError, UnavailableError
+from archshift.common.polling import Polling, retry_until
+from archshift.common.text import first_few
+from archshift.common.times import zoned_time
+from archshift.nodes.groups import Node
+from archshift.plan.model import PlannedWorkload
+
+RESTARTED_ANNOTATION: Final = "kubectl.kubernetes.io/restartedAt"
+"""On a pod template: the time of its last ``kubectl rollout restart``."""
+
+_AWAY_SHARE: Final = 4
+"""Of a workload whose kind has no limits that archshift knows, one pod in so many may be away."""
+
+_MOST_STALE: Final = 4
+"""After so many successors in a row that its entry did not place, nothing places pods by entries."""
+
+_UNSURE_SECONDS: Final = 2.0
+"""How long to wait after an eviction without an answer: it may have happened."""
+
+_WORKERS: Final = 8
+_LONGEST_PAUSE: Final = 2.0
+
+End: TypeAlias = Literal["", "right", "inexact", "note", "failure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The workloads of a step at one moment.
+
+    Attributes:
+        nodes: All nodes by name.
+        live: The key of a workload of a known kind to the object.
+        pods: Key to its pods that have not ended.
+        problems: Key to why it could not be read.
+    """
+
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    live: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pods: Mapping[str, Sequence[Pod]] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_all(
+    cluster: Cluster, rows: Iterable[PlannedWorkload], deadline: float, threads: Executor | None = None
+) -> Reading:
+    """Read workloads with one list for each kind and namespace, and one for the pods of each namespace.
+
+    Args:
+        cluster: The connection.
+        rows: The workloads.
+        deadline: Until when to ask again if there is no answer, of ``time.monotonic()``.
+        threads: Reads several lists at once; None for one after another.
+
+    Raises:
+        ArchshiftError: The cluster cannot be reached, or its nodes cannot be read.
+    """
+    by_key = {row.key: row for row in rows}
+    namespaces: dict[str, list[str]] = {}
+    collections: dict[str, list[str]] = {}
+    for key, row in by_key.items():
+        namespaces.setdefault(row.namespace, []).append(key)
+        if row.kind in CONTROLLERS:
+            collections.setdefault(CONTROLLERS[row.kind].collection(row.namespace), []).append(key)
+    run: Callable[..., Iterable[Any]] = threads.map if threads else map
+    live: dict[str, Mapping[str, Any]] = {}
+    pods: dict[str, list[Pod]] = {}
+    problems: dict[str, str] = {}
+
+    def objects(collection: str) -> None:
+        wanted = {by_key[key].name: key for key in collections[collection]}
+        items = retry_until(lambda: [*cluster.list(collection)], deadline)
+        live.update({wanted[name]: item for item in items if (name := item["metadata"]["name"]) in wanted})
+
+    def pods_in(namespace: str) -> None:
+        for pod in retry_until(lambda: list_pods(cluster, namespace=namespace), deadline):
+            if pod.workload in by_key:
+                pods.setdefault(pod.workload, []).append(pod)
+
+    def read(part: tuple[Callable[[str], None], str, list[str]]) -> None:
+        ask, where, keys = part
+        try:
+            ask(where)
+        except UnavailableError:
+            raise
+        except ArchshiftError as error:
+            # Whoever may not read a namespace can still move the pods of all others.
+            problems.update(dict.fromkeys(keys, str(error)))
+
+    parts = [
+        *((objects, where, keys) for where, keys in collections.items()),
+        *((pods_in, where, keys) for where, keys in namespaces.items()),
+    ]
+    list(run(read, parts))
+    # The nodes last: a pod's node may have joined a moment ago.
+    nodes = retry_until(partial(read_nodes, cluster), deadline)
+    return Reading(nodes, live, pods, problems)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveRules:
+    """How workloads move.
+
+    Attributes:
+        no_progress: How long one may stand still, in seconds.
+        after_rollout: They were all rolled out a moment ago. Then their images are proven, and the time
+            counts from the last progress of any of them.
+        patience: How long to wait for another node if a side is full, in seconds.
+        canary_seconds: How long the first pod on Graviton must be ready.
+        restart_as: The field manager of restarts; empty to restart nothing.
+        go_back: Called once with a workload and its pod that does not run on Graviton, so that its next pods
+            start on x86. Returns why that is not possible; empty if it is.
+    """
+
+    no_progress: float
+    after_rollout: bool = False
+    patience: float = 0.0
+    canary_seconds: float = 0.0
+    restart_as: str = ""
+    go_back: Callable[[PlannedWorkload, Pod], str] | None = None
+
+
+class Move:
+    """One workload whose pods go to their sides.
+
+    Attributes:
+        row: The workload; once it goes back to x86, with that as its plan.
+        end: How it ended; empty while it goes on. ``inexact``: some pods cannot be where they belong.
+            A ``failure`` is this step's fault, and a ``note`` is not.
+        why: The reason; empty if its pods are right.
+        vain: Pods that an eviction did not bring to the other side.
+        final: Another try would end the same.
+        live: The object, as it was last read.
+        pods: Its pods, as they were last read.
+        broken: Its pod that does not run on Graviton; None if there is none.
+    """
+
+    def __init__(self, row: PlannedWorkload, rules: MoveRules, *, incomplete: bool = False) -> None:
+        self.row = row
+        self.end: End = ""
+        self.why = ""
+        self.vain: list[Pod] = []
+        self.final = False
+        self.live: Mapping[str, Any] = {}
+        self.pods: list[Pod] = []
+        self.broken: Pod | None = None
+        self.to_move: int | None = None
+        self.left = 0
+        self._rules = rules
+        self._incomplete = incomplete
+        self._record: WorkloadKind | None = CONTROLLERS.get(row.kind)
+        self._replicas = row.replicas
+        self._min_ready = 0.0
+        self._steady = True
+        self._touched = False
+        self._restarted = False
+        self._refused = False
+        self._asked_budgets = False
+        self._moved_at: float | None = None
+        self._not_before = 0.0
+        self._patient_until = 0.0
+        self._count: int | None = None
+        self._ready: dict[str, float] = {}
+        self._first: frozenset[str] = frozenset()
+        self._landed: set[str] = set()
+        self._events: set[tuple[str, str]] = set()
+        self._awaited = 0
+        self._stale = 0
+        self._landed_wrong = False
+        self._mark = 0
+        self._tried: frozenset[str] = frozenset()
+
+    def step(self, cluster: Cluster, reading: Reading, now: float) -> bool:
+        """Evict what the limits allow now; return whether something has changed since the last look.
+
+        Args:
+            cluster: The connection.
+            reading: The workloads now.
+            now: When they were read, of ``time.monotonic()``.
+        """
+        if self._moved_at is None:
+            self._moved_at = now
+        try:
+            moved = self._step(cluster, reading, now)
+        except UnavailableError:
+            # What was asked for may have happened; the next look shows it.
+            self._not_before, moved = now + _UNSURE_SECONDS, False
+        except ArchshiftError as error:
+            # archshift may not evict its pods, or may not change it. Others go on.
+            moved = self._ends("inexact", str(error))
+        if moved:
+            self._moved_at = now
+        return moved
+
+    def judge(self, now: float, *, others_move: bool) -> None:
+        """Give it up if it stands still."""
+        if others_move and (self._incomplete or self._rules.after_rollout):
+            self._moved_at = now
+        if self.end or self._moved_at in (None, now) or now < self._patient_until:
+            return
+        if now - self._moved_at >= self._patience():
+            self._give_up()
+
+    def stop(self, seconds: float) -> None:
+        """End it although it makes progress, because the update has waited long enough."""
+        if not self.end:
+            self._ends("note", f"{self.left} of its pods still had to move after {seconds:.0f} s")
+
+    # --- one look -----------------------------------------------------------------------------
+
+    def _step(self, cluster: Cluster, reading: Reading, now: float) -> bool:
+        key, record, nodes = self.row.key, self._record, reading.nodes
+        if key in reading.problems:
+            return self._ends("inexact", reading.problems[key])
+        live = reading.live.get(key)
+        if record and live is None:
+            return self._ends("note", "it was deleted during the step")
+        self.live = live or {}
+        self.pods = [pod for pod in reading.pods.get(key, ()) if not pod.leaving]
+        spec = self.live.get("spec") or {}
+        self._replicas = record.replicas(spec) if record else self.row.replicas
+        self._min_ready = float(spec.get("minReadySeconds") or 0)
+        self._steady = self._no_rollout(spec)
+        wanted = self._wanted()
+        if wanted is None:
+            return self._ends(
+                "inexact", f"it now has {self._replicas} replicas, but the plan was for {self.row.replicas}"
+            )
+        surplus = surplus_of(self.pods, nodes, self._replicas, wanted)
+        self.left = max(0, surplus.number)
+        if self.to_move is None:
+            self.to_move = self.left
+        changed = self._observe(nodes, surplus, now)
+        go_back = None if self.broken else self._rules.go_back
+        if go_back and (broken := broken_on_graviton(self.pods, nodes, moved=self._touched)):
+            return self._turn_back(broken, go_back(self.row, broken), nodes)
+        return self._act(cluster, nodes, surplus, now) or changed
+
+    def _wanted(self) -> int | None:
+        """Return how many of its pods belong on Graviton; None if the plan was for another number of pods."""
+        wanted = self.row.wanted or 0
+        if wanted in (0, self.row.replicas):
+            # All on one side, however many they are now.
+            return self._replicas if wanted else 0
+        return wanted if self._replicas == self.row.replicas else None
+
+    def _no_rollout(self, spec: Mapping[str, Any]) -> bool:
+        """Return whether no rollout is in progress, or one that goes no further by itself."""
+        if self._record is None:
+            return len(self.pods) <= self._replicas
+        return self._record.updated(self.live) or bool(self._record.halted(spec))
+
+    def _observe(self, nodes: Mapping[str, Node], surplus: Surplus, now: float) -> bool:
+        """Remember since when pods are ready, and where new ones have landed; return whether that is news."""
+        first, stale = self._count is None, False
+        if first:
+            self._count, self._first = len(self.pods), frozenset(map(_identity, self.pods))
+        news = set()
+        for pod in self.pods:
+            identity = _identity(pod)
+            news.add((identity, "there"))
+            if pod.ready:
+                self._ready.setdefault(identity, now - (_age(pod) if first else 0.0))
+            else:
+                self._ready.pop(identity, None)
+            if self._available(pod, now):
+                news.add((identity, "available"))
+            if pod.node not in nodes:
+                continue
+            news.add((identity, "placed"))
+            if identity not in self._landed:
+                self._landed.add(identity)
+                if not first:
+                    stale |= self._land(pod, nodes, surplus)
+        if stale:
+            # Its API server had not seen the entry yet, so archshift evicts it again, a little later.
+            self._stale += 1
+            self._not_before = now + 0.25 * 2**self._stale
+        changed = not news <= self._events
+        self._events |= news
+        return changed and not first
+
+    def _land(self, pod: Pod, nodes: Mapping[str, Node], surplus: Surplus) -> bool:
+        """Judge where a new pod has landed; return whether an older entry placed it on the wrong side."""
+        if _identity(pod) not in self._first:
+            self._awaited = max(0, self._awaited - 1)
+        wrong = surplus.number > 0 and side_of(pod, nodes) == surplus.side
+        if self._by_older_entry(pod):
+            return wrong
+        self._stale = 0
+        self._landed_wrong |= wrong
+        return False
+
+    def _by_older_entry(self, pod: Pod) -> bool:
+        return bool(self.row.entry) and pod.annotations.get(PLACED_ANNOTATION) != self.row.entry
+
+    def _ready_for(self, pod: Pod, seconds: float, now: float) -> bool:
+        since = self._ready.get(_identity(pod))
+        return since is not None and now - since >= seconds
+
+    def _available(self, pod: Pod, now: float) -> bool:
+        return self._ready_for(pod, self._min_ready, now)
+
+    # --- what to do ---------------------------------------------------------------------------
+
+    def _act(self, cluster: Cluster, nodes: Mapping[str, Node], surplus: Surplus, now: float) -> bool:
+        if stuck := self._stuck():
+            return self._ends("failure", stuck)
+        spoiled = self._spoiled(surplus, now)
+        if not self._steady:
+            # Somebody's rollout, or ours. Only what does not run on Graviton goes.
+            hopeless = spoiled if self.broken and now >= self._not_before else ()
+            return self._evict(cluster, hopeless, nodes, surplus, now)
+        if surplus.number <= 0:
+            return self._all_well(nodes, now) and self._ends("right")
+        if self._landed_wrong and not self._worth_another(nodes, surplus, now):
+            return bool(self.end)
+        if self._stale >= _MOST_STALE:
+            return self._ends(
+                "inexact",
+                f"its new pods are not placed by its entry (annotation {PLACED_ANNOTATION}); check that the "
+                "placement policy and its binding exist",
+            )
+        if now < self._not_before:
+            return False
+        if (record := self._record) and self._by_rollout(record):
+            return self._restart(cluster, record, nodes, surplus, now)
+        if self._most_away() < 1:
+            self.final = True
+            return self._ends("inexact", "its rollout limits allow no unavailable pod")
+        number = min(surplus.number - len(spoiled), self._may_go(nodes, surplus, now))
+        chosen = spoiled + self._in_order(nodes, surplus, spoiled, number)
+        return self._evict(cluster, chosen, nodes, surplus, now)
+
+    def _all_well(self, nodes: Mapping[str, Node], now: float) -> bool:
+        """Return whether the pods that this step made, and earlier ones on Graviton, are ready."""
+        starting = [pod for pod in self.pods if not self._available(pod, now)]
+        if self._touched:
+            gone = self._awaited or len(self.pods) < min(self._replicas, self._count or 0)
+            return not gone and all(_identity(pod) in self._first for pod in starting)
+        if self._rules.after_rollout:
+            return len(self.pods) >= self._replicas and all(pod.node in nodes for pod in self.pods)
+        # A step that was interrupted may have left a first pod that does not run.
+        return not any(side_of(pod, nodes) == ARM64 for pod in starting)
+
+    def _spoiled(self, surplus: Surplus, now: float) -> list[Pod]:
+        """Return pods on the wrong side that are away already, so that their eviction costs nothing."""
+        away = [pod for pod in surplus.there if not self._available(pod, now)]
+        if self.broken:
+            return away if surplus.side == ARM64 else []
+        stale = [pod for pod in away if _identity(pod) not in self._first and self._by_older_entry(pod)]
+        return stale[: max(0, surplus.number)]
+
+    def _worth_another(self, nodes: Mapping[str, Node], surplus: Surplus, now: float) -> bool:
+        """Return whether to evict on although a successor came up on the wrong side again."""
+        if len(self.pods) < self._replicas or not all(pod.node in nodes for pod in self.pods):
+            return False
+        side = opposite(surplus.side)
+        there = frozenset(node.name for node in open_nodes(nodes, side))
+        if surplus.number >= self._mark and not there - self._tried:
+            # Only another node can change that.
+            self._patient_until = self._patient_until or now + self._rules.patience
+            if now >= self._patient_until:
+                self.vain = fullest_first(surplus.there, surplus.number, self.pods, nodes)
+                self.final = True
+                self._ends("inexact", f"{surplus.number} of its pods are not on {display(side)}")
+            return False
+        self._landed_wrong = False
+        self._mark = 0
+        return True
+
+    def _most_away(self) -> int:
+        """Return how many of its pods may be away at a time."""
+        if self._record:
+            return self._record.most_away(self.live["spec"])
+        return max(1, self._replicas // _AWAY_SHARE)
+
+    def _may_go(self, nodes: Mapping[str, Node], surplus: Surplus, now: float) -> int:
+        """Return how many more of its pods may be away now."""
+        away = self._replicas - sum(self._available(pod, now) for pod in self.pods)
+        number = self._most_away() - away
+        if self._record:
+            number = min(number, self._record.may_be_away(self.live))
+        if self.row.kind == "StatefulSet" and away:
+            return 0
+        if surplus.side == AMD64 and not self._proven(nodes, surplus, now):
+            return min(number, 0 if self._canary_is_out(nodes, now) else 1)
+        return number
+
+    def _proven(self, nodes: Mapping[str, Node], surplus: Surplus, now: float) -> bool:
+        """Return whether its images run on Graviton: a pod with the same has been ready for long enough."""
+        if self._rules.after_rollout:
+            return True
+        images = {images_of(pod) for pod in surplus.there}
+        seconds = max(self._min_ready, self._rules.canary_seconds)
+        return any(
+            side_of(pod, nodes) == ARM64 and images_of(pod) in images and self._ready_for(pod, seconds, now)
+            for pod in self.pods
+        )
+
+    def _canary_is_out(self, nodes: Mapping[str, Node], now: float) -> bool:
+        """Return whether a first pod is on its way, or on Graviton and not ready for long enough."""
+        if self._awaited or (self._touched and len(self.pods) < self._replicas):
+            return True
+        seconds = max(self._min_ready, self._rules.canary_seconds)
+        return any(
+            side_of(pod, nodes) == ARM64 and not self._ready_for(pod, seconds, now) for pod in self.pods
+        )
+
+    def _in_order(
+        self, nodes: Mapping[str, Node], surplus: Surplus, taken: Sequence[Pod], number: int
+    ) -> list[Pod]:
+        """Return the next pods to evict: of a StatefulSet by ordinal, of others from the fullest zone."""
+        left = [pod for pod in surplus.there if pod not in taken]
+        if self.row.kind == "StatefulSet":
+            return sorted(left, key=_ordinal, reverse=True)[: max(0, number)]
+        # A pod that no present entry has placed goes before one that landed here by it.
+        return fullest_first(
+            [pod for pod in left if self._by_older_entry(pod)] or left, number, self.pods, nodes
+        )
+
+    def _evict(
+        self, cluster: Cluster, pods: Sequence[Pod], nodes: Mapping[str, Node], surplus: Surplus, now: float
+    ) -> bool:
+        if not pods:
+            return False
+        accepted = 0
+        for pod in pods:
+            try:
+                accepted += cluster.evict(pod.namespace, pod.name, pod.uid)
+            except UnavailableError:
+                self._not_before = now + _UNSURE_SECONDS
+                break
+        if accepted:
+            self._begin(nodes, surplus, accepted)
+        elif now >= self._not_before:
+            self._refused = True
+            self._ask_budgets(cluster, pods[0])
+        return bool(accepted)
+
+    def _begin(self, nodes: Mapping[str, Node], surplus: Surplus, number: int) -> None:
+        """Remember what there was when pods began to move."""
+        self._touched, self._refused = True, False
+        self._awaited += number
+        if not self._mark:
+            self._mark = surplus.number
+            self._tried = frozenset(node.name for node in open_nodes(nodes, opposite(surplus.side)))
+
+    def _ask_budgets(self, cluster: Cluster, pod: Pod) -> None:
+        """End it if its budget never allows an eviction: then waiting does not help."""
+        if self._asked_budgets:
+            return
+        self._asked_budgets = True
+        with contextlib.suppress(ArchshiftError):
+            budgets = [read_budget(item) for item in cluster.list(BUDGETS.collection(pod.namespace))]
+            if never := what_never_lets_go(pod, budgets, self._replicas):
+                self._ends("inexact", never)
+
+    # --- a rollout instead of evictions ---------------------------------------------------------
+
+    def _by_rollout(self, record: WorkloadKind) -> bool:
+        """Return whether a rollout moves its pods, because its limits let none be away."""
+        spec = self.live["spec"]
+        needs_it = record.ends_all_first(spec) or record.most_away(spec) < 1
+        return needs_it and self.row.restarts and bool(self._rules.restart_as)
+
+    def _restart(
+        self,
+        cluster: Cluster,
+        record: WorkloadKind,
+        nodes: Mapping[str, Node],
+        surplus: Surplus,
+        now: float,
+    ) -> bool:
+        if halted := record.halted(self.live["spec"]):
+            return self._ends("inexact", halted)
+        body: Any = {
+            "metadata": {"annotations": {RESTARTED_ANNOTATION: f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}}
+        }
+        for name in reversed(record.template_path):
+            body = {name: body}
+        path = workload_path(self.row.kind, self.row.namespace, self.row.name)
+        cluster.patch(path, body, MERGE, self._rules.restart_as)
+        # The next look may be older than the controller's.
+        self._not_before = now + 0.2
+        self._restarted = True
+        self._begin(nodes, surplus, 0)
+        return True
+
+    def _stuck(self) -> str:
+        """Return why our own rollout makes no progress; empty if it may."""
+        if self.broken or self._steady or not (self._restarted and self._record):
+            return ""
+        words = self._record.stuck(self.live)
+        return f"its rollout makes no progress ({words_of(self.pods) or words})" if words else ""
+
+    # --- a first pod that does not run ----------------------------------------------------------
+
+    def _turn_back(self, broken: Pod, problem: str, nodes: Mapping[str, Node]) -> bool:
+        self.broken = broken
+        self.left = sum(side_of(pod, nodes) == ARM64 for pod in self.pods)
+        if not problem and not open_nodes(nodes, AMD64):
+            problem = f"no {display(AMD64)} node takes pods now"
+        if problem:
+            return self._ends("failure", f"its pods stay, because {problem}")
+        self.row = replace(self.row, wanted=0, entry=str(ALL_ON_X86))
+        self._landed_wrong, self._mark, self._stale, self._awaited = False, 0, 0, 0
+        return True
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _patience(self) -> float:
+        if self._incomplete and not self._touched:
+            return min(LITTLE_PATIENCE_SECONDS, self._rules.no_progress)
+        spec = self.live.get("spec") or {}
+        deadline = int(spec.get("progressDeadlineSeconds") or 0) if self._restarted else 0
+        settling = max(self._min_ready, self._rules.canary_seconds)
+        return max(self._rules.no_progress, deadline if deadline < NO_DEADLINE else 0) + settling
+
+    def _give_up(self) -> None:
+        """End it without a match, because nothing has changed for too long."""
+        words = words_of(self.pods)
+        because = f" ({words})" if words else ""
+        there = sum(pod.ready for pod in self.pods)
+        if self._refused:
+            self._ends("inexact", "its PodDisruptionBudget allows no eviction")
+        elif self._touched or self._rules.after_rollout:
+            late = f"its new pods are not ready{because or ' yet'}"
+            self._ends("failure", late)
+        elif self._incomplete:
+            self._ends(
+                "note",
+                f"it was incomplete before the step and stands still: {there} of {self._replicas} pods "
+                f"ready{because}",
+            )
+        elif self._steady:
+            self._ends("note", f"{there} of its {self._replicas} pods are ready{because}")
+        elif self._record:
+            self._ends("note", f"another client rolls it out, and that makes no progress{because}")
+        else:
+            self._ends("note", f"it now has {len(self.pods)} pods, but the plan was for {self._replicas}")
+
+    def _ends(self, end: End, why: str = "") -> bool:
+        self.end, self.why = end, why
+        return True
+
+
+def run_moves(
+    cluster: Cluster,
+    moves: Sequence[Move],
+    *,
+    no_answer: float,
+    longest: float = float("inf"),
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Node]:
+    """Move until each workload has ended, and return the nodes of the last look.
+
+    Args:
+        cluster: The connection.
+        moves: The workloads.
+        no_answer: How long to ask again if the API server does not answer, in seconds.
+        longest: The longest time for all, in seconds.
+        say: Called with the progress.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read.
+    """
+    polling, begun, progress = Polling(most=_LONGEST_PAUSE), time.monotonic(), _Progress(moves, say)
+    nodes: dict[str, Node] = {}
+    with ThreadPoolExecutor(max_workers=_WORKERS) as threads:
+        while going := [move for move in moves if not move.end]:
+            looking = time.monotonic()
+            reading = read_all(cluster, [move.row for move in going], looking + no_answer, threads)
+            nodes, now = dict(reading.nodes), time.monotonic()
+            moved = any([*threads.map(Move.step, going, repeat(cluster), repeat(reading), repeat(now))])
+            for move in going:
+                move.judge(now, others_move=moved)
+                if now - begun > longest:
+                    move.stop(longest)
+            if moved:
+                polling.restart()
+            if any(not move.end for move in going):
+                progress.say(now - begun)
+                polling.pause()
+    return nodes
+
+
+class _Progress:
+    """Says how many pods have moved, and about how long the others take."""
+
+    def __init__(self, moves: Sequence[Move], say: Callable[[str], None]) -> None:
+        self._moves, self._say = moves, say
+        self._said = -1
+
+    def say(self, seconds: float) -> None:
+        """Say it if it has changed.
+
+        Args:
+            seconds: How long the moves have taken so far.
+        """
+        total = sum(move.to_move or 0 for move in self._moves)
+        going = [move for move in self._moves if not move.end]
+        done = total - sum(move.left for move in going)
+        if not total or done == self._said:
+            return
+        self._said = done
+        left = f"; about {_about(seconds * (total - done) / done)} left" if 0 < done < total else ""
+        self._say(
+            f"{done} of {total} pods have moved{left}; waiting for "
+            f"{first_few([move.row.key for move in going], 2)}"
+        )
+
+
+def _about(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _identity(pod: Pod) -> str:
+    return pod.uid or pod.name
+
+
+def _ordinal(pod: Pod) -> int:
+    number = pod.name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
+
+
+def _age(pod: Pod) -> float:
+    """Return how long a pod has been ready, in seconds; 0 if that is not known."""
+    try:
+        since = zoned_time(pod.ready_since)
+    except ValueError:
+        return 0.0
+    return max(0.0, (datetime.now(UTC) - since).total_seconds())

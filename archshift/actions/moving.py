@@ -1,0 +1,120 @@
+"""Moves the pods of a step with ``placement: admission``: exactly those on the wrong side.
+
+Their successors are placed by the new entries when the API server creates them. Of each workload one pod
+moves to Graviton first. If it does not run there, all pods of the workload go back to x86, and the evidence
+holds it there until its image changes.
+"""
+
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from archshift.actions.evictions import Move, MoveRules, run_moves
+from archshift.actions.evidence import Evidence
+from archshift.actions.rebalance import reasons_of
+from archshift.actions.rollout_limits import RolloutLimits
+from archshift.actions.rollouts import BringUpNodes, StepResult
+from archshift.cluster.client import MERGE, Cluster, RefusedError
+from archshift.cluster.entries import ALL_ON_X86, config_map_name, entry_key
+from archshift.cluster.kinds import CONTROLLERS, has_replicas
+from archshift.cluster.pods import Pod
+from archshift.common.errors import ArchshiftError
+from archshift.common.text import counted
+from archshift.plan.model import PlannedWorkload
+
+FIELD_MANAGER: Final = "archshift-moving"
+"""Owns the entries that archshift sets back, until the engine applies its own again."""
+
+_NEVER_EVICTED: Final = ("Job", "Pod")
+"""Kinds without a record whose pods nothing starts again, or not where they stopped."""
+
+
+def move_pods(
+    cluster: Cluster,
+    rows: Sequence[PlannedWorkload],
+    *,
+    stack_label: str,
+    field_manager: str,
+    limits: RolloutLimits,
+    incomplete: Container[str] = (),
+    patience: float = 0.0,
+    bring_up_nodes: BringUpNodes | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> StepResult:
+    """Move the pods that are on the wrong side, after the entries were applied.
+
+    Args:
+        cluster: The connection.
+        rows: The rows of the plan whose entries are applied. Those without anything to do cost no request.
+        stack_label: The stack.
+        field_manager: The field manager of restarts.
+        limits: How long to wait.
+        incomplete: The keys of workloads that were incomplete before the step.
+        patience: How long to wait for another node if a side is full, in seconds.
+        bring_up_nodes: Brings up nodes for these workloads' pods; None if the nodes exist.
+        say: Called with the progress.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read.
+    """
+    due = [row for row in rows if _may_move(row) and (not row.exact or row.restarts or row.key in incomplete)]
+    if bring_up_nodes and due:
+        try:
+            bring_up_nodes(cluster, due)
+        except ArchshiftError as error:
+            # Without its node, an evicted pod would only be gone.
+            return StepResult(failures={"new nodes": f"no pod moves: {error}"})
+    watch = _Watch(cluster, stack_label, Evidence(cluster, stack_label, rows))
+    rules = MoveRules(
+        no_progress=limits.no_progress,
+        patience=patience,
+        canary_seconds=limits.canary_seconds,
+        restart_as=field_manager,
+        go_back=watch.go_back,
+    )
+    moves = [Move(row, rules, incomplete=row.key in incomplete) for row in due]
+    nodes = run_moves(cluster, moves, no_answer=limits.no_progress, longest=limits.longest, say=say)
+    failed = {move.row.key: watch.failure(move) for move in moves if move.broken}
+    others = [move for move in moves if not move.broken]
+
+    def ended(end: str) -> dict[str, str]:
+        return reasons_of(cluster, [move for move in others if move.end == end], nodes)
+
+    return StepResult(failures={**ended("failure"), **failed}, notes=ended("note"), inexact=ended("inexact"))
+
+
+def _may_move(row: PlannedWorkload) -> bool:
+    if row.wanted is None:
+        return False
+    return has_replicas(row.kind) if row.kind in CONTROLLERS else row.kind not in _NEVER_EVICTED
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """Sends workloads back to x86 whose first pod does not run on Graviton."""
+
+    cluster: Cluster
+    stack_label: str
+    evidence: Evidence
+
+    def go_back(self, row: PlannedWorkload, pod: Pod) -> str:
+        # The evidence first: if the update ends here, the next one still holds the workload.
+        self.evidence.keep(row, pod)
+        name = config_map_name(self.stack_label)
+        path = f"/api/v1/namespaces/{row.namespace}/configmaps/{name}"
+        data = {entry_key(row.kind, row.name): str(ALL_ON_X86)}
+        try:
+            self.cluster.patch(path, {"data": data}, MERGE, FIELD_MANAGER)
+        except RefusedError as error:
+            return f"the API server refuses its entry in the ConfigMap {name} ({error.words})"
+        return ""
+
+    def failure(self, move: Move) -> str:
+        container = move.broken.broken if move.broken else None
+        words = f"it failed on Graviton (container {container.name}: {container.words})" if container else ""
+        if move.end == "right":
+            text = f"{words}; its pods are back on x86 and stay there until its image changes"
+        else:
+            text = f"{words}; {counted(move.left, 'pod')} could not go back to x86: {move.why}"
+        problem = self.evidence.problems.get(move.row.key, "")
+        return f"{text}; the evidence could not be kept: {problem}" if problem else text

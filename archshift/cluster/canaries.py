@@ -1,0 +1,196 @@
+"""Workloads whose first pod on Graviton did not run, as evidence in the cluster.
+
+There is one ConfigMap of a stack in each namespace with such a workload, and one key a workload. Whoever may
+write ConfigMaps in a namespace can forge it. So archshift reads only text of a limited size, and at worst it
+holds workloads of that namespace on x86.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from archshift.cluster.client import MERGE, Cluster, RefusedError
+from archshift.cluster.entries import entry_key
+from archshift.common.text import one_line
+from archshift.common.times import zoned_time
+
+LABEL: Final = "archshift/canaries"
+"""On each of these ConfigMaps; the value is the stack."""
+
+FIELD_MANAGER: Final = "archshift-canaries"
+
+_CONFIG_MAPS: Final = "/api/v1/configmaps"
+
+_MOST_ENTRIES: Final = 500
+"""The most entries of a ConfigMap that archshift reads and keeps. Its limit of 1 MiB holds more than that."""
+
+_MOST_TEXT: Final = 2048
+"""The longest value of an entry that archshift reads, in characters."""
+
+_MOST_WORDS: Final = 300
+_MOST_NAME: Final = 512
+"""The longest texts that archshift writes. A reference of an image is at most 255 + 128 + 71 characters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedCanary:
+    """A container that did not run on Graviton.
+
+    Attributes:
+        workload: The key of its workload.
+        container: Its name.
+        image: The reference of its image.
+        words: Why it did not run, in the words of its node.
+        digest: The digest that the registry gave for the reference at that time; empty if it is not known.
+        running: The digest that the node reported; empty if it could not pull the image.
+        at: When archshift saw it.
+    """
+
+    workload: str
+    container: str
+    image: str
+    words: str
+    digest: str = ""
+    running: str = ""
+    at: datetime
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of its workload."""
+        return self.workload.split("/")[0]
+
+
+def canaries_name(stack_label: str) -> str:
+    """Return the name of a stack's ConfigMaps."""
+    return f"archshift-canaries-{stack_label}"
+
+
+def read_canaries(cluster: Cluster, stack_label: str, namespaces: Iterable[str]) -> dict[str, FailedCanary]:
+    """Return the evidence by workload key. Broken or forged content is left out.
+
+    Whoever may not read it could not write it either, so a refusal means that there is none.
+
+    Args:
+        cluster: The connection.
+        stack_label: The stack.
+        namespaces: Where to look.
+
+    Raises:
+        ArchshiftError: The cluster cannot be reached.
+    """
+
+    def read(namespace: str) -> dict[str, FailedCanary]:
+        return _parse(namespace, _get(cluster, stack_label, namespace) or {})
+
+    found: dict[str, FailedCanary] = {}
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        for failed in threads.map(read, sorted(set(namespaces))):
+            found |= failed
+    return found
+
+
+def write_canary(
+    cluster: Cluster, stack_label: str, canary: FailedCanary, lifted: Collection[str] = ()
+) -> None:
+    """Keep the evidence, and remove evidence that does not count any more.
+
+    Args:
+        cluster: The connection.
+        stack_label: The stack.
+        canary: What failed.
+        lifted: The keys of workloads of the same namespace that are not held because of such evidence now.
+
+    Raises:
+        ArchshiftError: The API server refuses the ConfigMap.
+    """
+    live = _get(cluster, stack_label, canary.namespace)
+    data: dict[str, str | None] = {}
+    if live:
+        known = _parse(canary.namespace, live)
+        # Broken entries, those that do not count, and the oldest beyond the limit.
+        keep = sorted((failed for key, failed in known.items() if key not in lifted), key=lambda one: one.at)
+        kept = {_key(failed.workload) for failed in keep[-(_MOST_ENTRIES - 1) :]}
+        data = {key: None for key in live.get("data") or {} if key not in kept}
+    data[_key(canary.workload)] = _text(canary)
+    collection = f"/api/v1/namespaces/{canary.namespace}/configmaps"
+    name = canaries_name(stack_label)
+    body = {"metadata": {"name": name, "labels": {LABEL: stack_label}}, "data": data}
+    if live is None and cluster.create(
+        collection, {"apiVersion": "v1", "kind": "ConfigMap", **body}, FIELD_MANAGER
+    ):
+        return
+    cluster.patch(f"{collection}/{name}", body, MERGE, FIELD_MANAGER)
+
+
+def delete_canaries(cluster: Cluster, stack_label: str) -> None:
+    """Delete all evidence of a stack.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read, or refuses.
+    """
+    for item in cluster.list(_CONFIG_MAPS, labelSelector=f"{LABEL}={stack_label}"):
+        metadata = item["metadata"]
+        cluster.delete(f"/api/v1/namespaces/{metadata['namespace']}/configmaps/{metadata['name']}")
+
+
+def _get(cluster: Cluster, stack_label: str, namespace: str) -> dict[str, Any] | None:
+    try:
+        return cluster.get(f"/api/v1/namespaces/{namespace}/configmaps/{canaries_name(stack_label)}")
+    except RefusedError as error:
+        if error.status not in (403, 404):
+            raise
+    return None
+
+
+def _key(workload: str) -> str:
+    _, kind, name = workload.split("/")
+    return entry_key(kind, name)
+
+
+def _text(canary: FailedCanary) -> str:
+    values = asdict(canary) | {
+        "container": one_line(canary.container, _MOST_NAME),
+        "image": one_line(canary.image, _MOST_NAME),
+        "words": one_line(canary.words, _MOST_WORDS),
+        "at": canary.at.astimezone(UTC).isoformat(timespec="seconds"),
+    }
+    del values["workload"]
+    return json.dumps(values, ensure_ascii=False)
+
+
+def _parse(namespace: str, item: Mapping[str, Any]) -> dict[str, FailedCanary]:
+    data = item.get("data")
+    found = {}
+    for key, text in sorted(data.items())[:_MOST_ENTRIES] if isinstance(data, Mapping) else ():
+        kind, dot, name = key.partition(".")
+        named = kind and dot and name and "/" not in key
+        canary = _read(f"{namespace}/{kind}/{name}", text) if named else None
+        if canary:
+            found[canary.workload] = canary
+    return found
+
+
+def _read(workload: str, text: object) -> FailedCanary | None:
+    if not isinstance(text, str) or len(text) > _MOST_TEXT:
+        return None
+    try:
+        values = json.loads(text)
+        texts = {
+            name: one_line(values[name], _MOST_NAME)
+            for name in ("container", "image", "words", "digest", "running", "at")
+            if isinstance(values[name], str)
+        }
+        return FailedCanary(
+            workload=workload,
+            container=texts["container"],
+            image=texts["image"],
+            words=one_line(texts["words"], _MOST_WORDS),
+            digest=texts["digest"],
+            running=texts["running"],
+            at=zoned_time(texts["at"]),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        return None
