@@ -144,7 +144,9 @@ def main() -> None:
         await_moves(
             policy.applied,
             cluster_survey.plan,
+            cluster_survey.inventory,
             settings.stack_label,
+            settings.field_manager,
             settings.kube_context,
             settings.rollouts,
             bring_up_nodes=placeholders.bring_up_missing if placeholders else None,

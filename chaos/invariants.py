@@ -73,12 +73,16 @@ def _app(pod: Object) -> str:
 
 
 def _serves(pod: Object, nodes: set[str]) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
     return (
         not pod["metadata"].get("deletionTimestamp")
         and pod["spec"].get("nodeName") in nodes
-        and any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+        and _is_ready(pod)
     )
+
+
+def _is_ready(item: Object) -> bool:
+    conditions = (item.get("status") or {}).get("conditions") or ()
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 @dataclass
@@ -176,9 +180,32 @@ class Checker:
         least = least_available(workload, owed) - self._excused[name]
         if serving < least:
             self.say(
-                f"{name} had {serving} of {owed} pods available, but its own limits require {least}",
+                f"{name} had {serving} of {owed} pods available, but its own limits require {least} "
+                f"({_missing(snapshot, name)})",
                 snapshot.at,
             )
+
+
+def _missing(snapshot: Snapshot, workload: str) -> str:
+    """Return what became of the pods of a workload that do not serve."""
+    nodes = {name_of(node): node for node in snapshot.nodes}
+    reasons = Counter(
+        _why_not(pod, nodes)
+        for pod in snapshot.pods
+        if _app(pod) == workload and not _serves(pod, set(nodes))
+    )
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or "no other pods"
+
+
+def _why_not(pod: Object, nodes: Mapping[str, Object]) -> str:
+    name = pod["spec"].get("nodeName")
+    if pod["metadata"].get("deletionTimestamp"):
+        return "being deleted"
+    if not name:
+        return "without a node"
+    if name not in nodes:
+        return f"on {name}, which is gone"
+    return "not ready" if _is_ready(nodes[name]) else f"on {name}, which is not ready"
 
 
 def at_rest(snapshot: Snapshot, expected: Mapping[str, Object], nodes: Iterable[str]) -> list[str]:

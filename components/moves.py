@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pulumi
-from archshift.actions.moving import move_pods
 
+from archshift.actions.moving import move_pods
 from archshift.actions.rollout_limits import RolloutLimits
-from archshift.actions.rollouts import JOIN_SECONDS, BringUpNodes, StepResult
+from archshift.actions.rollouts import JOIN_SECONDS, BringUpNodes, StepResult, incomplete_workloads
 from archshift.cluster.client import connect
+from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.plan.model import Plan, PlannedWorkload
 
@@ -26,7 +27,9 @@ def _moves(row: PlannedWorkload) -> bool:
 def await_moves(
     applied: Mapping[str, pulumi.Output[bool]],
     plan: Plan,
+    inventory: Inventory,
     stack_label: str,
+    field_manager: str,
     kube_context: str | None,
     limits: RolloutLimits,
     *,
@@ -37,7 +40,9 @@ def await_moves(
     Args:
         applied: Namespace to whether this run applied its entries.
         plan: The plan.
+        inventory: The cluster before the step.
         stack_label: The stack, as ``stack_label`` writes it.
+        field_manager: The field manager of restarts.
         kube_context: Kubeconfig context.
         limits: How long to wait.
         bring_up_nodes: Brings up nodes for these pods; None if the nodes exist.
@@ -58,7 +63,9 @@ def await_moves(
                 cluster,
                 rows,
                 stack_label=stack_label,
+                field_manager=field_manager,
                 limits=limits,
+                incomplete=incomplete_workloads(inventory),
                 bring_up_nodes=bring_up_nodes,
                 # New nodes of this update join the cluster a little later.
                 patience=JOIN_SECONDS if plan.new_nodes else 0.0,

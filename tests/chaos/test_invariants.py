@@ -124,8 +124,16 @@ def test_a_pod_that_needs_x86_on_graviton_is_seen() -> None:
     assert seen(checker(), stray) == ["legacy needs x86, but its pod legacy-0 is on Graviton"]
 
 
-@pytest.mark.parametrize("what", ["leaving", "unready", "nowhere"])
-def test_only_pods_that_serve_count(what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("leaving", "2 being deleted"),
+        # The nodes of this snapshot have no conditions.
+        ("unready", "2 on x86-0, which is not ready"),
+        ("nowhere", "2 on x86-9, which is gone"),
+    ],
+)
+def test_only_pods_that_serve_count(what: str, why: str) -> None:
     """A pod that is going, that is not ready, or whose node is gone is not available."""
     moment = snapshot(1)
     changed = copy.deepcopy(list(moment.pods))
@@ -138,7 +146,7 @@ def test_only_pods_that_serve_count(what: str) -> None:
             one["spec"]["nodeName"] = "x86-9"
     after = Snapshot(at=1, nodes=moment.nodes, workloads=moment.workloads, pods=tuple(changed))
     assert seen(checker(), snapshot(0), after) == [
-        "web had 2 of 4 pods available, but its own limits require 3"
+        f"web had 2 of 4 pods available, but its own limits require 3 ({why})"
     ]
 
 
@@ -148,11 +156,11 @@ def test_pods_that_a_fault_took_are_excused_until_all_are_back() -> None:
     one.look(snapshot(0))
     one.excuse("web", 2, at=1)
     assert seen(one, snapshot(1, pods=1), snapshot(2, pods=4), snapshot(4, pods=4)) == []
-    assert seen(one, snapshot(5, pods=2)) == ["web had 2 of 4 pods available, but its own limits require 3"]
+    assert seen(one, snapshot(5, pods=2)) == ["web had 2 of 4 pods available, but its own limits require 3 (no other pods)"]
     other = checker()
     other.look(snapshot(0))
     other.excuse("web", 1, at=1)
-    assert seen(other, snapshot(1, pods=1)) == ["web had 1 of 4 pods available, but its own limits require 2"]
+    assert seen(other, snapshot(1, pods=1)) == ["web had 1 of 4 pods available, but its own limits require 2 (no other pods)"]
 
 
 def test_a_workload_owes_new_pods_once_it_has_had_them() -> None:
@@ -161,7 +169,7 @@ def test_a_workload_owes_new_pods_once_it_has_had_them() -> None:
     one = checker()
     assert seen(one, snapshot(0), *up) == []
     assert seen(one, snapshot(3, pods=5, replicas=8)) == [
-        "web had 5 of 8 pods available, but its own limits require 7"
+        "web had 5 of 8 pods available, but its own limits require 7 (no other pods)"
     ]
     assert seen(checker(), snapshot(0), snapshot(1, pods=2, replicas=2)) == []
 
@@ -171,7 +179,7 @@ def test_scaling_down_excuses_what_it_takes() -> None:
     scaled = [snapshot(0, pods=7, replicas=7), snapshot(1, pods=2, replicas=4)]
     assert not seen(checker(), *scaled, snapshot(9, pods=4))
     assert seen(checker(), *scaled, snapshot(9, pods=4), snapshot(10, pods=2)) == [
-        "web had 2 of 4 pods available, but its own limits require 3"
+        "web had 2 of 4 pods available, but its own limits require 3 (no other pods)"
     ]
 
 
@@ -179,7 +187,7 @@ def test_nodes_that_could_not_report_are_not_archshifts_doing() -> None:
     """After a long outage of the API server pods are not ready for a moment; later they have to be."""
     one = checker()
     assert seen(one, snapshot(0), snapshot(30, pods=0), snapshot(33), snapshot(34)) == []
-    assert seen(one, snapshot(35, pods=0)) == ["web had 0 of 4 pods available, but its own limits require 3"]
+    assert seen(one, snapshot(35, pods=0)) == ["web had 0 of 4 pods available, but its own limits require 3 (no other pods)"]
     assert seen(checker(), snapshot(0), snapshot(10, pods=0)) != []
 
 
