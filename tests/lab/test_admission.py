@@ -1,0 +1,96 @@
+"""Placement at admission, end to end: the engine, the API server, the scheduler and the moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab.restarts import Pods, had_to_move, read_pods, restarted
+from tests.lab.exact import apart, expect_exact, in_zones, zone_spread
+from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, node_groups, stateful_set
+from tests.lab.ordinary import planned_rows, went_well
+
+SIZES = (1, 2, 3, 4, 4, 5, 5, 6, 7, 8, 8, 9, 10, 10, 12, 12, 13, 15, 16, 17, 20, 20, 21, 25)
+"""Replicas of the Deployments; with the StatefulSet 25 workloads."""
+
+SURGE = frozenset({"web-0", "web-1", "web-2"})
+"""Their limits let no pod be away: a quarter of 1, 2 and 3 pods is none."""
+
+
+def fleet(namespace: str) -> list[Manifest]:
+    """25 workloads, some with rules of their own."""
+    items = [deployment(f"web-{number}", size, namespace) for number, size in enumerate(SIZES)]
+    rules: dict[int, dict[str, Any]] = {
+        7: {"affinity": apart("web-7")},
+        9: {"topologySpreadConstraints": zone_spread("web-9")},
+        11: {"affinity": in_zones("eu-west-1a", "eu-west-1b")},
+        13: {"tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}]},
+    }
+    for number, rule in rules.items():
+        items[number]["spec"]["template"]["spec"] |= rule
+    return [*items, stateful_set("db", 6, namespace)]
+
+
+def generations(cluster: Cluster, namespace: str) -> dict[str, int]:
+    """Name of a workload to its generation, which every change of its spec raises."""
+    items = cluster.all_of("deployments,statefulsets", namespace)
+    return {item["metadata"]["name"]: item["metadata"]["generation"] for item in items}
+
+
+def costs(stack: Stack, before: Pods, after: Pods, *, surge: bool) -> tuple[int, int]:
+    """How many pods had to move, and how many restarted; of workloads with surge, or of all others."""
+    rows = [
+        {"workload": row["workload"], "wanted": row["wanted"]}
+        for name, row in planned_rows(stack).items()
+        if (name in SURGE) == surge
+    ]
+    return sum(had_to_move(row, before) for row in rows), sum(restarted(row, before, after) for row in rows)
+
+
+@pytest.fixture
+def steered(stack: Stack, namespace: str) -> Iterator[Stack]:
+    """A stack that places at admission; it has made its x86 nodes, and nothing runs there yet."""
+    groups = node_groups(9, 9)
+    settings = {"images": {"check": False}, "workloads": {"namespaces": [namespace]}, "arm_ratio": "0.0"}
+    went_well(stack.config({**settings, "node_groups": {"x86": groups["x86"]}}).up())
+    yield stack.config({**settings, "node_groups": groups, "placement": "admission"})
+    stack.destroy()
+
+
+def test_a_ramp_restarts_only_the_pods_that_move(cluster: Cluster, steered: Stack, namespace: str) -> None:
+    """No restart at the first step, one for each pod that moves after it, and no change of a template.
+
+    Destroy takes the policy and the entries away, and touches no pod.
+    """
+    cluster.apply(fleet(namespace))
+    cluster.wait_until_settled(namespace)
+    untouched, pods = generations(cluster, namespace), read_pods(cluster.lab)
+    went_well(steered.up())
+    assert read_pods(cluster.lab) == pods
+    for ratio in ("0.2", "0.5", "0.8", "1.0", "0.5"):
+        before = read_pods(cluster.lab)
+        went_well(steered.config({"arm_ratio": ratio}).up())
+        expect_exact(cluster, steered, namespace, float(ratio))
+        after = read_pods(cluster.lab)
+        moved, again = costs(steered, before, after, surge=False)
+        assert moved > 0
+        assert again <= 1.05 * moved
+        seen = generations(cluster, namespace)
+        assert {name: seen[name] for name in seen.keys() - SURGE} == {
+            name: untouched[name] for name in untouched.keys() - SURGE
+        }
+        second = went_well(steered.up())
+        assert second.changes == {}, second.output
+    after = read_pods(cluster.lab)
+    seen = generations(cluster, namespace)
+    went_well(steered.destroy("--target=**PlacementPolicy**"))
+    assert read_pods(cluster.lab) == after
+    assert generations(cluster, namespace) == seen
+    assert not [
+        item["metadata"]["name"]
+        for item in cluster.all_of("configmaps", namespace)
+        if "archshift" in item["metadata"]["name"]
+    ]
+    assert "archshift" not in cluster.lab.kubectl("get", "mutatingadmissionpolicies", "--output=name")
