@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -94,3 +97,93 @@ def test_a_ramp_restarts_only_the_pods_that_move(cluster: Cluster, steered: Stac
         if "archshift" in item["metadata"]["name"]
     ]
     assert "archshift" not in cluster.lab.kubectl("get", "mutatingadmissionpolicies", "--output=name")
+
+
+def small_fleet(namespace: str) -> list[Manifest]:
+    """A Deployment of each sort that owners do something with."""
+    names = ("applied", "forced", "restarted", "undone", "imaged", "anew")
+    return [deployment(name, 10, namespace) for name in names]
+
+
+def test_what_owners_do_leaves_the_shares(cluster: Cluster, steered: Stack, namespace: str) -> None:
+    """Each rolls out by itself between two updates, and its new pods are placed by the same entries."""
+    items = {item["metadata"]["name"]: item for item in small_fleet(namespace)}
+    cluster.apply(items.values())
+    cluster.wait_until_settled(namespace)
+    went_well(steered.config({"arm_ratio": "0.3"}).up())
+    before = expect_exact(cluster, steered, namespace, 0.3)
+    kubectl, where = cluster.lab.kubectl, f"--namespace={namespace}"
+
+    def changed(name: str, image: str) -> Manifest:
+        item = copy.deepcopy(items[name])
+        item["spec"]["template"]["spec"]["containers"][0]["image"] = image
+        return item
+
+    cluster.apply(changed("applied", "registry.example/applied:2"))
+    kubectl(
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--field-manager=owner",
+        "--filename=-",
+        stdin=json.dumps(changed("forced", "registry.example/forced:2")),
+    )
+    kubectl("rollout", "restart", "deployment/restarted", where)
+    kubectl("set", "image", "deployment/undone", "app=registry.example/undone:2", where)
+    kubectl("rollout", "status", "deployment/undone", where, "--timeout=60s")
+    kubectl("rollout", "undo", "deployment/undone", where)
+    kubectl("set", "image", "deployment/imaged", "app=registry.example/imaged:2", where)
+    kubectl("delete", "deployment", "anew", where)
+    cluster.apply(items["anew"])
+    cluster.wait_until_settled(namespace)
+    assert expect_exact(cluster, steered, namespace, 0.3) == before
+    # Nobody else owns a field of ours, so the next step is not refused anywhere.
+    went_well(steered.config({"arm_ratio": "0.6"}).up())
+    expect_exact(cluster, steered, namespace, 0.6)
+
+
+def test_what_is_gone_or_edited_comes_back(cluster: Cluster, steered: Stack, namespace: str) -> None:
+    """Somebody deletes the policy, then the entries, then edits them; the next update is exact each time."""
+    cluster.apply(small_fleet(namespace))
+    cluster.wait_until_settled(namespace)
+    went_well(steered.config({"arm_ratio": "0.5"}).up())
+    before = expect_exact(cluster, steered, namespace, 0.5)
+    kubectl, where = cluster.lab.kubectl, f"--namespace={namespace}"
+    name = kubectl("get", "mutatingadmissionpolicies", "--output=name").strip().rpartition("/")[2]
+    on_x86 = {f"Deployment.{key.rpartition('/')[2]}": "all on amd64" for key in before}
+    everywhere = json.dumps({"data": on_x86})
+    for command in (
+        ("delete", "mutatingadmissionpolicy", name),
+        ("delete", "mutatingadmissionpolicybinding", name),
+        ("delete", "configmap", name, where),
+        ("patch", "configmap", name, where, "--type=merge", f"--patch={everywhere}"),
+    ):
+        kubectl(*command)
+        time.sleep(1)  # until the API server has seen it
+        kubectl("rollout", "restart", "deployment", where)
+        cluster.wait_until_settled(namespace)
+        went_well(steered.up())
+        assert expect_exact(cluster, steered, namespace, 0.5) == before, command
+    assert went_well(steered.up()).changes == {}
+
+
+def test_from_patches_to_admission_and_back(cluster: Cluster, stack: Stack, namespace: str) -> None:
+    """Every share stays, each patched workload rolls out once, and nothing of either way is left."""
+    cluster.apply(small_fleet(namespace))
+    settings = {"images": {"check": False}, "workloads": {"namespaces": [namespace]}, "arm_ratio": "0.4"}
+    stack.config({**settings, "node_groups": node_groups()})
+    specs = {item["metadata"]["name"]: item["spec"] for item in cluster.all_of("deployments", namespace)}
+    went_well(stack.up())
+    before = expect_exact(cluster, stack, namespace, 0.4)
+    went_well(stack.config({"placement": "admission"}).up())
+    cluster.wait_until_settled(namespace)
+    assert expect_exact(cluster, stack, namespace, 0.4) == before
+    assert {
+        item["metadata"]["name"]: item["spec"] for item in cluster.all_of("deployments", namespace)
+    } == specs
+    assert went_well(stack.up()).changes == {}
+    went_well(stack.config({"placement": "patches"}).up())
+    cluster.wait_until_settled(namespace)
+    assert expect_exact(cluster, stack, namespace, 0.4) == before
+    assert "archshift" not in cluster.lab.kubectl("get", "mutatingadmissionpolicies", "--output=name")
+    went_well(stack.destroy())
