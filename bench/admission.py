@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from archshift.cluster.client import Cluster, connect
 from archshift.cluster.entries import entry_key
-from archshift.plan.admission import BINDINGS, CONFIG_MAPS, POLICIES, binding, policy
+from archshift.cluster.live_placement import BINDINGS, CONFIG_MAPS, POLICIES
+from archshift.plan.admission import binding, policy
 from lab.control_plane import CONTEXT, PROJECT, Lab
 
 NAME: Final = "archshift-placement-bench"

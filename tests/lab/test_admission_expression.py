@@ -15,7 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from typing import Any
@@ -32,26 +32,13 @@ from archshift.cluster.entries import (
     Entry,
     entry_key,
 )
-from archshift.cluster.pod_fields import (
-    SPREADS,
-    Template,
-    has_soft_rules,
-    is_ours,
-    pinned_architecture,
-)
+from archshift.cluster.kinds import CONTROLLERS, REVISION_LABELS, UNREAD
+from archshift.cluster.live_placement import BINDINGS, CONFIG_MAPS, POLICIES, POLICY_KIND
+from archshift.cluster.pod_fields import SPREADS, Template, pinned_architecture, template_of_pod
 from archshift.cluster.pods import Pod, read_pod
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
-from archshift.plan.admission import (
-    BINDING_KIND,
-    BINDINGS,
-    CONFIG_MAPS,
-    KIND,
-    MAKERS,
-    POLICIES,
-    binding,
-    policy,
-)
+from archshift.plan.admission import BINDING_KIND, binding, policy
 from archshift.plan.placement import OTHER_WEIGHT, place
 from lab.control_plane import CONTEXT, Lab
 from tests.lab.lab_helpers import Cluster as LabCluster
@@ -170,9 +157,9 @@ class Reference:
         data = DATA[case.space]
         item = copy.deepcopy(case.pod)
         item["metadata"] |= {"namespace": "shop", "name": "pod"}
-        pod = read_pod(item)
-        text = self._entry(pod, data)
-        fields = self._fields(item, pod, text, data) if text else None
+        pod, template = read_pod(item), template_of_pod(item["spec"])
+        text = self._entry(pod, template, data)
+        fields = self._fields(item["spec"], pod, template, text, data) if text else None
         wanted = copy.deepcopy(case.pod)
         if fields is None:
             return wanted
@@ -185,17 +172,17 @@ class Reference:
     def _see(self, *shapes: str) -> None:
         self.seen.update(shapes)
 
-    def _entry(self, pod: Pod, data: Mapping[str, str]) -> str:
+    def _entry(self, pod: Pod, template: Template, data: Mapping[str, str]) -> str:
         """The text that decides about a pod; empty if nothing does."""
         if pod.tied or pod.node:
             self._see("DaemonSet" if pod.tied else "node name")
             return ""
-        if pinned := pinned_architecture(Template(spec=pod.rules)):
+        if pinned := pinned_architecture(template):
             self._see(f"decides by {pinned[1]}")
             return ""
-        if ARCH in json.dumps(pod.rules.get("required")):
+        if ARCH in json.dumps(template.spec.get("required")):
             self._see("its required affinity permits both architectures")
-        _, kind, name = workload_of(pod).split("/")
+        _, kind, name = pod.workload.split("/")
         if (key := entry_key(kind, name)) in data and pod.owner:
             self._see(f"entry of a {kind}")
             return data[key]
@@ -208,59 +195,45 @@ class Reference:
         if pod.system != "linux":
             self._see("others, but another system")
             return ""
-        if chose := chose_graviton(pod.rules, data.get(GRAVITON_LABELS, "").split(" ")):
+        if chose := chose_graviton(template.spec, data.get(GRAVITON_LABELS, "").split(" ")):
             self._see(f"others, but chose Graviton by {chose}")
             return ""
         self._see("others of a bare pod" if pod.owner is None else "others of a workload")
         return data[OTHERS]
 
-    def _fields(self, item: Manifest, pod: Pod, text: str, data: Mapping[str, str]) -> Manifest | None:
+    def _fields(
+        self, spec: Manifest, pod: Pod, template: Template, text: str, data: Mapping[str, str]
+    ) -> Manifest | None:
         """The fields that `place` gives; None if the pod stays as it is."""
         entry = Entry.parse(text)
         if entry is None:
             self._see(LEFT_ALONE if text == LEFT_ALONE else "invalid entry")
             return None
-        spec = item["spec"]
-        spreads = spec.get("topologySpreadConstraints") or []
-        theirs = tuple(spread for spread in spreads if not is_ours(spread))
         label, selector = revision_of(pod)
-        share = 0 < entry.graviton < entry.replicas
-        if share and len(theirs) < len(spreads):
+        if not entry.side and "spread" in template.spec:
             self._see("its own spread over architectures")
             return None
-        if share and not entry.prefer and not (label or selector):
+        if not (entry.side or entry.prefer or label or selector):
             self._see("nothing names its revision")
             return None
-        template = Template(
-            spec=pod.rules,
-            selector=selector,
-            revision_label=label,
-            has_soft_rules=has_soft_rules(spec, theirs),
-            other_spreads=(theirs, ()),
-        )
-        fields = place(
-            template,
-            entry.graviton,
-            entry.replicas,
-            entry.prefer,
-            zones=NO_ZONES not in data,
-            by_selector=True,
-        )
-        self._see_fields(entry, spec, pod.rules, fields, label)
+        template = replace(template, selector=selector, revision_label=label)
+        zones = NO_ZONES not in data
+        fields = place(template, entry.graviton, entry.replicas, entry.prefer, zones=zones, by_selector=True)
+        self._see_fields(entry, spec, template, fields)
         return fields
 
     def _see_fields(
-        self, entry: Entry, spec: Manifest, rules: Mapping[str, Any], fields: Manifest, label: str
+        self, entry: Entry, spec: Manifest, template: Template, fields: Mapping[str, Any]
     ) -> None:
         if "node-selector" in fields:
             self._see("pin beside a selector" if spec.get("nodeSelector") else "pin alone")
-            if "required" in rules:
+            if "required" in template.spec:
                 self._see("pin beside a required affinity")
             return
         if entry.prefer:
             self._see(f"prefers {entry.prefer}", "a share without a spread")
         else:
-            self._see(f"revision by {label or 'all labels'}")
+            self._see(f"revision by {template.revision_label or 'all labels'}")
             sides = (entry.graviton, entry.replicas - entry.graviton)
             self._see("skew of equal sides" if len(set(sides)) == 1 else f"skew to {sides.index(max(sides))}")
             if "node-spread" in fields:
@@ -271,7 +244,7 @@ class Reference:
         affinity = spec.get("affinity")
         if affinity is None or affinity.get("nodeAffinity") is None:
             self._see("no affinity" if affinity is None else "no node affinity")
-        own = rules.get("preferred") or []
+        own = template.spec.get("preferred") or []
         if own:
             kept = fields["preferred"][:-1] == own
             self._see("preferences kept" if kept else "preferences scaled")
@@ -335,24 +308,17 @@ SHAPES = (
 """Each stands for a branch of the expression."""
 
 
-def workload_of(pod: Pod) -> str:
-    """The key of a pod's workload, also if an Argo Rollout is its maker."""
-    namespace, kind, name = pod.workload.split("/")
-    revision = pod.labels.get("rollouts-pod-template-hash")
-    if kind == "ReplicaSet" and revision and (maker := name.removesuffix(f"-{revision}")) not in ("", name):
-        return f"{namespace}/Rollout/{maker}"
-    return pod.workload
+POD_REVISIONS = sorted(REVISION_LABELS, key=lambda label: not label.startswith("controller"))
 
 
 def revision_of(pod: Pod) -> tuple[str, Manifest | None]:
-    """The label that names a pod's revision, and the selector; both empty if nothing names it."""
-    _, kind, _ = workload_of(pod).split("/")
-    for label, maker in MAKERS.items():
-        if kind == maker:
-            return label, None
+    """The label that names a pod's revision, or else the selector; both empty if nothing names it."""
+    kind = pod.workload.split("/")[1]
     if kind == "ReplicaSet":
         return "", {"matchLabels": {**pod.labels}} if pod.labels else None
-    return ("controller-revision-hash" if "controller-revision-hash" in pod.labels else ""), None
+    record = {**CONTROLLERS, **UNREAD}.get(kind)
+    own = (record.revision_label,) if record and record.pods == "replicas" else ()
+    return next((label for label in (*own, *POD_REVISIONS) if label in pod.labels), ""), None
 
 
 def chose_graviton(rules: Mapping[str, Any], pairs: list[str]) -> str:
@@ -535,5 +501,5 @@ def test_each_workload_gets_its_share_from_the_scheduler(cluster: LabCluster, na
             "Deployment/new": 0,
         }
     finally:
-        cluster.lab.kubectl("delete", KIND, name)
+        cluster.lab.kubectl("delete", POLICY_KIND, name)
         cluster.lab.kubectl("delete", BINDING_KIND, name)
