@@ -19,9 +19,9 @@ has no entry otherwise                               pins it to the side of ``ot
 A pod decides itself if its node selector names an architecture, or its required affinity excludes one. A
 hard spread over architectures of its own decides about shares.
 
-A spread counts the pods of one revision. A label of the pod's maker names the revision, and all pods of a
-ReplicaSet without a maker have the same labels. Other pods (of a Job, or of a custom controller without such
-a label) can be pinned or prefer a side. The policy ignores any other share of theirs.
+A spread counts the pods of one revision. A label of the pods names it, and all pods of a ReplicaSet without
+a maker have the same labels. Other pods (of a Job, or of a custom controller without such a label) can be
+pinned or prefer a side. The policy ignores any other share of theirs, and the planner gives them none.
 
 Facts of the API server (1.36.3) that decide the form of the expression:
 
@@ -35,35 +35,28 @@ Facts of the API server (1.36.3) that decide the form of the expression:
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from string import Template
 from typing import Any, Final
 
 from archshift.cluster.entries import GRAVITON_LABELS, NO_ZONES, OTHERS, PIN, PLACED_ANNOTATION, SHARE
-from archshift.cluster.kinds import CONTROLLERS, Resource
+from archshift.cluster.kinds import CONTROLLERS, UNREAD
+from archshift.cluster.live_placement import POLICIES, POLICY_KIND
 from archshift.cluster.pod_fields import DEFAULT_SPREADS, SPREADS, WEIGHT, toleration_of
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64
 from archshift.common.kubernetes import ARCH_LABEL, ARCH_LABELS, OS_LABEL
 from archshift.plan.placement import OTHER_WEIGHT
 
-API_VERSION: Final = "admissionregistration.k8s.io/v1"
-"""The API version that has both kinds. Kubernetes 1.36 is the first with them."""
-
-KIND: Final = "MutatingAdmissionPolicy"
 BINDING_KIND: Final = "MutatingAdmissionPolicyBinding"
 
-POLICIES: Final = Resource(api_version=API_VERSION, plural="mutatingadmissionpolicies")
-BINDINGS: Final = Resource(api_version=API_VERSION, plural="mutatingadmissionpolicybindings")
-CONFIG_MAPS: Final = Resource(api_version="v1", plural="configmaps")
-
-MAKERS: Final[Mapping[str, str]] = {
-    CONTROLLERS["Deployment"].revision_label: "Deployment",
-    "rollouts-pod-template-hash": "Rollout",
+_MAKERS: Final = {
+    record.revision_label: kind
+    for kind, record in (*CONTROLLERS.items(), *UNREAD.items())
+    if record.through == "ReplicaSet"
 }
-"""The label with which a maker of ReplicaSets names a revision, to the maker's kind.
+"""The label with which a maker of ReplicaSets names a revision, to the maker's kind."""
 
-The ReplicaSet's name is the maker's name, a hyphen, and the label's value.
-"""
+_POD_REVISION: Final = CONTROLLERS["StatefulSet"].revision_label
 
 
 def _spread(name: str, skew: str, more: str = "") -> str:
@@ -71,6 +64,11 @@ def _spread(name: str, skew: str, more: str = "") -> str:
     keys = "".join(f"{key!r}: dyn({value!r}), " for key, value in SPREADS[name].items())
     ours = "'labelSelector': dyn(variables.counted), 'matchLabelKeys': dyn(variables.revision)"
     return f"{{{keys}'maxSkew': dyn({skew}), {ours}{more}}}"
+
+
+def _revision(labels: Iterable[str]) -> str:
+    """Return CEL for the first of these labels that the pod has, in a list."""
+    return "".join(f"'{label}' in variables.labels ? ['{label}'] : " for label in labels) + "[]"
 
 
 def _default_spread(name: str) -> str:
@@ -87,15 +85,14 @@ _WORDS: Final = {
         "ARCH_LABELS": ARCH_LABELS,
         "ARM64": ARM64,
         "GRAVITON_LABELS": GRAVITON_LABELS,
-        "KIND_OF": dict(MAKERS),
-        "MAKER_LABELS": tuple(MAKERS),
+        "KIND_OF": _MAKERS,
+        "MAKER_LABELS": tuple(_MAKERS),
         "NO_ZONES": NO_ZONES,
         "OS": OS_LABEL,
         "OTHERS": OTHERS,
         "OTHER_WEIGHT": OTHER_WEIGHT,
         "PIN": f"^(?:{PIN.pattern})$",
         "PLACED": PLACED_ANNOTATION,
-        "POD_REVISION": CONTROLLERS["StatefulSet"].revision_label,
         "SHARE": f"^(?:{SHARE.pattern})$",
         "TOLERATION_OF": {side: toleration_of(side) for side in ARCHITECTURES},
         "WEIGHT": WEIGHT,
@@ -103,6 +100,7 @@ _WORDS: Final = {
 } | {
     "ARCH_SPREAD": _spread("spread", "variables.skew", ", 'nodeTaintsPolicy': dyn('Honor')"),
     "NODE_SPREAD": _default_spread("node-spread"),
+    "REVISION": _revision((_POD_REVISION, *_MAKERS)),
     "ZONE_SPREAD": _default_spread("zone-spread"),
     "preferred": "preferredDuringSchedulingIgnoredDuringExecution",
     "required": "requiredDuringSchedulingIgnoredDuringExecution",
@@ -137,7 +135,7 @@ _VARIABLES: Final = {
     "alone": "variables.kind == 'ReplicaSet' && size(variables.makers) == 0",
     "revision": """
         size(variables.makers) > 0 ? [variables.makers[0]] :
-        !variables.alone && $POD_REVISION in variables.labels ? [$POD_REVISION] : []
+        variables.alone ? [] : $REVISION
     """,
     "counted": "variables.alone ? dyn({'matchLabels': variables.labels}) : dyn({})",
     "countable": "variables.alone ? size(variables.labels) > 0 : size(variables.revision) > 0",
@@ -267,8 +265,8 @@ def policy(name: str) -> dict[str, Any]:
     pods = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
     patches = {key: _cel(text) for key, text in _PATCHES.items()}
     return {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
+        "apiVersion": POLICIES.api_version,
+        "kind": POLICY_KIND,
         "metadata": {"name": name},
         "spec": {
             # If the expression fails, the pod is made as it is. Nobody's pods wait for archshift.
@@ -291,7 +289,7 @@ def binding(name: str) -> dict[str, Any]:
         name: What ``entries.config_map_name`` gives.
     """
     return {
-        "apiVersion": API_VERSION,
+        "apiVersion": POLICIES.api_version,
         "kind": BINDING_KIND,
         "metadata": {"name": name},
         "spec": {"policyName": name, "paramRef": {"name": name, "parameterNotFoundAction": "Allow"}},

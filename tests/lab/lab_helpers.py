@@ -315,6 +315,7 @@ class Cluster:
         owners = {
             ("ReplicaSet", replica_set["metadata"]["name"]): _owner(replica_set)
             for replica_set in self.all_of("replicasets", namespace)
+            if "ownerReferences" in replica_set["metadata"]
         }
         counts: Counter[str] = Counter()
         for pod in self._pods(namespace):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from archshift.cluster.entries import GRAVITON_LABELS, NO_ZONES, OTHERS, PIN, PLACED_ANNOTATION, SHARE
-from archshift.cluster.kinds import CONTROLLERS, controller_of
+from archshift.cluster.kinds import REVISION_LABELS, UNREAD
+from archshift.cluster.live_placement import BINDINGS, POLICIES, POLICY_KIND
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import (
     DEFAULT_SPREADS,
@@ -19,17 +20,7 @@ from archshift.cluster.pod_fields import (
 )
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.kubernetes import ARCH_LABEL, ARCH_LABELS, OS_LABEL
-from archshift.plan.admission import (
-    API_VERSION,
-    BINDING_KIND,
-    BINDINGS,
-    CONFIG_MAPS,
-    KIND,
-    MAKERS,
-    POLICIES,
-    binding,
-    policy,
-)
+from archshift.plan.admission import BINDING_KIND, binding, policy
 from archshift.plan.placement import OTHER_WEIGHT, place
 
 NAME = "archshift-placement-prod"
@@ -59,13 +50,10 @@ def test_the_binding_names_the_policy_and_the_config_map_in_each_pods_own_namesp
     assert SPEC["paramKind"] == {"apiVersion": "v1", "kind": "ConfigMap"}
 
 
-def test_both_kinds_are_of_the_first_version_that_is_stable() -> None:
-    assert (policy(NAME)["apiVersion"], policy(NAME)["kind"]) == (API_VERSION, KIND)
-    assert (binding(NAME)["apiVersion"], binding(NAME)["kind"]) == (API_VERSION, BINDING_KIND)
-    prefix = "/apis/admissionregistration.k8s.io/v1"
-    assert POLICIES.collection() == f"{prefix}/mutatingadmissionpolicies"
-    assert BINDINGS.collection() == f"{prefix}/mutatingadmissionpolicybindings"
-    assert CONFIG_MAPS.collection("shop") == "/api/v1/namespaces/shop/configmaps"
+def test_both_kinds_are_those_that_are_looked_for() -> None:
+    """The doctor and the survey look for what the program registers."""
+    assert (policy(NAME)["apiVersion"], policy(NAME)["kind"]) == (POLICIES.api_version, POLICY_KIND)
+    assert (binding(NAME)["apiVersion"], binding(NAME)["kind"]) == (BINDINGS.api_version, BINDING_KIND)
 
 
 @pytest.mark.parametrize(
@@ -83,9 +71,8 @@ def test_both_kinds_are_of_the_first_version_that_is_stable() -> None:
         WEIGHT,
         f"^(?:{PIN.pattern})$",
         f"^(?:{SHARE.pattern})$",
-        CONTROLLERS["StatefulSet"].revision_label,
-        *MAKERS,
-        *MAKERS.values(),
+        "Deployment",
+        *UNREAD,
         *map(toleration_of, ARCHITECTURES),
         *DEFAULT_SPREADS.values(),
     ],
@@ -131,11 +118,10 @@ def test_the_config_map_is_converted_once_for_a_pod() -> None:
     assert "matchConditions" not in SPEC
 
 
-def test_makers_are_those_by_which_a_pod_is_known() -> None:
-    """`Pod.workload` decides which workload a pod counts for."""
-    assert controller_of("ReplicaSet", "cart-5d4f", {"pod-template-hash": "5d4f"}) == ("Deployment", "cart")
-    assert MAKERS[CONTROLLERS["Deployment"].revision_label] == "Deployment"
-    assert "Rollout" in MAKERS.values()
+@pytest.mark.parametrize("label", REVISION_LABELS)
+def test_each_label_of_a_revision_is_one_of_the_expression(label: str) -> None:
+    """The planner gives shares to the pods that have one of them."""
+    assert f"'{label}' in variables.labels ? ['{label}']" in VARIABLES["revision"]
 
 
 @pytest.mark.parametrize(("graviton", "side"), [(0, AMD64), (3, ARM64)])
