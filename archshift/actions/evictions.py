@@ -523,8 +523,8 @@ class Move:
         return True
 
     def _stuck(self) -> str:
-        """Return why our own rollout makes no progress; empty if it may."""
-        if self.broken or self._steady or not (self._restarted and self._record):
+        """Return why a rollout by this update makes no progress; empty if it may."""
+        if self.broken or self._steady or not (self.row.restarts and self._record):
             return ""
         words = self._record.stuck(self.live)
         return f"its rollout makes no progress ({words_of(self.pods) or words})" if words else ""
@@ -568,6 +568,9 @@ class Move:
                 f"it was incomplete before the step and stands still: {there} of {self._replicas} pods "
                 f"ready{because}",
             )
+        elif self.row.restarts and not self._steady:
+            # The update has rolled it out, for example because its patch went.
+            self._ends("failure", f"its rollout makes no progress{because}")
         elif self._steady:
             self._ends("note", f"{there} of its {self._replicas} pods are ready{because}")
         elif self._record:

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from archshift.cluster.canaries import FailedCanary, write_canary
+from archshift.cluster.canaries import write_canary
 from archshift.cluster.client import Cluster
+from archshift.cluster.model import FailedCanary
 from archshift.cluster.pods import Pod
 from archshift.common.errors import ArchshiftError, UnavailableError
 from archshift.images.workload import WorkloadVerdict

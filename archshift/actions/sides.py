@@ -1,4 +1,4 @@
-"""Which pods of a workload are on the wrong side, which of them goes first, and why one cannot go. Pure."""
+"""Which pods of a workload are on the wrong side, which of them goes first, and why one cannot go."""
 
 import json
 from collections import Counter

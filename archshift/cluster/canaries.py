@@ -8,12 +8,13 @@ holds workloads of that namespace on x86.
 import json
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict
+from datetime import UTC
 from typing import Any, Final
 
 from archshift.cluster.client import MERGE, Cluster, RefusedError
 from archshift.cluster.entries import entry_key
+from archshift.cluster.model import FailedCanary
 from archshift.common.text import one_line
 from archshift.common.times import zoned_time
 
@@ -33,34 +34,6 @@ _MOST_TEXT: Final = 2048
 _MOST_WORDS: Final = 300
 _MOST_NAME: Final = 512
 """The longest texts that archshift writes. A reference of an image is at most 255 + 128 + 71 characters."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedCanary:
-    """A container that did not run on Graviton.
-
-    Attributes:
-        workload: The key of its workload.
-        container: Its name.
-        image: The reference of its image.
-        words: Why it did not run, in the words of its node.
-        digest: The digest that the registry gave for the reference at that time; empty if it is not known.
-        running: The digest that the node reported; empty if it could not pull the image.
-        at: When archshift saw it.
-    """
-
-    workload: str
-    container: str
-    image: str
-    words: str
-    digest: str = ""
-    running: str = ""
-    at: datetime
-
-    @property
-    def namespace(self) -> str:
-        """The namespace of its workload."""
-        return self.workload.split("/")[0]
 
 
 def canaries_name(stack_label: str) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from archshift.cluster.pod_fields import TakenField, Template
@@ -237,6 +238,34 @@ class Trouble:
     failing: int = 0
     stuck: bool = False
     words: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedCanary:
+    """A container that did not run on Graviton.
+
+    Attributes:
+        workload: The key of its workload.
+        container: Its name.
+        image: The reference of its image.
+        words: Why it did not run, in the words of its node.
+        digest: The digest that the registry gave for the reference at that time; empty if it is not known.
+        running: The digest that the node reported; empty if it could not pull the image.
+        at: When archshift saw it.
+    """
+
+    workload: str
+    container: str
+    image: str
+    words: str
+    digest: str = ""
+    running: str = ""
+    at: datetime
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of its workload."""
+        return self.workload.split("/")[0]
 
 
 @dataclass(frozen=True, slots=True)

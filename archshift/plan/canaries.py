@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from archshift.cluster.canaries import FailedCanary
-from archshift.cluster.model import Inventory
+from archshift.cluster.model import FailedCanary, Inventory
 from archshift.images.workload import WorkloadVerdict
 from archshift.plan import reasons
 

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Final
 
-from archshift.cluster.canaries import FailedCanary
-from archshift.cluster.model import Trouble
+from archshift.cluster.model import FailedCanary, Trouble
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TITLES
 from archshift.cluster.scheduling import Source, Unmet

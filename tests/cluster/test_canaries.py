@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archshift.cluster.canaries import (
-    FailedCanary,
     canaries_name,
     delete_canaries,
     read_canaries,
     write_canary,
 )
 from archshift.cluster.client import RefusedError
+from archshift.cluster.model import FailedCanary
 from archshift.common.errors import ArchshiftError, UnavailableError
 from tests.build import Json
 from tests.fakes import FakeCluster

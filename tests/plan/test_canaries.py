@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from archshift.cluster.canaries import FailedCanary
-from archshift.cluster.model import Inventory
+from archshift.cluster.model import FailedCanary, Inventory
 from archshift.images.verdict import MULTI_ARCH
 from archshift.images.workload import Container, ImageUse
 from archshift.plan.canaries import failed_on_graviton
