@@ -74,7 +74,7 @@ def make_plan(
     """
     rules = rules or {}
     groups = tuple(groups)
-    _check_rules(rules, inventory)
+    _check_rules(rules, inventory, placed_by)
     admission = None
     if placed_by == "admission":
         admission = _Admission.of(inventory, live_entries or {})
@@ -156,10 +156,11 @@ def _node_notes(
             yield f"{note}; {reasons.short_until_open(short)}" if short else note
 
 
-def _check_rules(rules: Mapping[str, Rules], inventory: Inventory) -> None:
+def _check_rules(rules: Mapping[str, Rules], inventory: Inventory, placed_by: Placement) -> None:
     for key in rules:
-        # Workloads that only their pods show may have no pods now.
-        if key not in inventory.workloads and key.split("/")[1] in CONTROLLERS:
+        # A workload that only its pods show may have no pods now.
+        may_be_away = placed_by == "admission" and key.split("/")[1] not in CONTROLLERS
+        if key not in inventory.workloads and not may_be_away:
             nearest = difflib.get_close_matches(key, inventory.workloads, n=2)
             hint = f"did you mean {' or '.join(nearest)}?" if nearest else "remove it or correct the name"
             raise ArchshiftError(
@@ -654,6 +655,7 @@ def _left_alone(
 
 def _patch_goes(row: PlannedWorkload, workload: Workload) -> PlannedWorkload:
     """Return a row that loses the patch of its template, which an earlier update set."""
+    row = replace(row, patch_goes=True)
     if not workload.replicas or workload.obstacle:
         return row
     return replace(row, reason=joined(row.reason, reasons.PATCH_GOES), restarts=True)
