@@ -156,11 +156,15 @@ def test_pods_that_a_fault_took_are_excused_until_all_are_back() -> None:
     one.look(snapshot(0))
     one.excuse("web", 2, at=1)
     assert seen(one, snapshot(1, pods=1), snapshot(2, pods=4), snapshot(4, pods=4)) == []
-    assert seen(one, snapshot(5, pods=2)) == ["web had 2 of 4 pods available, but its own limits require 3 (no other pods)"]
+    assert seen(one, snapshot(5, pods=2)) == [
+        "web had 2 of 4 pods available, but its own limits require 3 (no other pods)"
+    ]
     other = checker()
     other.look(snapshot(0))
     other.excuse("web", 1, at=1)
-    assert seen(other, snapshot(1, pods=1)) == ["web had 1 of 4 pods available, but its own limits require 2 (no other pods)"]
+    assert seen(other, snapshot(1, pods=1)) == [
+        "web had 1 of 4 pods available, but its own limits require 2 (no other pods)"
+    ]
 
 
 def test_a_workload_owes_new_pods_once_it_has_had_them() -> None:
@@ -187,7 +191,9 @@ def test_nodes_that_could_not_report_are_not_archshifts_doing() -> None:
     """After a long outage of the API server pods are not ready for a moment; later they have to be."""
     one = checker()
     assert seen(one, snapshot(0), snapshot(30, pods=0), snapshot(33), snapshot(34)) == []
-    assert seen(one, snapshot(35, pods=0)) == ["web had 0 of 4 pods available, but its own limits require 3 (no other pods)"]
+    assert seen(one, snapshot(35, pods=0)) == [
+        "web had 0 of 4 pods available, but its own limits require 3 (no other pods)"
+    ]
     assert seen(checker(), snapshot(0), snapshot(10, pods=0)) != []
 
 
