@@ -327,9 +327,17 @@ class _Steering:
         verdict = self._verdicts.get(workload.key)
         return verdict or WorkloadVerdict(workload.key, UNKNOWN, (), ())
 
-    def waits(self, row: PlannedWorkload) -> Architecture | None:
-        """Return the side where pods of a row would have to start, but cannot start now."""
+    def waits(self, row: PlannedWorkload, *, rolls: bool = True) -> Architecture | None:
+        """Return the side where pods of a row would have to start, but cannot start now.
+
+        Args:
+            row: The row.
+            rolls: All of its pods start anew. Otherwise only those that change sides.
+        """
         sides: tuple[Architecture, ...] = (ARM64, AMD64)
+        if not rolls:
+            gains = row.moves and (row.wanted or 0) > row.graviton
+            sides = (ARM64,) if gains else (AMD64,) if row.moves else ()
         return next((side for side in sides if side in self._closed and row.wanted_on(side)), None)
 
     def draft(self, workload: Workload) -> _Draft:
@@ -617,7 +625,7 @@ def _at_admission(
     """
     patched = admission.patched.get(workload.key)
     rolls = bool(row.moves) and not workload.most_away and workload.kind in CONTROLLERS
-    side = steering.waits(row) if row.moves or patched else None
+    side = steering.waits(row, rolls=rolls or patched is not None)
     waits = reasons.waits_for_nodes(side) if side else steering.waits_for_owner(workload, rolls=rolls)
     if waits and (row.moves or side):
         here = Entry(min(row.graviton, workload.replicas), max(1, workload.replicas))

@@ -252,6 +252,16 @@ def test_a_step_to_a_closed_side_waits_with_the_live_entry() -> None:
     )
 
 
+def test_a_closed_side_that_gets_no_pods_is_no_reason_to_wait() -> None:
+    """Evictions take pods away there. Only a rollout starts pods on both sides."""
+    one = deployment(replicas=10)
+    assert plan_one(one, 0.8, graviton=3, nodes=closed("amd64")).moves == 5
+    assert plan_one(one, 0.2, graviton=3, nodes=closed(ARM64)).moves == 1
+    rolling = replace(one, most_away=0)
+    assert plan_one(rolling, 0.8, graviton=3, nodes=closed("amd64")).waits
+    assert not plan_one(rolling, 0.3, graviton=3, nodes=closed("amd64")).waits
+
+
 def test_an_image_that_is_unreadable_now_changes_no_entry() -> None:
     """Neither when a pod of it is missing for a moment."""
     one = deployment(replicas=10)
