@@ -8,7 +8,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from archshift.cluster.client import connect
-from archshift.cluster.kinds import has_replicas
+from archshift.common.kubernetes import POD_OWNERS, REPLICA_SET_OWNERS
 from archshift.plan.model import Plan
 from archshift.ramp.gate import GateSettings
 from archshift.ramp.monitoring_dashboard import dashboard
@@ -87,11 +87,14 @@ def _config_map(
 
 
 def _fleet(plan: Plan) -> PlannedFleet | None:
+    # Metrics name no other owners of pods.
+    rows = [row for row in plan.movable if row.kind in (*REPLICA_SET_OWNERS, *POD_OWNERS)]
+    pods = sum(row.replicas for row in rows)
     # A fleet without pods has no share.
-    if not plan.pods:
+    if not pods:
         return None
-    keys = [row.key for row in plan.movable if has_replicas(row.kind)]
-    return PlannedFleet(workloads=keys, wanted=round(plan.wanted / plan.pods, 4))
+    wanted = sum(row.wanted or 0 for row in rows)
+    return PlannedFleet(workloads=[row.key for row in rows], wanted=round(wanted / pods, 4))
 
 
 def _metadata(name: str, namespace: str, labels: Any) -> dict[str, Any]:

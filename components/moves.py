@@ -21,7 +21,8 @@ def moving_namespaces(plan: Plan) -> frozenset[str]:
 
 
 def _moves(row: PlannedWorkload) -> bool:
-    return bool(row.entry and row.restarted_pods)
+    # A workload that loses its patch rolls out by that, at the end of the update.
+    return bool(row.entry and row.restarted_pods and not row.patch_goes)
 
 
 def await_moves(

@@ -126,9 +126,10 @@ def report(
         pulumi.warn(f"{shortage}; {adding}, or pods will stay pending")
     for trouble in reasons.troubles(plan.troubles):
         pulumi.warn(trouble)
-    moves = sum(workload.restarts for workload in plan.workloads)
+    if plan.advice:
+        pulumi.info(plan.advice)
     pulumi.info(
         f"arm_ratio {plan.arm_ratio:g}: {plan.wanted} of {plan.pods} movable pods belong on Graviton "
         f"({counted(plan.all_pods, 'pod')} in all), {plan.graviton} are there; "
-        f"{counted(moves, 'workload', 'roll')} out"
+        f"{reasons.what_restarts(plan)}"
     )

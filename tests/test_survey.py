@@ -1,6 +1,7 @@
 """One look at a cluster: what is read, what evidence counts, and what is asked for the guard."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.plan.model import Plan
 from archshift.plan.planner import make_plan
 from archshift.settings import stack as stack_settings
-from tests.build import node, workload
+from tests.build import node, pod, workload
 from tests.fakes import FakeCluster, proven
 
 GROUPS = {"x86": {"instance_type": "m7i.xlarge", "size": 1}}
@@ -144,3 +145,52 @@ def test_comparisons_make_the_plan_of_a_ratio_once(monkeypatch: pytest.MonkeyPat
     assert made == [0.0, 1.0]
     assert plans[1] is found.plan
     assert [plan.arm_ratio for plan in plans] == [0.0, 0.5, 0.5, 1.0, 0.0, 1.0]
+
+
+def test_a_stack_that_places_at_admission_knows_its_config_maps(
+    registries: Registries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every controller is in the plan, and a workload that waits keeps its live entry."""
+    group = "/apis/admissionregistration.k8s.io/v1"
+    name = {
+        "name": "archshift-placement-dev",
+        "namespace": "shop",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    rollout = pod(
+        "web-7c-1", "x86-0", owner=("ReplicaSet", "web-7c"), labels={"rollouts-pod-template-hash": "7c"}
+    )
+    carts = [
+        pod(str(index), "arm-0", owner=("ReplicaSet", "cart-5d"), labels={"pod-template-hash": "5d"})
+        for index in range(2)
+    ]
+    cordoned = node("x86-0", "amd64", unschedulable=True)
+    cluster = FakeCluster(
+        {
+            "/apis/apps/v1/deployments": [workload(replicas=4)],
+            "/api/v1/nodes": [cordoned, node("arm-0")],
+            "/api/v1/pods": [rollout, *carts],
+            "/api/v1/namespaces": [{"metadata": {"name": "shop"}}],
+            "/api/v1/configmaps": [{"metadata": name, "data": {"Deployment.cart": "3 of 4 on arm64"}}],
+            f"{group}/mutatingadmissionpolicies": [{"metadata": name}],
+            f"{group}/mutatingadmissionpolicybindings": [{"metadata": name}],
+        }
+    )
+    monkeypatch.setattr(survey, "connect", lambda _context: cluster)
+    settings = replace(load(), placement="admission")
+    found = survey.survey(settings)
+    assert found.placement is not None
+    assert found.placement.since == "2026-01-01T00:00:00Z"
+    assert found.plan.placed_by == "admission"
+    # At ratio 0 the step waits for a node of x86, so the live entry stays.
+    assert found.entries == {
+        "shop": {
+            "Deployment.cart": "3 of 4 on arm64",
+            "Rollout.web": "all on amd64",
+            "no-zones": "true",
+            "others": "all on amd64",
+        }
+    }
+    assert survey.plan_at(1.0, settings, found).placed_by == "admission"
+    assert registries.kept == [True]
+    assert survey.survey(replace(settings, placement="patches")).entries == {}

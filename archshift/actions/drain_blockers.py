@@ -5,18 +5,20 @@ elsewhere.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from archshift.actions.drain_returns import BARE, because_of, cordon_toleration
 from archshift.cluster.budgets import Budget, what_never_lets_go
+from archshift.cluster.entries import Entry
 from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pods import Pod
-from archshift.cluster.scheduling import Unmet
+from archshift.cluster.scheduling import Condition, Unmet
 from archshift.cluster.volumes import Volumes
 from archshift.cluster.workload_needs import workload_of
 from archshift.common.architectures import AMD64, ARM64
+from archshift.common.kubernetes import ARCH_LABEL
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import reasons
 from archshift.plan.guard import X86Need, placeable, shortfall
@@ -72,7 +74,7 @@ def find_blockers(
         for key, reason in _not_moved(plan):
             blockers.setdefault(key, reason)
     staying += _new_graviton_nodes(groups)
-    workloads = {**inventory.unsteered_workloads, **inventory.workloads}
+    workloads = {**inventory.unsteered_workloads, **inventory.workloads, **_pinned(plan, inventory)}
     for key, reason in _without_group(workloads, going, staying):
         blockers.setdefault(key, reason)
     by_namespace: dict[str, list[Budget]] = {}
@@ -117,6 +119,22 @@ def find_warnings(pods: Iterable[Pod], deployments: Iterable[Mapping[str, Any]])
     ]
 
 
+def _pinned(plan: Plan, inventory: Inventory) -> dict[str, Workload]:
+    """Return the workloads whose next pods the API server places on one side, with that rule."""
+    sides = {row.key: Entry.parse(row.entry) for row in plan.workloads}
+    return {
+        key: replace(
+            inventory.workloads[key],
+            conditions=(
+                *inventory.workloads[key].conditions,
+                Condition(unmet=Unmet("admission", ARCH_LABEL), selector={ARCH_LABEL: entry.side}),
+            ),
+        )
+        for key, entry in sides.items()
+        if entry and entry.side
+    }
+
+
 def _max_unavailable(spec: Mapping[str, Any]) -> str:
     rolling = (spec.get("strategy") or {}).get("rollingUpdate") or {}
     return str(rolling.get("maxUnavailable", ""))
@@ -159,7 +177,7 @@ def _not_moved(plan: Plan) -> list[tuple[str, str]]:
         if x86 and plan.arm_ratio == 1:
             why = f" ({row.reason})" if row.reason else ""
             blockers.append((row.key, f"{x86} of its {row.replicas} pods belong on x86{why}"))
-        elif row.restarts and row.graviton < row.replicas:
+        elif row.restarted_pods and row.graviton < row.replicas:
             blockers.append((row.key, "the next pulumi up moves its pods to Graviton; run it first"))
     return blockers
 

@@ -90,7 +90,7 @@ def _spreads_over_zones(workload: Workload) -> bool:
 
 
 def needed_before(plan: Plan, inventory: Inventory) -> tuple[PlaceholderRequest, ...]:
-    """Return the placeholders that a plan needs before its first patch.
+    """Return the placeholders that a plan needs before its first patch or eviction.
 
     A workload that spreads its pods over zones needs a placeholder for each pod. A new pod may fit in only
     one zone, and the pod that it replaces may be in another.
@@ -100,14 +100,14 @@ def needed_before(plan: Plan, inventory: Inventory) -> tuple[PlaceholderRequest,
     """
     requests = []
     for row in plan.workloads:
-        if not row.restarts:
+        if not row.restarted_pods:
             continue
         workload = inventory.workloads[row.key]
         zonal, pending = _spreads_over_zones(workload), inventory.on(row.key, "")
         for side in ARCHITECTURES:
             wanted = row.wanted_on(side) or 0
             present = inventory.on(row.key, side)
-            if zonal and wanted:
+            if zonal and wanted and (row.restarts or wanted > present):
                 requests.append(PlaceholderRequest(workload, side, wanted))
             elif wanted > present:
                 requests.append(

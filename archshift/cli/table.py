@@ -90,7 +90,7 @@ def print_workloads(
         table.add_column(name, justify="right")
     table.add_column(columns[-1], overflow="fold")
     for row in plan.workloads if rows is None else rows:
-        pods = row.replicas if has_replicas(row.kind) else None
+        pods = row.replicas if row.replicas or has_replicas(row.kind) else None
         text, style = note(row)
         counts = ("-" if number is None else str(number) for number in (pods, *numbers(row)))
         table.add_row(row.key, *counts, text, style=style)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from archshift.cluster.kinds import (
     CONTROLLERS,
-    REVISION_LABELS,
+    UNREAD,
     WorkloadKind,
     has_replicas,
     observed,
@@ -243,7 +243,14 @@ def steered_by_pods(key: str, pods: Sequence[Pod], volumes: Volumes) -> Workload
     # The newest pods tell what the next ones need.
     newest_first = sorted(pods, key=lambda pod: pod.created, reverse=True)
     newest = newest_first[0]
-    label = next((label for label in REVISION_LABELS if all(label in pod.labels for pod in pods)), "")
+    own = newest.owner is not None and newest.owner.kind == kind
+    if kind in UNREAD and not own:
+        label = UNREAD[kind].revision_label
+    else:
+        # As the policy counts (plan/admission.py).
+        label = CONTROLLERS["StatefulSet"].revision_label
+        if kind == "ReplicaSet" or not all(label in pod.labels for pod in pods):
+            label = ""
     return replace(
         workload_of(newest_first, volumes),
         kind=kind,

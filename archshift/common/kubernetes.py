@@ -66,7 +66,7 @@ SYSTEM_NAMESPACES: Final = ("kube-node-lease", "kube-public", "kube-system")
 Exactly these: a team's own ``kube-observability`` is an ordinary namespace.
 """
 
-REPLICA_SET_OWNERS: Final = ("Deployment",)
+REPLICA_SET_OWNERS: Final = ("Deployment", "Rollout")
 """Kinds whose ReplicaSets own the pods, as metrics name them."""
 
 POD_OWNERS: Final = ("StatefulSet",)

@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.model import Inventory, Workload
 from archshift.cluster.pod_fields import excludes_linux, pinned_architecture
-from archshift.common.architectures import AMD64, ARM64, display
+from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, display
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, POOL_LABEL
 from archshift.common.text import counted, first_few
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
@@ -87,7 +88,7 @@ def needs(
         X86Need(
             workload=workload,
             reason=why[key],
-            pods=most_pods(workload),
+            pods=max(most_pods(workload), _live_pods(workload, inventory)),
             on_x86=_on_x86(workload, inventory),
         )
         for key, workload in workloads.items()
@@ -114,6 +115,13 @@ def _needs_special_nodes(workload: Workload, inventory: Inventory) -> bool:
 def _on_x86(workload: Workload, inventory: Inventory) -> int:
     # A kubelet's pods end with their node, wherever their rules let them run.
     return 0 if workload.kind == KUBELET else inventory.on(workload.key, AMD64)
+
+
+def _live_pods(workload: Workload, inventory: Inventory) -> int:
+    """Return how many pods a workload has that only its pods show; its Jobs have no permanent ones."""
+    if workload.kind in CONTROLLERS:
+        return 0
+    return sum(inventory.on(workload.key, side) for side in ("", *ARCHITECTURES))
 
 
 def placeable(needed: Iterable[X86Need], nodes: Iterable[Node]) -> list[X86Need]:

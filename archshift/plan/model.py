@@ -105,6 +105,8 @@ class PlannedWorkload:
             DaemonSets, and with ``placement: patches``.
         restarts: Whether the update replaces all of its pods: its pod template changes, or its limits let no
             pod be away.
+        patch_goes: Whether it loses the patch that an update with ``placement: patches`` set. If it has pods,
+            it rolls out by that, and its new pods are placed at admission.
         forced: Whether the patch takes fields from another owner.
         reclaimed: Whether the patch takes back fields that archshift wrote and another manager owns now, for
             example after ``kubectl rollout undo``.
@@ -131,6 +133,7 @@ class PlannedWorkload:
     patch: Mapping[str, Any] | None = None
     entry: str = ""
     restarts: bool = False
+    patch_goes: bool = False
     forced: bool = False
     reclaimed: bool = False
     reachable: tuple[float, float] | None = None

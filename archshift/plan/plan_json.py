@@ -20,6 +20,7 @@ def plan_json(plan: "Plan") -> dict[str, Any]:
     return {
         "arm_ratio": plan.arm_ratio,
         "direction": plan.direction,
+        "placement": plan.placed_by,
         "fleet": fleet_json(plan),
         "workloads": [
             {
@@ -32,6 +33,8 @@ def plan_json(plan: "Plan") -> dict[str, Any]:
                 "moves": row.moves,
                 "action": row.action,
                 "restarts": row.restarts,
+                "restarted_pods": row.restarted_pods,
+                "entry": row.entry,
                 "reachable": row.reachable,
                 "reason": row.reason,
                 "cause": row.cause,
@@ -54,6 +57,9 @@ def plan_json(plan: "Plan") -> dict[str, Any]:
         "troubles": troubles_json(plan),
         "unsteered": dict(plan.unsteered_reasons),
         "untried": plan.untried,
+        "moves": plan.moves,
+        "restarted_pods": plan.restarted_pods,
+        "advice": plan.advice,
     }
 
 

@@ -74,7 +74,7 @@ def make_plan(
     """
     rules = rules or {}
     groups = tuple(groups)
-    _check_rules(rules, inventory)
+    _check_rules(rules, inventory, placed_by)
     admission = None
     if placed_by == "admission":
         admission = _Admission.of(inventory, live_entries or {})
@@ -156,10 +156,11 @@ def _node_notes(
             yield f"{note}; {reasons.short_until_open(short)}" if short else note
 
 
-def _check_rules(rules: Mapping[str, Rules], inventory: Inventory) -> None:
+def _check_rules(rules: Mapping[str, Rules], inventory: Inventory, placed_by: Placement) -> None:
     for key in rules:
-        # Workloads that only their pods show may have no pods now.
-        if key not in inventory.workloads and key.split("/")[1] in CONTROLLERS:
+        # A workload that only its pods show may have no pods now.
+        may_be_away = placed_by == "admission" and key.split("/")[1] not in CONTROLLERS
+        if key not in inventory.workloads and not may_be_away:
             nearest = difflib.get_close_matches(key, inventory.workloads, n=2)
             hint = f"did you mean {' or '.join(nearest)}?" if nearest else "remove it or correct the name"
             raise ArchshiftError(
@@ -326,9 +327,17 @@ class _Steering:
         verdict = self._verdicts.get(workload.key)
         return verdict or WorkloadVerdict(workload.key, UNKNOWN, (), ())
 
-    def waits(self, row: PlannedWorkload) -> Architecture | None:
-        """Return the side where pods of a row would have to start, but cannot start now."""
+    def waits(self, row: PlannedWorkload, *, rolls: bool = True) -> Architecture | None:
+        """Return the side where pods of a row would have to start, but cannot start now.
+
+        Args:
+            row: The row.
+            rolls: All of its pods start anew. Otherwise only those that change sides.
+        """
         sides: tuple[Architecture, ...] = (ARM64, AMD64)
+        if not rolls:
+            gains = row.moves and (row.wanted or 0) > row.graviton
+            sides = (ARM64,) if gains else (AMD64,) if row.moves else ()
         return next((side for side in sides if side in self._closed and row.wanted_on(side)), None)
 
     def draft(self, workload: Workload) -> _Draft:
@@ -616,7 +625,7 @@ def _at_admission(
     """
     patched = admission.patched.get(workload.key)
     rolls = bool(row.moves) and not workload.most_away and workload.kind in CONTROLLERS
-    side = steering.waits(row) if row.moves or patched else None
+    side = steering.waits(row, rolls=rolls or patched is not None)
     waits = reasons.waits_for_nodes(side) if side else steering.waits_for_owner(workload, rolls=rolls)
     if waits and (row.moves or side):
         here = Entry(min(row.graviton, workload.replicas), max(1, workload.replicas))
@@ -654,6 +663,7 @@ def _left_alone(
 
 def _patch_goes(row: PlannedWorkload, workload: Workload) -> PlannedWorkload:
     """Return a row that loses the patch of its template, which an earlier update set."""
+    row = replace(row, patch_goes=True)
     if not workload.replicas or workload.obstacle:
         return row
     return replace(row, reason=joined(row.reason, reasons.PATCH_GOES), restarts=True)

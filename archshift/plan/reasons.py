@@ -17,7 +17,7 @@ from archshift.common.architectures import AMD64, ARM64, Architecture, display
 from archshift.common.kubernetes import HOSTNAME_LABEL, ZONE_LABEL
 from archshift.common.text import counted, first_few, is_or_are, joined
 from archshift.images.workload import WorkloadVerdict, why_not
-from archshift.plan.model import Plan
+from archshift.plan.model import Plan, PlannedWorkload
 
 EVERYWHERE: Final = "a DaemonSet: runs on every node that it selects"
 NO_KEY: Final = "left alone: its kind and name cannot be a key of a ConfigMap"
@@ -349,6 +349,23 @@ def daemonset_would_break(verdict: WorkloadVerdict) -> str:
     return f"would start on Graviton nodes and {why_not(verdict)}"
 
 
+def what_happens(row: PlannedWorkload) -> str:
+    """Say what the update does with a workload's pods, and why it does no more."""
+    if row.entry:
+        # A rollout has a reason there, which says so.
+        return joined(f"moves {counted(row.moves, 'pod')}" if row.moves else "", row.reason) or "unchanged"
+    return joined("rolls out" if row.restarts else "", row.reason) or "unchanged"
+
+
+def what_restarts(plan: Plan) -> str:
+    """Say what the step replaces: whole workloads with patches, and single pods at admission."""
+    rolls = f"{counted(sum(row.restarts for row in plan.workloads), 'workload', 'roll')} out"
+    if plan.placed_by == "patches":
+        return rolls
+    moves = f"{counted(plan.moves, 'pod', 'change')} sides"
+    return f"{moves}, {counted(plan.restarted_pods, 'pod', 'restart')}, {rolls}"
+
+
 def fewer_restarts(plan: Plan, at_admission: Plan) -> str:
     """Say how many restarts placement at admission would save; empty if it saves none.
 
@@ -356,10 +373,10 @@ def fewer_restarts(plan: Plan, at_admission: Plan) -> str:
         plan: The plan of the step, with patches.
         at_admission: The plan of the same step at admission, for a fleet without patches.
     """
-    saved = plan.restarted_pods - at_admission.restarted_pods
-    if saved <= 0 or not plan.moves:
-        return ""
     moves = at_admission.moves
+    # For each pod that moves: at admission, more workloads may be part of the fleet.
+    if at_admission.restarted_pods * plan.moves >= plan.restarted_pods * moves:
+        return ""
     to_move = f" to move {moves}" if moves != plan.moves else ""
     return (
         f"this step restarts {counted(plan.restarted_pods, 'pod')} to move {plan.moves}; with placement: "

@@ -142,14 +142,19 @@ def _step(report: PreviewReport) -> str:
         ratio = f"{report.state_ratio:g} → {ratio}"
     direction = {"up": "up", "down": "down", "none": "no pod changes sides"}.get(str(plan["direction"]), "?")
     moves = sum(row["moves"] for row in plan["workloads"])
-    restarts = sum(1 for row in plan["workloads"] if row["restarts"])
+    rolls = sum(1 for row in plan["workloads"] if row["restarts"])
+    changes = [f"{counted(moves, 'pod', 'change')} sides"]
+    if plan["placement"] == "admission":
+        # With patches, every pod of a rollout restarts.
+        changes.append(counted(plan["restarted_pods"], "pod", "restart"))
+    changes.append(f"{counted(rolls, 'workload', 'roll')} out")
     return "\n".join(
         (
             f"**Step on {on}: `arm_ratio` {ratio}**, direction: **{direction}**.",
             f"{fleet['graviton']} of {fleet['pods']} movable pods are on Graviton ({share:.1%}), "
-            f"{fleet['wanted']} belong there; "
-            f"{counted(moves, 'pod', 'change')} sides, {counted(restarts, 'workload', 'roll')} out, "
+            f"{fleet['wanted']} belong there; {', '.join(changes)}, "
             f"{counted(fleet['all_pods'], 'pod')} in all.",
+            *([f"Fewer restarts are possible: {code(plan['advice'])}."] if plan["advice"] else []),
         )
     )
 

@@ -369,7 +369,7 @@ def _workload(row: PlannedWorkload, rules: Rules, inventory: Inventory, test: st
         state=state_of(row, rules),
         proven=_proven(row),
         movable=row.movable,
-        pods=row.replicas if has_replicas(row.kind) else running,
+        pods=row.replicas if row.replicas or has_replicas(row.kind) else running,
         wanted=row.wanted,
         graviton=row.graviton,
         vcpu_x86=_vcpu(workload.requests.millicpu * inventory.on(row.key, AMD64)),

@@ -35,15 +35,21 @@ Zones: TypeAlias = Annotated[
 ]
 
 
-def _workload_key(kinds: tuple[str, ...]) -> Meta:
+def _workload_key(kind: str, kinds: str) -> Meta:
     return Meta(
-        pattern=rf"\A[^/\s]+/({'|'.join(kinds)})/[^/\s]+\Z",
-        extra=use(f"namespace/Kind/name with one of the kinds {', '.join(kinds)}"),
+        pattern=rf"\A[^/\s]+/({kind})/[^/\s]+\Z",
+        extra=use(f"namespace/Kind/name with {kinds}"),
     )
 
 
-WorkloadKey: TypeAlias = Annotated[str, _workload_key(tuple(CONTROLLERS))]
-TestedWorkloadKey: TypeAlias = Annotated[str, _workload_key(tuple(TESTED_KINDS))]
+WorkloadKey: TypeAlias = Annotated[
+    str,
+    # With placement at admission, pods of every kind are steered.
+    _workload_key("[A-Z][A-Za-z0-9]*", f"a kind such as {', '.join(CONTROLLERS)}"),
+]
+TestedWorkloadKey: TypeAlias = Annotated[
+    str, _workload_key("|".join(TESTED_KINDS), f"one of the kinds {', '.join(TESTED_KINDS)}")
+]
 
 
 def _decimal(value: Any) -> Decimal:

@@ -18,7 +18,7 @@ from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.nodes.groups import Node, Taint
 from archshift.plan.guard import X86Need, needs
-from archshift.plan.model import Plan, Rules
+from archshift.plan.model import Placement, Plan, Rules
 from archshift.plan.planner import make_plan
 from tests.build import Json, deployment, load, node, pod, workload
 
@@ -36,6 +36,7 @@ def blocked(
     on_graviton: int = 0,
     needed: tuple[X86Need, ...] = (),
     rules: Mapping[str, Rules] | None = None,
+    placed_by: Placement = "patches",
     **more: Any,
 ) -> dict[str, str]:
     """What forbids the drain of the node x86."""
@@ -44,7 +45,7 @@ def blocked(
         nodes=nodes,
         pods={(one.key, "arm64"): on_graviton for one in workloads},
     )
-    plan: Plan = make_plan(arm_ratio=ratio, inventory=found, rules=rules)
+    plan: Plan = make_plan(arm_ratio=ratio, inventory=found, rules=rules, placed_by=placed_by)
     going = [one for one in nodes if one.name == "x86"]
     read = [read_pod(one) for one in pods]
     made = find_blockers(going=going, inventory=found, plan=plan, needs=needed, pods=read, **more)
@@ -294,3 +295,31 @@ def test_what_a_template_adds_to_its_rules_blocks_a_drain() -> None:
     assert blocked(deployment(replicas=0, conditions=(runtime_class,))) == {
         CART: "no node that stays matches the node selector of its RuntimeClass gvisor"
     }
+
+
+# --- where the API server places pods -------------------------------------------------------------
+
+
+def test_a_pod_that_tolerates_a_cordon_does_not_come_back_where_it_is_pinned() -> None:
+    """No template says so: the next pods get the pin from their entry."""
+    one = deployment("cart", 2)
+    tolerant = pod("cart-1", "x86", owner=("ReplicaSet", "cart-5d"), labels={"pod-template-hash": "5d"})
+    tolerant["spec"]["tolerations"] = [{"operator": "Exists"}]
+    assert CART in blocked(one, pods=(tolerant,), on_graviton=2)
+    assert blocked(one, pods=(tolerant,), on_graviton=2, placed_by="admission") == {}
+
+
+def test_pods_that_the_next_update_evicts_block_a_drain() -> None:
+    """It would move them in a gentler way."""
+    assert blocked(deployment("cart", 4), on_graviton=3, placed_by="admission") == {
+        CART: "the next pulumi up moves its pods to Graviton; run it first"
+    }
+    assert blocked(deployment("cart", 4), on_graviton=4, placed_by="admission") == {}
+
+
+def test_a_workload_that_is_held_blocks_a_drain() -> None:
+    """Its next pods are pinned to x86, and no x86 node stays."""
+    found = blocked(
+        deployment("cart", 4), rules={CART: Rules(hold=True, reason="slow")}, placed_by="admission"
+    )
+    assert found == {CART: "4 of its 4 pods belong on x86 (held on x86: slow)"}

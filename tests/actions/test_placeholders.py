@@ -114,6 +114,22 @@ def test_a_workload_that_spreads_over_zones_is_asked_for_as_a_whole() -> None:
     )
 
 
+def test_evictions_need_room_on_the_side_that_gets_pods() -> None:
+    """Where the API server places pods, only the pods that move need a place, and nothing rolls out."""
+    spreads = (({"topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"},), ())
+    plain, zonal = deployment("plain", 6), deployment("zonal", 6, template=Template(other_spreads=spreads))
+    pods = {(one.key, side): count for one in (plain, zonal) for side, count in (("amd64", 5), ("arm64", 1))}
+    found = Inventory(workloads={one.key: one for one in (plain, zonal)}, pods=pods)
+    rows = tuple(
+        planned(one.name, 6, wanted, graviton=1, entry=f"{wanted} of 6 on arm64")
+        for one, wanted in ((plain, 3), (zonal, 3), (plain, 1), (zonal, 1))
+    )
+    assert needed_before(Plan(arm_ratio=0.5, workloads=rows, placed_by="admission"), found) == (
+        PlaceholderRequest(plain, "arm64", 2),
+        PlaceholderRequest(zonal, "arm64", 3),
+    )
+
+
 def test_room_is_waited_for_and_then_given_free() -> None:
     """Leftovers go first; all placeholders are there before they are looked at, and gone at the end."""
     cluster = Bringing(looks=3)

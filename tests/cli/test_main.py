@@ -56,6 +56,7 @@ def test_status_as_json_has_the_promised_schema(run: Run) -> None:
             },
         ],
         "troubles": [],
+        "placement": {"by": "patches", "unplaced": {}, "older": 0},
     }
     assert (code, err) == (0, "")
 
@@ -96,6 +97,8 @@ def test_plan_as_json(run: Run) -> None:
         "moves": 2,
         "action": "move",
         "restarts": True,
+        "restarted_pods": 4,
+        "entry": "",
         "reachable": None,
         "reason": "",
         "cause": "",
@@ -123,6 +126,7 @@ def test_plan_as_json(run: Run) -> None:
     before = next(side for side in plan["capacity_before"] if side["architecture"] == "arm64")
     assert (before["nodes"], before["pods"], before["vcpu_needed"]) == (1, 0, 0.0)
     assert plan["unsteered"] == {"shop/Pod/debug": "a bare pod: nothing would start it again"}
+    assert (plan["placement"], plan["moves"], plan["restarted_pods"], plan["advice"]) == ("patches", 2, 4, "")
 
 
 def test_plan_for_people(run: Run, pulumi: FakePulumi) -> None:

@@ -74,6 +74,9 @@ def test_with_patches_only_known_kinds_are_workloads() -> None:
         (("StrimziPodSet", "kafka"), {"app": "kafka"}, "shop/StrimziPodSet/kafka", True),
         (("CloneSet", "cart"), {"controller-revision-hash": "1"}, "shop/CloneSet/cart", False),
         (("Rollout", "web"), {}, "shop/Rollout/web", True),
+        (("Rollout", "web"), {"controller-revision-hash": "1"}, "shop/Rollout/web", False),
+        (("CloneSet", "cart"), {"pod-template-hash": "1"}, "shop/CloneSet/cart", True),
+        (("ReplicaSet", "web"), {"controller-revision-hash": "1"}, "shop/ReplicaSet/web", False),
     ],
 )
 def test_other_controllers(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from archshift.cluster.kinds import CONTROLLERS, SCALED, controller_of
+from archshift.cluster.kinds import CONTROLLERS, SCALED, UNREAD, controller_of
 from archshift.common.kubernetes import POD_OWNERS, REPLICA_SET_OWNERS
 from archshift_rules import kinds as pack
 from components.workload_patch import WorkloadPatch
@@ -11,7 +11,8 @@ from components.workload_patch import WorkloadPatch
 def test_metrics_and_the_policy_pack_know_the_same_kinds() -> None:
     """A new kind that is in one table only fails here, not in a cluster."""
     standing = {name: kind for name, kind in CONTROLLERS.items() if kind.pods == "replicas"}
-    assert {name for name, kind in standing.items() if kind.through == "ReplicaSet"} == {*REPLICA_SET_OWNERS}
+    through = {name for name, kind in standing.items() if kind.through == "ReplicaSet"}
+    assert {*through, *UNREAD} == {*REPLICA_SET_OWNERS}
     assert {name for name, kind in standing.items() if not kind.through} == {*POD_OWNERS}
     assert set(pack.PATCHED) == set(CONTROLLERS)
     assert pack.WORKLOAD_PATCH == WorkloadPatch.TYPE

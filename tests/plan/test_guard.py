@@ -37,6 +37,7 @@ from tests.build import (
     REQUIRED,
     Json,
     cluster_of,
+    deployment,
     karpenter_node,
     node_pool,
     pod,
@@ -785,3 +786,11 @@ def test_unknown_never_counts_as_proven(rows: list[tuple[str, Verdict | None, bo
     assert found - unproven == {
         key for key in rules if key in verdicts and verdicts[key].verdict == MULTI_ARCH
     }
+
+
+def test_running_pods_of_a_job_keep_their_room() -> None:
+    """A Job has no permanent pods, but those that run need their nodes to the end."""
+    job = deployment("load", 0, kind="Job", requests=Resources(1000, GIB))
+    found = Inventory(workloads={job.key: job}, pods={(job.key, "amd64"): 4, (job.key, ""): 1})
+    (need,) = needs(found, {}, {})
+    assert need.pods == 5

@@ -67,7 +67,7 @@ def test_a_movable_workload_gets_an_entry_and_no_patch() -> None:
     """And only the pods that change sides restart."""
     row = plan_one(deployment(replicas=10), 0.3)
     assert (row.wanted, row.moves, row.restarted_pods) == (3, 3, 3)
-    assert (row.entry, row.patch, row.restarts) == ("3 of 10 on arm64", None, False)
+    assert (row.entry, row.patch, row.restarts, row.patch_goes) == ("3 of 10 on arm64", None, False, False)
     assert row.placed
     assert plan_one(deployment(replicas=10), 0.0).entry == "all on amd64"
     assert plan_one(deployment(replicas=10), 1.0).entry == "all on arm64"
@@ -252,6 +252,16 @@ def test_a_step_to_a_closed_side_waits_with_the_live_entry() -> None:
     )
 
 
+def test_a_closed_side_that_gets_no_pods_is_no_reason_to_wait() -> None:
+    """Evictions take pods away there. Only a rollout starts pods on both sides."""
+    one = deployment(replicas=10)
+    assert plan_one(one, 0.8, graviton=3, nodes=closed("amd64")).moves == 5
+    assert plan_one(one, 0.2, graviton=3, nodes=closed(ARM64)).moves == 1
+    rolling = replace(one, most_away=0)
+    assert plan_one(rolling, 0.8, graviton=3, nodes=closed("amd64")).waits
+    assert not plan_one(rolling, 0.3, graviton=3, nodes=closed("amd64")).waits
+
+
 def test_an_image_that_is_unreadable_now_changes_no_entry() -> None:
     """Neither when a pod of it is missing for a moment."""
     one = deployment(replicas=10)
@@ -365,13 +375,14 @@ def test_after_a_switch_the_patch_goes_and_the_share_stays(ratio: float) -> None
     assert (row.wanted, row.moves, row.patch, row.restarts) == (there, 0, None, True)
     assert row.entry == str(Entry(there, 10))
     assert (row.reason, row.restarted_pods) == ("its patch goes, so it rolls out once", 10)
+    assert row.patch_goes
 
 
 def test_a_patch_stays_while_its_pods_would_find_no_node() -> None:
     """Without it the workload would roll out, and the new Graviton pods would be pending."""
     one = read_workload("Deployment", patched_live().json(), MANAGER)
     row = plan_one(one, graviton=5, nodes=closed(ARM64))
-    assert (row.waits, row.restarts, row.entry) == (True, False, "5 of 10 on arm64")
+    assert (row.waits, row.restarts, row.patch_goes, row.entry) == (True, False, False, "5 of 10 on arm64")
     assert row.patch is not None
     assert row.patch["spec"]["template"] == one.template.applied
     assert row.reason == "waits: no Graviton node takes pods now"
@@ -381,7 +392,7 @@ def test_a_patch_of_a_workload_without_pods_restarts_nothing() -> None:
     """It goes all the same."""
     one = read_workload("Deployment", patched_live(replicas=0).json(), MANAGER)
     row = plan_one(one)
-    assert (row.action, row.restarts, row.patch) == ("pin", False, None)
+    assert (row.action, row.restarts, row.patch, row.patch_goes) == ("pin", False, None, True)
 
 
 # --- both placements ----------------------------------------------------------------------------
@@ -444,6 +455,11 @@ def test_the_advice_counts_both_placements() -> None:
         "this step restarts 200 pods to move 40; with placement: admission it would restart 40"
     )
     owned = inventory(deployment("web", 20), deployment("pay", 20, controlled_by="Payments main"))
-    assert reasons.fewer_restarts(make_plan(arm_ratio=0.5, inventory=owned), plan_of(owned, 0.5)) == ""
+    # A larger fleet moves more pods in the same step.
+    assert reasons.fewer_restarts(make_plan(arm_ratio=0.5, inventory=owned), plan_of(owned, 0.5)) == (
+        "this step restarts 20 pods to move 10; with placement: admission it would restart 20 to move 20"
+    )
+    one = inventory(deployment("web", 3, most_away=0))
+    assert reasons.fewer_restarts(make_plan(arm_ratio=0.5, inventory=one), plan_of(one, 0.5)) == ""
     none = make_plan(arm_ratio=0.0, inventory=found)
     assert reasons.fewer_restarts(none, plan_of(found, 0.0)) == ""

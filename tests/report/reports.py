@@ -54,6 +54,9 @@ def plan(*rows: Mapping[str, Any], **values: Any) -> dict[str, Any]:
     return {
         "arm_ratio": 0.5,
         "direction": "up",
+        "placement": "patches",
+        "restarted_pods": sum(each["replicas"] for each in rows if each["restarts"]),
+        "advice": "",
         "fleet": {"pods": 4, "wanted": 2, "graviton": 0, "all_pods": 9},
         "workloads": list(rows or [row()]),
         "conflicts": [],

@@ -98,6 +98,20 @@ def test_everything_is_there() -> None:
     assert "Deployment/still" not in text
 
 
+def test_a_step_at_admission_says_how_many_pods_restart() -> None:
+    """Those that move, and all of a workload that lends none."""
+    left = plan(row("shop/Deployment/web", restarts=False), placement="admission", restarted_pods=2)
+    text = markdown(report(Run(succeeded=True), left))
+    assert "2 pods change sides, 2 pods restart, 0 workloads roll out, 9 pods in all." in text
+
+
+def test_a_step_that_could_restart_fewer_pods_says_so() -> None:
+    """In the comment where the step is decided."""
+    advice = "this step restarts 4 pods to move 2; with placement: admission it would restart 2"
+    text = markdown(report(Run(succeeded=True), plan(row("shop/Deployment/web"), advice=advice)))
+    assert f"Fewer restarts are possible: `{advice}`." in text.splitlines()
+
+
 @pytest.mark.parametrize(
     ("stack", "found"),
     [

@@ -52,7 +52,7 @@ RATIO = "a number from 0.0 to 1.0"
 MAP = "a map, written as YAML below the key"
 TEXT = "text in quotes that is not empty"
 QUANTITY = "a quantity such as 64 or 256Gi"
-WORKLOAD = "namespace/Kind/name with one of the kinds Deployment, StatefulSet, DaemonSet, CronJob"
+WORKLOAD = "namespace/Kind/name with a kind such as Deployment, StatefulSet, DaemonSet, CronJob"
 LENGTH = "a time from 0m to 366d such as 7d"
 ZONE = "a time zone such as Europe/Berlin or UTC"
 MOMENT = 'a date or a time from 2000 to 2199 in quotes, such as "2026-03-02" or "2026-03-02T18:00:00Z"'
@@ -73,7 +73,15 @@ ARN = "arn:aws:iam::123456789012:role/name"
         (Subnets, "a list of one or more IDs of subnets", [["subnet-0a"]], [[], "subnet-0a"]),
         (
             *(WorkloadKey, WORKLOAD, ["shop/Deployment/cart"]),
-            ["shop/cart", "shop/Deployment/", "a/Job/b", "a/Deployment/b/c", "a/Deployment/b\n", 5],
+            [
+                "shop/cart",
+                "shop/Deployment/",
+                "a/job/b",
+                "a/My-Kind/b",
+                "a/Deployment/b/c",
+                "a/Deployment/b\n",
+                5,
+            ],
         ),
         (Length, LENGTH, ["7d", "0m", "52w", "12h"], ["53w", "-1d", "7 d", "7D", 7, None]),
         (ZoneName, ZONE, ["UTC", "Europe/Berlin"], ["Berlin", "Europe", "", "/etc", "../UTC", 1]),

@@ -179,7 +179,7 @@ def test_an_unknown_instance_type_is_refused_with_the_nearest() -> None:
 
 W = "archshift:workloads"
 WORKLOAD = (
-    "is invalid; use namespace/Kind/name with one of the kinds Deployment, StatefulSet, DaemonSet, CronJob"
+    "is invalid; use namespace/Kind/name with a kind such as Deployment, StatefulSet, DaemonSet, CronJob"
 )
 
 

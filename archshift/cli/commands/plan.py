@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from archshift.cli.stack import print_json, read_plan
 from archshift.cli.table import print_troubles, print_workloads
 from archshift.common.architectures import display
-from archshift.common.text import counted, joined
+from archshift.common.text import counted
 from archshift.plan.plan_json import plan_json
+from archshift.plan.reasons import what_happens, what_restarts
 
 if TYPE_CHECKING:
     # Only for types: these modules load while the engine answers (archshift/cli/stack.py).
@@ -36,7 +37,7 @@ def print_table(plan: "Plan", *, everything: bool = False) -> None:
         plan,
         ("NOW", "NEXT", "WHAT HAPPENS"),
         lambda row: (row.graviton, row.wanted),
-        lambda row: (joined("rolls out" if row.restarts else "", row.reason) or "unchanged", None),
+        lambda row: (what_happens(row), None),
         rows=shown,
     )
     if hidden := len(plan.workloads) - len(shown):
@@ -59,10 +60,11 @@ def print_table(plan: "Plan", *, everything: bool = False) -> None:
     for shortage in plan.shortages:
         out.print(f"shortage: {shortage}", style="red")
     print_troubles(out, plan)
-    restarts = sum(row.restarts for row in plan.workloads)
+    if plan.advice:
+        out.print(plan.advice, style="yellow")
     out.print(
         f"fleet at {plan.arm_ratio:g}: {plan.graviton} of {plan.pods} movable pods are on Graviton, "
         f"{plan.wanted} belong there; {counted(plan.all_pods, 'pod')} in all; "
-        f"{counted(restarts, 'workload', 'roll')} out",
+        f"{what_restarts(plan)}",
         style="bold",
     )

@@ -1,0 +1,66 @@
+"""Which pods the policy placed, and a fleet without patches."""
+
+from dataclasses import replace
+
+from archshift.cluster.inventory import read_workload
+from archshift.cluster.model import Inventory
+from archshift.plan import reasons
+from archshift.plan.model import Plan
+from archshift.plan.placed_pods import with_unplaced, without_patches
+from archshift.plan.planner import make_plan
+from tests.build import MANAGER, deployment, inventory, planned, workload
+from tests.fakes import Live
+
+OLD, SINCE, NEW = "2026-11-30T13:00:00Z", "2026-11-30T14:00:00Z", "2026-11-30T15:00:00Z"
+
+
+def test_only_pods_that_are_newer_than_the_policy_should_have_been_placed() -> None:
+    """Older ones keep running; pods of workloads that are left alone are nobody's business."""
+    rows = (
+        planned("cart", 3, entry="all on amd64"),
+        planned("pay", 2, entry="all on amd64"),
+        planned("legacy", entry="left alone"),
+        planned("agent", 0, None, kind="DaemonSet", patch={}),
+    )
+    found = Inventory(
+        unplaced={
+            "shop/Deployment/cart": (OLD, NEW, NEW),
+            "shop/Deployment/pay": (OLD, SINCE),
+            "shop/Deployment/legacy": (OLD, NEW),
+            "shop/DaemonSet/agent": (NEW,),
+        }
+    )
+    plan = with_unplaced(Plan(arm_ratio=0.0, workloads=rows), found, SINCE)
+    assert (plan.unplaced, plan.older) == ({"shop/Deployment/cart": 2}, 3)
+    assert reasons.not_placed(plan.unplaced) == (
+        "archshift's policy did not place 2 new pods of shop/Deployment/cart: the policy was away, or the "
+        "workload had no entry yet"
+    )
+    assert reasons.older_than_policy(plan.older) == (
+        "3 pods were made before archshift's policy; it places their successors"
+    )
+
+
+def test_without_a_policy_nothing_is_missing() -> None:
+    """Before the first update at admission."""
+    found = replace(inventory(deployment()), unplaced={"shop/Deployment/cart": (OLD, NEW)})
+    plan = make_plan(arm_ratio=0.0, inventory=found, placed_by="admission")
+    assert with_unplaced(plan, found, "") == plan
+    assert reasons.not_placed({}) == reasons.older_than_policy(0) == ""
+
+
+def test_the_advice_is_about_a_step_and_not_about_the_switch() -> None:
+    """At the switch each patched workload rolls out once; later steps do not."""
+    live = Live("Deployment", workload(replicas=10))
+    found = inventory(read_workload("Deployment", live.json(), MANAGER))
+    (first,) = make_plan(arm_ratio=0.2, inventory=found).workloads
+    assert first.patch is not None
+    live.apply(first.patch, MANAGER)
+    patched = inventory(read_workload("Deployment", live.json(), MANAGER), graviton={"cart": 2})
+    step = make_plan(arm_ratio=0.5, inventory=patched)
+    bare = make_plan(arm_ratio=0.5, inventory=without_patches(patched), placed_by="admission")
+    switch = make_plan(arm_ratio=0.5, inventory=patched, placed_by="admission")
+    assert (step.restarted_pods, bare.restarted_pods, switch.restarted_pods) == (10, 3, 10)
+    assert reasons.fewer_restarts(step, bare) == (
+        "this step restarts 10 pods to move 3; with placement: admission it would restart 3"
+    )
