@@ -1,16 +1,15 @@
 """Measures what placement at admission costs: 100 pods with the policy and without.
 
 Run ``python -m bench.admission [ROUNDS]``. A Deployment of 100 pods is created in namespaces whose ConfigMap
-has 0, 100 and 5,000 entries, and in one without a ConfigMap, in turns. The clock stops when its ReplicaSet
-counts 100 pods. No pod runs, because the scheduler and kwok are stopped. Then one client creates the same
-pods one after the other in a dry run, which shows the cost of a single pod.
+has 0, 100 and 5,000 entries, and in one without a ConfigMap, in turns. The benchmark prints the seconds until
+all pods are made, and until all are available. Then one client creates the same pods one after the other in a
+dry run, which shows the cost of a single pod for the API server alone.
 """
 
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -18,6 +17,8 @@ from typing import Any, Final
 from archshift.cluster.client import Cluster, connect
 from archshift.cluster.entries import entry_key
 from archshift.cluster.live_placement import BINDINGS, CONFIG_MAPS, POLICIES
+from archshift.common.architectures import ARCHITECTURES
+from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, OS_LABEL
 from archshift.plan.admission import binding, policy
 from lab.control_plane import CONTEXT, PROJECT, Lab
 
@@ -26,7 +27,8 @@ PODS: Final = 100
 ENTRIES: Final = {"without": None, "with-0": 0, "with-100": 100, "with-5000": 5_000}
 """Namespace to the number of entries of its ConfigMap; None for none."""
 
-_IDLE: Final = ("kwok", "kube-scheduler")
+_NODES: Final = 4
+"""The nodes of each architecture."""
 _LONGEST: Final = 120
 _TEMPLATE: Final = {
     "metadata": {"labels": {"app": "web"}},
@@ -35,7 +37,10 @@ _TEMPLATE: Final = {
 
 
 def prepare(api: Cluster) -> None:
-    """Make the policy, the namespaces and their ConfigMaps."""
+    """Make nodes, the policy, the namespaces and their ConfigMaps."""
+    for side in ARCHITECTURES:
+        for number in range(_NODES):
+            api.create("/api/v1/nodes", _node(f"{side}-{number}", side))
     for namespace, count in ENTRIES.items():
         api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
         if count is not None:
@@ -46,6 +51,15 @@ def prepare(api: Cluster) -> None:
     api.create(POLICIES.collection(), policy(NAME))
     api.create(BINDINGS.collection(), binding(NAME))
     _wait(lambda: "affinity" in one_pod(api, "with-100"))
+
+
+def _node(name: str, architecture: str) -> dict[str, Any]:
+    labels = {ARCH_LABEL: architecture, HOSTNAME_LABEL: name, OS_LABEL: "linux"}
+    size = {"cpu": "32", "memory": "64Gi", "pods": "110"}
+    return {
+        "metadata": {"name": name, "labels": labels},
+        "status": {"allocatable": size, "capacity": size},
+    }
 
 
 def one_pod(api: Cluster, namespace: str) -> dict[str, Any]:
@@ -59,24 +73,28 @@ def one_pod(api: Cluster, namespace: str) -> dict[str, Any]:
     }
     labels = {"app": "web", "pod-template-hash": "5d4f"}
     metadata = {"generateName": "web-5d4f-", "labels": labels, "ownerReferences": [owner]}
-    answer = api.post_review(
-        f"/api/v1/namespaces/{namespace}/pods?dryRun=All", {**_TEMPLATE, "metadata": metadata}
-    )
-    spec: dict[str, Any] = answer["spec"]
+    path = f"/api/v1/namespaces/{namespace}/pods?dryRun=All"
+    spec: dict[str, Any] = api.post_review(path, {**_TEMPLATE, "metadata": metadata})["spec"]
     return spec
 
 
-def deployment(api: Cluster, namespace: str) -> float:
-    """Create the Deployment; return the seconds until all its pods are made."""
-    collection = f"/apis/apps/v1/namespaces/{namespace}"
+def deployment(api: Cluster, namespace: str) -> tuple[float, float]:
+    """Create the Deployment; return the seconds until its pods are made, and until they are available."""
+    group = f"/apis/apps/v1/namespaces/{namespace}"
     spec = {"replicas": PODS, "selector": {"matchLabels": {"app": "web"}}, "template": _TEMPLATE}
+
+    def count(name: str) -> int:
+        return sum(item["status"].get(name, 0) for item in api.list(f"{group}/replicasets"))
+
     started = time.monotonic()
-    api.create(f"{collection}/deployments", {"metadata": {"name": "web"}, "spec": spec})
-    _wait(lambda: sum(each["status"]["replicas"] for each in api.list(f"{collection}/replicasets")) == PODS)
-    seconds = time.monotonic() - started
-    api.delete(f"{collection}/deployments/web")
+    api.create(f"{group}/deployments", {"metadata": {"name": "web"}, "spec": spec})
+    _wait(lambda: count("replicas") == PODS)
+    made = time.monotonic() - started
+    _wait(lambda: count("availableReplicas") == PODS)
+    available = time.monotonic() - started
+    api.delete(f"{group}/deployments/web")
     _wait(lambda: not any(api.list(f"/api/v1/namespaces/{namespace}/pods")))
-    return seconds
+    return made, available
 
 
 def one_by_one(api: Cluster, namespace: str) -> float:
@@ -92,11 +110,31 @@ def _wait(done: Callable[[], bool]) -> None:
     while not done():
         if time.monotonic() > deadline:
             raise SystemExit(f"bench.admission: it took more than {_LONGEST} s")
-        time.sleep(0.01)
+        time.sleep(0.02)
+
+
+def measure(api: Cluster, rounds: int) -> None:
+    """Measure all namespaces in turns, and print medians and their ratios to the one without a ConfigMap."""
+    taken: dict[str, dict[str, list[float]]] = {
+        what: {namespace: [] for namespace in ENTRIES}
+        for what in ("made", "available", "one after the other")
+    }
+    # The first round fills caches.
+    for number in range(-1, rounds):
+        for namespace in ENTRIES:
+            measured = (*deployment(api, namespace), one_by_one(api, namespace))
+            if number >= 0:
+                for times, each in zip(taken.values(), measured, strict=True):
+                    times[namespace].append(each)
+    for what, by_namespace in taken.items():
+        medians = {namespace: median(times) for namespace, times in by_namespace.items()}
+        for namespace, seconds in medians.items():
+            ratio = seconds / medians["without"]
+            print(f"{what:<20} {namespace:<10} {seconds:6.2f} s  {ratio:.2f}", flush=True)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Start a lab, measure and print."""
     rounds = int(sys.argv[1]) if sys.argv[1:] else 5
     parent = PROJECT / ".lab"
     parent.mkdir(exist_ok=True)
@@ -104,30 +142,11 @@ def main() -> None:
         lab = Lab(Path(name) / "lab")
         lab.start(lambda text: print(text, flush=True))
         try:
-            for client in _IDLE:
-                lab.servers[client].stop(5)
             with connect(CONTEXT, lab.kubeconfig) as api:
                 prepare(api)
-                for measure in (deployment, one_by_one):
-                    report(measure.__name__, partial(measure, api), rounds)
+                measure(api, rounds)
         finally:
             lab.stop()
-
-
-def report(name: str, measure: Callable[[str], float], rounds: int) -> None:
-    """Print the medians of so many rounds in turns, and their ratios to the namespace without a ConfigMap."""
-    taken: dict[str, list[float]] = {namespace: [] for namespace in ENTRIES}
-    for number in range(rounds + 1):
-        for namespace, seconds in taken.items():
-            measured = measure(namespace)
-            # The first round fills caches.
-            if number:
-                seconds.append(measured)
-    base = median(taken["without"])
-    for namespace, seconds in taken.items():
-        print(
-            f"{name:<12} {namespace:<10} {median(seconds):6.3f} s  {median(seconds) / base:.2f}", flush=True
-        )
 
 
 if __name__ == "__main__":
