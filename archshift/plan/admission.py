@@ -19,9 +19,10 @@ has no entry otherwise                               pins it to the side of ``ot
 A pod decides itself if its node selector names an architecture, or its required affinity excludes one. A
 hard spread over architectures of its own decides about shares.
 
-A spread counts the pods of one revision. A label of the pods names it, and all pods of a ReplicaSet without
-a maker have the same labels. Other pods (of a Job, or of a custom controller without such a label) can be
-pinned or prefer a side. The policy ignores any other share of theirs, and the planner gives them none.
+A spread counts the pods of one revision. The label of the ReplicaSet's maker names it, or that of
+StatefulSets, which custom controllers set as well. All pods of a ReplicaSet without a maker have the same
+labels. Other pods (of a Job, or of a controller without such a label) can be pinned or prefer a side. The
+policy ignores any other share of theirs, and the planner gives them none.
 
 Facts of the API server (1.36.3) that decide the form of the expression:
 
@@ -35,7 +36,7 @@ Facts of the API server (1.36.3) that decide the form of the expression:
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from string import Template
 from typing import Any, Final
 
@@ -56,19 +57,12 @@ _MAKERS: Final = {
 }
 """The label with which a maker of ReplicaSets names a revision, to the maker's kind."""
 
-_POD_REVISION: Final = CONTROLLERS["StatefulSet"].revision_label
-
 
 def _spread(name: str, skew: str, more: str = "") -> str:
     """Return the CEL map of one of ``SPREADS``, as ``pod_fields.spread_constraint`` makes it."""
     keys = "".join(f"{key!r}: dyn({value!r}), " for key, value in SPREADS[name].items())
     ours = "'labelSelector': dyn(variables.counted), 'matchLabelKeys': dyn(variables.revision)"
     return f"{{{keys}'maxSkew': dyn({skew}), {ours}{more}}}"
-
-
-def _revision(labels: Iterable[str]) -> str:
-    """Return CEL for the first of these labels that the pod has, in a list."""
-    return "".join(f"'{label}' in variables.labels ? ['{label}'] : " for label in labels) + "[]"
 
 
 def _default_spread(name: str) -> str:
@@ -93,6 +87,7 @@ _WORDS: Final = {
         "OTHER_WEIGHT": OTHER_WEIGHT,
         "PIN": f"^(?:{PIN.pattern})$",
         "PLACED": PLACED_ANNOTATION,
+        "REVISION": CONTROLLERS["StatefulSet"].revision_label,
         "SHARE": f"^(?:{SHARE.pattern})$",
         "TOLERATION_OF": {side: toleration_of(side) for side in ARCHITECTURES},
         "WEIGHT": WEIGHT,
@@ -100,7 +95,6 @@ _WORDS: Final = {
 } | {
     "ARCH_SPREAD": _spread("spread", "variables.skew", ", 'nodeTaintsPolicy': dyn('Honor')"),
     "NODE_SPREAD": _default_spread("node-spread"),
-    "REVISION": _revision((_POD_REVISION, *_MAKERS)),
     "ZONE_SPREAD": _default_spread("zone-spread"),
     "preferred": "preferredDuringSchedulingIgnoredDuringExecution",
     "required": "requiredDuringSchedulingIgnoredDuringExecution",
@@ -135,7 +129,7 @@ _VARIABLES: Final = {
     "alone": "variables.kind == 'ReplicaSet' && size(variables.makers) == 0",
     "revision": """
         size(variables.makers) > 0 ? [variables.makers[0]] :
-        variables.alone ? [] : $REVISION
+        !variables.alone && $REVISION in variables.labels ? [$REVISION] : []
     """,
     "counted": "variables.alone ? dyn({'matchLabels': variables.labels}) : dyn({})",
     "countable": "variables.alone ? size(variables.labels) > 0 : size(variables.revision) > 0",

@@ -32,7 +32,7 @@ from archshift.cluster.entries import (
     Entry,
     entry_key,
 )
-from archshift.cluster.kinds import CONTROLLERS, REVISION_LABELS, UNREAD
+from archshift.cluster.kinds import CONTROLLERS, UNREAD
 from archshift.cluster.live_placement import BINDINGS, CONFIG_MAPS, POLICIES, POLICY_KIND
 from archshift.cluster.pod_fields import SPREADS, Template, pinned_architecture, template_of_pod
 from archshift.cluster.pods import Pod, read_pod
@@ -320,17 +320,14 @@ SHAPES = (
 """Each stands for a branch of the expression."""
 
 
-POD_REVISIONS = sorted(REVISION_LABELS, key=lambda label: not label.startswith("controller"))
-
-
 def revision_of(pod: Pod) -> tuple[str, Manifest | None]:
     """The label that names a pod's revision, or else the selector; both empty if nothing names it."""
     kind = pod.workload.split("/")[1]
     if kind == "ReplicaSet":
         return "", {"matchLabels": {**pod.labels}} if pod.labels else None
-    record = {**CONTROLLERS, **UNREAD}.get(kind)
-    own = (record.revision_label,) if record and record.pods == "replicas" else ()
-    return next((label for label in (*own, *POD_REVISIONS) if label in pod.labels), ""), None
+    made = {**CONTROLLERS, **UNREAD}.get(kind, CONTROLLERS["StatefulSet"])
+    label = made.revision_label if made.through == "ReplicaSet" else CONTROLLERS["StatefulSet"].revision_label
+    return (label if label in pod.labels else ""), None
 
 
 def chose_graviton(rules: Mapping[str, Any], pairs: list[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from archshift.cluster.entries import GRAVITON_LABELS, NO_ZONES, OTHERS, PIN, PLACED_ANNOTATION, SHARE
-from archshift.cluster.kinds import REVISION_LABELS, UNREAD
+from archshift.cluster.kinds import CONTROLLERS, UNREAD
 from archshift.cluster.live_placement import BINDINGS, POLICIES, POLICY_KIND
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import (
@@ -73,6 +73,7 @@ def test_both_kinds_are_those_that_are_looked_for() -> None:
         f"^(?:{SHARE.pattern})$",
         "Deployment",
         *UNREAD,
+        *(record.revision_label for record in (*CONTROLLERS.values(), *UNREAD.values())),
         *map(toleration_of, ARCHITECTURES),
         *DEFAULT_SPREADS.values(),
     ],
@@ -116,12 +117,6 @@ def test_the_config_map_is_converted_once_for_a_pod() -> None:
     """The API server converts it for each mutation and for match conditions: 2 ms for 5,000 entries."""
     assert len(SPEC["mutations"]) == 1
     assert "matchConditions" not in SPEC
-
-
-@pytest.mark.parametrize("label", REVISION_LABELS)
-def test_each_label_of_a_revision_is_one_of_the_expression(label: str) -> None:
-    """The planner gives shares to the pods that have one of them."""
-    assert f"'{label}' in variables.labels ? ['{label}']" in VARIABLES["revision"]
 
 
 @pytest.mark.parametrize(("graviton", "side"), [(0, AMD64), (3, ARM64)])
