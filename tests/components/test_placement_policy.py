@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from archshift.cluster.live_placement import STEP_ANNOTATION, LivePlacement
+from archshift.cluster.live_placement import POLICIES, POLICY_KIND, STEP_ANNOTATION, LivePlacement
 from archshift.plan import admission
 from components.placement_policy import PlacementPolicy, PlacementPolicyArgs
 from tests.components.recorder import Monitor, record
@@ -56,7 +56,7 @@ def steps(done: Monitor) -> dict[str, str]:
     }
 
 
-UNCHANGED = dict.fromkeys([admission.KIND, admission.BINDING_KIND, "ops", "shop"], BEFORE)
+UNCHANGED = dict.fromkeys([POLICY_KIND, admission.BINDING_KIND, "ops", "shop"], BEFORE)
 
 
 def test_the_first_update_makes_everything() -> None:
@@ -69,7 +69,7 @@ def test_the_first_update_makes_everything() -> None:
         "ops": "ops",
     }
     assert {inputs["metadata"]["name"] for inputs in maps.values()} == {NAME}
-    (policy,) = done.of(f"kubernetes:{admission.API_VERSION}:{admission.KIND}")
+    (policy,) = done.of(f"kubernetes:{POLICIES.api_version}:{POLICY_KIND}")
     assert policy.inputs["spec"] == admission.policy(NAME)["spec"]
     assert set(steps(done).values()) == {NOW.isoformat()}
 
@@ -82,12 +82,12 @@ def test_a_second_update_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("changes", "moving", "again"),
     [
-        ({"policy": None}, (), [admission.KIND]),
+        ({"policy": None}, (), [POLICY_KIND]),
         ({"binding": None}, (), [admission.BINDING_KIND]),
         ({"data": {"ops": ENTRIES["ops"]}}, (), ["shop"]),
         ({"data": {**ENTRIES, "shop": {"Deployment.web": "all on arm64"}}}, (), ["shop"]),
         ({"data": {**ENTRIES, "shop": {**ENTRIES["shop"], "more": "text"}}}, (), ["shop"]),
-        ({"policy": {"metadata": {}, "spec": {"failurePolicy": "Fail"}}}, (), [admission.KIND]),
+        ({"policy": {"metadata": {}, "spec": {"failurePolicy": "Fail"}}}, (), [POLICY_KIND]),
         ({}, ["ops"], ["ops"]),
     ],
 )
