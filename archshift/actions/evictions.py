@@ -294,6 +294,8 @@ class Move:
         for pod in self.pods:
             identity = _identity(pod)
             news.add((identity, "there"))
+            if identity not in self._first and (identity, "there") not in self._events:
+                self._awaited = max(0, self._awaited - 1)
             if pod.ready:
                 self._ready.setdefault(identity, now - (_age(pod) if first else 0.0))
             else:
@@ -317,8 +319,6 @@ class Move:
 
     def _land(self, pod: Pod, nodes: Mapping[str, Node], surplus: Surplus) -> bool:
         """Judge where a new pod has landed; return whether an older entry placed it on the wrong side."""
-        if _identity(pod) not in self._first:
-            self._awaited = max(0, self._awaited - 1)
         wrong = surplus.number > 0 and side_of(pod, nodes) == surplus.side
         if self._by_older_entry(pod):
             return wrong
@@ -371,12 +371,16 @@ class Move:
         """Return whether the pods that this step made, and earlier ones on Graviton, are ready."""
         starting = [pod for pod in self.pods if not self._available(pod, now)]
         if self._touched:
-            gone = self._awaited or len(self.pods) < min(self._replicas, self._count or 0)
-            return not gone and all(_identity(pod) in self._first for pod in starting)
+            return not self._lacks_successors() and all(_identity(pod) in self._first for pod in starting)
         if self._rules.after_rollout:
             return len(self.pods) >= self._replicas and all(pod.node in nodes for pod in self.pods)
         # A step that was interrupted may have left a first pod that does not run.
         return not any(side_of(pod, nodes) == ARM64 for pod in starting)
+
+    def _lacks_successors(self) -> bool:
+        """Return whether pods are gone whose successors do not exist yet."""
+        there = len(self.pods)
+        return there < self._replicas and (self._awaited > 0 or there < (self._count or 0))
 
     def _spoiled(self, surplus: Surplus, now: float) -> list[Pod]:
         """Return pods on the wrong side that are away already, so that their eviction costs nothing."""
@@ -435,11 +439,13 @@ class Move:
 
     def _canary_is_out(self, nodes: Mapping[str, Node], now: float) -> bool:
         """Return whether a first pod is on its way, or on Graviton and not ready for long enough."""
-        if self._awaited or (self._touched and len(self.pods) < self._replicas):
+        if self._lacks_successors():
             return True
         seconds = max(self._min_ready, self._rules.canary_seconds)
         return any(
-            side_of(pod, nodes) == ARM64 and not self._ready_for(pod, seconds, now) for pod in self.pods
+            not self._ready_for(pod, seconds, now)
+            for pod in self.pods
+            if side_of(pod, nodes) == ARM64 or not (pod.node or _identity(pod) in self._first)
         )
 
     def _in_order(

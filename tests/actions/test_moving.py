@@ -601,6 +601,16 @@ def test_a_first_pod_of_an_interrupted_step_is_still_watched(clock: Clock) -> No
     assert fleet.sides("bad") == (10, 0)
 
 
+def test_one_pod_that_crashes_beside_healthy_ones_is_no_reason_to_go_back(clock: Clock) -> None:
+    """The step has moved nothing of it, and its images run on Graviton."""
+    fleet = Fleet(clock)
+    row = fleet.add("cart", 10, 5, on_arm=5, breaks_on=("arm64",))
+    first = next(each for each in fleet.running if each.node == "arm")
+    first.old, first.born = False, 0.0
+    result = move(fleet, row, incomplete=[row.key])
+    assert (result.failures, fleet.evicted, fleet.created) == ({}, [], [])
+
+
 def test_what_fails_on_both_sides_says_nothing_about_graviton(clock: Clock) -> None:
     fleet = Fleet(clock)
     row = fleet.add("bad", 4, 2, on_arm=1, breaks_on=("arm64", "amd64"))
