@@ -284,6 +284,8 @@ class Fleet(FakeCluster):
             owner, labels = ("ReplicaSet", f"{of.name}-{hash_}"), {"pod-template-hash": hash_}
         item = pod(each.name, each.node, owner=owner, labels=labels)
         item["metadata"]["uid"] = each.uid
+        state = (each.node, self.ready(each), self.clock.now - each.born >= 1)
+        item["metadata"]["resourceVersion"] = f"{state}"
         item["metadata"]["annotations"] = {PLACED_ANNOTATION: each.placed_by} if each.placed_by else {}
         item["spec"]["containers"][0]["image"] = of.image
         ready = {"type": "Ready", "status": str(self.ready(each))}
