@@ -31,7 +31,7 @@ from archshift.cluster.budgets import BUDGETS, read_budget, what_never_lets_go
 from archshift.cluster.client import MERGE, Cluster
 from archshift.cluster.entries import ALL_ON_X86, PLACED_ANNOTATION
 from archshift.cluster.kinds import CONTROLLERS, WorkloadKind, workload_path
-from archshift.cluster.pods import Pod, list_pods
+from archshift.cluster.pods import Pod, list_running, read_pod
 from archshift.cluster.troubles import words_of
 from archshift.common.architectures import AMD64, ARM64, display
 from archshift.common.errors import ArchshiftError, UnavailableError
@@ -76,60 +76,83 @@ class Reading:
     problems: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_all(
-    cluster: Cluster, rows: Iterable[PlannedWorkload], deadline: float, threads: Executor | None = None
-) -> Reading:
-    """Read workloads with one list for each kind and namespace, and one for the pods of each namespace.
+class Reader:
+    """Reads workloads again and again, with one list for each kind and namespace and one for its pods."""
 
-    Args:
-        cluster: The connection.
-        rows: The workloads.
-        deadline: Until when to ask again if there is no answer, of ``time.monotonic()``.
-        threads: Reads several lists at once; None for one after another.
+    def __init__(self, cluster: Cluster, threads: Executor | None = None) -> None:
+        """Read from a cluster.
 
-    Raises:
-        ArchshiftError: The cluster cannot be reached, or its nodes cannot be read.
-    """
-    by_key = {row.key: row for row in rows}
-    namespaces: dict[str, list[str]] = {}
-    collections: dict[str, list[str]] = {}
-    for key, row in by_key.items():
-        namespaces.setdefault(row.namespace, []).append(key)
-        if row.kind in CONTROLLERS:
-            collections.setdefault(CONTROLLERS[row.kind].collection(row.namespace), []).append(key)
-    run: Callable[..., Iterable[Any]] = threads.map if threads else map
-    live: dict[str, Mapping[str, Any]] = {}
-    pods: dict[str, list[Pod]] = {}
-    problems: dict[str, str] = {}
+        Args:
+            cluster: The connection.
+            threads: Reads several lists at once; None for one after another.
+        """
+        self._cluster = cluster
+        self._run: Callable[..., Iterable[Any]] = threads.map if threads else map
+        self._known: dict[str, tuple[str, Pod]] = {}
 
-    def objects(collection: str) -> None:
-        wanted = {by_key[key].name: key for key in collections[collection]}
-        items = retry_until(lambda: [*cluster.list(collection)], deadline)
-        live.update({wanted[name]: item for item in items if (name := item["metadata"]["name"]) in wanted})
+    def read(self, rows: Iterable[PlannedWorkload], deadline: float) -> Reading:
+        """Read workloads.
 
-    def pods_in(namespace: str) -> None:
-        for pod in retry_until(lambda: list_pods(cluster, namespace=namespace), deadline):
-            if pod.workload in by_key:
-                pods.setdefault(pod.workload, []).append(pod)
+        Args:
+            rows: The workloads.
+            deadline: Until when to ask again if there is no answer, of ``time.monotonic()``.
 
-    def read(part: tuple[Callable[[str], None], str, list[str]]) -> None:
-        ask, where, keys = part
-        try:
-            ask(where)
-        except UnavailableError:
-            raise
-        except ArchshiftError as error:
-            # Whoever may not read a namespace can still move the pods of all others.
-            problems.update(dict.fromkeys(keys, str(error)))
+        Raises:
+            ArchshiftError: The cluster cannot be reached, or its nodes cannot be read.
+        """
+        by_key = {row.key: row for row in rows}
+        namespaces: dict[str, list[str]] = {}
+        collections: dict[str, list[str]] = {}
+        for key, row in by_key.items():
+            namespaces.setdefault(row.namespace, []).append(key)
+            if row.kind in CONTROLLERS:
+                collections.setdefault(CONTROLLERS[row.kind].collection(row.namespace), []).append(key)
+        live: dict[str, Mapping[str, Any]] = {}
+        pods: dict[str, list[Pod]] = {}
+        problems: dict[str, str] = {}
 
-    parts = [
-        *((objects, where, keys) for where, keys in collections.items()),
-        *((pods_in, where, keys) for where, keys in namespaces.items()),
-    ]
-    list(run(read, parts))
-    # The nodes last: a pod's node may have joined a moment ago.
-    nodes = retry_until(partial(read_nodes, cluster), deadline)
-    return Reading(nodes, live, pods, problems)
+        def read_objects(collection: str) -> None:
+            wanted = {by_key[key].name: key for key in collections[collection]}
+            for item in retry_until(lambda: [*self._cluster.list(collection)], deadline):
+                if key := wanted.get(item["metadata"]["name"]):
+                    live[key] = item
+
+        def read_pods(namespace: str) -> None:
+            for pod in retry_until(lambda: self._pods(namespace), deadline):
+                if pod.workload in by_key:
+                    pods.setdefault(pod.workload, []).append(pod)
+
+        def read(part: tuple[Callable[[str], None], str, list[str]]) -> None:
+            ask, where, keys = part
+            try:
+                ask(where)
+            except UnavailableError:
+                raise
+            except ArchshiftError as error:
+                # Whoever may not read a namespace can still move the pods of all others.
+                problems.update(dict.fromkeys(keys, str(error)))
+
+        parts = [
+            *((read_objects, where, keys) for where, keys in collections.items()),
+            *((read_pods, where, keys) for where, keys in namespaces.items()),
+        ]
+        list(self._run(read, parts))
+        # The nodes last: a pod's node may have joined a moment ago.
+        nodes = retry_until(partial(read_nodes, self._cluster), deadline)
+        return Reading(nodes, live, pods, problems)
+
+    def _pods(self, namespace: str) -> list[Pod]:
+        found = []
+        for item in list_running(self._cluster, namespace):
+            uid, version = (item["metadata"].get(name, "") for name in ("uid", "resourceVersion"))
+            # Most pods have not changed since the last look, and to read one takes longer than its list.
+            known, pod = self._known.get(uid, ("", None))
+            if pod is None or known != version:
+                pod = read_pod(item)
+            if version:
+                self._known[uid] = version, pod
+            found.append(pod)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +317,8 @@ class Move:
         for pod in self.pods:
             identity = _identity(pod)
             news.add((identity, "there"))
+            if identity not in self._first and (identity, "there") not in self._events:
+                self._awaited = max(0, self._awaited - 1)
             if pod.ready:
                 self._ready.setdefault(identity, now - (_age(pod) if first else 0.0))
             else:
@@ -317,8 +342,6 @@ class Move:
 
     def _land(self, pod: Pod, nodes: Mapping[str, Node], surplus: Surplus) -> bool:
         """Judge where a new pod has landed; return whether an older entry placed it on the wrong side."""
-        if _identity(pod) not in self._first:
-            self._awaited = max(0, self._awaited - 1)
         wrong = surplus.number > 0 and side_of(pod, nodes) == surplus.side
         if self._by_older_entry(pod):
             return wrong
@@ -371,12 +394,16 @@ class Move:
         """Return whether the pods that this step made, and earlier ones on Graviton, are ready."""
         starting = [pod for pod in self.pods if not self._available(pod, now)]
         if self._touched:
-            gone = self._awaited or len(self.pods) < min(self._replicas, self._count or 0)
-            return not gone and all(_identity(pod) in self._first for pod in starting)
+            return not self._lacks_successors() and all(_identity(pod) in self._first for pod in starting)
         if self._rules.after_rollout:
             return len(self.pods) >= self._replicas and all(pod.node in nodes for pod in self.pods)
         # A step that was interrupted may have left a first pod that does not run.
         return not any(side_of(pod, nodes) == ARM64 for pod in starting)
+
+    def _lacks_successors(self) -> bool:
+        """Return whether pods are gone whose successors do not exist yet."""
+        there = len(self.pods)
+        return there < self._replicas and (self._awaited > 0 or there < (self._count or 0))
 
     def _spoiled(self, surplus: Surplus, now: float) -> list[Pod]:
         """Return pods on the wrong side that are away already, so that their eviction costs nothing."""
@@ -435,11 +462,13 @@ class Move:
 
     def _canary_is_out(self, nodes: Mapping[str, Node], now: float) -> bool:
         """Return whether a first pod is on its way, or on Graviton and not ready for long enough."""
-        if self._awaited or (self._touched and len(self.pods) < self._replicas):
+        if self._lacks_successors():
             return True
         seconds = max(self._min_ready, self._rules.canary_seconds)
         return any(
-            side_of(pod, nodes) == ARM64 and not self._ready_for(pod, seconds, now) for pod in self.pods
+            not self._ready_for(pod, seconds, now)
+            for pod in self.pods
+            if side_of(pod, nodes) == ARM64 or not (pod.node or _identity(pod) in self._first)
         )
 
     def _in_order(
@@ -606,9 +635,10 @@ def run_moves(
     polling, begun, progress = Polling(most=_LONGEST_PAUSE), time.monotonic(), _Progress(moves, say)
     nodes: dict[str, Node] = {}
     with ThreadPoolExecutor(max_workers=_WORKERS) as threads:
+        reader = Reader(cluster, threads)
         while going := [move for move in moves if not move.end]:
             looking = time.monotonic()
-            reading = read_all(cluster, [move.row for move in going], looking + no_answer, threads)
+            reading = reader.read([move.row for move in going], looking + no_answer)
             nodes, now = dict(reading.nodes), time.monotonic()
             moved = any([*threads.map(Move.step, going, repeat(cluster), repeat(reading), repeat(now))])
             for move in going:
@@ -619,7 +649,8 @@ def run_moves(
                 polling.restart()
             if any(not move.end for move in going):
                 progress.say(now - begun)
-                polling.pause()
+                # Large lists are work for the API server too.
+                polling.pause(least=now - looking)
     return nodes
 
 

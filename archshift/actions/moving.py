@@ -2,7 +2,8 @@
 
 Their successors are placed by the new entries when the API server creates them. Of each workload one pod
 moves to Graviton first. If it does not run there, all pods of the workload go back to x86, and the evidence
-holds it there until its image changes.
+holds it there until its image changes. A first pod that only is not ready in time proves nothing about its
+image: it stays, the step fails, and the next update goes on.
 """
 
 from collections.abc import Callable, Container, Sequence

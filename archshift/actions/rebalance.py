@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from archshift.actions.evictions import Move, MoveRules, read_all, run_moves
+from archshift.actions.evictions import Move, MoveRules, Reader, run_moves
 from archshift.actions.sides import (
     Rooms,
     fullest_first,
@@ -81,7 +81,7 @@ def misplaced(cluster: Cluster, rows: Sequence[PlannedWorkload]) -> dict[str, li
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
-    reading = read_all(cluster, rows, time.monotonic())
+    reading = Reader(cluster).read(rows, time.monotonic())
     found: dict[str, list[Mapping[str, str]]] = {}
     for row in rows:
         record, live = CONTROLLERS.get(row.kind), reading.live.get(row.key)

@@ -103,18 +103,17 @@ def broken_on_graviton(pods: Sequence[Pod], nodes: Mapping[str, Node], *, moved:
     Args:
         pods: The pods of a workload.
         nodes: The nodes by name.
-        moved: This step has moved pods of it. Without that, and without a pod on x86 to compare with, a pod
-            that does not run proves nothing about Graviton.
+        moved: This step has moved pods of it. Otherwise a pod that does not run proves nothing if others run
+            on Graviton, or if none runs on x86 to compare with.
     """
     broken = [pod for pod in pods if pod.broken]
     here = next((pod for pod in broken if side_of(pod, nodes) == ARM64), None)
     if here is None or any(side_of(pod, nodes) != ARM64 for pod in broken):
         return None
-    on_x86 = [
-        pod
-        for pod in pods
-        if pod.node in nodes and side_of(pod, nodes) != ARM64 and images_of(pod) == images_of(here)
-    ]
+    same = [pod for pod in pods if pod.node in nodes and images_of(pod) == images_of(here)]
+    on_x86 = [pod for pod in same if side_of(pod, nodes) != ARM64]
+    if not moved and any(pod.ready and side_of(pod, nodes) == ARM64 for pod in same):
+        return None
     return here if any(pod.ready for pod in on_x86) or (moved and not on_x86) else None
 
 

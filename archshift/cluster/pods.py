@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -273,11 +273,23 @@ def list_pods(cluster: "Cluster", *, node: str = "", namespace: str = "", select
     """
     parameters = {"fieldSelector": f"spec.nodeName={node}"} if node else {}
     parameters |= {"labelSelector": selector} if selector else {}
-    return [
-        read_pod(item)
-        for item in cluster.list(_PODS.collection(namespace), **parameters)
-        if (item.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
-    ]
+    return [read_pod(item) for item in list_running(cluster, namespace, **parameters)]
+
+
+def list_running(cluster: "Cluster", namespace: str = "", **parameters: str) -> Iterator[dict[str, Any]]:
+    """Yield the pods that have not ended, as the API server returns them.
+
+    Args:
+        cluster: The connection.
+        namespace: Their namespace; empty for all.
+        parameters: Query parameters such as ``labelSelector``.
+
+    Raises:
+        ArchshiftError: The cluster cannot be read.
+    """
+    for item in cluster.list(_PODS.collection(namespace), **parameters):
+        if (item.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
+            yield item
 
 
 def busy_pods(cluster: "Cluster", nodes: Iterable[str]) -> list[Pod]:

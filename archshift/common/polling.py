@@ -33,9 +33,9 @@ class Polling:
         """Begin with short pauses again, because something changed."""
         self._next = self._first
 
-    def pause(self) -> None:
-        """Sleep until the next reading."""
-        time.sleep(self._next)
+    def pause(self, least: float = 0.0) -> None:
+        """Sleep until the next reading, for so many seconds at least."""
+        time.sleep(max(self._next, least))
         self._next = min(2 * self._next, self._most)
 
 

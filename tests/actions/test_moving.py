@@ -284,6 +284,8 @@ class Fleet(FakeCluster):
             owner, labels = ("ReplicaSet", f"{of.name}-{hash_}"), {"pod-template-hash": hash_}
         item = pod(each.name, each.node, owner=owner, labels=labels)
         item["metadata"]["uid"] = each.uid
+        state = (each.node, self.ready(each), self.clock.now - each.born >= 1)
+        item["metadata"]["resourceVersion"] = f"{state}"
         item["metadata"]["annotations"] = {PLACED_ANNOTATION: each.placed_by} if each.placed_by else {}
         item["spec"]["containers"][0]["image"] = of.image
         ready = {"type": "Ready", "status": str(self.ready(each))}
@@ -599,6 +601,16 @@ def test_a_first_pod_of_an_interrupted_step_is_still_watched(clock: Clock) -> No
     result = move(fleet, row, incomplete=[row.key])
     assert "it failed on Graviton" in result.failures[row.key]
     assert fleet.sides("bad") == (10, 0)
+
+
+def test_one_pod_that_crashes_beside_healthy_ones_is_no_reason_to_go_back(clock: Clock) -> None:
+    """The step has moved nothing of it, and its images run on Graviton."""
+    fleet = Fleet(clock)
+    row = fleet.add("cart", 10, 5, on_arm=5, breaks_on=("arm64",))
+    first = next(each for each in fleet.running if each.node == "arm")
+    first.old, first.born = False, 0.0
+    result = move(fleet, row, incomplete=[row.key])
+    assert (result.failures, fleet.evicted, fleet.created) == ({}, [], [])
 
 
 def test_what_fails_on_both_sides_says_nothing_about_graviton(clock: Clock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -60,7 +61,10 @@ class Moving:
         self.cluster.apply(items)
         for item in items:
             name, replicas = item["metadata"]["name"], item["spec"]["replicas"]
-            wait_for(lambda name=name, replicas=replicas: self.ready(name) == replicas)
+            wait_for(partial(self._all_ready, name, replicas))
+
+    def _all_ready(self, name: str, replicas: int) -> bool:
+        return self.ready(name) == replicas
 
     def remove(self, *items: Manifest) -> None:
         for item in items:
@@ -70,7 +74,7 @@ class Moving:
 
     def set_entries(self, entries: Mapping[str, str]) -> None:
         """Write entries, and wait until the API server sees them."""
-        self.entries |= {OTHERS: "all on amd64"} | entries
+        self.entries.update(entries)
         metadata = {"name": NAME, "namespace": SHOP}
         self.cluster.apply(
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": self.entries}
