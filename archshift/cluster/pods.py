@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _PODS: Final = Resource(api_version="v1", plural="pods")
 
+_DEFAULT_SCHEDULER: Final = "default-scheduler"
+
 _MIRROR: Final = "kubernetes.io/config.mirror"
 """On the API server's copy of a pod that a kubelet runs from a file on its node."""
 
@@ -64,6 +66,8 @@ class Pod:
         claims: The names of the claims of its volumes, without those that are deleted with it.
         created: When it was created, as the API server writes it.
         finalizers: Its finalizers, which must be removed before it can be gone.
+        scheduler: The scheduler that places it; empty for the default scheduler.
+        device_claims: The names of its ResourceClaims.
         runs_to_end: Whether it ends by itself, like the pods of a Job.
         leaving: Whether it is being deleted.
         ready: Whether it is ready and not being deleted.
@@ -89,6 +93,8 @@ class Pod:
     claims: tuple[str, ...] = ()
     created: str = ""
     finalizers: tuple[str, ...] = ()
+    scheduler: str = ""
+    device_claims: tuple[str, ...] = ()
     runs_to_end: bool = False
     leaving: bool = False
     ready: bool = True
@@ -142,6 +148,12 @@ def system_of(pod_spec: Mapping[str, Any]) -> str:
     windows = {"key": OS_LABEL, "operator": "In", "values": ["windows"]}
     terms = required.get("nodeSelectorTerms") or ()
     return "windows" if any(windows in (term.get("matchExpressions") or ()) for term in terms) else "linux"
+
+
+def scheduler_of(pod_spec: Mapping[str, Any]) -> str:
+    """Return the scheduler of pods of this spec; empty for the default scheduler."""
+    name = pod_spec.get("schedulerName") or _DEFAULT_SCHEDULER
+    return "" if name == _DEFAULT_SCHEDULER else str(name)
 
 
 def pull_identity(namespace: str, pod_spec: Mapping[str, Any]) -> PullIdentity:
@@ -252,6 +264,8 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
         images=sys.intern(_images(item)),
         pulls_as=pull_identity(meta["namespace"], spec),
         finalizers=tuple(meta.get("finalizers") or ()),
+        scheduler=scheduler_of(spec),
+        device_claims=tuple(claim["name"] for claim in spec.get("resourceClaims") or ()),
         # Controllers that replace ended pods demand restartPolicy Always.
         runs_to_end=spec.get("restartPolicy", "Always") != "Always",
         leaving=leaving,

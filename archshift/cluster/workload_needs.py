@@ -21,13 +21,11 @@ from archshift.cluster.kinds import (
 from archshift.cluster.model import Workload
 from archshift.cluster.pod_fields import Template
 from archshift.cluster.pod_needs import Admission
-from archshift.cluster.pods import Pod, system_of
+from archshift.cluster.pods import Pod, scheduler_of, system_of
 from archshift.cluster.scheduling import Condition, Unmet
 from archshift.cluster.volumes import Claims, Volumes
 from archshift.common.resources import Resources
 from archshift.images.workload import containers_of
-
-_DEFAULT_SCHEDULER: Final = "default-scheduler"
 
 _ADDED_TO_ALL: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 """Admission gives every pod tolerations for these temporary taints."""
@@ -44,7 +42,6 @@ def of_template(workload: Workload, item: Mapping[str, Any], admission: Admissio
     record, spec, status = CONTROLLERS[workload.kind], item["spec"], item.get("status") or {}
     pod_spec = record.template(item)["spec"]
     runtime_class = admission.runtime_class(pod_spec)
-    scheduler = pod_spec.get("schedulerName") or _DEFAULT_SCHEDULER
     seen = observed(item)
     return replace(
         workload,
@@ -52,7 +49,7 @@ def of_template(workload: Workload, item: Mapping[str, Any], admission: Admissio
         tolerations=(*(pod_spec.get("tolerations") or ()), *runtime_class.tolerations),
         system=system_of(pod_spec),
         conditions=tuple(_conditions(pod_spec, runtime_class.node_selector)),
-        scheduler="" if scheduler == _DEFAULT_SCHEDULER else scheduler,
+        scheduler=scheduler_of(pod_spec),
         device_claims=tuple(claim["name"] for claim in pod_spec.get("resourceClaims") or ()),
         claims=_claims(spec, pod_spec),
         keeps_old_pods=_keeps_old_pods(record, spec),
@@ -261,4 +258,6 @@ def steered_by_pods(key: str, pods: Sequence[Pod], volumes: Volumes) -> Workload
         one_side=not label and kind != "ReplicaSet",
         containers=containers_of(json.loads(newest.images)["spec"]),
         pulls_as=newest.pulls_as,
+        scheduler=newest.scheduler,
+        device_claims=newest.device_claims,
     )

@@ -173,6 +173,28 @@ def test_the_newest_pod_says_what_the_next_ones_need() -> None:
     assert only(old, new).template.spec == {}
 
 
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (
+            {"schedulerName": "volcano"},
+            "left alone: the scheduler volcano places its pods (spec.schedulerName)",
+        ),
+        (
+            {"resourceClaims": [{"name": "gpu"}]},
+            "left alone: it asks for devices through its ResourceClaim gpu",
+        ),
+        ({"nodeSelector": {ARCH: "arm64"}}, "left alone: pins arm64 by its own nodeSelector"),
+    ],
+)
+def test_what_only_pods_say_keeps_their_workload_where_it_is(spec: Mapping[str, Any], reason: str) -> None:
+    """As a template would."""
+    item = argo(1)
+    item["spec"] |= spec
+    (row,) = make_plan(arm_ratio=1.0, inventory=read(pods=[item]), placed_by="admission").workloads
+    assert (row.action, row.entry, row.reason) == ("leave", "left alone", reason)
+
+
 # --- pods that the policy placed -----------------------------------------------------------------
 
 
