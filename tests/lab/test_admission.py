@@ -146,7 +146,7 @@ def test_what_is_gone_or_edited_comes_back(cluster: Cluster, steered: Stack, nam
     """Somebody deletes the policy, then the entries, then edits them; the next update is exact each time."""
     cluster.apply(small_fleet(namespace))
     cluster.wait_until_settled(namespace)
-    went_well(steered.config({"arm_ratio": "0.5"}).up())
+    print(went_well(steered.config({"arm_ratio": "0.5"}).up()).output)
     before = expect_exact(cluster, steered, namespace, 0.5)
     kubectl, where = cluster.lab.kubectl, f"--namespace={namespace}"
     name = kubectl("get", "mutatingadmissionpolicies", "--output=name").strip().rpartition("/")[2]
