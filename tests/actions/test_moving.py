@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from time import sleep as real_sleep
 from typing import Any
 
 import pytest
@@ -674,10 +675,18 @@ def test_evidence_that_cannot_be_kept_is_said(clock: Clock) -> None:
     assert fleet.sides("bad") == (10, 0)
 
 
-def test_two_failures_of_a_namespace_are_both_kept(clock: Clock) -> None:
-    fleet = Fleet(clock)
-    rows = [fleet.add(name, 4, 2, breaks_on=("arm64",)) for name in ("bad", "worse")]
-    assert len(move(fleet, *rows).failures) == 2
+def test_failures_of_a_namespace_at_the_same_time_are_all_kept(clock: Clock) -> None:
+    """Each is written after another has read the ConfigMap."""
+
+    class Slow(Fleet):
+        def before(self, verb: str, path: str) -> None:
+            if "canaries" in path:
+                real_sleep(0.01)
+            super().before(verb, path)
+
+    fleet = Slow(clock)
+    rows = [fleet.add(f"bad-{number}", 4, 2, breaks_on=("arm64",)) for number in range(6)]
+    assert len(move(fleet, *rows).failures) == 6
     assert {*read_canaries(fleet, STACK, ["shop"])} == {row.key for row in rows}
 
 
