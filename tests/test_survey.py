@@ -2,13 +2,15 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from archshift import survey
+from archshift.cluster.canaries import write_canary
 from archshift.cluster.image_evidence import ClusterEvidence
-from archshift.cluster.model import Inventory
+from archshift.cluster.model import FailedCanary, Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import Blocking, WorkloadVerdict
@@ -81,6 +83,49 @@ def test_a_stack_without_infrastructure_reads_no_more_than_it_plans() -> None:
     assert (found.needs, found.inventory.unsteered_workloads) == (None, {})
     assert found.evidence is not None
     assert set(found.evidence.verdicts) == {"shop/Deployment/cart"}
+
+
+def test_what_failed_on_graviton_is_held_and_needs_x86(
+    registries: Registries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until its image changes; evidence of another stack, or of a workload that is gone, holds nothing."""
+    del registries
+    cluster = FakeCluster(
+        {
+            "/apis/apps/v1/deployments": [workload(), workload(name="web")],
+            "/api/v1/nodes": [node("x86-0", "amd64"), node("arm")],
+            "/api/v1/configmaps": [],
+            "/api/v1/namespaces/shop/configmaps": [],
+        }
+    )
+    monkeypatch.setattr(survey, "connect", lambda _context: cluster)
+    canary = FailedCanary(
+        workload="shop/Deployment/cart",
+        container="cart",
+        image="registry.example/app:1",
+        words="exec format error",
+        at=datetime(2026, 11, 30, 14, 20, tzinfo=UTC),
+    )
+    write_canary(cluster, "dev", canary)
+    write_canary(cluster, "dev", replace(canary, workload="shop/Deployment/gone"))
+    write_canary(cluster, "other", replace(canary, workload="shop/Deployment/web"))
+    settings = replace(load(node_groups=GROUPS), arm_ratio=1.0)
+    found = survey.survey(settings)
+    reason = (
+        "failed on Graviton: container cart: exec format error (image registry.example/app:1, "
+        "2026-11-30 14:20 UTC); a new image lifts this"
+    )
+    assert {row.key: (row.wanted, row.reason) for row in found.plan.workloads} == {
+        "shop/Deployment/cart": (0, f"held on x86: {reason}"),
+        "shop/Deployment/web": (3, ""),
+    }
+    assert {need.key: need.reason for need in found.needs or ()} == {
+        "shop/Deployment/cart": f"it is held on x86: {reason}"
+    }
+    cluster.objects["/apis/apps/v1/deployments"][0]["spec"]["template"]["spec"]["containers"][0]["image"] = (
+        "new:2"
+    )
+    assert [row.wanted for row in survey.survey(settings).plan.workloads] == [3, 3]
 
 
 def test_evidence_of_earlier_runs_counts_unless_the_last_question_is_asked(registries: Registries) -> None:

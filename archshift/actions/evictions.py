@@ -224,6 +224,7 @@ class Move:
         self._events: set[tuple[str, str]] = set()
         self._awaited = 0
         self._stale = 0
+        self._strandings = 0
         self._landed_wrong = False
         self._mark = 0
         self._tried: frozenset[str] = frozenset()
@@ -335,7 +336,7 @@ class Move:
         if stale:
             # Its API server had not seen the entry yet, so archshift evicts it again, a little later.
             self._stale += 1
-            self._not_before = now + 0.25 * 2**self._stale
+            self._not_before = now + _pause(self._stale)
         changed = not news <= self._events
         self._events |= news
         return changed and not first
@@ -364,6 +365,8 @@ class Move:
     def _act(self, cluster: Cluster, nodes: Mapping[str, Node], surplus: Surplus, now: float) -> bool:
         if stuck := self._stuck():
             return self._ends("failure", stuck)
+        if stranded := self._stranded(now):
+            return self._evict(cluster, stranded, nodes, surplus, now)
         spoiled = self._spoiled(surplus, now)
         if not self._steady:
             # Somebody's rollout, or ours. Only what does not run on Graviton goes.
@@ -397,8 +400,10 @@ class Move:
             return not self._lacks_successors() and all(_identity(pod) in self._first for pod in starting)
         if self._rules.after_rollout:
             return len(self.pods) >= self._replicas and all(pod.node in nodes for pod in self.pods)
-        # A step that was interrupted may have left a first pod that does not run.
-        return not any(side_of(pod, nodes) == ARM64 for pod in starting)
+        # A step that was interrupted may have left a first pod that does not run, or that has no node yet.
+        placed = [side_of(pod, nodes) for pod in self.pods if pod.node]
+        lacks = len(placed) < self._replicas and placed.count(ARM64) != self._wanted()
+        return not lacks and not any(side_of(pod, nodes) == ARM64 for pod in starting)
 
     def _lacks_successors(self) -> bool:
         """Return whether pods are gone whose successors do not exist yet."""
@@ -412,6 +417,17 @@ class Move:
             return away if surplus.side == ARM64 else []
         stale = [pod for pod in away if _identity(pod) not in self._first and self._by_older_entry(pod)]
         return stale[: max(0, surplus.number)]
+
+    def _stranded(self, now: float) -> list[Pod]:
+        """Return pods without a node that an older entry keeps off the nodes where they belong now."""
+        if now < self._not_before or self._strandings == _MOST_STALE:
+            return []
+        pods = [pod for pod in self.pods if pod.unschedulable and self._by_older_entry(pod)]
+        if pods:
+            # Their successors have the present entry, unless nothing places pods.
+            self._strandings += 1
+            self._not_before = now + _pause(self._strandings)
+        return pods
 
     def _worth_another(self, nodes: Mapping[str, Node], surplus: Surplus, now: float) -> bool:
         """Return whether to evict on although a successor came up on the wrong side again."""
@@ -488,16 +504,16 @@ class Move:
     ) -> bool:
         if not pods:
             return False
-        accepted = 0
+        accepted, unsure = 0, False
         for pod in pods:
             try:
                 accepted += cluster.evict(pod.namespace, pod.name, pod.uid)
             except UnavailableError:
-                self._not_before = now + _UNSURE_SECONDS
+                self._not_before, unsure = now + _UNSURE_SECONDS, True
                 break
         if accepted:
             self._begin(nodes, surplus, accepted)
-        elif now >= self._not_before:
+        elif not unsure:
             self._refused = True
             self._ask_budgets(cluster, pods[0])
         return bool(accepted)
@@ -678,6 +694,11 @@ class _Progress:
             f"{done} of {total} pods have moved{left}; waiting for "
             f"{first_few([move.row.key for move in going], 2)}"
         )
+
+
+def _pause(tries: int) -> float:
+    """Return how long to give an API server to see a new entry, in seconds."""
+    return 0.25 * 2.0**tries
 
 
 def _about(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from threading import Lock
 
 from archshift.cluster.canaries import write_canary
 from archshift.cluster.client import Cluster
@@ -28,6 +29,7 @@ class Evidence:
             rows: The rows of the plan. What moves by this plan is not held, so older evidence is lifted.
         """
         self.problems: dict[str, str] = {}
+        self._lock = Lock()
         self._cluster, self._stack_label = cluster, stack_label
         self._lifted = {row.key for row in rows if row.action == "move"}
 
@@ -43,7 +45,6 @@ class Evidence:
         """
         if not (broken := pod.broken):
             return
-        self._lifted.discard(row.key)
         canary = FailedCanary(
             workload=row.key,
             container=broken.name,
@@ -53,13 +54,16 @@ class Evidence:
             running=broken.digest,
             at=datetime.now(UTC),
         )
-        lifted = {key for key in self._lifted if key.startswith(f"{row.namespace}/")}
-        try:
-            write_canary(self._cluster, self._stack_label, canary, lifted)
-        except UnavailableError:
-            raise
-        except ArchshiftError as error:
-            self.problems[row.key] = str(error)
+        # One after another: a workload that fails at the same time must not lift the evidence of this one.
+        with self._lock:
+            self._lifted.discard(row.key)
+            lifted = {key for key in self._lifted if key.startswith(f"{row.namespace}/")}
+            try:
+                write_canary(self._cluster, self._stack_label, canary, lifted)
+            except UnavailableError:
+                raise
+            except ArchshiftError as error:
+                self.problems[row.key] = str(error)
 
 
 def _known_digest(verdict: WorkloadVerdict | None, image: str) -> str:
