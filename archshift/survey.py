@@ -24,7 +24,7 @@ from archshift.nodes.eks import LiveCluster
 from archshift.nodes.node_pools import check_served as check_pools_served
 from archshift.plan.arm64_tests import Arm64TestState, judge_tests
 from archshift.plan.canaries import failed_on_graviton
-from archshift.plan.config_maps import entries_of
+from archshift.plan.entries_of import entries_of
 from archshift.plan.guard import X86Need, needs
 from archshift.plan.model import Placement, Plan, Rules, with_holds
 from archshift.plan.placed_pods import with_unplaced, without_patches
@@ -51,7 +51,7 @@ class Survey:
             whose first pod on Graviton did not run.
         refused: Workload key to the words with which the API server refuses its patch.
         placement: What places pods at admission now; None with ``placement: patches``.
-        entries: Namespace to the data of its ConfigMap; empty with ``placement: patches``.
+        entries: Namespace to its entries; empty with ``placement: patches``.
     """
 
     inventory: Inventory

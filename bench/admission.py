@@ -1,7 +1,7 @@
 """Measures what placement at admission costs: 100 pods with the policy and without.
 
-Run ``python -m bench.admission [ROUNDS]``. A Deployment of 100 pods is created in namespaces whose ConfigMap
-has 0, 100 and 5,000 entries, and in one without a ConfigMap, in turns. The benchmark prints the seconds until
+Run ``python -m bench.admission [ROUNDS]``. A Deployment of 100 pods is created in namespaces whose policy
+has 0, 100 and 5,000 entries, and in one without a policy, in turns. The benchmark prints the seconds until
 all pods are made, and until all are available, and the processor seconds of all servers until then. Then one
 client creates the same pods one after the other in a dry run. That is the cost for the API server alone.
 """
@@ -16,16 +16,16 @@ from typing import Any, Final
 
 from archshift.cluster.client import Cluster, connect
 from archshift.cluster.entries import entry_key
-from archshift.cluster.live_placement import BINDINGS, CONFIG_MAPS, POLICIES
+from archshift.cluster.live_placement import BINDINGS, POLICIES, SEEN_SECONDS
 from archshift.common.architectures import ARCHITECTURES
 from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, OS_LABEL
 from archshift.plan.admission import binding, policy
 from lab.control_plane import CONTEXT, PROJECT, Lab
 
-NAME: Final = "archshift-placement-bench"
+STACK: Final = "bench"
 PODS: Final = 100
 ENTRIES: Final = {"without": None, "with-0": 0, "with-100": 100, "with-5000": 5_000}
-"""Namespace to the number of entries of its ConfigMap; None for none."""
+"""Namespace to the number of entries of its policy; None for no policy."""
 
 _NODES: Final = 4
 """The nodes of each architecture."""
@@ -38,7 +38,7 @@ _TEMPLATE: Final = {
 
 
 def prepare(api: Cluster) -> None:
-    """Make nodes, the policy, the namespaces and their ConfigMaps."""
+    """Make nodes, the namespaces and their policies."""
     for side in ARCHITECTURES:
         for number in range(_NODES):
             api.create("/api/v1/nodes", _node(f"{side}-{number}", side))
@@ -47,10 +47,9 @@ def prepare(api: Cluster) -> None:
         if count is not None:
             names = ("web", *(f"workload-{number:05}" for number in range(1, count)))[:count]
             data = {entry_key("Deployment", name): f"20 of {PODS} on arm64" for name in names}
-            manifest = {"metadata": {"name": NAME}, "data": data}
-            api.create(CONFIG_MAPS.collection(namespace), manifest)
-    api.create(POLICIES.collection(), policy(NAME))
-    api.create(BINDINGS.collection(), binding(NAME))
+            api.create(POLICIES.collection(), policy(STACK, namespace, data))
+            api.create(BINDINGS.collection(), binding(STACK, namespace))
+    time.sleep(SEEN_SECONDS)
     _wait(lambda: "affinity" in one_pod(api, "with-100"))
 
 
@@ -124,7 +123,7 @@ def _wait(done: Callable[[], bool]) -> None:
 
 
 def measure(lab: Lab, api: Cluster, rounds: int) -> None:
-    """Measure all namespaces in turns, and print medians and their ratios to the one without a ConfigMap."""
+    """Measure all namespaces in turns, and print medians and their ratios to the one without a policy."""
     taken: dict[str, dict[str, list[float]]] = {
         what: {namespace: [] for namespace in ENTRIES}
         for what in ("made", "available", "processor", "one after the other")

@@ -1,6 +1,7 @@
 """Moves pods after the entries of this run are in place: only those that this run really applied count."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from archshift.actions.moving import move_pods
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.actions.rollouts import JOIN_SECONDS, BringUpNodes, StepResult, incomplete_workloads
 from archshift.cluster.client import connect
+from archshift.cluster.live_placement import SEEN_SECONDS
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.plan.model import Plan, PlannedWorkload
@@ -59,6 +61,7 @@ def await_moves(
         rows = [row for row in plan.workloads if row.namespace in entered and _moves(row)]
         if not rows:
             return StepResult()
+        time.sleep(SEEN_SECONDS)
         with connect(kube_context) as cluster:
             return move_pods(
                 cluster,

@@ -1,4 +1,4 @@
-"""The policy by which the API server places pods when they are created, and the entries that it reads.
+"""The policies by which the API server places pods when they are created.
 
 The engine makes ordinary objects, so a preview shows the share of each workload as one line, and a destroy
 takes all of it away and touches no pod. docs/adr/0014 has the reasons.
@@ -11,12 +11,11 @@ from typing import Any, Final
 
 import pulumi
 
-from archshift.cluster.entries import config_map_name
 from archshift.cluster.live_placement import STEP_ANNOTATION, LivePlacement, is_as_wanted, step_of
 from archshift.plan import admission
 
 _FORCE: Final = "pulumi.com/patchForce"
-"""Whoever changed an entry by hand does not keep it from the next update."""
+"""The next update changes back what somebody changed by hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +24,7 @@ class PlacementPolicyArgs:
 
     Attributes:
         stack_label: The stack, as ``stack_label`` writes it.
-        entries: Namespace to the data of its ConfigMap.
+        entries: Namespace to its entries.
         live: What places pods now.
         moving: The namespaces whose pods this step moves.
         now: The time of this run.
@@ -39,43 +38,30 @@ class PlacementPolicyArgs:
 
 
 class PlacementPolicy(pulumi.ComponentResource):
-    """The policy, its binding, and one ConfigMap with entries for each steered namespace."""
+    """A policy and its binding for each steered namespace."""
 
     TYPE: Final = "archshift:index:PlacementPolicy"
 
     applied: Mapping[str, pulumi.Output[bool]]
-    """Namespace to whether this run really applied its ConfigMap, for moves to follow."""
+    """Namespace to whether this run really applied its policy, for moves to follow."""
 
     def __init__(
         self, name: str, args: PlacementPolicyArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__(self.TYPE, name, {}, opts)
-        called, live = config_map_name(args.stack_label), args.live
-        for manifest, there in (
-            (admission.policy(called), live.policy),
-            (admission.binding(called), live.binding),
-        ):
-            kept = there is not None and is_as_wanted(manifest["spec"], there["spec"])
-            step = step_of(there) if there and kept else ""
-            self._register(manifest["kind"], manifest, missing=not there, step=step, args=args)
-        self.applied = {
-            namespace: self._entries(namespace, called, args) for namespace in sorted(args.entries)
-        }
-        self.register_outputs({})
-
-    def _entries(self, namespace: str, called: str, args: PlacementPolicyArgs) -> pulumi.Output[bool]:
-        data, live = dict(args.entries[namespace]), args.live.data.get(namespace)
-        manifest = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": called, "namespace": namespace},
-            "data": data,
-        }
-        before = args.live.steps.get(namespace, "")
-        kept = live == data and namespace not in args.moving
-        resource, step = self._register(
-            namespace, manifest, missing=live is None, step=before if kept else "", args=args
+        self.applied = {namespace: self._place(namespace, args) for namespace in sorted(args.entries)}
+        # Policies read the entries here. A preview shows a changed one as one line.
+        self.register_outputs(
+            {"entries": {namespace: dict(data) for namespace, data in args.entries.items()}}
         )
+
+    def _place(self, namespace: str, args: PlacementPolicyArgs) -> pulumi.Output[bool]:
+        binding = admission.binding(args.stack_label, namespace)
+        self._register(namespace, binding, args.live.bindings.get(namespace), args.now, moves=False)
+        manifest = admission.policy(args.stack_label, namespace, args.entries[namespace])
+        live = args.live.policies.get(namespace)
+        resource, step = self._register(namespace, manifest, live, args.now, moves=namespace in args.moving)
+        before = step_of(live) if live else ""
 
         def is_new(metadata: Any) -> bool:
             # A resource that the engine skips because of --target keeps its old step.
@@ -86,27 +72,33 @@ class PlacementPolicy(pulumi.ComponentResource):
         return applied
 
     def _register(
-        self, name: str, manifest: Mapping[str, Any], *, missing: bool, step: str, args: PlacementPolicyArgs
+        self,
+        name: str,
+        manifest: Mapping[str, Any],
+        live: Mapping[str, Any] | None,
+        now: datetime,
+        *,
+        moves: bool,
     ) -> tuple["_Object", str]:
-        """Register an object.
+        """Register an object, and return the time of its last step too.
 
         Args:
             name: The name of the resource.
             manifest: The object.
-            missing: The object does not exist.
-            step: The time of its last step if this run changes nothing by it; otherwise empty.
-            args: The component's.
+            live: The object as it is; None if it does not exist.
+            now: The time of this run.
+            moves: Whether pods move by it.
         """
-        step = step or args.now.astimezone(UTC).isoformat(timespec="seconds")
+        kept = live is not None and not moves and is_as_wanted(manifest["spec"], live["spec"])
+        step = (step_of(live) if live and kept else "") or now.astimezone(UTC).isoformat(timespec="seconds")
         metadata = {
             **manifest["metadata"],
-            "labels": {"app.kubernetes.io/managed-by": "archshift"},
             "annotations": {STEP_ANNOTATION: step, _FORCE: "true"},
         }
         # The engine does not see that somebody deleted an object, so it has to make the object anew.
         options = pulumi.ResourceOptions(
             parent=self,
-            replace_on_changes=["metadata.annotations"] if missing else None,
+            replace_on_changes=None if live else ["metadata.annotations"],
             delete_before_replace=True,
         )
         return _Object(name, {**manifest, "metadata": metadata}, options), step

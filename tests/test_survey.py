@@ -14,6 +14,7 @@ from archshift.cluster.model import FailedCanary, Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import Blocking, WorkloadVerdict
+from archshift.plan.admission import policy
 from archshift.plan.model import Plan
 from archshift.plan.planner import make_plan
 from archshift.settings import stack as stack_settings
@@ -192,14 +193,14 @@ def test_comparisons_make_the_plan_of_a_ratio_once(monkeypatch: pytest.MonkeyPat
     assert [plan.arm_ratio for plan in plans] == [0.0, 0.5, 0.5, 1.0, 0.0, 1.0]
 
 
-def test_a_stack_that_places_at_admission_knows_its_config_maps(
+def test_a_stack_that_places_at_admission_knows_its_entries(
     registries: Registries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every controller is in the plan, and a workload that waits keeps its live entry."""
     group = "/apis/admissionregistration.k8s.io/v1"
     name = {
-        "name": "archshift-placement-dev",
-        "namespace": "shop",
+        "name": "archshift-placement-dev.shop",
+        "labels": {"archshift/stack": "dev"},
         "creationTimestamp": "2026-01-01T00:00:00Z",
     }
     rollout = pod(
@@ -216,8 +217,9 @@ def test_a_stack_that_places_at_admission_knows_its_config_maps(
             "/api/v1/nodes": [cordoned, node("arm-0")],
             "/api/v1/pods": [rollout, *carts],
             "/api/v1/namespaces": [{"metadata": {"name": "shop"}}],
-            "/api/v1/configmaps": [{"metadata": name, "data": {"Deployment.cart": "3 of 4 on arm64"}}],
-            f"{group}/mutatingadmissionpolicies": [{"metadata": name}],
+            f"{group}/mutatingadmissionpolicies": [
+                {**policy("dev", "shop", {"Deployment.cart": "3 of 4 on arm64"}), "metadata": name}
+            ],
             f"{group}/mutatingadmissionpolicybindings": [{"metadata": name}],
         }
     )
@@ -225,7 +227,7 @@ def test_a_stack_that_places_at_admission_knows_its_config_maps(
     settings = replace(load(), placement="admission")
     found = survey.survey(settings)
     assert found.placement is not None
-    assert found.placement.since == "2026-01-01T00:00:00Z"
+    assert found.placement.since == {"shop": "2026-01-01T00:00:00Z"}
     assert found.plan.placed_by == "admission"
     # At ratio 0 the step waits for a node of x86, so the live entry stays.
     assert found.entries == {

@@ -31,6 +31,7 @@ from archshift.cluster.budgets import BUDGETS, read_budget, what_never_lets_go
 from archshift.cluster.client import MERGE, Cluster
 from archshift.cluster.entries import ALL_ON_X86, PLACED_ANNOTATION
 from archshift.cluster.kinds import CONTROLLERS, WorkloadKind, workload_path
+from archshift.cluster.live_placement import SEEN_SECONDS
 from archshift.cluster.pods import Pod, list_running, read_pod
 from archshift.cluster.troubles import words_of
 from archshift.common.architectures import AMD64, ARM64, display
@@ -292,7 +293,7 @@ class Move:
         changed = self._observe(nodes, surplus, now)
         go_back = None if self.broken else self._rules.go_back
         if go_back and (broken := broken_on_graviton(self.pods, nodes, moved=self._touched)):
-            return self._turn_back(broken, go_back(self.row, broken), nodes)
+            return self._turn_back(broken, go_back(self.row, broken), nodes, now)
         return self._act(cluster, nodes, surplus, now) or changed
 
     def _wanted(self) -> int | None:
@@ -576,7 +577,7 @@ class Move:
 
     # --- a first pod that does not run ----------------------------------------------------------
 
-    def _turn_back(self, broken: Pod, problem: str, nodes: Mapping[str, Node]) -> bool:
+    def _turn_back(self, broken: Pod, problem: str, nodes: Mapping[str, Node], now: float) -> bool:
         self.broken = broken
         self.left = sum(side_of(pod, nodes) == ARM64 for pod in self.pods)
         if not problem and not open_nodes(nodes, AMD64):
@@ -585,6 +586,7 @@ class Move:
             return self._ends("failure", f"its pods stay, because {problem}")
         self.row = replace(self.row, wanted=0, entry=str(ALL_ON_X86))
         self._landed_wrong, self._mark, self._stale, self._awaited = False, 0, 0, 0
+        self._not_before = now + SEEN_SECONDS
         return True
 
     # --- the end --------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ holds it there until its image changes. A first pod that only is not ready in ti
 image: it stays, the step fails, and the next update goes on.
 """
 
+import threading
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from archshift.actions.evictions import Move, MoveRules, run_moves
@@ -16,11 +17,13 @@ from archshift.actions.rebalance import reasons_of
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.actions.rollouts import BringUpNodes, StepResult
 from archshift.cluster.client import MERGE, Cluster, RefusedError
-from archshift.cluster.entries import ALL_ON_X86, config_map_name, entry_key
+from archshift.cluster.entries import ALL_ON_X86, entry_key, policy_name
 from archshift.cluster.kinds import CONTROLLERS, has_replicas
+from archshift.cluster.live_placement import POLICIES, entries_in
 from archshift.cluster.pods import Pod
 from archshift.common.errors import ArchshiftError
 from archshift.common.text import counted
+from archshift.plan.admission import policy
 from archshift.plan.model import PlannedWorkload
 
 FIELD_MANAGER: Final = "archshift-moving"
@@ -97,17 +100,21 @@ class _Watch:
     cluster: Cluster
     stack_label: str
     evidence: Evidence
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def go_back(self, row: PlannedWorkload, pod: Pod) -> str:
         # The evidence first: if the update ends here, the next one still holds the workload.
         self.evidence.keep(row, pod)
-        name = config_map_name(self.stack_label)
-        path = f"/api/v1/namespaces/{row.namespace}/configmaps/{name}"
-        data = {entry_key(row.kind, row.name): str(ALL_ON_X86)}
-        try:
-            self.cluster.patch(path, {"data": data}, MERGE, FIELD_MANAGER)
-        except RefusedError as error:
-            return f"the API server refuses its entry in the ConfigMap {name} ({error.words})"
+        path = f"{POLICIES.collection()}/{policy_name(self.stack_label, row.namespace)}"
+        # Another workload of the namespace may fail at the same time.
+        with self.lock:
+            try:
+                data = entries_in(self.cluster.get(path)) | {entry_key(row.kind, row.name): str(ALL_ON_X86)}
+                spec = policy(self.stack_label, row.namespace, data)["spec"]
+                body = {"spec": {"variables": spec["variables"]}}
+                self.cluster.patch(path, body, MERGE, FIELD_MANAGER)
+            except RefusedError as error:
+                return f"the API server refuses its entry in the policy ({error.words})"
         return ""
 
     def failure(self, move: Move) -> str:

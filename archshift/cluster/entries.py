@@ -1,11 +1,12 @@
 """The entries by which the API server places new pods: one for each workload.
 
-They are in a ConfigMap of the workload's namespace. Its data has ``<Kind>.<name>`` as keys. Keys in lower
-case are archshift's own, because kinds begin with a capital. A MutatingAdmissionPolicy reads the entries when
-a pod is created (archshift/plan/admission.py).
+Each steered namespace has a MutatingAdmissionPolicy (archshift/plan/admission.py), which the API server
+evaluates when a pod is created. It holds the entries as a text, a line each. Keys are ``<Kind>.<name>``; keys
+in lower case are archshift's own, because kinds begin with a capital.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +31,8 @@ LEFT_ALONE: Final = "left alone"
 """The entry of a workload that archshift does not place."""
 
 _KEY: Final = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+_VALUE: Final = re.compile(r"[-._/= a-zA-Z0-9]*")
+_QUOTES: Final = "'''"
 
 PIN: Final = re.compile(r"all on (amd64|arm64)")
 """The entry that keeps all pods on one side; the API server's expression reads it too."""
@@ -83,9 +86,28 @@ ALL_ON_X86: Final = Entry(0, 1)
 """The entry of a workload whose pods all belong on x86."""
 
 
-def config_map_name(stack_label: str) -> str:
-    """Return the name of a stack's policy, of its binding and of its ConfigMaps."""
-    return f"archshift-placement-{stack_label}"
+def policy_name(stack_label: str, namespace: str) -> str:
+    """Return the name of a stack's policy for a namespace, and of its binding."""
+    return f"archshift-placement-{stack_label}.{namespace}"
+
+
+def as_text(data: Mapping[str, str]) -> str:
+    """Return entries as a literal of CEL with a line for each. Whoever reads a policy can read it.
+
+    Raises:
+        ValueError: A key or a value has other characters than entries have, so that it could end the literal.
+    """
+    for key, value in data.items():
+        if not is_key(key) or not _VALUE.fullmatch(value):
+            raise ValueError(f"{key}: {value}")
+    lines = "".join(f"{key}: {value}\n" for key, value in sorted(data.items()))
+    return f"{_QUOTES}\n{lines}{_QUOTES}"
+
+
+def from_text(text: str) -> dict[str, str]:
+    """Return the entries in what ``as_text`` returned. Lines of another form are left out."""
+    pairs = (line.partition(": ") for line in text.splitlines())
+    return {key: value for key, colon, value in pairs if colon}
 
 
 def entry_key(kind: str, name: str) -> str:
@@ -94,5 +116,5 @@ def entry_key(kind: str, name: str) -> str:
 
 
 def is_key(text: str) -> bool:
-    """Return whether the API server accepts a key in a ConfigMap."""
+    """Return whether a text can be the key of an entry."""
     return _KEY.fullmatch(text) is not None

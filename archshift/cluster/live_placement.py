@@ -1,12 +1,13 @@
-"""What places pods at admission in the cluster now: the policy, its binding and the ConfigMaps of a stack."""
+"""What places pods at admission in the cluster now: the policies of a stack, and their bindings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from archshift.cluster.entries import config_map_name
+from archshift.cluster.entries import from_text, policy_name
 from archshift.cluster.kinds import Resource
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import STACK_LABEL
 
 if TYPE_CHECKING:
     # Importing its HTTP client takes longer than the rest, and here it is only an annotation.
@@ -17,11 +18,20 @@ POLICIES: Final = Resource(api_version="admissionregistration.k8s.io/v1", plural
 BINDINGS: Final = Resource(
     api_version="admissionregistration.k8s.io/v1", plural="mutatingadmissionpolicybindings"
 )
-CONFIG_MAPS: Final = Resource(api_version="v1", plural="configmaps")
 _NAMESPACES: Final = Resource(api_version="v1", plural="namespaces")
 
 STEP_ANNOTATION: Final = "archshift/step"
 """On each of these objects: when archshift last applied it, moved pods by it, or repaired it."""
+
+
+NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
+"""The API server labels each namespace with its name."""
+
+SEEN_SECONDS: Final = 1.5
+"""How long until the API server places pods by a changed policy: it compiles policies once a second."""
+
+ENTRIES_VARIABLE: Final = "entries_"
+"""The first part of the names of the variables in a policy that hold its entries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,25 +39,30 @@ class LivePlacement:
     """What places pods at admission now.
 
     Attributes:
-        policy: The stack's policy, as the API server returns it; None if it is missing.
-        binding: The policy's binding; None if it is missing.
-        data: Namespace to the data of the stack's ConfigMap there.
-        steps: Namespace to when archshift last changed something by that ConfigMap (``STEP_ANNOTATION``).
+        policies: Namespace to the stack's policy for it, as the API server returns it.
+        bindings: Namespace to the binding of this policy.
         namespaces: The namespaces that take new objects.
     """
 
-    policy: Mapping[str, Any] | None = None
-    binding: Mapping[str, Any] | None = None
-    data: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    steps: Mapping[str, str] = field(default_factory=dict)
+    policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    bindings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     namespaces: frozenset[str] = frozenset()
 
     @property
-    def since(self) -> str:
-        """Since when it places pods, as the API server writes times; empty if it does not."""
-        if not self.policy or not self.binding:
-            return ""
-        return max(str(each["metadata"].get("creationTimestamp", "")) for each in (self.policy, self.binding))
+    def since(self) -> dict[str, str]:
+        """Namespace to since when its new pods are placed, as the API server writes times."""
+        return {
+            namespace: max(
+                str(each["metadata"].get("creationTimestamp", ""))
+                for each in (self.policies[namespace], self.bindings[namespace])
+            )
+            for namespace in self.policies.keys() & self.bindings.keys()
+        }
+
+    @property
+    def data(self) -> dict[str, dict[str, str]]:
+        """Namespace to the entries of its policy."""
+        return {namespace: entries_in(policy) for namespace, policy in self.policies.items()}
 
     @property
     def entries(self) -> dict[str, str]:
@@ -55,8 +70,9 @@ class LivePlacement:
         return {
             f"{namespace}/{kind}/{name}": text
             for namespace, data in self.data.items()
-            for kind, dot, name in (key.partition(".") for key in data)
-            if dot and (text := data[f"{kind}.{name}"]) and kind[:1].isupper()
+            for key, text in data.items()
+            for kind, dot, name in (key.partition("."),)
+            if dot and text and kind[:1].isupper()
         }
 
 
@@ -94,24 +110,30 @@ def read_live_placement(cluster: "Cluster", stack_label: str) -> LivePlacement:
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
-    name = config_map_name(stack_label)
-    # A right to one name is enough for a list with this field selector.
-    named = {"fieldSelector": f"metadata.name={name}"}
-    config_maps = {
-        item["metadata"]["namespace"]: item for item in cluster.list(CONFIG_MAPS.collection(), **named)
-    }
+    ours = {"labelSelector": f"{STACK_LABEL}={stack_label}"}
+    names = [
+        item["metadata"]["name"]
+        for item in cluster.list(_NAMESPACES.collection())
+        # A namespace that is being deleted takes no new objects.
+        if not item["metadata"].get("deletionTimestamp")
+    ]
+    policies = {item["metadata"]["name"]: item for item in cluster.list(POLICIES.collection(), **ours)}
+    bindings = {item["metadata"]["name"]: item for item in cluster.list(BINDINGS.collection(), **ours)}
+    named = {namespace: policy_name(stack_label, namespace) for namespace in names}
     return LivePlacement(
-        policy=next(iter(cluster.list(POLICIES.collection(), **named)), None),
-        binding=next(iter(cluster.list(BINDINGS.collection(), **named)), None),
-        data={namespace: item.get("data") or {} for namespace, item in config_maps.items()},
-        steps={namespace: step_of(item) for namespace, item in config_maps.items()},
-        namespaces=frozenset(
-            item["metadata"]["name"]
-            for item in cluster.list(_NAMESPACES.collection())
-            # A namespace that is being deleted takes no new objects.
-            if not item["metadata"].get("deletionTimestamp")
-        ),
+        policies={space: policies[name] for space, name in named.items() if name in policies},
+        bindings={space: bindings[name] for space, name in named.items() if name in bindings},
+        namespaces=frozenset(names),
     )
+
+
+def entries_in(policy: Mapping[str, Any]) -> dict[str, str]:
+    """Return the entries in the text of a policy. Another program may have changed it."""
+    data: dict[str, str] = {}
+    for variable in (policy.get("spec") or {}).get("variables") or ():
+        if str(variable.get("name")).startswith(ENTRIES_VARIABLE):
+            data |= from_text(str(variable.get("expression")))
+    return data
 
 
 def step_of(item: Mapping[str, Any]) -> str:

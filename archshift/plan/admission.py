@@ -1,7 +1,7 @@
-"""Placement at admission: the policy with which the API server places each new pod. Pure.
+"""Placement at admission: the policies with which the API server places each new pod. Pure.
 
-The policy is an expression in CEL (https://kubernetes.io/docs/reference/using-api/cel/). It runs inside the
-API server when a pod is created. It reads the workload's entry in the ConfigMap of the pod's namespace
+A policy is an expression in CEL (https://kubernetes.io/docs/reference/using-api/cel/). It runs inside the
+API server when a pod of its namespace is created. It finds the workload's entry in its own text
 (archshift/cluster/entries.py), and sets the fields that ``placement.place`` gives for the pod's own spec.
 ``place`` stays the definition: tests/lab/test_admission_expression.py compares both for thousands of pods.
 
@@ -31,8 +31,12 @@ Facts of the API server (1.36.3) that decide the form of the expression:
 - A patch into a missing parent fails, so the expression adds the parent first.
 - A value of a wrong type refuses the pod. So the expression copies no numbers of the application except
   weights, because CEL makes text of large numbers.
-- Only the expression of a mutation can make patches. Each mutation, and each match condition, converts the
-  whole ConfigMap again. So there is one mutation, and no condition.
+- Only the expression of a mutation can make patches.
+- A policy with parameters in ConfigMaps stops for good when no policy with such parameters was there for a
+  second: the API server stops its shared informer and never starts it again
+  (k8s.io/apiserver/pkg/admission/plugin/policy/generic/policy_source.go). So the entries are in the policy.
+- The API server compiles changed policies once a second. A literal has at most 100,000 characters
+  (github.com/google/cel-go/parser).
 """
 
 import json
@@ -40,12 +44,21 @@ from collections.abc import Mapping
 from string import Template
 from typing import Any, Final
 
-from archshift.cluster.entries import GRAVITON_LABELS, NO_ZONES, OTHERS, PIN, PLACED_ANNOTATION, SHARE
+from archshift.cluster.entries import (
+    GRAVITON_LABELS,
+    NO_ZONES,
+    OTHERS,
+    PIN,
+    PLACED_ANNOTATION,
+    SHARE,
+    as_text,
+    policy_name,
+)
 from archshift.cluster.kinds import CONTROLLERS, UNREAD
-from archshift.cluster.live_placement import POLICIES, POLICY_KIND
+from archshift.cluster.live_placement import ENTRIES_VARIABLE, NAMESPACE_LABEL, POLICIES, POLICY_KIND
 from archshift.cluster.pod_fields import DEFAULT_SPREADS, SPREADS, WEIGHT, toleration_of
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64
-from archshift.common.kubernetes import ARCH_LABEL, ARCH_LABELS, OS_LABEL
+from archshift.common.kubernetes import ARCH_LABEL, ARCH_LABELS, OS_LABEL, STACK_LABEL
 from archshift.plan.placement import OTHER_WEIGHT
 
 BINDING_KIND: Final = "MutatingAdmissionPolicyBinding"
@@ -78,12 +91,9 @@ _WORDS: Final = {
         "ARCH": ARCH_LABEL,
         "ARCH_LABELS": ARCH_LABELS,
         "ARM64": ARM64,
-        "GRAVITON_LABELS": GRAVITON_LABELS,
         "KIND_OF": _MAKERS,
         "MAKER_LABELS": tuple(_MAKERS),
-        "NO_ZONES": NO_ZONES,
         "OS": OS_LABEL,
-        "OTHERS": OTHERS,
         "OTHER_WEIGHT": OTHER_WEIGHT,
         "PIN": f"^(?:{PIN.pattern})$",
         "PLACED": PLACED_ANNOTATION,
@@ -101,7 +111,13 @@ _WORDS: Final = {
 }
 """What the CEL below names with a dollar sign."""
 
+_MOST_LINES: Final = 250
+"""The most entries in one literal: 253 characters of a key and 40 of a value are below CEL's limit."""
+
 _VARIABLES: Final = {
+    "others": "",
+    "zones": "",
+    "pairs": "",
     # What the pod has.
     "labels": "object.metadata.?labels.orValue({})",
     "selector": "object.spec.?nodeSelector.orValue({})",
@@ -149,7 +165,6 @@ _VARIABLES: Final = {
         !variables.terms.exists(term, term.?matchExpressions.orValue([]).exists(e,
             e.key == $OS && e.operator == 'In' && e.?values.orValue([]) == ['windows']))
     """,
-    "pairs": "params.?data[?$GRAVITON_LABELS].orValue('').split(' ')",
     # Terms are alternatives, and an empty term admits no node.
     "chose_graviton": """
         variables.selector.exists(key, (key + '=' + variables.selector[key]) in variables.pairs) ||
@@ -161,12 +176,14 @@ _VARIABLES: Final = {
                 e.operator == 'Exists' && variables.pairs.exists(pair, pair.startsWith(e.key + '='))))
     """,
     # Its entry, as ``Entry.parse`` reads it.
-    "data": "params.?data.orValue({})",
+    "text": "",  # of the part that may have the workload: ``_variables_of``
+    "at": "variables.text.indexOf('\\n' + variables.workload + ': ')",
     "entry": """
         variables.tied || variables.pinned ? '' :
-        variables.workload in variables.data ? variables.data[variables.workload] :
-        variables.data[?$OTHERS].orValue('').matches($PIN) && variables.linux &&
-            !variables.chose_graviton ? variables.data[$OTHERS] : ''
+        variables.at >= 0 ? variables.text.substring(variables.at + size(variables.workload) + 3,
+            variables.text.indexOf('\\n', variables.at + 1)) :
+        variables.others.matches($PIN) && variables.linux && !variables.chose_graviton ?
+            variables.others : ''
     """,
     "words": "variables.entry.split(' ')",
     "pin": "variables.entry.matches($PIN)",
@@ -202,7 +219,10 @@ _VARIABLES: Final = {
         variables.spreads.exists(s, s.whenUnsatisfiable == 'ScheduleAnyway')
     """,
 }
-"""Name to CEL. A variable may read those above it. It is evaluated when it is first used, or never."""
+"""Name to CEL. A variable may read those above it. It is evaluated when it is first used, or never.
+
+The empty ones are ``_variables_of`` a namespace's entries.
+"""
 
 _PATCHES: Final = {
     "annotate": """
@@ -222,7 +242,7 @@ _PATCHES: Final = {
         size(variables.spreads) > 0 ?
             [JSONPatch{op: 'add', path: '/spec/topologySpreadConstraints/-', value: $ARCH_SPREAD}] :
             [JSONPatch{op: 'add', path: '/spec/topologySpreadConstraints', value: [$ARCH_SPREAD] +
-                ($NO_ZONES in variables.data ? [] : [$ZONE_SPREAD]) + [$NODE_SPREAD]}]
+                (variables.zones ? [$ZONE_SPREAD] : []) + [$NODE_SPREAD]}]
     """,
     "prefer": """
         (has(object.spec.affinity) ? [] : [JSONPatch{op: 'add', path: '/spec/affinity', value: {}}]) +
@@ -250,44 +270,73 @@ _MUTATION: Final = """
 """
 
 
-def policy(name: str) -> dict[str, Any]:
-    """Return the manifest of the policy that places new pods.
+def policy(stack_label: str, namespace: str, data: Mapping[str, str]) -> dict[str, Any]:
+    """Return the manifest of the policy that places the new pods of a namespace.
 
     Args:
-        name: What ``entries.config_map_name`` gives.
+        stack_label: The stack, as ``stack_label`` writes it.
+        namespace: The namespace.
+        data: Its entries.
     """
     pods = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
     patches = {key: _cel(text) for key, text in _PATCHES.items()}
+    own = _variables_of(data)
+    # A dict keeps the place of a key: the texts come first, and the others where ``_VARIABLES`` has them.
+    variables = {key: text for key, text in own.items() if key not in _VARIABLES}
+    variables |= {key: own.get(key) or _cel(text) for key, text in _VARIABLES.items()}
     return {
         "apiVersion": POLICIES.api_version,
         "kind": POLICY_KIND,
-        "metadata": {"name": name},
+        "metadata": _metadata(stack_label, namespace),
         "spec": {
             # If the expression fails, the pod is made as it is. Nobody's pods wait for archshift.
             "failurePolicy": "Ignore",
             "reinvocationPolicy": "Never",
-            "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
-            "matchConstraints": {"resourceRules": [pods]},
-            "variables": [{"name": key, "expression": _cel(text)} for key, text in _VARIABLES.items()],
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {NAMESPACE_LABEL: namespace}},
+                "resourceRules": [pods],
+            },
+            "variables": [{"name": key, "expression": text} for key, text in variables.items()],
             "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": _cel(_MUTATION, patches)}}],
         },
     }
 
 
-def binding(name: str) -> dict[str, Any]:
-    """Return the manifest that binds the policy to the ConfigMap of that name in the pod's own namespace.
+def _variables_of(data: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that hold the entries, in parts: CEL takes time for each character of a text."""
+    items = sorted(data.items())
+    parts = [dict(items[start : start + _MOST_LINES]) for start in range(0, max(1, len(items)), _MOST_LINES)]
+    texts = {f"{ENTRIES_VARIABLE}{number}": as_text(part) for number, part in enumerate(parts)}
+    *others, text = (f"variables.{name}" for name in texts)
+    for part, following in reversed([*zip(others, parts[1:], strict=True)]):
+        text = f"variables.workload < {json.dumps(next(iter(following)))} ? {part} : {text}"
+    return {
+        **texts,
+        "text": text,
+        "others": json.dumps(data.get(OTHERS, "")),
+        "zones": json.dumps(NO_ZONES not in data),
+        "pairs": json.dumps(data.get(GRAVITON_LABELS, "").split()),
+    }
 
-    In a namespace without this ConfigMap, pods are made as they are.
+
+def binding(stack_label: str, namespace: str) -> dict[str, Any]:
+    """Return the manifest that puts the policy of a namespace into effect.
 
     Args:
-        name: What ``entries.config_map_name`` gives.
+        stack_label: The stack, as ``stack_label`` writes it.
+        namespace: The namespace.
     """
     return {
         "apiVersion": POLICIES.api_version,
         "kind": BINDING_KIND,
-        "metadata": {"name": name},
-        "spec": {"policyName": name, "paramRef": {"name": name, "parameterNotFoundAction": "Allow"}},
+        "metadata": _metadata(stack_label, namespace),
+        "spec": {"policyName": policy_name(stack_label, namespace)},
     }
+
+
+def _metadata(stack_label: str, namespace: str) -> dict[str, Any]:
+    labels = {STACK_LABEL: stack_label, "app.kubernetes.io/managed-by": "archshift"}
+    return {"name": policy_name(stack_label, namespace), "labels": labels}
 
 
 def _cel(text: str, more: Mapping[str, str] | None = None) -> str:

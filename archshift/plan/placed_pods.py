@@ -1,5 +1,6 @@
 """Which pods archshift's policy has placed, and what a fleet would be without patches. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from archshift.cluster.kinds import on_every_node
@@ -8,19 +9,18 @@ from archshift.cluster.pod_fields import without_patch
 from archshift.plan.model import Plan
 
 
-def with_unplaced(plan: Plan, inventory: Inventory, since: str) -> Plan:
+def with_unplaced(plan: Plan, inventory: Inventory, since: Mapping[str, str]) -> Plan:
     """Return a plan with the pods that the policy did not place.
 
     Args:
         plan: A plan of ``placement: admission``.
         inventory: The cluster of the plan.
-        since: Since when the policy places pods; empty if it does not.
+        since: Namespace to since when its policy places pods.
     """
-    placed = [row.key for row in plan.workloads if row.entry and row.placed]
+    rows = [row for row in plan.workloads if row.entry and row.placed and row.namespace in since]
+    placed = {row.key: since[row.namespace] for row in rows}
     times = {key: inventory.unplaced.get(key, ()) for key in placed}
-    if not since:
-        return plan
-    newer = {key: sum(created > since for created in own) for key, own in times.items()}
+    newer = {key: sum(created > placed[key] for created in own) for key, own in times.items()}
     return replace(
         plan,
         unplaced={key: count for key, count in newer.items() if count},

@@ -20,7 +20,7 @@ from archshift.images.workload import WorkloadVerdict, why_not
 from archshift.plan.model import Plan, PlannedWorkload
 
 EVERYWHERE: Final = "a DaemonSet: runs on every node that it selects"
-NO_KEY: Final = "left alone: its kind and name cannot be a key of a ConfigMap"
+NO_KEY: Final = "left alone: its kind and name cannot be the key of an entry"
 PATCH_GOES: Final = "its patch goes, so it rolls out once"
 ROLLS_WITH_SURGE: Final = "it rolls out, because its limits let no pod be away"
 SPREADS_ITSELF: Final = "left alone: spreads its pods over kubernetes.io/arch itself (DoNotSchedule)"

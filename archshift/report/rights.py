@@ -83,8 +83,8 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
         yield PermissionNeed(
             "placement at admission",
             (
-                *_rights("list", ("namespaces", "configmaps"), _WHOLE_CLUSTER),
-                *_rights("get create patch delete", ("configmaps",), ours),
+                *_rights("list", ("namespaces",), _WHOLE_CLUSTER),
+                *_rights("get list create patch", ("configmaps",), ours),
                 *_rights("list get create patch delete", _POLICIES, _WHOLE_CLUSTER),
             ),
             "problem",

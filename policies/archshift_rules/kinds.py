@@ -24,8 +24,8 @@ PATCHES: Final = re.compile(rf"{WORKLOAD_PATCH}|kubernetes:[^:]+:({_ALL})Patch")
 PATCHES_BY_ARCHSHIFT: Final = re.compile(rf"{WORKLOAD_PATCH}|kubernetes:[^:]+:({'|'.join(PATCHED)})Patch")
 """Type tokens of the patches of archshift; archshift 0.1.0 used the Kubernetes provider's."""
 
-ENTRIES: Final = "archshift:index:PlacementPolicy$kubernetes:core/v1:ConfigMap::"
-"""The part of a URN that only a ConfigMap has by whose entries the API server places pods."""
+PLACEMENT_POLICY: Final = "archshift:index:PlacementPolicy"
+"""Type token of the component that states the entries by which the API server places pods."""
 
 LEFT_ALONE: Final = "left alone"
 """The entry of a workload that archshift does not place."""

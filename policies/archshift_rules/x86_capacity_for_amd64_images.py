@@ -7,9 +7,9 @@ from typing import Any, Final
 from archshift_rules.capacity import AMD64, NODE_GROUPS, Amount, Group, Need, node_groups, quantity, shortage
 from archshift_rules.evidence import MAX_AGE, Evidence, read_evidence
 from archshift_rules.kinds import (
-    ENTRIES,
     LEFT_ALONE,
     PATCHES_BY_ARCHSHIFT,
+    PLACEMENT_POLICY,
     WITH_PODS,
     kind_of,
     pod_spec,
@@ -97,11 +97,11 @@ def _placed(resource: Resource) -> list[str]:
     """Return the keys of the workloads that a resource of archshift places."""
     if PATCHES_BY_ARCHSHIFT.fullmatch(resource.type):
         return [_key(resource)]
-    if ENTRIES not in resource.urn:
+    if resource.type != PLACEMENT_POLICY:
         return []
-    namespace, entries = resource.read("metadata", "namespace"), resource.mapping("data")
     return [
         f"{namespace}/{key.replace('.', '/', 1)}"
+        for namespace, entries in resource.mapping("entries").items()
         for key, entry in entries.items()
         if key[:1].isupper() and entry != LEFT_ALONE
     ]

@@ -15,9 +15,11 @@ from archshift.actions.rollout_limits import RolloutLimits
 from archshift.actions.rollouts import StepResult
 from archshift.cluster.canaries import read_canaries
 from archshift.cluster.client import RefusedError
-from archshift.cluster.entries import PLACED_ANNOTATION, Entry, config_map_name, entry_key
+from archshift.cluster.entries import PLACED_ANNOTATION, Entry, entry_key, policy_name
 from archshift.cluster.kinds import CONTROLLERS
+from archshift.cluster.live_placement import POLICIES, entries_in
 from archshift.common.errors import ArchshiftError, UnavailableError
+from archshift.plan.admission import policy
 from archshift.plan.model import PlannedWorkload
 from archshift.plan.placement import max_skew, preferred_side
 from tests.build import Json, node, planned, pod, workload
@@ -27,7 +29,7 @@ STACK = "prod"
 X86 = "all on amd64"
 LIMITS = RolloutLimits(longest=5000.0, no_progress=60.0)
 MAPS = "/api/v1/configmaps"
-ENTRIES = config_map_name(STACK)
+POLICY = policy_name(STACK, "shop")
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
 LONG_AGO = "2026-01-01T00:00:00Z"
 CRASH = {
@@ -150,10 +152,9 @@ class Fleet(FakeCluster):
         )
 
     def set_entry(self, kind: str, name: str, entry: str) -> None:
-        maps = self.objects[MAPS]
-        if not maps:
-            self.objects[MAPS] = maps = [{"metadata": {"name": ENTRIES, "namespace": "shop"}, "data": {}}]
-        maps[0]["data"][entry_key(kind, name)] = entry
+        data = {**self.data, entry_key(kind, name): entry}
+        made = policy(STACK, "shop", data)
+        self.objects[POLICIES.collection()] = [{**made, "metadata": {"name": POLICY}}]
 
     def sides(self, name: str) -> tuple[int, int]:
         """How many of its pods are on x86 and on Graviton."""
@@ -161,7 +162,13 @@ class Fleet(FakeCluster):
         return own.count("intel"), own.count("arm")
 
     def entry(self, kind: str, name: str) -> str:
-        return str(self.objects[MAPS][0]["data"][entry_key(kind, name)])
+        return self.data[entry_key(kind, name)]
+
+    @property
+    def data(self) -> dict[str, str]:
+        """The entries in the policy."""
+        items = self.objects.get(POLICIES.collection()) or ()
+        return entries_in(items[0]) if items else {}
 
     # --- what a cluster does by itself ---
 
@@ -646,7 +653,7 @@ def test_without_an_entry_to_set_back_nothing_more_is_evicted(clock: Clock) -> N
     class Refusing(Fleet):
         def before(self, verb: str, path: str) -> None:
             super().before(verb, path)
-            if verb == "patch" and path.endswith(ENTRIES):
+            if verb == "patch" and path.endswith(POLICY):
                 raise RefusedError("forbidden", status=403, words="no")
 
     fleet = Refusing(clock)
@@ -654,7 +661,7 @@ def test_without_an_entry_to_set_back_nothing_more_is_evicted(clock: Clock) -> N
     (text,) = move(fleet, row).failures.values()
     assert text.endswith(
         "1 pod could not go back to x86: its pods stay, because the API server refuses its entry in the "
-        f"ConfigMap {ENTRIES} (no)"
+        "policy (no)"
     )
     assert len(fleet.evicted) == 1
 

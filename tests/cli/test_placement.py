@@ -8,12 +8,13 @@ from tests.build import shop
 from tests.fakes import FakeCluster, FakePulumi, Run
 
 GROUP = "/apis/admissionregistration.k8s.io/v1"
-NAME = "archshift-placement-dev"
+NAME = "archshift-placement-dev.shop"
 
 
 def policy_of(created: str = "2026-01-02T00:00:00Z") -> dict[str, Any]:
     """A policy, or its binding."""
-    return {"metadata": {"name": NAME, "creationTimestamp": created}}
+    labels = {"archshift/stack": "dev"}
+    return {"metadata": {"name": NAME, "creationTimestamp": created, "labels": labels}}
 
 
 def placing(on_graviton: int = 0, *, policy: bool = True, age: str = "2026-01-01T00:00:00Z") -> FakeCluster:

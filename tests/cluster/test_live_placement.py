@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from archshift.cluster.live_placement import (
-    LivePlacement,
     check_served,
     is_as_wanted,
     read_live_placement,
@@ -14,63 +13,64 @@ from archshift.cluster.live_placement import (
 from tests.build import refusal
 from tests.fakes import FakeCluster
 
-NAME = "archshift-placement-prod"
+NAME = "archshift-placement-prod.shop"
 GROUP = "/apis/admissionregistration.k8s.io/v1"
+TEXT = """\'\'\'
+Deployment.cart: 2 of 4 on arm64
+StatefulSet.db.main: all on amd64
+others: all on amd64
+what somebody wrote
+\'\'\'"""
 
 
 def named(name: str = NAME, *, created: str = "2026-11-30T14:00:00Z", **meta: Any) -> dict[str, Any]:
-    """An object with a name and a time."""
-    return {"metadata": {"name": name, "creationTimestamp": created, **meta}}
+    """An object with a name, a time and the stack's label."""
+    labels = {"archshift/stack": "prod"}
+    return {"metadata": {"name": name, "creationTimestamp": created, "labels": labels, **meta}}
 
 
 def cluster(**more: list[dict[str, Any]]) -> FakeCluster:
-    """A cluster with a policy, a binding, and a ConfigMap in shop; other stacks and people have theirs."""
+    """A cluster with a policy and a binding for shop, and a policy of another name with the same label."""
+    variables = [{"name": "entries_0", "expression": TEXT}, {"name": "others", "expression": "x: y"}]
     objects = {
-        "policies": [named("other"), named()],
+        "policies": [named("other"), {**named(), "spec": {"variables": variables}}],
         "bindings": [named("other"), named(created="2026-11-30T14:00:05Z")],
-        "maps": [
-            {**named(namespace="shop"), "data": {"Deployment.cart": "2 of 4 on arm64", "others": "x"}},
-            {**named("settings", namespace="shop"), "data": {"Deployment.pay": "x"}},
-            named(namespace="empty"),
-        ],
-        "namespaces": [named("shop"), named("gone", deletionTimestamp="2026-11-30T14:01:00Z")],
+        "namespaces": [named("shop"), named("ops"), named("gone", deletionTimestamp="2026-11-30T14:01:00Z")],
         **more,
     }
     return FakeCluster(
         {
             f"{GROUP}/mutatingadmissionpolicies": objects["policies"],
             f"{GROUP}/mutatingadmissionpolicybindings": objects["bindings"],
-            "/api/v1/configmaps": objects["maps"],
             "/api/v1/namespaces": objects["namespaces"],
         }
     )
 
 
 def test_a_stack_reads_what_is_its_own() -> None:
-    """Each kind with one list, by the name of the stack's objects."""
+    """Each kind with one list, by the label of the stack."""
     fake = cluster()
     live = read_live_placement(fake, "prod")
-    assert live.policy == named()
-    assert live.since == "2026-11-30T14:00:05Z"
-    assert live.data == {"shop": {"Deployment.cart": "2 of 4 on arm64", "others": "x"}, "empty": {}}
-    assert live.entries == {"shop/Deployment/cart": "2 of 4 on arm64"}
-    assert live.namespaces == {"shop"}
-    assert [parameters for _, parameters in fake.lists[:3]] == [
-        {"fieldSelector": f"metadata.name={NAME}"}
-    ] * 3
-    assert len(fake.lists) == 4
-
-
-def test_a_workload_with_dots_in_its_name_keeps_them() -> None:
-    """Only the first dot ends the kind."""
-    live = LivePlacement(data={"shop": {"StatefulSet.db.main": "all on amd64", "no-zones": "true"}})
-    assert live.entries == {"shop/StatefulSet/db.main": "all on amd64"}
+    assert {*live.policies} == {*live.bindings} == {"shop"}
+    assert live.since == {"shop": "2026-11-30T14:00:05Z"}
+    assert live.data["shop"] == {
+        "Deployment.cart": "2 of 4 on arm64",
+        "StatefulSet.db.main": "all on amd64",
+        "others": "all on amd64",
+    }
+    # Only the first dot ends the kind.
+    assert live.entries == {
+        "shop/Deployment/cart": "2 of 4 on arm64",
+        "shop/StatefulSet/db.main": "all on amd64",
+    }
+    assert live.namespaces == {"shop", "ops"}
+    assert [parameters for _, parameters in fake.lists[1:]] == [{"labelSelector": "archshift/stack=prod"}] * 2
 
 
 @pytest.mark.parametrize("missing", ["policies", "bindings"])
 def test_without_one_of_both_nothing_places_pods(missing: str) -> None:
     """Somebody deleted it by hand."""
-    assert read_live_placement(cluster(**{missing: []}), "prod").since == ""
+    assert read_live_placement(cluster(**{missing: []}), "prod").since == {}
 
 
 def test_an_api_server_that_cannot_place_pods_is_named() -> None:

@@ -13,26 +13,27 @@ from tests.components.recorder import Monitor, record
 
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 BEFORE = "2026-02-23T09:30:00+00:00"
-NAME = "archshift-placement-prod"
 ENTRIES = {"shop": {"Deployment.web": "4 of 20 on arm64"}, "ops": {"Job.once": "all on amd64"}}
-CONFIG_MAP = "kubernetes:core/v1:ConfigMap"
+POLICY = f"kubernetes:{POLICIES.api_version}:{POLICY_KIND}"
+BINDING = f"kubernetes:{POLICIES.api_version}:{admission.BINDING_KIND}"
 
 
-def live(**changes: Any) -> LivePlacement:
-    """What the last update made, with changes."""
+def there(manifest: Mapping[str, Any], **spec: Any) -> dict[str, Any]:
+    """An object of the last update; the API server adds defaults."""
+    metadata = {**manifest["metadata"], "annotations": {STEP_ANNOTATION: BEFORE}}
+    return {"metadata": metadata, "spec": {**manifest["spec"], "matchResources": {}, **spec}}
 
-    def there(manifest: Mapping[str, Any]) -> dict[str, Any]:
-        # The API server adds defaults.
-        spec = {**manifest["spec"], "matchResources": {}}
-        return {"metadata": {"name": NAME, "annotations": {STEP_ANNOTATION: BEFORE}}, "spec": spec}
 
-    objects: dict[str, Any] = {
-        "policy": there(admission.policy(NAME)),
-        "binding": there(admission.binding(NAME)),
-        "data": ENTRIES,
-        "steps": dict.fromkeys(ENTRIES, BEFORE),
-    }
-    return LivePlacement(**{**objects, **changes})
+def live(
+    policies: Mapping[str, Any] | None = None, bindings: Mapping[str, Any] | None = None
+) -> LivePlacement:
+    """What the last update made, with changes; None for an object that is gone."""
+    made = {space: there(admission.policy("prod", space, data)) for space, data in ENTRIES.items()}
+    bound = {space: there(admission.binding("prod", space)) for space in ENTRIES}
+    return LivePlacement(
+        policies={space: item for space, item in {**made, **(policies or {})}.items() if item},
+        bindings={space: item for space, item in {**bound, **(bindings or {})}.items() if item},
+    )
 
 
 def registered(placement: LivePlacement, moving: frozenset[str] = frozenset()) -> Monitor:
@@ -47,30 +48,26 @@ def registered(placement: LivePlacement, moving: frozenset[str] = frozenset()) -
     return record(program)
 
 
-def steps(done: Monitor) -> dict[str, str]:
-    """Resource to its step: the time of the last update, or now."""
+def steps(done: Monitor) -> dict[tuple[str, str], str]:
+    """Kind and name of a resource to its step: the time of the last update, or now."""
     return {
-        one.name: one.inputs["metadata"]["annotations"][STEP_ANNOTATION]
+        (one.type.rpartition(":")[2], one.name): one.inputs["metadata"]["annotations"][STEP_ANNOTATION]
         for one in done.registered
         if "metadata" in one.inputs
     }
 
 
-UNCHANGED = dict.fromkeys([POLICY_KIND, admission.BINDING_KIND, "ops", "shop"], BEFORE)
+UNCHANGED = {(kind, space): BEFORE for kind in (POLICY_KIND, admission.BINDING_KIND) for space in ENTRIES}
 
 
 def test_the_first_update_makes_everything() -> None:
-    """One ConfigMap for each namespace, whose data are the entries."""
+    """A policy and a binding for each namespace; the pack reads the entries in the component's outputs."""
     done = registered(LivePlacement())
-    maps = {one.name: one.inputs for one in done.of(CONFIG_MAP)}
-    assert {name: inputs["data"] for name, inputs in maps.items()} == ENTRIES
-    assert {name: inputs["metadata"]["namespace"] for name, inputs in maps.items()} == {
-        "shop": "shop",
-        "ops": "ops",
+    assert {one.name: one.inputs["spec"] for one in done.of(POLICY)} == {
+        space: admission.policy("prod", space, data)["spec"] for space, data in ENTRIES.items()
     }
-    assert {inputs["metadata"]["name"] for inputs in maps.values()} == {NAME}
-    (policy,) = done.of(f"kubernetes:{POLICIES.api_version}:{POLICY_KIND}")
-    assert policy.inputs["spec"] == admission.policy(NAME)["spec"]
+    assert {one.name for one in done.of(BINDING)} == {*ENTRIES}
+    assert done.outputs["placement"] == {"entries": ENTRIES}
     assert set(steps(done).values()) == {NOW.isoformat()}
 
 
@@ -80,20 +77,30 @@ def test_a_second_update_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "moving", "again"),
+    ("changed", "moving", "again"),
     [
-        ({"policy": None}, (), [POLICY_KIND]),
-        ({"binding": None}, (), [admission.BINDING_KIND]),
-        ({"data": {"ops": ENTRIES["ops"]}}, (), ["shop"]),
-        ({"data": {**ENTRIES, "shop": {"Deployment.web": "all on arm64"}}}, (), ["shop"]),
-        ({"data": {**ENTRIES, "shop": {**ENTRIES["shop"], "more": "text"}}}, (), ["shop"]),
-        ({"policy": {"metadata": {}, "spec": {"failurePolicy": "Fail"}}}, (), [POLICY_KIND]),
-        ({}, ["ops"], ["ops"]),
+        (live(policies={"shop": None}), (), (POLICY_KIND, "shop")),
+        (live(bindings={"ops": None}), (), (admission.BINDING_KIND, "ops")),
+        (
+            live(
+                policies={"shop": there(admission.policy("prod", "shop", {"Deployment.web": "all on arm64"}))}
+            ),
+            (),
+            (POLICY_KIND, "shop"),
+        ),
+        (
+            live(
+                policies={"ops": there(admission.policy("prod", "ops", ENTRIES["ops"]), failurePolicy="Fail")}
+            ),
+            (),
+            (POLICY_KIND, "ops"),
+        ),
+        (live(), ["ops"], (POLICY_KIND, "ops")),
     ],
 )
 def test_what_differs_is_applied_again(
-    changes: Mapping[str, Any], moving: list[str], again: list[str]
+    changed: LivePlacement, moving: list[str], again: tuple[str, str]
 ) -> None:
     """Something was deleted or edited by hand, or pods must move: the engine sees a new step there alone."""
-    done = registered(live(**changes), frozenset(moving))
-    assert steps(done) == {**UNCHANGED, **dict.fromkeys(again, NOW.isoformat())}
+    done = registered(changed, frozenset(moving))
+    assert steps(done) == {**UNCHANGED, again: NOW.isoformat()}

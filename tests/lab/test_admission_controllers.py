@@ -7,6 +7,7 @@ move the pods, and read again.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,12 +16,12 @@ from archshift.actions.moving import move_pods
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.actions.rollouts import StepResult
 from archshift.cluster.client import connect
-from archshift.cluster.entries import PLACED_ANNOTATION, config_map_name
+from archshift.cluster.entries import PLACED_ANNOTATION, policy_name
 from archshift.cluster.inventory import read_inventory
-from archshift.cluster.live_placement import read_live_placement
+from archshift.cluster.live_placement import SEEN_SECONDS, read_live_placement
 from archshift.cluster.model import Discovery, Inventory
 from archshift.plan.admission import binding, policy
-from archshift.plan.config_maps import entries_of
+from archshift.plan.entries_of import entries_of
 from archshift.plan.model import Plan
 from archshift.plan.placed_pods import with_unplaced
 from archshift.plan.planner import make_plan
@@ -28,7 +29,6 @@ from lab.control_plane import CONTEXT, Lab
 from tests.lab.lab_helpers import Cluster, Manifest, deployment, stateful_set, wait_for
 
 STACK = "controllers"
-NAME = config_map_name(STACK)
 SHOP = "controllers-shop"
 LIMITS = RolloutLimits(longest=300, no_progress=30)
 SOFT = [
@@ -113,11 +113,9 @@ class Shop:
             live=live.data,
         )
         assert set(data) == {SHOP}
-        metadata = {"name": NAME, "namespace": SHOP}
-        self.cluster.apply(
-            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data[SHOP]}
-        )
+        self.cluster.apply([policy(STACK, SHOP, data[SHOP]), binding(STACK, SHOP)])
         # The API server sees a new entry a moment later.
+        time.sleep(SEEN_SECONDS)
         wait_for(lambda: self.admitted("ReplicaSet", "bare") == data[SHOP]["ReplicaSet.bare"])
         done = move_pods(
             self.api, plan.workloads, stack_label=STACK, field_manager="archshift/test", limits=LIMITS
@@ -160,12 +158,11 @@ def shop(control_plane: Lab) -> Iterator[Shop]:
     wait_for(lambda: len(cluster.pod_nodes(SHOP)) == 40)
     # All pods were there before Graviton and before the policy.
     cluster.nodes("arm64", 4)
-    cluster.apply([policy(NAME), binding(NAME)])
     shop = Shop(cluster)
     yield shop
     shop.api.close()
     for kind in ("mutatingadmissionpolicybinding", "mutatingadmissionpolicy"):
-        control_plane.kubectl("delete", kind, NAME)
+        control_plane.kubectl("delete", kind, "--all")
     cluster.clear()
     cluster.close()
 
@@ -201,12 +198,12 @@ def test_every_controller_goes_along_and_reads_as_it_is(shop: Shop) -> None:
 def test_new_pods_that_nobody_placed_are_counted(shop: Shop) -> None:
     """While the policy was away, its workload was scaled; the next step moves what is on the wrong side."""
     shop.step(1.0)
-    shop.cluster.lab.kubectl("delete", "mutatingadmissionpolicybinding", NAME)
+    shop.cluster.lab.kubectl("delete", "mutatingadmissionpolicybinding", policy_name(STACK, SHOP))
     wait_for(lambda: not shop.admitted("ReplicaSet", "bare"))
     shop.cluster.scale("deployment", "api", SHOP, 12)
     wait_for(lambda: len(shop.cluster.pod_nodes(SHOP, "api")) == 12)
     assert shop.plan(1.0).unplaced == {}
-    shop.cluster.apply(binding(NAME))
+    shop.cluster.apply(binding(STACK, SHOP))
     wait_for(lambda: shop.admitted("ReplicaSet", "bare"))
     plan = shop.plan(1.0)
     assert plan.older == 5 + 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -14,7 +15,8 @@ from archshift.actions.rollout_limits import RolloutLimits
 from archshift.actions.rollouts import StepResult
 from archshift.cluster.canaries import delete_canaries, read_canaries
 from archshift.cluster.client import connect
-from archshift.cluster.entries import OTHERS, PLACED_ANNOTATION, Entry, config_map_name, entry_key
+from archshift.cluster.entries import OTHERS, PLACED_ANNOTATION, Entry, entry_key
+from archshift.cluster.live_placement import SEEN_SECONDS, read_live_placement
 from archshift.plan.admission import binding, policy
 from archshift.plan.model import PlannedWorkload
 from lab.control_plane import CONTEXT, Lab
@@ -29,7 +31,6 @@ from tests.lab.lab_helpers import (
 )
 
 STACK = "moving"
-NAME = config_map_name(STACK)
 SHOP = "moving-shop"
 SIZES = (4, 5, 6, 7, 8, 9, 10, 12, 15)
 LIMITS = RolloutLimits(longest=300, no_progress=30)
@@ -75,10 +76,8 @@ class Moving:
     def set_entries(self, entries: Mapping[str, str]) -> None:
         """Write entries, and wait until the API server sees them."""
         self.entries.update(entries)
-        metadata = {"name": NAME, "namespace": SHOP}
-        self.cluster.apply(
-            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": self.entries}
-        )
+        self.cluster.apply([policy(STACK, SHOP, self.entries), binding(STACK, SHOP)])
+        time.sleep(SEEN_SECONDS)
         wait_for(lambda: self._admitted() == "all on amd64")
 
     def _admitted(self) -> str:
@@ -156,12 +155,11 @@ def moving(control_plane: Lab) -> Iterator[Moving]:
     cluster.nodes("amd64", 4)
     cluster.nodes("arm64", 4)
     cluster.namespace(SHOP)
-    cluster.apply([policy(NAME), binding(NAME)])
     moving = Moving(cluster)
     yield moving
     moving.api.close()
     for kind in ("mutatingadmissionpolicybinding", "mutatingadmissionpolicy"):
-        control_plane.kubectl("delete", kind, NAME)
+        control_plane.kubectl("delete", kind, "--all")
     cluster.clear()
     cluster.close()
 
@@ -254,8 +252,8 @@ def test_what_crashes_on_graviton_goes_back_and_others_move(moving: Moving) -> N
     assert [moving.on_graviton(row.name) for row in rows] == [0, 0, 4]
     assert [moving.ready(row.name) for row in rows] == [8, 1, 8]
     assert len(before - moving.uids("bad")) == 1
-    data = moving.cluster.get("configmap", NAME, SHOP)["data"]
-    assert [data[entry_key("Deployment", name)] for name in ("bad", "single")] == ["all on amd64"] * 2
+    (live,) = read_live_placement(moving.api, STACK).data.values()
+    assert [live[entry_key("Deployment", name)] for name in ("bad", "single")] == ["all on amd64"] * 2
     canaries = read_canaries(moving.api, STACK, [SHOP])
     assert {key: canary.image for key, canary in canaries.items()} == {
         row.key: f"registry.example/{row.name}:1.0.0" for row in rows[:2]

@@ -5,10 +5,12 @@ import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from archshift.cluster.entries import GRAVITON_LABELS, NO_ZONES, OTHERS, PIN, PLACED_ANNOTATION, SHARE
+from archshift.cluster.entries import GRAVITON_LABELS, OTHERS, PIN, PLACED_ANNOTATION, SHARE
 from archshift.cluster.kinds import CONTROLLERS, UNREAD
-from archshift.cluster.live_placement import BINDINGS, POLICIES, POLICY_KIND
+from archshift.cluster.live_placement import BINDINGS, POLICIES, POLICY_KIND, entries_in
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import (
     DEFAULT_SPREADS,
@@ -23,37 +25,68 @@ from archshift.common.kubernetes import ARCH_LABEL, ARCH_LABELS, OS_LABEL
 from archshift.plan.admission import BINDING_KIND, binding, policy
 from archshift.plan.placement import OTHER_WEIGHT, place
 
-NAME = "archshift-placement-prod"
-SPEC = policy(NAME)["spec"]
+DATA = {"Deployment.cart": "2 of 4 on arm64", OTHERS: "all on amd64", GRAVITON_LABELS: "pool=arm zone=a"}
+POLICY, BINDING = policy("prod", "shop", DATA), binding("prod", "shop")
+SPEC = POLICY["spec"]
 VARIABLES = {variable["name"]: variable["expression"] for variable in SPEC["variables"]}
 (MUTATION,) = (mutation["jsonPatch"]["expression"] for mutation in SPEC["mutations"])
 EXPRESSIONS = [*VARIABLES.values(), MUTATION]
 
 
 def test_no_pod_is_refused_or_awaits_archshift() -> None:
-    """Neither an error of the expression, nor a missing ConfigMap, nor another policy's change."""
+    """Neither an error of the expression, nor another policy's change."""
     assert SPEC["failurePolicy"] == "Ignore"
     assert SPEC["reinvocationPolicy"] == "Never"
-    assert binding(NAME)["spec"]["paramRef"]["parameterNotFoundAction"] == "Allow"
 
 
-def test_only_the_creation_of_pods_is_looked_at() -> None:
+def test_only_the_creation_of_pods_of_the_namespace_is_looked_at() -> None:
     (rule,) = SPEC["matchConstraints"]["resourceRules"]
     assert rule == {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    labels = SPEC["matchConstraints"]["namespaceSelector"]["matchLabels"]
+    assert labels == {"kubernetes.io/metadata.name": "shop"}
 
 
-def test_the_binding_names_the_policy_and_the_config_map_in_each_pods_own_namespace() -> None:
-    """A parameter without a namespace is looked up in the namespace of the pod."""
-    spec = binding(NAME)["spec"]
-    assert spec["policyName"] == policy(NAME)["metadata"]["name"] == binding(NAME)["metadata"]["name"]
-    assert spec["paramRef"] == {"name": NAME, "parameterNotFoundAction": "Allow"}
-    assert SPEC["paramKind"] == {"apiVersion": "v1", "kind": "ConfigMap"}
+def test_the_binding_names_the_policy_which_needs_no_parameters() -> None:
+    """The API server stops reading ConfigMaps for good when no policy has them as parameters for a second."""
+    assert BINDING["spec"] == {"policyName": POLICY["metadata"]["name"]}
+    assert BINDING["metadata"] == POLICY["metadata"]
+    assert "paramKind" not in SPEC
 
 
 def test_both_kinds_are_those_that_are_looked_for() -> None:
-    """The doctor and the survey look for what the program registers."""
-    assert (policy(NAME)["apiVersion"], policy(NAME)["kind"]) == (POLICIES.api_version, POLICY_KIND)
-    assert (binding(NAME)["apiVersion"], binding(NAME)["kind"]) == (BINDINGS.api_version, BINDING_KIND)
+    """The doctor and the survey look for what the program registers, by its label."""
+    assert (POLICY["apiVersion"], POLICY["kind"]) == (POLICIES.api_version, POLICY_KIND)
+    assert (BINDING["apiVersion"], BINDING["kind"]) == (BINDINGS.api_version, BINDING_KIND)
+    assert POLICY["metadata"]["labels"]["archshift/stack"] == "prod"
+
+
+def test_a_person_can_read_the_entries_in_the_policy() -> None:
+    """A line each, and archshift reads the same back."""
+    assert VARIABLES["entries_0"].splitlines()[1:-1] == [
+        "Deployment.cart: 2 of 4 on arm64",
+        "graviton-labels: pool=arm zone=a",
+        "others: all on amd64",
+    ]
+    assert entries_in(POLICY) == DATA
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[A-Z][-.a-z0-9]{0,40}", fullmatch=True), st.just("all on arm64"), max_size=2000
+    )
+)
+def test_a_policy_holds_any_number_of_entries(data: dict[str, str]) -> None:
+    """In parts, because CEL has a limit and takes time for each character; all of them come back."""
+    made = policy("prod", "shop", data)
+    assert entries_in(made) == data
+    assert all(len(each["expression"]) < 100_000 for each in made["spec"]["variables"])
+
+
+@pytest.mark.parametrize("bad", [{"Deployment.x'''": "all on arm64"}, {"Deployment.x": "a\nb: c"}, {"": "x"}])
+def test_no_entry_ends_the_text(bad: dict[str, str]) -> None:
+    """Names and labels come from the cluster."""
+    with pytest.raises(ValueError, match=": "):
+        policy("prod", "shop", bad)
 
 
 @pytest.mark.parametrize(
@@ -62,10 +95,7 @@ def test_both_kinds_are_those_that_are_looked_for() -> None:
         ARCH_LABEL,
         ARCH_LABELS,
         ARCHITECTURES,
-        GRAVITON_LABELS,
-        NO_ZONES,
         OS_LABEL,
-        OTHERS,
         OTHER_WEIGHT,
         PLACED_ANNOTATION,
         WEIGHT,
@@ -106,17 +136,12 @@ def test_each_variable_is_read_and_none_before_it_is_there() -> None:
 
 
 def test_the_expression_is_plain_text_on_one_line() -> None:
-    """Nothing is left to fill in, and a preview shows a change as one."""
-    for text in EXPRESSIONS:
+    """Nothing is left to fill in; only the entries have a line each."""
+    assert [name for name, text in VARIABLES.items() if "\n" in text] == ["entries_0"]
+    for text in EXPRESSIONS[1:]:
         # The dollar sign is the end of a pattern.
         assert "$" not in text.replace("$'", "").replace('$"', "")
         assert text == " ".join(text.split())
-
-
-def test_the_config_map_is_converted_once_for_a_pod() -> None:
-    """The API server converts it for each mutation and for match conditions: 2 ms for 5,000 entries."""
-    assert len(SPEC["mutations"]) == 1
-    assert "matchConditions" not in SPEC
 
 
 @pytest.mark.parametrize(("graviton", "side"), [(0, AMD64), (3, ARM64)])

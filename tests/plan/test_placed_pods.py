@@ -30,7 +30,7 @@ def test_only_pods_that_are_newer_than_the_policy_should_have_been_placed() -> N
             "shop/DaemonSet/agent": (NEW,),
         }
     )
-    plan = with_unplaced(Plan(arm_ratio=0.0, workloads=rows), found, SINCE)
+    plan = with_unplaced(Plan(arm_ratio=0.0, workloads=rows), found, {"shop": SINCE})
     assert (plan.unplaced, plan.older) == ({"shop/Deployment/cart": 2}, 3)
     assert reasons.not_placed(plan.unplaced) == (
         "archshift's policy did not place 2 new pods of shop/Deployment/cart: the policy was away, or the "
@@ -45,7 +45,7 @@ def test_without_a_policy_nothing_is_missing() -> None:
     """Before the first update at admission."""
     found = replace(inventory(deployment()), unplaced={"shop/Deployment/cart": (OLD, NEW)})
     plan = make_plan(arm_ratio=0.0, inventory=found, placed_by="admission")
-    assert with_unplaced(plan, found, "") == plan
+    assert with_unplaced(plan, found, {}) == plan
     assert reasons.not_placed({}) == reasons.older_than_policy(0) == ""
 
 

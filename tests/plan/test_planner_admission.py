@@ -123,7 +123,7 @@ def test_owners_of_fields_are_no_obstacle(more: Mapping[str, Any]) -> None:
             "left alone: no rollout of it can end, because only one pod at a time can use its volume "
             "(claim data); set its strategy to Recreate, or maxSurge to 0 and maxUnavailable to 1",
         ),
-        ({"name": "a" * 250}, "left alone: its kind and name cannot be a key of a ConfigMap"),
+        ({"name": "a" * 250}, "left alone: its kind and name cannot be the key of an entry"),
     ],
 )
 def test_what_decides_itself_is_left_alone(more: dict[str, Any], reason: str) -> None:

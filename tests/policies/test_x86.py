@@ -365,9 +365,8 @@ def test_an_entry_without_evidence_is_named() -> None:
         "Deployment.other": "left alone",
         "others": "all on amd64",
     }
-    props = {"metadata": {"name": "archshift-placement-prod", "namespace": "shop"}, "data": data}
-    parent = "archshift:index:PlacementPolicy$kubernetes:core/v1:ConfigMap"
-    (message,) = messages(CAPACITY, audit({"shop/Deployment/web": entry()}), resource(parent, "shop", props))
+    placement = resource("archshift:index:PlacementPolicy", "placement", {"entries": {"shop": data}})
+    (message,) = messages(CAPACITY, audit({"shop/Deployment/web": entry()}), placement)
     assert "There is no evidence for shop/StatefulSet/gone.db, but this stack places its pods" in message
 
 

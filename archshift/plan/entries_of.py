@@ -1,4 +1,4 @@
-"""The ConfigMaps by which the API server places new pods: one for each namespace of the discovery. Pure."""
+"""The entries by which the API server places new pods, for each namespace of the discovery. Pure."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -15,8 +15,7 @@ from archshift.nodes.groups import Node
 from archshift.plan.model import Plan
 
 MOST_BYTES: Final = 1024 * 1024
-"""The most bytes that the API server takes in a ConfigMap's data (k8s.io/kubernetes/pkg/apis/core,
-MaxSecretSize)."""
+"""The most bytes of a namespace's entries. etcd takes 1.5 MiB, and a policy has more than its entries."""
 
 MOST_LABELS: Final = 100
 """The most pairs in ``GRAVITON_LABELS``. Each admission of a pod without an entry reads all of them."""
@@ -35,7 +34,7 @@ def entries_of(
     images_checked: bool,
     live: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, dict[str, str]]:
-    """Return the data of each namespace's ConfigMap.
+    """Return the entries of each namespace.
 
     Args:
         plan: A plan of ``placement: admission``.
@@ -46,7 +45,7 @@ def entries_of(
         live: The live data.
 
     Raises:
-        ArchshiftError: The entries of a namespace are too large for a ConfigMap.
+        ArchshiftError: The entries of a namespace are too large for a policy.
     """
     wanted: dict[str, dict[str, str]] = {name: {} for name in discovery.namespaces}
     for row in plan.workloads:
@@ -95,7 +94,7 @@ def _common(
 def graviton_labels(nodes: Sequence[Node], known: Iterable[str] = ()) -> list[str]:
     """Return the labels that only Graviton nodes have, as sorted ``key=value`` pairs.
 
-    Pairs that were known stay as long as no x86 node has them. Otherwise the ConfigMaps would change with
+    Pairs that were known stay as long as no x86 node has them. Otherwise the policies would change with
     each instance type that an autoscaler brings and takes away.
 
     Args:
@@ -142,6 +141,6 @@ def _check_size(namespace: str, data: Mapping[str, str]) -> None:
     if size > MOST_BYTES:
         raise ArchshiftError(
             f"namespace {namespace}: its {len(data):,} entries for placement have {size:,} bytes; a "
-            f"ConfigMap holds {MOST_BYTES:,}",
+            f"policy holds {MOST_BYTES:,}",
             "leave workloads out with archshift:workloads.exclude, or set archshift:placement: patches",
         )

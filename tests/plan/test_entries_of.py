@@ -10,7 +10,7 @@ from archshift.cluster.entries import Entry, entry_key
 from archshift.cluster.model import Discovery, Workload
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.groups import Node
-from archshift.plan.config_maps import MOST_BYTES, MOST_LABELS, entries_of, graviton_labels
+from archshift.plan.entries_of import MOST_BYTES, MOST_LABELS, entries_of, graviton_labels
 from archshift.plan.model import Plan
 from archshift.plan.planner import make_plan
 from tests.build import BOTH_SIDES, big_node, deployment, inventory, node_pool, plan_node, planned
