@@ -54,6 +54,7 @@ _UNSURE_SECONDS: Final = 2.0
 """How long to wait after an eviction without an answer: it may have happened."""
 
 _WORKERS: Final = 8
+_SHORTEST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
 
 End: TypeAlias = Literal["", "right", "inexact", "note", "failure"]
@@ -648,7 +649,7 @@ def run_moves(
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
-    polling, begun, progress = Polling(most=_LONGEST_PAUSE), time.monotonic(), _Progress(moves, say)
+    polling, begun, progress = Polling(first=_SHORTEST_PAUSE, most=_LONGEST_PAUSE), time.monotonic(), _Progress(moves, say)
     nodes: dict[str, Node] = {}
     with ThreadPoolExecutor(max_workers=_WORKERS) as threads:
         reader = Reader(cluster, threads)
