@@ -92,13 +92,7 @@ def main() -> None:
     others = nodes_of_others(cluster_survey.inventory.nodes, settings.groups, settings.stack_label)
     cluster = eks.register_cluster() if eks else None
     kubeconfig = cluster.kubeconfig if cluster and not settings.kube_context else None
-    provider = k8s.Provider(
-        "cluster",
-        context=settings.kube_context,
-        kubeconfig=kubeconfig,
-        # Otherwise the provider deletes a ConfigMap and makes it anew to change an entry.
-        enable_config_map_mutable=True if settings.placement == "admission" else None,
-    )
+    provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
     on_cluster = pulumi.ResourceOptions(provider=provider)
     nodes: NodePools | EksNodeGroups | NodeGroups
     placeholders = None

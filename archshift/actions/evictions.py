@@ -55,6 +55,7 @@ _UNSURE_SECONDS: Final = 2.0
 """How long to wait after an eviction without an answer: it may have happened."""
 
 _WORKERS: Final = 8
+_SHORTEST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
 
 End: TypeAlias = Literal["", "right", "inexact", "note", "failure"]
@@ -390,7 +391,10 @@ class Move:
         if self._most_away() < 1:
             self.final = True
             return self._ends("inexact", "its rollout limits allow no unavailable pod")
-        number = min(surplus.number - len(spoiled), self._may_go(nodes, surplus, now))
+        number = self._may_go(now)
+        if surplus.side == AMD64 and not self._proven(nodes, surplus, now):
+            number = min(number, 0 if spoiled or self._canary_is_out(nodes, now) else 1)
+        number = min(number, surplus.number - len(spoiled))
         chosen = spoiled + self._in_order(nodes, surplus, spoiled, number)
         return self._evict(cluster, chosen, nodes, surplus, now)
 
@@ -454,17 +458,14 @@ class Move:
             return self._record.most_away(self.live["spec"])
         return max(1, self._replicas // _AWAY_SHARE)
 
-    def _may_go(self, nodes: Mapping[str, Node], surplus: Surplus, now: float) -> int:
+    def _may_go(self, now: float) -> int:
         """Return how many more of its pods may be away now."""
         away = self._replicas - sum(self._available(pod, now) for pod in self.pods)
-        number = self._most_away() - away
-        if self._record:
-            number = min(number, self._record.may_be_away(self.live))
         if self.row.kind == "StatefulSet" and away:
             return 0
-        if surplus.side == AMD64 and not self._proven(nodes, surplus, now):
-            return min(number, 0 if self._canary_is_out(nodes, now) else 1)
-        return number
+        number = self._most_away() - away
+        # The status may be older than the last eviction, and the pods may be newer than the status.
+        return min(number, self._record.may_be_away(self.live)) if self._record else number
 
     def _proven(self, nodes: Mapping[str, Node], surplus: Surplus, now: float) -> bool:
         """Return whether its images run on Graviton: a pod with the same has been ready for long enough."""
@@ -650,7 +651,8 @@ def run_moves(
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
-    polling, begun, progress = Polling(most=_LONGEST_PAUSE), time.monotonic(), _Progress(moves, say)
+    polling = Polling(first=_SHORTEST_PAUSE, most=_LONGEST_PAUSE)
+    begun, progress = time.monotonic(), _Progress(moves, say)
     nodes: dict[str, Node] = {}
     with ThreadPoolExecutor(max_workers=_WORKERS) as threads:
         reader = Reader(cluster, threads)

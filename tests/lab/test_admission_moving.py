@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -201,6 +202,28 @@ def test_a_move_that_ends_in_the_middle_goes_on(moving: Moving) -> None:
     assert moving.go_on(moving.row(item, 9), incomplete=[row.key]) == StepResult()
     assert moving.on_graviton("half") == 9
     assert len(before - moving.uids("half")) == 9
+    moving.remove(item)
+
+
+def test_an_api_server_that_dies_in_the_middle_is_waited_for(moving: Moving) -> None:
+    """It starts again with the entries, and the same update goes on."""
+    item = deployment("patient", 12, SHOP)
+    moving.add(item)
+    before, row = moving.uids("patient"), moving.row(item, 9)
+    lab = moving.cluster.lab
+    dead = threading.Event()
+
+    def kill(text: str) -> None:
+        if not text.startswith(("0 of", "1 of")) and not dead.is_set():
+            dead.set()
+            lab.kill("kube-apiserver")
+            threading.Timer(2, lab.start).start()
+
+    assert moving.move(row, say=kill) == StepResult()
+    assert dead.is_set()
+    assert moving.on_graviton("patient") == 9
+    # A pod that is made before the API server has read the policy again moves twice.
+    assert len(before - moving.uids("patient")) <= 10
     moving.remove(item)
 
 
