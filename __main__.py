@@ -143,7 +143,7 @@ def main() -> None:
             settings.field_manager,
             settings.kube_context,
             settings.rollouts,
-            bring_up_nodes=placeholders.bring_up_missing if placeholders else None,
+            bring_up_nodes=placeholders.bring_up_for_moves if placeholders else None,
         )
     if settings.monitoring and (live or not eks):
         Monitoring(
@@ -163,6 +163,7 @@ def main() -> None:
         cluster_survey.inventory,
         settings.kube_context,
         settings.rollouts,
+        settings.stack_label,
         since=now,
         bring_up_nodes=placeholders.bring_up_missing if placeholders else None,
     )

@@ -19,12 +19,16 @@ from archshift.plan.model import Plan, PlannedWorkload
 
 def moving_namespaces(plan: Plan) -> frozenset[str]:
     """Return the namespaces whose pods a step with placement at admission moves."""
-    return frozenset(row.namespace for row in plan.workloads if _moves(row))
+    return frozenset(row.namespace for row in plan.workloads if _moves(row, plan))
 
 
-def _moves(row: PlannedWorkload) -> bool:
+def _moves(row: PlannedWorkload, plan: Plan) -> bool:
     # A workload that loses its patch rolls out by that, at the end of the update.
-    return bool(row.entry and row.restarted_pods and not row.patch_goes)
+    if not row.entry or row.patch_goes:
+        return False
+    # An interrupted step may have left a first pod that does not run on Graviton.
+    trouble = plan.troubles.get(row.key)
+    return bool(row.restarted_pods or (row.wanted and row.graviton and trouble and trouble.failing))
 
 
 def await_moves(
@@ -58,7 +62,7 @@ def await_moves(
     namespaces = sorted(applied)
 
     def work(entered: frozenset[str]) -> StepResult:
-        rows = [row for row in plan.workloads if row.namespace in entered and _moves(row)]
+        rows = [row for row in plan.workloads if row.namespace in entered and _moves(row, plan)]
         if not rows:
             return StepResult()
         time.sleep(SEEN_SECONDS)

@@ -37,6 +37,10 @@ class Placeholders:
         if self._bringing_up:
             bring_up_nodes(cluster, needed_after(cluster, rows, self._inventory), self._stack)
 
+    def bring_up_for_moves(self, cluster: Cluster, rows: Sequence[PlannedWorkload]) -> None:
+        """Bring up nodes for the pods that archshift is about to evict; errors as ``bring_up_missing``."""
+        bring_up_nodes(cluster, needed_after(cluster, rows, self._inventory), self._stack)
+
     async def _before_patch(self, _: pulumi.ResourceHookArgs) -> None:
         first = self._bringing_up is None
         if self._bringing_up is None:

@@ -38,6 +38,7 @@ def await_rollouts(
     inventory: Inventory,
     kube_context: str | None,
     limits: RolloutLimits,
+    stack_label: str,
     *,
     since: datetime,
     bring_up_nodes: BringUpNodes | None = None,
@@ -50,6 +51,7 @@ def await_rollouts(
         inventory: The cluster before the step.
         kube_context: Kubeconfig context.
         limits: How long to wait.
+        stack_label: The stack, as ``stack_label`` writes it.
         since: When this run began.
         bring_up_nodes: Brings up nodes for these pods; None if the nodes exist.
 
@@ -67,6 +69,7 @@ def await_rollouts(
                 rolled,
                 incomplete=incomplete_workloads(inventory),
                 limits=limits,
+                stack_label=stack_label,
                 bring_up_nodes=bring_up_nodes,
                 # New nodes of this update join the cluster a little later.
                 patience=JOIN_SECONDS if plan.new_nodes else 0.0,

@@ -13,7 +13,8 @@ from datetime import UTC
 from typing import Any, Final
 
 from archshift.cluster.client import MERGE, Cluster, RefusedError
-from archshift.cluster.entries import entry_key
+from archshift.cluster.entries import entry_key, policy_name
+from archshift.cluster.live_placement import POLICIES, POLICY_KIND
 from archshift.cluster.model import FailedCanary
 from archshift.common.text import one_line
 from archshift.common.times import zoned_time
@@ -22,8 +23,6 @@ LABEL: Final = "archshift/canaries"
 """On each of these ConfigMaps; the value is the stack."""
 
 FIELD_MANAGER: Final = "archshift-canaries"
-
-_CONFIG_MAPS: Final = "/api/v1/configmaps"
 
 _MOST_ENTRIES: Final = 500
 """The most entries of a ConfigMap that archshift reads and keeps. Its limit of 1 MiB holds more than that."""
@@ -90,7 +89,9 @@ def write_canary(
     data[_key(canary.workload)] = _text(canary)
     collection = f"/api/v1/namespaces/{canary.namespace}/configmaps"
     name = canaries_name(stack_label)
-    body = {"metadata": {"name": name, "labels": {LABEL: stack_label}}, "data": data}
+    owner = _owner(cluster, stack_label, canary.namespace)
+    metadata = {"name": name, "labels": {LABEL: stack_label}, **owner}
+    body = {"metadata": metadata, "data": data}
     if live is None and cluster.create(
         collection, {"apiVersion": "v1", "kind": "ConfigMap", **body}, FIELD_MANAGER
     ):
@@ -98,15 +99,15 @@ def write_canary(
     cluster.patch(f"{collection}/{name}", body, MERGE, FIELD_MANAGER)
 
 
-def delete_canaries(cluster: Cluster, stack_label: str) -> None:
-    """Delete all evidence of a stack.
-
-    Raises:
-        ArchshiftError: The cluster cannot be read, or refuses.
-    """
-    for item in cluster.list(_CONFIG_MAPS, labelSelector=f"{LABEL}={stack_label}"):
-        metadata = item["metadata"]
-        cluster.delete(f"/api/v1/namespaces/{metadata['namespace']}/configmaps/{metadata['name']}")
+def _owner(cluster: Cluster, stack_label: str, namespace: str) -> dict[str, Any]:
+    """Return the policy of the namespace as the owner, so that a destroy takes the evidence away too."""
+    try:
+        policy = cluster.get(f"{POLICIES.collection()}/{policy_name(stack_label, namespace)}")
+    except RefusedError:
+        return {}  # patches place the pods, or this user may not read policies
+    owner = {"apiVersion": POLICIES.api_version, "kind": POLICY_KIND}
+    owner |= {key: policy["metadata"].get(key, "") for key in ("name", "uid")}
+    return {"ownerReferences": [owner]}
 
 
 def _get(cluster: Cluster, stack_label: str, namespace: str) -> dict[str, Any] | None:

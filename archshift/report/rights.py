@@ -84,12 +84,17 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             "placement at admission",
             (
                 *_rights("list", ("namespaces",), _WHOLE_CLUSTER),
-                *_rights("get list create patch", ("configmaps",), ours),
                 *_rights("list get create patch delete", _POLICIES, _WHOLE_CLUSTER),
             ),
             "problem",
             "archshift cannot tell the API server where new pods belong",
         )
+    yield PermissionNeed(
+        "failed canaries",
+        _rights("get create patch", ("configmaps",), ours),
+        "warning",
+        "the next update tries a workload again that failed on Graviton",
+    )
     if settings.images.check:
         yield PermissionNeed(
             "pull secrets",

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from archshift.cluster.canaries import (
     canaries_name,
-    delete_canaries,
     read_canaries,
     write_canary,
 )
 from archshift.cluster.client import RefusedError
+from archshift.cluster.live_placement import POLICIES
 from archshift.cluster.model import FailedCanary
 from archshift.common.errors import ArchshiftError, UnavailableError
+from archshift.plan.admission import policy
 from tests.build import Json
 from tests.fakes import FakeCluster
 
@@ -183,11 +184,18 @@ def test_a_cluster_that_does_not_answer_is_no_evidence_of_success() -> None:
 
 
 def test_destroy_leaves_none_of_the_stack() -> None:
+    """The engine deletes the policy, and the API server then deletes what the policy owns."""
     cluster = Namespaced()
+    made = policy("prod", "shop", {})
+    made["metadata"]["uid"] = "1234"
+    cluster.objects[POLICIES.collection()] = [made]
     write_canary(cluster, "prod", CART)
-    write_canary(cluster, "prod", replace(CART, workload="other/Deployment/cart"))
-    write_canary(cluster, "staging", CART)
-    delete_canaries(cluster, "prod")
-    (left,) = cluster.objects[MAPS]
-    assert left["metadata"]["name"] == canaries_name("staging")
-    delete_canaries(cluster, "prod")
+    (live,) = cluster.objects[MAPS]
+    assert live["metadata"]["ownerReferences"] == [
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "MutatingAdmissionPolicy",
+            "name": "archshift-placement-prod.shop",
+            "uid": "1234",
+        }
+    ]

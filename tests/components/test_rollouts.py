@@ -74,6 +74,7 @@ class Step:
                 Inventory(workloads={"shop/Deployment/cart": deployment(settled=False)}),
                 None,
                 RolloutLimits(),
+                "dev",
                 since=BEGUN,
             )
 
