@@ -16,8 +16,8 @@ QUICK := $(filter-out $(SLOW:%=tests/%/),$(wildcard tests/*/)) $(wildcard tests/
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: environment ## move arm_ratio 0.2 -> 0.5 -> 0.8 -> 1.0 -> 0.5 in the lab, with the real engine
-	@$(LAB) demo
+demo: environment ## move arm_ratio 0.2 -> 0.5 -> 0.8 -> 1.0 -> 0.5 in the lab, with the real engine (PLACEMENT=admission: the API server places the pods)
+	@$(LAB) demo $(if $(PLACEMENT),--placement=$(PLACEMENT))
 
 test: environment ## get the programs for the tests and run all tests, or TESTS="tests/cli -k ramp"
 	@$(RUN) -m tools.run_tests $(TESTS)

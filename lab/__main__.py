@@ -8,8 +8,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
+from archshift.plan.model import Placement
 from lab.control_plane import PROJECT, Lab, LabError, print_progress, user_shell
 from lab.demo import demo
 from lab.images import push_images
@@ -92,9 +93,9 @@ def _status(lab: Lab) -> int:
     return 0 if lab.is_running() else 1
 
 
-def _demo(lab: Lab) -> int:
+def _demo(lab: Lab, placement: str) -> int:
     _prepare(lab)
-    return demo(lab)
+    return demo(lab, placement)
 
 
 def _must_exist(lab: Lab) -> None:
@@ -113,7 +114,6 @@ _COMMANDS: dict[str, tuple[Callable[[Lab], int], str]] = {
     "down": (_down, "stop the lab and keep its data"),
     "env": (_env, "print the lab's environment as export lines"),
     "shell": (_shell, "start a shell with the lab's environment"),
-    "demo": (_demo, "move arm_ratio up and back down, and show each step"),
     "load": (_load, "push the sample images and apply the sample workloads again"),
     "status": (_status, "show which servers run"),
 }
@@ -129,10 +129,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (_, description) in _COMMANDS.items():
         commands.add_parser(name, help=description)
+    steps = commands.add_parser("demo", help="move arm_ratio up and back down, and show each step")
+    steps.add_argument(
+        "--placement", choices=get_args(Placement), default="patches", help="archshift:placement of the demo"
+    )
     options = parser.parse_args(arguments)
     try:
         directory = options.directory or PROJECT / (".lab-karpenter" if options.karpenter else ".lab")
-        return _COMMANDS[options.command][0](Lab(directory, karpenter=options.karpenter))
+        lab = Lab(directory, karpenter=options.karpenter)
+        if options.command == "demo":
+            return _demo(lab, options.placement)
+        return _COMMANDS[options.command][0](lab)
     except LabError as error:
         print(error, file=sys.stderr)
     except (TimeoutError, subprocess.TimeoutExpired) as error:

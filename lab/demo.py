@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,17 @@ The lab is still running. You can try, for example:
 """
 
 
-def demo(lab: Lab) -> int:
-    """Takes all steps; returns 0 only if every workload was exact after each step."""
+def demo(lab: Lab, placement: str = "patches") -> int:
+    """Takes all steps; returns 0 only if every workload was exact after each step.
+
+    Args:
+        lab: A lab with its stack and workloads.
+        placement: ``archshift:placement``.
+    """
     started = time.monotonic()
+    # Patches are the default, so the committed configuration stays as it is.
+    _configure(lab, *(("set", "placement", placement) if placement != "patches" else ("rm", "placement")))
+    total = Counter[str]()
     _audit(lab)
     inexact: list[str] = []
     printed: list[str] = []
@@ -57,9 +66,16 @@ def demo(lab: Lab) -> int:
                 printed.append(note)
                 print(f"  {note}")
         print(fleet_line(report, ratio, result.seconds))
-        print(restarts_line(report, before, after))
+        moves, restarts = cost_of(report, before, after)
+        total.update(moves=moves, restarts=restarts)
+        print(restarts_line(moves, restarts))
         inexact += [f"{row['workload']} at {ratio}" for row in report["workloads"] if not row["exact"]]
-    print(f"\n{len(STEPS)} steps in {time.monotonic() - started:.0f} s.")
+    print(
+        f"\n{len(STEPS)} steps in {time.monotonic() - started:.0f} s: {total['moves']} pods had to move, and "
+        f"{total['restarts']} pods restarted."
+    )
+    if placement == "patches":
+        print("With make demo PLACEMENT=admission, the same steps restart only the pods that move.")
     if inexact:
         print(f"These workloads were not exact: {', '.join(inexact)}.")
     else:
@@ -89,9 +105,7 @@ def _audit(lab: Lab) -> None:
 
 
 def _step(lab: Lab, ratio: str, log: Path) -> Result:
-    config = lab.run("pulumi", "config", "set", "arm_ratio", ratio, f"--stack={lab.stack}")
-    if config.returncode != 0:
-        raise LabError(f"pulumi config set: {config.stderr.strip()}")
+    _configure(lab, "set", "arm_ratio", ratio)
     print(f"$ pulumi config set arm_ratio {ratio} && pulumi up", flush=True)
     ticker = _Ticker()
     arguments = ["up", "--yes", "--skip-preview", f"--stack={lab.stack}"]
@@ -103,6 +117,12 @@ def _step(lab: Lab, ratio: str, log: Path) -> Result:
         last = "\n".join(f"    {line}" for line in result.output.strip().splitlines()[-20:])
         raise LabError(f"pulumi up failed (exit code {result.exit_code}). {log} ends with:\n{last}")
     return result
+
+
+def _configure(lab: Lab, *command: str) -> None:
+    config = lab.run("pulumi", "config", *command, f"--stack={lab.stack}")
+    if config.returncode != 0:
+        raise LabError(f"pulumi config {command[0]}: {config.stderr.strip()}")
 
 
 class _Ticker:
@@ -189,9 +209,14 @@ def fleet_line(report: Mapping[str, Any], ratio: str, seconds: float) -> str:
     )
 
 
-def restarts_line(report: Mapping[str, Any], before: Pods, after: Pods) -> str:
+def cost_of(report: Mapping[str, Any], before: Pods, after: Pods) -> tuple[int, int]:
+    """How many pods had to move, and how many the step restarted."""
+    rows = report["workloads"]
+    moves = sum(had_to_move(row, before) for row in rows)
+    return moves, sum(restarted(row, before, after) for row in rows)
+
+
+def restarts_line(moves: int, restarts: int) -> str:
     """A line about the pods that the step restarted."""
-    moves = sum(had_to_move(row, before) for row in report["workloads"])
-    restarts = sum(restarted(row, before, after) for row in report["workloads"])
     each = f", {restarts / moves:.1f} for each of them" if moves else ""
     return f"{moves} pods had to move; the step restarted {restarts} pods{each}"

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from lab.control_plane import PROJECT, Lab, LabError
-from lab.demo import fleet_line, notes, restarts_line, step_table
+from lab.demo import cost_of, fleet_line, notes, restarts_line, step_table
 from lab.sample import load_workloads, prepare_stack
 from tests.lab.lab_helpers import Cluster, Manifest, daemon_set, deployment
 
@@ -396,10 +396,10 @@ def test_the_demos_table_shows_what_is_wanted_and_what_is() -> None:
         "shop/cart        StatefulSet         2       1         1    yes            0          0          -",
         "shop/invoices    Deployment          2       -         0    yes            0          1          -",
     ]
-    assert restarts_line(report, before, after) == (
+    assert restarts_line(*cost_of(report, before, after)) == (
         "4 pods had to move; the step restarted 4 pods, 1.0 for each of them"
     )
-    assert restarts_line(report, after, after) == (
+    assert restarts_line(*cost_of(report, after, after)) == (
         "4 pods had to move; the step restarted 0 pods, 0.0 for each of them"
     )
     assert notes(report) == ["shop/Deployment/invoices: left alone: pins amd64"]

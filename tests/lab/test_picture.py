@@ -33,7 +33,7 @@ $ pulumi config set arm_ratio 0.5 && pulumi up
 {TABLE}
   shop/Deployment/cart: left alone
 {fleet_line(REPORT, "0.5", 12.3)}
-{restarts_line(REPORT, {}, {})}
+{restarts_line(4, 4)}
 
 1 steps in 13 s.
 """
