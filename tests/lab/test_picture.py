@@ -46,7 +46,7 @@ def test_each_part_of_the_output_is_a_frame() -> None:
     assert audit.lines[-1] == "1 of 2 images run on arm64, 0 unknown; 1 of 2 workloads can move"
     assert audit.fleet is None
     assert step.lines[2:5] == tuple(TABLE.splitlines())
-    assert step.lines[-1] == "4 pods had to move; the step restarted 0 pods, 0.0 for each of them"
+    assert step.lines[-1] == "4 pods had to move; the step restarted 4 pods, 1.0 for each of them"
     assert not any("left alone" in line or "steps in" in line for line in step.lines)
     assert step.fleet == (2, 8)
 
