@@ -19,16 +19,18 @@ from archshift.plan.model import Plan, PlannedWorkload
 
 def moving_namespaces(plan: Plan) -> frozenset[str]:
     """Return the namespaces whose pods a step with placement at admission moves."""
-    return frozenset(row.namespace for row in plan.workloads if _moves(row, plan))
-
-
-def _moves(row: PlannedWorkload, plan: Plan) -> bool:
-    # A workload that loses its patch rolls out by that, at the end of the update.
-    if not row.entry or row.patch_goes:
-        return False
     # An interrupted step may have left a first pod that does not run on Graviton.
-    trouble = plan.troubles.get(row.key)
-    return bool(row.restarted_pods or (row.wanted and row.graviton and trouble and trouble.failing))
+    failing = {key for key, trouble in plan.troubles.items() if trouble.failing}
+    return frozenset(
+        row.namespace
+        for row in plan.workloads
+        if _may_move(row) and (row.restarted_pods or (row.wanted and row.graviton and row.key in failing))
+    )
+
+
+def _may_move(row: PlannedWorkload) -> bool:
+    # A workload that loses its patch rolls out by that, at the end of the update.
+    return bool(row.entry and row.wanted is not None and not row.patch_goes)
 
 
 def await_moves(
@@ -62,7 +64,14 @@ def await_moves(
     namespaces = sorted(applied)
 
     def work(entered: frozenset[str]) -> StepResult:
-        rows = [row for row in plan.workloads if row.namespace in entered and _moves(row, plan)]
+        incomplete = incomplete_workloads(inventory)
+        rows = [
+            row
+            for row in plan.workloads
+            if row.namespace in entered and _may_move(row)
+            # Pods that waited for a node may land anywhere.
+            if row.restarted_pods or row.key in incomplete
+        ]
         if not rows:
             return StepResult()
         time.sleep(SEEN_SECONDS)
@@ -73,7 +82,7 @@ def await_moves(
                 stack_label=stack_label,
                 field_manager=field_manager,
                 limits=limits,
-                incomplete=incomplete_workloads(inventory),
+                incomplete=incomplete,
                 bring_up_nodes=bring_up_nodes,
                 # New nodes of this update join the cluster a little later.
                 patience=JOIN_SECONDS if plan.new_nodes else 0.0,

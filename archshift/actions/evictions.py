@@ -544,7 +544,9 @@ class Move:
         """Return whether a rollout moves its pods, because its limits let none be away."""
         spec = self.live["spec"]
         needs_it = record.ends_all_first(spec) or record.most_away(spec) < 1
-        return needs_it and self.row.restarts and bool(self._rules.restart_as)
+        # A pod that had no node when the plan was made may have landed on the wrong side since.
+        planned = self.row.restarts or self._incomplete
+        return needs_it and planned and bool(self._rules.restart_as)
 
     def _restart(
         self,
