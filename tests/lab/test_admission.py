@@ -146,7 +146,9 @@ def test_what_is_gone_or_edited_comes_back(cluster: Cluster, steered: Stack, nam
     before = expect_exact(cluster, steered, namespace, 0.5)
     kubectl = cluster.lab.kubectl
     name = kubectl("get", "mutatingadmissionpolicies", "--output=name").strip().rpartition("/")[2]
-    nothing = [{"op": "replace", "path": "/spec/mutations/0/jsonPatch/expression", "value": "[]"}]
+    elsewhere = {"matchLabels": {"kubernetes.io/metadata.name": "elsewhere"}}
+    path = "/spec/matchConstraints/namespaceSelector"
+    nothing = [{"op": "replace", "path": path, "value": elsewhere}]
     for command in (
         ("delete", "mutatingadmissionpolicy", name),
         ("delete", "mutatingadmissionpolicybinding", name),
