@@ -8,8 +8,10 @@ import secrets
 import sys
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 from archshift.common.errors import ArchshiftError
+from archshift.plan.model import Placement
 from chaos.run import Report, Run
 from chaos.schedule import schedule
 from lab.control_plane import PROJECT, Lab, LabError
@@ -26,10 +28,15 @@ def main() -> int:
     parser.add_argument(
         "--minutes", type=_minutes, default=5.0, help="how long to inject faults (default: 5)"
     )
+    parser.add_argument(
+        "--placement", choices=get_args(Placement), default="patches", help="archshift:placement of the stack"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to this file")
     options = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     replay = f"python -m chaos --seed {seed} --minutes {options.minutes:g}"
+    if options.placement != "patches":
+        replay += f" --placement {options.placement}"
     phases = schedule(seed, options.minutes)
     print(f"{replay}\n")
     for phase in phases:
@@ -42,7 +49,7 @@ def main() -> int:
         lab = Lab(Path(name) / "lab")
         try:
             lab.start(_say)
-            report = Run(lab, Path(name), _say).walk(phases)
+            report = Run(lab, Path(name), _say, options.placement).walk(phases)
         except (ArchshiftError, LabError) as error:
             sys.exit(f"{error}\nTo repeat: {replay}")
         finally:

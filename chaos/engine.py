@@ -46,10 +46,11 @@ class Up:
 class Stack(LabStack):
     """The stack of a run."""
 
-    def __init__(self, lab: Lab, folder: Path) -> None:
+    def __init__(self, lab: Lab, folder: Path, placement: str) -> None:
         """Make the stack; errors as ``LabStack``."""
         super().__init__(lab, folder, "chaos")
         self._runs = 0
+        self._placement = placement
 
     def configure(
         self, arm_ratio: str, node_groups: dict[str, Any] | None = None, *, hold: bool = True
@@ -59,6 +60,7 @@ class Stack(LabStack):
         values = {
             **ON_THE_LAB,
             "arm_ratio": arm_ratio,
+            "placement": self._placement,
             "node_groups": groups() if node_groups is None else node_groups,
             "workloads": {"namespaces": [NAMESPACE], **overrides},
         }

@@ -10,6 +10,7 @@ from math import ceil
 from typing import Any, Final
 
 ARCH: Final = "kubernetes.io/arch"
+_RESTARTED: Final = "kubectl.kubernetes.io/restartedAt"
 
 SILENCE_SECONDS: Final = 20.0
 """Half of the time that the node lifecycle controller waits for a node by default."""
@@ -240,7 +241,8 @@ def theirs(workload: Object) -> dict[str, Any]:
     template = spec["template"]
     meta, pod = template.get("metadata") or {}, template["spec"]
     annotations = meta.get("annotations") or {}
-    kept = {key: value for key, value in annotations.items() if "archshift" not in key}
+    # With placement at admission, workloads whose limits let no pod be away are restarted.
+    kept = {key: value for key, value in annotations.items() if "archshift" not in key and key != _RESTARTED}
     template["metadata"] = {"labels": meta.get("labels"), **({"annotations": kept} if kept else {})}
     affinity = {
         key: value for key, value in (pod.pop("affinity", None) or {}).items() if key != "nodeAffinity"

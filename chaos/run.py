@@ -79,8 +79,8 @@ class Report:
 class Run:
     """A run in a lab that was started for it."""
 
-    def __init__(self, lab: Lab, folder: Path, say: Say) -> None:
-        self._lab, self._folder, self._say = lab, folder, say
+    def __init__(self, lab: Lab, folder: Path, say: Say, placement: str = "patches") -> None:
+        self._lab, self._folder, self._say, self._placement = lab, folder, say, placement
         self._started = time.monotonic()
         self._lock = threading.Lock()
         self._expected = {name_of(workload): workload for workload in fleet.workloads()}
@@ -103,7 +103,11 @@ class Run:
 
     def _walk(self, cluster: Cluster, proxy: Proxy, phases: tuple[Phase, ...]) -> None:
         kubeconfig = self._prepare(proxy.port)
-        stack = Stack(BehindProxy(self._lab, kubeconfig, self._folder / "cache"), self._folder / "stack")
+        stack = Stack(
+            BehindProxy(self._lab, kubeconfig, self._folder / "cache"),
+            self._folder / "stack",
+            self._placement,
+        )
         self._begin(cluster, stack)
         faults = Faults(self._lab, cluster, proxy, self._checker, self._lock, self._expected, self._clock)
         self.report.faults = faults.injected
