@@ -81,6 +81,11 @@ def _serves(pod: Object, nodes: set[str]) -> bool:
     )
 
 
+def _changed(item: Object) -> str:
+    conditions = (item.get("status") or {}).get("conditions") or ()
+    return next((str(one.get("lastTransitionTime")) for one in conditions if one["type"] == "Ready"), "")
+
+
 def _is_ready(item: Object) -> bool:
     conditions = (item.get("status") or {}).get("conditions") or ()
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
@@ -206,7 +211,10 @@ def _why_not(pod: Object, nodes: Mapping[str, Object]) -> str:
         return "without a node"
     if name not in nodes:
         return f"on {name}, which is gone"
-    return "not ready" if _is_ready(nodes[name]) else f"on {name}, which is not ready"
+    if not _is_ready(nodes[name]):
+        return f"on {name}, which is not ready"
+    since = {_changed(pod), _changed(nodes[name])}
+    return f"not ready since {' and its node ready since '.join(sorted(since))}"
 
 
 def at_rest(snapshot: Snapshot, expected: Mapping[str, Object], nodes: Iterable[str]) -> list[str]:
