@@ -13,6 +13,7 @@ from archshift.nodes.after_update import nodes_of_others, possible_nodes
 from archshift.ramp.gate_evidence import no_evidence, read_evidence_file
 from archshift.settings import stack as stack_settings
 from archshift.survey import survey_of_none
+from components.after_nodes import after
 from components.arm64_tests import Arm64Tests, Arm64TestsArgs, run_arm64_tests
 from components.cluster_identity import OUTPUT, survey_stack
 from components.exceptions import Exceptions, ExceptionsArgs
@@ -107,6 +108,9 @@ def main() -> None:
     else:
         groups = NodeGroupsArgs(groups=settings.node_groups, protected=stay, guard=guard, others=others)
         nodes = NodeGroups("node-groups", groups, on_cluster)
+    # Pods can only move to nodes that exist, and a patch has no input from the nodes. If all nodes
+    # exist, waiting would cost a sixth of a large preview. The engine deletes nodes after all else.
+    to_come = nodes.made if placeholders or cluster_survey.plan.new_nodes else ()
     patches = WorkloadPatches(
         "workloads",
         WorkloadPatchesArgs(
@@ -115,11 +119,7 @@ def main() -> None:
             cluster=cluster_uid,
             bring_up_nodes=placeholders.hook if placeholders else None,
         ),
-        # Pods can only move to nodes that exist, and a patch has no input from the nodes. If all nodes
-        # exist, waiting would cost a sixth of a large preview. The engine deletes nodes after all else.
-        pulumi.ResourceOptions(
-            depends_on=[nodes] if placeholders or cluster_survey.plan.new_nodes else [provider]
-        ),
+        pulumi.ResourceOptions(depends_on=after(to_come, [provider])),
     )
     if cluster_survey.placement:
         policy = PlacementPolicy(
@@ -131,9 +131,7 @@ def main() -> None:
                 moving=moving_namespaces(cluster_survey.plan),
                 now=now,
             ),
-            pulumi.ResourceOptions(
-                provider=provider, depends_on=[nodes] if cluster_survey.plan.new_nodes else None
-            ),
+            pulumi.ResourceOptions(provider=provider, depends_on=after(to_come)),
         )
         await_moves(
             policy.applied,

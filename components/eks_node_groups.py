@@ -175,6 +175,9 @@ class EksNodeGroups(pulumi.ComponentResource):
     sizes: pulumi.Output[Mapping[str, int]]
     """Desired number of nodes by group."""
 
+    made: tuple[pulumi.Resource, ...]
+    """The groups."""
+
     def __init__(
         self, name: str, args: EksNodeGroupsArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
@@ -185,6 +188,7 @@ class EksNodeGroups(pulumi.ComponentResource):
         if not self._role and any(group.name not in args.live for group in args.groups.values()):
             self._role = self._node_role()
         made = {group.name: self._group(group) for group in args.groups.values()}
+        self.made = tuple(made.values())
         desired: Mapping[str, Any] = {name: group.scaling_config.desired_size for name, group in made.items()}
         self.sizes = pulumi.Output.from_input(desired).apply(
             lambda sizes: {name: int(size) for name, size in sizes.items()}

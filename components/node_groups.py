@@ -38,15 +38,20 @@ class NodeGroups(pulumi.ComponentResource):
     sizes: pulumi.Output[Mapping[str, int]]
     """Number of nodes by group."""
 
+    made: tuple[pulumi.Resource, ...]
+    """The nodes."""
+
     def __init__(self, name: str, args: NodeGroupsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
-        for group in args.groups.values():
-            for node in group.nodes():
-                self._simulate(node, (*node.taints, side_taint(group.architecture)), args)
+        self.made = tuple(
+            self._simulate(node, (*node.taints, side_taint(group.architecture)), args)
+            for group in args.groups.values()
+            for node in group.nodes()
+        )
         self.sizes = pulumi.Output.from_input({key: group.size for key, group in args.groups.items()})
         self.register_outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
 
-    def _simulate(self, node: Node, taints: Iterable[Taint], args: NodeGroupsArgs) -> None:
+    def _simulate(self, node: Node, taints: Iterable[Taint], args: NodeGroupsArgs) -> pulumi.Resource:
         allocatable = {
             "cpu": f"{node.millicpu}m",
             "memory": str(node.memory),
@@ -55,7 +60,7 @@ class NodeGroups(pulumi.ComponentResource):
         }
         # The typed k8s.core.v1.Node has no input for the status. A kubelet reports it, and the lab
         # has no kubelet.
-        pulumi.CustomResource(
+        return pulumi.CustomResource(
             "kubernetes:core/v1:Node",
             node.name,
             {

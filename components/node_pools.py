@@ -39,12 +39,13 @@ class NodePools(pulumi.ComponentResource):
     sizes: pulumi.Output[Mapping[str, Any]]
     """Limits by pool; the provisioner decides how many nodes there are."""
 
-    pools: tuple[pulumi.Resource, ...]
+    made: tuple[pulumi.Resource, ...]
+    """The pools."""
 
     def __init__(self, name: str, args: NodePoolsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
         specs = {pool.name: manifest(pool) for pool in args.pools.values()}
-        self.pools = tuple(self._pool(pool, spec, args) for pool, spec in specs.items())
+        self.made = tuple(self._pool(pool, spec, args) for pool, spec in specs.items())
         limits: Mapping[str, Any] = {pool: spec["limits"] for pool, spec in specs.items()}
         self.sizes = pulumi.Output.from_input(limits)
         self.register_outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})

@@ -126,8 +126,8 @@ def test_one_number_and_two_groups_become_nodes_and_patches(monkeypatch: pytest.
         "cluster_uid": "6a0c9f1e",
     }
     (component,) = done.of("archshift:index:WorkloadPatches")
-    waits_for = {urn.rpartition("::")[2] for urn in component.request.dependencies}
-    assert {"graviton", "x86"} <= waits_for
+    order = [one.type for one in done.registered]
+    assert max(i for i, name in enumerate(order) if name == NODE_GROUP) < order.index(component.type)
     (provider,) = done.of("pulumi:providers:kubernetes")
     exec_plugin = json.loads(provider.inputs["kubeconfig"])["users"][0]["user"]["exec"]
     assert exec_plugin["args"][:4] == ["eks", "get-token", "--cluster-name", "prod"]
@@ -331,8 +331,9 @@ def test_with_a_provisioner_the_groups_are_node_pools(
         assert list(one.request.hooks.before_delete) == ["archshift-guard-x86"]
     assert done.exports["node_groups"] == {"x86": {"cpu": "64"}, "graviton": {"cpu": "64"}}
     (component,) = done.of("archshift:index:WorkloadPatches")
-    waits_for = {urn.rpartition("::")[2] for urn in component.request.dependencies}
-    assert {"graviton", "x86"} <= waits_for
+    order = [one.type for one in done.registered]
+    last_pool = max(i for i, name in enumerate(order) if name == "kubernetes:karpenter.sh/v1:NodePool")
+    assert last_pool < order.index(component.type)
     (patch,) = done.of(WorkloadPatch.TYPE)
     for hooks in (patch.request.hooks.before_create, patch.request.hooks.before_update):
         assert list(hooks) == ["archshift-bring-up-nodes"]

@@ -28,7 +28,7 @@ from archshift.actions.sides import (
     surplus_of,
 )
 from archshift.cluster.budgets import BUDGETS, read_budget, what_never_lets_go
-from archshift.cluster.client import MERGE, Cluster
+from archshift.cluster.client import MERGE, Cluster, RefusedError
 from archshift.cluster.entries import ALL_ON_X86, PLACED_ANNOTATION
 from archshift.cluster.kinds import CONTROLLERS, WorkloadKind, workload_path
 from archshift.cluster.live_placement import SEEN_SECONDS
@@ -247,8 +247,11 @@ class Move:
             # What was asked for may have happened; the next look shows it.
             self._not_before, moved = now + _UNSURE_SECONDS, False
         except ArchshiftError as error:
-            # archshift may not evict its pods, or may not change it. Others go on.
-            moved = self._ends("inexact", str(error))
+            if isinstance(error, RefusedError) and error.namespace_ends:
+                moved = self._ends("note", "its namespace is being deleted")
+            else:
+                # archshift may not evict its pods, or may not change it. Others go on.
+                moved = self._ends("inexact", str(error))
         if moved:
             self._moved_at = now
         return moved

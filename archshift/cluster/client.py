@@ -46,6 +46,11 @@ class RefusedError(ArchshiftError):
         super().__init__(problem, way_out)
         self.status, self.words = status, words
 
+    @property
+    def namespace_ends(self) -> bool:
+        """Whether the reason is that somebody deletes the namespace."""
+        return self.status == 403 and self.words.endswith("because it is being terminated")
+
 
 class BusyError(UnavailableError):
     """The API server throttles the client, stops, starts, or has an error of its own.

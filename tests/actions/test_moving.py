@@ -866,6 +866,23 @@ def test_an_eviction_that_is_not_allowed_stops_only_its_workload(clock: Clock) -
     assert fleet.sides("cart") == (4, 4)
 
 
+def test_a_namespace_that_is_being_deleted_is_no_matter_of_rights(clock: Clock) -> None:
+    words = (
+        'pods "x" is forbidden: unable to create new content in namespace shop because it is being terminated'
+    )
+
+    class Ending(Fleet):
+        def before(self, verb: str, path: str) -> None:
+            super().before(verb, path)
+            if verb == "evict" and "/leaving-" in path:
+                raise RefusedError(f"not allowed: {words}", "docs/permissions.md", status=403, words=words)
+
+    fleet = Ending(clock)
+    leaving, cart = fleet.add("leaving", 4, 2), fleet.add("cart", 8, 4)
+    assert move(fleet, leaving, cart) == StepResult(notes={leaving.key: "its namespace is being deleted"})
+    assert fleet.sides("cart") == (4, 4)
+
+
 def test_a_namespace_that_cannot_be_read_stops_no_other(clock: Clock) -> None:
     fleet = Fleet(clock)
     fleet.refused["/api/v1/namespaces/closed/pods"] = "not allowed"
