@@ -1,8 +1,8 @@
 """Compares the program with a bare one, which registers the same patches as literals, and an empty one.
 
 With the real engine in a separate lab, it measures a preview of 1,000 workloads (wall time, and memory of the
-program's process), a step of `up` over 50 workloads until the end of its rollouts, and the sample shop
-against an empty program. It measures each pair in turns and compares the medians.
+program's process), a step of `up` over 50 workloads until the end of its rollouts, the sample shop against an
+empty program, and a preview of 5,000 workloads with placement at admission against `archshift plan`. It measures each pair in turns and compares the medians.
 """
 
 import json
@@ -331,9 +331,35 @@ def empty(lab: Lab, folder: Path) -> None:
     report("archshift completion bash", "s", medians["completion"], medians["python"], 10)
 
 
+def placement(lab: Lab, folder: Path, namespaces: int, workloads: int) -> None:
+    """Compare a preview with ``placement: admission`` with ``archshift plan`` of the same cluster."""
+    names = [f"space-{number}" for number in range(namespaces)]
+    groups = {name: {**group, "size": 30} for name, group in GROUPS.items()}
+    for name in names:
+        fill(lab, name, workloads // namespaces, 1)
+    stack = Stack(lab, folder / "placement", "placement")
+    settings = {**ON_THE_LAB, "placement": "admission", "workloads": {"namespaces": names}}
+    stack.configure(**settings, arm_ratio="0.0", node_groups=groups)
+    stack.run("up", "--yes", "--skip-preview")
+    stack.configure(**settings, arm_ratio="0.5", node_groups=groups)
+
+    def plan() -> tuple[float, int]:
+        started = time.monotonic()
+        done = stack.archshift("plan", timeout=600)
+        if done.returncode:
+            raise SystemExit(f"archshift plan failed:\n{done.stderr}")
+        return time.monotonic() - started, 0
+
+    got = in_turns(lambda: stack.run("preview"), plan)
+    seconds = {who: values["seconds"] for who, values in got.items()}
+    report(f"preview of {workloads} at admission, plan", "s", seconds["ours"], seconds["bare"], 1.3)
+    for name in names:
+        lab.kubectl("delete", "namespace", name, "--wait=false")
+
+
 def main() -> None:
     """Measure and print the parts that the arguments name, or all parts."""
-    parts = sys.argv[1:] or ["step", "preview", "empty"]
+    parts = sys.argv[1:] or ["step", "preview", "empty", "placement"]
     # The folder is inside the checkout, so that the bare program finds the same Python environment.
     parent = PROJECT / ".lab"
     parent.mkdir(exist_ok=True)
@@ -349,6 +375,8 @@ def main() -> None:
                 preview(lab, folder, 1000)
             if "empty" in parts:
                 empty(lab, folder)
+            if "placement" in parts:
+                placement(lab, folder, 50, 5000)
         finally:
             lab.stop()
 
