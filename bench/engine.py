@@ -2,7 +2,8 @@
 
 With the real engine in a separate lab, it measures a preview of 1,000 workloads (wall time, and memory of the
 program's process), a step of `up` over 50 workloads until the end of its rollouts, the sample shop against an
-empty program, and a preview of 5,000 workloads with placement at admission against `archshift plan`. It measures each pair in turns and compares the medians.
+empty program, and a preview of 5,000 workloads with placement at admission against `archshift plan`. It
+measures each pair in turns and compares the medians.
 """
 
 import json
