@@ -140,7 +140,7 @@ def survey(
             plan = make(refused)
     possible = possible_nodes(inventory.nodes, settings.groups, settings.stack_label)
     if live:
-        plan = with_unplaced(plan, inventory, live.since)
+        plan = with_unplaced(plan, inventory, live, settings.stack_label)
     strict = with_holds(tests.strict_rules(settings.rules), failed)
     return Survey(
         inventory=inventory,

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from archshift.cluster.client import MERGE, Cluster, RefusedError
 from archshift.cluster.entries import entry_key, policy_name
-from archshift.cluster.live_placement import POLICIES, POLICY_KIND
+from archshift.cluster.live_placement import BINDING_KIND, BINDINGS, POLICIES, POLICY_KIND
 from archshift.cluster.model import FailedCanary
 from archshift.common.text import one_line
 from archshift.common.times import zoned_time
@@ -89,8 +89,8 @@ def write_canary(
     data[_key(canary.workload)] = _text(canary)
     collection = f"/api/v1/namespaces/{canary.namespace}/configmaps"
     name = canaries_name(stack_label)
-    owner = _owner(cluster, stack_label, canary.namespace)
-    metadata = {"name": name, "labels": {LABEL: stack_label}, **owner}
+    owners = _owners(cluster, stack_label, canary.namespace)
+    metadata = {"name": name, "labels": {LABEL: stack_label}, **owners}
     body = {"metadata": metadata, "data": data}
     if live is None and cluster.create(
         collection, {"apiVersion": "v1", "kind": "ConfigMap", **body}, FIELD_MANAGER
@@ -99,15 +99,21 @@ def write_canary(
     cluster.patch(f"{collection}/{name}", body, MERGE, FIELD_MANAGER)
 
 
-def _owner(cluster: Cluster, stack_label: str, namespace: str) -> dict[str, Any]:
-    """Return the policy of the namespace as the owner, so that a destroy takes the evidence away too."""
-    try:
-        policy = cluster.get(f"{POLICIES.collection()}/{policy_name(stack_label, namespace)}")
-    except RefusedError:
-        return {}  # patches place the pods, or this user may not read policies
-    owner = {"apiVersion": POLICIES.api_version, "kind": POLICY_KIND}
-    owner |= {key: policy["metadata"].get(key, "") for key in ("name", "uid")}
-    return {"ownerReferences": [owner]}
+def _owners(cluster: Cluster, stack_label: str, namespace: str) -> dict[str, Any]:
+    """Return the policy of the namespace and its binding as owners, so that a destroy takes the evidence too.
+
+    The evidence stays as long as one of them is there: if somebody deletes only the policy, the next update
+    repairs that, and still holds the workload.
+    """
+    owners = []
+    for kind, resource in ((POLICY_KIND, POLICIES), (BINDING_KIND, BINDINGS)):
+        try:
+            live = cluster.get(f"{resource.collection()}/{policy_name(stack_label, namespace)}")
+        except RefusedError:
+            continue  # patches place the pods, or this user may not read it
+        names = {key: live["metadata"].get(key, "") for key in ("name", "uid")}
+        owners.append({"apiVersion": resource.api_version, "kind": kind, **names})
+    return {"ownerReferences": owners} if owners else {}
 
 
 def _get(cluster: Cluster, stack_label: str, namespace: str) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from archshift.cluster.client import Cluster
 
 POLICY_KIND: Final = "MutatingAdmissionPolicy"
+BINDING_KIND: Final = "MutatingAdmissionPolicyBinding"
 POLICIES: Final = Resource(api_version="admissionregistration.k8s.io/v1", plural="mutatingadmissionpolicies")
 BINDINGS: Final = Resource(
     api_version="admissionregistration.k8s.io/v1", plural="mutatingadmissionpolicybindings"

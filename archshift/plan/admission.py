@@ -55,13 +55,17 @@ from archshift.cluster.entries import (
     policy_name,
 )
 from archshift.cluster.kinds import CONTROLLERS, UNREAD
-from archshift.cluster.live_placement import ENTRIES_VARIABLE, NAMESPACE_LABEL, POLICIES, POLICY_KIND
+from archshift.cluster.live_placement import (
+    BINDING_KIND,
+    ENTRIES_VARIABLE,
+    NAMESPACE_LABEL,
+    POLICIES,
+    POLICY_KIND,
+)
 from archshift.cluster.pod_fields import DEFAULT_SPREADS, SPREADS, WEIGHT, toleration_of
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64
 from archshift.common.kubernetes import ARCH_LABEL, ARCH_LABELS, OS_LABEL, STACK_LABEL
 from archshift.plan.placement import OTHER_WEIGHT
-
-BINDING_KIND: Final = "MutatingAdmissionPolicyBinding"
 
 _MAKERS: Final = {
     record.revision_label: kind

@@ -229,6 +229,7 @@ class Plan:
         unplaced: Workload key to the number of its pods that are newer than archshift's policy, and that the
             policy did not place.
         older: The number of pods of placed workloads that are older than the policy.
+        without_policy: The namespaces in which no policy of archshift is in effect.
         advice: What another placement would save in this step, a sentence; empty if it saves nothing.
     """
 
@@ -248,6 +249,7 @@ class Plan:
     placed_by: Placement = "patches"
     unplaced: Mapping[str, int] = field(default_factory=dict)
     older: int = 0
+    without_policy: tuple[str, ...] = ()
     advice: str = ""
 
     @property

@@ -1,22 +1,25 @@
 """Which pods archshift's policy has placed, and what a fleet would be without patches. Pure."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from archshift.cluster.kinds import on_every_node
+from archshift.cluster.live_placement import LivePlacement, is_as_wanted
 from archshift.cluster.model import Inventory
 from archshift.cluster.pod_fields import without_patch
+from archshift.plan.admission import binding, policy
 from archshift.plan.model import Plan
 
 
-def with_unplaced(plan: Plan, inventory: Inventory, since: Mapping[str, str]) -> Plan:
-    """Return a plan with the pods that the policy did not place.
+def with_unplaced(plan: Plan, inventory: Inventory, live: LivePlacement, stack_label: str) -> Plan:
+    """Return a plan with the pods that the policy did not place, and the namespaces without it.
 
     Args:
         plan: A plan of ``placement: admission``.
         inventory: The cluster of the plan.
-        since: Namespace to since when its policy places pods.
+        live: What places pods at admission now.
+        stack_label: The stack, as ``stack_label`` writes it.
     """
+    since = live.since
     rows = [row for row in plan.workloads if row.entry and row.placed and row.namespace in since]
     placed = {row.key: since[row.namespace] for row in rows}
     times = {key: inventory.unplaced.get(key, ()) for key in placed}
@@ -25,6 +28,21 @@ def with_unplaced(plan: Plan, inventory: Inventory, since: Mapping[str, str]) ->
         plan,
         unplaced={key: count for key, count in newer.items() if count},
         older=sum(map(len, times.values())) - sum(newer.values()),
+        without_policy=tuple(
+            namespace
+            for namespace in sorted({row.namespace for row in plan.workloads if row.entry})
+            if not _in_effect(live, namespace, stack_label)
+        ),
+    )
+
+
+def _in_effect(live: LivePlacement, namespace: str, stack_label: str) -> bool:
+    """Return whether a policy places by its entries, whatever these are: the next update may change them."""
+    if namespace not in live.since:
+        return False
+    wanted = policy(stack_label, namespace, live.data[namespace])
+    return is_as_wanted(wanted["spec"], live.policies[namespace].get("spec")) and is_as_wanted(
+        binding(stack_label, namespace)["spec"], live.bindings[namespace].get("spec")
     )
 
 

@@ -399,6 +399,20 @@ def not_placed(unplaced: Mapping[str, int]) -> str:
     )
 
 
+def policy_away(namespaces: Sequence[str]) -> str:
+    """Say where no policy is in effect; empty for nowhere.
+
+    Args:
+        namespaces: The namespaces.
+    """
+    if not namespaces:
+        return ""
+    return (
+        f"archshift's policy is missing or was changed in {first_few(namespaces)}: it does not place new "
+        "pods there; the next pulumi up repairs it"
+    )
+
+
 def older_than_policy(pods: int) -> str:
     """Say how many pods are older than the policy; empty for none."""
     if not pods:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from archshift.cluster.access import Right, is_granted
+from archshift.cluster.canaries import canaries_name
 from archshift.cluster.client import Cluster
 from archshift.cluster.identity import SYSTEM_NAMESPACE
 from archshift.cluster.kinds import CONTROLLERS, SCALED
@@ -91,7 +92,11 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
         )
     yield PermissionNeed(
         "failed canaries",
-        _rights("get create patch", ("configmaps",), ours),
+        (
+            *_rights("create", ("configmaps",), ours),
+            # docs/permissions.md limits these to the one name; creates cannot be limited.
+            *_rights("get patch", ("configmaps",), ours, canaries_name(settings.stack_label)),
+        ),
         "warning",
         "the next update tries a workload again that failed on Graviton",
     )
@@ -157,10 +162,15 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
         )
 
 
-def _rights(verbs: str, resources: Iterable[str], namespaces: Iterable[str]) -> tuple[Right, ...]:
+def _rights(
+    verbs: str, resources: Iterable[str], namespaces: Iterable[str], name: str = ""
+) -> tuple[Right, ...]:
     spaces = tuple(namespaces)
     return tuple(
-        Right(verb, resource, space) for resource in resources for verb in verbs.split() for space in spaces
+        Right(verb, resource, space, name)
+        for resource in resources
+        for verb in verbs.split()
+        for space in spaces
     )
 
 
@@ -203,7 +213,7 @@ def _ask_all(cluster: Cluster, rights: Iterable[Right]) -> Mapping[Right, bool |
         apart = [
             right
             for right in wanted
-            if right.namespace and known[Right(right.verb, right.resource)] is not True
+            if (right.namespace or right.name) and known[Right(right.verb, right.resource)] is not True
         ]
         known |= zip(apart, threads.map(lambda right: is_granted(cluster, right), apart), strict=True)
     return {right: known.get(right, True) for right in wanted}
@@ -213,7 +223,9 @@ def _listed(rights: Iterable[Right]) -> str:
     """Return rights in short: the verbs of a resource, then its namespaces."""
     verbs: dict[tuple[str, str], list[str]] = {}
     for right in rights:
-        verbs.setdefault((right.resource, right.namespace), []).append(right.verb)
+        named = right.name and right.name != right.namespace
+        resource = f"{right.resource} {right.name}" if named else right.resource
+        verbs.setdefault((resource, right.namespace), []).append(right.verb)
     spaces: dict[tuple[str, str], list[str]] = {}
     for (resource, space), allowed_verbs in verbs.items():
         spaces.setdefault((", ".join(allowed_verbs), resource), []).append(space)

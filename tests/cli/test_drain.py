@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from archshift.actions.drain import ANNOTATION, NodeProgress
+from archshift.actions.drain import ANNOTATION, NodeProgress, Outcome
 from archshift.cli.commands import drain
 from tests.build import node, shop
 from tests.fakes import FakeCluster, FakePulumi, Run
@@ -55,6 +55,16 @@ def test_what_forbids_it_for_people(run: Run, cluster: FakeCluster) -> None:
     lines = [" ".join(line.split()) for line in out.splitlines() if line]
     assert lines[:2] == ["NODE GROUP STATE PODS TIED", "x86 - active 3 0"]
     assert lines[-1] == "nothing was changed; the lines above say what blocks the drain"
+
+
+@pytest.mark.parametrize("new_pods_wait", [False, True])
+def test_an_end_says_what_is_next(capsys: pytest.CaptureFixture[str], *, new_pods_wait: bool) -> None:
+    """Also that new workloads wait where the API server places them on x86."""
+    outcome = Outcome(nodes=(NodeProgress(node="x86-0", group="x86", state="drained"),), evicted=3)
+    drain.print_table(outcome, (), (), (), dry_run=False, new_pods_wait=new_pods_wait)
+    lines = " ".join(capsys.readouterr().out.split())
+    assert "next: set the sizes of their node groups to 0 and run pulumi up" in lines
+    assert ("until then, pods of new workloads stay pending" in lines) == new_pods_wait
 
 
 def test_undo_says_which_nodes_take_pods_again(run: Run, cluster: FakeCluster) -> None:

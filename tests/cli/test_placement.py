@@ -3,18 +3,18 @@
 import json
 from typing import Any
 
+import pytest
+
 from archshift.cluster.entries import PLACED_ANNOTATION
+from archshift.cluster.live_placement import BINDINGS, POLICIES
+from archshift.plan import admission
 from tests.build import shop
 from tests.fakes import FakeCluster, FakePulumi, Run
 
-GROUP = "/apis/admissionregistration.k8s.io/v1"
-NAME = "archshift-placement-dev.shop"
 
-
-def policy_of(created: str = "2026-01-02T00:00:00Z") -> dict[str, Any]:
-    """A policy, or its binding."""
-    labels = {"archshift/stack": "dev"}
-    return {"metadata": {"name": NAME, "creationTimestamp": created, "labels": labels}}
+def live(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A policy or its binding, as the API server returns it."""
+    return {**manifest, "metadata": {**manifest["metadata"], "creationTimestamp": "2026-01-02T00:00:00Z"}}
 
 
 def placing(on_graviton: int = 0, *, policy: bool = True, age: str = "2026-01-01T00:00:00Z") -> FakeCluster:
@@ -22,10 +22,9 @@ def placing(on_graviton: int = 0, *, policy: bool = True, age: str = "2026-01-01
     cluster = shop(on_graviton)
     for pod in cluster.objects["/api/v1/pods"]:
         pod["metadata"]["creationTimestamp"] = age
-    there = [policy_of()] if policy else []
     cluster.objects |= {
-        f"{GROUP}/mutatingadmissionpolicies": there,
-        f"{GROUP}/mutatingadmissionpolicybindings": there,
+        POLICIES.collection(): [live(admission.policy("dev", "shop", {}))] if policy else [],
+        BINDINGS.collection(): [live(admission.binding("dev", "shop"))] if policy else [],
         "/api/v1/namespaces": [{"metadata": {"name": "shop"}}],
     }
     return cluster
@@ -80,7 +79,39 @@ def test_status_names_new_pods_that_nobody_placed(run: Run, pulumi: FakePulumi) 
         "workload had no entry yet"
     ) in lines_of(out)
     status = json.loads(run("status", "--json", cluster=cluster)[1])
-    assert status["placement"] == {"by": "admission", "unplaced": {"shop/Deployment/cart": 3}, "older": 0}
+    assert status["placement"] == {
+        "by": "admission",
+        "without_policy": [],
+        "unplaced": {"shop/Deployment/cart": 3},
+        "older": 0,
+    }
+
+
+AWAY = (
+    "archshift's policy is missing or was changed in shop: it does not place new pods there; the next pulumi "
+    "up repairs it"
+)
+
+
+@pytest.mark.parametrize("what", ["policy", "binding", "mutation", "bound to another"])
+def test_status_says_that_the_policy_is_away(run: Run, pulumi: FakePulumi, what: str) -> None:
+    """Somebody deleted or edited it. Other entries than planned are no such change."""
+    pulumi.configure(arm_ratio="0", placement="admission")
+    cluster = placing()
+    policies, bindings = ([*cluster.objects[kind.collection()]] for kind in (POLICIES, BINDINGS))
+    assert AWAY not in lines_of(run("status", cluster=cluster)[1])
+    if what == "mutation":
+        policies[0]["spec"]["mutations"][0]["jsonPatch"]["expression"] = "[]"
+    elif what == "bound to another":
+        bindings[0]["spec"]["policyName"] = "another"
+    else:
+        (policies if what == "policy" else bindings).clear()
+    cluster.objects |= {POLICIES.collection(): policies, BINDINGS.collection(): bindings}
+    code, out, _ = run("status", cluster=cluster)
+    assert AWAY in lines_of(out)
+    assert code == 0
+    status = json.loads(run("status", "--json", cluster=cluster)[1])
+    assert status["placement"]["without_policy"] == ["shop"]
 
 
 def test_an_api_server_without_the_kind_is_one_sentence(run: Run, pulumi: FakePulumi) -> None:

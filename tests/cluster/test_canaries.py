@@ -15,10 +15,10 @@ from archshift.cluster.canaries import (
     write_canary,
 )
 from archshift.cluster.client import RefusedError
-from archshift.cluster.live_placement import POLICIES
+from archshift.cluster.live_placement import BINDINGS, POLICIES
 from archshift.cluster.model import FailedCanary
 from archshift.common.errors import ArchshiftError, UnavailableError
-from archshift.plan.admission import policy
+from archshift.plan.admission import binding, policy
 from tests.build import Json
 from tests.fakes import FakeCluster
 
@@ -184,18 +184,24 @@ def test_a_cluster_that_does_not_answer_is_no_evidence_of_success() -> None:
 
 
 def test_destroy_leaves_none_of_the_stack() -> None:
-    """The engine deletes the policy, and the API server then deletes what the policy owns."""
+    """The engine deletes the policy and its binding, and the API server then deletes what both own."""
     cluster = Namespaced()
-    made = policy("prod", "shop", {})
-    made["metadata"]["uid"] = "1234"
-    cluster.objects[POLICIES.collection()] = [made]
+    for kind, made, uid in (
+        (POLICIES, policy("prod", "shop", {}), "1234"),
+        (BINDINGS, binding("prod", "shop"), "5678"),
+    ):
+        made["metadata"]["uid"] = uid
+        cluster.objects[kind.collection()] = [made]
     write_canary(cluster, "prod", CART)
     (live,) = cluster.objects[MAPS]
-    assert live["metadata"]["ownerReferences"] == [
-        {
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "MutatingAdmissionPolicy",
-            "name": "archshift-placement-prod.shop",
-            "uid": "1234",
-        }
+    named = {"apiVersion": "admissionregistration.k8s.io/v1", "name": "archshift-placement-prod.shop"}
+    both = [
+        {**named, "kind": "MutatingAdmissionPolicy", "uid": "1234"},
+        {**named, "kind": "MutatingAdmissionPolicyBinding", "uid": "5678"},
     ]
+    assert live["metadata"]["ownerReferences"] == both
+    # Somebody deletes the policy.
+    del cluster.objects[POLICIES.collection()]
+    write_canary(cluster, "prod", CART)
+    (live,) = cluster.objects[MAPS]
+    assert live["metadata"]["ownerReferences"] == both[1:]

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from archshift.cluster.live_placement import POLICIES, POLICY_KIND, STEP_ANNOTATION, LivePlacement
+from archshift.cluster.live_placement import (
+    BINDING_KIND,
+    POLICIES,
+    POLICY_KIND,
+    STEP_ANNOTATION,
+    LivePlacement,
+)
 from archshift.plan import admission
 from components.placement_policy import PlacementPolicy, PlacementPolicyArgs
 from tests.components.recorder import Monitor, record
@@ -15,7 +21,7 @@ NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 BEFORE = "2026-02-23T09:30:00+00:00"
 ENTRIES = {"shop": {"Deployment.web": "4 of 20 on arm64"}, "ops": {"Job.once": "all on amd64"}}
 POLICY = f"kubernetes:{POLICIES.api_version}:{POLICY_KIND}"
-BINDING = f"kubernetes:{POLICIES.api_version}:{admission.BINDING_KIND}"
+BINDING = f"kubernetes:{POLICIES.api_version}:{BINDING_KIND}"
 
 
 def there(manifest: Mapping[str, Any], **spec: Any) -> dict[str, Any]:
@@ -57,7 +63,7 @@ def steps(done: Monitor) -> dict[tuple[str, str], str]:
     }
 
 
-UNCHANGED = {(kind, space): BEFORE for kind in (POLICY_KIND, admission.BINDING_KIND) for space in ENTRIES}
+UNCHANGED = {(kind, space): BEFORE for kind in (POLICY_KIND, BINDING_KIND) for space in ENTRIES}
 
 
 def test_the_first_update_makes_everything() -> None:
@@ -80,7 +86,7 @@ def test_a_second_update_changes_nothing() -> None:
     ("changed", "moving", "again"),
     [
         (live(policies={"shop": None}), (), (POLICY_KIND, "shop")),
-        (live(bindings={"ops": None}), (), (admission.BINDING_KIND, "ops")),
+        (live(bindings={"ops": None}), (), (BINDING_KIND, "ops")),
         (
             live(
                 policies={"shop": there(admission.policy("prod", "shop", {"Deployment.web": "all on arm64"}))}

@@ -99,7 +99,7 @@ class Shop:
             placed_by="admission",
             live_entries=live.entries,
         )
-        return with_unplaced(plan, found, live.since)
+        return with_unplaced(plan, found, live, STACK)
 
     def step(self, ratio: float) -> Plan:
         """Take a step, and return its plan."""

@@ -34,12 +34,12 @@ from archshift.cluster.entries import (
     policy_name,
 )
 from archshift.cluster.kinds import CONTROLLERS, UNREAD
-from archshift.cluster.live_placement import BINDINGS, POLICIES, POLICY_KIND
+from archshift.cluster.live_placement import BINDING_KIND, BINDINGS, POLICIES, POLICY_KIND
 from archshift.cluster.pod_fields import SPREADS, Template, pinned_architecture, template_of_pod
 from archshift.cluster.pods import Pod, read_pod
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
-from archshift.plan.admission import BINDING_KIND, binding, policy
+from archshift.plan.admission import binding, policy
 from archshift.plan.placement import OTHER_WEIGHT, place
 from lab.control_plane import CONTEXT, Lab
 from tests.lab.lab_helpers import Cluster as LabCluster

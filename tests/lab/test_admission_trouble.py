@@ -12,7 +12,7 @@ import pytest
 from lab.restarts import Pods, had_to_move, read_pods, restarted
 from lab.stack import kill_with_children
 from tests.lab.exact import expect_exact
-from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, node_groups, stateful_set
+from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, node_groups, stateful_set, wait_for
 from tests.lab.ordinary import planned_rows, went_well
 
 SIZES = (4, 5, 7, 9, 12, 16)
@@ -113,3 +113,26 @@ def test_a_target_after_new_nodes_keeps_the_state_readable(
     went_well(stack.up())
     expect_exact(cluster, stack, namespace, 0.6)
     stack.destroy()
+
+
+def test_an_api_server_that_dies_in_the_middle_costs_no_pod(
+    cluster: Cluster, steered: Stack, namespace: str
+) -> None:
+    """It comes back with the policies; this update or the next one ends exact, and few pods move twice."""
+    cluster.apply(fleet(namespace))
+    cluster.wait_until_settled(namespace)
+    went_well(steered.config({"arm_ratio": "0.2"}).up())
+    before = read_pods(cluster.lab)
+    there = sum(cluster.graviton_counts(namespace).values())
+    step = steered.config({"arm_ratio": "0.8"}).begin_up()
+    wait_for(partial(move, cluster, namespace, there))
+    assert step.poll() is None, "the update ended before"
+    cluster.lab.kill("kube-apiserver")
+    time.sleep(2)
+    cluster.lab.start()
+    output, _ = step.communicate(timeout=300)
+    print(step.returncode, output)
+    went_well(steered.up())
+    expect_exact(cluster, steered, namespace, 0.8)
+    moved, again = moved_and_restarted(steered, before, read_pods(cluster.lab))
+    assert moved <= again <= 1.1 * moved + 1

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from archshift.cluster.entries import GRAVITON_LABELS, OTHERS, PIN, PLACED_ANNOTATION, SHARE
 from archshift.cluster.kinds import CONTROLLERS, UNREAD
-from archshift.cluster.live_placement import BINDINGS, POLICIES, POLICY_KIND, entries_in
+from archshift.cluster.live_placement import BINDING_KIND, BINDINGS, POLICIES, POLICY_KIND, entries_in
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import (
     DEFAULT_SPREADS,
@@ -22,7 +22,7 @@ from archshift.cluster.pod_fields import (
 )
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.kubernetes import ARCH_LABEL, ARCH_LABELS, OS_LABEL
-from archshift.plan.admission import BINDING_KIND, binding, policy
+from archshift.plan.admission import binding, policy
 from archshift.plan.placement import OTHER_WEIGHT, place
 
 DATA = {"Deployment.cart": "2 of 4 on arm64", OTHERS: "all on amd64", GRAVITON_LABELS: "pool=arm zone=a"}

@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 from archshift.cluster.inventory import read_workload
+from archshift.cluster.live_placement import LivePlacement
 from archshift.cluster.model import Inventory
 from archshift.plan import reasons
+from archshift.plan.admission import binding, policy
 from archshift.plan.model import Plan
 from archshift.plan.placed_pods import with_unplaced, without_patches
 from archshift.plan.planner import make_plan
@@ -12,6 +14,15 @@ from tests.build import MANAGER, deployment, inventory, planned, workload
 from tests.fakes import Live
 
 OLD, SINCE, NEW = "2026-11-30T13:00:00Z", "2026-11-30T14:00:00Z", "2026-11-30T15:00:00Z"
+
+
+def placing(entries: dict[str, str]) -> LivePlacement:
+    """The policy of shop, since then."""
+    live = {
+        kind: {**made, "metadata": {**made["metadata"], "creationTimestamp": SINCE}}
+        for kind, made in (("policy", policy("dev", "shop", entries)), ("binding", binding("dev", "shop")))
+    }
+    return LivePlacement(policies={"shop": live["policy"]}, bindings={"shop": live["binding"]})
 
 
 def test_only_pods_that_are_newer_than_the_policy_should_have_been_placed() -> None:
@@ -30,8 +41,8 @@ def test_only_pods_that_are_newer_than_the_policy_should_have_been_placed() -> N
             "shop/DaemonSet/agent": (NEW,),
         }
     )
-    plan = with_unplaced(Plan(arm_ratio=0.0, workloads=rows), found, {"shop": SINCE})
-    assert (plan.unplaced, plan.older) == ({"shop/Deployment/cart": 2}, 3)
+    plan = with_unplaced(Plan(arm_ratio=0.0, workloads=rows), found, placing({}), "dev")
+    assert (plan.unplaced, plan.older, plan.without_policy) == ({"shop/Deployment/cart": 2}, 3, ())
     assert reasons.not_placed(plan.unplaced) == (
         "archshift's policy did not place 2 new pods of shop/Deployment/cart: the policy was away, or the "
         "workload had no entry yet"
@@ -41,12 +52,20 @@ def test_only_pods_that_are_newer_than_the_policy_should_have_been_placed() -> N
     )
 
 
-def test_without_a_policy_nothing_is_missing() -> None:
-    """Before the first update at admission."""
+def test_without_a_policy_only_that_is_said() -> None:
+    """Before the first update at admission, and after somebody deleted the policy."""
     found = replace(inventory(deployment()), unplaced={"shop/Deployment/cart": (OLD, NEW)})
     plan = make_plan(arm_ratio=0.0, inventory=found, placed_by="admission")
-    assert with_unplaced(plan, found, {}) == plan
-    assert reasons.not_placed({}) == reasons.older_than_policy(0) == ""
+    assert with_unplaced(plan, found, LivePlacement(), "dev") == replace(plan, without_policy=("shop",))
+    assert reasons.not_placed({}) == reasons.older_than_policy(0) == reasons.policy_away(()) == ""
+
+
+def test_defaults_of_the_api_server_are_no_change_of_the_policy() -> None:
+    plan = Plan(arm_ratio=0.0, workloads=(planned("cart", 3, entry="all on amd64"),))
+    live = placing({"Deployment.pay": "all on arm64"})
+    live.policies["shop"]["spec"]["matchConstraints"] |= {"objectSelector": {}}
+    assert with_unplaced(plan, Inventory(), live, "dev").without_policy == ()
+    assert with_unplaced(plan, Inventory(), live, "prod").without_policy == ("shop",)
 
 
 def test_the_advice_is_about_a_step_and_not_about_the_switch() -> None:

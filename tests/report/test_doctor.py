@@ -182,6 +182,30 @@ def test_a_missing_right_says_verb_resource_and_namespaces() -> None:
     assert bad[0].message.startswith("not allowed: create, delete jobs.batch in web, api; ")
 
 
+@pytest.mark.parametrize("namespaces", [None, ["shop", "web"]])
+@pytest.mark.parametrize("lacks", ["", "get", "create"])
+def test_a_right_that_a_role_limits_to_one_name_is_enough(namespaces: list[str] | None, lacks: str) -> None:
+    """docs/permissions.md limits the evidence of failed canaries so; a create cannot be limited."""
+    name = "archshift-canaries-prod"
+
+    def allow(attributes: Mapping[str, str]) -> dict[str, bool]:
+        if attributes["resource"] != "configmaps":
+            return {"allowed": True}
+        verb = attributes["verb"]
+        return {"allowed": verb != lacks and (verb == "create" or attributes.get("name") == name)}
+
+    settings = stack(**({"workloads": {"namespaces": namespaces}} if namespaces else {}))
+    (found,) = (
+        one for one in check_rights(api_server(allow), settings) if one.check == "rights: failed canaries"
+    )
+    if not lacks:
+        assert (found.outcome, found.message) == ("ok", "all allowed")
+        return
+    what = "create configmaps" if lacks == "create" else f"get configmaps {name}"
+    where = " in shop, web" if namespaces else ""
+    assert found.message.startswith(f"not allowed: {what}{where}; ")
+
+
 @pytest.mark.parametrize(
     "status",
     [{"allowed": False, "evaluationError": "webhook is down"}, {}, None, {"allowed": "yes"}, "no etcd"],

@@ -22,6 +22,7 @@ from archshift.cli.stack import busy, print_json, read_settings
 from archshift.cli.table import console, plain_table
 from archshift.cluster.budgets import BUDGETS, read_budget
 from archshift.cluster.client import Cluster, connect
+from archshift.cluster.entries import OTHERS
 from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.pods import Pod, list_pods
 from archshift.common.text import counted
@@ -77,7 +78,8 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(as_json(settings, outcome, blockers, warnings, pods))
     else:
-        print_table(outcome, blockers, warnings, pods, dry_run=options.dry_run)
+        waits = not options.only and any(OTHERS in data for data in cluster_survey.entries.values())
+        print_table(outcome, blockers, warnings, pods, dry_run=options.dry_run, new_pods_wait=waits)
     return EXIT_HELD if blockers or outcome.waiting else 0
 
 
@@ -132,8 +134,18 @@ def print_table(
     pods: Sequence[Pod],
     *,
     dry_run: bool,
+    new_pods_wait: bool = False,
 ) -> None:
-    """Print the drain for a person."""
+    """Print the drain for a person.
+
+    Args:
+        outcome: How it ended.
+        blockers: What blocks it.
+        warnings: What it does to services.
+        pods: The pods that are left on the nodes.
+        dry_run: Whether nothing was changed because of that.
+        new_pods_wait: Whether the API server places pods of new workloads on x86.
+    """
     out = console()
     table = plain_table()
     for name in ("NODE", "GROUP", "STATE"):
@@ -152,6 +164,11 @@ def print_table(
     for held in outcome.waiting:
         out.print(f"held: {held}", style="red")
     out.print(_summary(outcome, blockers, pods, dry_run=dry_run), style="bold")
+    if new_pods_wait and not (blockers or outcome.waiting or dry_run):
+        out.print(
+            "until then, pods of new workloads stay pending, because the API server places them on x86",
+            style="yellow",
+        )
 
 
 def _summary(

@@ -8,7 +8,7 @@ from archshift.cli.stack import print_json, read_plan
 from archshift.cli.table import print_troubles, print_workloads
 from archshift.common.text import counted, joined
 from archshift.plan.plan_json import fleet_json, troubles_json
-from archshift.plan.reasons import not_placed, older_than_policy
+from archshift.plan.reasons import not_placed, older_than_policy, policy_away
 
 if TYPE_CHECKING:
     # Only for types: these modules load while the engine answers (archshift/cli/stack.py).
@@ -47,7 +47,12 @@ def as_json(plan: "Plan") -> dict[str, Any]:
             for row in plan.workloads
         ],
         "troubles": troubles_json(plan),
-        "placement": {"by": plan.placed_by, "unplaced": dict(plan.unplaced), "older": plan.older},
+        "placement": {
+            "by": plan.placed_by,
+            "without_policy": list(plan.without_policy),
+            "unplaced": dict(plan.unplaced),
+            "older": plan.older,
+        },
     }
 
 
@@ -62,6 +67,8 @@ def print_table(plan: "Plan") -> None:
     print_troubles(out, plan)
     for note in plan.node_notes:
         out.print(note, style="yellow")
+    if text := policy_away(plan.without_policy):
+        out.print(text, style="yellow")
     if text := not_placed(plan.unplaced):
         out.print(text, style="yellow")
     if text := older_than_policy(plan.older):
