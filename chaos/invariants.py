@@ -102,7 +102,8 @@ class Checker:
     Scaling down excuses as many pods as it takes: in the middle of a rollout, the Deployment controller
     shrinks the old and the new ReplicaSet in proportion, and does not look at which pods are available.
     After 20 seconds without a snapshot, every pod is excused once, because the cluster may have declared
-    silent nodes dead.
+    silent nodes dead. The pods of a node are excused when it becomes ready or not ready: on a busy machine the
+    simulated kubelet may be late, and then Kubernetes declares the node's pods not ready.
 
     Attributes:
         needing: Names of workloads that need x86.
@@ -121,6 +122,7 @@ class Checker:
     _until: dict[str, float] = field(default_factory=dict)
     _nodes: dict[str, str] = field(default_factory=dict)
     _lost: set[str] = field(default_factory=set)
+    _heard: dict[str, str] = field(default_factory=dict)
     _last: float = 0.0
 
     def excuse(self, workload: str, pods: int, at: float) -> None:
@@ -139,6 +141,7 @@ class Checker:
             for workload in snapshot.workloads:
                 self.excuse(name_of(workload), int(workload["spec"].get("replicas", 1)), snapshot.at)
         self._last = snapshot.at
+        self._look_at_kubelets(snapshot)
         self._look_at_nodes(snapshot)
         self._look_at_pods(snapshot)
         for workload in snapshot.workloads:
@@ -147,6 +150,15 @@ class Checker:
     def say(self, sentence: str, at: float) -> None:
         """Record a violation."""
         self.violations.setdefault(sentence, at)
+
+    def _look_at_kubelets(self, snapshot: Snapshot) -> None:
+        for node in snapshot.nodes:
+            name, changed = name_of(node), _changed(node)
+            if self._heard.get(name, changed) != changed:
+                for pod in snapshot.pods:
+                    if pod["spec"].get("nodeName") == name:
+                        self.excuse(_app(pod), 1, snapshot.at)
+            self._heard[name] = changed
 
     def _look_at_nodes(self, snapshot: Snapshot) -> None:
         there = {name_of(node): node for node in snapshot.nodes}

@@ -150,6 +150,25 @@ def test_only_pods_that_serve_count(what: str, why: str) -> None:
     ]
 
 
+def test_pods_whose_kubelet_was_late_are_excused() -> None:
+    """Their node was not ready for a moment, and its return says so; afterwards they count again."""
+
+    def at(second: float, since: str, ready: int) -> Snapshot:
+        moment = snapshot(second)
+        nodes = copy.deepcopy(list(moment.nodes))
+        for node in nodes:
+            condition = {"type": "Ready", "status": "True", "lastTransitionTime": since}
+            node["status"] = {"conditions": [condition]}
+        pods = copy.deepcopy(list(moment.pods))
+        for one in pods[ready:]:
+            one["status"]["conditions"][0]["status"] = "False"
+        return Snapshot(at=second, nodes=tuple(nodes), workloads=moment.workloads, pods=tuple(pods))
+
+    one = checker()
+    assert seen(one, at(0, "10:00", 4), at(1, "10:01", 1), at(4, "10:01", 4)) == []
+    assert len(seen(one, at(5, "10:01", 1))) == 1
+
+
 def test_pods_that_a_fault_took_are_excused_until_all_are_back() -> None:
     """Not longer: the next loss is archshift's, and more than the fault took always is."""
     one = checker()
