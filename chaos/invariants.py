@@ -102,8 +102,8 @@ class Checker:
     Scaling down excuses as many pods as it takes: in the middle of a rollout, the Deployment controller
     shrinks the old and the new ReplicaSet in proportion, and does not look at which pods are available.
     After 20 seconds without a snapshot, every pod is excused once, because the cluster may have declared
-    silent nodes dead. The pods of a node are excused when it becomes ready or not ready: on a busy machine the
-    simulated kubelet may be late, and then Kubernetes declares the node's pods not ready.
+    silent nodes dead. The pods of a node are excused when it becomes ready or not ready: on a busy machine
+    the simulated kubelet may be late, and then Kubernetes declares the node's pods not ready.
 
     Attributes:
         needing: Names of workloads that need x86.

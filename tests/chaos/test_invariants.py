@@ -155,10 +155,8 @@ def test_pods_whose_kubelet_was_late_are_excused() -> None:
 
     def at(second: float, since: str, ready: int) -> Snapshot:
         moment = snapshot(second)
-        nodes = copy.deepcopy(list(moment.nodes))
-        for node in nodes:
-            condition = {"type": "Ready", "status": "True", "lastTransitionTime": since}
-            node["status"] = {"conditions": [condition]}
+        condition = {"type": "Ready", "status": "True", "lastTransitionTime": since}
+        nodes = [{**node, "status": {"conditions": [condition]}} for node in moment.nodes]
         pods = copy.deepcopy(list(moment.pods))
         for one in pods[ready:]:
             one["status"]["conditions"][0]["status"] = "False"
