@@ -27,7 +27,7 @@ from archshift.plan.canaries import failed_on_graviton
 from archshift.plan.entries_of import entries_of
 from archshift.plan.guard import X86Need, needs
 from archshift.plan.model import Placement, Plan, Rules, with_holds
-from archshift.plan.placed_pods import with_unplaced, without_patches
+from archshift.plan.placed_pods import check_alone, with_unplaced, without_patches
 from archshift.plan.planner import make_plan
 from archshift.plan.reasons import fewer_restarts
 
@@ -140,6 +140,7 @@ def survey(
             plan = make(refused)
     possible = possible_nodes(inventory.nodes, settings.groups, settings.stack_label)
     if live:
+        check_alone(plan, live)
         plan = with_unplaced(plan, inventory, live, settings.stack_label)
     strict = with_holds(tests.strict_rules(settings.rules), failed)
     return Survey(

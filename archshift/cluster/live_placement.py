@@ -43,11 +43,13 @@ class LivePlacement:
         policies: Namespace to the stack's policy for it, as the API server returns it.
         bindings: Namespace to the binding of this policy.
         namespaces: The namespaces that take new objects.
+        rivals: Namespace to the entries of other stacks for it, by the label of the stack.
     """
 
     policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     bindings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     namespaces: frozenset[str] = frozenset()
+    rivals: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
 
     @property
     def since(self) -> dict[str, str]:
@@ -118,13 +120,23 @@ def read_live_placement(cluster: "Cluster", stack_label: str) -> LivePlacement:
         # A namespace that is being deleted takes no new objects.
         if not item["metadata"].get("deletionTimestamp")
     ]
-    policies = {item["metadata"]["name"]: item for item in cluster.list(POLICIES.collection(), **ours)}
+    policies: dict[str, Mapping[str, Any]] = {}
+    rivals: dict[str, dict[str, dict[str, str]]] = {}
+    for item in cluster.list(POLICIES.collection(), labelSelector=STACK_LABEL):
+        name, label = item["metadata"]["name"], item["metadata"]["labels"][STACK_LABEL]
+        if label == stack_label:
+            policies[name] = item
+            continue
+        for space in names:
+            if policy_name(label, space) == name:
+                rivals.setdefault(space, {})[label] = entries_in(item)
     bindings = {item["metadata"]["name"]: item for item in cluster.list(BINDINGS.collection(), **ours)}
     named = {namespace: policy_name(stack_label, namespace) for namespace in names}
     return LivePlacement(
         policies={space: policies[name] for space, name in named.items() if name in policies},
         bindings={space: bindings[name] for space, name in named.items() if name in bindings},
         namespaces=frozenset(names),
+        rivals=rivals,
     )
 
 

@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 
+from archshift.cluster.entries import LEFT_ALONE, OTHERS, entry_key
 from archshift.cluster.kinds import on_every_node
 from archshift.cluster.live_placement import LivePlacement, is_as_wanted
 from archshift.cluster.model import Inventory
 from archshift.cluster.pod_fields import without_patch
+from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import STACK_LABEL
+from archshift.common.text import first_few
 from archshift.plan.admission import binding, policy
 from archshift.plan.model import Plan
 
@@ -44,6 +48,32 @@ def _in_effect(live: LivePlacement, namespace: str, stack_label: str) -> bool:
     return is_as_wanted(wanted["spec"], live.policies[namespace].get("spec")) and is_as_wanted(
         binding(stack_label, namespace)["spec"], live.bindings[namespace].get("spec")
     )
+
+
+def check_alone(plan: Plan, live: LivePlacement) -> None:
+    """Check that no other stack places the same workloads. Of two policies, only the first is followed.
+
+    Args:
+        plan: A plan of ``placement: admission``.
+        live: What places pods at admission now.
+
+    Raises:
+        ArchshiftError: Another stack does.
+    """
+    shared: dict[str, list[str]] = {}
+    for row in plan.workloads:
+        if row.entry in ("", LEFT_ALONE):
+            continue
+        key = entry_key(row.kind, row.name)
+        for label, data in live.rivals.get(row.namespace, {}).items():
+            if data.get(key, data.get(OTHERS, LEFT_ALONE)) != LEFT_ALONE:
+                shared.setdefault(label, []).append(row.key)
+    for label, keys in sorted(shared.items()):
+        raise ArchshiftError(
+            f"the stack {label} places {first_few(keys)} at admission too",
+            "leave them to one stack with archshift:workloads, or, if that stack is gone, run kubectl delete "
+            f"mutatingadmissionpolicies,mutatingadmissionpolicybindings --selector={STACK_LABEL}={label}",
+        )
 
 
 def without_patches(inventory: Inventory) -> Inventory:

@@ -48,7 +48,7 @@ def cluster(**more: list[dict[str, Any]]) -> FakeCluster:
 
 
 def test_a_stack_reads_what_is_its_own() -> None:
-    """Each kind with one list, by the label of the stack."""
+    """Each kind with one list."""
     fake = cluster()
     live = read_live_placement(fake, "prod")
     assert {*live.policies} == {*live.bindings} == {"shop"}
@@ -64,7 +64,18 @@ def test_a_stack_reads_what_is_its_own() -> None:
         "shop/StatefulSet/db.main": "all on amd64",
     }
     assert live.namespaces == {"shop", "ops"}
-    assert [parameters for _, parameters in fake.lists[1:]] == [{"labelSelector": "archshift/stack=prod"}] * 2
+    assert [parameters["labelSelector"] for _, parameters in fake.lists[1:]] == [
+        "archshift/stack",
+        "archshift/stack=prod",
+    ]
+
+
+def test_policies_of_other_stacks_are_their_entries() -> None:
+    """By the label of the stack; without those whose namespace is gone."""
+    theirs = read_live_placement(cluster(), "staging")
+    assert (theirs.policies, theirs.bindings) == ({}, {})
+    assert theirs.rivals["shop"]["prod"]["Deployment.cart"] == "2 of 4 on arm64"
+    assert "prod" not in read_live_placement(cluster(), "prod").rivals.get("shop", {})
 
 
 @pytest.mark.parametrize("missing", ["policies", "bindings"])

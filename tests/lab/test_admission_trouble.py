@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -197,6 +198,32 @@ def test_owners_do_things_in_the_middle(cluster: Cluster, steered: Stack, namesp
     assert went_well(steered.up()).changes == {}
 
 
+def test_a_second_stack_for_the_same_workloads_is_refused(
+    cluster: Cluster, steered: Stack, namespace: str, tmp_path: Path
+) -> None:
+    """Before it evicts a pod: the API server would follow the first policy alone."""
+    cluster.apply(fleet(namespace))
+    cluster.wait_until_settled(namespace)
+    went_well(steered.config({"arm_ratio": "0.2"}).up())
+    before = cluster.pod_names(namespace)
+    second = Stack(cluster.lab, tmp_path / "second", f"test-{uuid.uuid4().hex[:8]}")
+    settings = {"workloads": {"namespaces": [namespace]}, "arm_ratio": "0.8", "placement": "admission"}
+    refused = second.config(settings).up()
+    assert not refused.succeeded
+    assert f"the stack {steered.name} places {namespace}/Deployment/web-12" in refused.output
+    assert cluster.pod_names(namespace) == before
+    # With a workload for each, they share the namespace.
+    both = {"namespaces": [namespace], "exclude": [f"{namespace}/Deployment/web-16"]}
+    went_well(steered.config({"workloads": both}).up())
+    others = [f"{namespace}/Deployment/web-{size}" for size in SIZES if size != 16]
+    shared = {"namespaces": [namespace], "exclude": [*others, f"{namespace}/StatefulSet/db"]}
+    went_well(second.config({"workloads": shared}).up())
+    assert cluster.graviton_counts(namespace)["Deployment/web-16"] == 13
+    assert went_well(steered.up()).changes == {}
+    second.destroy()
+    second.remove()
+
+
 # --- images and rights ---
 
 
@@ -362,7 +389,7 @@ def test_the_documented_rights_are_enough(
             "Deployment/web": 8,
         }
         went_well(stack.config({"arm_ratio": "0.5"}).up())
-        went_well(stack.destroy("--target=**PlacementPolicy**"))
+        went_well(stack.destroy("--run-program", "--target=**PlacementPolicy**"))
     wait_for(lambda: "archshift-canaries" not in lab.kubectl("get", "configmaps", f"--namespace={namespace}"))
     lab.kubectl("delete", f"clusterrole/{stack.name}", f"clusterrolebinding/{stack.name}")
     lab.kubectl("delete", "serviceaccount", ACCOUNT, "--namespace=default")

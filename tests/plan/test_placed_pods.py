@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import pytest
+
 from archshift.cluster.inventory import read_workload
 from archshift.cluster.live_placement import LivePlacement
 from archshift.cluster.model import Inventory
+from archshift.common.errors import ArchshiftError
 from archshift.plan import reasons
 from archshift.plan.admission import binding, policy
 from archshift.plan.model import Plan
-from archshift.plan.placed_pods import with_unplaced, without_patches
+from archshift.plan.placed_pods import check_alone, with_unplaced, without_patches
 from archshift.plan.planner import make_plan
 from tests.build import MANAGER, deployment, inventory, planned, workload
 from tests.fakes import Live
@@ -82,4 +85,30 @@ def test_the_advice_is_about_a_step_and_not_about_the_switch() -> None:
     assert (step.restarted_pods, bare.restarted_pods, switch.restarted_pods) == (10, 3, 10)
     assert reasons.fewer_restarts(step, bare) == (
         "this step restarts 10 pods to move 3; with placement: admission it would restart 3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("theirs", "shared"),
+    [
+        ({"Deployment.cart": "all on arm64"}, True),
+        ({"others": "all on amd64"}, True),
+        ({"Deployment.cart": "left alone", "others": "all on amd64"}, False),
+        ({"Deployment.pay": "all on arm64", "Deployment.legacy": "all on amd64"}, False),
+        ({}, False),
+    ],
+)
+def test_a_workload_has_one_stack(theirs: dict[str, str], *, shared: bool) -> None:
+    """Two stacks may share a namespace, if each leaves the workloads of the other alone."""
+    rows = (planned("cart", 3, entry="all on amd64"), planned("legacy", entry="left alone"))
+    plan, live = Plan(arm_ratio=0.0, workloads=rows), LivePlacement(rivals={"shop": {"prod": theirs}})
+    if not shared:
+        check_alone(plan, live)
+        return
+    with pytest.raises(ArchshiftError) as raised:
+        check_alone(plan, live)
+    assert str(raised.value) == (
+        "the stack prod places shop/Deployment/cart at admission too; leave them to one stack with "
+        "archshift:workloads, or, if that stack is gone, run kubectl delete "
+        "mutatingadmissionpolicies,mutatingadmissionpolicybindings --selector=archshift/stack=prod"
     )
