@@ -46,7 +46,7 @@ BAD_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
         {"arm_ration": "0.5"},
         "archshift:arm_ration is not a setting; there are: arm64_tests, arm_ratio, break_glass, cluster, "
         "cluster_uid, cost, gate, graviton_families, images, kube_context, monitoring, node_groups, "
-        "platform, policy_exception, provisioner, ramp, rollouts, workloads",
+        "placement, platform, policy_exception, provisioner, ramp, rollouts, workloads",
     ),
     "an unknown context": (
         {"kube_context": "somewhere"},
