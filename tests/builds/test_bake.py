@@ -1,7 +1,9 @@
 """Bake files as the real buildx reads them."""
 
 import json
+import posixpath
 import subprocess
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,11 @@ def test_values_reach_the_build_as_they_are(tmp_path_factory: pytest.TempPathFac
     """Nothing in a value is taken for one of bake's own variables or directives."""
     build = ImageBuild(tags=[TAG], context=value, target=value, build_args={"VALUE": value})
     read = as_buildx_reads(bake_file([build]), tmp_path_factory.mktemp("bake"))["target"]["app"]
-    assert (read["context"], read["target"]) == (value, value)
+    # buildx reads every text in the normal form C of Unicode.
+    value = unicodedata.normalize("NFC", value)
+    assert read["target"] == value
+    # buildx cleans a path, so that 0/ becomes 0.
+    assert read["context"] in (value, posixpath.normpath(value))
     # buildx prints arguments so that it could read them again.
     assert read["args"]["VALUE"].replace("$${", "${").replace("%%{", "%{") == value
 

@@ -18,11 +18,11 @@ from lab.restarts import Pods, had_to_move, read_pods, restarted
 from lab.stack import kill_with_children
 from tests.images.build import Pusher, elf, layer
 from tests.images.servers import Registry
+from tests.lab.accounts import ACCOUNT, role
 from tests.lab.exact import expect_exact
 from tests.lab.guard_matrix import with_image
 from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, node_groups, stateful_set, wait_for
 from tests.lab.ordinary import Place, place, planned_rows, went_well
-from tests.lab.test_doctor import ACCOUNT, role
 
 SIZES = (4, 5, 7, 9, 12, 16)
 
@@ -279,7 +279,10 @@ def test_a_canary_that_fails_holds_its_workload_until_its_image_changes(shop: Pl
     assert cluster.graviton_counts(namespace) == {"Deployment/bad": 0, "Deployment/good": 4}
     page = stack.folder / "report.html"
     assert stack.archshift("report", "--html", str(page)).returncode == 0
-    shown = [page.read_text(), *(stack.archshift(command).stdout for command in ("plan", "status"))]
+    # Without a terminal, the tables have 80 columns.
+    wide = {"COLUMNS": "300"}
+    tables = [stack.archshift(command, environment=wide).stdout for command in ("plan", "status")]
+    shown = [page.read_text(), *tables]
     for text in shown:
         assert f"failed on Graviton: {words}" in " ".join(text.split())
         assert "a new image lifts this" in " ".join(text.split())

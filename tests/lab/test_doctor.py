@@ -14,10 +14,10 @@ from tests.gate.prometheus import Server
 from tests.gate.weeks import FakeWeeks, Pods
 from tests.images.build import Pusher
 from tests.images.servers import Registry
-from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, node_groups
+from tests.lab.accounts import ACCOUNT, role
+from tests.lab.lab_helpers import Cluster, Stack, deployment, node_groups
 
 CONTROLLERS = ["deployments", "statefulsets", "daemonsets"]
-ACCOUNT = "ship"
 
 
 def weeks(**words: Any) -> FakeWeeks:
@@ -133,27 +133,6 @@ def test_what_is_missing_is_named_with_the_way_out(
     image = found[f"registry {registry.host}"]
     assert image["outcome"] == "warning"
     assert image["message"].startswith(f"{registry.host}/doctor/gone:1.0.0 cannot be read: ")
-
-
-def role(kind: str, name: str, namespace: str | None, rules: list[dict[str, Any]]) -> list[Manifest]:
-    """A role and its binding to the account."""
-    where = {"namespace": namespace} if namespace else {}
-    group = "rbac.authorization.k8s.io"
-    return [
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": kind,
-            "metadata": {"name": name, **where},
-            "rules": rules,
-        },
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": f"{kind}Binding",
-            "metadata": {"name": name, **where},
-            "roleRef": {"apiGroup": group, "kind": kind, "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": "default"}],
-        },
-    ]
 
 
 @pytest.fixture
