@@ -132,7 +132,7 @@ def survey(
         if try_patches:
             plan, trials = plan_without_refused(cluster, settings.field_manager, inventory, make, progress)
             plan, refused = replace(plan, untried=trials.note), trials.refused
-            if not live and serves_placement(cluster):
+            if not live and plan.restarted_pods and serves_placement(cluster):
                 bare = without_patches(inventory)
                 other = _plan(settings.arm_ratio, settings, bare, evidence, rules, {}, placed_by="admission")
                 plan = replace(plan, advice=fewer_restarts(plan, other))

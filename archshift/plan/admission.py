@@ -41,6 +41,7 @@ Facts of the API server (1.36.3) that decide the form of the expression:
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from string import Template
 from typing import Any, Final
 
@@ -283,11 +284,10 @@ def policy(stack_label: str, namespace: str, data: Mapping[str, str]) -> dict[st
         data: Its entries.
     """
     pods = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
-    patches = {key: _cel(text) for key, text in _PATCHES.items()}
-    own = _variables_of(data)
+    own, constant = _variables_of(data), _constant_variables()
     # A dict keeps the place of a key: the texts come first, and the others where ``_VARIABLES`` has them.
     variables = {key: text for key, text in own.items() if key not in _VARIABLES}
-    variables |= {key: own.get(key) or _cel(text) for key, text in _VARIABLES.items()}
+    variables |= {key: own.get(key) or constant[key] for key in _VARIABLES}
     return {
         "apiVersion": POLICIES.api_version,
         "kind": POLICY_KIND,
@@ -301,9 +301,20 @@ def policy(stack_label: str, namespace: str, data: Mapping[str, str]) -> dict[st
                 "resourceRules": [pods],
             },
             "variables": [{"name": key, "expression": text} for key, text in variables.items()],
-            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": _cel(_MUTATION, patches)}}],
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": _mutation()}}],
         },
     }
+
+
+# The same in each namespace.
+@cache
+def _constant_variables() -> Mapping[str, str]:
+    return {key: _cel(text) for key, text in _VARIABLES.items()}
+
+
+@cache
+def _mutation() -> str:
+    return _cel(_MUTATION, {key: _cel(text) for key, text in _PATCHES.items()})
 
 
 def _variables_of(data: Mapping[str, str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from archshift.cluster.entries import LEFT_ALONE, OTHERS, entry_key
 from archshift.cluster.kinds import on_every_node
-from archshift.cluster.live_placement import LivePlacement, is_as_wanted
+from archshift.cluster.live_placement import LivePlacement, entries_in, is_as_wanted
 from archshift.cluster.model import Inventory
 from archshift.cluster.pod_fields import without_patch
 from archshift.common.errors import ArchshiftError
@@ -35,17 +35,16 @@ def with_unplaced(plan: Plan, inventory: Inventory, live: LivePlacement, stack_l
         without_policy=tuple(
             namespace
             for namespace in sorted({row.namespace for row in plan.workloads if row.entry})
-            if not _in_effect(live, namespace, stack_label)
+            if not (namespace in since and _in_effect(live, namespace, stack_label))
         ),
     )
 
 
 def _in_effect(live: LivePlacement, namespace: str, stack_label: str) -> bool:
     """Return whether a policy places by its entries, whatever these are: the next update may change them."""
-    if namespace not in live.since:
-        return False
-    wanted = policy(stack_label, namespace, live.data[namespace])
-    return is_as_wanted(wanted["spec"], live.policies[namespace].get("spec")) and is_as_wanted(
+    there = live.policies[namespace]
+    wanted = policy(stack_label, namespace, entries_in(there))
+    return is_as_wanted(wanted["spec"], there.get("spec")) and is_as_wanted(
         binding(stack_label, namespace)["spec"], live.bindings[namespace].get("spec")
     )
 
