@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pulumi
 
@@ -15,6 +14,7 @@ from archshift.cluster.live_placement import SEEN_SECONDS
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.plan.model import Plan, PlannedWorkload
+from components.rollouts import logged
 
 
 def moving_namespaces(plan: Plan) -> frozenset[str]:
@@ -92,15 +92,9 @@ def await_moves(
     async def after(outputs: list[bool | None]) -> StepResult:
         entered = frozenset(name for name, done in zip(namespaces, outputs, strict=True) if done)
         try:
-            result = await asyncio.to_thread(work, entered)
+            return logged(await asyncio.to_thread(work, entered))
         except ArchshiftError as error:
-            result = replace(StepResult(), failures={"the moves": str(error)})
-        for warning in result.warnings:
-            pulumi.warn(warning)
-        if result.error:
-            # The program fails, so the engine deletes no node. An error that is only logged fails nothing.
-            raise pulumi.RunError(result.error)
-        return result
+            return logged(StepResult(failures={"the moves": str(error)}))
 
     outcome: pulumi.Output[StepResult] = pulumi.Output.all(*(applied[name] for name in namespaces)).apply(
         after

@@ -35,7 +35,7 @@ class Placeholders:
             ArchshiftError: The nodes did not come up in time, or the cluster refuses the placeholders.
         """
         if self._bringing_up:
-            bring_up_nodes(cluster, needed_after(cluster, rows, self._inventory), self._stack)
+            self.bring_up_for_moves(cluster, rows)
 
     def bring_up_for_moves(self, cluster: Cluster, rows: Sequence[PlannedWorkload]) -> None:
         """Bring up nodes for the pods that archshift is about to evict; errors as ``bring_up_missing``."""

@@ -92,12 +92,7 @@ def await_rollouts(
         except ArchshiftError as error:
             result = StepResult(failures={"the rollouts": str(error)})
         result = replace(result, failures=refused | {**result.failures}, notes=gone | {**result.notes})
-        for warning in result.warnings:
-            pulumi.warn(warning)
-        if result.error:
-            # The program fails, so the engine deletes no node. An error that is only logged fails nothing.
-            raise pulumi.RunError(result.error)
-        return result
+        return logged(result)
 
     # Only after all patches: a pod that moves while others roll out may find no room again. By then
     # the engine has finished every patch, so the event loop's own threads are free.
@@ -109,3 +104,17 @@ def await_rollouts(
     )
     outcome: pulumi.Output[StepResult] = over.apply(after)
     return outcome
+
+
+def logged(result: StepResult) -> StepResult:
+    """Log how a step ended.
+
+    Raises:
+        pulumi.RunError: The step has failures. Then the engine deletes no node. An error that is only logged
+            fails nothing.
+    """
+    for warning in result.warnings:
+        pulumi.warn(warning)
+    if result.error:
+        raise pulumi.RunError(result.error)
+    return result
