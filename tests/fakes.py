@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 from archshift.cluster.client import APPLY, MERGE, Cluster, RefusedError
 from archshift.cluster.image_evidence import ClusterEvidence
@@ -436,3 +437,20 @@ class FakePulumi:
 
 
 Run = Callable[..., tuple[int, str, str]]
+
+
+class Clock:
+    """A clock that only sleeping moves.
+
+    Attributes:
+        now: What ``time.monotonic`` says.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, now: float = 0.0) -> None:
+        """Replace the clock and the sleep of ``time``."""
+        self.now = now
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+        monkeypatch.setattr("time.sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds

@@ -23,7 +23,7 @@ from archshift.plan.admission import policy
 from archshift.plan.model import PlannedWorkload
 from archshift.plan.placement import max_skew, preferred_side
 from tests.build import Json, node, planned, pod, workload
-from tests.fakes import PODS, FakeCluster
+from tests.fakes import PODS, Clock, FakeCluster
 
 STACK = "prod"
 X86 = "all on amd64"
@@ -39,21 +39,9 @@ CRASH = {
 SIDES = {"arm64": "arm", "amd64": "intel"}
 
 
-class Clock:
-    """A clock that only sleeping moves."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr("time.monotonic", lambda: self.now)
-        monkeypatch.setattr("time.sleep", self.sleep)
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+    return Clock(monkeypatch, 1000.0)
 
 
 @dataclass

@@ -12,25 +12,13 @@ from archshift.cluster.kinds import CONTROLLERS
 from archshift.common.errors import ArchshiftError, UnavailableError
 from archshift.plan.model import PlannedWorkload
 from tests.build import Json, node, planned, pod, workload
-from tests.fakes import PODS, FakeCluster
+from tests.fakes import PODS, Clock, FakeCluster
 
 OURS = "0a1b2c3d.4"
 REVISION = {"metadata": {"annotations": {"archshift/revision": OURS}}}
 LIMITS = RolloutLimits(longest=1000.0, no_progress=60.0)
 LABELS = {"app": "cart", "pod-template-hash": "5d8f"}
 SCHEDULER = "0/2 nodes are available: 2 Insufficient cpu"
-
-
-class Clock:
-    """A clock that only sleeping moves."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        monkeypatch.setattr("time.monotonic", lambda: self.now)
-        monkeypatch.setattr("time.sleep", self.sleep)
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture

@@ -236,7 +236,7 @@ def test_a_statefulset_with_an_unfinished_revision_waits(strategy: Mapping[str, 
 
 
 def closed(architecture: str) -> tuple[Node, ...]:
-    """Nodes of which one side takes no pods now."""
+    """The nodes of both sides. Those of this architecture take no pods now."""
     return tuple(replace(node, schedulable=node.architecture != architecture) for node in BOTH_SIDES)
 
 
