@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from functools import cache, reduce
 from typing import Any, Final
 
-from archshift.actions.rebalance import misplaced, pods_on, sides_of_nodes
+from archshift.actions.rebalance import misplaced, pods_on
+from archshift.actions.sides import read_nodes
 from archshift.cluster import pod_fields
 from archshift.cluster.client import Cluster
 from archshift.cluster.model import Inventory, Workload
@@ -186,12 +187,12 @@ def _missing(
 ) -> dict[str, int]:
     """Return label to the number of pods that still have no node."""
     placed = Counter(_label(pod) for pod in placeholders if pod["spec"].get("nodeName"))
-    sides = cache(lambda: sides_of_nodes(cluster))
+    nodes = cache(lambda: read_nodes(cluster))
     missing_by_label = {}
     for label, request in requests.items():
         missing = request.pods - placed[label]
         if missing > 0 and request.pods_at_start is not None:
-            missing -= pods_on(cluster, request.workload, request.side, sides()) - request.pods_at_start
+            missing -= pods_on(cluster, request.workload, request.side, nodes()) - request.pods_at_start
         if missing > 0:
             missing_by_label[label] = missing
     return missing_by_label

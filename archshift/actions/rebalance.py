@@ -16,7 +16,6 @@ from archshift.actions.sides import (
     fullest_first,
     open_nodes,
     opposite,
-    read_nodes,
     side_of,
     surplus_of,
 )
@@ -95,31 +94,22 @@ def misplaced(cluster: Cluster, rows: Sequence[PlannedWorkload]) -> dict[str, li
     return found
 
 
-def pods_on(cluster: Cluster, workload: Workload, side: Architecture, sides: Mapping[str, str]) -> int:
+def pods_on(cluster: Cluster, workload: Workload, side: Architecture, nodes: Mapping[str, Node]) -> int:
     """Return how many pods of a workload have a node on a side.
 
     Args:
         cluster: The connection.
         workload: The workload.
         side: The architecture.
-        sides: From ``sides_of_nodes``.
+        nodes: The nodes by name.
 
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
     pods = list_pods(cluster, namespace=workload.namespace)
     return sum(
-        pod.workload == workload.key and sides.get(pod.node) == side for pod in pods if not pod.leaving
+        pod.workload == workload.key and side_of(pod, nodes) == side for pod in pods if not pod.leaving
     )
-
-
-def sides_of_nodes(cluster: Cluster) -> dict[str, str]:
-    """Return name to architecture of all nodes; the architecture is empty if a node has no label.
-
-    Raises:
-        ArchshiftError: The cluster cannot be read.
-    """
-    return {name: node.architecture for name, node in read_nodes(cluster).items()}
 
 
 def _note(cluster: Cluster, move: Move, nodes: Mapping[str, Node]) -> None:
