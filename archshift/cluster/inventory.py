@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from archshift.cluster import pod_fields
+from archshift.cluster.autoscalers import read_autoscalers
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import (
     OWNER_LABELS,
@@ -94,18 +95,18 @@ def read_inventory(
             )
             for kind in CONTROLLERS
         }
-        scalers = threads.submit(_read_autoscalers, cluster)
+        scalers = threads.submit(read_autoscalers, cluster, discovery.autoscaled)
         volumes = threads.submit(_read_volumes, cluster)
         template_use = threads.submit(read_template_use, cluster, discovery.namespaces)
-        autoscaled, targets = scalers.result()
+        autoscaled = scalers.result()
         use = template_use.result()
 
         def keyed(controllers: Iterable[Workload]) -> dict[str, Workload]:
             return {
                 workload.key: replace(
                     workload,
-                    autoscaled=autoscaled.get(workload.key),
-                    cpu_targets=targets.get(workload.key, ()),
+                    autoscaled=autoscaled.of(workload),
+                    cpu_targets=autoscaled.cpu_targets.get(workload.key, ()),
                     template_of=use.of(workload.key, workload.replicas),
                 )
                 for workload in controllers
@@ -531,33 +532,6 @@ def _set_by_engine(managed: Iterable[Mapping[str, Any]]) -> frozenset[str]:
         if entry.get("manager", "").startswith("pulumi-kubernetes")
         for key in ((entry.get("fieldsV1") or {}).get("f:metadata") or {}).get("f:labels") or ()
     )
-
-
-def _read_autoscalers(
-    cluster: "Cluster",
-) -> tuple[dict[str, tuple[int, int]], dict[str, tuple[str, ...]]]:
-    """Return (minimum, maximum) replicas by workload key, and CPU targets by workload key."""
-    bounds, targets = {}, {}
-    for item in cluster.list("/apis/autoscaling/v2/horizontalpodautoscalers"):
-        spec = item["spec"]
-        target = spec["scaleTargetRef"]
-        key = f"{item['metadata']['namespace']}/{target['kind']}/{target['name']}"
-        bounds[key] = (int(spec.get("minReplicas", 1)), int(spec["maxReplicas"]))
-        targets[key] = tuple(filter(None, map(_cpu_target, spec.get("metrics") or ())))
-    return bounds, targets
-
-
-def _cpu_target(metric: Mapping[str, Any]) -> str:
-    """Return a metric's target in words; empty if the metric is not CPU."""
-    source = metric.get("resource") or metric.get("containerResource") or {}
-    if source.get("name") != "cpu":
-        return ""
-    target = source.get("target") or {}
-    of = f" of container {source['container']}" if source.get("container") else ""
-    if target.get("averageUtilization") is not None:
-        return f"{target['averageUtilization']} % of the request{of}"
-    value = target.get("averageValue") or target.get("value")
-    return f"{value} vCPU a pod{of}" if value else ""
 
 
 def _all_containers(workload: Workload | None, pods: Iterable[Mapping[str, Any]]) -> tuple[Container, ...]:

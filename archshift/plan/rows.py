@@ -89,8 +89,9 @@ def _aimed(
         row = replace(row, reason=joined(row.reason, draft.reach.limit))
     if draft.action == "hold" and wanted:
         row = replace(row, reason=reasons.keeps(draft.reason, wanted))
-    if workload.autoscaled:
-        row = _with_reachable(row, workload.autoscaled)
+    scaler = workload.autoscaled
+    if scaler and scaler.most is not None:
+        row = _with_reachable(row, (scaler.fewest, scaler.most))
     return row, target
 
 
