@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from archshift.cluster import pod_fields
 from archshift.cluster.autoscalers import read_autoscalers
@@ -24,7 +24,9 @@ from archshift.cluster.model import (
     Workload,
 )
 from archshift.cluster.ownership import (
+    OURS,
     FieldOwner,
+    former_manager,
     managed_fields,
     names_of_stack,
     owned_part,
@@ -34,7 +36,7 @@ from archshift.cluster.ownership import (
 )
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.pod_needs import NOTHING_ADDED, Admission, read_defaults, read_runtime_class
-from archshift.cluster.pods import Pod, list_pods, pull_identity
+from archshift.cluster.pods import COSTS_SUFFIX, Pod, list_pods, pull_identity
 from archshift.cluster.template_users import read_template_use
 from archshift.cluster.troubles import find_troubles
 from archshift.cluster.volumes import Volumes, read_volumes
@@ -48,10 +50,6 @@ from archshift.nodes.groups import Node, Taint
 if TYPE_CHECKING:
     # Importing its HTTP client takes longer than making a plan, and here it is only an annotation.
     from archshift.cluster.client import Cluster
-
-
-OURS: Final = "archshift/"
-"""The first part of every stack's name in ``managedFields``, and of archshift's labels."""
 
 
 def read_inventory(
@@ -129,6 +127,7 @@ def read_inventory(
             outside if with_unsteered else None,
             daemonsets,
             volumes.result(),
+            former_manager(field_manager) + COSTS_SUFFIX,
         )
         return replace(found, unplaced=_unplaced(all_pods, workloads)) if every_controller else found
 
@@ -568,6 +567,7 @@ def _assemble(
     outside: Mapping[str, Workload] | None,
     daemonsets: Mapping[str, Workload],
     volumes: Volumes,
+    costs_manager: str,
 ) -> Inventory:
     """Return the inventory.
 
@@ -579,6 +579,7 @@ def _assemble(
         outside: The controllers outside the discovery, by key; None if they were not requested.
         daemonsets: The DaemonSets outside the discovery, by key.
         volumes: The claims and volumes of the cluster.
+        costs_manager: This stack's name for deletion costs in ``managedFields``.
     """
     architecture = {node.name: node.architecture for node in nodes}
     counts: Counter[tuple[str, str]] = Counter()
@@ -592,6 +593,7 @@ def _assemble(
     in_trouble: dict[str, list[Pod]] = {}
     loads: dict[str, Resources] = {}
     requested: dict[tuple[str, str], Resources] = {}
+    scaled: dict[str, list[Pod]] = {}
     # Pods that are alike in what they need, one of each; of a workload's pods nearly all are.
     samples: dict[str, dict[tuple[str, Resources, int], Pod]] = {key: {} for key in workloads}
     for pod in pods:
@@ -601,6 +603,8 @@ def _assemble(
         if pod.node:
             loads[pod.node] = loads.get(pod.node, NOTHING) + pod.requests
         key = pod.workload
+        if pod.cost_manager == costs_manager or (key in workloads and workloads[key].autoscaled):
+            scaled.setdefault(key, []).append(pod)
         if key in workloads:
             counts[key, where] += 1
             requested[key, where] = requested.get((key, where), NOTHING) + pod.requests
@@ -661,6 +665,7 @@ def _assemble(
         requested=requested,
         volumes=volumes,
         troubles=find_troubles(workloads, in_trouble),
+        scaled_pods=scaled,
     )
 
 

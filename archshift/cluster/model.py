@@ -1,10 +1,10 @@
 """The cluster at one moment, as values: workloads, their pods, and what pods need of nodes."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.scheduling import Condition, Unmet, meets, untolerated
@@ -14,6 +14,10 @@ from archshift.common.kubernetes import SYSTEM_NAMESPACES
 from archshift.common.resources import NOTHING, Resources, describe_amount
 from archshift.images.workload import Container
 from archshift.nodes.groups import SPECIAL_NODES, Node
+
+if TYPE_CHECKING:
+    # Pods are made of the types below.
+    from archshift.cluster.pods import Pod
 
 TAKEN_ANNOTATION: Final = "archshift/taken"
 """On a workload whose fields archshift took by force: their former values and owners, as JSON."""
@@ -318,6 +322,8 @@ class Inventory:
         troubles: A key of ``workloads`` to what is wrong with its pods or its rollout.
         unplaced: A key of ``workloads`` to when its pods were created that archshift's policy did not place.
             Empty if ``every_controller`` was not requested.
+        scaled_pods: The key of a workload to its pods that are not being deleted: of autoscaled workloads
+            all, of others those with a deletion cost of archshift.
     """
 
     workloads: Mapping[str, Workload] = field(default_factory=dict)
@@ -334,6 +340,7 @@ class Inventory:
     volumes: Volumes = field(default_factory=Volumes)
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     unplaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    scaled_pods: Mapping[str, "Sequence[Pod]"] = field(default_factory=dict)
 
     def sides(self, key: str) -> frozenset[Architecture]:
         """Return the sides where live pods of a workload run."""

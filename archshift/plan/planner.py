@@ -20,6 +20,7 @@ from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import reasons
 from archshift.plan.apportion import Share, apportion
 from archshift.plan.capacity import Balance, Demand, balance
+from archshift.plan.deletion_costs import Proportion, costs_due
 from archshift.plan.model import (
     DaemonSetBlocker,
     Placement,
@@ -101,6 +102,11 @@ def make_plan(
         row_of(draft, counts.get(draft.workload.key), arm_ratio, inventory, steering, units)
         for draft in drafts
     )
+    kept = {
+        row.key: Proportion(row.wanted, row.replicas)
+        for row in planned
+        if row.placed and row.wanted is not None and inventory.workloads[row.key].autoscaled
+    }
     demands = _demands(planned, inventory, nodes)
     # A temporary state of a node stops no update, so capacity after the step counts all nodes.
     balances = balance([replace(node, schedulable=True) for node in nodes], demands)
@@ -119,6 +125,13 @@ def make_plan(
         refused=dict(refused or {}),
         troubles=inventory.troubles,
         placed_by=placed_by,
+        kept_shares=kept,
+        costs_due=costs_due(
+            inventory.scaled_pods,
+            {node.name: node.architecture for node in inventory.nodes},
+            kept,
+            {row.key for row in planned if row.restarted_pods},
+        ),
     )
 
 

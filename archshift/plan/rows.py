@@ -14,6 +14,7 @@ from archshift.common.text import joined
 from archshift.nodes.groups import Node
 from archshift.plan import placement, reasons
 from archshift.plan.apportion import starts_on_graviton
+from archshift.plan.deletion_costs import own_costs
 from archshift.plan.model import FORCE_REASON_ANNOTATION, PlannedWorkload
 from archshift.plan.steering import Admission, Draft, Steering
 
@@ -92,6 +93,9 @@ def _aimed(
     scaler = workload.autoscaled
     if scaler and scaler.most is not None:
         row = _with_reachable(row, (scaler.fewest, scaler.most))
+    if scaler and 0 < wanted < workload.replicas:
+        owner = own_costs(inventory.scaled_pods.get(workload.key, ()))
+        row = replace(row, reason=joined(row.reason, reasons.own_costs(owner) if owner else ""))
     return row, target
 
 
