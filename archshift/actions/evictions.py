@@ -40,6 +40,7 @@ from archshift.common.polling import Polling, retry_until
 from archshift.common.text import first_few
 from archshift.common.times import zoned_time
 from archshift.nodes.groups import Node
+from archshift.plan.deletion_costs import Proportion, next_ordinals
 from archshift.plan.model import PlannedWorkload
 
 RESTARTED_ANNOTATION: Final = "kubectl.kubernetes.io/restartedAt"
@@ -498,11 +499,24 @@ class Move:
         """Return the next pods to evict: of a StatefulSet by ordinal, of others from the fullest zone."""
         left = [pod for pod in surplus.there if pod not in taken]
         if self.row.kind == "StatefulSet":
-            return sorted(left, key=_ordinal, reverse=True)[: max(0, number)]
+            due = self._by_ordinal(nodes, surplus) if self.row.autoscaled else left
+            return sorted((pod for pod in due if pod in left), key=_ordinal, reverse=True)[: max(0, number)]
         # A pod that no present entry has placed goes before one that landed here by it.
         return fullest_first(
             [pod for pod in left if self._by_older_entry(pod)] or left, number, self.pods, nodes
         )
+
+    def _by_ordinal(self, nodes: Mapping[str, Node], surplus: Surplus) -> list[Pod]:
+        """Return the pods that move so that a StatefulSet keeps its share while it is scaled down."""
+        lacking = opposite(surplus.side) == ARM64
+        by_ordinal = {_ordinal(pod): pod for pod in self.pods}
+        start = int((self.live["spec"].get("ordinals") or {}).get("start") or 0)
+        pods = [by_ordinal.get(start + at) for at in range(self._replicas)]
+        # A pod that is not there, or has no node, comes back on the side that lacks pods.
+        graviton = [side_of(pod, nodes) == ARM64 if pod and pod.node in nodes else lacking for pod in pods]
+        share = Proportion(self._wanted() or 0, max(1, self._replicas))
+        chosen = next_ordinals(graviton, surplus.number, share, to_graviton=lacking)
+        return [pod for at in chosen if (pod := pods[at]) is not None]
 
     def _evict(
         self, cluster: Cluster, pods: Sequence[Pod], nodes: Mapping[str, Node], surplus: Surplus, now: float

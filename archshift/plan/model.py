@@ -111,6 +111,7 @@ class PlannedWorkload:
         forced: Whether the patch takes fields from another owner.
         reclaimed: Whether the patch takes back fields that archshift wrote and another manager owns now, for
             example after ``kubectl rollout undo``.
+        autoscaled: Whether an autoscaler changes its replicas.
         reachable: The lowest and the highest share on Graviton while an autoscaler changes the replicas.
         verdict: The verdict on its images; None if images are not checked.
         action: What archshift does with it: ``move``, ``hold`` on x86, ``graviton`` (it runs on arm64 only),
@@ -137,6 +138,7 @@ class PlannedWorkload:
     patch_goes: bool = False
     forced: bool = False
     reclaimed: bool = False
+    autoscaled: bool = False
     reachable: tuple[float, float] | None = None
     verdict: WorkloadVerdict | None = None
 

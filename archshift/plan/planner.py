@@ -105,7 +105,7 @@ def make_plan(
     kept = {
         row.key: Proportion(row.wanted, row.replicas)
         for row in planned
-        if row.placed and row.wanted is not None and inventory.workloads[row.key].autoscaled
+        if row.placed and row.wanted is not None and row.autoscaled
     }
     demands = _demands(planned, inventory, nodes)
     # A temporary state of a node stops no update, so capacity after the step counts all nodes.

@@ -51,6 +51,7 @@ def row_of(
         verdict=steering.verdict_of(workload),
         action=draft.action,
         owner=workload.owner or workload.namespace,
+        autoscaled=workload.autoscaled is not None,
     )
     if draft.action in ("leave", "block"):
         if steering.admission and not on_every_node(workload.kind):
