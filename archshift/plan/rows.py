@@ -12,7 +12,7 @@ from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.text import joined
 from archshift.nodes.groups import Node
-from archshift.plan import placement, reasons
+from archshift.plan import placement, reasons, scaling
 from archshift.plan.apportion import starts_on_graviton
 from archshift.plan.model import FORCE_REASON_ANNOTATION, PlannedWorkload
 from archshift.plan.steering import Admission, Draft, Steering
@@ -89,9 +89,7 @@ def _aimed(
         row = replace(row, reason=joined(row.reason, draft.reach.limit))
     if draft.action == "hold" and wanted:
         row = replace(row, reason=reasons.keeps(draft.reason, wanted))
-    if workload.autoscaled:
-        row = _with_reachable(row, workload.autoscaled)
-    return row, target
+    return _scaled(row, target, draft, arm_ratio, steering)
 
 
 def _at_admission(
@@ -166,7 +164,14 @@ def _patched(
     """
     workload, template = draft.workload, draft.template
     rules = steering.rules_of(workload)
-    fields = placement.place(template, target.graviton, target.replicas, target.prefer, zones=steering.zones)
+    fields = placement.place(
+        template,
+        target.graviton,
+        target.replicas,
+        target.prefer,
+        zones=bool(steering.zones),
+        scaling=target.scaling,
+    )
     ours = {name: template.spec[name] for name in template.owned if name in template.spec}
     if ours and draft.frozen(row.verdict) and _in_motion(workload, inventory):
         # If a pod is missing for a moment while a registry is down, that must not cause a rollout.
@@ -279,16 +284,48 @@ def _in_motion(workload: Workload, inventory: Inventory) -> bool:
     return not workload.settled or there != workload.replicas
 
 
-def _with_reachable(row: PlannedWorkload, bounds: tuple[int, int]) -> PlannedWorkload:
-    shares = [
-        placement.reachable(row.wanted or 0, row.replicas, scaled) / scaled
-        for scaled in range(max(1, bounds[0]), bounds[1] + 1)
-    ]
-    if not shares:
-        return row
-    low, high = min(shares), max(shares)
-    note = reasons.autoscaled(bounds, low, high)
-    return replace(row, reachable=(low, high), reason=joined(row.reason, note))
+def _share(target: Entry, draft: Draft, arm_ratio: float, steering: Steering) -> float:
+    """Return the share of a workload's pods that belong on Graviton, whatever their number."""
+    share = min(arm_ratio, steering.rules_of(draft.workload).max_ratio)
+    # Workloads that stay on one side leave the others another share than the fleet's.
+    beside = abs(target.graviton - share * target.replicas) > 1
+    return target.graviton / target.replicas if beside else share
+
+
+def _scaled(
+    row: PlannedWorkload, target: Entry, draft: Draft, arm_ratio: float, steering: Steering
+) -> tuple[PlannedWorkload, Entry]:
+    """Return a row and where its pods belong, with what an autoscaler changes about both."""
+    workload = draft.workload
+    if not workload.autoscaled:
+        return row, target
+    fewest, most = workload.autoscaled
+    share = _share(target, draft, arm_ratio, steering)
+    rule = None
+    # Pods that only move together, and those whose own rules limit their places, keep the exact rule.
+    if draft.movable and 0 < share < 1 < most and not (draft.unit or draft.reach.levels or target.prefer):
+        rule = scaling.scaling_of(
+            draft.template,
+            share,
+            max(most, target.replicas),
+            zones=steering.zones,
+            tainted=steering.tainted,
+        )
+    if rule:
+        low, high = scaling.reach(
+            rule, share, (fewest, most), soft_rules=draft.template.has_soft_rules
+        )
+    else:
+        shares = [
+            placement.reachable(row.wanted or 0, row.replicas, scaled) / scaled
+            for scaled in range(max(1, fewest), most + 1)
+        ]
+        if not shares:
+            return row, target
+        low, high = min(shares), max(shares)
+    note = reasons.autoscaled((fewest, most), low, high)
+    row = replace(row, reachable=(low, high), reason=joined(row.reason, note))
+    return row, replace(target, scaling=rule)
 
 
 def _body(
