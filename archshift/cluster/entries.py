@@ -41,9 +41,7 @@ _SCALES: Final = (
     "within ([1-9][0-9]{0,8}) spread ([1-9][0-9]{0,8}) prefer (amd64|arm64) (100|[1-9]?[0-9])"
     "(?: tolerate (amd64|arm64))?"
 )
-SHARE: Final = re.compile(
-    rf"([0-9]{{1,9}}) of ([0-9]{{1,9}}) on arm64(?: prefer (amd64|arm64)| {_SCALES})?"
-)
+SHARE: Final = re.compile(rf"([0-9]{{1,9}}) of ([0-9]{{1,9}}) on arm64(?: prefer (amd64|arm64)| {_SCALES})?")
 """The entry of a share; the API server's expression reads it too."""
 
 

@@ -313,7 +313,9 @@ def toleration_of(side: Architecture) -> dict[str, Any]:
 
 _EXPRESSIONS: Final = (*map(arch_expression, ARCHITECTURES), arch_expression(*ARCHITECTURES))
 _PREFERENCES: Final = tuple(map(preference_for, ARCHITECTURES))
-_WEIGHTED_PREFERENCES: Final = tuple(term for side in ARCHITECTURES for term in weighted_preferences(side, 50))
+_WEIGHTED_PREFERENCES: Final = tuple(
+    term for side in ARCHITECTURES for term in weighted_preferences(side, 50)
+)
 _TOLERATIONS: Final = tuple(map(toleration_of, ARCHITECTURES))
 
 
@@ -441,9 +443,7 @@ def is_soft_spread(
 ) -> bool:
     """Return whether placement may have written this constraint as one of ``SOFT_SPREADS``."""
     skew = constraint.get("maxSkew", 0)
-    return any(
-        constraint == spread_constraint(name, skew, selector, revision_label) for name in SOFT_SPREADS
-    )
+    return any(constraint == spread_constraint(name, skew, selector, revision_label) for name in SOFT_SPREADS)
 
 
 def is_ours(constraint: Mapping[str, Any]) -> bool:

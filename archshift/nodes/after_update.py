@@ -80,7 +80,9 @@ def count_zones(nodes: Iterable[Node]) -> int:
     """Return in how many availability zones these nodes are, or may come up; 0 if they have none."""
     zones: set[str] = set()
     for node in nodes:
-        zones.update(node.choices.get(ZONE_LABEL) or (), [node.labels[ZONE_LABEL]] if ZONE_LABEL in node.labels else ())
+        zones.update(
+            node.choices.get(ZONE_LABEL) or (), [node.labels[ZONE_LABEL]] if ZONE_LABEL in node.labels else ()
+        )
     return len(zones)
 
 

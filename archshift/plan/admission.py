@@ -109,8 +109,7 @@ def _weighted(side: str) -> str:
     rest = f"{WEIGHT} - variables.weight"
     mine = term("variables.weight", one).replace(json.dumps([AMD64]), f"[{side}]")
     return (
-        f"(variables.weight > 0 ? {mine} : []) + "
-        f"(variables.weight < {WEIGHT} ? {term(rest, any_side)} : [])"
+        f"(variables.weight > 0 ? {mine} : []) + (variables.weight < {WEIGHT} ? {term(rest, any_side)} : [])"
     )
 
 
@@ -292,7 +291,8 @@ _PATCHES: Final = {
             (variables.scales ?
                 [JSONPatch{op: 'add', path: '/spec/topologySpreadConstraints/-', value: $SOFT_SPREAD}] : []) :
             [JSONPatch{op: 'add', path: '/spec/topologySpreadConstraints', value: [$ARCH_SPREAD] +
-                (variables.scales ? [$SOFT_SPREAD] : []) + (variables.zones ? [$ZONE_SPREAD] : []) + [$NODE_SPREAD]}]
+                (variables.scales ? [$SOFT_SPREAD] : []) + (variables.zones ? [$ZONE_SPREAD] : []) +
+                [$NODE_SPREAD]}]
     """,
     "prefer": """
         (has(object.spec.affinity) ? [] : [JSONPatch{op: 'add', path: '/spec/affinity', value: {}}]) +

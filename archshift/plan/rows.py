@@ -312,9 +312,7 @@ def _scaled(
             tainted=steering.tainted,
         )
     if rule:
-        low, high = scaling.reach(
-            rule, share, (fewest, most), soft_rules=draft.template.has_soft_rules
-        )
+        low, high = scaling.reach(rule, share, (fewest, most), soft_rules=draft.template.has_soft_rules)
     else:
         shares = [
             placement.reachable(row.wanted or 0, row.replicas, scaled) / scaled

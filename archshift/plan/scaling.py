@@ -3,19 +3,19 @@
 A hard spread limits a difference, and a share is a ratio. So the limit is only as tight as the largest number
 of pods needs, and inside it two soft rules are in balance at the share:
 
-- a soft spread over architectures. The scheduler scores a side by its pods *relative to* the fuller side: with
-  ``g`` pods there and ``x`` on the other, the fuller side has ``100 x/g`` points and the other 100.
+- a soft spread over architectures. The scheduler scores a side by its pods *relative to* the fuller side:
+  with ``g`` pods there and ``x`` on the other, the fuller side has ``100 x/g`` points and the other 100.
 - a preference for the larger side of ``D`` points.
 
 Both have the weight 2, so the sides score the same at ``x/g = 1 - D/100``, whatever the number of pods. Other
 soft spreads are in the same sum, and they bring the two sums closer together. ``D`` counts them in. A
 ``maxSkew`` is added to both sums. The right one rounds the smaller side instead of rounding it up.
 
-The scheduler's other scorers disturb the balance (docs/adr/0015): 10 points of difference between the emptiest
-nodes of both sides bend a share of 0.8 by about 0.03, and a share of 0.5 by less than 0.02.
+The scheduler's other scorers disturb the balance (docs/adr/0015): 10 points of difference between the
+emptiest nodes of both sides bend a share of 0.8 by about 0.03, and a share of 0.5 by less than 0.02.
 
-Sources: k8s.io/kubernetes/pkg/scheduler (v1.36.3), framework/plugins/podtopologyspread/scoring.go, nodeaffinity,
-interpodaffinity and tainttoleration, and apis/config/v1/default_plugins.go for the weights.
+Sources: k8s.io/kubernetes/pkg/scheduler (v1.36.3): framework/plugins/podtopologyspread/scoring.go,
+nodeaffinity, interpodaffinity and tainttoleration; apis/config/v1/default_plugins.go for the weights.
 """
 
 import math
@@ -25,7 +25,7 @@ from typing import Any, Final
 from archshift.cluster.entries import Scaling
 from archshift.cluster.pod_fields import Template
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64
-from archshift.common.kubernetes import ARCH_LABEL, ZONE_LABEL
+from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, ZONE_LABEL
 from archshift.plan.placement import max_skew
 
 _POINTS: Final = 100
@@ -37,6 +37,12 @@ scorer, and a side whose nodes all have such pods has none."""
 
 _TAINT: Final = 150
 """What the toleration of a side's soft taint adds: the scorer of taints has the weight 3, and not 2."""
+
+_BY_HOST: Final = 1.2
+_BY_HOST_POINTS: Final = 2.0
+"""What a soft spread over nodes changes about the constant and the preference. All nodes are compared to the
+fullest one, which has a pod of the workload more than the node that gets the next. That makes a difference
+between the sides smaller, most of all while there are few pods (fitted for 12 to 48 nodes)."""
 
 _NEARLY_EVEN: Final = 0.99
 """Two sums whose ratio is above this need no preference: a point is the smallest."""
@@ -67,6 +73,7 @@ def scaling_of(template: Template, share: float, most: int, *, zones: int, taint
     large, small = max(share, 1 - share), min(share, 1 - share)
     per_pod = _normalized(len(ARCHITECTURES))
     zonal = sum(each.get("topologyKey") == ZONE_LABEL for each in soft) if template.has_spreads else 1
+    by_host = not template.has_spreads or any(each.get("topologyKey") == HOSTNAME_LABEL for each in soft)
     # Both sides have the same zones, and a zone has its part of all pods.
     beside = zonal * _normalized(zones) / zones if zones else 0.0
     ratio = (per_pod * small + beside) / (per_pod * large + beside)
@@ -74,7 +81,9 @@ def scaling_of(template: Template, share: float, most: int, *, zones: int, taint
     if ratio < _NEARLY_EVEN:
         # The smaller side gets its next pod in the middle between two whole numbers.
         constant = per_pod / 2 + beside - sum(int(each.get("maxSkew", 1)) - 1 for each in soft)
-        spread, weight = 1 + max(0, round(constant)), _POINTS * (1 - ratio)
+        constant -= _BY_HOST * by_host
+        spread = 1 + max(0, round(constant))
+        weight = max(0.0, _POINTS * (1 - ratio) - _BY_HOST_POINTS * by_host)
     tolerates = None
     if template.stays_apart and ratio < _NEARLY_EVEN:
         weight += _APART
