@@ -39,7 +39,7 @@ _TAINT: Final = 150
 """What the toleration of a side's soft taint adds: the scorer of taints has the weight 3, and not 2."""
 
 _BY_HOST: Final = 1.2
-_BY_HOST_POINTS: Final = 2.0
+_BY_HOST_POINTS: Final = 4.0
 """What a soft spread over nodes changes about the constant and the preference. All nodes are compared to the
 fullest one, which has a pod of the workload more than the node that gets the next. That makes a difference
 between the sides smaller, most of all while there are few pods (fitted for 12 to 48 nodes)."""
