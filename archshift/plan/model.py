@@ -15,6 +15,7 @@ from archshift.common.architectures import ARM64, Architecture
 from archshift.images.workload import WorkloadVerdict
 from archshift.plan.apportion import Wave
 from archshift.plan.capacity import Balance
+from archshift.plan.deletion_costs import Proportion
 
 Placement: TypeAlias = Literal["patches", "admission"]
 """Who places pods: a patch of each workload's template, or the API server when a pod is created."""
@@ -231,6 +232,8 @@ class Plan:
         older: The number of pods of placed workloads that are older than the policy.
         without_policy: The namespaces in which no policy of archshift is in effect.
         advice: What another placement would save in this step, a sentence; empty if it saves nothing.
+        kept_shares: The key of an autoscaled workload to the share that it keeps while it is scaled down.
+        costs_due: The keys of the workloads whose deletion costs this update writes or gives back.
     """
 
     arm_ratio: float
@@ -251,6 +254,8 @@ class Plan:
     older: int = 0
     without_policy: tuple[str, ...] = ()
     advice: str = ""
+    kept_shares: Mapping[str, Proportion] = field(default_factory=dict)
+    costs_due: tuple[str, ...] = ()
 
     @property
     def movable(self) -> list[PlannedWorkload]:

