@@ -264,9 +264,9 @@ def read_workload(
     written = [
         constraint
         for constraint in pod_spec.get("topologySpreadConstraints") or ()
-        if revision and pod_fields.is_default_spread(constraint, spec.get("selector"), record.revision_label)
+        if revision and pod_fields.is_soft_spread(constraint, spec.get("selector"), record.revision_label)
     ]
-    for name in pod_fields.DEFAULT_SPREADS:
+    for name in pod_fields.SOFT_SPREADS:
         if name in others and live.get(name) not in written:
             # The application's own, which our patch only repeats.
             owned.discard(name)
@@ -294,6 +294,7 @@ def read_workload(
             selector=spec.get("selector"),
             revision_label=record.revision_label,
             has_soft_rules=pod_fields.has_soft_rules(pod_spec, (*before, *behind)),
+            stays_apart=pod_fields.stays_apart(pod_spec),
             revision=revision,
             inexact=pod_fields.Inexact.parse(_annotation(item, pod_fields.INEXACT_ANNOTATION)),
             other_spreads=(before, behind),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from archshift.cluster import pod_fields
 from archshift.cluster.entries import LEFT_ALONE, Entry
@@ -12,11 +12,14 @@ from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.text import joined
 from archshift.nodes.groups import Node
-from archshift.plan import placement, reasons
+from archshift.plan import placement, reasons, scaling
 from archshift.plan.apportion import starts_on_graviton
 from archshift.plan.deletion_costs import own_costs
 from archshift.plan.model import FORCE_REASON_ANNOTATION, PlannedWorkload
 from archshift.plan.steering import Admission, Draft, Steering
+
+_UNKNOWN_MOST: Final = 10
+"""If nobody knows the most pods of an autoscaled workload: so many times its present pods."""
 
 
 def row_of(
@@ -91,13 +94,10 @@ def _aimed(
         row = replace(row, reason=joined(row.reason, draft.reach.limit))
     if draft.action == "hold" and wanted:
         row = replace(row, reason=reasons.keeps(draft.reason, wanted))
-    scaler = workload.autoscaled
-    if scaler and scaler.most is not None:
-        row = _with_reachable(row, (scaler.fewest, scaler.most))
-    if scaler and 0 < wanted < workload.replicas:
+    if workload.autoscaled and 0 < wanted < workload.replicas:
         owner = own_costs(inventory.scaled_pods.get(workload.key, ()))
         row = replace(row, reason=joined(row.reason, reasons.own_costs(owner) if owner else ""))
-    return row, target
+    return _scaled(row, target, draft, arm_ratio, steering)
 
 
 def _at_admission(
@@ -172,7 +172,14 @@ def _patched(
     """
     workload, template = draft.workload, draft.template
     rules = steering.rules_of(workload)
-    fields = placement.place(template, target.graviton, target.replicas, target.prefer, zones=steering.zones)
+    fields = placement.place(
+        template,
+        target.graviton,
+        target.replicas,
+        target.prefer,
+        zones=bool(steering.zones),
+        scaling=target.scaling,
+    )
     ours = {name: template.spec[name] for name in template.owned if name in template.spec}
     if ours and draft.frozen(row.verdict) and _in_motion(workload, inventory):
         # If a pod is missing for a moment while a registry is down, that must not cause a rollout.
@@ -285,16 +292,43 @@ def _in_motion(workload: Workload, inventory: Inventory) -> bool:
     return not workload.settled or there != workload.replicas
 
 
-def _with_reachable(row: PlannedWorkload, bounds: tuple[int, int]) -> PlannedWorkload:
-    shares = [
-        placement.reachable(row.wanted or 0, row.replicas, scaled) / scaled
-        for scaled in range(max(1, bounds[0]), bounds[1] + 1)
-    ]
-    if not shares:
-        return row
-    low, high = min(shares), max(shares)
+def _share(target: Entry, draft: Draft, arm_ratio: float, steering: Steering) -> float:
+    """Return the share of a workload's pods that belong on Graviton, whatever their number."""
+    share = min(arm_ratio, steering.rules_of(draft.workload).max_ratio)
+    # Workloads that stay on one side leave the others another share than the fleet's.
+    beside = abs(target.graviton - share * target.replicas) > 1
+    return target.graviton / target.replicas if beside else share
+
+
+def _scaled(
+    row: PlannedWorkload, target: Entry, draft: Draft, arm_ratio: float, steering: Steering
+) -> tuple[PlannedWorkload, Entry]:
+    """Return a row and where its pods belong, with what an autoscaler changes about both."""
+    scaler = draft.workload.autoscaled
+    if not scaler:
+        return row, target
+    most = _UNKNOWN_MOST * target.replicas if scaler.most is None else scaler.most_pods(target.replicas)
+    share = _share(target, draft, arm_ratio, steering)
+    rule = None
+    # Pods that only move together, and those whose own rules limit their places, keep the exact rule.
+    if draft.movable and 0 < share < 1 < most and not (draft.unit or draft.reach.levels or target.prefer):
+        rule = scaling.scaling_of(draft.template, share, most, zones=steering.zones, tainted=steering.tainted)
+    target = replace(target, scaling=rule)
+    if scaler.most is None:
+        return row, target
+    bounds = scaler.fewest, scaler.most
+    if rule:
+        low, high = scaling.reach(rule, share, bounds, soft_rules=draft.template.has_soft_rules)
+    else:
+        shares = [
+            placement.reachable(row.wanted or 0, row.replicas, scaled) / scaled
+            for scaled in range(max(1, bounds[0]), bounds[1] + 1)
+        ]
+        if not shares:
+            return row, target
+        low, high = min(shares), max(shares)
     note = reasons.autoscaled(bounds, low, high)
-    return replace(row, reachable=(low, high), reason=joined(row.reason, note))
+    return replace(row, reachable=(low, high), reason=joined(row.reason, note)), target
 
 
 def _body(
