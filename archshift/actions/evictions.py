@@ -6,6 +6,7 @@ update goes on where one was interrupted.
 """
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -158,6 +159,30 @@ class Reader:
         return found
 
 
+class Allowance:
+    """How many pods may be evicted in all."""
+
+    def __init__(self, most: int | None = None) -> None:
+        """Allow ``most`` evictions; None for any number."""
+        self._lock = threading.Lock()
+        self._most = most
+        self.taken = 0
+        """The number of evictions so far."""
+
+    def take(self, number: int = 1) -> bool:
+        """Count evictions, if so many more are allowed."""
+        with self._lock:
+            if self._most is not None and self.taken + number > self._most:
+                return False
+            self.taken += number
+            return True
+
+    def give_back(self) -> None:
+        """Count one eviction less, because it was refused."""
+        with self._lock:
+            self.taken -= 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveRules:
     """How workloads move.
@@ -171,6 +196,7 @@ class MoveRules:
         restart_as: The field manager of restarts; empty to restart nothing.
         go_back: Called once with a workload and its pod that does not run on Graviton, so that its next pods
             start on x86. Returns why that is not possible; empty if it is.
+        allowance: How many pods may be evicted; None for any number.
     """
 
     no_progress: float
@@ -179,6 +205,7 @@ class MoveRules:
     canary_seconds: float = 0.0
     restart_as: str = ""
     go_back: Callable[[PlannedWorkload, Pod], str] | None = None
+    allowance: Allowance | None = None
 
 
 class Move:
@@ -524,18 +551,34 @@ class Move:
         if not pods:
             return False
         accepted, unsure = 0, False
+        allowance = self._rules.allowance or Allowance()
         for pod in pods:
+            if not allowance.take():
+                return self._spent(nodes, surplus, accepted, now)
             try:
-                accepted += cluster.evict(pod.namespace, pod.name, pod.uid)
+                evicted = cluster.evict(pod.namespace, pod.name, pod.uid)
             except UnavailableError:
                 self._not_before, unsure = now + _UNSURE_SECONDS, True
                 break
+            except ArchshiftError:
+                allowance.give_back()
+                raise
+            accepted += evicted
+            if not evicted:
+                allowance.give_back()
         if accepted:
             self._begin(nodes, surplus, accepted)
         elif not unsure:
             self._refused = True
             self._ask_budgets(cluster, pods[0])
         return bool(accepted)
+
+    def _spent(self, nodes: Mapping[str, Node], surplus: Surplus, accepted: int, now: float) -> bool:
+        """End it when its last successors are ready, because no more pods may be evicted."""
+        if accepted:
+            self._begin(nodes, surplus, accepted)
+            return True
+        return self._all_well(nodes, now) and self._ends("inexact", "no more pods may be evicted")
 
     def _begin(self, nodes: Mapping[str, Node], surplus: Surplus, number: int) -> None:
         """Remember what there was when pods began to move."""
@@ -580,6 +623,8 @@ class Move:
         }
         for name in reversed(record.template_path):
             body = {name: body}
+        if self._rules.allowance and not self._rules.allowance.take(self._replicas):
+            return self._spent(nodes, surplus, 0, now)
         path = workload_path(self.row.kind, self.row.namespace, self.row.name)
         cluster.patch(path, body, MERGE, self._rules.restart_as)
         # The next look may be older than the controller's.

@@ -104,6 +104,7 @@ class PlannedWorkload:
         patch: The body of its server-side-apply patch; None if it gets none.
         entry: By what the API server places its new pods: an ``Entry``, or ``LEFT_ALONE``. Empty for
             DaemonSets, and with ``placement: patches``.
+        applied: Whether its pods are placed now as the patch or the entry would place them.
         restarts: Whether the update replaces all of its pods: its pod template changes, or its limits let no
             pod be away.
         patch_goes: Whether it loses the patch that an update with ``placement: patches`` set. If it has pods,
@@ -134,6 +135,7 @@ class PlannedWorkload:
     movable: bool = False
     patch: Mapping[str, Any] | None = None
     entry: str = ""
+    applied: bool = False
     restarts: bool = False
     patch_goes: bool = False
     forced: bool = False
