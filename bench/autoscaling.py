@@ -7,14 +7,15 @@ namespaces with the same workloads:
 - ``renewed``: the same, and every four hours an update moves surplus pods and renews the costs.
 - ``exact``: placed by the rule of workloads without an autoscaler, as all were before.
 
-Each namespace has nodes of its own, so that one rule does not fill the nodes of another. Autoscalers are real.
-They follow a curve of a day, hour by hour, from 0.25 to 3 times the planned pods. A
-stand-in for the server of external metrics tells them the load. Their behaviour allows changes at once, and
-the controller looks every two seconds. Otherwise a day would take a day. No other clock is changed.
+Each namespace has nodes of its own, so that one rule does not fill the nodes of another. Autoscalers are
+real. They follow a curve of a day, hour by hour, from 0.25 to 3 times the planned pods. A stand-in for the
+server of external metrics tells them the load. Their behaviour allows changes at once, and the controller
+looks every two seconds. Otherwise a day would take a day. No other clock is changed.
 
 Nothing runs in the cluster between two updates: new pods have no cost, and end first. A sample is taken when
 each autoscaler has what it wants and all pods run. Capacity is in proportion to the ratio, as node groups are
-sized; ``--even`` gives both sides the same.
+sized; ``--even`` gives both sides the same. ``--every=2`` takes every second hour, so that each change of the
+load is larger.
 """
 
 import math
@@ -67,7 +68,7 @@ HOURS: Final = (
 
 RULES: Final = ("rule", "renewed", "exact")
 RENEWED_EVERY: Final = 4
-"""So many samples are between two updates of ``renewed``."""
+"""So many hours are between two updates of ``renewed``."""
 
 FLEET_OFF: Final = 0.03
 """How far the fleet's share may be off."""
@@ -190,8 +191,12 @@ class Day:
 
     # --- before the day ---
 
-    def prepare(self, *, even: bool = False) -> None:
-        """Make nodes, workloads and autoscalers, and take the step to the ratio."""
+    def prepare(self, *, even: bool = False) -> dict[str, list[str]]:
+        """Make nodes, workloads and autoscalers, and take the step to the ratio.
+
+        Returns:
+            Namespace to the workloads that are not exact after it.
+        """
         graviton = _NODES // 2 if even else round(self.ratio * _NODES)
         for side, number in ((ARM64, graviton), (AMD64, _NODES - graviton)):
             for rule in self.rules:
@@ -208,8 +213,7 @@ class Day:
                 scaler = self.metrics.autoscaler(rule, load.name, *load.bounds)
                 self.api.create(f"/apis/autoscaling/v2/namespaces/{rule}/horizontalpodautoscalers", scaler)
         self.settle()
-        for rule in self.rules:
-            self.update(rule)
+        return {rule: self.update(rule) for rule in self.rules}
 
     def update(self, rule: str) -> list[str]:
         """Take a step as an update does, and return the workloads that are not exact after it."""
@@ -351,7 +355,8 @@ def day(
             with connect(CONTEXT, lab.kubeconfig) as api:
                 made = Day(lab, api, ratio, own, rules)
                 with made.metrics.serve(api, Path(name)):
-                    made.prepare(even=even)
+                    for rule, left in made.prepare(even=even).items():
+                        print(f"{rule}: not exact after the step: {', '.join(left) or 'none'}", flush=True)
                     yield made
         finally:
             lab.stop()
@@ -361,6 +366,7 @@ def main() -> None:
     """Run a day for each ratio, and print the figures."""
     arguments = sys.argv[1:]
     even = "--even" in arguments
+    every = next((int(text.removeprefix("--every=")) for text in arguments if "--every=" in text), 1)
     ratios = [float(text) for text in arguments if not text.startswith("--")] or [*RATIOS]
     own = loads()
     for ratio in ratios:
@@ -373,11 +379,11 @@ def main() -> None:
                     sum(sum(each.values()) for each in counts.values()),
                 )
                 print(f"  {rule}: {on} of {all_pods} on Graviton", flush=True)
-            for number in range(len(HOURS)):
+            for number in range(0, len(HOURS), every):
                 made.sample(number)
                 line = ", ".join(f"{rule} {figures.fleet[-1]:+.3f}" for rule, figures in made.figures.items())
                 print(f"  {(8 + number) % 24:2}:00: {made.pods[-1]:4} pods; fleet off by {line}", flush=True)
-                if "renewed" in made.rules and number % RENEWED_EVERY == RENEWED_EVERY - 1:
+                if "renewed" in made.rules and (number + every) % RENEWED_EVERY == 0:
                     left = made.update("renewed")
                     if left:
                         print(f"    not exact after the update: {', '.join(left)}", flush=True)
