@@ -17,7 +17,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from archshift.actions.evictions import Move, MoveRules, run_moves
+from archshift.actions.evictions import Allowance, Move, MoveRules, run_moves
 from archshift.actions.evidence import Evidence
 from archshift.actions.rebalance import reasons_of
 from archshift.actions.rollout_limits import RolloutLimits
@@ -49,6 +49,8 @@ def move_pods(
     incomplete: Container[str] = (),
     patience: float = 0.0,
     bring_up_nodes: BringUpNodes | None = None,
+    allowance: Allowance | None = None,
+    turns_back: bool = True,
     say: Callable[[str], None] = lambda _: None,
 ) -> StepResult:
     """Move the pods that are on the wrong side, after the entries were applied.
@@ -62,12 +64,14 @@ def move_pods(
         incomplete: The keys of workloads that were incomplete before the step.
         patience: How long to wait for another node if a side is full, in seconds.
         bring_up_nodes: Brings up nodes for these workloads' pods; None if the nodes exist.
+        allowance: How many pods may be evicted; None for any number.
+        turns_back: Whether an entry can send a workload back to x86 whose first pod does not run on Graviton.
         say: Called with the progress.
 
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
-    due = [row for row in rows if _may_move(row) and (not row.exact or row.restarts or row.key in incomplete)]
+    due = [row for row in rows if may_move(row) and (not row.exact or row.restarts or row.key in incomplete)]
     if bring_up_nodes and due:
         try:
             bring_up_nodes(cluster, due)
@@ -80,7 +84,8 @@ def move_pods(
         patience=patience,
         canary_seconds=limits.canary_seconds,
         restart_as=field_manager,
-        go_back=watch.go_back,
+        go_back=watch.go_back if turns_back else None,
+        allowance=allowance,
     )
     with watch.exact_entries(due) as rows:
         moves = [Move(row, rules, incomplete=row.key in incomplete) for row in rows]
@@ -94,7 +99,8 @@ def move_pods(
     return StepResult(failures={**ended("failure"), **failed}, notes=ended("note"), inexact=ended("inexact"))
 
 
-def _may_move(row: PlannedWorkload) -> bool:
+def may_move(row: PlannedWorkload) -> bool:
+    """Return whether evictions can move the pods of a workload."""
     if row.wanted is None:
         return False
     return has_replicas(row.kind) if row.kind in CONTROLLERS else row.kind not in _NEVER_EVICTED
@@ -154,7 +160,8 @@ class _Watch:
             if entry and entry.scaling:
                 key = entry_key(row.kind, row.name)
                 kept.setdefault(row.namespace, {})[key] = row.entry
-                exact.setdefault(row.namespace, {})[key] = str(replace(entry, scaling=None))
+                # Between two updates, the entry is that of another number of pods.
+                exact.setdefault(row.namespace, {})[key] = str(Entry(row.wanted or 0, max(1, row.replicas)))
         written = {
             space: texts for space, texts in exact.items() if not self._write(space, texts, kept[space])
         }

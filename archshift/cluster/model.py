@@ -57,11 +57,13 @@ class Autoscaler:
         by: The object or the setting that says so, such as ``HorizontalPodAutoscaler web``.
         least: The fewest replicas that it sets; None if it is not known.
         most: The most replicas that it sets; None if it is not known.
+        scaled_at: When it last changed the replicas, as the API server writes times; empty if not known.
     """
 
     by: str
     least: int | None = None
     most: int | None = None
+    scaled_at: str = ""
 
     @property
     def fewest(self) -> int:

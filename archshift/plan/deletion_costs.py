@@ -91,6 +91,11 @@ def _in_order(pods: Sequence[Standing], share: Proportion) -> tuple[list[Standin
     graviton = 0
     while len(order) < len(pods):
         sides = _sides(graviton, len(order) + 1, left, share)
+        blocked = ranked and ranked[0].graviton not in sides and not any(free[side] for side in sides)
+        if blocked and ranked[1].graviton in sides:
+            # One pod stands before others that could keep their costs.
+            pod = ranked.popleft()
+            free[pod.graviton].appendleft(pod)
         if ranked and ranked[0].graviton in sides:
             pod = ranked.popleft()
             kept.add(pod.name)

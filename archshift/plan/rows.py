@@ -54,6 +54,7 @@ def row_of(
         verdict=steering.verdict_of(workload),
         action=draft.action,
         owner=workload.owner or workload.namespace,
+        autoscaled=workload.autoscaled is not None,
     )
     if draft.action in ("leave", "block"):
         if steering.admission and not on_every_node(workload.kind):
@@ -130,10 +131,19 @@ def _at_admission(
             return _kept(row, patched, steering.rules_of(workload).reason, why=row.reason)
         rolls = False
     else:
-        row = replace(row, entry=str(target))
+        row = replace(row, entry=str(target), applied=_places_as(admission.live(workload), target))
     if patched:
         return _patch_goes(row, workload)
     return replace(row, reason=joined(row.reason, reasons.ROLLS_WITH_SURGE), restarts=True) if rolls else row
+
+
+def _places_as(live: Entry | None, target: Entry) -> bool:
+    """Return whether a live entry places pods as another one, for whatever number of pods it was written."""
+    if live is None:
+        return False
+    if live.scaling or target.scaling:
+        return live.scaling == target.scaling
+    return str(live) == str(target)
 
 
 def _left_alone(
@@ -186,6 +196,7 @@ def _patched(
     if _harmless_rest(fields, ours, workload.replicas):
         fields = ours
     changed = fields != ours
+    row = replace(row, applied=bool(template.revision) and not changed)
     if not changed and not row.exact and not _in_motion(workload, inventory):
         # The template is right but the pods are elsewhere, for example after the loss of a node or after an
         # autoscaler's change. The scheduler never moves a running pod, so the pods must be replaced. If a

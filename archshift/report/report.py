@@ -19,7 +19,7 @@ from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import guard, reasons
 from archshift.plan.arm64_tests import failure
-from archshift.plan.model import PlannedWorkload, Rules
+from archshift.plan.model import Bend, PlannedWorkload, Rules
 from archshift.report.history import History
 from archshift.report.savings import Savings
 
@@ -240,6 +240,7 @@ class Report:
         blockers: Images that keep workloads on x86, the most vCPU first.
         vcpu_blocked: vCPU that all blockers hold; a workload with two blockers counts once.
         workloads: All workloads, sorted by key.
+        bends: The shares of autoscaled workloads, and what changed them since the last update or rebalance.
         troubles: Which pods do not run and which rollouts are stuck, a sentence for each cause.
         notes: What the report does not know, one sentence each.
     """
@@ -258,6 +259,7 @@ class Report:
     tests: tuple[Tested, ...]
     history: History = field(default_factory=History)
     savings: Savings = field(default_factory=Savings)
+    bends: tuple[Bend, ...] = ()
     troubles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -335,6 +337,7 @@ def make_report(
         tests=tests,
         history=history or History(),
         savings=savings or Savings(),
+        bends=plan.bends,
         troubles=tuple(reasons.troubles(plan.troubles)),
         notes=tuple(sentences),
     )

@@ -485,6 +485,16 @@ def test_a_stateful_set_moves_by_ordinal_and_one_at_a_time(clock: Clock) -> None
     assert fleet.workloads["shop/StatefulSet/db"].most_away == 1
 
 
+def test_of_an_autoscaled_stateful_set_those_pods_move_that_keep_the_share_at_every_scale(
+    clock: Clock,
+) -> None:
+    """It ends the highest ordinals first: with 2 of 5, 1 of 2 or 3 pods are left on Graviton, and 0 of 1."""
+    fleet = Fleet(clock)
+    row = replace(fleet.add("db", 5, 2, kind="StatefulSet"), autoscaled=True)
+    assert move(fleet, row) == StepResult()
+    assert fleet.evicted == ["db-3", "db-1"]
+
+
 def test_no_pod_of_a_stateful_set_goes_while_another_is_not_ready(clock: Clock) -> None:
     """Even if its own limit permits more."""
     rolling = {"updateStrategy": {"rollingUpdate": {"maxUnavailable": 3}}}

@@ -151,6 +151,9 @@ def print_report(report: Report) -> None:
         out.print(f"cost {saving.title}, from arm_ratio {saving.before:g} to {saving.after:g}: {saving.text}")
     if report.savings.problem:
         out.print(f"savings are unknown: {report.savings.problem}", style="yellow")
+    for bend in report.bends:
+        if bend.causes:
+            out.print(str(bend), style="yellow")
     for sentence in report.troubles:
         out.print(sentence, style="red")
     for sentence in (*guard.exceptions, *(f"unknown: {note}" for note in report.notes)):
