@@ -39,10 +39,14 @@ _TAINT: Final = 150
 """What the toleration of a side's soft taint adds: the scorer of taints has the weight 3, and not 2."""
 
 _BY_HOST: Final = 1.2
-_BY_HOST_POINTS: Final = 4.0
-"""What a soft spread over nodes changes about the constant and the preference. All nodes are compared to the
-fullest one, which has a pod of the workload more than the node that gets the next. That makes a difference
-between the sides smaller, most of all while there are few pods (fitted for 12 to 48 nodes)."""
+_BY_HOST_POINTS: Final = 1.0
+_BY_HOST_BESIDE: Final = 0.12
+"""What a soft spread over nodes changes: about the constant, about the preference, and in both sums.
+
+All nodes are compared to the fullest one, which has a pod of the workload more than the node that gets the
+next. That makes a difference between the sides smaller, most of all while there are few pods. Where the nodes
+are in proportion to the share, both sides have as many pods on a node. Fitted for 12 to 48 nodes.
+"""
 
 _NEARLY_EVEN: Final = 0.99
 """Two sums whose ratio is above this need no preference: a point is the smallest."""
@@ -76,6 +80,7 @@ def scaling_of(template: Template, share: float, most: int, *, zones: int, taint
     by_host = not template.has_spreads or any(each.get("topologyKey") == HOSTNAME_LABEL for each in soft)
     # Both sides have the same zones, and a zone has its part of all pods.
     beside = zonal * _normalized(zones) / zones if zones else 0.0
+    beside += _BY_HOST_BESIDE * by_host
     ratio = (per_pod * small + beside) / (per_pod * large + beside)
     spread, weight = 1, 0.0
     if ratio < _NEARLY_EVEN:

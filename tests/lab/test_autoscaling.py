@@ -1,0 +1,41 @@
+"""Real autoscalers change the number of pods, and the share holds: a few hours of bench/autoscaling.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from archshift.cluster.client import connect
+from archshift.cluster.live_placement import BINDING_KIND, POLICY_KIND
+from bench.autoscaling import Day, Load
+from lab.control_plane import CONTEXT
+from tests.lab.lab_helpers import Cluster
+
+LOADS = [
+    Load("small", 2, "", 0),
+    Load("web", 4, "", 0),
+    Load("api", 7, "", 1),
+    Load("cart", 10, "", 0),
+    Load("zoned", 6, "zones", 0),
+    Load("apart", 6, "apart", 0),
+]
+HOURS = (2, 5, 12, 16)
+"""The morning, a little less at noon, the evening, and half of it at midnight; after eight o'clock."""
+
+
+def test_a_share_holds_while_autoscalers_add_and_take_pods(cluster: Cluster, tmp_path: Path) -> None:
+    """At 0.8, each workload is within its bound at every hour; by the exact rule the fleet bends far more."""
+    with connect(CONTEXT, cluster.lab.kubeconfig) as api:
+        day = Day(cluster.lab, api, 0.8, LOADS, ("rule", "exact"))
+        try:
+            with day.metrics.serve(api, tmp_path):
+                # The exact rule at rest: by their own entries, successors of evicted pods may come back.
+                assert day.prepare() == {"rule": [], "exact": []}
+                for hour in HOURS:
+                    day.sample(hour)
+        finally:
+            for kind in (BINDING_KIND, POLICY_KIND):
+                cluster.lab.kubectl("delete", kind, "--all")
+    rule, exact = day.figures["rule"], day.figures["exact"]
+    assert rule.wrong == []
+    assert rule.most < exact.most / 2
+    assert max(day.pods) > 2 * sum(load.pods for load in LOADS)
