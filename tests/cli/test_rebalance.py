@@ -1,4 +1,4 @@
-"""``archshift rebalance``: what it prints, with which exit code; tests/lab/test_rebalance.py moves real pods."""
+"""``archshift rebalance``: what it prints, and with which exit code. The lab moves real pods."""
 
 import json
 from pathlib import Path
