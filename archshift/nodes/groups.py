@@ -26,6 +26,7 @@ from archshift.common.kubernetes import (
 from archshift.common.resources import EPHEMERAL_STORAGE, MIB, Devices, Resources, total
 from archshift.nodes import well_known_labels
 from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
+from archshift.nodes.launch_templates import Instances, TemplateVersion
 from archshift.nodes.temporary_taints import is_temporary
 from archshift.nodes.well_known_labels import WellKnown
 
@@ -312,6 +313,12 @@ class EksNodeGroup(_Group):
         max_unavailable: How many nodes an update may replace at once: a number, or a text such as ``33%``.
         import_name: The name at EKS of an existing group to import; empty to create a group. An import does
             not change what would replace the group: types, image, subnets, role, launch template.
+        twin_of: The name of the group whose twin it is; empty for none.
+        typed: The keys that its own settings have; what they do not say may come from a live group.
+        node_role: The ARN of the IAM role of the nodes; empty for that of the cluster.
+        tags: The tags of the group, its instances and its volumes.
+        launch_template: A launch template of the user's own; None for one of archshift's, as ``instances`` says.
+        instances: What archshift's launch template gives each node.
     """
 
     instance_types: tuple[InstanceType, ...]
@@ -325,6 +332,12 @@ class EksNodeGroup(_Group):
     disk_gib: int = 20
     max_unavailable: int | str = 1
     import_name: str = ""
+    twin_of: str = ""
+    typed: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    node_role: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    launch_template: TemplateVersion | None = None
+    instances: Instances = field(default_factory=Instances)
 
     @property
     def architecture(self) -> Architecture:

@@ -4,13 +4,13 @@ NodePools, which the same key holds with a provisioner, are in ``node_pools``.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, TypeVar
 
 from msgspec import Meta, field
 
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL
-from archshift.nodes.ami_types import AMI_FAMILIES, AmiFamily, check_ami_type, on_arm64
+from archshift.nodes.ami_types import AMI_FAMILIES, AMI_TYPES, AmiFamily, check_ami_type, on_arm64
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import (
     EksNodeGroup,
@@ -19,8 +19,10 @@ from archshift.nodes.groups import (
     one_architecture,
 )
 from archshift.nodes.instance_types import InstanceType, family_types, instance_type, twin
-from archshift.settings.reading import InvalidValueError, Model, Problems, default_of, read, says, use
-from archshift.settings.values import Name, Names, Subnets, Zones
+from archshift.nodes.launch_templates import Instances, TemplateVersion
+from archshift.nodes.user_data import as_user_data, names_amd64
+from archshift.settings.reading import InvalidValueError, Model, Problems, default_of, read, says, shown, use
+from archshift.settings.values import Arn, Name, Names, SecurityGroups, Subnets, Tags, Text, Zones
 
 KEY: Final = "archshift:node_groups"
 
@@ -118,6 +120,59 @@ class LabGroupModel(GroupModel, frozen=True, kw_only=True):
     ] = ("a",)
 
 
+class TemplateModel(Model, frozen=True, kw_only=True):
+    """A version of a launch template of your own."""
+
+    id: Annotated[
+        str,
+        Meta(pattern=r"\Alt-", extra=use("the ID of a launch template such as lt-0a1b2c3d")),
+        says("The ID of the launch template.", "lt-0a1b2c3d"),
+    ]
+    version: Annotated[
+        Annotated[int, Meta(ge=1)],
+        Meta(
+            extra=use(
+                "the number of a version: with a name such as $Latest, nobody chooses when nodes change"
+            )
+        ),
+        says("The number of its version.", 3),
+    ]
+
+
+# Kubernetes' words for labels; EKS wants a value (API_CreateNodegroup) and refuses the prefixes that belong to
+# others (https://github.com/eksctl-io/eksctl/issues/4007).
+_LABEL_NAME: Final = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+_NOT_RESERVED: Final = r"(?!([^/]*\.)?(kubernetes\.io|k8s\.io|eks\.amazonaws\.com)/)"
+
+LabelKey: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=rf"\A(?=.{{1,63}}\Z){_NOT_RESERVED}([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_LABEL_NAME}\Z",
+        extra=use(
+            "a key of up to 63 letters, digits, -, _ and ., without a prefix of kubernetes.io, k8s.io or "
+            "eks.amazonaws.com"
+        ),
+    ),
+]
+LabelValue: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=rf"\A(?=.{{1,63}}\Z){_LABEL_NAME}\Z",
+        extra=use('text in quotes, as in "true": 1 to 63 letters, digits, -, _ and .'),
+    ),
+]
+
+_OF_TEMPLATES: Final = (
+    "security_groups",
+    "hop_limit",
+    "http_tokens",
+    "kms_key",
+    "user_data",
+    "detailed_monitoring",
+)
+"""The keys whose values only a launch template of archshift's own can have."""
+
+
 class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
     """With `platform: eks`: a managed node group of the cluster."""
 
@@ -130,12 +185,22 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
         "ami_family",
         "ami_type",
         "capacity_type",
+        "detailed_monitoring",
         "disk_gib",
+        "hop_limit",
+        "http_tokens",
+        "kms_key",
         "labels",
         "max_unavailable",
+        "node_role",
+        "security_groups",
         "subnets",
+        "tags",
         "taints",
+        "user_data",
     )
+
+    labels: Annotated[dict[LabelKey, LabelValue], says("Labels of every node.", {"team": "shop"})] = {}
 
     min_size: Annotated[
         Annotated[int, Meta(ge=0, extra={"unit": "nodes"})] | None,
@@ -176,6 +241,73 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
         Meta(extra=use('1 to 100 nodes, or a share of them such as "33%"')),
         says("How many nodes an update may replace at once.", "33%"),
     ] = default_of(EksNodeGroup, "max_unavailable")
+    node_role: Annotated[
+        Arn | None,
+        says(
+            "The ARN of the IAM role of the nodes.",
+            "arn:aws:iam::123456789012:role/nodes",
+            default="the `node_role` of the cluster",
+        ),
+    ] = None
+    tags: Annotated[
+        Tags,
+        says(
+            "Tags of the group, its instances and its volumes. They come in addition to `aws:defaultTags`.",
+            {"team": "shop"},
+            default="none",
+        ),
+    ] = {}
+    security_groups: Annotated[
+        SecurityGroups | None,
+        says(
+            "The security groups of the nodes. EKS then does not add the cluster's own, so name it too if the "
+            "nodes need it.",
+            ["sg-0a1b2c3d"],
+            default="the security group of the cluster",
+        ),
+    ] = None
+    hop_limit: Annotated[
+        Annotated[int, Meta(ge=1, le=64, extra={"unit": "hops"})],
+        says(
+            "How far answers of the instance metadata service (IMDS) go. With 1, pods cannot use the node's "
+            "role; with 2 they can.",
+            2,
+        ),
+    ] = default_of(Instances, "hop_limit")
+    http_tokens: Annotated[
+        Literal["required", "optional"],
+        says("Whether IMDS accepts only requests with a token (IMDSv2).", "optional"),
+    ] = "required"
+    kms_key: Annotated[
+        Arn | None,
+        Meta(extra=use("an ARN such as arn:aws:kms:eu-west-1:123456789012:key/k")),
+        says(
+            "The ARN of the key that encrypts the volumes.",
+            "arn:aws:kms:eu-west-1:123456789012:key/k",
+            default="the account's key for EBS",
+        ),
+    ] = None
+    user_data: Annotated[
+        Text | None,
+        says(
+            "What a node reads at its first start. AL2023: a NodeConfig, a script or a MIME multi-part text; "
+            "Bottlerocket: TOML.",
+            "[settings.kubernetes]\nmax-pods = 58\n",
+            default="none beside that of EKS",
+        ),
+    ] = None
+    detailed_monitoring: Annotated[
+        bool, says("Whether CloudWatch gets figures each minute, which costs money.", True)
+    ] = False
+    launch_template: Annotated[
+        TemplateModel | None,
+        says(
+            "A launch template of your own instead of the one that archshift makes. It may name an AMI for the "
+            "architecture of the group.",
+            {"id": "lt-0a1b2c3d", "version": 3},
+            default="archshift makes one",
+        ),
+    ] = None
     import_name: Annotated[
         Name | None,
         Meta(extra=use("the name of an existing node group")),
@@ -187,13 +319,42 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
         ),
     ] = field(name="import", default=None)
 
-    def group(self, name: str, types: tuple[InstanceType, ...], cluster: EksCluster) -> EksNodeGroup:
+    def check_typed(self, name: str, typed: frozenset[str]) -> None:
+        """Check that the keys of a group, as its own settings have them, do not exclude each other.
+
+        Args:
+            name: Its name.
+            typed: The keys.
+
+        Raises:
+            ArchshiftError: A key has no effect beside another.
+        """
+        for other, keys, reason in (
+            (
+                "import",
+                ("launch_template", "node_role", *_OF_TEMPLATES),
+                "archshift does not change it on an existing group",
+            ),
+            ("launch_template", ("disk_gib", *_OF_TEMPLATES), "the launch template decides it"),
+        ):
+            for key in keys:
+                if {other, key} <= typed:
+                    raise ArchshiftError(f"{KEY}.{name}.{key}: {reason}", f"remove {key} or {other}")
+
+    def group(
+        self,
+        name: str,
+        types: tuple[InstanceType, ...],
+        cluster: EksCluster,
+        typed: frozenset[str] = frozenset(),
+    ) -> EksNodeGroup:
         """Return the group.
 
         Args:
             name: Its name.
             types: Its instance types.
             cluster: Its cluster.
+            typed: The keys that its own settings have.
 
         Raises:
             ArchshiftError: The settings contradict each other.
@@ -206,6 +367,7 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
                 f"{key}.subnets is missing", "add the group's subnets, or archshift:cluster.subnets"
             )
         ami_type = self.ami_type or AMI_FAMILIES[self.ami_family][types[0].architecture]
+        ami_type = check_ami_type(ami_type, types, f"{key}.ami_type")
         least, desired, most = self._sizes(key)
         return EksNodeGroup(
             name=name,
@@ -215,14 +377,46 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
             max_size=most,
             autoscaled=cluster.autoscaler != "none",
             subnets=subnets,
-            ami_type=check_ami_type(ami_type, types, f"{key}.ami_type"),
+            ami_type=ami_type,
             import_name=self.import_name or "",
             capacity_type=self.capacity_type,
             disk_gib=self.disk_gib,
             labels=self.labels,
             max_unavailable=self.max_unavailable,
             taints=self.node_taints(),
+            twin_of=self.twin_of or "",
+            typed=typed,
+            node_role=self.node_role or "",
+            tags=self.tags,
+            launch_template=TemplateVersion(
+                id=self.launch_template.id, version=str(self.launch_template.version)
+            )
+            if self.launch_template
+            else None,
+            instances=Instances(
+                security_groups=self.security_groups or (),
+                user_data=self._user_data(key, ami_type, typed),
+                hop_limit=self.hop_limit,
+                http_tokens=self.http_tokens,
+                monitoring=self.detailed_monitoring,
+                kms_key=self.kms_key or "",
+            ),
         )
+
+    def _user_data(self, key: str, ami_type: str, typed: frozenset[str]) -> str:
+        if not self.user_data or self.launch_template:
+            return ""
+        if self.twin_of and "user_data" not in typed and names_amd64(self.user_data):
+            raise ArchshiftError(
+                f"{key}.user_data is missing: that of {self.twin_of!r} names x86 programs",
+                "add user_data for arm64",
+            )
+        try:
+            return as_user_data(self.user_data, AMI_TYPES[ami_type].family)
+        except ValueError as error:
+            raise ArchshiftError(
+                f"{key}.user_data: {shown(self.user_data)} is invalid", f"use {error}"
+            ) from None
 
     def _sizes(self, key: str) -> tuple[int, int, int]:
         """Return the fewest, desired and most nodes. A missing number follows from the others."""
@@ -290,7 +484,9 @@ def eks_groups(
     groups = {}
     for name, (model, types) in resolved(EksGroupModel, raw, families, problems).items():
         with problems.collected():
-            groups[name] = model.group(name, types, cluster)
+            typed = frozenset(raw[name])
+            model.check_typed(name, typed)
+            groups[name] = model.group(name, types, cluster, typed)
     problems.check()
     return groups
 
