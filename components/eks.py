@@ -7,8 +7,9 @@ import pulumi
 
 from archshift.nodes.eks import EksCluster, LiveCluster
 from archshift.nodes.groups import EksNodeGroup, Node
+from archshift.nodes.live_groups import LiveGroup
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
-from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup, check_offered, find_groups
+from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, check_offered, find_groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

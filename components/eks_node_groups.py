@@ -14,14 +14,8 @@ from archshift.common.kubernetes import ARCH_LABEL, GROUP_LABEL
 from archshift.nodes.ami_types import AMI_TYPES
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import EksNodeGroup, Node, Taint, capacity_by_architecture, side_taint
-from components.cluster import explain, is_missing
-
-_EFFECTS: Final = {
-    "NoSchedule": "NO_SCHEDULE",
-    "PreferNoSchedule": "PREFER_NO_SCHEDULE",
-    "NoExecute": "NO_EXECUTE",
-}
-_KUBERNETES_EFFECTS: Final = {theirs: ours for ours, theirs in _EFFECTS.items()}
+from archshift.nodes.live_groups import EFFECTS, LiveGroup, read_groups
+from components.cluster import explain
 
 _NODE_POLICIES: Final = (
     "AmazonEKSWorkerNodePolicy",
@@ -45,30 +39,20 @@ _REPLACING: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LiveGroup:
-    """What an existing node group gives its nodes now; an import must keep all of it.
-
-    Attributes:
-        role: ARN of the nodes' IAM role.
-        subnets: Subnet IDs.
-        labels: Node labels.
-    """
-
-    role: str
-    subnets: tuple[str, ...]
-    labels: Mapping[str, str] = field(default_factory=dict)
-    taints: tuple[Taint, ...] = ()
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-
 def find_groups(cluster: EksCluster, groups: Mapping[str, EksNodeGroup]) -> dict[str, LiveGroup]:
-    """Return the existing groups that the settings import, by our name.
+    """Return the groups that exist, by our name: imported ones, and those of earlier updates.
 
     Raises:
-        ArchshiftError: A group does not exist or differs from its settings, or AWS refuses.
+        ArchshiftError: An imported group does not exist or differs from its settings, or AWS refuses.
     """
-    return {name: _find_group(cluster.name, group) for name, group in groups.items() if group.import_name}
+    if not groups:
+        return {}
+    imports = {name: group.import_name for name, group in groups.items() if group.import_name}
+    stack = next(iter(groups.values())).stack
+    found = read_groups(cluster, imports, groups.keys() - imports.keys(), stack)
+    for name in imports:
+        _check_types(f"archshift:node_groups.{name}", groups[name], found[name])
+    return found
 
 
 def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
@@ -97,31 +81,7 @@ def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
             )
 
 
-def _find_group(cluster: str, group: EksNodeGroup) -> LiveGroup:
-    key = f"archshift:node_groups.{group.name}"
-    try:
-        described = aws.eks.get_node_group(cluster_name=cluster, node_group_name=group.import_name)
-    except Exception as error:  # the SDK raises nothing narrower
-        if is_missing(error):
-            raise ArchshiftError(
-                f"{key}.import: the cluster {cluster!r} has no node group {group.import_name!r}",
-                "correct the name, or remove the key to create a new group",
-            ) from None
-        raise explain(error, f"{key}.import: {group.import_name!r} cannot be read") from None
-    _check_types(key, group, described)
-    return LiveGroup(
-        described.node_role_arn,
-        tuple(described.subnet_ids),
-        dict(described.labels),
-        tuple(
-            Taint(key=taint.key, value=taint.value, effect=_KUBERNETES_EFFECTS[taint.effect])
-            for taint in described.taints
-        ),
-        dict(described.tags),
-    )
-
-
-def _check_types(key: str, group: EksNodeGroup, described: aws.eks.GetNodeGroupResult) -> None:
+def _check_types(key: str, group: EksNodeGroup, described: LiveGroup) -> None:
     # An import never changes the types, so different settings would stay wrong, and the guard would
     # protect the wrong nodes.
     configured = sorted(kind.name for kind in group.instance_types)
@@ -132,7 +92,7 @@ def _check_types(key: str, group: EksNodeGroup, described: aws.eks.GetNodeGroupR
             f"write {', '.join(described.instance_types)}",
         )
     other = "ARM_64" if group.architecture == AMD64 else "x86_64"
-    if other in described.ami_type:
+    if other in (described.ami_type or ""):
         raise ArchshiftError(
             f"{key}.instance_types: {', '.join(configured)} is {group.architecture}, but the live group "
             f"{group.import_name!r} has the AMI type {described.ami_type}",
@@ -185,7 +145,7 @@ class EksNodeGroups(pulumi.ComponentResource):
         self._args = args
         self._rights: list[pulumi.Resource] = []
         self._role: pulumi.Input[str] = args.cluster.node_role
-        if not self._role and any(group.name not in args.live for group in args.groups.values()):
+        if not self._role and not all(group.import_name for group in args.groups.values()):
             self._role = self._node_role()
         made = {group.name: self._group(group) for group in args.groups.values()}
         self.made = tuple(made.values())
@@ -196,7 +156,7 @@ class EksNodeGroups(pulumi.ComponentResource):
         self.register_outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
 
     def _group(self, group: EksNodeGroup) -> aws.eks.NodeGroup:
-        live = self._args.live.get(group.name)
+        live = self._args.live.get(group.name) if group.import_name else None
         taints = _merge(live.taints if live else (), (*group.taints, side_taint(group.architecture)))
         made = aws.eks.NodeGroup(
             group.name,
@@ -218,7 +178,7 @@ class EksNodeGroups(pulumi.ComponentResource):
                 labels={**(live.labels if live else {}), **group.node_labels},
                 taints=[
                     aws.eks.NodeGroupTaintArgs(
-                        key=taint.key, value=taint.value or None, effect=_EFFECTS[taint.effect]
+                        key=taint.key, value=taint.value or None, effect=EFFECTS[taint.effect]
                     )
                     for taint in taints
                 ],

@@ -9,8 +9,9 @@ from pulumi.runtime import MockResourceArgs
 
 from archshift.nodes.eks import EksCluster, NewCluster
 from archshift.nodes.groups import EksNodeGroup
+from archshift.nodes.live_groups import LiveGroup
 from components.cluster import MixedCluster, MixedClusterArgs
-from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup
+from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs
 from tests.build import eks_group
 from tests.components.recorder import Answer, Monitor, Outputs, Recorder, record
 
@@ -24,7 +25,6 @@ ROLE = "aws:iam/role:Role"
 ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
 GET_CLUSTER = "aws:eks/getCluster:getCluster"
 GET_OFFERINGS = "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings"
-GET_GROUP = "aws:eks/getNodeGroup:getNodeGroup"
 
 OUTPUTS: dict[str, Outputs] = {
     TEMPLATE: lambda _args: {"latestVersion": 3},
