@@ -1,5 +1,6 @@
 """The program: settings -> survey -> plan -> resources. Wiring only."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,8 @@ def main() -> None:
         from components.eks import Eks
 
         eks = Eks.find(settings.cluster, settings.eks_node_groups)
+        # From here on, the groups are as they will be at EKS.
+        settings = replace(settings, eks_node_groups=eks.groups)
     live = eks.live if eks else None
     cluster_survey, cluster_uid = (
         (survey_of_none(settings), "") if eks and not live else survey_stack(settings, live, show_tried)

@@ -13,6 +13,7 @@ from archshift.common.kubernetes import GROUP_LABEL, STACK_LABEL
 from archshift.common.text import one_line
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import Taint
+from archshift.nodes.launch_templates import TemplateVersion
 
 EFFECTS: Final[Mapping[str, str]] = {
     "NoSchedule": "NO_SCHEDULE",
@@ -22,21 +23,6 @@ EFFECTS: Final[Mapping[str, str]] = {
 """The effects of taints: Kubernetes' spelling to that of EKS."""
 
 _KUBERNETES_EFFECTS: Final = {theirs: ours for ours, theirs in EFFECTS.items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemplateVersion:
-    """A version of a launch template, as a node group names it.
-
-    Attributes:
-        id: The template's ID.
-        name: Its name; empty if EKS does not tell it.
-        version: The number of the version, as text.
-    """
-
-    id: str
-    name: str = ""
-    version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +48,7 @@ class LiveGroup:
         launch_template: The version of a launch template that its nodes come from. Groups without a template
             of their own have None, although EKS makes one for them.
         remote_access: Whether a key admits people to the nodes by SSH.
+        node_repair: Whether EKS replaces nodes that are not healthy.
         version: The Kubernetes version of its nodes; None with an image of its own.
         release_version: The version of its AMI, or with an image of its own the image's ID.
         scaling_groups: The names of its Auto Scaling groups.
@@ -84,6 +71,7 @@ class LiveGroup:
     max_unavailable: int | str | None = None
     launch_template: TemplateVersion | None = None
     remote_access: bool = False
+    node_repair: bool | None = None
     version: str | None = None
     release_version: str | None = None
     scaling_groups: tuple[str, ...] = ()
@@ -129,6 +117,7 @@ def from_description(described: Mapping[str, Any]) -> LiveGroup:
         if template
         else None,
         remote_access=bool((described.get("remoteAccess") or {}).get("ec2SshKey")),
+        node_repair=(described.get("nodeRepairConfig") or {}).get("enabled"),
         version=described.get("version"),
         release_version=described.get("releaseVersion"),
         scaling_groups=tuple(group["name"] for group in scaling_groups),

@@ -37,8 +37,8 @@ def as_user_data(text: str, family: AmiFamily) -> str:
         whole = _mime("application/node.eks.aws", text)
     else:
         raise ValueError(
-            "for AL2023 a NodeConfig (apiVersion: node.eks.aws/v1alpha1), a script that begins with #!, or a MIME "
-            "multi-part text"
+            "for AL2023 a NodeConfig (apiVersion: node.eks.aws/v1alpha1), a script that begins with #!, or a "
+            "MIME multi-part text"
         )
     if len(whole.encode()) > MOST_BYTES:
         raise ValueError(f"at most {MOST_BYTES} bytes")

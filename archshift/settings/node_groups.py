@@ -139,8 +139,8 @@ class TemplateModel(Model, frozen=True, kw_only=True):
     ]
 
 
-# Kubernetes' words for labels; EKS wants a value (API_CreateNodegroup) and refuses the prefixes that belong to
-# others (https://github.com/eksctl-io/eksctl/issues/4007).
+# Kubernetes' rules for labels. EKS also wants a value, and refuses the prefixes that belong to others
+# (https://github.com/eksctl-io/eksctl/issues/4007).
 _LABEL_NAME: Final = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
 _NOT_RESERVED: Final = r"(?!([^/]*\.)?(kubernetes\.io|k8s\.io|eks\.amazonaws\.com)/)"
 
@@ -192,6 +192,7 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
         "kms_key",
         "labels",
         "max_unavailable",
+        "node_repair",
         "node_role",
         "security_groups",
         "subnets",
@@ -260,8 +261,8 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
     security_groups: Annotated[
         SecurityGroups | None,
         says(
-            "The security groups of the nodes. EKS then does not add the cluster's own, so name it too if the "
-            "nodes need it.",
+            "The security groups of the nodes. With them, EKS does not add the cluster's own: name it too if "
+            "the nodes need it.",
             ["sg-0a1b2c3d"],
             default="the security group of the cluster",
         ),
@@ -296,14 +297,17 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
             default="none beside that of EKS",
         ),
     ] = None
+    node_repair: Annotated[bool, says("Whether EKS replaces nodes that are not healthy.", True)] = default_of(
+        EksNodeGroup, "node_repair"
+    )
     detailed_monitoring: Annotated[
         bool, says("Whether CloudWatch gets figures each minute, which costs money.", True)
     ] = False
     launch_template: Annotated[
         TemplateModel | None,
         says(
-            "A launch template of your own instead of the one that archshift makes. It may name an AMI for the "
-            "architecture of the group.",
+            "A launch template of your own instead of the one that archshift makes. It may name an AMI for "
+            "the architecture of the group.",
             {"id": "lt-0a1b2c3d", "version": 3},
             default="archshift makes one",
         ),
@@ -386,7 +390,8 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
             taints=self.node_taints(),
             twin_of=self.twin_of or "",
             typed=typed,
-            node_role=self.node_role or "",
+            node_role=self.node_role or cluster.node_role,
+            node_repair=self.node_repair,
             tags=self.tags,
             launch_template=TemplateVersion(
                 id=self.launch_template.id, version=str(self.launch_template.version)

@@ -182,7 +182,11 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
     model = StackModel(**{"arm_ratio": Ratio(0), **valid})
     refused = set(values) - set(valid)
     region = config.get("aws:region", "")
-    cluster = model.cluster.cluster(config.get("aws:profile", ""), region) if model.cluster else None
+    cluster = (
+        model.cluster.cluster(config.get("aws:profile", ""), region, _default_tags(config))
+        if model.cluster
+        else None
+    )
     groups: dict[str, Any] = {}
     # These two decide which keys of a group are valid. If they are invalid, errors of groups would mislead.
     if not refused & {"platform", "provisioner"}:
@@ -241,6 +245,13 @@ def _configured(config: Mapping[str, str]) -> dict[str, Any]:
         if value != {} or key not in _OPTIONAL:
             values[key] = value
     return values
+
+
+def _default_tags(config: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of ``aws:defaultTags``; none where the provider will refuse the value."""
+    value = _json(config.get("aws:defaultTags", ""))
+    tags = value.get("tags") if isinstance(value, dict) else None
+    return {str(key): str(tag) for key, tag in tags.items()} if isinstance(tags, dict) else {}
 
 
 def _json(text: str) -> Any:
