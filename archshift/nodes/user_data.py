@@ -25,9 +25,11 @@ def as_user_data(text: str, family: AmiFamily) -> str:
     """
     if family == "Bottlerocket":
         try:
-            tomllib.loads(text)
+            settings = tomllib.loads(text).get("settings")
         except tomllib.TOMLDecodeError as error:
             raise ValueError(f"TOML for Bottlerocket ({error})") from None
+        if not settings:
+            raise ValueError("TOML for Bottlerocket, with tables such as [settings.kubernetes]")
         whole = text
     elif re.match(r"(MIME-Version|Content-Type):", text, re.IGNORECASE):
         whole = text
