@@ -8,17 +8,20 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from msgspec import Meta, field
 
+from archshift.common.architectures import AMD64
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import ARCH_LABEL
-from archshift.nodes.ami_types import AMI_FAMILIES, AmiFamily, check_ami_type, on_arm64
+from archshift.common.kubernetes import ARCH_LABEL, OURS
+from archshift.nodes.ami_types import AMI_FAMILIES, AMI_TYPES, AmiFamily, check_ami_type, on_arm64
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import (
+    RETIRED,
     EksNodeGroup,
     NodeGroup,
     Taint,
     one_architecture,
 )
 from archshift.nodes.instance_types import InstanceType, family_types, instance_type, twin
+from archshift.nodes.live_groups import LiveGroup
 from archshift.settings.reading import InvalidValueError, Model, Problems, default_of, read, says, use
 from archshift.settings.values import Name, Names, Subnets, Zones
 
@@ -66,6 +69,23 @@ class GroupModel(Model, frozen=True, kw_only=True):
             raise InvalidValueError(
                 f"labels.{ARCH_LABEL}", "the architecture follows from the instance types", "remove the label"
             )
+        for key in self.labels:
+            if key.startswith(OURS):
+                raise InvalidValueError(
+                    f"labels.{key}", f"only archshift sets labels that begin with {OURS}", "remove the label"
+                )
+        for taint in self.taints:
+            if taint.key.startswith(OURS):
+                way_out = (
+                    "set retired: true instead of the taint"
+                    if taint.key == RETIRED.key and "retired" in self.__struct_fields__
+                    else "remove the taint"
+                )
+                raise InvalidValueError(
+                    "taints",
+                    f"only archshift sets taints that begin with {OURS}, such as {taint.key}",
+                    way_out,
+                )
 
     def node_taints(self) -> tuple[Taint, ...]:
         """Return the taints of every node."""
@@ -86,7 +106,7 @@ class TwinnedModel(GroupModel, frozen=True, kw_only=True):
         says(
             "The instance types, all of one architecture; without them, `twin_of` chooses.",
             ["m7g.xlarge"],
-            default="none",
+            default="none; of an imported group the types that it has",
         ),
     ] = ()
     twin_of: Annotated[
@@ -139,17 +159,23 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
 
     min_size: Annotated[
         Annotated[int, Meta(ge=0, extra={"unit": "nodes"})] | None,
-        says("The fewest nodes.", 2, default="`desired_size`"),
+        says("The fewest nodes.", 2, default="`desired_size`; of an imported group the number that it has"),
     ] = None
     desired_size: Annotated[
         Annotated[int, Meta(ge=0, extra={"unit": "nodes"})] | None,
         says(
-            "The number of nodes; with an autoscaler, the number at the beginning.", 5, default="`min_size`"
+            "The number of nodes; with an autoscaler, the number at the beginning.",
+            5,
+            default="`min_size`; of an imported group the number that it has",
         ),
     ] = None
     max_size: Annotated[
         Annotated[int, Meta(ge=1, extra={"unit": "nodes"})] | None,
-        says("The most nodes.", 8, default="`desired_size`, at least 1"),
+        says(
+            "The most nodes.",
+            8,
+            default="`desired_size`, at least 1; of an imported group the number that it has",
+        ),
     ] = None
     subnets: Annotated[
         Subnets | None,
@@ -180,64 +206,139 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
         Name | None,
         Meta(extra=use("the name of an existing node group")),
         says(
-            "The name of the existing group at EKS. archshift does not change properties whose change would "
-            "replace the group.",
+            "The name of the existing group at EKS. archshift takes it over as it is. It never changes what "
+            "would replace the group. The other settings change the group; the preview says so in numbers.",
             "general",
             default="archshift makes the group",
         ),
     ] = field(name="import", default=None)
+    retired: Annotated[
+        bool,
+        says(
+            "Let the nodes take no new pods, by a taint. A twin never copies this. Remove the key to take "
+            "the taint off again.",
+            True,
+            document="docs/runbook.md",
+        ),
+    ] = False
+    release: Annotated[
+        bool,
+        says(
+            "Hand an imported group back. `pulumi up` takes archshift's labels, taints and tags off it. Then "
+            "remove the group from the settings; nobody deletes it.",
+            True,
+            document="docs/runbook.md",
+        ),
+    ] = False
 
-    def group(self, name: str, types: tuple[InstanceType, ...], cluster: EksCluster) -> EksNodeGroup:
+    def group(
+        self,
+        name: str,
+        types: tuple[InstanceType, ...],
+        cluster: EksCluster,
+        live: LiveGroup | None,
+    ) -> EksNodeGroup:
         """Return the group.
 
         Args:
             name: Its name.
             types: Its instance types.
             cluster: Its cluster.
+            live: The group as it is; None if it does not exist, or if nobody asked EKS.
 
         Raises:
             ArchshiftError: The settings contradict each other.
         """
         key = f"{KEY}.{name}"
         one_architecture(types, f"{key}.instance_types")
-        subnets = self.subnets or cluster.subnets
+        imported = live if self.import_name else None
+        if self.release and not self.import_name:
+            raise ArchshiftError(
+                f"{key}.release: archshift made this group, and can only hand back a group that it imported",
+                "remove the key",
+            )
+        subnets = imported.subnets if imported else self.subnets or cluster.subnets
         if not subnets and not self.import_name:
             raise ArchshiftError(
                 f"{key}.subnets is missing", "add the group's subnets, or archshift:cluster.subnets"
             )
         ami_type = self.ami_type or AMI_FAMILIES[self.ami_family][types[0].architecture]
-        least, desired, most = self._sizes(key)
+        if imported:
+            _check_image(key, types, imported)
+            ami_type = imported.ami_type or ""
+        else:
+            check_ami_type(ami_type, types, f"{key}.ami_type")
+        autoscaled = cluster.autoscaler != "none"
+        least, desired, most = self._sizes(key, live, autoscaled=autoscaled)
+        capacity_type: Any = (imported and imported.capacity_type) or self.capacity_type
+        max_unavailable = self.max_unavailable
+        taints = (*self.node_taints(), *((RETIRED,) if self.retired else ()))
+        if imported and self.release:
+            least, desired, most = imported.min_size, imported.desired_size, imported.max_size
+            max_unavailable = imported.max_unavailable or max_unavailable
         return EksNodeGroup(
             name=name,
             instance_types=types,
             min_size=least,
             desired_size=desired,
             max_size=most,
-            autoscaled=cluster.autoscaler != "none",
+            autoscaled=autoscaled,
             subnets=subnets,
-            ami_type=check_ami_type(ami_type, types, f"{key}.ami_type"),
+            ami_type=ami_type,
             import_name=self.import_name or "",
-            capacity_type=self.capacity_type,
+            capacity_type=capacity_type,
             disk_gib=self.disk_gib,
-            labels=self.labels,
-            max_unavailable=self.max_unavailable,
-            taints=self.node_taints(),
+            labels=imported.own_labels if imported and self.release else self.labels,
+            max_unavailable=max_unavailable,
+            taints=imported.own_taints if imported and self.release else taints,
+            retired=self.retired,
+            released=self.release,
+            live=live,
         )
 
-    def _sizes(self, key: str) -> tuple[int, int, int]:
-        """Return the fewest, desired and most nodes. A missing number follows from the others."""
-        desired = self.min_size if self.desired_size is None else self.desired_size
+    def _sizes(self, key: str, live: LiveGroup | None, *, autoscaled: bool) -> tuple[int, int, int]:
+        """Return the fewest, desired and most nodes. A missing number follows from the others.
+
+        An imported group has its own sizes where the settings have none. With an autoscaler, a group keeps
+        the number of nodes that it has, as far as the limits allow: EKS gets all three numbers at once, and
+        refuses a number outside the limits.
+        """
+        least, desired, most = self.min_size, self.desired_size, self.max_size
+        if live and self.import_name:
+            least = live.min_size if least is None else least
+            most = live.max_size if most is None else most
+            if desired is None and least <= most:
+                desired = _clamped(live.desired_size, least, most)
+        desired = least if desired is None else desired
         if desired is None:
             raise ArchshiftError(f"{key}.desired_size is missing", "add it, or min_size and max_size")
-        least = desired if self.min_size is None else self.min_size
+        least = desired if least is None else least
         # EKS wants room for one node, also in a group that is empty.
-        most = max(1, desired) if self.max_size is None else self.max_size
+        most = max(1, desired) if most is None else most
+        if live and autoscaled and least <= most:
+            desired = _clamped(live.desired_size, least, most)
         if not least <= desired <= most:
             raise ArchshiftError(
                 f"{key}: min_size {least}, desired_size {desired} and max_size {most} are not in that order",
                 "raise or lower one of them",
             )
         return least, desired, most
+
+
+def _clamped(size: int, least: int, most: int) -> int:
+    return min(max(size, least), most)
+
+
+def _check_image(key: str, types: tuple[InstanceType, ...], live: LiveGroup) -> None:
+    # An import never changes the image, so the guard would protect the wrong nodes.
+    architecture = types[0].architecture
+    other = "ARM_64" if architecture == AMD64 else "x86_64"
+    if other in (live.ami_type or ""):
+        raise ArchshiftError(
+            f"{key}.instance_types: {', '.join(kind.name for kind in types)} is {architecture}, but the live "
+            f"group {live.name!r} has the AMI type {live.ami_type}",
+            "write the instance types of its launch template",
+        )
 
 
 def lab_groups(raw: Mapping[str, Any]) -> dict[str, NodeGroup]:
@@ -266,7 +367,10 @@ def lab_groups(raw: Mapping[str, Any]) -> dict[str, NodeGroup]:
 
 
 def eks_groups(
-    raw: Mapping[str, Any], cluster: EksCluster | None, families: tuple[str, ...] | None
+    raw: Mapping[str, Any],
+    cluster: EksCluster | None,
+    families: tuple[str, ...] | None,
+    live: Mapping[str, LiveGroup] | None = None,
 ) -> dict[str, EksNodeGroup]:
     """Return the managed node groups of a cluster, by name.
 
@@ -274,6 +378,8 @@ def eks_groups(
         raw: ``archshift:node_groups``.
         cluster: Their cluster.
         families: The Graviton families to choose twins from.
+        live: The groups that exist, by our name. None if nobody asked EKS: then the imported groups are left
+            out whose settings leave their types or sizes to EKS.
 
     Raises:
         SettingsError: Values are invalid.
@@ -288,11 +394,115 @@ def eks_groups(
         )
     problems = Problems()
     groups = {}
-    for name, (model, types) in resolved(EksGroupModel, raw, families, problems).items():
+    filled = _without_unread(raw) if live is None else _filled(raw, live, problems)
+    for name, (model, types) in resolved(EksGroupModel, filled, families, problems).items():
         with problems.collected():
-            groups[name] = model.group(name, types, cluster)
+            groups[name] = model.group(name, types, cluster, (live or {}).get(name))
     problems.check()
     return groups
+
+
+# --- what is there --------------------------------------------------------------------------
+
+
+def imports(raw: Mapping[str, Any]) -> dict[str, str]:
+    """Return the groups that the settings import: our name to the name at EKS.
+
+    Args:
+        raw: ``archshift:node_groups``.
+    """
+    return {
+        name: group["import"]
+        for name, group in raw.items()
+        if isinstance(group, Mapping) and isinstance(group.get("import"), str) and group["import"]
+    }
+
+
+def _without_unread(raw: Mapping[str, Any]) -> dict[str, Any]:
+    unread = {
+        name
+        for name in imports(raw)
+        if "instance_types" not in raw[name] or not {"min_size", "desired_size"} & raw[name].keys()
+    }
+    return {
+        name: group
+        for name, group in raw.items()
+        if name not in unread and not (isinstance(group, Mapping) and group.get("twin_of") in unread)
+    }
+
+
+def _filled(raw: Mapping[str, Any], live: Mapping[str, LiveGroup], problems: Problems) -> dict[str, Any]:
+    """Return the configured groups; an imported one has what EKS says of it where nothing is configured."""
+    filled = dict(raw)
+    for name in imports(raw):
+        if name not in live:
+            continue
+        with problems.collected():
+            filled[name] = _as_it_is(f"{KEY}.{name}", raw[name], live[name])
+            continue
+        del filled[name]
+    return filled
+
+
+def _as_it_is(key: str, own: Mapping[str, Any], live: LiveGroup) -> dict[str, Any]:
+    there: dict[str, Any] = {
+        "instance_types": [*(live.instance_types or ())],
+        "capacity_type": live.capacity_type if live.capacity_type in ("ON_DEMAND", "SPOT") else None,
+        "disk_gib": live.disk_gib,
+        "subnets": [*live.subnets],
+        "ami_type": live.ami_type if live.ami_type in AMI_TYPES else None,
+        "max_unavailable": live.max_unavailable,
+        "labels": live.own_labels,
+        "taints": [
+            {"key": taint.key, "value": taint.value, "effect": taint.effect} for taint in live.own_taints
+        ],
+    }
+    there = {name: value for name, value in there.items() if value}
+    for name in ("instance_types", "capacity_type", "disk_gib", "subnets", "ami_type"):
+        # An import never changes these, so other settings would stay wrong.
+        if name in own and name in there and _sorted(own[name]) != _sorted(there[name]):
+            value = there[name]
+            raise ArchshiftError(
+                f"{key}.{name}: {_listed(own[name])} is not what the live group {live.name!r} has",
+                f"write {_listed(value)}",
+            )
+    if "ami_family" in own:
+        ami = AMI_TYPES.get(live.ami_type or "")
+        if ami is None or ami.family != own["ami_family"]:
+            raise ArchshiftError(
+                f"{key}.ami_family: {own['ami_family']} is not what the live group {live.name!r} has: "
+                f"{live.ami_type}",
+                "remove the key",
+            )
+    if "instance_types" not in {**there, **own}:
+        raise ArchshiftError(
+            f"{key}.instance_types is missing: the launch template of the live group {live.name!r} has it",
+            "write the instance types of its launch template",
+        )
+    filled = {**there, **own}
+    if isinstance(own.get("labels"), Mapping):
+        filled["labels"] = {**live.own_labels, **own["labels"]}
+    if isinstance(own.get("taints"), list):
+        typed = {_identity(taint) for taint in own["taints"]}
+        filled["taints"] = [
+            *(taint for taint in there.get("taints", ()) if _identity(taint) not in typed),
+            *own["taints"],
+        ]
+    return filled
+
+
+def _identity(taint: Any) -> Any:
+    """Return what EKS tells the taints of a group apart by."""
+    known = taint if isinstance(taint, Mapping) else {}
+    return known.get("key"), known.get("effect", Taint(key="any").effect)
+
+
+def _sorted(value: Any) -> Any:
+    return sorted(map(str, value)) if isinstance(value, list) else value
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 # --- twins ----------------------------------------------------------------------------------
@@ -339,6 +549,9 @@ def resolved(
 def _with_taken(name: str, group: _T, raw: Mapping[str, Any]) -> _T:
     own, original = raw[name], raw[str(group.twin_of)]
     taken = {key: original[key] for key in group.twin_takes if key in original and key not in own}
+    if "ami_family" in own or "ami_type" in own:
+        # Each of the two names the image.
+        taken = {key: value for key, value in taken.items() if not key.startswith("ami_")}
     if isinstance(taken.get("ami_type"), str):
         taken["ami_type"] = on_arm64(taken["ami_type"])
     return read(type(group), f"{KEY}.{name}", {**own, **taken})

@@ -117,7 +117,8 @@ def test_a_group_of_an_earlier_update_is_found_by_its_tag_and_stack(groups: Grou
         (
             PROD,
             {
-                "refusal": "api error ExpiredTokenException: The security token included in the request is expired"
+                "refusal": "api error ExpiredTokenException: The security token included in the request is "
+                "expired"
             },
             "archshift:cluster.name: 'prod' cannot be read: the AWS credentials have expired; log in again, "
             "for example with `aws sso login`",

@@ -249,12 +249,27 @@ SHARE = 'is invalid; use 1 to 100 nodes, or a share of them such as "33%"'
             f"{G}.labels.kubernetes.io/arch: the architecture follows from the instance types; "
             "remove the label",
         ),
+        (
+            {**X86, "labels": {"archshift/node-group": "mine"}},
+            f"{G}.labels.archshift/node-group: only archshift sets labels that begin with archshift/; "
+            "remove the label",
+        ),
+        (
+            {**X86, "taints": [{"key": "archshift/retired"}]},
+            f"{G}.taints: only archshift sets taints that begin with archshift/, such as archshift/retired; "
+            "set retired: true instead of the taint",
+        ),
+        (
+            {**X86, "release": True},
+            f"{G}.release: archshift made this group, and can only hand back a group that it imported; "
+            "remove the key",
+        ),
         ({**X86, "import": ""}, f"{G}.import: '' is invalid; use the name of an existing node group"),
         (
             {**X86, "size": 5},
             f"{G}.size is not a setting; there are: ami_family, ami_type, capacity_type, desired_size, "
-            "disk_gib, import, instance_types, labels, max_size, max_unavailable, min_size, subnets, "
-            "taints, twin_of",
+            "disk_gib, import, instance_types, labels, max_size, max_unavailable, min_size, release, "
+            "retired, subnets, taints, twin_of",
         ),
         (
             {"twin_of": "g", "desired_size": 1},
