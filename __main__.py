@@ -1,6 +1,5 @@
 """The program: settings -> survey -> plan -> resources. Wiring only."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from pulumi.runtime import config
 
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.after_update import nodes_of_others, possible_nodes
+from archshift.nodes.live_groups import read_groups
 from archshift.ramp.gate_evidence import no_evidence, read_evidence_file
 from archshift.settings import stack as stack_settings
 from archshift.survey import survey_of_none
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Register the stack's resources."""
-    settings = stack_settings.load(pulumi.get_stack(), {**config.get_config_env(), **config.CONFIG.get()})
+    configured = {**config.get_config_env(), **config.CONFIG.get()}
+    settings = stack_settings.load(pulumi.get_stack(), configured, describe=read_groups)
     now = datetime.now(UTC)
     eks = None
     if settings.cluster:
@@ -47,8 +48,6 @@ def main() -> None:
         from components.eks import Eks
 
         eks = Eks.find(settings.cluster, settings.eks_node_groups)
-        # From here on, the groups are as they will be at EKS.
-        settings = replace(settings, eks_node_groups=eks.groups)
     live = eks.live if eks else None
     cluster_survey, cluster_uid = (
         (survey_of_none(settings), "") if eks and not live else survey_stack(settings, live, show_tried)

@@ -2,17 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
 
 import pulumi
 
 from archshift.nodes.eks import EksCluster, LiveCluster
 from archshift.nodes.groups import EksNodeGroup, Node
-from archshift.nodes.launch_templates import LiveTemplate, TemplateVersion, read_template
-from archshift.nodes.live_groups import LiveGroup
-from archshift.nodes.twins import fill_groups
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
-from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, check_offered, find_groups
+from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, check_offered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,14 +18,12 @@ class Eks:
     Attributes:
         cluster: The cluster as configured.
         live: The existing cluster; None if the stack will create it.
-        groups: The node groups by name, with what EKS says where the settings say nothing.
-        live_groups: The existing groups that the stack imports, by our name.
+        groups: The node groups as configured, by name.
     """
 
     cluster: EksCluster
     live: LiveCluster | None
     groups: Mapping[str, EksNodeGroup]
-    live_groups: Mapping[str, LiveGroup]
 
     @classmethod
     def find(cls, cluster: EksCluster, groups: Mapping[str, EksNodeGroup]) -> "Eks":
@@ -40,17 +34,10 @@ class Eks:
         """
         live = find_cluster(cluster)
         check_offered(groups)
-        live_groups = find_groups(cluster, groups)
-        filled = fill_groups(groups, live_groups, cache(partial(_read_template, cluster)))
-        for group in filled.values():
+        for group in groups.values():
             for note in group.notes:
-                pulumi.info(f"node group {note}")
-        return cls(
-            cluster=cluster,
-            live=live,
-            groups={name: group.group for name, group in filled.items()},
-            live_groups=live_groups,
-        )
+                pulumi.info(f"node group {group.name}: {note}")
+        return cls(cluster=cluster, live=live, groups=groups)
 
     def register_cluster(self) -> MixedCluster:
         """Register the cluster."""
@@ -79,13 +66,8 @@ class Eks:
                 cluster_arn=cluster.arn,
                 cluster=self.cluster,
                 groups=self.groups,
-                live=self.live_groups,
                 protected=protected,
                 guard=guard,
                 others=others,
             ),
         )
-
-
-def _read_template(cluster: EksCluster, template: TemplateVersion, key: str) -> LiveTemplate:
-    return read_template(cluster, template.id, template.version, key)

@@ -1,22 +1,22 @@
 """The managed node groups of an EKS cluster."""
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pulumi
 import pulumi_aws as aws
 
-from archshift.common.architectures import AMD64
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, GROUP_LABEL
 from archshift.nodes.ami_types import AMI_TYPES, CUSTOM
 from archshift.nodes.eks import EksCluster
-from archshift.nodes.groups import EksNodeGroup, Node, Taint, capacity_by_architecture, side_taint
+from archshift.nodes.groups import EksNodeGroup, Node, capacity_by_architecture
 from archshift.nodes.launch_templates import Volume
-from archshift.nodes.live_groups import EFFECTS, LiveGroup, read_groups
+from archshift.nodes.live_groups import EFFECTS
 from components.cluster import explain
 
 _NODE_POLICIES: Final = (
@@ -24,6 +24,9 @@ _NODE_POLICIES: Final = (
     "AmazonEKS_CNI_Policy",
     "AmazonEC2ContainerRegistryPullOnly",
 )
+
+_MADE_ROLE: Final = re.compile(r":role/nodes-[0-9a-f]{7}\Z")
+"""The ARN of the role that ``EksNodeGroups`` makes, with the suffix of the engine."""
 
 # A change of any of these replaces a node group
 # (https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/).
@@ -39,22 +42,6 @@ _REPLACING: Final = (
     "remoteAccess",
     "subnetIds",
 )
-
-
-def find_groups(cluster: EksCluster, groups: Mapping[str, EksNodeGroup]) -> dict[str, LiveGroup]:
-    """Return the groups that exist, by our name: imported ones, and those of earlier updates.
-
-    Raises:
-        ArchshiftError: An imported group does not exist or differs from its settings, or AWS refuses.
-    """
-    if not groups:
-        return {}
-    imports = {name: group.import_name for name, group in groups.items() if group.import_name}
-    stack = next(iter(groups.values())).stack
-    found = read_groups(cluster, imports, groups.keys() - imports.keys(), stack)
-    for name in imports:
-        _check_types(f"archshift:node_groups.{name}", groups[name], found[name])
-    return found
 
 
 def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
@@ -83,25 +70,6 @@ def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
             )
 
 
-def _check_types(key: str, group: EksNodeGroup, described: LiveGroup) -> None:
-    # An import never changes the types, so different settings would stay wrong, and the guard would
-    # protect the wrong nodes.
-    configured = sorted(kind.name for kind in group.instance_types)
-    if described.instance_types and sorted(described.instance_types) != configured:
-        raise ArchshiftError(
-            f"{key}.instance_types: {', '.join(configured)} is not what the live group "
-            f"{group.import_name!r} has",
-            f"write {', '.join(described.instance_types)}",
-        )
-    other = "ARM_64" if group.architecture == AMD64 else "x86_64"
-    if other in (described.ami_type or ""):
-        raise ArchshiftError(
-            f"{key}.instance_types: {', '.join(configured)} is {group.architecture}, but the live group "
-            f"{group.import_name!r} has the AMI type {described.ami_type}",
-            "write the instance types of its launch template",
-        )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EksNodeGroupsArgs:
     """Arguments of ``EksNodeGroups``.
@@ -109,7 +77,6 @@ class EksNodeGroupsArgs:
     Attributes:
         cluster: The cluster as configured.
         groups: The node groups by name.
-        live: The imported groups among them, as they are now.
         protected: Names of the groups that the engine must not delete or replace.
         guard: Hook that the engine calls before it deletes or updates a group; None: no guard.
         others: Nodes that belong to no group of this stack; policies count their capacity.
@@ -119,7 +86,6 @@ class EksNodeGroupsArgs:
     cluster_arn: pulumi.Input[str]
     cluster: EksCluster
     groups: Mapping[str, EksNodeGroup]
-    live: Mapping[str, LiveGroup] = field(default_factory=dict)
     protected: frozenset[str] = frozenset()
     guard: pulumi.ResourceHook | None = None
     others: Sequence[Node] = ()
@@ -146,8 +112,14 @@ class EksNodeGroups(pulumi.ComponentResource):
         super().__init__(self.TYPE, name, {}, opts)
         self._args = args
         self._rights: list[pulumi.Resource] = []
-        self._role: pulumi.Input[str] = ""
-        if not all(group.import_name or group.node_role for group in args.groups.values()):
+        self._role: pulumi.Input[str] = args.cluster.node_role
+        roles = {
+            group.node_role or args.cluster.node_role
+            for group in args.groups.values()
+            if not group.import_name
+        }
+        # A group that has the role of an earlier update keeps it, and so does the stack.
+        if any(not role or _MADE_ROLE.search(role) for role in roles):
             self._role = self._node_role()
         made = {group.name: self._group(group) for group in args.groups.values()}
         self.made = tuple(made.values())
@@ -158,21 +130,25 @@ class EksNodeGroups(pulumi.ComponentResource):
         self.register_outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
 
     def _group(self, group: EksNodeGroup) -> aws.eks.NodeGroup:
-        live = self._args.live.get(group.name) if group.import_name else None
-        taints = _merge(live.taints if live else (), (*group.taints, side_taint(group.architecture)))
+        live = group.live if group.import_name else None
+        tags = {**(live.own_tags if live else {}), GROUP_LABEL: group.name}
+        if live:
+            tags |= live.marks(group.node_labels, group.taints)
+            tags = live.own_tags if group.released else tags
         made = aws.eks.NodeGroup(
             group.name,
             aws.eks.NodeGroupArgs(
                 cluster_name=self._args.cluster_name,
                 node_group_name=group.import_name or None,
                 # The engine adds a suffix, so a replacement can exist before it deletes this group.
-                node_group_name_prefix=None if live else f"{group.name}-",
+                node_group_name_prefix=None if group.import_name else f"{group.name}-",
                 node_role_arn=live.role if live else group.node_role or self._role,
-                subnet_ids=list(live.subnets if live else group.subnets),
+                subnet_ids=list(group.subnets),
                 instance_types=[kind.name for kind in group.instance_types],
-                ami_type=None if group.ami_type == CUSTOM else group.ami_type,
+                # With an image of its own, EKS finds that out itself, and refuses to be told.
+                ami_type=None if group.ami_type == CUSTOM and not live else group.ami_type or None,
                 capacity_type=group.capacity_type,
-                launch_template=None if live else self._template_version(group),
+                launch_template=None if group.import_name else self._template_version(group),
                 scaling_config=aws.eks.NodeGroupScalingConfigArgs(
                     min_size=group.min_size, max_size=group.max_size, desired_size=group.desired_size
                 ),
@@ -180,19 +156,19 @@ class EksNodeGroups(pulumi.ComponentResource):
                 node_repair_config=aws.eks.NodeGroupNodeRepairConfigArgs(enabled=True)
                 if group.node_repair
                 else None,
-                labels={**(live.labels if live else {}), **group.node_labels},
+                labels=dict(group.node_labels),
                 taints=[
                     aws.eks.NodeGroupTaintArgs(
                         key=taint.key, value=taint.value or None, effect=EFFECTS[taint.effect]
                     )
-                    for taint in taints
+                    for taint in group.node_taints
                 ],
-                tags={**(live.tags if live else {}), **group.tags, GROUP_LABEL: group.name},
+                tags=tags,
             ),
             self._options(group),
         )
-        if group.autoscaled:
-            self._tag_for_autoscaler(group, made, taints)
+        if group.autoscaled and not group.released:
+            self._tag_for_autoscaler(group, made)
         return made
 
     def _options(self, group: EksNodeGroup) -> pulumi.ResourceOptions:
@@ -203,10 +179,9 @@ class EksNodeGroups(pulumi.ComponentResource):
             # On Graviton groups too: such a group may replace an x86 group of the same name.
             hooks=pulumi.ResourceHookBinding(before_delete=[guard], before_update=[guard]) if guard else None,
             import_=f"{self._args.cluster.name}:{group.import_name}" if imported else None,
-            ignore_changes=[
-                *(_REPLACING if imported else ()),
-                *(("scalingConfig.desiredSize",) if group.autoscaled else ()),
-            ],
+            ignore_changes=[*_REPLACING] if imported else None,
+            # A group that is handed back leaves the stack, and stays at EKS.
+            retain_on_delete=group.released,
             # Nodes need the role's permissions until the last node is gone.
             depends_on=self._rights,
         )
@@ -270,9 +245,7 @@ class EksNodeGroups(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self),
         )
 
-    def _tag_for_autoscaler(
-        self, group: EksNodeGroup, made: aws.eks.NodeGroup, taints: tuple[Taint, ...]
-    ) -> None:
+    def _tag_for_autoscaler(self, group: EksNodeGroup, made: aws.eks.NodeGroup) -> None:
         """Tag the scaling group with its nodes' labels and taints, for the autoscaler of an empty group.
 
         https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/cloudprovider/aws/README.md
@@ -281,18 +254,23 @@ class EksNodeGroups(pulumi.ComponentResource):
         labels = {**group.node_labels, ARCH_LABEL: group.architecture}
         tags = {f"{prefix}/label/{key}": value for key, value in labels.items()} | {
             f"{prefix}/taint/{taint.key}": f"{taint.value}:{taint.effect}"
-            for taint in taints
+            for taint in group.node_taints
             if taint.effect != "PreferNoSchedule"  # turns no pod away
         }
+        live = group.live if group.import_name else None
+        theirs = {f"label/{key}" for key in (live.own_labels if live else ())}
+        theirs |= {f"taint/{taint.key}" for taint in (live.own_taints if live else ())}
         scaling_group = made.resources.apply(_scaling_group)
         for key, value in tags.items():
+            name = key.removeprefix(f"{prefix}/")
             aws.autoscaling.Tag(
-                f"{group.name}/{key.removeprefix(prefix + '/')}",
+                f"{group.name}/{name}",
                 aws.autoscaling.TagArgs(
                     autoscaling_group_name=scaling_group,
                     tag=aws.autoscaling.TagTagArgs(key=key, value=value, propagate_at_launch=False),
                 ),
-                pulumi.ResourceOptions(parent=self),
+                # The owner of an imported group may have set the tags of its own labels and taints.
+                pulumi.ResourceOptions(parent=self, retain_on_delete=name in theirs),
             )
 
     def _node_role(self) -> pulumi.Output[str]:
@@ -333,11 +311,6 @@ def _scaling_group(resources: Sequence[aws.eks.outputs.NodeGroupResource]) -> st
     """Return the name of the one scaling group of a managed group."""
     (only,) = resources[0].autoscaling_groups or ()
     return str(only.name)
-
-
-def _merge(live: tuple[Taint, ...], ours: tuple[Taint, ...]) -> tuple[Taint, ...]:
-    """Return the taints of both; ours win where key and effect are the same."""
-    return tuple({(taint.key, taint.effect): taint for taint in (*live, *ours)}.values())
 
 
 def _volumes(group: EksNodeGroup) -> dict[str, Volume]:

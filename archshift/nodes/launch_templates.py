@@ -129,13 +129,12 @@ class LiveTemplate:
     others: tuple[str, ...] = ()
 
 
-def read_template(cluster: EksCluster, template: str, version: str, key: str) -> LiveTemplate:
+def read_template(cluster: EksCluster, template: TemplateVersion, key: str) -> LiveTemplate:
     """Return a version of a launch template as EC2 describes it.
 
     Args:
         cluster: The cluster of its nodes.
-        template: The ID of the launch template.
-        version: The number of the version.
+        template: The version.
         key: The key that needs it, for errors.
 
     Raises:
@@ -143,14 +142,16 @@ def read_template(cluster: EksCluster, template: str, version: str, key: str) ->
     """
     try:
         client = aws_client("ec2", cluster.region, "read launch templates from EC2", profile=cluster.profile)
-        answer = client.describe_launch_template_versions(LaunchTemplateId=template, Versions=[version])
+        answer = client.describe_launch_template_versions(
+            LaunchTemplateId=template.id, Versions=[template.version]
+        )
         return from_data(answer["LaunchTemplateVersions"][0]["LaunchTemplateData"])
     except ArchshiftError:
         raise
     # botocore's exceptions share no base class.
     except Exception as error:
         raise ArchshiftError(
-            f"{key}: version {version} of the launch template {template} cannot be read: "
+            f"{key}: version {template.version} of the launch template {template.id} cannot be read: "
             f"{one_line(error, 300)}",
             "check that it exists, and the permission ec2:DescribeLaunchTemplateVersions (docs/iam.md)",
         ) from None

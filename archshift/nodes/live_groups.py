@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from archshift.common.architectures import ARCHITECTURES
 from archshift.common.aws import aws_client
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import GROUP_LABEL, STACK_LABEL
+from archshift.common.kubernetes import ARCHITECTURE_LABEL, GROUP_LABEL, OURS, STACK_LABEL
 from archshift.common.text import one_line
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import Taint
@@ -21,6 +22,9 @@ EFFECTS: Final[Mapping[str, str]] = {
     "NoExecute": "NO_EXECUTE",
 }
 """The effects of taints: Kubernetes' spelling to that of EKS."""
+
+_LABEL_MARK: Final = f"{OURS}label/"
+_TAINT_MARK: Final = f"{OURS}taint/"
 
 _KUBERNETES_EFFECTS: Final = {theirs: ours for ours, theirs in EFFECTS.items()}
 
@@ -75,6 +79,66 @@ class LiveGroup:
     version: str | None = None
     release_version: str | None = None
     scaling_groups: tuple[str, ...] = ()
+
+    @property
+    def own_labels(self) -> dict[str, str]:
+        """The labels that it would have without archshift."""
+        labels = {key: value for key, value in self.labels.items() if not key.startswith(OURS)}
+        if labels.get(ARCHITECTURE_LABEL) in ARCHITECTURES:
+            del labels[ARCHITECTURE_LABEL]
+        for key, former in self._marks(_LABEL_MARK):
+            labels.pop(key, None)
+            if former is not None:
+                labels[key] = former
+        return labels
+
+    @property
+    def own_taints(self) -> tuple[Taint, ...]:
+        """The taints that it would have without archshift."""
+        taints = {(taint.key, taint.effect): taint for taint in self.taints if not taint.key.startswith(OURS)}
+        for mark, former in self._marks(_TAINT_MARK):
+            key, _, effect = mark.rpartition(":")
+            taints.pop((key, effect), None)
+            if former is not None:
+                taints[key, effect] = Taint(key=key, value=former, effect=effect)
+        return tuple(taints.values())
+
+    @property
+    def own_tags(self) -> dict[str, str]:
+        """The tags that it would have without archshift, less those that only AWS may set."""
+        return {key: value for key, value in self.tags.items() if not key.startswith((OURS, "aws:"))}
+
+    def _marks(self, prefix: str) -> list[tuple[str, str | None]]:
+        return [
+            (key.removeprefix(prefix), value.removeprefix("=") if value else None)
+            for key, value in self.tags.items()
+            if key.startswith(prefix)
+        ]
+
+    def marks(self, labels: Mapping[str, str], taints: Iterable[Taint]) -> dict[str, str]:
+        """Return tags that tell a later update which labels and taints archshift has set, and over what.
+
+        Without them, a label that leaves the settings would stay, because it is on the group. A value is
+        ``=`` and the former value; it is empty if there was none.
+
+        Args:
+            labels: The labels that the group is to have.
+            taints: The taints that the group is to have.
+        """
+        own_labels, own_taints = self.own_labels, {(one.key, one.effect): one for one in self.own_taints}
+        tags = {}
+        for key, value in labels.items():
+            former = own_labels.get(key)
+            obvious = former is None and (key.startswith(OURS) or key == ARCHITECTURE_LABEL)
+            if former != value and not obvious:
+                tags[f"{_LABEL_MARK}{key}"] = "" if former is None else f"={former}"
+        for taint in taints:
+            before = own_taints.get((taint.key, taint.effect))
+            if before != taint and not taint.key.startswith(OURS):
+                tags[f"{_TAINT_MARK}{taint.key}:{taint.effect}"] = (
+                    "" if before is None else f"={before.value}"
+                )
+        return tags
 
 
 def from_description(described: Mapping[str, Any]) -> LiveGroup:
@@ -136,7 +200,8 @@ def read_groups(
         stack: The stack, as ``stack_label`` writes it.
 
     Raises:
-        ArchshiftError: An imported group or the cluster does not exist, or AWS refuses.
+        ArchshiftError: An imported group or the cluster does not exist; a group was imported under the same
+            name of ours before; or AWS refuses.
     """
     client = aws_client("eks", cluster.region, "read node groups from EKS", profile=cluster.profile)
     try:
@@ -152,36 +217,54 @@ def read_groups(
             f"archshift:cluster.name: there is no EKS cluster {cluster.name!r} in the region of aws:region",
             "correct the name or the region, or set archshift:cluster.create to create the cluster",
         ) from None
-    groups: dict[str, LiveGroup] = {}
     for name, theirs in imports.items():
-        key = f"archshift:node_groups.{name}.import"
         if theirs not in names:
             raise ArchshiftError(
-                f"{key}: the cluster {cluster.name!r} has no node group {theirs!r}",
+                f"archshift:node_groups.{name}.import: the cluster {cluster.name!r} has no node group "
+                f"{theirs!r}",
                 "correct the name, or remove the key to create a new group",
             )
-        groups[name] = _describe(client, cluster.name, theirs, key)
-    for name in own:
-        # The engine adds a suffix to the name of a group that it makes.
+    described = {name: _describe(client, cluster.name, name, imports) for name in sorted(names)}
+    groups: dict[str, LiveGroup] = {}
+    for name in (*imports, *own):
         made = [
             group
-            for candidate in sorted(names)
-            if candidate.startswith(f"{name}-") and candidate not in imports.values()
-            for group in [_describe(client, cluster.name, candidate, f"archshift:node_groups.{name}")]
-            if group.tags.get(GROUP_LABEL) == name and group.labels.get(STACK_LABEL, stack) == stack
+            for group in described.values()
+            if group and group.tags.get(GROUP_LABEL) == name and group.labels.get(STACK_LABEL, stack) == stack
+            if group.status != "DELETING"
         ]
-        # While the engine replaces a group, there are two; their suffixes are times.
-        staying = [group for group in made if group.status != "DELETING"]
-        if staying:
-            groups[name] = staying[-1]
+        former = [
+            group.name
+            for group in made
+            if group.name != imports.get(name) and not group.name.startswith(f"{name}-")
+        ]
+        if former:
+            change = f"importing {imports[name]!r}" if name in imports else "a new group"
+            raise ArchshiftError(
+                f"archshift:node_groups.{name}: under this name the stack manages the node group "
+                f"{former[0]!r}, and {change} would delete it",
+                f"give the other group a name of its own, or first hand {former[0]!r} back with "
+                "release: true (docs/runbook.md)",
+            )
+        found = described[imports[name]] if name in imports else None
+        if name not in imports and made:
+            # The engine adds a time to the name. While it replaces a group, there are two.
+            found = max(made, key=lambda group: group.name)
+        if found:
+            groups[name] = found
     return groups
 
 
-def _describe(client: Any, cluster: str, name: str, key: str) -> LiveGroup:
+def _describe(client: Any, cluster: str, name: str, imports: Mapping[str, str]) -> LiveGroup | None:
+    """Return a group; None if it is gone meanwhile, or if it is of others and nobody here may read it."""
+    keys = [f"archshift:node_groups.{ours}.import" for ours, theirs in imports.items() if theirs == name]
     try:
         answer = client.describe_nodegroup(clusterName=cluster, nodegroupName=name)
     # botocore's exceptions share no base class.
     except Exception as error:
+        if not keys and _code(error) in ("ResourceNotFoundException", "AccessDeniedException"):
+            return None
+        key = keys[0] if keys else "archshift:cluster.name"
         raise _explained(error, f"{key}: {name!r} cannot be read") from None
     return from_description(answer["nodegroup"])
 

@@ -4,14 +4,13 @@ An AMI, instance types and user data for x86 are never copied. Once a twin exist
 group could change, whatever its owner does to its original.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from archshift.common.architectures import ARM64
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import ARCHITECTURE_LABEL
+from archshift.common.kubernetes import OURS
 from archshift.nodes.ami_types import AMI_FAMILIES, AMI_TYPES, CUSTOM, on_arm64
 from archshift.nodes.groups import EksNodeGroup, Taint
 from archshift.nodes.launch_templates import Instances, LiveTemplate, TemplateVersion, Volume
@@ -24,8 +23,8 @@ ReadTemplate: TypeAlias = Callable[[TemplateVersion, str], LiveTemplate]
 _KEY: Final = "archshift:node_groups"
 
 _OF_ONE_GROUP: Final = (
+    OURS,
     "alpha.eksctl.io/",
-    "archshift/",
     "aws:",
     "eks.amazonaws.com/",
     "eks:",
@@ -34,10 +33,7 @@ _OF_ONE_GROUP: Final = (
     "k8s.io/cluster-autoscaler/",
     "kubernetes.io/cluster/",
 )
-"""Beginnings of labels, taints and tags that EKS, eksctl, an autoscaler or archshift makes for each group."""
-
-_MADE_ROLE: Final = re.compile(r":role/nodes-[0-9a-f]{7}\Z")
-"""The role that archshift makes for nodes, as the engine names it."""
+"""Beginnings of labels and tags that archshift, EKS, eksctl or an autoscaler makes for each group."""
 
 _ROOT: Final = AMI_TYPES[AMI_FAMILIES["AL2023"][ARM64]].data_volume
 
@@ -51,27 +47,11 @@ _SETTINGS: Final[Mapping[str, str]] = {
 """The fields of ``Instances`` that a setting of the same meaning overrides."""
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """A group as it will be.
-
-    Attributes:
-        group: The group, with what EKS says where the settings say nothing.
-        notes: What people need to know about it, one sentence each.
-    """
-
-    group: EksNodeGroup
-    notes: tuple[str, ...] = ()
-
-
-def fill_groups(
-    groups: Mapping[str, EksNodeGroup], live: Mapping[str, LiveGroup], read: ReadTemplate
-) -> dict[str, Filled]:
+def fill_groups(groups: Mapping[str, EksNodeGroup], read: ReadTemplate) -> dict[str, EksNodeGroup]:
     """Return all groups by name: twins filled from their live originals, and the others as they are.
 
     Args:
         groups: The configured groups.
-        live: The groups that exist, by our name: imported ones, and those of earlier updates.
         read: Reads a launch template.
 
     Raises:
@@ -84,14 +64,10 @@ def fill_groups(
         original = own.get(twin.twin_of)
         source = None
         if original and original.import_name:
-            source = live.get(original.name)
+            source = original.live
         elif original and original.launch_template:
             source = _as_live(original)
-        filled[name] = (
-            _Filling(twin, original, source, live.get(name), read).fill()
-            if original and source
-            else Filled(twin)
-        )
+        filled[name] = _Filling(twin, original, source, read).fill() if original and source else twin
     return filled
 
 
@@ -140,12 +116,11 @@ class _Filling:
         twin: EksNodeGroup,
         original: EksNodeGroup,
         live: LiveGroup,
-        there: LiveGroup | None,
         read: ReadTemplate,
     ) -> None:
         self._twin = twin
         self._live = live
-        self._there = there
+        self._there = twin.live
         self._typed = twin.typed | original.typed
         self._key = f"{_KEY}.{twin.name}"
         self._read = read
@@ -155,7 +130,7 @@ class _Filling:
         self._not_taken: list[str] = []
         self._changes: list[str] = []
 
-    def fill(self) -> Filled:
+    def fill(self) -> EksNodeGroup:
         twin, live = self._twin, self._live
         group = replace(
             twin,
@@ -166,18 +141,18 @@ class _Filling:
             disk_gib=self._disk_gib(),
             max_unavailable=self._pick("max_unavailable", twin.max_unavailable, live.max_unavailable),
             node_repair=self._pick("node_repair", twin.node_repair, live.node_repair),
-            labels={**self._labels(), **twin.labels},
+            labels={**shared(live.own_labels), **twin.labels},
             taints=self._taints(),
-            tags={**shared(live.tags), **twin.tags},
+            tags={**shared(live.own_tags), **twin.tags},
         )
         if live.remote_access:
             self._not_taken.append(self._lacks("access by SSH"))
         if not twin.launch_template:
             self._check_user_data(group.ami_type)
             group = replace(group, instances=self._instances(group.ami_type))
+            self._changes += self._differences(group)
         # What could not be taken over was said when the twin was made.
-        notes = self._changes if self._there else self._not_taken
-        return Filled(group, tuple(f"{twin.name}: {note}" for note in notes))
+        return replace(group, notes=tuple(self._changes if self._there else self._not_taken))
 
     def _lacks(self, what: str) -> str:
         return f"it does not get {what} of {self._live.name}"
@@ -193,6 +168,8 @@ class _Filling:
         same = {*twins} == {*value} if isinstance(value, tuple) and twins else twins == value
         if not twins or same:
             return value
+        if not value:
+            return twins
         self._changes.append(
             f"it keeps {key} {_words(twins)}, although {self._live.name} has {_words(value)}; to replace the "
             f"group, set {key}"
@@ -200,7 +177,7 @@ class _Filling:
         return twins
 
     def _ami_type(self) -> str:
-        if {"ami_family", "ami_type", "launch_template"} & self._typed:
+        if {"ami_family", "ami_type"} & self._typed or self._twin.ami_type == CUSTOM:
             return self._twin.ami_type
         there = self._there.ami_type if self._there else None
         match = on_arm64(self._live.ami_type or CUSTOM)
@@ -226,11 +203,8 @@ class _Filling:
         return self._keep("capacity_type", self._twin.capacity_type, theirs, there)
 
     def _node_role(self) -> str:
-        if self._twin.node_role:
-            return self._twin.node_role
-        there = self._there.role if self._there else ""
-        kept = str(self._keep("node_role", "", self._live.role or None, there))
-        return "" if _MADE_ROLE.search(kept) else kept
+        there = self._there.role if self._there else None
+        return self._twin.node_role or str(self._keep("node_role", "", self._live.role, there))
 
     def _disk_gib(self) -> int:
         if "disk_gib" in self._typed:
@@ -241,28 +215,18 @@ class _Filling:
         volume = self._template.instances.volumes.get(ami.data_volume if ami else _ROOT)
         return volume.gib if volume and volume.gib else self._twin.disk_gib
 
-    def _labels(self) -> dict[str, str]:
-        labels = shared(self._live.labels)
-        labels.pop(ARCHITECTURE_LABEL, None)
-        return labels
-
     def _taints(self) -> tuple[Taint, ...]:
         if "taints" in self._twin.typed:
             return self._twin.taints
-        taints = {
-            (taint.key, taint.effect): taint
-            for taint in (*self._live.taints, *self._twin.taints)
-            if not taint.key.startswith(_OF_ONE_GROUP)
-        }
+        taints = {(taint.key, taint.effect): taint for taint in (*self._live.own_taints, *self._twin.taints)}
         if self._there:
             has = {(taint.key, taint.effect) for taint in (*self._there.taints, *self._twin.taints)}
             for at, taint in [*taints.items()]:
                 # Somebody may set it to empty the x86 group; here it would close the Graviton group.
                 if taint.hard and at not in has:
                     del taints[at]
-                    self._changes.append(
-                        f"{self._lacks(f'the new taint {taint.key} ({taint.effect})')}; to have it, set taints"
-                    )
+                    new = self._lacks(f"the new taint {taint.key} ({taint.effect})")
+                    self._changes.append(f"{new}; to have it, set taints")
         return tuple(taints.values())
 
     def _instances(self, ami_type: str) -> Instances:
@@ -289,9 +253,7 @@ class _Filling:
             kms_key=ours.kms_key or _only_key(volumes),
         )
         typed = {field: getattr(ours, field) for field, key in _SETTINGS.items() if key in self._typed}
-        filled = replace(filled, **typed)
-        self._changes += self._differences(filled)
-        return filled
+        return replace(filled, **typed)
 
     def _user_data(self, template: LiveTemplate, *, same_family: bool) -> str:
         if "user_data" in self._typed or template.user_data == "":
@@ -328,27 +290,23 @@ class _Filling:
         key = self._twin.instances.kms_key
         return {device: replace(volume, kms_key=key or volume.kms_key) for device, volume in volumes.items()}
 
-    def _differences(self, filled: Instances) -> Iterator[str]:
-        """Yield what of the twin's launch template changes, because that of its original did."""
+    def _differences(self, group: EksNodeGroup) -> Iterator[str]:
+        """Yield what of the twin's launch template changes, because its original has it."""
         if not self._there or not self._there.launch_template:
             return
         now = self._read(self._there.launch_template, f"{self._key}.twin_of").instances
-        for field in (
-            "security_groups",
-            "user_data",
-            "hop_limit",
-            "http_tokens",
-            "metadata_tags",
-            "monitoring",
-        ):
-            before, after = getattr(now, field), getattr(filled, field)
-            key = _SETTINGS.get(field, field)
+        disk = now.volumes.get(AMI_TYPES[group.ami_type].data_volume)
+        fields = [("disk_gib", disk and disk.gib, group.disk_gib)]
+        fields += [
+            (key, getattr(now, field), getattr(group.instances, field)) for field, key in _SETTINGS.items()
+        ]
+        for key, before, after in fields:
             if key in self._typed or before == after:
                 continue
-            words = "changes" if field == "user_data" else f"changes from {_words(before)} to {_words(after)}"
+            words = "" if key == "user_data" else f" from {_words(before)} to {_words(after)}"
             yield (
-                f"its {key} {words}, as {self._live.name} has it; EKS replaces its nodes one after another, "
-                f"unless you set {key}"
+                f"its {key} changes{words}, as {self._live.name} has it; EKS replaces its nodes one after "
+                f"another, unless you set {key}"
             )
 
 

@@ -9,7 +9,6 @@ from pulumi.runtime import MockResourceArgs
 
 from archshift.nodes.eks import EksCluster, NewCluster
 from archshift.nodes.groups import EksNodeGroup
-from archshift.nodes.live_groups import LiveGroup
 from components.cluster import MixedCluster, MixedClusterArgs
 from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs
 from tests.build import eks_group
@@ -50,9 +49,7 @@ def group(name: str, *types: str, size: int = 1, **options: Any) -> EksNodeGroup
     return eks_group(name, *types, **{**fixed, **options})
 
 
-def registered(
-    *groups: EksNodeGroup, cluster: EksCluster = CLUSTER, live: Mapping[str, LiveGroup] | None = None
-) -> Monitor:
+def registered(*groups: EksNodeGroup, cluster: EksCluster = CLUSTER) -> Monitor:
     """Register node groups on the cluster prod."""
 
     def program() -> None:
@@ -63,7 +60,6 @@ def registered(
                 cluster_arn=ARN,
                 cluster=cluster,
                 groups={one.name: one for one in groups},
-                live=live or {},
             ),
         )
 

@@ -9,7 +9,14 @@ from moto import mock_aws
 
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.eks import EksCluster
-from archshift.nodes.launch_templates import Instances, LiveTemplate, Volume, from_data, read_template
+from archshift.nodes.launch_templates import (
+    Instances,
+    LiveTemplate,
+    TemplateVersion,
+    Volume,
+    from_data,
+    read_template,
+)
 
 PROD = EksCluster(name="prod", region="eu-west-1")
 
@@ -56,9 +63,10 @@ def test_a_version_is_read_as_ec2_has_it(monkeypatch: pytest.MonkeyPatch) -> Non
         ec2.create_launch_template_version(
             LaunchTemplateId=template, LaunchTemplateData={"SecurityGroupIds": ["sg-0new"]}
         )
-        found = read_template(PROD, template, "1", "key")
+        found = read_template(PROD, TemplateVersion(id=template, version="1"), "key")
+        missing = TemplateVersion(id="lt-0123456789abcdef0", version="1")
         with pytest.raises(ArchshiftError) as error:
-            read_template(PROD, "lt-0123456789abcdef0", "1", "archshift:node_groups.g.launch_template")
+            read_template(PROD, missing, "archshift:node_groups.g.launch_template")
     assert found == LiveTemplate(
         instances=Instances(
             security_groups=("sg-0node", "sg-0db"),

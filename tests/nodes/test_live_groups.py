@@ -61,6 +61,7 @@ def test_a_group_of_terraform_is_read_as_it_is(groups: Groups) -> None:
             launch_template=TemplateVersion(
                 id="lt-0123456789abcdef0", name="general-20250101-2025", version="4"
             ),
+            node_repair=True,
             version="1.33",
             scaling_groups=("eks-general-20250101",),
         )
@@ -117,7 +118,8 @@ def test_a_group_of_an_earlier_update_is_found_by_its_tag_and_stack(groups: Grou
         (
             PROD,
             {
-                "refusal": "api error ExpiredTokenException: The security token included in the request is expired"
+                "refusal": "api error ExpiredTokenException: The security token included in the request is "
+                "expired"
             },
             "archshift:cluster.name: 'prod' cannot be read: the AWS credentials have expired; log in again, "
             "for example with `aws sso login`",

@@ -42,7 +42,8 @@ def test_mime_and_toml_stay_as_they_are() -> None:
             "AL2023",
             "for AL2023 a NodeConfig (apiVersion: node.eks.aws/v1alpha1), a script",
         ),
-        ("#!/bin/sh\n", "Bottlerocket", "TOML for Bottlerocket (Invalid statement (at line 1, column 1))"),
+        ("#!/bin/sh\n", "Bottlerocket", "TOML for Bottlerocket, with tables such as [settings.kubernetes]"),
+        ("max-pods: 58\n", "Bottlerocket", "TOML for Bottlerocket (Expected '=' after a key"),
         ("#!/bin/sh\n" + "x" * 17000, "AL2023", "at most 16384 bytes"),
     ],
 )

@@ -53,6 +53,7 @@ def test_x86_nodes_and_their_twins_take_six_lines() -> None:
             max_size=3,
             subnets=("subnet-0a", "subnet-0b"),
             ami_type="AL2023_ARM_64_STANDARD",
+            twin_of="x86",
         ),
     }
     assert [group.architecture for group in found.groups] == ["amd64", "arm64"]
@@ -153,6 +154,7 @@ def test_a_twin_takes_over_what_it_does_not_set_itself() -> None:
         labels={"team": "shop"},
         taints=(Taint(key="spot"),),
         max_unavailable=2,
+        twin_of="x86",
     )
 
 
@@ -249,12 +251,28 @@ SHARE = 'is invalid; use 1 to 100 nodes, or a share of them such as "33%"'
             f"{G}.labels.kubernetes.io/arch: the architecture follows from the instance types; "
             "remove the label",
         ),
+        (
+            {**X86, "labels": {"archshift/node-group": "mine"}},
+            f"{G}.labels.archshift/node-group: only archshift sets labels that begin with archshift/; "
+            "remove the label",
+        ),
+        (
+            {**X86, "taints": [{"key": "archshift/retired"}]},
+            f"{G}.taints: only archshift sets taints that begin with archshift/, such as archshift/retired; "
+            "set retired: true instead of the taint",
+        ),
+        (
+            {**X86, "release": True},
+            f"{G}.release: archshift made this group, and can only hand back a group that it imported; "
+            "remove the key",
+        ),
         ({**X86, "import": ""}, f"{G}.import: '' is invalid; use the name of an existing node group"),
         (
             {**X86, "size": 5},
             f"{G}.size is not a setting; there are: ami_family, ami_type, capacity_type, desired_size, "
-            "disk_gib, import, instance_types, labels, max_size, max_unavailable, min_size, subnets, "
-            "taints, twin_of",
+            "detailed_monitoring, disk_gib, hop_limit, http_tokens, import, instance_types, kms_key, "
+            "labels, launch_template, max_size, max_unavailable, min_size, node_repair, node_role, release, "
+            "retired, security_groups, subnets, tags, taints, twin_of, user_data",
         ),
         (
             {"twin_of": "g", "desired_size": 1},

@@ -13,7 +13,7 @@ import botocore.session  # type: ignore[import-untyped]
 from botocore.validate import ParamValidator  # type: ignore[import-untyped]
 
 TEMPLATES: Final = "templates"
-"""In an account: the templates that were there before: ID to number of a version to ``LaunchTemplateData``."""
+"""In an account, the templates that were there before: ID to number of a version to its data."""
 
 _NAMES: Final = {"vpcSecurityGroupIds": "SecurityGroupIds"}
 _NOT_DATA: Final = frozenset({"defaultVersion", "description", "latestVersion", "name", "namePrefix", "tags"})
