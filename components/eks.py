@@ -34,9 +34,6 @@ class Eks:
         """
         live = find_cluster(cluster)
         check_offered(groups)
-        for group in groups.values():
-            for note in group.notes:
-                pulumi.info(f"node group {group.name}: {note}")
         return cls(cluster=cluster, live=live, groups=groups)
 
     def register_cluster(self) -> MixedCluster:

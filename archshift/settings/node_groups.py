@@ -357,6 +357,8 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
         cluster: EksCluster,
         live: LiveGroup | None,
         typed: frozenset[str],
+        *,
+        twin_of_import: bool = False,
     ) -> EksNodeGroup:
         """Return the group.
 
@@ -366,6 +368,7 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
             cluster: Its cluster.
             live: The group as it is; None if it does not exist, or if nobody asked EKS.
             typed: The keys that its own settings have.
+            twin_of_import: Whether its original is a group at EKS, whose subnets it gets.
 
         Raises:
             ArchshiftError: The settings contradict each other.
@@ -379,7 +382,7 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
                 "remove the key",
             )
         subnets = imported.subnets if imported else self.subnets or cluster.subnets
-        if not subnets and not self.import_name:
+        if not subnets and not self.import_name and not twin_of_import:
             raise ArchshiftError(
                 f"{key}.subnets is missing", "add the group's subnets, or archshift:cluster.subnets"
             )
@@ -552,7 +555,14 @@ def eks_groups(
     for name, (model, types) in resolved(EksGroupModel, filled, families, problems, typed=raw).items():
         with problems.collected():
             _check_typed(f"{KEY}.{name}", raw[name])
-            groups[name] = model.group(name, types, cluster, (live or {}).get(name), frozenset(raw[name]))
+            groups[name] = model.group(
+                name,
+                types,
+                cluster,
+                (live or {}).get(name),
+                frozenset(raw[name]),
+                twin_of_import=model.twin_of in imports(raw),
+            )
     problems.check()
     return groups
 
