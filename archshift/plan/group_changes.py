@@ -71,9 +71,9 @@ def going(group: EksNodeGroup) -> int:
 
 
 def shrinks_too_far(group: EksNodeGroup, nodes: int, busy: Collection[str], pods: Sequence[str]) -> str:
-    """Say that pods run on the nodes that an update takes away; empty if enough nodes are empty.
+    """Say that pods run on nodes that an update takes away; empty if as many nodes stay as have pods.
 
-    AWS chooses the nodes that go. So an update may take as many nodes as are empty.
+    AWS chooses the nodes that go, and drains them.
 
     Args:
         group: The group.
@@ -82,7 +82,7 @@ def shrinks_too_far(group: EksNodeGroup, nodes: int, busy: Collection[str], pods
         pods: The names of these pods.
     """
     gone = going(group)
-    if not group.live or gone <= nodes - len(busy):
+    if not group.live or not gone or len(busy) <= group.desired_size:
         return ""
     return (
         f"archshift:node_groups.{group.name}: desired_size {group.live.desired_size} to {group.desired_size} "
@@ -118,7 +118,7 @@ def stranded(inventory: Inventory, after: Iterable[Node]) -> str:
             pods = sum(inventory.on(key, side) for key in found)
             why = reasons.nowhere(next(iter(found.values())), f"{display(side)} node")
             return (
-                f"this update would leave {counted(pods, 'pod')} without a {display(side)} node that takes "
+                f"this update would leave {counted(pods, 'pod')} without any {display(side)} node that takes "
                 f"them ({first_few(list(found))}): {why}"
             )
     return ""

@@ -76,7 +76,7 @@ def test_what_archshift_sets_and_removes_itself_is_no_news() -> None:
 
 
 def test_nodes_may_go_as_far_as_they_are_empty() -> None:
-    """AWS chooses which ones, so there must be as many empty ones as go."""
+    """AWS chooses which ones; as many must stay as have pods."""
     smaller = imported(OLD, desired_size=20)
     assert going(smaller) == 2
     assert shrinks_too_far(smaller, 22, {f"ip-{n}" for n in range(20)}, ["shop/cart-1"]) == ""
@@ -95,7 +95,7 @@ def test_the_last_nodes_of_a_side_that_take_its_pods_stay_so() -> None:
     """With a taint on all of them, pods that are replaced would stay pending."""
     there = inventory(deployment("cart", 3), graviton={"cart": 3}, nodes=(ARM,))
     assert stranded(there, [TAINTED]) == (
-        "this update would leave 3 pods without a Graviton node that takes them (shop/Deployment/cart): no "
+        "this update would leave 3 pods without any Graviton node that takes them (shop/Deployment/cart): no "
         "Graviton node is without the taint archshift/retired, which it does not tolerate"
     )
     assert stranded(there, [TAINTED, node("arm-1", "arm64")]) == ""
@@ -119,6 +119,6 @@ def test_a_label_that_pods_select_stays_on_some_node_of_their_side() -> None:
     there = inventory(cart, graviton={"cart": 3}, nodes=(labelled,))
     assert stranded(there, [labelled]) == ""
     assert stranded(there, [node("arm-0", "arm64", labels={"team": "web"})]) == (
-        "this update would leave 3 pods without a Graviton node that takes them (shop/Deployment/cart): no "
+        "this update would leave 3 pods without any Graviton node that takes them (shop/Deployment/cart): no "
         "Graviton node matches its own node selector or affinity"
     )

@@ -64,7 +64,10 @@ _REPLACING: Final[Mapping[str, frozenset[str]]] = {
 
 # What AWS fills in; a program that says nothing of it changes nothing.
 _FILLED_IN: Final = frozenset(
-    {"capacityType", "diskSize", "launchTemplate", "nodeGroupName", "nodeGroupNamePrefix", "releaseVersion"}
+    {
+        *("amiType", "capacityType", "diskSize", "instanceTypes", "launchTemplate", "nodeGroupName"),
+        *("nodeGroupNamePrefix", "nodeRepairConfig", "releaseVersion", "updateConfig", "version"),
+    }
 )
 
 Properties = dict[str, Any]
@@ -201,6 +204,9 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         found = self._account.find(kind, request.id)
         if found is None:
             return provider_pb2.ReadResponse(id="")
+        if "tags" in found:
+            # The provider hides the tags that only AWS may set.
+            found["tags"] = {key: tag for key, tag in found["tags"].items() if not key.startswith("aws:")}
         names = set(input_type_py_to_pulumi_names(_INPUTS[kind]).values())
         inputs = {name: value for name, value in found.items() if name in names}
         return provider_pb2.ReadResponse(id=request.id, properties=_struct(found), inputs=_struct(inputs))

@@ -89,6 +89,7 @@ def created(inputs: Properties, name: str) -> dict[str, Any]:
         raise RefusedError("Disk size must be specified within the launch template.")
     if template and "remoteAccess" in given:
         raise RefusedError("Remote access configuration cannot be specified with a launch template.")
+    _check_tags(given)
     filled_in: dict[str, Any] = {"capacityType": "ON_DEMAND", "updateConfig": {"maxUnavailable": 1}}
     if not template:
         filled_in |= {"diskSize": 20, "amiType": "AL2023_x86_64_STANDARD", "instanceTypes": ["t3.medium"]}
@@ -134,6 +135,7 @@ def updated(live: Properties, old: Properties, new: Properties) -> dict[str, Any
         kept_taints = {key: taint for key, taint in _by_key(live).items() if key not in gone_taints}
         after["taints"] = [*{**kept_taints, **put_taints}.values()]
     _check("UpdateNodegroupConfig", request)
+    _check_tags(new)
     if "scalingConfig" in request:
         sizes = request["scalingConfig"]
         if sizes["minSize"] > sizes["desiredSize"]:
@@ -145,6 +147,11 @@ def updated(live: Properties, old: Properties, new: Properties) -> dict[str, Any
         if name in new:
             after[name] = {**(after.get(name) or {}), **new[name]} if name == "launchTemplate" else new[name]
     return compact(after)
+
+
+def _check_tags(properties: Properties) -> None:
+    if any(key.startswith("aws:") for key in properties.get("tags") or ()):
+        raise RefusedError("aws: prefixed tag key names are not allowed for external use.")
 
 
 def _by_key(properties: Properties) -> dict[tuple[str, str], dict[str, Any]]:
@@ -244,7 +251,10 @@ def live_group(maker: str, cluster: str, name: str, *types: str, **more: Any) ->
                 "version": "1",
             },
             "labels": {"alpha.eksctl.io/cluster-name": cluster, "alpha.eksctl.io/nodegroup-name": name},
-            "tags": {"alpha.eksctl.io/nodegroup-name": name, "k8s.io/cluster-autoscaler/enabled": "true"},
+            "tags": {
+                "alpha.eksctl.io/nodegroup-name": name,
+                "aws:cloudformation:stack-name": f"eksctl-{name}",
+            },
         },
         "old-eksctl": {
             "amiType": "AL2_x86_64",
