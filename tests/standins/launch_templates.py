@@ -4,6 +4,7 @@ Properties are those of ``aws.ec2.LaunchTemplate``, as the plugin's stand-in kee
 have is botocore's own model of the API; moto writes EC2's XML.
 """
 
+import base64
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
@@ -13,7 +14,77 @@ import botocore.session  # type: ignore[import-untyped]
 from botocore.validate import ParamValidator  # type: ignore[import-untyped]
 
 TEMPLATES: Final = "templates"
-"""In an account, the templates that were there before: ID to number of a version to its data."""
+"""In an account, further templates that were there before, or their new versions; as ``MADE``."""
+
+AL2023_USER_DATA: Final = """\
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary="//"
+
+--//
+Content-Type: application/node.eks.aws
+
+apiVersion: node.eks.aws/v1alpha1
+kind: NodeConfig
+spec:
+  kubelet:
+    config:
+      maxPods: 58
+--//--
+"""
+
+_TAGS: Final = [{"Key": "Team", "Value": "shop"}, {"Key": "Name", "Value": "general"}]
+
+MADE: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
+    # The templates of the groups in ``node_groups.live_group``.
+    "lt-0123456789abcdef0": {
+        "4": {
+            "SecurityGroupIds": ["sg-0node", "sg-0database"],
+            "UserData": base64.b64encode(AL2023_USER_DATA.encode()).decode(),
+            "MetadataOptions": {
+                "HttpEndpoint": "enabled",
+                "HttpTokens": "required",
+                "HttpPutResponseHopLimit": 2,
+            },
+            "Monitoring": {"Enabled": True},
+            "TagSpecifications": [
+                {"ResourceType": kind, "Tags": _TAGS} for kind in ("instance", "volume", "network-interface")
+            ],
+            "BlockDeviceMappings": [
+                {
+                    "DeviceName": "/dev/xvda",
+                    "Ebs": {
+                        "VolumeSize": 80,
+                        "VolumeType": "gp3",
+                        "Iops": 4000,
+                        "Throughput": 250,
+                        "Encrypted": True,
+                        "KmsKeyId": "arn:aws:kms:eu-west-1:123456789012:key/k",
+                        "DeleteOnTermination": True,
+                    },
+                }
+            ],
+            "KeyName": "ops",
+        }
+    },
+    "lt-0fedcba9876543210": {
+        "1": {
+            "SecurityGroupIds": ["sg-0cluster"],
+            "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 2},
+            "BlockDeviceMappings": [
+                {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 80, "VolumeType": "gp3", "Iops": 3000}}
+            ],
+        }
+    },
+    "lt-00000000000000abc": {
+        "12": {
+            "ImageId": "ami-0123456789abcdef0",
+            "InstanceType": "t3.xlarge",
+            "UserData": base64.b64encode(b"#!/bin/bash\n/etc/eks/bootstrap.sh prod\n").decode(),
+            "SecurityGroupIds": ["sg-0golden"],
+        }
+    },
+}
+"""The templates of every account: ID to number of a version to ``LaunchTemplateData``."""
 
 _NAMES: Final = {"vpcSecurityGroupIds": "SecurityGroupIds"}
 _NOT_DATA: Final = frozenset({"defaultVersion", "description", "latestVersion", "name", "namePrefix", "tags"})
@@ -87,7 +158,7 @@ def describe(content: Mapping[str, Any], kind: str, body: str) -> tuple[int, str
     if asked["Action"] != "DescribeLaunchTemplateVersions":
         return _error("InvalidAction", f"{asked['Action']} is not known here")
     template, version = asked["LaunchTemplateId"], asked["LaunchTemplateVersion.1"]
-    data = content.get(TEMPLATES, {}).get(template, {}).get(version)
+    data = {**MADE, **content.get(TEMPLATES, {})}.get(template, {}).get(version)
     made = content["objects"].get(kind, {}).get(template)
     if data is None and made and str(int(made["latestVersion"])) == version:
         data = to_data(made)
