@@ -11,7 +11,7 @@ import pulumi
 import pulumi_aws as aws
 
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import ARCH_LABEL, GROUP_LABEL
+from archshift.common.kubernetes import ARCH_LABEL, GROUP_LABEL, TWIN_TAG
 from archshift.nodes.ami_types import AMI_TYPES, CUSTOM
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import EksNodeGroup, Node, capacity_by_architecture
@@ -135,6 +135,14 @@ class EksNodeGroups(pulumi.ComponentResource):
         if live:
             tags |= live.marks(group.node_labels, group.taints)
             tags = live.own_tags if group.released else tags
+        elif group.original:
+            tags[TWIN_TAG] = group.original
+        if not live and group.source:
+            # What its original gave it is its own; what its own settings say can go again.
+            tags |= group.source.marks(
+                group.node_labels if "labels" in group.typed else {},
+                group.taints if "taints" in group.typed else (),
+            )
         made = aws.eks.NodeGroup(
             group.name,
             aws.eks.NodeGroupArgs(
