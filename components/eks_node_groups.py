@@ -14,6 +14,7 @@ from archshift.common.kubernetes import ARCH_LABEL, GROUP_LABEL
 from archshift.nodes.ami_types import AMI_TYPES
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import EksNodeGroup, Node, Taint, capacity_by_architecture, side_taint
+from components import engine_text
 from components.cluster import explain, is_missing
 
 _EFFECTS: Final = {
@@ -193,7 +194,9 @@ class EksNodeGroups(pulumi.ComponentResource):
         self.sizes = pulumi.Output.from_input(desired).apply(
             lambda sizes: {name: int(size) for name, size in sizes.items()}
         )
-        self.register_outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
+        self.register_outputs(
+            engine_text.outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
+        )
 
     def _group(self, group: EksNodeGroup) -> aws.eks.NodeGroup:
         live = self._args.live.get(group.name)
