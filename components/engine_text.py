@@ -28,10 +28,10 @@ def warn(text: str) -> None:
 
 def run_error(*errors: object) -> pulumi.RunError:
     """Return the error that stops the program, a line for each; the engine prints it without a traceback."""
-    single = [
-        one for error in errors for one in (error.errors if isinstance(error, ArchshiftError) else (error,))
-    ]
-    return pulumi.RunError("\n".join(one_line(str(one)) for one in single))
+    lines: list[object] = []
+    for error in errors:
+        lines += error.errors if isinstance(error, ArchshiftError) else [error]
+    return pulumi.RunError("\n".join(one_line(str(line)) for line in lines))
 
 
 def outputs(values: Mapping[str, Any]) -> dict[str, Any]:
