@@ -6,8 +6,8 @@ from pathlib import Path
 
 from archshift.cluster.client import connect
 from archshift.cluster.live_placement import BINDING_KIND, POLICY_KIND
-from bench.autoscaling import Day, Load
 from lab.control_plane import CONTEXT
+from lab.day import Day, Load
 from tests.lab.lab_helpers import Cluster
 
 LOADS = [
@@ -25,7 +25,7 @@ HOURS = (2, 5, 12, 16)
 def test_a_share_holds_while_autoscalers_add_and_take_pods(cluster: Cluster, tmp_path: Path) -> None:
     """At 0.8, each workload is within its bound at every hour; by the exact rule the fleet bends far more."""
     with connect(CONTEXT, cluster.lab.kubeconfig) as api:
-        day = Day(cluster.lab, api, 0.8, LOADS, ("rule", "exact"))
+        day = Day(api, 0.8, LOADS, ("rule", "exact"))
         try:
             with day.metrics.serve(api, tmp_path):
                 # The exact rule at rest: by their own entries, successors of evicted pods may come back.
