@@ -57,7 +57,7 @@ def autoscaler(name: str, namespace: str, least: int, most: int) -> Manifest:
 
 
 def test_patches_keep_a_ratio_and_are_given_back(cluster: Cluster, stack: Stack, namespace: str) -> None:
-    """With the engine: workloads of an autoscaler keep the share when they double. Destroy leaves no field."""
+    """With the engine: autoscaled workloads keep the share when they double. Destroy leaves no field."""
     sizes = {"web": 10, "api": 5}
     stack.config({"node_groups": node_groups(2, 8), "workloads": {"namespaces": [namespace]}})
     cluster.apply([deployment(name, pods, namespace) for name, pods in sizes.items()])
