@@ -10,9 +10,11 @@ from pulumi.runtime import config
 
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.after_update import nodes_of_others, possible_nodes
+from archshift.nodes.live_groups import read_groups
 from archshift.ramp.gate_evidence import no_evidence, read_evidence_file
 from archshift.settings import stack as stack_settings
 from archshift.survey import survey_of_none
+from components import engine_text
 from components.after_nodes import after
 from components.arm64_tests import Arm64Tests, Arm64TestsArgs, run_arm64_tests
 from components.cluster_identity import OUTPUT, survey_stack
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Register the stack's resources."""
-    settings = stack_settings.load(pulumi.get_stack(), {**config.get_config_env(), **config.CONFIG.get()})
+    configured = {**config.get_config_env(), **config.CONFIG.get()}
+    settings = stack_settings.load(pulumi.get_stack(), configured, describe=read_groups)
     now = datetime.now(UTC)
     eks = None
     if settings.cluster:
@@ -193,4 +196,4 @@ try:
     main()
 except ArchshiftError as error:
     # The engine prints a RunError without a traceback.
-    raise pulumi.RunError(str(error)) from None
+    raise engine_text.run_error(error) from None
