@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from archshift.cluster.entries import Scaling
 from archshift.cluster.pod_fields import Template
-from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64
+from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, ZONE_LABEL
 from archshift.plan.placement import max_skew
 
@@ -73,7 +73,8 @@ def scaling_of(template: Template, share: float, most: int, *, zones: int, taint
     soft = [each for each in _constraints(template) if each.get("whenUnsatisfiable") == "ScheduleAnyway"]
     if any(each.get("topologyKey") == ARCH_LABEL for each in soft):
         return None
-    larger, other = (ARM64, AMD64) if share >= 0.5 else (AMD64, ARM64)
+    larger: Architecture = ARM64 if share >= 0.5 else AMD64
+    other: Architecture = AMD64 if larger == ARM64 else ARM64
     large, small = max(share, 1 - share), min(share, 1 - share)
     per_pod = _normalized(len(ARCHITECTURES))
     zonal = sum(each.get("topologyKey") == ZONE_LABEL for each in soft) if template.has_spreads else 1
@@ -89,7 +90,7 @@ def scaling_of(template: Template, share: float, most: int, *, zones: int, taint
         constant -= _BY_HOST * by_host
         spread = 1 + max(0, round(constant))
         weight = max(0.0, _POINTS * (1 - ratio) - _BY_HOST_POINTS * by_host)
-    tolerates = None
+    tolerates: Architecture | None = None
     if template.stays_apart and ratio < _NEARLY_EVEN:
         weight += _APART
         if weight > _POINTS and tainted and "tolerations" not in template.foreign_owners:

@@ -122,7 +122,7 @@ def test_the_share_holds_while_pods_are_added(share: float, rules: str) -> None:
 
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("fuller", ARCHITECTURES)
-@pytest.mark.parametrize(("points", "pods_off", "share_off"), [(5, 1, 0.1), (20, 2, 0.18)])
+@pytest.mark.parametrize(("points", "pods_off", "share_off"), [(5, 1, 0.1), (20, 2, 0.15)])
 def test_how_far_a_share_bends_where_one_side_is_fuller(
     share: float, fuller: str, points: int, pods_off: float, share_off: float
 ) -> None:
@@ -173,7 +173,7 @@ def test_soft_anti_affinity_is_answered_by_the_toleration_where_all_nodes_have_t
     with_taints = scaling_of(APART, 0.8, 90, zones=3, tainted=True)
     without = scaling_of(APART, 0.8, 90, zones=3, tainted=False)
     # The toleration has 300 points, a little more than the balance needs.
-    assert with_taints == Scaling(54, 1, AMD64, 3, ARM64)
+    assert with_taints == Scaling(54, 1, AMD64, 4, ARM64)
     assert without
     assert (without.side, without.weight, without.tolerates) == (ARM64, 100, None)
 
