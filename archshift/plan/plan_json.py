@@ -94,7 +94,7 @@ def _capacity(sides: "Mapping[Architecture, Balance]") -> list[dict[str, Any]]:
     ]
 
 
-def bends_json(plan: Plan) -> list[dict[str, Any]]:
+def bends_json(plan: "Plan") -> list[dict[str, Any]]:
     """Return the shares of autoscaled workloads as JSON values."""
     return [
         {

@@ -249,6 +249,7 @@ def test_the_json_is_plain() -> None:
         "tests",
         "history",
         "savings",
+        "bends",
         "troubles",
         "notes",
     ]
