@@ -1,18 +1,21 @@
 """The managed node groups of an EKS cluster."""
 
 import json
+import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pulumi
 import pulumi_aws as aws
 
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import ARCH_LABEL, GROUP_LABEL
-from archshift.nodes.ami_types import AMI_TYPES
+from archshift.common.kubernetes import ARCH_LABEL, GROUP_LABEL, TWIN_TAG
+from archshift.nodes.ami_types import AMI_TYPES, CUSTOM
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import EksNodeGroup, Node, capacity_by_architecture
+from archshift.nodes.launch_templates import Volume
 from archshift.nodes.live_groups import EFFECTS
 from components.cluster import explain
 
@@ -21,6 +24,9 @@ _NODE_POLICIES: Final = (
     "AmazonEKS_CNI_Policy",
     "AmazonEC2ContainerRegistryPullOnly",
 )
+
+_MADE_ROLE: Final = re.compile(r":role/nodes-[0-9a-f]{7}\Z")
+"""The ARN of the role that ``EksNodeGroups`` makes, with the suffix of the engine."""
 
 # A change of any of these replaces a node group
 # (https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/).
@@ -107,7 +113,13 @@ class EksNodeGroups(pulumi.ComponentResource):
         self._args = args
         self._rights: list[pulumi.Resource] = []
         self._role: pulumi.Input[str] = args.cluster.node_role
-        if not self._role and not all(group.import_name for group in args.groups.values()):
+        roles = {
+            group.node_role or args.cluster.node_role
+            for group in args.groups.values()
+            if not group.import_name
+        }
+        # A group that has the role of an earlier update keeps it, and so does the stack.
+        if any(not role or _MADE_ROLE.search(role) for role in roles):
             self._role = self._node_role()
         made = {group.name: self._group(group) for group in args.groups.values()}
         self.made = tuple(made.values())
@@ -119,10 +131,18 @@ class EksNodeGroups(pulumi.ComponentResource):
 
     def _group(self, group: EksNodeGroup) -> aws.eks.NodeGroup:
         live = group.live if group.import_name else None
-        tags = {**(live.own_tags if live else {}), GROUP_LABEL: group.name}
+        tags = {**(live.own_tags if live else group.tags), GROUP_LABEL: group.name}
         if live:
             tags |= live.marks(group.node_labels, group.taints)
             tags = live.own_tags if group.released else tags
+        elif group.original:
+            tags[TWIN_TAG] = group.original
+        if not live and group.source:
+            # What its original gave it is its own; what its own settings say can go again.
+            tags |= group.source.marks(
+                group.node_labels if "labels" in group.typed else {},
+                group.taints if "taints" in group.typed else (),
+            )
         made = aws.eks.NodeGroup(
             group.name,
             aws.eks.NodeGroupArgs(
@@ -130,16 +150,20 @@ class EksNodeGroups(pulumi.ComponentResource):
                 node_group_name=group.import_name or None,
                 # The engine adds a suffix, so a replacement can exist before it deletes this group.
                 node_group_name_prefix=None if group.import_name else f"{group.name}-",
-                node_role_arn=live.role if live else self._role,
+                node_role_arn=live.role if live else group.node_role or self._role,
                 subnet_ids=list(group.subnets),
                 instance_types=[kind.name for kind in group.instance_types],
-                ami_type=group.ami_type or None,
+                # With an image of its own, EKS finds that out itself, and refuses to be told.
+                ami_type=None if group.ami_type == CUSTOM and not live else group.ami_type or None,
                 capacity_type=group.capacity_type,
-                launch_template=None if group.import_name else self._launch_template(group),
+                launch_template=None if group.import_name else self._template_version(group),
                 scaling_config=aws.eks.NodeGroupScalingConfigArgs(
                     min_size=group.min_size, max_size=group.max_size, desired_size=group.desired_size
                 ),
                 update_config=_update_config(group),
+                node_repair_config=aws.eks.NodeGroupNodeRepairConfigArgs(enabled=True)
+                if group.node_repair
+                else None,
                 labels=dict(group.node_labels),
                 taints=[
                     aws.eks.NodeGroupTaintArgs(
@@ -170,39 +194,63 @@ class EksNodeGroups(pulumi.ComponentResource):
             depends_on=self._rights,
         )
 
-    def _launch_template(self, group: EksNodeGroup) -> aws.eks.NodeGroupLaunchTemplateArgs:
-        tags = {"Name": f"{self._args.cluster.name}-{group.name}", GROUP_LABEL: group.name}
-        template = aws.ec2.LaunchTemplate(
+    def _template_version(self, group: EksNodeGroup) -> aws.eks.NodeGroupLaunchTemplateArgs:
+        if group.launch_template:
+            return aws.eks.NodeGroupLaunchTemplateArgs(
+                id=group.launch_template.id, version=group.launch_template.version
+            )
+        template = self._launch_template(group)
+        # A number: with `$Latest` every preview would show a difference.
+        return aws.eks.NodeGroupLaunchTemplateArgs(
+            id=template.id, version=template.latest_version.apply(lambda version: str(int(version)))
+        )
+
+    def _launch_template(self, group: EksNodeGroup) -> aws.ec2.LaunchTemplate:
+        given = group.instances
+        ours = {"Name": f"{self._args.cluster.name}-{group.name}", **group.tags, GROUP_LABEL: group.name}
+        # The provider gives the default tags to the template, but not to what EC2 makes from it.
+        tags = {
+            kind: {**self._args.cluster.default_tags, **given.tags.get(kind, {}), **ours}
+            for kind in sorted({"instance", "volume", *given.tags})
+        }
+        return aws.ec2.LaunchTemplate(
             group.name,
             aws.ec2.LaunchTemplateArgs(
                 name_prefix=f"{self._args.cluster.name}-{group.name}-",
                 description=f"Nodes of the group {group.name} of the EKS cluster {self._args.cluster.name}",
-                # Only IMDSv2 and one hop: pods cannot use the node's role.
                 metadata_options=aws.ec2.LaunchTemplateMetadataOptionsArgs(
-                    http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=1
+                    http_endpoint="enabled",
+                    http_tokens=given.http_tokens,
+                    http_put_response_hop_limit=given.hop_limit,
+                    instance_metadata_tags="enabled" if given.metadata_tags else None,
                 ),
+                # Without any, EKS adds the security group of the cluster.
+                vpc_security_group_ids=list(given.security_groups) or None,
+                user_data=b64encode(given.user_data.encode()).decode() or None,
+                monitoring=aws.ec2.LaunchTemplateMonitoringArgs(enabled=True) if given.monitoring else None,
+                ebs_optimized=None if given.ebs_optimized is None else str(given.ebs_optimized).lower(),
                 block_device_mappings=[
                     aws.ec2.LaunchTemplateBlockDeviceMappingArgs(
-                        device_name=AMI_TYPES[group.ami_type].data_volume,
+                        device_name=device,
                         ebs=aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
-                            volume_size=group.disk_gib,
-                            volume_type="gp3",
+                            volume_size=volume.gib,
+                            volume_type=volume.type,
+                            iops=volume.iops,
+                            throughput=volume.throughput,
                             encrypted="true",
+                            kms_key_id=volume.kms_key or given.kms_key or None,
                             delete_on_termination="true",
                         ),
                     )
+                    for device, volume in _volumes(group).items()
                 ],
                 tag_specifications=[
-                    aws.ec2.LaunchTemplateTagSpecificationArgs(resource_type=kind, tags=tags)
-                    for kind in ("instance", "volume")
+                    aws.ec2.LaunchTemplateTagSpecificationArgs(resource_type=kind, tags=words)
+                    for kind, words in tags.items()
                 ],
-                tags=tags,
+                tags=ours,
             ),
             pulumi.ResourceOptions(parent=self),
-        )
-        # A number: with `$Latest` every preview would show a difference.
-        return aws.eks.NodeGroupLaunchTemplateArgs(
-            id=template.id, version=template.latest_version.apply(lambda version: str(int(version)))
         )
 
     def _tag_for_autoscaler(self, group: EksNodeGroup, made: aws.eks.NodeGroup) -> None:
@@ -271,6 +319,13 @@ def _scaling_group(resources: Sequence[aws.eks.outputs.NodeGroupResource]) -> st
     """Return the name of the one scaling group of a managed group."""
     (only,) = resources[0].autoscaling_groups or ()
     return str(only.name)
+
+
+def _volumes(group: EksNodeGroup) -> dict[str, Volume]:
+    """Return all volumes of a node by device: those of its image, and what the group has beside them."""
+    ami, given = AMI_TYPES[group.ami_type], group.instances.volumes
+    volumes = {device: given.get(device, Volume()) for device in ami.volumes} | dict(given)
+    return volumes | {ami.data_volume: replace(volumes[ami.data_volume], gib=group.disk_gib)}
 
 
 def _update_config(group: EksNodeGroup) -> aws.eks.NodeGroupUpdateConfigArgs:

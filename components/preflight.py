@@ -41,6 +41,8 @@ def guard_x86(survey: Survey, settings: "Settings", now: datetime) -> None:
     for group in settings.eks_node_groups.values():
         if change := group_changes.change_of(group):
             (pulumi.warn if group_changes.going(group) else pulumi.info)(change)
+        for note in group.notes:
+            pulumi.info(f"node group {group.name}: {note}")
     if settings.break_glass_active(now):
         return
     if survey.needs is not None:

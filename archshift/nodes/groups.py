@@ -22,11 +22,13 @@ from archshift.common.kubernetes import (
     OURS,
     POOL_LABEL,
     STACK_LABEL,
+    TWIN_TAG,
     ZONE_LABEL,
 )
 from archshift.common.resources import EPHEMERAL_STORAGE, MIB, Devices, Resources, total
 from archshift.nodes import well_known_labels
 from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
+from archshift.nodes.launch_templates import Instances, TemplateVersion
 from archshift.nodes.temporary_taints import is_temporary
 from archshift.nodes.well_known_labels import WellKnown
 
@@ -316,9 +318,18 @@ class EksNodeGroup(_Group):
         max_unavailable: How many nodes an update may replace at once: a number, or a text such as ``33%``.
         import_name: The name at EKS of an existing group to import; empty to create a group. An import does
             not change what would replace the group: types, image, subnets, role, launch template.
+        twin_of: The name of the group whose twin it is; empty for none.
+        typed: The keys that its own settings have; what they do not say may come from a live group.
+        node_role: The ARN of the IAM role of the nodes; empty for that of the cluster.
+        tags: The tags of the group, its instances and its volumes.
+        node_repair: Whether EKS replaces nodes that are not healthy.
+        launch_template: A launch template of the user's own; None for archshift's, with ``instances``.
+        instances: What archshift's launch template gives each node.
         retired: Its nodes take no new pods, by the taint ``RETIRED``, which is one of ``taints``.
         released: The stack hands the group back: it takes off what is its own, and no longer deletes it.
         live: The group as it is; None before it exists, or if nobody asked EKS.
+        source: The group from which it got what the settings do not say; None for none.
+        notes: What people need to know about it, one sentence each.
     """
 
     instance_types: tuple[InstanceType, ...]
@@ -332,9 +343,18 @@ class EksNodeGroup(_Group):
     disk_gib: int = 20
     max_unavailable: int | str = 1
     import_name: str = ""
+    twin_of: str = ""
+    typed: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    node_role: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    node_repair: bool = False
+    launch_template: TemplateVersion | None = None
+    instances: Instances = field(default_factory=Instances)
     retired: bool = False
     released: bool = False
     live: "LiveGroup | None" = None
+    source: "LiveGroup | None" = None
+    notes: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> Architecture:
@@ -346,6 +366,11 @@ class EksNodeGroup(_Group):
         """The labels that the group gives its nodes; the kubelet sets ``kubernetes.io/arch``."""
         ours = {} if self.released else {ARCHITECTURE_LABEL: self.architecture, **self._own_labels}
         return {**self.labels, **ours}
+
+    @property
+    def original(self) -> str:
+        """The name of the group whose twin it is, or was, when archshift made it; empty for none."""
+        return self.twin_of or (self.live.tags.get(TWIN_TAG, "") if self.live else "")
 
     @property
     def node_taints(self) -> tuple[Taint, ...]:

@@ -14,6 +14,7 @@ from archshift.common.kubernetes import ARCHITECTURE_LABEL, GROUP_LABEL, OURS, S
 from archshift.common.text import one_line
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import Taint
+from archshift.nodes.launch_templates import TemplateVersion
 
 EFFECTS: Final[Mapping[str, str]] = {
     "NoSchedule": "NO_SCHEDULE",
@@ -26,21 +27,6 @@ _LABEL_MARK: Final = f"{OURS}label/"
 _TAINT_MARK: Final = f"{OURS}taint/"
 
 _KUBERNETES_EFFECTS: Final = {theirs: ours for ours, theirs in EFFECTS.items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemplateVersion:
-    """A version of a launch template, as a node group names it.
-
-    Attributes:
-        id: The template's ID.
-        name: Its name; empty if EKS does not tell it.
-        version: The number of the version, as text.
-    """
-
-    id: str
-    name: str = ""
-    version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +52,7 @@ class LiveGroup:
         launch_template: The version of a launch template that its nodes come from. Groups without a template
             of their own have None, although EKS makes one for them.
         remote_access: Whether a key admits people to the nodes by SSH.
+        node_repair: Whether EKS replaces nodes that are not healthy.
         version: The Kubernetes version of its nodes; None with an image of its own.
         release_version: The version of its AMI, or with an image of its own the image's ID.
         scaling_groups: The names of its Auto Scaling groups.
@@ -88,6 +75,7 @@ class LiveGroup:
     max_unavailable: int | str | None = None
     launch_template: TemplateVersion | None = None
     remote_access: bool = False
+    node_repair: bool | None = None
     version: str | None = None
     release_version: str | None = None
     scaling_groups: tuple[str, ...] = ()
@@ -193,6 +181,7 @@ def from_description(described: Mapping[str, Any]) -> LiveGroup:
         if template
         else None,
         remote_access=bool((described.get("remoteAccess") or {}).get("ec2SshKey")),
+        node_repair=(described.get("nodeRepairConfig") or {}).get("enabled"),
         version=described.get("version"),
         release_version=described.get("releaseVersion"),
         scaling_groups=tuple(group["name"] for group in scaling_groups),

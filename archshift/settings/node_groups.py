@@ -3,6 +3,7 @@
 NodePools, which the same key holds with a provisioner, are in ``node_pools``.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
@@ -21,9 +22,11 @@ from archshift.nodes.groups import (
     one_architecture,
 )
 from archshift.nodes.instance_types import InstanceType, family_types, instance_type, twin
+from archshift.nodes.launch_templates import Instances, TemplateVersion
 from archshift.nodes.live_groups import LiveGroup
-from archshift.settings.reading import InvalidValueError, Model, Problems, default_of, read, says, use
-from archshift.settings.values import Name, Names, Subnets, Zones
+from archshift.nodes.user_data import as_user_data, names_amd64
+from archshift.settings.reading import InvalidValueError, Model, Problems, default_of, read, says, shown, use
+from archshift.settings.values import Arn, Name, Names, SecurityGroups, Subnets, Tags, Text, Zones
 
 KEY: Final = "archshift:node_groups"
 
@@ -138,6 +141,43 @@ class LabGroupModel(GroupModel, frozen=True, kw_only=True):
     ] = ("a",)
 
 
+class TemplateModel(Model, frozen=True, kw_only=True):
+    """A version of a launch template of your own."""
+
+    id: Annotated[
+        str,
+        Meta(pattern=r"\Alt-", extra=use("the ID of a launch template such as lt-0a1b2c3d")),
+        says("The ID of the launch template.", "lt-0a1b2c3d"),
+    ]
+    version: Annotated[
+        Annotated[int, Meta(ge=1)],
+        Meta(
+            extra=use(
+                "the number of a version: with a name such as $Latest, nobody chooses when nodes change"
+            )
+        ),
+        says("The number of its version.", 3),
+    ]
+
+
+# Kubernetes' rules for labels. EKS also wants a value, and refuses the prefixes that belong to others
+# (https://github.com/eksctl-io/eksctl/issues/4007).
+_LABEL_NAME: Final = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+_LABEL_KEY: Final = re.compile(rf"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_LABEL_NAME}")
+_LABEL_VALUE: Final = re.compile(_LABEL_NAME)
+_RESERVED: Final = re.compile(r"([^/]*\.)?(kubernetes\.io|k8s\.io|eks\.amazonaws\.com)/")
+
+_OF_TEMPLATES: Final = (
+    "security_groups",
+    "hop_limit",
+    "http_tokens",
+    "kms_key",
+    "user_data",
+    "detailed_monitoring",
+)
+"""The keys whose values only a launch template of archshift's own can have."""
+
+
 class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
     """With `platform: eks`: a managed node group of the cluster."""
 
@@ -150,11 +190,20 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
         "ami_family",
         "ami_type",
         "capacity_type",
+        "detailed_monitoring",
         "disk_gib",
+        "hop_limit",
+        "http_tokens",
+        "kms_key",
         "labels",
         "max_unavailable",
+        "node_repair",
+        "node_role",
+        "security_groups",
         "subnets",
+        "tags",
         "taints",
+        "user_data",
     )
 
     min_size: Annotated[
@@ -202,6 +251,76 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
         Meta(extra=use('1 to 100 nodes, or a share of them such as "33%"')),
         says("How many nodes an update may replace at once.", "33%"),
     ] = default_of(EksNodeGroup, "max_unavailable")
+    node_role: Annotated[
+        Arn | None,
+        says(
+            "The ARN of the IAM role of the nodes.",
+            "arn:aws:iam::123456789012:role/nodes",
+            default="the `node_role` of the cluster",
+        ),
+    ] = None
+    tags: Annotated[
+        Tags,
+        says(
+            "Tags of the group, its instances and its volumes. They come in addition to `aws:defaultTags`.",
+            {"team": "shop"},
+            default="none",
+        ),
+    ] = {}
+    security_groups: Annotated[
+        SecurityGroups | None,
+        says(
+            "The security groups of the nodes. With them, EKS does not add the cluster's own: name it too if "
+            "the nodes need it.",
+            ["sg-0a1b2c3d"],
+            default="the security group of the cluster",
+        ),
+    ] = None
+    hop_limit: Annotated[
+        Annotated[int, Meta(ge=1, le=64, extra={"unit": "hops"})],
+        says(
+            "How far answers of the instance metadata service (IMDS) go. With 1, pods cannot use the node's "
+            "role; with 2 they can.",
+            2,
+        ),
+    ] = default_of(Instances, "hop_limit")
+    http_tokens: Annotated[
+        Literal["required", "optional"],
+        says("Whether IMDS accepts only requests with a token (IMDSv2).", "optional"),
+    ] = "required"
+    kms_key: Annotated[
+        Arn | None,
+        Meta(extra=use("an ARN such as arn:aws:kms:eu-west-1:123456789012:key/k")),
+        says(
+            "The ARN of the key that encrypts the volumes.",
+            "arn:aws:kms:eu-west-1:123456789012:key/k",
+            default="the account's key for EBS",
+        ),
+    ] = None
+    user_data: Annotated[
+        Text | None,
+        says(
+            "What a node reads at its first start. AL2023: a NodeConfig, a script or a MIME multi-part text; "
+            "Bottlerocket: TOML.",
+            "[settings.kubernetes]\nmax-pods = 58\n",
+            default="none beside that of EKS",
+        ),
+    ] = None
+    node_repair: Annotated[bool, says("Whether EKS replaces nodes that are not healthy.", True)] = default_of(
+        EksNodeGroup, "node_repair"
+    )
+    detailed_monitoring: Annotated[
+        bool, says("Whether CloudWatch gets figures each minute, which costs money.", True)
+    ] = False
+    launch_template: Annotated[
+        TemplateModel | None,
+        says(
+            "A launch template of your own instead of the one that archshift makes. It may name an AMI for "
+            "the architecture of the group.",
+            {"id": "lt-0a1b2c3d", "version": 3},
+            default="archshift makes one",
+        ),
+    ] = None
     import_name: Annotated[
         Name | None,
         Meta(extra=use("the name of an existing node group")),
@@ -237,6 +356,9 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
         types: tuple[InstanceType, ...],
         cluster: EksCluster,
         live: LiveGroup | None,
+        typed: frozenset[str],
+        *,
+        twin_of_import: bool = False,
     ) -> EksNodeGroup:
         """Return the group.
 
@@ -245,6 +367,8 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
             types: Its instance types.
             cluster: Its cluster.
             live: The group as it is; None if it does not exist, or if nobody asked EKS.
+            typed: The keys that its own settings have.
+            twin_of_import: Whether its original is a group at EKS, whose subnets it gets.
 
         Raises:
             ArchshiftError: The settings contradict each other.
@@ -258,7 +382,7 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
                 "remove the key",
             )
         subnets = imported.subnets if imported else self.subnets or cluster.subnets
-        if not subnets and not self.import_name:
+        if not subnets and not self.import_name and not twin_of_import:
             raise ArchshiftError(
                 f"{key}.subnets is missing", "add the group's subnets, or archshift:cluster.subnets"
             )
@@ -294,7 +418,40 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
             retired=self.retired,
             released=self.release,
             live=live,
+            twin_of=self.twin_of or "",
+            typed=typed,
+            node_role="" if self.import_name else self.node_role or cluster.node_role,
+            node_repair=self.node_repair,
+            tags=self.tags,
+            launch_template=TemplateVersion(
+                id=self.launch_template.id, version=str(self.launch_template.version)
+            )
+            if self.launch_template
+            else None,
+            instances=Instances(
+                security_groups=self.security_groups or (),
+                user_data=self._user_data(key, ami_type, typed),
+                hop_limit=self.hop_limit,
+                http_tokens=self.http_tokens,
+                monitoring=self.detailed_monitoring,
+                kms_key=self.kms_key or "",
+            ),
         )
+
+    def _user_data(self, key: str, ami_type: str, typed: frozenset[str]) -> str:
+        if not self.user_data or self.launch_template:
+            return ""
+        if self.twin_of and "user_data" not in typed and names_amd64(self.user_data):
+            raise ArchshiftError(
+                f"{key}.user_data is missing: that of {self.twin_of!r} names x86 programs",
+                "add user_data for arm64",
+            )
+        try:
+            return as_user_data(self.user_data, AMI_TYPES[ami_type].family)
+        except ValueError as error:
+            raise ArchshiftError(
+                f"{key}.user_data: {shown(self.user_data)} is invalid", f"use {error}"
+            ) from None
 
     def _sizes(self, key: str, live: LiveGroup | None, *, autoscaled: bool) -> tuple[int, int, int]:
         """Return the fewest, desired and most nodes. A missing number follows from the others.
@@ -395,11 +552,51 @@ def eks_groups(
     problems = Problems()
     groups = {}
     filled = _without_unread(raw) if live is None else _filled(raw, live, problems)
-    for name, (model, types) in resolved(EksGroupModel, filled, families, problems).items():
+    for name, (model, types) in resolved(EksGroupModel, filled, families, problems, typed=raw).items():
         with problems.collected():
-            groups[name] = model.group(name, types, cluster, (live or {}).get(name))
+            _check_typed(f"{KEY}.{name}", raw[name])
+            groups[name] = model.group(
+                name,
+                types,
+                cluster,
+                (live or {}).get(name),
+                frozenset(raw[name]),
+                twin_of_import=model.twin_of in imports(raw),
+            )
     problems.check()
     return groups
+
+
+def _check_typed(key: str, own: Mapping[str, Any]) -> None:
+    """Check a group's own settings against the limits of EKS, and for keys that exclude each other."""
+    for label, value in own.get("labels", {}).items():
+        if _RESERVED.match(label):
+            raise ArchshiftError(
+                f"{key}.labels.{label}: EKS refuses labels with this prefix", "use a prefix of your own"
+            )
+        for kind, text, valid in (("key", label, _LABEL_KEY), ("value", value, _LABEL_VALUE)):
+            if len(text) > 63 or not valid.fullmatch(text):
+                raise ArchshiftError(
+                    f"{key}.labels.{label}: {shown(text)} is an invalid {kind} for EKS",
+                    "use 1 to 63 letters, digits, -, _ and .",
+                )
+    for taint in own.get("taints", ()):
+        if len(taint["key"]) > 63 or len(taint.get("value", "")) > 63:
+            raise ArchshiftError(
+                f"{key}.taints: {shown(taint['key'])} is invalid for EKS",
+                "use a key and a value of up to 63 characters",
+            )
+    for other, keys, reason in (
+        (
+            "import",
+            ("launch_template", "node_repair", "node_role", "tags", *_OF_TEMPLATES),
+            "archshift does not change it on an existing group",
+        ),
+        ("launch_template", ("disk_gib", *_OF_TEMPLATES), "the launch template decides it"),
+    ):
+        for name in keys:
+            if {other, name} <= own.keys():
+                raise ArchshiftError(f"{key}.{name}: {reason}", f"remove {name} or {other}")
 
 
 # --- what is there --------------------------------------------------------------------------
@@ -521,7 +718,12 @@ def _models(model: type[_G], raw: Mapping[str, Any], problems: Problems) -> dict
 
 
 def resolved(
-    model: type[_T], raw: Mapping[str, Any], families: tuple[str, ...] | None, problems: Problems
+    model: type[_T],
+    raw: Mapping[str, Any],
+    families: tuple[str, ...] | None,
+    problems: Problems,
+    *,
+    typed: Mapping[str, Any] | None = None,
 ) -> dict[str, tuple[_T, tuple[InstanceType, ...]]]:
     """Return the valid groups with their instance types, and each twin with the keys from its original.
 
@@ -530,6 +732,7 @@ def resolved(
         raw: ``archshift:node_groups``.
         families: The Graviton families to choose twins from; None for all up to the eighth generation.
         problems: Gets the errors of the invalid groups.
+        typed: The groups from which twins take keys; None for ``raw``.
     """
     models = _models(model, raw, problems)
     groups: dict[str, tuple[_T, tuple[InstanceType, ...]]] = {}
@@ -542,7 +745,7 @@ def resolved(
                 groups[name] = group, _types(f"{KEY}.{name}", group)
             else:
                 types = _twin_types(name, group, models, families)
-                groups[name] = _with_taken(name, group, raw), types
+                groups[name] = _with_taken(name, group, raw if typed is None else typed), types
     return groups
 
 

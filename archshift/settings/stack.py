@@ -9,18 +9,22 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.cluster.model import Discovery
 from archshift.cluster.ownership import PATCHES_SUFFIX
+from archshift.cluster.pods import COSTS_SUFFIX
 from archshift.common.errors import ArchshiftError
 from archshift.cost.rules import CostRules
 from archshift.images.registry.hosts import ImageRules
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, NodeGroup, NodePool, stack_label
+from archshift.nodes.launch_templates import read_template
 from archshift.nodes.live_groups import LiveGroup
 from archshift.nodes.node_pools import Provisioner
+from archshift.nodes.twins import fill_groups
 from archshift.plan.arm64_tests import Arm64TestRules
 from archshift.plan.exceptions import BreakGlass, PolicyException
 from archshift.plan.model import Placement, Rules
@@ -154,6 +158,11 @@ class Settings:
         """The stack's name in ``managedFields``."""
         return f"{self.mark}{PATCHES_SUFFIX}"
 
+    @property
+    def costs_manager(self) -> str:
+        """The stack's name in the ``managedFields`` of pods whose deletion costs it sets."""
+        return f"{self.mark}{COSTS_SUFFIX}"
+
 
 def load(
     stack: str,
@@ -193,7 +202,11 @@ def load(
     model = StackModel(**{"arm_ratio": Ratio(0), **valid})
     refused = set(values) - set(valid)
     region = config.get("aws:region", "")
-    cluster = model.cluster.cluster(config.get("aws:profile", ""), region) if model.cluster else None
+    cluster = (
+        model.cluster.cluster(config.get("aws:profile", ""), region, _default_tags(config))
+        if model.cluster
+        else None
+    )
     groups: dict[str, Any] = {}
     # These two decide which keys of a group are valid. If they are invalid, errors of groups would mislead.
     if not refused & {"platform", "provisioner"}:
@@ -258,6 +271,13 @@ def _configured(config: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
+def _default_tags(config: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of ``aws:defaultTags``; none where the provider will refuse the value."""
+    value = _json(config.get("aws:defaultTags", ""))
+    tags = value.get("tags") if isinstance(value, dict) else None
+    return {str(key): str(tag) for key, tag in tags.items()} if isinstance(tags, dict) else {}
+
+
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
@@ -300,7 +320,10 @@ def _groups(
     if describe and cluster and raw:
         there = imports(raw)
         live = describe(cluster, there, [name for name in raw if name not in there], label)
-    return {"eks_node_groups": _labelled(eks_groups(raw, cluster, families, live), label)}
+    groups = eks_groups(raw, cluster, families, live)
+    if live is not None and cluster:
+        groups = fill_groups(groups, partial(read_template, cluster))
+    return {"eks_node_groups": _labelled(groups, label)}
 
 
 def _labelled(groups: Mapping[str, _Managed], label: str) -> dict[str, _Managed]:

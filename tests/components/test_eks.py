@@ -1,5 +1,6 @@
 """What is registered with AWS for a cluster and its node groups; mocks stand in for AWS."""
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ from archshift.common.errors import ArchshiftError
 from archshift.nodes.ami_types import AMI_FAMILIES
 from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
 from archshift.nodes.groups import RETIRED, Taint, side_taint
+from archshift.nodes.launch_templates import Instances, TemplateVersion, Volume
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
 from components.eks_node_groups import check_offered
 from tests.build import live_group
@@ -109,13 +111,120 @@ def test_nodes_are_hardened_by_their_launch_template() -> None:
     }
 
 
-def test_bottlerocket_gets_its_own_image_and_volume() -> None:
+def test_bottlerocket_has_two_encrypted_volumes() -> None:
     """Its root is read-only; what grows is on the second volume."""
     bottlerocket = AMI_FAMILIES["Bottlerocket"]["arm64"]
-    done = registered(group("g", "m7g.large", ami_type=bottlerocket))
+    key = "arn:aws:kms:eu-west-1:1:key/k"
+    instances = Instances(kms_key=key)
+    done = registered(group("g", "m7g.large", ami_type=bottlerocket, disk_gib=50, instances=instances))
     (made,), (template,) = done.of(NODE_GROUP), done.of(TEMPLATE)
     assert made.inputs["amiType"] == "BOTTLEROCKET_ARM_64"
-    assert template.inputs["blockDeviceMappings"][0]["deviceName"] == "/dev/xvdb"
+    ebs = {"volumeType": "gp3", "encrypted": "true", "kmsKeyId": key, "deleteOnTermination": "true"}
+    assert template.inputs["blockDeviceMappings"] == [
+        {"deviceName": "/dev/xvda", "ebs": ebs},
+        {"deviceName": "/dev/xvdb", "ebs": {**ebs, "volumeSize": 50}},
+    ]
+
+
+def test_everything_of_a_launch_template_reaches_ec2() -> None:
+    """As settings or the live original have it. Instances and volumes get the stack's default tags too: the
+    provider gives them only to the template itself.
+    """
+    instances = Instances(
+        security_groups=("sg-0node", "sg-0db"),
+        user_data="[settings.kubernetes]\n",
+        hop_limit=2,
+        http_tokens="optional",
+        metadata_tags=True,
+        monitoring=True,
+        ebs_optimized=True,
+        tags={"instance": {"Team": "web", "Tier": "a"}, "network-interface": {"Tier": "b"}},
+        volumes={
+            "/dev/xvda": Volume(gib=80, type="io2", iops=4000, kms_key="arn:key"),
+            "/dev/xvdc": Volume(gib=10, throughput=250),
+        },
+    )
+    done = registered(
+        group(
+            "g",
+            "m7g.large",
+            disk_gib=90,
+            instances=instances,
+            tags={"Team": "shop"},
+            node_role="arn:aws:iam::1:role/own",
+            node_repair=True,
+        ),
+        cluster=replace(CLUSTER, default_tags={"Owner": "platform", "Team": "nobody"}),
+    )
+    (made,), (template,) = done.of(NODE_GROUP), done.of(TEMPLATE)
+    assert made.inputs["nodeRoleArn"] == "arn:aws:iam::1:role/own"
+    assert made.inputs["nodeRepairConfig"] == {"enabled": True}
+    assert made.inputs["tags"] == {"Team": "shop", "archshift/node-group": "g"}
+    ours = {"Name": "prod-g", "Team": "shop", "archshift/node-group": "g"}
+    assert {**template.inputs, "namePrefix": "", "description": ""} == {
+        "namePrefix": "",
+        "description": "",
+        "metadataOptions": {
+            "httpEndpoint": "enabled",
+            "httpTokens": "optional",
+            "httpPutResponseHopLimit": 2,
+            "instanceMetadataTags": "enabled",
+        },
+        "vpcSecurityGroupIds": ["sg-0node", "sg-0db"],
+        "userData": base64.b64encode(b"[settings.kubernetes]\n").decode(),
+        "monitoring": {"enabled": True},
+        "ebsOptimized": "true",
+        "blockDeviceMappings": [
+            {
+                "deviceName": "/dev/xvda",
+                "ebs": {
+                    "volumeSize": 90,
+                    "volumeType": "io2",
+                    "iops": 4000,
+                    "encrypted": "true",
+                    "kmsKeyId": "arn:key",
+                    "deleteOnTermination": "true",
+                },
+            },
+            {
+                "deviceName": "/dev/xvdc",
+                "ebs": {
+                    "volumeSize": 10,
+                    "volumeType": "gp3",
+                    "throughput": 250,
+                    "encrypted": "true",
+                    "deleteOnTermination": "true",
+                },
+            },
+        ],
+        "tagSpecifications": [
+            {"resourceType": "instance", "tags": {"Owner": "platform", "Tier": "a", **ours}},
+            {"resourceType": "network-interface", "tags": {"Owner": "platform", "Tier": "b", **ours}},
+            {"resourceType": "volume", "tags": {"Owner": "platform", **ours}},
+        ],
+        "tags": ours,
+    }
+
+
+def test_a_launch_template_of_ones_own_is_used_as_it_is() -> None:
+    """archshift makes none, and does not name the AMI type of an image that the template names."""
+    own = TemplateVersion(id="lt-0own", version="7")
+    done = registered(group("g", "m7g.large", launch_template=own, ami_type="CUSTOM"))
+    (made,) = done.of(NODE_GROUP)
+    assert made.inputs["launchTemplate"] == {"id": "lt-0own", "version": "7"}
+    assert "amiType" not in made.inputs
+    assert done.of(TEMPLATE) == []
+
+
+def test_a_group_that_has_the_role_of_an_earlier_update_keeps_it() -> None:
+    """And so does the stack, or the role would be deleted under the nodes."""
+    role = "arn:aws:iam::1:role/nodes-0a1b2c3"
+    done = registered(group("g", "m7g.large", node_role=role), cluster=EksCluster(name="prod"))
+    (made,) = done.of(NODE_GROUP)
+    assert made.inputs["nodeRoleArn"] == role
+    assert [one.name for one in done.of(ROLE)] == ["nodes"]
+    own = group("g", "m7g.large", node_role="arn:aws:iam::1:role/own")
+    assert registered(own, cluster=EksCluster(name="prod")).of(ROLE) == []
 
 
 def test_everything_that_can_be_set_reaches_eks() -> None:

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.timeout(900)
 
 OLD = "prod:general"
 X86 = {"import": "general", "instance_types": ["m6i.xlarge"], "desired_size": 3, "labels": {"pool": "main"}}
-GRAVITON = {"twin_of": "x86", "desired_size": 2}
+GRAVITON = {"twin_of": "x86", "desired_size": 2, "ami_family": "AL2023"}
 CLUSTER = {"name": "prod", "subnets": ["subnet-0a", "subnet-0b"], "node_role": "arn:aws:iam::1:role/nodes"}
 
 EXISTING = {
@@ -52,7 +52,7 @@ EXISTING = {
     "instanceTypes": ["m6i.xlarge"],
     "amiType": "AL2_x86_64",
     "capacityType": "ON_DEMAND",
-    "launchTemplate": {"id": "lt-old", "name": "old", "version": "7"},
+    "launchTemplate": {"id": "lt-0fedcba9876543210", "name": "old", "version": "1"},
     "scalingConfig": {"minSize": 3, "desiredSize": 3, "maxSize": 3},
     "updateConfig": {"maxUnavailable": 1},
     "labels": {"team": "shop"},

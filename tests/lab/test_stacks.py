@@ -34,8 +34,8 @@ from tests.lab.lab_helpers import (
     reached_as_eks,
     stateful_set,
 )
-from tests.standins import install_plugins
-from tests.standins.aws import ACCOUNT, CLUSTER, NODE_GROUP, Account
+from tests.standins import install_plugins, launch_templates
+from tests.standins.aws import ACCOUNT, CLUSTER, NODE_GROUP, TEMPLATE, Account
 from tests.standins.eks_api import serve
 from tests.standins.node_groups import live_group
 
@@ -399,6 +399,159 @@ def test_the_last_x86_group_is_retired_and_comes_back(on_aws: OnAws, maker: str)
         assert (again.exit_code, again.changes) == (0, {}), again.output
     assert "delete" not in [did for did, kind, _ in on_aws.account.read()["done"] if kind == NODE_GROUP]
     assert twin_name in on_aws.account.read()["objects"][NODE_GROUP]
+
+
+def test_twins_are_filled_from_groups_that_differ_in_every_property(on_aws: OnAws) -> None:
+    """What EKS and EC2 get for the twins of groups of Terraform, of the console and of an image.
+    The preview names what stays behind. A second update finds nothing to do. Then the owner changes the
+    original: no group is replaced, and the preview says what stays and what changes.
+    """
+    scaling = {"minSize": 1, "desiredSize": 1, "maxSize": 3}
+    live = {
+        "general": live_group("terraform", "staging", "general", "t3.xlarge", scalingConfig=scaling),
+        "memory": live_group("console", "staging", "memory", "r5.2xlarge", scalingConfig=scaling),
+        "golden": live_group("image", "staging", "golden", scalingConfig=scaling),
+    }
+    groups: dict[str, dict[str, Any]] = {
+        "x86": {"import": "general"},
+        "x86-memory": {"import": "memory"},
+        "x86-golden": {"import": "golden", "instance_types": ["t3.xlarge"]},
+        "graviton": {"twin_of": "x86", "desired_size": 1},
+        "graviton-memory": {
+            "twin_of": "x86-memory",
+            "desired_size": 1,
+            "hop_limit": 2,
+            "tags": {"Cost": "7"},
+        },
+        "graviton-golden": {"twin_of": "x86-golden", "desired_size": 1},
+    }
+    on_aws.take_file(
+        "staging", arm_ratio="0.0", node_groups=groups, **{"aws:defaultTags": {"tags": {"Owner": "platform"}}}
+    )
+    on_aws.fill_account("staging", live)
+
+    undecided = on_aws.stack.preview()
+    assert undecided.exit_code != 0
+    assert (
+        "archshift:node_groups.graviton-golden.ami_family is missing: 'golden' has an AMI of its own, and "
+        "archshift does not choose another operating system; set ami_family to AL2023 or Bottlerocket, or "
+        "launch_template to one with an AMI for arm64"
+    ) in " ".join(undecided.output.split()), undecided.output
+    groups["graviton-golden"]["ami_family"] = "AL2023"
+    on_aws.stack.config({"node_groups": groups})
+    preview = on_aws.stack.preview(PACK)
+    assert preview.succeeded, preview.output
+    said = " ".join(preview.output.split())
+    for note in (
+        "node group graviton: it does not get KeyName of the launch template of general",
+        "node group graviton-golden: it does not get the AMI ami-0123456789abcdef0 of golden",
+        "node group graviton-golden: it does not get the user data of golden: it is for another operating "
+        "system",
+        "node group graviton-golden: the hop limit of IMDS is 1, because golden has none in a launch "
+        "template",
+    ):
+        assert note in said, preview.output
+    done = on_aws.stack.up(PACK)
+    assert done.succeeded, done.output
+
+    def twins() -> dict[str, dict[str, Any]]:
+        """The twins by our names, as CreateNodegroup made them, each with its launch template."""
+        objects = on_aws.account.read()["objects"]
+        return {
+            group["tags"]["archshift/node-group"]: {
+                **group,
+                "template": objects[TEMPLATE][group["launchTemplate"]["id"]],
+            }
+            for name, group in objects[NODE_GROUP].items()
+            if name.removeprefix("staging:") not in live
+        }
+
+    stack = on_aws.stack.name
+    first = twins()
+    graviton, memory, golden = (first[name] for name in groups if name.startswith("graviton"))
+    ours = {"architecture": "arm64", "archshift/node-group": "graviton", "archshift/stack": stack}
+    assert graviton["capacityType"] == "SPOT"
+    assert graviton["amiType"] == "AL2023_ARM_64_STANDARD"
+    assert graviton["labels"] == {"team": "shop", **ours}
+    assert graviton["subnetIds"] == ["subnet-0z"]
+    assert graviton["nodeRoleArn"] == live["general"]["nodeRoleArn"]
+    assert graviton["updateConfig"] == {"maxUnavailablePercentage": 33}
+    assert graviton["nodeRepairConfig"] == {"enabled": True}
+    assert {(taint["key"], taint["effect"]) for taint in graviton["taints"]} == {
+        ("spot", "PREFER_NO_SCHEDULE"),
+        ("archshift/arm64", "PREFER_NO_SCHEDULE"),
+    }
+    assert graviton["tags"] == {
+        "Terraform": "true",
+        "Environment": "staging",
+        "archshift/node-group": "graviton",
+        "archshift/twin-of": "x86",
+    }
+    theirs = launch_templates.MADE["lt-0123456789abcdef0"]["4"]
+    data = launch_templates.to_data(graviton["template"])
+    for name in ("SecurityGroupIds", "UserData", "MetadataOptions", "Monitoring", "BlockDeviceMappings"):
+        assert data[name] == theirs[name]
+    tags = {"Owner": "platform", "Team": "shop", "Name": "staging-graviton", **graviton["tags"]}
+    del tags["archshift/twin-of"]
+    assert [
+        (kind["ResourceType"], {tag["Key"]: tag["Value"] for tag in kind["Tags"]})
+        for kind in data["TagSpecifications"]
+    ] == [(kind, tags) for kind in ("instance", "network-interface", "volume")]
+    assert "KeyName" not in data
+
+    assert (memory["capacityType"], memory["subnetIds"]) == ("ON_DEMAND", ["subnet-0y", "subnet-0z"])
+    data = launch_templates.to_data(memory["template"])
+    assert "SecurityGroupIds" not in data  # EKS adds that of the cluster, as it does for the original
+    assert data["MetadataOptions"]["HttpPutResponseHopLimit"] == 2
+    assert [volume["Ebs"]["VolumeSize"] for volume in data["BlockDeviceMappings"]] == [80]
+    assert {"Key": "Cost", "Value": "7"} in data["TagSpecifications"][0]["Tags"]
+    assert golden["amiType"] == "AL2023_ARM_64_STANDARD"
+    data = launch_templates.to_data(golden["template"])
+    assert data["SecurityGroupIds"] == ["sg-0golden"]
+    assert not {"ImageId", "UserData"} & data.keys()
+
+    before = on_aws.account.read()["done"]
+    again = on_aws.stack.up(PACK)
+    assert (again.exit_code, again.changes) == (0, {}), again.output
+    assert on_aws.account.read()["done"] == before
+
+    # The owner replaces the original by one of the same name.
+    identity = "staging:general"
+    changed = {
+        **(on_aws.account.find(NODE_GROUP, identity) or {}),
+        "capacityType": "ON_DEMAND",
+        "subnetIds": ["subnet-0new"],
+        "nodeRoleArn": "arn:aws:iam::123456789012:role/new-nodes",
+        "launchTemplate": {"id": "lt-0123456789abcdef0", "name": "general-2025", "version": "5"},
+    }
+    changed["taints"] = [*changed["taints"], {"key": "maintenance", "effect": "NO_SCHEDULE"}]
+    on_aws.account.change("changed by hand", NODE_GROUP, identity, changed)
+    content = on_aws.account.read()
+    on_aws.write_account(
+        **content,
+        templates={"lt-0123456789abcdef0": {"5": {**theirs, "SecurityGroupIds": ["sg-0other"]}}},
+    )
+    followed = on_aws.stack.up(PACK)
+    assert followed.succeeded, followed.output
+    said = " ".join(followed.output.split())
+    for note in (
+        "node group graviton: it keeps capacity_type SPOT, although general has ON_DEMAND",
+        "node group graviton: it keeps subnets subnet-0z, although general has subnet-0new",
+        "node group graviton: it keeps node_role arn:aws:iam::123456789012:role/terraform-nodes, although",
+        "node group graviton: it does not get the new taint maintenance (NoSchedule) of general",
+        "node group graviton: its security_groups changes from sg-0node, sg-0database to sg-0other",
+    ):
+        assert note in said, followed.output
+    after = twins()["graviton"]
+    assert {name: after[name] for name in ("nodeGroupName", "capacityType", "subnetIds", "nodeRoleArn")} == {
+        name: graviton[name] for name in ("nodeGroupName", "capacityType", "subnetIds", "nodeRoleArn")
+    }
+    assert "maintenance" not in {taint["key"] for taint in after["taints"]}
+    assert after["template"]["vpcSecurityGroupIds"] == ["sg-0other"]
+    assert after["launchTemplate"]["version"] == "2"
+    assert "delete" not in [did for did, _, _ in on_aws.account.read()["done"]]
+    again = on_aws.stack.up(PACK)
+    assert (again.exit_code, again.changes) == (0, {}), again.output
 
 
 def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> None:

@@ -10,7 +10,8 @@ import pytest
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import Taint
-from archshift.nodes.live_groups import LiveGroup, TemplateVersion, read_groups
+from archshift.nodes.launch_templates import TemplateVersion
+from archshift.nodes.live_groups import LiveGroup, read_groups
 from tests.standins.aws import CLUSTER, NODE_GROUP, Account
 from tests.standins.eks_api import serve
 from tests.standins.node_groups import live_group
@@ -61,6 +62,7 @@ def test_a_group_of_terraform_is_read_as_it_is(groups: Groups) -> None:
             launch_template=TemplateVersion(
                 id="lt-0123456789abcdef0", name="general-20250101-2025", version="4"
             ),
+            node_repair=True,
             version="1.33",
             scaling_groups=("eks-general-20250101",),
         )

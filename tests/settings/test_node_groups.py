@@ -10,7 +10,8 @@ import pytest
 from archshift.nodes.eks import EksCluster, NewCluster
 from archshift.nodes.groups import RETIRED, EksNodeGroup, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
-from archshift.nodes.live_groups import LiveGroup, TemplateVersion
+from archshift.nodes.launch_templates import Instances, TemplateVersion
+from archshift.nodes.live_groups import LiveGroup
 from archshift.settings import stack as stack_settings
 from tests.build import configuration, live_group, refusal
 
@@ -72,6 +73,7 @@ def test_x86_nodes_and_their_twins_take_six_lines() -> None:
             max_size=3,
             subnets=("subnet-0a", "subnet-0b"),
             ami_type="AL2023_ARM_64_STANDARD",
+            twin_of="x86",
         ),
     }
     assert [group.architecture for group in found.groups] == ["amd64", "arm64"]
@@ -172,7 +174,72 @@ def test_a_twin_takes_over_what_it_does_not_set_itself() -> None:
         labels={"team": "shop"},
         taints=(Taint(key="spot"),),
         max_unavailable=2,
+        twin_of="x86",
     )
+
+
+TEMPLATED: dict[str, Any] = {
+    "security_groups": ["sg-0a", "sg-0b"],
+    "tags": {"Team": "shop"},
+    "node_role": ROLE,
+    "hop_limit": 2,
+    "http_tokens": "optional",
+    "kms_key": "arn:aws:kms:eu-west-1:123456789012:key/k",
+    "user_data": "[settings.kubernetes]\nmax-pods = 58\n",
+    "detailed_monitoring": True,
+    "node_repair": True,
+}
+
+
+def test_what_a_launch_template_holds_gets_its_shape_and_its_twin() -> None:
+    """Of a group that archshift makes; the twin takes it over key by key."""
+    x86 = {**X86, **TEMPLATED, "ami_family": "Bottlerocket"}
+    twin = {"twin_of": "x86", "desired_size": 1, "tags": {"Team": "web"}, "hop_limit": 1}
+    found = load(node_groups={"x86": x86, "graviton": twin}).eks_node_groups
+    instances = Instances(
+        security_groups=("sg-0a", "sg-0b"),
+        user_data="[settings.kubernetes]\nmax-pods = 58\n",
+        hop_limit=2,
+        http_tokens="optional",
+        monitoring=True,
+        kms_key="arn:aws:kms:eu-west-1:123456789012:key/k",
+    )
+    group = found["x86"]
+    assert (group.instances, group.tags, group.node_role, group.node_repair) == (
+        instances,
+        {"Team": "shop"},
+        ROLE,
+        True,
+    )
+    group = found["graviton"]
+    assert (group.instances, group.tags, group.node_role, group.node_repair) == (
+        replace(instances, hop_limit=1),
+        {"Team": "web"},
+        ROLE,
+        True,
+    )
+
+
+def test_the_role_of_the_cluster_is_that_of_its_groups() -> None:
+    other = "arn:aws:iam::123456789012:role/other"
+    groups = {"x86": X86, "own": {**X86, "node_role": other}}
+    found = load(cluster={**CLUSTER, "node_role": ROLE}, node_groups=groups).eks_node_groups
+    assert (found["x86"].node_role, found["own"].node_role) == (ROLE, other)
+
+
+def test_a_launch_template_is_a_number_of_a_version() -> None:
+    own = {**X86, "launch_template": {"id": "lt-0a", "version": 3}, "ami_family": "Bottlerocket"}
+    found = load(node_groups={"g": own}).eks_node_groups["g"]
+    assert found.launch_template == TemplateVersion(id="lt-0a", version="3")
+
+
+def test_the_default_tags_of_the_provider_are_known() -> None:
+    """Instances and volumes do not get them from the provider."""
+    values = configuration(arm_ratio="0.2", cluster=CLUSTER)
+    tags = {"aws:defaultTags": json.dumps({"tags": {"Owner": "platform"}})}
+    found = stack_settings.load("prod", {**values, **tags}).cluster
+    assert found
+    assert found.default_tags == {"Owner": "platform"}
 
 
 @pytest.mark.parametrize(
@@ -461,12 +528,95 @@ SHARE = 'is invalid; use 1 to 100 nodes, or a share of them such as "33%"'
             f"{G}.release: archshift made this group, and can only hand back a group that it imported; "
             "remove the key",
         ),
+        (
+            {**X86, "labels": {"node-role.kubernetes.io/web": "yes"}},
+            f"{G}.labels.node-role.kubernetes.io/web: EKS refuses labels with this prefix; use a prefix of "
+            "your "
+            "own",
+        ),
+        (
+            {**X86, "labels": {"team": ""}},
+            f"{G}.labels.team: '' is an invalid value for EKS; use 1 to 63 letters, digits, -, _ and .",
+        ),
+        (
+            {**X86, "labels": {"a" * 64: "b"}},
+            f"{G}.labels.{'a' * 64}: '{'a' * 64}' is an invalid key for EKS; use 1 to 63 letters, digits, -, "
+            "_ "
+            "and .",
+        ),
+        (
+            {**X86, "taints": [{"key": "a" * 64}]},
+            f"{G}.taints: '{'a' * 64}' is invalid for EKS; use a key and a value of up to 63 characters",
+        ),
+        (
+            {**X86, "security_groups": ["default"]},
+            f"{G}.security_groups[0]: 'default' is invalid; use the ID of a security group such as "
+            "sg-0a1b2c3d",
+        ),
+        (
+            {**X86, "security_groups": []},
+            f"{G}.security_groups: [] is invalid; use a list of 1 to 16 IDs of security groups",
+        ),
+        (
+            {**X86, "tags": {"aws:team": "shop"}},
+            f"{G}.tags: 'aws:team' is invalid; use a key of 1 to 128 characters that does not begin with "
+            "aws:",
+        ),
+        (
+            {**X86, "tags": {"Team": "x" * 257}},
+            f"{G}.tags.Team: '{'x' * 97}...{'x' * 98}' is invalid; use text in quotes of up to 256 "
+            "characters",
+        ),
+        ({**X86, "hop_limit": 65}, f"{G}.hop_limit: 65 is invalid; use a whole number of hops from 1 to 64"),
+        ({**X86, "http_tokens": "v2"}, f"{G}.http_tokens: 'v2' is invalid; use required or optional"),
+        (
+            {**X86, "kms_key": "alias/ebs"},
+            f"{G}.kms_key: 'alias/ebs' is invalid; use an ARN such as "
+            "arn:aws:kms:eu-west-1:123456789012:key/k",
+        ),
+        (
+            {**X86, "node_role": "nodes"},
+            f"{G}.node_role: 'nodes' is invalid; use an ARN such as arn:aws:iam::123456789012:role/name",
+        ),
+        (
+            {**X86, "user_data": "yum install -y htop"},
+            f"{G}.user_data: 'yum install -y htop' is invalid; use for AL2023 a NodeConfig (apiVersion: "
+            "node.eks.aws/v1alpha1), a script that begins with #!, or a MIME multi-part text",
+        ),
+        (
+            {**X86, "launch_template": {"id": "lt-0a", "version": "$Latest"}},
+            f"{G}.launch_template.version: '$Latest' is invalid; use the number of a version: with a name "
+            "such "
+            "as $Latest, nobody chooses when nodes change",
+        ),
+        (
+            {**X86, "launch_template": {"id": "general", "version": 1}},
+            f"{G}.launch_template.id: 'general' is invalid; use the ID of a launch template such as "
+            "lt-0a1b2c3d",
+        ),
+        *(
+            (
+                {**X86, "launch_template": {"id": "lt-0a", "version": 1}, key: value},
+                f"{G}.{key}: the launch template decides it; remove {key} or launch_template",
+            )
+            for key, value in {**TEMPLATED, "disk_gib": 30}.items()
+            if key not in ("tags", "node_role", "node_repair")
+        ),
+        *(
+            (
+                {**X86, "import": "old", key: value},
+                f"{G}.{key}: archshift does not change it on an existing group; remove {key} or import",
+            )
+            for key, value in {**TEMPLATED, "launch_template": {"id": "lt-0a", "version": 1}}.items()
+            if key != "user_data"
+        ),
         ({**X86, "import": ""}, f"{G}.import: '' is invalid; use the name of an existing node group"),
         (
             {**X86, "size": 5},
             f"{G}.size is not a setting; there are: ami_family, ami_type, capacity_type, desired_size, "
-            "disk_gib, import, instance_types, labels, max_size, max_unavailable, min_size, release, "
-            "retired, subnets, taints, twin_of",
+            "detailed_monitoring, disk_gib, hop_limit, http_tokens, import, instance_types, kms_key, "
+            "labels, launch_template, max_size, max_unavailable, min_size, node_repair, node_role, release, "
+            "retired, security_groups, subnets, tags, taints, twin_of, user_data",
         ),
         (
             {"twin_of": "g", "desired_size": 1},
@@ -489,6 +639,14 @@ SHARE = 'is invalid; use 1 to 100 nodes, or a share of them such as "33%"'
 def test_a_node_group_that_does_not_do_is_refused(group: Any, message: str) -> None:
     """One sentence with the whole path of the key, the value and the way out."""
     assert refused(node_groups={"g": group, "x86": X86}) == message
+
+
+def test_user_data_that_names_x86_programs_is_not_for_the_twin() -> None:
+    """The one value of an original that archshift cannot translate."""
+    x86 = {**X86, "user_data": "#!/bin/sh\ncurl https://x.example/agent-linux-amd64\n"}
+    assert refused(node_groups={"x86": x86, "g": {"twin_of": "x86", "desired_size": 1}}) == (
+        f"{G}.user_data is missing: that of 'x86' names x86 programs; add user_data for arm64"
+    )
 
 
 def test_an_unknown_type_is_refused_with_the_nearest() -> None:

@@ -25,7 +25,7 @@ from google.protobuf import empty_pb2, json_format, struct_pb2  # type: ignore[i
 from pulumi._types import input_type_py_to_pulumi_names
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
-from tests.standins import node_groups
+from tests.standins import launch_templates, node_groups
 
 ACCOUNT: Final = "ARCHSHIFT_STANDIN_AWS"
 
@@ -191,6 +191,10 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
             identity, outputs = _outputs(kind, inputs, len(content["done"]), content.get("reach", {}))
         except node_groups.RefusedError as refusal:
             _refuse(context, "creating", "CreateNodegroup", refusal)
+        except launch_templates.RefusedError as refusal:
+            context.abort(
+                grpc.StatusCode.UNKNOWN, f"1 error occurred:\n\t* creating EC2 Launch Template: {refusal}"
+            )
         self._account.change("create", kind, identity, outputs)
         return provider_pb2.CreateResponse(id=identity, properties=_struct(outputs))
 
@@ -213,6 +217,7 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         olds = _plain(request.olds)
         outputs = {**olds, **inputs}
         if kind == TEMPLATE:
+            launch_templates.check(inputs)
             outputs["latestVersion"] = int(outputs["latestVersion"]) + 1
         if not request.preview:
             if kind == NODE_GROUP:
@@ -287,6 +292,7 @@ def _outputs(kind: str, inputs: Properties, count: int, reach: Mapping[str, Any]
         name = inputs.get("nodeGroupName") or f"{inputs['nodeGroupNamePrefix']}{count:026}"
         return f"{inputs['clusterName']}:{name}", node_groups.created(inputs, name)
     if kind == TEMPLATE:
+        launch_templates.check(inputs)
         return f"lt-{count:017}", {**inputs, "latestVersion": 1}
     return f"{inputs['autoscalingGroupName']},{inputs['tag']['key']}", inputs
 

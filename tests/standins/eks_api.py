@@ -1,4 +1,4 @@
-"""A stand-in for EKS's own API, over HTTP: boto3 asks it for the node groups of an account.
+"""A stand-in for the APIs of EKS and EC2, over HTTP: boto3 asks it for node groups and launch templates.
 
 The account is that of the plugin's stand-in (``aws``), so both see the same groups.
 """
@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tests.standins.aws import CLUSTER, NODE_GROUP, Account
+from tests.standins import launch_templates
+from tests.standins.aws import CLUSTER, NODE_GROUP, TEMPLATE, Account
 from tests.standins.node_groups import describe
 
 ENVIRONMENT = {
@@ -63,6 +64,17 @@ def serve(account: Account) -> Iterator[dict[str, str]]:
             self.end_headers()
             self.wfile.write(body)
 
+        def do_POST(self) -> None:
+            """EC2's API, whose requests are forms."""
+            assert self.headers["Authorization"].startswith("AWS4-HMAC-SHA256 ")
+            form = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            status, text = launch_templates.describe(account.read(), TEMPLATE, form)
+            self.send_response(status)
+            self.send_header("Content-Type", "text/xml")
+            self.send_header("Content-Length", str(len(text.encode())))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
         def log_message(self, *_: Any) -> None:
             """Silent."""
 
@@ -70,7 +82,8 @@ def serve(account: Account) -> Iterator[dict[str, str]]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield {**ENVIRONMENT, "AWS_ENDPOINT_URL_EKS": f"http://127.0.0.1:{server.server_port}"}
+        url = f"http://127.0.0.1:{server.server_port}"
+        yield {**ENVIRONMENT, "AWS_ENDPOINT_URL_EKS": url, "AWS_ENDPOINT_URL_EC2": url}
     finally:
         server.shutdown()
         thread.join()
