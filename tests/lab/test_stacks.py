@@ -472,6 +472,7 @@ def test_twins_are_filled_from_groups_that_differ_in_every_property(on_aws: OnAw
     ours = {"architecture": "arm64", "archshift/node-group": "graviton", "archshift/stack": stack}
     assert graviton["capacityType"] == "SPOT"
     assert graviton["amiType"] == "AL2023_ARM_64_STANDARD"
+    assert graviton["version"] == live["general"]["version"] == "1.33"
     assert graviton["labels"] == {"team": "shop", **ours}
     assert graviton["subnetIds"] == ["subnet-0z"]
     assert graviton["nodeRoleArn"] == live["general"]["nodeRoleArn"]

@@ -127,6 +127,12 @@ def test_a_twin_has_what_its_original_has() -> None:
     assert twin.notes == ()
 
 
+def test_a_twin_begins_with_the_version_of_its_original() -> None:
+    """EKS would give it that of the cluster; later, whoever upgrades it decides."""
+    assert filled(live={"version": "1.33"}).version == "1.33"
+    assert filled(live={"version": "1.33"}, there=made(version="1.34")).version == ""
+
+
 def test_settings_go_before_what_is_there() -> None:
     """Those of the twin, key by key; labels and tags lie over those of the original."""
     own: dict[str, Any] = {
@@ -196,6 +202,7 @@ def test_a_group_without_a_template_gives_its_disk() -> None:
             ["the user data of old: it names x86 programs; set user_data"],
         ),
         ({"capacity_type": "CAPACITY_BLOCK"}, TEMPLATE, ["the capacity type CAPACITY_BLOCK of old"]),
+        ({"others": ("warmPoolConfig",)}, TEMPLATE, ["warmPoolConfig of old"]),
     ],
 )
 def test_what_cannot_be_taken_over_is_named(
