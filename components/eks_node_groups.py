@@ -157,7 +157,6 @@ class EksNodeGroups(pulumi.ComponentResource):
                 ami_type=None if group.ami_type == CUSTOM and not live else group.ami_type or None,
                 capacity_type=group.capacity_type,
                 launch_template=None if group.import_name else self._template_version(group),
-                version=group.version or None,
                 scaling_config=aws.eks.NodeGroupScalingConfigArgs(
                     min_size=group.min_size, max_size=group.max_size, desired_size=group.desired_size
                 ),
@@ -188,8 +187,7 @@ class EksNodeGroups(pulumi.ComponentResource):
             # On Graviton groups too: such a group may replace an x86 group of the same name.
             hooks=pulumi.ResourceHookBinding(before_delete=[guard], before_update=[guard]) if guard else None,
             import_=f"{self._args.cluster.name}:{group.import_name}" if imported else None,
-            # Whoever upgrades a twin does it at EKS, as for the original.
-            ignore_changes=[*_REPLACING] if imported else ["version"] if group.original else None,
+            ignore_changes=[*_REPLACING] if imported else None,
             # A group that is handed back leaves the stack, and stays at EKS.
             retain_on_delete=group.released,
             # Nodes need the role's permissions until the last node is gone.

@@ -328,7 +328,6 @@ class EksNodeGroup(_Group):
         retired: Its nodes take no new pods, by the taint ``RETIRED``, which is one of ``taints``.
         released: The stack hands the group back: it takes off what is its own, and no longer deletes it.
         live: The group as it is; None before it exists, or if nobody asked EKS.
-        version: The Kubernetes version that its first nodes get; empty for that of the cluster.
         source: The group from which it got what the settings do not say; None for none.
         notes: What people need to know about it, one sentence each.
     """
@@ -354,7 +353,6 @@ class EksNodeGroup(_Group):
     retired: bool = False
     released: bool = False
     live: "LiveGroup | None" = None
-    version: str = ""
     source: "LiveGroup | None" = None
     notes: tuple[str, ...] = ()
 

@@ -145,12 +145,14 @@ class _Filling:
             max_unavailable=self._pick("max_unavailable", twin.max_unavailable, live.max_unavailable),
             node_repair=self._pick("node_repair", twin.node_repair, live.node_repair),
             source=live,
-            # EKS would take the version of the cluster. Later versions are the matter of whoever upgrades.
-            version="" if self._there or twin.ami_type == CUSTOM else live.version or "",
             labels={**shared(live.own_labels), **twin.labels},
             taints=self._taints(),
             tags={**shared(live.own_tags), **twin.tags},
         )
+        if live.version:
+            self._not_taken.append(
+                f"its nodes get the Kubernetes version of the cluster; those of {live.name} have {live.version}"
+            )
         if live.remote_access:
             self._not_taken.append(self._lacks("access by SSH"))
         self._not_taken += [self._lacks(name) for name in live.others]

@@ -127,10 +127,11 @@ def test_a_twin_has_what_its_original_has() -> None:
     assert twin.notes == ()
 
 
-def test_a_twin_begins_with_the_version_of_its_original() -> None:
-    """EKS would give it that of the cluster; later, whoever upgrades it decides."""
-    assert filled(live={"version": "1.33"}).version == "1.33"
-    assert filled(live={"version": "1.33"}, there=made(version="1.34")).version == ""
+def test_another_version_of_kubernetes_is_said() -> None:
+    """A measured difference between the sides may come from it."""
+    assert filled(live={"version": "1.33"}).notes == (
+        "its nodes get the Kubernetes version of the cluster; those of old have 1.33",
+    )
 
 
 def test_settings_go_before_what_is_there() -> None:
