@@ -151,7 +151,7 @@ class _Filling:
         )
         if live.version:
             self._not_taken.append(
-                f"its nodes get the Kubernetes version of the cluster; those of {live.name} have {live.version}"
+                f"its nodes get the version of the cluster; those of {live.name} have Kubernetes {live.version}"
             )
         if live.remote_access:
             self._not_taken.append(self._lacks("access by SSH"))
