@@ -17,6 +17,7 @@ from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import EksNodeGroup, Node, capacity_by_architecture
 from archshift.nodes.launch_templates import Volume
 from archshift.nodes.live_groups import EFFECTS
+from components import engine_text
 from components.cluster import explain
 
 _NODE_POLICIES: Final = (
@@ -127,7 +128,9 @@ class EksNodeGroups(pulumi.ComponentResource):
         self.sizes = pulumi.Output.from_input(desired).apply(
             lambda sizes: {name: int(size) for name, size in sizes.items()}
         )
-        self.register_outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
+        self.register_outputs(
+            engine_text.outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
+        )
 
     def _group(self, group: EksNodeGroup) -> aws.eks.NodeGroup:
         live = group.live if group.import_name else None
