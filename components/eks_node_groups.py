@@ -17,6 +17,7 @@ from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import EksNodeGroup, Node, capacity_by_architecture
 from archshift.nodes.launch_templates import Volume
 from archshift.nodes.live_groups import EFFECTS
+from components import engine_text
 from components.cluster import explain
 
 _NODE_POLICIES: Final = (
@@ -127,7 +128,9 @@ class EksNodeGroups(pulumi.ComponentResource):
         self.sizes = pulumi.Output.from_input(desired).apply(
             lambda sizes: {name: int(size) for name, size in sizes.items()}
         )
-        self.register_outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
+        self.register_outputs(
+            engine_text.outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
+        )
 
     def _group(self, group: EksNodeGroup) -> aws.eks.NodeGroup:
         live = group.live if group.import_name else None
@@ -180,7 +183,9 @@ class EksNodeGroups(pulumi.ComponentResource):
         return made
 
     def _options(self, group: EksNodeGroup) -> pulumi.ResourceOptions:
-        imported, guard = bool(group.import_name), self._args.guard
+        imported = bool(group.import_name)
+        # A group that is handed back leaves the stack and stays at EKS, so there is nothing to ask then.
+        guard = None if group.released else self._args.guard
         return pulumi.ResourceOptions(
             parent=self,
             protect=group.name in self._args.protected,
@@ -188,7 +193,6 @@ class EksNodeGroups(pulumi.ComponentResource):
             hooks=pulumi.ResourceHookBinding(before_delete=[guard], before_update=[guard]) if guard else None,
             import_=f"{self._args.cluster.name}:{group.import_name}" if imported else None,
             ignore_changes=[*_REPLACING] if imported else None,
-            # A group that is handed back leaves the stack, and stays at EKS.
             retain_on_delete=group.released,
             # Nodes need the role's permissions until the last node is gone.
             depends_on=self._rights,

@@ -268,7 +268,11 @@ def _offered(region: str, types: list[str]) -> list[str]:
     from moto import mock_aws
 
     with mock_aws():
-        ec2 = boto3.client("ec2", region, aws_access_key_id="none", aws_secret_access_key="none")
+        # The environment may name another endpoint, that of the stand-in for what boto3 asks.
+        endpoint = f"https://ec2.{region}.amazonaws.com"
+        ec2 = boto3.client(
+            "ec2", region, endpoint_url=endpoint, aws_access_key_id="none", aws_secret_access_key="none"
+        )
         pages = ec2.get_paginator("describe_instance_type_offerings").paginate(
             LocationType="region", Filters=[{"Name": "instance-type", "Values": types}]
         )
