@@ -183,7 +183,9 @@ class EksNodeGroups(pulumi.ComponentResource):
         return made
 
     def _options(self, group: EksNodeGroup) -> pulumi.ResourceOptions:
-        imported, guard = bool(group.import_name), self._args.guard
+        imported = bool(group.import_name)
+        # A group that is handed back leaves the stack and stays at EKS, so there is nothing to ask then.
+        guard = None if group.released else self._args.guard
         return pulumi.ResourceOptions(
             parent=self,
             protect=group.name in self._args.protected,
@@ -191,7 +193,6 @@ class EksNodeGroups(pulumi.ComponentResource):
             hooks=pulumi.ResourceHookBinding(before_delete=[guard], before_update=[guard]) if guard else None,
             import_=f"{self._args.cluster.name}:{group.import_name}" if imported else None,
             ignore_changes=[*_REPLACING] if imported else None,
-            # A group that is handed back leaves the stack, and stays at EKS.
             retain_on_delete=group.released,
             # Nodes need the role's permissions until the last node is gone.
             depends_on=self._rights,
@@ -229,7 +230,10 @@ class EksNodeGroups(pulumi.ComponentResource):
                 ),
                 # Without any, EKS adds the security group of the cluster.
                 vpc_security_group_ids=list(given.security_groups) or None,
-                user_data=b64encode(given.user_data.encode()).decode() or None,
+                # It may hold passwords; the engine encrypts it in its state.
+                user_data=pulumi.Output.secret(b64encode(given.user_data.encode()).decode())
+                if given.user_data
+                else None,
                 monitoring=aws.ec2.LaunchTemplateMonitoringArgs(enabled=True) if given.monitoring else None,
                 ebs_optimized=None if given.ebs_optimized is None else str(given.ebs_optimized).lower(),
                 block_device_mappings=[

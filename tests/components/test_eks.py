@@ -161,7 +161,10 @@ def test_everything_of_a_launch_template_reaches_ec2() -> None:
     assert made.inputs["nodeRepairConfig"] == {"enabled": True}
     assert made.inputs["tags"] == {"Team": "shop", "archshift/node-group": "g"}
     ours = {"Name": "prod-g", "Team": "shop", "archshift/node-group": "g"}
-    assert {**template.inputs, "namePrefix": "", "description": ""} == {
+    secret = template.inputs["userData"]
+    # The engine's mark of a secret, which keeps it out of the state and of what people see.
+    assert secret.keys() - {"value"} == {"4dabf18193072939515e22adb298388d"}
+    assert {**template.inputs, "namePrefix": "", "description": "", "userData": secret["value"]} == {
         "namePrefix": "",
         "description": "",
         "metadataOptions": {
@@ -398,6 +401,7 @@ def test_a_group_that_is_handed_back_has_what_it_had_and_is_not_deleted() -> Non
     assert made.inputs["taints"] == [{"key": "spot", "effect": "NO_SCHEDULE"}]
     assert made.inputs["tags"] == {"Team": "shop"}
     assert made.request.retainOnDelete
+    assert not made.request.hooks.before_delete
     assert done.of(TAG) == []
 
 

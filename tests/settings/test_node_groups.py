@@ -325,7 +325,10 @@ def test_settings_of_an_import_lie_over_what_is_there() -> None:
 
 def test_what_leaves_the_settings_leaves_the_group_and_the_former_value_comes_back() -> None:
     """Tags on the group remember what the settings changed; also the taint of a retired group goes."""
-    typed = {"labels": {"pool": "main", "team": "web"}, "taints": [{"key": "spot"}, {"key": "batch"}]}
+    typed: dict[str, Any] = {
+        "labels": {"pool": "main", "team": "web"},
+        "taints": [{"key": "spot"}, {"key": "batch"}],
+    }
     first = x86_of(OLD, retired=True, **typed)
     assert RETIRED in first.taints
     live = replace(
@@ -580,14 +583,13 @@ SHARE = 'is invalid; use 1 to 100 nodes, or a share of them such as "33%"'
         ),
         (
             {**X86, "user_data": "yum install -y htop"},
-            f"{G}.user_data: 'yum install -y htop' is invalid; use for AL2023 a NodeConfig (apiVersion: "
-            "node.eks.aws/v1alpha1), a script that begins with #!, or a MIME multi-part text",
+            f"{G}.user_data is invalid; use for AL2023 a NodeConfig (apiVersion: node.eks.aws/v1alpha1), a "
+            "script that begins with #!, or a MIME multi-part text",
         ),
         (
             {**X86, "launch_template": {"id": "lt-0a", "version": "$Latest"}},
-            f"{G}.launch_template.version: '$Latest' is invalid; use the number of a version: with a name "
-            "such "
-            "as $Latest, nobody chooses when nodes change",
+            f"{G}.launch_template.version: '$Latest' is invalid; use a number, because what $Latest and "
+            "$Default mean changes without an update",
         ),
         (
             {**X86, "launch_template": {"id": "general", "version": 1}},

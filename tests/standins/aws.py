@@ -268,7 +268,11 @@ def _offered(region: str, types: list[str]) -> list[str]:
     from moto import mock_aws
 
     with mock_aws():
-        ec2 = boto3.client("ec2", region, aws_access_key_id="none", aws_secret_access_key="none")
+        # The environment may name another endpoint, that of the stand-in for what boto3 asks.
+        endpoint = f"https://ec2.{region}.amazonaws.com"
+        ec2 = boto3.client(
+            "ec2", region, endpoint_url=endpoint, aws_access_key_id="none", aws_secret_access_key="none"
+        )
         pages = ec2.get_paginator("describe_instance_type_offerings").paginate(
             LocationType="region", Filters=[{"Name": "instance-type", "Values": types}]
         )
@@ -310,9 +314,16 @@ def _kind(urn: str) -> str:
     return urn.split("::")[2].rpartition("$")[2]
 
 
+_SECRET: Final = "4dabf18193072939515e22adb298388d"
+"""The engine's mark of a secret, which is a map with the value."""
+
+
 def _plain(properties: Any) -> Properties:
     values: Properties = json_format.MessageToDict(properties)
-    return values
+    return {
+        name: value["value"] if isinstance(value, dict) and _SECRET in value else value
+        for name, value in values.items()
+    }
 
 
 def _struct(values: Properties) -> Any:
