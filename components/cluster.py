@@ -100,10 +100,10 @@ class MixedCluster(pulumi.ComponentResource):
             live = pulumi.Output.from_input(args.live)
         else:
             raise ValueError("an adopted cluster must exist")
-        profile = args.cluster.profile
+        identity = args.cluster.aws
         self.arn = live.apply(lambda cluster: cluster.arn)
         self.cluster_name = live.apply(lambda cluster: cluster.name)
-        self.kubeconfig = live.apply(lambda cluster: json.dumps(cluster.kubeconfig(profile)))
+        self.kubeconfig = live.apply(lambda cluster: json.dumps(cluster.kubeconfig(identity)))
         self.register_outputs(
             {"arn": self.arn, "cluster_name": self.cluster_name, "kubeconfig": self.kubeconfig}
         )

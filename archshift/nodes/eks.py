@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from archshift.common.aws import NOBODY_SPECIAL, AwsIdentity
 from archshift.common.errors import ArchshiftError
 
 Autoscaler: TypeAlias = Literal["none", "cluster-autoscaler"]
@@ -38,7 +39,7 @@ class EksCluster:
         node_role: The ARN of the IAM role of its nodes; empty to create one.
         autoscaler: What adds and removes nodes.
         create: How to create it; None for an existing cluster, which archshift never changes.
-        profile: The AWS profile of the stack (``aws:profile``); empty for that of the environment.
+        aws: With which AWS credentials the stack uses it.
         region: Its region (``aws:region``); empty for that of the environment.
     """
 
@@ -47,7 +48,7 @@ class EksCluster:
     node_role: str = ""
     autoscaler: Autoscaler = "none"
     create: NewCluster | None = None
-    profile: str = ""
+    aws: AwsIdentity = NOBODY_SPECIAL
     region: str = ""
 
 
@@ -75,11 +76,11 @@ class LiveCluster:
         """Its name."""
         return self.arn.partition("cluster/")[2]
 
-    def kubeconfig(self, profile: str = "") -> dict[str, Any]:
+    def kubeconfig(self, identity: AwsIdentity = NOBODY_SPECIAL) -> dict[str, Any]:
         """Return a kubeconfig without credentials: the AWS CLI gets them when they are needed.
 
         Args:
-            profile: The AWS profile for the AWS CLI; empty for that of the environment.
+            identity: The credentials for the AWS CLI, which fit a kubeconfig.
         """
         command: dict[str, Any] = {
             "apiVersion": "client.authentication.k8s.io/v1beta1",
@@ -87,11 +88,13 @@ class LiveCluster:
             "args": [
                 *("eks", "get-token", "--cluster-name", self.name),
                 *("--region", self.region, "--output", "json"),
+                # Not AWS_PROFILE: keys in the environment count more than that variable
+                # (https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-envvars.html).
+                *(("--profile", identity.profile) if identity.profile else ()),
+                *(option for role in identity.roles[-1:] for option in ("--role-arn", role.arn)),
             ],
             "interactiveMode": "IfAvailable",
         }
-        if profile:
-            command["env"] = [{"name": "AWS_PROFILE", "value": profile}]
         reach = {"server": self.endpoint, "certificate-authority-data": self.certificate_authority}
         # Names as `aws eks update-kubeconfig` gives them.
         return {

@@ -195,7 +195,7 @@ def describe(cluster: EksCluster) -> LiveCluster | None:
         ArchshiftError: boto3 is not installed, or AWS refuses.
     """
     try:
-        client = aws_client("eks", cluster.region, "read the cluster from EKS", profile=cluster.profile)
+        client = aws_client("eks", cluster.region, "read the cluster from EKS", cluster.aws)
         described = client.describe_cluster(name=cluster.name)["cluster"]
         # EKS sets endpoint and authority only after it has created the cluster.
         return LiveCluster(described["arn"], described["endpoint"], described["certificateAuthority"]["data"])

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from archshift.common.aws import AwsIdentity
 from archshift.nodes.eks import Autoscaler, EksCluster, NewCluster
 from archshift.settings.reading import InvalidValueError, Model, says, shown, use
 from archshift.settings.values import Arn, Arns, Names, Subnets
@@ -89,11 +90,11 @@ class ClusterModel(Model, frozen=True, kw_only=True):
                 "give subnets in two zones or more",
             )
 
-    def cluster(self, profile: str, region: str) -> EksCluster:
+    def cluster(self, aws: AwsIdentity, region: str) -> EksCluster:
         """Return the cluster.
 
         Args:
-            profile: The AWS profile of the stack; empty for none.
+            aws: With which AWS credentials the stack uses it.
             region: The AWS region of the stack; empty for none.
         """
         new = self.create
@@ -111,6 +112,6 @@ class ClusterModel(Model, frozen=True, kw_only=True):
             )
             if new
             else None,
-            profile=profile,
+            aws=aws,
             region=region,
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from archshift.common.aws import AwsIdentity
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.ami_types import AMI_FAMILIES
 from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
@@ -402,9 +403,10 @@ def test_of_an_adopted_cluster_nothing_can_change() -> None:
 
 def test_the_kubeconfig_uses_the_profile_of_the_stack() -> None:
     """A stack's ``aws:profile`` reaches the cluster with the rights that it was found with."""
-    cluster = replace(CLUSTER, profile="prod-admin")
+    identity = AwsIdentity(profile="prod-admin")
+    cluster = replace(CLUSTER, aws=identity)
     done = record(lambda: MixedCluster("prod", MixedClusterArgs(cluster=cluster, live=PROD)))
-    assert json.loads(done.outputs["prod"]["kubeconfig"]) == PROD.kubeconfig("prod-admin")
+    assert json.loads(done.outputs["prod"]["kubeconfig"]) == PROD.kubeconfig(identity)
 
 
 def test_a_cluster_that_is_made_is_secure_by_default() -> None:
