@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from archshift.common.aws import NOBODY_SPECIAL, AwsIdentity, aws_client, partition_of, served_regions
 from archshift.common.errors import ArchshiftError
-from archshift.common.text import joined, one_line
+from archshift.common.text import one_line
 from archshift.cost.bill import Tariff, region_of, running
 from archshift.cost.prices import Price
 from archshift.cost.rules import CostRules
@@ -144,7 +144,7 @@ def _hourly(product: Mapping[str, Any]) -> list[Decimal]:
             if by_currency and "USD" not in by_currency:
                 # China and the European Sovereign Cloud have bills in currencies of their own.
                 raise ArchshiftError(
-                    f"the AWS price list is in {joined(*by_currency)} there, and archshift counts in USD",
+                    f"the AWS price list is in {', '.join(by_currency)} there, and archshift counts in USD",
                     _OWN_PRICES,
                 )
             try:

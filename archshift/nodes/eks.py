@@ -1,12 +1,19 @@
 """An EKS cluster: its settings, its description at EKS, and its kubeconfig."""
 
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
 
 from archshift.common.aws import NOBODY_SPECIAL, AwsIdentity
 from archshift.common.errors import ArchshiftError
 
 Autoscaler: TypeAlias = Literal["none", "cluster-autoscaler"]
+
+Addon: TypeAlias = Literal["coredns", "kube-proxy", "vpc-cni"]
+"""The EKS add-ons that every cluster has."""
+
+CREATOR_TAG: Final = "archshift/creator"
+"""The tag of a new cluster with the role or user that created it, as ``principal`` writes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +27,9 @@ class NewCluster:
             only inside the VPC.
         kms_key: The ARN of the key that encrypts secrets; empty to create one.
         admins: The ARNs of IAM roles and users that administer it.
+        oidc_provider: Whether to create an IAM OIDC provider, for pods with roles of their own (IRSA).
+        deletion_protection: Whether EKS refuses to delete the cluster.
+        addons: Versions of EKS add-ons. What is missing here stays as it is in the cluster.
     """
 
     version: str
@@ -27,6 +37,9 @@ class NewCluster:
     public_access: tuple[str, ...] = ()
     kms_key: str = ""
     admins: tuple[str, ...] = ()
+    oidc_provider: bool = True
+    deletion_protection: bool = True
+    addons: Mapping[Addon, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +65,45 @@ class EksCluster:
     region: str = ""
 
 
+class NotReadyError(ArchshiftError):
+    """A cluster exists at EKS, but nobody can use it now."""
+
+
+def check_status(name: str, status: str) -> None:
+    """Check that a cluster can be used. EKS sets its endpoint and authority after it has created it.
+
+    Args:
+        name: The cluster's name.
+        status: Its status as EKS describes it.
+
+    Raises:
+        NotReadyError: EKS is creating or deleting it, or could not create it.
+    """
+    problem = f"the EKS cluster {name!r} is {status}"
+    if status in ("CREATING", "PENDING"):
+        raise NotReadyError(problem, f"run `aws eks wait cluster-active --name {name}`, and try again")
+    if status == "DELETING":
+        raise NotReadyError(problem, f"run `aws eks wait cluster-deleted --name {name}`, and try again")
+    if status == "FAILED":
+        raise NotReadyError(problem, "see why in the EKS console, delete the cluster, and create it again")
+
+
+def principal(arn: str) -> str:
+    """Return account, kind and name of an IAM role or user, such as ``123456789012:role/admin``.
+
+    EKS names one principal in several ways: the ARN of an assumed role has neither the role's path nor
+    ``iam``. Within an account, the name of a role is unique without its path.
+
+    Args:
+        arn: The ARN of a role, of a user, or of a session with an assumed role.
+    """
+    account, _, resource = arn.split(":", 4)[4].partition(":")
+    kind, _, path = resource.partition("/")
+    if kind == "assumed-role":
+        return f"{account}:role/{path.partition('/')[0]}"
+    return f"{account}:{kind}/{path.rpartition('/')[2]}"
+
+
 @dataclass(frozen=True, slots=True)
 class LiveCluster:
     """A cluster as EKS describes it.
@@ -60,11 +112,16 @@ class LiveCluster:
         arn: Its ARN, which contains its region and its name.
         endpoint: The URL of its API server.
         certificate_authority: The certificate of its authority, base64 of PEM.
+        creator: Who created it, as ``principal`` writes it; empty if archshift did not, or did so before it
+            had this tag.
+        addons: The versions of its EKS add-ons.
     """
 
     arn: str
     endpoint: str
     certificate_authority: str
+    creator: str = ""
+    addons: Mapping[Addon, str] = field(default_factory=dict)
 
     @property
     def region(self) -> str:

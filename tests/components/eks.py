@@ -7,7 +7,7 @@ import grpc  # type: ignore[import-untyped]
 import pulumi_aws
 from pulumi.runtime import MockResourceArgs
 
-from archshift.nodes.eks import EksCluster, NewCluster
+from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
 from archshift.nodes.groups import EksNodeGroup
 from components.cluster import MixedCluster, MixedClusterArgs
 from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup
@@ -24,6 +24,10 @@ ROLE = "aws:iam/role:Role"
 ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
 GET_CLUSTER = "aws:eks/getCluster:getCluster"
 GET_OFFERINGS = "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings"
+GET_ADDON = "aws:eks/getAddon:getAddon"
+GET_CALLER = "aws:index/getCallerIdentity:getCallerIdentity"
+GET_GROUPS = "aws:eks/getNodeGroups:getNodeGroups"
+GET_SUBNET = "aws:ec2/getSubnet:getSubnet"
 GET_GROUP = "aws:eks/getNodeGroup:getNodeGroup"
 
 OUTPUTS: dict[str, Outputs] = {
@@ -97,5 +101,10 @@ class Aws(Recorder):
         return found, outputs
 
 
-def made(cluster: EksCluster) -> Monitor:
-    return record(lambda: MixedCluster("prod", MixedClusterArgs(cluster=cluster, live=None)), Aws())
+DEPLOYER = "arn:aws:sts::123456789012:assumed-role/deployer/ci"
+
+
+def made(cluster: EksCluster, live: LiveCluster | None = None, caller: str = DEPLOYER) -> Monitor:
+    """Register a cluster that the stack creates, or has created."""
+    answers: dict[str, Answer] = {GET_CALLER: lambda _arguments: {"arn": caller}}
+    return record(lambda: MixedCluster("prod", MixedClusterArgs(cluster=cluster, live=live)), Aws(answers))

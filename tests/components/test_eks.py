@@ -3,11 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
-from archshift.common.aws import AwsIdentity
+from archshift.common.aws import AssumedRole, AwsIdentity
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.ami_types import AMI_FAMILIES
 from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
@@ -18,6 +19,7 @@ from tests.components.eks import (
     ARN,
     ATTACHMENT,
     CLUSTER,
+    GET_ADDON,
     GET_CLUSTER,
     GET_GROUP,
     GET_OFFERINGS,
@@ -358,6 +360,36 @@ def test_a_cluster_is_found_by_its_name() -> None:
     assert called(lambda: find_cluster(CLUSTER), GET_CLUSTER, FOUND_CLUSTER) == PROD
 
 
+@pytest.mark.parametrize(
+    ("status", "way_out"),
+    [
+        ("CREATING", "run `aws eks wait cluster-active --name prod`, and try again"),
+        ("DELETING", "run `aws eks wait cluster-deleted --name prod`, and try again"),
+    ],
+)
+def test_a_cluster_that_nobody_can_use_stops_the_run(status: str, way_out: str) -> None:
+    """It has no endpoint yet, or soon no more."""
+    answer = {"arn": ARN, "endpoint": "", "certificateAuthorities": [], "status": status}
+    for cluster in (CLUSTER, NEW):
+        sentence = find_failed(partial(find_cluster, cluster), GET_CLUSTER, answer)
+        assert sentence == f"the EKS cluster 'prod' is {status}; {way_out}"
+
+
+def test_of_a_cluster_that_the_stack_creates_the_creator_and_the_add_ons_are_read() -> None:
+    """So that the next update leaves both as they are."""
+    versions = {"vpc-cni": "v1.20.4-eksbuild.2", "kube-proxy": "v1.34.0-eksbuild.4"}
+
+    def addon(arguments: dict[str, Any]) -> dict[str, Any]:
+        if arguments["addonName"] not in versions:
+            raise Refused("reading EKS Add-On (coredns:prod): couldn't find resource")
+        return {"addonVersion": versions[arguments["addonName"]]}
+
+    answer = {**FOUND_CLUSTER, "status": "ACTIVE", "tags": {"archshift/creator": "1:role/r"}}
+    results: list[Any] = []
+    record(lambda: results.append(find_cluster(NEW)), Aws({GET_CLUSTER: lambda _: answer, GET_ADDON: addon}))
+    assert results == [replace(PROD, creator="1:role/r", addons=versions)]
+
+
 def test_a_cluster_that_is_to_be_made_may_be_missing() -> None:
     """Then there are no workloads to look at yet."""
     assert called(lambda: find_cluster(NEW), GET_CLUSTER, MISSING) is None
@@ -438,6 +470,7 @@ def test_a_cluster_that_is_made_is_secure_by_default() -> None:
                 },
             }
         },
+        "clusterTags": {"archshift/creator": "123456789012:role/deployer"},
         "createOidcProvider": True,
         "deletionProtection": True,
         "skipDefaultNodeGroup": True,
@@ -445,6 +478,94 @@ def test_a_cluster_that_is_made_is_secure_by_default() -> None:
         "nodeAssociatePublicIpAddress": False,
     }
     assert cluster.parent == "prod"
+
+
+ADMIN = "arn:aws:iam::123456789012:role/team/admin"
+FIRST = "arn:aws:iam::123456789012:role/team/first"
+BOTH = replace(NEW, create=NewCluster(version="1.34", vpc="vpc-1", admins=(ADMIN, FIRST)))
+
+
+def entries(done: Monitor) -> set[str]:
+    """The principals of the access entries that are registered."""
+    (cluster,) = done.of("eks:index:Cluster")
+    return {entry["principalArn"] for entry in cluster.inputs["accessEntries"].values()}
+
+
+@pytest.mark.parametrize(
+    ("caller", "expected"),
+    [
+        # The ARN of a session has neither the role's path nor its service.
+        ("arn:aws:sts::123456789012:assumed-role/first/ci", {ADMIN}),
+        ("arn:aws:sts::123456789012:assumed-role/other/ci", {ADMIN, FIRST}),
+        ("arn:aws:sts::999999999999:assumed-role/first/ci", {ADMIN, FIRST}),
+        ("arn:aws:iam::123456789012:user/first", {ADMIN, FIRST}),
+    ],
+    ids=["the same", "another", "of another account", "a user of that name"],
+)
+def test_the_creator_gets_no_second_access_entry(caller: str, expected: set[str]) -> None:
+    """EKS makes one for whoever creates the cluster, and refuses another."""
+    assert entries(made(BOTH, caller=caller)) == expected
+
+
+@pytest.mark.parametrize("caller", ["first", "admin"])
+def test_the_entries_do_not_depend_on_who_updates_the_cluster_later(caller: str) -> None:
+    """Else an update by another administrator would take away its own entry."""
+    live = replace(PROD, creator="123456789012:role/first")
+    done = made(BOTH, live, f"arn:aws:sts::123456789012:assumed-role/{caller}/ci")
+    assert entries(done) == {ADMIN}
+    (cluster,) = done.of("eks:index:Cluster")
+    assert cluster.inputs["clusterTags"] == {"archshift/creator": "123456789012:role/first"}
+
+
+def test_a_cluster_of_an_older_version_keeps_all_its_entries() -> None:
+    """Nobody knows who created it, and its creator was no administrator of the settings."""
+    done = made(BOTH, PROD, "arn:aws:sts::123456789012:assumed-role/first/ci")
+    assert entries(done) == {ADMIN, FIRST}
+    (cluster,) = done.of("eks:index:Cluster")
+    assert "clusterTags" not in cluster.inputs
+
+
+@pytest.mark.parametrize(
+    ("live", "typed", "expected"),
+    [
+        ({}, {}, (None, None, None)),
+        ({"vpc-cni": "v1", "kube-proxy": "v2", "coredns": "v3"}, {}, ("v1", "v2", None)),
+        ({"vpc-cni": "v1", "kube-proxy": "v2"}, {"vpc-cni": "v9"}, ("v9", "v2", None)),
+        ({"vpc-cni": "v1"}, {"coredns": "v4"}, ("v1", None, "v4")),
+    ],
+    ids=["new", "as they are", "typed", "CoreDNS"],
+)
+def test_an_update_changes_no_add_on_by_itself(
+    live: Mapping[Any, str], typed: Mapping[Any, str], expected: tuple[str | None, ...]
+) -> None:
+    """The component alone would take the newest version at each run, also at a step of the ratio."""
+    new = NewCluster(version="1.34", vpc="vpc-1", addons=typed)
+    done = made(replace(NEW, create=new), replace(PROD, addons=live))
+    inputs = done.of("eks:index:Cluster")[0].inputs
+    found = (
+        inputs.get("vpcCniOptions", {}).get("addonVersion"),
+        inputs.get("kubeProxyAddonOptions", {}).get("version"),
+        inputs.get("corednsAddonOptions", {}).get("version"),
+    )
+    assert found == expected
+
+
+def test_a_cluster_without_internet_and_one_that_may_go() -> None:
+    new = NewCluster(version="1.34", vpc="vpc-1", oidc_provider=False, deletion_protection=False)
+    done = made(replace(NEW, create=new))
+    (cluster,) = done.of("eks:index:Cluster")
+    assert cluster.inputs["createOidcProvider"] is False
+    assert cluster.inputs["deletionProtection"] is False
+    assert done.outputs["prod"]["deletion_protection"] is False
+
+
+def test_the_component_reaches_the_cluster_with_the_role_of_the_stack() -> None:
+    identity = AwsIdentity("prod", (AssumedRole("arn:aws:iam::1:role/r"),))
+    (cluster,) = made(replace(NEW, aws=identity)).of("eks:index:Cluster")
+    assert cluster.inputs["providerCredentialOpts"] == {
+        "profileName": "prod",
+        "roleArn": "arn:aws:iam::1:role/r",
+    }
 
 
 def test_a_public_endpoint_is_open_to_the_given_addresses_alone() -> None:
