@@ -8,7 +8,8 @@ import pulumi
 from archshift.nodes.eks import EksCluster, LiveCluster
 from archshift.nodes.groups import EksNodeGroup, Node
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
-from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup, check_offered, find_groups
+from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup, find_groups
+from components.offered_types import check_offered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +36,9 @@ class Eks:
             ArchshiftError: Something is missing or does not match the settings, or AWS refuses.
         """
         live = find_cluster(cluster)
-        check_offered(groups)
-        return cls(cluster=cluster, live=live, groups=groups, live_groups=find_groups(cluster, groups))
+        live_groups = find_groups(cluster, groups)
+        check_offered(groups, live_groups)
+        return cls(cluster=cluster, live=live, groups=groups, live_groups=live_groups)
 
     def register_cluster(self, protection: pulumi.ResourceHook | None = None) -> MixedCluster:
         """Register the cluster.

@@ -71,32 +71,6 @@ def find_groups(cluster: EksCluster, groups: Mapping[str, EksNodeGroup]) -> dict
     return {name: _find_group(cluster.name, group) for name, group in groups.items() if group.import_name}
 
 
-def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
-    """Check that the region offers the instance types of the new groups.
-
-    Raises:
-        ArchshiftError: It does not offer a type; or AWS refuses.
-    """
-    new = [group for group in groups.values() if not group.import_name]
-    names = sorted({kind.name for group in new for kind in group.instance_types})
-    if not names:
-        return
-    only = [aws.ec2.GetInstanceTypeOfferingsFilterArgs(name="instance-type", values=names)]
-    try:
-        offered = aws.ec2.get_instance_type_offerings(filters=only).instance_types
-    except Exception as error:  # the SDK raises nothing narrower
-        problem = "archshift:node_groups: the region's instance types cannot be read"
-        raise explain(error, problem) from None
-    for group in new:
-        missing = [kind.name for kind in group.instance_types if kind.name not in offered]
-        if missing:
-            raise ArchshiftError(
-                f"archshift:node_groups.{group.name}: the region of aws:region does not offer "
-                f"{' and '.join(missing)}",
-                "change the group's instance_types, or archshift:graviton_families if the group is a twin",
-            )
-
-
 def _find_group(cluster: str, group: EksNodeGroup) -> LiveGroup:
     key = f"archshift:node_groups.{group.name}"
     try:
@@ -193,7 +167,11 @@ class EksNodeGroups(pulumi.ComponentResource):
         self.sizes = pulumi.Output.from_input(desired).apply(
             lambda sizes: {name: int(size) for name, size in sizes.items()}
         )
-        self.register_outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
+        # Where a launch template has the types, no input of the group has them, and policies need them.
+        types = {group.name: [kind.name for kind in group.instance_types] for group in args.groups.values()}
+        self.register_outputs(
+            {"sizes": self.sizes, "types": types, "elsewhere": capacity_by_architecture(args.others)}
+        )
 
     def _group(self, group: EksNodeGroup) -> aws.eks.NodeGroup:
         live = self._args.live.get(group.name)
@@ -307,25 +285,15 @@ class EksNodeGroups(pulumi.ComponentResource):
             )
 
     def _node_role(self) -> pulumi.Output[str]:
-        trust = {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Effect": "Allow",
-                    "Principal": {"Service": "ec2.amazonaws.com"},
-                    "Action": "sts:AssumeRole",
-                }
-            ],
-        }
+        partition = pulumi.Output.from_input(self._args.cluster_arn).apply(lambda arn: arn.split(":")[1])
         role = aws.iam.Role(
             "nodes",
             aws.iam.RoleArgs(
                 description=f"Nodes of the EKS cluster {self._args.cluster.name}",
-                assume_role_policy=json.dumps(trust),
+                assume_role_policy=partition.apply(_trust),
             ),
             pulumi.ResourceOptions(parent=self),
         )
-        partition = pulumi.Output.from_input(self._args.cluster_arn).apply(lambda arn: arn.split(":")[1])
         self._rights = [
             aws.iam.RolePolicyAttachment(
                 policy,
@@ -344,6 +312,17 @@ def _scaling_group(resources: Sequence[aws.eks.outputs.NodeGroupResource]) -> st
     """Return the name of the one scaling group of a managed group."""
     (only,) = resources[0].autoscaling_groups or ()
     return str(only.name)
+
+
+def _trust(partition: str) -> str:
+    """Return who may assume the role of nodes, as JSON."""
+    ec2: str | list[str] = "ec2.amazonaws.com"
+    if partition == "aws-cn":
+        # EC2 assumes the role by the one name. EKS has refused roles that do not trust the other
+        # (https://github.com/awslabs/cdk-eks-blueprints/issues/558).
+        ec2 = [ec2, "ec2.amazonaws.com.cn"]
+    statement = {"Effect": "Allow", "Principal": {"Service": ec2}, "Action": "sts:AssumeRole"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 def _merge(live: tuple[Taint, ...], ours: tuple[Taint, ...]) -> tuple[Taint, ...]:

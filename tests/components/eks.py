@@ -55,7 +55,10 @@ def group(name: str, *types: str, size: int = 1, **options: Any) -> EksNodeGroup
 
 
 def registered(
-    *groups: EksNodeGroup, cluster: EksCluster = CLUSTER, live: Mapping[str, LiveGroup] | None = None
+    *groups: EksNodeGroup,
+    cluster: EksCluster = CLUSTER,
+    live: Mapping[str, LiveGroup] | None = None,
+    arn: str = ARN,
 ) -> Monitor:
     """Register node groups on the cluster prod."""
 
@@ -64,7 +67,7 @@ def registered(
             "eks-node-groups",
             EksNodeGroupsArgs(
                 cluster_name="prod",
-                cluster_arn=ARN,
+                cluster_arn=arn,
                 cluster=cluster,
                 groups={one.name: one for one in groups},
                 live=live or {},

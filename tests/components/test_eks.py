@@ -14,7 +14,7 @@ from archshift.nodes.ami_types import AMI_FAMILIES
 from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
 from archshift.nodes.groups import Taint
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
-from components.eks_node_groups import LiveGroup, check_offered, find_groups
+from components.eks_node_groups import LiveGroup, find_groups
 from tests.components.eks import (
     ARN,
     ATTACHMENT,
@@ -22,7 +22,6 @@ from tests.components.eks import (
     GET_ADDON,
     GET_CLUSTER,
     GET_GROUP,
-    GET_OFFERINGS,
     NEW,
     NODE_GROUP,
     ROLE,
@@ -78,7 +77,11 @@ def test_five_x86_nodes_and_three_graviton_ones() -> None:
         ["archshift:index:EksNodeGroups", *[TEMPLATE, NODE_GROUP] * 2]
     )
     assert {one.parent for one in done.of(NODE_GROUP)} == {"eks-node-groups"}
-    assert done.outputs["eks-node-groups"] == {"sizes": {"x86": 5, "graviton": 3}, "elsewhere": {}}
+    assert done.outputs["eks-node-groups"] == {
+        "sizes": {"x86": 5, "graviton": 3},
+        "types": {"x86": ["t3.xlarge"], "graviton": ["t4g.xlarge"]},
+        "elsewhere": {},
+    }
 
 
 def test_nodes_are_hardened_by_their_launch_template() -> None:
@@ -208,6 +211,16 @@ def test_a_role_is_made_for_nodes_that_have_none() -> None:
     assert set(attachments) <= waits_for
 
 
+def test_the_role_of_nodes_in_china_is_trusted_by_both_names_of_ec2() -> None:
+    """And its policies are those of that partition."""
+    arn = "arn:aws-cn:eks:cn-north-1:123456789012:cluster/prod"
+    done = registered(group("x86", "m5.large"), cluster=EksCluster(name="prod"), arn=arn)
+    (role,) = done.of(ROLE)
+    (statement,) = json.loads(role.inputs["assumeRolePolicy"])["Statement"]
+    assert statement["Principal"] == {"Service": ["ec2.amazonaws.com", "ec2.amazonaws.com.cn"]}
+    assert all(one.inputs["policyArn"].startswith("arn:aws-cn:iam::") for one in done.of(ATTACHMENT))
+
+
 OLD = LiveGroup(
     "arn:aws:iam::1:role/old",
     ("subnet-z",),
@@ -335,25 +348,6 @@ FOUND_CLUSTER = {"arn": ARN, "endpoint": "https://prod.eks", "certificateAuthori
 MISSING = (
     "invoking aws:eks/getCluster: 1 error occurred:\n\t* reading EKS Cluster (prod): couldn't find resource"
 )
-
-
-def test_a_region_that_lacks_a_type_is_told_before_anything_is_made() -> None:
-    """EKS would say so after minutes; an imported group has what it has."""
-    answer = {"instanceTypes": ["m5.large"]}
-    called(lambda: check_offered({"x86": EXISTING["x86"]}), GET_OFFERINGS, answer)
-    assert find_failed(lambda: check_offered(EXISTING), GET_OFFERINGS, answer) == (
-        "archshift:node_groups.new: the region of aws:region does not offer m7g.large; change the group's "
-        "instance_types, or archshift:graviton_families if the group is a twin"
-    )
-
-
-def test_a_region_that_cannot_be_asked_stops_the_run() -> None:
-    """Unknown is not offered."""
-    words = "api error UnauthorizedOperation: You are not authorized to perform this operation."
-    assert find_failed(lambda: check_offered(EXISTING), GET_OFFERINGS, words) == (
-        "archshift:node_groups: the region's instance types cannot be read: UnauthorizedOperation: You are "
-        "not authorized to perform this operation.; docs/iam.md lists the permissions that archshift needs"
-    )
 
 
 def test_a_cluster_is_found_by_its_name() -> None:
