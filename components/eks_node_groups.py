@@ -316,12 +316,11 @@ def _scaling_group(resources: Sequence[aws.eks.outputs.NodeGroupResource]) -> st
 
 def _trust(partition: str) -> str:
     """Return who may assume the role of nodes, as JSON."""
-    ec2: str | list[str] = "ec2.amazonaws.com"
-    if partition == "aws-cn":
-        # EC2 assumes the role by the one name. EKS has refused roles that do not trust the other
-        # (https://github.com/awslabs/cdk-eks-blueprints/issues/558).
-        ec2 = [ec2, "ec2.amazonaws.com.cn"]
-    statement = {"Effect": "Allow", "Principal": {"Service": ec2}, "Action": "sts:AssumeRole"}
+    ec2 = "ec2.amazonaws.com"
+    # EC2 assumes the role by the one name. In China EKS has refused roles that do not trust the other
+    # (https://github.com/awslabs/cdk-eks-blueprints/issues/558).
+    service = [ec2, f"{ec2}.cn"] if partition == "aws-cn" else ec2
+    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 

@@ -11,7 +11,7 @@ import pytest
 from archshift.common.aws import AssumedRole, AwsIdentity
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.ami_types import AMI_FAMILIES
-from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
+from archshift.nodes.eks import Addon, EksCluster, LiveCluster, NewCluster
 from archshift.nodes.groups import Taint
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
 from components.eks_node_groups import LiveGroup, find_groups
@@ -371,7 +371,7 @@ def test_a_cluster_that_nobody_can_use_stops_the_run(status: str, way_out: str) 
 
 def test_of_a_cluster_that_the_stack_creates_the_creator_and_the_add_ons_are_read() -> None:
     """So that the next update leaves both as they are."""
-    versions = {"vpc-cni": "v1.20.4-eksbuild.2", "kube-proxy": "v1.34.0-eksbuild.4"}
+    versions: dict[Addon, str] = {"vpc-cni": "v1.20.4-eksbuild.2", "kube-proxy": "v1.34.0-eksbuild.4"}
 
     def addon(arguments: dict[str, Any]) -> dict[str, Any]:
         if arguments["addonName"] not in versions:

@@ -191,7 +191,7 @@ def of_group(*architectures: str, kind: str = "m7g.xlarge") -> tuple[Node, ...]:
 
 def test_a_graviton_group_with_an_image_of_its_own_may_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its launch template has its types, so its nodes say what it is."""
-    pods = {"/api/v1/nodes": [], "/api/v1/pods": []}
+    pods: dict[str, Any] = {"/api/v1/nodes": [], "/api/v1/pods": []}
     nodes = of_group("arm64", "arm64")[:2]
     asked(monkeypatch, {}, old=CUSTOM, nodes=nodes, live=pods)
 
@@ -216,7 +216,7 @@ def test_a_node_without_the_label_of_its_architecture_is_no_graviton_node(
 
 def test_the_nodes_say_which_types_a_launch_template_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pod that no node of these types could hold keeps no group; with unknown types it would."""
-    live = {"/api/v1/nodes": [], "/api/v1/pods": []}
+    live: dict[str, Any] = {"/api/v1/nodes": [], "/api/v1/pods": []}
     nodes = of_group("amd64", kind="m5.xlarge")
     asked(monkeypatch, {"other": X86}, old=CUSTOM, nodes=nodes, live=live, millicpu=100_000)
     nodes = of_group("amd64", kind="m99q.large")
