@@ -10,6 +10,7 @@ from pulumi.runtime import config
 
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.after_update import nodes_of_others, possible_nodes
+from archshift.nodes.live_groups import read_groups
 from archshift.ramp.gate_evidence import no_evidence, read_evidence_file
 from archshift.settings import stack as stack_settings
 from archshift.survey import survey_of_none
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Register the stack's resources."""
-    settings = stack_settings.load(pulumi.get_stack(), {**config.get_config_env(), **config.CONFIG.get()})
+    configured = {**config.get_config_env(), **config.CONFIG.get()}
+    settings = stack_settings.load(pulumi.get_stack(), configured, describe=read_groups)
     now = datetime.now(UTC)
     eks = None
     if settings.cluster:

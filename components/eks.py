@@ -8,7 +8,7 @@ import pulumi
 from archshift.nodes.eks import EksCluster, LiveCluster
 from archshift.nodes.groups import EksNodeGroup, Node
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
-from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup, find_groups
+from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs
 from components.offered_types import check_offered
 
 
@@ -20,13 +20,11 @@ class Eks:
         cluster: The cluster as configured.
         live: The existing cluster; None if the stack will create it.
         groups: The node groups as configured, by name.
-        live_groups: The existing groups that the stack imports, by our name.
     """
 
     cluster: EksCluster
     live: LiveCluster | None
     groups: Mapping[str, EksNodeGroup]
-    live_groups: Mapping[str, LiveGroup]
 
     @classmethod
     def find(cls, cluster: EksCluster, groups: Mapping[str, EksNodeGroup]) -> "Eks":
@@ -36,9 +34,8 @@ class Eks:
             ArchshiftError: Something is missing or does not match the settings, or AWS refuses.
         """
         live = find_cluster(cluster)
-        live_groups = find_groups(cluster, groups)
-        check_offered(groups, live_groups)
-        return cls(cluster=cluster, live=live, groups=groups, live_groups=live_groups)
+        check_offered(groups)
+        return cls(cluster=cluster, live=live, groups=groups)
 
     def register_cluster(self, protection: pulumi.ResourceHook | None = None) -> MixedCluster:
         """Register the cluster.
@@ -76,7 +73,6 @@ class Eks:
                 cluster_arn=cluster.arn,
                 cluster=self.cluster,
                 groups=self.groups,
-                live=self.live_groups,
                 protected=protected,
                 guard=guard,
                 others=others,

@@ -17,7 +17,13 @@ from archshift.cluster.client import connect
 from archshift.cluster.pods import Pod, busy_pods
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import ARCH_LABEL, EKS_GROUP_LABEL, INSTANCE_TYPE_LABEL, POOL_LABEL
+from archshift.common.kubernetes import (
+    ARCH_LABEL,
+    EKS_GROUP_LABEL,
+    GROUP_LABEL,
+    INSTANCE_TYPE_LABEL,
+    POOL_LABEL,
+)
 from archshift.common.text import counted, first_few
 from archshift.nodes import well_known_labels
 from archshift.nodes.after_update import nodes_after, nodes_of_others
@@ -47,7 +53,7 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
     def before(args: pulumi.ResourceHookArgs) -> None:
         old, new = args.old_inputs or {}, args.new_inputs
         architecture = _architecture(old)
-        if architecture == ARM64:
+        if architecture == ARM64 or _is_handed_back(old):
             return
         now = datetime.now(UTC)
         if settings.break_glass and settings.break_glass_active(now):
@@ -252,6 +258,11 @@ def _is_emptied(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return bool(before.get("desiredSize")) and after.get("desiredSize") == 0
 
 
+def _is_handed_back(inputs: Mapping[str, Any]) -> bool:
+    """Whether a managed group is one that an update has handed back; the engine deletes none of these."""
+    return "nodeGroupName" in inputs and GROUP_LABEL not in (inputs.get("tags") or {})
+
+
 def _architecture(inputs: Mapping[str, Any]) -> str:
     """Return the architecture of all nodes of a resource; empty if its inputs do not say it.
 
@@ -287,4 +298,6 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
         for node in nodes
     }
     stay = guard.nodes_that_must_stay(found.needs or (), [node for node, _ in managed.values()])
-    return frozenset(managed[name][1] for name in stay)
+    # The engine would refuse to forget a protected group.
+    released = {name for name, group in settings.eks_node_groups.items() if group.released}
+    return frozenset(managed[name][1] for name in stay) - released

@@ -1,6 +1,6 @@
 """Whether EC2 offers the instance types of new node groups in the zones where their nodes start."""
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import pulumi
@@ -16,16 +16,12 @@ _WAY_OUT: Final = (
 )
 
 
-def check_offered(groups: Mapping[str, EksNodeGroup], existing: Container[str] = ()) -> None:
+def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
     """Check that the zones of the groups' subnets offer their instance types.
 
     A region may offer a type that one of its zones lacks, most often a new type. EKS says so only after
-    minutes, when no node starts there. An imported group has the types that it has.
-
-    Args:
-        groups: The node groups, by name.
-        existing: Names of the groups that an earlier update made. For these, a zone without their types is
-            a warning, because their nodes run.
+    minutes, when no node starts there. An imported group has the types that it has. For a group that an
+    earlier update made, a zone without its types is a warning, because its nodes run.
 
     Raises:
         ArchshiftError: No zone of a group offers a type; a zone offers no type of a new group; a subnet does
@@ -51,7 +47,7 @@ def check_offered(groups: Mapping[str, EksNodeGroup], existing: Container[str] =
         elif without:
             places = [f"{zones[subnet]} of {subnet}" for subnet in without]
             problem = f"{_problem(group, places, types)}, so no node of the group starts there"
-        if problem and (nowhere or group.name not in existing):
+        if problem and (nowhere or not group.live):
             raise ArchshiftError(problem, _WAY_OUT)
         if problem:
             pulumi.warn(problem)

@@ -12,7 +12,6 @@ from tests.components.eks import (
     GET_ADDON,
     GET_CALLER,
     GET_CLUSTER,
-    GET_GROUP,
     GET_OFFERINGS,
     GET_SUBNET,
     NEW,
@@ -36,7 +35,6 @@ def test_every_resource_and_every_look_up_has_its_row() -> None:
         GET_ADDON,
         GET_CALLER,
         GET_CLUSTER,
-        GET_GROUP,
         GET_OFFERINGS,
         GET_SUBNET,
     }

@@ -49,18 +49,23 @@ def add_stack_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table, for programs")
 
 
-def read_settings(options: argparse.Namespace) -> "stack_settings.Settings":
+def read_settings(options: argparse.Namespace, *, nodes: bool = True) -> "stack_settings.Settings":
     """Return the settings of the selected stack.
 
+    Args:
+        options: The command's options.
+        nodes: Whether the command looks at the node groups. Then EKS describes those that exist.
+
     Raises:
-        ArchshiftError: The engine cannot read the configuration, or a setting is invalid.
+        ArchshiftError: The engine cannot read the configuration, a setting is invalid, or AWS refuses.
     """
+    from archshift.nodes.live_groups import read_groups
     from archshift.settings import stack as stack_settings
 
     stack = stack_name(options)
     # A secret has no value here, which is fine: no key of archshift is a secret.
     entries = {key: str(entry.get("value", "")) for key, entry in stack_config(options, stack).items()}
-    return stack_settings.load(stack, entries)
+    return stack_settings.load(stack, entries, describe=read_groups if nodes else None)
 
 
 def stack_name(options: argparse.Namespace) -> str:

@@ -1,4 +1,4 @@
-"""Makes clients of the AWS SDK: with the stack's identity and with timeouts. The SDK is an optional extra."""
+"""Makes clients of the AWS SDK: with the stack's identity and with timeouts."""
 
 import importlib
 import re
@@ -160,5 +160,5 @@ def _sdk(module: str, purpose: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise ArchshiftError(
-            f"boto3 is not installed, and archshift needs it to {purpose}", "install archshift[aws]"
+            f"boto3 is not installed, and archshift needs it to {purpose}", "install archshift again"
         ) from None

@@ -54,6 +54,7 @@ class EksCluster:
         create: How to create it; None for an existing cluster, which archshift never changes.
         aws: With which AWS credentials the stack uses it.
         region: Its region (``aws:region``); empty for that of the environment.
+        default_tags: The tags that the AWS provider gives everything (``aws:defaultTags``).
     """
 
     name: str
@@ -63,6 +64,7 @@ class EksCluster:
     create: NewCluster | None = None
     aws: AwsIdentity = NOBODY_SPECIAL
     region: str = ""
+    default_tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class NotReadyError(ArchshiftError):

@@ -1,5 +1,6 @@
 """``archshift:cluster``: the EKS cluster of the node groups."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from msgspec import Meta
@@ -114,12 +115,13 @@ class ClusterModel(Model, frozen=True, kw_only=True):
                 "give subnets in two zones or more",
             )
 
-    def cluster(self, aws: AwsIdentity, region: str) -> EksCluster:
+    def cluster(self, aws: AwsIdentity, region: str, default_tags: Mapping[str, str]) -> EksCluster:
         """Return the cluster.
 
         Args:
             aws: With which AWS credentials the stack uses it.
             region: The AWS region of the stack; empty for none.
+            default_tags: The tags that the AWS provider gives everything.
         """
         new = self.create
         return EksCluster(
@@ -141,4 +143,5 @@ class ClusterModel(Model, frozen=True, kw_only=True):
             else None,
             aws=aws,
             region=region,
+            default_tags=default_tags,
         )

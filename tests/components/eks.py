@@ -10,7 +10,7 @@ from pulumi.runtime import MockResourceArgs
 from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
 from archshift.nodes.groups import EksNodeGroup
 from components.cluster import MixedCluster, MixedClusterArgs
-from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup
+from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs
 from tests.build import eks_group
 from tests.components.recorder import Answer, Monitor, Outputs, Recorder, record
 
@@ -26,9 +26,7 @@ GET_CLUSTER = "aws:eks/getCluster:getCluster"
 GET_OFFERINGS = "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings"
 GET_ADDON = "aws:eks/getAddon:getAddon"
 GET_CALLER = "aws:index/getCallerIdentity:getCallerIdentity"
-GET_GROUPS = "aws:eks/getNodeGroups:getNodeGroups"
 GET_SUBNET = "aws:ec2/getSubnet:getSubnet"
-GET_GROUP = "aws:eks/getNodeGroup:getNodeGroup"
 
 OUTPUTS: dict[str, Outputs] = {
     TEMPLATE: lambda _args: {"latestVersion": 3},
@@ -54,12 +52,7 @@ def group(name: str, *types: str, size: int = 1, **options: Any) -> EksNodeGroup
     return eks_group(name, *types, **{**fixed, **options})
 
 
-def registered(
-    *groups: EksNodeGroup,
-    cluster: EksCluster = CLUSTER,
-    live: Mapping[str, LiveGroup] | None = None,
-    arn: str = ARN,
-) -> Monitor:
+def registered(*groups: EksNodeGroup, cluster: EksCluster = CLUSTER, arn: str = ARN) -> Monitor:
     """Register node groups on the cluster prod."""
 
     def program() -> None:
@@ -70,7 +63,6 @@ def registered(
                 cluster_arn=arn,
                 cluster=cluster,
                 groups={one.name: one for one in groups},
-                live=live or {},
             ),
         )
 

@@ -8,7 +8,9 @@ import pytest
 
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.groups import EksNodeGroup
+from archshift.nodes.live_groups import LiveGroup
 from components.offered_types import check_offered
+from tests.build import live_group
 from tests.components.eks import GET_OFFERINGS, GET_SUBNET, Aws, Refused, group
 from tests.components.recorder import Recorder, record
 
@@ -45,13 +47,13 @@ def ec2(offered: Iterable[tuple[str, str]], refusal: str = "") -> Recorder:
     return Aws({GET_SUBNET: subnet, GET_OFFERINGS: offerings})
 
 
-def check(one: EksNodeGroup, there: Recorder, existing: Iterable[str] = ()) -> None:
-    record(lambda: check_offered({one.name: one}, tuple(existing)), there)
+def check(one: EksNodeGroup, there: Recorder) -> None:
+    record(lambda: check_offered({one.name: one}), there)
 
 
-def refused(one: EksNodeGroup, there: Recorder, existing: Iterable[str] = ()) -> str:
+def refused(one: EksNodeGroup, there: Recorder) -> str:
     with pytest.raises(ArchshiftError) as error:
-        check(one, there, existing)
+        check(one, there)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -83,14 +85,14 @@ def test_a_group_that_runs_is_warned_of_such_a_zone(monkeypatch: pytest.MonkeyPa
     """Its other zones have nodes, and other subnets would replace it."""
     warnings: list[str] = []
     monkeypatch.setattr(pulumi, "warn", warnings.append)
-    check(graviton(subnets=("subnet-a", "subnet-c")), ec2(BOTH), existing=["graviton"])
+    check(graviton(subnets=("subnet-a", "subnet-c"), live=live_group()), ec2(BOTH))
     (warning,) = warnings
     assert warning.startswith("archshift:node_groups.graviton: EC2 does not offer m7g.large in eu-west-1c")
 
 
-@pytest.mark.parametrize("existing", [(), ("graviton",)])
-def test_a_type_that_no_zone_offers_is_refused(existing: tuple[str, ...]) -> None:
-    assert refused(graviton("m7g.large", "c7gn.large"), ec2(BOTH), existing) == (
+@pytest.mark.parametrize("live", [None, live_group()], ids=["new", "made"])
+def test_a_type_that_no_zone_offers_is_refused(live: LiveGroup | None) -> None:
+    assert refused(graviton("m7g.large", "c7gn.large", live=live), ec2(BOTH)) == (
         f"archshift:node_groups.graviton: EC2 does not offer c7gn.large in eu-west-1a and eu-west-1b{WAY_OUT}"
     )
 

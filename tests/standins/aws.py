@@ -2,9 +2,10 @@
 
 It keeps an account in a JSON file and notes what was done to it. Inputs are checked against the
 names of the SDK's own types; what replaces a node group is what the provider declares
-(https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/). Which types a zone offers comes
-from moto's copy of EC2's own list; subnets are in the zones of their region in turn. It starts no instances
-and checks no rights: an account whose ``refusal`` is set answers every look-up with those words.
+(https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/), and what EKS refuses is in
+``node_groups``. Which types a zone offers comes from moto's copy of EC2's own list; subnets are in the zones
+of their region in turn. It starts no instances and checks no rights: an account whose ``refusal`` is set
+answers every look-up with those words.
 
     ARCHSHIFT_STANDIN_AWS=account.json pulumi-resource-aws ENGINE_ADDRESS
 """
@@ -23,6 +24,8 @@ import pulumi_aws
 from google.protobuf import empty_pb2, json_format, struct_pb2  # type: ignore[import-untyped]
 from pulumi._types import input_type_py_to_pulumi_names
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
+
+from tests.standins import launch_templates, node_groups
 
 ACCOUNT: Final = "ARCHSHIFT_STANDIN_AWS"
 
@@ -70,7 +73,10 @@ _REPLACING: Final[Mapping[str, frozenset[str]]] = {
 
 # What AWS fills in; a program that says nothing of it changes nothing.
 _FILLED_IN: Final = frozenset(
-    {"capacityType", "diskSize", "launchTemplate", "nodeGroupName", "nodeGroupNamePrefix", "releaseVersion"}
+    {
+        *("amiType", "capacityType", "diskSize", "instanceTypes", "launchTemplate", "nodeGroupName"),
+        *("nodeGroupNamePrefix", "nodeRepairConfig", "releaseVersion", "updateConfig", "version"),
+    }
 )
 
 Properties = dict[str, Any]
@@ -159,7 +165,7 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
     def Diff(self, request: Any, _context: Any) -> Any:  # noqa: N802
         """Compare inputs; say what can only be had by a replacement."""
         kind = _kind(request.urn)
-        old, new = _plain(request.old_inputs), _plain(request.news)
+        old, new = (node_groups.compact(_plain(inputs)) for inputs in (request.old_inputs, request.news))
         changed = {
             name
             for name in old.keys() | new.keys()
@@ -192,7 +198,14 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         if kind == ENTRY and inputs["principalArn"].endswith("/deployer"):
             context.abort(grpc.StatusCode.UNKNOWN, "ResourceInUseException: access entry is already in use")
         content = self._account.read()
-        identity, outputs = _outputs(kind, inputs, len(content["done"]), content.get("reach", {}))
+        try:
+            identity, outputs = _outputs(kind, inputs, len(content["done"]), content.get("reach", {}))
+        except node_groups.RefusedError as refusal:
+            _refuse(context, "creating", "CreateNodegroup", refusal)
+        except launch_templates.RefusedError as refusal:
+            context.abort(
+                grpc.StatusCode.UNKNOWN, f"1 error occurred:\n\t* creating EC2 Launch Template: {refusal}"
+            )
         self._account.change("create", kind, identity, outputs)
         return provider_pb2.CreateResponse(id=identity, properties=_struct(outputs))
 
@@ -202,17 +215,28 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         found = self._account.find(kind, request.id)
         if found is None:
             return provider_pb2.ReadResponse(id="")
+        if "tags" in found:
+            # The provider hides the tags that only AWS may set.
+            found["tags"] = {key: tag for key, tag in found["tags"].items() if not key.startswith("aws:")}
         names = set(input_type_py_to_pulumi_names(_INPUTS[kind]).values())
         inputs = {name: value for name, value in found.items() if name in names}
         return provider_pb2.ReadResponse(id=request.id, properties=_struct(found), inputs=_struct(inputs))
 
-    def Update(self, request: Any, _context: Any) -> Any:  # noqa: N802
+    def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Change an object in place."""
         kind, inputs = _kind(request.urn), _plain(request.news)
-        outputs = {**_plain(request.olds), **inputs}
+        olds = _plain(request.olds)
+        outputs = {**olds, **inputs}
         if kind == TEMPLATE:
+            launch_templates.check(inputs)
             outputs["latestVersion"] = int(outputs["latestVersion"]) + 1
         if not request.preview:
+            if kind == NODE_GROUP:
+                try:
+                    live = self._account.find(kind, request.id) or {}
+                    outputs = node_groups.updated(live, olds, inputs)
+                except node_groups.RefusedError as refusal:
+                    _refuse(context, f"updating ({request.id})", "UpdateNodegroupConfig", refusal)
             self._account.change("update", kind, request.id, outputs)
         return provider_pb2.UpdateResponse(properties=_struct(outputs))
 
@@ -234,20 +258,16 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
             answered = _LOOK_UPS[request.tok](self._region, arguments, self._account)
             getattr(looked_up, "return").CopyFrom(_struct(answered))
             return looked_up
-        if request.tok == "aws:eks/getCluster:getCluster":
-            kind, identity, words = CLUSTER, arguments["name"], "EKS Cluster"
-        elif request.tok == "aws:eks/getAddon:getAddon":
+        kind, identity, words = CLUSTER, arguments.get("name", ""), "EKS Cluster"
+        if request.tok == "aws:eks/getAddon:getAddon":
             kind, words = ADDON, "EKS Add-On"
             identity = f"{arguments['clusterName']}:{arguments['addonName']}"
-        else:
-            kind, words = NODE_GROUP, "EKS Node Group"
-            identity = f"{arguments['clusterName']}:{arguments['nodeGroupName']}"
         found = self._account.find(kind, identity)
         if found is None:
             context.abort(
                 grpc.StatusCode.UNKNOWN,
-                f"invoking {request.tok}: 1 error occurred:\n\t* reading {words} ({identity}): couldn't find "
-                "resource\n\n",
+                f"invoking {request.tok}: 1 error occurred:\n\t* reading {words} ({identity}): "
+                "couldn't find resource\n\n",
             )
         answer: Any = provider_pb2.InvokeResponse()
         described = dict(found or {})
@@ -314,16 +334,24 @@ def _outputs(kind: str, inputs: Properties, count: int, reach: Mapping[str, Any]
         return f"{inputs['role']}-{count}", inputs
     if kind == NODE_GROUP:
         name = inputs.get("nodeGroupName") or f"{inputs['nodeGroupNamePrefix']}{count:026}"
-        scaling = [{"autoscalingGroups": [{"name": f"eks-{name}"}], "remoteAccessSecurityGroupId": ""}]
-        filled_in = {"tags": {}, "labels": {}, "taints": [], **inputs, "nodeGroupName": name}
-        return f"{inputs['clusterName']}:{name}", {**filled_in, "status": "ACTIVE", "resources": scaling}
+        return f"{inputs['clusterName']}:{name}", node_groups.created(inputs, name)
     if kind == ADDON:
         return f"{inputs['clusterName']}:{inputs['addonName']}", inputs
     if kind == ENTRY:
         return f"{inputs['clusterName']}:{inputs['principalArn']}", inputs
     if kind == TEMPLATE:
+        launch_templates.check(inputs)
         return f"lt-{count:017}", {**inputs, "latestVersion": 1}
     return f"{inputs['autoscalingGroupName']},{inputs['tag']['key']}", inputs
+
+
+def _refuse(context: Any, what: str, operation: str, refusal: node_groups.RefusedError) -> None:
+    """End a call as the provider does when EKS refuses."""
+    context.abort(
+        grpc.StatusCode.UNKNOWN,
+        f"1 error occurred:\n\t* {what} EKS Node Group: operation error EKS: {operation}, https response "
+        f"error StatusCode: 400, InvalidParameterException: {refusal}\n\n",
+    )
 
 
 def _kind(urn: str) -> str:
