@@ -18,6 +18,7 @@ from components.after_nodes import after
 from components.arm64_tests import Arm64Tests, Arm64TestsArgs, run_arm64_tests
 from components.cluster_identity import OUTPUT, survey_stack
 from components.cluster_protection import protection_hook
+from components.deletion_costs import DeletionCosts, DeletionCostsArgs
 from components.exceptions import Exceptions, ExceptionsArgs
 from components.gate import Gate, GateArgs
 from components.guard import guard_hook, protected
@@ -31,7 +32,7 @@ from components.placement_policy import PlacementPolicy, PlacementPolicyArgs
 from components.plan_file import write_plan_file
 from components.preflight import guard_x86, report, report_gate, show_tried
 from components.restore_taken_fields import register_restore_hook
-from components.rollouts import await_rollouts
+from components.rollouts import await_rollouts, log_ends
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def main() -> None:
         ),
         pulumi.ResourceOptions(depends_on=after(to_come, [provider])),
     )
+    ends = []
     if cluster_survey.placement:
         policy = PlacementPolicy(
             "placement",
@@ -137,7 +139,7 @@ def main() -> None:
             ),
             pulumi.ResourceOptions(provider=provider, depends_on=after(to_come)),
         )
-        await_moves(
+        moved = await_moves(
             policy.applied,
             cluster_survey.plan,
             cluster_survey.inventory,
@@ -147,6 +149,7 @@ def main() -> None:
             settings.rollouts,
             bring_up_nodes=placeholders.bring_up_for_moves if placeholders else None,
         )
+        ends.append(moved)
     if settings.monitoring and (live or not eks):
         Monitoring(
             "monitoring",
@@ -159,7 +162,7 @@ def main() -> None:
             ),
             pulumi.ResourceOptions(provider=provider),
         )
-    await_rollouts(
+    rolled_out = await_rollouts(
         patches.patches,
         cluster_survey.plan,
         cluster_survey.inventory,
@@ -169,6 +172,20 @@ def main() -> None:
         since=now,
         bring_up_nodes=placeholders.bring_up_missing if placeholders else None,
     )
+    ends.append(rolled_out)
+    if cluster_survey.plan.kept_shares or cluster_survey.plan.costs_due:
+        costs = DeletionCosts(
+            "deletion-costs",
+            DeletionCostsArgs(
+                plan=cluster_survey.plan,
+                field_manager=settings.costs_manager,
+                cluster=cluster_uid,
+                after=ends,
+            ),
+        )
+        log_ends(ends, costs.problems)
+    else:
+        log_ends(ends)
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)
     if cluster_uid:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pulumi
 import pulumi_aws as aws
 
-from archshift.common.kubernetes import ARCH_LABEL, GROUP_LABEL
+from archshift.common.kubernetes import ARCH_LABEL, GROUP_LABEL, TWIN_TAG
 from archshift.nodes.ami_types import AMI_TYPES, CUSTOM
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import EksNodeGroup, Node, capacity_by_architecture
@@ -111,6 +111,14 @@ class EksNodeGroups(pulumi.ComponentResource):
         if live:
             tags |= live.marks(group.node_labels, group.taints)
             tags = live.own_tags if group.released else tags
+        elif group.original:
+            tags[TWIN_TAG] = group.original
+        if not live and group.source:
+            # What its original gave it is its own; what its own settings say can go again.
+            tags |= group.source.marks(
+                group.node_labels if "labels" in group.typed else {},
+                group.taints if "taints" in group.typed else (),
+            )
         made = aws.eks.NodeGroup(
             group.name,
             aws.eks.NodeGroupArgs(

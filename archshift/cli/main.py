@@ -21,6 +21,7 @@ from archshift.cli.arguments import (
     plan,
     preview,
     ramp,
+    rebalance,
     report,
     status,
 )
@@ -39,6 +40,7 @@ _COMMANDS: Final = (
     plan,
     preview,
     ramp,
+    rebalance,
     report,
     status,
 )
@@ -60,8 +62,9 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="archshift",
         description="Moves the workloads of an EKS cluster from x86 to Graviton, step by step.",
-        epilog="`pulumi up` and `drain` change the cluster. `ramp apply` and `ramp pause` change the stack's "
-        "file. All other commands only read. `archshift COMMAND --help` shows an example and the exit codes.",
+        epilog="`pulumi up`, `rebalance` and `drain` change the cluster. `ramp apply` and `ramp pause` "
+        "change the stack's file. All other commands only read. `archshift COMMAND --help` shows an "
+        "example and the exit codes.",
     )
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

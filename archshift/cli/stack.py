@@ -49,7 +49,7 @@ def add_stack_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table, for programs")
 
 
-def read_settings(options: argparse.Namespace, *, nodes: bool = True) -> "stack_settings.Settings":
+def read_settings(options: argparse.Namespace, *, nodes: bool = False) -> "stack_settings.Settings":
     """Return the settings of the selected stack.
 
     Args:
@@ -115,7 +115,7 @@ def read_plan(options: argparse.Namespace, *, try_patches: bool = False) -> "Pla
     with busy("reading the stack and the cluster") as watch:
         # The engine takes 0.3 s for each of two answers; load modules meanwhile.
         threading.Thread(target=_load, args=(_READS_A_CLUSTER,), name="archshift-load").start()
-        settings = read_settings(options)
+        settings = read_settings(options, nodes=True)
         from archshift.survey import survey
 
         progress = partial(watch, things="patches")

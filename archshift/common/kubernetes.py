@@ -17,6 +17,9 @@ STACK_LABEL: Final = "archshift/stack"
 OURS: Final = "archshift/"
 """What the labels, taints and tags begin with that archshift alone sets and removes."""
 
+TWIN_TAG: Final = f"{OURS}twin-of"
+"""The tag of a group at EKS that is a twin, or was one; the value is the name of its original."""
+
 INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
 """Set by the kubelet (https://kubernetes.io/docs/reference/labels-annotations-taints/)."""
 

@@ -22,6 +22,7 @@ from archshift.common.kubernetes import (
     OURS,
     POOL_LABEL,
     STACK_LABEL,
+    TWIN_TAG,
     ZONE_LABEL,
 )
 from archshift.common.resources import EPHEMERAL_STORAGE, MIB, Devices, Resources, total
@@ -327,6 +328,7 @@ class EksNodeGroup(_Group):
         retired: Its nodes take no new pods, by the taint ``RETIRED``, which is one of ``taints``.
         released: The stack hands the group back: it takes off what is its own, and no longer deletes it.
         live: The group as it is; None before it exists, or if nobody asked EKS.
+        source: The group from which it got what the settings do not say; None for none.
         notes: What people need to know about it, one sentence each.
     """
 
@@ -351,6 +353,7 @@ class EksNodeGroup(_Group):
     retired: bool = False
     released: bool = False
     live: "LiveGroup | None" = None
+    source: "LiveGroup | None" = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -363,6 +366,11 @@ class EksNodeGroup(_Group):
         """The labels that the group gives its nodes; the kubelet sets ``kubernetes.io/arch``."""
         ours = {} if self.released else {ARCHITECTURE_LABEL: self.architecture, **self._own_labels}
         return {**self.labels, **ours}
+
+    @property
+    def original(self) -> str:
+        """The name of the group whose twin it is, or was, when archshift made it; empty for none."""
+        return self.twin_of or (self.live.tags.get(TWIN_TAG, "") if self.live else "")
 
     @property
     def node_taints(self) -> tuple[Taint, ...]:

@@ -1,7 +1,7 @@
 """A Graviton twin gets what its x86 original has at EKS, unless the settings say otherwise.
 
 An AMI, instance types and user data for x86 are never copied. Once a twin exists, it keeps what only another
-group could change, whatever its owner does to its original.
+group could change, whatever its owner does to its original. Without its original, it keeps all of it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -69,6 +69,9 @@ def fill_groups(groups: Mapping[str, EksNodeGroup], read: ReadTemplate) -> dict[
             source = original.live
         elif original and original.launch_template:
             source = _as_live(original)
+        elif not twin.twin_of and twin.original:
+            # Its original is gone, and with it what the settings do not say; the group itself still has it.
+            original, source = twin, twin.live
         filled[name] = _Filling(twin, original, source, read).fill() if original and source else twin
     return filled
 
@@ -161,6 +164,7 @@ class _Filling:
             disk_gib=self._disk_gib(),
             max_unavailable=self._pick("max_unavailable", twin.max_unavailable, live.max_unavailable),
             node_repair=self._pick("node_repair", twin.node_repair, live.node_repair),
+            source=live,
             labels={**shared(live.own_labels), **twin.labels},
             taints=self._taints(),
             tags={**shared(live.own_tags), **twin.tags},
@@ -282,7 +286,7 @@ class _Filling:
             reason = "it is no plain text"
         elif template.image or not same_family:
             reason = "it is for another operating system"
-        elif names_amd64(template.user_data):
+        elif names_amd64(template.user_data) and self._live is not self._there:
             reason = "it names x86 programs"
         else:
             return template.user_data

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.cluster.model import Discovery
 from archshift.cluster.ownership import PATCHES_SUFFIX
+from archshift.cluster.pods import COSTS_SUFFIX
 from archshift.common.aws import NOBODY_SPECIAL, AwsIdentity
 from archshift.common.errors import ArchshiftError
 from archshift.cost.rules import CostRules
@@ -167,6 +168,11 @@ class Settings:
     def field_manager(self) -> str:
         """The stack's name in ``managedFields``."""
         return f"{self.mark}{PATCHES_SUFFIX}"
+
+    @property
+    def costs_manager(self) -> str:
+        """The stack's name in the ``managedFields`` of pods whose deletion costs it sets."""
+        return f"{self.mark}{COSTS_SUFFIX}"
 
 
 def load(

@@ -13,6 +13,7 @@ Name: TypeAlias = Annotated[str, Meta(min_length=1, extra=use("a name in quotes"
 Names: TypeAlias = Annotated[tuple[Name, ...], Meta(extra=use("a list of names"))]
 Text: TypeAlias = Annotated[str, Meta(pattern=r"\S", extra=use("text in quotes that is not empty"))]
 Seconds: TypeAlias = Annotated[int, Meta(ge=1, extra={"unit": "seconds"})]
+Replicas: TypeAlias = Annotated[int, Meta(ge=0, extra={"unit": "replicas"})]
 Samples: TypeAlias = Annotated[int, Meta(ge=1, extra={"unit": "samples"})]
 Arn: TypeAlias = Annotated[
     str,

@@ -403,7 +403,7 @@ def test_the_last_x86_group_is_retired_and_comes_back(on_aws: OnAws, maker: str)
 
 
 def test_twins_are_filled_from_groups_that_differ_in_every_property(on_aws: OnAws) -> None:
-    """What EKS and EC2 get for the twins of groups of Terraform, of the console and with an image of one's own.
+    """What EKS and EC2 get for the twins of groups of Terraform, of the console and of an image.
     The preview names what stays behind. A second update finds nothing to do. Then the owner changes the
     original: no group is replaced, and the preview says what stays and what changes.
     """
@@ -486,12 +486,14 @@ def test_twins_are_filled_from_groups_that_differ_in_every_property(on_aws: OnAw
         "Terraform": "true",
         "Environment": "staging",
         "archshift/node-group": "graviton",
+        "archshift/twin-of": "x86",
     }
     theirs = launch_templates.MADE["lt-0123456789abcdef0"]["4"]
     data = launch_templates.to_data(graviton["template"])
     for name in ("SecurityGroupIds", "UserData", "MetadataOptions", "Monitoring", "BlockDeviceMappings"):
         assert data[name] == theirs[name]
     tags = {"Owner": "platform", "Team": "shop", "Name": "staging-graviton", **graviton["tags"]}
+    del tags["archshift/twin-of"]
     assert [
         (kind["ResourceType"], {tag["Key"]: tag["Value"] for tag in kind["Tags"]})
         for kind in data["TagSpecifications"]

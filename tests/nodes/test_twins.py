@@ -404,6 +404,26 @@ def test_the_twin_of_a_group_with_a_template_of_ones_own_is_filled_from_it() -> 
     assert groups["graviton"].disk_gib == 80
 
 
+@pytest.mark.parametrize("twin_of", ["x86", ""], ids=["twin", "without its original"])
+def test_a_group_that_was_a_twin_keeps_everything(twin_of: str) -> None:
+    """In the last step of a migration the x86 group leaves the settings; its twin must not be replaced."""
+    there = made(
+        role=ROLE,
+        max_unavailable="33%",
+        node_repair=True,
+        labels={"team": "shop", "pool": "main", "archshift/node-group": "graviton", "architecture": "arm64"},
+        tags={"Team": "shop", "archshift/node-group": "graviton", "archshift/twin-of": "x86"},
+    )
+    x86 = {"labels": {"pool": "main"}}
+    labels = {"pool": "main"} if twin_of else {}
+    twin = filled(there=there, x86=x86, twin_of=twin_of, labels=labels)
+    assert twin.original == "x86"
+    assert twin.notes == ()
+    assert replace(twin, live=None, source=None, twin_of="") == replace(
+        filled(labels={"pool": "main"}), source=None, twin_of=""
+    )
+
+
 def test_a_twin_of_a_group_that_archshift_makes_follows_the_settings() -> None:
     """There is no other owner, so there is nothing to fill."""
     groups = {"x86": eks_group("x86", "m5.large"), "graviton": eks_group("graviton", twin_of="x86")}

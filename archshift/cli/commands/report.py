@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     """Write and print the report; returns the exit code."""
     at = datetime.now(UTC)
     with busy("reading the stack and the cluster") as watch:
-        settings = read_settings(options)
+        settings = read_settings(options, nodes=True)
         cluster_survey = survey(settings, watch=watch)
     with busy("reading prices and the repository"):
         savings = _savings(settings, cluster_survey, options)
