@@ -14,6 +14,7 @@ from archshift.nodes.live_groups import read_groups
 from archshift.ramp.gate_evidence import no_evidence, read_evidence_file
 from archshift.settings import stack as stack_settings
 from archshift.survey import survey_of_none
+from components import engine_text
 from components.after_nodes import after
 from components.arm64_tests import Arm64Tests, Arm64TestsArgs, run_arm64_tests
 from components.cluster_identity import OUTPUT, survey_stack
@@ -197,4 +198,4 @@ try:
     main()
 except ArchshiftError as error:
     # The engine prints a RunError without a traceback.
-    raise pulumi.RunError(str(error)) from None
+    raise engine_text.run_error(error) from None

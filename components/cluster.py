@@ -20,6 +20,7 @@ from archshift.nodes.eks import (
     check_status,
     principal,
 )
+from components import engine_text
 from components.cluster_protection import PROTECTED
 
 _LOGS: Final = ("api", "audit", "authenticator", "controllerManager", "scheduler")
@@ -143,12 +144,14 @@ class MixedCluster(pulumi.ComponentResource):
         self.cluster_name = live.apply(lambda cluster: cluster.name)
         self.kubeconfig = live.apply(lambda cluster: json.dumps(cluster.kubeconfig(identity)))
         self.register_outputs(
-            {
-                "arn": self.arn,
-                "cluster_name": self.cluster_name,
-                "kubeconfig": self.kubeconfig,
-                PROTECTED: bool(args.cluster.create and args.cluster.create.deletion_protection),
-            }
+            engine_text.outputs(
+                {
+                    "arn": self.arn,
+                    "cluster_name": self.cluster_name,
+                    "kubeconfig": self.kubeconfig,
+                    PROTECTED: bool(args.cluster.create and args.cluster.create.deletion_protection),
+                }
+            )
         )
 
     def _make(

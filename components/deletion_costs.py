@@ -25,6 +25,7 @@ from archshift.cluster.client import Cluster, connect
 from archshift.cluster.identity import read_identity
 from archshift.plan.deletion_costs import Proportion
 from archshift.plan.model import Plan
+from components import engine_text
 
 
 class DeletionCostsProvider(ResourceProvider):
@@ -116,4 +117,4 @@ class DeletionCosts(Resource, module="archshift", name="DeletionCosts"):
 
 def _warn(problems: Mapping[str, str] | None) -> None:
     for namespace, problem in sorted((problems or {}).items()):
-        pulumi.warn(f"{namespace}: no deletion costs, so scaling down may change shares: {problem}")
+        engine_text.warn(f"{namespace}: no deletion costs, so scaling down may change shares: {problem}")

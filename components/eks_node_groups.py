@@ -16,6 +16,7 @@ from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import EksNodeGroup, Node, capacity_by_architecture
 from archshift.nodes.launch_templates import Volume
 from archshift.nodes.live_groups import EFFECTS
+from components import engine_text
 
 _NODE_POLICIES: Final = (
     "AmazonEKSWorkerNodePolicy",
@@ -101,8 +102,9 @@ class EksNodeGroups(pulumi.ComponentResource):
         )
         # Where a launch template has the types, no input of the group has them, and policies need them.
         types = {group.name: [kind.name for kind in group.instance_types] for group in args.groups.values()}
+        elsewhere = capacity_by_architecture(args.others)
         self.register_outputs(
-            {"sizes": self.sizes, "types": types, "elsewhere": capacity_by_architecture(args.others)}
+            engine_text.outputs({"sizes": self.sizes, "types": types, "elsewhere": elsewhere})
         )
 
     def _group(self, group: EksNodeGroup) -> aws.eks.NodeGroup:

@@ -32,6 +32,7 @@ from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.nodes.node_pools import from_manifest, requirement
 from archshift.plan import guard
 from archshift.survey import Survey, survey
+from components import engine_text
 from components.plan_file import add_refusal
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
             return
         now = datetime.now(UTC)
         if settings.break_glass and settings.break_glass_active(now):
-            pulumi.warn(f"{args.name}: {settings.break_glass.describe(now)}")
+            engine_text.warn(f"{args.name}: {settings.break_glass.describe(now)}")
             return
         group = (args.old_outputs or old).get("nodeGroupName", "")
         if not architecture and group and live_check.only_graviton(group):

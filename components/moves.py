@@ -14,6 +14,7 @@ from archshift.cluster.live_placement import SEEN_SECONDS
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.plan.model import Plan, PlannedWorkload
+from components import engine_text
 
 
 def moving_namespaces(plan: Plan) -> frozenset[str]:
@@ -85,7 +86,7 @@ def await_moves(
                 bring_up_nodes=bring_up_nodes,
                 # New nodes of this update join the cluster a little later.
                 patience=JOIN_SECONDS if plan.new_nodes else 0.0,
-                say=lambda text: pulumi.info(text, ephemeral=True),
+                say=lambda text: engine_text.info(text, ephemeral=True),
             )
 
     async def after(outputs: list[bool | None]) -> StepResult:

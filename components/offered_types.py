@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import pulumi
 import pulumi_aws as aws
 
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.groups import EksNodeGroup
+from components import engine_text
 from components.cluster import explain, is_missing
 
 _KEY: Final = "archshift:node_groups"
@@ -50,7 +50,7 @@ def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
         if problem and (nowhere or not group.live):
             raise ArchshiftError(problem, _WAY_OUT)
         if problem:
-            pulumi.warn(problem)
+            engine_text.warn(problem)
 
 
 def _problem(group: EksNodeGroup, places: Iterable[str], types: Iterable[str]) -> str:

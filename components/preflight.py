@@ -4,8 +4,6 @@ from contextlib import nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import pulumi
-
 from archshift.cluster.client import connect
 from archshift.cluster.image_evidence import ClusterEvidence
 from archshift.cluster.pods import busy_pods
@@ -21,6 +19,7 @@ from archshift.plan.reasons import daemonset_way_out
 from archshift.ramp.gate_evidence import GateEvidence, Move
 from archshift.ramp.schedule import DEFAULT_STEPS, step_below
 from archshift.survey import Survey
+from components import engine_text
 from components.guard import busy_error, refuse
 from components.plan_file import exceptions
 
@@ -37,12 +36,12 @@ def guard_x86(survey: Survey, settings: "Settings", now: datetime) -> None:
         ArchshiftError: Something still needs x86, or pods run on what would go. Nothing is registered yet.
     """
     for exception in exceptions(settings, now):
-        pulumi.warn(exception)
+        engine_text.warn(exception)
     for group in settings.eks_node_groups.values():
         if change := group_changes.change_of(group):
-            (pulumi.warn if group_changes.going(group) else pulumi.info)(change)
+            (engine_text.warn if group_changes.going(group) else engine_text.info)(change)
         for note in group.notes:
-            pulumi.info(f"node group {group.name}: {note}")
+            engine_text.info(f"node group {group.name}: {note}")
     if settings.break_glass_active(now):
         return
     if survey.needs is not None:
@@ -90,9 +89,9 @@ def _keep_x86(survey: Survey, settings: "Settings") -> None:
     if not needed and any(node.architecture == AMD64 for node in live):
         # The engine unprotects only resources that the program registers.
         if any(group.architecture == AMD64 for group in settings.groups):
-            pulumi.info("nothing needs x86 any more: this update unprotects the x86 nodes")
+            engine_text.info("nothing needs x86 any more: this update unprotects the x86 nodes")
         else:
-            pulumi.info(
+            engine_text.info(
                 "nothing needs x86 any more; if the engine still protects x86 nodes, you removed their group "
                 "too early: add it to archshift:node_groups again, run pulumi up, then remove it"
             )
@@ -100,7 +99,7 @@ def _keep_x86(survey: Survey, settings: "Settings") -> None:
 
 def show_tried(done: int, total: int) -> None:
     """Show how many patches the API server has tried."""
-    pulumi.info(f"tried {done} of {total} patches on the API server", ephemeral=True)
+    engine_text.info(f"tried {done} of {total} patches on the API server", ephemeral=True)
 
 
 def report_gate(evidence: GateEvidence, plan: Plan, settings: "Settings", now: datetime) -> None:
@@ -115,7 +114,7 @@ def report_gate(evidence: GateEvidence, plan: Plan, settings: "Settings", now: d
     )
     reason = move.why_refused(evidence, stack=settings.stack, now=now)
     if reason:
-        pulumi.warn(
+        engine_text.warn(
             f"arm_ratio {move.ratio:g} is a step up, and the gate has no pass for {move.previous:g}: "
             f"{reason}; run archshift gate --output at {move.previous:g}, or set arm_ratio back to it"
         )
@@ -136,11 +135,11 @@ def report(
         ArchshiftError: The step cannot be scheduled. Nothing is registered yet.
     """
     for note in evidence.notes if evidence else ():
-        pulumi.warn(note)
+        engine_text.warn(note)
     if plan.untried:
-        pulumi.warn(plan.untried)
+        engine_text.warn(plan.untried)
     for conflict in plan.conflicts:
-        pulumi.warn(str(conflict))
+        engine_text.warn(str(conflict))
     blockers = "; ".join(map(str, plan.blockers))
     if blockers and plan.first_graviton_node:
         raise ArchshiftError(
@@ -148,19 +147,19 @@ def report(
             daemonset_way_out(any(blocker.steered for blocker in plan.blockers)),
         )
     for blocker in plan.blockers:
-        pulumi.warn(str(blocker))
+        engine_text.warn(str(blocker))
     for note in plan.node_notes:
-        (pulumi.warn if plan.waiting else pulumi.info)(note)
+        (engine_text.warn if plan.waiting else engine_text.info)(note)
     for row in plan.waiting:
-        pulumi.info(f"{row.key}: {row.reason}")
+        engine_text.info(f"{row.key}: {row.reason}")
     held = [row for row in plan.workloads if row.verdict and not row.verdict.runs_on_arm64]
     for sentence in summary(held):
-        pulumi.info(sentence)
+        engine_text.info(sentence)
     for sentence in summary(row for row in plan.workloads if row.key in plan.refused):
-        pulumi.warn(sentence)
+        engine_text.warn(sentence)
     kept = (row for row in plan.workloads if row.action == "keep" and row.key not in plan.refused)
     for sentence in summary(row for row in kept if row not in held):
-        pulumi.info(sentence)
+        engine_text.info(sentence)
     if plan.shortages and fixed_capacity:
         raise ArchshiftError(
             f"arm_ratio {plan.arm_ratio:g} cannot be scheduled: {'; '.join(plan.shortages)}",
@@ -168,12 +167,12 @@ def report(
         )
     adding = "raise the limits in archshift:node_groups" if by_limits else "an autoscaler must add nodes"
     for shortage in plan.shortages:
-        pulumi.warn(f"{shortage}; {adding}, or pods will stay pending")
+        engine_text.warn(f"{shortage}; {adding}, or pods will stay pending")
     for trouble in reasons.troubles(plan.troubles):
-        pulumi.warn(trouble)
+        engine_text.warn(trouble)
     if plan.advice:
-        pulumi.info(plan.advice)
-    pulumi.info(
+        engine_text.info(plan.advice)
+    engine_text.info(
         f"arm_ratio {plan.arm_ratio:g}: {plan.wanted} of {plan.pods} movable pods belong on Graviton "
         f"({counted(plan.all_pods, 'pod')} in all), {plan.graviton} are there; "
         f"{reasons.what_restarts(plan)}"

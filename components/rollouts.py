@@ -26,6 +26,7 @@ from archshift.cluster.client import connect
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.plan.model import Plan, PlannedWorkload
+from components import engine_text
 from components.workload_patch import WorkloadPatch
 
 _Outputs: TypeAlias = tuple[str | None, str | None, float | None]
@@ -73,7 +74,7 @@ def await_rollouts(
                 bring_up_nodes=bring_up_nodes,
                 # New nodes of this update join the cluster a little later.
                 patience=JOIN_SECONDS if plan.new_nodes else 0.0,
-                say=lambda text: pulumi.info(text, ephemeral=True),
+                say=lambda text: engine_text.info(text, ephemeral=True),
             )
 
     async def after(outputs: list[_Outputs]) -> StepResult:
@@ -126,6 +127,6 @@ def _log(results: Sequence[StepResult]) -> None:
     """
     for result in results:
         for warning in result.warnings:
-            pulumi.warn(warning)
+            engine_text.warn(warning)
     if errors := [result.error for result in results if result.error]:
-        raise pulumi.RunError("\n".join(errors))
+        raise engine_text.run_error(*errors)

@@ -27,6 +27,7 @@ from archshift.cli.arguments import (
 )
 from archshift.cli.parser import EXIT_ERROR, EXIT_INTERRUPTED, Parser
 from archshift.common.errors import ArchshiftError
+from archshift.common.text import one_line
 
 _COMMANDS: Final = (
     audit,
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except ArchshiftError as problem:
         for one in problem.errors:
-            print(f"archshift: {one}", file=sys.stderr)
+            print(f"archshift: {one_line(str(one))}", file=sys.stderr)  # noqa: T201
         return error
     except BrokenPipeError:
         _print_no_more()
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_no_more()
         raise
     except KeyboardInterrupt:
-        print(f"archshift: interrupted; {state}", file=sys.stderr)
+        print(f"archshift: interrupted; {state}", file=sys.stderr)  # noqa: T201
         return EXIT_INTERRUPTED
     return code
 

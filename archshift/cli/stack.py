@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 from archshift.common.errors import ArchshiftError
+from archshift.common.text import printable, printable_json
 
 if TYPE_CHECKING:
     # Every parser imports this module for its options, so it must load fast.
@@ -192,6 +193,16 @@ def pulumi(options: argparse.Namespace, *arguments: str) -> str:
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON on standard output."""
-    json.dump(value, sys.stdout, indent=2)
-    print()
+    """Print a value as JSON on standard output, with printable texts: many are cut out of it and printed."""
+    json.dump(printable_json(value), sys.stdout, indent=2)
+    say("")
+
+
+def say(text: str, file: TextIO | None = None) -> None:
+    """Print a line for a person.
+
+    Args:
+        text: The line; names in it may come from others.
+        file: The output; standard output by default.
+    """
+    print(printable(text), file=file, flush=True)
