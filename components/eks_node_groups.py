@@ -204,7 +204,10 @@ class EksNodeGroups(pulumi.ComponentResource):
                 ),
                 # Without any, EKS adds the security group of the cluster.
                 vpc_security_group_ids=list(given.security_groups) or None,
-                user_data=b64encode(given.user_data.encode()).decode() or None,
+                # It may hold passwords; the engine encrypts it in its state.
+                user_data=pulumi.Output.secret(b64encode(given.user_data.encode()).decode())
+                if given.user_data
+                else None,
                 monitoring=aws.ec2.LaunchTemplateMonitoringArgs(enabled=True) if given.monitoring else None,
                 ebs_optimized=None if given.ebs_optimized is None else str(given.ebs_optimized).lower(),
                 block_device_mappings=[

@@ -54,7 +54,7 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
     def before(args: pulumi.ResourceHookArgs) -> None:
         old, new = args.old_inputs or {}, args.new_inputs
         architecture = _architecture(old)
-        if architecture == ARM64 or _is_handed_back(old):
+        if architecture == ARM64 or (new is None and _is_handed_back(old)):
             return
         now = datetime.now(UTC)
         if settings.break_glass and settings.break_glass_active(now):
@@ -260,7 +260,7 @@ def _is_emptied(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def _is_handed_back(inputs: Mapping[str, Any]) -> bool:
-    """Whether a managed group is one that an update has handed back; the engine deletes none of these."""
+    """Whether a managed group is one that an update has handed back: the engine forgets it, and keeps it."""
     return "nodeGroupName" in inputs and GROUP_LABEL not in (inputs.get("tags") or {})
 
 

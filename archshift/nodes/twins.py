@@ -169,8 +169,13 @@ class _Filling:
             taints=self._taints(),
             tags={**shared(live.own_tags), **twin.tags},
         )
+        if live.version:
+            self._not_taken.append(
+                f"its nodes get the Kubernetes version of the cluster; those of {live.name} have {live.version}"
+            )
         if live.remote_access:
             self._not_taken.append(self._lacks("access by SSH"))
+        self._not_taken += [self._lacks(name) for name in live.others]
         if not twin.launch_template:
             self._check_user_data(group.ami_type)
             group = replace(group, instances=self._instances(group.ami_type))

@@ -127,6 +127,13 @@ def test_a_twin_has_what_its_original_has() -> None:
     assert twin.notes == ()
 
 
+def test_another_version_of_kubernetes_is_said() -> None:
+    """A measured difference between the sides may come from it."""
+    assert filled(live={"version": "1.33"}).notes == (
+        "its nodes get the Kubernetes version of the cluster; those of old have 1.33",
+    )
+
+
 def test_settings_go_before_what_is_there() -> None:
     """Those of the twin, key by key; labels and tags lie over those of the original."""
     own: dict[str, Any] = {
@@ -196,6 +203,7 @@ def test_a_group_without_a_template_gives_its_disk() -> None:
             ["the user data of old: it names x86 programs; set user_data"],
         ),
         ({"capacity_type": "CAPACITY_BLOCK"}, TEMPLATE, ["the capacity type CAPACITY_BLOCK of old"]),
+        ({"others": ("warmPoolConfig",)}, TEMPLATE, ["warmPoolConfig of old"]),
     ],
 )
 def test_what_cannot_be_taken_over_is_named(

@@ -582,14 +582,13 @@ SHARE = 'is invalid; use 1 to 100 nodes, or a share of them such as "33%"'
         ),
         (
             {**X86, "user_data": "yum install -y htop"},
-            f"{G}.user_data: 'yum install -y htop' is invalid; use for AL2023 a NodeConfig (apiVersion: "
-            "node.eks.aws/v1alpha1), a script that begins with #!, or a MIME multi-part text",
+            f"{G}.user_data is invalid; use for AL2023 a NodeConfig (apiVersion: node.eks.aws/v1alpha1), a "
+            "script that begins with #!, or a MIME multi-part text",
         ),
         (
             {**X86, "launch_template": {"id": "lt-0a", "version": "$Latest"}},
-            f"{G}.launch_template.version: '$Latest' is invalid; use the number of a version: with a name "
-            "such "
-            "as $Latest, nobody chooses when nodes change",
+            f"{G}.launch_template.version: '$Latest' is invalid; use a number, because what $Latest and "
+            "$Default mean changes without an update",
         ),
         (
             {**X86, "launch_template": {"id": "general", "version": 1}},

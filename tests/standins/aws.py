@@ -366,9 +366,16 @@ def _kind(urn: str) -> str:
     return urn.split("::")[2].rpartition("$")[2]
 
 
+_SECRET: Final = "4dabf18193072939515e22adb298388d"
+"""The engine's mark of a secret, which is a map with the value."""
+
+
 def _plain(properties: Any) -> Properties:
     values: Properties = json_format.MessageToDict(properties)
-    return values
+    return {
+        name: value["value"] if isinstance(value, dict) and _SECRET in value else value
+        for name, value in values.items()
+    }
 
 
 def _struct(values: Properties) -> Any:
