@@ -158,7 +158,9 @@ class EksNodeGroups(pulumi.ComponentResource):
         return made
 
     def _options(self, group: EksNodeGroup) -> pulumi.ResourceOptions:
-        imported, guard = bool(group.import_name), self._args.guard
+        imported = bool(group.import_name)
+        # A group that is handed back leaves the stack and stays at EKS, so there is nothing to ask then.
+        guard = None if group.released else self._args.guard
         return pulumi.ResourceOptions(
             parent=self,
             protect=group.name in self._args.protected,
@@ -166,7 +168,6 @@ class EksNodeGroups(pulumi.ComponentResource):
             hooks=pulumi.ResourceHookBinding(before_delete=[guard], before_update=[guard]) if guard else None,
             import_=f"{self._args.cluster.name}:{group.import_name}" if imported else None,
             ignore_changes=[*_REPLACING] if imported else None,
-            # A group that is handed back leaves the stack, and stays at EKS.
             retain_on_delete=group.released,
             # Nodes need the role's permissions until the last node is gone.
             depends_on=self._rights,

@@ -17,13 +17,7 @@ from archshift.cluster.client import connect
 from archshift.cluster.pods import Pod, busy_pods
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import (
-    ARCH_LABEL,
-    EKS_GROUP_LABEL,
-    GROUP_LABEL,
-    INSTANCE_TYPE_LABEL,
-    POOL_LABEL,
-)
+from archshift.common.kubernetes import ARCH_LABEL, EKS_GROUP_LABEL, INSTANCE_TYPE_LABEL, POOL_LABEL
 from archshift.common.text import counted, first_few
 from archshift.nodes import well_known_labels
 from archshift.nodes.after_update import nodes_after, nodes_of_others
@@ -54,7 +48,7 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
     def before(args: pulumi.ResourceHookArgs) -> None:
         old, new = args.old_inputs or {}, args.new_inputs
         architecture = _architecture(old)
-        if architecture == ARM64 or (new is None and _is_handed_back(old)):
+        if architecture == ARM64:
             return
         now = datetime.now(UTC)
         if settings.break_glass and settings.break_glass_active(now):
@@ -257,11 +251,6 @@ def _is_emptied(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Whether an update removes the last nodes of a managed group."""
     before, after = (inputs.get("scalingConfig") or {} for inputs in (old, new))
     return bool(before.get("desiredSize")) and after.get("desiredSize") == 0
-
-
-def _is_handed_back(inputs: Mapping[str, Any]) -> bool:
-    """Whether a managed group is one that an update has handed back: the engine forgets it, and keeps it."""
-    return "nodeGroupName" in inputs and GROUP_LABEL not in (inputs.get("tags") or {})
 
 
 def _architecture(inputs: Mapping[str, Any]) -> str:

@@ -114,7 +114,7 @@ def test_a_side_without_pods_and_pods_that_tolerate_the_taint_strand_nobody() ->
 
 
 def test_nodes_that_come_and_go_strand_nobody() -> None:
-    """Only a change of a node that stays does. Whether a new node takes a pod may be unknown, as its zone is."""
+    """Only a change of a node that stays does. Whether a new node takes a pod may be unknown."""
     there = inventory(deployment("cart", 3), graviton={"cart": 3}, nodes=(ARM,))
     assert stranded(there, []) == ""
     assert stranded(there, [node("new-0", "arm64", taints=(RETIRED,))]) == ""

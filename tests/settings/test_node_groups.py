@@ -327,7 +327,10 @@ def test_settings_of_an_import_lie_over_what_is_there() -> None:
 
 def test_what_leaves_the_settings_leaves_the_group_and_the_former_value_comes_back() -> None:
     """Tags on the group remember what the settings changed; also the taint of a retired group goes."""
-    typed = {"labels": {"pool": "main", "team": "web"}, "taints": [{"key": "spot"}, {"key": "batch"}]}
+    typed: dict[str, Any] = {
+        "labels": {"pool": "main", "team": "web"},
+        "taints": [{"key": "spot"}, {"key": "batch"}],
+    }
     first = x86_of(OLD, retired=True, **typed)
     assert RETIRED in first.taints
     live = replace(

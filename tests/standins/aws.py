@@ -281,17 +281,13 @@ def _offered(region: str, arguments: Properties, _account: Account) -> Propertie
     """Return which of the types which zones have, as two lists of the same length."""
     # Imported here: moto takes a second, and most runs ask for nothing of it.
     import boto3  # type: ignore[import-untyped]
-    from botocore.config import Config  # type: ignore[import-untyped]
     from moto import mock_aws
 
     with mock_aws():
+        # The environment may name another endpoint, that of the stand-in for what boto3 asks.
+        endpoint = f"https://ec2.{region}.amazonaws.com"
         ec2 = boto3.client(
-            "ec2",
-            region,
-            aws_access_key_id="none",
-            aws_secret_access_key="none",
-            # Not the stand-in for EC2's API, of which archshift asks other things.
-            config=Config(ignore_configured_endpoint_urls=True),
+            "ec2", region, endpoint_url=endpoint, aws_access_key_id="none", aws_secret_access_key="none"
         )
         pages = ec2.get_paginator("describe_instance_type_offerings").paginate(
             LocationType=arguments["locationType"],
