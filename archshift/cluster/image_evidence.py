@@ -54,6 +54,7 @@ def audit_options(
     return AuditOptions(
         cache=cache_folder() if keep else None,
         hosts=rules.registries,
+        aws=rules.aws,
         pull_secrets=pull_secrets,
         evidence_seconds=rules.max_age_days * 86400,
         away_seconds=0.0 if refresh else REMEMBERED_SECONDS,
