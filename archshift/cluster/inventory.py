@@ -17,7 +17,6 @@ from archshift.cluster import pod_fields
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import (
     OWNER_LABELS,
-    TAKEN_ANNOTATION,
     Discovery,
     Inventory,
     Workload,
@@ -31,9 +30,10 @@ from archshift.cluster.ownership import (
     owners_of_whole,
     path_of,
 )
-from archshift.cluster.pod_fields import TakenField, Template
+from archshift.cluster.pod_fields import Template
 from archshift.cluster.pod_needs import NOTHING_ADDED, Admission, read_defaults, read_runtime_class
 from archshift.cluster.pods import Pod, list_pods, pull_identity
+from archshift.cluster.taken_fields import read_taken_fields
 from archshift.cluster.template_users import read_template_use
 from archshift.cluster.troubles import find_troubles
 from archshift.cluster.volumes import Volumes, read_volumes
@@ -276,6 +276,12 @@ def read_workload(
     reclaimed = _reclaimed(owned, others, live, copiers, record.revision_label) if revision else {}
     applied_by, applied = _applied(managed, template, template_path, names)
     null_parent = _owned_as_null(managed, template_path, pod_spec, names)
+    obstacle = record.obstacle(spec)
+    try:
+        taken_fields = read_taken_fields(meta)
+    except ArchshiftError as error:
+        # The owner of one workload must not stop the run for all others.
+        taken_fields, obstacle = {}, str(error)
     workload = Workload(
         namespace=meta["namespace"],
         kind=kind,
@@ -290,7 +296,7 @@ def read_workload(
             reclaimed=reclaimed,
             takes_over=bool(copiers) or null_parent,
             null_parent=null_parent,
-            taken_fields=_taken_fields(meta),
+            taken_fields=taken_fields,
             selector=spec.get("selector"),
             revision_label=record.revision_label,
             has_soft_rules=pod_fields.has_soft_rules(pod_spec, (*before, *behind)),
@@ -307,7 +313,7 @@ def read_workload(
         most_away=record.most_away(spec),
         stuck=record.stuck(item),
         identity=f"{meta.get('uid', '')[:8]}.{meta.get('generation', 0)}",
-        obstacle=record.obstacle(spec),
+        obstacle=obstacle,
         containers=containers_of(pod_spec),
         pulls_as=pull_identity(meta["namespace"], pod_spec),
         owner=_owner(meta.get("labels") or {}),
@@ -466,25 +472,6 @@ def _other_spreads(
         if any(owner.manager not in our_names for owner in field_owners) or not field_owners:
             side.append(constraint)
     return tuple(before), tuple(behind)
-
-
-def _taken_fields(meta: Mapping[str, Any]) -> dict[str, TakenField]:
-    text = (meta.get("annotations") or {}).get(TAKEN_ANNOTATION)
-    if not text:
-        return {}
-    try:
-        return {
-            name: TakenField(FieldOwner(entry["manager"], entry["operation"]), entry["value"])
-            for name, entry in json.loads(text).items()
-            if name in pod_fields.FIELDS
-        }
-    except (ValueError, KeyError, TypeError, AttributeError):
-        where = f"{meta['namespace']}/{meta['name']}"
-        raise ArchshiftError(
-            f"{where}: the annotation {TAKEN_ANNOTATION} is not readable",
-            "it holds what a forced patch "
-            "replaced: restore it from the stack's state (pulumi stack export) before going on",
-        ) from None
 
 
 def read_node(item: Mapping[str, Any]) -> Node:
