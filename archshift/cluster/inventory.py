@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from archshift.cluster import pod_fields
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import (
+    MOST_MISSING,
     OWNER_LABELS,
     Discovery,
     Inventory,
@@ -115,8 +116,10 @@ def read_inventory(
         workloads = keyed(workload for ours, _ in read for workload in ours)
         others = keyed(workload for _, outside in read for workload in outside)
         outside = {key: workload for key, workload in others.items() if key not in workloads}
-        daemonsets = {key: each for key, each in outside.items() if on_every_node(each.kind)}
         all_pods = pods.result()
+        live = Counter(pod.workload for pod in all_pods)
+        workloads, outside = (_with_believable_replicas(each, live) for each in (workloads, outside))
+        daemonsets = {key: each for key, each in outside.items() if on_every_node(each.kind)}
         if every_controller:
             by_pods = _known_by_pods(all_pods, discovery, volumes.result())
             workloads |= keyed(by_pods)
@@ -130,6 +133,22 @@ def read_inventory(
             volumes.result(),
         )
         return replace(found, unplaced=_unplaced(all_pods, workloads)) if every_controller else found
+
+
+def _with_believable_replicas(
+    workloads: Mapping[str, Workload], live: Mapping[str, int]
+) -> dict[str, Workload]:
+    """Return workloads of which none wants far more pods than it has.
+
+    A plan looks at each wanted pod. Whoever may write one Deployment can want two billion pods.
+    """
+    found = {}
+    for key, workload in workloads.items():
+        most = live.get(key, 0) + MOST_MISSING
+        if workload.replicas > most:
+            workload = replace(workload, replicas=most, oversized=(workload.replicas, live.get(key, 0)))
+        found[key] = workload
+    return found
 
 
 def _known_by_pods(pods: Iterable[Pod], discovery: Discovery, volumes: Volumes) -> Iterator[Workload]:

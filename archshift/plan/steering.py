@@ -322,6 +322,8 @@ class Steering:
 
     def _immovable(self, workload: Workload) -> str:
         """Return why its pods cannot be placed on either side, whoever writes the fields."""
+        if workload.oversized:
+            return reasons.oversized(*workload.oversized)
         if workload.scheduler:
             return reasons.other_scheduler(workload.scheduler)
         if kind := self._inventory.special_nodes(workload.key):

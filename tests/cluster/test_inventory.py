@@ -910,3 +910,41 @@ def test_cpu_that_a_workload_is_scaled_to(metric: dict[str, Any], said: tuple[st
     )
     found = read_inventory(cluster, Discovery(), MANAGER).workloads[CART]
     assert (found.cpu_targets, found.autoscaled) == (said, (1, 9))
+
+
+def test_numbers_that_no_cluster_has_leave_only_their_workload_alone() -> None:
+    """A plan looks at each wanted pod, and whoever may write one Deployment can want two billion of them."""
+    most = 2**31 - 1
+    claims = [{"metadata": {"name": "data"}, "spec": {"storageClassName": "gp3"}}]
+    many = workload(name="many", replicas=most)
+    scaled = workload("StatefulSet", "scaled", replicas=2, spec={"volumeClaimTemplates": claims})
+    surge = {"rollingUpdate": {"maxSurge": "9" * 5000 + "%"}}
+    surging = workload(name="surging", replicas=4, spec={"strategy": surge})
+    marked = workload(name="marked", replicas=4, annotations={"archshift/inexact": f"a;{'9' * 5000};1"})
+    scalers = [
+        {
+            "metadata": {"namespace": "shop", "name": name},
+            "spec": {"scaleTargetRef": {"kind": kind, "name": name}, "minReplicas": 2, "maxReplicas": most},
+        }
+        for kind, name in (("StatefulSet", "scaled"), ("Deployment", "cart"))
+    ]
+    found = read_inventory(
+        cluster(
+            nodes=[node("a", "amd64"), node("b")],
+            deployments=[many, surging, marked, workload(name="cart", replicas=4)],
+            statefulsets=[scaled],
+            scalers=scalers,
+        ),
+        Discovery(),
+        MANAGER,
+        with_unsteered=True,
+    )
+    assert found.workloads["shop/Deployment/many"].replicas == 1000
+    rows = {row.name: row for row in make_plan(arm_ratio=0.5, inventory=found).workloads}
+    assert rows["many"].action == "leave"
+    assert rows["many"].reason == (
+        "left alone: it wants 2147483647 pods and has 0; archshift places it when at most 1000 of them are "
+        "missing"
+    )
+    names = ("cart", "scaled", "surging", "marked")
+    assert sum(rows[name].wanted or 0 for name in names) == 7
