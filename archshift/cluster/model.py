@@ -93,8 +93,8 @@ class Workload:
         stuck: The controller's words if its rollout makes no progress; otherwise empty.
         identity: ``<uid>.<generation>``, shortened. It changes with every change of the spec.
         obstacle: Why a change of the template cannot move its pods; empty if it can.
-        oversized: (wanted, existing) pods if more than ``MOST_MISSING`` are missing; ``replicas`` is then less
-            than the wanted number. Otherwise None.
+        oversized: (wanted, existing) pods if more than ``MOST_MISSING`` are missing; ``replicas`` is then
+            less than the wanted number. Otherwise None.
         autoscaled: (minimum, maximum) replicas if a HorizontalPodAutoscaler scales it; otherwise None.
         cpu_targets: The autoscaler's CPU targets in words, such as ``70 % of the request``.
         containers: The containers of its pod template.

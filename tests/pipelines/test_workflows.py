@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from archshift.cli.commands.deployment import PROGRAM
 from tests.pipelines.conftest import SCRIPTS
 from tools.bootstrap import PROJECT, find_programs, pinned_version
 
@@ -222,8 +223,7 @@ class TestPins:
 def test_a_deployment_starts_for_what_the_script_compares() -> None:
     """Else a change would wait for a deployment that never starts."""
     paths = read(GITHUB / "workflows" / "deploy.yml")["on"]["push"]["paths"]
-    (program_,) = re.findall(r"^PROGRAM=\((.*)\)$", (SCRIPTS / "lib.sh").read_text(), re.MULTILINE)
-    assert [path.removesuffix("/**") for path in paths] == [one.strip('"') for one in program_.split()]
+    assert [path.removesuffix("/**") for path in paths] == [*PROGRAM]
 
 
 class TestGitLab:
