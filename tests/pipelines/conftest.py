@@ -27,7 +27,7 @@ answer="$STAND_INS/answers/${0##*/}-$1"
 """
 # Configuration and state are the real engine's business.
 _PULUMI = """#!/usr/bin/env bash
-case $1 in config|stack) exec "$REAL_PULUMI" "$@" ;; esac
+case " $* " in *" config "*|*" stack "*) exec "$REAL_PULUMI" "$@" ;; esac
 """ + _STAND_IN.partition("\n")[2]
 
 # What decides is real, but for the gate's answer.

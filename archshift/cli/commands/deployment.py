@@ -110,9 +110,8 @@ def run_evidence(options: argparse.Namespace) -> int:
     try:
         gate.write_evidence(path, json.loads(_read(source)))
     except ValueError:
-        raise ArchshiftError(
-            f"{source} is not the gate's evidence", "run archshift deployment gate"
-        ) from None
+        way_out = "run archshift deployment gate"
+        raise ArchshiftError(f"{source} is not the gate's evidence", way_out) from None
     if options.json:
         print_json({"file": str(path)})
     else:
