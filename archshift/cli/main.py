@@ -22,6 +22,7 @@ from archshift.cli.arguments import (
     plan,
     preview,
     ramp,
+    rbac,
     report,
     status,
 )
@@ -41,6 +42,7 @@ _COMMANDS: Final = (
     plan,
     preview,
     ramp,
+    rbac,
     report,
     status,
 )
