@@ -121,8 +121,8 @@ def hostile(namespace: str, stack: str) -> list[Manifest]:
 def test_one_hostile_namespace_stops_and_proves_nothing_elsewhere(
     cluster: Cluster, stack: Stack, namespace: str
 ) -> None:
-    """Forged proofs of another namespace neither move what fails nor hold what passes. Numbers and annotations
-    that no cluster has leave only their own workloads alone. All others move in the same update.
+    """Forged proofs of another namespace neither move what fails nor hold what passes. Numbers and
+    annotations that no cluster has leave only their own workloads alone. All others move in one update.
     """
     attacker, crowd = cluster.namespace(f"{namespace}-attacker"), cluster.namespace(f"{namespace}-crowd")
     failing, passing = deployment("web", 4, namespace), deployment("api", 4, namespace)

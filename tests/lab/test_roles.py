@@ -1,4 +1,4 @@
-"""The two roles that `archshift rbac` prints, on the real API server: what they are enough for, and what not."""
+"""The two roles that `archshift rbac` prints, on the real API server: what they allow, and what not."""
 
 from __future__ import annotations
 

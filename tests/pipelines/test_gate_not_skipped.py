@@ -1,4 +1,4 @@
-"""What a pull request may contain to get past the gate at its deployment, with real git and real configuration."""
+"""What a pull request may contain to get past the gate at its deployment. git and the engine are real."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ HOLD = "the gate's verdict on 0.5 is hold, so a step up to 0.8 is not allowed."
 
 
 def test_a_commit_that_was_never_deployed_does_not_decide(prod: Runner) -> None:
-    """A pull request that is rebased onto main: one commit removes the gate, the next restores it and steps."""
+    """One commit of a rebased pull request removes the gate, and the next restores it and steps."""
     prod.commit({"Pulumi.prod.yaml": STACK_FILE.replace("archshift:gate", "# archshift:gate")})
     assert refused(prod, step(prod, STACK_FILE)) == HOLD
     assert prod.calls("gate") == ["gate prod 0.5 http://prometheus.example"]
