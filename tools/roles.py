@@ -21,6 +21,7 @@ _CONFIG: Final[Mapping[str, Any]] = {
     "provisioner": "karpenter",
     "arm64_tests": {"all": True},
     "monitoring": {"namespace": "monitoring"},
+    "node_groups": {"x86": {"instance_types": ["m6i.large"], "limits": {"cpu": 8}}},
 }
 
 _HEAD: Final = """\

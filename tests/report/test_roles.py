@@ -9,6 +9,7 @@ from archshift.report.rights import needs
 from archshift.report.roles import deploying_role, looking_role, pull_secret_roles
 from archshift.settings.stack import Settings
 from tests.build import load
+from tools.roles import FOLDER, files
 
 CHANGES = {"create", "update", "delete", "deletecollection", "patch"}
 
@@ -72,6 +73,13 @@ def test_pull_secrets_are_readable_by_name_in_their_own_namespace() -> None:
     )
     assert [subject["name"] for subject in binding["subjects"]] == ["x", "y"]
     assert other["rules"][0]["resourceNames"] == ["a", "b"]
+
+
+def test_the_examples_are_what_the_table_says() -> None:
+    """Run ``python -m tools.roles`` after a change of permissions."""
+    for name, text in files().items():
+        assert (FOLDER / name).read_text() == text, name
+    assert {file.name for file in FOLDER.iterdir()} == {*files()}
 
 
 @pytest.mark.parametrize("role", [looking_role, deploying_role])
