@@ -155,10 +155,13 @@ def read_evidence_file(path: Path) -> GateEvidence | None:
     try:
         # A link may lead anywhere, and a pipe or a device may never end.
         opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(opened, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(opened).st_mode):
                 return GateEvidence(problem="it is not a regular file")
-            content = file.read(_LARGEST + 1)
+            with open(opened, "rb", closefd=False) as file:
+                content = file.read(_LARGEST + 1)
+        finally:
+            os.close(opened)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -84,7 +84,7 @@ def hostile(namespace: str, stack: str) -> list[Manifest]:
         "kind": "ConfigMap",
         "metadata": {"name": canaries_name(stack), "namespace": namespace},
         "immutable": True,
-        "data": {"Deployment.web": "[" * 20000, "..": "{}", "Deployment.placed": '{"at": 1}'},
+        "data": {"Deployment.web": "[" * 20000, "-": "{}", "Deployment.placed": '{"at": 1}'},
     }
     limits = {
         "apiVersion": "v1",

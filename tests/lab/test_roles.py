@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,17 @@ def users(cluster: Cluster, tmp_path: Path) -> Iterator[dict[str, Path]]:
 @pytest.fixture
 def become(
     cluster: Cluster, users: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], None]:
+) -> Iterator[Callable[[str], None]]:
     """Runs the engine and archshift as one of the users from now on; empty for the administrator."""
     lab: Lab = cluster.lab
     usual = lab.process_environment()
+    with monkeypatch.context() as patch:
 
-    def use(name: str) -> None:
-        more = {"KUBECONFIG": str(users[name])} if name else {}
-        monkeypatch.setattr(lab, "process_environment", lambda: {**usual, **more})
+        def use(name: str) -> None:
+            more = {"KUBECONFIG": str(users[name])} if name else {}
+            patch.setattr(lab, "process_environment", lambda: {**usual, **more})
 
-    return use
+        yield use
 
 
 def grant(cluster: Cluster, stack: Stack) -> None:
@@ -76,10 +78,6 @@ def refusal(ask: Callable[[], Any]) -> str:
         ask()
     assert error.value.status == 403
     return error.value.words
-
-
-def eviction(client: Client, namespace: str, pod: str) -> None:
-    client.evict(namespace, pod)
 
 
 def test_one_role_looks_and_one_deploys(
@@ -160,16 +158,16 @@ def nothing_changes(cluster: Cluster, client: Client, namespace: str) -> None:
     assert tries in refusal(lambda: client.apply(path, dry, "looking", force=True))
     assert tries in refusal(lambda: client.patch(path, {"spec": {"replicas": 0}}, MERGE, "looking"))
     # Server-side apply of an object that does not exist would create it.
-    new = {**body, "metadata": {"name": "new"}}
+    new = deployment("new", 1, namespace)
     assert "forbidden" in refusal(lambda: client.patch(path.replace("/web", "/new"), new, APPLY, "looking"))
     pod = next(iter(cluster.pod_names(namespace)))
-    assert 'cannot create resource "pods/eviction"' in refusal(lambda: eviction(client, namespace, pod))
-    for collection, kind in (
-        (f"/apis/batch/v1/namespaces/{namespace}/jobs", "jobs"),
-        ("/apis/karpenter.sh/v1/nodepools", "nodepools"),
-        (f"/api/v1/namespaces/{namespace}/configmaps", "configmaps"),
-    ):
-        assert f'cannot create resource "{kind}"' in refusal(
-            lambda where=collection: client.create(where, {"metadata": {"name": "x"}})
-        )
+    assert 'cannot create resource "pods/eviction"' in refusal(partial(client.evict, namespace, pod))
+    collections = {
+        "jobs": f"/apis/batch/v1/namespaces/{namespace}/jobs",
+        "nodepools": "/apis/karpenter.sh/v1/nodepools",
+        "configmaps": f"/api/v1/namespaces/{namespace}/configmaps",
+    }
+    for kind, collection in collections.items():
+        create = partial(client.create, collection, {"metadata": {"name": "x"}})
+        assert f'cannot create resource "{kind}"' in refusal(create)
     assert cluster.get("deployment", "web", namespace)["metadata"]["generation"] == live
