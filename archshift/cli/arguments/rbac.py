@@ -18,7 +18,7 @@ def add_command(commands: Commands) -> None:
         description="Print Kubernetes manifests for kubectl apply: a role for previews that can change "
         "nothing, a role for pulumi up, and for each namespace a role with the names of the pull secrets "
         "that its workloads use. Read-only; only the pull secrets need the cluster.",
-        example="archshift rbac --stack prod | kubectl apply -f -",
+        example="archshift rbac --stack prod",
     )
     add_stack_options(parser)
     parser.add_argument("--only", choices=PARTS, action="append", help="print only this part; repeatable")
