@@ -11,14 +11,17 @@ from pulumi.runtime import config
 
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.after_update import nodes_of_others, possible_nodes
+from archshift.nodes.live_groups import read_groups
 from archshift.ramp.deployment import OUTPUT as COMMIT_OUTPUT
 from archshift.ramp.deployment import check_digest, commit_of
 from archshift.ramp.gate_evidence import no_evidence, read_evidence_file
 from archshift.settings import stack as stack_settings
 from archshift.survey import survey_of_none
+from components import engine_text
 from components.after_nodes import after
 from components.arm64_tests import Arm64Tests, Arm64TestsArgs, run_arm64_tests
 from components.cluster_identity import OUTPUT, survey_stack
+from components.deletion_costs import DeletionCosts, DeletionCostsArgs
 from components.exceptions import Exceptions, ExceptionsArgs
 from components.gate import Gate, GateArgs
 from components.guard import guard_hook, protected
@@ -32,7 +35,7 @@ from components.placement_policy import PlacementPolicy, PlacementPolicyArgs
 from components.plan_file import write_plan_file
 from components.preflight import guard_x86, report, report_gate, show_tried
 from components.restore_taken_fields import register_restore_hook
-from components.rollouts import await_rollouts
+from components.rollouts import await_rollouts, log_ends
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 
 if TYPE_CHECKING:
@@ -41,9 +44,9 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Register the stack's resources."""
-    values = {**config.get_config_env(), **config.CONFIG.get()}
-    settings = stack_settings.load(pulumi.get_stack(), values)
-    check_digest(os.environ, stack_settings.digest(values))
+    configured = {**config.get_config_env(), **config.CONFIG.get()}
+    check_digest(os.environ, stack_settings.digest(configured))
+    settings = stack_settings.load(pulumi.get_stack(), configured, describe=read_groups)
     commit = commit_of(os.environ)
     now = datetime.now(UTC)
     eks = None
@@ -127,6 +130,7 @@ def main() -> None:
         ),
         pulumi.ResourceOptions(depends_on=after(to_come, [provider])),
     )
+    ends = []
     if cluster_survey.placement:
         policy = PlacementPolicy(
             "placement",
@@ -139,7 +143,7 @@ def main() -> None:
             ),
             pulumi.ResourceOptions(provider=provider, depends_on=after(to_come)),
         )
-        await_moves(
+        moved = await_moves(
             policy.applied,
             cluster_survey.plan,
             cluster_survey.inventory,
@@ -149,6 +153,7 @@ def main() -> None:
             settings.rollouts,
             bring_up_nodes=placeholders.bring_up_for_moves if placeholders else None,
         )
+        ends.append(moved)
     if settings.monitoring and (live or not eks):
         Monitoring(
             "monitoring",
@@ -161,7 +166,7 @@ def main() -> None:
             ),
             pulumi.ResourceOptions(provider=provider),
         )
-    await_rollouts(
+    rolled_out = await_rollouts(
         patches.patches,
         cluster_survey.plan,
         cluster_survey.inventory,
@@ -171,6 +176,20 @@ def main() -> None:
         since=now,
         bring_up_nodes=placeholders.bring_up_missing if placeholders else None,
     )
+    ends.append(rolled_out)
+    if cluster_survey.plan.kept_shares or cluster_survey.plan.costs_due:
+        costs = DeletionCosts(
+            "deletion-costs",
+            DeletionCostsArgs(
+                plan=cluster_survey.plan,
+                field_manager=settings.costs_manager,
+                cluster=cluster_uid,
+                after=ends,
+            ),
+        )
+        log_ends(ends, costs.problems)
+    else:
+        log_ends(ends)
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)
     if commit:
@@ -184,4 +203,4 @@ try:
     main()
 except ArchshiftError as error:
     # The engine prints a RunError without a traceback.
-    raise pulumi.RunError(str(error)) from None
+    raise engine_text.run_error(error) from None

@@ -9,6 +9,7 @@ import pulumi_kubernetes as k8s
 
 from archshift.nodes.groups import Node, NodePool, capacity_by_architecture
 from archshift.nodes.node_pools import API_VERSION, manifest
+from components import engine_text
 
 # Karpenter accepts or refuses a pool and its node class within seconds.
 _READY_SECONDS: Final = 120
@@ -48,7 +49,9 @@ class NodePools(pulumi.ComponentResource):
         self.made = tuple(self._pool(pool, spec, args) for pool, spec in specs.items())
         limits: Mapping[str, Any] = {pool: spec["limits"] for pool, spec in specs.items()}
         self.sizes = pulumi.Output.from_input(limits)
-        self.register_outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
+        self.register_outputs(
+            engine_text.outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
+        )
 
     def _pool(self, name: str, spec: Mapping[str, Any], args: NodePoolsArgs) -> pulumi.Resource:
         return k8s.apiextensions.CustomResource(

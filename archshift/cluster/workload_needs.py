@@ -117,7 +117,9 @@ def _with_volumes(workload: Workload, volumes: Volumes) -> Workload:
     claims, namespace = workload.claims, workload.namespace
     if claims == Claims():
         return workload
-    pods = min(max(workload.replicas, *(workload.autoscaled or (0,))), workload.replicas + MOST_MISSING)
+    scaler = workload.autoscaled
+    pods = scaler.most_pods(workload.replicas) if scaler else workload.replicas
+    pods = min(pods, workload.replicas + MOST_MISSING)
     unshared = None
     if workload.keeps_old_pods:
         sharing = {name: volumes.sharing(namespace, name) for name in claims.shared}

@@ -7,20 +7,25 @@ reports all errors of a configuration together, each with the key, the value and
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final, Literal, TypeVar
+from functools import partial
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.cluster.model import Discovery
 from archshift.cluster.ownership import PATCHES_SUFFIX
+from archshift.cluster.pods import COSTS_SUFFIX
 from archshift.common.errors import ArchshiftError
 from archshift.cost.rules import CostRules
 from archshift.images.registry.hosts import ImageRules
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, NodeGroup, NodePool, stack_label
+from archshift.nodes.launch_templates import read_template
+from archshift.nodes.live_groups import LiveGroup
 from archshift.nodes.node_pools import Provisioner
+from archshift.nodes.twins import fill_groups
 from archshift.plan.arm64_tests import Arm64TestRules
 from archshift.plan.exceptions import BreakGlass, PolicyException
 from archshift.plan.model import Placement, Rules
@@ -29,7 +34,7 @@ from archshift.ramp.monitoring_rules import MonitoringSettings
 from archshift.ramp.schedule import Ramp
 from archshift.settings.images import REGISTRIES_FILE, machine_registries, merged
 from archshift.settings.keys import RENAMED_KEYS, StackModel
-from archshift.settings.node_groups import eks_groups, lab_groups
+from archshift.settings.node_groups import eks_groups, imports, lab_groups
 from archshift.settings.node_pools import node_pools
 from archshift.settings.reading import Problems, read_fields
 from archshift.settings.values import Ratio
@@ -39,6 +44,9 @@ __all__ = ["PROJECT", "REGISTRIES_FILE", "Settings", "images_of_no_stack", "load
 PROJECT: Final = "archshift"
 
 _Managed = TypeVar("_Managed", NodeGroup, EksNodeGroup)
+
+Describe: TypeAlias = Callable[[EksCluster, Mapping[str, str], Iterable[str], str], Mapping[str, LiveGroup]]
+"""Reads the node groups that exist, as ``archshift.nodes.live_groups.read_groups`` does."""
 
 _SCALARS: Final = ("arm_ratio", "cluster_uid", "kube_context", "placement", "platform", "provisioner")
 """The keys whose values the engine passes as text; it passes all others as JSON."""
@@ -151,8 +159,18 @@ class Settings:
         """The stack's name in ``managedFields``."""
         return f"{self.mark}{PATCHES_SUFFIX}"
 
+    @property
+    def costs_manager(self) -> str:
+        """The stack's name in the ``managedFields`` of pods whose deletion costs it sets."""
+        return f"{self.mark}{COSTS_SUFFIX}"
 
-def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> Settings:
+
+def load(
+    stack: str,
+    config: Mapping[str, str],
+    environment: Mapping[str, str] = os.environ,
+    describe: Describe | None = None,
+) -> Settings:
     """Build the settings from a stack's configuration.
 
     Args:
@@ -160,9 +178,11 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         config: Full key (``archshift:arm_ratio``) to the value from the engine: text, or JSON for objects.
             Keys of other projects and providers are ignored.
         environment: The environment variables, which may name this machine's file of registries.
+        describe: Reads the node groups that exist at EKS. None for callers that do not look at node groups:
+            then the imported groups are left out whose settings leave their types or sizes to EKS.
 
     Raises:
-        SettingsError: Keys are unknown or values are invalid. It contains all errors.
+        SettingsError: Keys are unknown, values are invalid, or EKS cannot be read. It contains all errors.
     """
     problems = Problems()
     values = _configured(config)
@@ -183,13 +203,21 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
     model = StackModel(**{"arm_ratio": Ratio(0), **valid})
     refused = set(values) - set(valid)
     region = config.get("aws:region", "")
-    cluster = model.cluster.cluster(config.get("aws:profile", ""), region) if model.cluster else None
+    cluster = (
+        model.cluster.cluster(config.get("aws:profile", ""), region, _default_tags(config))
+        if model.cluster
+        else None
+    )
     groups: dict[str, Any] = {}
     # These two decide which keys of a group are valid. If they are invalid, errors of groups would mislead.
     if not refused & {"platform", "provisioner"}:
         _check_platform(model, problems)
         with problems.collected():
-            groups = _groups(model, _ANY_CLUSTER if "cluster" in refused else cluster, stack_label(stack))
+            groups = (
+                _groups(model, _ANY_CLUSTER, stack_label(stack), None)
+                if "cluster" in refused
+                else _groups(model, cluster, stack_label(stack), describe)
+            )
     platform = "lab" if "platform" in refused else model.platform
     settings = Settings(
         stack=stack,
@@ -253,6 +281,13 @@ def _configured(config: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
+def _default_tags(config: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of ``aws:defaultTags``; none where the provider will refuse the value."""
+    value = _json(config.get("aws:defaultTags", ""))
+    tags = value.get("tags") if isinstance(value, dict) else None
+    return {str(key): str(tag) for key, tag in tags.items()} if isinstance(tags, dict) else {}
+
+
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
@@ -274,13 +309,16 @@ def _check_platform(model: StackModel, problems: Problems) -> None:
         )
 
 
-def _groups(model: StackModel, cluster: EksCluster | None, label: str) -> dict[str, Any]:
+def _groups(
+    model: StackModel, cluster: EksCluster | None, label: str, describe: Describe | None
+) -> dict[str, Any]:
     """Return the node groups, by the attribute of ``Settings`` that holds them.
 
     Args:
         model: The stack's settings.
         cluster: The cluster of the groups.
         label: The value of the label that their nodes get.
+        describe: Reads the node groups that exist; None not to ask.
     """
     raw, families = model.node_groups, model.graviton_families or None
     if model.provisioner != "managed":
@@ -288,7 +326,14 @@ def _groups(model: StackModel, cluster: EksCluster | None, label: str) -> dict[s
         return {"node_pools": node_pools(raw, provisioner, families)}
     if model.platform == "lab":
         return {"node_groups": _labelled(lab_groups(raw), label)}
-    return {"eks_node_groups": _labelled(eks_groups(raw, cluster, families), label)}
+    live = None
+    if describe and cluster and raw:
+        there = imports(raw)
+        live = describe(cluster, there, [name for name in raw if name not in there], label)
+    groups = eks_groups(raw, cluster, families, live)
+    if live is not None and cluster:
+        groups = fill_groups(groups, partial(read_template, cluster))
+    return {"eks_node_groups": _labelled(groups, label)}
 
 
 def _labelled(groups: Mapping[str, _Managed], label: str) -> dict[str, _Managed]:
