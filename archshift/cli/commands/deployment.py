@@ -12,7 +12,7 @@ from archshift.cli import git
 from archshift.cli.arguments.deployment import EXIT_DIFFERS
 from archshift.cli.commands import gate
 from archshift.cli.parser import EXIT_ERROR
-from archshift.cli.stack import print_json, pulumi, read_configuration, read_settings, stack_name
+from archshift.cli.stack import print_json, pulumi, read_configuration, read_settings, say, stack_name
 from archshift.common.errors import ArchshiftError
 from archshift.common.files import replace_file
 from archshift.common.text import first_few
@@ -61,7 +61,7 @@ def run_check(options: argparse.Namespace) -> int:
     if options.json:
         print_json(decision)
     elif decision["deploy"]:
-        print(said)
+        say(said)
     else:
         raise ArchshiftError(f"{stack} is not deployed: {said}")
     return 0 if decision["deploy"] else EXIT_ERROR
@@ -99,7 +99,7 @@ def run_gate(options: argparse.Namespace) -> int:
             {"stack": settings.stack, "arm_ratio": settings.arm_ratio, "verdict": verdict, "text": text}
         )
     else:
-        print(f"### {settings.stack} at {ratio}: {verdict}")
+        say(f"### {settings.stack} at {ratio}: {verdict}")
     return 0
 
 
@@ -115,7 +115,7 @@ def run_evidence(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"file": str(path)})
     else:
-        print(path)
+        say(str(path))
     return 0
 
 
@@ -128,7 +128,7 @@ def run_compare(options: argparse.Namespace) -> int:
         print_json({"stack": settings.stack, "deployed": deployed.ratio, "configured": settings.arm_ratio})
     else:
         there = "nothing" if deployed.ratio is None else f"{deployed.ratio:g}"
-        print(f"{settings.stack}: {there} is deployed, and arm_ratio is {settings.arm_ratio:g}")
+        say(f"{settings.stack}: {there} is deployed, and arm_ratio is {settings.arm_ratio:g}")
     return 0 if same else EXIT_DIFFERS
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import yaml
 
 from archshift.cli.arguments.rbac import PARTS
-from archshift.cli.stack import busy, print_json, read_settings
+from archshift.cli.stack import busy, print_json, read_settings, say
 from archshift.cluster.client import connect
 from archshift.cluster.image_evidence import pull_secret_names
 from archshift.cluster.inventory import read_inventory
@@ -30,7 +30,8 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"apiVersion": "v1", "kind": "List", "items": manifests})
     else:
-        print(yaml.safe_dump_all(manifests, sort_keys=False, width=110), end="")
+        for line in yaml.safe_dump_all(manifests, sort_keys=False, width=110).splitlines():
+            say(line)
     return 0
 
 
