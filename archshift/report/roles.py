@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from archshift.cluster.access import Right
+from archshift.cluster.autoscalers import SCALED_OBJECTS
 from archshift.cluster.template_users import TEMPLATE_USERS
 from archshift.report.rights import needs
 
@@ -100,8 +101,9 @@ def dry_run_only(group: str) -> list[Manifest]:
 
 
 def _owners() -> list[Right]:
-    """Return the rights to see whose templates to leave alone."""
-    return [Right("list", f"{user.plural}.{user.group}") for user in TEMPLATE_USERS]
+    """Return the rights to see whose templates to leave alone, and what else scales workloads."""
+    users = (f"{user.plural}.{user.group}" for user in TEMPLATE_USERS)
+    return [Right("list", resource) for resource in (*users, SCALED_OBJECTS.for_roles)]
 
 
 def _role(name: str, rights: Iterable[Right], group: str) -> list[Manifest]:
