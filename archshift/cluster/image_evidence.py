@@ -9,6 +9,7 @@ from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.images.registry.credentials import AuthFile, read_pull_secret
 from archshift.images.registry.hosts import ImageRules
+from archshift.images.registry.reference import repositories
 from archshift.images.workload import WorkloadVerdict, judge_workload
 
 if TYPE_CHECKING:
@@ -108,6 +109,9 @@ def read_pull_secrets(
 ) -> tuple[tuple[AuthFile, ...], tuple[str, ...]]:
     """Read the pull secrets of the inventory's pods and of their ServiceAccounts.
 
+    Each secret serves only the images of the pods that name it, as on a node. Whoever may create pods in one
+    namespace must not send another namespace's login to a registry, nor put logins in front of it.
+
     If a secret cannot be read, the run continues, and the verdict on its images is ``unknown``.
 
     Returns:
@@ -115,19 +119,20 @@ def read_pull_secrets(
     """
     notes: list[str] = []
     by_account = {}
-    if any(not identity.secrets for identity in inventory.pull_identities):
+    if any(not identity.secrets for pods in inventory.pull_identities.values() for identity in pods):
         by_account = _service_accounts(cluster, notes)
-    names = sorted(
-        {
-            (identity.namespace, name)
-            for identity in inventory.pull_identities
-            for name in identity.secrets or by_account.get((identity.namespace, identity.service_account), ())
-        }
-    )
+    images: dict[tuple[str, str], set[str]] = {}
+    for image, pods in inventory.pull_identities.items():
+        for identity in pods:
+            account = (identity.namespace, identity.service_account)
+            for name in identity.secrets or by_account.get(account, ()):
+                images.setdefault((identity.namespace, name), set()).add(image)
+    names = sorted(images)
 
     def read(namespace: str, name: str) -> AuthFile | str:
         try:
-            return read_pull_secret(cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{name}"))
+            secret = read_pull_secret(cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{name}"))
+            return replace(secret, namespace=namespace, images=repositories(images[namespace, name]))
         except ArchshiftError as error:
             return f"pull secret {namespace}/{name} was not used: {error}"
 
