@@ -133,7 +133,7 @@ def test_where_the_docker_config_is(tmp_path: Path) -> None:
     """DOCKER_CONFIG names a folder; a file that is not there is an empty one."""
     assert docker_config_path({"DOCKER_CONFIG": "/etc/d"}) == Path("/etc/d/config.json")
     assert docker_config_path({}) == Path.home() / ".docker/config.json"
-    assert read_docker_config(tmp_path / "none") == AuthFile()
+    assert read_docker_config(tmp_path / "none") == AuthFile(images=None)
     with pytest.raises(ArchshiftError, match="archshift cannot read the Docker config"):
         read_docker_config(tmp_path)
 

@@ -236,14 +236,15 @@ def test_identity_and_registry_tokens(
     """A refresh token is traded by POST; a ready token is sent as it is."""
     image = f"{bearer.host}/team/app:1"
     plain = options(bearer.host, tokens.server.host)
-    refresh = AuthFile({bearer.host: Credential(identity_token="refresh")})
+    refresh = AuthFile({bearer.host: Credential(identity_token="refresh")}, images=None)
     found = audit_images([image], replace(plain, pull_secrets=(refresh,)))
     assert found[image].verdict == "multi-arch"
     posted = tokens.server.requests[0]
     assert (posted.method, "grant_type=refresh_token" in posted.body) == ("POST", True)
     tokens.server.requests.clear()
     access = [{"type": "repository", "name": "team/app", "actions": ["pull"]}]
-    ready = AuthFile({bearer.host: Credential(registry_token=authority.token("tests", access))})
+    token = authority.token("tests", access)
+    ready = AuthFile({bearer.host: Credential(registry_token=token)}, images=None)
     found = audit_images([image], replace(plain, pull_secrets=(ready,)))
     assert found[image].verdict == "multi-arch"
     assert not tokens.server.requests
