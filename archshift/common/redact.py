@@ -20,7 +20,8 @@ _SECRET_NAME: Final = re.compile(
 
 _PREFIXES: Final = (
     "gh[pousr]_", "github_pat_", "glpat-", "pul-", "xox[a-z]-", "xapp-[0-9]-", r"k8s-aws-v1\.",
-    "dckr_[a-z]+_", "npm_", r"hv[sbr]\.", "AIza", "[rs]k_(?:live|test)_", "pypi-AgE", r"SG\.", r"ya29\.", "ATATT", "dop_v1_",
+    "dckr_[a-z]+_", "npm_", r"hv[sbr]\.", "AIza", "[rs]k_(?:live|test)_", "pypi-AgE", r"SG\.",
+    r"ya29\.", "ATATT", "dop_v1_",
 )  # fmt: skip
 """How tokens of well-known services begin."""
 

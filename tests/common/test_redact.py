@@ -117,7 +117,8 @@ def test_forms_that_a_review_found(text: str, shown: str) -> None:
 @pytest.mark.parametrize(
     "part",
     ["-eyJ", "eyJ.", "eyJabcdefgh", "://", "://a:", "://a@", "token", "token ", 'token="', "token: \\",
-     "auth\"", "bearer ", "authorization: ", "-----BEGIN ", "-----BEGIN PRIVATE KEY-----", "-----END ", "ghp_", "SG.",
+     "auth\"", "bearer ", "authorization: ", "-----BEGIN ", "-----BEGIN PRIVATE KEY-----", "-----END ",
+     "ghp_", "SG.",
      "Invalid value: ", 'Invalid value: "\\', "?sig", " ", "\\", '"', "/", "@"],
 )  # fmt: skip
 def test_a_long_text_takes_no_longer_than_its_length(part: str) -> None:
