@@ -24,7 +24,7 @@ def test_hostile_images_are_unknown_and_the_others_are_right(
 ) -> None:
     """Slow ones, endless ones, bombs, deep paths and unprintable names, in a deep audit of limited memory."""
     good = []
-    for number in range(40):
+    for number in range(20):
         arm = {"app": elf("arm64" if number % 2 else "amd64")}
         children = [
             push.image(f"good/{number}", platform=f"linux/{one}", layers=[layer(arm)], config=START)
@@ -32,18 +32,16 @@ def test_hostile_images_are_unknown_and_the_others_are_right(
         ]
         push.index(f"good/{number}", "1", children)
         good.append(f"{registry.host}/good/{number}:1")
-    bad = hostile.images(30, big=False)
+    bad = hostile.images(14, big=False)
     mixed = [image for pair in zip(good, bad, strict=False) for image in pair] + good[len(bad) :]
     found = audit(mixed, [registry.host, hostile.host], image_seconds=20)
     verdicts = {image: verdict for image, (verdict, _) in found["verdicts"].items()}
     unread = {image: found["verdicts"][image] for image in good if verdicts[image] == "unknown"}
     assert unread == {}
-    assert [verdicts[image] for image in good] == ["amd64-only", "multi-arch"] * 20
+    assert [verdicts[image] for image in good] == ["amd64-only", "multi-arch"] * 10
     assert {image: verdicts[image] for image in bad if verdicts[image] != "unknown"} == {}
     assert found["mib"] < 512
-    print(found["seconds"], found["mib"])
     for image in bad:
-        print(found["verdicts"][image])
         reason = found["verdicts"][image][1]
         assert reason.isprintable()
         assert len(reason) <= 1000

@@ -276,7 +276,7 @@ class Logins:
             raise TransientError(f"its token server {authority(realm)}: {why}", silence=1) from None
         except (aiohttp.ClientError, OSError):
             raise TransientError(f"the answer of its token server {authority(realm)} broke off") from None
-        return _read_token(body, authority(realm))
+        return read_token(body, authority(realm))
 
 
 def _basic(credential: Credential) -> str:
@@ -284,7 +284,12 @@ def _basic(credential: Credential) -> str:
     return f"Basic {base64.b64encode(pair).decode()}"
 
 
-def _read_token(body: bytes, server: str) -> tuple[str, float]:
+def read_token(body: bytes, server: str) -> tuple[str, float]:
+    """Read the answer of a token server: the token, and for how many seconds to use it.
+
+    Raises:
+        UnreadableError: It has no token.
+    """
     try:
         answer = json.loads(body)
         token = answer.get("token") or answer.get("access_token")
@@ -297,7 +302,7 @@ def _read_token(body: bytes, server: str) -> tuple[str, float]:
         # The protocol's default is one minute. Renew the token early, and bound times that are too short or
         # long.
         return token, max(5.0, min(float(seconds), 3600.0) * 0.8)
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         raise UnreadableError(f"the token server {server} did not return a token") from None
 
 
