@@ -136,7 +136,7 @@ def test_where_the_docker_config_is(tmp_path: Path) -> None:
     """DOCKER_CONFIG names a folder; a file that is not there is an empty one."""
     assert docker_config_path({"DOCKER_CONFIG": "/etc/d"}) == Path("/etc/d/config.json")
     assert docker_config_path({}) == Path.home() / ".docker/config.json"
-    assert read_docker_config(tmp_path / "none") == AuthFile()
+    assert read_docker_config(tmp_path / "none") == AuthFile(images=None)
     with pytest.raises(ArchshiftError, match="archshift cannot read the Docker config"):
         read_docker_config(tmp_path)
 
@@ -223,13 +223,51 @@ def test_a_helper_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_copies_of_one_login_are_tried_once() -> None:
     """Hundreds of namespaces hold the same secret."""
-    files = [AuthFile({"r.example": Credential("u", "p", source=f"Secret ns{n}/s")}) for n in range(300)]
+    files = [
+        AuthFile(
+            {"r.example": Credential("u", "p", source=f"Secret ns{n}/s")}, namespace=f"ns{n}", images=None
+        )
+        for n in range(300)
+    ]
     found, problems = asyncio.run(_lookup(Keychain(files)))
     assert (len(found), problems) == (1, ())
 
 
-async def _lookup(keychain: Keychain) -> tuple[tuple[Credential, ...], tuple[str, ...]]:
-    return await keychain.lookup("r.example", "a")
+def _of(namespace: str, number: int, *images: str) -> AuthFile:
+    """A pull secret of pods with these images."""
+    login = Credential(f"{namespace}-{number}", "p", source=f"Secret {namespace}/{number}")
+    return AuthFile({"*.example.com": login}, namespace=namespace, images=frozenset(images))
+
+
+def test_a_pull_secret_serves_only_the_images_of_its_pods() -> None:
+    """A wildcard of one namespace's secret is no login for an image that another namespace names."""
+    ours, theirs = _of("shop", 0, "r.example.com/shop/app"), _of("attacker", 0, "evil.example.com/x")
+    keychain = Keychain([theirs, ours, AuthFile({"r.example.com": Credential("nobody", "p")})])
+
+    def users(registry: str, image: str) -> list[str]:
+        found, _ = asyncio.run(_lookup(keychain, registry, image))
+        return [credential.username for credential in found]
+
+    assert users("r.example.com", "r.example.com/shop/app") == ["shop-0"]
+    assert users("evil.example.com", "evil.example.com/x") == ["attacker-0"]
+    assert users("evil.example.com", "evil.example.com/y") == []
+    # At a mirror, the image's own name counts.
+    assert users("mirror.example.com", "r.example.com/shop/app") == ["shop-0"]
+
+
+def test_many_logins_of_one_namespace_do_not_come_before_that_of_another() -> None:
+    """Whoever may create pods and secrets could else put any number of wrong logins in front."""
+    image = "r.example.com/shop/app"
+    bogus = [_of("attacker", number, image) for number in range(500)]
+    found, _ = asyncio.run(_lookup(Keychain([*bogus, _of("shop", 0, image)]), "r.example.com", image))
+    assert [credential.username for credential in found][:3] == ["attacker-0", "shop-0", "attacker-1"]
+    assert len(found) == 64
+
+
+async def _lookup(
+    keychain: Keychain, registry: str = "r.example", image: str = "r.example/a"
+) -> tuple[tuple[Credential, ...], tuple[str, ...]]:
+    return await keychain.lookup(registry, image.partition("/")[2], image)
 
 
 @pytest.mark.parametrize(
