@@ -13,9 +13,11 @@ from archshift.nodes.after_update import nodes_after
 from archshift.plan import guard, reasons
 from archshift.plan.causes import summary
 from archshift.plan.model import Plan
+from archshift.plan.pool_changes import check_owners, sentence
 from archshift.plan.reasons import daemonset_way_out
 from archshift.ramp.gate_evidence import GateEvidence, Move
 from archshift.ramp.schedule import DEFAULT_STEPS, step_below
+from archshift.settings.reading import Problems
 from archshift.survey import Survey
 from components.guard import refuse
 from components.plan_file import exceptions
@@ -51,6 +53,30 @@ def guard_x86(survey: Survey, settings: "Settings", now: datetime) -> None:
                 "nothing needs x86 any more; if the engine still protects x86 nodes, you removed their group "
                 "too early: add it to archshift:node_groups again, run pulumi up, then remove it"
             )
+
+
+def check_pools(survey: Survey, settings: "Settings") -> None:
+    """Say what the update does to existing NodePools, and check that it may.
+
+    Raises:
+        ArchshiftError: The update would change fields of other owners. Nothing is registered yet.
+    """
+    problems = Problems()
+    live = settings.live_pools or {}
+    existing = [
+        (pool, live[pool.pool_name]) for pool in settings.node_pools.values() if pool.pool_name in live
+    ]
+    for pool, now in existing:
+        if pool.import_name:
+            with problems.collected():
+                check_owners(pool, now, settings.pools_manager)
+    problems.check()
+    for pool, now in existing:
+        said, warns = sentence(pool, now, survey.inventory.nodes, settings.pools_manager)
+        if said:
+            (pulumi.warn if warns else pulumi.info)(said)
+        for note in pool.notes:
+            pulumi.warn(note)
 
 
 def show_tried(done: int, total: int) -> None:

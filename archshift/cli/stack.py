@@ -49,8 +49,12 @@ def add_stack_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table, for programs")
 
 
-def read_settings(options: argparse.Namespace) -> "stack_settings.Settings":
+def read_settings(options: argparse.Namespace, *, nodes: bool = True) -> "stack_settings.Settings":
     """Return the settings of the selected stack.
+
+    Args:
+        options: The command's options.
+        nodes: Whether the command looks at the node groups. Then the cluster describes those that exist.
 
     Raises:
         ArchshiftError: The engine cannot read the configuration, or a setting is invalid.
@@ -60,7 +64,12 @@ def read_settings(options: argparse.Namespace) -> "stack_settings.Settings":
     stack = stack_name(options)
     # A secret has no value here, which is fine: no key of archshift is a secret.
     entries = {key: str(entry.get("value", "")) for key, entry in stack_config(options, stack).items()}
-    return stack_settings.load(stack, entries)
+    settings = stack_settings.load(stack, entries)
+    if nodes and settings.takes_over_pools:
+        from archshift.survey import with_live_pools
+
+        settings = with_live_pools(settings)
+    return settings
 
 
 def stack_name(options: argparse.Namespace) -> str:

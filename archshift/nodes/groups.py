@@ -463,6 +463,7 @@ class NodePool(_Group):
             it all.
         notes: What its owner must know about it, as sentences.
         force: archshift overwrites the fields of other owners.
+        released: The engine forgets it instead of deleting it.
     """
 
     instance_types: tuple[InstanceType, ...]
@@ -487,6 +488,7 @@ class NodePool(_Group):
     spec: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     force: bool = False
+    released: bool = False
 
     @property
     def pool_name(self) -> str:
@@ -606,8 +608,14 @@ class NodePool(_Group):
         return self.possible_nodes()
 
     def samples(self, _zones: Sequence[str]) -> list[Node]:
-        """Return a sample node for each of its types, the smallest first."""
-        return [self.sample(kind) for kind in sorted(set(self.instance_types), key=_size)]
+        """Return a sample node for each size of its machines, the smallest first.
+
+        Where several types have the same size, the sample is of the plainest and oldest, which most regions have.
+        """
+        alike: dict[tuple[int, int], list[InstanceType]] = {}
+        for kind in sorted(set(self.instance_types), key=lambda kind: (len(kind.family), kind.name)):
+            alike.setdefault(_size(kind)[:2], []).append(kind)
+        return [self._possible(kinds[0], kinds) for _, kinds in sorted(alike.items())]
 
     def size_range(self, kind: InstanceType) -> SizeRange:
         """Return how many nodes of a type its limits permit; it begins with 0 nodes."""
@@ -633,7 +641,11 @@ class NodePool(_Group):
         """Return whether a change of the pool permits fewer nodes or fewer kinds of nodes."""
         if later.architecture != self.architecture:
             return True
-        limits = (self.millicpu, later.millicpu), (self.memory, later.memory), (self.most_nodes, later.most_nodes)
+        limits = (
+            (self.millicpu, later.millicpu),
+            (self.memory, later.memory),
+            (self.most_nodes, later.most_nodes),
+        )
         if any(new is not None and (old is None or new < old) for old, new in limits):
             return True
         if not {*self.instance_types} <= {*later.instance_types}:

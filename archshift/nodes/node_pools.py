@@ -45,12 +45,12 @@ API_VERSION: Final = "karpenter.sh/v1"
 """Karpenter has this version since 1.0, and Auto Mode always had it."""
 
 
-def check_served(groups: Iterable[Mapping[str, Any]], node_class_group: str) -> None:
+def check_served(groups: Iterable[Mapping[str, Any]], node_class_groups: Iterable[str]) -> None:
     """Check that a cluster has the APIs for NodePools. The engine would report this only during the update.
 
     Args:
         groups: The API groups of the cluster, from ``/apis``.
-        node_class_group: The API group of the node classes.
+        node_class_groups: The API groups of the node classes.
 
     Raises:
         ArchshiftError: The cluster has no NodePools, or no node classes of that API group.
@@ -62,10 +62,10 @@ def check_served(groups: Iterable[Mapping[str, Any]], node_class_group: str) -> 
             f"archshift:provisioner: the cluster serves no NodePools ({API_VERSION})",
             "install Karpenter 1.0 or later or turn EKS Auto Mode on, or set it to managed",
         )
-    if node_class_group not in served:
+    for missing in (name for name in node_class_groups if name not in served):
         known = [name for name, (its_group, _) in NODE_CLASSES.items() if its_group in served]
         raise ArchshiftError(
-            f"archshift:provisioner: the cluster serves no node classes of {node_class_group}; "
+            f"archshift:provisioner: the cluster serves no node classes of {missing}; "
             + (f"it is one of {', '.join(known)}" if known else "install what brings up its nodes")
         )
 
@@ -75,6 +75,9 @@ CONSOLIDATIONS: Final[Mapping[Consolidation, str]] = {
     "when-empty-or-underutilized": "WhenEmptyOrUnderutilized",
 }
 """The word of the settings to that of the API."""
+
+_BOUNDS: Final[Mapping[str, str]] = {"Gte": "Gt", "Lte": "Lt"}
+"""Operators that bound a number on the same side."""
 
 DEFAULT_EXPIRE_AFTER: Final = "720h"
 """What the API writes into a NodePool that does not say it."""
@@ -107,7 +110,9 @@ class LivePool:
             spec=item["spec"],
             labels=meta.get("labels") or {},
             annotations=meta.get("annotations") or {},
-            managed_fields=tuple(entry for entry in meta.get("managedFields") or () if not entry.get("subresource")),
+            managed_fields=tuple(
+                entry for entry in meta.get("managedFields") or () if not entry.get("subresource")
+            ),
         )
 
 
@@ -116,7 +121,7 @@ class PoolChanges:
     """What settings say about a NodePool; None and an empty map for what they leave as it is.
 
     Attributes:
-        requirements: The requirements that replace those on the same labels.
+        requirements: The requirements that replace those on the same labels with the same operator.
         limits: Resource to its limit, added to the other limits; an empty map removes all limits.
         labels: Labels of the nodes, in addition to the others.
         annotations: Annotations of the nodes, in addition to the others.
@@ -154,14 +159,19 @@ def changed(spec: Mapping[str, Any], changes: PoolChanges) -> dict[str, Any]:
     if changes.node_class is not None:
         inner["nodeClassRef"]["name"] = changes.node_class
     if changes.requirements:
-        keys = {one.key for one in changes.requirements}
-        kept = [entry for entry in inner.get("requirements") or () if entry["key"] not in keys]
+        said = {(one.key, _BOUNDS.get(one.operator, one.operator)) for one in changes.requirements}
+        kept = [
+            entry
+            for entry in inner.get("requirements") or ()
+            if (entry["key"], _BOUNDS.get(entry["operator"], entry["operator"])) not in said
+        ]
         inner["requirements"] = [*kept, *(one.entry() for one in changes.requirements)]
     for name, taints in (("taints", changes.taints), ("startupTaints", changes.startup_taints)):
         if taints:
             inner[name] = [_taint(taint) for taint in taints]
-        elif taints is not None:
-            inner.pop(name, None)
+        elif taints is not None and name in inner:
+            # Without the field, server-side apply would leave the taints of another owner.
+            inner[name] = []
     for name, value in (
         ("expireAfter", changes.expire_after),
         ("terminationGracePeriod", changes.termination_grace_period),
@@ -169,7 +179,14 @@ def changed(spec: Mapping[str, Any], changes: PoolChanges) -> dict[str, Any]:
         if value is not None:
             inner[name] = value
     if changes.limits:
-        result["limits"] = {**(result.get("limits") or {}), **changes.limits}
+        before = result.get("limits") or {}
+        # 1k and 1000 are equal, and the text of another owner stays.
+        other = {
+            name: value
+            for name, value in changes.limits.items()
+            if name not in before or parse_quantity(str(before[name])) != parse_quantity(value)
+        }
+        result["limits"] = {**before, **other}
     elif changes.limits is not None:
         result.pop("limits", None)
     disruption: dict[str, Any] = {}
@@ -306,7 +323,9 @@ def from_manifest(
         label_choices={
             one.key: one.values
             for one in wanted
-            if one.operator == "In" and one.key not in settled and not describes_machines(one.key, reference.group)
+            if one.operator == "In"
+            and one.key not in settled
+            and not describes_machines(one.key, reference.group)
         },
         labels=(spec["template"].get("metadata") or {}).get("labels") or {},
         taints=_taints(inner.get("taints")),
@@ -319,14 +338,47 @@ def from_manifest(
     )
 
 
+def template_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return the fields of a NodePool's template whose change makes Karpenter replace all of its nodes.
+
+    These are all fields but the requirements. Karpenter hashes the template, and a node whose hash differs has
+    drifted: https://karpenter.sh/docs/concepts/disruption/#drift
+
+    Args:
+        old: The spec before the change.
+        new: The spec after it.
+
+    Returns:
+        Words such as ``labels`` and ``expireAfter``.
+    """
+    before, after = _hashed(old), _hashed(new)
+    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+
+
+def _hashed(spec: Mapping[str, Any]) -> dict[str, Any]:
+    template = spec["template"]
+    meta, inner = template.get("metadata") or {}, template["spec"]
+    fields = {**meta, **inner, "expireAfter": inner.get("expireAfter", DEFAULT_EXPIRE_AFTER)}
+    # The order of taints and empty values do not count in the hash.
+    for name in ("taints", "startupTaints"):
+        fields[name] = sorted(
+            (taint["key"], taint.get("value") or "", taint["effect"]) for taint in fields.get(name) or ()
+        )
+    return {name: value for name, value in fields.items() if value and name != "requirements"}
+
+
 def _taints(entries: Iterable[Mapping[str, Any]] | None) -> tuple[Taint, ...]:
     return tuple(
-        Taint(key=entry["key"], value=entry.get("value") or "", effect=entry["effect"]) for entry in entries or ()
+        Taint(key=entry["key"], value=entry.get("value") or "", effect=entry["effect"])
+        for entry in entries or ()
     )
 
 
 def twin_spec(
-    spec: Mapping[str, Any], name: str, families: tuple[str, ...] | None, existing: Mapping[str, Any] | None = None
+    spec: Mapping[str, Any],
+    name: str,
+    families: tuple[str, ...] | None,
+    existing: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the spec of a Graviton pool that follows an x86 pool: all of it, for the other architecture.
 

@@ -172,7 +172,9 @@ def twin_requirements(
         if requirement.key not in (*ARCH_LABELS, machine_label(group, "cpu-manufacturer"))
         for one in (_twin_of(requirement, group, families),)
     ]
-    if families is not None and not any(one.operator == "In" and _names_machines(one, group) for one in translated):
+    if families is not None and not any(
+        one.operator == "In" and _names_machines(one, group) for one in translated
+    ):
         translated.append(Requirement(machine_label(group, "family"), "In", tuple(families)))
     translated = for_architecture(_with_generations(translated, requirements, group), ARM64)
     if not matching_types(translated, group):
@@ -193,7 +195,11 @@ def _twin_of(requirement: Requirement, group: str, families: Collection[str] | N
     if requirement.operator != "In" or not _names_machines(requirement, group):
         return requirement
     by_family = requirement.key == machine_label(group, "family")
-    named = [kind for kind in INSTANCE_TYPES.values() if (kind.family if by_family else kind.name) in requirement.values]
+    named = [
+        kind
+        for kind in INSTANCE_TYPES.values()
+        if (kind.family if by_family else kind.name) in requirement.values
+    ]
     # A list with Graviton types is the owner's own choice of them.
     kinds = [kind for kind in named if kind.architecture == ARM64]
     if not kinds:
@@ -247,6 +253,8 @@ def _widened(bound: Requirement, generations: Collection[int]) -> Requirement:
         case "Lte":
             return replace(bound, values=(oldest,))
         case "In":
-            nearest = min(generations, key=lambda number: min(abs(number - int(value)) for value in bound.values))
+            nearest = min(
+                generations, key=lambda number: min(abs(number - int(value)) for value in bound.values)
+            )
             return replace(bound, values=(*bound.values, str(nearest)))
     return bound

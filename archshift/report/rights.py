@@ -128,7 +128,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             "problem",
             "archshift cannot test workloads on arm64",
         )
-    if settings.provisioner != "managed":
+    if settings.pool_settings is not None or settings.provisioner != "managed":
         yield PermissionNeed(
             "node pools",
             (
@@ -138,14 +138,14 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             "problem",
             "archshift cannot create NodePools or bring up nodes",
         )
-    elif settings.platform == "lab":
+    if settings.platform == "lab" and (settings.node_groups or settings.provisioner == "managed"):
         yield PermissionNeed(
             "simulated nodes",
             _rights("create patch delete", ("nodes",), _WHOLE_CLUSTER),
             "problem",
             "archshift cannot create the lab's nodes",
         )
-    if settings.groups:
+    if settings.groups or settings.takes_over_pools:
         yield PermissionNeed(
             "drain",
             (
