@@ -80,10 +80,10 @@ def _check_renamed(name: str, pool: str, settings: "Settings") -> None:
     group = settings.node_pools.get(name)
     if group and group.import_name and group.import_name != pool:
         raise ArchshiftError(
-            f"archshift:node_groups.{name}.import: the group took over the NodePool {pool} before, and the change "
-            "would delete it",
-            f"first release it: set import: {pool} and release: true, run pulumi up, remove the group and run "
-            "pulumi up",
+            f"archshift:node_groups.{name}.import: the group took over the NodePool {pool} before, and the "
+            "change would delete it",
+            f"first release it: set import: {pool} and release: true, run pulumi up, remove the group, and "
+            "run pulumi up again",
         )
 
 

@@ -10,10 +10,9 @@ from archshift.common.architectures import AMD64
 from archshift.common.errors import ArchshiftError
 from archshift.common.text import counted
 from archshift.nodes.after_update import nodes_after
-from archshift.plan import guard, reasons
+from archshift.plan import guard, pool_changes, reasons
 from archshift.plan.causes import summary
 from archshift.plan.model import Plan
-from archshift.plan.pool_changes import check_owners, sentence
 from archshift.plan.reasons import daemonset_way_out
 from archshift.ramp.gate_evidence import GateEvidence, Move
 from archshift.ramp.schedule import DEFAULT_STEPS, step_below
@@ -69,10 +68,10 @@ def check_pools(survey: Survey, settings: "Settings") -> None:
     for pool, now in existing:
         if pool.import_name:
             with problems.collected():
-                check_owners(pool, now, settings.pools_manager)
+                pool_changes.check_owners(pool, now, settings.pools_manager)
     problems.check()
     for pool, now in existing:
-        said, warns = sentence(pool, now, survey.inventory.nodes, settings.pools_manager)
+        said, warns = pool_changes.sentence(pool, now, survey.inventory.nodes, settings.pools_manager)
         if said:
             (pulumi.warn if warns else pulumi.info)(said)
         for note in pool.notes:

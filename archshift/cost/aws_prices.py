@@ -12,11 +12,11 @@ from typing import Any, Final, Literal
 
 from archshift.common.aws import aws_client
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import INSTANCE_TYPE_LABEL
 from archshift.common.text import one_line
 from archshift.cost.bill import Tariff, region_of, running
 from archshift.cost.prices import Price
 from archshift.cost.rules import CostRules
-from archshift.common.kubernetes import INSTANCE_TYPE_LABEL
 from archshift.nodes.groups import AnyNodeGroup, Node
 
 # The API has endpoints in only three regions; each returns the prices of all regions.

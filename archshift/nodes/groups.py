@@ -441,7 +441,7 @@ class NodePool(_Group):
 
     Attributes:
         instance_types: All types that it may use, all of one architecture.
-        requirements: What the machines must be, as the NodePool says it; empty if it lists ``instance_types``.
+        requirements: What the machines must be; empty for a NodePool that lists ``instance_types``.
         node_class: The node class of its nodes.
         millicpu: The most CPU of its nodes, in thousandths of a vCPU; None for any.
         memory: The most memory of its nodes, in bytes; None for any.
@@ -453,14 +453,14 @@ class NodePool(_Group):
         consolidate_after: How long a node must be unchanged before consolidation, such as ``5m``.
         consolidation: Which nodes Karpenter may remove or replace to save costs.
         budget: How many nodes may be replaced at once: a number, or a share such as ``10%``.
-        expire_after: The age at which Karpenter replaces a node, such as ``720h``; empty for Karpenter's default.
+        expire_after: The age at which Karpenter replaces a node, such as ``720h``; empty for its default.
         termination_grace_period: How long a node may take to drain, such as ``48h``; empty for any time.
         startup_taints: Taints of a new node that an agent removes.
         annotations: Annotations of every node.
         side_taint: Whether its nodes have the soft taint of their side, as the nodes of other groups do.
         import_name: The name of the existing NodePool that this is; empty for one that archshift makes.
-        spec: The spec to apply, for a pool that follows an existing NodePool; None if the other attributes say
-            it all.
+        spec: The spec to apply, for a pool that follows an existing NodePool; None if the other attributes
+            are all that there is.
         notes: What its owner must know about it, as sentences.
         force: archshift overwrites the fields of other owners.
         released: The engine forgets it instead of deleting it.
@@ -610,7 +610,7 @@ class NodePool(_Group):
     def samples(self, _zones: Sequence[str]) -> list[Node]:
         """Return a sample node for each size of its machines, the smallest first.
 
-        Where several types have the same size, the sample is of the plainest and oldest, which most regions have.
+        Of several types of one size it takes the plainest and oldest, which most regions have.
         """
         alike: dict[tuple[int, int], list[InstanceType]] = {}
         for kind in sorted(set(self.instance_types), key=lambda kind: (len(kind.family), kind.name)):

@@ -341,8 +341,8 @@ def from_manifest(
 def template_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return the fields of a NodePool's template whose change makes Karpenter replace all of its nodes.
 
-    These are all fields but the requirements. Karpenter hashes the template, and a node whose hash differs has
-    drifted: https://karpenter.sh/docs/concepts/disruption/#drift
+    These are all fields but the requirements. Karpenter hashes the template, and a node whose hash
+    differs has drifted: https://karpenter.sh/docs/concepts/disruption/#drift
 
     Args:
         old: The spec before the change.

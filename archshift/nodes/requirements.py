@@ -1,6 +1,7 @@
 """Requirements of a NodePool: which instance types they permit, and what they become for Graviton.
 
-Karpenter and EKS Auto Mode use the same operators; the domain of the labels is the API group of the node class:
+Karpenter and EKS Auto Mode use the same operators. The domain of their labels is the API group of the
+node class:
 https://karpenter.sh/docs/concepts/nodepools/#spectemplatespecrequirements
 """
 
@@ -104,8 +105,8 @@ def matching_types(
 ) -> tuple[InstanceType, ...]:
     """Return the instance types that requirements permit.
 
-    A requirement on a label that no instance type decides, such as the zone, permits all types. So does one on a
-    label of the machine whose value the table does not have, such as the size of a local disk.
+    A requirement on a label that no instance type decides, such as the zone, permits all types. So does one
+    on a label of the machine whose value the table does not have, such as the size of a local disk.
 
     Args:
         requirements: The requirements of a NodePool.
@@ -155,8 +156,8 @@ def twin_requirements(
 ) -> list[Requirement]:
     """Return the requirements of the Graviton pool that can stand in for an x86 pool.
 
-    Types and families become their Graviton twins. Categories, sizes and vCPUs stay. A generation that a category
-    does not have on Graviton becomes the nearest that it has, because generations differ: t3 is followed by t4g.
+    Types and families become their Graviton twins. Categories, sizes and vCPUs stay. A generation that a
+    category lacks on Graviton becomes the nearest one: the newest t is t4g.
 
     Args:
         requirements: The requirements of the x86 pool. It may be a pool for both architectures.

@@ -35,8 +35,8 @@ class Replaced:
 def replaced(pool: NodePool, live: LivePool, nodes: Iterable[Node]) -> Replaced:
     """Return the nodes that a change of a NodePool replaces.
 
-    Karpenter compares a hash of the template, which has all fields but the requirements. If it differs, all nodes
-    have drifted. Of the requirements it compares each with the labels of each node (Karpenter 1.14,
+    Karpenter compares a hash of the template, which has all fields but the requirements. If it differs, all
+    nodes have drifted. Of the requirements it compares each with the labels of each node (Karpenter 1.14,
     pkg/controllers/nodeclaim/disruption/drift.go). Limits, weight and disruption replace no node.
 
     Args:
@@ -87,14 +87,14 @@ def sentence(pool: NodePool, live: LivePool, nodes: Sequence[Node], manager: str
         budgets = (manifest(pool).get("disruption") or {}).get("budgets") or [{"nodes": "10%"}]
         at_once = " or ".join(str(budget.get("nodes", "10%")) for budget in budgets)
         return (
-            f"{pool.name}: Karpenter replaces {len(change.nodes)} of {counted(change.of, 'node')} of the NodePool "
-            f"{live.name} ({at_once} at once), because {change.because}",
+            f"{pool.name}: Karpenter replaces {len(change.nodes)} of {counted(change.of, 'node')} of the "
+            f"NodePool {live.name} ({at_once} at once), because {change.because}",
             True,
         )
     if pool.released:
         return (
-            f"{pool.name}: after this update you can remove the group from archshift:node_groups; the NodePool "
-            f"{live.name} and its {counted(change.of, 'node')} stay",
+            f"{pool.name}: after this update you can remove the group from archshift:node_groups; the "
+            f"NodePool {live.name} and its {counted(change.of, 'node')} stay",
             False,
         )
     if pool.import_name and not any(entry.get("manager") == manager for entry in live.managed_fields):

@@ -145,7 +145,8 @@ class PoolModel(TwinnedModel, frozen=True, kw_only=True):
     exclude_sizes: Annotated[
         Names,
         says(
-            "Instance sizes that the pool must not use. Bare metal is used only if `instance_types` names it.",
+            "Instance sizes that the pool must not use. A pool uses bare metal only if `instance_types` "
+            "names it.",
             ["nano", "micro", "48xlarge"],
             default="none",
         ),
@@ -417,7 +418,8 @@ class PoolModel(TwinnedModel, frozen=True, kw_only=True):
             before = tuple(
                 Taint(key=one["key"], value=one.get("value") or "", effect=one["effect"]) for one in kept
             )
-            side = self.architecture or min(pool_architectures(spec), default="amd64")
+            sides: list[Architecture] = [*sorted(pool_architectures(spec)), AMD64]
+            side = self.architecture or sides[0]
             ours = side_taint(side)
             taints = tuple(dict.fromkeys((*(before if taints is None else taints), ours)))
         return PoolChanges(
@@ -492,8 +494,8 @@ class PoolSettings:
         """Return the NodePools, by name of the group.
 
         Args:
-            live: The NodePools of the cluster, by name. None if the cluster was not read: then the result lacks
-                the pools that are taken over, and their twins.
+            live: The NodePools of the cluster, by name. None if nobody read the cluster: then the result
+                lacks the pools that the stack takes over, and their twins.
 
         Raises:
             SettingsError: Values are invalid, or an existing NodePool is not as the settings assume.
@@ -501,7 +503,7 @@ class PoolSettings:
         problems = Problems()
         models = models_of(PoolModel, self.raw, problems)
         pools: dict[str, NodePool] = {}
-        # An original comes before its twin, because the twin follows it; the result has the order of the settings.
+        # An original comes before its twin, because the twin follows it.
         for name in sorted(models, key=lambda name: models[name].twin_of is not None):
             with problems.collected():
                 pool = self._pool(name, models, pools, live)
@@ -537,7 +539,7 @@ class PoolSettings:
                 f"{key}.provisioner is not that of {model.twin_of!r}", "remove it, or give both the same"
             )
         if original.import_name:
-            return self._twin_of_adopted(name, model, original, pools, live)
+            return self._twin_of_adopted(name, model, pools, live)
         taken = with_taken(name, model, self.raw)
         types, requirements = original.machines(f"{KEY}.{model.twin_of}", group)
         if not requirements:
@@ -584,13 +586,14 @@ class PoolSettings:
                 if theirs == (reference["group"], reference["kind"])
             ]
             raise ArchshiftError(
-                f"{key}.import: the NodePool {found.name!r} has nodes of the kind {reference['kind']}, not {kind}",
+                f"{key}.import: the NodePool {found.name!r} has a node class of the kind "
+                f"{reference['kind']}, not {kind}",
                 f"add provisioner: {known[0]} to the group" if known else "remove the group",
             )
         if found.name in _BUILT_IN and group == NODE_CLASSES["auto-mode"][0]:
             raise ArchshiftError(
                 f"{key}.import: EKS itself owns the NodePool {found.name!r}, and nobody may change it",
-                "make a NodePool of your own beside it, and remove it from the cluster's nodePools at EKS later",
+                "make a NodePool of your own beside it, and later turn the built-in one off at EKS",
             )
         if found.spec.get("replicas") is not None:
             raise ArchshiftError(
@@ -612,7 +615,8 @@ class PoolSettings:
         )
         if pool is None:
             raise ArchshiftError(
-                f"{key}.import: no known Linux instance type meets the requirements of the NodePool {found.name!r}",
+                f"{key}.import: no known Linux instance type meets the requirements of the NodePool "
+                f"{found.name!r}",
                 "remove the group, or change architecture, instance_types or the other settings about types",
             )
         return pool
@@ -621,7 +625,6 @@ class PoolSettings:
         self,
         name: str,
         model: PoolModel,
-        original: PoolModel,
         pools: Mapping[str, NodePool],
         live: Mapping[str, LivePool] | None,
     ) -> NodePool | None:
@@ -659,18 +662,18 @@ class PoolSettings:
 def _not_followed(
     name: str, other: str, fresh: Mapping[str, Any], kept: Mapping[str, Any]
 ) -> tuple[str, ...]:
-    """Say which fields of a twin differ from those of its original, because a change would replace all nodes."""
+    """Say which fields of a twin differ from its original: a change would replace all of its nodes."""
     paths = template_changes(kept, fresh)
     if not paths:
         return ()
     return (
-        f"{name}: it keeps its {' and '.join(paths)}, although {other} has others: a change replaces all of its nodes; "
-        f"to change them, set them for {name}",
+        f"{name}: it keeps its {' and '.join(paths)}, although {other} has others, because a change replaces "
+        f"all of its nodes; to change them, set them for {name}",
     )
 
 
 def _narrowed(spec: Mapping[str, Any], architecture: Architecture) -> dict[str, Any]:
-    """Return the spec of a NodePool for nodes of one architecture; Karpenter replaces only the other nodes."""
+    """Return the spec of a NodePool for one architecture. Karpenter replaces only the other nodes."""
     result = changed(spec, PoolChanges())
     inner = result["template"]["spec"]
     wanted = [Requirement.of(entry) for entry in inner.get("requirements") or ()]

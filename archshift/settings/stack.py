@@ -69,7 +69,8 @@ class Settings:
         placement: Who places pods: patches of pod templates, or the API server when a pod is created.
         provisioner: What creates the nodes: the groups themselves (``managed``), or Karpenter or EKS Auto
             Mode, for which the groups are NodePools.
-        node_pools: The NodePools, by name. Before ``with_live_pools``, it lacks those that the stack takes over.
+        node_pools: The NodePools, by name. Before ``with_live_pools``, those that the stack takes over are
+            missing.
         pool_settings: The settings of the NodePools; None if the stack has none.
         live_pools: The NodePools of the cluster, by name; None if nobody has read them.
         group_names: The names of all groups, in the order of the settings.
