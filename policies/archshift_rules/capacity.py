@@ -389,7 +389,7 @@ def pool_choices(pool: Resource) -> tuple[frozenset[str], tuple[str, ...] | None
 
 
 _MACHINE_LABEL: Final = re.compile(r"[a-z0-9.-]+/instance-(category|family|generation|size|cpu)")
-_FAMILY: Final = re.compile(r"([a-z]+)([0-9]+)")
+_FAMILY: Final = re.compile(r"([a-z]+)(?:-[0-9]+tb)?([0-9]+)")
 
 
 def _machine_fact(label: str) -> str:
