@@ -182,7 +182,7 @@ def twin_requirements(
         said = ", ".join(
             f"{one.key.rpartition('/')[2]} {one.operator} {' '.join(one.values)}".strip()
             for one in requirements
-            if describes_machines(one.key, group)
+            if describes_machines(one.key, group) and one.key not in ARCH_LABELS
         )
         raise ArchshiftError(f"no Graviton type meets its requirements ({said or 'any type'})")
     return translated

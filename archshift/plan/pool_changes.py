@@ -85,10 +85,15 @@ def sentence(pool: NodePool, live: LivePool, nodes: Sequence[Node], manager: str
     change = replaced(pool, live, nodes)
     if change.nodes:
         budgets = (manifest(pool).get("disruption") or {}).get("budgets") or [{"nodes": "10%"}]
-        at_once = " or ".join(str(budget.get("nodes", "10%")) for budget in budgets)
+        always = [
+            str(budget.get("nodes", "10%"))
+            for budget in budgets
+            if not budget.get("schedule") and "Drifted" in budget.get("reasons", ("Drifted",))
+        ]
+        at_once = f" ({' and '.join(always)} at once)" if always else ""
         return (
             f"{pool.name}: Karpenter replaces {len(change.nodes)} of {counted(change.of, 'node')} of the "
-            f"NodePool {live.name} ({at_once} at once), because {change.because}",
+            f"NodePool {live.name}{at_once}, because {change.because}",
             True,
         )
     if pool.released:
