@@ -239,8 +239,8 @@ def test_pools_are_taken_over_split_and_handed_back_without_replacing_a_node_tha
     assert preview.succeeded, preview.output
     said = " ".join(preview.output.split())
     assert (
-        f"x86: Karpenter replaces 1 of {len(general)} nodes of the NodePool general (50% at once), because they "
-        "do not meet kubernetes.io/arch In amd64"
+        f"x86: Karpenter replaces 1 of {len(general)} nodes of the NodePool general (50% at once), because "
+        "they do not meet kubernetes.io/arch In amd64"
     ) in said
     assert "batch: archshift takes over the NodePool batch and replaces none of its" in said
 

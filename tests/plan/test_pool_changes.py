@@ -84,8 +84,8 @@ def set_field(name: str, value: Any) -> Any:
     ],
 )
 def test_the_nodes_that_karpenter_replaces_are_counted(change: Any, names: tuple[str, ...]) -> None:
-    """Each field of the template but the requirements replaces all nodes of the pool; a requirement those that do
-    not meet it; limits, weight and disruption none.
+    """Each field of the template but the requirements replaces all nodes of the pool; a requirement those
+    that do not meet it; limits, weight and disruption none.
     """
     live = live_pool("default", (ARCH, "In", ["amd64", "arm64"]))
     found = replaced(after(live, change), live, NODES)
@@ -121,8 +121,8 @@ def test_the_preview_says_numbers_and_reasons() -> None:
     )
     narrowed = after(live, set_requirement(ARCH, "In", "amd64"))
     assert sentence(narrowed, live, NODES, OURS) == (
-        "x86: Karpenter replaces 1 of 3 nodes of the NodePool default (20% at once), because they do not meet "
-        "kubernetes.io/arch In amd64",
+        "x86: Karpenter replaces 1 of 3 nodes of the NodePool default (20% at once), because they do not "
+        "meet kubernetes.io/arch In amd64",
         True,
     )
     labelled = after(live, set_template("metadata", "labels", {"team": "bank"}))
@@ -139,7 +139,7 @@ def test_the_preview_says_numbers_and_reasons() -> None:
 
 
 def test_fields_of_other_owners_are_named_with_them() -> None:
-    """Before anything changes; with force the change goes through, and what nobody changes is nobody's business."""
+    """Before anything changes. With force it goes through; what does not change needs no owner."""
     live = live_pool("default", (ARCH, "In", ["amd64", "arm64"]))
     check_owners(after(live), live, OURS)
 
@@ -152,9 +152,9 @@ def test_fields_of_other_owners_are_named_with_them() -> None:
     with pytest.raises(ArchshiftError) as error:
         check_owners(after(live, change), live, OURS)
     assert str(error.value) == (
-        "archshift:node_groups.x86: it changes fields of the NodePool default that belong to others: helm owns "
-        "limits.cpu, weight, disruption.consolidateAfter, requirements; change them where the NodePool is defined, "
-        "or set force: true for the group"
+        "archshift:node_groups.x86: it changes fields of the NodePool default that belong to others: helm "
+        "owns limits.cpu, weight, disruption.consolidateAfter, requirements; change them where the NodePool "
+        "is defined, or set force: true for the group"
     )
     check_owners(after(live, change, force=True), live, OURS)
     ours = replace(live, managed_fields=({**live.managed_fields[0], "manager": OURS},))
@@ -162,7 +162,7 @@ def test_fields_of_other_owners_are_named_with_them() -> None:
 
 
 def test_only_its_owner_removes_a_limit() -> None:
-    """Server-side apply leaves a field that it does not mention, also with force; the engine takes over kubectl's."""
+    """Server-side apply never removes it, also with force; the engine takes over what kubectl owns."""
     live = live_pool("default", (ARCH, "In", ["amd64"]))
     without = set_field("limits", {})
     for force in (False, True):

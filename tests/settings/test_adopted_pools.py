@@ -44,8 +44,8 @@ def listed(pool: NodePool) -> dict[tuple[str, str], list[str]]:
 
 
 def test_a_pool_is_taken_over_as_it_is() -> None:
-    """Its spec is the live one, with budgets, hours and taints that no setting can say. Its nodes are counted by
-    its own name, and archshift adds no label and no taint, because that would replace all of them.
+    """Its spec is the live one, with budgets that no setting can say. Its nodes are counted by its own name.
+    archshift adds no label and no taint, because that would replace all of them.
     """
     live = live_pool("default", *X86_ONLY)
     pool = adopted({"x86": {"import": "default"}}, live)["x86"]
@@ -59,8 +59,8 @@ def test_a_pool_is_taken_over_as_it_is() -> None:
 
 
 def test_settings_change_what_they_say_and_nothing_else() -> None:
-    """Labels and annotations are added, limits by resource; lists of taints are replaced; one bound of a number
-    leaves the other; equal numbers keep their text, which belongs to another owner.
+    """Labels and annotations are added, limits by resource; lists of taints are replaced; one bound of a
+    number leaves the other; equal numbers keep their text, which belongs to another owner.
     """
     live = live_pool("default", *X86_ONLY)
     before = deepcopy(live.spec)
@@ -144,14 +144,14 @@ def test_a_pool_for_both_architectures_needs_a_choice() -> None:
     """Narrowing it replaces its arm64 nodes, so somebody must want it."""
     for live in (live_pool(), live_pool("default", (f"{EC2}category", "In", ["m"]))):
         assert refused({"x86": {"import": "default"}}, live) == (
-            "x86.import: the NodePool 'default' makes nodes of both architectures; add architecture: amd64 to "
-            "narrow it to x86, and a Graviton group with twin_of beside it"
+            "x86.import: the NodePool 'default' makes nodes of both architectures; add architecture: amd64 "
+            "to narrow it to x86, and a Graviton group with twin_of beside it"
         )
 
 
 def test_a_twin_follows_its_original_but_never_replaces_its_own_nodes_for_it() -> None:
-    """Limits and requirements follow. A field of the template stays as the twin has it, and that is said; what the
-    settings say goes through.
+    """Limits and requirements follow. A field of the template stays as the twin has it, and that is said;
+    what the settings say goes through.
     """
     made = LivePool(name="graviton", spec=manifest(adopted(SPLIT)["graviton"]))
     unchanged = adopted(SPLIT, live_pool(), made)["graviton"]
@@ -166,8 +166,8 @@ def test_a_twin_follows_its_original_but_never_replaces_its_own_nodes_for_it() -
     followed = adopted(SPLIT, later, made)["graviton"]
     assert manifest(followed) == {**made.spec, "limits": {"cpu": "500"}}
     assert followed.notes == (
-        "graviton: it keeps its expireAfter and labels, although x86 has others, because a change replaces all of "
-        "its nodes; to change them, set them for graviton",
+        "graviton: it keeps its expireAfter and labels, although x86 has others, because a change replaces "
+        "all of its nodes; to change them, set them for graviton",
     )
     groups = {**SPLIT, "graviton": {"twin_of": "x86", "expire_after": "24h", "labels": {"team": "bank"}}}
     set_ = adopted(groups, later, made)["graviton"]
@@ -195,8 +195,8 @@ def test_the_soft_taint_comes_to_both_pools_or_to_none() -> None:
         (
             {"x86": {"import": "default", "provisioner": "auto-mode"}},
             [live_pool()],
-            "x86.import: the NodePool 'default' has a node class of the kind EC2NodeClass, not NodeClass; add "
-            "provisioner: karpenter to the group",
+            "x86.import: the NodePool 'default' has a node class of the kind EC2NodeClass, not NodeClass; "
+            "add provisioner: karpenter to the group",
         ),
         (
             {"x86": {"import": "default"}, "more": {"import": "default"}},
@@ -206,23 +206,26 @@ def test_the_soft_taint_comes_to_both_pools_or_to_none() -> None:
         (
             {"x86": {"import": "default"}},
             [live_pool("default", *X86_ONLY, replicas=3)],
-            "x86.import: the NodePool 'default' has a fixed number of nodes (spec.replicas); remove the group; "
-            "its nodes count as nodes of others",
+            "x86.import: the NodePool 'default' has a fixed number of nodes (spec.replicas); remove the "
+            "group; its nodes count as nodes of others",
         ),
         (
             {"x86": {"import": "default"}},
             [live_pool("default", ("kubernetes.io/os", "In", ["windows"]), (ARCH, "In", ["amd64"]))],
-            "x86.import: no known Linux instance type meets the requirements of the NodePool 'default'; remove",
+            "x86.import: no known Linux instance type meets the requirements of the NodePool 'default'; "
+            "remove",
         ),
         (
             {"x86": {"import": "default", "architecture": "arm64"}},
             [live_pool("default", *X86_ONLY)],
-            "x86.import: no known Linux instance type meets the requirements of the NodePool 'default'; remove",
+            "x86.import: no known Linux instance type meets the requirements of the NodePool 'default'; "
+            "remove",
         ),
         (
             {"gpu": {"import": "default"}, "graviton": {"twin_of": "gpu"}},
             [live_pool("default", (f"{EC2}family", "In", ["p5"]))],
-            "graviton.twin_of: 'gpu': no Graviton type meets its requirements (instance-family In p5); give the",
+            "graviton.twin_of: 'gpu': no Graviton type meets its requirements (instance-family In p5); give "
+            "the",
         ),
     ],
 )

@@ -89,9 +89,19 @@ def test_all_that_can_be_said_of_a_pool_and_what_its_twin_takes_over() -> None:
     assert not any("metal" in name for name in names)
     assert (x86.millicpu, x86.memory, x86.weight, x86.budget) == (1500, 6 * GIB, 10, "2")
     assert (x86.capacity_types, x86.consolidate_after) == (("spot", "on-demand"), "1h30m")
-    shared = ("zones", "capacity_types", "labels", "taints", "consolidate_after", "budget", "side_taint")
-    shared += ("weight", "consolidation", "expire_after", "termination_grace_period", "startup_taints")
-    shared += ("annotations",)
+    shared = (
+        *(
+            "zones",
+            "capacity_types",
+            "labels",
+            "taints",
+            "consolidate_after",
+            "budget",
+            "side_taint",
+            "weight",
+        ),
+        *("consolidation", "expire_after", "termination_grace_period", "startup_taints", "annotations"),
+    )
     for name in shared:
         assert getattr(graviton, name) == getattr(x86, name), name
     assert graviton.taints == (Taint(key="batch"),)
@@ -106,8 +116,8 @@ def test_all_that_can_be_said_of_a_pool_and_what_its_twin_takes_over() -> None:
     [
         (
             {"limits": {"cpu": 8}},
-            "x86.instance_types is missing; add instance_types, instance_families, instance_categories or twin_of, "
-            "or architecture for all types",
+            "x86.instance_types is missing; add instance_types, instance_families, instance_categories or "
+            "twin_of, or architecture for all types",
         ),
         (
             {"instance_types": ["m6i.xlarge"]},
@@ -288,9 +298,10 @@ def test_bounds_narrow_families_and_twins() -> None:
 
 def test_managed_groups_and_node_pools_are_in_one_stack() -> None:
     """Each group may say what brings up its nodes, a twin follows its original, and the order stays."""
+    system = {"instance_types": ["m6i.large"], "desired_size": 2}
     groups = {
         "pool": {"instance_types": ["m6i.xlarge"], "limits": {"cpu": 8}, "provisioner": "karpenter"},
-        "system": {"instance_types": ["m6i.large"], "desired_size": 2},
+        "system": {**system},
         "arm-system": {"twin_of": "system", "desired_size": 1},
         "arm-pool": {"twin_of": "pool"},
     }
@@ -300,7 +311,7 @@ def test_managed_groups_and_node_pools_are_in_one_stack() -> None:
     assert {*found.eks_node_groups} == {"system", "arm-system"}
     assert [group.name for group in found.groups] == [*groups]
     assert found.guarded
-    other_way = {**groups, "system": {**groups["system"], "provisioner": "managed"}}
+    other_way = {**groups, "system": {**system, "provisioner": "managed"}}
     assert {*load(node_groups=other_way, cluster=cluster).eks_node_groups} == {"system", "arm-system"}
 
 
