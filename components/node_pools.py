@@ -70,9 +70,10 @@ class NodePools(pulumi.ComponentResource):
                 protect=pool.name in args.protected and not pool.released,
                 import_=pool.import_name or None,
                 retain_on_delete=pool.released,
-                # On Graviton pools too: such a pool may replace an x86 pool of the same name.
+                # On Graviton pools too: such a pool may replace an x86 pool of the same name. The engine
+                # would run the hook of a released pool too, although it does not delete it.
                 hooks=pulumi.ResourceHookBinding(before_delete=[args.guard], before_update=[args.guard])
-                if args.guard
+                if args.guard and not pool.released
                 else None,
             ),
         )

@@ -33,6 +33,9 @@ from archshift.nodes.well_known_labels import WellKnown
 MOST_NODES: Final = 1000
 """The most nodes of a pool that count. Limits that permit more are treated as this number."""
 
+MOST_MILLICPU: Final = 100_000_000
+"""What a pool without limits counts with, in thousandths of a vCPU."""
+
 
 CAPACITY_TYPES: Final = ("on-demand", "spot", "reserved")
 """How Karpenter may buy nodes."""
@@ -85,6 +88,7 @@ class Node:
         choices: Label to the values that a NodePool may choose from for a pod: zone and capacity type. It is
             empty for all other nodes.
         variants: The labels of each instance type that a node to come may have; empty if ``labels`` has them.
+        varying: The labels in ``variants``, so that nobody searches hundreds of types for another label.
         unknown: The labels of a node to come whose values nobody knows yet.
         unknown_fits: Whether a rule on an unknown label counts as met. For the guard it does not.
         settings_labels: The labels that a stack's settings gave a simulated node. An update may remove them,
@@ -101,6 +105,7 @@ class Node:
     devices: Devices | None = None
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     variants: tuple[Mapping[str, str], ...] = ()
+    varying: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     unknown: frozenset[str] = frozenset()
     unknown_fits: bool = True
     settings_labels: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
@@ -381,7 +386,9 @@ class EksNodeGroup(_Group):
             known = by_eks | well_known_labels.of_zone(zone)
             node = _node(f"{self.name}-new-{index}", self, kind, pods, zone, known.labels)
             unknown = known.unknown - self.labels.keys()
-            nodes.append(replace(node, unknown=unknown, variants=types if len(types) > 1 else ()))
+            if len(types) > 1:
+                node = replace(node, variants=types, varying=frozenset().union(*types))
+            nodes.append(replace(node, unknown=unknown))
         return nodes
 
     def nodes_after(self, own: Sequence[Node], zones: Sequence[str]) -> list[Node]:
@@ -527,6 +534,8 @@ class NodePool(_Group):
         """
         live = list(live)
         millicpu, memory = self.millicpu, self.memory
+        if millicpu is None and memory is None and self.most_nodes is None:
+            millicpu = MOST_MILLICPU
         most = MOST_NODES if self.most_nodes is None else min(MOST_NODES, self.most_nodes - len(live))
         for node in live:
             used = _capacity(node)
@@ -578,6 +587,7 @@ class NodePool(_Group):
             taints=self.taints,
             choices=choices,
             variants=tuple(machine.labels for machine in machines),
+            varying=frozenset().union(*(machine.labels for machine in machines)),
             unknown=known.unknown - self.labels.keys(),
         )
         return _as_machine(node, kind)

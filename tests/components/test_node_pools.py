@@ -76,8 +76,8 @@ def test_hooks_and_protection_are_where_they_hold() -> None:
 
 
 def test_a_pool_that_is_taken_over_keeps_its_own_labels_and_annotations() -> None:
-    """The engine imports it by its own name, with one field manager for the stack; what Karpenter, kubectl and
-    the engine wrote for themselves is not repeated. A released pool is not deleted, nor protected.
+    """The engine imports it by its own name, with one field manager for the stack; what Karpenter, kubectl
+    and the engine wrote for themselves is not repeated. A released pool is not deleted, and nothing asks.
     """
     live = live_pool("default", ("kubernetes.io/arch", "In", ["amd64"]))
     kept = from_manifest("x86", live.spec, import_name="default", force=True)
@@ -89,7 +89,11 @@ def test_a_pool_that_is_taken_over_keeps_its_own_labels_and_annotations() -> Non
         pools = {"x86": kept, "batch": released, "graviton": ARM}
         there = {"default": live, "batch": replace(live, name="batch", labels={})}
         args = NodePoolsArgs(
-            pools=pools, protected=frozenset(pools), live=there, field_manager="archshift/prod/pools"
+            pools=pools,
+            protected=frozenset(pools),
+            guard=pulumi.ResourceHook("guard", lambda _: None),
+            live=there,
+            field_manager="archshift/prod/pools",
         )
         NodePools("node-pools", args)
 
@@ -114,6 +118,8 @@ def test_a_pool_that_is_taken_over_keeps_its_own_labels_and_annotations() -> Non
         True,
         False,
     )
+    assert list(x86.request.hooks.before_delete) == ["guard"]
+    assert list(batch.request.hooks.before_delete) == []
     assert "pulumi.com/patchForce" not in batch.inputs["metadata"]["annotations"]
     assert "labels" not in batch.inputs["metadata"]
     assert (graviton.request.importId, graviton.request.retainOnDelete) == ("", False)

@@ -269,6 +269,7 @@ def test_pools_are_taken_over_split_and_handed_back_without_replacing_a_node_tha
         groups[name]["release"] = True
     released = stack.config({"node_groups": groups}).up()
     assert released.succeeded, released.output
+    cluster.lab.kubectl("delete", "deployment", "arm", f"--namespace={namespace}")
     rest = stack.config({"node_groups": {}, "arm_ratio": "0.0"}).up()
     assert rest.succeeded, rest.output
     left = {pool["metadata"]["name"] for pool in cluster.all_of("nodepools")}
