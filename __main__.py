@@ -10,12 +10,15 @@ from pulumi.runtime import config
 
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.after_update import nodes_of_others, possible_nodes
+from archshift.nodes.live_groups import read_groups
 from archshift.ramp.gate_evidence import no_evidence, read_evidence_file
 from archshift.settings import stack as stack_settings
 from archshift.survey import survey_of_none
+from components import engine_text
 from components.after_nodes import after
 from components.arm64_tests import Arm64Tests, Arm64TestsArgs, run_arm64_tests
 from components.cluster_identity import OUTPUT, survey_stack
+from components.deletion_costs import DeletionCosts, DeletionCostsArgs
 from components.exceptions import Exceptions, ExceptionsArgs
 from components.gate import Gate, GateArgs
 from components.guard import guard_hook, protected
@@ -29,7 +32,7 @@ from components.placement_policy import PlacementPolicy, PlacementPolicyArgs
 from components.plan_file import write_plan_file
 from components.preflight import check_pools, guard_x86, report, report_gate, show_tried
 from components.restore_taken_fields import register_restore_hook
-from components.rollouts import await_rollouts
+from components.rollouts import await_rollouts, log_ends
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 
 if TYPE_CHECKING:
@@ -38,7 +41,8 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Register the stack's resources."""
-    settings = stack_settings.load(pulumi.get_stack(), {**config.get_config_env(), **config.CONFIG.get()})
+    configured = {**config.get_config_env(), **config.CONFIG.get()}
+    settings = stack_settings.load(pulumi.get_stack(), configured, describe=read_groups)
     now = datetime.now(UTC)
     eks = None
     if settings.cluster:
@@ -134,6 +138,7 @@ def main() -> None:
         ),
         pulumi.ResourceOptions(depends_on=after(to_come, [provider])),
     )
+    ends = []
     if cluster_survey.placement:
         policy = PlacementPolicy(
             "placement",
@@ -146,7 +151,7 @@ def main() -> None:
             ),
             pulumi.ResourceOptions(provider=provider, depends_on=after(to_come)),
         )
-        await_moves(
+        moved = await_moves(
             policy.applied,
             cluster_survey.plan,
             cluster_survey.inventory,
@@ -156,6 +161,7 @@ def main() -> None:
             settings.rollouts,
             bring_up_nodes=placeholders.bring_up_for_moves if placeholders else None,
         )
+        ends.append(moved)
     if settings.monitoring and (live or not eks):
         Monitoring(
             "monitoring",
@@ -168,7 +174,7 @@ def main() -> None:
             ),
             pulumi.ResourceOptions(provider=provider),
         )
-    await_rollouts(
+    rolled_out = await_rollouts(
         patches.patches,
         cluster_survey.plan,
         cluster_survey.inventory,
@@ -178,6 +184,20 @@ def main() -> None:
         since=now,
         bring_up_nodes=placeholders.bring_up_missing if placeholders else None,
     )
+    ends.append(rolled_out)
+    if cluster_survey.plan.kept_shares or cluster_survey.plan.costs_due:
+        costs = DeletionCosts(
+            "deletion-costs",
+            DeletionCostsArgs(
+                plan=cluster_survey.plan,
+                field_manager=settings.costs_manager,
+                cluster=cluster_uid,
+                after=ends,
+            ),
+        )
+        log_ends(ends, costs.problems)
+    else:
+        log_ends(ends)
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)
     if cluster_uid:
@@ -192,4 +212,4 @@ try:
     main()
 except ArchshiftError as error:
     # The engine prints a RunError without a traceback.
-    raise pulumi.RunError(str(error)) from None
+    raise engine_text.run_error(error) from None

@@ -29,7 +29,7 @@ from archshift.plan.entries_of import entries_of
 from archshift.plan.guard import X86Need, needs
 from archshift.plan.model import Placement, Plan, Rules, with_holds
 from archshift.plan.placed_pods import check_alone, with_unplaced, without_patches
-from archshift.plan.planner import make_plan
+from archshift.plan.planner import check_named, make_plan
 from archshift.plan.reasons import fewer_restarts
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ def survey(
             with_unsteered=guarded,
             every_controller=live is not None,
         )
+        check_named("autoscaled", settings.discovery.autoscaled, inventory, settings.placement)
         evidence = None
         if settings.images.check:
             evidence = read_evidence(cluster, inventory, settings.images, keep=keep_evidence, watch=watch)

@@ -13,6 +13,7 @@ from archshift.nodes.after_update import possible_nodes
 from archshift.nodes.eks import LiveCluster
 from archshift.plan.arm64_tests import Arm64TestState
 from archshift.survey import Survey, survey
+from components import engine_text
 
 if TYPE_CHECKING:
     from archshift.settings.stack import Settings
@@ -35,7 +36,7 @@ def run_arm64_tests(cluster_survey: Survey, settings: "Settings", eks: LiveClust
     tried: set[str] = set()
     while due := cluster_survey.tests.due(cluster_survey.plan):
         if pulumi.runtime.is_dry_run():
-            pulumi.info(
+            engine_text.info(
                 f"the update tests these workloads on arm64 before they move: {', '.join(sorted(due))}"
             )
             return cluster_survey
@@ -50,7 +51,7 @@ def run_arm64_tests(cluster_survey: Survey, settings: "Settings", eks: LiveClust
                     due,
                     cluster_survey.tests.tested,
                     parallel=settings.arm64_tests.parallel,
-                    say=pulumi.info,
+                    say=engine_text.info,
                 )
             # Workloads that get no Graviton pod still count in the fleet, or the step would be smaller
             # than the preview said. Others move in place of failed workloads, after tests of their own.
@@ -75,7 +76,7 @@ class Arm64Tests(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: Arm64TestsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
-        self.register_outputs({"workloads": outcomes(args.tests)})
+        self.register_outputs(engine_text.outputs({"workloads": outcomes(args.tests)}))
 
 
 def outcomes(tests: Arm64TestState) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ import pulumi_eks as eks
 from archshift.common.errors import ArchshiftError
 from archshift.common.text import one_line
 from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
+from components import engine_text
 
 _LOGS: Final = ("api", "audit", "authenticator", "controllerManager", "scheduler")
 
@@ -105,7 +106,9 @@ class MixedCluster(pulumi.ComponentResource):
         self.cluster_name = live.apply(lambda cluster: cluster.name)
         self.kubeconfig = live.apply(lambda cluster: json.dumps(cluster.kubeconfig(profile)))
         self.register_outputs(
-            {"arn": self.arn, "cluster_name": self.cluster_name, "kubeconfig": self.kubeconfig}
+            engine_text.outputs(
+                {"arn": self.arn, "cluster_name": self.cluster_name, "kubeconfig": self.kubeconfig}
+            )
         )
 
     def _make(self, cluster: EksCluster, new: NewCluster) -> pulumi.Output[LiveCluster]:

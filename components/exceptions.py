@@ -7,6 +7,7 @@ from typing import Any, Final
 import pulumi
 
 from archshift.plan.exceptions import BreakGlass, PolicyException
+from components import engine_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class Exceptions(pulumi.ComponentResource):
                 "reason": break_glass.reason,
                 "ticket": break_glass.ticket,
             }
-        self.register_outputs(values)
+        self.register_outputs(engine_text.outputs(values))
 
 
 def _text(time: datetime) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 import pulumi
 
 from archshift.ramp.gate_evidence import GateEvidence
+from components import engine_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,16 +35,18 @@ class Gate(pulumi.ComponentResource):
         super().__init__(self.TYPE, name, {}, opts)
         evidence = args.evidence
         self.register_outputs(
-            {
-                "required": args.required,
-                "stack": evidence.stack,
-                "ratio": evidence.ratio,
-                "verdict": evidence.verdict,
-                "at": _text(evidence.at),
-                "problem": evidence.problem,
-                "file": args.file,
-                "since": _text(args.since),
-            }
+            engine_text.outputs(
+                {
+                    "required": args.required,
+                    "stack": evidence.stack,
+                    "ratio": evidence.ratio,
+                    "verdict": evidence.verdict,
+                    "at": _text(evidence.at),
+                    "problem": evidence.problem,
+                    "file": args.file,
+                    "since": _text(args.since),
+                }
+            )
         )
 
 

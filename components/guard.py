@@ -17,7 +17,7 @@ from archshift.cluster.client import connect
 from archshift.cluster.pods import Pod, busy_pods
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import ARCH_LABEL, EKS_GROUP_LABEL, POOL_LABEL
+from archshift.common.kubernetes import ARCH_LABEL, EKS_GROUP_LABEL, GROUP_LABEL, POOL_LABEL
 from archshift.common.text import counted, first_few
 from archshift.nodes import well_known_labels
 from archshift.nodes.after_update import nodes_after, nodes_of_others
@@ -26,6 +26,7 @@ from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.nodes.node_pools import from_manifest, requirement
 from archshift.plan import guard
 from archshift.survey import Survey, survey
+from components import engine_text
 from components.plan_file import add_refusal
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
         old, new = args.old_inputs or {}, args.new_inputs
         if new is None and _is_pool(old):
             _check_renamed(args.name, str(old["metadata"]["name"]), settings)
-        if _is_graviton(old):
+        if _is_graviton(old) or _is_handed_back(old):
             return
         now = datetime.now(UTC)
         if settings.break_glass and settings.break_glass_active(now):
-            pulumi.warn(f"{args.name}: {settings.break_glass.describe(now)}")
+            engine_text.warn(f"{args.name}: {settings.break_glass.describe(now)}")
             return
         what = f"x86 {_kind(old)} {args.name}"
         group = (args.old_outputs or old).get("nodeGroupName", "")
@@ -246,6 +247,11 @@ def _is_emptied(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return bool(before.get("desiredSize")) and after.get("desiredSize") == 0
 
 
+def _is_handed_back(inputs: Mapping[str, Any]) -> bool:
+    """Whether a managed group is one that an update has handed back; the engine deletes none of these."""
+    return "nodeGroupName" in inputs and GROUP_LABEL not in (inputs.get("tags") or {})
+
+
 def _is_graviton(inputs: Mapping[str, Any]) -> bool:
     """Whether this resource has only Graviton nodes; if unknown, it counts as x86."""
     if _is_node(inputs):
@@ -272,4 +278,6 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
         for node in nodes
     }
     stay = guard.nodes_that_must_stay(found.needs or (), [node for node, _ in managed.values()])
-    return frozenset(managed[name][1] for name in stay)
+    # The engine would refuse to forget a protected group.
+    released = {name for name, group in settings.eks_node_groups.items() if group.released}
+    return frozenset(managed[name][1] for name in stay) - released

@@ -14,6 +14,7 @@ from archshift.common.architectures import AMD64, ARM64
 from archshift.nodes.groups import Node
 from archshift.plan.guard import is_served, most_pods
 from archshift.plan.only_x86 import OnlyX86
+from components import engine_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ class ImageAudit(pulumi.ComponentResource):
     def __init__(self, name: str, args: ImageAuditArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
         self.workloads = pulumi.Output.from_input(evidence_values(args.evidence, args.inventory, args.nodes))
-        self.register_outputs({"workloads": self.workloads})
+        self.register_outputs(engine_text.outputs({"workloads": self.workloads}))
 
 
 def evidence_values(

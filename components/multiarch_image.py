@@ -17,6 +17,7 @@ from archshift.images.audit import audit_images
 from archshift.images.building.image_build import PLATFORMS, ImageBuild
 from archshift.images.registry.hosts import ImageRules
 from archshift.images.verdict import MULTI_ARCH
+from components import engine_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,7 @@ class MultiarchImage(pulumi.ComponentResource):
             return await asyncio.to_thread(_proven, ref, args.rules)
 
         self.ref = self.image.ref.apply(proven)
-        self.register_outputs({"ref": self.ref})
+        self.register_outputs(engine_text.outputs({"ref": self.ref}))
 
 
 def _proven(ref: str, rules: ImageRules) -> str:
@@ -90,5 +91,5 @@ def _proven(ref: str, rules: ImageRules) -> str:
             )
     except ArchshiftError as error:
         # A sentence for a person; the engine prints it without a traceback.
-        raise pulumi.RunError(str(error)) from None
+        raise engine_text.run_error(error) from None
     return ref

@@ -8,6 +8,7 @@ import pulumi
 
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL
 from archshift.nodes.groups import Node, NodeGroup, Taint, capacity_by_architecture, side_taint
+from components import engine_text
 
 _DISK: Final = "18242267924"
 """What a kubelet has for pods on the disk of 20 GiB that EKS gives a node by default, in bytes."""
@@ -49,7 +50,9 @@ class NodeGroups(pulumi.ComponentResource):
             for node in group.nodes()
         )
         self.sizes = pulumi.Output.from_input({key: group.size for key, group in args.groups.items()})
-        self.register_outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
+        self.register_outputs(
+            engine_text.outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
+        )
 
     def _simulate(self, node: Node, taints: Iterable[Taint], args: NodeGroupsArgs) -> pulumi.Resource:
         allocatable = {

@@ -9,6 +9,7 @@ import pulumi_kubernetes as k8s
 
 from archshift.nodes.groups import Node, NodePool, capacity_by_architecture
 from archshift.nodes.node_pools import API_VERSION, LivePool, manifest
+from components import engine_text
 
 # Karpenter accepts or refuses a pool and its node class within seconds.
 _READY_SECONDS: Final = 120
@@ -56,7 +57,9 @@ class NodePools(pulumi.ComponentResource):
         self.made = tuple(self._pool(args.pools[name], spec, args) for name, spec in specs.items())
         limits: Mapping[str, Any] = {pool: spec.get("limits") or {} for pool, spec in specs.items()}
         self.sizes = pulumi.Output.from_input(limits)
-        self.register_outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
+        self.register_outputs(
+            engine_text.outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
+        )
 
     def _pool(self, pool: NodePool, spec: Mapping[str, Any], args: NodePoolsArgs) -> pulumi.Resource:
         return k8s.apiextensions.CustomResource(

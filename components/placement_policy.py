@@ -13,6 +13,7 @@ import pulumi
 
 from archshift.cluster.live_placement import STEP_ANNOTATION, LivePlacement, is_as_wanted, step_of
 from archshift.plan import admission
+from components import engine_text
 
 _FORCE: Final = "pulumi.com/patchForce"
 """The next update changes back what somebody changed by hand."""
@@ -52,7 +53,9 @@ class PlacementPolicy(pulumi.ComponentResource):
         self.applied = {namespace: self._place(namespace, args) for namespace in sorted(args.entries)}
         # Policies read the entries here. A preview shows a changed one as one line.
         self.register_outputs(
-            {"entries": {namespace: dict(data) for namespace, data in args.entries.items()}}
+            engine_text.outputs(
+                {"entries": {namespace: dict(data) for namespace, data in args.entries.items()}}
+            )
         )
 
     def _place(self, namespace: str, args: PlacementPolicyArgs) -> pulumi.Output[bool]:

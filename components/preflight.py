@@ -1,16 +1,18 @@
 """What a run checks and logs before it registers anything."""
 
+from contextlib import nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import pulumi
-
+from archshift.cluster.client import connect
 from archshift.cluster.image_evidence import ClusterEvidence
-from archshift.common.architectures import AMD64
+from archshift.cluster.pods import busy_pods
+from archshift.common.architectures import AMD64, display
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import EKS_GROUP_LABEL
 from archshift.common.text import counted
-from archshift.nodes.after_update import nodes_after
-from archshift.plan import guard, pool_changes, reasons
+from archshift.nodes.after_update import nodes_after, possible_nodes
+from archshift.plan import group_changes, guard, pool_changes, reasons
 from archshift.plan.causes import summary
 from archshift.plan.model import Plan
 from archshift.plan.reasons import daemonset_way_out
@@ -18,7 +20,8 @@ from archshift.ramp.gate_evidence import GateEvidence, Move
 from archshift.ramp.schedule import DEFAULT_STEPS, step_below
 from archshift.settings.reading import Problems
 from archshift.survey import Survey
-from components.guard import refuse
+from components import engine_text
+from components.guard import busy_error, refuse
 from components.plan_file import exceptions
 
 if TYPE_CHECKING:
@@ -26,29 +29,70 @@ if TYPE_CHECKING:
 
 
 def guard_x86(survey: Survey, settings: "Settings", now: datetime) -> None:
-    """Stop an update that would leave too little x86 capacity; warn about active exceptions.
+    """Stop an update that would leave too little capacity; say what it changes on node groups that exist.
+
+    It warns about active exceptions.
 
     Raises:
-        ArchshiftError: Something still needs x86. Nothing is registered yet.
+        ArchshiftError: Something still needs x86, or pods run on what would go. Nothing is registered yet.
     """
     for exception in exceptions(settings, now):
-        pulumi.warn(exception)
+        engine_text.warn(exception)
+    for group in settings.eks_node_groups.values():
+        if change := group_changes.change_of(group):
+            (engine_text.warn if group_changes.going(group) else engine_text.info)(change)
+        for note in group.notes:
+            engine_text.info(f"node group {group.name}: {note}")
     if settings.break_glass_active(now):
         return
-    if survey.needs is None:
-        return
-    live = survey.inventory.nodes
+    if survey.needs is not None:
+        _keep_x86(survey, settings)
+    _keep_room_for_pods(survey, settings)
+
+
+def _keep_room_for_pods(survey: Survey, settings: "Settings") -> None:
+    """Stop a change of node groups that takes nodes away under pods, or leaves pods no node of their side.
+
+    Raises:
+        ArchshiftError: It does.
+    """
+    shrinking = [group for group in settings.eks_node_groups.values() if group_changes.going(group)]
+    with connect(settings.kube_context) if shrinking else nullcontext() as cluster:
+        for group in shrinking:
+            nodes = [
+                node.name
+                for node in survey.inventory.nodes
+                if group.live and node.labels.get(EKS_GROUP_LABEL) == group.live.name
+            ]
+            pods = busy_pods(cluster, nodes) if cluster else []
+            if pods and not group.desired_size:
+                raise busy_error(f"{display(group.architecture)} node group {group.name}", pods)
+            busy, names = {pod.node for pod in pods}, [pod.key for pod in pods]
+            if problem := group_changes.shrinks_too_far(group, len(nodes), busy, names):
+                raise ArchshiftError(
+                    problem,
+                    "first empty nodes (archshift drain --only NODE, or kubectl drain), or leave "
+                    "desired_size out and the group keeps its size",
+                )
+    if settings.eks_node_groups:
+        after = possible_nodes(survey.inventory.nodes, settings.groups, settings.stack_label)
+        if reason := group_changes.stranded(survey.inventory, after):
+            raise ArchshiftError(reason, group_changes.STRANDED_WAY_OUT)
+
+
+def _keep_x86(survey: Survey, settings: "Settings") -> None:
+    live, needed = survey.inventory.nodes, survey.needs or ()
     reason = guard.refuse_removal(
-        survey.needs, live, live, nodes_after(live, settings.groups, settings.stack_label)
+        needed, live, live, nodes_after(live, settings.groups, settings.stack_label)
     )
     if reason:
         raise refuse("x86 capacity", reason)
-    if not survey.needs and any(node.architecture == AMD64 for node in live):
+    if not needed and any(node.architecture == AMD64 for node in live):
         # The engine unprotects only resources that the program registers.
         if any(group.architecture == AMD64 for group in settings.groups):
-            pulumi.info("nothing needs x86 any more: this update unprotects the x86 nodes")
+            engine_text.info("nothing needs x86 any more: this update unprotects the x86 nodes")
         else:
-            pulumi.info(
+            engine_text.info(
                 "nothing needs x86 any more; if the engine still protects x86 nodes, you removed their group "
                 "too early: add it to archshift:node_groups again, run pulumi up, then remove it"
             )
@@ -73,14 +117,14 @@ def check_pools(survey: Survey, settings: "Settings") -> None:
     for pool, now in existing:
         said, warns = pool_changes.sentence(pool, now, survey.inventory.nodes, settings.pools_manager)
         if said:
-            (pulumi.warn if warns else pulumi.info)(said)
+            (engine_text.warn if warns else engine_text.info)(said)
         for note in pool.notes:
-            pulumi.warn(note)
+            engine_text.warn(note)
 
 
 def show_tried(done: int, total: int) -> None:
     """Show how many patches the API server has tried."""
-    pulumi.info(f"tried {done} of {total} patches on the API server", ephemeral=True)
+    engine_text.info(f"tried {done} of {total} patches on the API server", ephemeral=True)
 
 
 def report_gate(evidence: GateEvidence, plan: Plan, settings: "Settings", now: datetime) -> None:
@@ -95,7 +139,7 @@ def report_gate(evidence: GateEvidence, plan: Plan, settings: "Settings", now: d
     )
     reason = move.why_refused(evidence, stack=settings.stack, now=now)
     if reason:
-        pulumi.warn(
+        engine_text.warn(
             f"arm_ratio {move.ratio:g} is a step up, and the gate has no pass for {move.previous:g}: "
             f"{reason}; run archshift gate --output at {move.previous:g}, or set arm_ratio back to it"
         )
@@ -116,11 +160,11 @@ def report(
         ArchshiftError: The step cannot be scheduled. Nothing is registered yet.
     """
     for note in evidence.notes if evidence else ():
-        pulumi.warn(note)
+        engine_text.warn(note)
     if plan.untried:
-        pulumi.warn(plan.untried)
+        engine_text.warn(plan.untried)
     for conflict in plan.conflicts:
-        pulumi.warn(str(conflict))
+        engine_text.warn(str(conflict))
     blockers = "; ".join(map(str, plan.blockers))
     if blockers and plan.first_graviton_node:
         raise ArchshiftError(
@@ -128,19 +172,19 @@ def report(
             daemonset_way_out(any(blocker.steered for blocker in plan.blockers)),
         )
     for blocker in plan.blockers:
-        pulumi.warn(str(blocker))
+        engine_text.warn(str(blocker))
     for note in plan.node_notes:
-        (pulumi.warn if plan.waiting else pulumi.info)(note)
+        (engine_text.warn if plan.waiting else engine_text.info)(note)
     for row in plan.waiting:
-        pulumi.info(f"{row.key}: {row.reason}")
+        engine_text.info(f"{row.key}: {row.reason}")
     held = [row for row in plan.workloads if row.verdict and not row.verdict.runs_on_arm64]
     for sentence in summary(held):
-        pulumi.info(sentence)
+        engine_text.info(sentence)
     for sentence in summary(row for row in plan.workloads if row.key in plan.refused):
-        pulumi.warn(sentence)
+        engine_text.warn(sentence)
     kept = (row for row in plan.workloads if row.action == "keep" and row.key not in plan.refused)
     for sentence in summary(row for row in kept if row not in held):
-        pulumi.info(sentence)
+        engine_text.info(sentence)
     if plan.shortages and fixed_capacity:
         raise ArchshiftError(
             f"arm_ratio {plan.arm_ratio:g} cannot be scheduled: {'; '.join(plan.shortages)}",
@@ -148,12 +192,12 @@ def report(
         )
     adding = "raise the limits in archshift:node_groups" if by_limits else "an autoscaler must add nodes"
     for shortage in plan.shortages:
-        pulumi.warn(f"{shortage}; {adding}, or pods will stay pending")
+        engine_text.warn(f"{shortage}; {adding}, or pods will stay pending")
     for trouble in reasons.troubles(plan.troubles):
-        pulumi.warn(trouble)
+        engine_text.warn(trouble)
     if plan.advice:
-        pulumi.info(plan.advice)
-    pulumi.info(
+        engine_text.info(plan.advice)
+    engine_text.info(
         f"arm_ratio {plan.arm_ratio:g}: {plan.wanted} of {plan.pods} movable pods belong on Graviton "
         f"({counted(plan.all_pods, 'pod')} in all), {plan.graviton} are there; "
         f"{reasons.what_restarts(plan)}"

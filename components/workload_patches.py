@@ -8,6 +8,7 @@ import pulumi
 
 from archshift.cluster.kinds import CONTROLLERS
 from archshift.plan.model import Plan, PlannedWorkload
+from components import engine_text
 from components.workload_patch import WorkloadPatch
 
 
@@ -52,7 +53,9 @@ class WorkloadPatches(pulumi.ComponentResource):
         self.fleet = pulumi.Output.from_input(fleet)
         # Policies read the observed count here. As an export it would show a difference in updates
         # that change nothing.
-        self.register_outputs({"fleet": {**fleet, "graviton": plan.graviton}, "ratio": plan.arm_ratio})
+        self.register_outputs(
+            engine_text.outputs({"fleet": {**fleet, "graviton": plan.graviton}, "ratio": plan.arm_ratio})
+        )
 
     def _patch(self, workload: PlannedWorkload, args: WorkloadPatchesArgs) -> WorkloadPatch:
         hooks = pulumi.ResourceHookBinding()

@@ -32,6 +32,7 @@ from archshift.images.workload import Blocking, Container, ImageUse, WorkloadVer
 from archshift.nodes.ami_types import AMI_FAMILIES
 from archshift.nodes.groups import EksNodeGroup, Node, NodeClass, NodeGroup, NodePool, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
+from archshift.nodes.live_groups import LiveGroup
 from archshift.nodes.node_pools import LivePool
 from archshift.plan.arm64_tests import Arm64Test, Arm64TestState, Proof
 from archshift.plan.guard import X86Need, needs
@@ -325,6 +326,24 @@ def eks_group(
             "max_size": most,
             "subnets": ("subnet-a",),
             "ami_type": AMI_FAMILIES["AL2023"][kinds[0].architecture],
+            **options,
+        },
+    )
+
+
+def live_group(name: str = "old", *types: str, size: int = 3, **options: Any) -> LiveGroup:
+    """A managed node group as EKS describes it, of 2 to 8 nodes."""
+    return LiveGroup(
+        name=name,
+        **{
+            "role": "arn:aws:iam::1:role/old",
+            "subnets": ("subnet-z",),
+            "min_size": 2,
+            "desired_size": size,
+            "max_size": 8,
+            "instance_types": types or ("m5.large",),
+            "ami_type": "AL2023_x86_64_STANDARD",
+            "capacity_type": "ON_DEMAND",
             **options,
         },
     )

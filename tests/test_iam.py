@@ -8,7 +8,7 @@ import botocore.session  # type: ignore[import-untyped]
 import pytest
 
 from archshift.nodes.eks import EksCluster
-from tests.components.eks import GET_CLUSTER, GET_GROUP, GET_OFFERINGS, NEW, group, made, registered
+from tests.components.eks import GET_CLUSTER, GET_OFFERINGS, NEW, group, made, registered
 
 DOC = (Path(__file__).parent.parent / "docs" / "iam.md").read_text()
 ACTIONS = set(re.findall(r"`([a-z0-9]+):([A-Z][A-Za-z]+)`", DOC))
@@ -23,7 +23,6 @@ def test_every_resource_and_every_look_up_has_its_row() -> None:
     used = {one.type for monitor in done for one in monitor.registered} - inside
     used = {token for token in used if not token.startswith("archshift:")} | {
         GET_CLUSTER,
-        GET_GROUP,
         GET_OFFERINGS,
     }
     assert used == TOKENS

@@ -5,7 +5,7 @@ import json
 import runpy
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,13 @@ import yaml
 
 from archshift import survey
 from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL
+from archshift.nodes import live_groups
+from archshift.nodes.eks import EksCluster
+from archshift.nodes.live_groups import LiveGroup
 from components import cluster_identity, guard
 from components.workload_patch import WorkloadPatch
-from tests.build import Json, configuration, live_pool, node, pod, workload
-from tests.components.eks import GET_CLUSTER, GET_GROUP, GET_OFFERINGS, NODE_GROUP, Aws, Refused
+from tests.build import Json, configuration, live_group, live_pool, node, pod, workload
+from tests.components.eks import GET_CLUSTER, GET_OFFERINGS, NODE_GROUP, Aws, Refused
 from tests.components.recorder import Monitor, record
 from tests.fakes import FakeCluster, proven
 
@@ -28,14 +31,6 @@ ARN = "arn:aws:eks:eu-west-1:123456789012:cluster/prod"
 CLUSTER = {"name": "prod", "subnets": ["subnet-a", "subnet-b"], "node_role": "arn:aws:iam::1:role/nodes"}
 X86 = {"instance_types": ["t3.xlarge"], "desired_size": 5}
 TWINS = {"x86": X86, "graviton": {"twin_of": "x86", "desired_size": 3}}
-EXISTING = {
-    "nodeRoleArn": "arn:aws:iam::1:role/old",
-    "subnetIds": ["subnet-z"],
-    "amiType": "AL2_x86_64",
-    "labels": {},
-    "taints": [],
-    "tags": {},
-}
 FOUND = {"arn": ARN, "endpoint": "https://prod.eks", "certificateAuthorities": [{"data": "Q0E="}]}
 
 
@@ -70,9 +65,12 @@ def run(
     there: FakeCluster,
     *,
     found: Mapping[str, Any] | str = FOUND,
+    live: Mapping[str, Mapping[str, Any]] | None = None,
     **config: Any,
 ) -> Monitor:
-    """Run the program; ``found`` is what AWS answers for the cluster, or the text of its refusal."""
+    """Run the program; ``found`` is what AWS answers for the cluster, or the text of its refusal; ``live`` is
+    how the imported groups are, beyond their settings.
+    """
 
     def answer(_arguments: dict[str, Any]) -> dict[str, Any]:
         if isinstance(found, str):
@@ -83,6 +81,7 @@ def run(
     monkeypatch.setattr(survey, "connect", lambda _context=None: there)
     monkeypatch.setattr(cluster_identity, "connect", lambda _context=None: there)
     monkeypatch.setattr(survey, "read_evidence", proven)
+    monkeypatch.setattr(live_groups, "read_groups", lambda *given: read_groups(*given))
     monkeypatch.delenv("PULUMI_CONFIG", raising=False)
     values = configuration(**config)
 
@@ -90,17 +89,23 @@ def run(
         pulumi.runtime.set_all_config(values)
         runpy.run_path(str(PROGRAM))
 
-    def answer_group(arguments: dict[str, Any]) -> dict[str, Any]:
-        """The group as EKS has it: with the types that the settings say."""
-        configured = config.get("node_groups", {}).values()
-        (one,) = (one for one in configured if one.get("import") == arguments["nodeGroupName"])
-        return {**EXISTING, "instanceTypes": one["instance_types"]}
+    def read_groups(
+        _cluster: EksCluster, imports: Mapping[str, str], _own: Iterable[str], _stack: str
+    ) -> dict[str, LiveGroup]:
+        """The groups as EKS has them: with the types and sizes that the settings say."""
+        there = {}
+        for name, theirs in imports.items():
+            one = config["node_groups"][name]
+            types, size = one.get("instance_types", ()), one.get("desired_size", 3)
+            more = (live or {}).get(name, {})
+            there[name] = live_group(theirs, *types, size=size, **{"min_size": 0, **more})
+        return there
 
     def answer_offerings(arguments: dict[str, Any]) -> dict[str, Any]:
         """The region has everything."""
         return {"instanceTypes": arguments["filters"][0]["values"]}
 
-    answers = {GET_CLUSTER: answer, GET_GROUP: answer_group, GET_OFFERINGS: answer_offerings}
+    answers = {GET_CLUSTER: answer, GET_OFFERINGS: answer_offerings}
     return record(program, Aws(answers))
 
 
@@ -274,12 +279,16 @@ def test_the_stack_files_are_working_examples(
     # As an API server lists them to a guarded stack, which reads the whole cluster.
     there.objects["/apis/apps/v1/deployments"] = workloads
     config = stack_config(stack)
-    done = run(monkeypatch, there, **config)
+    # The autoscaler has made them 7.
+    live = {name: {"instance_types": kinds, "desired_size": 7} for name, kinds in types.items()}
+    done = run(monkeypatch, there, live=live, **config)
     made = {one.name: one for one in done.of(NODE_GROUP)}
     assert {name: one.inputs["instanceTypes"] for name, one in made.items()} == types
     imported = {name: one.request.importId for name, one in made.items() if one.request.importId}
     assert set(imported) == {name for name in types if name.startswith("x86")}
-    assert all("scalingConfig.desiredSize" in one.request.ignoreChanges for one in made.values())
+    sizes = {name: one.inputs["scalingConfig"]["desiredSize"] for name, one in made.items()}
+    begins = {name: group.get("desired_size") for name, group in config["node_groups"].items()}
+    assert sizes == {**begins, **dict.fromkeys(imported, 7)}
 
 
 def test_a_stack_without_a_cluster_does_not_load_the_sdks_of_aws() -> None:
@@ -383,9 +392,9 @@ def test_a_managed_group_and_node_pools_are_one_stack(monkeypatch: pytest.Monkey
     assert pools["x86"].request.importId == "default"
     assert [one.name for one in done.of(NODE_GROUP)] == ["system"]
     assert done.exports["node_groups"] == {"x86": {"cpu": "1k"}, "graviton": {"cpu": "1k"}, "system": 1}
-    elsewhere = [done.outputs[name].get("elsewhere") for name in ("node-pools", "node-groups")]
-    assert elsewhere[0]["amd64"]["nodes"] == 1
-    assert elsewhere[1] == {}
+    of_pools, of_groups = (done.outputs[name]["elsewhere"] for name in ("node-pools", "node-groups"))
+    assert of_pools["amd64"]["nodes"] == 1
+    assert of_groups == {}
 
 
 def test_a_pool_of_another_owner_stops_the_program_before_anything_is_registered(

@@ -8,6 +8,6 @@ def main() -> int:
     try:
         from archshift.cli.main import main as run
     except KeyboardInterrupt:
-        print("archshift: interrupted; nothing was changed", file=sys.stderr)
+        print("archshift: interrupted; nothing was changed", file=sys.stderr)  # noqa: T201
         return 130
     return run()

@@ -21,11 +21,13 @@ from archshift.cli.arguments import (
     plan,
     preview,
     ramp,
+    rebalance,
     report,
     status,
 )
 from archshift.cli.parser import EXIT_ERROR, EXIT_INTERRUPTED, Parser
 from archshift.common.errors import ArchshiftError
+from archshift.common.text import one_line
 
 _COMMANDS: Final = (
     audit,
@@ -39,6 +41,7 @@ _COMMANDS: Final = (
     plan,
     preview,
     ramp,
+    rebalance,
     report,
     status,
 )
@@ -60,8 +63,9 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="archshift",
         description="Moves the workloads of an EKS cluster from x86 to Graviton, step by step.",
-        epilog="`pulumi up` and `drain` change the cluster. `ramp apply` and `ramp pause` change the stack's "
-        "file. All other commands only read. `archshift COMMAND --help` shows an example and the exit codes.",
+        epilog="`pulumi up`, `rebalance` and `drain` change the cluster. `ramp apply` and `ramp pause` "
+        "change the stack's file. All other commands only read. `archshift COMMAND --help` shows an "
+        "example and the exit codes.",
     )
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -82,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except ArchshiftError as problem:
         for one in problem.errors:
-            print(f"archshift: {one}", file=sys.stderr)
+            print(f"archshift: {one_line(str(one))}", file=sys.stderr)  # noqa: T201
         return error
     except BrokenPipeError:
         _print_no_more()
@@ -95,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_no_more()
         raise
     except KeyboardInterrupt:
-        print(f"archshift: interrupted; {state}", file=sys.stderr)
+        print(f"archshift: interrupted; {state}", file=sys.stderr)  # noqa: T201
         return EXIT_INTERRUPTED
     return code
 

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 from archshift.common.errors import ArchshiftError
+from archshift.common.text import printable, printable_json
 
 if TYPE_CHECKING:
     # Every parser imports this module for its options, so it must load fast.
@@ -49,22 +50,23 @@ def add_stack_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table, for programs")
 
 
-def read_settings(options: argparse.Namespace, *, nodes: bool = True) -> "stack_settings.Settings":
+def read_settings(options: argparse.Namespace, *, nodes: bool = False) -> "stack_settings.Settings":
     """Return the settings of the selected stack.
 
     Args:
         options: The command's options.
-        nodes: Whether the command looks at the node groups. Then the cluster describes those that exist.
+        nodes: Whether the command looks at the node groups. Then EKS and the cluster describe them.
 
     Raises:
-        ArchshiftError: The engine cannot read the configuration, or a setting is invalid.
+        ArchshiftError: The engine cannot read the configuration, a setting is invalid, or AWS refuses.
     """
+    from archshift.nodes.live_groups import read_groups
     from archshift.settings import stack as stack_settings
 
     stack = stack_name(options)
     # A secret has no value here, which is fine: no key of archshift is a secret.
     entries = {key: str(entry.get("value", "")) for key, entry in stack_config(options, stack).items()}
-    settings = stack_settings.load(stack, entries)
+    settings = stack_settings.load(stack, entries, describe=read_groups if nodes else None)
     if nodes and settings.takes_over_pools:
         from archshift.survey import with_live_pools
 
@@ -119,7 +121,7 @@ def read_plan(options: argparse.Namespace, *, try_patches: bool = False) -> "Pla
     with busy("reading the stack and the cluster") as watch:
         # The engine takes 0.3 s for each of two answers; load modules meanwhile.
         threading.Thread(target=_load, args=(_READS_A_CLUSTER,), name="archshift-load").start()
-        settings = read_settings(options)
+        settings = read_settings(options, nodes=True)
         from archshift.survey import survey
 
         progress = partial(watch, things="patches")
@@ -196,6 +198,16 @@ def pulumi(options: argparse.Namespace, *arguments: str) -> str:
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON on standard output."""
-    json.dump(value, sys.stdout, indent=2)
-    print()
+    """Print a value as JSON on standard output, with printable texts: many are cut out of it and printed."""
+    json.dump(printable_json(value), sys.stdout, indent=2)
+    say("")
+
+
+def say(text: str, file: TextIO | None = None) -> None:
+    """Print a line for a person.
+
+    Args:
+        text: The line; names in it may come from others.
+        file: The output; standard output by default.
+    """
+    print(printable(text), file=file, flush=True)

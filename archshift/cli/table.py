@@ -1,17 +1,18 @@
-"""Output for people: the console and the table of workloads."""
+"""Output for people: the console and the table of workloads. All its text passes ``printable``."""
 
 import io
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from archshift.cluster.kinds import has_replicas
-from archshift.common.text import first_few
+from archshift.common.text import first_few, printable
 from archshift.plan.reasons import troubles
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class _Trimmed(io.TextIOBase):
 
 
 class _Console(Console):
+    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        """Make a text printable, a line each: cells and sentences have names and words of others."""
+        return super().render_str(printable(text), **options)
+
     def on_broken_pipe(self) -> None:
         """Raise, because the entry point knows the command's exit codes."""
         raise BrokenPipeError

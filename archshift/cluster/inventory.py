@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from archshift.cluster import pod_fields
+from archshift.cluster.autoscalers import read_autoscalers
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import (
     OWNER_LABELS,
@@ -23,7 +24,9 @@ from archshift.cluster.model import (
     Workload,
 )
 from archshift.cluster.ownership import (
+    OURS,
     FieldOwner,
+    former_manager,
     managed_fields,
     names_of_stack,
     owned_part,
@@ -33,7 +36,7 @@ from archshift.cluster.ownership import (
 )
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.pod_needs import NOTHING_ADDED, Admission, read_defaults, read_runtime_class
-from archshift.cluster.pods import Pod, list_pods, pull_identity
+from archshift.cluster.pods import COSTS_SUFFIX, Pod, list_pods, pull_identity
 from archshift.cluster.template_users import read_template_use
 from archshift.cluster.troubles import find_troubles
 from archshift.cluster.volumes import Volumes, read_volumes
@@ -47,10 +50,6 @@ from archshift.nodes.groups import Node, Taint
 if TYPE_CHECKING:
     # Importing its HTTP client takes longer than making a plan, and here it is only an annotation.
     from archshift.cluster.client import Cluster
-
-
-OURS: Final = "archshift/"
-"""The first part of every stack's name in ``managedFields``, and of archshift's labels."""
 
 
 def read_inventory(
@@ -94,18 +93,18 @@ def read_inventory(
             )
             for kind in CONTROLLERS
         }
-        scalers = threads.submit(_read_autoscalers, cluster)
+        scalers = threads.submit(read_autoscalers, cluster, discovery.autoscaled)
         volumes = threads.submit(_read_volumes, cluster)
         template_use = threads.submit(read_template_use, cluster, discovery.namespaces)
-        autoscaled, targets = scalers.result()
+        autoscaled = scalers.result()
         use = template_use.result()
 
         def keyed(controllers: Iterable[Workload]) -> dict[str, Workload]:
             return {
                 workload.key: replace(
                     workload,
-                    autoscaled=autoscaled.get(workload.key),
-                    cpu_targets=targets.get(workload.key, ()),
+                    autoscaled=autoscaled.of(workload),
+                    cpu_targets=autoscaled.cpu_targets.get(workload.key, ()),
                     template_of=use.of(workload.key, workload.replicas),
                 )
                 for workload in controllers
@@ -128,6 +127,7 @@ def read_inventory(
             outside if with_unsteered else None,
             daemonsets,
             volumes.result(),
+            former_manager(field_manager) + COSTS_SUFFIX,
         )
         return replace(found, unplaced=_unplaced(all_pods, workloads)) if every_controller else found
 
@@ -264,9 +264,9 @@ def read_workload(
     written = [
         constraint
         for constraint in pod_spec.get("topologySpreadConstraints") or ()
-        if revision and pod_fields.is_default_spread(constraint, spec.get("selector"), record.revision_label)
+        if revision and pod_fields.is_soft_spread(constraint, spec.get("selector"), record.revision_label)
     ]
-    for name in pod_fields.DEFAULT_SPREADS:
+    for name in pod_fields.SOFT_SPREADS:
         if name in others and live.get(name) not in written:
             # The application's own, which our patch only repeats.
             owned.discard(name)
@@ -294,6 +294,7 @@ def read_workload(
             selector=spec.get("selector"),
             revision_label=record.revision_label,
             has_soft_rules=pod_fields.has_soft_rules(pod_spec, (*before, *behind)),
+            stays_apart=pod_fields.stays_apart(pod_spec),
             revision=revision,
             inexact=pod_fields.Inexact.parse(_annotation(item, pod_fields.INEXACT_ANNOTATION)),
             other_spreads=(before, behind),
@@ -533,33 +534,6 @@ def _set_by_engine(managed: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     )
 
 
-def _read_autoscalers(
-    cluster: "Cluster",
-) -> tuple[dict[str, tuple[int, int]], dict[str, tuple[str, ...]]]:
-    """Return (minimum, maximum) replicas by workload key, and CPU targets by workload key."""
-    bounds, targets = {}, {}
-    for item in cluster.list("/apis/autoscaling/v2/horizontalpodautoscalers"):
-        spec = item["spec"]
-        target = spec["scaleTargetRef"]
-        key = f"{item['metadata']['namespace']}/{target['kind']}/{target['name']}"
-        bounds[key] = (int(spec.get("minReplicas", 1)), int(spec["maxReplicas"]))
-        targets[key] = tuple(filter(None, map(_cpu_target, spec.get("metrics") or ())))
-    return bounds, targets
-
-
-def _cpu_target(metric: Mapping[str, Any]) -> str:
-    """Return a metric's target in words; empty if the metric is not CPU."""
-    source = metric.get("resource") or metric.get("containerResource") or {}
-    if source.get("name") != "cpu":
-        return ""
-    target = source.get("target") or {}
-    of = f" of container {source['container']}" if source.get("container") else ""
-    if target.get("averageUtilization") is not None:
-        return f"{target['averageUtilization']} % of the request{of}"
-    value = target.get("averageValue") or target.get("value")
-    return f"{value} vCPU a pod{of}" if value else ""
-
-
 def _all_containers(workload: Workload | None, pods: Iterable[Mapping[str, Any]]) -> tuple[Container, ...]:
     if workload is None:
         return with_pods((), pods)
@@ -594,6 +568,7 @@ def _assemble(
     outside: Mapping[str, Workload] | None,
     daemonsets: Mapping[str, Workload],
     volumes: Volumes,
+    costs_manager: str,
 ) -> Inventory:
     """Return the inventory.
 
@@ -605,6 +580,7 @@ def _assemble(
         outside: The controllers outside the discovery, by key; None if they were not requested.
         daemonsets: The DaemonSets outside the discovery, by key.
         volumes: The claims and volumes of the cluster.
+        costs_manager: This stack's name for deletion costs in ``managedFields``.
     """
     architecture = {node.name: node.architecture for node in nodes}
     counts: Counter[tuple[str, str]] = Counter()
@@ -618,6 +594,7 @@ def _assemble(
     in_trouble: dict[str, list[Pod]] = {}
     loads: dict[str, Resources] = {}
     requested: dict[tuple[str, str], Resources] = {}
+    scaled: dict[str, list[Pod]] = {}
     # Pods that are alike in what they need, one of each; of a workload's pods nearly all are.
     samples: dict[str, dict[tuple[str, Resources, int], Pod]] = {key: {} for key in workloads}
     for pod in pods:
@@ -627,6 +604,8 @@ def _assemble(
         if pod.node:
             loads[pod.node] = loads.get(pod.node, NOTHING) + pod.requests
         key = pod.workload
+        if pod.cost_manager == costs_manager or (key in workloads and workloads[key].autoscaled):
+            scaled.setdefault(key, []).append(pod)
         if key in workloads:
             counts[key, where] += 1
             requested[key, where] = requested.get((key, where), NOTHING) + pod.requests
@@ -687,6 +666,7 @@ def _assemble(
         requested=requested,
         volumes=volumes,
         troubles=find_troubles(workloads, in_trouble),
+        scaled_pods=scaled,
     )
 
 

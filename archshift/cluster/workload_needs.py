@@ -117,7 +117,8 @@ def _with_volumes(workload: Workload, volumes: Volumes) -> Workload:
     claims, namespace = workload.claims, workload.namespace
     if claims == Claims():
         return workload
-    pods = max(workload.replicas, *(workload.autoscaled or (0,)))
+    scaler = workload.autoscaled
+    pods = scaler.most_pods(workload.replicas) if scaler else workload.replicas
     unshared = None
     if workload.keeps_old_pods:
         sharing = {name: volumes.sharing(namespace, name) for name in claims.shared}

@@ -1,4 +1,4 @@
-"""Makes clients of the AWS SDK, with timeouts. The SDK is an optional extra of archshift."""
+"""Makes clients of the AWS SDK, with timeouts."""
 
 import importlib
 from typing import Any
@@ -26,7 +26,7 @@ def aws_client(service: str, region: str, purpose: str, *, profile: str = "", **
         config: Any = importlib.import_module("botocore.config")
     except ImportError:
         raise ArchshiftError(
-            f"boto3 is not installed, and archshift needs it to {purpose}", "install archshift[aws]"
+            f"boto3 is not installed, and archshift needs it to {purpose}", "install archshift again"
         ) from None
     retries = {"total_max_attempts": 2, "mode": "standard"}
     return boto3.Session(profile_name=profile or None).client(

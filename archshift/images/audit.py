@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from archshift.common.text import one_line
+from archshift.images.bounds import Bounds, Turn
 from archshift.images.cache import EvidenceCache, cache_folder
 from archshift.images.deep_check import DeepChecker, apply_finding
 from archshift.images.inspector import Clock, Inspector
@@ -16,9 +19,10 @@ from archshift.images.registry import ecr
 from archshift.images.registry.away import REMEMBERED_SECONDS, AwayHosts
 from archshift.images.registry.client import Limits, RegistryClient, RegistryHost
 from archshift.images.registry.credentials import AuthFile, Keychain, docker_config_path, read_docker_config
-from archshift.images.registry.reference import parse_reference
+from archshift.images.registry.errors import UnreadableError
+from archshift.images.registry.reference import ImageReferenceError, parse_reference
 from archshift.images.suggest import suggest
-from archshift.images.verdict import ImageVerdict
+from archshift.images.verdict import ImageVerdict, unknown
 from archshift.images.workload import ImageUse
 
 _T = TypeVar("_T")
@@ -94,7 +98,8 @@ class Auditor:
                 evidence_seconds=options.evidence_seconds,
                 clock=self._clock,
             )
-            self._deep = DeepChecker(client, cache)
+            self._deep = stack.enter_context(DeepChecker(client, cache))
+            self._bounds = Bounds(options.limits)
             self._stack = stack.pop_all()
         return self
 
@@ -133,6 +138,19 @@ class Auditor:
         return {use: verdict for verdicts in judged for use, verdict in verdicts.items()}
 
     async def _judge(self, image: str, uses: list[ImageUse]) -> dict[ImageUse, ImageVerdict]:
+        """Return the verdicts on one image. Whatever fails here is unknown for this image alone."""
+        try:
+            async with self._bounds.turn(parse_reference(image).registry) as turn:
+                return await self._verdicts(image, uses, turn)
+        except (UnreadableError, ImageReferenceError) as error:
+            reason = str(error)
+        # An image may have anything in it, and no other image must suffer from it.
+        except Exception as error:
+            reason = f"archshift failed to judge this image ({type(error).__name__}: {one_line(error, 200)})"
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        return dict.fromkeys(uses, unknown(image, reason, now))
+
+    async def _verdicts(self, image: str, uses: list[ImageUse], turn: Turn) -> dict[ImageUse, ImageVerdict]:
         # Nothing in a volume is started, so the deep check has nothing to look for.
         volumes = [use for use in uses if use.as_volume]
         verdicts = {use: await self._inspector.verdict(image, as_volume=True) for use in volumes}
@@ -144,7 +162,8 @@ class Auditor:
             return verdicts | dict.fromkeys(started, verdict)
         reference = parse_reference(image)
         evidence = await self._inspector.evidence(reference)
-        findings = await self._deep.findings(reference, evidence, [use.command for use in started])
+        commands = [use.command for use in started]
+        findings = await self._deep.findings(reference, evidence, commands, turn)
         return verdicts | {use: apply_finding(verdict, findings[use.command]) for use in started}
 
     async def suggest_newer(self, image: str) -> str | None:
@@ -152,7 +171,12 @@ class Auditor:
 
         ``archshift.images.suggest`` defines "newer". An image never raises an error.
         """
-        return await suggest(image, self._client, self._inspector)
+        try:
+            async with self._bounds.turn(parse_reference(image).registry):
+                return await suggest(image, self._client, self._inspector)
+        # As for verdicts: nothing in a registry may end the run.
+        except Exception:
+            return None
 
 
 def audit_images(images: Iterable[str], options: AuditOptions | None = None) -> dict[str, ImageVerdict]:

@@ -3,15 +3,17 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from archshift.common.architectures import ARM64
+from archshift.images.bounds import Turn
 from archshift.images.cache import EvidenceCache
 from archshift.images.contents.command import Command
 from archshift.images.contents.elf import X86_64
-from archshift.images.contents.layers import Budget, Layer, read_layer
+from archshift.images.contents.layers import Budget, Layer, LayerReader, Work
 from archshift.images.contents.programs import ProgramVerdict, check_command
 from archshift.images.contents.rootfs import Rootfs
 from archshift.images.inspector import ImageEvidence
@@ -22,10 +24,15 @@ from archshift.images.registry.reference import Reference
 from archshift.images.verdict import UNKNOWN, ImageVerdict, without_arm64
 
 # Part of the cache's key. Raise it when the check changes.
-_KIND: Final = "deep-2"
+_KIND: Final = "deep-3"
 
 CONCURRENCY: Final = 2
-"""Images checked at the same time. Each needs memory for its list of files, and a core to unpack."""
+"""Images unpacked at the same time. Each needs a core. An image whose bytes come slowly does not count."""
+
+_PIECE: Final = 1 << 18
+"""So many bytes are unpacked at once."""
+
+_T = TypeVar("_T")
 
 
 class DeepChecker:
@@ -38,12 +45,27 @@ class DeepChecker:
     def __init__(self, client: RegistryClient, cache: EvidenceCache) -> None:
         self._client = client
         self._cache = cache
-        self._gate = asyncio.Semaphore(CONCURRENCY)
+        self._threads = ThreadPoolExecutor(CONCURRENCY, "archshift-deep")
+
+    def __enter__(self) -> "DeepChecker":
+        """Do nothing yet: threads start with the first image."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give up what still runs; each thread ends by itself at the limits of its image."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def findings(
-        self, reference: Reference, evidence: ImageEvidence, commands: Iterable[Command]
+        self, reference: Reference, evidence: ImageEvidence, commands: Iterable[Command], turn: Turn
     ) -> dict[Command, ProgramVerdict]:
-        """Return the verdict on each command in the arm64 image of the evidence."""
+        """Return the verdict on each command in the arm64 image of the evidence.
+
+        Args:
+            reference: The image.
+            evidence: The evidence about it.
+            commands: The commands that start it.
+            turn: Gets the received bytes and the used memory.
+        """
         digest = evidence.manifest_for(ARM64)
         image = reference.at(digest=digest)
         verdicts, missing = {}, []
@@ -55,15 +77,14 @@ class DeepChecker:
             else:
                 verdicts[command] = finding
         if missing:
-            async with self._gate:
-                try:
-                    verdicts |= await self._check(image, missing, evidence.checked_at)
-                except UnreadableError as error:
-                    verdicts |= dict.fromkeys(missing, ProgramVerdict("undecided", str(error)))
+            try:
+                verdicts |= await self._check(image, missing, evidence.checked_at, turn)
+            except UnreadableError as error:
+                verdicts |= dict.fromkeys(missing, ProgramVerdict("undecided", str(error)))
         return verdicts
 
     async def _check(
-        self, image: Reference, commands: list[Command], checked_at: float
+        self, image: Reference, commands: list[Command], checked_at: float, turn: Turn
     ) -> dict[Command, ProgramVerdict]:
         limits = self._client.limits
         fetched = await self._client.manifest(image)
@@ -76,19 +97,39 @@ class DeepChecker:
                 f"its layers have {size} bytes, more than the limit of {limits.layer_bytes}"
             )
         config = parse_config(await self._client.blob(image, manifest.config))
-        rootfs = Rootfs()
-        left = Budget(limits.unpacked_bytes, limits.files)
+        work = Work()
+
+        async def in_thread(function: Callable[..., _T], *arguments: object) -> _T:
+            def measured() -> _T:
+                with work.measured():
+                    return function(*arguments)
+
+            return await asyncio.get_running_loop().run_in_executor(self._threads, measured)
+
+        left = Budget(limits.unpacked_bytes, limits.files, memory_bytes=limits.memory_bytes, work=work)
+        rootfs = Rootfs(take_memory=lambda size: left.take_memory(size))
         for descriptor in manifest.layers:
-            budget = replace(left)
 
-            async def consume(stream: AsyncIterator[bytes], budget: Budget = budget) -> Layer:
-                source = _FromLoop(stream, asyncio.get_running_loop())
-                return await asyncio.to_thread(read_layer, source, budget)
+            async def consume(stream: AsyncIterator[bytes], start: Budget = left) -> tuple[Layer, Budget]:
+                # Each try begins with the same budget.
+                budget = replace(start)
+                reader, waiting = LayerReader(budget), bytearray()
+                async for chunk in stream:
+                    turn.received(len(chunk))
+                    work.came(len(chunk))
+                    waiting += chunk
+                    if len(waiting) >= _PIECE:
+                        await in_thread(reader.feed, bytes(waiting))
+                        waiting.clear()
+                        turn.holds(limits.memory_bytes - budget.memory_bytes)
+                return await in_thread(_finish, reader, bytes(waiting)), budget
 
-            layer = await self._client.layer(image, descriptor, consume)
-            left = budget
-            await asyncio.to_thread(rootfs.apply, layer)
-        verdicts = {command: check_command(rootfs, config, command) for command in commands}
+            layer, left = await self._client.layer(image, descriptor, consume)
+            await in_thread(rootfs.apply, layer)
+            turn.holds(limits.memory_bytes - left.memory_bytes)
+        verdicts = await in_thread(
+            lambda: {command: check_command(rootfs, config, command) for command in commands}
+        )
         for command, finding in verdicts.items():
             self._cache.put(_KIND, _key(image, command), asdict(finding), checked_at)
         return verdicts
@@ -106,24 +147,9 @@ def apply_finding(verdict: ImageVerdict, finding: ProgramVerdict) -> ImageVerdic
     )
 
 
-class _FromLoop:
-    """Lets a thread read the stream of an event loop, a chunk at a time."""
-
-    def __init__(self, stream: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> None:
-        self._stream = stream
-        self._loop = loop
-        self._left = b""
-
-    def read(self, size: int = -1, /) -> bytes:
-        if not self._left:
-            self._left = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
-        if size < 0:
-            size = len(self._left)
-        part, self._left = self._left[:size], self._left[size:]
-        return part
-
-    async def _next(self) -> bytes:
-        return await anext(self._stream, b"")
+def _finish(reader: LayerReader, data: bytes) -> Layer:
+    reader.feed(data)
+    return reader.close()
 
 
 def _key(image: Reference, command: Command) -> str:

@@ -1,6 +1,5 @@
 """From a reference to a verdict. Reads the cache, and asks the registry only where that is not enough."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,14 +22,15 @@ from archshift.images.registry.manifest import (
     parse_platform,
 )
 from archshift.images.registry.reference import ImageReferenceError, Reference, is_digest, parse_reference
+from archshift.images.registry.shared import Shared
 from archshift.images.verdict import MULTI_ARCH, ImageVerdict, classify, unknown
 
 Clock = Callable[[], float]
 """Seconds since 1970."""
 
 # Kinds of the cache. Raise the number when the evidence changes.
-_IMAGE: Final = "image-2"
-_CONFIG: Final = "config"
+_IMAGE: Final = "image-3"
+_CONFIG: Final = "config-2"
 _TAG: Final = "tag"
 
 _LINUX_ARM64: Final = Platform("linux", ARM64)
@@ -121,7 +121,7 @@ class Inspector:
         self._tag_seconds = tag_seconds
         self._evidence_seconds = evidence_seconds
         self._clock = clock
-        self._running: dict[str, asyncio.Task[ImageEvidence]] = {}
+        self._evidence: Shared[ImageEvidence] = Shared()
 
     async def verdict(self, image: str, *, as_volume: bool = False) -> ImageVerdict:
         """Return the verdict for an image; after any error it is ``unknown``, with the reason.
@@ -149,10 +149,7 @@ class Inspector:
         """
         # If there is a digest, the tag does not matter.
         key = f"{reference.name}@{reference.tag_or_digest}"
-        task = self._running.get(key)
-        if task is None:
-            task = self._running[key] = asyncio.create_task(self._gather(reference))
-        return await asyncio.shield(task)
+        return await self._evidence.get(key, lambda: self._gather(reference))
 
     async def _gather(self, reference: Reference) -> ImageEvidence:
         now = self._clock()
@@ -205,6 +202,7 @@ class _Walk:
         self._reference = reference
         self._now = now
         self._left = client.limits.requests_per_image
+        self._bytes_left = client.limits.image_bytes
         # What an image's own config says, by the digest of the image.
         self._configs: dict[str, Platform] = {}
         self.images: list[tuple[Platform, str]] = []
@@ -212,6 +210,7 @@ class _Walk:
         self.remarks: list[str] = []
 
     async def take(self, fetched: Fetched) -> None:
+        self._spend_bytes(fetched.body)
         manifest = parse_manifest(fetched.body, fetched.content_type)
         if isinstance(manifest, Artifact):
             self._artifact(manifest)
@@ -274,11 +273,17 @@ class _Walk:
     async def _manifest(self, digest: str) -> Index | ImageManifest | Artifact:
         self._spend()
         fetched = await self._client.manifest(self._reference.at(digest=digest))
+        self._spend_bytes(fetched.body)
         return parse_manifest(fetched.body, fetched.content_type)
 
     async def _platform(self, manifest: ImageManifest) -> Platform:
+        return parse_config(await self._config(manifest)).platform
+
+    async def _config(self, manifest: ImageManifest) -> bytes:
         self._spend()
-        return parse_config(await self._client.blob(self._reference, manifest.config)).platform
+        config = await self._client.blob(self._reference, manifest.config)
+        self._spend_bytes(config)
+        return config
 
     async def _check_arm64(self) -> None:
         """Compare the index with its arm64 images: each must be there, and its config must say arm64.
@@ -335,8 +340,7 @@ class _Walk:
         manifest = _no_index(await self._manifest(digest), digest)
         if isinstance(manifest, Artifact):
             return manifest
-        self._spend()
-        platform = parse_platform(await self._client.blob(self._reference, manifest.config))
+        platform = parse_platform(await self._config(manifest))
         if platform is not None:
             self._cache.put(_CONFIG, digest, list(_parts(platform)), self._now)
         return platform
@@ -346,6 +350,13 @@ class _Walk:
         if self._left < 0:
             raise UnreadableError(
                 f"archshift needs more than {self._client.limits.requests_per_image} requests to read it"
+            )
+
+    def _spend_bytes(self, body: bytes) -> None:
+        self._bytes_left -= len(body)
+        if self._bytes_left < 0:
+            raise UnreadableError(
+                f"its manifests and configs have more than {self._client.limits.image_bytes} bytes"
             )
 
 

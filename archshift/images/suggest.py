@@ -13,8 +13,8 @@ from archshift.images.registry.reference import ImageReferenceError, parse_refer
 MOST_CHECKED: Final = 12
 """How many tags of one repository are checked at most."""
 
-_TAG: Final = re.compile(r"(?P<v>v?)(?P<numbers>\d+(?:\.\d+){0,3})(?P<suffix>(?:[-_+.][A-Za-z].*)?)")
-_NUMBER: Final = re.compile(r"\d+(?:\.\d+)*")
+_TAG: Final = re.compile(r"(?P<v>v?)(?P<numbers>[0-9]+(?:\.[0-9]+){0,3})(?P<suffix>(?:[-_+.][A-Za-z].*)?)")
+_NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Version:
 def parse_version(tag: str) -> Version | None:
     """Read a tag as a version; None if it is not a version, such as ``latest`` or a commit."""
     match = _TAG.fullmatch(tag)
-    if not match or any(len(number) > 18 for number in re.findall(r"\d+", tag)):
+    if not match or any(len(number) > 18 for number in re.findall(r"[0-9]+", tag)):
         return None
     numbers = _numbers(match["numbers"])
     suffix = match["suffix"]

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
 from archshift.common.architectures import AMD64, ARM64
+from archshift.common.text import one_line
 from archshift.images.registry.manifest import Platform
 
 Verdict: TypeAlias = Literal["multi-arch", "amd64-only", "arm64-only", "other", "unknown"]
@@ -15,6 +16,9 @@ AMD64_ONLY: Final = "amd64-only"
 ARM64_ONLY: Final = "arm64-only"
 OTHER: Final = "other"
 UNKNOWN: Final = "unknown"
+
+MOST_WORDS: Final = 1000
+"""The most characters of a reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,10 @@ class ImageVerdict:
     checked_at: datetime
     manifests: tuple[tuple[str, str], ...] = ()
     away: str = ""
+
+    def __post_init__(self) -> None:
+        # A registry may have written a part of it.
+        object.__setattr__(self, "reason", one_line(self.reason, MOST_WORDS))
 
     @property
     def runs_on_arm64(self) -> bool:

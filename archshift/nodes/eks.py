@@ -1,6 +1,7 @@
 """An EKS cluster: its settings, its description at EKS, and its kubeconfig."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from archshift.common.errors import ArchshiftError
@@ -40,6 +41,7 @@ class EksCluster:
         create: How to create it; None for an existing cluster, which archshift never changes.
         profile: The AWS profile of the stack (``aws:profile``); empty for that of the environment.
         region: Its region (``aws:region``); empty for that of the environment.
+        default_tags: The tags that the AWS provider gives everything (``aws:defaultTags``).
     """
 
     name: str
@@ -49,6 +51,7 @@ class EksCluster:
     create: NewCluster | None = None
     profile: str = ""
     region: str = ""
+    default_tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

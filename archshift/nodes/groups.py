@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from math import ceil
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from archshift.common.architectures import ARCHITECTURES, Architecture
 from archshift.common.errors import ArchshiftError
@@ -19,16 +19,22 @@ from archshift.common.kubernetes import (
     HOSTNAME_LABEL,
     INSTANCE_TYPE_LABEL,
     OS_LABELS,
+    OURS,
     POOL_LABEL,
     STACK_LABEL,
+    TWIN_TAG,
     ZONE_LABEL,
 )
 from archshift.common.resources import EPHEMERAL_STORAGE, MIB, Devices, Resources, total
 from archshift.nodes import well_known_labels
 from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
+from archshift.nodes.launch_templates import Instances, TemplateVersion
 from archshift.nodes.requirements import Requirement
 from archshift.nodes.temporary_taints import is_temporary
 from archshift.nodes.well_known_labels import WellKnown
+
+if TYPE_CHECKING:
+    from archshift.nodes.live_groups import LiveGroup
 
 MOST_NODES: Final = 1000
 """The most nodes of a pool that count. Limits that permit more are treated as this number."""
@@ -324,6 +330,18 @@ class EksNodeGroup(_Group):
         max_unavailable: How many nodes an update may replace at once: a number, or a text such as ``33%``.
         import_name: The name at EKS of an existing group to import; empty to create a group. An import does
             not change what would replace the group: types, image, subnets, role, launch template.
+        twin_of: The name of the group whose twin it is; empty for none.
+        typed: The keys that its own settings have; what they do not say may come from a live group.
+        node_role: The ARN of the IAM role of the nodes; empty for that of the cluster.
+        tags: The tags of the group, its instances and its volumes.
+        node_repair: Whether EKS replaces nodes that are not healthy.
+        launch_template: A launch template of the user's own; None for archshift's, with ``instances``.
+        instances: What archshift's launch template gives each node.
+        retired: Its nodes take no new pods, by the taint ``RETIRED``, which is one of ``taints``.
+        released: The stack hands the group back: it takes off what is its own, and no longer deletes it.
+        live: The group as it is; None before it exists, or if nobody asked EKS.
+        source: The group from which it got what the settings do not say; None for none.
+        notes: What people need to know about it, one sentence each.
     """
 
     instance_types: tuple[InstanceType, ...]
@@ -337,6 +355,18 @@ class EksNodeGroup(_Group):
     disk_gib: int = 20
     max_unavailable: int | str = 1
     import_name: str = ""
+    twin_of: str = ""
+    typed: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    node_role: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    node_repair: bool = False
+    launch_template: TemplateVersion | None = None
+    instances: Instances = field(default_factory=Instances)
+    retired: bool = False
+    released: bool = False
+    live: "LiveGroup | None" = None
+    source: "LiveGroup | None" = None
+    notes: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> Architecture:
@@ -346,7 +376,18 @@ class EksNodeGroup(_Group):
     @property
     def node_labels(self) -> Mapping[str, str]:
         """The labels that the group gives its nodes; the kubelet sets ``kubernetes.io/arch``."""
-        return {**self.labels, ARCHITECTURE_LABEL: self.architecture, **self._own_labels}
+        ours = {} if self.released else {ARCHITECTURE_LABEL: self.architecture, **self._own_labels}
+        return {**self.labels, **ours}
+
+    @property
+    def original(self) -> str:
+        """The name of the group whose twin it is, or was, when archshift made it; empty for none."""
+        return self.twin_of or (self.live.tags.get(TWIN_TAG, "") if self.live else "")
+
+    @property
+    def node_taints(self) -> tuple[Taint, ...]:
+        """The taints that the group gives its nodes, with that of their side."""
+        return self.taints if self.released else (*self.taints, side_taint(self.architecture))
 
     @property
     def min_nodes(self) -> int:
@@ -705,6 +746,20 @@ def _node(
     )
 
 
+def _without_dropped(group: AnyNodeGroup, node: Node) -> Node:
+    """Return a live node without the labels and taints that an update takes off its group."""
+    live = group.live if isinstance(group, EksNodeGroup) else None
+    if live is None or not isinstance(group, EksNodeGroup):
+        return node
+    labels = live.labels.keys() - group.node_labels.keys()
+    taints = {*live.taints} - {*group.node_taints}
+    return replace(
+        node,
+        labels={key: value for key, value in node.labels.items() if key not in labels},
+        taints=tuple(taint for taint in node.taints if taint not in taints),
+    )
+
+
 def _staying(group: AnyNodeGroup, own: Iterable[Node], *, any_type: bool = False) -> list[Node]:
     """Return the live nodes of a group that remain after a change of its instance types.
 
@@ -721,7 +776,7 @@ def _staying(group: AnyNodeGroup, own: Iterable[Node], *, any_type: bool = False
             },
             taints=(*node.taints, *(taint for taint in group.taints if taint not in node.taints)),
         )
-        for node in own
+        for node in (_without_dropped(group, node) for node in own)
         if any_type or node.labels.get(INSTANCE_TYPE_LABEL, "") in types
     ]
 
@@ -783,6 +838,10 @@ def made_by_another_stack(node: Node, stack: str) -> bool:
         stack: This stack, as ``stack_label`` writes it; empty if it is unknown.
     """
     return bool(stack) and node.labels.get(STACK_LABEL, stack) != stack
+
+
+RETIRED: Final = Taint(key=f"{OURS}retired")
+"""The taint of a group with ``retired: true``: its nodes take no new pods."""
 
 
 def side_taint(architecture: Architecture) -> Taint:

@@ -12,6 +12,7 @@ from archshift.cluster.live_placement import check_served, serves_placement
 from archshift.cluster.model import Inventory
 from archshift.common.aws import aws_client
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import GROUP_LABEL
 from archshift.common.text import first_few, one_line
 from archshift.images.registry.hosts import ImageRules
 from archshift.images.registry.reference import ImageReferenceError, parse_reference
@@ -39,6 +40,8 @@ _ALLOWLIST: Final = (
     "start kube-state-metrics with --metric-labels-allowlist=nodes=[kubernetes.io/arch] "
     "(docs/monitoring.md has other ways)"
 )
+
+_IGNORES_GROUPS: Final = f"--balancing-ignore-label={GROUP_LABEL}"
 
 # What tells the gate which pods there are and where; the figures' own metrics are in ramp/figures.py.
 _OF_PODS: Final = ("kube_pod_info", "kube_pod_status_phase", "kube_replicaset_owner")
@@ -186,6 +189,33 @@ def check_identity(cluster: Cluster, wanted: EksCluster) -> CheckResult:
     except ArchshiftError as error:
         return from_error(check, error)
     return CheckResult(check, "ok", f"the kubeconfig reaches {live.arn}")
+
+
+def check_autoscaler(cluster: Cluster) -> Iterator[CheckResult]:
+    """Check that cluster-autoscaler still balances the groups of different zones.
+
+    It compares the labels of their nodes, and archshift gives each group a label of its own
+    (https://github.com/kubernetes/autoscaler/tree/master/cluster-autoscaler/processors/nodegroupset).
+
+    Raises:
+        ArchshiftError: The API server does not answer, or refuses.
+    """
+    for deployment in cluster.list("/apis/apps/v1/deployments"):
+        for container in deployment["spec"]["template"]["spec"].get("containers") or ():
+            if not re.search(r"(^|/)cluster-autoscaler([:@]|$)", str(container.get("image", ""))):
+                continue
+            flags = " ".join([*(container.get("command") or ()), *(container.get("args") or ())]).split()
+            name = f"{deployment['metadata']['namespace']}/{deployment['metadata']['name']}"
+            balances = {"--balance-similar-node-groups", "--balance-similar-node-groups=true"} & {*flags}
+            if balances and _IGNORES_GROUPS not in flags:
+                yield CheckResult(
+                    "autoscaler",
+                    "warning",
+                    f"{name} balances similar node groups, but archshift's label makes each group different",
+                    f"give it the flag {_IGNORES_GROUPS}",
+                )
+            else:
+                yield CheckResult("autoscaler", "ok", f"{name} needs no other flags")
 
 
 def describe(cluster: EksCluster) -> LiveCluster | None:

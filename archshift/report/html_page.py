@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from archshift.common.architectures import ARM64, display
-from archshift.common.text import counted
+from archshift.common.text import counted, printable
 from archshift.report.charts import BARS_WIDTH, HEIGHT, WIDTH, progress_chart, savings_chart
 from archshift.report.report import STATES, Report, group_title
 
@@ -65,13 +65,7 @@ def _hash(text: str) -> str:
 
 
 def _printable(value: object) -> object:
-    """Replace characters that disguise text: controls and marks that change its direction."""
-    if isinstance(value, str) and not isinstance(value, Markup) and not value.isprintable():
-        return "".join(
-            character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}"
-            for character in value
-        )
-    return value
+    return printable(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _number(value: float | None, digits: int = 0) -> str:

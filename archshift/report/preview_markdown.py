@@ -6,7 +6,6 @@ references have no effect there, and nothing ends a table's row.
 """
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 from archshift.cluster.kinds import on_every_node
 from archshift.common.architectures import display
-from archshift.common.text import counted, first_few
+from archshift.common.text import counted, first_few, one_line
 from archshift.report.preview import Change, PreviewReport, Violation
 
 LONGEST: Final = 65_536
@@ -78,23 +77,14 @@ def code(text: object, most: int = 300) -> str:
         text: Any text.
         most: Limit in characters.
     """
-    start = str(text)[: 20 * most]
-    line = "".join(_visible(character) for character in " ".join(start.split()))
     # A pipe would end the table cell, and a backslash does not escape it inside code.
-    line = line.replace("|", "¦").strip()
-    if len(line) > most:
-        line = line[: most - 1].rstrip() + "…"
+    line = one_line(str(text), most).replace("|", "¦")
     if not line:
         return "-"
     longest_run = max((len(run) for run in re.findall("`+", line)), default=0)
     fence = "`" * (longest_run + 1)
     pad = " " if line[0] == "`" or line[-1] == "`" else ""
     return f"{fence}{pad}{line}{pad}{fence}"
-
-
-def _visible(character: str) -> str:
-    # Controls, invisible characters, and marks that change the direction of text.
-    return "\ufffd" if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn") else character
 
 
 def _fit(top: str, sections: Sequence[_Section], longest: int) -> list[list[str]]:

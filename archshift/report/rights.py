@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from archshift.cluster.access import Right, is_granted
+from archshift.cluster.autoscalers import SCALERS
 from archshift.cluster.canaries import canaries_name
 from archshift.cluster.client import Cluster
 from archshift.cluster.identity import SYSTEM_NAMESPACE
@@ -22,7 +23,7 @@ _CONTROLLERS: Final = tuple(kind.for_roles for kind in CONTROLLERS.values())
 _READ_EVERYWHERE: Final = (
     "pods",
     "nodes",
-    "horizontalpodautoscalers.autoscaling",
+    SCALERS.for_roles,
     "limitranges",
     "persistentvolumeclaims",
     "persistentvolumes",
@@ -79,6 +80,12 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
         _rights("create", ("pods/eviction",), ours),
         "warning",
         "archshift cannot move pods that a rollout left on the wrong side, and only names them",
+    )
+    yield PermissionNeed(
+        "deletion costs",
+        _rights("patch", ("pods",), ours),
+        "warning",
+        "shares of autoscaled workloads change while they are scaled down",
     )
     if settings.placement == "admission":
         yield PermissionNeed(

@@ -1,5 +1,6 @@
 """``archshift:cluster``: the EKS cluster of the node groups."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from msgspec import Meta
@@ -89,12 +90,13 @@ class ClusterModel(Model, frozen=True, kw_only=True):
                 "give subnets in two zones or more",
             )
 
-    def cluster(self, profile: str, region: str) -> EksCluster:
+    def cluster(self, profile: str, region: str, default_tags: Mapping[str, str]) -> EksCluster:
         """Return the cluster.
 
         Args:
             profile: The AWS profile of the stack; empty for none.
             region: The AWS region of the stack; empty for none.
+            default_tags: The tags that the AWS provider gives everything.
         """
         new = self.create
         return EksCluster(
@@ -113,4 +115,5 @@ class ClusterModel(Model, frozen=True, kw_only=True):
             else None,
             profile=profile,
             region=region,
+            default_tags=default_tags,
         )

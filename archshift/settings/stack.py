@@ -6,20 +6,25 @@ reports all errors of a configuration together, each with the key, the value and
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final, Literal, TypeVar, get_args
+from functools import partial
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.cluster.model import Discovery
 from archshift.cluster.ownership import PATCHES_SUFFIX
+from archshift.cluster.pods import COSTS_SUFFIX
 from archshift.common.errors import ArchshiftError
 from archshift.cost.rules import CostRules
 from archshift.images.registry.hosts import ImageRules
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, NodeGroup, NodePool, stack_label
+from archshift.nodes.launch_templates import read_template
+from archshift.nodes.live_groups import LiveGroup
 from archshift.nodes.node_pools import LivePool, Provisioner
+from archshift.nodes.twins import fill_groups
 from archshift.plan.arm64_tests import Arm64TestRules
 from archshift.plan.exceptions import BreakGlass, PolicyException
 from archshift.plan.model import Placement, Rules
@@ -28,7 +33,7 @@ from archshift.ramp.monitoring_rules import MonitoringSettings
 from archshift.ramp.schedule import Ramp
 from archshift.settings.images import REGISTRIES_FILE, machine_registries, merged
 from archshift.settings.keys import RENAMED_KEYS, StackModel
-from archshift.settings.node_groups import eks_groups, lab_groups
+from archshift.settings.node_groups import eks_groups, imports, lab_groups
 from archshift.settings.node_pools import PoolSettings
 from archshift.settings.reading import Problems, read_fields
 from archshift.settings.values import Ratio
@@ -38,6 +43,9 @@ __all__ = ["PROJECT", "REGISTRIES_FILE", "Settings", "images_of_no_stack", "load
 PROJECT: Final = "archshift"
 
 _Managed = TypeVar("_Managed", NodeGroup, EksNodeGroup)
+
+Describe: TypeAlias = Callable[[EksCluster, Mapping[str, str], Iterable[str], str], Mapping[str, LiveGroup]]
+"""Reads the node groups that exist, as ``archshift.nodes.live_groups.read_groups`` does."""
 
 _SCALARS: Final = ("arm_ratio", "cluster_uid", "kube_context", "placement", "platform", "provisioner")
 """The keys whose values the engine passes as text; it passes all others as JSON."""
@@ -187,8 +195,18 @@ class Settings:
         """The stack's name in ``managedFields``."""
         return f"{self.mark}{PATCHES_SUFFIX}"
 
+    @property
+    def costs_manager(self) -> str:
+        """The stack's name in the ``managedFields`` of pods whose deletion costs it sets."""
+        return f"{self.mark}{COSTS_SUFFIX}"
 
-def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> Settings:
+
+def load(
+    stack: str,
+    config: Mapping[str, str],
+    environment: Mapping[str, str] = os.environ,
+    describe: Describe | None = None,
+) -> Settings:
     """Build the settings from a stack's configuration.
 
     Args:
@@ -196,9 +214,11 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
         config: Full key (``archshift:arm_ratio``) to the value from the engine: text, or JSON for objects.
             Keys of other projects and providers are ignored.
         environment: The environment variables, which may name this machine's file of registries.
+        describe: Reads the node groups that exist at EKS. None for callers that do not look at node groups:
+            then the imported groups are left out whose settings leave their types or sizes to EKS.
 
     Raises:
-        SettingsError: Keys are unknown or values are invalid. It contains all errors.
+        SettingsError: Keys are unknown, values are invalid, or EKS cannot be read. It contains all errors.
     """
     problems = Problems()
     values = _configured(config)
@@ -219,13 +239,21 @@ def load(stack: str, config: Mapping[str, str], environment: Mapping[str, str] =
     model = StackModel(**{"arm_ratio": Ratio(0), **valid})
     refused = set(values) - set(valid)
     region = config.get("aws:region", "")
-    cluster = model.cluster.cluster(config.get("aws:profile", ""), region) if model.cluster else None
+    cluster = (
+        model.cluster.cluster(config.get("aws:profile", ""), region, _default_tags(config))
+        if model.cluster
+        else None
+    )
     groups: dict[str, Any] = {}
     # These two decide which keys of a group are valid. If they are invalid, errors of groups would mislead.
     if not refused & {"platform", "provisioner"}:
         _check_platform(model, problems)
         with problems.collected():
-            groups = _groups(model, _ANY_CLUSTER if "cluster" in refused else cluster, stack_label(stack))
+            groups = (
+                _groups(model, _ANY_CLUSTER, stack_label(stack), None)
+                if "cluster" in refused
+                else _groups(model, cluster, stack_label(stack), describe)
+            )
     platform = "lab" if "platform" in refused else model.platform
     settings = Settings(
         stack=stack,
@@ -280,6 +308,13 @@ def _configured(config: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
+def _default_tags(config: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of ``aws:defaultTags``; none where the provider will refuse the value."""
+    value = _json(config.get("aws:defaultTags", ""))
+    tags = value.get("tags") if isinstance(value, dict) else None
+    return {str(key): str(tag) for key, tag in tags.items()} if isinstance(tags, dict) else {}
+
+
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
@@ -302,13 +337,16 @@ def _check_platform(model: StackModel, problems: Problems) -> None:
         )
 
 
-def _groups(model: StackModel, cluster: EksCluster | None, label: str) -> dict[str, Any]:
+def _groups(
+    model: StackModel, cluster: EksCluster | None, label: str, describe: Describe | None
+) -> dict[str, Any]:
     """Return the node groups, by the attribute of ``Settings`` that holds them.
 
     Args:
         model: The stack's settings.
         cluster: The cluster of the groups.
         label: The value of the label that their nodes get.
+        describe: Reads the node groups that exist; None not to ask.
 
     Raises:
         SettingsError: Values are invalid.
@@ -323,7 +361,9 @@ def _groups(model: StackModel, cluster: EksCluster | None, label: str) -> dict[s
         if model.platform == "lab":
             found["node_groups"] = _labelled(lab_groups(managed), label)
         else:
-            found["eks_node_groups"] = _labelled(eks_groups(managed, cluster, families), label)
+            found["eks_node_groups"] = _labelled(
+                _managed_groups(managed, cluster, families, label, describe), label
+            )
     if pools:
         settings = PoolSettings(
             raw=pools,
@@ -335,6 +375,23 @@ def _groups(model: StackModel, cluster: EksCluster | None, label: str) -> dict[s
             found["node_pools"] = settings.pools()
     problems.check()
     return found
+
+
+def _managed_groups(
+    raw: Mapping[str, Any],
+    cluster: EksCluster | None,
+    families: tuple[str, ...] | None,
+    label: str,
+    describe: Describe | None,
+) -> dict[str, EksNodeGroup]:
+    live = None
+    if describe and cluster and raw:
+        there = imports(raw)
+        live = describe(cluster, there, [name for name in raw if name not in there], label)
+    groups = eks_groups(raw, cluster, families, live)
+    if live is not None and cluster:
+        groups = fill_groups(groups, partial(read_template, cluster))
+    return groups
 
 
 def _provisioner_of(name: str, raw: Mapping[str, Any], model: StackModel) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from archshift.cluster.entries import PLACED_ANNOTATION, Entry
 from archshift.cluster.inventory import read_inventory
-from archshift.cluster.model import Discovery, Inventory, Workload
+from archshift.cluster.model import Autoscaler, Discovery, Inventory, Workload
 from archshift.cluster.pod_fields import Template, template_of_pod
 from archshift.cluster.pods import read_pod
 from archshift.common.architectures import AMD64, ARM64
@@ -161,7 +161,9 @@ def test_an_autoscaler_of_a_rollout_counts() -> None:
         "metadata": {"namespace": "shop", "name": "web"},
         "spec": {"scaleTargetRef": {"kind": "Rollout", "name": "web"}, "minReplicas": 2, "maxReplicas": 9},
     }
-    assert only(argo(1), scalers=[scaler]).autoscaled == (2, 9)
+    assert only(argo(1), scalers=[scaler]).autoscaled == Autoscaler(
+        by="HorizontalPodAutoscaler web", least=2, most=9
+    )
 
 
 def test_the_newest_pod_says_what_the_next_ones_need() -> None:

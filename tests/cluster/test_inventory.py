@@ -9,7 +9,7 @@ import pytest
 
 from archshift.cluster import pod_fields
 from archshift.cluster.inventory import read_inventory, read_workload
-from archshift.cluster.model import Discovery, Inventory, PullIdentity, Workload, taken_annotation
+from archshift.cluster.model import Autoscaler, Discovery, Inventory, PullIdentity, Workload, taken_annotation
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.errors import ArchshiftError
@@ -581,22 +581,6 @@ def test_discovery_by_namespace_and_label_asks_the_api_server() -> None:
     assert "/apis/apps/v1/deployments" not in asked
 
 
-def test_an_autoscaler_gives_its_bounds_to_its_target() -> None:
-    """minReplicas defaults to 1, as in the API."""
-    scalers = [
-        {
-            "metadata": {"namespace": "shop", "name": "cart"},
-            "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "cart"}, "maxReplicas": 9},
-        },
-        {
-            "metadata": {"namespace": "shop", "name": "gone"},
-            "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "gone"}, "maxReplicas": 2},
-        },
-    ]
-    found = inventory(cluster(deployments=[workload()], scalers=scalers))
-    assert found.workloads["shop/Deployment/cart"].autoscaled == (1, 9)
-
-
 def test_nodes_are_read_with_what_decides_over_pods() -> None:
     """Allocatable, taints, and whether the scheduler would use them."""
     taint = {"key": "dedicated", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}
@@ -771,7 +755,8 @@ def test_a_controller_beyond_the_discovery_is_read_as_any_other() -> None:
     }
     found = everything(cluster(deployments=[dns], pods=[injected], scalers=[scaler]))
     one = found.unsteered_workloads["kube-system/Deployment/dns"]
-    assert (one.replicas, one.autoscaled, one.requests) == (2, (1, 7), Resources(150))
+    assert (one.replicas, one.requests) == (2, Resources(150))
+    assert one.autoscaled == Autoscaler(by="HorizontalPodAutoscaler dns", least=1, most=7)
     assert one.template.application_value("node-selector") == {"disk": "ssd"}
     assert one.tolerations == ({"operator": "Exists"},)
     assert [(each.name, each.role) for each in one.containers] == [("dns", "container"), ("mesh", "injected")]
@@ -862,38 +847,3 @@ def test_who_answers_for_a_workload(labels: dict[str, str], owner: str) -> None:
     item = workload()
     item["metadata"]["labels"] = labels
     assert read_workload("Deployment", item, MANAGER).owner == owner
-
-
-@pytest.mark.parametrize(
-    ("metric", "said"),
-    [
-        ({"resource": {"name": "cpu", "target": {"averageUtilization": 70}}}, ("70 % of the request",)),
-        ({"resource": {"name": "cpu", "target": {"averageValue": "500m"}}}, ("500m vCPU a pod",)),
-        (
-            {
-                "containerResource": {
-                    "name": "cpu",
-                    "container": "app",
-                    "target": {"averageUtilization": 60},
-                }
-            },
-            ("60 % of the request of container app",),
-        ),
-        ({"resource": {"name": "memory", "target": {"averageUtilization": 70}}}, ()),
-        ({"pods": {"metric": {"name": "cpu"}, "target": {"averageValue": "1"}}}, ()),
-        ({"resource": {"name": "cpu"}}, ()),
-    ],
-)
-def test_cpu_that_a_workload_is_scaled_to(metric: dict[str, Any], said: tuple[str, ...]) -> None:
-    """Of the pod or of one container; nothing else that scales it is CPU."""
-    target = {"kind": "Deployment", "name": "cart"}
-    spec = {"scaleTargetRef": target, "maxReplicas": 9, "metrics": [metric]}
-    scaler = {"metadata": {"name": "cart", "namespace": "shop"}, "spec": spec}
-    cluster = FakeCluster(
-        {
-            "/apis/apps/v1/deployments": [workload()],
-            "/apis/autoscaling/v2/horizontalpodautoscalers": [scaler],
-        }
-    )
-    found = read_inventory(cluster, Discovery(), MANAGER).workloads[CART]
-    assert (found.cpu_targets, found.autoscaled) == (said, (1, 9))

@@ -10,7 +10,7 @@ from pulumi.runtime import MockResourceArgs
 from archshift.nodes.eks import EksCluster, NewCluster
 from archshift.nodes.groups import EksNodeGroup
 from components.cluster import MixedCluster, MixedClusterArgs
-from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup
+from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs
 from tests.build import eks_group
 from tests.components.recorder import Answer, Monitor, Outputs, Recorder, record
 
@@ -24,7 +24,6 @@ ROLE = "aws:iam/role:Role"
 ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
 GET_CLUSTER = "aws:eks/getCluster:getCluster"
 GET_OFFERINGS = "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings"
-GET_GROUP = "aws:eks/getNodeGroup:getNodeGroup"
 
 OUTPUTS: dict[str, Outputs] = {
     TEMPLATE: lambda _args: {"latestVersion": 3},
@@ -50,9 +49,7 @@ def group(name: str, *types: str, size: int = 1, **options: Any) -> EksNodeGroup
     return eks_group(name, *types, **{**fixed, **options})
 
 
-def registered(
-    *groups: EksNodeGroup, cluster: EksCluster = CLUSTER, live: Mapping[str, LiveGroup] | None = None
-) -> Monitor:
+def registered(*groups: EksNodeGroup, cluster: EksCluster = CLUSTER) -> Monitor:
     """Register node groups on the cluster prod."""
 
     def program() -> None:
@@ -63,7 +60,6 @@ def registered(
                 cluster_arn=ARN,
                 cluster=cluster,
                 groups={one.name: one for one in groups},
-                live=live or {},
             ),
         )
 

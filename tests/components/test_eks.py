@@ -1,5 +1,6 @@
 """What is registered with AWS for a cluster and its node groups; mocks stand in for AWS."""
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,15 +11,16 @@ import pytest
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.ami_types import AMI_FAMILIES
 from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
-from archshift.nodes.groups import Taint
+from archshift.nodes.groups import RETIRED, Taint, side_taint
+from archshift.nodes.launch_templates import Instances, TemplateVersion, Volume
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
-from components.eks_node_groups import LiveGroup, check_offered, find_groups
+from components.eks_node_groups import check_offered
+from tests.build import live_group
 from tests.components.eks import (
     ARN,
     ATTACHMENT,
     CLUSTER,
     GET_CLUSTER,
-    GET_GROUP,
     GET_OFFERINGS,
     NEW,
     NODE_GROUP,
@@ -109,13 +111,120 @@ def test_nodes_are_hardened_by_their_launch_template() -> None:
     }
 
 
-def test_bottlerocket_gets_its_own_image_and_volume() -> None:
+def test_bottlerocket_has_two_encrypted_volumes() -> None:
     """Its root is read-only; what grows is on the second volume."""
     bottlerocket = AMI_FAMILIES["Bottlerocket"]["arm64"]
-    done = registered(group("g", "m7g.large", ami_type=bottlerocket))
+    key = "arn:aws:kms:eu-west-1:1:key/k"
+    instances = Instances(kms_key=key)
+    done = registered(group("g", "m7g.large", ami_type=bottlerocket, disk_gib=50, instances=instances))
     (made,), (template,) = done.of(NODE_GROUP), done.of(TEMPLATE)
     assert made.inputs["amiType"] == "BOTTLEROCKET_ARM_64"
-    assert template.inputs["blockDeviceMappings"][0]["deviceName"] == "/dev/xvdb"
+    ebs = {"volumeType": "gp3", "encrypted": "true", "kmsKeyId": key, "deleteOnTermination": "true"}
+    assert template.inputs["blockDeviceMappings"] == [
+        {"deviceName": "/dev/xvda", "ebs": ebs},
+        {"deviceName": "/dev/xvdb", "ebs": {**ebs, "volumeSize": 50}},
+    ]
+
+
+def test_everything_of_a_launch_template_reaches_ec2() -> None:
+    """As settings or the live original have it. Instances and volumes get the stack's default tags too: the
+    provider gives them only to the template itself.
+    """
+    instances = Instances(
+        security_groups=("sg-0node", "sg-0db"),
+        user_data="[settings.kubernetes]\n",
+        hop_limit=2,
+        http_tokens="optional",
+        metadata_tags=True,
+        monitoring=True,
+        ebs_optimized=True,
+        tags={"instance": {"Team": "web", "Tier": "a"}, "network-interface": {"Tier": "b"}},
+        volumes={
+            "/dev/xvda": Volume(gib=80, type="io2", iops=4000, kms_key="arn:key"),
+            "/dev/xvdc": Volume(gib=10, throughput=250),
+        },
+    )
+    done = registered(
+        group(
+            "g",
+            "m7g.large",
+            disk_gib=90,
+            instances=instances,
+            tags={"Team": "shop"},
+            node_role="arn:aws:iam::1:role/own",
+            node_repair=True,
+        ),
+        cluster=replace(CLUSTER, default_tags={"Owner": "platform", "Team": "nobody"}),
+    )
+    (made,), (template,) = done.of(NODE_GROUP), done.of(TEMPLATE)
+    assert made.inputs["nodeRoleArn"] == "arn:aws:iam::1:role/own"
+    assert made.inputs["nodeRepairConfig"] == {"enabled": True}
+    assert made.inputs["tags"] == {"Team": "shop", "archshift/node-group": "g"}
+    ours = {"Name": "prod-g", "Team": "shop", "archshift/node-group": "g"}
+    assert {**template.inputs, "namePrefix": "", "description": ""} == {
+        "namePrefix": "",
+        "description": "",
+        "metadataOptions": {
+            "httpEndpoint": "enabled",
+            "httpTokens": "optional",
+            "httpPutResponseHopLimit": 2,
+            "instanceMetadataTags": "enabled",
+        },
+        "vpcSecurityGroupIds": ["sg-0node", "sg-0db"],
+        "userData": base64.b64encode(b"[settings.kubernetes]\n").decode(),
+        "monitoring": {"enabled": True},
+        "ebsOptimized": "true",
+        "blockDeviceMappings": [
+            {
+                "deviceName": "/dev/xvda",
+                "ebs": {
+                    "volumeSize": 90,
+                    "volumeType": "io2",
+                    "iops": 4000,
+                    "encrypted": "true",
+                    "kmsKeyId": "arn:key",
+                    "deleteOnTermination": "true",
+                },
+            },
+            {
+                "deviceName": "/dev/xvdc",
+                "ebs": {
+                    "volumeSize": 10,
+                    "volumeType": "gp3",
+                    "throughput": 250,
+                    "encrypted": "true",
+                    "deleteOnTermination": "true",
+                },
+            },
+        ],
+        "tagSpecifications": [
+            {"resourceType": "instance", "tags": {"Owner": "platform", "Tier": "a", **ours}},
+            {"resourceType": "network-interface", "tags": {"Owner": "platform", "Tier": "b", **ours}},
+            {"resourceType": "volume", "tags": {"Owner": "platform", **ours}},
+        ],
+        "tags": ours,
+    }
+
+
+def test_a_launch_template_of_ones_own_is_used_as_it_is() -> None:
+    """archshift makes none, and does not name the AMI type of an image that the template names."""
+    own = TemplateVersion(id="lt-0own", version="7")
+    done = registered(group("g", "m7g.large", launch_template=own, ami_type="CUSTOM"))
+    (made,) = done.of(NODE_GROUP)
+    assert made.inputs["launchTemplate"] == {"id": "lt-0own", "version": "7"}
+    assert "amiType" not in made.inputs
+    assert done.of(TEMPLATE) == []
+
+
+def test_a_group_that_has_the_role_of_an_earlier_update_keeps_it() -> None:
+    """And so does the stack, or the role would be deleted under the nodes."""
+    role = "arn:aws:iam::1:role/nodes-0a1b2c3"
+    done = registered(group("g", "m7g.large", node_role=role), cluster=EksCluster(name="prod"))
+    (made,) = done.of(NODE_GROUP)
+    assert made.inputs["nodeRoleArn"] == role
+    assert [one.name for one in done.of(ROLE)] == ["nodes"]
+    own = group("g", "m7g.large", node_role="arn:aws:iam::1:role/own")
+    assert registered(own, cluster=EksCluster(name="prod")).of(ROLE) == []
 
 
 def test_everything_that_can_be_set_reaches_eks() -> None:
@@ -158,14 +267,12 @@ def test_without_an_autoscaler_nothing_is_ignored_and_nothing_is_tagged() -> Non
     assert done.of(TAG) == []
 
 
-def test_an_autoscaler_keeps_the_desired_size_and_knows_an_empty_group() -> None:
+def test_an_autoscaler_knows_an_empty_group() -> None:
     """From zero nodes it sees neither architecture, labels nor taints but by these tags."""
     taints = (Taint(key="spot", value="yes"),)
     done = registered(
         group("g", "m7g.large", size=0, autoscaled=True, labels={"team": "shop"}, taints=taints)
     )
-    (made,) = done.of(NODE_GROUP)
-    assert list(made.request.ignoreChanges) == ["scalingConfig.desiredSize"]
     prefix = "k8s.io/cluster-autoscaler/node-template"
     assert {name: tag.inputs for name, tag in by_name(done, TAG).items()} == {
         f"g/{key}": {
@@ -205,19 +312,25 @@ def test_a_role_is_made_for_nodes_that_have_none() -> None:
     assert set(attachments) <= waits_for
 
 
-OLD = LiveGroup(
-    "arn:aws:iam::1:role/old",
-    ("subnet-z",),
-    {"team": "shop", "architecture": "x86"},
-    (Taint(key="spot"),),
-    {"Team": "shop"},
+OLD = live_group(
+    labels={"team": "shop", "architecture": "x86"},
+    taints=(Taint(key="spot"),),
+    tags={"Team": "shop", "aws:cloudformation:stack-name": "eksctl-prod"},
 )
+IMPORTED: dict[str, Any] = {"import_name": "old", "subnets": OLD.subnets, "live": OLD}
 
 
 def test_an_existing_group_is_imported_without_replacement() -> None:
-    """What would replace it stays as it is; what it gives its nodes is kept beside ours."""
-    existing = group("x86", "m5.large", size=4, import_name="old", autoscaled=True)
-    done = registered(existing, cluster=EksCluster(name="prod"), live={"x86": OLD})
+    """What would replace it stays as it is; beside ours it has what it had, and tags say what we changed."""
+    existing = group(
+        "x86",
+        "m5.large",
+        size=4,
+        labels={**OLD.own_labels, "pool": "main"},
+        taints=OLD.own_taints,
+        **IMPORTED,
+    )
+    done = registered(existing, cluster=EksCluster(name="prod"))
     (made,) = done.of(NODE_GROUP)
     assert made.request.importId == "prod:old"
     assert list(made.request.ignoreChanges) == [
@@ -231,7 +344,6 @@ def test_an_existing_group_is_imported_without_replacement() -> None:
         "nodeRoleArn",
         "remoteAccess",
         "subnetIds",
-        "scalingConfig.desiredSize",
     ]
     assert made.inputs == {
         "clusterName": "prod",
@@ -243,14 +355,69 @@ def test_an_existing_group_is_imported_without_replacement() -> None:
         "capacityType": "ON_DEMAND",
         "scalingConfig": {"minSize": 4, "maxSize": 4, "desiredSize": 4},
         "updateConfig": {"maxUnavailable": 1},
-        "labels": {"team": "shop", "architecture": "amd64", "archshift/node-group": "x86"},
+        "labels": {"team": "shop", "architecture": "amd64", "pool": "main", "archshift/node-group": "x86"},
         "taints": [
             {"key": "spot", "effect": "NO_SCHEDULE"},
             {"key": "archshift/amd64", "effect": "PREFER_NO_SCHEDULE"},
         ],
-        "tags": {"Team": "shop", "archshift/node-group": "x86"},
+        "tags": {
+            "Team": "shop",
+            "archshift/node-group": "x86",
+            "archshift/label/architecture": "=x86",
+            "archshift/label/pool": "",
+        },
     }
+    assert not made.request.retainOnDelete
     assert [one.type for one in done.of(ROLE) + done.of(TEMPLATE)] == []
+
+
+def test_a_group_that_is_handed_back_has_what_it_had_and_is_not_deleted() -> None:
+    """Our labels, taints and tags are gone; when it leaves the stack, EKS keeps it."""
+    taken = live_group(
+        labels={"team": "shop", "architecture": "amd64", "pool": "main", "archshift/node-group": "x86"},
+        taints=(Taint(key="spot"), side_taint("amd64"), RETIRED),
+        tags={
+            "Team": "shop",
+            "archshift/node-group": "x86",
+            "archshift/label/architecture": "=x86",
+            "archshift/label/pool": "",
+        },
+    )
+    back = group(
+        "x86",
+        "m5.large",
+        labels=taken.own_labels,
+        taints=taken.own_taints,
+        autoscaled=True,
+        released=True,
+        **{**IMPORTED, "live": taken},
+    )
+    done = registered(back, cluster=EksCluster(name="prod"))
+    (made,) = done.of(NODE_GROUP)
+    assert made.inputs["labels"] == {"team": "shop", "architecture": "x86"}
+    assert made.inputs["taints"] == [{"key": "spot", "effect": "NO_SCHEDULE"}]
+    assert made.inputs["tags"] == {"Team": "shop"}
+    assert made.request.retainOnDelete
+    assert done.of(TAG) == []
+
+
+def test_tags_that_the_owner_may_have_set_stay_on_an_imported_group() -> None:
+    """The autoscaler's tags of the group's own labels and taints; ours go with the stack."""
+    existing = group(
+        "x86",
+        "m5.large",
+        labels={**OLD.own_labels, "pool": "main"},
+        taints=(*OLD.own_taints, RETIRED),
+        autoscaled=True,
+        **IMPORTED,
+    )
+    tags = by_name(registered(existing, cluster=EksCluster(name="prod")), TAG)
+    assert {name for name, tag in tags.items() if tag.request.retainOnDelete} == {
+        "x86/label/architecture",
+        "x86/label/team",
+        "x86/taint/spot",
+    }
+    assert {"x86/label/pool", "x86/taint/archshift/retired"} <= tags.keys()
 
 
 def called(function: Any, token: str, answer: Mapping[str, Any] | str) -> Any:
@@ -274,59 +441,7 @@ def find_failed(function: Any, token: str, answer: Mapping[str, Any] | str) -> s
     return str(error.value)
 
 
-FOUND_GROUP = {
-    "nodeRoleArn": OLD.role,
-    "subnetIds": ["subnet-z"],
-    "instanceTypes": ["m5.large"],
-    "amiType": "AL2_x86_64",
-    "labels": {"team": "shop", "architecture": "x86"},
-    "taints": [{"key": "spot", "value": "", "effect": "NO_SCHEDULE"}],
-    "tags": {"Team": "shop"},
-}
 EXISTING = {"x86": group("x86", "m5.large", import_name="old"), "new": group("new", "m7g.large")}
-
-
-def test_only_existing_groups_are_looked_up() -> None:
-    """And what they have is kept in mind."""
-    found = called(lambda: find_groups(CLUSTER, EXISTING), GET_GROUP, FOUND_GROUP)
-    assert found == {"x86": OLD}
-
-
-@pytest.mark.parametrize(
-    ("answer", "sentence"),
-    [
-        (
-            {**FOUND_GROUP, "instanceTypes": ["m5.xlarge", "m5a.xlarge"]},
-            "archshift:node_groups.x86.instance_types: m5.large is not what the live group 'old' has; write "
-            "m5.xlarge, "
-            "m5a.xlarge",
-        ),
-        (
-            {**FOUND_GROUP, "instanceTypes": [], "amiType": "AL2023_ARM_64_STANDARD"},
-            "archshift:node_groups.x86.instance_types: m5.large is amd64, but the live group 'old' has the "
-            "AMI type AL2023_ARM_64_STANDARD; write the instance types of its launch template",
-        ),
-        (
-            "invoking aws:eks/getNodeGroup:getNodeGroup: 1 error occurred:\n\t* reading EKS Node Group "
-            "(prod:old): couldn't find resource\n\n",
-            "archshift:node_groups.x86.import: the cluster 'prod' has no node group 'old'; correct the name, "
-            "or remove the key to create a new group",
-        ),
-        (
-            "1 error occurred:\n\t* operation error EKS: DescribeNodegroup, https response error StatusCode: "
-            "403, api error AccessDeniedException: User: arn:aws:iam::1:user/me is not authorized to "
-            "perform: eks:DescribeNodegroup on resource: x\n\n",
-            "archshift:node_groups.x86.import: 'old' cannot be read: AccessDeniedException: User: "
-            "arn:aws:iam::1:user/me is not authorized to perform: eks:DescribeNodegroup on resource: x; "
-            "docs/iam.md lists the permissions that archshift needs",
-        ),
-    ],
-    ids=["other types", "other architecture", "missing", "denied"],
-)
-def test_an_import_that_does_not_fit_is_refused(answer: Mapping[str, Any] | str, sentence: str) -> None:
-    """Settings that say another architecture than the group has would fool the guard."""
-    assert find_failed(lambda: find_groups(CLUSTER, EXISTING), GET_GROUP, answer) == sentence
-
 
 FOUND_CLUSTER = {"arn": ARN, "endpoint": "https://prod.eks", "certificateAuthorities": [{"data": "Q0E="}]}
 MISSING = (

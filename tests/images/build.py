@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import zstandard
 
+from archshift.images.contents.layers import Budget, Layer, LayerReader
 from lab import oci
 from lab.oci import OCI_INDEX, OCI_MANIFEST, Pushed, digest_of, elf
 
@@ -22,6 +23,7 @@ __all__ = [
     "digest_of",
     "elf",
     "layer",
+    "read_layer",
 ]
 
 
@@ -67,6 +69,14 @@ def layer(entries: Mapping[str, Entry], compression: str = "gzip") -> bytes:
     if compression == "gzip":
         return gzip.compress(data, 1)
     return zstandard.compress(data) if compression == "zstd" else data
+
+
+def read_layer(packed: bytes, budget: Budget, piece: int = 1 << 16) -> Layer:
+    """Read a layer as it comes from a registry, in pieces of a size."""
+    reader = LayerReader(budget)
+    for start in range(0, len(packed), piece):
+        reader.feed(packed[start : start + piece])
+    return reader.close()
 
 
 class Pusher(oci.Pusher):

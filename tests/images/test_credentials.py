@@ -282,7 +282,7 @@ def test_ecr_without_an_identity_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_ecr_without_boto3_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """boto3 is an extra; who needs it hears of it."""
+    """Whoever needs it hears of it."""
     monkeypatch.setitem(__import__("sys").modules, "boto3", None)
     with pytest.raises(ArchshiftError, match="boto3 is not installed"):
         asyncio.run(_ecr("123456789012.dkr.ecr.eu-west-1.amazonaws.com"))

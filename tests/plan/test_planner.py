@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from archshift.actions.workload_patch import give_back
 from archshift.cluster.inventory import read_workload
-from archshift.cluster.model import Inventory, Workload
+from archshift.cluster.model import Autoscaler, Inventory, Workload
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.architectures import AMD64, ARM64
@@ -256,23 +256,42 @@ def test_a_cap_holds_and_says_so() -> None:
 
 
 def test_an_autoscaled_workload_says_what_it_reaches() -> None:
-    """The interval over its bounds: 8 of 10 stays exact at 10 only."""
-    one = deployment(replicas=10, autoscaled=(10, 40))
+    """The interval over its bounds, for the rule that it gets: a pod or a tenth of the pods."""
+    one = deployment(replicas=10, autoscaled=Autoscaler(by="HorizontalPodAutoscaler cart", least=10, most=40))
     split, whole = plan_one(one, ratio=0.8), plan_one(one, ratio=1.0)
     assert split.wanted == 8
-    # The lowest is 22 of 39: 23 of 40 is a little more.
-    assert split.reachable == pytest.approx((22 / 39, 0.8))
+    assert split.reachable == pytest.approx((0.7, 0.9))
     assert split.reason == (
         "until the next update, its autoscaler (10 to 40 pods) may bring its share on Graviton to between "
-        "56% and 80%"
+        "70% and 90%"
     )
     assert whole.reachable == (1.0, 1.0)
     assert whole.reason == "", "there is nothing to say where both ends are the same"
 
 
+def test_an_autoscaled_workload_of_the_exact_rule_says_what_that_reaches() -> None:
+    """Its own spread over architectures keeps the exact rule: 8 of 10 stays exact at 10 only."""
+    own = {"topologyKey": ARCH, "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1}
+    template = Template(other_spreads=((own,), ()), has_soft_rules=True)
+    scaler = Autoscaler(by="HorizontalPodAutoscaler cart", least=10, most=40)
+    row = plan_one(deployment(replicas=10, autoscaled=scaler, template=template), ratio=0.8)
+    # The lowest is 22 of 39: 23 of 40 is a little more.
+    assert row.reachable == pytest.approx((22 / 39, 0.8))
+
+
+def test_an_autoscaler_without_known_bounds_says_nothing() -> None:
+    """Unknown is no interval."""
+    row = plan_one(deployment(replicas=10, autoscaled=Autoscaler(by="archshift:workloads.autoscaled")))
+    assert (row.reachable, row.reason) == (None, "")
+
+
 def test_an_autoscaled_and_capped_workload_says_both() -> None:
     """No reason hides another."""
-    row = plan_one(deployment(replicas=4, autoscaled=(0, 4)), Rules(max_ratio=0.5), ratio=1.0)
+    row = plan_one(
+        deployment(replicas=4, autoscaled=Autoscaler(by="HorizontalPodAutoscaler cart", least=0, most=4)),
+        Rules(max_ratio=0.5),
+        ratio=1.0,
+    )
     assert row.reason.startswith(
         "capped at 0.5 of its pods; until the next update, its autoscaler (0 to 4 pods) "
     )

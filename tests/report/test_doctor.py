@@ -20,7 +20,7 @@ from archshift.report import doctor
 from archshift.report.checks import CheckResult, from_error, run_check
 from archshift.report.rights import check_rights, needs
 from archshift.settings.stack import Settings, load
-from tests.build import configuration
+from tests.build import cluster_of, configuration, workload
 from tests.documents import DOCS
 from tests.images.servers import Server
 
@@ -36,6 +36,38 @@ def stack(**values: Any) -> Settings:
         configuration(**config),
         {},
     )
+
+
+# --- the autoscaler ---
+
+
+@pytest.mark.parametrize(
+    ("flags", "outcome"),
+    [
+        (["--balance-similar-node-groups"], "warning"),
+        (["--balance-similar-node-groups=true", "--balancing-ignore-label=team"], "warning"),
+        (["--balance-similar-node-groups", "--balancing-ignore-label=archshift/node-group"], "ok"),
+        (["--balance-similar-node-groups=false"], "ok"),
+        (["--expander=least-waste"], "ok"),
+    ],
+)
+def test_an_autoscaler_that_balances_zones_must_not_compare_archshifts_label(
+    flags: list[str], outcome: str
+) -> None:
+    """Each group has another value of it, so none would be similar to another any more."""
+    image = "registry.k8s.io/autoscaling/cluster-autoscaler:v1.34.0"
+    container = {"name": "a", "image": image, "command": ["./cluster-autoscaler", *flags]}
+    scaler = workload(name="scaler", namespace="kube-system", pod_spec={"containers": [container]})
+    cluster: Any = cluster_of(deployments=[workload(), scaler])
+    (found,) = doctor.check_autoscaler(cluster)
+    assert found.outcome == outcome
+    if outcome == "warning":
+        assert found.message == (
+            "kube-system/scaler balances similar node groups, but archshift's label makes each group "
+            "different"
+        )
+        assert found.fix == "give it the flag --balancing-ignore-label=archshift/node-group"
+    assert list(doctor.check_autoscaler(cluster_of(deployments=[workload()]))) == []  # type: ignore[arg-type]
 
 
 # --- the engine and its plugins ---

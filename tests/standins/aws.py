@@ -2,7 +2,8 @@
 
 It keeps an account in a JSON file and notes what was done to it. Inputs are checked against the
 names of the SDK's own types; what replaces a node group is what the provider declares
-(https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/). Which types a region offers
+(https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/), and what EKS refuses is in
+``node_groups``. Which types a region offers
 comes from moto's copy of EC2's own list. It starts no instances and checks no rights: an account whose
 ``refusal`` is set answers every look-up with those words.
 
@@ -23,6 +24,8 @@ import pulumi_aws
 from google.protobuf import empty_pb2, json_format, struct_pb2  # type: ignore[import-untyped]
 from pulumi._types import input_type_py_to_pulumi_names
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
+
+from tests.standins import launch_templates, node_groups
 
 ACCOUNT: Final = "ARCHSHIFT_STANDIN_AWS"
 
@@ -61,7 +64,10 @@ _REPLACING: Final[Mapping[str, frozenset[str]]] = {
 
 # What AWS fills in; a program that says nothing of it changes nothing.
 _FILLED_IN: Final = frozenset(
-    {"capacityType", "diskSize", "launchTemplate", "nodeGroupName", "nodeGroupNamePrefix", "releaseVersion"}
+    {
+        *("amiType", "capacityType", "diskSize", "instanceTypes", "launchTemplate", "nodeGroupName"),
+        *("nodeGroupNamePrefix", "nodeRepairConfig", "releaseVersion", "updateConfig", "version"),
+    }
 )
 
 Properties = dict[str, Any]
@@ -150,7 +156,7 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
     def Diff(self, request: Any, _context: Any) -> Any:  # noqa: N802
         """Compare inputs; say what can only be had by a replacement."""
         kind = _kind(request.urn)
-        old, new = _plain(request.old_inputs), _plain(request.news)
+        old, new = (node_groups.compact(_plain(inputs)) for inputs in (request.old_inputs, request.news))
         changed = {
             name
             for name in old.keys() | new.keys()
@@ -176,12 +182,19 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
             },
         )
 
-    def Create(self, request: Any, _context: Any) -> Any:  # noqa: N802
+    def Create(self, request: Any, context: Any) -> Any:  # noqa: N802
         kind, inputs = _kind(request.urn), _plain(request.properties)
         if request.preview:
             return provider_pb2.CreateResponse(properties=request.properties)
         content = self._account.read()
-        identity, outputs = _outputs(kind, inputs, len(content["done"]), content.get("reach", {}))
+        try:
+            identity, outputs = _outputs(kind, inputs, len(content["done"]), content.get("reach", {}))
+        except node_groups.RefusedError as refusal:
+            _refuse(context, "creating", "CreateNodegroup", refusal)
+        except launch_templates.RefusedError as refusal:
+            context.abort(
+                grpc.StatusCode.UNKNOWN, f"1 error occurred:\n\t* creating EC2 Launch Template: {refusal}"
+            )
         self._account.change("create", kind, identity, outputs)
         return provider_pb2.CreateResponse(id=identity, properties=_struct(outputs))
 
@@ -191,17 +204,28 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         found = self._account.find(kind, request.id)
         if found is None:
             return provider_pb2.ReadResponse(id="")
+        if "tags" in found:
+            # The provider hides the tags that only AWS may set.
+            found["tags"] = {key: tag for key, tag in found["tags"].items() if not key.startswith("aws:")}
         names = set(input_type_py_to_pulumi_names(_INPUTS[kind]).values())
         inputs = {name: value for name, value in found.items() if name in names}
         return provider_pb2.ReadResponse(id=request.id, properties=_struct(found), inputs=_struct(inputs))
 
-    def Update(self, request: Any, _context: Any) -> Any:  # noqa: N802
+    def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Change an object in place."""
         kind, inputs = _kind(request.urn), _plain(request.news)
-        outputs = {**_plain(request.olds), **inputs}
+        olds = _plain(request.olds)
+        outputs = {**olds, **inputs}
         if kind == TEMPLATE:
+            launch_templates.check(inputs)
             outputs["latestVersion"] = int(outputs["latestVersion"]) + 1
         if not request.preview:
+            if kind == NODE_GROUP:
+                try:
+                    live = self._account.find(kind, request.id) or {}
+                    outputs = node_groups.updated(live, olds, inputs)
+                except node_groups.RefusedError as refusal:
+                    _refuse(context, f"updating ({request.id})", "UpdateNodegroupConfig", refusal)
             self._account.change("update", kind, request.id, outputs)
         return provider_pb2.UpdateResponse(properties=_struct(outputs))
 
@@ -221,17 +245,13 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
             types = _offered(self._region, arguments["filters"][0]["values"])
             getattr(offered, "return").CopyFrom(_struct({"instanceTypes": types, "id": self._region}))
             return offered
-        if request.tok == "aws:eks/getCluster:getCluster":
-            kind, identity, words = CLUSTER, arguments["name"], "EKS Cluster"
-        else:
-            kind, words = NODE_GROUP, "EKS Node Group"
-            identity = f"{arguments['clusterName']}:{arguments['nodeGroupName']}"
-        found = self._account.find(kind, identity)
+        identity = arguments["name"]
+        found = self._account.find(CLUSTER, identity)
         if found is None:
             context.abort(
                 grpc.StatusCode.UNKNOWN,
-                f"invoking {request.tok}: 1 error occurred:\n\t* reading {words} ({identity}): couldn't find "
-                "resource\n\n",
+                f"invoking {request.tok}: 1 error occurred:\n\t* reading EKS Cluster ({identity}): "
+                "couldn't find resource\n\n",
             )
         answer: Any = provider_pb2.InvokeResponse()
         described = dict(found or {})
@@ -270,12 +290,20 @@ def _outputs(kind: str, inputs: Properties, count: int, reach: Mapping[str, Any]
         return f"{inputs['role']}-{count}", inputs
     if kind == NODE_GROUP:
         name = inputs.get("nodeGroupName") or f"{inputs['nodeGroupNamePrefix']}{count:026}"
-        scaling = [{"autoscalingGroups": [{"name": f"eks-{name}"}], "remoteAccessSecurityGroupId": ""}]
-        filled_in = {"tags": {}, "labels": {}, "taints": [], **inputs, "nodeGroupName": name}
-        return f"{inputs['clusterName']}:{name}", {**filled_in, "status": "ACTIVE", "resources": scaling}
+        return f"{inputs['clusterName']}:{name}", node_groups.created(inputs, name)
     if kind == TEMPLATE:
+        launch_templates.check(inputs)
         return f"lt-{count:017}", {**inputs, "latestVersion": 1}
     return f"{inputs['autoscalingGroupName']},{inputs['tag']['key']}", inputs
+
+
+def _refuse(context: Any, what: str, operation: str, refusal: node_groups.RefusedError) -> None:
+    """End a call as the provider does when EKS refuses."""
+    context.abort(
+        grpc.StatusCode.UNKNOWN,
+        f"1 error occurred:\n\t* {what} EKS Node Group: operation error EKS: {operation}, https response "
+        f"error StatusCode: 400, InvalidParameterException: {refusal}\n\n",
+    )
 
 
 def _kind(urn: str) -> str:

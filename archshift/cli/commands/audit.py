@@ -14,7 +14,7 @@ from archshift.cluster.image_evidence import ClusterEvidence, audit_options, rea
 from archshift.cluster.inventory import read_inventory
 from archshift.common.errors import ArchshiftError
 from archshift.common.files import replace_file
-from archshift.common.text import counted, first_few
+from archshift.common.text import counted, first_few, printable
 from archshift.images.registry.hosts import ImageRules, RegistryHost
 from archshift.images.verdict import AMD64_ONLY, OTHER, UNKNOWN, ImageVerdict
 from archshift.images.workload import WorkloadVerdict
@@ -86,7 +86,7 @@ def metrics(images: Iterable[ImageVerdict]) -> str:
     ]
     unknown = []
     for image in images:
-        label = image.image.replace("\\", r"\\").replace('"', r"\"").replace("\n", " ")
+        label = printable(image.image).replace("\\", r"\\").replace('"', r"\"")
         if image.verdict == UNKNOWN:
             unknown.append(f'archshift_image_unknown{{image="{label}"}} 1')
             continue
@@ -213,4 +213,5 @@ def _print_tables(
     line = f"{can} of {counted(len(images), 'image')} {runs} on arm64, {unknown} unknown"
     if workloads:
         line += f"; {len(workloads) - len(blocked)} of {counted(len(workloads), 'workload')} can move"
-    out.print(f"\n{line}", style="bold")
+    out.print()
+    out.print(line, style="bold")

@@ -1,10 +1,11 @@
 """``archshift bake``: a bake file for both architectures, for builds with Docker but without Pulumi."""
 
 import argparse
+import json
 import sys
 from collections.abc import Iterable
 
-from archshift.cli.stack import print_json
+from archshift.cli.stack import say
 from archshift.common.errors import ArchshiftError
 from archshift.images.building.image_build import ImageBuild, bake_file
 
@@ -18,12 +19,14 @@ def run(options: argparse.Namespace) -> int:
         target=options.target,
         build_args=dict(_pairs(options.build_arg)),
     )
-    print_json(bake_file([build]))
+    # Docker gets the user's own words, unchanged.
+    json.dump(bake_file([build]), sys.stdout, indent=2)
+    say("")
     if not options.json:
-        print(
+        say(
             "next: docker buildx bake --file FILE builds and pushes the image; then prove it with "
             f"archshift audit --deep {build.tags[0]}",
-            file=sys.stderr,
+            sys.stderr,
         )
     return 0
 

@@ -1,6 +1,7 @@
 """``archshift completion``: a script that lets a shell complete the command line."""
 
 import argparse
+import sys
 
 import shtab
 
@@ -14,7 +15,8 @@ def run(options: argparse.Namespace) -> int:
 
     parser = make_parser()
     _complete_files(parser)
-    print(shtab.complete(parser, shell=options.shell))
+    # A script of many lines, without the text of others.
+    sys.stdout.write(f"{shtab.complete(parser, shell=options.shell)}\n")
     return 0
 
 

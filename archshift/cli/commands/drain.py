@@ -18,7 +18,7 @@ from archshift.actions.drain import (
 )
 from archshift.actions.drain_blockers import DrainBlocker, find_blockers, find_warnings
 from archshift.cli.arguments.drain import EXIT_HELD
-from archshift.cli.stack import busy, print_json, read_settings
+from archshift.cli.stack import busy, print_json, read_settings, say
 from archshift.cli.table import console, plain_table
 from archshift.cluster.budgets import BUDGETS, read_budget
 from archshift.cluster.client import Cluster, connect
@@ -32,7 +32,7 @@ from archshift.survey import survey
 
 def run(options: argparse.Namespace) -> int:
     """Drain, rehearse a drain, or undo it; returns the exit code."""
-    settings = read_settings(options)
+    settings = read_settings(options, nodes=True)
     if options.undo:
         return _undo(options, settings)
     with connect(settings.kube_context) as cluster:
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
                 budget=nodes_at_a_time(options.nodes, len(going)),
                 bare_pods=options.bare_pods,
                 timeout=options.timeout,
-                say=partial(print, file=sys.stderr, flush=True),
+                say=partial(say, file=sys.stderr),
             )
             pods = _pods_on(cluster, {progress.node for progress in outcome.nodes})
     if options.json:
@@ -197,5 +197,5 @@ def _undo(options: argparse.Namespace, settings: Settings) -> int:
         print_json({"stack": settings.stack, "uncordoned": done})
     else:
         names = ", ".join(done)
-        print(f"uncordoned: {names}" if names else "no node is cordoned by a drain of this stack")
+        say(f"uncordoned: {names}" if names else "no node is cordoned by a drain of this stack")
     return 0

@@ -17,6 +17,7 @@ from archshift.cli.stack import busy, print_json, read_settings
 from archshift.cli.table import console, plain_table
 from archshift.common.errors import ArchshiftError
 from archshift.common.files import write_whole
+from archshift.common.text import printable_json
 from archshift.common.times import short
 from archshift.ramp.figures import FIGURES, written
 from archshift.ramp.gate import FleetVerdict, JudgedWorkload, judge, needs_before
@@ -240,7 +241,9 @@ def _print_queries(out: Console, queries: list[RecordedQuery], in_full: bool) ->
         if query.brief in known:
             say(f"{title}: as above")
         else:
-            say(f"# {title}\n{query.query}" if in_full else f"{title}: {query.brief}")
+            say(f"# {title}" if in_full else f"{title}: {query.brief}")
+            for line in query.query.splitlines() if in_full else ():
+                say(line)
         known.add(query.brief)
     if queries and not in_full:
         say(f"({POD_ARCH}: workload and architecture by pod; {NODE_ARCH}: by node; --queries prints all)")
@@ -276,7 +279,7 @@ def write_evidence(path: Path, evidence: Mapping[str, Any]) -> None:
     Raises:
         ArchshiftError: The file cannot be written.
     """
-    write_whole(path, json.dumps(evidence, indent=2) + "\n", "--output")
+    write_whole(path, json.dumps(printable_json(evidence), indent=2) + "\n", "--output")
 
 
 def _clock(time: datetime) -> str:

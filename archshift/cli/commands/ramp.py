@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from archshift.cli import git
 from archshift.cli.arguments.ramp import EXIT_NOT_DUE
-from archshift.cli.stack import busy, print_json, read_settings, stack_file_path
+from archshift.cli.stack import busy, print_json, read_settings, say, stack_file_path
 from archshift.cli.table import console, plain_table
 from archshift.common.errors import ArchshiftError
 from archshift.ramp.gate_evidence import PASS, STEP_BACK, GateEvidence, no_evidence, read_evidence_file
@@ -307,7 +307,7 @@ def _rows(ramp: Ramp, ratio: float, now: datetime) -> Iterator[tuple[float, str,
 
 def _print_lines(lines: list[str]) -> None:
     for line in lines:
-        print(line)
+        say(line)
 
 
 def _iso(ramp: Ramp, moment: datetime | None) -> str | None:

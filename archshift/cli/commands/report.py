@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from archshift.cli import git
-from archshift.cli.stack import busy, print_json, read_settings, stack_file_path
+from archshift.cli.stack import busy, print_json, read_settings, say, stack_file_path
 from archshift.cli.table import console, plain_table
 from archshift.common.errors import ArchshiftError
 from archshift.common.files import write_whole
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     """Write and print the report; returns the exit code."""
     at = datetime.now(UTC)
     with busy("reading the stack and the cluster") as watch:
-        settings = read_settings(options)
+        settings = read_settings(options, nodes=True)
         cluster_survey = survey(settings, watch=watch)
     with busy("reading prices and the repository"):
         savings = _savings(settings, cluster_survey, options)
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         print_report(report)
         if options.html:
-            print(f"The whole report is in {options.html}.")
+            say(f"The whole report is in {options.html}.")
     return 0
 
 

@@ -1,37 +1,40 @@
-"""Reads the names, links and programs of a layer from a stream, and keeps no other content.
+"""Reads the names, links and programs of a layer as its bytes come, and keeps no other content.
 
 https://github.com/opencontainers/image-spec/blob/main/layer.md
+
+Everything that a layer can announce has a bound: a layer is as large as whoever made it wants.
 """
 
-import gzip
-import io
 import posixpath
-import tarfile
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import zstandard
 
 from archshift.images.contents.elf import HEAD_BYTES, Binary, Script, read_program
+from archshift.images.contents.tar import Member, members
 from archshift.images.registry.errors import UnreadableError
 
 _WHITEOUT: Final = ".wh."
 _OPAQUE: Final = ".wh..wh..opq"
 _CHUNK: Final = 1 << 18
-_LONGEST_HEADER: Final = 1 << 20
-"""The longest pax header or name that tarfile may read at once, in bytes. Real headers have hundreds."""
+_ZSTD_CHUNK: Final = 512
+"""So many bytes of zstd unpack to at most 16 MiB: a block of 4 bytes is 128 KiB."""
 
-_LONGEST_PATH: Final = 4096
 _ZSTD_WINDOW: Final = 128 << 20
+_MOST_PARTS: Final = 128
+"""The most folders of one path. Real paths have up to 30."""
 
+_ENTRY_BYTES: Final = 450
+"""The memory for one path, in a layer and in the file system, besides its name."""
 
-class Source(Protocol):
-    """A stream with the compressed bytes of a layer."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return at most ``size`` bytes; an empty result is the end."""
+_FREE_BYTES: Final = 256 << 20
+_RATIO: Final = 100
+"""A layer may unpack to so many bytes, and to so many more for each of its own. Real ones have below 20."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,10 @@ class Folder:
 
 Entry = File | Symlink | Hardlink | Folder
 
+# Most entries are one of these; a layer may have hundreds of thousands.
+_FOLDER: Final = Folder()
+_PLAIN: Final = File(executable=False)
+
 
 @dataclass(slots=True)
 class Layer:
@@ -79,142 +86,300 @@ class Layer:
     emptied: list[str] = field(default_factory=list)
 
 
+class Work:
+    """The processor time that an image may take: little for a small image, more for each byte that came.
+
+    So an image that is small to send cannot be long to read. Honest ones take a twentieth of it.
+    """
+
+    def __init__(self, seconds: float = 1.0, seconds_per_byte: float = 1 / (1 << 20)) -> None:
+        """Start with so many seconds."""
+        self._left = seconds
+        self._per_byte = seconds_per_byte
+        self._begun = time.thread_time()
+
+    def came(self, size: int) -> None:
+        """Note bytes that came."""
+        self._left += size * self._per_byte
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Count the processor time of this thread."""
+        self._begun = time.thread_time()
+        try:
+            yield
+        finally:
+            self._left -= time.thread_time() - self._begun
+
+    def check(self) -> None:
+        """Raise if the time is over; only in ``measured``.
+
+        Raises:
+            UnreadableError: It is.
+        """
+        if time.thread_time() - self._begun > self._left:
+            raise UnreadableError("the image takes more work to read than the limit for its size")
+
+
 @dataclass(slots=True)
 class Budget:
-    """The remaining limits for one image: unpacked bytes, files, and bytes of scripts to keep."""
+    """The remaining limits for one image.
+
+    Attributes:
+        unpacked_bytes: Unpacked bytes.
+        files: Files and folders.
+        script_bytes: Bytes of scripts to keep.
+        memory_bytes: Memory for names.
+        work: The processor time; None for any.
+    """
 
     unpacked_bytes: int
     files: int
     script_bytes: int = 32 << 20
+    memory_bytes: int = 192 << 20
+    work: Work | None = None
+
+    def take_memory(self, size: int) -> None:
+        """Take memory, and check the time.
+
+        Raises:
+            UnreadableError: Too little is left.
+        """
+        self.memory_bytes -= size
+        if self.memory_bytes < 0:
+            raise UnreadableError("the image's names need more memory than the limit of the deep check")
+        if self.work is not None:
+            self.work.check()
 
 
-def read_layer(source: Source, budget: Budget) -> Layer:
-    """Read a layer: a tar archive, plain or compressed with gzip or zstd. The first bytes decide.
+class LayerReader:
+    """Reads one layer: a tar archive, plain or compressed with gzip or zstd. The first bytes decide.
 
-    Raises:
-        UnreadableError: The layer has another format, is damaged, or exceeds the budget.
+    ``feed`` and ``close`` raise UnreadableError if the layer has another format, is damaged, or exceeds the
+    budget.
     """
-    layer = Layer()
-    try:
-        stream = _Forward(_unpacked(source), budget)
-        with tarfile.TarFile(fileobj=stream, mode="r") as tar:  # type: ignore[arg-type]
-            while (member := tar.next()) is not None:
-                budget.files -= 1
-                if budget.files < 0:
-                    raise UnreadableError("the image has more files than the limit of the deep check")
-                _take(layer, tar, member, budget)
-                # tarfile remembers every member. Clear the list to save memory.
-                tar.members.clear()  # type: ignore[attr-defined]
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, EOFError) as error:
-        raise UnreadableError(f"a layer is not a readable tar archive ({error})") from None
-    return layer
 
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._layer = Layer()
+        self._head = b""
+        self._unpacker: _Plain | _Gzip | _Zstd | None = None
+        self._came = 0
+        self._unpacked = 0
+        self._files: dict[Binary, File] = {}
+        self._archive = _Archive(members(self._wants_head))
 
-def _take(layer: Layer, tar: tarfile.TarFile, member: tarfile.TarInfo, budget: Budget) -> None:
-    if len(member.name) > _LONGEST_PATH or len(member.linkname) > _LONGEST_PATH:
-        raise UnreadableError("a layer has a path that is too long")
-    path = _normal(member.name)
-    folder, name = posixpath.split(path)
-    if name == _OPAQUE:
-        layer.emptied.append(folder)
-    elif name.startswith(_WHITEOUT):
-        # Other names with this prefix, such as ".wh..wh.plnk", are internal to aufs.
-        if not name.startswith(_WHITEOUT * 2):
-            layer.removed.append(posixpath.join(folder, name.removeprefix(_WHITEOUT)))
-    elif path:
-        layer.entries.append((path, _entry(tar, member, budget)))
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._came += len(data)
+        if self._unpacker is None:
+            self._head += data
+            if len(self._head) < 4:
+                return
+            self._unpacker, data, self._head = _unpacker(self._head), self._head, b""
+        for start in range(0, len(data), _CHUNK):
+            self._feed(self._unpacker, data[start : start + _CHUNK])
 
+    def close(self) -> Layer:
+        """Return the layer after its last byte."""
+        if self._unpacker is None:
+            # Four bytes or fewer are no archive.
+            raise UnreadableError("a layer is not a readable tar archive (it is empty)")
+        if not self._unpacker.complete:
+            raise UnreadableError("a layer is not a readable tar archive (its compressed data is cut)")
+        self._archive.end()
+        return self._layer
 
-def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo, budget: Budget) -> Entry:
-    if member.isdir():
-        return Folder()
-    if member.issym():
-        return Symlink(member.linkname)
-    if member.islnk():
-        return Hardlink(_normal(member.linkname))
-    if not member.isreg() or not member.mode & 0o111:
-        return File(executable=False)
-    content = tar.extractfile(member)
-    program = read_program(content.read(HEAD_BYTES)) if content else None
-    if isinstance(program, Script):
-        budget.script_bytes -= len(program.text)
-        if budget.script_bytes < 0:
-            program = Script(program.interpreter, program.argument, "")
-    return File(executable=True, program=program)
+    def _feed(self, unpacker: "_Plain | _Gzip | _Zstd", data: bytes) -> None:
+        try:
+            for piece in unpacker.feed(data):
+                self._unpacked += len(piece)
+                self._budget.unpacked_bytes -= len(piece)
+                if self._budget.unpacked_bytes < 0:
+                    raise UnreadableError("the image unpacks to more bytes than the limit of the deep check")
+                if self._unpacked > _FREE_BYTES + _RATIO * self._came:
+                    raise UnreadableError(
+                        f"a layer unpacks to more than {_RATIO} times its size, and to more than "
+                        f"{_FREE_BYTES >> 20} MiB"
+                    )
+                self._budget.take_memory(0)
+                for member in self._archive.feed(piece):
+                    self._take(member)
+        except (zlib.error, zstandard.ZstdError) as error:
+            raise UnreadableError(f"a layer is not a readable tar archive ({error})") from None
+
+    def _wants_head(self, member: Member) -> int:
+        """Return how many bytes of a file's content to read."""
+        return HEAD_BYTES if member.mode & 0o111 else 0
+
+    def _take(self, member: Member) -> None:
+        self._budget.files -= 1
+        if self._budget.files < 0:
+            raise UnreadableError("the image has more files than the limit of the deep check")
+        path = _normal(member.name)
+        if path.count("/") >= _MOST_PARTS:
+            raise UnreadableError(f"a layer has a path of more than {_MOST_PARTS} folders")
+        self._budget.take_memory(_ENTRY_BYTES + len(path) + len(member.link))
+        folder, name = posixpath.split(path)
+        if name == _OPAQUE:
+            self._layer.emptied.append(folder)
+        elif name.startswith(_WHITEOUT):
+            # Other names with this prefix, such as ".wh..wh.plnk", are internal to aufs.
+            if not name.startswith(_WHITEOUT * 2):
+                self._layer.removed.append(posixpath.join(folder, name.removeprefix(_WHITEOUT)))
+        elif path:
+            self._layer.entries.append((path, self._entry(member)))
+
+    def _entry(self, member: Member) -> Entry:
+        if member.kind == "folder":
+            return _FOLDER
+        if member.kind == "symlink":
+            return Symlink(member.link)
+        if member.kind == "hardlink":
+            return Hardlink(_normal(member.link))
+        if member.kind != "file" or not member.mode & 0o111:
+            return _PLAIN
+        program = read_program(member.head)
+        if isinstance(program, Binary):
+            return self._files.setdefault(program, File(executable=True, program=program))
+        if isinstance(program, Script):
+            self._budget.script_bytes -= len(program.text)
+            if self._budget.script_bytes < 0:
+                program = Script(program.interpreter, program.argument, "")
+            self._budget.take_memory(len(program.text))
+        return File(executable=True, program=program)
 
 
 def _normal(path: str) -> str:
     return posixpath.normpath(f"/{path}").lstrip("/")
 
 
-def _unpacked(source: Source) -> Callable[[int], bytes]:
-    head = b""
-    while len(head) < 4:
-        more = source.read(_CHUNK)
-        if not more:
-            break
-        head += more
-    whole = _Joined(head, source)
-    if head.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=whole, mode="rb").read
-    # A zstd frame, or a skippable one in front of it (zstd:chunked).
-    if head.startswith(b"\x28\xb5\x2f\xfd") or (head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5):
-        unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-        return unpacker.stream_reader(whole, read_across_frames=True).read  # type: ignore[arg-type]
-    return whole.read
+class _Archive:
+    """Gives the reader of the archive the bytes that it wants, from pieces of any size.
 
-
-class _Joined(io.RawIOBase):
-    """A source, preceded by the first bytes that were already read from it."""
-
-    def __init__(self, head: bytes, source: Source) -> None:
-        self._head = head
-        self._source = source
-
-    def read(self, size: int = -1) -> bytes:
-        size = _CHUNK if size < 0 else size
-        if not self._head:
-            return self._source.read(size)
-        part, self._head = self._head[:size], self._head[size:]
-        return part
-
-
-class _Forward:
-    """A stream with the methods of a file that tarfile needs: read, tell, and seek forward.
-
-    It limits the unpacked bytes, so that a small layer cannot unpack without end.
+    The reader yields how many bytes it wants next, as a number; how many it wants to skip, as a negative one;
+    or a member.
     """
 
-    mode = "rb"
-    name = ""
+    def __init__(self, reader: Generator[int | Member, bytes, None]) -> None:
+        self._reader = reader
+        self._buffer = bytearray()
+        self._skip = 0
+        self._wanted = 0
+        self._begun = False
+        self._ended = False
 
-    def __init__(self, read: Callable[[int], bytes], budget: Budget) -> None:
-        self._read = read
-        self._budget = budget
-        self._position = 0
+    def feed(self, piece: bytes) -> Iterator[Member]:
+        """Take the next bytes; yields the members that are complete."""
+        if not self._begun:
+            self._begun = True
+            yield from self._go(b"", first=True)
+        at = 0
+        while at < len(piece) and not self._ended:
+            if self._skip:
+                step = min(self._skip, len(piece) - at)
+                self._skip -= step
+                at += step
+                if not self._skip:
+                    yield from self._go(b"")
+                continue
+            step = min(self._wanted - len(self._buffer), len(piece) - at)
+            self._buffer += piece[at : at + step]
+            at += step
+            if len(self._buffer) == self._wanted:
+                data = bytes(self._buffer)
+                self._buffer.clear()
+                yield from self._go(data)
 
-    def read(self, size: int) -> bytes:
-        if size > _LONGEST_HEADER:
-            raise UnreadableError("a layer has a header that is too long")
-        chunks: list[bytes] = []
-        while size > 0:
-            chunk = self._read(min(size, _CHUNK))
-            if not chunk:
-                break
-            chunks.append(chunk)
-            size -= len(chunk)
-            self._position += len(chunk)
-            self._budget.unpacked_bytes -= len(chunk)
-            if self._budget.unpacked_bytes < 0:
-                raise UnreadableError("the image unpacks to more bytes than the limit of the deep check")
-        return b"".join(chunks)
+    def end(self) -> None:
+        """Note that no more bytes come.
 
-    def seek(self, position: int) -> int:
-        if position < self._position:
-            raise UnreadableError("a layer's headers point backwards")
-        while self._position < position and self.read(min(position - self._position, _CHUNK)):
-            pass
-        return self._position
+        Raises:
+            UnreadableError: The archive is incomplete.
+        """
+        if self._ended:
+            return
+        if self._skip or self._buffer or not self._begun:
+            raise UnreadableError("a layer is not a readable tar archive (it is cut)")
+        # An archive may end without the blocks that say so, but only between two members.
+        try:
+            self._reader.send(b"")
+        except StopIteration:
+            return
+        raise UnreadableError("a layer is not a readable tar archive (it is cut)")
 
-    def tell(self) -> int:
-        return self._position
+    def _go(self, data: bytes, *, first: bool = False) -> Iterator[Member]:
+        try:
+            wish = next(self._reader) if first else self._reader.send(data)
+            while isinstance(wish, Member) or wish == 0:
+                if isinstance(wish, Member):
+                    yield wish
+                wish = self._reader.send(b"")
+        except StopIteration:
+            self._ended = True
+            return
+        self._skip, self._wanted = (-wish, 0) if wish < 0 else (0, wish)
+
+
+class _Plain:
+    complete = True
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        yield data
+
+
+class _Gzip:
+    """Unpacks gzip: one member after the other, as Go's reader does. Zeros may follow."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(31)
+        self._between = False
+
+    @property
+    def complete(self) -> bool:
+        return self._between
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            if self._between:
+                data = data.lstrip(b"\0")
+                if not data:
+                    return
+                self._member, self._between = zlib.decompressobj(31), False
+            yield self._member.decompress(data, _CHUNK)
+            while not self._member.eof and self._member.unconsumed_tail:
+                yield self._member.decompress(self._member.unconsumed_tail, _CHUNK)
+            data, self._between = self._member.unused_data, self._member.eof
+
+
+class _Zstd:
+    """Unpacks zstd: frames, and skippable frames in between (zstd:chunked)."""
+
+    def __init__(self) -> None:
+        self._unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        self._frame = self._unpacker.decompressobj()
+        self._between = False
+
+    @property
+    def complete(self) -> bool:
+        return self._between
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), _ZSTD_CHUNK):
+            part = data[start : start + _ZSTD_CHUNK]
+            while part:
+                if self._between:
+                    self._frame, self._between = self._unpacker.decompressobj(), False
+                piece = self._frame.decompress(part)
+                part, self._between = (self._frame.unused_data, True) if self._frame.eof else (b"", False)
+                if piece:
+                    yield piece
+
+
+def _unpacker(head: bytes) -> _Plain | _Gzip | _Zstd:
+    if head.startswith(b"\x1f\x8b"):
+        return _Gzip()
+    # A zstd frame, or a skippable one in front of it (zstd:chunked).
+    if head.startswith(b"\x28\xb5\x2f\xfd") or (head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5):
+        return _Zstd()
+    return _Plain()

@@ -4,13 +4,20 @@ Layers are applied in the same way as by container runtimes: whiteouts delete on
 links in the folders of a path are followed within the root, and the last component of a path is replaced.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from archshift.images.contents.layers import Entry, File, Folder, Hardlink, Layer, Symlink
 
 MOST_LINKS: Final = 40
 """How many links one path may have before Linux fails with ELOOP."""
+
+
+_FOLDER_BYTES: Final = 400
+"""The memory for a folder."""
+
+_STEPS: Final = 1024
+"""After so many steps through folders the limits are checked."""
 
 
 class LoopError(Exception):
@@ -28,11 +35,20 @@ _Node = _Folder | File | Symlink
 
 
 class Rootfs:
-    """A file system. Layers are applied from the lowest up."""
+    """A file system. Layers are applied from the lowest up.
 
-    def __init__(self, layers: Iterable[Layer] = ()) -> None:
-        """Apply the layers in order."""
+    Args:
+        layers: The first layers, in order.
+        take_memory: Called with the memory of new folders, and with 0 from time to time. It raises if the
+            limits are reached.
+    """
+
+    def __init__(
+        self, layers: Iterable[Layer] = (), take_memory: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._root = _Folder()
+        self._take_memory = take_memory
+        self._steps = 0
         for layer in layers:
             self.apply(layer)
 
@@ -72,6 +88,9 @@ class Rootfs:
         passed: list[str] = []
         links = 0
         while todo:
+            self._steps += 1
+            if self._steps % _STEPS == 0:
+                self._take_memory(0)
             name = todo.pop()
             if name == "..":
                 if done:
@@ -90,6 +109,7 @@ class Rootfs:
                 todo += _parts(node.target)
                 continue
             if make and not isinstance(node, _Folder):
+                self._take_memory(_FOLDER_BYTES)
                 node = folders[-1].children[name] = _Folder()
             if not todo:
                 return here, node, tuple(passed)
@@ -113,6 +133,7 @@ class Rootfs:
             return
         if isinstance(entry, Folder):
             if not isinstance(parent.children.get(name), _Folder):
+                self._take_memory(_FOLDER_BYTES)
                 parent.children[name] = _Folder()
         elif isinstance(entry, Hardlink):
             holder, target = self._parent(entry.target, make=False)

@@ -15,7 +15,7 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeVar
 
@@ -27,7 +27,8 @@ from archshift.images.registry.errors import AwayError, MissingError, Unreadable
 from archshift.images.registry.hosts import RegistryHost
 from archshift.images.registry.login import Logins
 from archshift.images.registry.manifest import ACCEPT, SCHEMA_1, Descriptor
-from archshift.images.registry.reference import Reference, is_digest
+from archshift.images.registry.reference import Reference, is_digest, is_tag
+from archshift.images.registry.shared import Shared
 from archshift.images.registry.transport import Host, Limits, TransientError, Transport, raise_for, read_body
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class RegistryClient:
         self._endpoints: dict[str, tuple[_Endpoint, ...]] = {}
         # Small manifests and configs by digest: tags may share a config, and the deep check reads both again.
         self._manifests: dict[tuple[str, str], Fetched] = {}
-        self._blobs: dict[tuple[str, str], asyncio.Task[bytes]] = {}
+        self._blobs: Shared[bytes] = Shared()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> RegistryClient:
@@ -153,7 +154,7 @@ class RegistryClient:
             claimed = response.headers.get("Docker-Content-Digest", "")
             if reference.digest and claimed and claimed != reference.digest:
                 raise UnreadableError(
-                    f"the registry returned {claimed}, but archshift asked for {reference.digest}"
+                    f"the registry returned {claimed[:80]!r}, but archshift asked for {reference.digest}"
                 )
             return claimed if is_digest(claimed) else ""
 
@@ -186,18 +187,15 @@ class RegistryClient:
             return body
 
         key = (reference.name, descriptor.digest)
-        reading = self._blobs.get(key)
-        if reading is None:
-            request = _Request(f"blobs/{descriptor.digest}", read)
-            reading = self._blobs[key] = asyncio.create_task(self._ask(reference, request))
+        request = _Request(f"blobs/{descriptor.digest}", read)
         kept = False
         try:
-            blob = await asyncio.shield(reading)
+            blob = await self._blobs.get(key, lambda: self._ask(reference, request))
             kept = len(blob) <= _KEPT_BYTES
             return blob
         finally:
             if not kept:
-                self._blobs.pop(key, None)
+                self._blobs.forget(key)
 
     async def layer(
         self,
@@ -240,7 +238,7 @@ class RegistryClient:
                 raise UnreadableError(f"the content of the layer {digest} does not match its digest")
             return result
 
-        timeout = self._transport.timeout(self.limits.layer_seconds)
+        timeout = self._transport.timeout(self.limits.deep_seconds)
         return await self._ask(reference, _Request(f"blobs/{digest}", read, timeout=timeout))
 
     async def tags(self, reference: Reference, pages: int = 20) -> list[str]:
@@ -282,8 +280,8 @@ class RegistryClient:
         missing = True
         for endpoint in endpoints:
             host = endpoint.host
-            if host.asked:
-                await host.contact.wait()
+            if host.asked and not host.contact.is_set():
+                await self._await_contact(host)
             host.asked = True
             try:
                 if head and host.head:
@@ -301,6 +299,16 @@ class RegistryClient:
             raise MissingError(text)
         away = next((error for error in refusals if isinstance(error, AwayError)), None)
         raise AwayError(away.host, away.why, text) if away else UnreadableError(text)
+
+    async def _await_contact(self, host: Host) -> None:
+        """Wait for the first answer of a host. If that takes long, return for one more request after another.
+
+        The first request may be for an image that its registry cannot read itself.
+        """
+        async with host.line:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.limits.contact_seconds):
+                    await host.contact.wait()
 
     async def _head_or_get(self, endpoint: _Endpoint, head: _Request[_T], get: _Request[_T]) -> _T:
         try:
@@ -329,12 +337,12 @@ class RegistryClient:
         return host
 
     async def _patiently(self, endpoint: _Endpoint, request: _Request[_T]) -> _T:
-        # Keep the semaphore during waits, so that a failing registry gets fewer requests.
-        async with endpoint.host.semaphore:
+        # Keep the place during short waits, so that a failing registry gets fewer requests.
+        async with endpoint.host.place(self.limits.slow_seconds):
             return await self._tries(endpoint, request)
 
     async def _tries(self, endpoint: _Endpoint, request: _Request[_T]) -> _T:
-        host = endpoint.host
+        host, begun = endpoint.host, time.monotonic()
         for attempt in range(1, self.limits.attempts + 1):
             # A pause that the registry wants is for all requests.
             while (pause := host.paused_until - time.monotonic()) > 0:
@@ -349,12 +357,13 @@ class RegistryClient:
                 result = await self._once(endpoint, request)
             except TransientError as error:
                 self._count_silence(host, error)
-                await self._wait(host, error, attempt)
+                await self._wait(host, error, attempt, begun)
             except UnreadableError:
                 self._note_answer(host)
                 raise
             else:
                 host.failures = 0
+                host.succeeded = time.monotonic()
                 self._note_answer(host)
                 return result
         raise AssertionError("the last try returns or raises")
@@ -384,19 +393,20 @@ class RegistryClient:
             self._away.remember(host.address, why)
         raise AwayError(host.name, why) from None
 
-    async def _wait(self, host: Host, failure: TransientError, attempt: int) -> None:
+    async def _wait(self, host: Host, failure: TransientError, attempt: int, begun: float) -> None:
         """Wait before the next try; raise if this was the last try, or if the wait is too long."""
         limits = self.limits
         backoff = limits.backoff_seconds * 2 ** (attempt - 1) * random.uniform(0.5, 1)  # noqa: S311
         wait = min(backoff, limits.longest_wait_seconds) if failure.wait is None else failure.wait
         last = attempt == limits.attempts
         if last or wait > limits.longest_wait_seconds:
-            host.failures += 1
+            # If others succeed meanwhile, the registry is fine, and only this image is not.
+            host.failures += host.succeeded < begun
             suffix = f"{attempt} times" if last else f"and asks for a wait of {wait:.0f} s"
-            host.last_failure = f"{failure}, {suffix}"
+            reason = host.last_failure = f"{failure}, {suffix}"
             if failure.silence and host.failures >= limits.give_up_after:
                 self._give_up(host, str(failure))
-            raise UnreadableError(f"{host.name}: {host.last_failure}") from None
+            raise UnreadableError(f"{host.name}: {reason}") from None
         if failure.wait is None:
             await asyncio.sleep(wait)
         else:
@@ -422,6 +432,7 @@ class RegistryClient:
                 status = response.status
                 if status == 200:
                     self._logins.worked(host, repository)
+                    host.contact.set()
                     return await request.read(response)
                 challenges = response.headers.getall("WWW-Authenticate", [])
                 if request.method == "HEAD" and status != 429 and not (status == 401 and challenges):
@@ -444,6 +455,6 @@ def _tags(body: bytes) -> list[str]:
         tags = json.loads(body).get("tags") or []
         if not isinstance(tags, list):
             raise TypeError
-        return [tag for tag in tags if isinstance(tag, str)]
+        return [tag for tag in tags if isinstance(tag, str) and is_tag(tag)]
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise UnreadableError("the list of tags is invalid") from None

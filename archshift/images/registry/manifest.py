@@ -4,13 +4,15 @@ Formats: https://github.com/opencontainers/image-spec (manifest.md, image-index.
 Docker's image manifest version 2, schema 2.
 """
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from archshift.common.text import printable
 from archshift.images.registry.errors import UnreadableError
 from archshift.images.registry.reference import is_digest
+from archshift.images.registry.strict_json import check_keys, read_object
 
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -29,6 +31,27 @@ ACCEPT: Final = ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))
 
 MAX_ENTRIES: Final = 1000
 """The most children of an index, or layers of an image. Real images have tens."""
+
+_LONGEST_TEXT: Final = 255
+"""The longest type and the longest part of a platform, in characters. Real ones have tens."""
+
+_LONGEST_PATH: Final = 4096
+_LARGEST_SIZE: Final = (1 << 63) - 1
+"""Sizes are signed numbers of 64 bits in the specification."""
+
+# As in containerd (containerd/platforms, platforms.go).
+_PLATFORM_PART: Final = re.compile(r"[A-Za-z0-9_.-]*")
+
+# What archshift reads of objects with fixed keys.
+_MANIFEST_KEYS: Final = (
+    "schemaVersion", "mediaType", "artifactType", "manifests", "config", "layers", "subject", "annotations"
+)  # fmt: skip
+_DESCRIPTOR_KEYS: Final = (
+    "mediaType", "artifactType", "digest", "size", "platform", "annotations", "urls", "data"
+)  # fmt: skip
+_PLATFORM_KEYS: Final = ("os", "architecture", "variant", "os.version", "os.features")
+_CONFIG_KEYS: Final = ("os", "architecture", "variant", "config", "rootfs", "os.version", "os.features")
+_RUN_KEYS: Final = ("Entrypoint", "Cmd", "Env", "WorkingDir", "User")
 
 _ATTESTATION: Final = "vnd.docker.reference.type"
 
@@ -145,7 +168,8 @@ def parse_manifest(body: bytes, content_type: str = "") -> Index | ImageManifest
         UnreadableError: It is no index, image or artifact; the text is the reason.
     """
     content_type = content_type.partition(";")[0].strip().lower()
-    data = _object(body, "manifest")
+    data = read_object(body, "manifest")
+    check_keys(data, _MANIFEST_KEYS, "manifest")
     media_type = _text(data, "mediaType")
     if data.get("schemaVersion") == 1 or content_type.startswith(SCHEMA_1):
         raise UnreadableError(
@@ -173,12 +197,13 @@ def parse_config(body: bytes) -> ImageConfig:
     Raises:
         UnreadableError: It is invalid, or has no platform. There is no default.
     """
-    data = _object(body, "image config")
+    data = _config(body)
     platform = _platform(data)
     if not platform.os or not platform.architecture:
         raise UnreadableError("the image config does not name an os and an architecture")
     run = data.get("config")
     run = run if isinstance(run, dict) else {}
+    check_keys(run, _RUN_KEYS, "image config")
     path = None
     for entry in _texts(run, "Env"):
         name, _, value = entry.partition("=")
@@ -187,7 +212,7 @@ def parse_config(body: bytes) -> ImageConfig:
         platform=platform,
         entrypoint=_texts(run, "Entrypoint"),
         cmd=_texts(run, "Cmd"),
-        working_dir=_text(run, "WorkingDir") or "/",
+        working_dir=_text(run, "WorkingDir", _LONGEST_PATH) or "/",
         path=path,
     )
 
@@ -198,8 +223,14 @@ def parse_platform(body: bytes) -> Platform | None:
     Raises:
         UnreadableError: It is invalid.
     """
-    platform = _platform(_object(body, "image config"))
+    platform = _platform(_config(body))
     return platform if platform.os and platform.architecture else None
+
+
+def _config(body: bytes) -> dict[str, Any]:
+    data = read_object(body, "image config")
+    check_keys(data, _CONFIG_KEYS, "image config")
+    return data
 
 
 def _index(data: Mapping[str, Any]) -> Index:
@@ -213,6 +244,7 @@ def _index(data: Mapping[str, Any]) -> Index:
         if entry.get("platform") is not None:
             if not isinstance(entry["platform"], dict):
                 raise UnreadableError("the index has a platform that is not an object")
+            check_keys(entry["platform"], _PLATFORM_KEYS, "platform")
             platform = _platform(entry["platform"])
             # Attestations of BuildKit and similar entries have the platform "unknown".
             if platform.os in ("", "unknown") or platform.architecture in ("", "unknown"):
@@ -247,7 +279,7 @@ def _artifact(data: Mapping[str, Any]) -> str:
 
 
 def _platform(data: Mapping[str, Any]) -> Platform:
-    os, architecture, variant = (_text(data, key).lower() for key in ("os", "architecture", "variant"))
+    os, architecture, variant = (_platform_part(data, key) for key in ("os", "architecture", "variant"))
     architecture, implied = _ARCHITECTURES.get(architecture, (architecture, ""))
     variant = variant or implied
     if architecture == "arm64" and variant in ("8", "v8"):
@@ -255,24 +287,21 @@ def _platform(data: Mapping[str, Any]) -> Platform:
     return Platform(os, architecture, variant)
 
 
+def _platform_part(data: Mapping[str, Any], key: str) -> str:
+    part = _text(data, key)
+    if not _PLATFORM_PART.fullmatch(part):
+        raise UnreadableError(f"the {key} {printable(part, 60)!r} is not a name of a platform")
+    return part.lower()
+
+
 def _descriptor(data: Mapping[str, Any]) -> Descriptor:
+    check_keys(data, _DESCRIPTOR_KEYS, "descriptor")
     digest, size = _text(data, "digest"), data.get("size")
     if not is_digest(digest):
         raise UnreadableError(f"the manifest points to {digest[:80]!r}, which is not a digest")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _LARGEST_SIZE:
         raise UnreadableError(f"the manifest has no valid size for {digest}")
     return Descriptor(_text(data, "mediaType").lower(), digest, size)
-
-
-def _object(body: bytes, what: str) -> dict[str, Any]:
-    try:
-        data = json.loads(body.decode())
-    # json raises RecursionError for thousands of nested values.
-    except (ValueError, RecursionError):
-        raise UnreadableError(f"the {what} is not valid JSON") from None
-    if not isinstance(data, dict):
-        raise UnreadableError(f"the {what} is not a JSON object")
-    return data
 
 
 def _objects(data: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
@@ -286,12 +315,14 @@ def _objects(data: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     return value
 
 
-def _text(data: Mapping[str, Any], key: str) -> str:
+def _text(data: Mapping[str, Any], key: str, most: int = _LONGEST_TEXT) -> str:
     value = data.get(key)
     if value is None:
         return ""
     if not isinstance(value, str):
         raise UnreadableError(f"{key} is not a string")
+    if printable(value, most) != value:
+        raise UnreadableError(f"{key} has characters that are not printable, or more than {most}")
     return value
 
 

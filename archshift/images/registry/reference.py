@@ -12,6 +12,8 @@ from archshift.common.errors import ArchshiftError
 DOCKER_HUB: Final = "docker.io"
 _DOCKER_HUB_ALIASES: Final = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _LONGEST_NAME: Final = 255
+_LONGEST_REFERENCE: Final = 1000
+"""A name, a tag and a digest have at most about 500 characters."""
 _HIGHEST_PORT: Final = 65535
 
 _HOST: Final = re.compile(
@@ -73,6 +75,10 @@ def parse_reference(text: str) -> Reference:
     Raises:
         ImageReferenceError: It is invalid; the message names the invalid part.
     """
+    if len(text) > _LONGEST_REFERENCE:
+        raise ImageReferenceError(
+            f"{text[:60]!r}...: the reference is longer than {_LONGEST_REFERENCE} characters"
+        )
     if _DIGEST.fullmatch(text) or _BARE_DIGEST.fullmatch(text):
         raise ImageReferenceError(
             f"{text!r}: an image id alone does not name a registry", "use a name with a tag or a digest"
@@ -102,6 +108,11 @@ def parse_reference(text: str) -> Reference:
 def is_digest(text: str) -> bool:
     """Return whether a text is a digest that this package can verify (sha256 or sha512)."""
     return bool(_DIGEST.fullmatch(text))
+
+
+def is_tag(text: str) -> bool:
+    """Return whether a text is a valid tag."""
+    return bool(_TAG.fullmatch(text))
 
 
 def _split_registry(name: str) -> tuple[str, str]:

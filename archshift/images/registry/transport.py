@@ -55,10 +55,21 @@ class Limits:
         redirects: Redirects in a row.
         depth: Levels of nested indexes.
         requests_per_image: Manifests and configs that are read for one image.
+        image_bytes: Manifests and configs of one image together.
+        image_seconds: Longest time for one image.
+        run_seconds: Longest time for all images.
+        images_per_registry: Images of one registry that are read at the same time.
+        images: Images that are read at the same time.
+        slow_seconds: A response that takes longer no longer counts for ``concurrency``, so that slow images
+            do not delay others.
+        contact_seconds: How long other images wait for the first answer of a host, before one more asks.
         layer_bytes: Deep check: compressed bytes of one image.
         unpacked_bytes: Deep check: unpacked bytes of one image.
-        layer_seconds: Deep check: longest time for one layer.
+        slowest_bytes: Deep check: each time so many bytes came, an image gets a second more.
+        deep_seconds: Deep check: longest time for one image with all its bytes.
         files: Deep check: files of one image.
+        memory_bytes: Deep check: memory for the names of one image.
+        all_memory_bytes: Deep check: memory for the names of all images that are read at the same time.
     """
 
     concurrency: int = 16
@@ -75,10 +86,20 @@ class Limits:
     redirects: int = 5
     depth: int = 3
     requests_per_image: int = 64
+    image_bytes: int = 16 << 20
+    image_seconds: float = 60
+    run_seconds: float = 1500
+    images_per_registry: int = 64
+    images: int = 512
+    slow_seconds: float = 2
+    contact_seconds: float = 5
     layer_bytes: int = 4 << 30
     unpacked_bytes: int = 16 << 30
-    layer_seconds: float = 900
+    slowest_bytes: int = 1 << 20
+    deep_seconds: float = 900
     files: int = 1_000_000
+    memory_bytes: int = 192 << 20
+    all_memory_bytes: int = 256 << 20
 
 
 class TransientError(Exception):
@@ -104,7 +125,8 @@ class Host:
         base: The URL of its API, with a slash at the end.
         tls: The trusted authorities; True for the system's.
         paused_until: No requests until then, because the registry asked for a pause; in monotonic seconds.
-        failures: Failed requests in a row, each with all its tries.
+        succeeded: When a request last succeeded, in monotonic seconds.
+        failures: Failed requests in a row, each with all its tries, while no other request succeeded.
         head: Whether it answers HEAD; False after a GET succeeded where HEAD had failed.
         answered: Whether it has answered a request in this run.
         silences: Tries without an answer, until the first answer.
@@ -112,6 +134,7 @@ class Host:
         asked: Whether the first request is under way or over.
         contact: Set when the first request is over, or has an answer. All others wait for it, so a host that
             does not answer costs one request, and a login is learned once.
+        line: Whoever waits for the contact stands in it.
     """
 
     name: str
@@ -121,6 +144,7 @@ class Host:
     proxy: str | None
     semaphore: asyncio.Semaphore
     paused_until: float = 0.0
+    succeeded: float = 0.0
     failures: int = 0
     last_failure: str = ""
     head: bool = True
@@ -129,6 +153,26 @@ class Host:
     away: str = ""
     asked: bool = False
     contact: asyncio.Event = field(default_factory=asyncio.Event)
+    line: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @asynccontextmanager
+    async def place(self, seconds: float) -> AsyncIterator[None]:
+        """Take one of the host's places for a request; after so many seconds the next one gets it."""
+        held = True
+
+        def give_back() -> None:
+            nonlocal held
+            if held:
+                held = False
+                self.semaphore.release()
+
+        await self.semaphore.acquire()
+        timer = asyncio.get_running_loop().call_later(seconds, give_back)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            give_back()
 
     @property
     def address(self) -> str:
@@ -316,7 +360,7 @@ def _retry_after(value: str) -> float | None:
     """Read Retry-After: seconds, or a date (RFC 9110, 10.2.3)."""
     if value.isascii() and value.isdigit():
         return float(value[:9])
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, OverflowError):
         when = parsedate_to_datetime(value)
         when = when if when.tzinfo else when.replace(tzinfo=UTC)
         return max(0.0, (when - datetime.now(UTC)).total_seconds())
