@@ -79,8 +79,8 @@ CONSOLIDATIONS: Final[Mapping[Consolidation, str]] = {
 _BOUNDS: Final[Mapping[str, str]] = {"Gte": "Gt", "Lte": "Lt"}
 """Operators that bound a number on the same side."""
 
-DEFAULT_EXPIRE_AFTER: Final = "720h"
-"""What the API writes into a NodePool that does not say it."""
+_DEFAULT_EXPIRE_AFTER: Final = ("720h", "336h")
+"""What the API of Karpenter, and that of Auto Mode, writes into a NodePool that does not say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,7 +358,9 @@ def template_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
 def _hashed(spec: Mapping[str, Any]) -> dict[str, Any]:
     template = spec["template"]
     meta, inner = template.get("metadata") or {}, template["spec"]
-    fields = {**meta, **inner, "expireAfter": inner.get("expireAfter", DEFAULT_EXPIRE_AFTER)}
+    fields = {**meta, **inner}
+    if fields.get("expireAfter") in _DEFAULT_EXPIRE_AFTER:
+        del fields["expireAfter"]
     # The order of taints and empty values do not count in the hash.
     for name in ("taints", "startupTaints"):
         fields[name] = sorted(

@@ -215,7 +215,7 @@ class PoolModel(TwinnedModel, frozen=True, kw_only=True):
             "How long a node may take to drain. Then Karpenter ends its pods, whatever their "
             "PodDisruptionBudgets say.",
             "48h",
-            default="any time; 24h with EKS Auto Mode",
+            default="any time",
         ),
     ] = None
     startup_taints: Annotated[

@@ -92,17 +92,22 @@ def test_the_nodes_that_karpenter_replaces_are_counted(change: Any, names: tuple
     assert (found.nodes, found.of) == (names, 3)
 
 
-def test_what_the_api_adds_to_a_spec_is_no_change() -> None:
-    """It writes expireAfter into a spec that does not say it, and leaves out empty lists."""
+@pytest.mark.parametrize("default", ["720h", "336h"])
+def test_what_the_api_adds_to_a_spec_is_no_change(default: str) -> None:
+    """It writes expireAfter into a spec that does not say it: Karpenter's API and that of Auto Mode their own;
+    and an empty list is as none.
+    """
     live = live_pool("default", (ARCH, "In", ["amd64"]))
     spec = deepcopy(dict(live.spec))
-    spec["template"]["spec"] |= {"expireAfter": "720h", "taints": []}
+    spec["template"]["spec"] |= {"expireAfter": default, "taints": []}
     now = replace(live, spec=spec)
     without = deepcopy(spec)
     del without["template"]["spec"]["expireAfter"], without["template"]["spec"]["taints"]
     pool = from_manifest("x86", without)
     assert pool is not None
     assert replaced(pool, now, NODES).nodes == ()
+    assert replaced(pool, live, NODES).of == 3
+    assert len(replaced(pool, live, NODES).nodes) == 3, "it took Never away"
 
 
 def test_a_node_that_has_drifted_before_is_not_counted_again() -> None:
