@@ -235,6 +235,7 @@ def test_pools_are_taken_over_split_and_handed_back_without_replacing_a_node_tha
     assert cluster.get("nodepool", "general")["spec"] == made_by_helm("general", "amd64", "arm64")["spec"]
 
     groups["x86"]["force"] = True
+    groups["system"] = {"provisioner": "managed", "instance_type": "m6i.xlarge", "size": 1}
     preview = stack.config({"node_groups": groups}).preview()
     assert preview.succeeded, preview.output
     said = " ".join(preview.output.split())
@@ -254,6 +255,7 @@ def test_pools_are_taken_over_split_and_handed_back_without_replacing_a_node_tha
     graviton = cluster.get("nodepool", "graviton")["spec"]
     assert graviton["template"]["metadata"]["labels"].items() >= {"team": "general"}.items()
     assert graviton["template"]["spec"]["expireAfter"] == "Never"
+    assert "system-0" in {node["metadata"]["name"] for node in cluster.all_of("nodes")}
     again = stack.preview()
     assert (again.exit_code, again.changes) == (0, {}), again.output
 
@@ -281,11 +283,15 @@ def test_pools_are_taken_over_split_and_handed_back_without_replacing_a_node_tha
 
 
 def nodepool(**options: Any) -> Manifest:
-    """The NodePool that settings make."""
+    """The NodePool that settings make; None takes a key out."""
+    provisioner = options.pop("provisioner", "karpenter")
+    merged = {**pools()["x86"], **options}
     config = {
         "archshift:arm_ratio": "0.5",
-        "archshift:provisioner": options.pop("provisioner", "karpenter"),
-        "archshift:node_groups": json.dumps({"x86": {**pools()["x86"], **options}}),
+        "archshift:provisioner": provisioner,
+        "archshift:node_groups": json.dumps(
+            {"x86": {key: value for key, value in merged.items() if value is not None}}
+        ),
     }
     spec = manifest(load("test", config).node_pools["x86"])
     return {"apiVersion": API_VERSION, "kind": "NodePool", "metadata": {"name": "checked"}, "spec": spec}
@@ -309,8 +315,23 @@ def nodepool(**options: Any) -> Manifest:
             "side_taint": False,
         },
         {"consolidate_after": "Never", "budget": 0},
+        {
+            "instance_types": None,
+            "instance_categories": ["c", "m", "r"],
+            "min_generation": 5,
+            "min_vcpu": 2,
+            "max_vcpu": 32,
+            "exclude_sizes": ["nano"],
+            "limits": {"cpu": 64, "nodes": 3},
+            "consolidation": "when-empty",
+            "expire_after": "Never",
+            "termination_grace_period": "48h",
+            "startup_taints": [{"key": "node.cilium.io/agent-not-ready", "effect": "NoExecute"}],
+            "annotations": {"example.com/owner": "shop"},
+        },
+        {"instance_types": None, "architecture": "amd64", "limits": "none"},
     ],
-    ids=["plain", "auto mode", "families", "everything", "never"],
+    ids=["plain", "auto mode", "families", "everything", "never", "categories", "any type"],
 )
 def test_the_api_server_takes_every_pool_that_settings_can_make(
     karpenter_lab: Lab, options: dict[str, Any]

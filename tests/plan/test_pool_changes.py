@@ -94,8 +94,8 @@ def test_the_nodes_that_karpenter_replaces_are_counted(change: Any, names: tuple
 
 @pytest.mark.parametrize("default", ["720h", "336h"])
 def test_what_the_api_adds_to_a_spec_is_no_change(default: str) -> None:
-    """It writes expireAfter into a spec that does not say it: Karpenter's API and that of Auto Mode their own;
-    and an empty list is as none.
+    """It writes expireAfter into a spec that does not say it: Karpenter's API and that of Auto Mode their
+    own; and an empty list is as none.
     """
     live = live_pool("default", (ARCH, "In", ["amd64"]))
     spec = deepcopy(dict(live.spec))
