@@ -257,7 +257,10 @@ def test_pools_that_the_stack_takes_over_are_read_from_the_cluster(
     template = {**live.spec["template"], "spec": {**live.spec["template"]["spec"], "nodeClassRef": kwok}}
     template["spec"] |= {"requirements": [], "taints": []}
     served = [{"name": name, "versions": [{"version": "v1"}]} for name in ("karpenter.sh", kwok["group"])]
-    cluster = survey.connect("")
+    cluster = FakeCluster(
+        {"/apis/apps/v1/deployments": [workload()], "/api/v1/nodes": [node("x86-0", "amd64")]}
+    )
+    monkeypatch.setattr(survey, "connect", lambda _context: cluster)
     get, list_ = cluster.get, cluster.list
     pool = {"metadata": {"name": "default"}, "spec": {**live.spec, "template": template}}
     monkeypatch.setattr(cluster, "get", lambda path: {"groups": served} if path == "/apis" else get(path))
