@@ -1,5 +1,6 @@
 """The program: settings -> survey -> plan -> resources. Wiring only."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from pulumi.runtime import config
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.after_update import nodes_of_others, possible_nodes
 from archshift.nodes.live_groups import read_groups
+from archshift.ramp.deployment import OUTPUT as COMMIT_OUTPUT
+from archshift.ramp.deployment import check_digest, commit_of
 from archshift.ramp.gate_evidence import no_evidence, read_evidence_file
 from archshift.settings import stack as stack_settings
 from archshift.survey import survey_of_none
@@ -18,6 +21,7 @@ from components import engine_text
 from components.after_nodes import after
 from components.arm64_tests import Arm64Tests, Arm64TestsArgs, run_arm64_tests
 from components.cluster_identity import OUTPUT, survey_stack
+from components.cluster_protection import protection_hook
 from components.deletion_costs import DeletionCosts, DeletionCostsArgs
 from components.exceptions import Exceptions, ExceptionsArgs
 from components.gate import Gate, GateArgs
@@ -42,7 +46,9 @@ if TYPE_CHECKING:
 def main() -> None:
     """Register the stack's resources."""
     configured = {**config.get_config_env(), **config.CONFIG.get()}
+    check_digest(os.environ, stack_settings.digest(configured))
     settings = stack_settings.load(pulumi.get_stack(), configured, describe=read_groups)
+    commit = commit_of(os.environ)
     now = datetime.now(UTC)
     eks = None
     if settings.cluster:
@@ -95,7 +101,8 @@ def main() -> None:
     guard = hook if settings.guarded else None
     register_restore_hook(settings.kube_context)
     others = nodes_of_others(cluster_survey.inventory.nodes, settings.groups, settings.stack_label)
-    cluster = eks.register_cluster() if eks else None
+    protection = protection_hook()
+    cluster = eks.register_cluster(protection) if eks else None
     kubeconfig = cluster.kubeconfig if cluster and not settings.kube_context else None
     provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
     on_cluster = pulumi.ResourceOptions(provider=provider)
@@ -187,6 +194,8 @@ def main() -> None:
         log_ends(ends)
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)
+    if commit:
+        pulumi.export(COMMIT_OUTPUT, commit)
     if cluster_uid:
         pulumi.export(OUTPUT, cluster_uid)
     pulumi.export("node_groups", nodes.sizes)

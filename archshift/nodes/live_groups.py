@@ -215,10 +215,12 @@ def read_groups(
         ArchshiftError: An imported group or the cluster does not exist; a group was imported under the same
             name of ours before; or AWS refuses.
     """
-    client = aws_client("eks", cluster.region, "read node groups from EKS", profile=cluster.profile)
     try:
+        client = aws_client("eks", cluster.region, "read node groups from EKS", cluster.aws)
         pages = client.get_paginator("list_nodegroups").paginate(clusterName=cluster.name)
         names = {name for page in pages for name in page["nodegroups"]}
+    except ArchshiftError:
+        raise
     # botocore's exceptions share no base class.
     except Exception as error:
         if _code(error) != "ResourceNotFoundException":
