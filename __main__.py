@@ -21,6 +21,7 @@ from components import engine_text
 from components.after_nodes import after
 from components.arm64_tests import Arm64Tests, Arm64TestsArgs, run_arm64_tests
 from components.cluster_identity import OUTPUT, survey_stack
+from components.cluster_protection import protection_hook
 from components.deletion_costs import DeletionCosts, DeletionCostsArgs
 from components.exceptions import Exceptions, ExceptionsArgs
 from components.gate import Gate, GateArgs
@@ -100,7 +101,8 @@ def main() -> None:
     guard = hook if settings.guarded else None
     register_restore_hook(settings.kube_context)
     others = nodes_of_others(cluster_survey.inventory.nodes, settings.groups, settings.stack_label)
-    cluster = eks.register_cluster() if eks else None
+    protection = protection_hook()
+    cluster = eks.register_cluster(protection) if eks else None
     kubeconfig = cluster.kubeconfig if cluster and not settings.kube_context else None
     provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
     on_cluster = pulumi.ResourceOptions(provider=provider)

@@ -73,7 +73,7 @@ def _keep_room_for_pods(survey: Survey, settings: "Settings") -> None:
                     "first empty nodes (archshift drain --only NODE, or kubectl drain), or leave "
                     "desired_size out and the group keeps its size",
                 )
-    if settings.eks_node_groups:
+    if settings.groups:
         after = possible_nodes(survey.inventory.nodes, settings.groups, settings.stack_label)
         if reason := group_changes.stranded(survey.inventory, after):
             raise ArchshiftError(reason, group_changes.STRANDED_WAY_OUT)

@@ -22,8 +22,17 @@ from archshift.nodes.live_groups import LiveGroup
 from components import cluster_identity, guard
 from components.workload_patch import WorkloadPatch
 from tests.build import Json, configuration, live_group, node, pod, workload
-from tests.components.eks import GET_CLUSTER, GET_OFFERINGS, NODE_GROUP, Aws, Refused
-from tests.components.recorder import Monitor, record
+from tests.components.eks import (
+    DEPLOYER,
+    GET_CALLER,
+    GET_CLUSTER,
+    GET_OFFERINGS,
+    GET_SUBNET,
+    NODE_GROUP,
+    Aws,
+    Refused,
+)
+from tests.components.recorder import Answer, Monitor, record
 from tests.fakes import FakeCluster, proven
 
 PROGRAM = Path(__file__).parent.parent / "__main__.py"
@@ -103,9 +112,16 @@ def run(
 
     def answer_offerings(arguments: dict[str, Any]) -> dict[str, Any]:
         """The region has everything."""
-        return {"instanceTypes": arguments["filters"][0]["values"]}
+        values = {one["name"]: one["values"] for one in arguments["filters"]}
+        pairs = [(kind, zone) for kind in values["instance-type"] for zone in values["location"]]
+        return {"instanceTypes": [kind for kind, _ in pairs], "locations": [zone for _, zone in pairs]}
 
-    answers = {GET_CLUSTER: answer, GET_OFFERINGS: answer_offerings}
+    answers: dict[str, Answer] = {
+        GET_CLUSTER: answer,
+        GET_OFFERINGS: answer_offerings,
+        GET_SUBNET: lambda arguments: {"availabilityZone": f"eu-west-1-of-{arguments['id']}"},
+        GET_CALLER: lambda _arguments: {"arn": DEPLOYER},
+    }
     return record(program, Aws(answers))
 
 

@@ -21,6 +21,7 @@ from archshift.cluster.model import (
     OWNER_LABELS,
     Discovery,
     Inventory,
+    PullIdentity,
     Workload,
 )
 from archshift.cluster.ownership import (
@@ -594,7 +595,7 @@ def _assemble(
     others: dict[str, str] = {}
     shapes: dict[str, dict[str, None]] = {key: {} for key in workloads}
     known = (*workloads.values(), *(outside or {}).values(), *daemonsets.values())
-    identities = {workload.pulls_as for workload in known if workload.pulls_as}
+    pulled: set[tuple[str, PullIdentity]] = set()
     elsewhere: dict[str, list[Pod]] = {key: [] for key in outside or ()}
     rolling: dict[str, list[Pod]] = {}
     in_trouble: dict[str, list[Pod]] = {}
@@ -617,7 +618,7 @@ def _assemble(
             requested[key, where] = requested.get((key, where), NOTHING) + pod.requests
             _keep_sample(samples[key], pod, workloads[key].template.revision_label)
             shapes[key][pod.images] = None
-            identities.add(pod.pulls_as)
+            pulled.add((pod.images, pod.pulls_as))
             if pod.failing or not pod.node:
                 in_trouble.setdefault(key, []).append(pod)
             if outside is not None and not (workloads[key].settled or workloads[key].updated):
@@ -629,7 +630,7 @@ def _assemble(
                 key = pod.maker
             elsewhere.setdefault(key, []).append(pod)
             counts[key, where] += 1
-            identities.add(pod.pulls_as)
+            pulled.add((pod.images, pod.pulls_as))
         elif key in daemonsets:
             counts[key, where] += 1
         in_scope = not discovery.label_selector and discovery.covers(pod.namespace)
@@ -640,7 +641,7 @@ def _assemble(
             else:
                 others[key] = "a bare pod: nothing would start it again"
             shapes.setdefault(key, {})[pod.images] = None
-            identities.add(pod.pulls_as)
+            pulled.add((pod.images, pod.pulls_as))
     workloads = {
         key: of_cluster(workload, list(samples[key].values()), volumes) for key, workload in workloads.items()
     }
@@ -665,7 +666,7 @@ def _assemble(
         containers={
             key: _all_containers(workloads.get(key), map(json.loads, texts)) for key, texts in shapes.items()
         },
-        pull_identities=frozenset(identities),
+        pull_identities=_pull_identities(known, pulled),
         unsteered_workloads=beyond,
         outside_daemonsets={key: beyond.get(key, workload) for key, workload in daemonsets.items()},
         loads=loads,
@@ -674,6 +675,22 @@ def _assemble(
         troubles=find_troubles(workloads, in_trouble),
         scaled_pods=scaled,
     )
+
+
+def _pull_identities(
+    workloads: Iterable[Workload], pulled: Iterable[tuple[str, PullIdentity]]
+) -> dict[str, frozenset[PullIdentity]]:
+    """Return image to the identities that pull it, from templates and from the images of pods."""
+    found: dict[str, set[PullIdentity]] = {}
+    for workload in workloads:
+        if workload.pulls_as is None:
+            continue
+        for container in workload.containers:
+            found.setdefault(container.use.image, set()).add(workload.pulls_as)
+    for images, identity in pulled:
+        for container in containers_of(json.loads(images)["spec"]):
+            found.setdefault(container.use.image, set()).add(identity)
+    return {image: frozenset(identities) for image, identities in found.items()}
 
 
 def _keep_sample(samples: dict[tuple[str, Resources, int], Pod], pod: Pod, revision_label: str) -> None:

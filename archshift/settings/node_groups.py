@@ -117,7 +117,8 @@ class TwinnedModel(GroupModel, frozen=True, kw_only=True):
         Meta(extra=use("the name of another node group")),
         says(
             "The group whose twin this is. archshift chooses Graviton types of the same vCPU and memory. It "
-            "copies the other settings that the twin does not set, except the sizes, `import` and `weight`.",
+            "copies the other settings that the twin does not set, except the sizes, `import` and `weight`. "
+            "A managed group also gets what EKS says of its original.",
             "x86",
             default="none",
         ),
@@ -151,11 +152,7 @@ class TemplateModel(Model, frozen=True, kw_only=True):
     ]
     version: Annotated[
         Annotated[int, Meta(ge=1)],
-        Meta(
-            extra=use(
-                "the number of a version: with a name such as $Latest, nobody chooses when nodes change"
-            )
-        ),
+        Meta(extra=use("a number, because what $Latest and $Default mean changes without an update")),
         says("The number of its version.", 3),
     ]
 
@@ -449,9 +446,8 @@ class EksGroupModel(TwinnedModel, frozen=True, kw_only=True):
         try:
             return as_user_data(self.user_data, AMI_TYPES[ami_type].family)
         except ValueError as error:
-            raise ArchshiftError(
-                f"{key}.user_data: {shown(self.user_data)} is invalid", f"use {error}"
-            ) from None
+            # Without the text, which may hold passwords.
+            raise ArchshiftError(f"{key}.user_data is invalid", f"use {error}") from None
 
     def _sizes(self, key: str, live: LiveGroup | None, *, autoscaled: bool) -> tuple[int, int, int]:
         """Return the fewest, desired and most nodes. A missing number follows from the others.

@@ -17,6 +17,7 @@ from archshift.actions.rollout_limits import RolloutLimits
 from archshift.cluster.model import Discovery
 from archshift.cluster.ownership import PATCHES_SUFFIX
 from archshift.cluster.pods import COSTS_SUFFIX
+from archshift.common.aws import NOBODY_SPECIAL, AwsIdentity
 from archshift.common.errors import ArchshiftError
 from archshift.cost.rules import CostRules
 from archshift.images.registry.hosts import ImageRules
@@ -32,6 +33,7 @@ from archshift.plan.model import Placement, Rules
 from archshift.ramp.gate import GateSettings
 from archshift.ramp.monitoring_rules import MonitoringSettings
 from archshift.ramp.schedule import Ramp
+from archshift.settings.aws import aws_identity
 from archshift.settings.images import REGISTRIES_FILE, machine_registries, merged
 from archshift.settings.keys import RENAMED_KEYS, StackModel
 from archshift.settings.node_groups import eks_groups, imports, lab_groups
@@ -57,6 +59,13 @@ _ANY_CLUSTER: Final = EksCluster(name="any", subnets=("subnet-any",))
 _DEFAULTED: Final = frozenset(StackModel.__struct_fields__) - {"arm_ratio"}
 """The keys for which an empty text means the default."""
 
+_NO_KUBECONFIG: Final = ArchshiftError(
+    "aws:assumeRoles: the kubeconfig that archshift makes can assume one role, without external ID, policies "
+    "and tags",
+    "set archshift:kube_context to a context of yours, or set aws:profile to a profile with role_arn, "
+    "source_profile and external_id",
+)
+
 _OPTIONAL: Final = ("break_glass", "cluster", "monitoring", "policy_exception", "ramp")
 """The keys that contain required keys. Pulumi.yaml has an empty map as their default, which means no key."""
 
@@ -72,6 +81,7 @@ class Settings:
         cluster_uid: The uid of the stack's cluster, if it was rebuilt; empty for the cluster that the stack
             remembers.
         platform: Where archshift creates node groups: ``lab`` (simulated nodes) or ``eks``.
+        aws: With which credentials the stack uses AWS.
         cluster: The EKS cluster that archshift adopts or creates; None if it manages no infrastructure.
         node_groups: The lab's node groups, by name.
         eks_node_groups: The cluster's managed node groups, by name.
@@ -100,6 +110,7 @@ class Settings:
     kube_context: str | None = None
     cluster_uid: str = ""
     platform: Literal["eks", "lab"] = "eks"
+    aws: AwsIdentity = NOBODY_SPECIAL
     cluster: EksCluster | None = None
     node_groups: Mapping[str, NodeGroup] = field(default_factory=dict)
     eks_node_groups: Mapping[str, EksNodeGroup] = field(default_factory=dict)
@@ -203,11 +214,10 @@ def load(
     model = StackModel(**{"arm_ratio": Ratio(0), **valid})
     refused = set(values) - set(valid)
     region = config.get("aws:region", "")
-    cluster = (
-        model.cluster.cluster(config.get("aws:profile", ""), region, _default_tags(config))
-        if model.cluster
-        else None
-    )
+    aws = problems.attempt(lambda: aws_identity(config), NOBODY_SPECIAL)
+    cluster = model.cluster.cluster(aws, region, _default_tags(config)) if model.cluster else None
+    if cluster and not model.kube_context and not aws.fits_kubeconfig:
+        problems.errors.append(_NO_KUBECONFIG)
     groups: dict[str, Any] = {}
     # These two decide which keys of a group are valid. If they are invalid, errors of groups would mislead.
     if not refused & {"platform", "provisioner"}:
@@ -225,6 +235,7 @@ def load(
         kube_context=model.kube_context or None,
         cluster_uid=model.cluster_uid,
         platform=model.platform,
+        aws=aws,
         cluster=cluster,
         placement=model.placement,
         provisioner=model.provisioner,
@@ -232,8 +243,11 @@ def load(
         discovery=model.workloads.discovery(),
         rules=model.workloads.rules(),
         rollouts=model.rollouts.limits(),
-        images=problems.attempt(
-            lambda: model.images.rules("archshift:images", platform, environment), ImageRules()
+        images=replace(
+            problems.attempt(
+                lambda: model.images.rules("archshift:images", platform, environment), ImageRules()
+            ),
+            aws=aws,
         ),
         arm64_tests=problems.attempt(
             lambda: model.arm64_tests.rules("archshift:arm64_tests"), Arm64TestRules()

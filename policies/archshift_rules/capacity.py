@@ -288,13 +288,28 @@ def launch_template(group: Resource, stack: Stack) -> Resource | None:
 
 
 def types_of(group: Resource, stack: Stack) -> tuple[str, ...]:
-    """Return an EKS node group's instance types, from its launch template if that names one."""
+    """Return an EKS node group's instance types; empty if a launch template of others has them."""
     template = launch_template(group, stack)
     # EKS takes the type from one of the two places only. If a new group leaves the type to the template,
     # the preview does not know the group's own list.
     if template is not None and template.read("instanceType"):
         return (str(template.read("instanceType")),)
-    return tuple(map(str, group.items("instanceTypes"))) or (_DEFAULT_TYPE,)
+    types = tuple(map(str, group.items("instanceTypes"))) or _registered_types(group, stack)
+    if types:
+        return types
+    elsewhere = template is None and group.props.get("launchTemplate") is not None
+    return () if elsewhere else (_DEFAULT_TYPE,)
+
+
+def _registered_types(group: Resource, stack: Stack) -> tuple[str, ...]:
+    """Return the types that archshift's component knows for one of its groups.
+
+    An imported group has no types in its inputs if a launch template of others names them.
+    """
+    component = stack.component("EksNodeGroups")
+    if component is None or f"{component.type}$" not in group.urn:
+        return ()
+    return tuple(map(str, component.items("types", group.name)))
 
 
 def _node_group(resource: Resource, stack: Stack) -> Group:
@@ -308,6 +323,8 @@ def _node_group(resource: Resource, stack: Stack) -> Group:
         missing = [name for name in names if name not in instance_types()]
         if _runs_windows(resource):
             note = "its nodes run Windows"
+        elif not names:
+            note = "the instance types are in a launch template that this stack does not create"
         elif missing:
             note = f"{missing[0]} is not in the pack's instance_types.json"
         else:

@@ -643,7 +643,7 @@ def test_nothing_is_read_beyond_the_discovery_unless_it_is_asked_for() -> None:
     fake = cluster(deployments=[workload(), system], pods=[pod("p", namespace="kube-system")])
     found = inventory(fake)
     assert found.unsteered_workloads == {}
-    assert found.pull_identities == {PullIdentity("shop", "default")}
+    assert found.pull_identities == {"registry.example/app:1": {PullIdentity("shop", "default")}}
     assert [path for path, _ in fake.lists].count("/apis/apps/v1/deployments") == 1
 
 
@@ -746,7 +746,8 @@ def test_an_owners_pods_say_where_they_may_run_and_what_they_ask_for() -> None:
     assert canary.tolerations == ({"key": "spot", "operator": "Exists"},)
     assert canary.requests == Resources(2000, 128 * MIB)
     assert {one.use.image for one in canary.containers} == {"registry.example/app:1", "canary:2"}
-    assert found.pull_identities == {PullIdentity("shop", "roller", ("robot",))}
+    robot = {PullIdentity("shop", "roller", ("robot",))}
+    assert found.pull_identities == {"registry.example/app:1": robot, "canary:2": robot}
 
 
 def test_a_controller_beyond_the_discovery_is_read_as_any_other() -> None:
@@ -773,10 +774,10 @@ def test_a_controller_beyond_the_discovery_is_read_as_any_other() -> None:
     assert one.template.application_value("node-selector") == {"disk": "ssd"}
     assert one.tolerations == ({"operator": "Exists"},)
     assert [(each.name, each.role) for each in one.containers] == [("dns", "container"), ("mesh", "injected")]
-    assert found.pull_identities == {
-        PullIdentity("kube-system", "default"),
-        PullIdentity("kube-system", "default", ("mesh",)),
-    }
+    account = PullIdentity("kube-system", "default")
+    own = PullIdentity("kube-system", "default", ("mesh",))
+    assert found.pull_identities["mesh:1"] == {own}
+    assert found.pull_identities["registry.example/app:1"] == {account, own}
 
 
 def rolling(kind: str = "Deployment", *, settled: bool = False) -> FakeCluster:

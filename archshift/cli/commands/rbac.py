@@ -10,7 +10,7 @@ import yaml
 from archshift.cli.arguments.rbac import PARTS
 from archshift.cli.stack import busy, print_json, read_settings, say
 from archshift.cluster.client import connect
-from archshift.cluster.image_evidence import pull_secret_names
+from archshift.cluster.image_evidence import pull_secret_images
 from archshift.cluster.inventory import read_inventory
 from archshift.common.errors import ArchshiftError
 from archshift.report.roles import deploying_role, looking_role, pull_secret_roles
@@ -58,7 +58,7 @@ def _pull_secrets(settings: Settings) -> list[tuple[str, str]]:
             with_unsteered=settings.guarded,
             every_controller=settings.placement == "admission",
         )
-        names, notes = pull_secret_names(cluster, inventory)
+        images, notes = pull_secret_images(cluster, inventory)
     for note in notes:
         raise ArchshiftError(note, "run the command as a user who may list ServiceAccounts")
-    return names
+    return sorted(images)

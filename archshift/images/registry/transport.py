@@ -349,15 +349,15 @@ def raise_for(name: str, response: aiohttp.ClientResponse, redirected: bool) -> 
     if status == 404:
         raise MissingError(f"{where} does not have it ({status})")
     if status in TRANSIENT:
-        wait = _retry_after(response.headers.get("Retry-After", ""))
+        wait = retry_after(response.headers.get("Retry-After", ""))
         raise TransientError(
             "its rate limit is reached (429)" if status == 429 else f"answered {status}", wait
         )
     raise UnreadableError(f"{where} answered {status}")
 
 
-def _retry_after(value: str) -> float | None:
-    """Read Retry-After: seconds, or a date (RFC 9110, 10.2.3)."""
+def retry_after(value: str) -> float | None:
+    """Read a Retry-After header: seconds, or a date (RFC 9110, 10.2.3)."""
     if value.isascii() and value.isdigit():
         return float(value[:9])
     with suppress(ValueError, TypeError, OverflowError):
