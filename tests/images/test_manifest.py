@@ -182,23 +182,14 @@ CONFIG = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": DIG
         ('{"config": CONFIG, "layer\u017f": []}', "which a container runtime takes for another key"),
         ('{"config": CONFIG, "Layers": []}', "the key 'Layers'"),
         ('{"config": {"digest": "DIGEST", "size": 1, "Size": 2}}', "the descriptor has the key 'Size'"),
-        ('{"manifests": [{"digest": "DIGEST", "size": 1, "platform": {"OS": "linux"}}]}', "the key 'OS'"),
-        (
-            '{"config": CONFIG, "layers": [{"digest": "DIGEST", "size": 9223372036854775808}]}',
-            "no valid size",
-        ),
-        ('{"config": CONFIG, "layers": [{"digest": "DIGEST", "size": 1e3}]}', "no valid size"),
-        ('{"config": CONFIG, "layers": [{"digest": "DIGEST", "size": NaN}]}', "not valid JSON"),
+        ('{"manifests": [{"platform": {"OS": "linux"}}]}', "the key 'OS'"),
+        ('{"config": {"digest": "DIGEST", "size": 9223372036854775808}}', "no valid size"),
+        ('{"config": {"digest": "DIGEST", "size": 1e3}}', "no valid size"),
+        ('{"config": {"digest": "DIGEST", "size": NaN}}', "not valid JSON"),
         ('{"config": CONFIG, "annotations": {"a": "\\ud800"}}', "not valid JSON"),
-        (
-            '{"manifests": [{"digest": "DIGEST", "size": 1, "platform": {"os": "\\u001b[31m"}}]}',
-            "not printable",
-        ),
-        ('{"manifests": [{"digest": "DIGEST", "size": 1, "platform": {"os": "LONG"}}]}', "or more than 255"),
-        (
-            '{"manifests": [{"digest": "DIGEST", "size": 1, "platform": {"os": "a b"}}]}',
-            "not a name of a platform",
-        ),
+        ('{"manifests": [{"platform": {"os": "\\u001b[31m"}}]}', "not printable"),
+        ('{"manifests": [{"platform": {"os": "LONG"}}]}', "or more than 255"),
+        ('{"manifests": [{"platform": {"os": "a b"}}]}', "not a name of a platform"),
         ('{"mediaType": "x\\u202ey", "layers": []}', "not printable"),
         ('{"manifests": [OBJECTS]}', "more than 100000 objects"),
     ],
@@ -231,5 +222,6 @@ def test_a_config_that_is_read_differently_is_refused(text: str) -> None:
 
 def test_labels_may_differ_in_case_only() -> None:
     """They are names of the user's own, and both readers keep them apart."""
-    text = '{"os": "linux", "architecture": "arm64", "config": {"Labels": {"a": "1", "A": "2"}, "Cmd": ["\\u00fc"]}}'
+    run = '{"Labels": {"a": "", "A": ""}, "Cmd": ["\\u00fc"]}'
+    text = f'{{"os": "linux", "architecture": "arm64", "config": {run}}}'
     assert parse_config(text.encode()).cmd == ("ü",)
