@@ -304,7 +304,7 @@ class RegistryClient:
         raise AwayError(away.host, away.why, text) if away else UnreadableError(text)
 
     async def _await_contact(self, host: Host) -> None:
-        """Wait for the first answer of a host, but not long: it may be for an image that only hangs itself."""
+        """Wait for the first answer of a host, but not long: its image may be the only one that hangs."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self.limits.contact_seconds):
                 await host.contact.wait()
