@@ -431,7 +431,6 @@ class RegistryClient:
                 status = response.status
                 if status == 200:
                     self._logins.worked(host, repository, image)
-                    host.contact.set()
                     return await request.read(response)
                 challenges = response.headers.getall("WWW-Authenticate", [])
                 if request.method == "HEAD" and status != 429 and not (status == 401 and challenges):
