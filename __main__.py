@@ -1,5 +1,6 @@
 """The program: settings -> survey -> plan -> resources. Wiring only."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from pulumi.runtime import config
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.after_update import nodes_of_others, possible_nodes
 from archshift.nodes.live_groups import read_groups
+from archshift.ramp.deployment import OUTPUT as COMMIT_OUTPUT
+from archshift.ramp.deployment import check_digest, commit_of
 from archshift.ramp.gate_evidence import no_evidence, read_evidence_file
 from archshift.settings import stack as stack_settings
 from archshift.survey import survey_of_none
@@ -43,7 +46,9 @@ if TYPE_CHECKING:
 def main() -> None:
     """Register the stack's resources."""
     configured = {**config.get_config_env(), **config.CONFIG.get()}
+    check_digest(os.environ, stack_settings.digest(configured))
     settings = stack_settings.load(pulumi.get_stack(), configured, describe=read_groups)
+    commit = commit_of(os.environ)
     now = datetime.now(UTC)
     eks = None
     if settings.cluster:
@@ -189,6 +194,8 @@ def main() -> None:
         log_ends(ends)
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)
+    if commit:
+        pulumi.export(COMMIT_OUTPUT, commit)
     if cluster_uid:
         pulumi.export(OUTPUT, cluster_uid)
     pulumi.export("node_groups", nodes.sizes)

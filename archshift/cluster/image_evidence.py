@@ -114,17 +114,7 @@ def read_pull_secrets(
     Returns:
         The secrets, and a note for each secret that could not be read.
     """
-    notes: list[str] = []
-    by_account = {}
-    if any(not identity.secrets for identity in inventory.pull_identities):
-        by_account = _service_accounts(cluster, notes)
-    names = sorted(
-        {
-            (identity.namespace, name)
-            for identity in inventory.pull_identities
-            for name in identity.secrets or by_account.get((identity.namespace, identity.service_account), ())
-        }
-    )
+    names, notes = pull_secret_names(cluster, inventory)
 
     def read(namespace: str, name: str) -> AuthFile | str:
         try:
@@ -137,6 +127,23 @@ def read_pull_secrets(
         read_all = list(threads.map(lambda pair: read(*pair), names))
     notes += (result for result in read_all if isinstance(result, str))
     return tuple(result for result in read_all if not isinstance(result, str)), tuple(notes)
+
+
+def pull_secret_names(cluster: "Cluster", inventory: Inventory) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the pull secrets that pods and their ServiceAccounts name, and a note if that is unknown.
+
+    Each pull secret is a pair of its namespace and its name.
+    """
+    notes: list[str] = []
+    by_account = {}
+    if any(not identity.secrets for identity in inventory.pull_identities):
+        by_account = _service_accounts(cluster, notes)
+    names = {
+        (identity.namespace, name)
+        for identity in inventory.pull_identities
+        for name in identity.secrets or by_account.get((identity.namespace, identity.service_account), ())
+    }
+    return sorted(names), notes
 
 
 def _service_accounts(cluster: "Cluster", notes: list[str]) -> dict[tuple[str, str], tuple[str, ...]]:

@@ -17,8 +17,8 @@ from archshift.cluster import pod_fields
 from archshift.cluster.autoscalers import read_autoscalers
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import (
+    MOST_MISSING,
     OWNER_LABELS,
-    TAKEN_ANNOTATION,
     Discovery,
     Inventory,
     Workload,
@@ -34,9 +34,10 @@ from archshift.cluster.ownership import (
     owners_of_whole,
     path_of,
 )
-from archshift.cluster.pod_fields import TakenField, Template
+from archshift.cluster.pod_fields import Template
 from archshift.cluster.pod_needs import NOTHING_ADDED, Admission, read_defaults, read_runtime_class
 from archshift.cluster.pods import COSTS_SUFFIX, Pod, list_pods, pull_identity
+from archshift.cluster.taken_fields import read_taken_fields
 from archshift.cluster.template_users import read_template_use
 from archshift.cluster.troubles import find_troubles
 from archshift.cluster.volumes import Volumes, read_volumes
@@ -114,8 +115,10 @@ def read_inventory(
         workloads = keyed(workload for ours, _ in read for workload in ours)
         others = keyed(workload for _, outside in read for workload in outside)
         outside = {key: workload for key, workload in others.items() if key not in workloads}
-        daemonsets = {key: each for key, each in outside.items() if on_every_node(each.kind)}
         all_pods = pods.result()
+        live = Counter(pod.workload for pod in all_pods)
+        workloads, outside = (_with_believable_replicas(each, live) for each in (workloads, outside))
+        daemonsets = {key: each for key, each in outside.items() if on_every_node(each.kind)}
         if every_controller:
             by_pods = _known_by_pods(all_pods, discovery, volumes.result())
             workloads |= keyed(by_pods)
@@ -130,6 +133,22 @@ def read_inventory(
             former_manager(field_manager) + COSTS_SUFFIX,
         )
         return replace(found, unplaced=_unplaced(all_pods, workloads)) if every_controller else found
+
+
+def _with_believable_replicas(
+    workloads: Mapping[str, Workload], live: Mapping[str, int]
+) -> dict[str, Workload]:
+    """Return workloads of which none wants far more pods than it has.
+
+    A plan looks at each wanted pod. Whoever may write one Deployment can want two billion pods.
+    """
+    found = {}
+    for key, workload in workloads.items():
+        most = live.get(key, 0) + MOST_MISSING
+        if workload.replicas > most:
+            workload = replace(workload, replicas=most, oversized=(workload.replicas, live.get(key, 0)))
+        found[key] = workload
+    return found
 
 
 def _known_by_pods(pods: Iterable[Pod], discovery: Discovery, volumes: Volumes) -> Iterator[Workload]:
@@ -276,6 +295,12 @@ def read_workload(
     reclaimed = _reclaimed(owned, others, live, copiers, record.revision_label) if revision else {}
     applied_by, applied = _applied(managed, template, template_path, names)
     null_parent = _owned_as_null(managed, template_path, pod_spec, names)
+    obstacle = record.obstacle(spec)
+    try:
+        taken_fields = read_taken_fields(meta)
+    except ArchshiftError as error:
+        # The owner of one workload must not stop the run for all others.
+        taken_fields, obstacle = {}, str(error)
     workload = Workload(
         namespace=meta["namespace"],
         kind=kind,
@@ -290,7 +315,7 @@ def read_workload(
             reclaimed=reclaimed,
             takes_over=bool(copiers) or null_parent,
             null_parent=null_parent,
-            taken_fields=_taken_fields(meta),
+            taken_fields=taken_fields,
             selector=spec.get("selector"),
             revision_label=record.revision_label,
             has_soft_rules=pod_fields.has_soft_rules(pod_spec, (*before, *behind)),
@@ -308,7 +333,7 @@ def read_workload(
         most_away=record.most_away(spec),
         stuck=record.stuck(item),
         identity=f"{meta.get('uid', '')[:8]}.{meta.get('generation', 0)}",
-        obstacle=record.obstacle(spec),
+        obstacle=obstacle,
         containers=containers_of(pod_spec),
         pulls_as=pull_identity(meta["namespace"], pod_spec),
         owner=_owner(meta.get("labels") or {}),
@@ -467,25 +492,6 @@ def _other_spreads(
         if any(owner.manager not in our_names for owner in field_owners) or not field_owners:
             side.append(constraint)
     return tuple(before), tuple(behind)
-
-
-def _taken_fields(meta: Mapping[str, Any]) -> dict[str, TakenField]:
-    text = (meta.get("annotations") or {}).get(TAKEN_ANNOTATION)
-    if not text:
-        return {}
-    try:
-        return {
-            name: TakenField(FieldOwner(entry["manager"], entry["operation"]), entry["value"])
-            for name, entry in json.loads(text).items()
-            if name in pod_fields.FIELDS
-        }
-    except (ValueError, KeyError, TypeError, AttributeError):
-        where = f"{meta['namespace']}/{meta['name']}"
-        raise ArchshiftError(
-            f"{where}: the annotation {TAKEN_ANNOTATION} is not readable",
-            "it holds what a forced patch "
-            "replaced: restore it from the stack's state (pulumi stack export) before going on",
-        ) from None
 
 
 def read_node(item: Mapping[str, Any]) -> Node:

@@ -170,9 +170,8 @@ class _Filling:
             tags={**shared(live.own_tags), **twin.tags},
         )
         if live.version:
-            self._not_taken.append(
-                f"its nodes get the Kubernetes version of the cluster; those of {live.name} have {live.version}"
-            )
+            has = f"those of {live.name} have Kubernetes {live.version}"
+            self._not_taken.append(f"its nodes get the version of the cluster; {has}")
         if live.remote_access:
             self._not_taken.append(self._lacks("access by SSH"))
         self._not_taken += [self._lacks(name) for name in live.others]

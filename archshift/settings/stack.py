@@ -4,6 +4,7 @@
 reports all errors of a configuration together, each with the key, the value and the way out.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -261,6 +262,15 @@ def load(
     )
     problems.check()
     return settings
+
+
+def digest(config: Mapping[str, str]) -> str:
+    """Return a hash of archshift's own values in a configuration.
+
+    A pipeline checks a configuration in one process, and the engine reads it again in another.
+    """
+    own = {key: _json(text) for key, text in config.items() if key.startswith(f"{PROJECT}:")}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def images_of_no_stack(environment: Mapping[str, str] = os.environ) -> ImageRules:

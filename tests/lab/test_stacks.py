@@ -444,7 +444,8 @@ def test_twins_are_filled_from_groups_that_differ_in_every_property(on_aws: OnAw
     assert preview.succeeded, preview.output
     said = " ".join(preview.output.split())
     for note in (
-        "node group graviton: its nodes get the Kubernetes version of the cluster; those of general have 1.33",
+        "node group graviton: its nodes get the version of the cluster; those of general have Kubernetes "
+        "1.33",
         "node group graviton: it does not get KeyName of the launch template of general",
         "node group graviton-golden: it does not get the AMI ami-0123456789abcdef0 of golden",
         "node group graviton-golden: it does not get the user data of golden: it is for another operating "

@@ -130,7 +130,7 @@ def test_a_twin_has_what_its_original_has() -> None:
 def test_another_version_of_kubernetes_is_said() -> None:
     """A measured difference between the sides may come from it."""
     assert filled(live={"version": "1.33"}).notes == (
-        "its nodes get the Kubernetes version of the cluster; those of old have 1.33",
+        "its nodes get the version of the cluster; those of old have Kubernetes 1.33",
     )
 
 
