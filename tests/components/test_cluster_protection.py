@@ -30,8 +30,9 @@ def deleted(outputs: Mapping[str, Any] | None) -> None:
 
 def test_a_protected_cluster_stops_a_destroy_before_its_nodes_go() -> None:
     """In the preview too, which comes before anything is deleted."""
-    assert hook().opts
-    assert hook().opts.on_dry_run
+    options = hook().opts
+    assert options
+    assert options.on_dry_run
     with pytest.raises(ArchshiftError) as error:
         deleted({"arn": ARN, "deletion_protection": True})
     assert str(error.value) == (
