@@ -11,8 +11,8 @@ from archshift.cluster.kinds import CONTROLLERS
 from archshift.common.architectures import ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL
-from archshift.common.times import zoned_time
 from archshift.common.text import one_line, printable
+from archshift.common.times import zoned_time
 from archshift.plan.arm64_tests import Arm64Test, Proof
 
 LABEL: Final = "archshift/arm64-test"
