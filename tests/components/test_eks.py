@@ -416,7 +416,6 @@ def test_a_group_that_is_handed_back_has_what_it_had_and_is_not_deleted() -> Non
     assert made.inputs["taints"] == [{"key": "spot", "effect": "NO_SCHEDULE"}]
     assert made.inputs["tags"] == {"Team": "shop"}
     assert made.request.retainOnDelete
-    assert not made.request.hooks.before_delete
     assert done.of(TAG) == []
 
 

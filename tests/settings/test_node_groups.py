@@ -619,8 +619,8 @@ SHARE = 'is invalid; use 1 to 100 nodes, or a share of them such as "33%"'
             {**X86, "size": 5},
             f"{G}.size is not a setting; there are: ami_family, ami_type, capacity_type, desired_size, "
             "detailed_monitoring, disk_gib, hop_limit, http_tokens, import, instance_types, kms_key, "
-            "labels, launch_template, max_size, max_unavailable, min_size, node_repair, node_role, release, "
-            "retired, security_groups, subnets, tags, taints, twin_of, user_data",
+            "labels, launch_template, max_size, max_unavailable, min_size, node_repair, node_role, "
+            "provisioner, release, retired, security_groups, subnets, tags, taints, twin_of, user_data",
         ),
         (
             {"twin_of": "g", "desired_size": 1},
@@ -802,13 +802,13 @@ def with_roles(roles: object, **config: str) -> stack_settings.Settings:
     return stack_settings.load("prod", {**values, **config})
 
 
-ROLE = "arn:aws:iam::123456789012:role/deploy"
+DEPLOY = "arn:aws:iam::123456789012:role/deploy"
 
 
 def test_the_roles_of_the_aws_provider_reach_everything_that_asks_aws() -> None:
     """With all that the provider may say of a role, in the words of STS."""
     role = {
-        "roleArn": ROLE,
+        "roleArn": DEPLOY,
         "sessionName": "ci",
         "externalId": "x-1",
         "duration": "1h30m",
@@ -818,7 +818,7 @@ def test_the_roles_of_the_aws_provider_reach_everything_that_asks_aws() -> None:
         "tags": {"team": "shop"},
         "transitiveTagKeys": ["team"],
     }
-    found = with_roles([{"roleArn": ROLE}, role], **{"archshift:kube_context": "prod"})
+    found = with_roles([{"roleArn": DEPLOY}, role], **{"archshift:kube_context": "prod"})
     more = {
         "ExternalId": "x-1",
         "DurationSeconds": 5400,
@@ -828,19 +828,19 @@ def test_the_roles_of_the_aws_provider_reach_everything_that_asks_aws() -> None:
         "Tags": [{"Key": "team", "Value": "shop"}],
         "TransitiveTagKeys": ["team"],
     }
-    assert found.aws == AwsIdentity(roles=(AssumedRole(ROLE), AssumedRole(ROLE, "ci", more)))
+    assert found.aws == AwsIdentity(roles=(AssumedRole(DEPLOY), AssumedRole(DEPLOY, "ci", more)))
     assert found.cluster
     assert found.cluster.aws == found.images.aws == found.aws
 
 
 def test_one_plain_role_fits_the_kubeconfig() -> None:
-    found = with_roles([{"roleArn": ROLE, "sessionName": "ci", "duration": "30m"}])
+    found = with_roles([{"roleArn": DEPLOY, "sessionName": "ci", "duration": "30m"}])
     assert found.cluster
-    assert found.cluster.aws.roles[0].arn == ROLE
+    assert found.cluster.aws.roles[0].arn == DEPLOY
 
 
 @pytest.mark.parametrize(
-    "roles", [[{"roleArn": ROLE}, {"roleArn": ROLE}], [{"roleArn": ROLE, "externalId": "x-1"}]]
+    "roles", [[{"roleArn": DEPLOY}, {"roleArn": DEPLOY}], [{"roleArn": DEPLOY, "externalId": "x-1"}]]
 )
 def test_a_role_that_no_kubeconfig_can_assume_needs_a_context(roles: object) -> None:
     """`aws eks get-token` has one option for a role, and none for an external ID."""
