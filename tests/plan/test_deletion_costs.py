@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archshift.plan.deletion_costs import Proportion, Standing, costs_of, next_ordinals
+from tests.properties import examples
 
 
 def pods(graviton: int, x86: int) -> list[Standing]:
@@ -49,6 +50,7 @@ def shares(draw: st.DrawFn) -> Proportion:
     return Proportion(draw(st.integers(0, replicas)), replicas)
 
 
+@examples
 @given(shares())
 def test_every_scale_of_a_workload_at_its_share_has_the_share(share: Proportion) -> None:
     """For all numbers of pods: no scale is a pod away."""
@@ -63,6 +65,7 @@ def test_every_scale_of_a_workload_at_its_share_has_the_share(share: Proportion)
 COST = st.none() | st.integers(1, 40) | st.just(1_000_000_000) | st.just(2**31 - 1) | st.integers(-5, 0)
 
 
+@examples
 @given(st.lists(st.tuples(st.booleans(), COST), max_size=25), shares())
 def test_whatever_costs_there_are_the_new_ones_keep_the_share(
     there: list[tuple[bool, int | None]], share: Proportion
@@ -77,6 +80,7 @@ def test_whatever_costs_there_are_the_new_ones_keep_the_share(
     check_every_scale(after(standing, share), share)
 
 
+@examples
 @given(st.lists(st.tuples(st.booleans(), COST), max_size=25), shares())
 def test_what_is_right_is_not_written_again(there: list[tuple[bool, int | None]], share: Proportion) -> None:
     """Nor after it was scaled down; after it was scaled up, only the new pods get costs."""
@@ -86,6 +90,7 @@ def test_what_is_right_is_not_written_again(there: list[tuple[bool, int | None]]
         assert costs_of(scaled_down(standing, number), share) == {}
 
 
+@examples
 @given(shares(), st.integers(1, 30))
 def test_pods_that_come_get_the_only_new_costs(share: Proportion, more: int) -> None:
     """They come in the order of the share, as the proportional rule places them."""
@@ -125,6 +130,7 @@ def fewest_writes(standing: Sequence[Standing], share: Proportion) -> int:
     return best
 
 
+@examples
 @given(st.lists(st.tuples(st.booleans(), st.none() | st.integers(1, 9)), max_size=5), shares())
 def test_hardly_more_costs_than_necessary_are_written(
     there: list[tuple[bool, int | None]], share: Proportion
@@ -162,6 +168,7 @@ def worst(graviton: Sequence[bool], share: Proportion) -> float:
     )
 
 
+@examples
 @given(st.integers(2, 40), st.lists(st.floats(0, 1), min_size=1, max_size=5))
 def test_ordinals_keep_the_share_at_every_scale_of_a_ramp(replicas: int, ratios: list[float]) -> None:
     """Up and down again, moving only as many pods as change sides."""
