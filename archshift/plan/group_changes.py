@@ -102,17 +102,16 @@ def stranded(inventory: Inventory, after: Iterable[Node]) -> str:
     nodes = list(after)
     workloads = {**inventory.unsteered_workloads, **inventory.workloads}
     for side in ARCHITECTURES:
-        before = [node for node in inventory.nodes if node.architecture == side]
-        later = [node for node in nodes if node.architecture == side]
-        if not later:
-            continue  # nodes that go altogether are the guard's matter
+        later = {node.name: node for node in nodes if node.architecture == side}
+        # Nodes that go altogether are the guard's matter.
+        changed = [(node, later[node.name]) for node in inventory.nodes if node.name in later]
         found = {
             key: unmet
             for key, workload in sorted(workloads.items())
             if inventory.on(key, side)
             and not on_every_node(workload.kind)
-            and any(workload.may_run_on(node) for node in before)
-            and (unmet := workload.why_nowhere(later, each_pod=False))
+            and (unmet := workload.why_nowhere(later.values(), each_pod=False))
+            and any(workload.may_run_on(now) and not workload.may_run_on(then) for now, then in changed)
         }
         if found:
             pods = sum(inventory.on(key, side) for key in found)

@@ -48,10 +48,15 @@ def scale(cluster: Cluster, namespace: str, sizes: dict[str, int], factor: float
     return new
 
 
-def costs(cluster: Cluster, namespace: str) -> int:
-    """How many pods have a deletion cost."""
-    annotations = [pod["metadata"].get("annotations") or {} for pod in cluster.all_of("pods", namespace)]
-    return sum(COST_ANNOTATION in own for own in annotations)
+def costs(cluster: Cluster, namespace: str, *names: str) -> int:
+    """How many pods have a deletion cost, of all workloads or of these."""
+    prefixes = tuple(f"{name}-" for name in names) or ("",)
+    metadata = [pod["metadata"] for pod in cluster.all_of("pods", namespace)]
+    return sum(
+        COST_ANNOTATION in (own.get("annotations") or {})
+        for own in metadata
+        if own["name"].startswith(prefixes)
+    )
 
 
 def rebalance(stack: Stack, *flags: str, code: int) -> dict[str, Any]:
@@ -126,8 +131,8 @@ def test_shares_hold_on_the_way_down_and_are_repaired_for_as_many_restarts_as_mo
         went_well(stack.config({"arm_ratio": str(ratio)}).up())
         wanted = expect_exact(cluster, stack, namespace, ratio)
         assert went_well(stack.up()).changes == {}, "costs that are right are not written again"
-        split = [size for key, size in sizes.items() if 0 < wanted[f"{namespace}/{key}"] < size]
-        assert costs(cluster, namespace) == sum(split) - sizes["StatefulSet/db"]
+        split = [size for size in SIZES if 0 < wanted[f"{namespace}/Deployment/web-{size}"] < size]
+        assert costs(cluster, namespace, *(f"web-{size}" for size in split)) == sum(split)
         for factor in (0.75, 0.5, 0.25):
             now = scale(cluster, namespace, sizes, factor)
             counts = cluster.graviton_counts(namespace)

@@ -113,6 +113,13 @@ def test_a_side_without_pods_and_pods_that_tolerate_the_taint_strand_nobody() ->
     assert stranded(before, [TAINTED]) == ""
 
 
+def test_nodes_that_come_and_go_strand_nobody() -> None:
+    """Only a change of a node that stays does. Whether a new node takes a pod may be unknown."""
+    there = inventory(deployment("cart", 3), graviton={"cart": 3}, nodes=(ARM,))
+    assert stranded(there, []) == ""
+    assert stranded(there, [node("new-0", "arm64", taints=(RETIRED,))]) == ""
+
+
 def test_a_label_that_pods_select_stays_on_some_node_of_their_side() -> None:
     labelled = node("arm-0", "arm64", labels={"team": "shop"})
     cart = deployment("cart", 3, template=Template(spec={"node-selector": {"team": "shop"}}))

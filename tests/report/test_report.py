@@ -250,6 +250,7 @@ def test_the_json_is_plain() -> None:
         "history",
         "savings",
         "bends",
+        "shares",
         "troubles",
         "notes",
     ]
