@@ -8,7 +8,8 @@ import pulumi
 from archshift.nodes.eks import EksCluster, LiveCluster
 from archshift.nodes.groups import EksNodeGroup, Node
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
-from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, check_offered
+from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs
+from components.offered_types import check_offered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +37,18 @@ class Eks:
         check_offered(groups)
         return cls(cluster=cluster, live=live, groups=groups)
 
-    def register_cluster(self) -> MixedCluster:
-        """Register the cluster."""
-        return MixedCluster(self.cluster.name, MixedClusterArgs(cluster=self.cluster, live=self.live))
+    def register_cluster(self, protection: pulumi.ResourceHook | None = None) -> MixedCluster:
+        """Register the cluster.
+
+        Args:
+            protection: Hook that the engine calls before it deletes a cluster that the stack created.
+        """
+        hooks = pulumi.ResourceHookBinding(before_delete=[protection]) if protection else None
+        return MixedCluster(
+            self.cluster.name,
+            MixedClusterArgs(cluster=self.cluster, live=self.live),
+            pulumi.ResourceOptions(hooks=hooks if self.cluster.create else None),
+        )
 
     def register_groups(
         self,

@@ -10,7 +10,6 @@ from typing import Any, Final
 import pulumi
 import pulumi_aws as aws
 
-from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL, GROUP_LABEL, TWIN_TAG
 from archshift.nodes.ami_types import AMI_TYPES, CUSTOM
 from archshift.nodes.eks import EksCluster
@@ -18,7 +17,6 @@ from archshift.nodes.groups import EksNodeGroup, Node, capacity_by_architecture
 from archshift.nodes.launch_templates import Volume
 from archshift.nodes.live_groups import EFFECTS
 from components import engine_text
-from components.cluster import explain
 
 _NODE_POLICIES: Final = (
     "AmazonEKSWorkerNodePolicy",
@@ -43,32 +41,6 @@ _REPLACING: Final = (
     "remoteAccess",
     "subnetIds",
 )
-
-
-def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
-    """Check that the region offers the instance types of the new groups.
-
-    Raises:
-        ArchshiftError: It does not offer a type; or AWS refuses.
-    """
-    new = [group for group in groups.values() if not group.import_name]
-    names = sorted({kind.name for group in new for kind in group.instance_types})
-    if not names:
-        return
-    only = [aws.ec2.GetInstanceTypeOfferingsFilterArgs(name="instance-type", values=names)]
-    try:
-        offered = aws.ec2.get_instance_type_offerings(filters=only).instance_types
-    except Exception as error:  # the SDK raises nothing narrower
-        problem = "archshift:node_groups: the region's instance types cannot be read"
-        raise explain(error, problem) from None
-    for group in new:
-        missing = [kind.name for kind in group.instance_types if kind.name not in offered]
-        if missing:
-            raise ArchshiftError(
-                f"archshift:node_groups.{group.name}: the region of aws:region does not offer "
-                f"{' and '.join(missing)}",
-                "change the group's instance_types, or archshift:graviton_families if the group is a twin",
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +100,11 @@ class EksNodeGroups(pulumi.ComponentResource):
         self.sizes = pulumi.Output.from_input(desired).apply(
             lambda sizes: {name: int(size) for name, size in sizes.items()}
         )
+        # Where a launch template has the types, no input of the group has them, and policies need them.
+        types = {group.name: [kind.name for kind in group.instance_types] for group in args.groups.values()}
+        elsewhere = capacity_by_architecture(args.others)
         self.register_outputs(
-            engine_text.outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
+            engine_text.outputs({"sizes": self.sizes, "types": types, "elsewhere": elsewhere})
         )
 
     def _group(self, group: EksNodeGroup) -> aws.eks.NodeGroup:
@@ -289,25 +264,15 @@ class EksNodeGroups(pulumi.ComponentResource):
             )
 
     def _node_role(self) -> pulumi.Output[str]:
-        trust = {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Effect": "Allow",
-                    "Principal": {"Service": "ec2.amazonaws.com"},
-                    "Action": "sts:AssumeRole",
-                }
-            ],
-        }
+        partition = pulumi.Output.from_input(self._args.cluster_arn).apply(lambda arn: arn.split(":")[1])
         role = aws.iam.Role(
             "nodes",
             aws.iam.RoleArgs(
                 description=f"Nodes of the EKS cluster {self._args.cluster.name}",
-                assume_role_policy=json.dumps(trust),
+                assume_role_policy=partition.apply(_trust),
             ),
             pulumi.ResourceOptions(parent=self),
         )
-        partition = pulumi.Output.from_input(self._args.cluster_arn).apply(lambda arn: arn.split(":")[1])
         self._rights = [
             aws.iam.RolePolicyAttachment(
                 policy,
@@ -326,6 +291,16 @@ def _scaling_group(resources: Sequence[aws.eks.outputs.NodeGroupResource]) -> st
     """Return the name of the one scaling group of a managed group."""
     (only,) = resources[0].autoscaling_groups or ()
     return str(only.name)
+
+
+def _trust(partition: str) -> str:
+    """Return who may assume the role of nodes, as JSON."""
+    ec2 = "ec2.amazonaws.com"
+    # EC2 assumes the role by the one name. In China EKS has refused roles that do not trust the other
+    # (https://github.com/awslabs/cdk-eks-blueprints/issues/558).
+    service = [ec2, f"{ec2}.cn"] if partition == "aws-cn" else ec2
+    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 def _volumes(group: EksNodeGroup) -> dict[str, Volume]:

@@ -11,6 +11,8 @@ from archshift.cluster.kinds import CONTROLLERS
 from archshift.common.architectures import ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL
+from archshift.common.text import one_line, printable
+from archshift.common.times import zoned_time
 from archshift.plan.arm64_tests import Arm64Test, Proof
 
 LABEL: Final = "archshift/arm64-test"
@@ -155,21 +157,34 @@ def _volume(volume: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_proof(job: Mapping[str, Any]) -> Proof | None:
-    """Read the proof from a Job's annotations; None if the test has not ended or they are invalid."""
-    annotations = job["metadata"].get("annotations") or {}
+    """Read the proof from a Job's annotations; None if the test has not ended or they are invalid.
+
+    A Job proves something only for a workload of its own namespace, and only under the name that archshift
+    gives it. Whoever may write Jobs in another namespace proves nothing.
+    """
+    meta = job["metadata"]
+    annotations = meta.get("annotations") or {}
     try:
+        key, tested = annotations[WORKLOAD], annotations[TESTED]
+        if not _belongs_to(meta, key, tested):
+            return None
         result = json.loads(annotations[RESULT])
         return Proof(
-            workload=annotations[WORKLOAD],
-            tested=annotations[TESTED],
+            workload=key,
+            tested=tested,
             passed=result["passed"] is True,
             machine=str(result["machine"])[:64],
             message=str(result["message"])[:MAX_MESSAGE],
-            at=datetime.fromisoformat(result["at"]),
-            job=job["metadata"]["name"],
+            at=zoned_time(result["at"]),
+            job=meta["name"],
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError, OverflowError):
         return None
+
+
+def _belongs_to(meta: Mapping[str, Any], key: str, tested: str) -> bool:
+    namespace, slash, _ = key.partition("/")
+    return bool(slash) and (meta["namespace"], meta["name"]) == (namespace, job_name(key, tested))
 
 
 def result_of(proof: Proof, now: datetime) -> str:
@@ -185,6 +200,8 @@ def result_of(proof: Proof, now: datetime) -> str:
 
 
 def outcome(
+    key: str,
+    tested: str,
     job: Mapping[str, Any],
     pod: Mapping[str, Any],
     test: Arm64Test,
@@ -197,17 +214,21 @@ def outcome(
     """Return the outcome of a test; None while it runs.
 
     Args:
+        key: The workload's key.
+        tested: The hash from ``what_is_tested``.
+        job: The Job. Its annotations do not count, because somebody may have written them.
         pod: The Job's pod; empty if it has none.
+        test: The test.
+        now: The time.
         machine: The architecture of the pod's node; empty if the pod never had a node.
         waiting: Why the pod was not running when archshift last read it.
         overdue: Why archshift gives up the test if it has not ended; empty to keep waiting.
     """
-    annotations = job["metadata"]["annotations"]
 
     def proof(message: str = "", machine_from_pod: str = "") -> Proof:
         return Proof(
-            workload=annotations[WORKLOAD],
-            tested=annotations[TESTED],
+            workload=key,
+            tested=tested,
             passed=not message,
             machine=machine_from_pod or machine,
             message=message[-MAX_MESSAGE:],
@@ -305,7 +326,8 @@ def _failure_message(status: Mapping[str, Any]) -> str:
         or (status.get("lastState") or {}).get("terminated")
         or {}
     )
-    text = str(ended.get("message") or "").strip() or str(ended.get("reason") or "")
+    # A container writes what it likes there.
+    text = printable(str(ended.get("message") or "").strip(), lines=True) or str(ended.get("reason") or "")
     return f"container {status['name']} exited with code {_exit_code(status)}\n{text}".strip()
 
 
@@ -314,7 +336,7 @@ def _machine_from_pod(statuses: Sequence[Mapping[str, Any]]) -> str:
     for status in statuses:
         message = str(((status.get("state") or {}).get("terminated") or {}).get("message") or "").strip()
         if message and not status.get("init"):
-            return message[:64]
+            return one_line(message, 64)
     return ""
 
 
@@ -333,10 +355,9 @@ def why_waiting(pod: Mapping[str, Any]) -> str:
     for status in _all_statuses(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
         if waiting.get("reason"):
-            return f"container {status['name']}: {waiting['reason']} {waiting.get('message') or ''}".strip()[
-                :300
-            ]
+            text = f"container {status['name']}: {waiting['reason']} {waiting.get('message') or ''}"
+            return one_line(text, 300)
     for condition in (pod.get("status") or {}).get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return str(condition.get("message") or "the scheduler found no node for its pod")[:300]
+            return one_line(condition.get("message") or "the scheduler found no node for its pod", 300)
     return ""

@@ -40,7 +40,7 @@ class _Trimmed(io.TextIOBase):
 
 
 class _Console(Console):
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """Make a text printable, a line each: cells and sentences have names and words of others."""
         return super().render_str(printable(text), **options)
 

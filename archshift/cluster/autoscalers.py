@@ -49,8 +49,8 @@ class Autoscalers:
         told = self.configured.get(workload.key)
         if found is None or told is None:
             return told or found
-        return Autoscaler(
-            by=found.by,
+        return replace(
+            found,
             least=found.least if told.least is None else told.least,
             most=found.most if told.most is None else told.most,
         )
@@ -77,6 +77,7 @@ def read_autoscalers(cluster: "Cluster", configured: Mapping[str, Autoscaler]) -
             by=f"HorizontalPodAutoscaler {item['metadata']['name']}",
             least=int(spec.get("minReplicas", 1)),
             most=int(spec["maxReplicas"]),
+            scaled_at=str((item.get("status") or {}).get("lastScaleTime") or ""),
         )
         found[key] = _both(found[key], own) if key in found else own
         cpu = tuple(filter(None, map(_cpu_target, spec.get("metrics") or ())))
@@ -107,7 +108,7 @@ def _both(one: Autoscaler, other: Autoscaler) -> Autoscaler:
     """Return the bounds of two objects that scale one workload."""
     least = min(one.fewest, other.fewest)
     most = None if one.most is None or other.most is None else max(one.most, other.most)
-    return Autoscaler(by=one.by, least=least, most=most)
+    return replace(one, least=least, most=most, scaled_at=max(one.scaled_at, other.scaled_at))
 
 
 def _cpu_target(metric: Mapping[str, Any]) -> str:

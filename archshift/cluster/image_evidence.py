@@ -9,6 +9,7 @@ from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.images.registry.credentials import AuthFile, read_pull_secret
 from archshift.images.registry.hosts import ImageRules
+from archshift.images.registry.reference import repositories
 from archshift.images.workload import WorkloadVerdict, judge_workload
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def audit_options(
     return AuditOptions(
         cache=cache_folder() if keep else None,
         hosts=rules.registries,
+        aws=rules.aws,
         pull_secrets=pull_secrets,
         evidence_seconds=rules.max_age_days * 86400,
         away_seconds=0.0 if refresh else REMEMBERED_SECONDS,
@@ -108,26 +110,21 @@ def read_pull_secrets(
 ) -> tuple[tuple[AuthFile, ...], tuple[str, ...]]:
     """Read the pull secrets of the inventory's pods and of their ServiceAccounts.
 
+    Each secret serves only the images of the pods that name it, as on a node. Whoever may create pods in one
+    namespace must not send another namespace's login to a registry, nor put logins in front of it.
+
     If a secret cannot be read, the run continues, and the verdict on its images is ``unknown``.
 
     Returns:
         The secrets, and a note for each secret that could not be read.
     """
-    notes: list[str] = []
-    by_account = {}
-    if any(not identity.secrets for identity in inventory.pull_identities):
-        by_account = _service_accounts(cluster, notes)
-    names = sorted(
-        {
-            (identity.namespace, name)
-            for identity in inventory.pull_identities
-            for name in identity.secrets or by_account.get((identity.namespace, identity.service_account), ())
-        }
-    )
+    images, notes = pull_secret_images(cluster, inventory)
+    names = sorted(images)
 
     def read(namespace: str, name: str) -> AuthFile | str:
         try:
-            return read_pull_secret(cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{name}"))
+            secret = read_pull_secret(cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{name}"))
+            return replace(secret, namespace=namespace, images=repositories(images[namespace, name]))
         except ArchshiftError as error:
             return f"pull secret {namespace}/{name} was not used: {error}"
 
@@ -136,6 +133,27 @@ def read_pull_secrets(
         read_all = list(threads.map(lambda pair: read(*pair), names))
     notes += (result for result in read_all if isinstance(result, str))
     return tuple(result for result in read_all if not isinstance(result, str)), tuple(notes)
+
+
+def pull_secret_images(
+    cluster: "Cluster", inventory: Inventory
+) -> tuple[dict[tuple[str, str], set[str]], list[str]]:
+    """Return the pull secrets that pods and their ServiceAccounts name, and a note if that is unknown.
+
+    Returns:
+        The namespace and the name of each secret, to the images of the pods that name it.
+    """
+    notes: list[str] = []
+    by_account = {}
+    if any(not identity.secrets for pods in inventory.pull_identities.values() for identity in pods):
+        by_account = _service_accounts(cluster, notes)
+    images: dict[tuple[str, str], set[str]] = {}
+    for image, pods in inventory.pull_identities.items():
+        for identity in pods:
+            account = (identity.namespace, identity.service_account)
+            for name in identity.secrets or by_account.get(account, ()):
+                images.setdefault((identity.namespace, name), set()).add(image)
+    return images, notes
 
 
 def _service_accounts(cluster: "Cluster", notes: list[str]) -> dict[tuple[str, str], tuple[str, ...]]:

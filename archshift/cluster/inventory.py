@@ -17,10 +17,11 @@ from archshift.cluster import pod_fields
 from archshift.cluster.autoscalers import read_autoscalers
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import (
+    MOST_MISSING,
     OWNER_LABELS,
-    TAKEN_ANNOTATION,
     Discovery,
     Inventory,
+    PullIdentity,
     Workload,
 )
 from archshift.cluster.ownership import (
@@ -34,9 +35,10 @@ from archshift.cluster.ownership import (
     owners_of_whole,
     path_of,
 )
-from archshift.cluster.pod_fields import TakenField, Template
+from archshift.cluster.pod_fields import Template
 from archshift.cluster.pod_needs import NOTHING_ADDED, Admission, read_defaults, read_runtime_class
 from archshift.cluster.pods import COSTS_SUFFIX, Pod, list_pods, pull_identity
+from archshift.cluster.taken_fields import read_taken_fields
 from archshift.cluster.template_users import read_template_use
 from archshift.cluster.troubles import find_troubles
 from archshift.cluster.volumes import Volumes, read_volumes
@@ -114,8 +116,10 @@ def read_inventory(
         workloads = keyed(workload for ours, _ in read for workload in ours)
         others = keyed(workload for _, outside in read for workload in outside)
         outside = {key: workload for key, workload in others.items() if key not in workloads}
-        daemonsets = {key: each for key, each in outside.items() if on_every_node(each.kind)}
         all_pods = pods.result()
+        live = Counter(pod.workload for pod in all_pods)
+        workloads, outside = (_with_believable_replicas(each, live) for each in (workloads, outside))
+        daemonsets = {key: each for key, each in outside.items() if on_every_node(each.kind)}
         if every_controller:
             by_pods = _known_by_pods(all_pods, discovery, volumes.result())
             workloads |= keyed(by_pods)
@@ -130,6 +134,22 @@ def read_inventory(
             former_manager(field_manager) + COSTS_SUFFIX,
         )
         return replace(found, unplaced=_unplaced(all_pods, workloads)) if every_controller else found
+
+
+def _with_believable_replicas(
+    workloads: Mapping[str, Workload], live: Mapping[str, int]
+) -> dict[str, Workload]:
+    """Return workloads of which none wants far more pods than it has.
+
+    A plan looks at each wanted pod. Whoever may write one Deployment can want two billion pods.
+    """
+    found = {}
+    for key, workload in workloads.items():
+        most = live.get(key, 0) + MOST_MISSING
+        if workload.replicas > most:
+            workload = replace(workload, replicas=most, oversized=(workload.replicas, live.get(key, 0)))
+        found[key] = workload
+    return found
 
 
 def _known_by_pods(pods: Iterable[Pod], discovery: Discovery, volumes: Volumes) -> Iterator[Workload]:
@@ -276,6 +296,12 @@ def read_workload(
     reclaimed = _reclaimed(owned, others, live, copiers, record.revision_label) if revision else {}
     applied_by, applied = _applied(managed, template, template_path, names)
     null_parent = _owned_as_null(managed, template_path, pod_spec, names)
+    obstacle = record.obstacle(spec)
+    try:
+        taken_fields = read_taken_fields(meta)
+    except ArchshiftError as error:
+        # The owner of one workload must not stop the run for all others.
+        taken_fields, obstacle = {}, str(error)
     workload = Workload(
         namespace=meta["namespace"],
         kind=kind,
@@ -290,7 +316,7 @@ def read_workload(
             reclaimed=reclaimed,
             takes_over=bool(copiers) or null_parent,
             null_parent=null_parent,
-            taken_fields=_taken_fields(meta),
+            taken_fields=taken_fields,
             selector=spec.get("selector"),
             revision_label=record.revision_label,
             has_soft_rules=pod_fields.has_soft_rules(pod_spec, (*before, *behind)),
@@ -308,7 +334,7 @@ def read_workload(
         most_away=record.most_away(spec),
         stuck=record.stuck(item),
         identity=f"{meta.get('uid', '')[:8]}.{meta.get('generation', 0)}",
-        obstacle=record.obstacle(spec),
+        obstacle=obstacle,
         containers=containers_of(pod_spec),
         pulls_as=pull_identity(meta["namespace"], pod_spec),
         owner=_owner(meta.get("labels") or {}),
@@ -469,25 +495,6 @@ def _other_spreads(
     return tuple(before), tuple(behind)
 
 
-def _taken_fields(meta: Mapping[str, Any]) -> dict[str, TakenField]:
-    text = (meta.get("annotations") or {}).get(TAKEN_ANNOTATION)
-    if not text:
-        return {}
-    try:
-        return {
-            name: TakenField(FieldOwner(entry["manager"], entry["operation"]), entry["value"])
-            for name, entry in json.loads(text).items()
-            if name in pod_fields.FIELDS
-        }
-    except (ValueError, KeyError, TypeError, AttributeError):
-        where = f"{meta['namespace']}/{meta['name']}"
-        raise ArchshiftError(
-            f"{where}: the annotation {TAKEN_ANNOTATION} is not readable",
-            "it holds what a forced patch "
-            "replaced: restore it from the stack's state (pulumi stack export) before going on",
-        ) from None
-
-
 def read_node(item: Mapping[str, Any]) -> Node:
     """Reduce a node's JSON to what a plan needs."""
     meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
@@ -588,7 +595,7 @@ def _assemble(
     others: dict[str, str] = {}
     shapes: dict[str, dict[str, None]] = {key: {} for key in workloads}
     known = (*workloads.values(), *(outside or {}).values(), *daemonsets.values())
-    identities = {workload.pulls_as for workload in known if workload.pulls_as}
+    pulled: set[tuple[str, PullIdentity]] = set()
     elsewhere: dict[str, list[Pod]] = {key: [] for key in outside or ()}
     rolling: dict[str, list[Pod]] = {}
     in_trouble: dict[str, list[Pod]] = {}
@@ -611,7 +618,7 @@ def _assemble(
             requested[key, where] = requested.get((key, where), NOTHING) + pod.requests
             _keep_sample(samples[key], pod, workloads[key].template.revision_label)
             shapes[key][pod.images] = None
-            identities.add(pod.pulls_as)
+            pulled.add((pod.images, pod.pulls_as))
             if pod.failing or not pod.node:
                 in_trouble.setdefault(key, []).append(pod)
             if outside is not None and not (workloads[key].settled or workloads[key].updated):
@@ -623,7 +630,7 @@ def _assemble(
                 key = pod.maker
             elsewhere.setdefault(key, []).append(pod)
             counts[key, where] += 1
-            identities.add(pod.pulls_as)
+            pulled.add((pod.images, pod.pulls_as))
         elif key in daemonsets:
             counts[key, where] += 1
         in_scope = not discovery.label_selector and discovery.covers(pod.namespace)
@@ -634,7 +641,7 @@ def _assemble(
             else:
                 others[key] = "a bare pod: nothing would start it again"
             shapes.setdefault(key, {})[pod.images] = None
-            identities.add(pod.pulls_as)
+            pulled.add((pod.images, pod.pulls_as))
     workloads = {
         key: of_cluster(workload, list(samples[key].values()), volumes) for key, workload in workloads.items()
     }
@@ -659,7 +666,7 @@ def _assemble(
         containers={
             key: _all_containers(workloads.get(key), map(json.loads, texts)) for key, texts in shapes.items()
         },
-        pull_identities=frozenset(identities),
+        pull_identities=_pull_identities(known, pulled),
         unsteered_workloads=beyond,
         outside_daemonsets={key: beyond.get(key, workload) for key, workload in daemonsets.items()},
         loads=loads,
@@ -668,6 +675,22 @@ def _assemble(
         troubles=find_troubles(workloads, in_trouble),
         scaled_pods=scaled,
     )
+
+
+def _pull_identities(
+    workloads: Iterable[Workload], pulled: Iterable[tuple[str, PullIdentity]]
+) -> dict[str, frozenset[PullIdentity]]:
+    """Return image to the identities that pull it, from templates and from the images of pods."""
+    found: dict[str, set[PullIdentity]] = {}
+    for workload in workloads:
+        if workload.pulls_as is None:
+            continue
+        for container in workload.containers:
+            found.setdefault(container.use.image, set()).add(workload.pulls_as)
+    for images, identity in pulled:
+        for container in containers_of(json.loads(images)["spec"]):
+            found.setdefault(container.use.image, set()).add(identity)
+    return {image: frozenset(identities) for image, identities in found.items()}
 
 
 def _keep_sample(samples: dict[tuple[str, Resources, int], Pod], pod: Pod, revision_label: str) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 TAKEN_ANNOTATION: Final = "archshift/taken"
 """On a workload whose fields archshift took by force: their former values and owners, as JSON."""
 
+MOST_MISSING: Final = 1000
+"""The most missing pods of a workload that a plan counts."""
+
 OWNER_LABELS: Final = ("owner", "team")
 """The labels that name who is responsible for a workload, with any prefix; the first one present counts."""
 
@@ -57,11 +60,13 @@ class Autoscaler:
         by: The object or the setting that says so, such as ``HorizontalPodAutoscaler web``.
         least: The fewest replicas that it sets; None if it is not known.
         most: The most replicas that it sets; None if it is not known.
+        scaled_at: When it last changed the replicas, as the API server writes times; empty if not known.
     """
 
     by: str
     least: int | None = None
     most: int | None = None
+    scaled_at: str = ""
 
     @property
     def fewest(self) -> int:
@@ -120,6 +125,8 @@ class Workload:
         stuck: The controller's words if its rollout makes no progress; otherwise empty.
         identity: ``<uid>.<generation>``, shortened. It changes with every change of the spec.
         obstacle: Why a change of the template cannot move its pods; empty if it can.
+        oversized: (wanted, existing) pods if more than ``MOST_MISSING`` are missing; ``replicas`` is then
+            less than the wanted number. Otherwise None.
         autoscaled: What changes its replicas (``autoscalers.py`` is the definition); None if nothing does.
         cpu_targets: The autoscaler's CPU targets in words, such as ``70 % of the request``.
         containers: The containers of its pod template.
@@ -154,6 +161,7 @@ class Workload:
     stuck: str = ""
     identity: str = ""
     obstacle: str = ""
+    oversized: tuple[int, int] | None = None
     autoscaled: Autoscaler | None = None
     cpu_targets: tuple[str, ...] = ()
     containers: tuple[Container, ...] = ()
@@ -311,7 +319,7 @@ class Inventory:
         unsteered_reasons: The key of a controller or bare pod that archshift does not steer to the reason.
         containers: A key of ``workloads`` or ``unsteered_reasons`` to all its containers: those of its
             template, and those that only its pods have, with the digests that run.
-        pull_identities: The identities with which all these pods pull their images.
+        pull_identities: An image to the identities of the pods that pull it, all these pods together.
         unsteered_workloads: What archshift does not steer but the guard must know: controllers outside the
             discovery, pods of other owners, and pods that a rollout has not replaced yet
             (``namespace/Kind/name (last revision)``). Empty if it was not requested.
@@ -332,7 +340,7 @@ class Inventory:
     unsteered_load: Mapping[str, Resources] = field(default_factory=dict)
     unsteered_reasons: Mapping[str, str] = field(default_factory=dict)
     containers: Mapping[str, tuple[Container, ...]] = field(default_factory=dict)
-    pull_identities: frozenset[PullIdentity] = frozenset()
+    pull_identities: Mapping[str, frozenset[PullIdentity]] = field(default_factory=dict)
     unsteered_workloads: Mapping[str, Workload] = field(default_factory=dict)
     outside_daemonsets: Mapping[str, Workload] = field(default_factory=dict)
     loads: Mapping[str, Resources] = field(default_factory=dict)

@@ -90,6 +90,9 @@ NULL_MARK: Final = "~"
 """In a revision: a parent of ``FIELDS`` was null before archshift set a field in it. So it must be gone after
 archshift gives its fields up, and not empty."""
 
+_DIGITS: Final = 10
+"""Whoever may patch a workload can write the annotation, and Python refuses to read very long numbers."""
+
 INEXACT_ANNOTATION: Final = "archshift/inexact"
 """On a workload whose last rollout by archshift left pods on the wrong side: an ``Inexact``."""
 
@@ -115,7 +118,7 @@ class Inexact:
     def parse(cls, text: str) -> "Inexact | None":
         """Read the annotation; None if it is missing or not archshift's."""
         revision, *numbers = text.split(";")
-        if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+        if len(numbers) != 2 or not all(number.isdecimal() and len(number) < _DIGITS for number in numbers):
             return None
         return cls(revision, *map(int, numbers))
 

@@ -70,6 +70,7 @@ class Pod:
         annotations: Its annotations, without ``COST_ANNOTATION``.
         cost: Its deletion cost that archshift set; None if it set none.
         cost_manager: The name of the stack in ``managedFields`` that set it; empty if none did.
+        cost_at: When archshift last set its deletion cost, as the API server writes it; empty if it set none.
         cost_owner: Who else sets its deletion cost, by the name in ``managedFields``; empty if nobody does.
         template: What its spec says about where it may run, without what archshift's policy added.
         system: The operating system that it needs.
@@ -100,6 +101,7 @@ class Pod:
     annotations: Mapping[str, str] = field(default_factory=dict)
     cost: int | None = None
     cost_manager: str = ""
+    cost_at: str = ""
     cost_owner: str = ""
     template: Template = field(default_factory=Template)
     system: str = "linux"
@@ -273,6 +275,7 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
         annotations=annotations,
         cost=cost,
         cost_manager=cost_manager,
+        cost_at=_owned_since(meta, cost_manager) if cost_manager else "",
         cost_owner=cost_owner,
         template=template,
         system=system,
@@ -310,6 +313,10 @@ def _deletion_cost(meta: Mapping[str, Any]) -> tuple[int | None, str, str]:
         return int(meta["annotations"][COST_ANNOTATION]), managers[0], ""
     except (ValueError, IndexError):
         return None, "", "an unknown client"
+
+
+def _owned_since(meta: Mapping[str, Any], manager: str) -> str:
+    return max(str(entry.get("time", "")) for entry in meta["managedFields"] if entry["manager"] == manager)
 
 
 def is_of_costs(manager: str) -> bool:

@@ -18,7 +18,7 @@ from archshift.cluster.kinds import (
     observed,
     on_every_node,
 )
-from archshift.cluster.model import Workload
+from archshift.cluster.model import MOST_MISSING, Workload
 from archshift.cluster.pod_fields import Template
 from archshift.cluster.pod_needs import Admission
 from archshift.cluster.pods import Pod, scheduler_of, system_of
@@ -119,6 +119,7 @@ def _with_volumes(workload: Workload, volumes: Volumes) -> Workload:
         return workload
     scaler = workload.autoscaled
     pods = scaler.most_pods(workload.replicas) if scaler else workload.replicas
+    pods = min(pods, workload.replicas + MOST_MISSING)
     unshared = None
     if workload.keeps_old_pods:
         sharing = {name: volumes.sharing(namespace, name) for name in claims.shared}

@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -18,23 +18,83 @@ _SECRET_NAME: Final = re.compile(
     re.IGNORECASE,
 )
 
-# Text that looks like a credential. The first group stays; the text after it is hidden.
-_SHAPES: Final = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"(?s)()-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
-        r"(?i)(\bauthorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|token)\s+)?)[^\s\"',;]+",
-        r"(?i)(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}",
-        r"(://)[^/\s@]+(?=@)",
-        r"()\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]+){1,4}",
-        r"()\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
-        r"()\b(?:gh[pousr]_|github_pat_|glpat-|pul-|xox[a-z]-|k8s-aws-v1\.)[A-Za-z0-9_-]{8,}",
-        r"(?i)(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"']+",
-        # No repetition before the word: the matcher would try it from every letter of a long text.
-        r"(?i)((?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key)[\"']?\s*=\s*[\"']?)"
-        r"[^\s\"',;&]+",
-        r"(?i)((?:password|passwd|passphrase|access[_-]?key)[\"']?:\s*[\"']?)[^\s\"',;&]+",
-    )
+_PREFIXES: Final = (
+    "gh[pousr]_", "github_pat_", "glpat-", "pul-", "xox[a-z]-", "xapp-[0-9]-", r"k8s-aws-v1\.",
+    "dckr_[a-z]+_", "npm_", r"hv[sbr]\.", "AIza", "[rs]k_(?:live|test)_", "pypi-AgE", r"SG\.",
+    r"ya29\.", "ATATT", "dop_v1_",
+)  # fmt: skip
+"""How tokens of well-known services begin."""
+
+_KEYS: Final = (
+    r"(?:password|passwd|passphrase|secret|token|(?<![a-z])auth|api[_-]?key|access[_-]?key|private[_-]?key"
+    r"|credentials?)"
+)
+
+
+def _url(match: re.Match[str]) -> str:
+    """Hide the login in a URL: all up to the last at sign, because passwords may have one, or a slash."""
+    rest = match[2]
+    login, at, _ = _DIGEST.split(rest, 1)[0].rpartition("@")
+    before_path = login.partition("/")[0]
+    if not at or ("/" in login and ":" not in before_path):
+        return match[0]
+    return f"{match[1]}{HIDDEN}{rest[len(login) :]}"
+
+
+def _web_token(match: re.Match[str]) -> str:
+    """Hide a JSON web token, which is three texts in base64 with dots; the first begins with ``{"``."""
+    text, at = match[0], 0
+    for part in text.split("."):
+        start = part.find("eyJ")
+        while start > 0 and (part[start - 1].isalnum() or part[start - 1] == "_"):
+            start = part.find("eyJ", start + 3)
+        after = text[at + len(part) + 1 :]
+        if start >= 0 and len(part) - start >= 11 and after.strip("."):
+            dots = len(text) - len(text.rstrip("."))
+            return f"{text[: at + start]}{HIDDEN}{'.' * dots}"
+        at += len(part) + 1
+    return text
+
+
+def _value(match: re.Match[str]) -> str:
+    """Hide the value of a key, unless it is a word of a sentence, or the key is the name of a workload."""
+    name, opening, plain = match[1], match[2] or match[4] or match[6] or "", match[8]
+    if plain and ":" in name and name[-1].isspace():
+        before = match.string[max(0, match.start() - 80) : match.start()]
+        if _IN_PATH.search(before) or _IN_SENTENCE.match(match.string, match.start(8)):
+            return match[0]
+    return f"{name}{opening}{HIDDEN}"
+
+
+_DIGEST: Final = re.compile(r"@sha(?:256|512):")
+_IN_PATH: Final = re.compile(r"/[\w.-]*\Z")
+_IN_SENTENCE: Final = re.compile(r"[a-z]{1,3} [a-z]")
+
+# Text that looks like a credential, and what stands in its place. No pattern may try the rest of a text again
+# from each of its letters: others choose the text, and it may be long.
+_SHAPES: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = (
+    *(
+        (re.compile(pattern), rf"\g<1>{HIDDEN}")
+        for pattern in (
+            r"(?s)()-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+            r"(?i)(\bauthorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|token)\s+)?)[^\s\"',;]+",
+            r"(?i)(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}",
+            r"()\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
+            rf"()\b(?:{'|'.join(_PREFIXES)})[A-Za-z0-9_-]{{8,}}(?:\.[A-Za-z0-9_-]{{8,}})*",
+            r"(?i)(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"']+",
+            r"(?i)([?&](?:sig|signature)=)[^&\s\"']+",
+        )
+    ),
+    (re.compile(r"(:(?:\\?/){2})([^\s\"'<>]+)"), _url),
+    (re.compile(r"[A-Za-z0-9_.-]{12,}"), _web_token),
+    # No repetition before the word: the matcher would try it from every letter of a long text.
+    (
+        re.compile(
+            rf"(?i)({_KEYS}(?:\\*[\"'])?\s*[:=]\s*)"
+            r"(?:(\\+[\"'])([^\"'\\]+)|(\")((?:[^\"\\]|\\.)+)|(')((?:[^'\\]|\\.)+)|([^\s\"',;&]+))"
+        ),
+        _value,
+    ),
 )
 
 # The API server quotes a part of the object that it refuses.
@@ -53,8 +113,8 @@ class Redactor:
         """Return a text without its secrets."""
         if self._known:
             text = self._known.sub(HIDDEN, text)
-        for shape in _SHAPES:
-            text = shape.sub(rf"\g<1>{HIDDEN}", text)
+        for shape, instead in _SHAPES:
+            text = shape.sub(instead, text)
         return _REFUSED_VALUE.sub(r"\g<1>[not shown]", text)
 
     def json(self, value: Any) -> Any:

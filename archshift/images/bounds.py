@@ -6,8 +6,8 @@ slow one waits beside them, and ends at its own deadline.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from archshift.images.registry.errors import UnreadableError
@@ -51,8 +51,22 @@ class Turn:
         self._received += size
         limits = self._bounds.limits
         seconds = min(limits.image_seconds + self._received / limits.slowest_bytes, limits.deep_seconds)
+        self._end_at(self._begun + seconds)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the clock of the image, while it waits for a thread and works there within other limits."""
+        begun = asyncio.get_running_loop().time()
+        self._end_at(self._bounds.ends)
+        try:
+            yield
+        finally:
+            self._begun += asyncio.get_running_loop().time() - begun
+            self.received(0)
+
+    def _end_at(self, time: float) -> None:
         if not self.refused and not self._deadline.expired():
-            self._deadline.reschedule(min(self._begun + seconds, self._bounds.ends))
+            self._deadline.reschedule(min(time, self._bounds.ends))
 
     def holds(self, memory: int) -> None:
         """Note how much memory the image takes now."""

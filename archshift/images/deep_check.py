@@ -104,7 +104,8 @@ class DeepChecker:
                 with work.measured():
                     return function(*arguments)
 
-            return await asyncio.get_running_loop().run_in_executor(self._threads, measured)
+            with turn.paused():
+                return await asyncio.get_running_loop().run_in_executor(self._threads, measured)
 
         left = Budget(limits.unpacked_bytes, limits.files, memory_bytes=limits.memory_bytes, work=work)
         rootfs = Rootfs(take_memory=lambda size: left.take_memory(size))

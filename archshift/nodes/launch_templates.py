@@ -117,6 +117,7 @@ class LiveTemplate:
         user_data: The user data as text; None if archshift cannot read it, for example because it is packed.
         image: The ID of the image that it names; empty for that of EKS.
         names_types: Whether it names instance types or requirements for them.
+        instance_type: The instance type that it names; empty if it names none.
         others: What it also sets, and archshift does not read, in EC2's own names.
     """
 
@@ -126,6 +127,7 @@ class LiveTemplate:
     user_data: str | None = ""
     image: str = ""
     names_types: bool = False
+    instance_type: str = ""
     others: tuple[str, ...] = ()
 
 
@@ -141,7 +143,7 @@ def read_template(cluster: EksCluster, template: TemplateVersion, key: str) -> L
         ArchshiftError: boto3 is not installed, the version does not exist, or AWS refuses.
     """
     try:
-        client = aws_client("ec2", cluster.region, "read launch templates from EC2", profile=cluster.profile)
+        client = aws_client("ec2", cluster.region, "read launch templates from EC2", cluster.aws)
         answer = client.describe_launch_template_versions(
             LaunchTemplateId=template.id, Versions=[template.version]
         )
@@ -188,6 +190,7 @@ def from_data(data: Mapping[str, Any]) -> LiveTemplate:
         user_data=text,
         image=data.get("ImageId") or "",
         names_types=bool(data.get("InstanceType") or data.get("InstanceRequirements")),
+        instance_type=data.get("InstanceType") or "",
         others=(
             *other_devices,
             *(name for name in _not_read(data, metadata, interfaces)),

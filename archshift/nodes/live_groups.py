@@ -3,7 +3,7 @@
 https://docs.aws.amazon.com/eks/latest/APIReference/API_Nodegroup.html
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -56,6 +56,7 @@ class LiveGroup:
         version: The Kubernetes version of its nodes; None with an image of its own.
         release_version: The version of its AMI, or with an image of its own the image's ID.
         scaling_groups: The names of its Auto Scaling groups.
+        others: What it also has, and archshift does not read, in EKS's own names.
     """
 
     name: str
@@ -79,6 +80,7 @@ class LiveGroup:
     version: str | None = None
     release_version: str | None = None
     scaling_groups: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     @property
     def own_labels(self) -> dict[str, str]:
@@ -185,7 +187,17 @@ def from_description(described: Mapping[str, Any]) -> LiveGroup:
         version=described.get("version"),
         release_version=described.get("releaseVersion"),
         scaling_groups=tuple(group["name"] for group in scaling_groups),
+        others=tuple(_others(described)),
     )
+
+
+def _others(described: Mapping[str, Any]) -> Iterator[str]:
+    if (described.get("warmPoolConfig") or {}).get("enabled"):
+        yield "warmPoolConfig"
+    if (described.get("updateConfig") or {}).get("updateStrategy", "DEFAULT") != "DEFAULT":
+        yield "updateConfig.updateStrategy"
+    repair = described.get("nodeRepairConfig") or {}
+    yield from (f"nodeRepairConfig.{name}" for name in sorted(repair) if name != "enabled" and repair[name])
 
 
 def read_groups(
@@ -203,10 +215,12 @@ def read_groups(
         ArchshiftError: An imported group or the cluster does not exist; a group was imported under the same
             name of ours before; or AWS refuses.
     """
-    client = aws_client("eks", cluster.region, "read node groups from EKS", profile=cluster.profile)
     try:
+        client = aws_client("eks", cluster.region, "read node groups from EKS", cluster.aws)
         pages = client.get_paginator("list_nodegroups").paginate(clusterName=cluster.name)
         names = {name for page in pages for name in page["nodegroups"]}
+    except ArchshiftError:
+        raise
     # botocore's exceptions share no base class.
     except Exception as error:
         if _code(error) != "ResourceNotFoundException":

@@ -59,6 +59,8 @@ def fill_groups(groups: Mapping[str, EksNodeGroup], read: ReadTemplate) -> dict[
             fit them.
     """
     own = {name: _with_own_template(group, read) for name, group in groups.items()}
+    for group in groups.values():
+        _check_types(group, read)
     filled = {}
     for name, twin in own.items():
         original = own.get(twin.twin_of)
@@ -95,6 +97,24 @@ def _with_own_template(group: EksNodeGroup, read: ReadTemplate) -> EksNodeGroup:
     if named := sorted({"ami_family", "ami_type"} & group.typed):
         raise ArchshiftError(f"{key}.{named[0]}: the launch template names the AMI", f"remove {named[0]}")
     return replace(group, ami_type=CUSTOM)
+
+
+def _check_types(group: EksNodeGroup, read: ReadTemplate) -> None:
+    """Check the types of an imported group whose launch template names the type.
+
+    EKS does not describe them then, and with other types the guard would protect the wrong nodes.
+    """
+    live = group.live
+    if not group.import_name or not live or live.instance_types or not live.launch_template:
+        return
+    key = f"{_KEY}.{group.name}.instance_types"
+    named = read(live.launch_template, key).instance_type
+    configured = [kind.name for kind in group.instance_types]
+    if named and configured != [named]:
+        raise ArchshiftError(
+            f"{key}: {', '.join(configured)} is not what the launch template of {live.name!r} has",
+            f"write {named}",
+        )
 
 
 def _as_live(group: EksNodeGroup) -> LiveGroup:
@@ -149,8 +169,12 @@ class _Filling:
             taints=self._taints(),
             tags={**shared(live.own_tags), **twin.tags},
         )
+        if live.version:
+            has = f"those of {live.name} have Kubernetes {live.version}"
+            self._not_taken.append(f"its nodes get the version of the cluster; {has}")
         if live.remote_access:
             self._not_taken.append(self._lacks("access by SSH"))
+        self._not_taken += [self._lacks(name) for name in live.others]
         if not twin.launch_template:
             self._check_user_data(group.ami_type)
             group = replace(group, instances=self._instances(group.ami_type))

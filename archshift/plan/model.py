@@ -212,6 +212,29 @@ class DaemonSetBlocker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bend:
+    """The share of one autoscaled workload.
+
+    Attributes:
+        workload: Its key.
+        wanted: The wanted share of its pods on Graviton, 0.0 to 1.0.
+        share: The present share.
+        since: When archshift last ordered its pods, as the API server writes times; empty if it is not known.
+        causes: What changed the share since then; empty if it is the wanted one.
+    """
+
+    workload: str
+    wanted: float
+    share: float
+    since: str = ""
+    causes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.workload}: {self.share:.0%} of its pods on Graviton, {self.wanted:.0%} wanted"
+        return f"{text}: {'; '.join(self.causes)}" if self.causes else text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What the next update changes in the cluster.
 
@@ -238,6 +261,7 @@ class Plan:
         advice: What another placement would save in this step, a sentence; empty if it saves nothing.
         kept_shares: The key of an autoscaled workload to the share that it keeps while it is scaled down.
         costs_due: The keys of the workloads whose deletion costs this update writes or gives back.
+        bends: The shares of autoscaled workloads.
     """
 
     arm_ratio: float
@@ -260,6 +284,7 @@ class Plan:
     advice: str = ""
     kept_shares: Mapping[str, Proportion] = field(default_factory=dict)
     costs_due: tuple[str, ...] = ()
+    bends: tuple[Bend, ...] = ()
 
     @property
     def movable(self) -> list[PlannedWorkload]:

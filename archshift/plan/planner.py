@@ -19,6 +19,7 @@ from archshift.nodes.after_update import closed_sides, nodes_after, possible_nod
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import reasons
 from archshift.plan.apportion import Share, apportion
+from archshift.plan.bends import bends_of
 from archshift.plan.capacity import Balance, Demand, balance
 from archshift.plan.deletion_costs import Proportion, costs_due
 from archshift.plan.model import (
@@ -126,6 +127,7 @@ def make_plan(
         troubles=inventory.troubles,
         placed_by=placed_by,
         kept_shares=kept,
+        bends=bends_of(planned, inventory, live_entries or {}),
         costs_due=costs_due(
             inventory.scaled_pods,
             {node.name: node.architecture for node in inventory.nodes},

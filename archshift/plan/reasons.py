@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Final
 
-from archshift.cluster.model import FailedCanary, Trouble
+from archshift.cluster.model import MOST_MISSING, FailedCanary, Trouble
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TITLES
 from archshift.cluster.scheduling import Source, Unmet
@@ -273,6 +273,14 @@ def refused(words: str) -> str:
     return (
         f"left alone: the API server refuses its patch ({words}); ask whoever set that rule, or name the "
         "workload in archshift:workloads.exclude"
+    )
+
+
+def oversized(wanted: int, existing: int) -> str:
+    """Say that a workload wants many more pods than it has."""
+    return (
+        f"left alone: it wants {counted(wanted, 'pod')} and has {existing}; archshift places it when at most "
+        f"{MOST_MISSING} of them are missing"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from archshift.cluster import pod_fields
 from archshift.cluster.entries import LEFT_ALONE, Entry
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
-from archshift.cluster.model import TAKEN_ANNOTATION, Inventory, Workload, taken_annotation
+from archshift.cluster.model import MOST_MISSING, TAKEN_ANNOTATION, Inventory, Workload, taken_annotation
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.text import joined
@@ -330,9 +330,11 @@ def _scaled(
     if rule:
         low, high = scaling.reach(rule, share, bounds, soft_rules=draft.template.has_soft_rules)
     else:
+        least = max(1, bounds[0])
         shares = [
             placement.reachable(row.wanted or 0, row.replicas, scaled) / scaled
-            for scaled in range(max(1, bounds[0]), bounds[1] + 1)
+            # Beyond that, a share changes by less than a thousandth.
+            for scaled in range(least, min(bounds[1], least + MOST_MISSING) + 1)
         ]
         if not shares:
             return row, target

@@ -23,8 +23,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from archshift.cluster.entries import Scaling
+from archshift.cluster.model import MOST_MISSING
 from archshift.cluster.pod_fields import Template
-from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64
+from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, ZONE_LABEL
 from archshift.plan.placement import max_skew
 
@@ -39,10 +40,14 @@ _TAINT: Final = 150
 """What the toleration of a side's soft taint adds: the scorer of taints has the weight 3, and not 2."""
 
 _BY_HOST: Final = 1.2
-_BY_HOST_POINTS: Final = 4.0
-"""What a soft spread over nodes changes about the constant and the preference. All nodes are compared to the
-fullest one, which has a pod of the workload more than the node that gets the next. That makes a difference
-between the sides smaller, most of all while there are few pods (fitted for 12 to 48 nodes)."""
+_BY_HOST_POINTS: Final = 1.0
+_BY_HOST_BESIDE: Final = 0.12
+"""What a soft spread over nodes changes: about the constant, about the preference, and in both sums.
+
+All nodes are compared to the fullest one, which has a pod of the workload more than the node that gets the
+next. That makes a difference between the sides smaller, most of all while there are few pods. Where the nodes
+are in proportion to the share, both sides have as many pods on a node. Fitted for 12 to 48 nodes.
+"""
 
 _NEARLY_EVEN: Final = 0.99
 """Two sums whose ratio is above this need no preference: a point is the smallest."""
@@ -69,13 +74,15 @@ def scaling_of(template: Template, share: float, most: int, *, zones: int, taint
     soft = [each for each in _constraints(template) if each.get("whenUnsatisfiable") == "ScheduleAnyway"]
     if any(each.get("topologyKey") == ARCH_LABEL for each in soft):
         return None
-    larger, other = (ARM64, AMD64) if share >= 0.5 else (AMD64, ARM64)
+    larger: Architecture = ARM64 if share >= 0.5 else AMD64
+    other: Architecture = AMD64 if larger == ARM64 else ARM64
     large, small = max(share, 1 - share), min(share, 1 - share)
     per_pod = _normalized(len(ARCHITECTURES))
     zonal = sum(each.get("topologyKey") == ZONE_LABEL for each in soft) if template.has_spreads else 1
     by_host = not template.has_spreads or any(each.get("topologyKey") == HOSTNAME_LABEL for each in soft)
     # Both sides have the same zones, and a zone has its part of all pods.
     beside = zonal * _normalized(zones) / zones if zones else 0.0
+    beside += _BY_HOST_BESIDE * by_host
     ratio = (per_pod * small + beside) / (per_pod * large + beside)
     spread, weight = 1, 0.0
     if ratio < _NEARLY_EVEN:
@@ -84,7 +91,7 @@ def scaling_of(template: Template, share: float, most: int, *, zones: int, taint
         constant -= _BY_HOST * by_host
         spread = 1 + max(0, round(constant))
         weight = max(0.0, _POINTS * (1 - ratio) - _BY_HOST_POINTS * by_host)
-    tolerates = None
+    tolerates: Architecture | None = None
     if template.stays_apart and ratio < _NEARLY_EVEN:
         weight += _APART
         if weight > _POINTS and tainted and "tolerations" not in template.foreign_owners:
@@ -111,7 +118,9 @@ def reach(
     """
     pods_off, share_off = (SOFT_PODS_OFF, SOFT_SHARE_OFF) if soft_rules else (PODS_OFF, SHARE_OFF)
     low, high = 1.0, 0.0
-    for pods in range(max(1, bounds[0]), max(1, bounds[0], bounds[1]) + 1):
+    fewest_pods = max(1, bounds[0])
+    # More pods bring both shares nearer to the wanted one. Somebody may allow two billion.
+    for pods in range(fewest_pods, min(max(fewest_pods, bounds[1]), fewest_pods + MOST_MISSING) + 1):
         off = max(pods_off, share_off * pods)
         fewest = max(0, (pods - scaling.within + 1) // 2)
         least = max(math.ceil(share * pods - off - 1e-9), fewest)

@@ -293,7 +293,7 @@ class Steering:
         if verdict.verdict == UNKNOWN and self._inventory.on(workload.key, ARM64):
             # As with other workloads: an image that is unreadable now is not known to be broken.
             return Draft(workload, template, "leave", reasons.daemonset_stays(verdict))
-        mine = not (self._owned(workload) or workload.key in self._refused)
+        mine = not (self._owned(workload) or workload.obstacle or workload.key in self._refused)
         if self._pin_daemonsets and mine and not placement.conflicts(template, replicas=1):
             return Draft(workload, template, "hold", reasons.daemonset_kept_off(verdict))
         breaks = self.breaks_on_graviton(workload)
@@ -330,6 +330,8 @@ class Steering:
 
     def _immovable(self, workload: Workload) -> str:
         """Return why its pods cannot be placed on either side, whoever writes the fields."""
+        if workload.oversized:
+            return reasons.oversized(*workload.oversized)
         if workload.scheduler:
             return reasons.other_scheduler(workload.scheduler)
         if kind := self._inventory.special_nodes(workload.key):

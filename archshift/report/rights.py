@@ -40,6 +40,8 @@ class PermissionNeed:
     """The permissions for one purpose.
 
     Attributes:
+        rights: What ``pulumi up`` needs.
+        looking: The part of it that previews, plans and reports need, which change nothing.
         without: Outcome of the check if a permission is missing.
         effect: What happens without it.
     """
@@ -48,6 +50,7 @@ class PermissionNeed:
     rights: tuple[Right, ...]
     without: Outcome
     effect: str
+    looking: tuple[Right, ...] = ()
 
 
 def needs(settings: "Settings") -> Iterator[PermissionNeed]:
@@ -55,25 +58,26 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
     ours = settings.discovery.namespaces or _WHOLE_CLUSTER
     # A guarded stack reads the controllers of all namespaces, because their pods need nodes too.
     seen = _WHOLE_CLUSTER if settings.guarded else ours
+    reading = (
+        *_rights("list", _CONTROLLERS, seen),
+        *_rights("get", _CONTROLLERS, ours),
+        # The first Graviton node starts every DaemonSet, wherever it is.
+        *_rights("list", ("daemonsets.apps", *_READ_EVERYWHERE), _WHOLE_CLUSTER),
+    )
     yield PermissionNeed(
-        "plan and status",
-        (
-            *_rights("list", _CONTROLLERS, seen),
-            *_rights("get", _CONTROLLERS, ours),
-            # The first Graviton node starts every DaemonSet, wherever it is.
-            *_rights("list", ("daemonsets.apps", *_READ_EVERYWHERE), _WHOLE_CLUSTER),
-        ),
-        "problem",
-        "archshift cannot make a plan",
+        "plan and status", reading, "problem", "archshift cannot make a plan", looking=reading
+    )
+    # A preview tries each patch as a dry run, for which the API server wants the same right.
+    patching = (
+        *_rights("patch", _CONTROLLERS, ours),
+        Right("get", "namespaces", SYSTEM_NAMESPACE, SYSTEM_NAMESPACE),
     )
     yield PermissionNeed(
         "pulumi up",
-        (
-            *_rights("patch", _CONTROLLERS, ours),
-            Right("get", "namespaces", SYSTEM_NAMESPACE, SYSTEM_NAMESPACE),
-        ),
+        patching,
         "problem",
         "pulumi up fails, because it cannot place these workloads",
+        looking=patching,
     )
     yield PermissionNeed(
         "rebalance",
@@ -96,6 +100,10 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             ),
             "problem",
             "archshift cannot tell the API server where new pods belong",
+            looking=(
+                *_rights("list", ("namespaces",), _WHOLE_CLUSTER),
+                *_rights("list get", _POLICIES, _WHOLE_CLUSTER),
+            ),
         )
     yield PermissionNeed(
         "failed canaries",
@@ -106,13 +114,17 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
         ),
         "warning",
         "the next update tries a workload again that failed on Graviton",
+        looking=_rights("get", ("configmaps",), ours, canaries_name(settings.stack_label)),
     )
     if settings.images.check:
+        accounts = _rights("list", ("serviceaccounts",), _WHOLE_CLUSTER)
         yield PermissionNeed(
             "pull secrets",
-            (*_rights("list", ("serviceaccounts",), _WHOLE_CLUSTER), *_rights("get", ("secrets",), ours)),
+            (*accounts, *_rights("get", ("secrets",), ours)),
             "warning",
             "private images stay unknown and on x86, unless a role allows their secrets by name",
+            # No role for the whole cluster has the secrets: ``archshift rbac`` names them by namespace.
+            looking=accounts,
         )
     if settings.monitoring:
         namespace = (settings.monitoring.namespace,)
@@ -123,6 +135,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             ),
             "problem",
             "archshift cannot create the rules and the dashboard",
+            looking=_rights("get", ("configmaps", "prometheusrules.monitoring.coreos.com"), namespace),
         )
     if settings.arm64_tests:
         yield PermissionNeed(
@@ -134,8 +147,9 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             ),
             "problem",
             "archshift cannot test workloads on arm64",
+            looking=_rights("list", ("jobs.batch",), _WHOLE_CLUSTER),
         )
-    if settings.provisioner != "managed":
+    if settings.pool_settings is not None or settings.provisioner != "managed":
         yield PermissionNeed(
             "node pools",
             (
@@ -144,15 +158,16 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             ),
             "problem",
             "archshift cannot create NodePools or bring up nodes",
+            looking=_rights("get list watch", ("nodepools.karpenter.sh",), _WHOLE_CLUSTER),
         )
-    elif settings.platform == "lab":
+    if settings.platform == "lab" and (settings.node_groups or settings.provisioner == "managed"):
         yield PermissionNeed(
             "simulated nodes",
             _rights("create patch delete", ("nodes",), _WHOLE_CLUSTER),
             "problem",
             "archshift cannot create the lab's nodes",
         )
-    if settings.groups:
+    if settings.groups or settings.takes_over_pools:
         yield PermissionNeed(
             "drain",
             (

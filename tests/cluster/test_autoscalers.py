@@ -7,10 +7,12 @@ import pytest
 from archshift.cluster.client import RefusedError
 from archshift.cluster.inventory import read_inventory
 from archshift.cluster.model import Autoscaler, Discovery, Workload
-from tests.build import MANAGER, cluster_of, workload
+from archshift.cluster.pods import COST_ANNOTATION
+from tests.build import MANAGER, cluster_of, node, pod, workload
 from tests.fakes import FakeCluster
 
 CART = "shop/Deployment/cart"
+AT = "2026-03-02T10:00:00Z"
 KEDA = "/apis/keda.sh/v1alpha1/scaledobjects"
 
 
@@ -50,6 +52,13 @@ def test_an_hpa_gives_its_bounds_to_its_target() -> None:
         by="HorizontalPodAutoscaler cart", least=1, most=9
     )
     assert cart(scalers=(gone,)).autoscaled is None
+
+
+def test_an_hpa_says_when_it_last_changed_the_replicas() -> None:
+    scaled = {**hpa(), "status": {"lastScaleTime": "2026-03-02T10:00:00Z"}}
+    found = cart(scalers=(scaled,)).autoscaled
+    assert found is not None
+    assert found.scaled_at == "2026-03-02T10:00:00Z"
 
 
 def test_two_hpas_of_one_target_give_the_wider_bounds() -> None:
@@ -145,3 +154,39 @@ def test_cpu_that_a_workload_is_scaled_to(metric: dict[str, Any], said: tuple[st
     )
     found = read_inventory(cluster, Discovery(), MANAGER).workloads[CART]
     assert found.cpu_targets == said
+
+
+def test_the_pods_of_autoscaled_workloads_are_kept_and_those_with_our_costs() -> None:
+    """Others only count: a fleet has many pods."""
+    ours, theirs = "archshift/lab/deletion-costs", "archshift/other/deletion-costs"
+
+    def one(name: str, maker: str, manager: str = "") -> dict[str, Any]:
+        hash_ = maker.rpartition("-")[2]
+        item = pod(f"{maker}-{name}", "x86", owner=("ReplicaSet", maker), labels={"pod-template-hash": hash_})
+        if manager:
+            item["metadata"]["annotations"] = {COST_ANNOTATION: "90000"}
+            fields: Any = {"f:metadata": {"f:annotations": {f"f:{COST_ANNOTATION}": {}}}}
+            entry = {"manager": manager, "operation": "Update", "time": AT, "fieldsV1": fields}
+            item["metadata"]["managedFields"] = [entry]
+        return item
+
+    cluster = cluster_of(
+        deployments=[workload(), workload(name="web"), workload(name="old")],
+        scalers=[hpa()],
+        nodes=[node("x86", "amd64")],
+        pods=[
+            one("a", "cart-5d8f"),
+            one("b", "cart-5d8f", ours),
+            one("a", "web-77"),
+            one("a", "old-88", ours),
+            one("b", "old-88", theirs),
+        ],
+    )
+    found = read_inventory(cluster, Discovery(), MANAGER).scaled_pods
+    assert {key: [each.name for each in pods] for key, pods in found.items()} == {
+        CART: ["cart-5d8f-a", "cart-5d8f-b"],
+        "shop/Deployment/old": ["old-88-a"],
+    }
+    new, known = found[CART]
+    assert (new.cost, new.cost_at, known.cost, known.cost_at) == (None, "", 90_000, AT)
+    assert known.annotations == {}, "each pod has another cost, and pods share equal annotations"

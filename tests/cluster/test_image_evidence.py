@@ -342,6 +342,25 @@ def test_the_service_accounts_secrets_count_where_the_pod_names_none() -> None:
     assert secrets_of(cluster) == ([{"by-account"}, {"by-default"}, {"own"}], ())
 
 
+def test_a_secret_serves_the_images_of_the_pods_that_name_it() -> None:
+    """By repository: not all images of its namespace, and no image of another namespace."""
+    other = workload(
+        name="pay",
+        namespace="blog",
+        pod_spec={"containers": [container("main", "pay:1")], "imagePullSecrets": [{"name": "robot"}]},
+    )
+    public = workload(name="web", pod_spec={"containers": [container("main", "web:1")]})
+    cluster = secret_cluster(
+        {"/apis/apps/v1/deployments": [carts(imagePullSecrets=[{"name": "robot"}]), other, public]},
+        {"shop/robot": pull_secret("shop", "robot"), "blog/robot": pull_secret("blog", "robot")},
+    )
+    files, _ = read_pull_secrets(cluster, look(cluster))
+    assert {file.namespace: sorted(file.images or ()) for file in files} == {
+        "shop": ["registry.example/app"],
+        "blog": ["registry.example/pay"],
+    }
+
+
 def test_secrets_of_pods_that_nobody_steers_are_read() -> None:
     """A bare pod's image is in the evidence, so its credentials are needed too."""
     bare = pod("debug", "x86")

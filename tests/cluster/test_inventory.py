@@ -18,6 +18,7 @@ from archshift.images.building.fetched_binary import FetchedBinary, Source
 from archshift.images.workload import with_pods
 from archshift.nodes.groups import Taint
 from archshift.plan.placement import conflicts, place
+from archshift.plan.planner import make_plan
 from tests.build import ARCH, MANAGER, PREFERRED, REQUIRED, Json, in_pod_spec, manages, node, pod, workload
 from tests.build import cluster_of as cluster
 from tests.fakes import FakeCluster
@@ -228,16 +229,28 @@ def test_what_was_taken_by_force_is_read_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '"text"', '{"preferred": 1}', '{"preferred": {"manager": "helm"}}', "null"]
+    "text",
+    [
+        *("{", "[]", '"text"', '{"preferred": 1}', '{"preferred": {"manager": "helm"}}', "null", "[" * 20000),
+        '{"preferred": {"manager": 1, "operation": "Apply", "value": null}}',
+        '{"preferred": {"manager": "helm", "operation": "Apply", "value": {"weight": 1}}}',
+        '{"required": {"manager": "helm", "operation": "Apply", "value": {"nodeSelectorTerms": [1]}}}',
+        '{"spread": {"manager": "helm", "operation": "Apply", "value": "maxSkew"}}',
+        '{"node-selector": {"manager": "helm", "operation": "Apply", "value": {"pool": 1}}}',
+    ],
 )
-def test_an_annotation_that_was_tampered_with_stops_the_run(text: str) -> None:
-    """It holds what has to be restored; going on without it would lose that."""
-    with pytest.raises(ArchshiftError) as error:
-        read(annotations={"archshift/taken": text})
-    assert str(error.value) == (
-        "shop/cart: the annotation archshift/taken is not readable; it holds what a forced patch replaced: "
-        "restore it from the stack's state (pulumi stack export) before going on"
+def test_an_invalid_annotation_leaves_only_its_workload_alone(text: str) -> None:
+    """Whoever may patch one workload can write it, so it must not stop the run for others."""
+    found = read(annotations={"archshift/taken": text})
+    assert found.obstacle == (
+        "shop/cart: the annotation archshift/taken is invalid; restore it, because it has the values that "
+        "archshift replaced by force; or remove it if archshift:workloads.overrides never had force for this "
+        "workload"
     )
+    plan = make_plan(arm_ratio=1.0, inventory=Inventory(workloads={found.key: found}))
+    (row,) = plan.workloads
+    assert (row.action, row.patch) == ("leave", None)
+    assert "the annotation archshift/taken is invalid" in row.reason
 
 
 def test_the_live_revision_is_read_from_the_pod_template() -> None:
@@ -630,7 +643,7 @@ def test_nothing_is_read_beyond_the_discovery_unless_it_is_asked_for() -> None:
     fake = cluster(deployments=[workload(), system], pods=[pod("p", namespace="kube-system")])
     found = inventory(fake)
     assert found.unsteered_workloads == {}
-    assert found.pull_identities == {PullIdentity("shop", "default")}
+    assert found.pull_identities == {"registry.example/app:1": {PullIdentity("shop", "default")}}
     assert [path for path, _ in fake.lists].count("/apis/apps/v1/deployments") == 1
 
 
@@ -733,7 +746,8 @@ def test_an_owners_pods_say_where_they_may_run_and_what_they_ask_for() -> None:
     assert canary.tolerations == ({"key": "spot", "operator": "Exists"},)
     assert canary.requests == Resources(2000, 128 * MIB)
     assert {one.use.image for one in canary.containers} == {"registry.example/app:1", "canary:2"}
-    assert found.pull_identities == {PullIdentity("shop", "roller", ("robot",))}
+    robot = {PullIdentity("shop", "roller", ("robot",))}
+    assert found.pull_identities == {"registry.example/app:1": robot, "canary:2": robot}
 
 
 def test_a_controller_beyond_the_discovery_is_read_as_any_other() -> None:
@@ -760,10 +774,10 @@ def test_a_controller_beyond_the_discovery_is_read_as_any_other() -> None:
     assert one.template.application_value("node-selector") == {"disk": "ssd"}
     assert one.tolerations == ({"operator": "Exists"},)
     assert [(each.name, each.role) for each in one.containers] == [("dns", "container"), ("mesh", "injected")]
-    assert found.pull_identities == {
-        PullIdentity("kube-system", "default"),
-        PullIdentity("kube-system", "default", ("mesh",)),
-    }
+    account = PullIdentity("kube-system", "default")
+    own = PullIdentity("kube-system", "default", ("mesh",))
+    assert found.pull_identities["mesh:1"] == {own}
+    assert found.pull_identities["registry.example/app:1"] == {account, own}
 
 
 def rolling(kind: str = "Deployment", *, settled: bool = False) -> FakeCluster:
@@ -847,3 +861,41 @@ def test_who_answers_for_a_workload(labels: dict[str, str], owner: str) -> None:
     item = workload()
     item["metadata"]["labels"] = labels
     assert read_workload("Deployment", item, MANAGER).owner == owner
+
+
+def test_numbers_that_no_cluster_has_leave_only_their_workload_alone() -> None:
+    """A plan looks at each wanted pod, and whoever may write one Deployment can want two billion of them."""
+    most = 2**31 - 1
+    claims = [{"metadata": {"name": "data"}, "spec": {"storageClassName": "gp3"}}]
+    many = workload(name="many", replicas=most)
+    scaled = workload("StatefulSet", "scaled", replicas=2, spec={"volumeClaimTemplates": claims})
+    surge = {"rollingUpdate": {"maxSurge": "9" * 5000 + "%"}}
+    surging = workload(name="surging", replicas=4, spec={"strategy": surge})
+    marked = workload(name="marked", replicas=4, annotations={"archshift/inexact": f"a;{'9' * 5000};1"})
+    scalers = [
+        {
+            "metadata": {"namespace": "shop", "name": name},
+            "spec": {"scaleTargetRef": {"kind": kind, "name": name}, "minReplicas": 2, "maxReplicas": most},
+        }
+        for kind, name in (("StatefulSet", "scaled"), ("Deployment", "cart"))
+    ]
+    found = read_inventory(
+        cluster(
+            nodes=[node("a", "amd64"), node("b")],
+            deployments=[many, surging, marked, workload(name="cart", replicas=4)],
+            statefulsets=[scaled],
+            scalers=scalers,
+        ),
+        Discovery(),
+        MANAGER,
+        with_unsteered=True,
+    )
+    assert found.workloads["shop/Deployment/many"].replicas == 1000
+    rows = {row.name: row for row in make_plan(arm_ratio=0.5, inventory=found).workloads}
+    assert rows["many"].action == "leave"
+    assert rows["many"].reason == (
+        "left alone: it wants 2147483647 pods and has 0; archshift places it when at most 1000 of them are "
+        "missing"
+    )
+    names = ("cart", "scaled", "surging", "marked")
+    assert sum(rows[name].wanted or 0 for name in names) == 7

@@ -82,6 +82,51 @@ def test_what_looks_like_a_credential_is_hidden(text: str, kept: str) -> None:
         assert part not in Redactor().text(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("at https://robot:pa/ss@registry.example/v2/", "at https://[secret]@registry.example/v2/"),
+        ("at https://robot:pa@ss@registry.example/v2/", "at https://[secret]@registry.example/v2/"),
+        ("at https://robot:p/a@s:s/@registry.example", "at https://[secret]@registry.example"),
+        (r"at https:\/\/robot:pass@registry.example", r"at https:\/\/[secret]@registry.example"),
+        (
+            '{"auths":{"r.example":{"auth":"cm9ib3Q6cGFzcw=="}}}',
+            '{"auths":{"r.example":{"auth":"[secret]"}}}',
+        ),
+        (r"{\"auth\":\"cm9ib3Q6cGFzcw==\"}", r"{\"auth\":\"[secret]\"}"),
+        ("token: abcdef", "token: [secret]"),
+        ("token: x", "token: [secret]"),
+        ("secret: abcdef", "secret: [secret]"),
+        ("session_token: abcdef", "session_token: [secret]"),
+        ("AWS_SESSION_TOKEN: abcdef", "AWS_SESSION_TOKEN: [secret]"),
+        ('password: "two words"', 'password: "[secret]"'),
+        ("password: 'it''s'", "password: '[secret]''s'"),
+        ("as dckr_pat_0123456789abcdef", "as [secret]"),
+        ("as npm_0123456789abcdefghij", "as [secret]"),
+        ("as hvs.CAESIJ0123456789", "as [secret]"),
+        ("as AIzaSyA0123456789abcdefghij", "as [secret]"),
+        ("https://a.blob.example/x?sv=1&sig=ab%2Bc&se=2", "https://a.blob.example/x?sv=1&sig=[secret]&se=2"),
+        ("-eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.sig.", "-[secret]."),
+    ],
+)
+def test_forms_that_a_review_found(text: str, shown: str) -> None:
+    """Passwords with a slash or an at sign, values in JSON and YAML, and tokens of well-known services."""
+    assert Redactor().text(text) == shown
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["-eyJ", "eyJ.", "eyJabcdefgh", "://", "://a:", "://a@", "token", "token ", 'token="', "token: \\",
+     "auth\"", "bearer ", "authorization: ", "-----BEGIN ", "-----BEGIN PRIVATE KEY-----", "-----END ",
+     "ghp_", "SG.",
+     "Invalid value: ", 'Invalid value: "\\', "?sig", " ", "\\", '"', "/", "@"],
+)  # fmt: skip
+def test_a_long_text_takes_no_longer_than_its_length(part: str) -> None:
+    """A quarter of a million characters: tried again from each, they would take minutes to hours."""
+    text = part * (250_000 // len(part))
+    assert len(Redactor(["hunter2"]).text(f"{text}hunter2")) <= 16 * len(text)
+
+
 def test_a_value_that_the_api_server_refuses_is_not_shown() -> None:
     """It quotes the field's value, which may come from a secret."""
     said = 'spec.image: Invalid value: "hunter \\"2\\"": must not have spaces'
@@ -95,6 +140,9 @@ def test_a_value_that_the_api_server_refuses_is_not_shown() -> None:
         "x86 capacity stays: 1 workload needs x86; give these workloads images for arm64 or remove them",
         "shop/Deployment/token-service: left alone: pins amd64 by its own nodeSelector",
         "the pull secret shop/registry is not readable: 403",
+        "the Secret shop/robot is not a pull secret: it has neither .dockerconfigjson nor .dockercfg",
+        "shop/Deployment/token: left alone: pins amd64 by its own nodeSelector",
+        "read https://registry.example:5000/v2/app@sha256:0a1b and https://example.com/@somebody",
     ],
 )
 def test_ordinary_sentences_stay(text: str) -> None:

@@ -4,24 +4,25 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
+from archshift.common.aws import AssumedRole, AwsIdentity
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.ami_types import AMI_FAMILIES
-from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
+from archshift.nodes.eks import Addon, EksCluster, LiveCluster, NewCluster
 from archshift.nodes.groups import RETIRED, Taint, side_taint
 from archshift.nodes.launch_templates import Instances, TemplateVersion, Volume
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
-from components.eks_node_groups import check_offered
 from tests.build import live_group
 from tests.components.eks import (
     ARN,
     ATTACHMENT,
     CLUSTER,
+    GET_ADDON,
     GET_CLUSTER,
-    GET_OFFERINGS,
     NEW,
     NODE_GROUP,
     ROLE,
@@ -77,7 +78,11 @@ def test_five_x86_nodes_and_three_graviton_ones() -> None:
         ["archshift:index:EksNodeGroups", *[TEMPLATE, NODE_GROUP] * 2]
     )
     assert {one.parent for one in done.of(NODE_GROUP)} == {"eks-node-groups"}
-    assert done.outputs["eks-node-groups"] == {"sizes": {"x86": 5, "graviton": 3}, "elsewhere": {}}
+    assert done.outputs["eks-node-groups"] == {
+        "sizes": {"x86": 5, "graviton": 3},
+        "types": {"x86": ["t3.xlarge"], "graviton": ["t4g.xlarge"]},
+        "elsewhere": {},
+    }
 
 
 def test_nodes_are_hardened_by_their_launch_template() -> None:
@@ -315,6 +320,16 @@ def test_a_role_is_made_for_nodes_that_have_none() -> None:
     assert set(attachments) <= waits_for
 
 
+def test_the_role_of_nodes_in_china_is_trusted_by_both_names_of_ec2() -> None:
+    """And its policies are those of that partition."""
+    arn = "arn:aws-cn:eks:cn-north-1:123456789012:cluster/prod"
+    done = registered(group("x86", "m5.large"), cluster=EksCluster(name="prod"), arn=arn)
+    (role,) = done.of(ROLE)
+    (statement,) = json.loads(role.inputs["assumeRolePolicy"])["Statement"]
+    assert statement["Principal"] == {"Service": ["ec2.amazonaws.com", "ec2.amazonaws.com.cn"]}
+    assert all(one.inputs["policyArn"].startswith("arn:aws-cn:iam::") for one in done.of(ATTACHMENT))
+
+
 OLD = live_group(
     labels={"team": "shop", "architecture": "x86"},
     taints=(Taint(key="spot"),),
@@ -452,27 +467,38 @@ MISSING = (
 )
 
 
-def test_a_region_that_lacks_a_type_is_told_before_anything_is_made() -> None:
-    """EKS would say so after minutes; an imported group has what it has."""
-    answer = {"instanceTypes": ["m5.large"]}
-    called(lambda: check_offered({"x86": EXISTING["x86"]}), GET_OFFERINGS, answer)
-    assert find_failed(lambda: check_offered(EXISTING), GET_OFFERINGS, answer) == (
-        "archshift:node_groups.new: the region of aws:region does not offer m7g.large; change the group's "
-        "instance_types, or archshift:graviton_families if the group is a twin"
-    )
-
-
-def test_a_region_that_cannot_be_asked_stops_the_run() -> None:
-    """Unknown is not offered."""
-    words = "api error UnauthorizedOperation: You are not authorized to perform this operation."
-    assert find_failed(lambda: check_offered(EXISTING), GET_OFFERINGS, words) == (
-        "archshift:node_groups: the region's instance types cannot be read: UnauthorizedOperation: You are "
-        "not authorized to perform this operation.; docs/iam.md lists the permissions that archshift needs"
-    )
-
-
 def test_a_cluster_is_found_by_its_name() -> None:
     assert called(lambda: find_cluster(CLUSTER), GET_CLUSTER, FOUND_CLUSTER) == PROD
+
+
+@pytest.mark.parametrize(
+    ("status", "way_out"),
+    [
+        ("CREATING", "run `aws eks wait cluster-active --name prod`, and try again"),
+        ("DELETING", "run `aws eks wait cluster-deleted --name prod`, and try again"),
+    ],
+)
+def test_a_cluster_that_nobody_can_use_stops_the_run(status: str, way_out: str) -> None:
+    """It has no endpoint yet, or soon no more."""
+    answer = {"arn": ARN, "endpoint": "", "certificateAuthorities": [], "status": status}
+    for cluster in (CLUSTER, NEW):
+        sentence = find_failed(partial(find_cluster, cluster), GET_CLUSTER, answer)
+        assert sentence == f"the EKS cluster 'prod' is {status}; {way_out}"
+
+
+def test_of_a_cluster_that_the_stack_creates_the_creator_and_the_add_ons_are_read() -> None:
+    """So that the next update leaves both as they are."""
+    versions: dict[Addon, str] = {"vpc-cni": "v1.20.4-eksbuild.2", "kube-proxy": "v1.34.0-eksbuild.4"}
+
+    def addon(arguments: dict[str, Any]) -> dict[str, Any]:
+        if arguments["addonName"] not in versions:
+            raise Refused("reading EKS Add-On (coredns:prod): couldn't find resource")
+        return {"addonVersion": versions[arguments["addonName"]]}
+
+    answer = {**FOUND_CLUSTER, "status": "ACTIVE", "tags": {"archshift/creator": "1:role/r"}}
+    results: list[Any] = []
+    record(lambda: results.append(find_cluster(NEW)), Aws({GET_CLUSTER: lambda _: answer, GET_ADDON: addon}))
+    assert results == [replace(PROD, creator="1:role/r", addons=versions)]
 
 
 def test_a_cluster_that_is_to_be_made_may_be_missing() -> None:
@@ -520,9 +546,10 @@ def test_of_an_adopted_cluster_nothing_can_change() -> None:
 
 def test_the_kubeconfig_uses_the_profile_of_the_stack() -> None:
     """A stack's ``aws:profile`` reaches the cluster with the rights that it was found with."""
-    cluster = replace(CLUSTER, profile="prod-admin")
+    identity = AwsIdentity(profile="prod-admin")
+    cluster = replace(CLUSTER, aws=identity)
     done = record(lambda: MixedCluster("prod", MixedClusterArgs(cluster=cluster, live=PROD)))
-    assert json.loads(done.outputs["prod"]["kubeconfig"]) == PROD.kubeconfig("prod-admin")
+    assert json.loads(done.outputs["prod"]["kubeconfig"]) == PROD.kubeconfig(identity)
 
 
 def test_a_cluster_that_is_made_is_secure_by_default() -> None:
@@ -554,6 +581,7 @@ def test_a_cluster_that_is_made_is_secure_by_default() -> None:
                 },
             }
         },
+        "clusterTags": {"archshift/creator": "123456789012:role/deployer"},
         "createOidcProvider": True,
         "deletionProtection": True,
         "skipDefaultNodeGroup": True,
@@ -561,6 +589,94 @@ def test_a_cluster_that_is_made_is_secure_by_default() -> None:
         "nodeAssociatePublicIpAddress": False,
     }
     assert cluster.parent == "prod"
+
+
+ADMIN = "arn:aws:iam::123456789012:role/team/admin"
+FIRST = "arn:aws:iam::123456789012:role/team/first"
+BOTH = replace(NEW, create=NewCluster(version="1.34", vpc="vpc-1", admins=(ADMIN, FIRST)))
+
+
+def entries(done: Monitor) -> set[str]:
+    """The principals of the access entries that are registered."""
+    (cluster,) = done.of("eks:index:Cluster")
+    return {entry["principalArn"] for entry in cluster.inputs["accessEntries"].values()}
+
+
+@pytest.mark.parametrize(
+    ("caller", "expected"),
+    [
+        # The ARN of a session has neither the role's path nor its service.
+        ("arn:aws:sts::123456789012:assumed-role/first/ci", {ADMIN}),
+        ("arn:aws:sts::123456789012:assumed-role/other/ci", {ADMIN, FIRST}),
+        ("arn:aws:sts::999999999999:assumed-role/first/ci", {ADMIN, FIRST}),
+        ("arn:aws:iam::123456789012:user/first", {ADMIN, FIRST}),
+    ],
+    ids=["the same", "another", "of another account", "a user of that name"],
+)
+def test_the_creator_gets_no_second_access_entry(caller: str, expected: set[str]) -> None:
+    """EKS makes one for whoever creates the cluster, and refuses another."""
+    assert entries(made(BOTH, caller=caller)) == expected
+
+
+@pytest.mark.parametrize("caller", ["first", "admin"])
+def test_the_entries_do_not_depend_on_who_updates_the_cluster_later(caller: str) -> None:
+    """Else an update by another administrator would take away its own entry."""
+    live = replace(PROD, creator="123456789012:role/first")
+    done = made(BOTH, live, f"arn:aws:sts::123456789012:assumed-role/{caller}/ci")
+    assert entries(done) == {ADMIN}
+    (cluster,) = done.of("eks:index:Cluster")
+    assert cluster.inputs["clusterTags"] == {"archshift/creator": "123456789012:role/first"}
+
+
+def test_a_cluster_of_an_older_version_keeps_all_its_entries() -> None:
+    """Nobody knows who created it, and its creator was no administrator of the settings."""
+    done = made(BOTH, PROD, "arn:aws:sts::123456789012:assumed-role/first/ci")
+    assert entries(done) == {ADMIN, FIRST}
+    (cluster,) = done.of("eks:index:Cluster")
+    assert "clusterTags" not in cluster.inputs
+
+
+@pytest.mark.parametrize(
+    ("live", "typed", "expected"),
+    [
+        ({}, {}, (None, None, None)),
+        ({"vpc-cni": "v1", "kube-proxy": "v2", "coredns": "v3"}, {}, ("v1", "v2", None)),
+        ({"vpc-cni": "v1", "kube-proxy": "v2"}, {"vpc-cni": "v9"}, ("v9", "v2", None)),
+        ({"vpc-cni": "v1"}, {"coredns": "v4"}, ("v1", None, "v4")),
+    ],
+    ids=["new", "as they are", "typed", "CoreDNS"],
+)
+def test_an_update_changes_no_add_on_by_itself(
+    live: Mapping[Any, str], typed: Mapping[Any, str], expected: tuple[str | None, ...]
+) -> None:
+    """The component alone would take the newest version at each run, also at a step of the ratio."""
+    new = NewCluster(version="1.34", vpc="vpc-1", addons=typed)
+    done = made(replace(NEW, create=new), replace(PROD, addons=live))
+    inputs = done.of("eks:index:Cluster")[0].inputs
+    found = (
+        inputs.get("vpcCniOptions", {}).get("addonVersion"),
+        inputs.get("kubeProxyAddonOptions", {}).get("version"),
+        inputs.get("corednsAddonOptions", {}).get("version"),
+    )
+    assert found == expected
+
+
+def test_a_cluster_without_internet_and_one_that_may_go() -> None:
+    new = NewCluster(version="1.34", vpc="vpc-1", oidc_provider=False, deletion_protection=False)
+    done = made(replace(NEW, create=new))
+    (cluster,) = done.of("eks:index:Cluster")
+    assert cluster.inputs["createOidcProvider"] is False
+    assert cluster.inputs["deletionProtection"] is False
+    assert done.outputs["prod"]["deletion_protection"] is False
+
+
+def test_the_component_reaches_the_cluster_with_the_role_of_the_stack() -> None:
+    identity = AwsIdentity("prod", (AssumedRole("arn:aws:iam::1:role/r"),))
+    (cluster,) = made(replace(NEW, aws=identity)).of("eks:index:Cluster")
+    assert cluster.inputs["providerCredentialOpts"] == {
+        "profileName": "prod",
+        "roleArn": "arn:aws:iam::1:role/r",
+    }
 
 
 def test_a_public_endpoint_is_open_to_the_given_addresses_alone() -> None:

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 
+from archshift.cluster.image_evidence import audit_options
+from archshift.common.aws import AssumedRole, AwsIdentity
 from archshift.common.errors import ArchshiftError
 from archshift.images.registry import ecr
 from archshift.images.registry.auth import (
@@ -31,6 +33,7 @@ from archshift.images.registry.credentials import (
     read_docker_config,
     read_pull_secret,
 )
+from archshift.images.registry.hosts import ImageRules
 
 
 def encoded(text: str) -> str:
@@ -133,7 +136,7 @@ def test_where_the_docker_config_is(tmp_path: Path) -> None:
     """DOCKER_CONFIG names a folder; a file that is not there is an empty one."""
     assert docker_config_path({"DOCKER_CONFIG": "/etc/d"}) == Path("/etc/d/config.json")
     assert docker_config_path({}) == Path.home() / ".docker/config.json"
-    assert read_docker_config(tmp_path / "none") == AuthFile()
+    assert read_docker_config(tmp_path / "none") == AuthFile(images=None)
     with pytest.raises(ArchshiftError, match="archshift cannot read the Docker config"):
         read_docker_config(tmp_path)
 
@@ -220,13 +223,51 @@ def test_a_helper_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_copies_of_one_login_are_tried_once() -> None:
     """Hundreds of namespaces hold the same secret."""
-    files = [AuthFile({"r.example": Credential("u", "p", source=f"Secret ns{n}/s")}) for n in range(300)]
+    files = [
+        AuthFile(
+            {"r.example": Credential("u", "p", source=f"Secret ns{n}/s")}, namespace=f"ns{n}", images=None
+        )
+        for n in range(300)
+    ]
     found, problems = asyncio.run(_lookup(Keychain(files)))
     assert (len(found), problems) == (1, ())
 
 
-async def _lookup(keychain: Keychain) -> tuple[tuple[Credential, ...], tuple[str, ...]]:
-    return await keychain.lookup("r.example", "a")
+def _of(namespace: str, number: int, *images: str) -> AuthFile:
+    """A pull secret of pods with these images."""
+    login = Credential(f"{namespace}-{number}", "p", source=f"Secret {namespace}/{number}")
+    return AuthFile({"*.example.com": login}, namespace=namespace, images=frozenset(images))
+
+
+def test_a_pull_secret_serves_only_the_images_of_its_pods() -> None:
+    """A wildcard of one namespace's secret is no login for an image that another namespace names."""
+    ours, theirs = _of("shop", 0, "r.example.com/shop/app"), _of("attacker", 0, "evil.example.com/x")
+    keychain = Keychain([theirs, ours, AuthFile({"r.example.com": Credential("nobody", "p")})])
+
+    def users(registry: str, image: str) -> list[str]:
+        found, _ = asyncio.run(_lookup(keychain, registry, image))
+        return [credential.username for credential in found]
+
+    assert users("r.example.com", "r.example.com/shop/app") == ["shop-0"]
+    assert users("evil.example.com", "evil.example.com/x") == ["attacker-0"]
+    assert users("evil.example.com", "evil.example.com/y") == []
+    # At a mirror, the image's own name counts.
+    assert users("mirror.example.com", "r.example.com/shop/app") == ["shop-0"]
+
+
+def test_many_logins_of_one_namespace_do_not_come_before_that_of_another() -> None:
+    """Whoever may create pods and secrets could else put any number of wrong logins in front."""
+    image = "r.example.com/shop/app"
+    bogus = [_of("attacker", number, image) for number in range(500)]
+    found, _ = asyncio.run(_lookup(Keychain([*bogus, _of("shop", 0, image)]), "r.example.com", image))
+    assert [credential.username for credential in found][:3] == ["attacker-0", "shop-0", "attacker-1"]
+    assert len(found) == 64
+
+
+async def _lookup(
+    keychain: Keychain, registry: str = "r.example", image: str = "r.example/a"
+) -> tuple[tuple[Credential, ...], tuple[str, ...]]:
+    return await keychain.lookup(registry, image.partition("/")[2], image)
 
 
 @pytest.mark.parametrize(
@@ -236,6 +277,20 @@ async def _lookup(keychain: Keychain) -> tuple[tuple[Credential, ...], tuple[str
         ("123456789012.dkr.ecr-fips.us-east-1.amazonaws.com", ("123456789012", "us-east-1", True)),
         ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", ("123456789012", "cn-north-1", False)),
         ("123456789012.dkr-ecr.eu-west-1.on.aws", ("123456789012", "eu-west-1", False)),
+        (
+            "123456789012.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn",
+            ("123456789012", "cn-north-1", False),
+        ),
+        ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", ("123456789012", "us-gov-west-1", True)),
+        ("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", ("123456789012", "eusc-de-east-1", False)),
+        ("123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov", ("123456789012", "us-iso-east-1", False)),
+        ("123456789012.dkr.ecr.us-isob-east-1.sc2s.sgov.gov", ("123456789012", "us-isob-east-1", False)),
+        ("123456789012.dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk", ("123456789012", "eu-isoe-west-1", False)),
+        ("123456789012.dkr.ecr.us-isof-south-1.csp.hci.ic.gov", ("123456789012", "us-isof-south-1", False)),
+        # The domain of another partition, and a region of none.
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com.cn", None),
+        ("123456789012.dkr.ecr.moon.amazonaws.com", None),
+        ("123456789012.dkr.ecr.eu-west-1.evil.example", None),
         ("public.ecr.aws", None),
         ("12.dkr.ecr.eu-west-1.amazonaws.com", None),
         ("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.example", None),
@@ -263,8 +318,27 @@ def test_ecr_gives_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.username == "AWS"
 
 
+def test_ecr_is_asked_with_the_identity_of_the_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where this process has none: the profile has the keys, and the role may read the images."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    config = tmp_path / "config"
+    config.write_text("[profile prod]\naws_access_key_id = AKIAPROD\naws_secret_access_key = secret\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    identity = AwsIdentity("prod", (AssumedRole("arn:aws:iam::123456789012:role/images"),))
+    source = ecr.source(audit_options(ImageRules(aws=identity)).aws)
+
+    async def login() -> Credential | None:
+        return await source("123456789012.dkr.ecr.eu-west-1.amazonaws.com")
+
+    with mock_aws(config={"core": {"mock_credentials": False}}):
+        found = asyncio.run(login())
+    assert found
+    assert found.username == "AWS"
+
+
 async def _ecr(host: str) -> Credential | None:
-    return await ecr.credential(host)
+    return await ecr.source()(host)
 
 
 def test_ecr_without_an_identity_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,31 @@ def test_a_wrong_login_gives_way_to_the_next(basic: Registry, options: Options) 
     assert found.reason == f"{basic.host} requires a login (401) and refused the logins from Secret shop/pull"
 
 
+def test_many_wrong_logins_do_not_lock_the_right_one_out(basic: Registry, options: Options) -> None:
+    """Of the same namespace or of another: each is tried."""
+    image = f"{basic.host}/team/app:1"
+    wrong = tuple(
+        secret(basic.host, password=f"old-{number}", namespace=namespace)
+        for namespace in ("attacker", "shop")
+        for number in range(20)
+    )
+    right = secret(basic.host, images=frozenset({f"{basic.host}/team/app"}))
+    found = audit_images([image], options(basic.host, pull_secrets=(*wrong, right)))
+    assert found[image].verdict == "multi-arch"
+
+
+def test_a_secret_goes_nowhere_for_images_of_other_pods(
+    basic: Registry, servers: Callable[[str], Server], options: Options
+) -> None:
+    """Another namespace names an image at the same host: it must not make archshift send the login there."""
+    proxy = servers(basic.base)
+    ours = secret(proxy.host, images=frozenset({f"{proxy.host}/team/app"}))
+    image = f"{proxy.host}/attacker/app:1"
+    found = audit_images([image], options(proxy.host, pull_secrets=(ours,)))[image]
+    assert found.reason == f"{proxy.host} requires a login (401) and archshift has no login for it"
+    assert not [seen for seen in proxy.requests if "Authorization" in seen.headers]
+
+
 def test_a_secret_for_another_host_or_path_stays_home(
     basic: Registry, servers: Callable[[str], Server], options: Options
 ) -> None:
@@ -211,14 +236,15 @@ def test_identity_and_registry_tokens(
     """A refresh token is traded by POST; a ready token is sent as it is."""
     image = f"{bearer.host}/team/app:1"
     plain = options(bearer.host, tokens.server.host)
-    refresh = AuthFile({bearer.host: Credential(identity_token="refresh")})
+    refresh = AuthFile({bearer.host: Credential(identity_token="refresh")}, images=None)
     found = audit_images([image], replace(plain, pull_secrets=(refresh,)))
     assert found[image].verdict == "multi-arch"
     posted = tokens.server.requests[0]
     assert (posted.method, "grant_type=refresh_token" in posted.body) == ("POST", True)
     tokens.server.requests.clear()
     access = [{"type": "repository", "name": "team/app", "actions": ["pull"]}]
-    ready = AuthFile({bearer.host: Credential(registry_token=authority.token("tests", access))})
+    token = authority.token("tests", access)
+    ready = AuthFile({bearer.host: Credential(registry_token=token)}, images=None)
     found = audit_images([image], replace(plain, pull_secrets=(ready,)))
     assert found[image].verdict == "multi-arch"
     assert not tokens.server.requests

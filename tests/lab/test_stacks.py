@@ -35,13 +35,14 @@ from tests.lab.lab_helpers import (
     stateful_set,
 )
 from tests.standins import install_plugins, launch_templates
-from tests.standins.aws import ACCOUNT, CLUSTER, NODE_GROUP, TEMPLATE, Account
+from tests.standins.aws import ACCOUNT, ADDON, CLUSTER, ENTRY, NODE_GROUP, TEMPLATE, Account
 from tests.standins.eks_api import serve
 from tests.standins.node_groups import live_group
 
 pytestmark = pytest.mark.timeout(900)
 
 PACK = f"--policy-pack={PROJECT / 'policies'}"
+ADMINS = ["arn:aws:iam::123456789012:role/team/deployer", "arn:aws:iam::123456789012:role/admin"]
 HOST = "registry.shop.example"
 # The groups of both files, as Terraform, eksctl and the console made them.
 STAGING = {
@@ -445,6 +446,8 @@ def test_twins_are_filled_from_groups_that_differ_in_every_property(on_aws: OnAw
     assert preview.succeeded, preview.output
     said = " ".join(preview.output.split())
     for note in (
+        "node group graviton: its nodes get the version of the cluster; those of general have Kubernetes "
+        "1.33",
         "node group graviton: it does not get KeyName of the launch template of general",
         "node group graviton-golden: it does not get the AMI ami-0123456789abcdef0 of golden",
         "node group graviton-golden: it does not get the user data of golden: it is for another operating "
@@ -557,7 +560,10 @@ def test_twins_are_filled_from_groups_that_differ_in_every_property(on_aws: OnAw
 
 
 def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> None:
-    """The first update makes cluster and node groups; the second finds them, and pods to move."""
+    """The first update makes cluster and node groups; the second finds them, and pods to move. Neither makes
+    an access entry for the deployer, which EKS makes itself, and no later one upgrades an add-on. A destroy
+    is refused before any node goes, while EKS would refuse to delete the cluster in the end.
+    """
     groups = {
         "x86": {"instance_types": ["m6i.xlarge"], "desired_size": 2, "max_size": 3},
         "graviton": {"twin_of": "x86", "desired_size": 2},
@@ -568,7 +574,7 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
         cluster={
             "name": "fresh",
             "subnets": ["subnet-0a", "subnet-0b"],
-            "create": {"version": "1.34", "vpc": "vpc-0a", "admins": ["arn:aws:iam::1:role/admin"]},
+            "create": {"version": "1.34", "vpc": "vpc-0a", "admins": ADMINS},
         },
         node_groups=groups,
         arm_ratio="0.5",
@@ -580,6 +586,9 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
     made = on_aws.account.read()["objects"][CLUSTER]["fresh"]
     assert made["vpcConfig"]["endpointPublicAccess"] is False
     assert made["encryptionConfig"]["resources"] == ["secrets"]
+    assert made["tags"] == {"archshift/creator": "123456789012:role/deployer"}
+    assert list(on_aws.account.read()["objects"][ENTRY]) == [f"fresh:{ADMINS[1]}"]
+    on_aws.write_account(**{**on_aws.account.read(), "newestAddon": "v2"})
     with Ec2(on_aws.cluster, on_aws.account).running():
         on_aws.cluster.apply(fleet())
         for space in ("platform", "shop"):
@@ -590,6 +599,14 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
         assert answer["fleet"]["graviton"] == answer["fleet"]["wanted"] > 0
         again = on_aws.stack.up(PACK)
         assert (again.exit_code, again.changes) == (0, {}), again.output
+        addons = on_aws.account.read()["objects"][ADDON].values()
+        assert [addon["addonVersion"] for addon in addons] == ["v1", "v1"]
+        done = on_aws.account.read()["done"]
+        stopped = on_aws.stack.preview_destroy()
+        assert stopped.exit_code != 0
+        sentence = "the cluster fresh stays: EKS refuses to delete it while archshift:cluster.create."
+        assert sentence in " ".join(stopped.output.split()), stopped.output
+        assert on_aws.account.read()["done"] == done
 
 
 @pytest.mark.parametrize(
@@ -615,7 +632,7 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
                 "node_groups": {"graviton": {"instance_types": ["c7gn.xlarge"], "desired_size": 1}},
             },
             {},
-            "archshift:node_groups.graviton: the region of aws:region does not offer c7gn.xlarge",
+            "archshift:node_groups.graviton: EC2 does not offer c7gn.xlarge in eu-west-3",
         ),
     ],
     ids=["no such cluster", "expired credentials", "a type that the region lacks"],

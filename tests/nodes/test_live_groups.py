@@ -11,10 +11,10 @@ from archshift.common.errors import ArchshiftError
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import Taint
 from archshift.nodes.launch_templates import TemplateVersion
-from archshift.nodes.live_groups import LiveGroup, read_groups
+from archshift.nodes.live_groups import LiveGroup, from_description, read_groups
 from tests.standins.aws import CLUSTER, NODE_GROUP, Account
 from tests.standins.eks_api import serve
-from tests.standins.node_groups import live_group
+from tests.standins.node_groups import describe, live_group
 
 PROD = EksCluster(name="prod", region="eu-west-1")
 
@@ -145,3 +145,18 @@ def test_what_cannot_be_read_is_one_sentence(
     with pytest.raises(ArchshiftError) as error:
         read_groups(cluster, {"x86": "general"}, (), "prod")
     assert str(error.value) == sentence
+
+
+def test_what_is_not_read_of_a_group_is_named() -> None:
+    """So that a twin's preview can say what stays behind."""
+    repair = {"enabled": True, "maxParallelNodesRepairedCount": 2}
+    update = {"maxUnavailable": 2, "updateStrategy": "MINIMAL"}
+    made = describe(live_group("console", "prod", "old", "m5.large", nodeRepairConfig=repair))
+    described = {**made, "updateConfig": update, "warmPoolConfig": {"enabled": True}}
+    found = from_description(described)
+    assert (found.max_unavailable, found.node_repair) == (2, True)
+    assert found.others == (
+        "warmPoolConfig",
+        "updateConfig.updateStrategy",
+        "nodeRepairConfig.maxParallelNodesRepairedCount",
+    )

@@ -127,6 +127,13 @@ def test_a_twin_has_what_its_original_has() -> None:
     assert twin.notes == ()
 
 
+def test_another_version_of_kubernetes_is_said() -> None:
+    """A measured difference between the sides may come from it."""
+    assert filled(live={"version": "1.33"}).notes == (
+        "its nodes get the version of the cluster; those of old have Kubernetes 1.33",
+    )
+
+
 def test_settings_go_before_what_is_there() -> None:
     """Those of the twin, key by key; labels and tags lie over those of the original."""
     own: dict[str, Any] = {
@@ -196,6 +203,7 @@ def test_a_group_without_a_template_gives_its_disk() -> None:
             ["the user data of old: it names x86 programs; set user_data"],
         ),
         ({"capacity_type": "CAPACITY_BLOCK"}, TEMPLATE, ["the capacity type CAPACITY_BLOCK of old"]),
+        ({"others": ("warmPoolConfig",)}, TEMPLATE, ["warmPoolConfig of old"]),
     ],
 )
 def test_what_cannot_be_taken_over_is_named(
@@ -428,3 +436,27 @@ def test_a_twin_of_a_group_that_archshift_makes_follows_the_settings() -> None:
     """There is no other owner, so there is nothing to fill."""
     groups = {"x86": eks_group("x86", "m5.large"), "graviton": eks_group("graviton", twin_of="x86")}
     assert fill_groups(groups, lambda _version, _key: TEMPLATE) == groups
+
+
+@pytest.mark.parametrize("named", ["m5.large", ""], ids=["the same", "none"])
+def test_the_types_of_an_import_are_those_of_its_launch_template(named: str) -> None:
+    """EKS does not describe them then."""
+    filled(
+        live={"instance_types": None, "ami_type": "CUSTOM"},
+        template=replace(TEMPLATE, instance_type=named),
+        typed=frozenset({"ami_type"}),
+    )
+
+
+def test_other_types_than_those_of_the_launch_template_are_refused() -> None:
+    """With an image of one's own nothing else says what the nodes are, and the guard would protect others."""
+    with pytest.raises(ArchshiftError) as error:
+        filled(
+            live={"instance_types": None, "ami_type": "CUSTOM"},
+            template=replace(TEMPLATE, instance_type="m7g.large"),
+            typed=frozenset({"ami_type"}),
+        )
+    assert str(error.value) == (
+        "archshift:node_groups.x86.instance_types: m5.large is not what the launch template of 'old' has; "
+        "write m7g.large"
+    )

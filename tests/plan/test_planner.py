@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 
 from archshift.actions.workload_patch import give_back
 from archshift.cluster.inventory import read_workload
-from archshift.cluster.model import Autoscaler, Inventory, Workload
+from archshift.cluster.model import Autoscaler, Inventory, PullIdentity, Workload
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TakenField, Template
+from archshift.cluster.pods import Controller, Pod
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.resources import Resources
 from archshift.nodes.after_update import nodes_after
 from archshift.nodes.groups import Node, Taint
 from archshift.plan.apportion import phase, starts_on_graviton
+from archshift.plan.deletion_costs import Proportion
 from archshift.plan.model import Conflict, Plan, PlannedWorkload, Rules
 from archshift.plan.placement import place
 from archshift.plan.planner import make_plan
@@ -34,6 +36,7 @@ from tests.build import (
     inventory,
     lab_group,
     patched_pod_spec,
+    plan_node,
     required_affinity,
     sized_deployment,
     workload,
@@ -669,3 +672,50 @@ def test_default_spreads_are_over_zones_where_nodes_have_zones(zones: bool) -> N
     (row,) = make_plan(arm_ratio=0.5, inventory=inventory(deployment(), nodes=nodes)).workloads
     spreads = [one["topologyKey"] for one in patched_pod_spec(row)["topologySpreadConstraints"]]
     assert spreads == [ARCH, *([label] if zones else []), "kubernetes.io/hostname"]
+
+
+# --- deletion costs ------------------------------------------------------------------------------
+
+
+def scaled_pod(number: int, side: str, **more: Any) -> Pod:
+    return Pod(
+        namespace="shop",
+        name=f"cart-{number}",
+        uid=str(number),
+        requests=Resources(),
+        images="",
+        pulls_as=PullIdentity("shop", "default"),
+        owner=Controller("shop", "ReplicaSet", "cart-5d8f"),
+        node=side,
+        **more,
+    )
+
+
+def autoscaled_at(graviton: int, *, ratio: float, cost_owner: str = "") -> Plan:
+    """The plan of four carts that an autoscaler scales, placed for this share before."""
+    scaler = Autoscaler(by="HorizontalPodAutoscaler cart", least=4, most=4)
+    one = replace(settled(ratio), autoscaled=scaler)
+    pods = [
+        scaled_pod(number, "arm" if number < graviton else "x86", cost_owner=cost_owner if not number else "")
+        for number in range(4)
+    ]
+    nodes = (plan_node("arm", "arm64"), plan_node("x86"))
+    found = replace(inventory(one, graviton={"cart": graviton}, nodes=nodes), scaled_pods={one.key: pods})
+    return make_plan(arm_ratio=ratio, inventory=found)
+
+
+def test_costs_are_due_where_pods_have_none_or_move() -> None:
+    """On one side every order is right."""
+    assert autoscaled_at(2, ratio=0.5).costs_due == ("shop/Deployment/cart",)
+    assert autoscaled_at(0, ratio=0.5).costs_due == ("shop/Deployment/cart",)
+    assert autoscaled_at(4, ratio=1.0).costs_due == ()
+    assert autoscaled_at(2, ratio=0.5).kept_shares == {"shop/Deployment/cart": Proportion(2, 4)}
+
+
+def test_the_costs_of_an_application_are_named_and_left_alone() -> None:
+    plan = autoscaled_at(2, ratio=0.5, cost_owner="queue-operator")
+    assert plan.costs_due == ()
+    assert plan.workloads[0].reason.startswith(
+        "queue-operator sets deletion costs on its pods, so archshift sets none, and its share may change "
+        "while it is scaled down"
+    )

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from archshift.common.aws import AssumedRole, AwsIdentity
+from archshift.common.errors import ArchshiftError
 from archshift.nodes.eks import EksCluster, NewCluster
 from archshift.nodes.groups import RETIRED, EksNodeGroup, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
@@ -617,8 +619,8 @@ SHARE = 'is invalid; use 1 to 100 nodes, or a share of them such as "33%"'
             {**X86, "size": 5},
             f"{G}.size is not a setting; there are: ami_family, ami_type, capacity_type, desired_size, "
             "detailed_monitoring, disk_gib, hop_limit, http_tokens, import, instance_types, kms_key, "
-            "labels, launch_template, max_size, max_unavailable, min_size, node_repair, node_role, release, "
-            "retired, security_groups, subnets, tags, taints, twin_of, user_data",
+            "labels, launch_template, max_size, max_unavailable, min_size, node_repair, node_role, "
+            "provisioner, release, retired, security_groups, subnets, tags, taints, twin_of, user_data",
         ),
         (
             {"twin_of": "g", "desired_size": 1},
@@ -788,9 +790,95 @@ def test_a_cluster_that_does_not_do_is_refused(cluster: Any, message: str) -> No
 def test_the_profile_of_the_aws_provider_is_used_for_the_cluster_too() -> None:
     """Or its kubeconfig would ask with other rights than the provider has."""
     values = {"archshift:arm_ratio": "0.2", "archshift:cluster": json.dumps(CLUSTER), "aws:profile": "admin"}
-    found = stack_settings.load("prod", values).cluster
-    assert found
-    assert found.profile == "admin"
+    found = stack_settings.load("prod", values)
+    assert found.cluster
+    assert found.aws == found.cluster.aws == found.images.aws == AwsIdentity("admin")
+
+
+def with_roles(roles: object, **config: str) -> stack_settings.Settings:
+    """The settings of a stack with ``aws:assumeRoles``; text is taken as it is."""
+    text = roles if isinstance(roles, str) else json.dumps(roles)
+    values = {"archshift:arm_ratio": "0.2", "archshift:cluster": json.dumps(CLUSTER), "aws:assumeRoles": text}
+    return stack_settings.load("prod", {**values, **config})
+
+
+DEPLOY = "arn:aws:iam::123456789012:role/deploy"
+
+
+def test_the_roles_of_the_aws_provider_reach_everything_that_asks_aws() -> None:
+    """With all that the provider may say of a role, in the words of STS."""
+    role = {
+        "roleArn": DEPLOY,
+        "sessionName": "ci",
+        "externalId": "x-1",
+        "duration": "1h30m",
+        "policy": "{}",
+        "policyArns": ["arn:aws:iam::aws:policy/ReadOnlyAccess"],
+        "sourceIdentity": "me",
+        "tags": {"team": "shop"},
+        "transitiveTagKeys": ["team"],
+    }
+    found = with_roles([{"roleArn": DEPLOY}, role], **{"archshift:kube_context": "prod"})
+    more = {
+        "ExternalId": "x-1",
+        "DurationSeconds": 5400,
+        "Policy": "{}",
+        "PolicyArns": [{"arn": "arn:aws:iam::aws:policy/ReadOnlyAccess"}],
+        "SourceIdentity": "me",
+        "Tags": [{"Key": "team", "Value": "shop"}],
+        "TransitiveTagKeys": ["team"],
+    }
+    assert found.aws == AwsIdentity(roles=(AssumedRole(DEPLOY), AssumedRole(DEPLOY, "ci", more)))
+    assert found.cluster
+    assert found.cluster.aws == found.images.aws == found.aws
+
+
+def test_one_plain_role_fits_the_kubeconfig() -> None:
+    found = with_roles([{"roleArn": DEPLOY, "sessionName": "ci", "duration": "30m"}])
+    assert found.cluster
+    assert found.cluster.aws.roles[0].arn == DEPLOY
+
+
+@pytest.mark.parametrize(
+    "roles", [[{"roleArn": DEPLOY}, {"roleArn": DEPLOY}], [{"roleArn": DEPLOY, "externalId": "x-1"}]]
+)
+def test_a_role_that_no_kubeconfig_can_assume_needs_a_context(roles: object) -> None:
+    """`aws eks get-token` has one option for a role, and none for an external ID."""
+    with pytest.raises(ArchshiftError) as error:
+        with_roles(roles)
+    assert str(error.value) == (
+        "aws:assumeRoles: the kubeconfig that archshift makes can assume one role, without external ID, "
+        "policies and tags; set archshift:kube_context to a context of yours, or set aws:profile to a "
+        "profile with role_arn, source_profile and external_id"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "",
+            "aws:assumeRoles is a secret, and archshift cannot read it; write it without --secret, or set "
+            "aws:profile to a profile with role_arn and external_id",
+        ),
+        (
+            '[{"roleArn": 7}]',
+            "aws:assumeRoles is invalid: Expected `str`, got `int` - at `$[0].roleArn`; write a list of "
+            "roles, each with roleArn, as for the AWS provider",
+        ),
+        (
+            '[{"roleArn": "r", "duration": "soon"}]',
+            "aws:assumeRoles is invalid: the duration 'soon' is not written like 1h or 30m; write a list of "
+            "roles, each with roleArn, as for the AWS provider",
+        ),
+    ],
+    ids=["secret", "type", "duration"],
+)
+def test_roles_that_cannot_be_read_stop_the_run(text: str, sentence: str) -> None:
+    """Without them everything would be asked for with other rights, and images would be unknown."""
+    with pytest.raises(ArchshiftError) as error:
+        with_roles(text)
+    assert str(error.value) == sentence
 
 
 def test_the_lab_has_a_cluster_of_its_own() -> None:

@@ -3,9 +3,9 @@
 It keeps an account in a JSON file and notes what was done to it. Inputs are checked against the
 names of the SDK's own types; what replaces a node group is what the provider declares
 (https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/), and what EKS refuses is in
-``node_groups``. Which types a region offers
-comes from moto's copy of EC2's own list. It starts no instances and checks no rights: an account whose
-``refusal`` is set answers every look-up with those words.
+``node_groups``. Which types a zone offers comes from moto's copy of EC2's own list; subnets are in the zones
+of their region in turn. It starts no instances and checks no rights: an account whose ``refusal`` is set
+answers every look-up with those words.
 
     ARCHSHIFT_STANDIN_AWS=account.json pulumi-resource-aws ENGINE_ADDRESS
 """
@@ -36,6 +36,11 @@ ROLE: Final = "aws:iam/role:Role"
 RIGHT: Final = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
 KEY: Final = "aws:kms/key:Key"
 CLUSTER: Final = "aws:eks/cluster:Cluster"
+ADDON: Final = "aws:eks/addon:Addon"
+ENTRY: Final = "aws:eks/accessEntry:AccessEntry"
+
+CALLER: Final = "arn:aws:sts::123456789012:assumed-role/deployer/ci"
+"""Who asks. EKS makes the access entry of whoever creates a cluster."""
 
 _INPUTS: Final[Mapping[str, Any]] = {
     NODE_GROUP: pulumi_aws.eks.NodeGroupArgs,
@@ -45,6 +50,8 @@ _INPUTS: Final[Mapping[str, Any]] = {
     RIGHT: pulumi_aws.iam.RolePolicyAttachmentArgs,
     KEY: pulumi_aws.kms.KeyArgs,
     CLUSTER: pulumi_aws.eks.ClusterArgs,
+    ADDON: pulumi_aws.eks.AddonArgs,
+    ENTRY: pulumi_aws.eks.AccessEntryArgs,
 }
 
 _REPLACING: Final[Mapping[str, frozenset[str]]] = {
@@ -60,6 +67,8 @@ _REPLACING: Final[Mapping[str, frozenset[str]]] = {
     RIGHT: frozenset({"policyArn", "role"}),
     KEY: frozenset({"customerMasterKeySpec"}),
     CLUSTER: frozenset({"encryptionConfig", "name"}),
+    ADDON: frozenset({"addonName", "clusterName"}),
+    ENTRY: frozenset({"clusterName", "principalArn"}),
 }
 
 # What AWS fills in; a program that says nothing of it changes nothing.
@@ -186,6 +195,8 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         kind, inputs = _kind(request.urn), _plain(request.properties)
         if request.preview:
             return provider_pb2.CreateResponse(properties=request.properties)
+        if kind == ENTRY and inputs["principalArn"].endswith("/deployer"):
+            context.abort(grpc.StatusCode.UNKNOWN, "ResourceInUseException: access entry is already in use")
         content = self._account.read()
         try:
             identity, outputs = _outputs(kind, inputs, len(content["done"]), content.get("reach", {}))
@@ -229,7 +240,9 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
             self._account.change("update", kind, request.id, outputs)
         return provider_pb2.UpdateResponse(properties=_struct(outputs))
 
-    def Delete(self, request: Any, _context: Any) -> Any:  # noqa: N802
+    def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if _kind(request.urn) == CLUSTER and _plain(request.properties).get("deletionProtection"):
+            context.abort(grpc.StatusCode.UNKNOWN, "InvalidRequestException: deletion protection is enabled")
         self._account.change("delete", _kind(request.urn), request.id, None)
         return empty_pb2.Empty()
 
@@ -240,17 +253,20 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
             context.abort(
                 grpc.StatusCode.UNKNOWN, f"invoking {request.tok}: 1 error occurred:\n\t* {refusal}"
             )
-        if request.tok == "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings":
-            offered: Any = provider_pb2.InvokeResponse()
-            types = _offered(self._region, arguments["filters"][0]["values"])
-            getattr(offered, "return").CopyFrom(_struct({"instanceTypes": types, "id": self._region}))
-            return offered
-        identity = arguments["name"]
-        found = self._account.find(CLUSTER, identity)
+        if request.tok in _LOOK_UPS:
+            looked_up: Any = provider_pb2.InvokeResponse()
+            answered = _LOOK_UPS[request.tok](self._region, arguments, self._account)
+            getattr(looked_up, "return").CopyFrom(_struct(answered))
+            return looked_up
+        kind, identity, words = CLUSTER, arguments.get("name", ""), "EKS Cluster"
+        if request.tok == "aws:eks/getAddon:getAddon":
+            kind, words = ADDON, "EKS Add-On"
+            identity = f"{arguments['clusterName']}:{arguments['addonName']}"
+        found = self._account.find(kind, identity)
         if found is None:
             context.abort(
                 grpc.StatusCode.UNKNOWN,
-                f"invoking {request.tok}: 1 error occurred:\n\t* reading EKS Cluster ({identity}): "
+                f"invoking {request.tok}: 1 error occurred:\n\t* reading {words} ({identity}): "
                 "couldn't find resource\n\n",
             )
         answer: Any = provider_pb2.InvokeResponse()
@@ -261,8 +277,8 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         return answer
 
 
-def _offered(region: str, types: list[str]) -> list[str]:
-    """Return which of the types a region has."""
+def _offered(region: str, arguments: Properties, _account: Account) -> Properties:
+    """Return which of the types which zones have, as two lists of the same length."""
     # Imported here: moto takes a second, and most runs ask for nothing of it.
     import boto3  # type: ignore[import-untyped]
     from moto import mock_aws
@@ -274,9 +290,37 @@ def _offered(region: str, types: list[str]) -> list[str]:
             "ec2", region, endpoint_url=endpoint, aws_access_key_id="none", aws_secret_access_key="none"
         )
         pages = ec2.get_paginator("describe_instance_type_offerings").paginate(
-            LocationType="region", Filters=[{"Name": "instance-type", "Values": types}]
+            LocationType=arguments["locationType"],
+            Filters=[{"Name": one["name"], "Values": one["values"]} for one in arguments["filters"]],
         )
-        return [offer["InstanceType"] for page in pages for offer in page["InstanceTypeOfferings"]]
+        found = [offer for page in pages for offer in page["InstanceTypeOfferings"]]
+    return {
+        "instanceTypes": [offer["InstanceType"] for offer in found],
+        "locations": [offer["Location"] for offer in found],
+    }
+
+
+def _subnet(region: str, arguments: Properties, _account: Account) -> Properties:
+    """Return a subnet; its ID decides its zone."""
+    zone = f"{region}{'abc'[sum(map(ord, arguments['id'])) % 3]}"
+    return {"id": arguments["id"], "availabilityZone": zone, "outpostArn": ""}
+
+
+def _caller(_region: str, _arguments: Properties, _account: Account) -> Properties:
+    return {"arn": CALLER, "accountId": "123456789012"}
+
+
+def _newest_addon(_region: str, arguments: Properties, account: Account) -> Properties:
+    """Return the newest version of an add-on: the account says it, so that a test can publish one."""
+    return {"addonName": arguments["addonName"], "version": account.read().get("newestAddon", "v1")}
+
+
+_LOOK_UPS: Final = {
+    "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": _offered,
+    "aws:ec2/getSubnet:getSubnet": _subnet,
+    "aws:index/getCallerIdentity:getCallerIdentity": _caller,
+    "aws:eks/getAddonVersion:getAddonVersion": _newest_addon,
+}
 
 
 def _outputs(kind: str, inputs: Properties, count: int, reach: Mapping[str, Any]) -> tuple[str, Properties]:
@@ -295,6 +339,10 @@ def _outputs(kind: str, inputs: Properties, count: int, reach: Mapping[str, Any]
     if kind == NODE_GROUP:
         name = inputs.get("nodeGroupName") or f"{inputs['nodeGroupNamePrefix']}{count:026}"
         return f"{inputs['clusterName']}:{name}", node_groups.created(inputs, name)
+    if kind == ADDON:
+        return f"{inputs['clusterName']}:{inputs['addonName']}", inputs
+    if kind == ENTRY:
+        return f"{inputs['clusterName']}:{inputs['principalArn']}", inputs
     if kind == TEMPLATE:
         launch_templates.check(inputs)
         return f"lt-{count:017}", {**inputs, "latestVersion": 1}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal, TypeAlias
 
+from archshift.common.text import one_line
 from archshift.images.contents.command import Command
 from archshift.images.contents.elf import AARCH64, Binary, Script
 from archshift.images.contents.layers import File
@@ -23,6 +24,15 @@ Outcome: TypeAlias = Literal["arm64", "lie", "undecided"]
 
 _DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The PATH that container runtimes set if an image has none."""
+
+_LONGEST_COMMAND: Final = 1 << 18
+"""The longest command, in characters of all its words. Linux allows half of it for one word."""
+
+_LONGEST_PATH: Final = 1 << 14
+"""The longest PATH, in characters."""
+
+_MOST_WORDS: Final = 1000
+"""The most characters of a reason. Names in it come from the image."""
 
 _MOST_INTERPRETERS: Final = 5
 """How many interpreters may be scripts themselves before Linux fails with ELOOP."""
@@ -86,9 +96,9 @@ def check_command(rootfs: Rootfs, config: ImageConfig, command: Command) -> Prog
     try:
         _Check(rootfs, config, command).run()
     except _LieError as lie:
-        return ProgramVerdict("lie", str(lie), lie.machine)
+        return ProgramVerdict("lie", one_line(str(lie), _MOST_WORDS), lie.machine)
     except _UndecidedError as undecided:
-        return ProgramVerdict("undecided", str(undecided))
+        return ProgramVerdict("undecided", one_line(str(undecided), _MOST_WORDS))
     return ProgramVerdict("arm64")
 
 
@@ -105,6 +115,8 @@ class _Check:
     def run(self) -> None:
         if not self._argv:
             raise _UndecidedError("neither the image nor the container has a command")
+        if sum(map(len, self._argv)) > _LONGEST_COMMAND or len(self._path) > _LONGEST_PATH:
+            raise _UndecidedError("its command or its PATH is longer than the limit of the deep check")
         self._start(self._argv, 0)
 
     def _start(self, argv: tuple[str, ...], depth: int) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeVar
 from yarl import URL
 
 from archshift.images.registry.away import AwayHosts
-from archshift.images.registry.credentials import Keychain
+from archshift.images.registry.credentials import MOST_LOGINS, Keychain
 from archshift.images.registry.errors import AwayError, MissingError, UnreadableError
 from archshift.images.registry.hosts import RegistryHost
 from archshift.images.registry.login import Logins
@@ -38,8 +38,8 @@ __all__ = ["Fetched", "Limits", "RegistryClient", "RegistryHost"]
 
 _T = TypeVar("_T")
 
-_LOGINS: Final = 16
-"""The largest number of logins for one request."""
+_LOGINS: Final = 2 * MOST_LOGINS
+"""The largest number of refusals for one request: of each login, and of tokens that ended early."""
 
 _KEPT_BYTES: Final = 1 << 16
 """The largest manifest or config that is kept in memory for the run."""
@@ -56,8 +56,11 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
+    """Where an image is read: the registry or a mirror, the repository there, and the image's own name."""
+
     host: Host
     repository: str
+    image: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,14 +304,10 @@ class RegistryClient:
         raise AwayError(away.host, away.why, text) if away else UnreadableError(text)
 
     async def _await_contact(self, host: Host) -> None:
-        """Wait for the first answer of a host. If that takes long, return for one more request after another.
-
-        The first request may be for an image that its registry cannot read itself.
-        """
-        async with host.line:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self.limits.contact_seconds):
-                    await host.contact.wait()
+        """Wait for the first answer of a host, but not long: its image may be the only one that hangs."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.contact_seconds):
+                await host.contact.wait()
 
     async def _head_or_get(self, endpoint: _Endpoint, head: _Request[_T], get: _Request[_T]) -> _T:
         try:
@@ -326,8 +325,8 @@ class RegistryClient:
         for mirror in options.mirrors:
             name, _, prefix = mirror.strip("/").partition("/")
             repository = f"{prefix}/{reference.repository}" if prefix else reference.repository
-            endpoints.append(_Endpoint(self._host(name), repository))
-        endpoints.append(_Endpoint(self._host(reference.registry), reference.repository))
+            endpoints.append(_Endpoint(self._host(name), repository, reference.name))
+        endpoints.append(_Endpoint(self._host(reference.registry), reference.repository, reference.name))
         return self._endpoints.setdefault(reference.name, tuple(endpoints))
 
     def _host(self, name: str) -> Host:
@@ -419,11 +418,11 @@ class RegistryClient:
             TransientError: Another try may succeed.
             UnreadableError: Another try would fail too.
         """
-        host, repository = endpoint.host, endpoint.repository
+        host, repository, image = endpoint.host, endpoint.repository, endpoint.image
         url = URL(f"{host.base}{repository}/{request.path}", encoded=True)
         # Each refusal uses up a credential or an expired token.
         for _ in range(_LOGINS):
-            header, serial = await self._logins.header(host, repository)
+            header, serial = await self._logins.header(host, repository, image)
             headers = {"Accept": request.accept}
             if header:
                 headers["Authorization"] = header
@@ -431,15 +430,14 @@ class RegistryClient:
             async with sent as (response, redirected):
                 status = response.status
                 if status == 200:
-                    self._logins.worked(host, repository)
-                    host.contact.set()
+                    self._logins.worked(host, repository, image)
                     return await request.read(response)
                 challenges = response.headers.getall("WWW-Authenticate", [])
                 if request.method == "HEAD" and status != 429 and not (status == 401 and challenges):
                     # A firewall may refuse the method, which says nothing about the image or the login.
                     raise UnreadableError(f"{host.name} answered HEAD with {status}")
                 if status in (401, 403) and not redirected:
-                    await self._logins.refused(host, repository, serial, status, challenges)
+                    await self._logins.refused(host, repository, image, serial, status, challenges)
                     continue
                 raise_for(host.name, response, redirected)
         raise UnreadableError(f"{host.name} refused {_LOGINS} logins in a row")

@@ -11,13 +11,17 @@ import json
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
 from archshift.common.errors import ArchshiftError
 from archshift.images.registry.reference import DOCKER_HUB
+
+MOST_LOGINS: Final = 64
+"""The most logins that are tried for one image."""
 
 HELPER_SECONDS: Final = 30.0
 """How long a credential helper may take. Helpers may open a browser."""
@@ -57,11 +61,15 @@ class AuthFile:
         auths: Key as written (a host, with or without scheme, path and ``*``) to its credential.
         helpers: Host to the name of its helper program, without ``docker-credential-``.
         store: The helper for all other hosts; empty if there is none.
+        namespace: The namespace of a pull secret; empty for a file of this machine.
+        images: The ``registry/repository`` of the images for which it may be used; None for all.
     """
 
     auths: Mapping[str, Credential] = field(default_factory=dict)
     helpers: Mapping[str, str] = field(default_factory=dict)
     store: str = ""
+    namespace: str = ""
+    images: frozenset[str] | None = frozenset()
 
     def matching(self, registry: str, repository: str) -> tuple[Credential, ...]:
         """Return the credentials for a repository, the most specific key first.
@@ -99,7 +107,7 @@ def read_docker_config(path: Path) -> AuthFile:
     try:
         text = path.read_text()
     except FileNotFoundError:
-        return AuthFile()
+        return AuthFile(images=None)
     except (OSError, UnicodeDecodeError) as error:
         raise ArchshiftError(
             f"archshift cannot read the Docker config {path}: "
@@ -107,7 +115,7 @@ def read_docker_config(path: Path) -> AuthFile:
             "correct its permissions or content",
         ) from None
     try:
-        return parse_auth_file(json.loads(text), str(path))
+        return replace(parse_auth_file(json.loads(text), str(path)), images=None)
     except (ValueError, RecursionError) as error:
         raise ArchshiftError(f"the Docker config {path} is invalid: {error}", "correct the file") from None
 
@@ -117,6 +125,9 @@ def read_pull_secret(secret: Mapping[str, Any]) -> AuthFile:
 
     Args:
         secret: A Secret of type kubernetes.io/dockerconfigjson, or of the older kubernetes.io/dockercfg.
+
+    Returns:
+        Its logins, for no image yet: only the pods that name it know for which.
 
     Raises:
         ArchshiftError: It has another type, or its content is invalid. Messages never quote secrets.
@@ -233,7 +244,7 @@ class Keychain:
 
     Args:
         files: Pull secrets and Docker configs, in order of preference.
-        sources: Further sources, such as :func:`archshift.images.registry.ecr.credential`.
+        sources: Further sources, such as that of :func:`archshift.images.registry.ecr.source`.
     """
 
     def __init__(self, files: Sequence[AuthFile] = (), sources: Sequence[Source] = ()) -> None:
@@ -241,11 +252,23 @@ class Keychain:
         self._sources = tuple(sources)
         self._asked: dict[str, asyncio.Task[tuple[tuple[Credential, ...], tuple[str, ...]]]] = {}
 
-    async def lookup(self, registry: str, repository: str) -> tuple[tuple[Credential, ...], tuple[str, ...]]:
-        """Return the credentials for a repository, and the errors of helpers and sources."""
-        from_files = [
-            credential for file in self._files for credential in file.matching(registry, repository)
-        ]
+    async def lookup(
+        self, registry: str, repository: str, image: str
+    ) -> tuple[tuple[Credential, ...], tuple[str, ...]]:
+        """Return the credentials for a repository, and the errors of helpers and sources.
+
+        Args:
+            registry: The host that gets them.
+            repository: The repository there.
+            image: The ``registry/repository`` in the pods; at a mirror it differs from the two.
+        """
+        by_namespace: dict[str, list[Credential]] = {}
+        for file in self._files:
+            if file.images is None or image in file.images:
+                by_namespace.setdefault(file.namespace, []).extend(file.matching(registry, repository))
+        # One of each namespace in turn: many logins of one cannot come before the login of another.
+        in_turn = zip_longest(*by_namespace.values())
+        from_files = [credential for turn in in_turn for credential in turn if credential is not None]
         task = self._asked.get(registry)
         if task is None:
             task = self._asked[registry] = asyncio.create_task(self._ask(registry))
@@ -260,7 +283,7 @@ class Keychain:
                 credential.registry_token,
             )
             distinct.setdefault(login, credential)
-        return tuple(distinct.values()), problems
+        return tuple(distinct.values())[:MOST_LOGINS], problems
 
     async def _ask(self, registry: str) -> tuple[tuple[Credential, ...], tuple[str, ...]]:
         names = dict.fromkeys(file.helper(registry) for file in self._files)

@@ -66,11 +66,14 @@ class _State:
     Attributes:
         challenge: The first challenge, with which other repositories log in before they are refused.
         varies: Whether challenges differ between repositories. Then each repository waits for its own.
+        accepted: The last credential that the registry accepted. Images that may use it begin with it.
+        logins: By the repository, and by the image in the pods, because each image has its own credentials.
     """
 
     challenge: auth.Challenge | None = None
     varies: bool = False
-    logins: dict[str, _Login] = field(default_factory=lambda: defaultdict(_Login))
+    accepted: Credential | None = None
+    logins: dict[tuple[str, str], _Login] = field(default_factory=lambda: defaultdict(_Login))
 
     def learn(self, challenge: auth.Challenge, own: auth.Challenge, repository: str) -> None:
         """Note a repository's first challenge."""
@@ -90,15 +93,21 @@ class Logins:
         self._keychain = keychain
         self._states: dict[str, _State] = defaultdict(_State)
 
-    async def header(self, host: Host, repository: str) -> tuple[str | None, int]:
-        """Return the Authorization header, and the serial to pass to ``refused``."""
+    async def header(self, host: Host, repository: str, image: str) -> tuple[str | None, int]:
+        """Return the Authorization header, and the serial to pass to ``refused``.
+
+        Args:
+            host: The registry or mirror.
+            repository: The repository there.
+            image: The ``registry/repository`` in the pods.
+        """
         state = self._states[host.name]
-        login = state.logins[repository]
+        login = state.logins[repository, image]
         if login.challenge or (state.challenge and not login.by_itself):
-            await self._renew(host, repository, state, login)
+            await self._renew(host, repository, image, state, login)
         return login.header, login.serial
 
-    async def _renew(self, host: Host, repository: str, state: _State, login: _Login) -> None:
+    async def _renew(self, host: Host, repository: str, image: str, state: _State, login: _Login) -> None:
         if login.candidates is not None and time.monotonic() < login.expires:
             return
         async with login.lock:
@@ -110,7 +119,7 @@ class Logins:
                 scope = auth.pull_scope(repository, state.challenge.scope)
                 login.challenge = replace(state.challenge, scope=scope)
             if login.candidates is None:
-                await self._find_candidates(host, repository, login)
+                await self._find_candidates(host, repository, image, state, login)
             try:
                 await self._log_in(host, login)
             except UnreadableError:
@@ -120,21 +129,32 @@ class Logins:
                 login.challenge = login.candidates = login.header = None
                 login.by_itself, login.current = True, 0
 
-    async def _find_candidates(self, host: Host, repository: str, login: _Login) -> None:
-        credentials, login.problems = await self._keychain.lookup(host.name, repository)
-        login.candidates = [*credentials, None]
+    async def _find_candidates(
+        self, host: Host, repository: str, image: str, state: _State, login: _Login
+    ) -> None:
+        credentials, login.problems = await self._keychain.lookup(host.name, repository, image)
+        login.candidates = [
+            *sorted(credentials, key=lambda credential: credential != state.accepted),
+            None,
+        ]
 
-    def worked(self, host: Host, repository: str) -> None:
+    def worked(self, host: Host, repository: str, image: str) -> None:
         """Note that the registry accepted the header."""
-        self._states[host.name].logins[repository].worked = True
+        state = self._states[host.name]
+        login = state.logins[repository, image]
+        login.worked = True
+        if login.candidates is not None and (credential := login.candidates[login.current]) is not None:
+            state.accepted = credential
 
     async def refused(
-        self, host: Host, repository: str, serial: int, status: int, headers: list[str]
+        self, host: Host, repository: str, image: str, serial: int, status: int, headers: list[str]
     ) -> None:
         """Prepare another try with another login.
 
         Args:
             host: The registry, which itself sent the refusal.
+            repository: The repository there.
+            image: The ``registry/repository`` in the pods.
             serial: The serial from :meth:`header`.
             status: 401 or 403.
             headers: The WWW-Authenticate headers.
@@ -143,7 +163,7 @@ class Logins:
             UnreadableError: There is no other login.
         """
         state = self._states[host.name]
-        login = state.logins[repository]
+        login = state.logins[repository, image]
         async with login.lock:
             if login.serial != serial:
                 return
@@ -155,7 +175,7 @@ class Logins:
                     raise UnreadableError(_refusal(host, login, status))
                 login.challenge, login.own = own, True
                 state.learn(challenge, own, repository)
-                await self._find_candidates(host, repository, login)
+                await self._find_candidates(host, repository, image, state, login)
             elif status == 401 and login.worked:
                 # The header was valid a moment ago, so the registry has ended its token early. The challenge
                 # that worked counts, because some registries name another token server then.
@@ -256,7 +276,7 @@ class Logins:
             raise TransientError(f"its token server {authority(realm)}: {why}", silence=1) from None
         except (aiohttp.ClientError, OSError):
             raise TransientError(f"the answer of its token server {authority(realm)} broke off") from None
-        return _read_token(body, authority(realm))
+        return read_token(body, authority(realm))
 
 
 def _basic(credential: Credential) -> str:
@@ -264,7 +284,12 @@ def _basic(credential: Credential) -> str:
     return f"Basic {base64.b64encode(pair).decode()}"
 
 
-def _read_token(body: bytes, server: str) -> tuple[str, float]:
+def read_token(body: bytes, server: str) -> tuple[str, float]:
+    """Read the answer of a token server: the token, and for how many seconds to use it.
+
+    Raises:
+        UnreadableError: It has no token.
+    """
     try:
         answer = json.loads(body)
         token = answer.get("token") or answer.get("access_token")
@@ -277,7 +302,7 @@ def _read_token(body: bytes, server: str) -> tuple[str, float]:
         # The protocol's default is one minute. Renew the token early, and bound times that are too short or
         # long.
         return token, max(5.0, min(float(seconds), 3600.0) * 0.8)
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         raise UnreadableError(f"the token server {server} did not return a token") from None
 
 

@@ -4,6 +4,8 @@ Rules: https://github.com/distribution/reference (grammar and ``docker.io`` defa
 """
 
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -103,6 +105,15 @@ def parse_reference(text: str) -> Reference:
     if len(registry) + 1 + len(repository) > _LONGEST_NAME:
         raise ImageReferenceError(f"{text[:60]!r}...: the name is longer than {_LONGEST_NAME} characters")
     return Reference(registry, repository, tag or ("" if digest else "latest"), digest)
+
+
+def repositories(images: Iterable[str]) -> frozenset[str]:
+    """Return the ``registry/repository`` of each image that is a valid reference."""
+    names = set()
+    for image in images:
+        with suppress(ImageReferenceError):
+            names.add(parse_reference(image).name)
+    return frozenset(names)
 
 
 def is_digest(text: str) -> bool:
