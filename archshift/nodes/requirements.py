@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 from archshift.common.architectures import AMD64, ARM64, Architecture
 from archshift.common.errors import ArchshiftError
@@ -18,10 +18,16 @@ from archshift.nodes import well_known_labels
 from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType, twin
 from archshift.nodes.well_known_labels import WellKnown
 
-METAL_SIZES: Final = tuple(
-    sorted({name.partition(".")[2] for name in INSTANCE_TYPES if "metal" in name.partition(".")[2]})
-)
-"""The sizes of bare metal, which needs ten minutes to boot."""
+
+@cache
+def instance_sizes() -> frozenset[str]:
+    """Return all instance sizes, such as ``2xlarge``."""
+    return frozenset(name.partition(".")[2] for name in INSTANCE_TYPES)
+
+
+def metal_sizes() -> tuple[str, ...]:
+    """Return the sizes of bare metal, which needs ten minutes to boot."""
+    return tuple(sorted(size for size in instance_sizes() if "metal" in size))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import CAPACITY_TYPE_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL, ZONE_LABEL
 from archshift.common.quantity import parse_quantity
 from archshift.nodes.groups import Consolidation, NodeClass, NodePool, Taint, one_architecture, side_taint
-from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
+from archshift.nodes.instance_types import InstanceType
 from archshift.nodes.node_pools import (
     NODE_CLASSES,
     LivePool,
@@ -24,11 +24,12 @@ from archshift.nodes.node_pools import (
     twin_spec,
 )
 from archshift.nodes.requirements import (
-    METAL_SIZES,
     Requirement,
     for_architecture,
+    instance_sizes,
     machine_label,
     matching_types,
+    metal_sizes,
     twin_requirements,
 )
 from archshift.settings.node_groups import (
@@ -43,8 +44,6 @@ from archshift.settings.node_groups import (
 )
 from archshift.settings.reading import InvalidValueError, Model, Problems, default_of, says, use
 from archshift.settings.values import Name, Names, Quantity, Zones
-
-_SIZES: Final = frozenset(name.partition(".")[2] for name in INSTANCE_TYPES)
 
 _DURATION: Final = Meta(pattern=r"\A(\d{1,6}[smh])+\Z", extra=use("a duration such as 48h"))
 _DURATION_OR_NEVER: Final = Meta(
@@ -270,7 +269,7 @@ class PoolModel(TwinnedModel, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         for size in self.exclude_sizes:
-            if size not in _SIZES:
+            if size not in instance_sizes():
                 raise InvalidValueError(
                     "exclude_sizes", f"{size!r} is an unknown size", "use sizes such as nano or 24xlarge"
                 )
@@ -295,7 +294,7 @@ class PoolModel(TwinnedModel, frozen=True, kw_only=True):
             group: The API group of the node class.
         """
         excluded = [
-            size for name in self.exclude_sizes for size in (METAL_SIZES if name == "metal" else (name,))
+            size for name in self.exclude_sizes for size in (metal_sizes() if name == "metal" else (name,))
         ]
         found = (
             ("category", "In", self.instance_categories),
@@ -458,7 +457,7 @@ def _without_metal(bounds: tuple[Requirement, ...], group: str) -> tuple[Require
     """Return the bounds with all sizes of bare metal excluded."""
     label = machine_label(group, "size")
     excluded = [size for bound in bounds if bound.key == label for size in bound.values]
-    sizes = tuple(dict.fromkeys((*excluded, *METAL_SIZES)))
+    sizes = tuple(dict.fromkeys((*excluded, *metal_sizes())))
     return (*(bound for bound in bounds if bound.key != label), Requirement(label, "NotIn", sizes))
 
 
