@@ -8,7 +8,7 @@ from archshift.cluster.model import Inventory
 from archshift.common.architectures import ARCHITECTURES, display
 from archshift.common.kubernetes import ARCHITECTURE_LABEL, OURS
 from archshift.common.text import counted, first_few
-from archshift.nodes.groups import EksNodeGroup, Node, Taint
+from archshift.nodes.groups import RETIRED, EksNodeGroup, Node, Taint
 from archshift.nodes.live_groups import LiveGroup
 from archshift.plan import reasons
 
@@ -48,6 +48,8 @@ def change_of(group: EksNodeGroup) -> str:
         if not taint.key.startswith(OURS) and taint not in group.taints  # a soft taint of ours is no news
     ]
     changes += [f"no taint {_taint(taint)} any more" for taint in gone]
+    if group.retired != (RETIRED in live.taints):
+        changes.append("it takes no new pods" if group.retired else "it takes new pods again")
     if not changes:
         return ""
     return f"node group {group.name}: this update changes {live.name!r}: {', '.join(changes)}"

@@ -55,7 +55,7 @@ EXISTING = {
     "launchTemplate": {"id": "lt-0fedcba9876543210", "name": "old", "version": "1"},
     "scalingConfig": {"minSize": 3, "desiredSize": 3, "maxSize": 3},
     "updateConfig": {"maxUnavailable": 1},
-    "labels": {"team": "shop"},
+    "labels": {"team": "shop", "pool": "main"},
     "tags": {"Team": "shop"},
     "status": "ACTIVE",
     "resources": [{"autoscalingGroups": [{"name": "eks-general"}], "remoteAccessSecurityGroupId": ""}],

@@ -54,6 +54,10 @@ OLD = live_group(
             "node group x86: this update changes 'general': no taint spot=true:NoSchedule any more",
         ),
         (
+            {"retired": True, "min_size": 0},
+            "node group x86: this update changes 'general': min_size 2 to 0, it takes no new pods",
+        ),
+        (
             {"released": True},
             "node group x86: this update hands 'general' back, and takes off what archshift set. Then remove "
             "the group from archshift:node_groups, and nobody deletes it",
@@ -66,10 +70,14 @@ def test_a_change_of_a_group_that_exists_is_said_in_numbers(change: dict[str, An
 
 def test_what_archshift_sets_and_removes_itself_is_no_news() -> None:
     """Its own labels and taints, also the label for dashboards."""
+    again = live_group("general", taints=(RETIRED,))
+    assert change_of(imported(again)) == (
+        "node group x86: this update changes 'general': it takes new pods again"
+    )
     live = live_group(
         "general",
         labels={"architecture": "amd64", "archshift/node-group": "x86", "archshift/stack": "prod"},
-        taints=(RETIRED, Taint(key="archshift/amd64", effect="PreferNoSchedule")),
+        taints=(Taint(key="archshift/amd64", effect="PreferNoSchedule"),),
     )
     assert change_of(imported(live)) == ""
     assert change_of(eks_group("x86", "m5.large")) == ""
