@@ -34,7 +34,7 @@ from components.node_pools import NodePools, NodePoolsArgs
 from components.placeholders import Placeholders
 from components.placement_policy import PlacementPolicy, PlacementPolicyArgs
 from components.plan_file import write_plan_file
-from components.preflight import guard_x86, report, report_gate, show_tried
+from components.preflight import check_pools, guard_x86, report, report_gate, show_tried
 from components.restore_taken_fields import register_restore_hook
 from components.rollouts import await_rollouts, log_ends
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
@@ -57,14 +57,17 @@ def main() -> None:
 
         eks = Eks.find(settings.cluster, settings.eks_node_groups)
     live = eks.live if eks else None
-    cluster_survey, cluster_uid = (
-        (survey_of_none(settings), "") if eks and not live else survey_stack(settings, live, show_tried)
+    settings, cluster_survey, cluster_uid = (
+        (settings, survey_of_none(settings), "")
+        if eks and not live
+        else survey_stack(settings, live, show_tried)
     )
     cluster_survey = run_arm64_tests(cluster_survey, settings, live)
     write_plan_file(cluster_survey, settings, now)
     guard_x86(cluster_survey, settings, now)
+    check_pools(cluster_survey, settings)
     fixed_capacity = settings.platform == "lab" and not settings.break_glass_active(now)
-    by_limits = settings.provisioner != "managed"
+    by_limits = settings.pool_settings is not None or settings.provisioner != "managed"
     report(cluster_survey.plan, cluster_survey.evidence, fixed_capacity=fixed_capacity, by_limits=by_limits)
     gate = read_evidence_file(Path(settings.evidence_file))
 
@@ -106,22 +109,32 @@ def main() -> None:
     kubeconfig = cluster.kubeconfig if cluster and not settings.kube_context else None
     provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
     on_cluster = pulumi.ResourceOptions(provider=provider)
-    nodes: NodePools | EksNodeGroups | NodeGroups
+    registered: list[NodePools | EksNodeGroups | NodeGroups] = []
     placeholders = None
     if by_limits:
-        pools = NodePoolsArgs(pools=settings.node_pools, protected=stay, guard=guard, others=others)
-        nodes = NodePools("node-pools", pools, on_cluster)
+        pools = NodePoolsArgs(
+            pools=settings.node_pools,
+            protected=stay,
+            guard=guard,
+            others=others,
+            live=settings.live_pools or {},
+            field_manager=settings.pools_manager,
+        )
+        registered.append(NodePools("node-pools", pools, on_cluster))
+        # Policies count them once.
+        others = []
         placeholders = Placeholders(
             cluster_survey.plan, cluster_survey.inventory, settings.stack, settings.kube_context
         )
-    elif eks and cluster:
-        nodes = eks.register_groups(cluster, protected=stay, guard=guard, others=others)
-    else:
+    if eks and cluster and (settings.eks_node_groups or not by_limits):
+        registered.append(eks.register_groups(cluster, protected=stay, guard=guard, others=others))
+    elif settings.node_groups or not registered:
         groups = NodeGroupsArgs(groups=settings.node_groups, protected=stay, guard=guard, others=others)
-        nodes = NodeGroups("node-groups", groups, on_cluster)
+        registered.append(NodeGroups("node-groups", groups, on_cluster))
     # Pods can only move to nodes that exist, and a patch has no input from the nodes. If all nodes
     # exist, waiting would cost a sixth of a large preview. The engine deletes nodes after all else.
-    to_come = nodes.made if placeholders or cluster_survey.plan.new_nodes else ()
+    made = tuple(one for nodes in registered for one in nodes.made)
+    to_come = made if placeholders or cluster_survey.plan.new_nodes else ()
     patches = WorkloadPatches(
         "workloads",
         WorkloadPatchesArgs(
@@ -198,7 +211,10 @@ def main() -> None:
         pulumi.export(COMMIT_OUTPUT, commit)
     if cluster_uid:
         pulumi.export(OUTPUT, cluster_uid)
-    pulumi.export("node_groups", nodes.sizes)
+    sizes = pulumi.Output.all(*(nodes.sizes for nodes in registered))
+    pulumi.export(
+        "node_groups", sizes.apply(lambda parts: {name: one for part in parts for name, one in part.items()})
+    )
 
 
 try:

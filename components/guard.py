@@ -47,6 +47,8 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
 
     def before(args: pulumi.ResourceHookArgs) -> None:
         old, new = args.old_inputs or {}, args.new_inputs
+        if new is None and _is_pool(old):
+            _check_renamed(args.name, str(old["metadata"]["name"]), settings)
         architecture = _architecture(old)
         if architecture == ARM64:
             return
@@ -71,6 +73,22 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
                 raise busy_error(what, left)
 
     return pulumi.ResourceHook(HOOK_NAME, before, pulumi.ResourceHookOptions(on_dry_run=True))
+
+
+def _check_renamed(name: str, pool: str, settings: "Settings") -> None:
+    """Check that a group which now takes over another NodePool does not delete its former one.
+
+    Raises:
+        ArchshiftError: It would.
+    """
+    group = settings.node_pools.get(name)
+    if group and group.import_name and group.import_name != pool:
+        raise ArchshiftError(
+            f"archshift:node_groups.{name}.import: the group took over the NodePool {pool} before, and the "
+            "change would delete it",
+            f"first release it: set import: {pool} and release: true, run pulumi up, remove the group, and "
+            "run pulumi up again",
+        )
 
 
 def refuse(what: str, reason: str) -> ArchshiftError:
@@ -162,12 +180,12 @@ class _LiveCheck:
         others = nodes_of_others(live, self._settings.groups, self._settings.stack_label)
         after = [node for node in others if node.labels.get(POOL_LABEL) != name]
         # As above: if the configuration keeps the pool, this is a destroy, and no pool stays.
-        destroy = new is None and name in self._settings.node_pools
+        destroy = new is None and name in {pool.pool_name for pool in self._settings.node_pools.values()}
         for pool in () if destroy else self._settings.node_pools.values():
             # Count the limits, not today's nodes: every node ends, and only the limits allow new ones.
             after += pool.possible_nodes()
-        before = from_manifest(name, old)
-        later = from_manifest(name, new) if new else None
+        before = from_manifest(name, old, AMD64)
+        later = from_manifest(name, new, AMD64) if new else None
         # If the pool is not as the stack made it, assume that somebody needs all of it.
         always_loses = before is None or later is None or guard.shrinks(needed, before, later)
         # An update keeps the pool, so its remaining limits count even before its first node.

@@ -12,12 +12,13 @@ from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import EKS_GROUP_LABEL
 from archshift.common.text import counted
 from archshift.nodes.after_update import nodes_after, possible_nodes
-from archshift.plan import group_changes, guard, reasons
+from archshift.plan import group_changes, guard, pool_changes, reasons
 from archshift.plan.causes import summary
 from archshift.plan.model import Plan
 from archshift.plan.reasons import daemonset_way_out
 from archshift.ramp.gate_evidence import GateEvidence, Move
 from archshift.ramp.schedule import DEFAULT_STEPS, step_below
+from archshift.settings.reading import Problems
 from archshift.survey import Survey
 from components import engine_text
 from components.guard import busy_error, refuse
@@ -95,6 +96,30 @@ def _keep_x86(survey: Survey, settings: "Settings") -> None:
                 "nothing needs x86 any more; if the engine still protects x86 nodes, you removed their group "
                 "too early: add it to archshift:node_groups again, run pulumi up, then remove it"
             )
+
+
+def check_pools(survey: Survey, settings: "Settings") -> None:
+    """Say what the update does to existing NodePools, and check that it may.
+
+    Raises:
+        ArchshiftError: The update would change fields of other owners. Nothing is registered yet.
+    """
+    problems = Problems()
+    live = settings.live_pools or {}
+    existing = [
+        (pool, live[pool.pool_name]) for pool in settings.node_pools.values() if pool.pool_name in live
+    ]
+    for pool, now in existing:
+        if pool.import_name:
+            with problems.collected():
+                pool_changes.check_owners(pool, now, settings.pools_manager)
+    problems.check()
+    for pool, now in existing:
+        said, warns = pool_changes.sentence(pool, now, survey.inventory.nodes, settings.pools_manager)
+        if said:
+            (engine_text.warn if warns else engine_text.info)(said)
+        for note in pool.notes:
+            engine_text.warn(note)
 
 
 def show_tried(done: int, total: int) -> None:

@@ -21,7 +21,7 @@ from archshift.nodes.eks import EksCluster
 from archshift.nodes.live_groups import LiveGroup
 from components import cluster_identity, guard
 from components.workload_patch import WorkloadPatch
-from tests.build import Json, configuration, live_group, node, pod, workload
+from tests.build import Json, configuration, live_group, live_pool, node, pod, workload
 from tests.components.eks import (
     DEPLOYER,
     GET_CALLER,
@@ -362,6 +362,69 @@ def test_with_a_provisioner_the_groups_are_node_pools(
     (patch,) = done.of(WorkloadPatch.TYPE)
     for hooks in (patch.request.hooks.before_create, patch.request.hooks.before_update):
         assert list(hooks) == ["archshift-bring-up-nodes"]
+
+
+def with_karpenter(monkeypatch: pytest.MonkeyPatch, there: FakeCluster, *pools: Json) -> FakeCluster:
+    """The cluster with Karpenter's APIs and these NodePools."""
+    served = [
+        {"name": name, "versions": [{"version": "v1"}]} for name in ("karpenter.sh", "karpenter.k8s.aws")
+    ]
+    get, list_ = there.get, there.list
+    monkeypatch.setattr(there, "get", lambda path: {"groups": served} if path == "/apis" else get(path))
+    monkeypatch.setattr(
+        there,
+        "list",
+        lambda path, **query: iter(pools) if path.endswith("/nodepools") else list_(path, **query),
+    )
+    return there
+
+
+def of_helm(name: str) -> Json:
+    """A NodePool as the API server has it."""
+    live = live_pool(name)
+    meta = {"name": name, "labels": dict(live.labels), "managedFields": [dict(live.managed_fields[0])]}
+    return {"metadata": meta, "spec": live.spec}
+
+
+def test_a_managed_group_and_node_pools_are_one_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small managed group beside a pool that is taken over and its twin: each is registered by its kind, no
+    node of the one is a node of others for the other, and nodes of others are counted once.
+    """
+    nodes = (
+        eks_node("ip-1", "system"),
+        eks_node("ip-2", "", **{"karpenter.sh/nodepool": "default", INSTANCE_TYPE_LABEL: "m6i.xlarge"}),
+        node("by-hand", "amd64"),
+    )
+    nodes[1]["metadata"]["labels"].pop(GROUP_LABEL)
+    groups = {
+        "x86": {"import": "default", "architecture": "amd64", "force": True},
+        "graviton": {"twin_of": "x86"},
+        "system": {"provisioner": "managed", "instance_types": ["t3.xlarge"], "desired_size": 1},
+    }
+    there = with_karpenter(monkeypatch, shop(*nodes), of_helm("default"))
+    done = run(monkeypatch, there, provisioner="karpenter", node_groups=groups)
+    pools = {one.name: one for one in done.of("kubernetes:karpenter.sh/v1:NodePool")}
+    assert {*pools} == {"x86", "graviton"}
+    assert pools["x86"].request.importId == "default"
+    assert [one.name for one in done.of(NODE_GROUP)] == ["system"]
+    assert done.exports["node_groups"] == {"x86": {"cpu": "1k"}, "graviton": {"cpu": "1k"}, "system": 1}
+    of_pools, of_groups = (done.outputs[name]["elsewhere"] for name in ("node-pools", "node-groups"))
+    assert of_pools["amd64"]["nodes"] == 1
+    assert of_groups == {}
+
+
+def test_a_pool_of_another_owner_stops_the_program_before_anything_is_registered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error names the owner, the fields and the way out."""
+    groups = {"x86": {"import": "default", "architecture": "amd64", "weight": 3}}
+    there = with_karpenter(monkeypatch, shop(eks_node("ip-1", "x86")), of_helm("default"))
+    with pytest.raises(
+        pulumi.RunError,
+        match=r"^archshift:node_groups\.x86: it changes fields of the NodePool default that belong to "
+        r"others: helm owns weight, requirements; change them where the NodePool is defined, or set force",
+    ):
+        run(monkeypatch, there, provisioner="karpenter", node_groups=groups)
 
 
 def test_a_cluster_that_has_no_node_pools_is_told_in_the_preview(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from archshift.cluster.kinds import CONTROLLERS
 from archshift.common.architectures import ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL
+from archshift.common.text import one_line, printable
 from archshift.common.times import zoned_time
 from archshift.plan.arm64_tests import Arm64Test, Proof
 
@@ -325,7 +326,8 @@ def _failure_message(status: Mapping[str, Any]) -> str:
         or (status.get("lastState") or {}).get("terminated")
         or {}
     )
-    text = str(ended.get("message") or "").strip() or str(ended.get("reason") or "")
+    # A container writes what it likes there.
+    text = printable(str(ended.get("message") or "").strip(), lines=True) or str(ended.get("reason") or "")
     return f"container {status['name']} exited with code {_exit_code(status)}\n{text}".strip()
 
 
@@ -334,7 +336,7 @@ def _machine_from_pod(statuses: Sequence[Mapping[str, Any]]) -> str:
     for status in statuses:
         message = str(((status.get("state") or {}).get("terminated") or {}).get("message") or "").strip()
         if message and not status.get("init"):
-            return message[:64]
+            return one_line(message, 64)
     return ""
 
 
@@ -353,10 +355,9 @@ def why_waiting(pod: Mapping[str, Any]) -> str:
     for status in _all_statuses(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
         if waiting.get("reason"):
-            return f"container {status['name']}: {waiting['reason']} {waiting.get('message') or ''}".strip()[
-                :300
-            ]
+            text = f"container {status['name']}: {waiting['reason']} {waiting.get('message') or ''}"
+            return one_line(text, 300)
     for condition in (pod.get("status") or {}).get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return str(condition.get("message") or "the scheduler found no node for its pod")[:300]
+            return one_line(condition.get("message") or "the scheduler found no node for its pod", 300)
     return ""

@@ -55,7 +55,7 @@ def read_settings(options: argparse.Namespace, *, nodes: bool = False) -> "stack
 
     Args:
         options: The command's options.
-        nodes: Whether the command looks at the node groups. Then EKS describes those that exist.
+        nodes: Whether the command looks at the node groups. Then EKS and the cluster describe them.
 
     Raises:
         ArchshiftError: The engine cannot read the configuration, a setting is invalid, or AWS refuses.
@@ -94,7 +94,12 @@ def read_configuration(
                 "no key of archshift is a secret: set it again with pulumi config set, without --secret",
             )
     values = {key: str(entry.get("value", "")) for key, entry in entries.items()}
-    return stack_settings.load(stack, values, describe=read_groups if nodes else None), values
+    settings = stack_settings.load(stack, values, describe=read_groups if nodes else None)
+    if nodes and settings.takes_over_pools:
+        from archshift.survey import with_live_pools
+
+        settings = with_live_pools(settings)
+    return settings, values
 
 
 def stack_name(options: argparse.Namespace) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from archshift.common.aws import NOBODY_SPECIAL, AwsIdentity, aws_client, partition_of, served_regions
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import INSTANCE_TYPE_LABEL
 from archshift.common.text import one_line
 from archshift.cost.bill import Tariff, region_of, running
 from archshift.cost.prices import Price
@@ -77,7 +78,8 @@ def tariff_for(
 def _types(groups: tuple[AnyNodeGroup, ...], nodes: Iterable[Node]) -> set[str]:
     types = {node_count.instance_type for node_count in running(nodes, groups)}
     for group in groups:
-        types |= {kind.name for kind in group.instance_types}
+        # A bill counts nodes of these types. A NodePool may have hundreds of others.
+        types |= {node.labels[INSTANCE_TYPE_LABEL] for node in group.samples(("",))}
     return types
 
 

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from archshift.cluster.entries import Scaling
+from archshift.cluster.model import MOST_MISSING
 from archshift.cluster.pod_fields import Template
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, ZONE_LABEL
@@ -117,7 +118,9 @@ def reach(
     """
     pods_off, share_off = (SOFT_PODS_OFF, SOFT_SHARE_OFF) if soft_rules else (PODS_OFF, SHARE_OFF)
     low, high = 1.0, 0.0
-    for pods in range(max(1, bounds[0]), max(1, bounds[0], bounds[1]) + 1):
+    fewest_pods = max(1, bounds[0])
+    # More pods bring both shares nearer to the wanted one. Somebody may allow two billion.
+    for pods in range(fewest_pods, min(max(fewest_pods, bounds[1]), fewest_pods + MOST_MISSING) + 1):
         off = max(pods_off, share_off * pods)
         fewest = max(0, (pods - scaling.within + 1) // 2)
         least = max(math.ceil(share * pods - off - 1e-9), fewest)

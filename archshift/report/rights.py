@@ -149,7 +149,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             "archshift cannot test workloads on arm64",
             looking=_rights("list", ("jobs.batch",), _WHOLE_CLUSTER),
         )
-    if settings.provisioner != "managed":
+    if settings.pool_settings is not None or settings.provisioner != "managed":
         yield PermissionNeed(
             "node pools",
             (
@@ -160,14 +160,14 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             "archshift cannot create NodePools or bring up nodes",
             looking=_rights("get list watch", ("nodepools.karpenter.sh",), _WHOLE_CLUSTER),
         )
-    elif settings.platform == "lab":
+    if settings.platform == "lab" and (settings.node_groups or settings.provisioner == "managed"):
         yield PermissionNeed(
             "simulated nodes",
             _rights("create patch delete", ("nodes",), _WHOLE_CLUSTER),
             "problem",
             "archshift cannot create the lab's nodes",
         )
-    if settings.groups:
+    if settings.groups or settings.takes_over_pools:
         yield PermissionNeed(
             "drain",
             (

@@ -24,6 +24,7 @@ from archshift.nodes.groups import (
 from archshift.nodes.instance_types import InstanceType, family_types, instance_type, twin
 from archshift.nodes.launch_templates import Instances, TemplateVersion
 from archshift.nodes.live_groups import LiveGroup
+from archshift.nodes.node_pools import Provisioner
 from archshift.nodes.user_data import as_user_data, names_amd64
 from archshift.settings.reading import InvalidValueError, Model, Problems, default_of, read, says, shown, use
 from archshift.settings.values import Arn, Name, Names, SecurityGroups, Subnets, Tags, Text, Zones
@@ -59,6 +60,14 @@ class GroupModel(Model, frozen=True, kw_only=True):
 
     names: ClassVar[Meta] = GROUP_NAME
 
+    provisioner: Annotated[
+        Provisioner | None,
+        says(
+            "What brings up the nodes of this group, where it is not what `archshift:provisioner` says.",
+            "managed",
+            default="`archshift:provisioner`",
+        ),
+    ] = None
     labels: Annotated[
         dict[str, Annotated[str, Meta(extra=use('text in quotes, as in "true"'))]],
         says("Labels of every node.", {"team": "shop"}),
@@ -100,9 +109,13 @@ class TwinnedModel(GroupModel, frozen=True, kw_only=True):
 
     Attributes:
         twin_takes: The keys that a twin takes from its original, unless it sets them itself.
+        names_machines_by: The keys that choose machines, which a twin must not have.
+        ways_to_name_types: The keys that may name the types, for an error.
     """
 
     twin_takes: ClassVar[tuple[str, ...]]
+    names_machines_by: ClassVar[tuple[str, ...]] = ("instance_types",)
+    ways_to_name_types: ClassVar[str] = "instance_types or twin_of"
 
     instance_types: Annotated[
         Names,
@@ -117,7 +130,7 @@ class TwinnedModel(GroupModel, frozen=True, kw_only=True):
         Meta(extra=use("the name of another node group")),
         says(
             "The group whose twin this is. archshift chooses Graviton types of the same vCPU and memory. It "
-            "copies the other settings that the twin does not set, except the sizes, `import` and `weight`. "
+            "copies the other settings that the twin does not set, except the sizes and `import`. "
             "A managed group also gets what EKS says of its original.",
             "x86",
             default="none",
@@ -505,7 +518,7 @@ def lab_groups(raw: Mapping[str, Any]) -> dict[str, NodeGroup]:
     """
     problems = Problems()
     groups = {}
-    for name, model in _models(LabGroupModel, raw, problems).items():
+    for name, model in models_of(LabGroupModel, raw, problems).items():
         with problems.collected():
             groups[name] = NodeGroup(
                 name=name,
@@ -704,7 +717,14 @@ _G = TypeVar("_G", bound=GroupModel)
 _T = TypeVar("_T", bound=TwinnedModel)
 
 
-def _models(model: type[_G], raw: Mapping[str, Any], problems: Problems) -> dict[str, _G]:
+def models_of(model: type[_G], raw: Mapping[str, Any], problems: Problems) -> dict[str, _G]:
+    """Return the valid groups of one kind, by name; ``problems`` gets the errors of the others.
+
+    Args:
+        model: The kind.
+        raw: The groups of this kind in ``archshift:node_groups``.
+        problems: Gets the errors.
+    """
     kind: Any = dict[Annotated[str, model.names], model]  # type: ignore[valid-type]
     models: dict[str, _G] = {}
     for name, value in raw.items():
@@ -730,22 +750,26 @@ def resolved(
         problems: Gets the errors of the invalid groups.
         typed: The groups from which twins take keys; None for ``raw``.
     """
-    models = _models(model, raw, problems)
+    models = models_of(model, raw, problems)
     groups: dict[str, tuple[_T, tuple[InstanceType, ...]]] = {}
     for name, group in models.items():
         if group.twin_of in raw and group.twin_of not in models:
             # The errors of the original are reported with the original.
             continue
+        key = f"{KEY}.{name}"
         with problems.collected():
             if group.twin_of is None:
-                groups[name] = group, _types(f"{KEY}.{name}", group)
+                groups[name] = group, named_types(key, group)
             else:
-                types = _twin_types(name, group, models, families)
-                groups[name] = _with_taken(name, group, raw if typed is None else typed), types
+                original = original_of(name, group, models)
+                types = named_types(f"{KEY}.{group.twin_of}", original)
+                twins = twins_of_types(f"{key}.twin_of", group.twin_of, original, types, families)
+                groups[name] = with_taken(name, group, raw if typed is None else typed), twins
     return groups
 
 
-def _with_taken(name: str, group: _T, raw: Mapping[str, Any]) -> _T:
+def with_taken(name: str, group: _T, raw: Mapping[str, Any]) -> _T:
+    """Return a twin with the keys that it takes from its original."""
     own, original = raw[name], raw[str(group.twin_of)]
     taken = {key: original[key] for key in group.twin_takes if key in original and key not in own}
     if "ami_family" in own or "ami_type" in own:
@@ -756,41 +780,67 @@ def _with_taken(name: str, group: _T, raw: Mapping[str, Any]) -> _T:
     return read(type(group), f"{KEY}.{name}", {**own, **taken})
 
 
-def _types(key: str, group: TwinnedModel) -> tuple[InstanceType, ...]:
-    """Return the types that a group names, and all types of the families that it names."""
+def named_types(key: str, group: TwinnedModel) -> tuple[InstanceType, ...]:
+    """Return the types that a group names, and all types of the families that it names.
+
+    Raises:
+        ArchshiftError: A type or family is unknown, or the group names none.
+    """
     types = [instance_type(name, f"{key}.instance_types") for name in group.instance_types]
     for family in group.named_families():
         types += family_types(family, f"{key}.instance_families")
     if not types:
-        choices = [
-            name for name in ("instance_types", "instance_families", "twin_of") if hasattr(group, name)
-        ]
-        raise ArchshiftError(f"{key}.instance_types is missing", f"add {' or '.join(choices)}")
+        raise ArchshiftError(f"{key}.instance_types is missing", f"add {group.ways_to_name_types}")
     return tuple(dict.fromkeys(types))
 
 
-def _twin_types(
-    name: str, group: TwinnedModel, groups: Mapping[str, TwinnedModel], families: tuple[str, ...] | None
-) -> tuple[InstanceType, ...]:
-    """Return the twins of the instance types of the group's original."""
+def original_of(name: str, group: TwinnedModel, groups: Mapping[str, _T]) -> _T:
+    """Return the original of a twin.
+
+    Args:
+        name: The twin's name.
+        group: The twin.
+        groups: All groups of its kind, by name.
+
+    Raises:
+        ArchshiftError: The twin names instance types, or there is no such original.
+    """
     key, other = f"{KEY}.{name}.twin_of", str(group.twin_of)
-    for entry, named in (
-        ("instance_types", group.instance_types),
-        ("instance_families", group.named_families()),
-    ):
-        if named:
+    for entry in group.names_machines_by:
+        if getattr(group, entry):
             raise ArchshiftError(f"{key} chooses the instance types itself", f"remove twin_of or {entry}")
     others = sorted(set(groups) - {name})
     if other not in others:
         raise ArchshiftError(
             f"{key}: {other!r} is not another node group", f"there are: {', '.join(others) or 'none'}"
         )
-    original = groups[other]
-    if original.twin_of:
+    if groups[other].twin_of:
         raise ArchshiftError(
             f"{key}: {other!r} is a twin itself", f"name the group that {other!r} is the twin of"
         )
-    twins, errors = _twins_of(_types(f"{KEY}.{other}", original), families)
+    return groups[other]
+
+
+def twins_of_types(
+    key: str,
+    other: str,
+    original: TwinnedModel,
+    types: Iterable[InstanceType],
+    families: tuple[str, ...] | None,
+) -> tuple[InstanceType, ...]:
+    """Return the twins of the instance types of a group.
+
+    Args:
+        key: The key ``twin_of`` of the twin.
+        other: The name of the original.
+        original: The original.
+        types: The instance types of the original.
+        families: The Graviton families to choose from; None for all up to the eighth generation.
+
+    Raises:
+        ArchshiftError: A type that the original names has no twin, or no type has one.
+    """
+    twins, errors = _twins_of(types, families)
     # Graviton lacks some sizes of a family, but a pool with a family needs no particular size.
     missing = [error for name, error in errors.items() if name in original.instance_types or not twins]
     if missing:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.cluster.model import Discovery
@@ -25,7 +25,7 @@ from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, NodeGroup, NodePool, stack_label
 from archshift.nodes.launch_templates import read_template
 from archshift.nodes.live_groups import LiveGroup
-from archshift.nodes.node_pools import Provisioner
+from archshift.nodes.node_pools import LivePool, Provisioner
 from archshift.nodes.twins import fill_groups
 from archshift.plan.arm64_tests import Arm64TestRules
 from archshift.plan.exceptions import BreakGlass, PolicyException
@@ -37,7 +37,7 @@ from archshift.settings.aws import aws_identity
 from archshift.settings.images import REGISTRIES_FILE, machine_registries, merged
 from archshift.settings.keys import RENAMED_KEYS, StackModel
 from archshift.settings.node_groups import eks_groups, imports, lab_groups
-from archshift.settings.node_pools import node_pools
+from archshift.settings.node_pools import PoolSettings
 from archshift.settings.reading import Problems, read_fields
 from archshift.settings.values import Ratio
 
@@ -88,7 +88,11 @@ class Settings:
         placement: Who places pods: patches of pod templates, or the API server when a pod is created.
         provisioner: What creates the nodes: the groups themselves (``managed``), or Karpenter or EKS Auto
             Mode, for which the groups are NodePools.
-        node_pools: The NodePools, by name.
+        node_pools: The NodePools, by name. Before ``with_live_pools``, those that the stack takes over are
+            missing.
+        pool_settings: The settings of the NodePools; None if the stack has none.
+        live_pools: The NodePools of the cluster, by name; None if nobody has read them.
+        group_names: The names of all groups, in the order of the settings.
         discovery: Which workloads archshift looks at.
         rules: The rules of single workloads, by ``namespace/Kind/name``.
         rollouts: How long an update waits for the rollouts that it starts.
@@ -117,6 +121,9 @@ class Settings:
     placement: Placement = "patches"
     provisioner: Provisioner = "managed"
     node_pools: Mapping[str, NodePool] = field(default_factory=dict)
+    pool_settings: PoolSettings | None = None
+    live_pools: Mapping[str, LivePool] | None = None
+    group_names: tuple[str, ...] = ()
     discovery: Discovery = field(default_factory=Discovery)
     rules: Mapping[str, Rules] = field(default_factory=dict)
     rollouts: RolloutLimits = field(default_factory=RolloutLimits)
@@ -134,7 +141,12 @@ class Settings:
     def guarded(self) -> bool:
         """Whether the stack may remove x86 nodes, and evidence shows what needs them."""
         # This includes a configuration without groups, because its last group may have been removed.
-        makes_nodes = self.platform == "lab" or self.cluster is not None or self.provisioner != "managed"
+        makes_nodes = (
+            self.platform == "lab"
+            or self.cluster is not None
+            or self.provisioner != "managed"
+            or self.pool_settings is not None
+        )
         return self.images.check and makes_nodes
 
     @property
@@ -144,12 +156,32 @@ class Settings:
 
     @property
     def groups(self) -> tuple[AnyNodeGroup, ...]:
-        """The node groups that archshift manages, of all kinds."""
-        return (
+        """The node groups that archshift manages, of all kinds, in the order of the settings."""
+        order = {name: place for place, name in enumerate(self.group_names)}
+        of_all_kinds: tuple[AnyNodeGroup, ...] = (
             *self.node_groups.values(),
             *self.eks_node_groups.values(),
             *self.node_pools.values(),
         )
+        return tuple(sorted(of_all_kinds, key=lambda group: order.get(group.name, 0)))
+
+    @property
+    def takes_over_pools(self) -> bool:
+        """Whether groups follow existing NodePools, which the settings alone do not know."""
+        return self.pool_settings is not None and bool(self.pool_settings.imported)
+
+    def with_live_pools(self, live: Mapping[str, LivePool]) -> "Settings":
+        """Return the settings with the NodePools that they take over, and their twins.
+
+        Args:
+            live: The NodePools of the cluster, by name.
+
+        Raises:
+            SettingsError: An existing NodePool is not as the settings assume.
+        """
+        if self.pool_settings is None:
+            return self
+        return replace(self, node_pools=self.pool_settings.pools(live), live_pools=live)
 
     def break_glass_active(self, now: datetime) -> bool:
         """Whether the configuration switches the guard of x86 nodes off now."""
@@ -164,6 +196,11 @@ class Settings:
     def mark(self) -> str:
         """The stack's name in the cluster, so that two stacks on one cluster see each other."""
         return f"{PROJECT}/{self.stack}"
+
+    @property
+    def pools_manager(self) -> str:
+        """The stack's name in ``managedFields`` of the NodePools that it takes over."""
+        return f"{self.mark}/pools"
 
     @property
     def field_manager(self) -> str:
@@ -317,7 +354,8 @@ def _check_platform(model: StackModel, problems: Problems) -> None:
                 f"{PROJECT}:cluster: the lab has a cluster of its own", "remove the key or the platform"
             )
         )
-    if model.platform == "lab" and model.provisioner == "auto-mode":
+    in_groups = [one.get("provisioner") for one in model.node_groups.values() if isinstance(one, Mapping)]
+    if model.platform == "lab" and "auto-mode" in (model.provisioner, *in_groups):
         problems.errors.append(
             ArchshiftError(f"{PROJECT}:provisioner: the lab has no EKS Auto Mode", "use karpenter")
         )
@@ -333,13 +371,43 @@ def _groups(
         cluster: The cluster of the groups.
         label: The value of the label that their nodes get.
         describe: Reads the node groups that exist; None not to ask.
+
+    Raises:
+        SettingsError: Values are invalid.
     """
     raw, families = model.node_groups, model.graviton_families or None
-    if model.provisioner != "managed":
-        provisioner = "lab" if model.platform == "lab" else model.provisioner
-        return {"node_pools": node_pools(raw, provisioner, families)}
-    if model.platform == "lab":
-        return {"node_groups": _labelled(lab_groups(raw), label)}
+    provisioners = {name: _provisioner_of(name, raw, model) for name in raw}
+    managed = {name: raw[name] for name in raw if provisioners[name] == "managed"}
+    pools = {name: raw[name] for name in raw if provisioners[name] != "managed"}
+    problems = Problems()
+    found: dict[str, Any] = {"group_names": tuple(raw)}
+    with problems.collected():
+        if model.platform == "lab":
+            found["node_groups"] = _labelled(lab_groups(managed), label)
+        else:
+            found["eks_node_groups"] = _labelled(
+                _managed_groups(managed, cluster, families, label, describe), label
+            )
+    if pools:
+        settings = PoolSettings(
+            raw=pools,
+            provisioners={name: "lab" if model.platform == "lab" else provisioners[name] for name in pools},
+            families=families,
+        )
+        found["pool_settings"] = settings
+        with problems.collected():
+            found["node_pools"] = settings.pools()
+    problems.check()
+    return found
+
+
+def _managed_groups(
+    raw: Mapping[str, Any],
+    cluster: EksCluster | None,
+    families: tuple[str, ...] | None,
+    label: str,
+    describe: Describe | None,
+) -> dict[str, EksNodeGroup]:
     live = None
     if describe and cluster and raw:
         there = imports(raw)
@@ -347,7 +415,17 @@ def _groups(
     groups = eks_groups(raw, cluster, families, live)
     if live is not None and cluster:
         groups = fill_groups(groups, partial(read_template, cluster))
-    return {"eks_node_groups": _labelled(groups, label)}
+    return groups
+
+
+def _provisioner_of(name: str, raw: Mapping[str, Any], model: StackModel) -> str:
+    """Return what brings up the nodes of a group: a twin follows its original."""
+    group = raw[name] if isinstance(raw[name], Mapping) else {}
+    original = raw.get(str(group.get("twin_of")))
+    others = original if isinstance(original, Mapping) else {}
+    said = group.get("provisioner") or others.get("provisioner")
+    # The kind of group that the stack has by default reports an invalid value.
+    return str(said) if said in get_args(Provisioner) else model.provisioner
 
 
 def _labelled(groups: Mapping[str, _Managed], label: str) -> dict[str, _Managed]:

@@ -355,9 +355,9 @@ def test_a_secret_serves_the_images_of_the_pods_that_name_it() -> None:
         {"shop/robot": pull_secret("shop", "robot"), "blog/robot": pull_secret("blog", "robot")},
     )
     files, _ = read_pull_secrets(cluster, look(cluster))
-    assert {file.namespace: file.images for file in files} == {
-        "shop": {"registry.example/app"},
-        "blog": {"registry.example/pay"},
+    assert {file.namespace: sorted(file.images or ()) for file in files} == {
+        "shop": ["registry.example/app"],
+        "blog": ["registry.example/pay"],
     }
 
 

@@ -167,3 +167,61 @@ def test_a_docker_manifest_without_layers_is_an_image() -> None:
     config = {"mediaType": DOCKER_CONFIG, "digest": "sha256:" + "a" * 64, "size": 1}
     found = parse_manifest(json.dumps({"schemaVersion": 2, "config": config}).encode(), DOCKER_MANIFEST)
     assert isinstance(found, ImageManifest)
+
+
+DIGEST = "sha256:" + "a" * 64
+CONFIG = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": DIGEST, "size": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"manifests": [], "manifests": []}', "has a key twice"),
+        ('{"manifests": [], "Manifests": []}', "the key 'Manifests', which a container runtime takes"),
+        ('{"Config": {}, "layers": []}', "the key 'Config', which a container runtime takes"),
+        ('{"config": CONFIG, "layer\u017f": []}', "which a container runtime takes for another key"),
+        ('{"config": CONFIG, "Layers": []}', "the key 'Layers'"),
+        ('{"config": {"digest": "DIGEST", "size": 1, "Size": 2}}', "the descriptor has the key 'Size'"),
+        ('{"manifests": [{"platform": {"OS": "linux"}}]}', "the key 'OS'"),
+        ('{"config": {"digest": "DIGEST", "size": 9223372036854775808}}', "no valid size"),
+        ('{"config": {"digest": "DIGEST", "size": 1e3}}', "no valid size"),
+        ('{"config": {"digest": "DIGEST", "size": NaN}}', "not valid JSON"),
+        ('{"config": CONFIG, "annotations": {"a": "\\ud800"}}', "not valid JSON"),
+        ('{"manifests": [{"platform": {"os": "\\u001b[31m"}}]}', "not printable"),
+        ('{"manifests": [{"platform": {"os": "LONG"}}]}', "or more than 255"),
+        ('{"manifests": [{"platform": {"os": "a b"}}]}', "not a name of a platform"),
+        ('{"mediaType": "x\\u202ey", "layers": []}', "not printable"),
+        ('{"manifests": [OBJECTS]}', "more than 100000 objects"),
+    ],
+)
+def test_what_a_runtime_reads_differently_is_refused(text: str, reason: str) -> None:
+    """Go takes keys without regard to case, and the last of two: what is proven must be what starts."""
+    text = text.replace("CONFIG", json.dumps(CONFIG)).replace("DIGEST", DIGEST).replace("LONG", "x" * 300_000)
+    text = text.replace("OBJECTS", ",".join(["{}"] * 100_001))
+    with pytest.raises(UnreadableError) as refused:
+        parse_manifest(text.encode())
+    assert reason in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"os": "linux", "OS": "windows", "architecture": "arm64"}',
+        '{"os": "linux", "architecture": "arm64", "config": {"Cmd": ["/a"], "cmd": ["/b"]}}',
+        '{"os": "linux", "architecture": "arm64", "config": {"entrypoint": ["/a"]}}',
+        '{"os": "linux", "architecture": "arm64", "architecture": "amd64"}',
+        '{"os": "linux", "architecture": "arm64", "config": {"Cmd": ["\\udfff"]}}',
+    ],
+)
+def test_a_config_that_is_read_differently_is_refused(text: str) -> None:
+    """The same for what an image starts."""
+    with pytest.raises(UnreadableError):
+        parse_config(text.encode())
+
+
+def test_labels_may_differ_in_case_only() -> None:
+    """They are names of the user's own, and both readers keep them apart."""
+    run = '{"Labels": {"a": "", "A": ""}, "Cmd": ["\\u00fc"]}'
+    text = f'{{"os": "linux", "architecture": "arm64", "config": {run}}}'
+    assert parse_config(text.encode()).cmd == ("ü",)

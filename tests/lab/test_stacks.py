@@ -120,6 +120,8 @@ class Ec2:
             self._cluster.lab.kubectl("delete", "pods", *where, "--force", "--grace-period=0")
             self._cluster.lab.kubectl("delete", "node", f"{name}-{index}")
         self._sizes[name] = size
+        if not size:
+            return
         self._cluster.nodes(
             kind.architecture,
             size,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+
 import pytest
 
+from lab.engine import RUNTIME
 from tests.pipelines.conftest import PROJECT_FILE, STACK_FILE, Done, Runner
 from tests.pipelines.gates import gate
+from tools.bootstrap import PROJECT
 
 AT = 'archshift:arm_ratio: "{ratio}"'
 GATE = 'prometheus: "http://prometheus.example"'
@@ -179,3 +184,36 @@ def test_evidence_is_never_written_through_a_link(prod: Runner) -> None:
     assert "leads out of the folder of Pulumi.yaml by a symbolic link" in done.stderr
     assert not prod.calls("pulumi up")
     assert not list((prod.root / "outside").iterdir())
+
+
+PROGRAM = """\
+import os
+import pulumi
+from pulumi.runtime import config
+from archshift.ramp.deployment import OUTPUT, check_digest, commit_of
+from archshift.settings.stack import digest
+check_digest(os.environ, digest({**config.get_config_env(), **config.CONFIG.get()}))
+pulumi.export("arm_ratio", 0.5)
+pulumi.export(OUTPUT, commit_of(os.environ))
+"""
+
+
+def test_the_real_engine_gives_the_program_what_was_checked_and_records_the_commit(prod: Runner) -> None:
+    """A program that gets another configuration stops; the recorded commit is what the next check reads."""
+    project = json.dumps({"name": "archshift", "runtime": RUNTIME})
+    odd = '  archshift:cost: {region: "eu-west-1"}\n  archshift:cluster_uid: "007"\n'
+    at = prod.commit({"Pulumi.yaml": project, "__main__.py": PROGRAM, "Pulumi.prod.yaml": STACK_FILE + odd})
+    inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    path = os.pathsep.join([prod.environment["PATH"], inherited["PATH"]])
+    prod.environment = {**inherited, **prod.environment, "PATH": path, "PYTHONPATH": str(PROJECT)}
+    up = 'exec "$REAL_PULUMI" up --stack prod --yes --non-interactive\n'
+    prod.stand_in("pulumi-up", f"sed -i 's/007/008/' Pulumi.prod.yaml\n{up}")
+    done = deploy(prod)
+    assert done.code != 0
+    assert "another configuration than archshift deployment check has read" in done.stdout + done.stderr
+    prod.git("checkout", "--quiet", "Pulumi.prod.yaml")
+    prod.stand_in("pulumi-up", up)
+    done = prod.run("deploy.sh", "prod", prod.results)
+    assert done.code == 0, done.stdout + done.stderr
+    outputs = json.loads(prod.call("pulumi", "stack", "output", "--json", "--stack", "prod").stdout)
+    assert outputs == {"arm_ratio": 0.5, "commit": at}

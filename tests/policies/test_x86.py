@@ -129,6 +129,29 @@ def archshifts_pool(name: str, *types: str, protected: bool = True, **options: A
     return resource("kubernetes:karpenter.sh/v1:NodePool", name, {"spec": spec}, protected=protected)
 
 
+@pytest.mark.parametrize(
+    ("requirements", "enough"),
+    [
+        ([("category", "In", ["m"]), ("cpu", "Gt", ["1"])], True),
+        ([("category", "In", ["m"]), ("generation", "Gt", ["4"]), ("size", "NotIn", ["nano"])], True),
+        ([("family", "In", ["m6i"]), ("cpu", "Lt", ["1"])], False),
+        ([("generation", "Gte", ["77"])], False),
+        ([("category", "DoesNotExist", [])], False),
+        ([("category", "Near", ["m"])], False),
+    ],
+)
+@pytest.mark.parametrize("domain", ["karpenter.k8s.aws", "eks.amazonaws.com"])
+def test_a_pool_is_as_large_as_the_machines_that_it_may_use(
+    domain: str, requirements: list[tuple[str, str, list[str]]], enough: bool
+) -> None:
+    """By category, generation, size and vCPU, with Karpenter and with EKS Auto Mode; without any machine that
+    meets its requirements, a pool has room for no pod.
+    """
+    entries = [(f"{domain}/instance-{fact}", operator, values) for fact, operator, values in requirements]
+    pool = node_pool("x86", (ARCH, "In", ["amd64"]), *entries)
+    assert (messages(CAPACITY, needy(), pool) == []) == enough
+
+
 def test_the_pools_that_archshift_makes_are_read_right() -> None:
     """Their architecture, their limits and their soft taint: an x86 pool of enough vCPU is enough, one of
     less, one with a hard taint and one of Graviton types are not; unprotected, it is told.

@@ -619,8 +619,8 @@ SHARE = 'is invalid; use 1 to 100 nodes, or a share of them such as "33%"'
             {**X86, "size": 5},
             f"{G}.size is not a setting; there are: ami_family, ami_type, capacity_type, desired_size, "
             "detailed_monitoring, disk_gib, hop_limit, http_tokens, import, instance_types, kms_key, "
-            "labels, launch_template, max_size, max_unavailable, min_size, node_repair, node_role, release, "
-            "retired, security_groups, subnets, tags, taints, twin_of, user_data",
+            "labels, launch_template, max_size, max_unavailable, min_size, node_repair, node_role, "
+            "provisioner, release, retired, security_groups, subnets, tags, taints, twin_of, user_data",
         ),
         (
             {"twin_of": "g", "desired_size": 1},

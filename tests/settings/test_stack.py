@@ -166,7 +166,8 @@ NODES = "is invalid; use a whole number of nodes, 0 or more"
         ),
         (
             {**GROUP, "count": 1},
-            f"{KEY}.count is not a setting; there are: instance_type, labels, size, taints, zones",
+            f"{KEY}.count is not a setting; there are: instance_type, labels, provisioner, size, taints, "
+            "zones",
         ),
     ],
 )

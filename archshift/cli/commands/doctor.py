@@ -47,7 +47,7 @@ def examine(options: argparse.Namespace) -> Iterator[CheckResult]:
     )
     settings: Settings | None = None
     try:
-        settings = read_settings(options)
+        settings = read_settings(options, nodes=False)
     except ArchshiftError as error:
         for each in error.errors:
             yield from_error("stack", each, fix="run pulumi stack select, or name the stack with --stack")

@@ -50,7 +50,7 @@ class Gate:
 def run(options: argparse.Namespace) -> int:
     """Print the verdict; returns the exit code."""
     with busy("asking Prometheus"):
-        settings = read_settings(options)
+        settings = read_settings(options, nodes=False)
         gate = ask(settings, at=options.at, since=options.since)
     evidence = as_json(gate)
     if options.output is not None:

@@ -203,7 +203,7 @@ def print_status(settings: Settings, ramp: Ramp, now: datetime) -> None:
 def _read(options: argparse.Namespace) -> tuple[Settings, Ramp]:
     options.at = options.at or datetime.now(UTC).replace(microsecond=0)
     with busy("reading the stack"):
-        settings = read_settings(options)
+        settings = read_settings(options, nodes=False)
     if settings.ramp is None:
         raise ArchshiftError(
             "archshift:ramp is not set",

@@ -304,14 +304,10 @@ class RegistryClient:
         raise AwayError(away.host, away.why, text) if away else UnreadableError(text)
 
     async def _await_contact(self, host: Host) -> None:
-        """Wait for the first answer of a host. If that takes long, return for one more request after another.
-
-        The first request may be for an image that its registry cannot read itself.
-        """
-        async with host.line:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self.limits.contact_seconds):
-                    await host.contact.wait()
+        """Wait for the first answer of a host, but not long: its image may be the only one that hangs."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.contact_seconds):
+                await host.contact.wait()
 
     async def _head_or_get(self, endpoint: _Endpoint, head: _Request[_T], get: _Request[_T]) -> _T:
         try:
@@ -435,7 +431,6 @@ class RegistryClient:
                 status = response.status
                 if status == 200:
                     self._logins.worked(host, repository, image)
-                    host.contact.set()
                     return await request.read(response)
                 challenges = response.headers.getall("WWW-Authenticate", [])
                 if request.method == "HEAD" and status != 429 and not (status == 401 and challenges):

@@ -62,7 +62,7 @@ class Limits:
         images: Images that are read at the same time.
         slow_seconds: A response that takes longer no longer counts for ``concurrency``, so that slow images
             do not delay others.
-        contact_seconds: How long other images wait for the first answer of a host, before one more asks.
+        contact_seconds: How long other requests wait for the first answer of a host.
         layer_bytes: Deep check: compressed bytes of one image.
         unpacked_bytes: Deep check: unpacked bytes of one image.
         slowest_bytes: Deep check: each time so many bytes came, an image gets a second more.
@@ -134,7 +134,6 @@ class Host:
         asked: Whether the first request is under way or over.
         contact: Set when the first request is over, or has an answer. All others wait for it, so a host that
             does not answer costs one request, and a login is learned once.
-        line: Whoever waits for the contact stands in it.
     """
 
     name: str
@@ -153,7 +152,6 @@ class Host:
     away: str = ""
     asked: bool = False
     contact: asyncio.Event = field(default_factory=asyncio.Event)
-    line: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @asynccontextmanager
     async def place(self, seconds: float) -> AsyncIterator[None]:
