@@ -109,7 +109,8 @@ class EksNodeGroups(pulumi.ComponentResource):
 
     def _group(self, group: EksNodeGroup) -> aws.eks.NodeGroup:
         live = group.live if group.import_name else None
-        tags = {**(live.own_tags if live else group.tags), GROUP_LABEL: group.name}
+        given = live.own_tags if live else {**group.group_tags, **group.tags}
+        tags = {**given, GROUP_LABEL: group.name}
         if live:
             tags |= live.marks(group.node_labels, group.taints)
             tags = live.own_tags if group.released else tags

@@ -8,10 +8,11 @@ stack=${1:-} most=${2:-}
 check_stack "$stack"
 [[ $most =~ ^[1-9][0-9]*$ ]] || fail "The second argument must be a number of pods, but it is '$most'."
 
-deployed=$(deployed_ratio "$stack")
-configured=$(configured_ratio "$stack")
-if [ -z "$deployed" ] || ! same "$deployed" "$configured"; then
-  say "\`$stack\`: ${deployed:-nothing} is deployed, but arm_ratio is $configured. The next deployment moves the pods."
+compared=0
+differs=$(archshift deployment compare --stack "$stack") || compared=$?
+[[ $compared =~ ^(0|3)$ ]] || fail "The rebalance of $stack failed: archshift deployment ended with $compared."
+if [ "$compared" = 3 ]; then
+  say "$differs. The next deployment moves the pods."
   exit
 fi
 

@@ -147,18 +147,30 @@ class _Watch:
                 return f"the API server refuses its entry in the policy ({error.words})"
         return ""
 
+    def _entries(self, namespace: str) -> Mapping[str, str]:
+        """Return the entries in the policy of a namespace; none if it cannot be read."""
+        path = f"{POLICIES.collection()}/{policy_name(self.stack_label, namespace)}"
+        try:
+            return entries_in(self.cluster.get(path))
+        except RefusedError:
+            return {}
+
     @contextlib.contextmanager
     def exact_entries(self, rows: Sequence[PlannedWorkload]) -> Iterator[list[PlannedWorkload]]:
         """Place the pods of autoscaled workloads by exact entries for a while; yield the rows with these.
 
-        Workloads whose policy cannot be changed move by the entries that they have.
+        Workloads whose policy cannot be changed, or has another entry, move by the entries that they have.
         """
         kept: dict[str, dict[str, str]] = {}
         exact: dict[str, dict[str, str]] = {}
+        live: dict[str, Mapping[str, str]] = {}
         for row in rows:
-            entry = Entry.parse(row.entry)
-            if entry and entry.scaling:
-                key = entry_key(row.kind, row.name)
+            entry, key = Entry.parse(row.entry), entry_key(row.kind, row.name)
+            if not (entry and entry.scaling):
+                continue
+            if row.namespace not in live:
+                live[row.namespace] = self._entries(row.namespace)
+            if live[row.namespace].get(key) == row.entry:
                 kept.setdefault(row.namespace, {})[key] = row.entry
                 # Between two updates, the entry is that of another number of pods.
                 exact.setdefault(row.namespace, {})[key] = str(Entry(row.wanted or 0, max(1, row.replicas)))

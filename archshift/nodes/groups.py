@@ -334,6 +334,7 @@ class EksNodeGroup(_Group):
         typed: The keys that its own settings have; what they do not say may come from a live group.
         node_role: The ARN of the IAM role of the nodes; empty for that of the cluster.
         tags: The tags of the group, its instances and its volumes.
+        group_tags: Further tags of the group alone; ``instances`` has those of instances and volumes.
         node_repair: Whether EKS replaces nodes that are not healthy.
         launch_template: A launch template of the user's own; None for archshift's, with ``instances``.
         instances: What archshift's launch template gives each node.
@@ -359,6 +360,7 @@ class EksNodeGroup(_Group):
     typed: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     node_role: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    group_tags: Mapping[str, str] = field(default_factory=dict)
     node_repair: bool = False
     launch_template: TemplateVersion | None = None
     instances: Instances = field(default_factory=Instances)

@@ -167,7 +167,7 @@ class _Filling:
             source=live,
             labels={**shared(live.own_labels), **twin.labels},
             taints=self._taints(),
-            tags={**shared(live.own_tags), **twin.tags},
+            group_tags=shared(live.own_tags),
         )
         if live.version:
             has = f"those of {live.name} have Kubernetes {live.version}"

@@ -402,6 +402,16 @@ def test_an_autoscaled_workload_that_goes_back_to_x86_stays_there(clock: Clock) 
     assert (fleet.sides("cart"), fleet.entry("Deployment", "cart")) == ((10, 0), "all on amd64")
 
 
+def test_an_entry_that_somebody_changed_meanwhile_stays(clock: Clock) -> None:
+    """The pods of that workload move by what is there, and those of others by their exact entries."""
+    fleet = Fleet(clock)
+    row, other = fleet.add("cart", 4, 2, scaling=SCALING), fleet.add("web", 4, 2, scaling=SCALING)
+    fleet.set_entry("Deployment", "cart", "all on arm64")
+    move(fleet, row, other)
+    assert fleet.entry("Deployment", "cart") == "all on arm64"
+    assert (fleet.sides("web"), fleet.entry("Deployment", "web")) == ((2, 2), other.entry)
+
+
 def test_an_autoscaled_workload_has_its_own_entry_again_after_an_interruption(clock: Clock) -> None:
     """Somebody stops the update while its pods move."""
 

@@ -156,6 +156,7 @@ def test_everything_of_a_launch_template_reaches_ec2() -> None:
             disk_gib=90,
             instances=instances,
             tags={"Team": "shop"},
+            group_tags={"Team": "web", "Terraform": "true"},
             node_role="arn:aws:iam::1:role/own",
             node_repair=True,
         ),
@@ -164,7 +165,7 @@ def test_everything_of_a_launch_template_reaches_ec2() -> None:
     (made,), (template,) = done.of(NODE_GROUP), done.of(TEMPLATE)
     assert made.inputs["nodeRoleArn"] == "arn:aws:iam::1:role/own"
     assert made.inputs["nodeRepairConfig"] == {"enabled": True}
-    assert made.inputs["tags"] == {"Team": "shop", "archshift/node-group": "g"}
+    assert made.inputs["tags"] == {"Team": "shop", "Terraform": "true", "archshift/node-group": "g"}
     ours = {"Name": "prod-g", "Team": "shop", "archshift/node-group": "g"}
     secret = template.inputs["userData"]
     # The engine's mark of a secret, which keeps it out of the state and of what people see.

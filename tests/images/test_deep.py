@@ -198,6 +198,30 @@ def test_a_script_s_interpreter_is_checked(line: str, expected: ProgramVerdict) 
 
 
 @pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (("/a",), "/a has too many interpreters that are scripts themselves"),
+        (("/c0",), "/c6 has too many interpreters that are scripts themselves"),
+        (("tini",) * 9, "/tini is neither an ELF binary nor a script"),
+        (("/app", *["x"] * 300_000), "its command or its PATH is longer than the limit of the deep check"),
+    ],
+    ids=["each other", "a chain", "launchers", "a long command"],
+)
+def test_chains_of_interpreters_end(command: tuple[str, ...], reason: str) -> None:
+    """Scripts that start each other, with env and without, launchers of launchers, and words without end."""
+    files: dict[str, Entry] = {
+        "a": b"#!/usr/bin/env b\n",
+        "b": b"#!/usr/bin/env a\n",
+        "usr/bin/env": b"#!/a\n",
+        "tini": b"",
+        "app": ARM,
+        **{f"c{number}": f"#!/c{number + 1}\n".encode() for number in range(100)},
+    }
+    found = check(files, command=Command(command=command, path="/:/usr/bin"))
+    assert found == undecided(reason)
+
+
+@pytest.mark.parametrize(
     "argv",
     [
         ("/bin/sh", "-c", "exec /srv/app --port 80"),

@@ -118,7 +118,7 @@ def test_a_twin_has_what_its_original_has() -> None:
     assert twin.disk_gib == 80
     assert twin.labels == {"team": "shop"}
     assert twin.taints == (Taint(key="spot"),)
-    assert twin.tags == {"Team": "shop"}
+    assert (twin.group_tags, twin.tags) == ({"Team": "shop"}, {})
     assert twin.instances == replace(
         INSTANCES,
         tags={"instance": {"Team": "shop"}, "network-interface": {"Team": "shop"}},
@@ -157,7 +157,7 @@ def test_settings_go_before_what_is_there() -> None:
     assert {name: getattr(twin, name) for name in own} == own
     assert twin.node_role == "arn:aws:iam::1:role/mine"
     assert twin.labels == {"team": "web"}
-    assert twin.tags == {"Team": "shop", "Cost": "7"}
+    assert (twin.group_tags, twin.tags) == ({"Team": "shop"}, {"Cost": "7"})
     assert twin.instances == Instances(
         security_groups=("sg-0mine",),
         metadata_tags=True,

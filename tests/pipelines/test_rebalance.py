@@ -37,7 +37,7 @@ def test_between_a_merge_and_its_deployment_nothing_moves(prod: Runner) -> None:
     prod.deployed({"arm_ratio": 0.2})
     assert prod.run("rebalance.sh", "prod", "20").code == 0
     assert prod.calls("archshift rebalance") == []
-    assert "0.2 is deployed, but arm_ratio is 0.5" in prod.summary
+    assert prod.summary.endswith("The next deployment moves the pods.\n")
 
 
 @pytest.mark.parametrize("most", ["", "all", "0", "-1"])

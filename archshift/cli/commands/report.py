@@ -192,9 +192,9 @@ def print_report(report: Report) -> None:
         out.print(sentence, style="red")
     for sentence in (*guard.exceptions, *(f"unknown: {note}" for note in report.notes)):
         out.print(sentence, style="yellow")
-    share = f" ({fleet.graviton / fleet.pods * 100:.1f} %)" if fleet.pods else ""
+    percent = f" ({fleet.graviton / fleet.pods * 100:.1f} %)" if fleet.pods else ""
     out.print(
-        f"fleet at {report.arm_ratio:g}: {fleet.graviton} of {fleet.pods} movable pods on Graviton{share}, "
+        f"fleet at {report.arm_ratio:g}: {fleet.graviton} of {fleet.pods} movable pods on Graviton{percent}, "
         f"{fleet.wanted} wanted",
         style="bold",
     )
