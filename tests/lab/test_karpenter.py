@@ -249,7 +249,10 @@ def test_pools_are_taken_over_split_and_handed_back_without_replacing_a_node_tha
     assert step.succeeded, step.output
     wait_for(lambda: on_arm in drifted(cluster) or on_arm not in nodes_of(cluster, "general"))
     assert drifted(cluster) <= {on_arm}
-    wait_for(lambda: nodes_of(cluster, "general") == on_x86, 180)
+    wait_for(lambda: on_arm not in nodes_of(cluster, "general"), 180)
+    # A rollout's surge may have brought up a further node, and none has gone.
+    assert nodes_of(cluster, "general").items() >= on_x86.items()
+    assert {architecture for _, architecture in nodes_of(cluster, "general").values()} == {"amd64"}
     cluster.wait_until_settled(namespace)
     assert {architecture for _, architecture in nodes_of(cluster, "graviton").values()} == {"arm64"}
     graviton = cluster.get("nodepool", "graviton")["spec"]
@@ -265,7 +268,7 @@ def test_pools_are_taken_over_split_and_handed_back_without_replacing_a_node_tha
     spec = cluster.get("nodepool", "batch")["spec"]
     assert (spec["limits"], spec["weight"]) == ({"cpu": "128"}, 7)
     assert drifted(cluster) == set()
-    assert nodes_of(cluster, "batch") == batch
+    assert nodes_of(cluster, "batch").items() >= batch.items()
 
     for name in ("x86", "batch"):
         groups[name]["release"] = True
@@ -276,7 +279,8 @@ def test_pools_are_taken_over_split_and_handed_back_without_replacing_a_node_tha
     assert rest.succeeded, rest.output
     left = {pool["metadata"]["name"] for pool in cluster.all_of("nodepools")}
     assert left == {"general", "batch"}
-    assert (nodes_of(cluster, "general"), nodes_of(cluster, "batch")) == (on_x86, batch)
+    assert nodes_of(cluster, "general").items() >= on_x86.items()
+    assert nodes_of(cluster, "batch").items() >= batch.items()
 
 
 # --- the objects -----------------------------------------------------------------------------
