@@ -114,7 +114,7 @@ def test_reasons_are_lines_of_printable_text() -> None:
         ).reasons,
         parse_evidence(written(reasons="pass")).reasons,
     )
-    assert first == "a [31m Signed-off-by: me"
+    assert first == "a\ufffd[31m Signed-off-by: me"
     assert (len(second), second[-1]) == (300, "…")
     assert more == ()
     assert len(parse_evidence(written(reasons=["z"] * 99)).reasons) == 20

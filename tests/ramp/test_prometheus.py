@@ -83,7 +83,7 @@ def test_samples_and_series_are_read_with_their_times() -> None:
             httpx2.Response(
                 503, json={"status": "error", "error": "query timed\nout in \u001b[31mexpression"}
             ),
-            f"{URL} cannot answer: query timed out in [31mexpression",
+            f"{URL} cannot answer: query timed out in \ufffd[31mexpression",
         ),
         (
             success("vector", [], warnings=["store 3 is away"]),
