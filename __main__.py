@@ -1,5 +1,6 @@
 """The program: settings -> survey -> plan -> resources. Wiring only."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,9 @@ from pulumi.runtime import config
 
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.after_update import nodes_of_others, possible_nodes
+from archshift.nodes.live_groups import read_groups
+from archshift.ramp.deployment import OUTPUT as COMMIT_OUTPUT
+from archshift.ramp.deployment import check_digest, commit_of
 from archshift.ramp.gate_evidence import no_evidence, read_evidence_file
 from archshift.settings import stack as stack_settings
 from archshift.survey import survey_of_none
@@ -17,6 +21,8 @@ from components import engine_text
 from components.after_nodes import after
 from components.arm64_tests import Arm64Tests, Arm64TestsArgs, run_arm64_tests
 from components.cluster_identity import OUTPUT, survey_stack
+from components.cluster_protection import protection_hook
+from components.deletion_costs import DeletionCosts, DeletionCostsArgs
 from components.exceptions import Exceptions, ExceptionsArgs
 from components.gate import Gate, GateArgs
 from components.guard import guard_hook, protected
@@ -28,9 +34,9 @@ from components.node_pools import NodePools, NodePoolsArgs
 from components.placeholders import Placeholders
 from components.placement_policy import PlacementPolicy, PlacementPolicyArgs
 from components.plan_file import write_plan_file
-from components.preflight import guard_x86, report, report_gate, show_tried
+from components.preflight import check_pools, guard_x86, report, report_gate, show_tried
 from components.restore_taken_fields import register_restore_hook
-from components.rollouts import await_rollouts
+from components.rollouts import await_rollouts, log_ends
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 
 if TYPE_CHECKING:
@@ -39,7 +45,10 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Register the stack's resources."""
-    settings = stack_settings.load(pulumi.get_stack(), {**config.get_config_env(), **config.CONFIG.get()})
+    configured = {**config.get_config_env(), **config.CONFIG.get()}
+    check_digest(os.environ, stack_settings.digest(configured))
+    settings = stack_settings.load(pulumi.get_stack(), configured, describe=read_groups)
+    commit = commit_of(os.environ)
     now = datetime.now(UTC)
     eks = None
     if settings.cluster:
@@ -48,14 +57,17 @@ def main() -> None:
 
         eks = Eks.find(settings.cluster, settings.eks_node_groups)
     live = eks.live if eks else None
-    cluster_survey, cluster_uid = (
-        (survey_of_none(settings), "") if eks and not live else survey_stack(settings, live, show_tried)
+    settings, cluster_survey, cluster_uid = (
+        (settings, survey_of_none(settings), "")
+        if eks and not live
+        else survey_stack(settings, live, show_tried)
     )
     cluster_survey = run_arm64_tests(cluster_survey, settings, live)
     write_plan_file(cluster_survey, settings, now)
     guard_x86(cluster_survey, settings, now)
+    check_pools(cluster_survey, settings)
     fixed_capacity = settings.platform == "lab" and not settings.break_glass_active(now)
-    by_limits = settings.provisioner != "managed"
+    by_limits = settings.pool_settings is not None or settings.provisioner != "managed"
     report(cluster_survey.plan, cluster_survey.evidence, fixed_capacity=fixed_capacity, by_limits=by_limits)
     gate = read_evidence_file(Path(settings.evidence_file))
 
@@ -92,26 +104,37 @@ def main() -> None:
     guard = hook if settings.guarded else None
     register_restore_hook(settings.kube_context)
     others = nodes_of_others(cluster_survey.inventory.nodes, settings.groups, settings.stack_label)
-    cluster = eks.register_cluster() if eks else None
+    protection = protection_hook()
+    cluster = eks.register_cluster(protection) if eks else None
     kubeconfig = cluster.kubeconfig if cluster and not settings.kube_context else None
     provider = k8s.Provider("cluster", context=settings.kube_context, kubeconfig=kubeconfig)
     on_cluster = pulumi.ResourceOptions(provider=provider)
-    nodes: NodePools | EksNodeGroups | NodeGroups
+    registered: list[NodePools | EksNodeGroups | NodeGroups] = []
     placeholders = None
     if by_limits:
-        pools = NodePoolsArgs(pools=settings.node_pools, protected=stay, guard=guard, others=others)
-        nodes = NodePools("node-pools", pools, on_cluster)
+        pools = NodePoolsArgs(
+            pools=settings.node_pools,
+            protected=stay,
+            guard=guard,
+            others=others,
+            live=settings.live_pools or {},
+            field_manager=settings.pools_manager,
+        )
+        registered.append(NodePools("node-pools", pools, on_cluster))
+        # Policies count them once.
+        others = []
         placeholders = Placeholders(
             cluster_survey.plan, cluster_survey.inventory, settings.stack, settings.kube_context
         )
-    elif eks and cluster:
-        nodes = eks.register_groups(cluster, protected=stay, guard=guard, others=others)
-    else:
+    if eks and cluster and (settings.eks_node_groups or not by_limits):
+        registered.append(eks.register_groups(cluster, protected=stay, guard=guard, others=others))
+    elif settings.node_groups or not registered:
         groups = NodeGroupsArgs(groups=settings.node_groups, protected=stay, guard=guard, others=others)
-        nodes = NodeGroups("node-groups", groups, on_cluster)
+        registered.append(NodeGroups("node-groups", groups, on_cluster))
     # Pods can only move to nodes that exist, and a patch has no input from the nodes. If all nodes
     # exist, waiting would cost a sixth of a large preview. The engine deletes nodes after all else.
-    to_come = nodes.made if placeholders or cluster_survey.plan.new_nodes else ()
+    made = tuple(one for nodes in registered for one in nodes.made)
+    to_come = made if placeholders or cluster_survey.plan.new_nodes else ()
     patches = WorkloadPatches(
         "workloads",
         WorkloadPatchesArgs(
@@ -122,6 +145,7 @@ def main() -> None:
         ),
         pulumi.ResourceOptions(depends_on=after(to_come, [provider])),
     )
+    ends = []
     if cluster_survey.placement:
         policy = PlacementPolicy(
             "placement",
@@ -134,7 +158,7 @@ def main() -> None:
             ),
             pulumi.ResourceOptions(provider=provider, depends_on=after(to_come)),
         )
-        await_moves(
+        moved = await_moves(
             policy.applied,
             cluster_survey.plan,
             cluster_survey.inventory,
@@ -144,6 +168,7 @@ def main() -> None:
             settings.rollouts,
             bring_up_nodes=placeholders.bring_up_for_moves if placeholders else None,
         )
+        ends.append(moved)
     if settings.monitoring and (live or not eks):
         Monitoring(
             "monitoring",
@@ -156,7 +181,7 @@ def main() -> None:
             ),
             pulumi.ResourceOptions(provider=provider),
         )
-    await_rollouts(
+    rolled_out = await_rollouts(
         patches.patches,
         cluster_survey.plan,
         cluster_survey.inventory,
@@ -166,11 +191,30 @@ def main() -> None:
         since=now,
         bring_up_nodes=placeholders.bring_up_missing if placeholders else None,
     )
+    ends.append(rolled_out)
+    if cluster_survey.plan.kept_shares or cluster_survey.plan.costs_due:
+        costs = DeletionCosts(
+            "deletion-costs",
+            DeletionCostsArgs(
+                plan=cluster_survey.plan,
+                field_manager=settings.costs_manager,
+                cluster=cluster_uid,
+                after=ends,
+            ),
+        )
+        log_ends(ends, costs.problems)
+    else:
+        log_ends(ends)
     pulumi.export("arm_ratio", settings.arm_ratio)
     pulumi.export("fleet", patches.fleet)
+    if commit:
+        pulumi.export(COMMIT_OUTPUT, commit)
     if cluster_uid:
         pulumi.export(OUTPUT, cluster_uid)
-    pulumi.export("node_groups", nodes.sizes)
+    sizes = pulumi.Output.all(*(nodes.sizes for nodes in registered))
+    pulumi.export(
+        "node_groups", sizes.apply(lambda parts: {name: one for part in parts for name, one in part.items()})
+    )
 
 
 try:

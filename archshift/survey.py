@@ -21,6 +21,7 @@ from archshift.cluster.live_placement import (
 from archshift.cluster.model import Inventory
 from archshift.nodes.after_update import possible_nodes
 from archshift.nodes.eks import LiveCluster
+from archshift.nodes.node_pools import API_VERSION, LivePool
 from archshift.nodes.node_pools import check_served as check_pools_served
 from archshift.plan.arm64_tests import Arm64TestState, judge_tests
 from archshift.plan.canaries import failed_on_graviton
@@ -28,7 +29,7 @@ from archshift.plan.entries_of import entries_of
 from archshift.plan.guard import X86Need, needs
 from archshift.plan.model import Placement, Plan, Rules, with_holds
 from archshift.plan.placed_pods import check_alone, with_unplaced, without_patches
-from archshift.plan.planner import make_plan
+from archshift.plan.planner import check_named, make_plan
 from archshift.plan.reasons import fewer_restarts
 
 if TYPE_CHECKING:
@@ -99,8 +100,12 @@ def survey(
     with nullcontext(cluster) if cluster else connect(settings.kube_context) as cluster:
         if eks:
             eks.check_context(cluster.server, cluster.authority)
-        for pool in [*settings.node_pools.values()][:1]:
-            check_pools_served(cluster.get("/apis").get("groups") or (), pool.node_class.group)
+        if settings.takes_over_pools:
+            settings = with_live_pools(settings, cluster)
+        elif settings.pool_settings:
+            check_pools_served(
+                cluster.get("/apis").get("groups") or (), settings.pool_settings.node_class_groups
+            )
         live = None
         if settings.placement == "admission":
             check_served(cluster)
@@ -112,6 +117,7 @@ def survey(
             with_unsteered=guarded,
             every_controller=live is not None,
         )
+        check_named("autoscaled", settings.discovery.autoscaled, inventory, settings.placement)
         evidence = None
         if settings.images.check:
             evidence = read_evidence(cluster, inventory, settings.images, keep=keep_evidence, watch=watch)
@@ -163,6 +169,29 @@ def survey(
         if live
         else {},
     )
+
+
+def with_live_pools(
+    settings: "Settings", cluster: Cluster | None = None, eks: LiveCluster | None = None
+) -> "Settings":
+    """Return the settings with the NodePools that the stack takes over, as they are in the cluster.
+
+    Args:
+        settings: The stack's settings.
+        cluster: The connection of a caller that keeps it; None: a new one.
+        eks: The cluster that the kubeconfig must reach; None: any.
+
+    Raises:
+        ArchshiftError: The cluster has no NodePools, or one is not as the settings assume.
+    """
+    if settings.pool_settings is None or settings.live_pools is not None:
+        return settings
+    with nullcontext(cluster) if cluster else connect(settings.kube_context) as cluster:
+        if eks:
+            eks.check_context(cluster.server, cluster.authority)
+        check_pools_served(cluster.get("/apis").get("groups") or (), settings.pool_settings.node_class_groups)
+        pools = [LivePool.of(item) for item in cluster.list(f"/apis/{API_VERSION}/nodepools")]
+    return settings.with_live_pools({pool.name: pool for pool in pools})
 
 
 def plan_at(ratio: float, settings: "Settings", cluster_survey: Survey) -> Plan:

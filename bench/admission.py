@@ -1,9 +1,11 @@
-"""Measures what placement at admission costs: 100 pods with the policy and without.
+"""Measures what placement at admission costs: 100 pods with the policy, without, and with a patched template.
 
 Run ``python -m bench.admission [ROUNDS]``. A Deployment of 100 pods is created in namespaces whose policy
-has 0, 100 and 5,000 entries, and in one without a policy, in turns. The benchmark prints the seconds until
-all pods are made, and until all are available, and the processor seconds of all servers until then. Then one
-client creates the same pods one after the other in a dry run. That is the cost for the API server alone.
+has 0, 100 and 5,000 entries, and in one without a policy, in turns. ``patched`` has no policy either. There
+the template has the fields that the policy sets: what the fields cost the scheduler, without the policy. The
+benchmark prints the seconds until all pods are made, and until all are available, and the processor seconds
+of all servers until then. Then one client creates the same pods one after the other in a dry run. That is the
+cost for the API server alone.
 """
 
 import sys
@@ -17,21 +19,25 @@ from typing import Any, Final
 from archshift.cluster.client import Cluster, connect
 from archshift.cluster.entries import entry_key
 from archshift.cluster.live_placement import BINDINGS, POLICIES, SEEN_SECONDS
+from archshift.cluster.pod_fields import Template, write_fields
 from archshift.common.architectures import ARCHITECTURES
 from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, OS_LABEL
 from archshift.plan.admission import binding, policy
+from archshift.plan.placement import place
 from lab.control_plane import CONTEXT, PROJECT, Lab
 
 STACK: Final = "bench"
 PODS: Final = 100
-ENTRIES: Final = {"without": None, "with-0": 0, "with-100": 100, "with-5000": 5_000}
+ON_GRAVITON: Final = 20
+PATCHED: Final = "patched"
+ENTRIES: Final = {"without": None, PATCHED: None, "with-0": 0, "with-100": 100, "with-5000": 5_000}
 """Namespace to the number of entries of its policy; None for no policy."""
 
 _NODES: Final = 4
 """The nodes of each architecture."""
 _LONGEST: Final = 120
 _PAUSE: Final = 1.0
-_TEMPLATE: Final = {
+_TEMPLATE: Final[dict[str, Any]] = {
     "metadata": {"labels": {"app": "web"}},
     "spec": {"containers": [{"name": "app", "image": "registry.example/web:1"}]},
 }
@@ -46,7 +52,7 @@ def prepare(api: Cluster) -> None:
         api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
         if count is not None:
             names = ("web", *(f"workload-{number:05}" for number in range(1, count)))[:count]
-            data = {entry_key("Deployment", name): f"20 of {PODS} on arm64" for name in names}
+            data = {entry_key("Deployment", name): f"{ON_GRAVITON} of {PODS} on arm64" for name in names}
             api.create(POLICIES.collection(), policy(STACK, namespace, data))
             api.create(BINDINGS.collection(), binding(STACK, namespace))
     time.sleep(SEEN_SECONDS)
@@ -74,8 +80,18 @@ def one_pod(api: Cluster, namespace: str) -> dict[str, Any]:
     labels = {"app": "web", "pod-template-hash": "5d4f"}
     metadata = {"generateName": "web-5d4f-", "labels": labels, "ownerReferences": [owner]}
     path = f"/api/v1/namespaces/{namespace}/pods?dryRun=All"
-    spec: dict[str, Any] = api.post_review(path, {**_TEMPLATE, "metadata": metadata})["spec"]
+    spec: dict[str, Any] = api.post_review(path, {**template_in(namespace), "metadata": metadata})["spec"]
     return spec
+
+
+def template_in(namespace: str) -> dict[str, Any]:
+    """Return the pod template of a namespace's Deployment."""
+    if namespace != PATCHED:
+        return _TEMPLATE
+    written = write_fields(
+        place(Template(selector={"matchLabels": {"app": "web"}}), ON_GRAVITON, PODS, zones=False)
+    )
+    return {**_TEMPLATE, "spec": {**_TEMPLATE["spec"], **written}}
 
 
 def deployment(lab: Lab, api: Cluster, namespace: str) -> tuple[float, float, float]:
@@ -85,7 +101,7 @@ def deployment(lab: Lab, api: Cluster, namespace: str) -> tuple[float, float, fl
         The seconds until its pods are made, and until they are available, and the servers' processor seconds.
     """
     group = f"/apis/apps/v1/namespaces/{namespace}"
-    spec = {"replicas": PODS, "selector": {"matchLabels": {"app": "web"}}, "template": _TEMPLATE}
+    spec = {"replicas": PODS, "selector": {"matchLabels": {"app": "web"}}, "template": template_in(namespace)}
 
     def count(name: str) -> int:
         return sum(item["status"].get(name, 0) for item in api.list(f"{group}/replicasets"))

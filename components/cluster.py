@@ -1,8 +1,9 @@
 """The EKS cluster of a stack: an existing one that the stack adopts by name, or a new one."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, get_args
 
 import pulumi
 import pulumi_aws as aws
@@ -10,8 +11,17 @@ import pulumi_eks as eks
 
 from archshift.common.errors import ArchshiftError
 from archshift.common.text import one_line
-from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
+from archshift.nodes.eks import (
+    CREATOR_TAG,
+    Addon,
+    EksCluster,
+    LiveCluster,
+    NewCluster,
+    check_status,
+    principal,
+)
 from components import engine_text
+from components.cluster_protection import PROTECTED
 
 _LOGS: Final = ("api", "audit", "authenticator", "controllerManager", "scheduler")
 
@@ -20,7 +30,8 @@ def find_cluster(cluster: EksCluster) -> LiveCluster | None:
     """Return the cluster as EKS describes it; None if the stack will create it.
 
     Raises:
-        ArchshiftError: The cluster does not exist and the stack must not create it; or AWS refuses.
+        ArchshiftError: The cluster does not exist and the stack must not create it; EKS is still creating or
+            deleting it; or AWS refuses.
     """
     key = "archshift:cluster.name"
     try:
@@ -34,7 +45,34 @@ def find_cluster(cluster: EksCluster) -> LiveCluster | None:
             f"{key}: there is no EKS cluster {cluster.name!r} in the region of aws:region",
             "correct the name or the region, or set archshift:cluster.create to create the cluster",
         ) from None
-    return LiveCluster(described.arn, described.endpoint, described.certificate_authorities[0].data)
+    check_status(cluster.name, described.status)
+    return LiveCluster(
+        described.arn,
+        described.endpoint,
+        described.certificate_authorities[0].data,
+        (described.tags or {}).get(CREATOR_TAG, ""),
+        _find_addons(cluster.name) if cluster.create else {},
+    )
+
+
+def _find_addons(cluster: str) -> dict[Addon, str]:
+    """Return the versions of the cluster's EKS add-ons, by name; without those that it does not have."""
+    versions: dict[Addon, str] = {}
+    for name in get_args(Addon):
+        try:
+            versions[name] = aws.eks.get_addon(addon_name=name, cluster_name=cluster).addon_version
+        except Exception as error:  # the SDK raises nothing narrower
+            if not is_missing(error):
+                raise explain(error, f"the add-on {name} of the cluster {cluster!r} cannot be read") from None
+    return versions
+
+
+def _caller() -> str:
+    """Return who creates a new cluster, as ``principal`` writes it."""
+    try:
+        return principal(aws.get_caller_identity().arn)
+    except Exception as error:  # the SDK raises nothing narrower
+        raise explain(error, "AWS does not say whose credentials these are") from None
 
 
 def is_missing(error: Exception) -> bool:
@@ -96,23 +134,41 @@ class MixedCluster(pulumi.ComponentResource):
     def __init__(self, name: str, args: MixedClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(self.TYPE, name, {}, opts)
         if args.cluster.create:
-            live = self._make(args.cluster, args.cluster.create)
+            live = self._make(args.cluster, args.cluster.create, args.live)
         elif args.live:
             live = pulumi.Output.from_input(args.live)
         else:
             raise ValueError("an adopted cluster must exist")
-        profile = args.cluster.profile
+        identity = args.cluster.aws
         self.arn = live.apply(lambda cluster: cluster.arn)
         self.cluster_name = live.apply(lambda cluster: cluster.name)
-        self.kubeconfig = live.apply(lambda cluster: json.dumps(cluster.kubeconfig(profile)))
+        self.kubeconfig = live.apply(lambda cluster: json.dumps(cluster.kubeconfig(identity)))
         self.register_outputs(
             engine_text.outputs(
-                {"arn": self.arn, "cluster_name": self.cluster_name, "kubeconfig": self.kubeconfig}
+                {
+                    "arn": self.arn,
+                    "cluster_name": self.cluster_name,
+                    "kubeconfig": self.kubeconfig,
+                    PROTECTED: bool(args.cluster.create and args.cluster.create.deletion_protection),
+                }
             )
         )
 
-    def _make(self, cluster: EksCluster, new: NewCluster) -> pulumi.Output[LiveCluster]:
+    def _make(
+        self, cluster: EksCluster, new: NewCluster, live: LiveCluster | None
+    ) -> pulumi.Output[LiveCluster]:
+        """Register the cluster.
+
+        Args:
+            cluster: The cluster as configured.
+            new: How to create it.
+            live: The cluster, if an earlier update created it.
+        """
         child = pulumi.ResourceOptions(parent=self)
+        creator = live.creator if live else _caller()
+        # EKS makes the creator an administrator, and refuses a second entry for it.
+        admins = [admin for admin in new.admins if principal(admin) != creator]
+        addons = {**(live.addons if live else {}), **new.addons}
         kms_key: pulumi.Input[str] = new.kms_key
         if not new.kms_key:
             secrets = aws.kms.Key(
@@ -136,9 +192,12 @@ class MixedCluster(pulumi.ComponentResource):
                 enabled_cluster_log_types=list(_LOGS),
                 # Access entries admit people and pipelines; aws-auth is not used.
                 authentication_mode=eks.AuthenticationMode.API,
-                access_entries={_entry_name(admin): _admin(admin) for admin in new.admins},
-                create_oidc_provider=True,
-                deletion_protection=True,
+                access_entries={_entry_name(admin): _admin(admin) for admin in admins},
+                cluster_tags={CREATOR_TAG: creator} if creator else None,
+                create_oidc_provider=new.oidc_provider,
+                deletion_protection=new.deletion_protection,
+                **_addon_options(addons, coredns="coredns" in new.addons),
+                **_credentials(cluster),
                 # archshift:node_groups defines all nodes.
                 skip_default_node_group=True,
                 skip_default_security_groups=True,
@@ -154,14 +213,41 @@ class MixedCluster(pulumi.ComponentResource):
         return described
 
 
-def _entry_name(principal: str) -> str:
-    return principal.split(":", 5)[5].replace("/", "-")
+def _addon_options(versions: Mapping[Addon, str], *, coredns: bool) -> dict[str, Any]:
+    """Return the arguments that pin add-ons. Without a version the component takes the newest at each run.
+
+    Args:
+        versions: The versions, by add-on.
+        coredns: Whether CoreDNS becomes an add-on. EKS installs it also without.
+    """
+    options: dict[str, Any] = {}
+    if "vpc-cni" in versions:
+        options["vpc_cni_options"] = eks.VpcCniOptionsArgs(addon_version=versions["vpc-cni"])
+    if "kube-proxy" in versions:
+        options["kube_proxy_addon_options"] = eks.KubeProxyAddonOptionsArgs(version=versions["kube-proxy"])
+    if coredns:
+        options["coredns_addon_options"] = eks.CoreDnsAddonOptionsArgs(version=versions["coredns"])
+    return options
 
 
-def _admin(principal: str) -> eks.AccessEntryArgs:
-    partition = principal.split(":")[1]
+def _credentials(cluster: EksCluster) -> dict[str, Any]:
+    """Return the argument with the role for the component's own kubeconfig; it finds a profile itself."""
+    if not cluster.aws.roles:
+        return {}
+    options = eks.KubeconfigOptionsArgs(
+        profile_name=cluster.aws.profile or None, role_arn=cluster.aws.roles[-1].arn
+    )
+    return {"provider_credential_opts": options}
+
+
+def _entry_name(admin: str) -> str:
+    return admin.split(":", 5)[5].replace("/", "-")
+
+
+def _admin(admin: str) -> eks.AccessEntryArgs:
+    partition = admin.split(":")[1]
     return eks.AccessEntryArgs(
-        principal_arn=principal,
+        principal_arn=admin,
         access_policies={
             "admin": eks.AccessPolicyAssociationArgs(
                 policy_arn=f"arn:{partition}:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy",

@@ -12,7 +12,7 @@ from archshift.common.errors import ArchshiftError
 from archshift.common.polling import Polling
 from archshift.common.text import one_line
 from archshift.nodes.eks import LiveCluster
-from archshift.survey import Survey, survey
+from archshift.survey import Survey, survey, with_live_pools
 
 if TYPE_CHECKING:
     from archshift.settings.stack import Settings
@@ -25,8 +25,8 @@ _PATIENCE_SECONDS: Final = 10.0
 
 def survey_stack(
     settings: "Settings", eks: LiveCluster | None, progress: Callable[[int, int], None]
-) -> tuple[Survey, str]:
-    """Survey the stack's cluster, and return its uid too. Nothing else is read in another cluster.
+) -> tuple["Settings", Survey, str]:
+    """Survey the stack's cluster. Nothing else is read in another cluster.
 
     Both use one connection: a kubeconfig for EKS asks AWS for a token each time.
 
@@ -35,12 +35,16 @@ def survey_stack(
         eks: The cluster that the kubeconfig must reach; None: any.
         progress: Called with the number of patches tried so far and their total.
 
+    Returns:
+        The settings with the NodePools of the cluster, the survey, and the cluster's uid.
+
     Raises:
         ArchshiftError: As ``check_cluster`` and ``survey``.
     """
     with connect(settings.kube_context) as cluster:
         uid = check_cluster(cluster, settings.kube_context, settings.cluster_uid)
-        return survey(settings, cluster=cluster, eks=eks, try_patches=True, progress=progress), uid
+        settings = with_live_pools(settings, cluster, eks)
+        return settings, survey(settings, cluster=cluster, eks=eks, try_patches=True, progress=progress), uid
 
 
 def check_cluster(cluster: Cluster, kube_context: str | None, declared: str) -> str:

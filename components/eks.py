@@ -8,7 +8,8 @@ import pulumi
 from archshift.nodes.eks import EksCluster, LiveCluster
 from archshift.nodes.groups import EksNodeGroup, Node
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
-from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup, check_offered, find_groups
+from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs
+from components.offered_types import check_offered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,13 +20,11 @@ class Eks:
         cluster: The cluster as configured.
         live: The existing cluster; None if the stack will create it.
         groups: The node groups as configured, by name.
-        live_groups: The existing groups that the stack imports, by our name.
     """
 
     cluster: EksCluster
     live: LiveCluster | None
     groups: Mapping[str, EksNodeGroup]
-    live_groups: Mapping[str, LiveGroup]
 
     @classmethod
     def find(cls, cluster: EksCluster, groups: Mapping[str, EksNodeGroup]) -> "Eks":
@@ -36,11 +35,20 @@ class Eks:
         """
         live = find_cluster(cluster)
         check_offered(groups)
-        return cls(cluster=cluster, live=live, groups=groups, live_groups=find_groups(cluster, groups))
+        return cls(cluster=cluster, live=live, groups=groups)
 
-    def register_cluster(self) -> MixedCluster:
-        """Register the cluster."""
-        return MixedCluster(self.cluster.name, MixedClusterArgs(cluster=self.cluster, live=self.live))
+    def register_cluster(self, protection: pulumi.ResourceHook | None = None) -> MixedCluster:
+        """Register the cluster.
+
+        Args:
+            protection: Hook that the engine calls before it deletes a cluster that the stack created.
+        """
+        hooks = pulumi.ResourceHookBinding(before_delete=[protection]) if protection else None
+        return MixedCluster(
+            self.cluster.name,
+            MixedClusterArgs(cluster=self.cluster, live=self.live),
+            pulumi.ResourceOptions(hooks=hooks if self.cluster.create else None),
+        )
 
     def register_groups(
         self,
@@ -65,7 +73,6 @@ class Eks:
                 cluster_arn=cluster.arn,
                 cluster=self.cluster,
                 groups=self.groups,
-                live=self.live_groups,
                 protected=protected,
                 guard=guard,
                 others=others,

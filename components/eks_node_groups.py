@@ -1,34 +1,31 @@
 """The managed node groups of an EKS cluster."""
 
 import json
+import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pulumi
 import pulumi_aws as aws
 
-from archshift.common.architectures import AMD64
-from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import ARCH_LABEL, GROUP_LABEL
-from archshift.nodes.ami_types import AMI_TYPES
+from archshift.common.kubernetes import ARCH_LABEL, GROUP_LABEL, TWIN_TAG
+from archshift.nodes.ami_types import AMI_TYPES, CUSTOM
 from archshift.nodes.eks import EksCluster
-from archshift.nodes.groups import EksNodeGroup, Node, Taint, capacity_by_architecture, side_taint
+from archshift.nodes.groups import EksNodeGroup, Node, capacity_by_architecture
+from archshift.nodes.launch_templates import Volume
+from archshift.nodes.live_groups import EFFECTS
 from components import engine_text
-from components.cluster import explain, is_missing
-
-_EFFECTS: Final = {
-    "NoSchedule": "NO_SCHEDULE",
-    "PreferNoSchedule": "PREFER_NO_SCHEDULE",
-    "NoExecute": "NO_EXECUTE",
-}
-_KUBERNETES_EFFECTS: Final = {theirs: ours for ours, theirs in _EFFECTS.items()}
 
 _NODE_POLICIES: Final = (
     "AmazonEKSWorkerNodePolicy",
     "AmazonEKS_CNI_Policy",
     "AmazonEC2ContainerRegistryPullOnly",
 )
+
+_MADE_ROLE: Final = re.compile(r":role/nodes-[0-9a-f]{7}\Z")
+"""The ARN of the role that ``EksNodeGroups`` makes, with the suffix of the engine."""
 
 # A change of any of these replaces a node group
 # (https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/).
@@ -46,101 +43,6 @@ _REPLACING: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LiveGroup:
-    """What an existing node group gives its nodes now; an import must keep all of it.
-
-    Attributes:
-        role: ARN of the nodes' IAM role.
-        subnets: Subnet IDs.
-        labels: Node labels.
-    """
-
-    role: str
-    subnets: tuple[str, ...]
-    labels: Mapping[str, str] = field(default_factory=dict)
-    taints: tuple[Taint, ...] = ()
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-
-def find_groups(cluster: EksCluster, groups: Mapping[str, EksNodeGroup]) -> dict[str, LiveGroup]:
-    """Return the existing groups that the settings import, by our name.
-
-    Raises:
-        ArchshiftError: A group does not exist or differs from its settings, or AWS refuses.
-    """
-    return {name: _find_group(cluster.name, group) for name, group in groups.items() if group.import_name}
-
-
-def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
-    """Check that the region offers the instance types of the new groups.
-
-    Raises:
-        ArchshiftError: It does not offer a type; or AWS refuses.
-    """
-    new = [group for group in groups.values() if not group.import_name]
-    names = sorted({kind.name for group in new for kind in group.instance_types})
-    if not names:
-        return
-    only = [aws.ec2.GetInstanceTypeOfferingsFilterArgs(name="instance-type", values=names)]
-    try:
-        offered = aws.ec2.get_instance_type_offerings(filters=only).instance_types
-    except Exception as error:  # the SDK raises nothing narrower
-        problem = "archshift:node_groups: the region's instance types cannot be read"
-        raise explain(error, problem) from None
-    for group in new:
-        missing = [kind.name for kind in group.instance_types if kind.name not in offered]
-        if missing:
-            raise ArchshiftError(
-                f"archshift:node_groups.{group.name}: the region of aws:region does not offer "
-                f"{' and '.join(missing)}",
-                "change the group's instance_types, or archshift:graviton_families if the group is a twin",
-            )
-
-
-def _find_group(cluster: str, group: EksNodeGroup) -> LiveGroup:
-    key = f"archshift:node_groups.{group.name}"
-    try:
-        described = aws.eks.get_node_group(cluster_name=cluster, node_group_name=group.import_name)
-    except Exception as error:  # the SDK raises nothing narrower
-        if is_missing(error):
-            raise ArchshiftError(
-                f"{key}.import: the cluster {cluster!r} has no node group {group.import_name!r}",
-                "correct the name, or remove the key to create a new group",
-            ) from None
-        raise explain(error, f"{key}.import: {group.import_name!r} cannot be read") from None
-    _check_types(key, group, described)
-    return LiveGroup(
-        described.node_role_arn,
-        tuple(described.subnet_ids),
-        dict(described.labels),
-        tuple(
-            Taint(key=taint.key, value=taint.value, effect=_KUBERNETES_EFFECTS[taint.effect])
-            for taint in described.taints
-        ),
-        dict(described.tags),
-    )
-
-
-def _check_types(key: str, group: EksNodeGroup, described: aws.eks.GetNodeGroupResult) -> None:
-    # An import never changes the types, so different settings would stay wrong, and the guard would
-    # protect the wrong nodes.
-    configured = sorted(kind.name for kind in group.instance_types)
-    if described.instance_types and sorted(described.instance_types) != configured:
-        raise ArchshiftError(
-            f"{key}.instance_types: {', '.join(configured)} is not what the live group "
-            f"{group.import_name!r} has",
-            f"write {', '.join(described.instance_types)}",
-        )
-    other = "ARM_64" if group.architecture == AMD64 else "x86_64"
-    if other in described.ami_type:
-        raise ArchshiftError(
-            f"{key}.instance_types: {', '.join(configured)} is {group.architecture}, but the live group "
-            f"{group.import_name!r} has the AMI type {described.ami_type}",
-            "write the instance types of its launch template",
-        )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EksNodeGroupsArgs:
     """Arguments of ``EksNodeGroups``.
@@ -148,7 +50,6 @@ class EksNodeGroupsArgs:
     Attributes:
         cluster: The cluster as configured.
         groups: The node groups by name.
-        live: The imported groups among them, as they are now.
         protected: Names of the groups that the engine must not delete or replace.
         guard: Hook that the engine calls before it deletes or updates a group; None: no guard.
         others: Nodes that belong to no group of this stack; policies count their capacity.
@@ -158,7 +59,6 @@ class EksNodeGroupsArgs:
     cluster_arn: pulumi.Input[str]
     cluster: EksCluster
     groups: Mapping[str, EksNodeGroup]
-    live: Mapping[str, LiveGroup] = field(default_factory=dict)
     protected: frozenset[str] = frozenset()
     guard: pulumi.ResourceHook | None = None
     others: Sequence[Node] = ()
@@ -186,7 +86,13 @@ class EksNodeGroups(pulumi.ComponentResource):
         self._args = args
         self._rights: list[pulumi.Resource] = []
         self._role: pulumi.Input[str] = args.cluster.node_role
-        if not self._role and any(group.name not in args.live for group in args.groups.values()):
+        roles = {
+            group.node_role or args.cluster.node_role
+            for group in args.groups.values()
+            if not group.import_name
+        }
+        # A group that has the role of an earlier update keeps it, and so does the stack.
+        if any(not role or _MADE_ROLE.search(role) for role in roles):
             self._role = self._node_role()
         made = {group.name: self._group(group) for group in args.groups.values()}
         self.made = tuple(made.values())
@@ -194,99 +100,143 @@ class EksNodeGroups(pulumi.ComponentResource):
         self.sizes = pulumi.Output.from_input(desired).apply(
             lambda sizes: {name: int(size) for name, size in sizes.items()}
         )
+        # Where a launch template has the types, no input of the group has them, and policies need them.
+        types = {group.name: [kind.name for kind in group.instance_types] for group in args.groups.values()}
+        elsewhere = capacity_by_architecture(args.others)
         self.register_outputs(
-            engine_text.outputs({"sizes": self.sizes, "elsewhere": capacity_by_architecture(args.others)})
+            engine_text.outputs({"sizes": self.sizes, "types": types, "elsewhere": elsewhere})
         )
 
     def _group(self, group: EksNodeGroup) -> aws.eks.NodeGroup:
-        live = self._args.live.get(group.name)
-        taints = _merge(live.taints if live else (), (*group.taints, side_taint(group.architecture)))
+        live = group.live if group.import_name else None
+        given = live.own_tags if live else {**group.group_tags, **group.tags}
+        tags = {**given, GROUP_LABEL: group.name}
+        if live:
+            tags |= live.marks(group.node_labels, group.taints)
+            tags = live.own_tags if group.released else tags
+        elif group.original:
+            tags[TWIN_TAG] = group.original
+        if not live and group.source:
+            # What its original gave it is its own; what its own settings say can go again.
+            tags |= group.source.marks(
+                group.node_labels if "labels" in group.typed else {},
+                group.taints if "taints" in group.typed else (),
+            )
         made = aws.eks.NodeGroup(
             group.name,
             aws.eks.NodeGroupArgs(
                 cluster_name=self._args.cluster_name,
                 node_group_name=group.import_name or None,
                 # The engine adds a suffix, so a replacement can exist before it deletes this group.
-                node_group_name_prefix=None if live else f"{group.name}-",
-                node_role_arn=live.role if live else self._role,
-                subnet_ids=list(live.subnets if live else group.subnets),
+                node_group_name_prefix=None if group.import_name else f"{group.name}-",
+                node_role_arn=live.role if live else group.node_role or self._role,
+                subnet_ids=list(group.subnets),
                 instance_types=[kind.name for kind in group.instance_types],
-                ami_type=group.ami_type,
+                # With an image of its own, EKS finds that out itself, and refuses to be told.
+                ami_type=None if group.ami_type == CUSTOM and not live else group.ami_type or None,
                 capacity_type=group.capacity_type,
-                launch_template=None if live else self._launch_template(group),
+                launch_template=None if group.import_name else self._template_version(group),
                 scaling_config=aws.eks.NodeGroupScalingConfigArgs(
                     min_size=group.min_size, max_size=group.max_size, desired_size=group.desired_size
                 ),
                 update_config=_update_config(group),
-                labels={**(live.labels if live else {}), **group.node_labels},
+                node_repair_config=aws.eks.NodeGroupNodeRepairConfigArgs(enabled=True)
+                if group.node_repair
+                else None,
+                labels=dict(group.node_labels),
                 taints=[
                     aws.eks.NodeGroupTaintArgs(
-                        key=taint.key, value=taint.value or None, effect=_EFFECTS[taint.effect]
+                        key=taint.key, value=taint.value or None, effect=EFFECTS[taint.effect]
                     )
-                    for taint in taints
+                    for taint in group.node_taints
                 ],
-                tags={**(live.tags if live else {}), GROUP_LABEL: group.name},
+                tags=tags,
             ),
             self._options(group),
         )
-        if group.autoscaled:
-            self._tag_for_autoscaler(group, made, taints)
+        if group.autoscaled and not group.released:
+            self._tag_for_autoscaler(group, made)
         return made
 
     def _options(self, group: EksNodeGroup) -> pulumi.ResourceOptions:
-        imported, guard = bool(group.import_name), self._args.guard
+        imported = bool(group.import_name)
+        # A group that is handed back leaves the stack and stays at EKS, so there is nothing to ask then.
+        guard = None if group.released else self._args.guard
         return pulumi.ResourceOptions(
             parent=self,
             protect=group.name in self._args.protected,
             # On Graviton groups too: such a group may replace an x86 group of the same name.
             hooks=pulumi.ResourceHookBinding(before_delete=[guard], before_update=[guard]) if guard else None,
             import_=f"{self._args.cluster.name}:{group.import_name}" if imported else None,
-            ignore_changes=[
-                *(_REPLACING if imported else ()),
-                *(("scalingConfig.desiredSize",) if group.autoscaled else ()),
-            ],
+            ignore_changes=[*_REPLACING] if imported else None,
+            retain_on_delete=group.released,
             # Nodes need the role's permissions until the last node is gone.
             depends_on=self._rights,
         )
 
-    def _launch_template(self, group: EksNodeGroup) -> aws.eks.NodeGroupLaunchTemplateArgs:
-        tags = {"Name": f"{self._args.cluster.name}-{group.name}", GROUP_LABEL: group.name}
-        template = aws.ec2.LaunchTemplate(
-            group.name,
-            aws.ec2.LaunchTemplateArgs(
-                name_prefix=f"{self._args.cluster.name}-{group.name}-",
-                description=f"Nodes of the group {group.name} of the EKS cluster {self._args.cluster.name}",
-                # Only IMDSv2 and one hop: pods cannot use the node's role.
-                metadata_options=aws.ec2.LaunchTemplateMetadataOptionsArgs(
-                    http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=1
-                ),
-                block_device_mappings=[
-                    aws.ec2.LaunchTemplateBlockDeviceMappingArgs(
-                        device_name=AMI_TYPES[group.ami_type].data_volume,
-                        ebs=aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
-                            volume_size=group.disk_gib,
-                            volume_type="gp3",
-                            encrypted="true",
-                            delete_on_termination="true",
-                        ),
-                    )
-                ],
-                tag_specifications=[
-                    aws.ec2.LaunchTemplateTagSpecificationArgs(resource_type=kind, tags=tags)
-                    for kind in ("instance", "volume")
-                ],
-                tags=tags,
-            ),
-            pulumi.ResourceOptions(parent=self),
-        )
+    def _template_version(self, group: EksNodeGroup) -> aws.eks.NodeGroupLaunchTemplateArgs:
+        if group.launch_template:
+            return aws.eks.NodeGroupLaunchTemplateArgs(
+                id=group.launch_template.id, version=group.launch_template.version
+            )
+        template = self._launch_template(group)
         # A number: with `$Latest` every preview would show a difference.
         return aws.eks.NodeGroupLaunchTemplateArgs(
             id=template.id, version=template.latest_version.apply(lambda version: str(int(version)))
         )
 
-    def _tag_for_autoscaler(
-        self, group: EksNodeGroup, made: aws.eks.NodeGroup, taints: tuple[Taint, ...]
-    ) -> None:
+    def _launch_template(self, group: EksNodeGroup) -> aws.ec2.LaunchTemplate:
+        given = group.instances
+        ours = {"Name": f"{self._args.cluster.name}-{group.name}", **group.tags, GROUP_LABEL: group.name}
+        # The provider gives the default tags to the template, but not to what EC2 makes from it.
+        tags = {
+            kind: {**self._args.cluster.default_tags, **given.tags.get(kind, {}), **ours}
+            for kind in sorted({"instance", "volume", *given.tags})
+        }
+        return aws.ec2.LaunchTemplate(
+            group.name,
+            aws.ec2.LaunchTemplateArgs(
+                name_prefix=f"{self._args.cluster.name}-{group.name}-",
+                description=f"Nodes of the group {group.name} of the EKS cluster {self._args.cluster.name}",
+                metadata_options=aws.ec2.LaunchTemplateMetadataOptionsArgs(
+                    http_endpoint="enabled",
+                    http_tokens=given.http_tokens,
+                    http_put_response_hop_limit=given.hop_limit,
+                    instance_metadata_tags="enabled" if given.metadata_tags else None,
+                ),
+                # Without any, EKS adds the security group of the cluster.
+                vpc_security_group_ids=list(given.security_groups) or None,
+                # It may hold passwords; the engine encrypts it in its state.
+                user_data=pulumi.Output.secret(b64encode(given.user_data.encode()).decode())
+                if given.user_data
+                else None,
+                monitoring=aws.ec2.LaunchTemplateMonitoringArgs(enabled=True) if given.monitoring else None,
+                ebs_optimized=None if given.ebs_optimized is None else str(given.ebs_optimized).lower(),
+                block_device_mappings=[
+                    aws.ec2.LaunchTemplateBlockDeviceMappingArgs(
+                        device_name=device,
+                        ebs=aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
+                            volume_size=volume.gib,
+                            volume_type=volume.type,
+                            iops=volume.iops,
+                            throughput=volume.throughput,
+                            encrypted="true",
+                            kms_key_id=volume.kms_key or given.kms_key or None,
+                            delete_on_termination="true",
+                        ),
+                    )
+                    for device, volume in _volumes(group).items()
+                ],
+                tag_specifications=[
+                    aws.ec2.LaunchTemplateTagSpecificationArgs(resource_type=kind, tags=words)
+                    for kind, words in tags.items()
+                ],
+                tags=ours,
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+
+    def _tag_for_autoscaler(self, group: EksNodeGroup, made: aws.eks.NodeGroup) -> None:
         """Tag the scaling group with its nodes' labels and taints, for the autoscaler of an empty group.
 
         https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/cloudprovider/aws/README.md
@@ -295,40 +245,35 @@ class EksNodeGroups(pulumi.ComponentResource):
         labels = {**group.node_labels, ARCH_LABEL: group.architecture}
         tags = {f"{prefix}/label/{key}": value for key, value in labels.items()} | {
             f"{prefix}/taint/{taint.key}": f"{taint.value}:{taint.effect}"
-            for taint in taints
+            for taint in group.node_taints
             if taint.effect != "PreferNoSchedule"  # turns no pod away
         }
+        live = group.live if group.import_name else None
+        theirs = {f"label/{key}" for key in (live.own_labels if live else ())}
+        theirs |= {f"taint/{taint.key}" for taint in (live.own_taints if live else ())}
         scaling_group = made.resources.apply(_scaling_group)
         for key, value in tags.items():
+            name = key.removeprefix(f"{prefix}/")
             aws.autoscaling.Tag(
-                f"{group.name}/{key.removeprefix(prefix + '/')}",
+                f"{group.name}/{name}",
                 aws.autoscaling.TagArgs(
                     autoscaling_group_name=scaling_group,
                     tag=aws.autoscaling.TagTagArgs(key=key, value=value, propagate_at_launch=False),
                 ),
-                pulumi.ResourceOptions(parent=self),
+                # The owner of an imported group may have set the tags of its own labels and taints.
+                pulumi.ResourceOptions(parent=self, retain_on_delete=name in theirs),
             )
 
     def _node_role(self) -> pulumi.Output[str]:
-        trust = {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Effect": "Allow",
-                    "Principal": {"Service": "ec2.amazonaws.com"},
-                    "Action": "sts:AssumeRole",
-                }
-            ],
-        }
+        partition = pulumi.Output.from_input(self._args.cluster_arn).apply(lambda arn: arn.split(":")[1])
         role = aws.iam.Role(
             "nodes",
             aws.iam.RoleArgs(
                 description=f"Nodes of the EKS cluster {self._args.cluster.name}",
-                assume_role_policy=json.dumps(trust),
+                assume_role_policy=partition.apply(_trust),
             ),
             pulumi.ResourceOptions(parent=self),
         )
-        partition = pulumi.Output.from_input(self._args.cluster_arn).apply(lambda arn: arn.split(":")[1])
         self._rights = [
             aws.iam.RolePolicyAttachment(
                 policy,
@@ -349,9 +294,21 @@ def _scaling_group(resources: Sequence[aws.eks.outputs.NodeGroupResource]) -> st
     return str(only.name)
 
 
-def _merge(live: tuple[Taint, ...], ours: tuple[Taint, ...]) -> tuple[Taint, ...]:
-    """Return the taints of both; ours win where key and effect are the same."""
-    return tuple({(taint.key, taint.effect): taint for taint in (*live, *ours)}.values())
+def _trust(partition: str) -> str:
+    """Return who may assume the role of nodes, as JSON."""
+    ec2 = "ec2.amazonaws.com"
+    # EC2 assumes the role by the one name. In China EKS has refused roles that do not trust the other
+    # (https://github.com/awslabs/cdk-eks-blueprints/issues/558).
+    service = [ec2, f"{ec2}.cn"] if partition == "aws-cn" else ec2
+    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def _volumes(group: EksNodeGroup) -> dict[str, Volume]:
+    """Return all volumes of a node by device: those of its image, and what the group has beside them."""
+    ami, given = AMI_TYPES[group.ami_type], group.instances.volumes
+    volumes = {device: given.get(device, Volume()) for device in ami.volumes} | dict(given)
+    return volumes | {ami.data_volume: replace(volumes[ami.data_volume], gib=group.disk_gib)}
 
 
 def _update_config(group: EksNodeGroup) -> aws.eks.NodeGroupUpdateConfigArgs:

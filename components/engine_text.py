@@ -26,10 +26,12 @@ def warn(text: str) -> None:
     pulumi.warn(one_line(text))
 
 
-def run_error(error: object) -> pulumi.RunError:
-    """Return the error that stops the program; the engine prints it without a traceback."""
-    errors = error.errors if isinstance(error, ArchshiftError) else (error,)
-    return pulumi.RunError("\n".join(one_line(str(one)) for one in errors))
+def run_error(*errors: object) -> pulumi.RunError:
+    """Return the error that stops the program, a line for each; the engine prints it without a traceback."""
+    lines: list[object] = []
+    for error in errors:
+        lines += error.errors if isinstance(error, ArchshiftError) else [error]
+    return pulumi.RunError("\n".join(one_line(str(line)) for line in lines))
 
 
 def outputs(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from archshift.cluster.client import connect
 from archshift.cluster.pods import Pod, busy_pods
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
-from archshift.common.kubernetes import ARCH_LABEL, EKS_GROUP_LABEL, POOL_LABEL
+from archshift.common.kubernetes import ARCH_LABEL, EKS_GROUP_LABEL, INSTANCE_TYPE_LABEL, POOL_LABEL
 from archshift.common.text import counted, first_few
 from archshift.nodes import well_known_labels
 from archshift.nodes.after_update import nodes_after, nodes_of_others
@@ -47,14 +47,19 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
 
     def before(args: pulumi.ResourceHookArgs) -> None:
         old, new = args.old_inputs or {}, args.new_inputs
-        if _is_graviton(old):
+        if new is None and _is_pool(old):
+            _check_renamed(args.name, str(old["metadata"]["name"]), settings)
+        architecture = _architecture(old)
+        if architecture == ARM64:
             return
         now = datetime.now(UTC)
         if settings.break_glass and settings.break_glass_active(now):
             engine_text.warn(f"{args.name}: {settings.break_glass.describe(now)}")
             return
-        what = f"x86 {_kind(old)} {args.name}"
         group = (args.old_outputs or old).get("nodeGroupName", "")
+        if not architecture and group and live_check.only_graviton(group):
+            return
+        what = f"x86 {_kind(old)} {args.name}"
         if _is_pool(old):
             reason = live_check.refuse_pool(str(old["metadata"]["name"]), old["spec"], new and new["spec"])
         else:
@@ -68,6 +73,22 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
                 raise busy_error(what, left)
 
     return pulumi.ResourceHook(HOOK_NAME, before, pulumi.ResourceHookOptions(on_dry_run=True))
+
+
+def _check_renamed(name: str, pool: str, settings: "Settings") -> None:
+    """Check that a group which now takes over another NodePool does not delete its former one.
+
+    Raises:
+        ArchshiftError: It would.
+    """
+    group = settings.node_pools.get(name)
+    if group and group.import_name and group.import_name != pool:
+        raise ArchshiftError(
+            f"archshift:node_groups.{name}.import: the group took over the NodePool {pool} before, and the "
+            "change would delete it",
+            f"first release it: set import: {pool} and release: true, run pulumi up, remove the group, and "
+            "run pulumi up again",
+        )
 
 
 def refuse(what: str, reason: str) -> ArchshiftError:
@@ -100,6 +121,28 @@ class _LiveCheck:
         self._survey: Survey | None = None
         self._at = 0.0
 
+    def only_graviton(self, eks_group: str) -> bool:
+        """Return whether a managed group has nodes, and all of them are Graviton nodes."""
+        nodes = self._nodes_of(eks_group)
+        return bool(nodes) and all(node.architecture == ARM64 for node in nodes)
+
+    def _nodes_of(self, eks_group: str) -> list[Node]:
+        # EKS's own label: archshift's label may not be on the nodes yet.
+        live = self._fresh_survey().inventory.nodes
+        return [node for node in live if node.labels.get(EKS_GROUP_LABEL) == eks_group]
+
+    def _types_of(self, name: str, old: Mapping[str, Any], eks_group: str) -> Sequence[str]:
+        """Return the instance types of a managed group; empty if they are unknown.
+
+        If its launch template has them, the settings name them, and its nodes have labels.
+        """
+        if old.get("instanceTypes"):
+            return list(old["instanceTypes"])
+        group = self._settings.eks_node_groups.get(name)
+        if group and group.import_name:
+            return [kind.name for kind in group.instance_types]
+        return sorted({node.labels.get(INSTANCE_TYPE_LABEL, "") for node in self._nodes_of(eks_group)})
+
     def refuse_nodes(self, name: str, old: Mapping[str, Any], *, deleted: bool, eks_group: str) -> str:
         cluster_survey = self._fresh_survey()
         live = cluster_survey.inventory.nodes
@@ -115,7 +158,7 @@ class _LiveCheck:
             # EKS's own label: archshift's label may not be on the nodes yet.
             after = [node for node in after if node.labels.get(EKS_GROUP_LABEL) != eks_group]
             # An autoscaler can fill an empty group, so deleting it loses x86 too.
-            possible = _next_nodes(eks_group, old)
+            possible = _next_nodes(eks_group, old, self._types_of(name, old, eks_group))
             going += possible or [Node(name=f"{eks_group}-next", labels={ARCH_LABEL: AMD64})]
         return guard.refuse_removal(cluster_survey.needs or (), going, live, after, possible=possible)
 
@@ -137,12 +180,12 @@ class _LiveCheck:
         others = nodes_of_others(live, self._settings.groups, self._settings.stack_label)
         after = [node for node in others if node.labels.get(POOL_LABEL) != name]
         # As above: if the configuration keeps the pool, this is a destroy, and no pool stays.
-        destroy = new is None and name in self._settings.node_pools
+        destroy = new is None and name in {pool.pool_name for pool in self._settings.node_pools.values()}
         for pool in () if destroy else self._settings.node_pools.values():
             # Count the limits, not today's nodes: every node ends, and only the limits allow new ones.
             after += pool.possible_nodes()
-        before = from_manifest(name, old)
-        later = from_manifest(name, new) if new else None
+        before = from_manifest(name, old, AMD64)
+        later = from_manifest(name, new, AMD64) if new else None
         # If the pool is not as the stack made it, assume that somebody needs all of it.
         always_loses = before is None or later is None or guard.shrinks(needed, before, later)
         # An update keeps the pool, so its remaining limits count even before its first node.
@@ -185,9 +228,8 @@ def _is_pool(inputs: Mapping[str, Any]) -> bool:
     return inputs.get("kind") == "NodePool"
 
 
-def _next_nodes(eks_group: str, inputs: Mapping[str, Any]) -> list[Node] | None:
+def _next_nodes(eks_group: str, inputs: Mapping[str, Any], names: Sequence[str]) -> list[Node] | None:
     """Return a node of each type that a managed group may create; None if its types are unknown."""
-    names = inputs.get("instanceTypes") or ()
     if not names or any(name not in INSTANCE_TYPES for name in names):
         return None
     taints = tuple(
@@ -229,17 +271,26 @@ def _is_emptied(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return bool(before.get("desiredSize")) and after.get("desiredSize") == 0
 
 
-def _is_graviton(inputs: Mapping[str, Any]) -> bool:
-    """Whether this resource has only Graviton nodes; if unknown, it counts as x86."""
+def _architecture(inputs: Mapping[str, Any]) -> str:
+    """Return the architecture of all nodes of a resource; empty if its inputs do not say it.
+
+    Only ``arm64`` may go without further questions.
+    """
     if _is_node(inputs):
-        return bool(inputs["metadata"]["labels"].get(ARCH_LABEL) != AMD64)
+        return str(inputs["metadata"]["labels"].get(ARCH_LABEL, ""))
     if _is_pool(inputs):
-        return requirement(inputs["spec"], ARCH_LABEL) == (ARM64,)
+        return ARM64 if requirement(inputs["spec"], ARCH_LABEL) == (ARM64,) else AMD64
     types = inputs.get("instanceTypes") or ()
-    by_type = bool(types) and all(
-        name in INSTANCE_TYPES and INSTANCE_TYPES[name].architecture == ARM64 for name in types
-    )
-    return by_type or "ARM_64" in (inputs.get("amiType") or "")
+    known = {INSTANCE_TYPES[name].architecture if name in INSTANCE_TYPES else "" for name in types}
+    if known:
+        # Types that this version does not know may still have a known image.
+        return ARM64 if known == {ARM64} else AMD64 if AMD64 in known else _of_image(inputs)
+    return _of_image(inputs)
+
+
+def _of_image(inputs: Mapping[str, Any]) -> str:
+    ami_type = inputs.get("amiType") or ""
+    return ARM64 if "ARM_64" in ami_type else AMD64 if "x86_64" in ami_type else ""
 
 
 def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[str]:
@@ -255,4 +306,6 @@ def protected(found: Survey, settings: "Settings", now: datetime) -> frozenset[s
         for node in nodes
     }
     stay = guard.nodes_that_must_stay(found.needs or (), [node for node, _ in managed.values()])
-    return frozenset(managed[name][1] for name in stay)
+    # The engine would refuse to forget a protected group.
+    released = {name for name, group in settings.eks_node_groups.items() if group.released}
+    return frozenset(managed[name][1] for name in stay) - released

@@ -15,7 +15,6 @@ from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from archshift.plan.model import Plan, PlannedWorkload
 from components import engine_text
-from components.rollouts import logged
 
 
 def moving_namespaces(plan: Plan) -> frozenset[str]:
@@ -58,7 +57,7 @@ def await_moves(
         bring_up_nodes: Brings up nodes for these pods; None if the nodes exist.
 
     Returns:
-        How the step ended, as logged.
+        How the step ended.
     """
     if pulumi.runtime.is_dry_run():
         return pulumi.Output.from_input(StepResult())
@@ -93,9 +92,9 @@ def await_moves(
     async def after(outputs: list[bool | None]) -> StepResult:
         entered = frozenset(name for name, done in zip(namespaces, outputs, strict=True) if done)
         try:
-            return logged(await asyncio.to_thread(work, entered))
+            return await asyncio.to_thread(work, entered)
         except ArchshiftError as error:
-            return logged(StepResult(failures={"the moves": str(error)}))
+            return StepResult(failures={"the moves": str(error)})
 
     outcome: pulumi.Output[StepResult] = pulumi.Output.all(*(applied[name] for name in namespaces)).apply(
         after

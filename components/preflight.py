@@ -1,22 +1,27 @@
 """What a run checks and logs before it registers anything."""
 
+from contextlib import nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from archshift.cluster.client import connect
 from archshift.cluster.image_evidence import ClusterEvidence
-from archshift.common.architectures import AMD64
+from archshift.cluster.pods import busy_pods
+from archshift.common.architectures import AMD64, display
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import EKS_GROUP_LABEL
 from archshift.common.text import counted
-from archshift.nodes.after_update import nodes_after
-from archshift.plan import guard, reasons
+from archshift.nodes.after_update import nodes_after, possible_nodes
+from archshift.plan import group_changes, guard, pool_changes, reasons
 from archshift.plan.causes import summary
 from archshift.plan.model import Plan
 from archshift.plan.reasons import daemonset_way_out
 from archshift.ramp.gate_evidence import GateEvidence, Move
 from archshift.ramp.schedule import DEFAULT_STEPS, step_below
+from archshift.settings.reading import Problems
 from archshift.survey import Survey
 from components import engine_text
-from components.guard import refuse
+from components.guard import busy_error, refuse
 from components.plan_file import exceptions
 
 if TYPE_CHECKING:
@@ -24,24 +29,65 @@ if TYPE_CHECKING:
 
 
 def guard_x86(survey: Survey, settings: "Settings", now: datetime) -> None:
-    """Stop an update that would leave too little x86 capacity; warn about active exceptions.
+    """Stop an update that would leave too little capacity; say what it changes on node groups that exist.
+
+    It warns about active exceptions.
 
     Raises:
-        ArchshiftError: Something still needs x86. Nothing is registered yet.
+        ArchshiftError: Something still needs x86, or pods run on what would go. Nothing is registered yet.
     """
     for exception in exceptions(settings, now):
         engine_text.warn(exception)
+    for group in settings.eks_node_groups.values():
+        if change := group_changes.change_of(group):
+            (engine_text.warn if group_changes.going(group) else engine_text.info)(change)
+        for note in group.notes:
+            engine_text.info(f"node group {group.name}: {note}")
     if settings.break_glass_active(now):
         return
-    if survey.needs is None:
-        return
-    live = survey.inventory.nodes
+    if survey.needs is not None:
+        _keep_x86(survey, settings)
+    _keep_room_for_pods(survey, settings)
+
+
+def _keep_room_for_pods(survey: Survey, settings: "Settings") -> None:
+    """Stop a change of node groups that takes nodes away under pods, or leaves pods no node of their side.
+
+    Raises:
+        ArchshiftError: It does.
+    """
+    shrinking = [group for group in settings.eks_node_groups.values() if group_changes.going(group)]
+    with connect(settings.kube_context) if shrinking else nullcontext() as cluster:
+        for group in shrinking:
+            nodes = [
+                node.name
+                for node in survey.inventory.nodes
+                if group.live and node.labels.get(EKS_GROUP_LABEL) == group.live.name
+            ]
+            pods = busy_pods(cluster, nodes) if cluster else []
+            if pods and not group.desired_size:
+                raise busy_error(f"{display(group.architecture)} node group {group.name}", pods)
+            busy, names = {pod.node for pod in pods}, [pod.key for pod in pods]
+            if problem := group_changes.shrinks_too_far(group, len(nodes), busy, names):
+                raise ArchshiftError(
+                    problem,
+                    "first empty nodes (archshift drain --only NODE, or kubectl drain), or leave "
+                    "desired_size out and the group keeps its size",
+                )
+    if settings.groups:
+        after = possible_nodes(survey.inventory.nodes, settings.groups, settings.stack_label)
+        if reason := group_changes.stranded(survey.inventory, after):
+            raise ArchshiftError(reason, group_changes.STRANDED_WAY_OUT)
+
+
+def _keep_x86(survey: Survey, settings: "Settings") -> None:
+    live, needed = survey.inventory.nodes, survey.needs or ()
     reason = guard.refuse_removal(
-        survey.needs, live, live, nodes_after(live, settings.groups, settings.stack_label)
+        needed, live, live, nodes_after(live, settings.groups, settings.stack_label)
     )
     if reason:
         raise refuse("x86 capacity", reason)
-    if not survey.needs and any(node.architecture == AMD64 for node in live):
+    if not needed and any(node.architecture == AMD64 for node in live):
         # The engine unprotects only resources that the program registers.
         if any(group.architecture == AMD64 for group in settings.groups):
             engine_text.info("nothing needs x86 any more: this update unprotects the x86 nodes")
@@ -50,6 +96,30 @@ def guard_x86(survey: Survey, settings: "Settings", now: datetime) -> None:
                 "nothing needs x86 any more; if the engine still protects x86 nodes, you removed their group "
                 "too early: add it to archshift:node_groups again, run pulumi up, then remove it"
             )
+
+
+def check_pools(survey: Survey, settings: "Settings") -> None:
+    """Say what the update does to existing NodePools, and check that it may.
+
+    Raises:
+        ArchshiftError: The update would change fields of other owners. Nothing is registered yet.
+    """
+    problems = Problems()
+    live = settings.live_pools or {}
+    existing = [
+        (pool, live[pool.pool_name]) for pool in settings.node_pools.values() if pool.pool_name in live
+    ]
+    for pool, now in existing:
+        if pool.import_name:
+            with problems.collected():
+                pool_changes.check_owners(pool, now, settings.pools_manager)
+    problems.check()
+    for pool, now in existing:
+        said, warns = pool_changes.sentence(pool, now, survey.inventory.nodes, settings.pools_manager)
+        if said:
+            (engine_text.warn if warns else engine_text.info)(said)
+        for note in pool.notes:
+            engine_text.warn(note)
 
 
 def show_tried(done: int, total: int) -> None:

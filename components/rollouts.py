@@ -5,10 +5,10 @@ a ``--target`` elsewhere and a refused patch roll nothing out (docs/adr/0013).
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pulumi
 
@@ -57,7 +57,7 @@ def await_rollouts(
         bring_up_nodes: Brings up nodes for these pods; None if the nodes exist.
 
     Returns:
-        How the step ended, as logged.
+        How the step ended.
     """
     if pulumi.runtime.is_dry_run():
         return pulumi.Output.from_input(StepResult())
@@ -92,8 +92,7 @@ def await_rollouts(
             result = await asyncio.to_thread(work, rolled) if rolled else StepResult()
         except ArchshiftError as error:
             result = StepResult(failures={"the rollouts": str(error)})
-        result = replace(result, failures=refused | {**result.failures}, notes=gone | {**result.notes})
-        return logged(result)
+        return replace(result, failures=refused | {**result.failures}, notes=gone | {**result.notes})
 
     # Only after all patches: a pod that moves while others roll out may find no room again. By then
     # the engine has finished every patch, so the event loop's own threads are free.
@@ -107,15 +106,27 @@ def await_rollouts(
     return outcome
 
 
-def logged(result: StepResult) -> StepResult:
-    """Log how a step ended.
+def log_ends(ends: Sequence[pulumi.Output[StepResult]], *after: pulumi.Output[Any]) -> None:
+    """Log how the parts of a step ended.
+
+    A failure ends the program, so it waits for what the other workloads still get.
+
+    Args:
+        ends: The parts of the step.
+        after: What to wait for.
+    """
+    pulumi.Output.all(pulumi.Output.all(*ends), *after).apply(lambda done: _log(done[0]))
+
+
+def _log(results: Sequence[StepResult]) -> None:
+    """Log how the parts of a step ended.
 
     Raises:
-        pulumi.RunError: The step has failures. Then the engine deletes no node. An error that is only logged
+        pulumi.RunError: There are failures. Then the engine deletes no node. An error that is only logged
             fails nothing.
     """
-    for warning in result.warnings:
-        engine_text.warn(warning)
-    if result.error:
-        raise engine_text.run_error(result.error)
-    return result
+    for result in results:
+        for warning in result.warnings:
+            engine_text.warn(warning)
+    if errors := [result.error for result in results if result.error]:
+        raise engine_text.run_error(*errors)

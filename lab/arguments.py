@@ -67,6 +67,8 @@ _ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
         # These controllers would ask a cloud for addresses, load balancers and routes. The node lifecycle
         # controller stays: without it, new nodes keep their not-ready taint.
         "--controllers=*,-node-ipam-controller,-service-lb-controller,-node-route-controller",
+        # Autoscalers look every two seconds, because nobody waits for a lab.
+        "--horizontal-pod-autoscaler-sync-period=2s",
         "--kube-api-qps=200",
         "--kube-api-burst=400",
     ),

@@ -15,8 +15,13 @@ from typing import Any, Final
 from archshift.common.architectures import ARM64
 from archshift.common.kubernetes import CAPACITY_TYPE_LABEL, ZONE_LABEL
 from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
+from archshift.nodes.node_pools import NODE_CLASSES
+from archshift.nodes.requirements import machine_label
+from archshift.nodes.well_known_labels import of_machine
 
 ZONES: Final = ("eu-west-1a", "eu-west-1b", "eu-west-1c")
+
+_GROUP: Final = NODE_CLASSES["lab"][0]
 
 NODE_CLASS: Final[dict[str, Any]] = {
     "apiVersion": "karpenter.kwok.sh/v1alpha1",
@@ -56,6 +61,13 @@ def instance_types() -> str:
 
 
 def _entry(kind: InstanceType) -> dict[str, Any]:
+    # The provider knows family, size, vCPU and memory. It takes other labels from the offerings.
+    facts = of_machine(_GROUP, kind).labels
+    more = [
+        {"key": label, "operator": "In", "values": [facts[label]]}
+        for label in (machine_label(_GROUP, "category"), machine_label(_GROUP, "generation"))
+        if label in facts
+    ]
     price = kind.vcpu * _VCPU_PRICE + kind.memory_mib / 1024 * _GIB_PRICE
     if kind.architecture == ARM64:
         price *= _GRAVITON
@@ -74,6 +86,7 @@ def _entry(kind: InstanceType) -> dict[str, Any]:
                 "Requirements": [
                     {"key": CAPACITY_TYPE_LABEL, "operator": "In", "values": [capacity_type]},
                     {"key": ZONE_LABEL, "operator": "In", "values": [zone]},
+                    *more,
                 ],
             }
             for capacity_type, share in (("on-demand", 1.0), ("spot", _SPOT))

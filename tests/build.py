@@ -32,6 +32,8 @@ from archshift.images.workload import Blocking, Container, ImageUse, WorkloadVer
 from archshift.nodes.ami_types import AMI_FAMILIES
 from archshift.nodes.groups import EksNodeGroup, Node, NodeClass, NodeGroup, NodePool, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
+from archshift.nodes.live_groups import LiveGroup
+from archshift.nodes.node_pools import LivePool
 from archshift.plan.arm64_tests import Arm64Test, Arm64TestState, Proof
 from archshift.plan.guard import X86Need, needs
 from archshift.plan.model import PlannedWorkload, Rules
@@ -329,11 +331,83 @@ def eks_group(
     )
 
 
+def live_group(name: str = "old", *types: str, size: int = 3, **options: Any) -> LiveGroup:
+    """A managed node group as EKS describes it, of 2 to 8 nodes."""
+    return LiveGroup(
+        name=name,
+        **{
+            "role": "arn:aws:iam::1:role/old",
+            "subnets": ("subnet-z",),
+            "min_size": 2,
+            "desired_size": size,
+            "max_size": 8,
+            "instance_types": types or ("m5.large",),
+            "ami_type": "AL2023_x86_64_STANDARD",
+            "capacity_type": "ON_DEMAND",
+            **options,
+        },
+    )
+
+
 def node_pool(name: str = "x86", *types: str, **options: Any) -> NodePool:
     """A NodePool of up to 16 vCPU."""
     kinds = tuple(INSTANCE_TYPES[kind] for kind in types or ("m6i.xlarge", "m6i.2xlarge"))
     node_class = NodeClass("karpenter.k8s.aws", "EC2NodeClass", "default")
     return NodePool(name=name, instance_types=kinds, node_class=node_class, **{"millicpu": 16_000, **options})
+
+
+def live_pool(name: str = "default", *requirements: tuple[str, str, list[str]], **spec: Any) -> LivePool:
+    """A NodePool of both architectures that Helm made; requirements are (key, operator, values)."""
+    label = "karpenter.k8s.aws/instance-"
+    entries = requirements or (
+        (ARCH, "In", ["amd64", "arm64"]),
+        ("kubernetes.io/os", "In", ["linux"]),
+        ("karpenter.sh/capacity-type", "In", ["spot", "on-demand"]),
+        (f"{label}category", "In", ["c", "m", "r"]),
+        (f"{label}generation", "Gt", ["4"]),
+    )
+    inner = {
+        "nodeClassRef": {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "default"},
+        "requirements": [
+            {"key": key, "operator": operator, "values": values} for key, operator, values in entries
+        ],
+        "taints": [{"key": "batch", "effect": "NoSchedule"}],
+        "startupTaints": [{"key": "node.cilium.io/agent-not-ready", "effect": "NoExecute"}],
+        "expireAfter": "Never",
+        "terminationGracePeriod": "48h",
+    }
+    whole = {
+        "template": {"metadata": {"labels": {"team": "shop"}}, "spec": inner},
+        "limits": {"cpu": "1k"},
+        "disruption": {
+            "consolidationPolicy": "WhenEmpty",
+            "consolidateAfter": "1h",
+            "budgets": [
+                {"nodes": "20%"},
+                {"nodes": "0", "reasons": ["Drifted"], "schedule": "@daily", "duration": "1h"},
+            ],
+        },
+        "weight": 10,
+        **spec,
+    }
+    owned = {
+        "f:spec": {
+            "f:template": {
+                "f:metadata": {"f:labels": {}},
+                "f:spec": {f"f:{key}": {} for key in inner},
+            },
+            "f:limits": {"f:cpu": {}},
+            "f:disruption": {f"f:{key}": {} for key in whole["disruption"]},
+            "f:weight": {},
+        }
+    }
+    return LivePool(
+        name=name,
+        spec=whole,
+        labels={"app.kubernetes.io/managed-by": "Helm"},
+        annotations={"karpenter.sh/nodepool-hash": "1", "meta.helm.sh/release-name": "pools"},
+        managed_fields=({"manager": "helm", "operation": "Update", "fieldsV1": owned},),
+    )
 
 
 # --- settings -----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The whole program under mocks: settings to registrations, and errors to one sentence."""
 
+import base64
 import json
 import runpy
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from archshift.cluster.inventory import read_workload
 from archshift.cluster.model import Inventory
 from archshift.common.errors import ArchshiftError
 from components import cluster_identity
+from components.deletion_costs import DeletionCosts
 from components.workload_patch import WorkloadPatch
 from tests.build import configuration, node, pod, workload
 from tests.components.recorder import Monitor, record
@@ -94,6 +96,33 @@ def test_one_number_becomes_nodes_and_patches(monkeypatch: pytest.MonkeyPatch) -
     }
 
 
+def test_pods_of_an_autoscaled_workload_get_deletion_costs_after_the_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And without such a workload nothing is registered, so that the engine gives all costs back."""
+    done = run(
+        monkeypatch,
+        shop(),
+        arm_ratio="0.5",
+        platform="lab",
+        node_groups=GROUPS,
+        workloads={"autoscaled": {"shop/Deployment/cart": {}}},
+    )
+    (costs,) = done.of(DeletionCosts.TYPE)
+    provider = base64.b64decode(costs.inputs.pop("__provider"))
+    assert b"components.deletion_costs" in provider
+    assert len(provider) < 100
+    assert costs.inputs == {
+        "shares": {"shop/Deployment/cart": [2, 4]},
+        "due": ["shop/Deployment/cart"],
+        "fieldManager": "archshift/test/deletion-costs",
+        "cluster": "6a0c9f1e",
+        "ended": True,
+    }
+    at_rest = run(monkeypatch, shop(), arm_ratio="0.5", platform="lab", node_groups=GROUPS)
+    assert at_rest.of(DeletionCosts.TYPE) == []
+
+
 def test_the_gates_evidence_is_registered_where_there_is_a_gate_or_a_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -146,6 +175,11 @@ def test_on_eks_nodes_are_found_and_not_made(monkeypatch: pytest.MonkeyPatch) ->
             "mean shop/Deployment/cart or shop/Deployment/old?",
         ),
         (
+            {"arm_ratio": "0.5", "workloads": {"autoscaled": {"shop/Deployment/crat": {}}}},
+            "archshift:workloads.autoscaled: 'shop/Deployment/crat' is not among the workloads found; did "
+            "you mean shop/Deployment/cart or shop/Deployment/old?",
+        ),
+        (
             {
                 "arm_ratio": "1.0",
                 "platform": "lab",
@@ -156,7 +190,7 @@ def test_on_eks_nodes_are_found_and_not_made(monkeypatch: pytest.MonkeyPatch) ->
             "archshift:node_groups or choose another ratio",
         ),
     ],
-    ids=["ratio", "missing", "two errors", "override", "capacity"],
+    ids=["ratio", "missing", "two errors", "override", "autoscaled", "capacity"],
 )
 def test_an_error_is_one_sentence_and_nothing_is_registered(
     monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], sentence: str

@@ -5,7 +5,7 @@ import json
 import runpy
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,23 @@ import yaml
 
 from archshift import survey
 from archshift.common.kubernetes import EKS_GROUP_LABEL, GROUP_LABEL, INSTANCE_TYPE_LABEL
+from archshift.nodes import live_groups
+from archshift.nodes.eks import EksCluster
+from archshift.nodes.live_groups import LiveGroup
 from components import cluster_identity, guard
 from components.workload_patch import WorkloadPatch
-from tests.build import Json, configuration, node, pod, workload
-from tests.components.eks import GET_CLUSTER, GET_GROUP, GET_OFFERINGS, NODE_GROUP, Aws, Refused
-from tests.components.recorder import Monitor, record
+from tests.build import Json, configuration, live_group, live_pool, node, pod, workload
+from tests.components.eks import (
+    DEPLOYER,
+    GET_CALLER,
+    GET_CLUSTER,
+    GET_OFFERINGS,
+    GET_SUBNET,
+    NODE_GROUP,
+    Aws,
+    Refused,
+)
+from tests.components.recorder import Answer, Monitor, record
 from tests.fakes import FakeCluster, proven
 
 PROGRAM = Path(__file__).parent.parent / "__main__.py"
@@ -28,14 +40,6 @@ ARN = "arn:aws:eks:eu-west-1:123456789012:cluster/prod"
 CLUSTER = {"name": "prod", "subnets": ["subnet-a", "subnet-b"], "node_role": "arn:aws:iam::1:role/nodes"}
 X86 = {"instance_types": ["t3.xlarge"], "desired_size": 5}
 TWINS = {"x86": X86, "graviton": {"twin_of": "x86", "desired_size": 3}}
-EXISTING = {
-    "nodeRoleArn": "arn:aws:iam::1:role/old",
-    "subnetIds": ["subnet-z"],
-    "amiType": "AL2_x86_64",
-    "labels": {},
-    "taints": [],
-    "tags": {},
-}
 FOUND = {"arn": ARN, "endpoint": "https://prod.eks", "certificateAuthorities": [{"data": "Q0E="}]}
 
 
@@ -70,9 +74,12 @@ def run(
     there: FakeCluster,
     *,
     found: Mapping[str, Any] | str = FOUND,
+    live: Mapping[str, Mapping[str, Any]] | None = None,
     **config: Any,
 ) -> Monitor:
-    """Run the program; ``found`` is what AWS answers for the cluster, or the text of its refusal."""
+    """Run the program; ``found`` is what AWS answers for the cluster, or the text of its refusal; ``live`` is
+    how the imported groups are, beyond their settings.
+    """
 
     def answer(_arguments: dict[str, Any]) -> dict[str, Any]:
         if isinstance(found, str):
@@ -83,6 +90,7 @@ def run(
     monkeypatch.setattr(survey, "connect", lambda _context=None: there)
     monkeypatch.setattr(cluster_identity, "connect", lambda _context=None: there)
     monkeypatch.setattr(survey, "read_evidence", proven)
+    monkeypatch.setattr(live_groups, "read_groups", lambda *given: read_groups(*given))
     monkeypatch.delenv("PULUMI_CONFIG", raising=False)
     values = configuration(**config)
 
@@ -90,17 +98,30 @@ def run(
         pulumi.runtime.set_all_config(values)
         runpy.run_path(str(PROGRAM))
 
-    def answer_group(arguments: dict[str, Any]) -> dict[str, Any]:
-        """The group as EKS has it: with the types that the settings say."""
-        configured = config.get("node_groups", {}).values()
-        (one,) = (one for one in configured if one.get("import") == arguments["nodeGroupName"])
-        return {**EXISTING, "instanceTypes": one["instance_types"]}
+    def read_groups(
+        _cluster: EksCluster, imports: Mapping[str, str], _own: Iterable[str], _stack: str
+    ) -> dict[str, LiveGroup]:
+        """The groups as EKS has them: with the types and sizes that the settings say."""
+        there = {}
+        for name, theirs in imports.items():
+            one = config["node_groups"][name]
+            types, size = one.get("instance_types", ()), one.get("desired_size", 3)
+            more = (live or {}).get(name, {})
+            there[name] = live_group(theirs, *types, size=size, **{"min_size": 0, **more})
+        return there
 
     def answer_offerings(arguments: dict[str, Any]) -> dict[str, Any]:
         """The region has everything."""
-        return {"instanceTypes": arguments["filters"][0]["values"]}
+        values = {one["name"]: one["values"] for one in arguments["filters"]}
+        pairs = [(kind, zone) for kind in values["instance-type"] for zone in values["location"]]
+        return {"instanceTypes": [kind for kind, _ in pairs], "locations": [zone for _, zone in pairs]}
 
-    answers = {GET_CLUSTER: answer, GET_GROUP: answer_group, GET_OFFERINGS: answer_offerings}
+    answers: dict[str, Answer] = {
+        GET_CLUSTER: answer,
+        GET_OFFERINGS: answer_offerings,
+        GET_SUBNET: lambda arguments: {"availabilityZone": f"eu-west-1-of-{arguments['id']}"},
+        GET_CALLER: lambda _arguments: {"arn": DEPLOYER},
+    }
     return record(program, Aws(answers))
 
 
@@ -274,12 +295,16 @@ def test_the_stack_files_are_working_examples(
     # As an API server lists them to a guarded stack, which reads the whole cluster.
     there.objects["/apis/apps/v1/deployments"] = workloads
     config = stack_config(stack)
-    done = run(monkeypatch, there, **config)
+    # The autoscaler has made them 7.
+    live = {name: {"instance_types": kinds, "desired_size": 7} for name, kinds in types.items()}
+    done = run(monkeypatch, there, live=live, **config)
     made = {one.name: one for one in done.of(NODE_GROUP)}
     assert {name: one.inputs["instanceTypes"] for name, one in made.items()} == types
     imported = {name: one.request.importId for name, one in made.items() if one.request.importId}
     assert set(imported) == {name for name in types if name.startswith("x86")}
-    assert all("scalingConfig.desiredSize" in one.request.ignoreChanges for one in made.values())
+    sizes = {name: one.inputs["scalingConfig"]["desiredSize"] for name, one in made.items()}
+    begins = {name: group.get("desired_size") for name, group in config["node_groups"].items()}
+    assert sizes == {**begins, **dict.fromkeys(imported, 7)}
 
 
 def test_a_stack_without_a_cluster_does_not_load_the_sdks_of_aws() -> None:
@@ -337,6 +362,69 @@ def test_with_a_provisioner_the_groups_are_node_pools(
     (patch,) = done.of(WorkloadPatch.TYPE)
     for hooks in (patch.request.hooks.before_create, patch.request.hooks.before_update):
         assert list(hooks) == ["archshift-bring-up-nodes"]
+
+
+def with_karpenter(monkeypatch: pytest.MonkeyPatch, there: FakeCluster, *pools: Json) -> FakeCluster:
+    """The cluster with Karpenter's APIs and these NodePools."""
+    served = [
+        {"name": name, "versions": [{"version": "v1"}]} for name in ("karpenter.sh", "karpenter.k8s.aws")
+    ]
+    get, list_ = there.get, there.list
+    monkeypatch.setattr(there, "get", lambda path: {"groups": served} if path == "/apis" else get(path))
+    monkeypatch.setattr(
+        there,
+        "list",
+        lambda path, **query: iter(pools) if path.endswith("/nodepools") else list_(path, **query),
+    )
+    return there
+
+
+def of_helm(name: str) -> Json:
+    """A NodePool as the API server has it."""
+    live = live_pool(name)
+    meta = {"name": name, "labels": dict(live.labels), "managedFields": [dict(live.managed_fields[0])]}
+    return {"metadata": meta, "spec": live.spec}
+
+
+def test_a_managed_group_and_node_pools_are_one_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small managed group beside a pool that is taken over and its twin: each is registered by its kind, no
+    node of the one is a node of others for the other, and nodes of others are counted once.
+    """
+    nodes = (
+        eks_node("ip-1", "system"),
+        eks_node("ip-2", "", **{"karpenter.sh/nodepool": "default", INSTANCE_TYPE_LABEL: "m6i.xlarge"}),
+        node("by-hand", "amd64"),
+    )
+    nodes[1]["metadata"]["labels"].pop(GROUP_LABEL)
+    groups = {
+        "x86": {"import": "default", "architecture": "amd64", "force": True},
+        "graviton": {"twin_of": "x86"},
+        "system": {"provisioner": "managed", "instance_types": ["t3.xlarge"], "desired_size": 1},
+    }
+    there = with_karpenter(monkeypatch, shop(*nodes), of_helm("default"))
+    done = run(monkeypatch, there, provisioner="karpenter", node_groups=groups)
+    pools = {one.name: one for one in done.of("kubernetes:karpenter.sh/v1:NodePool")}
+    assert {*pools} == {"x86", "graviton"}
+    assert pools["x86"].request.importId == "default"
+    assert [one.name for one in done.of(NODE_GROUP)] == ["system"]
+    assert done.exports["node_groups"] == {"x86": {"cpu": "1k"}, "graviton": {"cpu": "1k"}, "system": 1}
+    of_pools, of_groups = (done.outputs[name]["elsewhere"] for name in ("node-pools", "node-groups"))
+    assert of_pools["amd64"]["nodes"] == 1
+    assert of_groups == {}
+
+
+def test_a_pool_of_another_owner_stops_the_program_before_anything_is_registered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error names the owner, the fields and the way out."""
+    groups = {"x86": {"import": "default", "architecture": "amd64", "weight": 3}}
+    there = with_karpenter(monkeypatch, shop(eks_node("ip-1", "x86")), of_helm("default"))
+    with pytest.raises(
+        pulumi.RunError,
+        match=r"^archshift:node_groups\.x86: it changes fields of the NodePool default that belong to "
+        r"others: helm owns weight, requirements; change them where the NodePool is defined, or set force",
+    ):
+        run(monkeypatch, there, provisioner="karpenter", node_groups=groups)
 
 
 def test_a_cluster_that_has_no_node_pools_is_told_in_the_preview(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from archshift.plan.admission import policy
 from archshift.plan.model import Plan
 from archshift.plan.planner import make_plan
 from archshift.settings import stack as stack_settings
-from tests.build import node, pod, workload
+from tests.build import live_pool, node, pod, workload
 from tests.fakes import FakeCluster, proven
 
 GROUPS = {"x86": {"instance_type": "m7i.xlarge", "size": 1}}
@@ -62,7 +62,10 @@ def registries(monkeypatch: pytest.MonkeyPatch) -> Registries:
 
 def load(**values: Any) -> stack_settings.Settings:
     """Settings of a stack in the lab."""
-    config = {f"archshift:{key}": json.dumps(value) for key, value in values.items()}
+    config = {
+        f"archshift:{key}": value if isinstance(value, str) else json.dumps(value)
+        for key, value in values.items()
+    }
     return stack_settings.load("dev", {"archshift:arm_ratio": "0", "archshift:platform": "lab", **config})
 
 
@@ -241,3 +244,41 @@ def test_a_stack_that_places_at_admission_knows_its_entries(
     assert survey.plan_at(1.0, settings, found).placed_by == "admission"
     assert registries.kept == [True]
     assert survey.survey(replace(settings, placement="patches")).entries == {}
+
+
+def test_pools_that_the_stack_takes_over_are_read_from_the_cluster(
+    registries: Registries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By every look at the cluster, also for a caller that has not read them: a pool for both architectures
+    counts on its side, and a name that the cluster lacks is an error.
+    """
+    live = live_pool()
+    kwok = {"group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default"}
+    template = {**live.spec["template"], "spec": {**live.spec["template"]["spec"], "nodeClassRef": kwok}}
+    template["spec"] |= {"requirements": [], "taints": []}
+    served = [{"name": name, "versions": [{"version": "v1"}]} for name in ("karpenter.sh", kwok["group"])]
+    cluster = FakeCluster(
+        {"/apis/apps/v1/deployments": [workload()], "/api/v1/nodes": [node("x86-0", "amd64")]}
+    )
+    monkeypatch.setattr(survey, "connect", lambda _context: cluster)
+    get, list_ = cluster.get, cluster.list
+    pool = {"metadata": {"name": "default"}, "spec": {**live.spec, "template": template}}
+    monkeypatch.setattr(cluster, "get", lambda path: {"groups": served} if path == "/apis" else get(path))
+    monkeypatch.setattr(
+        cluster,
+        "list",
+        lambda path, **query: iter([pool]) if path.endswith("pools") else list_(path, **query),
+    )
+    groups = {"x86": {"import": "default", "architecture": "amd64"}, "graviton": {"twin_of": "x86"}}
+    settings = load(provisioner="karpenter", node_groups=groups, arm_ratio=1)
+    assert settings.groups == ()
+    assert registries.kept == []
+    found = survey.survey(settings)
+    assert found.plan.shortages == []
+    assert found.plan.wanted == found.plan.pods > 0
+    with_pools = survey.with_live_pools(settings)
+    assert [group.architecture for group in with_pools.groups] == ["amd64", "arm64"]
+    with pytest.raises(
+        ArchshiftError, match=r"x86\.import: the cluster has no NodePool 'main'; there are: default"
+    ):
+        survey.survey(load(provisioner="karpenter", node_groups={"x86": {"import": "main"}}))

@@ -18,6 +18,7 @@ def instance_types() -> str:
         + json.dumps(
             {
                 "architecture": kind.architecture,
+                "vcpu": kind.vcpu,
                 "millicpu": kind.allocatable_millicpu,
                 "memory": kind.allocatable_memory,
                 "pods": kind.pods,

@@ -9,12 +9,12 @@ check_stack "$stack"
 mkdir -p "$dir"
 rm -f "$dir"/{answer,drift.md}
 
-deployed=$(deployed_ratio "$stack")
-configured=$(configured_ratio "$stack")
-if [ -z "$deployed" ] || ! same "$deployed" "$configured"; then
+compared=0
+archshift deployment compare --stack "$stack" >"$dir/compared.txt" || compared=$?
+[[ $compared =~ ^(0|3)$ ]] || fail "The check for drift of $stack failed: archshift deployment ended with $compared."
+if [ "$compared" = 3 ]; then
   echo later >"$dir/answer"
-  echo "\`$stack\`: ${deployed:-nothing} is deployed, but arm_ratio is $configured. Drift is checked after the next deployment." |
-    summary
+  echo "$(<"$dir/compared.txt"). Drift is checked after the next deployment." | summary
   exit
 fi
 

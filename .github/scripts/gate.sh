@@ -6,26 +6,9 @@ set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 stack=${1:-} dir=${2:?a folder for the results}
 check_stack "$stack"
-mkdir -p "$dir"
-rm -f "$dir"/{verdict,gate.json,gate.txt,deployed}
 
-deployed=$(deployed_ratio "$stack")
-configured=$(configured_ratio "$stack")
-printf '%s' "$deployed" >"$dir/deployed"
-if [ -z "$deployed" ]; then
-  echo "$stack was never deployed; deploy it first." >"$dir/gate.txt"
-  echo hold >"$dir/verdict"
-elif ! same "$deployed" "$configured"; then
-  # The figures would be for one share, but the next step would start from another.
-  echo "arm_ratio of $stack is $configured, but $deployed is deployed; deploy $configured first." >"$dir/gate.txt"
-  echo hold >"$dir/verdict"
-elif same "$deployed" 0; then
-  echo "No pods of $stack run on Graviton yet, so the gate has nothing to measure." >"$dir/gate.txt"
-  echo none >"$dir/verdict"
-else
-  ask_gate "$stack" "$dir" "Pulumi.$stack.yaml"
-fi
+title=$(archshift deployment gate --stack "$stack" --folder "$dir")
 {
-  echo "### $stack at $configured: $(verdict "$dir")"
+  echo "$title"
   block <"$dir/gate.txt"
 } | summary

@@ -12,9 +12,6 @@ BOT_EMAIL="41898282+github-actions[bot]@users.noreply.github.com"
 export GIT_AUTHOR_NAME=$BOT_NAME GIT_AUTHOR_EMAIL=$BOT_EMAIL
 export GIT_COMMITTER_NAME=$BOT_NAME GIT_COMMITTER_EMAIL=$BOT_EMAIL
 
-# The files that a deployment depends on; a change of them starts deploy.yml.
-PROGRAM=("Pulumi*.yaml" __main__.py pyproject.toml uv.lock archshift components policies gates)
-
 # Prints one sentence and ends the script.
 fail() {
   printf '%s\n' "$*" >&2
@@ -92,67 +89,6 @@ pack_step() {
   git bundle create --quiet "$dir/step.bundle" "$base..HEAD"
   printf '%s' "$branch" >"$dir/branch"
   printf '%s' "${title:0:200}" >"$dir/title"
-}
-
-# The arm_ratio in the stack's state, or nothing for a stack that was never deployed.
-deployed_ratio() {
-  local outputs
-  outputs=$(pulumi stack output --json --stack "$1")
-  sed -n 's/^ *"arm_ratio": *"\{0,1\}\([0-9.]*\)"\{0,1\},\{0,1\}$/\1/p' <<<"$outputs"
-}
-
-# The arm_ratio in a configuration file.
-configured_ratio() {
-  pulumi config get arm_ratio --stack "$1" --config-file "${2:-Pulumi.$1.yaml}"
-}
-
-# Whether the first number is larger than the second; an invalid number ends the script.
-larger() {
-  [[ $1 =~ ^[0-9]+(\.[0-9]+)?$ && $2 =~ ^[0-9]+(\.[0-9]+)?$ ]] ||
-    fail "arm_ratio cannot be compared, because '$1' or '$2' is not a number."
-  awk -v a="$1" -v b="$2" 'BEGIN { exit !(a > b) }'
-}
-
-# Whether two numbers are the same.
-same() {
-  ! larger "$1" "$2" && ! larger "$2" "$1"
-}
-
-# Whether a stack's file has a key of archshift.
-has() {
-  grep -q "^ *[\"']\{0,1\}archshift:$1[\"']\{0,1\}:" "$2"
-}
-
-# The path of the stack's evidence in the repository.
-evidence_file() {
-  local config file
-  config=$(pulumi config --json --stack "$1")
-  file=$(python3 -c '
-import json, sys
-gate = json.load(sys.stdin).get("archshift:gate", {}).get("objectValue", {})
-print(gate.get("evidence") or sys.argv[1])
-' "gates/$1.json" <<<"$config")
-  [[ $file != /* && $file != *..* && $file != -* ]] || fail "archshift:gate.evidence of $1 is '$file', which is outside of the repository."
-  printf '%s' "$file"
-}
-
-# Asks the gate with a configuration file, and writes gate.json, gate.txt and verdict to the folder. Without
-# archshift:gate, the verdict is none. Any unexpected exit code is the verdict unknown, which holds the ramp.
-ask_gate() {
-  local stack=$1 dir=$2 config=$3 code=0
-  rm -f "$dir/gate.json"
-  if ! has gate "$config"; then
-    echo "$stack has no archshift:gate, so nothing compares Graviton with x86." >"$dir/gate.txt"
-    echo none >"$dir/verdict"
-    return
-  fi
-  archshift gate --stack "$stack" --config-file "$config" --output "$dir/gate.json" >"$dir/gate.txt" 2>&1 || code=$?
-  case $code in
-    0) echo pass ;;
-    3) echo hold ;;
-    5) echo step-back ;;
-    *) echo unknown ;;
-  esac >"$dir/verdict"
 }
 
 # The verdict of an earlier job; without one, unknown.

@@ -19,8 +19,8 @@ nothing() {
   exit 0
 }
 
-if ! has ramp "Pulumi.$stack.yaml"; then
-  echo "Pulumi.$stack.yaml has no archshift:ramp." >"$dir/ramp.txt"
+if [ "$(<"$dir/ramp")" != yes ]; then
+  echo "$stack has no archshift:ramp." >"$dir/ramp.txt"
   nothing "it has no ramp." "$dir/ramp.txt"
 fi
 case $(verdict "$dir") in
@@ -39,9 +39,7 @@ archshift ramp apply --stack "$stack" --commit "${gate[@]}" >"$dir/ramp.txt" 2>&
 title=$(git log -1 --format=%s)
 # Commit the evidence with the step, because the policy pack requires it in the preview.
 if [ -s "$dir/gate.json" ]; then
-  evidence=$(evidence_file "$stack")
-  mkdir -p "$(dirname "$evidence")"
-  cp "$dir/gate.json" "$evidence"
+  evidence=$(archshift deployment evidence --stack "$stack" --folder "$dir")
   git add --force -- "$evidence"
   git diff --cached --quiet || git commit --quiet --message "Evidence for the step of $stack"
 fi

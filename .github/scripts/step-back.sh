@@ -14,29 +14,20 @@ if [ "$(verdict "$dir")" != step-back ]; then
 fi
 base=$(git rev-parse HEAD)
 deployed=$(<"$dir/deployed")
-if same "$(configured_ratio "$stack")" "$deployed"; then
-  why=(--gate "$dir/gate.json")
-else
-  # Also take back a step up that was merged but not deployed.
-  why=(--reason "The gate on the deployed ratio $deployed says step-back")
+why=(--reason "The gate on the deployed ratio $deployed says step-back")
+if archshift deployment compare --stack "$stack" >/dev/null; then why=(--gate "$dir/gate.json"); fi
+code=0
+# This also takes back a step up that was merged but not deployed.
+archshift ramp apply --stack "$stack" --back --below "$deployed" --commit "${why[@]}" >"$dir/ramp.txt" 2>&1 || code=$?
+if [ "$code" = 3 ]; then
+  {
+    echo "No step back for \`$stack\`: it is at the first step."
+    block <"$dir/ramp.txt"
+  } >"$dir/why.md"
+  summary <"$dir/why.md"
+  exit
 fi
-: >"$dir/ramp.txt"
-until larger "$deployed" "$(configured_ratio "$stack")"; do
-  code=0
-  archshift ramp apply --stack "$stack" --back --commit "${why[@]}" >>"$dir/ramp.txt" 2>&1 || code=$?
-  case $code in
-    0) ;;
-    3)
-      {
-        echo "No step back for \`$stack\`: it is at the first step."
-        block <"$dir/ramp.txt"
-      } >"$dir/why.md"
-      summary <"$dir/why.md"
-      exit
-      ;;
-    *) fail "$(<"$dir/ramp.txt")" ;;
-  esac
-done
+[ "$code" = 0 ] || fail "$(<"$dir/ramp.txt")"
 {
   echo "Graviton performs worse than x86 in \`$stack\`, so this pull request goes a step back:"
   block <"$dir/gate.txt"

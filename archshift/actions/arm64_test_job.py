@@ -12,6 +12,7 @@ from archshift.common.architectures import ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABEL
 from archshift.common.text import one_line, printable
+from archshift.common.times import zoned_time
 from archshift.plan.arm64_tests import Arm64Test, Proof
 
 LABEL: Final = "archshift/arm64-test"
@@ -156,21 +157,34 @@ def _volume(volume: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_proof(job: Mapping[str, Any]) -> Proof | None:
-    """Read the proof from a Job's annotations; None if the test has not ended or they are invalid."""
-    annotations = job["metadata"].get("annotations") or {}
+    """Read the proof from a Job's annotations; None if the test has not ended or they are invalid.
+
+    A Job proves something only for a workload of its own namespace, and only under the name that archshift
+    gives it. Whoever may write Jobs in another namespace proves nothing.
+    """
+    meta = job["metadata"]
+    annotations = meta.get("annotations") or {}
     try:
+        key, tested = annotations[WORKLOAD], annotations[TESTED]
+        if not _belongs_to(meta, key, tested):
+            return None
         result = json.loads(annotations[RESULT])
         return Proof(
-            workload=annotations[WORKLOAD],
-            tested=annotations[TESTED],
+            workload=key,
+            tested=tested,
             passed=result["passed"] is True,
             machine=str(result["machine"])[:64],
             message=str(result["message"])[:MAX_MESSAGE],
-            at=datetime.fromisoformat(result["at"]),
-            job=job["metadata"]["name"],
+            at=zoned_time(result["at"]),
+            job=meta["name"],
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError, OverflowError):
         return None
+
+
+def _belongs_to(meta: Mapping[str, Any], key: str, tested: str) -> bool:
+    namespace, slash, _ = key.partition("/")
+    return bool(slash) and (meta["namespace"], meta["name"]) == (namespace, job_name(key, tested))
 
 
 def result_of(proof: Proof, now: datetime) -> str:
@@ -186,6 +200,8 @@ def result_of(proof: Proof, now: datetime) -> str:
 
 
 def outcome(
+    key: str,
+    tested: str,
     job: Mapping[str, Any],
     pod: Mapping[str, Any],
     test: Arm64Test,
@@ -198,17 +214,21 @@ def outcome(
     """Return the outcome of a test; None while it runs.
 
     Args:
+        key: The workload's key.
+        tested: The hash from ``what_is_tested``.
+        job: The Job. Its annotations do not count, because somebody may have written them.
         pod: The Job's pod; empty if it has none.
+        test: The test.
+        now: The time.
         machine: The architecture of the pod's node; empty if the pod never had a node.
         waiting: Why the pod was not running when archshift last read it.
         overdue: Why archshift gives up the test if it has not ended; empty to keep waiting.
     """
-    annotations = job["metadata"]["annotations"]
 
     def proof(message: str = "", machine_from_pod: str = "") -> Proof:
         return Proof(
-            workload=annotations[WORKLOAD],
-            tested=annotations[TESTED],
+            workload=key,
+            tested=tested,
             passed=not message,
             machine=machine_from_pod or machine,
             message=message[-MAX_MESSAGE:],

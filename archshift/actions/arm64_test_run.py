@@ -14,6 +14,7 @@ from archshift.actions.arm64_test_job import (
     LABEL,
     RESULT,
     TESTED,
+    WORKLOAD,
     job_name,
     job_of,
     outcome,
@@ -22,10 +23,11 @@ from archshift.actions.arm64_test_job import (
     short,
     why_waiting,
 )
-from archshift.cluster.client import MERGE, Cluster
+from archshift.cluster.client import MERGE, Cluster, RefusedError
 from archshift.cluster.kinds import workload_path
 from archshift.common.kubernetes import ARCH_LABEL
 from archshift.common.polling import Polling
+from archshift.common.text import one_line
 from archshift.plan.arm64_tests import Arm64Test, Proof
 
 FIELD_MANAGER: Final = "archshift-arm64-test"
@@ -78,8 +80,10 @@ def run_tests(
         parallel: How many tests run at the same time.
         say: Called with a line when a test begins and when it ends.
 
+    If the API server or its admission refuses a Job, only this workload is not tested.
+
     Raises:
-        ArchshiftError: The cluster refuses a Job, or cannot be read.
+        ArchshiftError: A setting names a missing container, or the cluster cannot be read.
     """
     waiting, running = list(due), dict[str, _Running]()
     machines = {
@@ -90,28 +94,36 @@ def run_tests(
     while waiting or running:
         while waiting and len(running) < parallel:
             key = waiting.pop(0)
-            running[key] = _begin(cluster, key, due[key], tested[key])
+            try:
+                running[key] = _begin(cluster, key, due[key], tested[key])
+            except RefusedError as error:
+                say(f"{key}: not tested: {one_line(error)}")
+                continue
             say(f"{key}: test on arm64 started ({len(due) - len(waiting)} of {len(due)})")
-        jobs = {
-            job["metadata"]["name"]: job for job in cluster.list("/apis/batch/v1/jobs", labelSelector=LABEL)
-        }
-        pods: dict[str, list[dict[str, Any]]] = {}
+        # Anybody may use these labels and names in a namespace of their own.
+        jobs = {_place(job): job for job in cluster.list("/apis/batch/v1/jobs", labelSelector=LABEL)}
+        pods: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for pod in cluster.list("/api/v1/pods", labelSelector=LABEL):
-            pods.setdefault(pod["metadata"]["labels"][LABEL], []).append(pod)
+            meta = pod["metadata"]
+            pods.setdefault((meta["namespace"], meta["labels"][LABEL]), []).append(pod)
         for key, test in list(running.items()):
-            job = jobs.get(job_name(key, tested[key]))
-            proof = _judge(cluster, key, test, job, pods.get(short(key), []), machines)
+            namespace = key.partition("/")[0]
+            job = jobs.get((namespace, job_name(key, tested[key])))
+            proof = _judge(
+                cluster, key, tested[key], test, job, pods.get((namespace, short(key)), []), machines
+            )
             if proof:
                 del running[key]
-                if job and not proof.machine:
-                    say(f"{key}: not tested: {proof.message}")
-                    cluster.delete(test.path)
-                    continue
-                say(f"{key}: {'runs' if proof.passed else 'does not run'} on arm64")
-                if job:
-                    _keep(cluster, test.path, proof)
+                try:
+                    _end(cluster, test.path, proof, job is not None, say)
+                except RefusedError as error:
+                    say(f"{key}: its test on arm64 does not count: {one_line(error)}")
         if running:
             polling.pause()
+
+
+def _place(item: Mapping[str, Any]) -> tuple[str, str]:
+    return item["metadata"]["namespace"], item["metadata"]["name"]
 
 
 def _begin(cluster: Cluster, key: str, test: Arm64Test, tested: str) -> _Running:
@@ -129,6 +141,7 @@ def _begin(cluster: Cluster, key: str, test: Arm64Test, tested: str) -> _Running
 def _judge(
     cluster: Cluster,
     key: str,
+    tested: str,
     running: _Running,
     job: Mapping[str, Any] | None,
     pods: list[dict[str, Any]],
@@ -138,7 +151,8 @@ def _judge(
     if job is None:
         # A list may be older than the Job.
         late = waited > NO_POD_SECONDS
-        return Proof(workload=key, tested="", passed=False, message="its Job was deleted") if late else None
+        gone = Proof(workload=key, tested=tested, passed=False, message="its Job was deleted")
+        return gone if late else None
     uid = job["metadata"]["uid"]
     pod = next((pod for pod in pods if _owner(pod) == uid), None)
     if pod:
@@ -150,6 +164,8 @@ def _judge(
     elif waited > running.test.timeout_seconds + SLACK_SECONDS:
         message = f"the test did not end within {waited:.0f} s"
     return outcome(
+        key,
+        tested,
         job,
         pod or {},
         running.test,
@@ -164,10 +180,22 @@ def _owner(pod: Mapping[str, Any]) -> str:
     return next((str(owner.get("uid")) for owner in pod["metadata"].get("ownerReferences") or ()), "")
 
 
+def _end(cluster: Cluster, path: str, proof: Proof, has_job: bool, say: Callable[[str], None]) -> None:
+    if has_job and not proof.machine:
+        say(f"{proof.workload}: not tested: {proof.message}")
+        cluster.delete(path)
+        return
+    say(f"{proof.workload}: {'runs' if proof.passed else 'does not run'} on arm64")
+    if has_job:
+        _keep(cluster, path, proof)
+
+
 def _keep(cluster: Cluster, path: str, proof: Proof) -> None:
     # Suspend the Job. Otherwise a start probe that passed, or one that hangs, would run for ever.
     result = result_of(proof, datetime.now(UTC))
-    body = {"metadata": {"annotations": {RESULT: result}}, "spec": {"suspend": True}}
+    # The names too: a Job of this name may have been there before, without them.
+    annotations = {WORKLOAD: proof.workload, TESTED: proof.tested, RESULT: result}
+    body = {"metadata": {"annotations": annotations}, "spec": {"suspend": True}}
     cluster.patch(path, body, MERGE, FIELD_MANAGER)
 
 

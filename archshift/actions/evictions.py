@@ -6,6 +6,7 @@ update goes on where one was interrupted.
 """
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -40,6 +41,7 @@ from archshift.common.polling import Polling, retry_until
 from archshift.common.text import first_few
 from archshift.common.times import zoned_time
 from archshift.nodes.groups import Node
+from archshift.plan.deletion_costs import Proportion, next_ordinals
 from archshift.plan.model import PlannedWorkload
 
 RESTARTED_ANNOTATION: Final = "kubectl.kubernetes.io/restartedAt"
@@ -157,6 +159,30 @@ class Reader:
         return found
 
 
+class Allowance:
+    """How many pods may be evicted in all."""
+
+    def __init__(self, most: int | None = None) -> None:
+        """Allow ``most`` evictions; None for any number."""
+        self._lock = threading.Lock()
+        self._most = most
+        self.taken = 0
+        """The number of evictions so far."""
+
+    def take(self, number: int = 1) -> bool:
+        """Count evictions, if so many more are allowed."""
+        with self._lock:
+            if self._most is not None and self.taken + number > self._most:
+                return False
+            self.taken += number
+            return True
+
+    def give_back(self) -> None:
+        """Count one eviction less, because it was refused."""
+        with self._lock:
+            self.taken -= 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveRules:
     """How workloads move.
@@ -170,6 +196,7 @@ class MoveRules:
         restart_as: The field manager of restarts; empty to restart nothing.
         go_back: Called once with a workload and its pod that does not run on Graviton, so that its next pods
             start on x86. Returns why that is not possible; empty if it is.
+        allowance: How many pods may be evicted; None for any number.
     """
 
     no_progress: float
@@ -178,6 +205,7 @@ class MoveRules:
     canary_seconds: float = 0.0
     restart_as: str = ""
     go_back: Callable[[PlannedWorkload, Pod], str] | None = None
+    allowance: Allowance | None = None
 
 
 class Move:
@@ -498,11 +526,24 @@ class Move:
         """Return the next pods to evict: of a StatefulSet by ordinal, of others from the fullest zone."""
         left = [pod for pod in surplus.there if pod not in taken]
         if self.row.kind == "StatefulSet":
-            return sorted(left, key=_ordinal, reverse=True)[: max(0, number)]
+            due = self._by_ordinal(nodes, surplus) if self.row.autoscaled else left
+            return sorted((pod for pod in due if pod in left), key=_ordinal, reverse=True)[: max(0, number)]
         # A pod that no present entry has placed goes before one that landed here by it.
         return fullest_first(
             [pod for pod in left if self._by_older_entry(pod)] or left, number, self.pods, nodes
         )
+
+    def _by_ordinal(self, nodes: Mapping[str, Node], surplus: Surplus) -> list[Pod]:
+        """Return the pods that move so that a StatefulSet keeps its share while it is scaled down."""
+        lacking = opposite(surplus.side) == ARM64
+        by_ordinal = {_ordinal(pod): pod for pod in self.pods}
+        start = int((self.live["spec"].get("ordinals") or {}).get("start") or 0)
+        pods = [by_ordinal.get(start + at) for at in range(self._replicas)]
+        # A pod that is not there, or has no node, comes back on the side that lacks pods.
+        graviton = [side_of(pod, nodes) == ARM64 if pod and pod.node in nodes else lacking for pod in pods]
+        share = Proportion(self._wanted() or 0, max(1, self._replicas))
+        chosen = next_ordinals(graviton, surplus.number, share, to_graviton=lacking)
+        return [pod for at in chosen if (pod := pods[at]) is not None]
 
     def _evict(
         self, cluster: Cluster, pods: Sequence[Pod], nodes: Mapping[str, Node], surplus: Surplus, now: float
@@ -510,18 +551,34 @@ class Move:
         if not pods:
             return False
         accepted, unsure = 0, False
+        allowance = self._rules.allowance or Allowance()
         for pod in pods:
+            if not allowance.take():
+                return self._spent(nodes, surplus, accepted, now)
             try:
-                accepted += cluster.evict(pod.namespace, pod.name, pod.uid)
+                evicted = cluster.evict(pod.namespace, pod.name, pod.uid)
             except UnavailableError:
                 self._not_before, unsure = now + _UNSURE_SECONDS, True
                 break
+            except ArchshiftError:
+                allowance.give_back()
+                raise
+            accepted += evicted
+            if not evicted:
+                allowance.give_back()
         if accepted:
             self._begin(nodes, surplus, accepted)
         elif not unsure:
             self._refused = True
             self._ask_budgets(cluster, pods[0])
         return bool(accepted)
+
+    def _spent(self, nodes: Mapping[str, Node], surplus: Surplus, accepted: int, now: float) -> bool:
+        """End it when its last successors are ready, because no more pods may be evicted."""
+        if accepted:
+            self._begin(nodes, surplus, accepted)
+            return True
+        return self._all_well(nodes, now) and self._ends("inexact", "no more pods may be evicted")
 
     def _begin(self, nodes: Mapping[str, Node], surplus: Surplus, number: int) -> None:
         """Remember what there was when pods began to move."""
@@ -566,6 +623,8 @@ class Move:
         }
         for name in reversed(record.template_path):
             body = {name: body}
+        if self._rules.allowance and not self._rules.allowance.take(self._replicas):
+            return self._spent(nodes, surplus, 0, now)
         path = workload_path(self.row.kind, self.row.namespace, self.row.name)
         cluster.patch(path, body, MERGE, self._rules.restart_as)
         # The next look may be older than the controller's.

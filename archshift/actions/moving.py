@@ -4,22 +4,28 @@ Their successors are placed by the new entries when the API server creates them.
 moves to Graviton first. If it does not run there, all pods of the workload go back to x86, and the evidence
 holds it there until its image changes. A first pod that only is not ready in time proves nothing about its
 image: it stays, the step fails, and the next update goes on.
+
+The entry of an autoscaled workload keeps a ratio, so a successor may come to either side. While its pods
+move, its entry is the exact one of its present number of pods. If a step is interrupted then, the next update
+sees that the policy differs, and applies its own again.
 """
 
+import contextlib
 import threading
-from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from archshift.actions.evictions import Move, MoveRules, run_moves
+from archshift.actions.evictions import Allowance, Move, MoveRules, run_moves
 from archshift.actions.evidence import Evidence
 from archshift.actions.rebalance import reasons_of
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.actions.rollouts import BringUpNodes, StepResult
 from archshift.cluster.client import MERGE, Cluster, RefusedError
-from archshift.cluster.entries import ALL_ON_X86, entry_key, policy_name
+from archshift.cluster.entries import ALL_ON_X86, Entry, entry_key, policy_name
 from archshift.cluster.kinds import CONTROLLERS, has_replicas
-from archshift.cluster.live_placement import POLICIES, entries_in
+from archshift.cluster.live_placement import POLICIES, SEEN_SECONDS, entries_in
 from archshift.cluster.pods import Pod
 from archshift.common.errors import ArchshiftError
 from archshift.common.text import counted
@@ -43,6 +49,8 @@ def move_pods(
     incomplete: Container[str] = (),
     patience: float = 0.0,
     bring_up_nodes: BringUpNodes | None = None,
+    allowance: Allowance | None = None,
+    turns_back: bool = True,
     say: Callable[[str], None] = lambda _: None,
 ) -> StepResult:
     """Move the pods that are on the wrong side, after the entries were applied.
@@ -56,12 +64,14 @@ def move_pods(
         incomplete: The keys of workloads that were incomplete before the step.
         patience: How long to wait for another node if a side is full, in seconds.
         bring_up_nodes: Brings up nodes for these workloads' pods; None if the nodes exist.
+        allowance: How many pods may be evicted; None for any number.
+        turns_back: Whether an entry can send a workload back to x86 whose first pod does not run on Graviton.
         say: Called with the progress.
 
     Raises:
         ArchshiftError: The cluster cannot be read.
     """
-    due = [row for row in rows if _may_move(row) and (not row.exact or row.restarts or row.key in incomplete)]
+    due = [row for row in rows if may_move(row) and (not row.exact or row.restarts or row.key in incomplete)]
     if bring_up_nodes and due:
         try:
             bring_up_nodes(cluster, due)
@@ -74,10 +84,12 @@ def move_pods(
         patience=patience,
         canary_seconds=limits.canary_seconds,
         restart_as=field_manager,
-        go_back=watch.go_back,
+        go_back=watch.go_back if turns_back else None,
+        allowance=allowance,
     )
-    moves = [Move(row, rules, incomplete=row.key in incomplete) for row in due]
-    nodes = run_moves(cluster, moves, no_answer=limits.no_progress, longest=limits.longest, say=say)
+    with watch.exact_entries(due) as rows:
+        moves = [Move(row, rules, incomplete=row.key in incomplete) for row in rows]
+        nodes = run_moves(cluster, moves, no_answer=limits.no_progress, longest=limits.longest, say=say)
     failed = {move.row.key: watch.failure(move) for move in moves if move.broken}
     others = [move for move in moves if not move.broken]
 
@@ -87,7 +99,8 @@ def move_pods(
     return StepResult(failures={**ended("failure"), **failed}, notes=ended("note"), inexact=ended("inexact"))
 
 
-def _may_move(row: PlannedWorkload) -> bool:
+def may_move(row: PlannedWorkload) -> bool:
+    """Return whether evictions can move the pods of a workload."""
     if row.wanted is None:
         return False
     return has_replicas(row.kind) if row.kind in CONTROLLERS else row.kind not in _NEVER_EVICTED
@@ -105,17 +118,77 @@ class _Watch:
     def go_back(self, row: PlannedWorkload, pod: Pod) -> str:
         # The evidence first: if the update ends here, the next one still holds the workload.
         self.evidence.keep(row, pod)
-        path = f"{POLICIES.collection()}/{policy_name(self.stack_label, row.namespace)}"
+        return self._write(row.namespace, {entry_key(row.kind, row.name): str(ALL_ON_X86)})
+
+    def _write(
+        self, namespace: str, entries: Mapping[str, str], instead_of: Mapping[str, str] | None = None
+    ) -> str:
+        """Write entries into the policy of a namespace; return why that is not possible, or nothing.
+
+        Args:
+            namespace: The namespace.
+            entries: The entries.
+            instead_of: The keys of the entries to what they are now; another text stays. None for any.
+        """
+        path = f"{POLICIES.collection()}/{policy_name(self.stack_label, namespace)}"
         # Another workload of the namespace may fail at the same time.
         with self.lock:
             try:
-                data = entries_in(self.cluster.get(path)) | {entry_key(row.kind, row.name): str(ALL_ON_X86)}
-                spec = policy(self.stack_label, row.namespace, data)["spec"]
+                data = entries_in(self.cluster.get(path))
+                new = {
+                    key: text
+                    for key, text in entries.items()
+                    if instead_of is None or data.get(key) == instead_of[key]
+                }
+                spec = policy(self.stack_label, namespace, data | new)["spec"]
                 body = {"spec": {"variables": spec["variables"]}}
                 self.cluster.patch(path, body, MERGE, FIELD_MANAGER)
             except RefusedError as error:
                 return f"the API server refuses its entry in the policy ({error.words})"
         return ""
+
+    def _entries(self, namespace: str) -> Mapping[str, str]:
+        """Return the entries in the policy of a namespace; none if it cannot be read."""
+        path = f"{POLICIES.collection()}/{policy_name(self.stack_label, namespace)}"
+        try:
+            return entries_in(self.cluster.get(path))
+        except RefusedError:
+            return {}
+
+    @contextlib.contextmanager
+    def exact_entries(self, rows: Sequence[PlannedWorkload]) -> Iterator[list[PlannedWorkload]]:
+        """Place the pods of autoscaled workloads by exact entries for a while; yield the rows with these.
+
+        Workloads whose policy cannot be changed, or has another entry, move by the entries that they have.
+        """
+        kept: dict[str, dict[str, str]] = {}
+        exact: dict[str, dict[str, str]] = {}
+        live: dict[str, Mapping[str, str]] = {}
+        for row in rows:
+            entry, key = Entry.parse(row.entry), entry_key(row.kind, row.name)
+            if not (entry and entry.scaling):
+                continue
+            if row.namespace not in live:
+                live[row.namespace] = self._entries(row.namespace)
+            if live[row.namespace].get(key) == row.entry:
+                kept.setdefault(row.namespace, {})[key] = row.entry
+                # Between two updates, the entry is that of another number of pods.
+                exact.setdefault(row.namespace, {})[key] = str(Entry(row.wanted or 0, max(1, row.replicas)))
+        written = {
+            space: texts for space, texts in exact.items() if not self._write(space, texts, kept[space])
+        }
+        if written:
+            time.sleep(SEEN_SECONDS)
+        try:
+            yield [
+                replace(
+                    row, entry=written.get(row.namespace, {}).get(entry_key(row.kind, row.name), row.entry)
+                )
+                for row in rows
+            ]
+        finally:
+            for space, texts in written.items():
+                self._write(space, kept[space], texts)
 
     def failure(self, move: Move) -> str:
         container = move.broken.broken if move.broken else None

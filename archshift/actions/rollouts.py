@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from archshift.actions.evidence import Evidence
 from archshift.actions.rebalance import rebalance
-from archshift.actions.rollout_limits import LITTLE_PATIENCE_SECONDS, NO_DEADLINE, RolloutLimits
+from archshift.actions.rollout_limits import NO_DEADLINE, RolloutLimits, little_patience
 from archshift.actions.sides import broken_on_graviton, read_nodes
 from archshift.cluster.client import Cluster
 from archshift.cluster.kinds import CONTROLLERS, RolloutCounts
@@ -158,10 +158,15 @@ def follow_rollouts(
     """Look at the workloads until each rollout has ended; same arguments and errors as ``finish_step``."""
     rollouts = [Rollout(row, incomplete=row.key in incomplete, limits=limits) for row in rows]
     begun, pause, slept, said = time.monotonic(), _SHORTEST_PAUSE, 0.0, -1
+    others = [rollout for rollout in rollouts if rollout.row.key not in incomplete]
     while going := [rollout for rollout in rollouts if not rollout.end]:
         looking = time.monotonic()
         moved = _look_at_all(cluster, going, limits, slept)
         now = time.monotonic()
+        ended = all(rollout.end for rollout in others)
+        patience = little_patience(now - begun, delays_others=bool(others) and ended)
+        for rollout in going:
+            rollout.judge(others_move=moved, little_patience=patience)
         if now - begun > limits.longest:
             for rollout in going:
                 rollout.give_up(limits.longest)
@@ -204,8 +209,6 @@ def _look_at_all(
     for collection, members in collections.items():
         for rollout in members:
             moved |= rollout.look(found[collection].get(rollout.row.name), slept)
-    for rollout in rollouts:
-        rollout.judge(others_move=moved)
     return moved
 
 
@@ -252,19 +255,20 @@ class Rollout:
         self._counts = counts
         return self._measure(json.dumps(template, sort_keys=True), counts, slept)
 
-    def judge(self, *, others_move: bool) -> None:
+    def judge(self, *, others_move: bool, little_patience: float) -> None:
         """End the rollout if it stands still.
 
         Args:
             others_move: The last look showed progress of any rollout. Then the scheduler may still come to
                 the pods of a workload that was incomplete before the step, and the update waits anyway.
+            little_patience: How long such a workload may stand still, in seconds.
         """
         if self.end or self._counts is None:
             return
         if self._incomplete and others_move:
             self._idle = 0.0
         words = CONTROLLERS[self.row.kind].stuck(self._live)
-        if words or self._idle > self._patience(self._live["spec"]):
+        if words or self._idle > self._patience(self._live["spec"], little_patience):
             self._stands_still(self._counts, words)
 
     def give_up(self, seconds: float) -> None:
@@ -314,9 +318,9 @@ class Rollout:
         self._best, self._idle = (score, 0.0) if moved else (self._best, self._idle + slept)
         return moved
 
-    def _patience(self, spec: Mapping[str, Any]) -> float:
+    def _patience(self, spec: Mapping[str, Any], little_patience: float) -> float:
         if self._incomplete:
-            return min(LITTLE_PATIENCE_SECONDS, self._no_progress)
+            return min(little_patience, self._no_progress)
         deadline = int(spec.get("progressDeadlineSeconds") or 0)
         return max(self._no_progress, deadline if deadline < NO_DEADLINE else 0)
 

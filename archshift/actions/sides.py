@@ -152,6 +152,14 @@ class Rooms:
             if pod.node:
                 self._loads[pod.node] = self._loads.get(pod.node, NOTHING) + pod.requests
 
+    def take(self, pod: Pod) -> bool:
+        """Take the room for a pod on the other side; return False if no node there has it."""
+        side = opposite(side_of(pod, self._nodes))
+        node = next((node for node in open_nodes(self._nodes, side) if self._fits(pod, node)), None)
+        if node:
+            self._loads[node.name] = self._loads.get(node.name, NOTHING) + pod.requests
+        return node is not None
+
     def why(self, pods: Sequence[Pod]) -> str:
         """Return why these pods of one workload are on the wrong side although archshift evicted them."""
         side = opposite(side_of(pods[0], self._nodes))

@@ -11,11 +11,11 @@ from typing import Any, Final, TypeVar
 
 from archshift.cluster import pod_fields
 from archshift.cluster.client import APPLY, MERGE, BusyError, Cluster, RefusedError
-from archshift.cluster.inventory import read_workload
 from archshift.cluster.kinds import CONTROLLERS, workload_path
 from archshift.cluster.leftovers import restoration, without_copies
 from archshift.cluster.ownership import former_manager, owned_part
 from archshift.cluster.pod_fields import TakenField
+from archshift.cluster.taken_fields import read_taken_fields
 from archshift.common.polling import retry_until
 
 GONE: Final = "the workload is gone"
@@ -231,11 +231,11 @@ def restore_taken_fields(cluster: Cluster, kind: str, live: Mapping[str, Any]) -
         live: The workload.
 
     Raises:
-        ArchshiftError: The cluster refuses; the patch then stays.
+        ArchshiftError: The cluster refuses, or the annotation is invalid; the patch then stays.
     """
     record, metadata = CONTROLLERS[kind], live["metadata"]
     path = workload_path(kind, metadata["namespace"], metadata["name"])
-    taken = read_workload(kind, live, "").template.taken_fields
+    taken = read_taken_fields(metadata)
     for owner in sorted({entry.owner for entry in taken.values()}):
         theirs = {field: entry for field, entry in taken.items() if entry.owner == owner}
         if owner.operation == "Apply":

@@ -1,7 +1,9 @@
-"""Commits one file of a git repository, and reads its history."""
+"""Commits one file of a git repository, and reads its history and its commits."""
 
 import subprocess
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -78,15 +80,64 @@ def history(
         yield datetime.fromisoformat(at), content.encode(errors="replace")
 
 
+@contextmanager
+def checkout_of(path: Path, commit_id: str) -> Iterator[Path]:
+    """Check a commit out into a folder of its own, for a while; yields the folder that has ``path`` there.
+
+    A checkout and no archive: attributes in the repository can leave files out of an archive.
+
+    Args:
+        path: A folder in the repository.
+        commit_id: The commit.
+
+    Raises:
+        ArchshiftError: The repository does not have the commit, or git refuses.
+    """
+    here = path / "Pulumi.yaml"
+    prefix = _git(here, "rev-parse", "--show-prefix").strip()
+    with tempfile.TemporaryDirectory(prefix="archshift-commit-") as folder:
+        tree = Path(folder) / "tree"
+        _git(here, "worktree", "add", "--quiet", "--detach", "--force", str(tree), commit_id)
+        try:
+            yield tree / prefix
+        finally:
+            _git(here, "worktree", "remove", "--force", str(tree))
+
+
+def is_ancestor(path: Path, commit_id: str, of: str) -> bool:
+    """Return whether a commit is another one, or in its history."""
+    try:
+        _git(path / "Pulumi.yaml", "merge-base", "--is-ancestor", commit_id, of)
+    except ArchshiftError:
+        return False
+    return True
+
+
+def changed(path: Path, before: str, after: str, patterns: Sequence[str]) -> list[str]:
+    """Return the files that differ between two commits; an empty ``after`` is the folder as it is now.
+
+    Args:
+        path: A folder in the repository.
+        before: A commit.
+        after: Another commit, or empty.
+        patterns: The patterns of files, from the folder.
+    """
+    commits = [before, after] if after else [before]
+    options = ("--name-only", "--relative", "--no-renames", "-z")
+    names = _git(path / "Pulumi.yaml", "diff", *options, *commits, "--", *patterns, globs=True)
+    return list(filter(None, names.split("\0")))
+
+
 def is_shallow(path: Path) -> bool:
     """Whether a file's repository is a shallow clone."""
     return _git(path, "rev-parse", "--is-shallow-repository").strip() == "true"
 
 
-def _git(path: Path, *arguments: str, stdin: str = "") -> str:
+def _git(path: Path, *arguments: str, stdin: str = "", globs: bool = False) -> str:
+    pathspecs = "--glob-pathspecs" if globs else "--literal-pathspecs"
     try:
         done = subprocess.run(
-            ["git", "--literal-pathspecs", "-C", str(path.parent), *arguments],
+            ["git", pathspecs, "-C", str(path.parent), *arguments],
             input=stdin,
             capture_output=True,
             text=True,

@@ -15,12 +15,15 @@ from archshift.cli.arguments import (
     capacity,
     completion,
     cost,
+    deployment,
     doctor,
     drain,
     gate,
     plan,
     preview,
     ramp,
+    rbac,
+    rebalance,
     report,
     status,
 )
@@ -34,12 +37,15 @@ _COMMANDS: Final = (
     capacity,
     completion,
     cost,
+    deployment,
     doctor,
     drain,
     gate,
     plan,
     preview,
     ramp,
+    rbac,
+    rebalance,
     report,
     status,
 )
@@ -61,8 +67,9 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="archshift",
         description="Moves the workloads of an EKS cluster from x86 to Graviton, step by step.",
-        epilog="`pulumi up` and `drain` change the cluster. `ramp apply` and `ramp pause` change the stack's "
-        "file. All other commands only read. `archshift COMMAND --help` shows an example and the exit codes.",
+        epilog="`pulumi up`, `rebalance` and `drain` change the cluster. `ramp apply` and `ramp pause` "
+        "change the stack's file. All other commands only read. `archshift COMMAND --help` shows an "
+        "example and the exit codes.",
     )
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -50,18 +50,56 @@ def add_stack_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table, for programs")
 
 
-def read_settings(options: argparse.Namespace) -> "stack_settings.Settings":
+def read_settings(options: argparse.Namespace, *, nodes: bool = False) -> "stack_settings.Settings":
     """Return the settings of the selected stack.
 
+    Args:
+        options: The command's options.
+        nodes: Whether the command looks at the node groups. Then EKS and the cluster describe them.
+
     Raises:
-        ArchshiftError: The engine cannot read the configuration, or a setting is invalid.
+        ArchshiftError: The engine cannot read the configuration, a setting is invalid, or AWS refuses.
     """
+    return read_configuration(options, nodes=nodes)[0]
+
+
+def read_configuration(
+    options: argparse.Namespace, *, nodes: bool = False
+) -> "tuple[stack_settings.Settings, dict[str, str]]":
+    """Return the settings of the selected stack, and the values from which they are.
+
+    Args:
+        options: The command's options.
+        nodes: As in ``read_settings``.
+
+    Raises:
+        ArchshiftError: As ``read_settings``.
+    """
+    from archshift.nodes.live_groups import read_groups
     from archshift.settings import stack as stack_settings
+    from archshift.settings.stack_keys import check_spelled_once
 
     stack = stack_name(options)
-    # A secret has no value here, which is fine: no key of archshift is a secret.
-    entries = {key: str(entry.get("value", "")) for key, entry in stack_config(options, stack).items()}
-    return stack_settings.load(stack, entries)
+    check_spelled_once(
+        Path(options.cwd),
+        stack.rpartition("/")[2],
+        Path(options.config_file) if options.config_file else None,
+    )
+    entries = stack_config(options, stack)
+    for key, entry in entries.items():
+        # The program would get its value, but this command gets none. So each would read other settings.
+        if key.startswith(f"{stack_settings.PROJECT}:") and (entry.get("secret") or "value" not in entry):
+            raise ArchshiftError(
+                f"{key} is a secret, or has one in it, so archshift cannot read it",
+                "no key of archshift is a secret: set it again with pulumi config set, without --secret",
+            )
+    values = {key: str(entry.get("value", "")) for key, entry in entries.items()}
+    settings = stack_settings.load(stack, values, describe=read_groups if nodes else None)
+    if nodes and settings.takes_over_pools:
+        from archshift.survey import with_live_pools
+
+        settings = with_live_pools(settings)
+    return settings, values
 
 
 def stack_name(options: argparse.Namespace) -> str:
@@ -111,7 +149,7 @@ def read_plan(options: argparse.Namespace, *, try_patches: bool = False) -> "Pla
     with busy("reading the stack and the cluster") as watch:
         # The engine takes 0.3 s for each of two answers; load modules meanwhile.
         threading.Thread(target=_load, args=(_READS_A_CLUSTER,), name="archshift-load").start()
-        settings = read_settings(options)
+        settings = read_settings(options, nodes=True)
         from archshift.survey import survey
 
         progress = partial(watch, things="patches")

@@ -37,8 +37,35 @@ _QUOTES: Final = "'''"
 PIN: Final = re.compile(r"all on (amd64|arm64)")
 """The entry that keeps all pods on one side; the API server's expression reads it too."""
 
-SHARE: Final = re.compile(r"([0-9]{1,9}) of ([0-9]{1,9}) on arm64(?: prefer (amd64|arm64))?")
+_SCALES: Final = (
+    "within ([1-9][0-9]{0,8}) spread ([1-9][0-9]{0,8}) prefer (amd64|arm64) (100|[1-9]?[0-9])"
+    "(?: tolerate (amd64|arm64))?"
+)
+SHARE: Final = re.compile(rf"([0-9]{{1,9}}) of ([0-9]{{1,9}}) on arm64(?: prefer (amd64|arm64)| {_SCALES})?")
 """The entry of a share; the API server's expression reads it too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How the pods of an autoscaled workload share the sides at any number of pods (``placement.place``).
+
+    Attributes:
+        within: The hard bound: how many more pods than the other a side may have, 1 or more.
+        spread: The ``maxSkew`` of the soft spread over architectures, 1 or more.
+        side: The side that the pods prefer.
+        weight: How much they prefer it, 0 to 100.
+        tolerates: The side whose soft taint they tolerate, which is a preference of 300 points more.
+    """
+
+    within: int
+    spread: int
+    side: Architecture
+    weight: int
+    tolerates: Architecture | None = None
+
+    def __str__(self) -> str:
+        text = f"within {self.within} spread {self.spread} prefer {self.side} {self.weight}"
+        return f"{text} tolerate {self.tolerates}" if self.tolerates else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +76,18 @@ class Entry:
         graviton: How many of them belong on Graviton, 0 to ``replicas``.
         replicas: The number of its pods, 1 or more.
         prefer: The side that the pods prefer without a limit (``placement.place``); None for the limit.
+        scaling: How an autoscaled workload keeps the share; None to be exact at ``replicas`` only.
     """
 
     graviton: int
     replicas: int
     prefer: Architecture | None = None
+    scaling: Scaling | None = None
 
     @property
     def side(self) -> Architecture | None:
-        """The side where all pods belong; None if some belong on each."""
-        if 0 < self.graviton < self.replicas:
+        """The side where all pods belong; None if some belong on each, or may at another number of pods."""
+        if self.scaling or 0 < self.graviton < self.replicas:
             return None
         return ARM64 if self.graviton else AMD64
 
@@ -66,6 +95,8 @@ class Entry:
         if self.side:
             return f"all on {self.side}"
         share = f"{self.graviton} of {self.replicas} on {ARM64}"
+        if self.scaling:
+            return f"{share} {self.scaling}"
         return f"{share} prefer {self.prefer}" if self.prefer else share
 
     @classmethod
@@ -74,12 +105,20 @@ class Entry:
         if pin := PIN.fullmatch(text):
             return cls(int(pin[1] == ARM64), 1)
         share = SHARE.fullmatch(text)
-        if not share or not 0 < int(share[1]) < int(share[2]):
+        if not share:
             return None
-        prefer: Architecture | None = None
-        if share[3]:
-            prefer = ARM64 if share[3] == ARM64 else AMD64
-        return cls(int(share[1]), int(share[2]), prefer)
+        graviton, replicas = int(share[1]), int(share[2])
+        if share[4]:
+            side = _side(share[6]) or ARM64
+            scaling = Scaling(int(share[4]), int(share[5]), side, int(share[7]), _side(share[8]))
+            return cls(graviton, replicas, scaling=scaling) if graviton <= replicas >= 1 else None
+        return cls(graviton, replicas, _side(share[3])) if 0 < graviton < replicas else None
+
+
+def _side(text: str | None) -> Architecture | None:
+    if not text:
+        return None
+    return ARM64 if text == ARM64 else AMD64
 
 
 ALL_ON_X86: Final = Entry(0, 1)

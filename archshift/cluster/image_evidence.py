@@ -55,6 +55,7 @@ def audit_options(
     return AuditOptions(
         cache=cache_folder() if keep else None,
         hosts=rules.registries,
+        aws=rules.aws,
         pull_secrets=pull_secrets,
         evidence_seconds=rules.max_age_days * 86400,
         away_seconds=0.0 if refresh else REMEMBERED_SECONDS,
@@ -117,16 +118,7 @@ def read_pull_secrets(
     Returns:
         The secrets, and a note for each secret that could not be read.
     """
-    notes: list[str] = []
-    by_account = {}
-    if any(not identity.secrets for pods in inventory.pull_identities.values() for identity in pods):
-        by_account = _service_accounts(cluster, notes)
-    images: dict[tuple[str, str], set[str]] = {}
-    for image, pods in inventory.pull_identities.items():
-        for identity in pods:
-            account = (identity.namespace, identity.service_account)
-            for name in identity.secrets or by_account.get(account, ()):
-                images.setdefault((identity.namespace, name), set()).add(image)
+    images, notes = pull_secret_images(cluster, inventory)
     names = sorted(images)
 
     def read(namespace: str, name: str) -> AuthFile | str:
@@ -141,6 +133,27 @@ def read_pull_secrets(
         read_all = list(threads.map(lambda pair: read(*pair), names))
     notes += (result for result in read_all if isinstance(result, str))
     return tuple(result for result in read_all if not isinstance(result, str)), tuple(notes)
+
+
+def pull_secret_images(
+    cluster: "Cluster", inventory: Inventory
+) -> tuple[dict[tuple[str, str], set[str]], list[str]]:
+    """Return the pull secrets that pods and their ServiceAccounts name, and a note if that is unknown.
+
+    Returns:
+        The namespace and the name of each secret, to the images of the pods that name it.
+    """
+    notes: list[str] = []
+    by_account = {}
+    if any(not identity.secrets for pods in inventory.pull_identities.values() for identity in pods):
+        by_account = _service_accounts(cluster, notes)
+    images: dict[tuple[str, str], set[str]] = {}
+    for image, pods in inventory.pull_identities.items():
+        for identity in pods:
+            account = (identity.namespace, identity.service_account)
+            for name in identity.secrets or by_account.get(account, ()):
+                images.setdefault((identity.namespace, name), set()).add(image)
+    return images, notes
 
 
 def _service_accounts(cluster: "Cluster", notes: list[str]) -> dict[tuple[str, str], tuple[str, ...]]:

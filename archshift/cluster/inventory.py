@@ -11,20 +11,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from archshift.cluster import pod_fields
+from archshift.cluster.autoscalers import read_autoscalers
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import (
+    MOST_MISSING,
     OWNER_LABELS,
-    TAKEN_ANNOTATION,
     Discovery,
     Inventory,
     PullIdentity,
     Workload,
 )
 from archshift.cluster.ownership import (
+    OURS,
     FieldOwner,
+    former_manager,
     managed_fields,
     names_of_stack,
     owned_part,
@@ -32,9 +35,10 @@ from archshift.cluster.ownership import (
     owners_of_whole,
     path_of,
 )
-from archshift.cluster.pod_fields import TakenField, Template
+from archshift.cluster.pod_fields import Template
 from archshift.cluster.pod_needs import NOTHING_ADDED, Admission, read_defaults, read_runtime_class
-from archshift.cluster.pods import Pod, list_pods, pull_identity
+from archshift.cluster.pods import COSTS_SUFFIX, Pod, list_pods, pull_identity
+from archshift.cluster.taken_fields import read_taken_fields
 from archshift.cluster.template_users import read_template_use
 from archshift.cluster.troubles import find_troubles
 from archshift.cluster.volumes import Volumes, read_volumes
@@ -48,10 +52,6 @@ from archshift.nodes.groups import Node, Taint
 if TYPE_CHECKING:
     # Importing its HTTP client takes longer than making a plan, and here it is only an annotation.
     from archshift.cluster.client import Cluster
-
-
-OURS: Final = "archshift/"
-"""The first part of every stack's name in ``managedFields``, and of archshift's labels."""
 
 
 def read_inventory(
@@ -95,18 +95,18 @@ def read_inventory(
             )
             for kind in CONTROLLERS
         }
-        scalers = threads.submit(_read_autoscalers, cluster)
+        scalers = threads.submit(read_autoscalers, cluster, discovery.autoscaled)
         volumes = threads.submit(_read_volumes, cluster)
         template_use = threads.submit(read_template_use, cluster, discovery.namespaces)
-        autoscaled, targets = scalers.result()
+        autoscaled = scalers.result()
         use = template_use.result()
 
         def keyed(controllers: Iterable[Workload]) -> dict[str, Workload]:
             return {
                 workload.key: replace(
                     workload,
-                    autoscaled=autoscaled.get(workload.key),
-                    cpu_targets=targets.get(workload.key, ()),
+                    autoscaled=autoscaled.of(workload),
+                    cpu_targets=autoscaled.cpu_targets.get(workload.key, ()),
                     template_of=use.of(workload.key, workload.replicas),
                 )
                 for workload in controllers
@@ -116,8 +116,10 @@ def read_inventory(
         workloads = keyed(workload for ours, _ in read for workload in ours)
         others = keyed(workload for _, outside in read for workload in outside)
         outside = {key: workload for key, workload in others.items() if key not in workloads}
-        daemonsets = {key: each for key, each in outside.items() if on_every_node(each.kind)}
         all_pods = pods.result()
+        live = Counter(pod.workload for pod in all_pods)
+        workloads, outside = (_with_believable_replicas(each, live) for each in (workloads, outside))
+        daemonsets = {key: each for key, each in outside.items() if on_every_node(each.kind)}
         if every_controller:
             by_pods = _known_by_pods(all_pods, discovery, volumes.result())
             workloads |= keyed(by_pods)
@@ -129,8 +131,25 @@ def read_inventory(
             outside if with_unsteered else None,
             daemonsets,
             volumes.result(),
+            former_manager(field_manager) + COSTS_SUFFIX,
         )
         return replace(found, unplaced=_unplaced(all_pods, workloads)) if every_controller else found
+
+
+def _with_believable_replicas(
+    workloads: Mapping[str, Workload], live: Mapping[str, int]
+) -> dict[str, Workload]:
+    """Return workloads of which none wants far more pods than it has.
+
+    A plan looks at each wanted pod. Whoever may write one Deployment can want two billion pods.
+    """
+    found = {}
+    for key, workload in workloads.items():
+        most = live.get(key, 0) + MOST_MISSING
+        if workload.replicas > most:
+            workload = replace(workload, replicas=most, oversized=(workload.replicas, live.get(key, 0)))
+        found[key] = workload
+    return found
 
 
 def _known_by_pods(pods: Iterable[Pod], discovery: Discovery, volumes: Volumes) -> Iterator[Workload]:
@@ -265,9 +284,9 @@ def read_workload(
     written = [
         constraint
         for constraint in pod_spec.get("topologySpreadConstraints") or ()
-        if revision and pod_fields.is_default_spread(constraint, spec.get("selector"), record.revision_label)
+        if revision and pod_fields.is_soft_spread(constraint, spec.get("selector"), record.revision_label)
     ]
-    for name in pod_fields.DEFAULT_SPREADS:
+    for name in pod_fields.SOFT_SPREADS:
         if name in others and live.get(name) not in written:
             # The application's own, which our patch only repeats.
             owned.discard(name)
@@ -277,6 +296,12 @@ def read_workload(
     reclaimed = _reclaimed(owned, others, live, copiers, record.revision_label) if revision else {}
     applied_by, applied = _applied(managed, template, template_path, names)
     null_parent = _owned_as_null(managed, template_path, pod_spec, names)
+    obstacle = record.obstacle(spec)
+    try:
+        taken_fields = read_taken_fields(meta)
+    except ArchshiftError as error:
+        # The owner of one workload must not stop the run for all others.
+        taken_fields, obstacle = {}, str(error)
     workload = Workload(
         namespace=meta["namespace"],
         kind=kind,
@@ -291,10 +316,11 @@ def read_workload(
             reclaimed=reclaimed,
             takes_over=bool(copiers) or null_parent,
             null_parent=null_parent,
-            taken_fields=_taken_fields(meta),
+            taken_fields=taken_fields,
             selector=spec.get("selector"),
             revision_label=record.revision_label,
             has_soft_rules=pod_fields.has_soft_rules(pod_spec, (*before, *behind)),
+            stays_apart=pod_fields.stays_apart(pod_spec),
             revision=revision,
             inexact=pod_fields.Inexact.parse(_annotation(item, pod_fields.INEXACT_ANNOTATION)),
             other_spreads=(before, behind),
@@ -308,7 +334,7 @@ def read_workload(
         most_away=record.most_away(spec),
         stuck=record.stuck(item),
         identity=f"{meta.get('uid', '')[:8]}.{meta.get('generation', 0)}",
-        obstacle=record.obstacle(spec),
+        obstacle=obstacle,
         containers=containers_of(pod_spec),
         pulls_as=pull_identity(meta["namespace"], pod_spec),
         owner=_owner(meta.get("labels") or {}),
@@ -469,25 +495,6 @@ def _other_spreads(
     return tuple(before), tuple(behind)
 
 
-def _taken_fields(meta: Mapping[str, Any]) -> dict[str, TakenField]:
-    text = (meta.get("annotations") or {}).get(TAKEN_ANNOTATION)
-    if not text:
-        return {}
-    try:
-        return {
-            name: TakenField(FieldOwner(entry["manager"], entry["operation"]), entry["value"])
-            for name, entry in json.loads(text).items()
-            if name in pod_fields.FIELDS
-        }
-    except (ValueError, KeyError, TypeError, AttributeError):
-        where = f"{meta['namespace']}/{meta['name']}"
-        raise ArchshiftError(
-            f"{where}: the annotation {TAKEN_ANNOTATION} is not readable",
-            "it holds what a forced patch "
-            "replaced: restore it from the stack's state (pulumi stack export) before going on",
-        ) from None
-
-
 def read_node(item: Mapping[str, Any]) -> Node:
     """Reduce a node's JSON to what a plan needs."""
     meta, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
@@ -534,33 +541,6 @@ def _set_by_engine(managed: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     )
 
 
-def _read_autoscalers(
-    cluster: "Cluster",
-) -> tuple[dict[str, tuple[int, int]], dict[str, tuple[str, ...]]]:
-    """Return (minimum, maximum) replicas by workload key, and CPU targets by workload key."""
-    bounds, targets = {}, {}
-    for item in cluster.list("/apis/autoscaling/v2/horizontalpodautoscalers"):
-        spec = item["spec"]
-        target = spec["scaleTargetRef"]
-        key = f"{item['metadata']['namespace']}/{target['kind']}/{target['name']}"
-        bounds[key] = (int(spec.get("minReplicas", 1)), int(spec["maxReplicas"]))
-        targets[key] = tuple(filter(None, map(_cpu_target, spec.get("metrics") or ())))
-    return bounds, targets
-
-
-def _cpu_target(metric: Mapping[str, Any]) -> str:
-    """Return a metric's target in words; empty if the metric is not CPU."""
-    source = metric.get("resource") or metric.get("containerResource") or {}
-    if source.get("name") != "cpu":
-        return ""
-    target = source.get("target") or {}
-    of = f" of container {source['container']}" if source.get("container") else ""
-    if target.get("averageUtilization") is not None:
-        return f"{target['averageUtilization']} % of the request{of}"
-    value = target.get("averageValue") or target.get("value")
-    return f"{value} vCPU a pod{of}" if value else ""
-
-
 def _all_containers(workload: Workload | None, pods: Iterable[Mapping[str, Any]]) -> tuple[Container, ...]:
     if workload is None:
         return with_pods((), pods)
@@ -595,6 +575,7 @@ def _assemble(
     outside: Mapping[str, Workload] | None,
     daemonsets: Mapping[str, Workload],
     volumes: Volumes,
+    costs_manager: str,
 ) -> Inventory:
     """Return the inventory.
 
@@ -606,6 +587,7 @@ def _assemble(
         outside: The controllers outside the discovery, by key; None if they were not requested.
         daemonsets: The DaemonSets outside the discovery, by key.
         volumes: The claims and volumes of the cluster.
+        costs_manager: This stack's name for deletion costs in ``managedFields``.
     """
     architecture = {node.name: node.architecture for node in nodes}
     counts: Counter[tuple[str, str]] = Counter()
@@ -619,6 +601,7 @@ def _assemble(
     in_trouble: dict[str, list[Pod]] = {}
     loads: dict[str, Resources] = {}
     requested: dict[tuple[str, str], Resources] = {}
+    scaled: dict[str, list[Pod]] = {}
     # Pods that are alike in what they need, one of each; of a workload's pods nearly all are.
     samples: dict[str, dict[tuple[str, Resources, int], Pod]] = {key: {} for key in workloads}
     for pod in pods:
@@ -628,6 +611,8 @@ def _assemble(
         if pod.node:
             loads[pod.node] = loads.get(pod.node, NOTHING) + pod.requests
         key = pod.workload
+        if pod.cost_manager == costs_manager or (key in workloads and workloads[key].autoscaled):
+            scaled.setdefault(key, []).append(pod)
         if key in workloads:
             counts[key, where] += 1
             requested[key, where] = requested.get((key, where), NOTHING) + pod.requests
@@ -688,6 +673,7 @@ def _assemble(
         requested=requested,
         volumes=volumes,
         troubles=find_troubles(workloads, in_trouble),
+        scaled_pods=scaled,
     )
 
 

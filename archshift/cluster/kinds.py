@@ -75,11 +75,15 @@ class RolloutLimit:
         return _share(rolling.get("maxSurge", self.surge), replicas, up=True)
 
 
+_DIGITS: Final = 10
+
+
 def _share(limit: object, replicas: int, *, up: bool) -> int:
     text = str(limit)
     if not text.endswith("%"):
         return int(text)
-    share = replicas * int(text[:-1])
+    # The API server takes a surge with any number of digits, but Python does not.
+    share = replicas * int(text[:-1][:_DIGITS])
     return ceil(share / 100) if up else share // 100
 
 

@@ -1,10 +1,10 @@
 """The cluster at one moment, as values: workloads, their pods, and what pods need of nodes."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.cluster.scheduling import Condition, Unmet, meets, untolerated
@@ -15,8 +15,15 @@ from archshift.common.resources import NOTHING, Resources, describe_amount
 from archshift.images.workload import Container
 from archshift.nodes.groups import SPECIAL_NODES, Node
 
+if TYPE_CHECKING:
+    # Pods are made of the types below.
+    from archshift.cluster.pods import Pod
+
 TAKEN_ANNOTATION: Final = "archshift/taken"
 """On a workload whose fields archshift took by force: their former values and owners, as JSON."""
+
+MOST_MISSING: Final = 1000
+"""The most missing pods of a workload that a plan counts."""
 
 OWNER_LABELS: Final = ("owner", "team")
 """The labels that name who is responsible for a workload, with any prefix; the first one present counts."""
@@ -30,17 +37,45 @@ class Discovery:
         namespaces: Only these namespaces; empty means all but the system's.
         exclude: The keys (``namespace/Kind/name``) of workloads to leave out.
         label_selector: A Kubernetes label selector for the workloads; empty means all.
+        autoscaled: Workload key to what the settings say about its autoscaler.
     """
 
     namespaces: tuple[str, ...] = ()
     exclude: frozenset[str] = frozenset()
     label_selector: str = ""
+    autoscaled: Mapping[str, "Autoscaler"] = field(default_factory=dict)
 
     def covers(self, namespace: str) -> bool:
         """Return whether it looks at the workloads of a namespace."""
         if self.namespaces:
             return namespace in self.namespaces
         return namespace not in SYSTEM_NAMESPACES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Autoscaler:
+    """What changes the replicas of a workload.
+
+    Attributes:
+        by: The object or the setting that says so, such as ``HorizontalPodAutoscaler web``.
+        least: The fewest replicas that it sets; None if it is not known.
+        most: The most replicas that it sets; None if it is not known.
+        scaled_at: When it last changed the replicas, as the API server writes times; empty if not known.
+    """
+
+    by: str
+    least: int | None = None
+    most: int | None = None
+    scaled_at: str = ""
+
+    @property
+    def fewest(self) -> int:
+        """The fewest replicas that it may set."""
+        return self.least or 0
+
+    def most_pods(self, replicas: int) -> int:
+        """Return the most pods of a workload that has so many replicas now, as far as it is known."""
+        return max(replicas, self.most or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +125,9 @@ class Workload:
         stuck: The controller's words if its rollout makes no progress; otherwise empty.
         identity: ``<uid>.<generation>``, shortened. It changes with every change of the spec.
         obstacle: Why a change of the template cannot move its pods; empty if it can.
-        autoscaled: (minimum, maximum) replicas if a HorizontalPodAutoscaler scales it; otherwise None.
+        oversized: (wanted, existing) pods if more than ``MOST_MISSING`` are missing; ``replicas`` is then
+            less than the wanted number. Otherwise None.
+        autoscaled: What changes its replicas (``autoscalers.py`` is the definition); None if nothing does.
         cpu_targets: The autoscaler's CPU targets in words, such as ``70 % of the request``.
         containers: The containers of its pod template.
         pulls_as: The identity with which its pods pull their images.
@@ -124,7 +161,8 @@ class Workload:
     stuck: str = ""
     identity: str = ""
     obstacle: str = ""
-    autoscaled: tuple[int, int] | None = None
+    oversized: tuple[int, int] | None = None
+    autoscaled: Autoscaler | None = None
     cpu_targets: tuple[str, ...] = ()
     containers: tuple[Container, ...] = ()
     pulls_as: PullIdentity | None = None
@@ -292,6 +330,8 @@ class Inventory:
         troubles: A key of ``workloads`` to what is wrong with its pods or its rollout.
         unplaced: A key of ``workloads`` to when its pods were created that archshift's policy did not place.
             Empty if ``every_controller`` was not requested.
+        scaled_pods: The key of a workload to its pods that are not being deleted: of autoscaled workloads
+            all, of others those with a deletion cost of archshift.
     """
 
     workloads: Mapping[str, Workload] = field(default_factory=dict)
@@ -308,6 +348,7 @@ class Inventory:
     volumes: Volumes = field(default_factory=Volumes)
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     unplaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    scaled_pods: Mapping[str, "Sequence[Pod]"] = field(default_factory=dict)
 
     def sides(self, key: str) -> frozenset[Architecture]:
         """Return the sides where live pods of a workload run."""

@@ -32,6 +32,9 @@ class FieldOwner:
         return self.manager
 
 
+OURS: Final = "archshift/"
+"""The first part of every stack's name in ``managedFields``, and of archshift's labels."""
+
 PATCHES_SUFFIX: Final = "/patches"
 """The end of the field manager of a stack's patches, after the stack's name: ``archshift/prod/patches``."""
 

@@ -21,6 +21,7 @@ _PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
 SPREADS: Final[dict[str, dict[str, str]]] = {
     "spread": {"topologyKey": ARCH_LABEL, "whenUnsatisfiable": "DoNotSchedule"},
+    "soft-spread": {"topologyKey": ARCH_LABEL, "whenUnsatisfiable": "ScheduleAnyway"},
     "zone-spread": {"topologyKey": ZONE_LABEL, "whenUnsatisfiable": "ScheduleAnyway"},
     "node-spread": {"topologyKey": HOSTNAME_LABEL, "whenUnsatisfiable": "ScheduleAnyway"},
 }
@@ -34,6 +35,9 @@ DEFAULT_SPREADS: Final = {"zone-spread": 5, "node-spread": 3}
 The scheduler's defaults (https://kubernetes.io/docs/concepts/scheduling-eviction/topology-spread-constraints/,
 "Internal default constraints"). A pod with any constraint of its own gets none of them.
 """
+
+SOFT_SPREADS: Final = ("soft-spread", *DEFAULT_SPREADS)
+"""The spreads that turn no pod away. An application may have the same; then archshift sets none."""
 
 
 def _item_key(item: Mapping[str, Any]) -> str:
@@ -55,6 +59,7 @@ TITLES: Final = {
     "preferred": "preferred node affinity",
     "required": "required node affinity",
     "spread": "spread over architectures",
+    "soft-spread": "soft spread over architectures",
     "tolerations": "tolerations",
     "zone-spread": "soft spread over zones",
     "node-spread": "soft spread over nodes",
@@ -85,6 +90,9 @@ NULL_MARK: Final = "~"
 """In a revision: a parent of ``FIELDS`` was null before archshift set a field in it. So it must be gone after
 archshift gives its fields up, and not empty."""
 
+_DIGITS: Final = 10
+"""Whoever may patch a workload can write the annotation, and Python refuses to read very long numbers."""
+
 INEXACT_ANNOTATION: Final = "archshift/inexact"
 """On a workload whose last rollout by archshift left pods on the wrong side: an ``Inexact``."""
 
@@ -110,7 +118,7 @@ class Inexact:
     def parse(cls, text: str) -> "Inexact | None":
         """Read the annotation; None if it is missing or not archshift's."""
         revision, *numbers = text.split(";")
-        if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+        if len(numbers) != 2 or not all(number.isdecimal() and len(number) < _DIGITS for number in numbers):
             return None
         return cls(revision, *map(int, numbers))
 
@@ -152,6 +160,7 @@ class Template:
         inexact: How archshift's last rollout ended if pods were left on the wrong side; otherwise None.
         has_soft_rules: Whether the application has soft rules of its own (preferred pod affinity or
             anti-affinity, soft spread constraints) that can outweigh a node preference.
+        stays_apart: Whether a soft rule of its own is a preferred pod anti-affinity.
         other_spreads: The application's own spread constraints: those before ours and those after it.
         labels: The labels of its pods.
         affinity: The terms of its required pod affinity.
@@ -173,6 +182,7 @@ class Template:
     revision: str = ""
     inexact: Inexact | None = None
     has_soft_rules: bool = False
+    stays_apart: bool = False
     other_spreads: tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]] = ((), ())
     labels: Mapping[str, str] = field(default_factory=dict)
     affinity: tuple[Mapping[str, Any], ...] = ()
@@ -209,6 +219,7 @@ def without_patch(template: Template) -> Template:
         selector=template.selector,
         revision_label=template.revision_label,
         has_soft_rules=template.has_soft_rules,
+        stays_apart=template.stays_apart,
         other_spreads=template.other_spreads,
         labels=template.labels,
         affinity=template.affinity,
@@ -226,7 +237,7 @@ def template_of_pod(pod_spec: Mapping[str, Any], placed_by: str = "") -> Templat
             it did not.
     """
     # The application's own soft spreads are no fields of placement; they are among the other spreads.
-    live = {name: value for name, value in read_fields(pod_spec).items() if name not in DEFAULT_SPREADS}
+    live = {name: value for name, value in read_fields(pod_spec).items() if name not in SOFT_SPREADS}
     spreads = [*(pod_spec.get("topologySpreadConstraints") or ())]
     if placed_by:
         live = {name: rest for name, value in live.items() if (rest := _before_placement(name, value))}
@@ -242,6 +253,7 @@ def template_of_pod(pod_spec: Mapping[str, Any], placed_by: str = "") -> Templat
         spec=live,
         other_spreads=(tuple(spreads), ()),
         has_soft_rules=has_soft_rules(pod_spec, spreads),
+        stays_apart=stays_apart(pod_spec),
         affinity=required_terms(pod_spec, "podAffinity"),
         anti_affinity=required_terms(pod_spec, "podAntiAffinity"),
     )
@@ -271,6 +283,31 @@ def preference_for(side: Architecture) -> dict[str, Any]:
     return {"weight": WEIGHT, "preference": {"matchExpressions": [arch_expression(side)]}}
 
 
+_ANY_ARCHITECTURE: Final = {"key": ARCH_LABEL, "operator": "Exists"}
+
+
+def weighted_preferences(side: Architecture, weight: int) -> list[dict[str, Any]]:
+    """Return the preferred terms that give a side ``weight`` points of 100 more than the other.
+
+    Nobody else writes an expression twice about the same label, so these terms are known as archshift's.
+    """
+    weights = {(side,): weight, ARCHITECTURES: WEIGHT - weight}
+    return [
+        {
+            "weight": points,
+            "preference": {"matchExpressions": [arch_expression(*sides), dict(_ANY_ARCHITECTURE)]},
+        }
+        for sides, points in weights.items()
+        if points
+    ]
+
+
+def _is_preference_of_ours(term: Any) -> bool:
+    return term in _PREFERENCES or any(
+        term.get("preference") == each["preference"] for each in _WEIGHTED_PREFERENCES
+    )
+
+
 def toleration_of(side: Architecture) -> dict[str, Any]:
     """Return the toleration with which archshift prefers a side where soft rules compete."""
     taint = side_taint(side)
@@ -279,6 +316,9 @@ def toleration_of(side: Architecture) -> dict[str, Any]:
 
 _EXPRESSIONS: Final = (*map(arch_expression, ARCHITECTURES), arch_expression(*ARCHITECTURES))
 _PREFERENCES: Final = tuple(map(preference_for, ARCHITECTURES))
+_WEIGHTED_PREFERENCES: Final = tuple(
+    term for side in ARCHITECTURES for term in weighted_preferences(side, 50)
+)
 _TOLERATIONS: Final = tuple(map(toleration_of, ARCHITECTURES))
 
 
@@ -296,7 +336,7 @@ def archshift_wrote(name: str, value: Any, revision_label: str) -> bool:
         case "node-selector":
             return bool(value.get(ARCH_LABEL) in ARCHITECTURES)
         case "preferred":
-            return any(term in _PREFERENCES for term in value)
+            return any(map(_is_preference_of_ours, value))
         case "required":
             # An empty term matches no node, so archshift adds nothing there.
             terms = [term for term in value.get("nodeSelectorTerms") or () if term]
@@ -306,7 +346,7 @@ def archshift_wrote(name: str, value: Any, revision_label: str) -> bool:
         case "spread":
             form = (value.get("matchLabelKeys"), value.get("nodeTaintsPolicy"))
             return bool(form == ([revision_label], "Honor"))
-        case "zone-spread" | "node-spread":
+        case "soft-spread" | "zone-spread" | "node-spread":
             return bool(value.get("matchLabelKeys") == [revision_label])
         case "tolerations":
             return any(entry in _TOLERATIONS for entry in value)
@@ -320,7 +360,7 @@ def without_archshift(name: str, value: Any) -> Any:
         case "node-selector":
             rest = {label: text for label, text in value.items() if label != ARCH_LABEL}
         case "preferred":
-            rest = [term for term in value if term not in _PREFERENCES]
+            rest = [term for term in value if not _is_preference_of_ours(term)]
         case "required":
             terms = [_without_expression(term) for term in value["nodeSelectorTerms"]]
             rest = {"nodeSelectorTerms": terms} if any(terms) else None
@@ -366,6 +406,11 @@ def has_soft_rules(pod_spec: Mapping[str, Any], spreads: Iterable[Mapping[str, A
     ) or any(constraint.get("whenUnsatisfiable") == "ScheduleAnyway" for constraint in spreads)
 
 
+def stays_apart(pod_spec: Mapping[str, Any]) -> bool:
+    """Return whether a pod has a preferred pod anti-affinity."""
+    return bool(((pod_spec.get("affinity") or {}).get("podAntiAffinity") or {}).get(_PREFERRED))
+
+
 def required_terms(pod_spec: Mapping[str, Any], kind: str) -> tuple[Mapping[str, Any], ...]:
     """Return the required terms of a pod affinity.
 
@@ -396,14 +441,12 @@ def spread_constraint(
     return constraint
 
 
-def is_default_spread(
+def is_soft_spread(
     constraint: Mapping[str, Any], selector: Mapping[str, Any] | None, revision_label: str
 ) -> bool:
-    """Return whether placement may have written this constraint as one of ``DEFAULT_SPREADS``."""
+    """Return whether placement may have written this constraint as one of ``SOFT_SPREADS``."""
     skew = constraint.get("maxSkew", 0)
-    return any(
-        constraint == spread_constraint(name, skew, selector, revision_label) for name in DEFAULT_SPREADS
-    )
+    return any(constraint == spread_constraint(name, skew, selector, revision_label) for name in SOFT_SPREADS)
 
 
 def is_ours(constraint: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from archshift.cluster.entries import PLACED_ANNOTATION
 from archshift.cluster.kinds import Resource, controller_of, on_every_node
 from archshift.cluster.model import PullIdentity
+from archshift.cluster.ownership import OURS, owners, path_of
 from archshift.cluster.pod_fields import Template, template_of_pod
 from archshift.cluster.pod_needs import requests_of
 from archshift.cluster.troubles import BrokenContainer, broken_container, failing_container
@@ -26,6 +27,12 @@ _DEFAULT_SCHEDULER: Final = "default-scheduler"
 
 _MIRROR: Final = "kubernetes.io/config.mirror"
 """On the API server's copy of a pod that a kubelet runs from a file on its node."""
+
+COST_ANNOTATION: Final = "controller.kubernetes.io/pod-deletion-cost"
+"""On a pod: which pod of a ReplicaSet ends first. The lowest number ends first; without one, it is 0."""
+
+COSTS_SUFFIX: Final = "/deletion-costs"
+"""The end of the name with which a stack owns these annotations in ``managedFields``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,11 @@ class Pod:
         node: The name of its node; empty if it has none yet.
         owner: Its controller; None for a bare pod.
         labels: Its labels.
-        annotations: Its annotations.
+        annotations: Its annotations, without ``COST_ANNOTATION``.
+        cost: Its deletion cost that archshift set; None if it set none.
+        cost_manager: The name of the stack in ``managedFields`` that set it; empty if none did.
+        cost_at: When archshift last set its deletion cost, as the API server writes it; empty if it set none.
+        cost_owner: Who else sets its deletion cost, by the name in ``managedFields``; empty if nobody does.
         template: What its spec says about where it may run, without what archshift's policy added.
         system: The operating system that it needs.
         claims: The names of the claims of its volumes, without those that are deleted with it.
@@ -88,6 +99,10 @@ class Pod:
     owner: Controller | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    cost: int | None = None
+    cost_manager: str = ""
+    cost_at: str = ""
+    cost_owner: str = ""
     template: Template = field(default_factory=Template)
     system: str = "linux"
     claims: tuple[str, ...] = ()
@@ -245,7 +260,9 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
     owner = next((ref for ref in references if ref.get("controller")), None)
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     leaving = bool(meta.get("deletionTimestamp"))
-    annotations = _shared(tuple((meta.get("annotations") or {}).items()))
+    own = meta.get("annotations") or {}
+    cost, cost_manager, cost_owner = _deletion_cost(meta) if COST_ANNOTATION in own else (None, "", "")
+    annotations = _shared(tuple((name, text) for name, text in own.items() if name != COST_ANNOTATION))
     scheduled, ready = conditions.get("PodScheduled") or {}, conditions.get("Ready") or {}
     template, system = _template(_placement(spec), annotations.get(PLACED_ANNOTATION, ""))
     return Pod(
@@ -256,6 +273,10 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
         owner=_controller(meta["namespace"], owner["kind"], owner["name"]) if owner else None,
         labels=_shared(tuple((meta.get("labels") or {}).items())),
         annotations=annotations,
+        cost=cost,
+        cost_manager=cost_manager,
+        cost_at=_owned_since(meta, cost_manager) if cost_manager else "",
+        cost_owner=cost_owner,
         template=template,
         system=system,
         claims=_claims(spec),
@@ -277,6 +298,30 @@ def read_pod(item: Mapping[str, Any]) -> Pod:
         # The owner of a mirror pod is its node.
         mirror=_MIRROR in annotations,
     )
+
+
+def _deletion_cost(meta: Mapping[str, Any]) -> tuple[int | None, str, str]:
+    """Return the cost that archshift set, and as which manager, or who else sets it.
+
+    An annotation without an owner is another's: a template's, or one of a restored object.
+    """
+    found = owners(meta.get("managedFields") or (), path_of("metadata", "annotations", COST_ANNOTATION))
+    managers = sorted(each.manager for each in found)
+    if others := [name for name in managers if not is_of_costs(name)]:
+        return None, "", others[0]
+    try:
+        return int(meta["annotations"][COST_ANNOTATION]), managers[0], ""
+    except (ValueError, IndexError):
+        return None, "", "an unknown client"
+
+
+def _owned_since(meta: Mapping[str, Any], manager: str) -> str:
+    return max(str(entry.get("time", "")) for entry in meta["managedFields"] if entry["manager"] == manager)
+
+
+def is_of_costs(manager: str) -> bool:
+    """Return whether a name in ``managedFields`` is that of a stack that sets deletion costs."""
+    return manager.startswith(OURS) and manager.endswith(COSTS_SUFFIX)
 
 
 def list_pods(cluster: "Cluster", *, node: str = "", namespace: str = "", selector: str = "") -> list[Pod]:

@@ -112,8 +112,13 @@ def _meets(node: Node, expressions: Iterable[Mapping[str, Any]]) -> bool:
     by_label: dict[str, list[Mapping[str, Any]]] = {}
     for expression in expressions:
         by_label.setdefault(expression["key"], []).append(expression)
-    return any(
-        all(_label_meets(node, variant, label, wanted) for label, wanted in by_label.items())
+    # With each variant, the other labels have the same values.
+    same = {label: wanted for label, wanted in by_label.items() if node.varying and label not in node.varying}
+    if not all(_label_meets(node, {}, label, wanted) for label, wanted in same.items()):
+        return False
+    rest = [(label, wanted) for label, wanted in by_label.items() if label not in same]
+    return not rest or any(
+        all(_label_meets(node, variant, label, wanted) for label, wanted in rest)
         for variant in node.variants or ({},)
     )
 

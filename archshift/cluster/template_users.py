@@ -107,8 +107,8 @@ def _references(user: TemplateUser, item: Mapping[str, Any]) -> dict[str, str]:
     for path in user.references:
         reference: Any = item
         for key in path:
-            reference = (reference or {}).get(key)
-        if reference and reference.get("kind") and reference.get("name"):
+            reference = reference.get(key) if isinstance(reference, Mapping) else None
+        if isinstance(reference, Mapping) and reference.get("kind") and reference.get("name"):
             key = f"{meta['namespace']}/{reference['kind']}/{reference['name']}"
             found[key] = f"{user.kind} {meta['name']}"
     return found

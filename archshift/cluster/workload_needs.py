@@ -18,7 +18,7 @@ from archshift.cluster.kinds import (
     observed,
     on_every_node,
 )
-from archshift.cluster.model import Workload
+from archshift.cluster.model import MOST_MISSING, Workload
 from archshift.cluster.pod_fields import Template
 from archshift.cluster.pod_needs import Admission
 from archshift.cluster.pods import Pod, scheduler_of, system_of
@@ -117,7 +117,9 @@ def _with_volumes(workload: Workload, volumes: Volumes) -> Workload:
     claims, namespace = workload.claims, workload.namespace
     if claims == Claims():
         return workload
-    pods = max(workload.replicas, *(workload.autoscaled or (0,)))
+    scaler = workload.autoscaled
+    pods = scaler.most_pods(workload.replicas) if scaler else workload.replicas
+    pods = min(pods, workload.replicas + MOST_MISSING)
     unshared = None
     if workload.keeps_old_pods:
         sharing = {name: volumes.sharing(namespace, name) for name in claims.shared}

@@ -14,6 +14,12 @@ GROUP_LABEL: Final = "archshift/node-group"
 STACK_LABEL: Final = "archshift/stack"
 """On every node of a managed group or of the lab; the value says which stack made it (``stack_label``)."""
 
+OURS: Final = "archshift/"
+"""What the labels, taints and tags begin with that archshift alone sets and removes."""
+
+TWIN_TAG: Final = f"{OURS}twin-of"
+"""The tag of a group at EKS that is a twin, or was one; the value is the name of its original."""
+
 INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
 """Set by the kubelet (https://kubernetes.io/docs/reference/labels-annotations-taints/)."""
 

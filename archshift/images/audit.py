@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from archshift.common.aws import NOBODY_SPECIAL, AwsIdentity
 from archshift.common.text import one_line
 from archshift.images.bounds import Bounds, Turn
 from archshift.images.cache import EvidenceCache, cache_folder
@@ -41,7 +42,8 @@ class AuditOptions:
         pull_secrets: Pull secrets of the cluster, from ``read_pull_secret``. They come before the Docker
             config.
         docker_config: Docker's config file.
-        ecr: Log in to private Amazon ECR registries with the AWS identity of this process.
+        ecr: Log in to private Amazon ECR registries.
+        aws: With which AWS credentials.
         cache: The folder for evidence; None keeps nothing between runs.
         tag_seconds: How long a cached digest of a tag is valid, in seconds. 0 asks the registry in each run.
         evidence_seconds: How long cached evidence for a digest is valid, in seconds.
@@ -55,6 +57,7 @@ class AuditOptions:
     pull_secrets: tuple[AuthFile, ...] = ()
     docker_config: Path = field(default_factory=docker_config_path)
     ecr: bool = True
+    aws: AwsIdentity = NOBODY_SPECIAL
     cache: Path | None = field(default_factory=cache_folder)
     tag_seconds: float = 300.0
     evidence_seconds: float = 7 * 86400.0
@@ -80,7 +83,7 @@ class Auditor:
         """Open the cache and the connection pool."""
         options = self._options
         files = (*options.pull_secrets, read_docker_config(options.docker_config))
-        keychain = Keychain(files, (ecr.credential,) if options.ecr else ())
+        keychain = Keychain(files, (ecr.source(options.aws),) if options.ecr else ())
         async with AsyncExitStack() as stack:
             cache = stack.enter_context(EvidenceCache(options.cache))
             client = self._client = await stack.enter_async_context(

@@ -76,9 +76,14 @@ def closed_sides(after: Sequence[Node], groups: Iterable[AnyNodeGroup]) -> froze
     )
 
 
-def have_zones(nodes: Iterable[Node]) -> bool:
-    """Return whether any of these nodes is in an availability zone."""
-    return any(ZONE_LABEL in node.labels or ZONE_LABEL in node.choices for node in nodes)
+def count_zones(nodes: Iterable[Node]) -> int:
+    """Return in how many availability zones these nodes are, or may come up; 0 if they have none."""
+    zones: set[str] = set()
+    for node in nodes:
+        zones.update(
+            node.choices.get(ZONE_LABEL) or (), [node.labels[ZONE_LABEL]] if ZONE_LABEL in node.labels else ()
+        )
+    return len(zones)
 
 
 def possible_nodes(live: Iterable[Node], groups: Iterable[AnyNodeGroup], stack: str = "") -> list[Node]:

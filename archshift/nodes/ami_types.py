@@ -13,11 +13,15 @@ from archshift.nodes.instance_types import InstanceType
 
 AmiFamily: TypeAlias = Literal["AL2023", "Bottlerocket"]
 
-_DATA_VOLUMES: Final[Mapping[AmiFamily, str]] = {
-    "AL2023": "/dev/xvda",
-    # Bottlerocket keeps images and logs on a separate volume.
-    "Bottlerocket": "/dev/xvdb",
+CUSTOM: Final = "CUSTOM"
+"""The AMI type of a group whose launch template names an image. EKS sets it by itself."""
+
+_VOLUMES: Final[Mapping[AmiFamily, tuple[str, ...]]] = {
+    "AL2023": ("/dev/xvda",),
+    # Bottlerocket keeps images and logs on a volume of their own.
+    "Bottlerocket": ("/dev/xvda", "/dev/xvdb"),
 }
+"""The devices of the volumes that an image brings; the last has images and logs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +41,14 @@ class AmiType:
     variant: str = ""
 
     @property
+    def volumes(self) -> tuple[str, ...]:
+        """The devices of the volumes that its image brings."""
+        return _VOLUMES[self.family]
+
+    @property
     def data_volume(self) -> str:
         """The device of the volume with images and logs."""
-        return _DATA_VOLUMES[self.family]
+        return self.volumes[-1]
 
 
 AMI_TYPES: Final[Mapping[str, AmiType]] = {

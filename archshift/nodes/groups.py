@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from math import ceil
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from archshift.common.architectures import ARCHITECTURES, Architecture
 from archshift.common.errors import ArchshiftError
@@ -19,19 +19,35 @@ from archshift.common.kubernetes import (
     HOSTNAME_LABEL,
     INSTANCE_TYPE_LABEL,
     OS_LABELS,
+    OURS,
     POOL_LABEL,
     STACK_LABEL,
+    TWIN_TAG,
     ZONE_LABEL,
 )
 from archshift.common.resources import EPHEMERAL_STORAGE, MIB, Devices, Resources, total
 from archshift.nodes import well_known_labels
 from archshift.nodes.instance_types import INSTANCE_TYPES, InstanceType
+from archshift.nodes.launch_templates import Instances, TemplateVersion
+from archshift.nodes.requirements import Requirement
 from archshift.nodes.temporary_taints import is_temporary
 from archshift.nodes.well_known_labels import WellKnown
+
+if TYPE_CHECKING:
+    from archshift.nodes.live_groups import LiveGroup
 
 MOST_NODES: Final = 1000
 """The most nodes of a pool that count. Limits that permit more are treated as this number."""
 
+MOST_MILLICPU: Final = 100_000_000
+"""What a pool without limits counts with, in thousandths of a vCPU."""
+
+
+CAPACITY_TYPES: Final = ("on-demand", "spot", "reserved")
+"""How Karpenter may buy nodes."""
+
+Consolidation: TypeAlias = Literal["when-empty", "when-empty-or-underutilized"]
+"""Which nodes Karpenter may remove or replace to save costs."""
 
 SPECIAL_NODES: Final = ("windows", "fargate", "virtual")
 """The kinds of nodes that ordinary Linux pods cannot use: values of ``Node.architecture``."""
@@ -78,6 +94,7 @@ class Node:
         choices: Label to the values that a NodePool may choose from for a pod: zone and capacity type. It is
             empty for all other nodes.
         variants: The labels of each instance type that a node to come may have; empty if ``labels`` has them.
+        varying: The labels in ``variants``, so that nobody searches hundreds of types for another label.
         unknown: The labels of a node to come whose values nobody knows yet.
         unknown_fits: Whether a rule on an unknown label counts as met. For the guard it does not.
         settings_labels: The labels that a stack's settings gave a simulated node. An update may remove them,
@@ -94,6 +111,7 @@ class Node:
     devices: Devices | None = None
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     variants: tuple[Mapping[str, str], ...] = ()
+    varying: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     unknown: frozenset[str] = frozenset()
     unknown_fits: bool = True
     settings_labels: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
@@ -312,6 +330,19 @@ class EksNodeGroup(_Group):
         max_unavailable: How many nodes an update may replace at once: a number, or a text such as ``33%``.
         import_name: The name at EKS of an existing group to import; empty to create a group. An import does
             not change what would replace the group: types, image, subnets, role, launch template.
+        twin_of: The name of the group whose twin it is; empty for none.
+        typed: The keys that its own settings have; what they do not say may come from a live group.
+        node_role: The ARN of the IAM role of the nodes; empty for that of the cluster.
+        tags: The tags of the group, its instances and its volumes.
+        group_tags: Further tags of the group alone; ``instances`` has those of instances and volumes.
+        node_repair: Whether EKS replaces nodes that are not healthy.
+        launch_template: A launch template of the user's own; None for archshift's, with ``instances``.
+        instances: What archshift's launch template gives each node.
+        retired: Its nodes take no new pods, by the taint ``RETIRED``, which is one of ``taints``.
+        released: The stack hands the group back: it takes off what is its own, and no longer deletes it.
+        live: The group as it is; None before it exists, or if nobody asked EKS.
+        source: The group from which it got what the settings do not say; None for none.
+        notes: What people need to know about it, one sentence each.
     """
 
     instance_types: tuple[InstanceType, ...]
@@ -325,6 +356,19 @@ class EksNodeGroup(_Group):
     disk_gib: int = 20
     max_unavailable: int | str = 1
     import_name: str = ""
+    twin_of: str = ""
+    typed: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    node_role: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    group_tags: Mapping[str, str] = field(default_factory=dict)
+    node_repair: bool = False
+    launch_template: TemplateVersion | None = None
+    instances: Instances = field(default_factory=Instances)
+    retired: bool = False
+    released: bool = False
+    live: "LiveGroup | None" = None
+    source: "LiveGroup | None" = None
+    notes: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> Architecture:
@@ -334,7 +378,18 @@ class EksNodeGroup(_Group):
     @property
     def node_labels(self) -> Mapping[str, str]:
         """The labels that the group gives its nodes; the kubelet sets ``kubernetes.io/arch``."""
-        return {**self.labels, ARCHITECTURE_LABEL: self.architecture, **self._own_labels}
+        ours = {} if self.released else {ARCHITECTURE_LABEL: self.architecture, **self._own_labels}
+        return {**self.labels, **ours}
+
+    @property
+    def original(self) -> str:
+        """The name of the group whose twin it is, or was, when archshift made it; empty for none."""
+        return self.twin_of or (self.live.tags.get(TWIN_TAG, "") if self.live else "")
+
+    @property
+    def node_taints(self) -> tuple[Taint, ...]:
+        """The taints that the group gives its nodes, with that of their side."""
+        return self.taints if self.released else (*self.taints, side_taint(self.architecture))
 
     @property
     def min_nodes(self) -> int:
@@ -374,7 +429,9 @@ class EksNodeGroup(_Group):
             known = by_eks | well_known_labels.of_zone(zone)
             node = _node(f"{self.name}-new-{index}", self, kind, pods, zone, known.labels)
             unknown = known.unknown - self.labels.keys()
-            nodes.append(replace(node, unknown=unknown, variants=types if len(types) > 1 else ()))
+            if len(types) > 1:
+                node = replace(node, variants=types, varying=frozenset().union(*types))
+            nodes.append(replace(node, unknown=unknown))
         return nodes
 
     def nodes_after(self, own: Sequence[Node], zones: Sequence[str]) -> list[Node]:
@@ -429,32 +486,64 @@ class NodeClass:
 class NodePool(_Group):
     """A group whose nodes Karpenter or EKS Auto Mode creates for pods that no node has room for.
 
-    It has the NodePool's name. It has limits instead of a number of nodes. So a plan counts its live nodes
-    and the further nodes that its limits permit.
+    It has limits instead of a number of nodes. So a plan counts its live nodes and the further nodes that its
+    limits permit.
 
     Attributes:
-        instance_types: Its types, all of one architecture.
+        instance_types: All types that it may use, all of one architecture.
+        requirements: What the machines must be; empty for a NodePool that lists ``instance_types``.
         node_class: The node class of its nodes.
-        millicpu: The most CPU of its nodes, in thousandths of a vCPU.
-        memory: The most memory of its nodes, in bytes; None if only the CPU is limited.
+        millicpu: The most CPU of its nodes, in thousandths of a vCPU; None for any.
+        memory: The most memory of its nodes, in bytes; None for any.
+        most_nodes: The most nodes; None for any number.
         zones: Its zones; empty for those of the node class.
-        capacity_types: on-demand, spot or reserved.
+        capacity_types: on-demand, spot or reserved; empty for all.
+        label_choices: Label of the user to the values that Karpenter may choose from.
         weight: Its priority among pools, 1 to 100, the highest first; None for the lowest.
         consolidate_after: How long a node must be unchanged before consolidation, such as ``5m``.
+        consolidation: Which nodes Karpenter may remove or replace to save costs.
         budget: How many nodes may be replaced at once: a number, or a share such as ``10%``.
+        expire_after: The age at which Karpenter replaces a node, such as ``720h``; empty for its default.
+        termination_grace_period: How long a node may take to drain, such as ``48h``; empty for any time.
+        startup_taints: Taints of a new node that an agent removes.
+        annotations: Annotations of every node.
         side_taint: Whether its nodes have the soft taint of their side, as the nodes of other groups do.
+        import_name: The name of the existing NodePool that this is; empty for one that archshift makes.
+        spec: The spec to apply, for a pool that follows an existing NodePool; None if the other attributes
+            are all that there is.
+        notes: What its owner must know about it, as sentences.
+        force: archshift overwrites the fields of other owners.
+        released: The engine forgets it instead of deleting it.
     """
 
     instance_types: tuple[InstanceType, ...]
+    requirements: tuple[Requirement, ...] = ()
     node_class: NodeClass
-    millicpu: int
+    millicpu: int | None
     memory: int | None = None
+    most_nodes: int | None = None
     zones: tuple[str, ...] = ()
     capacity_types: tuple[str, ...] = ("on-demand",)
+    label_choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     weight: int | None = None
     consolidate_after: str = "5m"
+    consolidation: Consolidation = "when-empty-or-underutilized"
     budget: str = "10%"
+    expire_after: str = ""
+    termination_grace_period: str = ""
+    startup_taints: tuple[Taint, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
     side_taint: bool = True
+    import_name: str = ""
+    spec: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    force: bool = False
+    released: bool = False
+
+    @property
+    def pool_name(self) -> str:
+        """The name of its NodePool in the cluster."""
+        return self.import_name or self.name
 
     @property
     def architecture(self) -> Architecture:
@@ -464,6 +553,8 @@ class NodePool(_Group):
     @property
     def node_labels(self) -> Mapping[str, str]:
         """The labels that the pool gives its nodes; the kubelet sets ``kubernetes.io/arch``."""
+        if self.spec is not None:
+            return self.labels
         return {**self.labels, ARCHITECTURE_LABEL: self.architecture, GROUP_LABEL: self.name}
 
     @property
@@ -473,7 +564,7 @@ class NodePool(_Group):
 
     def owns(self, node: Node) -> bool:
         """Return whether a live node belongs to this pool."""
-        return node.labels.get(POOL_LABEL) == self.name
+        return node.labels.get(POOL_LABEL) == self.pool_name
 
     def possible_nodes(self, live: Iterable[Node] = ()) -> list[Node]:
         """Return the nodes that it may create in addition to its ``live`` nodes, up to its limits.
@@ -484,24 +575,32 @@ class NodePool(_Group):
         Args:
             live: Its live nodes, which count against its limits.
         """
+        live = list(live)
         millicpu, memory = self.millicpu, self.memory
+        if millicpu is None and memory is None and self.most_nodes is None:
+            millicpu = MOST_MILLICPU
+        most = MOST_NODES if self.most_nodes is None else min(MOST_NODES, self.most_nodes - len(live))
         for node in live:
             used = _capacity(node)
-            millicpu -= used[0]
+            millicpu = None if millicpu is None else millicpu - used[0]
             memory = None if memory is None else memory - used[1]
         nodes: list[Node] = []
+        template: Node | None = None
         for kind in sorted(set(self.instance_types), key=_size, reverse=True):
-            fit = millicpu // (kind.vcpu * 1000)
+            fit = most - len(nodes)
+            if millicpu is not None:
+                fit = min(fit, millicpu // (kind.vcpu * 1000))
             if memory is not None:
                 fit = min(fit, memory // (kind.memory_mib * MIB))
-            fit = min(max(0, fit), MOST_NODES - len(nodes))
-            if not fit:
+            if fit <= 0:
                 continue
-            node = self._possible(kind, self.instance_types)
+            # Its variants have the labels of all types, so making them once is enough.
+            template = template or self._possible(kind, self.instance_types)
+            node = _as_machine(template, kind)
             for number in range(len(nodes), len(nodes) + fit):
                 name = f"{node.name}-{number}"
                 nodes.append(replace(node, name=name, labels={**node.labels, HOSTNAME_LABEL: name}))
-            millicpu -= fit * kind.vcpu * 1000
+            millicpu = None if millicpu is None else millicpu - fit * kind.vcpu * 1000
             memory = None if memory is None else memory - fit * kind.memory_mib * MIB
         return nodes
 
@@ -519,30 +618,22 @@ class NodePool(_Group):
         # can predict whether a pod that needs a certain zone gets a node there.
         in_zones = [well_known_labels.of_zone(zone) for zone in self.zones or ("",)]
         known |= WellKnown({}, frozenset().union(*(part.unknown for part in (*machines, *in_zones))))
-        choices = {CAPACITY_TYPE_LABEL: self.capacity_types}
+        choices = {CAPACITY_TYPE_LABEL: self.capacity_types or CAPACITY_TYPES, **self.label_choices}
         for label in {label for part in in_zones for label in part.labels}:
             # A label that one of the zones lacks is also unknown, and that comes first.
             choices[label] = tuple(
                 dict.fromkeys(part.labels[label] for part in in_zones if label in part.labels)
             )
-        return Node(
+        node = Node(
             name=name,
-            labels={
-                **known.labels,
-                **self.node_labels,
-                ARCH_LABEL: kind.architecture,
-                HOSTNAME_LABEL: name,
-                INSTANCE_TYPE_LABEL: kind.name,
-                POOL_LABEL: self.name,
-            },
+            labels={**known.labels, **self.node_labels, HOSTNAME_LABEL: name, POOL_LABEL: self.pool_name},
             taints=self.taints,
-            millicpu=kind.allocatable_millicpu,
-            memory=kind.allocatable_memory,
-            pods=kind.managed_pods,
             choices=choices,
             variants=tuple(machine.labels for machine in machines),
+            varying=frozenset().union(*(machine.labels for machine in machines)),
             unknown=known.unknown - self.labels.keys(),
         )
+        return _as_machine(node, kind)
 
     def nodes_after(self, own: Sequence[Node], _zones: Sequence[str]) -> list[Node]:
         """Return its nodes after an update, and the further nodes that its limits permit.
@@ -552,7 +643,12 @@ class NodePool(_Group):
         Args:
             own: Its live nodes.
         """
-        staying = _staying(self, own)
+        # An agent is about to remove these taints.
+        starting = [
+            replace(node, taints=tuple(taint for taint in node.taints if taint not in self.startup_taints))
+            for node in own
+        ]
+        staying = _staying(self, starting)
         return [*staying, *self.possible_nodes(staying)]
 
     def nodes_with_new(self, live: Iterable[Node]) -> dict[str, list[Node]]:
@@ -565,35 +661,62 @@ class NodePool(_Group):
         return self.possible_nodes()
 
     def samples(self, _zones: Sequence[str]) -> list[Node]:
-        """Return a sample node for each of its types, the smallest first."""
-        return [self.sample(kind) for kind in sorted(set(self.instance_types), key=_size)]
+        """Return a sample node for each size of its machines, the smallest first.
+
+        Of several types of one size it takes the plainest and oldest, which most regions have.
+        """
+        alike: dict[tuple[int, int], list[InstanceType]] = {}
+        for kind in sorted(set(self.instance_types), key=lambda kind: (len(kind.family), kind.name)):
+            alike.setdefault(_size(kind)[:2], []).append(kind)
+        return [self._possible(kinds[0], kinds) for _, kinds in sorted(alike.items())]
 
     def size_range(self, kind: InstanceType) -> SizeRange:
         """Return how many nodes of a type its limits permit; it begins with 0 nodes."""
-        most = self.millicpu // (1000 * kind.vcpu)
+        most = [MOST_NODES if self.most_nodes is None else self.most_nodes]
+        if self.millicpu is not None:
+            most.append(self.millicpu // (1000 * kind.vcpu))
         if self.memory is not None:
-            most = min(most, self.memory // (kind.memory_mib * MIB))
-        return SizeRange(0, most, autoscaled=True)
+            most.append(self.memory // (kind.memory_mib * MIB))
+        return SizeRange(0, min(most), autoscaled=True)
 
     def limits_to_raise(self, kind: InstanceType, nodes: int) -> str:
         """Return which limits are too low for so many nodes of a type, and what to set; empty for none."""
         short = []
-        if nodes * kind.vcpu * 1000 > self.millicpu:
+        if self.millicpu is not None and nodes * kind.vcpu * 1000 > self.millicpu:
             short.append(f"limits.cpu to {nodes * kind.vcpu}")
         if self.memory is not None and nodes * kind.memory_mib * MIB > self.memory:
             short.append(f"limits.memory to {ceil(nodes * kind.memory_mib / 1024)}Gi")
+        if self.most_nodes is not None and nodes > self.most_nodes:
+            short.append(f"limits.nodes to {nodes}")
         return " and its ".join(short)
 
     def allows_less(self, later: "NodePool") -> bool:
         """Return whether a change of the pool permits fewer nodes or fewer kinds of nodes."""
-        if later.architecture != self.architecture or later.millicpu < self.millicpu:
+        if later.architecture != self.architecture:
             return True
-        if later.memory is not None and (self.memory is None or later.memory < self.memory):
+        limits = (
+            (self.millicpu, later.millicpu),
+            (self.memory, later.memory),
+            (self.most_nodes, later.most_nodes),
+        )
+        if any(new is not None and (old is None or new < old) for old, new in limits):
             return True
         if not {*self.instance_types} <= {*later.instance_types}:
             return True
         # A pool without zones uses all zones of its node class.
         return bool(later.zones) and not (self.zones and {*self.zones} <= {*later.zones})
+
+
+def _as_machine(node: Node, kind: InstanceType) -> Node:
+    """Return a possible node as one of this type."""
+    labels = {**node.labels, **well_known_labels.of_any_node(kind).labels}
+    return replace(
+        node,
+        labels=labels,
+        millicpu=kind.allocatable_millicpu,
+        memory=kind.allocatable_memory,
+        pods=kind.managed_pods,
+    )
 
 
 AnyNodeGroup: TypeAlias = NodeGroup | EksNodeGroup | NodePool
@@ -625,6 +748,20 @@ def _node(
     )
 
 
+def _without_dropped(group: AnyNodeGroup, node: Node) -> Node:
+    """Return a live node without the labels and taints that an update takes off its group."""
+    live = group.live if isinstance(group, EksNodeGroup) else None
+    if live is None or not isinstance(group, EksNodeGroup):
+        return node
+    labels = live.labels.keys() - group.node_labels.keys()
+    taints = {*live.taints} - {*group.node_taints}
+    return replace(
+        node,
+        labels={key: value for key, value in node.labels.items() if key not in labels},
+        taints=tuple(taint for taint in node.taints if taint not in taints),
+    )
+
+
 def _staying(group: AnyNodeGroup, own: Iterable[Node], *, any_type: bool = False) -> list[Node]:
     """Return the live nodes of a group that remain after a change of its instance types.
 
@@ -641,7 +778,7 @@ def _staying(group: AnyNodeGroup, own: Iterable[Node], *, any_type: bool = False
             },
             taints=(*node.taints, *(taint for taint in group.taints if taint not in node.taints)),
         )
-        for node in own
+        for node in (_without_dropped(group, node) for node in own)
         if any_type or node.labels.get(INSTANCE_TYPE_LABEL, "") in types
     ]
 
@@ -703,6 +840,10 @@ def made_by_another_stack(node: Node, stack: str) -> bool:
         stack: This stack, as ``stack_label`` writes it; empty if it is unknown.
     """
     return bool(stack) and node.labels.get(STACK_LABEL, stack) != stack
+
+
+RETIRED: Final = Taint(key=f"{OURS}retired")
+"""The taint of a group with ``retired: true``: its nodes take no new pods."""
 
 
 def side_taint(architecture: Architecture) -> Taint:

@@ -30,7 +30,8 @@ _XEN: Final = frozenset(
      "r4", "t1", "t2", "x1", "x1e"}
 )  # fmt: skip
 
-_FAMILY: Final = re.compile(r"(?P<category>[a-z]+)(?P<generation>\d+)(?P<variant>[a-z]*)")
+# u-6tb1 is the first generation of the category u.
+_FAMILY: Final = re.compile(r"(?P<category>[a-z]+)(-\d+tb)?(?P<generation>\d+)(?P<variant>[a-z]*)")
 
 # The lines whose machines have no local disk unless the letter d says so, and no accelerator.
 _PLAIN_LINES: Final = frozenset({"a", "c", "hpc", "m", "r", "t", "u"})

@@ -63,7 +63,13 @@ from archshift.cluster.live_placement import (
     POLICIES,
     POLICY_KIND,
 )
-from archshift.cluster.pod_fields import DEFAULT_SPREADS, SPREADS, WEIGHT, toleration_of
+from archshift.cluster.pod_fields import (
+    DEFAULT_SPREADS,
+    SPREADS,
+    WEIGHT,
+    toleration_of,
+    weighted_preferences,
+)
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64
 from archshift.common.kubernetes import ARCH_LABEL, ARCH_LABELS, OS_LABEL, STACK_LABEL
 from archshift.plan.placement import OTHER_WEIGHT
@@ -85,7 +91,30 @@ def _spread(name: str, skew: str, more: str = "") -> str:
 
 def _default_spread(name: str) -> str:
     least = DEFAULT_SPREADS[name]
-    return _spread(name, f"variables.most / 2 > {least} ? variables.most / 2 : {least}")
+    fixed = f"variables.most / 2 > {least} ? variables.most / 2 : {least}"
+    return _spread(name, f"variables.scales ? 1 : {fixed}")
+
+
+def _weighted(side: str) -> str:
+    """Return the CEL lists of the terms that ``weighted_preferences`` makes, by a side in CEL."""
+    one, any_side = (term["preference"]["matchExpressions"] for term in weighted_preferences(AMD64, 50))
+
+    def term(points: str, expressions: Any) -> str:
+        maps = ", ".join(
+            "{" + ", ".join(f"{key!r}: dyn({_cel_value(value)})" for key, value in each.items()) + "}"
+            for each in expressions
+        )
+        return f"[{{'weight': dyn({points}), 'preference': dyn({{'matchExpressions': [{maps}]}})}}]"
+
+    rest = f"{WEIGHT} - variables.weight"
+    mine = term("variables.weight", one).replace(json.dumps([AMD64]), f"[{side}]")
+    return (
+        f"(variables.weight > 0 ? {mine} : []) + (variables.weight < {WEIGHT} ? {term(rest, any_side)} : [])"
+    )
+
+
+def _cel_value(value: Any) -> str:
+    return json.dumps([*value] if isinstance(value, tuple | list) else value)
 
 
 _WORDS: Final = {
@@ -109,6 +138,8 @@ _WORDS: Final = {
     }.items()
 } | {
     "ARCH_SPREAD": _spread("spread", "variables.skew", ", 'nodeTaintsPolicy': dyn('Honor')"),
+    "SOFT_SPREAD": _spread("soft-spread", "int(variables.words[8])"),
+    "WEIGHTED": _weighted("variables.side"),
     "NODE_SPREAD": _default_spread("node-spread"),
     "ZONE_SPREAD": _default_spread("zone-spread"),
     "preferred": "preferredDuringSchedulingIgnoredDuringExecution",
@@ -193,24 +224,31 @@ _VARIABLES: Final = {
     "words": "variables.entry.split(' ')",
     "pin": "variables.entry.matches($PIN)",
     "prefers": "size(variables.words) == 7",
+    "scales": "size(variables.words) > 7",
     "share": """
         variables.entry.matches($SHARE) && (variables.prefers || variables.countable) &&
-        int(variables.words[0]) > 0 && int(variables.words[0]) < int(variables.words[2]) &&
-        !variables.spreads.exists(s, s.topologyKey == $ARCH && s.whenUnsatisfiable == 'DoNotSchedule')
+        (variables.scales ?
+            int(variables.words[0]) <= int(variables.words[2]) && int(variables.words[2]) > 0 :
+            int(variables.words[0]) > 0 && int(variables.words[0]) < int(variables.words[2])) &&
+        !variables.spreads.exists(s, s.topologyKey == $ARCH &&
+            (variables.scales || s.whenUnsatisfiable == 'DoNotSchedule'))
     """,
     # What ``place`` computes.
     "arm64": "int(variables.words[0])",
     "amd64": "int(variables.words[2]) - variables.arm64",
     "most": "variables.arm64 > variables.amd64 ? variables.arm64 : variables.amd64",
     "skew": """
+        variables.scales ? int(variables.words[6]) :
         variables.arm64 == variables.amd64 ? 1 :
         2 * variables.most - variables.arm64 - variables.amd64
     """,
     "side": """
         variables.pin ? variables.words[2] :
         variables.prefers ? variables.words[6] :
+        variables.scales ? variables.words[10] :
         variables.arm64 >= variables.amd64 ? $ARM64 : $AMD64
     """,
+    "weight": "variables.scales ? int(variables.words[11]) : $WEIGHT",
     "spare": """
         size(variables.preferences) < $OTHER_WEIGHT ? $OTHER_WEIGHT - size(variables.preferences) : 0
     """,
@@ -222,6 +260,10 @@ _VARIABLES: Final = {
         size(object.spec.?affinity.?podAffinity.?$preferred.orValue([])) > 0 ||
         size(object.spec.?affinity.?podAntiAffinity.?$preferred.orValue([])) > 0 ||
         variables.spreads.exists(s, s.whenUnsatisfiable == 'ScheduleAnyway')
+    """,
+    "tolerates": """
+        variables.scales ? (size(variables.words) > 12 ? variables.words[13] : '') :
+        variables.soft ? variables.side : ''
     """,
 }
 """Name to CEL. A variable may read those above it. It is evaluated when it is first used, or never.
@@ -245,9 +287,12 @@ _PATCHES: Final = {
     "spread": """
         variables.prefers ? [] :
         size(variables.spreads) > 0 ?
-            [JSONPatch{op: 'add', path: '/spec/topologySpreadConstraints/-', value: $ARCH_SPREAD}] :
+            [JSONPatch{op: 'add', path: '/spec/topologySpreadConstraints/-', value: $ARCH_SPREAD}] +
+            (variables.scales ?
+                [JSONPatch{op: 'add', path: '/spec/topologySpreadConstraints/-', value: $SOFT_SPREAD}] : []) :
             [JSONPatch{op: 'add', path: '/spec/topologySpreadConstraints', value: [$ARCH_SPREAD] +
-                (variables.zones ? [$ZONE_SPREAD] : []) + [$NODE_SPREAD]}]
+                (variables.scales ? [$SOFT_SPREAD] : []) + (variables.zones ? [$ZONE_SPREAD] : []) +
+                [$NODE_SPREAD]}]
     """,
     "prefer": """
         (has(object.spec.affinity) ? [] : [JSONPatch{op: 'add', path: '/spec/affinity', value: {}}]) +
@@ -257,14 +302,15 @@ _PATCHES: Final = {
             variables.preferences.map(p, {
                 'weight': dyn(1 + int(double(p.weight - 1) * variables.scale)),
                 'preference': dyn(p.preference)}) +
+            (variables.scales ? $WEIGHTED :
             [{'weight': dyn($WEIGHT), 'preference': dyn({'matchExpressions': [
-                {'key': dyn($ARCH), 'operator': dyn('In'), 'values': dyn([variables.side])}]})}]}]
+                {'key': dyn($ARCH), 'operator': dyn('In'), 'values': dyn([variables.side])}]})}])}]
     """,
     "tolerate": """
-        !variables.soft ? [] :
+        variables.tolerates == '' ? [] :
         has(object.spec.tolerations) ?
-            [JSONPatch{op: 'add', path: '/spec/tolerations/-', value: $TOLERATION_OF[variables.side]}] :
-            [JSONPatch{op: 'add', path: '/spec/tolerations', value: [$TOLERATION_OF[variables.side]]}]
+            [JSONPatch{op: 'add', path: '/spec/tolerations/-', value: $TOLERATION_OF[variables.tolerates]}] :
+            [JSONPatch{op: 'add', path: '/spec/tolerations', value: [$TOLERATION_OF[variables.tolerates]]}]
     """,
 }
 """What the mutation names with a dollar sign: the patches of each field, and of the annotation."""

@@ -10,7 +10,7 @@ from archshift.cluster.scheduling import meets
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ARCH_LABELS, ARCHITECTURE_LABEL, HOSTNAME_LABEL
-from archshift.nodes.after_update import have_zones
+from archshift.nodes.after_update import count_zones
 from archshift.nodes.groups import Node
 from archshift.plan.model import Plan
 
@@ -79,7 +79,7 @@ def _common(
         images_checked: Whether images are checked.
         known: The pairs of ``GRAVITON_LABELS`` that are live.
     """
-    if not have_zones(possible):
+    if not count_zones(possible):
         yield NO_ZONES, "true"
     # A label selector leaves other teams' workloads in the same namespaces. They have no entry, and archshift
     # must not place them. Without a check of images nobody proves that a new workload may leave x86 later.

@@ -149,7 +149,8 @@ def placeable(needed: Iterable[X86Need], nodes: Iterable[Node]) -> list[X86Need]
 
 def most_pods(workload: Workload) -> int:
     """Return for how many pods of a workload to keep room; a DaemonSet counts as one pod."""
-    return max(1, workload.replicas, *(workload.autoscaled or ()))
+    scaler = workload.autoscaled
+    return max(1, scaler.most_pods(workload.replicas) if scaler else workload.replicas)
 
 
 def _why(workload: Workload, verdict: WorkloadVerdict | None, rules: Rules | None, only_x86: OnlyX86) -> str:

@@ -15,6 +15,7 @@ from archshift.common.architectures import ARM64, Architecture
 from archshift.images.workload import WorkloadVerdict
 from archshift.plan.apportion import Wave
 from archshift.plan.capacity import Balance
+from archshift.plan.deletion_costs import Proportion
 
 Placement: TypeAlias = Literal["patches", "admission"]
 """Who places pods: a patch of each workload's template, or the API server when a pod is created."""
@@ -103,6 +104,7 @@ class PlannedWorkload:
         patch: The body of its server-side-apply patch; None if it gets none.
         entry: By what the API server places its new pods: an ``Entry``, or ``LEFT_ALONE``. Empty for
             DaemonSets, and with ``placement: patches``.
+        applied: Whether its pods are placed now as the patch or the entry would place them.
         restarts: Whether the update replaces all of its pods: its pod template changes, or its limits let no
             pod be away.
         patch_goes: Whether it loses the patch that an update with ``placement: patches`` set. If it has pods,
@@ -110,6 +112,7 @@ class PlannedWorkload:
         forced: Whether the patch takes fields from another owner.
         reclaimed: Whether the patch takes back fields that archshift wrote and another manager owns now, for
             example after ``kubectl rollout undo``.
+        autoscaled: Whether an autoscaler changes its replicas.
         reachable: The lowest and the highest share on Graviton while an autoscaler changes the replicas.
         verdict: The verdict on its images; None if images are not checked.
         action: What archshift does with it: ``move``, ``hold`` on x86, ``graviton`` (it runs on arm64 only),
@@ -132,10 +135,12 @@ class PlannedWorkload:
     movable: bool = False
     patch: Mapping[str, Any] | None = None
     entry: str = ""
+    applied: bool = False
     restarts: bool = False
     patch_goes: bool = False
     forced: bool = False
     reclaimed: bool = False
+    autoscaled: bool = False
     reachable: tuple[float, float] | None = None
     verdict: WorkloadVerdict | None = None
 
@@ -207,6 +212,29 @@ class DaemonSetBlocker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bend:
+    """The share of one autoscaled workload.
+
+    Attributes:
+        workload: Its key.
+        wanted: The wanted share of its pods on Graviton, 0.0 to 1.0.
+        share: The present share.
+        since: When archshift last ordered its pods, as the API server writes times; empty if it is not known.
+        causes: What changed the share since then; empty if it is the wanted one.
+    """
+
+    workload: str
+    wanted: float
+    share: float
+    since: str = ""
+    causes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.workload}: {self.share:.0%} of its pods on Graviton, {self.wanted:.0%} wanted"
+        return f"{text}: {'; '.join(self.causes)}" if self.causes else text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What the next update changes in the cluster.
 
@@ -231,6 +259,9 @@ class Plan:
         older: The number of pods of placed workloads that are older than the policy.
         without_policy: The namespaces in which no policy of archshift is in effect.
         advice: What another placement would save in this step, a sentence; empty if it saves nothing.
+        kept_shares: The key of an autoscaled workload to the share that it keeps while it is scaled down.
+        costs_due: The keys of the workloads whose deletion costs this update writes or gives back.
+        bends: The shares of autoscaled workloads.
     """
 
     arm_ratio: float
@@ -251,6 +282,9 @@ class Plan:
     older: int = 0
     without_policy: tuple[str, ...] = ()
     advice: str = ""
+    kept_shares: Mapping[str, Proportion] = field(default_factory=dict)
+    costs_due: tuple[str, ...] = ()
+    bends: tuple[Bend, ...] = ()
 
     @property
     def movable(self) -> list[PlannedWorkload]:

@@ -7,6 +7,7 @@ patch. archshift may set these fields of the pod template:
 field                         set when                                               merges
 ============================  =====================================================  ==================
 spread                        some pods on each side                                 by key, beside others
+soft-spread                   an autoscaler changes the number of pods               by key, beside others
 zone-spread, node-spread      as ``spread``, and it would be the only constraint     by key
 preferred                     some pods on each side, one side has more              atomic: emitted whole
 required                      all pods on one side                                   atomic: emitted whole
@@ -17,20 +18,26 @@ node-selector                 all on one side and ``required`` has another owner
 The result is exact. ``DoNotSchedule`` with ``maxSkew = |graviton - x86|`` limits the difference between the
 sides. A preference for the larger side reaches that limit. tests/lab/test_exact.py measures it with a
 real kube-scheduler.
+
+Where an autoscaler changes the number of pods, a difference is no share. There the limit is wide enough for
+the largest number, and inside it two soft rules are in balance at the share (archshift/plan/scaling.py).
 """
 
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from archshift.cluster.entries import Scaling
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import (
     DEFAULT_SPREADS,
+    SOFT_SPREADS,
     Template,
     arch_expression,
     preference_for,
     spread_constraint,
     toleration_of,
+    weighted_preferences,
 )
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.kubernetes import ARCH_LABEL
@@ -77,7 +84,7 @@ def conflicts(template: Template, replicas: int) -> dict[str, FieldOwner]:
     if replicas > 1:
         blocked |= {
             n: template.foreign_owners[n]
-            for n in ("preferred", "spread", *DEFAULT_SPREADS)
+            for n in ("preferred", "spread", *SOFT_SPREADS)
             if n in template.foreign_owners
         }
     return blocked
@@ -91,6 +98,7 @@ def place(
     *,
     zones: bool = True,
     by_selector: bool = False,
+    scaling: Scaling | None = None,
 ) -> dict[str, Any]:
     """Return the fields to set so that ``graviton`` of ``replicas`` pods run on Graviton.
 
@@ -107,6 +115,7 @@ def place(
             without one when it spreads pods.
         by_selector: Pin by the node selector. It is for single pods, whose fields have no owners: a node must
             meet the selector and the required affinity, so no term needs our expression.
+        scaling: How the pods share the sides at any number of pods; None to be exact at ``replicas``.
 
     Returns:
         Field name to value.
@@ -114,7 +123,9 @@ def place(
     fields: dict[str, Any] = {
         name: taken.value for name, taken in template.taken_fields.items() if taken.value
     }
-    if 0 < graviton < replicas:
+    if scaling:
+        fields |= _scaled(template, scaling, zones=zones)
+    elif 0 < graviton < replicas:
         side = prefer or preferred_side(graviton, replicas)
         if not prefer:
             fields["spread"] = _spread(template, max_skew(graviton, replicas))
@@ -163,8 +174,9 @@ def _harmless(template: Template, name: str, side: Architecture, replicas: int) 
             return _spread(template, max(1, replicas))
         case "tolerations":
             return [*(own or ()), toleration_of(side)]
-        case "zone-spread" | "node-spread":
-            return spread_constraint(name, DEFAULT_SPREADS[name], template.selector, template.revision_label)
+        case "soft-spread" | "zone-spread" | "node-spread":
+            skew = DEFAULT_SPREADS.get(name, max(1, replicas))
+            return spread_constraint(name, skew, template.selector, template.revision_label)
         case _:
             return own or {}
 
@@ -184,13 +196,40 @@ def _required(template: Template, *architectures: Architecture) -> dict[str, Any
     return {"nodeSelectorTerms": merged}
 
 
+def _scaled(template: Template, scaling: Scaling, *, zones: bool) -> dict[str, Any]:
+    """Return the fields that keep a share while an autoscaler changes the number of pods."""
+    soft = {"soft-spread": scaling.spread}
+    if not template.has_spreads:
+        # Larger skews would water down all soft spreads, because the scheduler adds them up.
+        soft |= dict.fromkeys(DEFAULT_SPREADS if zones else ("node-spread",), 1)
+    fields = {
+        "spread": _spread(template, scaling.within),
+        **{
+            name: spread_constraint(name, skew, template.selector, template.revision_label)
+            for name, skew in soft.items()
+        },
+        "preferred": [
+            *_lowered(template.application_value("preferred")),
+            *weighted_preferences(scaling.side, scaling.weight),
+        ],
+    }
+    if scaling.tolerates and "tolerations" not in template.foreign_owners:
+        own = template.application_value("tolerations") or ()
+        fields["tolerations"] = [*own, toleration_of(scaling.tolerates)]
+    return fields
+
+
 def _preferred(own: Sequence[Mapping[str, Any]] | None, side: Architecture) -> list[dict[str, Any]]:
+    return [*_lowered(own), preference_for(side)]
+
+
+def _lowered(own: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+    """Return the application's own preferences with lower weights, so that they do not outweigh ours."""
     own = own or ()
     spare, excess = max(0, OTHER_WEIGHT - len(own)), sum(term["weight"] - 1 for term in own)
     # Each weight stays at least 1, the API's minimum. They share the rest in proportion.
     scale = min(1.0, spare / excess) if excess else 1.0
-    theirs = [{**term, "weight": 1 + int((term["weight"] - 1) * scale)} for term in own]
-    return [*theirs, preference_for(side)]
+    return [{**term, "weight": 1 + int((term["weight"] - 1) * scale)} for term in own]
 
 
 def _default_spreads(template: Template, most: int) -> dict[str, Any]:

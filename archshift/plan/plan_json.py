@@ -92,3 +92,17 @@ def _capacity(sides: "Mapping[Architecture, Balance]") -> list[dict[str, Any]]:
         }
         for side in sides.values()
     ]
+
+
+def bends_json(plan: "Plan") -> list[dict[str, Any]]:
+    """Return the shares of autoscaled workloads as JSON values."""
+    return [
+        {
+            "workload": bend.workload,
+            "wanted": bend.wanted,
+            "share": bend.share,
+            "since": bend.since or None,
+            "causes": list(bend.causes),
+        }
+        for bend in plan.bends
+    ]

@@ -19,7 +19,9 @@ from archshift.nodes.after_update import closed_sides, nodes_after, possible_nod
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import reasons
 from archshift.plan.apportion import Share, apportion
+from archshift.plan.bends import bends_of
 from archshift.plan.capacity import Balance, Demand, balance
+from archshift.plan.deletion_costs import Proportion, costs_due
 from archshift.plan.model import (
     DaemonSetBlocker,
     Placement,
@@ -66,7 +68,7 @@ def make_plan(
     """
     rules = rules or {}
     groups = tuple(groups)
-    _check_rules(rules, inventory, placed_by)
+    check_named("overrides", rules, inventory, placed_by)
     admission = None
     if placed_by == "admission":
         admission = Admission.of(inventory, live_entries or {})
@@ -101,6 +103,11 @@ def make_plan(
         row_of(draft, counts.get(draft.workload.key), arm_ratio, inventory, steering, units)
         for draft in drafts
     )
+    kept = {
+        row.key: Proportion(row.wanted, row.replicas)
+        for row in planned
+        if row.placed and row.wanted is not None and row.autoscaled
+    }
     demands = _demands(planned, inventory, nodes)
     # A temporary state of a node stops no update, so capacity after the step counts all nodes.
     balances = balance([replace(node, schedulable=True) for node in nodes], demands)
@@ -119,6 +126,14 @@ def make_plan(
         refused=dict(refused or {}),
         troubles=inventory.troubles,
         placed_by=placed_by,
+        kept_shares=kept,
+        bends=bends_of(planned, inventory, live_entries or {}),
+        costs_due=costs_due(
+            inventory.scaled_pods,
+            {node.name: node.architecture for node in inventory.nodes},
+            kept,
+            {row.key for row in planned if row.restarted_pods},
+        ),
     )
 
 
@@ -148,15 +163,26 @@ def _node_notes(
             yield f"{note}; {reasons.short_until_open(short)}" if short else note
 
 
-def _check_rules(rules: Mapping[str, Rules], inventory: Inventory, placed_by: Placement) -> None:
-    for key in rules:
+def check_named(setting: str, keys: Iterable[str], inventory: Inventory, placed_by: Placement) -> None:
+    """Check that the workloads exist that a setting names.
+
+    Args:
+        setting: The key below ``archshift:workloads``.
+        keys: The keys of the workloads.
+        inventory: The cluster now.
+        placed_by: Who places the pods.
+
+    Raises:
+        ArchshiftError: A workload is missing in the cluster.
+    """
+    for key in keys:
         # A workload that only its pods show may have no pods now.
         may_be_away = placed_by == "admission" and key.split("/")[1] not in CONTROLLERS
         if key not in inventory.workloads and not may_be_away:
             nearest = difflib.get_close_matches(key, inventory.workloads, n=2)
             hint = f"did you mean {' or '.join(nearest)}?" if nearest else "remove it or correct the name"
             raise ArchshiftError(
-                f"archshift:workloads.overrides: {key!r} is not among the workloads found", f"{hint}"
+                f"archshift:workloads.{setting}: {key!r} is not among the workloads found", f"{hint}"
             )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Final
 
-from archshift.cluster.model import FailedCanary, Trouble
+from archshift.cluster.model import MOST_MISSING, FailedCanary, Trouble
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TITLES
 from archshift.cluster.scheduling import Source, Unmet
@@ -23,6 +23,10 @@ EVERYWHERE: Final = "a DaemonSet: runs on every node that it selects"
 NO_KEY: Final = "left alone: its kind and name cannot be the key of an entry"
 PATCH_GOES: Final = "its patch goes, so it rolls out once"
 ROLLS_WITH_SURGE: Final = "it rolls out, because its limits let no pod be away"
+RUN_PULUMI_UP: Final = "its placement is not what the plan wants; run pulumi up"
+ROLLS_OUT: Final = "a rollout of it is in progress"
+NONE_MAY_BE_AWAY: Final = "its rollout limits allow no unavailable pod; --restart restarts all its pods"
+MAX_PODS: Final = "--max-pods permits no more evictions"
 SPREADS_ITSELF: Final = "left alone: spreads its pods over kubernetes.io/arch itself (DoNotSchedule)"
 FORCE_WITHDRAWN: Final = "force was withdrawn: its taken fields are restored"
 
@@ -109,6 +113,14 @@ def autoscaled(bounds: tuple[int, int], low: float, high: float) -> str:
     return (
         f"until the next update, its autoscaler ({bounds[0]} to {bounds[1]} pods) may bring its share on "
         f"Graviton to between {shares[0]} and {shares[1]}"
+    )
+
+
+def own_costs(owner: str) -> str:
+    """Say that somebody else decides which pods of a workload end first."""
+    return (
+        f"{owner} sets deletion costs on its pods, so archshift sets none, and its share may change while "
+        "it is scaled down"
     )
 
 
@@ -261,6 +273,14 @@ def refused(words: str) -> str:
     return (
         f"left alone: the API server refuses its patch ({words}); ask whoever set that rule, or name the "
         "workload in archshift:workloads.exclude"
+    )
+
+
+def oversized(wanted: int, existing: int) -> str:
+    """Say that a workload wants many more pods than it has."""
+    return (
+        f"left alone: it wants {counted(wanted, 'pod')} and has {existing}; archshift places it when at most "
+        f"{MOST_MISSING} of them are missing"
     )
 
 

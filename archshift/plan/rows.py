@@ -2,20 +2,24 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from archshift.cluster import pod_fields
 from archshift.cluster.entries import LEFT_ALONE, Entry
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
-from archshift.cluster.model import TAKEN_ANNOTATION, Inventory, Workload, taken_annotation
+from archshift.cluster.model import MOST_MISSING, TAKEN_ANNOTATION, Inventory, Workload, taken_annotation
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architecture
 from archshift.common.text import joined
 from archshift.nodes.groups import Node
-from archshift.plan import placement, reasons
+from archshift.plan import placement, reasons, scaling
 from archshift.plan.apportion import starts_on_graviton
+from archshift.plan.deletion_costs import own_costs
 from archshift.plan.model import FORCE_REASON_ANNOTATION, PlannedWorkload
 from archshift.plan.steering import Admission, Draft, Steering
+
+_UNKNOWN_MOST: Final = 10
+"""If nobody knows the most pods of an autoscaled workload: so many times its present pods."""
 
 
 def row_of(
@@ -50,6 +54,7 @@ def row_of(
         verdict=steering.verdict_of(workload),
         action=draft.action,
         owner=workload.owner or workload.namespace,
+        autoscaled=workload.autoscaled is not None,
     )
     if draft.action in ("leave", "block"):
         if steering.admission and not on_every_node(workload.kind):
@@ -89,9 +94,10 @@ def _aimed(
         row = replace(row, reason=joined(row.reason, draft.reach.limit))
     if draft.action == "hold" and wanted:
         row = replace(row, reason=reasons.keeps(draft.reason, wanted))
-    if workload.autoscaled:
-        row = _with_reachable(row, workload.autoscaled)
-    return row, target
+    if workload.autoscaled and 0 < wanted < workload.replicas:
+        owner = own_costs(inventory.scaled_pods.get(workload.key, ()))
+        row = replace(row, reason=joined(row.reason, reasons.own_costs(owner) if owner else ""))
+    return _scaled(row, target, draft, arm_ratio, steering)
 
 
 def _at_admission(
@@ -125,10 +131,19 @@ def _at_admission(
             return _kept(row, patched, steering.rules_of(workload).reason, why=row.reason)
         rolls = False
     else:
-        row = replace(row, entry=str(target))
+        row = replace(row, entry=str(target), applied=_places_as(admission.live(workload), target))
     if patched:
         return _patch_goes(row, workload)
     return replace(row, reason=joined(row.reason, reasons.ROLLS_WITH_SURGE), restarts=True) if rolls else row
+
+
+def _places_as(live: Entry | None, target: Entry) -> bool:
+    """Return whether a live entry places pods as another one, for whatever number of pods it was written."""
+    if live is None:
+        return False
+    if live.scaling or target.scaling:
+        return live.scaling == target.scaling
+    return str(live) == str(target)
 
 
 def _left_alone(
@@ -166,7 +181,14 @@ def _patched(
     """
     workload, template = draft.workload, draft.template
     rules = steering.rules_of(workload)
-    fields = placement.place(template, target.graviton, target.replicas, target.prefer, zones=steering.zones)
+    fields = placement.place(
+        template,
+        target.graviton,
+        target.replicas,
+        target.prefer,
+        zones=bool(steering.zones),
+        scaling=target.scaling,
+    )
     ours = {name: template.spec[name] for name in template.owned if name in template.spec}
     if ours and draft.frozen(row.verdict) and _in_motion(workload, inventory):
         # If a pod is missing for a moment while a registry is down, that must not cause a rollout.
@@ -174,6 +196,7 @@ def _patched(
     if _harmless_rest(fields, ours, workload.replicas):
         fields = ours
     changed = fields != ours
+    row = replace(row, applied=bool(template.revision) and not changed)
     if not changed and not row.exact and not _in_motion(workload, inventory):
         # The template is right but the pods are elsewhere, for example after the loss of a node or after an
         # autoscaler's change. The scheduler never moves a running pod, so the pods must be replaced. If a
@@ -279,16 +302,45 @@ def _in_motion(workload: Workload, inventory: Inventory) -> bool:
     return not workload.settled or there != workload.replicas
 
 
-def _with_reachable(row: PlannedWorkload, bounds: tuple[int, int]) -> PlannedWorkload:
-    shares = [
-        placement.reachable(row.wanted or 0, row.replicas, scaled) / scaled
-        for scaled in range(max(1, bounds[0]), bounds[1] + 1)
-    ]
-    if not shares:
-        return row
-    low, high = min(shares), max(shares)
+def _share(target: Entry, draft: Draft, arm_ratio: float, steering: Steering) -> float:
+    """Return the share of a workload's pods that belong on Graviton, whatever their number."""
+    share = min(arm_ratio, steering.rules_of(draft.workload).max_ratio)
+    # Workloads that stay on one side leave the others another share than the fleet's.
+    beside = abs(target.graviton - share * target.replicas) > 1
+    return target.graviton / target.replicas if beside else share
+
+
+def _scaled(
+    row: PlannedWorkload, target: Entry, draft: Draft, arm_ratio: float, steering: Steering
+) -> tuple[PlannedWorkload, Entry]:
+    """Return a row and where its pods belong, with what an autoscaler changes about both."""
+    scaler = draft.workload.autoscaled
+    if not scaler:
+        return row, target
+    most = _UNKNOWN_MOST * target.replicas if scaler.most is None else scaler.most_pods(target.replicas)
+    share = _share(target, draft, arm_ratio, steering)
+    rule = None
+    # Pods that only move together, and those whose own rules limit their places, keep the exact rule.
+    if draft.movable and 0 < share < 1 < most and not (draft.unit or draft.reach.levels or target.prefer):
+        rule = scaling.scaling_of(draft.template, share, most, zones=steering.zones, tainted=steering.tainted)
+    target = replace(target, scaling=rule)
+    if scaler.most is None:
+        return row, target
+    bounds = scaler.fewest, scaler.most
+    if rule:
+        low, high = scaling.reach(rule, share, bounds, soft_rules=draft.template.has_soft_rules)
+    else:
+        least = max(1, bounds[0])
+        shares = [
+            placement.reachable(row.wanted or 0, row.replicas, scaled) / scaled
+            # Beyond that, a share changes by less than a thousandth.
+            for scaled in range(least, min(bounds[1], least + MOST_MISSING) + 1)
+        ]
+        if not shares:
+            return row, target
+        low, high = min(shares), max(shares)
     note = reasons.autoscaled(bounds, low, high)
-    return replace(row, reachable=(low, high), reason=joined(row.reason, note))
+    return replace(row, reachable=(low, high), reason=joined(row.reason, note)), target
 
 
 def _body(

@@ -12,8 +12,8 @@ from archshift.common.architectures import AMD64, ARCHITECTURES, ARM64, Architec
 from archshift.common.text import joined
 from archshift.images.verdict import ARM64_ONLY, UNKNOWN
 from archshift.images.workload import WorkloadVerdict
-from archshift.nodes.after_update import have_zones
-from archshift.nodes.groups import Node
+from archshift.nodes.after_update import count_zones
+from archshift.nodes.groups import Node, side_taint
 from archshift.plan import placement, reasons
 from archshift.plan.companions import Bond, Member, bonds
 from archshift.plan.model import Action, Conflict, PlannedWorkload, Rules
@@ -48,8 +48,11 @@ class Admission:
     def live(self, workload: Workload) -> Entry | None:
         """Return a workload's live entry for its present number of pods; None if it has none."""
         entry = Entry.parse(self.entries.get(workload.key, LEFT_ALONE))
-        if entry and entry.replicas == 1:
+        if entry and entry.side:
             return Entry(entry.graviton * max(1, workload.replicas), max(1, workload.replicas))
+        if entry and entry.scaling:
+            graviton = round(entry.graviton / entry.replicas * workload.replicas)
+            return Entry(graviton, max(1, workload.replicas), scaling=entry.scaling)
         return entry if entry and entry.replicas == workload.replicas else None
 
 
@@ -143,7 +146,12 @@ class Steering:
         admission: Admission | None,
     ) -> None:
         self.admission = admission
-        self.zones = have_zones(nodes)
+        self.zones = count_zones(nodes)
+        self.tainted = bool(inventory.nodes) and all(
+            side_taint(node.architecture) in node.taints
+            for node in inventory.nodes
+            if node.architecture in ARCHITECTURES
+        )
         self._inventory = inventory
         self._refused = refused
         self._closed = closed
@@ -285,7 +293,7 @@ class Steering:
         if verdict.verdict == UNKNOWN and self._inventory.on(workload.key, ARM64):
             # As with other workloads: an image that is unreadable now is not known to be broken.
             return Draft(workload, template, "leave", reasons.daemonset_stays(verdict))
-        mine = not (self._owned(workload) or workload.key in self._refused)
+        mine = not (self._owned(workload) or workload.obstacle or workload.key in self._refused)
         if self._pin_daemonsets and mine and not placement.conflicts(template, replicas=1):
             return Draft(workload, template, "hold", reasons.daemonset_kept_off(verdict))
         breaks = self.breaks_on_graviton(workload)
@@ -322,6 +330,8 @@ class Steering:
 
     def _immovable(self, workload: Workload) -> str:
         """Return why its pods cannot be placed on either side, whoever writes the fields."""
+        if workload.oversized:
+            return reasons.oversized(*workload.oversized)
         if workload.scheduler:
             return reasons.other_scheduler(workload.scheduler)
         if kind := self._inventory.special_nodes(workload.key):
@@ -357,7 +367,7 @@ class Steering:
         """Return whether an entry wants pods on a side where none runs and none can run."""
         side = self._never_again(workload)
         on_side = {ARM64: entry.graviton, AMD64: entry.replicas - entry.graviton}
-        return side is not None and on_side[side] > 0
+        return side is not None and (entry.scaling is not None or on_side[side] > 0)
 
     def _never_again(self, workload: Workload) -> Architecture | None:
         """Return the side where no pod of a workload runs, and none can run."""

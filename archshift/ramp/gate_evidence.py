@@ -3,7 +3,10 @@
 Evidence that is invalid in any way has the verdict ``unknown``, and unknown never passes.
 """
 
+import errno
 import json
+import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -150,11 +153,20 @@ def no_evidence(file: str) -> GateEvidence:
 def read_evidence_file(path: Path) -> GateEvidence | None:
     """Return the evidence in a file; None if the file is missing."""
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
+        # A link may lead anywhere, and a pipe or a device may never end.
+        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(opened).st_mode):
+                return GateEvidence(problem="it is not a regular file")
+            with open(opened, "rb", closefd=False) as file:
+                content = file.read(_LARGEST + 1)
+        finally:
+            os.close(opened)
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            return GateEvidence(problem="it is a symbolic link")
         return GateEvidence(problem=f"it cannot be read ({error.strerror})")
     if len(content) > _LARGEST:
         return GateEvidence(problem=f"it has more than {_LARGEST} bytes")

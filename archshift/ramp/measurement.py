@@ -153,6 +153,21 @@ class Measurement:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareRange:
+    """The share of a workload's pods on Graviton over a window.
+
+    Attributes:
+        lowest: The lowest share.
+        highest: The highest share.
+        mean: The share of its pod hours.
+    """
+
+    lowest: float
+    highest: float
+    mean: float
+
+
 class Measurer:
     """Queries Prometheus and keeps its queries.
 
@@ -195,6 +210,29 @@ class Measurer:
             return self._measure(window, graviton)
         except PrometheusError as error:
             return Measurement(window=window, problem=str(error))
+
+    def shares(self, window: MeasuredWindow) -> dict[str, ShareRange]:
+        """Return the share of each workload that had pods in a window.
+
+        Raises:
+            PrometheusError: Prometheus does not answer, or knows the nodes of too few pods.
+        """
+        series = self._range("pods", Expressions.workload_pods, window)
+        if problem := self._unplaced(window):
+            raise PrometheusError(problem)
+        pods: dict[str, dict[float, dict[str, float]]] = {}
+        for each in series:
+            workload, arch = _key(each.labels)
+            for at, number in each.values.items():
+                pods.setdefault(workload, {}).setdefault(at, {})[arch] = number
+        found = {}
+        for workload, moments in pods.items():
+            counts = [(by_arch.get(ARM64, 0.0), sum(by_arch.values())) for by_arch in moments.values()]
+            shares = [graviton / total for graviton, total in counts if total]
+            if shares:
+                mean = sum(graviton for graviton, _ in counts) / sum(total for _, total in counts)
+                found[workload] = ShareRange(lowest=min(shares), highest=max(shares), mean=mean)
+        return found
 
     def _measure(self, window: MeasuredWindow, graviton: bool) -> Measurement:
         expressions = self._expressions(window)

@@ -1,22 +1,23 @@
 """Checks before a step: engine, plugins, cluster, registries and Prometheus. They only read."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from archshift.cluster.client import Cluster
 from archshift.cluster.image_evidence import audit_options, read_pull_secrets
 from archshift.cluster.live_placement import check_served, serves_placement
 from archshift.cluster.model import Inventory
-from archshift.common.aws import aws_client
+from archshift.common.aws import AwsIdentity, aws_client
 from archshift.common.errors import ArchshiftError
+from archshift.common.kubernetes import GROUP_LABEL
 from archshift.common.text import first_few, one_line
 from archshift.images.registry.hosts import ImageRules
 from archshift.images.registry.reference import ImageReferenceError, parse_reference
 from archshift.images.verdict import UNKNOWN
-from archshift.nodes.eks import EksCluster, LiveCluster
+from archshift.nodes.eks import EksCluster, LiveCluster, NotReadyError, check_status
 from archshift.plan.model import Placement
 from archshift.plan.reasons import troubles
 from archshift.ramp.figures import exported_metrics
@@ -39,6 +40,12 @@ _ALLOWLIST: Final = (
     "start kube-state-metrics with --metric-labels-allowlist=nodes=[kubernetes.io/arch] "
     "(docs/monitoring.md has other ways)"
 )
+
+# https://github.com/pulumi/pulumi-eks/blob/master/nodejs/eks/dependencies.ts
+_AWS_CLI_1: Final = (1, 24, 0)
+_AWS_CLI_2: Final = (2, 7, 0)
+
+_IGNORES_GROUPS: Final = f"--balancing-ignore-label={GROUP_LABEL}"
 
 # What tells the gate which pods there are and where; the figures' own metrics are in ramp/figures.py.
 _OF_PODS: Final = ("kube_pod_info", "kube_pod_status_phase", "kube_replicaset_owner")
@@ -65,14 +72,76 @@ def check_engine(printed: str, wanted: str) -> CheckResult:
     return CheckResult("engine", "ok", f"pulumi {_dotted(version)}")
 
 
+class Plugin(NamedTuple):
+    """A plugin of the engine.
+
+    Attributes:
+        name: The provider's name.
+        version: The version that its user asks for.
+        user: The component that asks for it; empty for the program.
+    """
+
+    name: str
+    version: str
+    user: str = ""
+
+
+def plugins_inside(component: str, requires: Iterable[str]) -> Iterator[Plugin]:
+    """Yield the plugins that a component of several languages starts, such as ``pulumi-eks``.
+
+    Args:
+        component: The name of its package.
+        requires: The package's requirements, as its metadata lists them. The oldest versions that it accepts
+            are those that the component itself was built with.
+    """
+    for requirement in requires:
+        match = re.match(r"pulumi-([a-z]+)\b.*>=\s*(\d+\.\d+\.\d+)", requirement)
+        if match:
+            yield Plugin(match[1], match[2], component)
+
+
+def check_aws_cli(printed: str | None) -> CheckResult:
+    """Check the AWS CLI, which kubeconfigs call for a token. pulumi-eks refuses older versions.
+
+    Args:
+        printed: The output of ``aws --version``; None if the program is not on PATH.
+    """
+    check, fix = "AWS CLI", "install the AWS CLI 2.7 or later"
+    if printed is None:
+        return CheckResult(check, "problem", "aws is not on PATH, and the kubeconfig calls it", fix)
+    version = _version(printed)
+    if version is None:
+        text = one_line(printed, 80)
+        return CheckResult(check, "unknown", f"aws --version prints {text!r}", "check which aws is on PATH")
+    if version < (_AWS_CLI_1 if version[0] == 1 else _AWS_CLI_2):
+        return CheckResult(check, "problem", f"aws is {_dotted(version)}, which is too old", fix)
+    return CheckResult(check, "ok", f"aws {_dotted(version)}")
+
+
+def check_aws_identity(identity: AwsIdentity) -> CheckResult:
+    """Check that everything asks AWS with the credentials of the provider."""
+    check = "AWS credentials"
+    if identity.provider_only:
+        keys = ", ".join(identity.provider_only)
+        return CheckResult(
+            check,
+            "warning",
+            f"only Pulumi's AWS provider reads {keys}; registries, prices and the kubeconfig use others",
+            "use aws:profile, aws:assumeRoles or the variables of the AWS CLI instead",
+        )
+    roles = [role.arn for role in identity.roles]
+    source = f"of the profile {identity.profile}" if identity.profile else "of the environment"
+    return CheckResult(check, "ok", ", then ".join([f"those {source}", *roles]))
+
+
 def check_plugins(
-    listed: Any, wanted: Mapping[str, str], on_path: Callable[[str], bool]
+    listed: Any, wanted: Iterable[Plugin], on_path: Callable[[str], bool]
 ) -> Iterator[CheckResult]:
     """Check the engine's plugins. The first preview downloads a missing plugin, if it can.
 
     Args:
         listed: The parsed output of ``pulumi plugin ls --json``.
-        wanted: The version that each provider's SDK needs, by provider.
+        wanted: The plugins that the program needs.
         on_path: Whether a program is on PATH: the engine prefers such a program to all plugins.
     """
     if not isinstance(listed, list):
@@ -84,21 +153,16 @@ def check_plugins(
         )
         return
     there = [plugin for plugin in listed if isinstance(plugin, dict) and plugin.get("kind") == "resource"]
-    for name, version in wanted.items():
-        check, needed = f"plugin {name}", _version(version)
+    for name, version, user in wanted:
+        check = f"plugin {name} for {user}" if user else f"plugin {name}"
         installed = {
             _version(str(plugin.get("version"))) for plugin in there if plugin.get("name") == name
         } - {None}
-        # The engine chooses a plugin of the same major version that is not older.
-        serving = [
-            candidate
-            for candidate in installed
-            if candidate and needed and candidate[0] == needed[0] and candidate >= needed
-        ]
         if on_path(f"pulumi-resource-{name}"):
             yield CheckResult(check, "ok", f"pulumi-resource-{name} is on PATH; the engine prefers it")
-        elif serving:
-            yield CheckResult(check, "ok", _dotted(max(serving)))
+        # The engine starts exactly the version that an SDK asks for, no newer one.
+        elif _version(version) in installed:
+            yield CheckResult(check, "ok", version)
         else:
             others = ", ".join(_dotted(other) for other in sorted(filter(None, installed)))
             yield CheckResult(
@@ -168,6 +232,8 @@ def check_identity(cluster: Cluster, wanted: EksCluster) -> CheckResult:
     check = "EKS cluster"
     try:
         live = describe(wanted)
+    except NotReadyError as error:
+        return from_error(check, error, "warning")
     except ArchshiftError as error:
         return from_error(check, error, "unknown", "check the AWS credentials and aws:region")
     if live is None:
@@ -188,16 +254,44 @@ def check_identity(cluster: Cluster, wanted: EksCluster) -> CheckResult:
     return CheckResult(check, "ok", f"the kubeconfig reaches {live.arn}")
 
 
+def check_autoscaler(cluster: Cluster) -> Iterator[CheckResult]:
+    """Check that cluster-autoscaler still balances the groups of different zones.
+
+    It compares the labels of their nodes, and archshift gives each group a label of its own
+    (https://github.com/kubernetes/autoscaler/tree/master/cluster-autoscaler/processors/nodegroupset).
+
+    Raises:
+        ArchshiftError: The API server does not answer, or refuses.
+    """
+    for deployment in cluster.list("/apis/apps/v1/deployments"):
+        for container in deployment["spec"]["template"]["spec"].get("containers") or ():
+            if not re.search(r"(^|/)cluster-autoscaler([:@]|$)", str(container.get("image", ""))):
+                continue
+            flags = " ".join([*(container.get("command") or ()), *(container.get("args") or ())]).split()
+            name = f"{deployment['metadata']['namespace']}/{deployment['metadata']['name']}"
+            balances = {"--balance-similar-node-groups", "--balance-similar-node-groups=true"} & {*flags}
+            if balances and _IGNORES_GROUPS not in flags:
+                yield CheckResult(
+                    "autoscaler",
+                    "warning",
+                    f"{name} balances similar node groups, but archshift's label makes each group different",
+                    f"give it the flag {_IGNORES_GROUPS}",
+                )
+            else:
+                yield CheckResult("autoscaler", "ok", f"{name} needs no other flags")
+
+
 def describe(cluster: EksCluster) -> LiveCluster | None:
     """Return a cluster as EKS describes it; None if it does not exist.
 
     Raises:
+        NotReadyError: EKS is still creating or deleting it.
         ArchshiftError: boto3 is not installed, or AWS refuses.
     """
     try:
-        client = aws_client("eks", cluster.region, "read the cluster from EKS", profile=cluster.profile)
+        client = aws_client("eks", cluster.region, "read the cluster from EKS", cluster.aws)
         described = client.describe_cluster(name=cluster.name)["cluster"]
-        # EKS sets endpoint and authority only after it has created the cluster.
+        check_status(cluster.name, described.get("status", ""))
         return LiveCluster(described["arn"], described["endpoint"], described["certificateAuthority"]["data"])
     except ArchshiftError:
         raise

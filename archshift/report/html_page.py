@@ -12,7 +12,7 @@ from markupsafe import Markup
 from archshift.common.architectures import ARM64, display
 from archshift.common.text import counted, printable
 from archshift.report.charts import BARS_WIDTH, HEIGHT, WIDTH, progress_chart, savings_chart
-from archshift.report.report import STATES, Report, group_title
+from archshift.report.report import STATES, Report, group_title, share_over_time
 
 _FOLDER: Final = "html"
 
@@ -48,6 +48,7 @@ def page(report: Report) -> str:
         bars_width=BARS_WIDTH,
         side=lambda architecture: display(ARM64) if architecture == ARM64 else "x86",
         group_title=group_title,
+        share_over_time=share_over_time,
         # Our own files, byte for byte as hashed.
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704

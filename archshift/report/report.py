@@ -19,7 +19,8 @@ from archshift.images.workload import Blocking, WorkloadVerdict
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import guard, reasons
 from archshift.plan.arm64_tests import failure
-from archshift.plan.model import PlannedWorkload, Rules
+from archshift.plan.model import Bend, PlannedWorkload, Rules
+from archshift.ramp.measurement import ShareRange
 from archshift.report.history import History
 from archshift.report.savings import Savings
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     # Settings are built from this package's types; here they are only passed in.
     from archshift.settings.stack import Settings
     from archshift.survey import Survey
+
+SHARE_DAYS: Final = 7
+"""The days over which the report shows shares of autoscaled workloads."""
 
 State: TypeAlias = Literal["ready", "capped", "held", "left alone", "blocked"]
 
@@ -240,6 +244,8 @@ class Report:
         blockers: Images that keep workloads on x86, the most vCPU first.
         vcpu_blocked: vCPU that all blockers hold; a workload with two blockers counts once.
         workloads: All workloads, sorted by key.
+        bends: The shares of autoscaled workloads, and what changed them since the last update or rebalance.
+        shares: The key of an autoscaled workload to its share in the last days, if Prometheus knows it.
         troubles: Which pods do not run and which rollouts are stuck, a sentence for each cause.
         notes: What the report does not know, one sentence each.
     """
@@ -258,6 +264,8 @@ class Report:
     tests: tuple[Tested, ...]
     history: History = field(default_factory=History)
     savings: Savings = field(default_factory=Savings)
+    bends: tuple[Bend, ...] = ()
+    shares: Mapping[str, ShareRange] = field(default_factory=dict)
     troubles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -292,6 +300,7 @@ def make_report(
     at: datetime,
     history: History | None = None,
     savings: Savings | None = None,
+    shares: Mapping[str, ShareRange] | None = None,
     notes: Iterable[str] = (),
 ) -> Report:
     """Return the report of a survey.
@@ -302,6 +311,7 @@ def make_report(
         at: When the survey was made.
         history: The history of arm_ratio.
         savings: The savings.
+        shares: The shares of workloads in the last days.
         notes: What the caller could not read, one sentence each.
     """
     plan, inventory = survey.plan, survey.inventory
@@ -311,7 +321,7 @@ def make_report(
         _workload(row, survey.rules.get(row.key) or Rules(), inventory, outcomes.get(row.key, ""))
         for row in plan.workloads
     )
-    sentences = list(notes)
+    sentences, known = list(notes), shares or {}
     blockers = _blockers(plan.workloads, survey)
     if survey.evidence is None:
         sentences.append("whether images run on arm64: archshift:images.check is false")
@@ -335,8 +345,18 @@ def make_report(
         tests=tests,
         history=history or History(),
         savings=savings or Savings(),
+        bends=plan.bends,
+        shares={bend.workload: known[bend.workload] for bend in plan.bends if bend.workload in known},
         troubles=tuple(reasons.troubles(plan.troubles)),
         notes=tuple(sentences),
+    )
+
+
+def share_over_time(key: str, share: ShareRange) -> str:
+    """Say how the share of a workload changed in the last days."""
+    return (
+        f"{key}: in the last {SHARE_DAYS} days, its share on Graviton was between {share.lowest:.0%} and "
+        f"{share.highest:.0%}, {share.mean:.0%} on average"
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from archshift.cluster.access import Right, is_granted
+from archshift.cluster.autoscalers import SCALERS
 from archshift.cluster.canaries import canaries_name
 from archshift.cluster.client import Cluster
 from archshift.cluster.identity import SYSTEM_NAMESPACE
@@ -22,7 +23,7 @@ _CONTROLLERS: Final = tuple(kind.for_roles for kind in CONTROLLERS.values())
 _READ_EVERYWHERE: Final = (
     "pods",
     "nodes",
-    "horizontalpodautoscalers.autoscaling",
+    SCALERS.for_roles,
     "limitranges",
     "persistentvolumeclaims",
     "persistentvolumes",
@@ -39,6 +40,8 @@ class PermissionNeed:
     """The permissions for one purpose.
 
     Attributes:
+        rights: What ``pulumi up`` needs.
+        looking: The part of it that previews, plans and reports need, which change nothing.
         without: Outcome of the check if a permission is missing.
         effect: What happens without it.
     """
@@ -47,6 +50,7 @@ class PermissionNeed:
     rights: tuple[Right, ...]
     without: Outcome
     effect: str
+    looking: tuple[Right, ...] = ()
 
 
 def needs(settings: "Settings") -> Iterator[PermissionNeed]:
@@ -54,31 +58,38 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
     ours = settings.discovery.namespaces or _WHOLE_CLUSTER
     # A guarded stack reads the controllers of all namespaces, because their pods need nodes too.
     seen = _WHOLE_CLUSTER if settings.guarded else ours
+    reading = (
+        *_rights("list", _CONTROLLERS, seen),
+        *_rights("get", _CONTROLLERS, ours),
+        # The first Graviton node starts every DaemonSet, wherever it is.
+        *_rights("list", ("daemonsets.apps", *_READ_EVERYWHERE), _WHOLE_CLUSTER),
+    )
     yield PermissionNeed(
-        "plan and status",
-        (
-            *_rights("list", _CONTROLLERS, seen),
-            *_rights("get", _CONTROLLERS, ours),
-            # The first Graviton node starts every DaemonSet, wherever it is.
-            *_rights("list", ("daemonsets.apps", *_READ_EVERYWHERE), _WHOLE_CLUSTER),
-        ),
-        "problem",
-        "archshift cannot make a plan",
+        "plan and status", reading, "problem", "archshift cannot make a plan", looking=reading
+    )
+    # A preview tries each patch as a dry run, for which the API server wants the same right.
+    patching = (
+        *_rights("patch", _CONTROLLERS, ours),
+        Right("get", "namespaces", SYSTEM_NAMESPACE, SYSTEM_NAMESPACE),
     )
     yield PermissionNeed(
         "pulumi up",
-        (
-            *_rights("patch", _CONTROLLERS, ours),
-            Right("get", "namespaces", SYSTEM_NAMESPACE, SYSTEM_NAMESPACE),
-        ),
+        patching,
         "problem",
         "pulumi up fails, because it cannot place these workloads",
+        looking=patching,
     )
     yield PermissionNeed(
         "rebalance",
         _rights("create", ("pods/eviction",), ours),
         "warning",
         "archshift cannot move pods that a rollout left on the wrong side, and only names them",
+    )
+    yield PermissionNeed(
+        "deletion costs",
+        _rights("patch", ("pods",), ours),
+        "warning",
+        "shares of autoscaled workloads change while they are scaled down",
     )
     if settings.placement == "admission":
         yield PermissionNeed(
@@ -89,6 +100,10 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             ),
             "problem",
             "archshift cannot tell the API server where new pods belong",
+            looking=(
+                *_rights("list", ("namespaces",), _WHOLE_CLUSTER),
+                *_rights("list get", _POLICIES, _WHOLE_CLUSTER),
+            ),
         )
     yield PermissionNeed(
         "failed canaries",
@@ -99,13 +114,17 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
         ),
         "warning",
         "the next update tries a workload again that failed on Graviton",
+        looking=_rights("get", ("configmaps",), ours, canaries_name(settings.stack_label)),
     )
     if settings.images.check:
+        accounts = _rights("list", ("serviceaccounts",), _WHOLE_CLUSTER)
         yield PermissionNeed(
             "pull secrets",
-            (*_rights("list", ("serviceaccounts",), _WHOLE_CLUSTER), *_rights("get", ("secrets",), ours)),
+            (*accounts, *_rights("get", ("secrets",), ours)),
             "warning",
             "private images stay unknown and on x86, unless a role allows their secrets by name",
+            # No role for the whole cluster has the secrets: ``archshift rbac`` names them by namespace.
+            looking=accounts,
         )
     if settings.monitoring:
         namespace = (settings.monitoring.namespace,)
@@ -116,6 +135,7 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             ),
             "problem",
             "archshift cannot create the rules and the dashboard",
+            looking=_rights("get", ("configmaps", "prometheusrules.monitoring.coreos.com"), namespace),
         )
     if settings.arm64_tests:
         yield PermissionNeed(
@@ -127,8 +147,9 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             ),
             "problem",
             "archshift cannot test workloads on arm64",
+            looking=_rights("list", ("jobs.batch",), _WHOLE_CLUSTER),
         )
-    if settings.provisioner != "managed":
+    if settings.pool_settings is not None or settings.provisioner != "managed":
         yield PermissionNeed(
             "node pools",
             (
@@ -137,15 +158,16 @@ def needs(settings: "Settings") -> Iterator[PermissionNeed]:
             ),
             "problem",
             "archshift cannot create NodePools or bring up nodes",
+            looking=_rights("get list watch", ("nodepools.karpenter.sh",), _WHOLE_CLUSTER),
         )
-    elif settings.platform == "lab":
+    if settings.platform == "lab" and (settings.node_groups or settings.provisioner == "managed"):
         yield PermissionNeed(
             "simulated nodes",
             _rights("create patch delete", ("nodes",), _WHOLE_CLUSTER),
             "problem",
             "archshift cannot create the lab's nodes",
         )
-    if settings.groups:
+    if settings.groups or settings.takes_over_pools:
         yield PermissionNeed(
             "drain",
             (

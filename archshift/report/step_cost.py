@@ -46,7 +46,7 @@ def stack_tariff(
         nodes,
         source,
         in_aws=settings.platform == "eks",
-        profile=settings.cluster.profile if settings.cluster else "",
+        identity=settings.aws,
     )
 
 

@@ -1,10 +1,12 @@
 """``archshift:cluster``: the EKS cluster of the node groups."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from msgspec import Meta
 
-from archshift.nodes.eks import Autoscaler, EksCluster, NewCluster
+from archshift.common.aws import AwsIdentity
+from archshift.nodes.eks import Addon, Autoscaler, EksCluster, NewCluster
 from archshift.settings.reading import InvalidValueError, Model, says, shown, use
 from archshift.settings.values import Arn, Arns, Names, Subnets
 
@@ -42,9 +44,33 @@ class NewClusterModel(Model, frozen=True, kw_only=True):
         says(
             "ARNs of IAM roles and users that administer the cluster.",
             ["arn:aws:iam::123456789012:role/admin"],
-            default="none",
+            default="the role or user that creates the cluster",
         ),
     ] = ()
+    oidc_provider: Annotated[
+        bool,
+        says(
+            "Make an IAM OIDC provider, for pods with IAM roles of their own (IRSA). Every preview then "
+            "needs the internet, to reach `oidc.eks.REGION.amazonaws.com`.",
+            False,
+        ),
+    ] = True
+    deletion_protection: Annotated[
+        bool,
+        says(
+            "EKS refuses to delete the cluster. Before you destroy the stack, set this to `false` and run "
+            "`pulumi up`.",
+            False,
+        ),
+    ] = True
+    addons: Annotated[
+        dict[Addon, Annotated[str, Meta(min_length=1, extra=use("a version such as v1.20.4-eksbuild.2"))]],
+        says(
+            "Versions of EKS add-ons. With `coredns`, EKS manages CoreDNS as an add-on.",
+            {"vpc-cni": "v1.20.4-eksbuild.2", "kube-proxy": "v1.34.0-eksbuild.4"},
+            default="the versions of the cluster; the newest for a new cluster",
+        ),
+    ] = {}
 
 
 class ClusterModel(Model, frozen=True, kw_only=True):
@@ -89,12 +115,13 @@ class ClusterModel(Model, frozen=True, kw_only=True):
                 "give subnets in two zones or more",
             )
 
-    def cluster(self, profile: str, region: str) -> EksCluster:
+    def cluster(self, aws: AwsIdentity, region: str, default_tags: Mapping[str, str]) -> EksCluster:
         """Return the cluster.
 
         Args:
-            profile: The AWS profile of the stack; empty for none.
+            aws: With which AWS credentials the stack uses it.
             region: The AWS region of the stack; empty for none.
+            default_tags: The tags that the AWS provider gives everything.
         """
         new = self.create
         return EksCluster(
@@ -108,9 +135,13 @@ class ClusterModel(Model, frozen=True, kw_only=True):
                 public_access=new.public_access,
                 kms_key=new.kms_key or "",
                 admins=new.admins,
+                oidc_provider=new.oidc_provider,
+                deletion_protection=new.deletion_protection,
+                addons=new.addons,
             )
             if new
             else None,
-            profile=profile,
+            aws=aws,
             region=region,
+            default_tags=default_tags,
         )

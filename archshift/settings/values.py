@@ -13,6 +13,7 @@ Name: TypeAlias = Annotated[str, Meta(min_length=1, extra=use("a name in quotes"
 Names: TypeAlias = Annotated[tuple[Name, ...], Meta(extra=use("a list of names"))]
 Text: TypeAlias = Annotated[str, Meta(pattern=r"\S", extra=use("text in quotes that is not empty"))]
 Seconds: TypeAlias = Annotated[int, Meta(ge=1, extra={"unit": "seconds"})]
+Replicas: TypeAlias = Annotated[int, Meta(ge=0, extra={"unit": "replicas"})]
 Samples: TypeAlias = Annotated[int, Meta(ge=1, extra={"unit": "samples"})]
 Arn: TypeAlias = Annotated[
     str,
@@ -30,6 +31,27 @@ Subnets: TypeAlias = Annotated[
     Meta(min_length=1, extra=use("a list of one or more IDs of subnets")),
 ]
 
+SecurityGroups: TypeAlias = Annotated[
+    tuple[
+        Annotated[str, Meta(pattern=r"\Asg-", extra=use("the ID of a security group such as sg-0a1b2c3d"))],
+        ...,
+    ],
+    Meta(min_length=1, max_length=16, extra=use("a list of 1 to 16 IDs of security groups")),
+]
+Tags: TypeAlias = Annotated[
+    dict[
+        Annotated[
+            str,
+            Meta(
+                pattern=r"\A(?![aA][wW][sS]:)[\s\S]{1,128}\Z",
+                extra=use("a key of 1 to 128 characters that does not begin with aws:"),
+            ),
+        ],
+        Annotated[str, Meta(max_length=256, extra=use("text in quotes of up to 256 characters"))],
+    ],
+    # AWS's limit is 50, and archshift adds two.
+    Meta(max_length=48, extra=use("a map of up to 48 tags, written as YAML below the key")),
+]
 Zones: TypeAlias = Annotated[
     tuple[Name, ...], Meta(min_length=1, extra=use("a list of one or more availability zones"))
 ]

@@ -4,12 +4,13 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from archshift.cluster.model import Discovery
+from archshift.cluster.autoscalers import SETTING
+from archshift.cluster.model import Autoscaler, Discovery
 from archshift.common.kubernetes import SYSTEM_NAMESPACES
 from archshift.plan.apportion import Wave
 from archshift.plan.model import Rules
 from archshift.settings.reading import InvalidValueError, Model, says, use
-from archshift.settings.values import Names, Ratio, WorkloadKey
+from archshift.settings.values import Names, Ratio, Replicas, WorkloadKey
 
 ALL_BUT_SYSTEM: Final = f"all but {', '.join(f'`{name}`' for name in SYSTEM_NAMESPACES)}"
 """The default of ``archshift:workloads`` and of its namespaces, for people."""
@@ -61,6 +62,26 @@ class RuleModel(Model, frozen=True, kw_only=True):
         )
 
 
+class AutoscaledModel(Model, frozen=True, kw_only=True):
+    """What changes the replicas of one workload, if no object in the cluster says so."""
+
+    min_replicas: Annotated[
+        Replicas | None, says("The fewest replicas that it sets.", 2, default="not known")
+    ] = None
+    max_replicas: Annotated[
+        Replicas | None, says("The most replicas that it sets.", 20, default="not known")
+    ] = None
+
+    def __post_init__(self) -> None:
+        least, most = self.min_replicas, self.max_replicas
+        if least is not None and most is not None and least > most:
+            raise InvalidValueError("max_replicas", f"{most} is less than min_replicas ({least})", "raise it")
+
+    def autoscaler(self) -> Autoscaler:
+        """Return what the settings say."""
+        return Autoscaler(by=SETTING, least=self.min_replicas, most=self.max_replicas)
+
+
 class WorkloadsModel(Model, frozen=True, kw_only=True):
     """Which workloads archshift reads, and rules for single ones."""
 
@@ -85,10 +106,23 @@ class WorkloadsModel(Model, frozen=True, kw_only=True):
         ),
     ] = {}
 
+    autoscaled: Annotated[
+        dict[WorkloadKey, AutoscaledModel],
+        says(
+            "Workloads whose replicas an autoscaler changes, by namespace/Kind/name. archshift reads "
+            "HorizontalPodAutoscalers and KEDA's ScaledObjects itself, so list only others.",
+            {"shop/Deployment/web": {"min_replicas": 2, "max_replicas": 20}},
+            document="docs/placement.md",
+        ),
+    ] = {}
+
     def discovery(self) -> Discovery:
         """Return which workloads archshift reads."""
         return Discovery(
-            namespaces=self.namespaces, exclude=frozenset(self.exclude), label_selector=self.label_selector
+            namespaces=self.namespaces,
+            exclude=frozenset(self.exclude),
+            label_selector=self.label_selector,
+            autoscaled={key: model.autoscaler() for key, model in self.autoscaled.items()},
         )
 
     def rules(self) -> dict[str, Rules]:

@@ -1,16 +1,20 @@
 """arm-ratio-step: the fleet moves one configured step at a time, after its date and with the gate's pass."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
+from archshift_rules.capacity import AMD64, ARM64, Group, node_groups
 from archshift_rules.evidence import CLOCKS_DIFFER
 from archshift_rules.rule import StackRule
 from archshift_rules.stack import Resource, Stack, Violation
-from archshift_rules.wording import moment, number
+from archshift_rules.wording import listed, moment, number
+
+RETIRED: Final = "archshift/retired"
+"""The taint of a group with ``retired: true``."""
 
 _CONFIG: Final[Mapping[str, Mapping[str, Any]]] = {
     "steps": {
@@ -99,7 +103,7 @@ class Ramp:
 
 
 def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Violation]:
-    """Yield why the configured step is too long, too early, or not allowed by the gate."""
+    """Yield why the configured step is too long, too early, not allowed by the gate, or without nodes."""
     component = stack.component("WorkloadPatches")
     if component is None:
         return
@@ -124,6 +128,8 @@ def check(stack: Stack, config: Mapping[str, Any], now: datetime) -> Iterator[Vi
         yield Violation(f"{message} {_WAY_OUT}", component.urn)
     for message in judge_gate(fleet, ramp.steps, stack.component("Gate"), config, now):
         yield Violation(f"{message} {_WAY_OUT}", component.urn)
+    for message in judge_sides(fleet, node_groups(stack)):
+        yield Violation(message, component.urn)
 
 
 def judge(fleet: Fleet, ramp: Ramp, now: datetime) -> Iterator[str]:
@@ -149,6 +155,24 @@ def judge(fleet: Fleet, ramp: Ramp, now: datetime) -> Iterator[str]:
             yield (
                 f"arm_ratio {ratio:g} starts step {step:g} before its earliest time, "
                 f"{ramp.earliest[step].isoformat(' ', 'minutes')}: {observed}. Set it to {last:g} until then."
+            )
+
+
+def judge_sides(fleet: Fleet, groups: Iterable[Group]) -> Iterator[str]:
+    """Yield why the nodes of a side take none of the pods that belong there: all of them are retired.
+
+    Other taints may be there for these very pods, so the rule does not judge them.
+    """
+    groups = list(groups)
+    for architecture, name, pods in (
+        (ARM64, "Graviton", fleet.wanted),
+        (AMD64, "x86", fleet.pods - fleet.wanted),
+    ):
+        side = [group for group in groups if architecture in group.architectures]
+        if pods > 0 and side and all(RETIRED in group.repels for group in side):
+            yield (
+                f"{pods:g} of {fleet.pods:g} pods belong on {name}, and all {name} node groups are retired "
+                f"(taint {RETIRED}): {listed(group.name for group in side)}. Remove retired from one of them."
             )
 
 

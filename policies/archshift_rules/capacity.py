@@ -164,9 +164,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class InstanceType:
-    """An EC2 instance type: its architecture, and the capacity of one node."""
+    """An EC2 instance type: its architecture, its number of vCPUs, and the capacity of one node for pods."""
 
     architecture: str
+    vcpu: int
     room: Amount
 
 
@@ -175,7 +176,9 @@ def instance_types() -> Mapping[str, InstanceType]:
     """Return EC2's types by name, from the pack's own table."""
     table = json.loads((Path(__file__).parent.parent / "instance_types.json").read_text())
     return {
-        name: InstanceType(entry["architecture"], Amount(entry["millicpu"], entry["memory"], entry["pods"]))
+        name: InstanceType(
+            entry["architecture"], entry["vcpu"], Amount(entry["millicpu"], entry["memory"], entry["pods"])
+        )
         for name, entry in table.items()
     }
 
@@ -288,13 +291,28 @@ def launch_template(group: Resource, stack: Stack) -> Resource | None:
 
 
 def types_of(group: Resource, stack: Stack) -> tuple[str, ...]:
-    """Return an EKS node group's instance types, from its launch template if that names one."""
+    """Return an EKS node group's instance types; empty if a launch template of others has them."""
     template = launch_template(group, stack)
     # EKS takes the type from one of the two places only. If a new group leaves the type to the template,
     # the preview does not know the group's own list.
     if template is not None and template.read("instanceType"):
         return (str(template.read("instanceType")),)
-    return tuple(map(str, group.items("instanceTypes"))) or (_DEFAULT_TYPE,)
+    types = tuple(map(str, group.items("instanceTypes"))) or _registered_types(group, stack)
+    if types:
+        return types
+    elsewhere = template is None and group.props.get("launchTemplate") is not None
+    return () if elsewhere else (_DEFAULT_TYPE,)
+
+
+def _registered_types(group: Resource, stack: Stack) -> tuple[str, ...]:
+    """Return the types that archshift's component knows for one of its groups.
+
+    An imported group has no types in its inputs if a launch template of others names them.
+    """
+    component = stack.component("EksNodeGroups")
+    if component is None or f"{component.type}$" not in group.urn:
+        return ()
+    return tuple(map(str, component.items("types", group.name)))
 
 
 def _node_group(resource: Resource, stack: Stack) -> Group:
@@ -308,6 +326,8 @@ def _node_group(resource: Resource, stack: Stack) -> Group:
         missing = [name for name in names if name not in instance_types()]
         if _runs_windows(resource):
             note = "its nodes run Windows"
+        elif not names:
+            note = "the instance types are in a launch template that this stack does not create"
         elif missing:
             note = f"{missing[0]} is not in the pack's instance_types.json"
         else:
@@ -336,7 +356,9 @@ def _runs_windows(group: Resource) -> bool:
 
 def _node_pool(resource: Resource) -> Group:
     architectures, types = pool_choices(resource)
-    room = reduce(Amount.larger, (instance_types()[name].room for name in types)) if types else UNLIMITED
+    room = UNLIMITED
+    if types is not None:
+        room = reduce(Amount.larger, (instance_types()[name].room for name in types), Amount())
     limits = resource.mapping("spec", "limits")
     total = _room(limits, missing=math.inf)
     if "nodes" in limits:
@@ -354,26 +376,66 @@ def _node_pool(resource: Resource) -> Group:
     )
 
 
-def pool_choices(pool: Resource) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Return the architectures that a NodePool may create, and the instance types that it names.
+def pool_choices(pool: Resource) -> tuple[frozenset[str], tuple[str, ...] | None]:
+    """Return the architectures that a NodePool may create, and the instance types that it may use.
 
-    Without such requirements, Karpenter uses any architecture and any type (then the tuple is empty).
+    Without requirements on machines, Karpenter uses any type (then the types are None). Where no type of the
+    architectures meets the requirements, the types are those of other architectures.
     """
     architectures = frozenset({AMD64, ARM64})
-    types: tuple[str, ...] = ()
+    names: list[str] | None = None
     for requirement in pool.items("spec", "template", "spec", "requirements"):
         if not isinstance(requirement, dict):
             continue
-        values = frozenset(map(str, requirement.get("values") or ()))
-        key, operator = requirement.get("key"), requirement.get("operator")
+        values = tuple(map(str, requirement.get("values") or ()))
+        key, operator = str(requirement.get("key")), str(requirement.get("operator"))
         if key == ARCH_LABEL:
-            architectures = architectures & values if operator == "In" else architectures - values
-        elif key == INSTANCE_TYPE_LABEL and operator == "In":
-            types += tuple(sorted(values & instance_types().keys()))
-        elif key == "karpenter.k8s.aws/instance-family" and operator == "In":
-            types += tuple(name for name in instance_types() if name.partition(".")[0] in values)
+            stated = frozenset(values)
+            architectures = architectures & stated if operator == "In" else architectures - stated
+            continue
+        fact = "type" if key == INSTANCE_TYPE_LABEL else _machine_fact(key)
+        if fact:
+            names = list(instance_types()) if names is None else names
+            names = [name for name in names if _permits(operator, values, _facts(name).get(fact))]
     label = pool.read("spec", "template", "metadata", "labels", ARCH_LABEL)
-    return (architectures & _label_value(label) if label else architectures), types
+    architectures = architectures & _label_value(label) if label else architectures
+    if names is None:
+        return architectures, None
+    fitting = [name for name in names if instance_types()[name].architecture in architectures]
+    return architectures, tuple(sorted(fitting or names))
+
+
+_MACHINE_LABEL: Final = re.compile(r"[a-z0-9.-]+/instance-(category|family|generation|size|cpu)")
+_FAMILY: Final = re.compile(r"([a-z]+)(?:-[0-9]+tb)?([0-9]+)")
+
+
+def _machine_fact(label: str) -> str:
+    """Return which fact about an instance type a label of Karpenter or EKS Auto Mode has; empty for none."""
+    match = _MACHINE_LABEL.fullmatch(label)
+    return match[1] if match else ""
+
+
+@cache
+def _facts(name: str) -> Mapping[str, str]:
+    family, _, size = name.partition(".")
+    facts = {"type": name, "family": family, "size": size, "cpu": str(instance_types()[name].vcpu)}
+    if match := _FAMILY.match(family):
+        facts |= {"category": match[1], "generation": match[2]}
+    return facts
+
+
+def _permits(operator: str, values: tuple[str, ...], fact: str | None) -> bool:
+    """Say whether an instance type with this fact meets a requirement; an unknown operator never does."""
+    if operator in ("In", "NotIn"):
+        return (fact in values) == (operator == "In")
+    if operator in ("Exists", "DoesNotExist"):
+        return (fact is not None) == (operator == "Exists")
+    if fact is None or not fact.isdecimal() or not values or not values[0].isdecimal():
+        return False
+    value, bound = int(fact), int(values[0])
+    return {"Gt": value > bound, "Gte": value >= bound, "Lt": value < bound, "Lte": value <= bound}.get(
+        operator, False
+    )
 
 
 def _elsewhere(resource: Resource) -> Iterator[Group]:

@@ -107,7 +107,7 @@ def _of_node_pool(resource: Resource) -> Statements:
     else:
         yield f"requirement {ARCH_LABELS[0]}", min(architectures)
     seen = set()
-    for name in types:
+    for name in types or ():
         architecture = instance_types()[name].architecture
         if architecture not in seen:
             seen.add(architecture)

@@ -15,9 +15,10 @@ from archshift.actions.rollout_limits import RolloutLimits
 from archshift.actions.rollouts import StepResult
 from archshift.cluster.canaries import read_canaries
 from archshift.cluster.client import RefusedError
-from archshift.cluster.entries import PLACED_ANNOTATION, Entry, entry_key, policy_name
+from archshift.cluster.entries import PLACED_ANNOTATION, Entry, Scaling, entry_key, policy_name
 from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.live_placement import POLICIES, entries_in
+from archshift.common.architectures import AMD64
 from archshift.common.errors import ArchshiftError, UnavailableError
 from archshift.plan.admission import policy
 from archshift.plan.model import PlannedWorkload
@@ -114,6 +115,7 @@ class Fleet(FakeCluster):
         kind: str = "Deployment",
         spec: Mapping[str, Any] | None = None,
         old: str = "all on amd64",
+        scaling: Scaling | None = None,
         **options: Any,
     ) -> PlannedWorkload:
         """Add a workload and its entry; return its row."""
@@ -123,7 +125,7 @@ class Fleet(FakeCluster):
             made = self._make(of, place=False, ordinal=index)
             made.node, made.placed_by = ("arm" if index < on_arm else "intel"), old
             made.born, made.old = -1e6, True
-        entry = str(Entry(wanted, replicas))
+        entry = str(Entry(wanted, replicas, scaling=scaling))
         self.set_entry(kind, name, entry)
         self.before_entries[f"shop/{kind}/{name}"] = old
         live = kind in CONTROLLERS
@@ -185,7 +187,8 @@ class Fleet(FakeCluster):
         for other in self.running:
             if other.of == made.of and other.node and other.revision == made.revision:
                 counts["arm64" if other.node == "arm" else "amd64"] += 1
-        if entry is None:
+        if entry is None or entry.scaling:
+            # An entry that keeps a ratio lets a successor come back to its side.
             made.node = "intel"
             return
         if entry.graviton in (0, entry.replicas):
@@ -369,6 +372,61 @@ def move(
 
 # --- which pods move ------------------------------------------------------------------------
 
+SCALING = Scaling(within=18, spread=1, side=AMD64, weight=47)
+
+
+@pytest.mark.parametrize("wanted", [0, 4, 10])
+def test_pods_of_an_autoscaled_workload_move_by_an_exact_entry(clock: Clock, wanted: int) -> None:
+    """By its own entry their successors may come back. Afterwards its own entry is there again."""
+    fleet = Fleet(clock)
+    rows = [
+        fleet.add("cart", 10, wanted, on_arm=2, scaling=SCALING),
+        fleet.add("web", 5, 3, on_arm=3, scaling=SCALING),
+        fleet.add("db", 4, 2),
+    ]
+    before = fleet.data
+    assert move(fleet, *rows) == StepResult()
+    assert [fleet.sides(name) for name in ("cart", "web", "db")] == [(10 - wanted, wanted), (2, 3), (2, 2)]
+    assert (len(fleet.evicted), fleet.wrong_evictions) == (abs(wanted - 2) + 2, [])
+    assert fleet.data == before
+    placed = {each.placed_by for each in fleet.running if each.of.endswith("/cart") and not each.old}
+    assert placed == {str(Entry(wanted, 10))}
+
+
+def test_an_autoscaled_workload_that_goes_back_to_x86_stays_there(clock: Clock) -> None:
+    """Its own entry does not come back: its image does not run on Graviton."""
+    fleet = Fleet(clock)
+    row = fleet.add("cart", 10, 4, scaling=SCALING, breaks_on=("arm64",))
+    done = move(fleet, row)
+    assert "its pods are back on x86" in done.failures[row.key]
+    assert (fleet.sides("cart"), fleet.entry("Deployment", "cart")) == ((10, 0), "all on amd64")
+
+
+def test_an_entry_that_somebody_changed_meanwhile_stays(clock: Clock) -> None:
+    """The pods of that workload move by what is there, and those of others by their exact entries."""
+    fleet = Fleet(clock)
+    row, other = fleet.add("cart", 4, 2, scaling=SCALING), fleet.add("web", 4, 2, scaling=SCALING)
+    fleet.set_entry("Deployment", "cart", "all on arm64")
+    move(fleet, row, other)
+    assert fleet.entry("Deployment", "cart") == "all on arm64"
+    assert (fleet.sides("web"), fleet.entry("Deployment", "web")) == ((2, 2), other.entry)
+
+
+def test_an_autoscaled_workload_has_its_own_entry_again_after_an_interruption(clock: Clock) -> None:
+    """Somebody stops the update while its pods move."""
+
+    class Stopped(Fleet):
+        def allows(self, pod: Json, uid: str) -> bool:
+            if len(self.evicted) == 2:
+                raise KeyboardInterrupt
+            return super().allows(pod, uid)
+
+    fleet = Stopped(clock)
+    row = fleet.add("cart", 10, 4, scaling=SCALING)
+    with pytest.raises(KeyboardInterrupt):
+        move(fleet, row)
+    assert fleet.entry("Deployment", "cart") == row.entry
+
 
 def test_exactly_the_pods_on_the_wrong_side_are_evicted(clock: Clock) -> None:
     fleet = Fleet(clock)
@@ -435,6 +493,16 @@ def test_a_stateful_set_moves_by_ordinal_and_one_at_a_time(clock: Clock) -> None
     assert move(fleet, row) == StepResult()
     assert fleet.evicted == ["db-4", "db-3", "db-2"]
     assert fleet.workloads["shop/StatefulSet/db"].most_away == 1
+
+
+def test_of_an_autoscaled_stateful_set_those_pods_move_that_keep_the_share_at_every_scale(
+    clock: Clock,
+) -> None:
+    """It ends the highest ordinals first: with 2 of 5, 1 of 2 or 3 pods are left on Graviton, and 0 of 1."""
+    fleet = Fleet(clock)
+    row = replace(fleet.add("db", 5, 2, kind="StatefulSet"), autoscaled=True)
+    assert move(fleet, row) == StepResult()
+    assert fleet.evicted == ["db-3", "db-1"]
 
 
 def test_no_pod_of_a_stateful_set_goes_while_another_is_not_ready(clock: Clock) -> None:

@@ -250,6 +250,28 @@ def test_a_workload_that_was_incomplete_before_holds_nothing_up(clock: Clock) ->
     assert result.warnings[0].startswith("not waited for: shop/Deployment/cart: it was incomplete before")
 
 
+@pytest.mark.parametrize(("steps", "least", "most"), [(2, 3.0, 7.0), (10, 8.0, 13.0), (40, 15.0, 19.0)])
+def test_a_workload_that_was_incomplete_costs_others_a_fifth_of_their_time(
+    clock: Clock, steps: int, least: float, most: float
+) -> None:
+    """It cannot start, and the others are complete after some time."""
+    ended: list[float] = []
+
+    class Others(Rolling):
+        def before(self, verb: str, path: str) -> None:
+            """Note when the last of the others is complete."""
+            super().before(verb, path)
+            if not ended and fine in self.objects.get("/apis/apps/v1/deployments", ()):
+                ended.append(clock.now)
+
+    fine = state(steps, steps, steps, name="web", replicas=steps)
+    going = [state(done, steps, steps, name="web", replicas=steps) for done in range(steps) for _ in range(5)]
+    cluster = Others(state(1, 3, name="cart"), web=[*going, fine])
+    result = follow(cluster, row(), row("web", steps), incomplete={"shop/Deployment/cart"})
+    assert "it was incomplete before the step and stands still" in result.notes["shop/Deployment/cart"]
+    assert least <= clock.now - ended[0] <= most
+
+
 def test_a_workload_that_was_incomplete_is_waited_for_while_others_move(clock: Clock) -> None:
     """The scheduler takes pods one after another, so its pods may be the last ones of a large step."""
     slow = [state(done, 8, 8, name="web", replicas=60) for done in range(60) for _ in range(10)]

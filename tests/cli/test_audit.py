@@ -108,7 +108,7 @@ def registries(monkeypatch: pytest.MonkeyPatch) -> Registries:
     monkeypatch.setattr(image_audit, "audit_images", found.audit_images)
     monkeypatch.setattr(image_audit, "suggest_newer", found.suggest_newer)
     monkeypatch.setattr(audit, "read_evidence", found.read_evidence)
-    monkeypatch.setattr(audit, "read_settings", lambda _options: found.settings)
+    monkeypatch.setattr(audit, "read_settings", lambda _options, **_: found.settings)
     monkeypatch.setattr(audit, "connect", found.connect)
     return found
 
@@ -390,7 +390,7 @@ def test_images_alone_need_no_stack(
 ) -> None:
     """In a pipeline that builds one image there is neither Pulumi nor a cluster."""
 
-    def refuse(_options: object) -> stack_settings.Settings:
+    def refuse(_options: object, **_: bool) -> stack_settings.Settings:
         raise AssertionError("the stack was read")
 
     monkeypatch.setattr(audit, "read_settings", refuse)

@@ -144,7 +144,7 @@ def test_aws_alone_that_cannot_be_asked_is_an_error(
     assert (code, err) == (
         1,
         "archshift: boto3 is not installed, and archshift needs it to read the AWS price list; "
-        "install archshift[aws]\n",
+        "install archshift again\n",
     )
 
 

@@ -13,7 +13,8 @@ def test_each_error_of_the_settings_is_a_result(monkeypatch: pytest.MonkeyPatch)
     """With its own way out, and the general one where an error has none."""
     errors = SettingsError([ArchshiftError("k: 1 is invalid", "use 2"), ArchshiftError("no stack")])
 
-    def refuse(_: argparse.Namespace) -> None:
+    def refuse(_: argparse.Namespace, *, nodes: bool) -> None:
+        assert not nodes
         raise errors
 
     monkeypatch.setattr(doctor, "read_settings", refuse)

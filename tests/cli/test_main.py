@@ -56,6 +56,7 @@ def test_status_as_json_has_the_promised_schema(run: Run) -> None:
             },
         ],
         "troubles": [],
+        "autoscaled": [],
         "placement": {"by": "patches", "without_policy": [], "unplaced": {}, "older": 0},
     }
     assert (code, err) == (0, "")

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,10 @@ elif "config" in arguments:
     assert "--show-secrets" in arguments
     print(json.dumps(answers["config"]))
 else:
+    if "--policy-pack" in arguments:
+        rule = arguments[arguments.index("--policy-pack") + 1] + "/rule.py"
+        with open(os.environ["FAKE_PULUMI"] + ".pack", "w") as file:
+            json.dump(open(rule).read() if os.path.exists(rule) else "", file)
     with open(os.environ["FAKE_PULUMI"] + ".call", "w") as file:
         json.dump([os.getcwd(), arguments], file)
     if answers["left"] is not None:
@@ -69,6 +74,8 @@ def pulumi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePulumi:
     monkeypatch.setenv("FAKE_PULUMI", str(folder / "answers.json"))
     monkeypatch.setenv("PULUMI_STACK", "dev")
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "PulumiPolicy.yaml").touch()
     return FakePulumi(folder)
 
 
@@ -97,6 +104,59 @@ def test_what_the_engine_is_asked(
     ]:
         assert arguments[arguments.index(flag) + 1] == str(tmp_path / value)
     assert "up" not in arguments
+
+
+def test_without_its_pack_nothing_is_previewed(
+    pulumi: FakePulumi, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A pull request that deletes the rules must not be fine. Only the command line can leave them out."""
+    (tmp_path / "policies" / "PulumiPolicy.yaml").unlink()
+    pulumi.answer(SUMMARY)
+    code, report = preview(capsys)
+    assert code == 1
+    assert report["reason"] == (
+        "there is no policy pack in policies: PulumiPolicy.yaml is missing; restore it, name another pack "
+        "with --policy-pack, or use --no-policy-pack"
+    )
+    assert not Path(f"{pulumi.answers}.call").exists()
+    assert preview(capsys, "--no-policy-pack")[0] == 0
+    assert "--policy-pack" not in pulumi.call[1]
+
+
+def commit(folder: Path, name: str) -> str:
+    """Commit all files of a folder; the commit."""
+    who = ["-c", "user.name=Dev", "-c", "user.email=dev@acme.example"]
+    for arguments in (["init", "--quiet"], ["add", "policies"], [*who, "commit", "--quiet", "-m", name]):
+        subprocess.run(["git", *arguments], cwd=folder, check=True)
+    done = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def test_a_rule_that_a_pull_request_changes_does_not_judge_it(
+    pulumi: FakePulumi, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The pack is that of another commit, in a folder inside the project, which is gone afterwards."""
+    rule = tmp_path / "policies" / "rule.py"
+    rule.write_text("strict")
+    base = commit(tmp_path, "strict")
+    rule.write_text("lenient")
+    commit(tmp_path, "lenient")
+    pulumi.answer(SUMMARY)
+    assert preview(capsys, "--policy-pack-of", base)[0] == 0
+    arguments = pulumi.call[1]
+    pack = Path(arguments[arguments.index("--policy-pack") + 1])
+    assert pack.is_relative_to(tmp_path)
+    assert json.loads(Path(f"{pulumi.answers}.pack").read_text()) == "strict"
+    assert not pack.exists()
+    (tmp_path / "policies" / "PulumiPolicy.yaml").unlink()
+    code, report = preview(capsys, "--policy-pack-of", base)
+    assert (code, report["reason"][:40]) == (1, "there is no policy pack in policies: Pul")
+    (tmp_path / "policies" / "PulumiPolicy.yaml").touch()
+    code, report = preview(capsys, "--policy-pack-of", "0" * 40)
+    assert code == 1
+    assert "git worktree: fatal: " in report["reason"]
 
 
 def test_a_pack_that_is_named_takes_the_place_of_the_one_beside(
@@ -192,5 +252,5 @@ def test_a_comment_that_cannot_be_written(
 def test_for_people(pulumi: FakePulumi, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a pack and without a plan, in words."""
     pulumi.answer(SUMMARY)
-    assert main(["preview"]) == 0
+    assert main(["preview", "--no-policy-pack"]) == 0
     assert capsys.readouterr().out.split("\n")[:2] == ["there is no policy pack", "the preview is fine"]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.cluster.entries import PLACED_ANNOTATION, Entry
+from archshift.cluster.entries import PLACED_ANNOTATION, Entry, Scaling
 from archshift.cluster.inventory import read_inventory
-from archshift.cluster.model import Discovery, Inventory, Workload
-from archshift.cluster.pod_fields import Template, template_of_pod
+from archshift.cluster.model import Autoscaler, Discovery, Inventory, Workload
+from archshift.cluster.pod_fields import SPREADS, Template, template_of_pod
 from archshift.cluster.pods import read_pod
 from archshift.common.architectures import AMD64, ARM64
 from archshift.plan.placement import place
@@ -161,7 +161,9 @@ def test_an_autoscaler_of_a_rollout_counts() -> None:
         "metadata": {"namespace": "shop", "name": "web"},
         "spec": {"scaleTargetRef": {"kind": "Rollout", "name": "web"}, "minReplicas": 2, "maxReplicas": 9},
     }
-    assert only(argo(1), scalers=[scaler]).autoscaled == (2, 9)
+    assert only(argo(1), scalers=[scaler]).autoscaled == Autoscaler(
+        by="HorizontalPodAutoscaler web", least=2, most=9
+    )
 
 
 def test_the_newest_pod_says_what_the_next_ones_need() -> None:
@@ -205,11 +207,11 @@ def placed(application: Mapping[str, Any], entry: Entry, *, zones: bool = True) 
     if entry.side:
         spec["nodeSelector"] = {**(spec.get("nodeSelector") or {}), ARCH: entry.side}
         return spec
-    fields = place(own, entry.graviton, entry.replicas, entry.prefer, zones=zones)
+    fields = place(own, entry.graviton, entry.replicas, entry.prefer, zones=zones, scaling=entry.scaling)
     affinity = spec.setdefault("affinity", {}).setdefault("nodeAffinity", {})
     affinity[PREFERRED] = fields["preferred"]
     constraints = spec.setdefault("topologySpreadConstraints", [])
-    constraints += [fields[name] for name in ("spread", "zone-spread", "node-spread") if name in fields]
+    constraints += [fields[name] for name in SPREADS if name in fields]
     if "tolerations" in fields:
         spec["tolerations"] = fields["tolerations"]
     return spec
@@ -237,6 +239,19 @@ SPECS = st.fixed_dictionaries(
 ENTRIES = st.one_of(
     st.sampled_from([Entry(0, 1), Entry(1, 1)]),
     st.builds(Entry, st.integers(1, 9), st.just(10), st.sampled_from([None, AMD64, ARM64])),
+    st.builds(
+        Entry,
+        st.integers(0, 10),
+        st.just(10),
+        scaling=st.builds(
+            Scaling,
+            st.integers(1, 99),
+            st.integers(1, 9),
+            st.sampled_from([AMD64, ARM64]),
+            st.integers(0, 100),
+            st.sampled_from([None, AMD64, ARM64]),
+        ),
+    ),
 )
 
 

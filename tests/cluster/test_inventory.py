@@ -9,7 +9,7 @@ import pytest
 
 from archshift.cluster import pod_fields
 from archshift.cluster.inventory import read_inventory, read_workload
-from archshift.cluster.model import Discovery, Inventory, PullIdentity, Workload, taken_annotation
+from archshift.cluster.model import Autoscaler, Discovery, Inventory, PullIdentity, Workload, taken_annotation
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TakenField, Template
 from archshift.common.errors import ArchshiftError
@@ -18,6 +18,7 @@ from archshift.images.building.fetched_binary import FetchedBinary, Source
 from archshift.images.workload import with_pods
 from archshift.nodes.groups import Taint
 from archshift.plan.placement import conflicts, place
+from archshift.plan.planner import make_plan
 from tests.build import ARCH, MANAGER, PREFERRED, REQUIRED, Json, in_pod_spec, manages, node, pod, workload
 from tests.build import cluster_of as cluster
 from tests.fakes import FakeCluster
@@ -228,16 +229,28 @@ def test_what_was_taken_by_force_is_read_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '"text"', '{"preferred": 1}', '{"preferred": {"manager": "helm"}}', "null"]
+    "text",
+    [
+        *("{", "[]", '"text"', '{"preferred": 1}', '{"preferred": {"manager": "helm"}}', "null", "[" * 20000),
+        '{"preferred": {"manager": 1, "operation": "Apply", "value": null}}',
+        '{"preferred": {"manager": "helm", "operation": "Apply", "value": {"weight": 1}}}',
+        '{"required": {"manager": "helm", "operation": "Apply", "value": {"nodeSelectorTerms": [1]}}}',
+        '{"spread": {"manager": "helm", "operation": "Apply", "value": "maxSkew"}}',
+        '{"node-selector": {"manager": "helm", "operation": "Apply", "value": {"pool": 1}}}',
+    ],
 )
-def test_an_annotation_that_was_tampered_with_stops_the_run(text: str) -> None:
-    """It holds what has to be restored; going on without it would lose that."""
-    with pytest.raises(ArchshiftError) as error:
-        read(annotations={"archshift/taken": text})
-    assert str(error.value) == (
-        "shop/cart: the annotation archshift/taken is not readable; it holds what a forced patch replaced: "
-        "restore it from the stack's state (pulumi stack export) before going on"
+def test_an_invalid_annotation_leaves_only_its_workload_alone(text: str) -> None:
+    """Whoever may patch one workload can write it, so it must not stop the run for others."""
+    found = read(annotations={"archshift/taken": text})
+    assert found.obstacle == (
+        "shop/cart: the annotation archshift/taken is invalid; restore it, because it has the values that "
+        "archshift replaced by force; or remove it if archshift:workloads.overrides never had force for this "
+        "workload"
     )
+    plan = make_plan(arm_ratio=1.0, inventory=Inventory(workloads={found.key: found}))
+    (row,) = plan.workloads
+    assert (row.action, row.patch) == ("leave", None)
+    assert "the annotation archshift/taken is invalid" in row.reason
 
 
 def test_the_live_revision_is_read_from_the_pod_template() -> None:
@@ -581,22 +594,6 @@ def test_discovery_by_namespace_and_label_asks_the_api_server() -> None:
     assert "/apis/apps/v1/deployments" not in asked
 
 
-def test_an_autoscaler_gives_its_bounds_to_its_target() -> None:
-    """minReplicas defaults to 1, as in the API."""
-    scalers = [
-        {
-            "metadata": {"namespace": "shop", "name": "cart"},
-            "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "cart"}, "maxReplicas": 9},
-        },
-        {
-            "metadata": {"namespace": "shop", "name": "gone"},
-            "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "gone"}, "maxReplicas": 2},
-        },
-    ]
-    found = inventory(cluster(deployments=[workload()], scalers=scalers))
-    assert found.workloads["shop/Deployment/cart"].autoscaled == (1, 9)
-
-
 def test_nodes_are_read_with_what_decides_over_pods() -> None:
     """Allocatable, taints, and whether the scheduler would use them."""
     taint = {"key": "dedicated", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}
@@ -772,7 +769,8 @@ def test_a_controller_beyond_the_discovery_is_read_as_any_other() -> None:
     }
     found = everything(cluster(deployments=[dns], pods=[injected], scalers=[scaler]))
     one = found.unsteered_workloads["kube-system/Deployment/dns"]
-    assert (one.replicas, one.autoscaled, one.requests) == (2, (1, 7), Resources(150))
+    assert (one.replicas, one.requests) == (2, Resources(150))
+    assert one.autoscaled == Autoscaler(by="HorizontalPodAutoscaler dns", least=1, most=7)
     assert one.template.application_value("node-selector") == {"disk": "ssd"}
     assert one.tolerations == ({"operator": "Exists"},)
     assert [(each.name, each.role) for each in one.containers] == [("dns", "container"), ("mesh", "injected")]
@@ -865,36 +863,39 @@ def test_who_answers_for_a_workload(labels: dict[str, str], owner: str) -> None:
     assert read_workload("Deployment", item, MANAGER).owner == owner
 
 
-@pytest.mark.parametrize(
-    ("metric", "said"),
-    [
-        ({"resource": {"name": "cpu", "target": {"averageUtilization": 70}}}, ("70 % of the request",)),
-        ({"resource": {"name": "cpu", "target": {"averageValue": "500m"}}}, ("500m vCPU a pod",)),
-        (
-            {
-                "containerResource": {
-                    "name": "cpu",
-                    "container": "app",
-                    "target": {"averageUtilization": 60},
-                }
-            },
-            ("60 % of the request of container app",),
-        ),
-        ({"resource": {"name": "memory", "target": {"averageUtilization": 70}}}, ()),
-        ({"pods": {"metric": {"name": "cpu"}, "target": {"averageValue": "1"}}}, ()),
-        ({"resource": {"name": "cpu"}}, ()),
-    ],
-)
-def test_cpu_that_a_workload_is_scaled_to(metric: dict[str, Any], said: tuple[str, ...]) -> None:
-    """Of the pod or of one container; nothing else that scales it is CPU."""
-    target = {"kind": "Deployment", "name": "cart"}
-    spec = {"scaleTargetRef": target, "maxReplicas": 9, "metrics": [metric]}
-    scaler = {"metadata": {"name": "cart", "namespace": "shop"}, "spec": spec}
-    cluster = FakeCluster(
+def test_numbers_that_no_cluster_has_leave_only_their_workload_alone() -> None:
+    """A plan looks at each wanted pod, and whoever may write one Deployment can want two billion of them."""
+    most = 2**31 - 1
+    claims = [{"metadata": {"name": "data"}, "spec": {"storageClassName": "gp3"}}]
+    many = workload(name="many", replicas=most)
+    scaled = workload("StatefulSet", "scaled", replicas=2, spec={"volumeClaimTemplates": claims})
+    surge = {"rollingUpdate": {"maxSurge": "9" * 5000 + "%"}}
+    surging = workload(name="surging", replicas=4, spec={"strategy": surge})
+    marked = workload(name="marked", replicas=4, annotations={"archshift/inexact": f"a;{'9' * 5000};1"})
+    scalers = [
         {
-            "/apis/apps/v1/deployments": [workload()],
-            "/apis/autoscaling/v2/horizontalpodautoscalers": [scaler],
+            "metadata": {"namespace": "shop", "name": name},
+            "spec": {"scaleTargetRef": {"kind": kind, "name": name}, "minReplicas": 2, "maxReplicas": most},
         }
+        for kind, name in (("StatefulSet", "scaled"), ("Deployment", "cart"))
+    ]
+    found = read_inventory(
+        cluster(
+            nodes=[node("a", "amd64"), node("b")],
+            deployments=[many, surging, marked, workload(name="cart", replicas=4)],
+            statefulsets=[scaled],
+            scalers=scalers,
+        ),
+        Discovery(),
+        MANAGER,
+        with_unsteered=True,
     )
-    found = read_inventory(cluster, Discovery(), MANAGER).workloads[CART]
-    assert (found.cpu_targets, found.autoscaled) == (said, (1, 9))
+    assert found.workloads["shop/Deployment/many"].replicas == 1000
+    rows = {row.name: row for row in make_plan(arm_ratio=0.5, inventory=found).workloads}
+    assert rows["many"].action == "leave"
+    assert rows["many"].reason == (
+        "left alone: it wants 2147483647 pods and has 0; archshift places it when at most 1000 of them are "
+        "missing"
+    )
+    names = ("cart", "scaled", "surging", "marked")
+    assert sum(rows[name].wanted or 0 for name in names) == 7

@@ -7,10 +7,10 @@ import grpc  # type: ignore[import-untyped]
 import pulumi_aws
 from pulumi.runtime import MockResourceArgs
 
-from archshift.nodes.eks import EksCluster, NewCluster
+from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
 from archshift.nodes.groups import EksNodeGroup
 from components.cluster import MixedCluster, MixedClusterArgs
-from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs, LiveGroup
+from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs
 from tests.build import eks_group
 from tests.components.recorder import Answer, Monitor, Outputs, Recorder, record
 
@@ -24,7 +24,9 @@ ROLE = "aws:iam/role:Role"
 ATTACHMENT = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
 GET_CLUSTER = "aws:eks/getCluster:getCluster"
 GET_OFFERINGS = "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings"
-GET_GROUP = "aws:eks/getNodeGroup:getNodeGroup"
+GET_ADDON = "aws:eks/getAddon:getAddon"
+GET_CALLER = "aws:index/getCallerIdentity:getCallerIdentity"
+GET_SUBNET = "aws:ec2/getSubnet:getSubnet"
 
 OUTPUTS: dict[str, Outputs] = {
     TEMPLATE: lambda _args: {"latestVersion": 3},
@@ -50,9 +52,7 @@ def group(name: str, *types: str, size: int = 1, **options: Any) -> EksNodeGroup
     return eks_group(name, *types, **{**fixed, **options})
 
 
-def registered(
-    *groups: EksNodeGroup, cluster: EksCluster = CLUSTER, live: Mapping[str, LiveGroup] | None = None
-) -> Monitor:
+def registered(*groups: EksNodeGroup, cluster: EksCluster = CLUSTER, arn: str = ARN) -> Monitor:
     """Register node groups on the cluster prod."""
 
     def program() -> None:
@@ -60,10 +60,9 @@ def registered(
             "eks-node-groups",
             EksNodeGroupsArgs(
                 cluster_name="prod",
-                cluster_arn=ARN,
+                cluster_arn=arn,
                 cluster=cluster,
                 groups={one.name: one for one in groups},
-                live=live or {},
             ),
         )
 
@@ -97,5 +96,10 @@ class Aws(Recorder):
         return found, outputs
 
 
-def made(cluster: EksCluster) -> Monitor:
-    return record(lambda: MixedCluster("prod", MixedClusterArgs(cluster=cluster, live=None)), Aws())
+DEPLOYER = "arn:aws:sts::123456789012:assumed-role/deployer/ci"
+
+
+def made(cluster: EksCluster, live: LiveCluster | None = None, caller: str = DEPLOYER) -> Monitor:
+    """Register a cluster that the stack creates, or has created."""
+    answers: dict[str, Answer] = {GET_CALLER: lambda _arguments: {"arn": caller}}
+    return record(lambda: MixedCluster("prod", MixedClusterArgs(cluster=cluster, live=live)), Aws(answers))

@@ -97,5 +97,5 @@ def test_the_check_and_the_survey_share_a_connection(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cluster_identity, "connect", connect)
     settings = load(kube_context="blue", images={"check": False})
     recorder = Recorder(answers={READ_STACK_OUTPUTS: outputs()})
-    record(lambda: uids.append(survey_stack(settings, None, lambda *_: None)[1]), recorder)
+    record(lambda: uids.append(survey_stack(settings, None, lambda *_: None)[2]), recorder)
     assert (uids, contexts) == ([reached.uid], ["blue"])

@@ -1,25 +1,28 @@
 """What is registered with AWS for a cluster and its node groups; mocks stand in for AWS."""
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
+from archshift.common.aws import AssumedRole, AwsIdentity
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.ami_types import AMI_FAMILIES
-from archshift.nodes.eks import EksCluster, LiveCluster, NewCluster
-from archshift.nodes.groups import Taint
+from archshift.nodes.eks import Addon, EksCluster, LiveCluster, NewCluster
+from archshift.nodes.groups import RETIRED, Taint, side_taint
+from archshift.nodes.launch_templates import Instances, TemplateVersion, Volume
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
-from components.eks_node_groups import LiveGroup, check_offered, find_groups
+from tests.build import live_group
 from tests.components.eks import (
     ARN,
     ATTACHMENT,
     CLUSTER,
+    GET_ADDON,
     GET_CLUSTER,
-    GET_GROUP,
-    GET_OFFERINGS,
     NEW,
     NODE_GROUP,
     ROLE,
@@ -75,7 +78,11 @@ def test_five_x86_nodes_and_three_graviton_ones() -> None:
         ["archshift:index:EksNodeGroups", *[TEMPLATE, NODE_GROUP] * 2]
     )
     assert {one.parent for one in done.of(NODE_GROUP)} == {"eks-node-groups"}
-    assert done.outputs["eks-node-groups"] == {"sizes": {"x86": 5, "graviton": 3}, "elsewhere": {}}
+    assert done.outputs["eks-node-groups"] == {
+        "sizes": {"x86": 5, "graviton": 3},
+        "types": {"x86": ["t3.xlarge"], "graviton": ["t4g.xlarge"]},
+        "elsewhere": {},
+    }
 
 
 def test_nodes_are_hardened_by_their_launch_template() -> None:
@@ -109,13 +116,124 @@ def test_nodes_are_hardened_by_their_launch_template() -> None:
     }
 
 
-def test_bottlerocket_gets_its_own_image_and_volume() -> None:
+def test_bottlerocket_has_two_encrypted_volumes() -> None:
     """Its root is read-only; what grows is on the second volume."""
     bottlerocket = AMI_FAMILIES["Bottlerocket"]["arm64"]
-    done = registered(group("g", "m7g.large", ami_type=bottlerocket))
+    key = "arn:aws:kms:eu-west-1:1:key/k"
+    instances = Instances(kms_key=key)
+    done = registered(group("g", "m7g.large", ami_type=bottlerocket, disk_gib=50, instances=instances))
     (made,), (template,) = done.of(NODE_GROUP), done.of(TEMPLATE)
     assert made.inputs["amiType"] == "BOTTLEROCKET_ARM_64"
-    assert template.inputs["blockDeviceMappings"][0]["deviceName"] == "/dev/xvdb"
+    ebs = {"volumeType": "gp3", "encrypted": "true", "kmsKeyId": key, "deleteOnTermination": "true"}
+    assert template.inputs["blockDeviceMappings"] == [
+        {"deviceName": "/dev/xvda", "ebs": ebs},
+        {"deviceName": "/dev/xvdb", "ebs": {**ebs, "volumeSize": 50}},
+    ]
+
+
+def test_everything_of_a_launch_template_reaches_ec2() -> None:
+    """As settings or the live original have it. Instances and volumes get the stack's default tags too: the
+    provider gives them only to the template itself.
+    """
+    instances = Instances(
+        security_groups=("sg-0node", "sg-0db"),
+        user_data="[settings.kubernetes]\n",
+        hop_limit=2,
+        http_tokens="optional",
+        metadata_tags=True,
+        monitoring=True,
+        ebs_optimized=True,
+        tags={"instance": {"Team": "web", "Tier": "a"}, "network-interface": {"Tier": "b"}},
+        volumes={
+            "/dev/xvda": Volume(gib=80, type="io2", iops=4000, kms_key="arn:key"),
+            "/dev/xvdc": Volume(gib=10, throughput=250),
+        },
+    )
+    done = registered(
+        group(
+            "g",
+            "m7g.large",
+            disk_gib=90,
+            instances=instances,
+            tags={"Team": "shop"},
+            group_tags={"Team": "web", "Terraform": "true"},
+            node_role="arn:aws:iam::1:role/own",
+            node_repair=True,
+        ),
+        cluster=replace(CLUSTER, default_tags={"Owner": "platform", "Team": "nobody"}),
+    )
+    (made,), (template,) = done.of(NODE_GROUP), done.of(TEMPLATE)
+    assert made.inputs["nodeRoleArn"] == "arn:aws:iam::1:role/own"
+    assert made.inputs["nodeRepairConfig"] == {"enabled": True}
+    assert made.inputs["tags"] == {"Team": "shop", "Terraform": "true", "archshift/node-group": "g"}
+    ours = {"Name": "prod-g", "Team": "shop", "archshift/node-group": "g"}
+    secret = template.inputs["userData"]
+    # The engine's mark of a secret, which keeps it out of the state and of what people see.
+    assert secret.keys() - {"value"} == {"4dabf18193072939515e22adb298388d"}
+    assert {**template.inputs, "namePrefix": "", "description": "", "userData": secret["value"]} == {
+        "namePrefix": "",
+        "description": "",
+        "metadataOptions": {
+            "httpEndpoint": "enabled",
+            "httpTokens": "optional",
+            "httpPutResponseHopLimit": 2,
+            "instanceMetadataTags": "enabled",
+        },
+        "vpcSecurityGroupIds": ["sg-0node", "sg-0db"],
+        "userData": base64.b64encode(b"[settings.kubernetes]\n").decode(),
+        "monitoring": {"enabled": True},
+        "ebsOptimized": "true",
+        "blockDeviceMappings": [
+            {
+                "deviceName": "/dev/xvda",
+                "ebs": {
+                    "volumeSize": 90,
+                    "volumeType": "io2",
+                    "iops": 4000,
+                    "encrypted": "true",
+                    "kmsKeyId": "arn:key",
+                    "deleteOnTermination": "true",
+                },
+            },
+            {
+                "deviceName": "/dev/xvdc",
+                "ebs": {
+                    "volumeSize": 10,
+                    "volumeType": "gp3",
+                    "throughput": 250,
+                    "encrypted": "true",
+                    "deleteOnTermination": "true",
+                },
+            },
+        ],
+        "tagSpecifications": [
+            {"resourceType": "instance", "tags": {"Owner": "platform", "Tier": "a", **ours}},
+            {"resourceType": "network-interface", "tags": {"Owner": "platform", "Tier": "b", **ours}},
+            {"resourceType": "volume", "tags": {"Owner": "platform", **ours}},
+        ],
+        "tags": ours,
+    }
+
+
+def test_a_launch_template_of_ones_own_is_used_as_it_is() -> None:
+    """archshift makes none, and does not name the AMI type of an image that the template names."""
+    own = TemplateVersion(id="lt-0own", version="7")
+    done = registered(group("g", "m7g.large", launch_template=own, ami_type="CUSTOM"))
+    (made,) = done.of(NODE_GROUP)
+    assert made.inputs["launchTemplate"] == {"id": "lt-0own", "version": "7"}
+    assert "amiType" not in made.inputs
+    assert done.of(TEMPLATE) == []
+
+
+def test_a_group_that_has_the_role_of_an_earlier_update_keeps_it() -> None:
+    """And so does the stack, or the role would be deleted under the nodes."""
+    role = "arn:aws:iam::1:role/nodes-0a1b2c3"
+    done = registered(group("g", "m7g.large", node_role=role), cluster=EksCluster(name="prod"))
+    (made,) = done.of(NODE_GROUP)
+    assert made.inputs["nodeRoleArn"] == role
+    assert [one.name for one in done.of(ROLE)] == ["nodes"]
+    own = group("g", "m7g.large", node_role="arn:aws:iam::1:role/own")
+    assert registered(own, cluster=EksCluster(name="prod")).of(ROLE) == []
 
 
 def test_everything_that_can_be_set_reaches_eks() -> None:
@@ -158,14 +276,12 @@ def test_without_an_autoscaler_nothing_is_ignored_and_nothing_is_tagged() -> Non
     assert done.of(TAG) == []
 
 
-def test_an_autoscaler_keeps_the_desired_size_and_knows_an_empty_group() -> None:
+def test_an_autoscaler_knows_an_empty_group() -> None:
     """From zero nodes it sees neither architecture, labels nor taints but by these tags."""
     taints = (Taint(key="spot", value="yes"),)
     done = registered(
         group("g", "m7g.large", size=0, autoscaled=True, labels={"team": "shop"}, taints=taints)
     )
-    (made,) = done.of(NODE_GROUP)
-    assert list(made.request.ignoreChanges) == ["scalingConfig.desiredSize"]
     prefix = "k8s.io/cluster-autoscaler/node-template"
     assert {name: tag.inputs for name, tag in by_name(done, TAG).items()} == {
         f"g/{key}": {
@@ -205,19 +321,35 @@ def test_a_role_is_made_for_nodes_that_have_none() -> None:
     assert set(attachments) <= waits_for
 
 
-OLD = LiveGroup(
-    "arn:aws:iam::1:role/old",
-    ("subnet-z",),
-    {"team": "shop", "architecture": "x86"},
-    (Taint(key="spot"),),
-    {"Team": "shop"},
+def test_the_role_of_nodes_in_china_is_trusted_by_both_names_of_ec2() -> None:
+    """And its policies are those of that partition."""
+    arn = "arn:aws-cn:eks:cn-north-1:123456789012:cluster/prod"
+    done = registered(group("x86", "m5.large"), cluster=EksCluster(name="prod"), arn=arn)
+    (role,) = done.of(ROLE)
+    (statement,) = json.loads(role.inputs["assumeRolePolicy"])["Statement"]
+    assert statement["Principal"] == {"Service": ["ec2.amazonaws.com", "ec2.amazonaws.com.cn"]}
+    assert all(one.inputs["policyArn"].startswith("arn:aws-cn:iam::") for one in done.of(ATTACHMENT))
+
+
+OLD = live_group(
+    labels={"team": "shop", "architecture": "x86"},
+    taints=(Taint(key="spot"),),
+    tags={"Team": "shop", "aws:cloudformation:stack-name": "eksctl-prod"},
 )
+IMPORTED: dict[str, Any] = {"import_name": "old", "subnets": OLD.subnets, "live": OLD}
 
 
 def test_an_existing_group_is_imported_without_replacement() -> None:
-    """What would replace it stays as it is; what it gives its nodes is kept beside ours."""
-    existing = group("x86", "m5.large", size=4, import_name="old", autoscaled=True)
-    done = registered(existing, cluster=EksCluster(name="prod"), live={"x86": OLD})
+    """What would replace it stays as it is; beside ours it has what it had, and tags say what we changed."""
+    existing = group(
+        "x86",
+        "m5.large",
+        size=4,
+        labels={**OLD.own_labels, "pool": "main"},
+        taints=OLD.own_taints,
+        **IMPORTED,
+    )
+    done = registered(existing, cluster=EksCluster(name="prod"))
     (made,) = done.of(NODE_GROUP)
     assert made.request.importId == "prod:old"
     assert list(made.request.ignoreChanges) == [
@@ -231,7 +363,6 @@ def test_an_existing_group_is_imported_without_replacement() -> None:
         "nodeRoleArn",
         "remoteAccess",
         "subnetIds",
-        "scalingConfig.desiredSize",
     ]
     assert made.inputs == {
         "clusterName": "prod",
@@ -243,14 +374,69 @@ def test_an_existing_group_is_imported_without_replacement() -> None:
         "capacityType": "ON_DEMAND",
         "scalingConfig": {"minSize": 4, "maxSize": 4, "desiredSize": 4},
         "updateConfig": {"maxUnavailable": 1},
-        "labels": {"team": "shop", "architecture": "amd64", "archshift/node-group": "x86"},
+        "labels": {"team": "shop", "architecture": "amd64", "pool": "main", "archshift/node-group": "x86"},
         "taints": [
             {"key": "spot", "effect": "NO_SCHEDULE"},
             {"key": "archshift/amd64", "effect": "PREFER_NO_SCHEDULE"},
         ],
-        "tags": {"Team": "shop", "archshift/node-group": "x86"},
+        "tags": {
+            "Team": "shop",
+            "archshift/node-group": "x86",
+            "archshift/label/architecture": "=x86",
+            "archshift/label/pool": "",
+        },
     }
+    assert not made.request.retainOnDelete
     assert [one.type for one in done.of(ROLE) + done.of(TEMPLATE)] == []
+
+
+def test_a_group_that_is_handed_back_has_what_it_had_and_is_not_deleted() -> None:
+    """Our labels, taints and tags are gone; when it leaves the stack, EKS keeps it."""
+    taken = live_group(
+        labels={"team": "shop", "architecture": "amd64", "pool": "main", "archshift/node-group": "x86"},
+        taints=(Taint(key="spot"), side_taint("amd64"), RETIRED),
+        tags={
+            "Team": "shop",
+            "archshift/node-group": "x86",
+            "archshift/label/architecture": "=x86",
+            "archshift/label/pool": "",
+        },
+    )
+    back = group(
+        "x86",
+        "m5.large",
+        labels=taken.own_labels,
+        taints=taken.own_taints,
+        autoscaled=True,
+        released=True,
+        **{**IMPORTED, "live": taken},
+    )
+    done = registered(back, cluster=EksCluster(name="prod"))
+    (made,) = done.of(NODE_GROUP)
+    assert made.inputs["labels"] == {"team": "shop", "architecture": "x86"}
+    assert made.inputs["taints"] == [{"key": "spot", "effect": "NO_SCHEDULE"}]
+    assert made.inputs["tags"] == {"Team": "shop"}
+    assert made.request.retainOnDelete
+    assert done.of(TAG) == []
+
+
+def test_tags_that_the_owner_may_have_set_stay_on_an_imported_group() -> None:
+    """The autoscaler's tags of the group's own labels and taints; ours go with the stack."""
+    existing = group(
+        "x86",
+        "m5.large",
+        labels={**OLD.own_labels, "pool": "main"},
+        taints=(*OLD.own_taints, RETIRED),
+        autoscaled=True,
+        **IMPORTED,
+    )
+    tags = by_name(registered(existing, cluster=EksCluster(name="prod")), TAG)
+    assert {name for name, tag in tags.items() if tag.request.retainOnDelete} == {
+        "x86/label/architecture",
+        "x86/label/team",
+        "x86/taint/spot",
+    }
+    assert {"x86/label/pool", "x86/taint/archshift/retired"} <= tags.keys()
 
 
 def called(function: Any, token: str, answer: Mapping[str, Any] | str) -> Any:
@@ -274,59 +460,7 @@ def find_failed(function: Any, token: str, answer: Mapping[str, Any] | str) -> s
     return str(error.value)
 
 
-FOUND_GROUP = {
-    "nodeRoleArn": OLD.role,
-    "subnetIds": ["subnet-z"],
-    "instanceTypes": ["m5.large"],
-    "amiType": "AL2_x86_64",
-    "labels": {"team": "shop", "architecture": "x86"},
-    "taints": [{"key": "spot", "value": "", "effect": "NO_SCHEDULE"}],
-    "tags": {"Team": "shop"},
-}
 EXISTING = {"x86": group("x86", "m5.large", import_name="old"), "new": group("new", "m7g.large")}
-
-
-def test_only_existing_groups_are_looked_up() -> None:
-    """And what they have is kept in mind."""
-    found = called(lambda: find_groups(CLUSTER, EXISTING), GET_GROUP, FOUND_GROUP)
-    assert found == {"x86": OLD}
-
-
-@pytest.mark.parametrize(
-    ("answer", "sentence"),
-    [
-        (
-            {**FOUND_GROUP, "instanceTypes": ["m5.xlarge", "m5a.xlarge"]},
-            "archshift:node_groups.x86.instance_types: m5.large is not what the live group 'old' has; write "
-            "m5.xlarge, "
-            "m5a.xlarge",
-        ),
-        (
-            {**FOUND_GROUP, "instanceTypes": [], "amiType": "AL2023_ARM_64_STANDARD"},
-            "archshift:node_groups.x86.instance_types: m5.large is amd64, but the live group 'old' has the "
-            "AMI type AL2023_ARM_64_STANDARD; write the instance types of its launch template",
-        ),
-        (
-            "invoking aws:eks/getNodeGroup:getNodeGroup: 1 error occurred:\n\t* reading EKS Node Group "
-            "(prod:old): couldn't find resource\n\n",
-            "archshift:node_groups.x86.import: the cluster 'prod' has no node group 'old'; correct the name, "
-            "or remove the key to create a new group",
-        ),
-        (
-            "1 error occurred:\n\t* operation error EKS: DescribeNodegroup, https response error StatusCode: "
-            "403, api error AccessDeniedException: User: arn:aws:iam::1:user/me is not authorized to "
-            "perform: eks:DescribeNodegroup on resource: x\n\n",
-            "archshift:node_groups.x86.import: 'old' cannot be read: AccessDeniedException: User: "
-            "arn:aws:iam::1:user/me is not authorized to perform: eks:DescribeNodegroup on resource: x; "
-            "docs/iam.md lists the permissions that archshift needs",
-        ),
-    ],
-    ids=["other types", "other architecture", "missing", "denied"],
-)
-def test_an_import_that_does_not_fit_is_refused(answer: Mapping[str, Any] | str, sentence: str) -> None:
-    """Settings that say another architecture than the group has would fool the guard."""
-    assert find_failed(lambda: find_groups(CLUSTER, EXISTING), GET_GROUP, answer) == sentence
-
 
 FOUND_CLUSTER = {"arn": ARN, "endpoint": "https://prod.eks", "certificateAuthorities": [{"data": "Q0E="}]}
 MISSING = (
@@ -334,27 +468,38 @@ MISSING = (
 )
 
 
-def test_a_region_that_lacks_a_type_is_told_before_anything_is_made() -> None:
-    """EKS would say so after minutes; an imported group has what it has."""
-    answer = {"instanceTypes": ["m5.large"]}
-    called(lambda: check_offered({"x86": EXISTING["x86"]}), GET_OFFERINGS, answer)
-    assert find_failed(lambda: check_offered(EXISTING), GET_OFFERINGS, answer) == (
-        "archshift:node_groups.new: the region of aws:region does not offer m7g.large; change the group's "
-        "instance_types, or archshift:graviton_families if the group is a twin"
-    )
-
-
-def test_a_region_that_cannot_be_asked_stops_the_run() -> None:
-    """Unknown is not offered."""
-    words = "api error UnauthorizedOperation: You are not authorized to perform this operation."
-    assert find_failed(lambda: check_offered(EXISTING), GET_OFFERINGS, words) == (
-        "archshift:node_groups: the region's instance types cannot be read: UnauthorizedOperation: You are "
-        "not authorized to perform this operation.; docs/iam.md lists the permissions that archshift needs"
-    )
-
-
 def test_a_cluster_is_found_by_its_name() -> None:
     assert called(lambda: find_cluster(CLUSTER), GET_CLUSTER, FOUND_CLUSTER) == PROD
+
+
+@pytest.mark.parametrize(
+    ("status", "way_out"),
+    [
+        ("CREATING", "run `aws eks wait cluster-active --name prod`, and try again"),
+        ("DELETING", "run `aws eks wait cluster-deleted --name prod`, and try again"),
+    ],
+)
+def test_a_cluster_that_nobody_can_use_stops_the_run(status: str, way_out: str) -> None:
+    """It has no endpoint yet, or soon no more."""
+    answer = {"arn": ARN, "endpoint": "", "certificateAuthorities": [], "status": status}
+    for cluster in (CLUSTER, NEW):
+        sentence = find_failed(partial(find_cluster, cluster), GET_CLUSTER, answer)
+        assert sentence == f"the EKS cluster 'prod' is {status}; {way_out}"
+
+
+def test_of_a_cluster_that_the_stack_creates_the_creator_and_the_add_ons_are_read() -> None:
+    """So that the next update leaves both as they are."""
+    versions: dict[Addon, str] = {"vpc-cni": "v1.20.4-eksbuild.2", "kube-proxy": "v1.34.0-eksbuild.4"}
+
+    def addon(arguments: dict[str, Any]) -> dict[str, Any]:
+        if arguments["addonName"] not in versions:
+            raise Refused("reading EKS Add-On (coredns:prod): couldn't find resource")
+        return {"addonVersion": versions[arguments["addonName"]]}
+
+    answer = {**FOUND_CLUSTER, "status": "ACTIVE", "tags": {"archshift/creator": "1:role/r"}}
+    results: list[Any] = []
+    record(lambda: results.append(find_cluster(NEW)), Aws({GET_CLUSTER: lambda _: answer, GET_ADDON: addon}))
+    assert results == [replace(PROD, creator="1:role/r", addons=versions)]
 
 
 def test_a_cluster_that_is_to_be_made_may_be_missing() -> None:
@@ -402,9 +547,10 @@ def test_of_an_adopted_cluster_nothing_can_change() -> None:
 
 def test_the_kubeconfig_uses_the_profile_of_the_stack() -> None:
     """A stack's ``aws:profile`` reaches the cluster with the rights that it was found with."""
-    cluster = replace(CLUSTER, profile="prod-admin")
+    identity = AwsIdentity(profile="prod-admin")
+    cluster = replace(CLUSTER, aws=identity)
     done = record(lambda: MixedCluster("prod", MixedClusterArgs(cluster=cluster, live=PROD)))
-    assert json.loads(done.outputs["prod"]["kubeconfig"]) == PROD.kubeconfig("prod-admin")
+    assert json.loads(done.outputs["prod"]["kubeconfig"]) == PROD.kubeconfig(identity)
 
 
 def test_a_cluster_that_is_made_is_secure_by_default() -> None:
@@ -436,6 +582,7 @@ def test_a_cluster_that_is_made_is_secure_by_default() -> None:
                 },
             }
         },
+        "clusterTags": {"archshift/creator": "123456789012:role/deployer"},
         "createOidcProvider": True,
         "deletionProtection": True,
         "skipDefaultNodeGroup": True,
@@ -443,6 +590,94 @@ def test_a_cluster_that_is_made_is_secure_by_default() -> None:
         "nodeAssociatePublicIpAddress": False,
     }
     assert cluster.parent == "prod"
+
+
+ADMIN = "arn:aws:iam::123456789012:role/team/admin"
+FIRST = "arn:aws:iam::123456789012:role/team/first"
+BOTH = replace(NEW, create=NewCluster(version="1.34", vpc="vpc-1", admins=(ADMIN, FIRST)))
+
+
+def entries(done: Monitor) -> set[str]:
+    """The principals of the access entries that are registered."""
+    (cluster,) = done.of("eks:index:Cluster")
+    return {entry["principalArn"] for entry in cluster.inputs["accessEntries"].values()}
+
+
+@pytest.mark.parametrize(
+    ("caller", "expected"),
+    [
+        # The ARN of a session has neither the role's path nor its service.
+        ("arn:aws:sts::123456789012:assumed-role/first/ci", {ADMIN}),
+        ("arn:aws:sts::123456789012:assumed-role/other/ci", {ADMIN, FIRST}),
+        ("arn:aws:sts::999999999999:assumed-role/first/ci", {ADMIN, FIRST}),
+        ("arn:aws:iam::123456789012:user/first", {ADMIN, FIRST}),
+    ],
+    ids=["the same", "another", "of another account", "a user of that name"],
+)
+def test_the_creator_gets_no_second_access_entry(caller: str, expected: set[str]) -> None:
+    """EKS makes one for whoever creates the cluster, and refuses another."""
+    assert entries(made(BOTH, caller=caller)) == expected
+
+
+@pytest.mark.parametrize("caller", ["first", "admin"])
+def test_the_entries_do_not_depend_on_who_updates_the_cluster_later(caller: str) -> None:
+    """Else an update by another administrator would take away its own entry."""
+    live = replace(PROD, creator="123456789012:role/first")
+    done = made(BOTH, live, f"arn:aws:sts::123456789012:assumed-role/{caller}/ci")
+    assert entries(done) == {ADMIN}
+    (cluster,) = done.of("eks:index:Cluster")
+    assert cluster.inputs["clusterTags"] == {"archshift/creator": "123456789012:role/first"}
+
+
+def test_a_cluster_of_an_older_version_keeps_all_its_entries() -> None:
+    """Nobody knows who created it, and its creator was no administrator of the settings."""
+    done = made(BOTH, PROD, "arn:aws:sts::123456789012:assumed-role/first/ci")
+    assert entries(done) == {ADMIN, FIRST}
+    (cluster,) = done.of("eks:index:Cluster")
+    assert "clusterTags" not in cluster.inputs
+
+
+@pytest.mark.parametrize(
+    ("live", "typed", "expected"),
+    [
+        ({}, {}, (None, None, None)),
+        ({"vpc-cni": "v1", "kube-proxy": "v2", "coredns": "v3"}, {}, ("v1", "v2", None)),
+        ({"vpc-cni": "v1", "kube-proxy": "v2"}, {"vpc-cni": "v9"}, ("v9", "v2", None)),
+        ({"vpc-cni": "v1"}, {"coredns": "v4"}, ("v1", None, "v4")),
+    ],
+    ids=["new", "as they are", "typed", "CoreDNS"],
+)
+def test_an_update_changes_no_add_on_by_itself(
+    live: Mapping[Any, str], typed: Mapping[Any, str], expected: tuple[str | None, ...]
+) -> None:
+    """The component alone would take the newest version at each run, also at a step of the ratio."""
+    new = NewCluster(version="1.34", vpc="vpc-1", addons=typed)
+    done = made(replace(NEW, create=new), replace(PROD, addons=live))
+    inputs = done.of("eks:index:Cluster")[0].inputs
+    found = (
+        inputs.get("vpcCniOptions", {}).get("addonVersion"),
+        inputs.get("kubeProxyAddonOptions", {}).get("version"),
+        inputs.get("corednsAddonOptions", {}).get("version"),
+    )
+    assert found == expected
+
+
+def test_a_cluster_without_internet_and_one_that_may_go() -> None:
+    new = NewCluster(version="1.34", vpc="vpc-1", oidc_provider=False, deletion_protection=False)
+    done = made(replace(NEW, create=new))
+    (cluster,) = done.of("eks:index:Cluster")
+    assert cluster.inputs["createOidcProvider"] is False
+    assert cluster.inputs["deletionProtection"] is False
+    assert done.outputs["prod"]["deletion_protection"] is False
+
+
+def test_the_component_reaches_the_cluster_with_the_role_of_the_stack() -> None:
+    identity = AwsIdentity("prod", (AssumedRole("arn:aws:iam::1:role/r"),))
+    (cluster,) = made(replace(NEW, aws=identity)).of("eks:index:Cluster")
+    assert cluster.inputs["providerCredentialOpts"] == {
+        "profileName": "prod",
+        "roleArn": "arn:aws:iam::1:role/r",
+    }
 
 
 def test_a_public_endpoint_is_open_to_the_given_addresses_alone() -> None:

@@ -177,6 +177,53 @@ def test_a_group_of_which_nothing_is_known_counts_as_x86(monkeypatch: pytest.Mon
         asked(monkeypatch, {}, old=old)
 
 
+CUSTOM = {"clusterName": "prod", "amiType": "CUSTOM", "launchTemplate": {"id": "lt-1"}}
+
+
+def of_group(*architectures: str, kind: str = "m7g.xlarge") -> tuple[Node, ...]:
+    """Nodes of the group, and three x86 nodes that carry the need."""
+    labels = {EKS_GROUP_LABEL: "general", INSTANCE_TYPE_LABEL: kind}
+    return (
+        *(plan_node(f"ip-{index}", arch, labels=labels) for index, arch in enumerate(architectures)),
+        *(x86_node(f"other-{index}", "other") for index in range(3)),
+    )
+
+
+def test_a_graviton_group_with_an_image_of_its_own_may_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its launch template has its types, so its nodes say what it is."""
+    pods: dict[str, Any] = {"/api/v1/nodes": [], "/api/v1/pods": []}
+    nodes = of_group("arm64", "arm64")[:2]
+    asked(monkeypatch, {}, old=CUSTOM, nodes=nodes, live=pods)
+
+
+@pytest.mark.parametrize("nodes", [("amd64",), ("arm64", "amd64"), ()], ids=["x86", "of both", "empty"])
+def test_missing_words_never_make_a_group_graviton(
+    monkeypatch: pytest.MonkeyPatch, nodes: tuple[str, ...]
+) -> None:
+    """Only nodes that are all on Graviton do."""
+    there = of_group(*nodes)[: len(nodes)] or (plan_node("arm", "arm64", labels={}),)
+    with pytest.raises(ArchshiftError, match=r"^x86 node group x86 stays: "):
+        asked(monkeypatch, {}, old=CUSTOM, nodes=there)
+
+
+def test_a_node_without_the_label_of_its_architecture_is_no_graviton_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = {"kind": "Node", "metadata": {"name": "ip-0", "labels": {}}}
+    with pytest.raises(ArchshiftError, match=r"^x86 node x86 stays: "):
+        asked(monkeypatch, {}, old=old, nodes=(x86_node("x86", "x86"),))
+
+
+def test_the_nodes_say_which_types_a_launch_template_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod that no node of these types could hold keeps no group; with unknown types it would."""
+    live: dict[str, Any] = {"/api/v1/nodes": [], "/api/v1/pods": []}
+    nodes = of_group("amd64", kind="m5.xlarge")
+    asked(monkeypatch, {"other": X86}, old=CUSTOM, nodes=nodes, live=live, millicpu=100_000)
+    nodes = of_group("amd64", kind="m99q.large")
+    with pytest.raises(ArchshiftError, match=r"^x86 node group x86 stays: "):
+        asked(monkeypatch, {"other": X86}, old=CUSTOM, nodes=nodes, live=live, millicpu=100_000)
+
+
 def test_an_imported_group_is_known_before_it_has_our_label(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the update that imports it, its nodes have EKS's label alone."""
     nodes = tuple(x86_node(f"ip-{index}", "", **{EKS_GROUP_LABEL: "old"}) for index in range(3))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from archshift.cluster.image_evidence import ClusterEvidence
-from archshift.cluster.model import Inventory, Workload
+from archshift.cluster.model import Autoscaler, Inventory, Workload
 from archshift.cluster.pod_fields import Template
 from archshift.common.errors import ArchshiftError
 from archshift.common.resources import Resources
@@ -68,7 +68,15 @@ INVENTORY = Inventory(
         one.key: one
         for one in (
             # Room is kept for what an autoscaler may ask for, and for one of what is scaled to zero.
-            Workload("shop", "Deployment", "cart", 3, Template(), Resources(250, 64), autoscaled=(2, 9)),
+            Workload(
+                "shop",
+                "Deployment",
+                "cart",
+                3,
+                Template(),
+                Resources(250, 64),
+                autoscaled=Autoscaler(by="HorizontalPodAutoscaler cart", least=2, most=9),
+            ),
             Workload("shop", "Deployment", "pay", 0, Template(), Resources(100, 32)),
         )
     },

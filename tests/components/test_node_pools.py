@@ -1,6 +1,7 @@
 """What the NodePools component registers, and the guard's last question about a NodePool."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,14 +15,14 @@ from archshift.common.resources import Resources
 from archshift.images.verdict import AMD64_ONLY
 from archshift.images.workload import WorkloadVerdict
 from archshift.nodes.groups import Node, NodePool
-from archshift.nodes.node_pools import manifest
+from archshift.nodes.node_pools import from_manifest, manifest
 from archshift.plan.guard import needs
 from archshift.plan.model import Plan
 from archshift.settings import stack as stack_settings
 from archshift.survey import Survey
 from components import guard
 from components.node_pools import NodePools, NodePoolsArgs
-from tests.build import configuration, deployment, karpenter_node, node_pool
+from tests.build import configuration, deployment, karpenter_node, live_pool, node_pool
 from tests.components.recorder import Monitor, record
 
 TYPE = "kubernetes:karpenter.sh/v1:NodePool"
@@ -74,6 +75,90 @@ def test_hooks_and_protection_are_where_they_hold() -> None:
     assert elsewhere == {"amd64": {"nodes": 1, "millicpu": 4000, "memory": 1, "pods": 5}}
 
 
+def test_a_pool_that_is_taken_over_keeps_its_own_labels_and_annotations() -> None:
+    """The engine imports it by its own name, with one field manager for the stack; what Karpenter, kubectl
+    and the engine wrote for themselves is not repeated. A released pool is not deleted, and nothing asks.
+    """
+    live = live_pool("default", ("kubernetes.io/arch", "In", ["amd64"]))
+    kept = from_manifest("x86", live.spec, import_name="default", force=True)
+    released = from_manifest("batch", live.spec, import_name="batch", released=True)
+    assert kept
+    assert released
+
+    def program() -> None:
+        pools = {"x86": kept, "batch": released, "graviton": ARM}
+        there = {"default": live, "batch": replace(live, name="batch", labels={})}
+        args = NodePoolsArgs(
+            pools=pools,
+            protected=frozenset(pools),
+            guard=pulumi.ResourceHook("guard", lambda _: None),
+            live=there,
+            field_manager="archshift/prod/pools",
+        )
+        NodePools("node-pools", args)
+
+    done = record(program)
+    by_name = {one.name: one for one in done.of(TYPE)}
+    x86, batch, graviton = by_name["x86"], by_name["batch"], by_name["graviton"]
+    assert x86.inputs["metadata"] == {
+        "name": "default",
+        "labels": {"app.kubernetes.io/managed-by": "Helm"},
+        "annotations": {
+            "meta.helm.sh/release-name": "pools",
+            "pulumi.com/waitFor": "condition=Ready",
+            "pulumi.com/timeoutSeconds": "120",
+            "pulumi.com/patchFieldManager": "archshift/prod/pools",
+            "pulumi.com/patchForce": "true",
+        },
+    }
+    assert x86.inputs["spec"] == live.spec
+    assert (x86.request.importId, x86.request.retainOnDelete, x86.request.protect) == ("default", False, True)
+    assert (batch.request.importId, batch.request.retainOnDelete, batch.request.protect) == (
+        "batch",
+        True,
+        False,
+    )
+    assert list(x86.request.hooks.before_delete) == ["guard"]
+    assert list(batch.request.hooks.before_delete) == []
+    assert "pulumi.com/patchForce" not in batch.inputs["metadata"]["annotations"]
+    assert "labels" not in batch.inputs["metadata"]
+    assert (graviton.request.importId, graviton.request.retainOnDelete) == ("", False)
+
+
+def test_another_name_to_import_deletes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine would replace the resource, and delete the NodePool of the former name: of Graviton too."""
+    for live, kind in (
+        (live_pool("green", ("kubernetes.io/arch", "In", ["amd64"])), node_pool()),
+        (live_pool("green", ("kubernetes.io/arch", "In", ["arm64"])), ARM),
+    ):
+        configured = stack({"x86": {"import": "green"}}).with_live_pools({"green": live})
+        with pytest.raises(ArchshiftError) as error:
+            asked(monkeypatch, {}, configured=configured, old=manifest(kind), name="blue")
+        assert str(error.value) == (
+            "archshift:node_groups.x86.import: the group took over the NodePool blue before, and the change "
+            "would delete it; first release it: set import: blue and release: true, run pulumi up, remove "
+            "the group, and run pulumi up again"
+        )
+
+
+def test_a_pool_that_is_narrowed_to_x86_keeps_all_that_the_need_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its arm64 types never counted. A narrowing to Graviton is refused."""
+    both = live_pool("x86")
+    spec = deepcopy(dict(both.spec))
+    spec["template"]["spec"].pop("taints")
+    both = replace(both, spec=spec)
+
+    def narrow(architecture: str) -> None:
+        settings = stack({"x86": {"import": "x86", "architecture": architecture}}).with_live_pools(
+            {"x86": both}
+        )
+        asked(monkeypatch, {}, configured=settings, old=spec, new=manifest(settings.node_pools["x86"]))
+
+    narrow("amd64")
+    with pytest.raises(ArchshiftError, match=STAYS):
+        narrow("arm64")
+
+
 # --- the guard -------------------------------------------------------------------------------
 
 
@@ -100,15 +185,17 @@ def asked(
     old: Mapping[str, Any] | None = None,
     new: Mapping[str, Any] | None = None,
     nodes: tuple[Node, ...] = (karpenter_node("n1"), karpenter_node("n2")),
+    configured: stack_settings.Settings | None = None,
+    name: str = "x86",
     **more: Any,
 ) -> None:
     """Ask before the pool x86 of the state is deleted, or updated to what ``pools`` make of it."""
     found = seen(nodes, **more)
     monkeypatch.setattr(guard, "survey", lambda _settings, **_options: found)
-    configured = stack(pools)
+    configured = configured or stack(pools)
     hooks: list[pulumi.ResourceHook] = []
     record(lambda: hooks.append(guard.guard_hook(configured)))
-    inputs = {"kind": "NodePool", "metadata": {"name": "x86"}, "spec": old or manifest(node_pool())}
+    inputs = {"kind": "NodePool", "metadata": {"name": name}, "spec": old or manifest(node_pool())}
     arguments = pulumi.ResourceHookArgs(
         urn="urn",
         id="id",

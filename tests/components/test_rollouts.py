@@ -68,7 +68,7 @@ class Step:
     def run(self, patches: dict[str, dict[str, Any]], *rows: PlannedWorkload) -> None:
         def program() -> None:
             made: Any = {f"shop/Deployment/{name}": Patch(**outputs) for name, outputs in patches.items()}
-            rollouts.await_rollouts(
+            end = rollouts.await_rollouts(
                 made,
                 Plan(arm_ratio=0.5, workloads=rows or (row(),)),
                 Inventory(workloads={"shop/Deployment/cart": deployment(settled=False)}),
@@ -77,6 +77,7 @@ class Step:
                 "dev",
                 since=BEGUN,
             )
+            rollouts.log_ends([end])
 
         try:
             record(program)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from archshift.settings.stack import load
 from tests.gate.prometheus import serve
 from tests.gate.shop import BEGIN, CART, CATALOG, END, SETTINGS, STEP, shop
 from tests.gate.weeks import FakeWeeks, Pods
+
+Series = tuple[str, dict[str, str], float, float, Callable[[float], float]]
 
 
 def judged(
@@ -312,3 +314,29 @@ def test_the_clock_of_prometheus_has_to_be_ours(tmp_path: Path) -> None:
         assert "ahead of this machine's" in str(meter.clock_problem(now, now - timedelta(minutes=10)))
         future = str(meter.clock_problem(now + timedelta(hours=1), None))
         assert future.endswith(" is in Prometheus' future; give a time in the past")
+
+
+class ForgedOwners(FakeWeeks):
+    """Series of somebody whose targets Prometheus lets choose their labels."""
+
+    def __init__(self, real: FakeWeeks) -> None:
+        super().__init__([(BEGIN, END)])
+        self._real = real
+
+    def _series(self) -> Iterator[Series]:
+        for metric, labels, first, last, value in self._real._series():
+            if metric == "kube_replicaset_owner" and labels["owner_name"] == "catalog":
+                yield metric, {**labels, "owner_name": "nobody", "instance": "10.9.9.9"}, first, last, value
+            if metric == "kube_pod_info":
+                owner = {"owner_name": "nobody", "owner_kind": "StatefulSet", "instance": "10.9.9.9"}
+                yield "kube_pod_owner", {**labels, **owner}, first, last, value
+                creator = {"created_by_name": "nobody", "created_by_kind": "StatefulSet"}
+                yield metric, {**labels, **creator, "instance": "10.9.9.9"}, first, last, value
+
+
+def test_forged_owners_of_pods_do_not_let_a_bad_step_pass(tmp_path: Path) -> None:
+    """The bad pods may belong to nobody then, or the query fails; neither is a pass."""
+    weeks = shop(graviton=Pods(2, errors=0.3))
+    with weeks.serve(tmp_path, ForgedOwners(weeks)) as prometheus:
+        gate = judged(prometheus.url)
+    assert gate.verdict.verdict in ("unknown", "hold", "step-back"), gate.verdict.reasons

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 
+from archshift.cluster.image_evidence import audit_options
+from archshift.common.aws import AssumedRole, AwsIdentity
 from archshift.common.errors import ArchshiftError
 from archshift.images.registry import ecr
 from archshift.images.registry.auth import (
@@ -31,6 +33,7 @@ from archshift.images.registry.credentials import (
     read_docker_config,
     read_pull_secret,
 )
+from archshift.images.registry.hosts import ImageRules
 
 
 def encoded(text: str) -> str:
@@ -274,6 +277,20 @@ async def _lookup(
         ("123456789012.dkr.ecr-fips.us-east-1.amazonaws.com", ("123456789012", "us-east-1", True)),
         ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", ("123456789012", "cn-north-1", False)),
         ("123456789012.dkr-ecr.eu-west-1.on.aws", ("123456789012", "eu-west-1", False)),
+        (
+            "123456789012.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn",
+            ("123456789012", "cn-north-1", False),
+        ),
+        ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", ("123456789012", "us-gov-west-1", True)),
+        ("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", ("123456789012", "eusc-de-east-1", False)),
+        ("123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov", ("123456789012", "us-iso-east-1", False)),
+        ("123456789012.dkr.ecr.us-isob-east-1.sc2s.sgov.gov", ("123456789012", "us-isob-east-1", False)),
+        ("123456789012.dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk", ("123456789012", "eu-isoe-west-1", False)),
+        ("123456789012.dkr.ecr.us-isof-south-1.csp.hci.ic.gov", ("123456789012", "us-isof-south-1", False)),
+        # The domain of another partition, and a region of none.
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com.cn", None),
+        ("123456789012.dkr.ecr.moon.amazonaws.com", None),
+        ("123456789012.dkr.ecr.eu-west-1.evil.example", None),
         ("public.ecr.aws", None),
         ("12.dkr.ecr.eu-west-1.amazonaws.com", None),
         ("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.example", None),
@@ -301,8 +318,27 @@ def test_ecr_gives_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.username == "AWS"
 
 
+def test_ecr_is_asked_with_the_identity_of_the_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where this process has none: the profile has the keys, and the role may read the images."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    config = tmp_path / "config"
+    config.write_text("[profile prod]\naws_access_key_id = AKIAPROD\naws_secret_access_key = secret\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    identity = AwsIdentity("prod", (AssumedRole("arn:aws:iam::123456789012:role/images"),))
+    source = ecr.source(audit_options(ImageRules(aws=identity)).aws)
+
+    async def login() -> Credential | None:
+        return await source("123456789012.dkr.ecr.eu-west-1.amazonaws.com")
+
+    with mock_aws(config={"core": {"mock_credentials": False}}):
+        found = asyncio.run(login())
+    assert found
+    assert found.username == "AWS"
+
+
 async def _ecr(host: str) -> Credential | None:
-    return await ecr.credential(host)
+    return await ecr.source()(host)
 
 
 def test_ecr_without_an_identity_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,7 +356,7 @@ def test_ecr_without_an_identity_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_ecr_without_boto3_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """boto3 is an extra; who needs it hears of it."""
+    """Whoever needs it hears of it."""
     monkeypatch.setitem(__import__("sys").modules, "boto3", None)
     with pytest.raises(ArchshiftError, match="boto3 is not installed"):
         asyncio.run(_ecr("123456789012.dkr.ecr.eu-west-1.amazonaws.com"))

@@ -66,11 +66,24 @@ SHARES = [
     (998, 1000),
     (1, 999_999_999),
 ]
+SCALINGS = (
+    "within 36 spread 2 prefer amd64 75",
+    "within 1 spread 1 prefer arm64 0",
+    "within 999999999 spread 7 prefer arm64 100",
+    "within 60 spread 1 prefer amd64 1 tolerate arm64",
+)
+"""What an entry says of an autoscaled workload."""
+
 ENTRIES = (
     *("all on arm64", "all on amd64") * 4,
     *(f"{graviton} of {replicas} on arm64" for graviton, replicas in SHARES * 5),
     *(f"{graviton} of {replicas} on arm64 prefer amd64" for graviton, replicas in SHARES[:4]),
     *(f"{graviton} of {replicas} on arm64 prefer arm64" for graviton, replicas in SHARES[:4]),
+    *(
+        f"{graviton} of {replicas} on arm64 {scaling}"
+        for graviton, replicas in ((0, 1), (2, 2), (4, 20), (16, 20), (998, 1000))
+        for scaling in SCALINGS
+    ),
     LEFT_ALONE,
     "",
     "007 of 020 on arm64",
@@ -82,6 +95,16 @@ ENTRIES = (
     "4 of 20 on arm64 prefer",
     "4 of 20 on arm64 prefer s390x",
     "4 of 20 on arm64 prefer  amd64",
+    "4 of 20 on arm64 prefer amd64 75",
+    "4 of 20 on arm64 within 36",
+    "4 of 20 on arm64 within 0 spread 2 prefer amd64 75",
+    "4 of 20 on arm64 within 36 spread 0 prefer amd64 75",
+    "4 of 20 on arm64 within 36 spread 2 prefer amd64 101",
+    "4 of 20 on arm64 within 36 spread 2 prefer s390x 75",
+    "4 of 20 on arm64 within 36 spread 2 prefer amd64 75 tolerate",
+    "4 of 20 on arm64 prefer amd64 within 36 spread 2 prefer amd64 75",
+    "5 of 4 on arm64 within 36 spread 2 prefer amd64 75",
+    "0 of 0 on arm64 within 36 spread 2 prefer amd64 75",
     "4  of 20 on arm64",
     "-1 of 4 on arm64",
     "1.5 of 4 on arm64",
@@ -225,24 +248,43 @@ class Reference:
         if not entry.side and "spread" in template.spec:
             self._see("its own spread over architectures")
             return None
+        if entry.scaling and any(each["topologyKey"] == ARCH for each in template.other_spreads[0]):
+            self._see("autoscaled, with its own soft spread over architectures")
+            return None
         if not (entry.side or entry.prefer or label or selector):
             self._see("nothing names its revision")
             return None
         template = replace(template, selector=selector, revision_label=label)
         zones = NO_ZONES not in data
-        fields = place(template, entry.graviton, entry.replicas, entry.prefer, zones=zones, by_selector=True)
+        fields = place(
+            template,
+            entry.graviton,
+            entry.replicas,
+            entry.prefer,
+            zones=zones,
+            by_selector=True,
+            scaling=entry.scaling,
+        )
         self._see_fields(entry, spec, template, fields)
         return fields
 
     def _see_fields(
         self, entry: Entry, spec: Manifest, template: Template, fields: Mapping[str, Any]
     ) -> None:
+        own = template.spec.get("preferred") or []
         if "node-selector" in fields:
             self._see("pin beside a selector" if spec.get("nodeSelector") else "pin alone")
             if "required" in template.spec:
                 self._see("pin beside a required affinity")
             return
-        if entry.prefer:
+        if entry.scaling:
+            self._see("autoscaled", f"autoscaled, {len(fields['preferred']) - len(own)} terms")
+            self._see(f"autoscaled, tolerates {entry.scaling.tolerates}")
+            if "node-spread" in fields:
+                self._see("autoscaled, zones" if "zone-spread" in fields else "autoscaled, no zones")
+            else:
+                self._see("autoscaled, spreads beside others")
+        elif entry.prefer:
             self._see(f"prefers {entry.prefer}", "a share without a spread")
         else:
             self._see(f"revision by {template.revision_label or 'all labels'}")
@@ -256,9 +298,8 @@ class Reference:
         affinity = spec.get("affinity")
         if affinity is None or affinity.get("nodeAffinity") is None:
             self._see("no affinity" if affinity is None else "no node affinity")
-        own = template.spec.get("preferred") or []
         if own:
-            kept = fields["preferred"][:-1] == own
+            kept = fields["preferred"][: len(own)] == own
             self._see("preferences kept" if kept else "preferences scaled")
         if len(own) >= OTHER_WEIGHT:
             self._see("more preferences than weight")
@@ -290,6 +331,15 @@ SHAPES = (
     "pin alone",
     "pin beside a selector",
     "pin beside a required affinity",
+    "autoscaled",
+    "autoscaled, 1 terms",
+    "autoscaled, 2 terms",
+    "autoscaled, tolerates None",
+    "autoscaled, tolerates arm64",
+    "autoscaled, zones",
+    "autoscaled, no zones",
+    "autoscaled, spreads beside others",
+    "autoscaled, with its own soft spread over architectures",
     "a share without a spread",
     "prefers amd64",
     "prefers arm64",

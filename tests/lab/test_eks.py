@@ -35,12 +35,13 @@ from tests.lab.lab_helpers import Result, deployment, reached_as_eks
 from tests.standins import install_plugins
 from tests.standins.aws import ACCOUNT, NODE_GROUP, TAG, TEMPLATE, Account
 from tests.standins.aws import CLUSTER as CLUSTER_TYPE
+from tests.standins.eks_api import serve
 
 pytestmark = pytest.mark.timeout(900)
 
 OLD = "prod:general"
 X86 = {"import": "general", "instance_types": ["m6i.xlarge"], "desired_size": 3, "labels": {"pool": "main"}}
-GRAVITON = {"twin_of": "x86", "desired_size": 2}
+GRAVITON = {"twin_of": "x86", "desired_size": 2, "ami_family": "AL2023"}
 CLUSTER = {"name": "prod", "subnets": ["subnet-0a", "subnet-0b"], "node_role": "arn:aws:iam::1:role/nodes"}
 
 EXISTING = {
@@ -51,12 +52,10 @@ EXISTING = {
     "instanceTypes": ["m6i.xlarge"],
     "amiType": "AL2_x86_64",
     "capacityType": "ON_DEMAND",
-    "diskSize": 80,
-    "launchTemplate": {"id": "lt-old", "version": "7"},
+    "launchTemplate": {"id": "lt-0fedcba9876543210", "name": "old", "version": "1"},
     "scalingConfig": {"minSize": 3, "desiredSize": 3, "maxSize": 3},
     "updateConfig": {"maxUnavailable": 1},
     "labels": {"team": "shop"},
-    "taints": [],
     "tags": {"Team": "shop"},
     "status": "ACTIVE",
     "resources": [{"autoscalingGroups": [{"name": "eks-general"}], "remoteAccessSecurityGroupId": ""}],
@@ -103,10 +102,11 @@ def on_eks(
     with (
         guarded_cluster(control_plane, registry, push, folder) as guarded,
         pytest.MonkeyPatch.context() as patch,
+        serve(Account(account)) as eks_api,
     ):
         environment = control_plane.process_environment()
         path = os.pathsep.join([str(plugins), environment["PATH"]])
-        environment = {**environment, "PATH": path, ACCOUNT: str(account)}
+        environment = {**environment, **eks_api, "PATH": path, ACCOUNT: str(account)}
         patch.setattr(control_plane, "process_environment", lambda: environment)
         labels = {EKS_GROUP_LABEL: "general", "pool": "main"}
         guarded.cluster.nodes("amd64", 3, prefix="x86", labels=labels)
@@ -124,7 +124,7 @@ def test_an_existing_group_is_taken_over_and_its_twins_are_made(on_eks: OnEks) -
     assert [operation for operation, _, identity in on_eks.done() if identity == OLD] == ["update"]
     old = on_eks.account.find(NODE_GROUP, OLD)
     assert old
-    kept = ("instanceTypes", "amiType", "diskSize", "launchTemplate", "nodeRoleArn", "subnetIds")
+    kept = ("instanceTypes", "amiType", "launchTemplate", "nodeRoleArn", "subnetIds", "scalingConfig")
     assert {name: old[name] for name in kept} == {name: EXISTING[name] for name in kept}
     ours = {GROUP_LABEL: "x86", STACK_LABEL: on_eks.guarded.stack.name}
     assert old["labels"] == {"team": "shop", "pool": "main", "architecture": "amd64", **ours}
@@ -153,22 +153,41 @@ def test_a_group_with_other_types_is_there_before_the_old_one_goes(on_eks: OnEks
     assert groups[0][1] != groups[1][1]
 
 
-def test_what_the_autoscaler_did_is_left_alone(on_eks: OnEks) -> None:
-    """Its size comes in with a refresh and goes out with no update; its group knows its labels at zero."""
-    groups = {"x86": X86, "graviton": {**GRAVITON, "min_size": 0, "max_size": 9}}
-    on_eks.config(groups, cluster={**CLUSTER, "autoscaler": "cluster-autoscaler"})
+def scaled(on_eks: OnEks, size: int) -> str:
+    """Do as the autoscaler does: give the Graviton group so many nodes; returns the group's ID."""
+    content = on_eks.account.read()
+    ((name, group),) = ((key, one) for key, one in content["objects"][NODE_GROUP].items() if key != OLD)
+    group["scalingConfig"]["desiredSize"] = size
+    on_eks.account.change("scaled by hand", NODE_GROUP, name, group)
+    return str(name)
+
+
+def test_what_the_autoscaler_did_stays(on_eks: OnEks) -> None:
+    """Its size is sent with every change of the limits, without a refresh before: no node goes, and EKS
+    refuses nothing. Without a change nothing is done. Its group knows its labels at zero.
+    """
+    limits = {"min_size": 0, "max_size": 9}
+    cluster = {**CLUSTER, "autoscaler": "cluster-autoscaler"}
+    on_eks.config({"x86": X86, "graviton": {**GRAVITON, **limits}}, cluster=cluster)
     on_eks.guarded.up()
     tags = {key.partition(",")[2] for key in on_eks.account.read()["objects"][TAG]}
     assert "k8s.io/cluster-autoscaler/node-template/label/kubernetes.io/arch" in tags
-    content = on_eks.account.read()
-    ((name, scaled),) = ((key, one) for key, one in content["objects"][NODE_GROUP].items() if key != OLD)
-    scaled["scalingConfig"]["desiredSize"] = 7
-    on_eks.account.change("scaled by hand", NODE_GROUP, name, scaled)
+    scaled(on_eks, 7)
     assert on_eks.guarded.stack.refresh().succeeded
     before = on_eks.done()
     on_eks.guarded.up()
     assert on_eks.done() == before
-    on_eks.config(groups, cluster=CLUSTER)
+    name = scaled(on_eks, 8)
+    for limits, size in (({"min_size": 0, "max_size": 12}, 8), ({"min_size": 9, "max_size": 12}, 9)):
+        on_eks.config({"x86": X86, "graviton": {**GRAVITON, **limits}}, cluster=cluster)
+        on_eks.guarded.up()
+        group = on_eks.account.find(NODE_GROUP, name)
+        assert group
+        assert group["scalingConfig"]["desiredSize"] == size
+    before = on_eks.done()
+    on_eks.guarded.up()
+    assert on_eks.done() == before
+    on_eks.config({"x86": X86, "graviton": GRAVITON}, cluster=CLUSTER)
 
 
 PROGRAM = "x86 capacity stays: 1 workload needs x86"
@@ -204,7 +223,7 @@ def test_the_policy_pack_reads_groups_of_eks(on_eks: OnEks) -> None:
     "groups",
     [
         {"graviton": ALONE},
-        {"graviton": ALONE, "x86": {**X86, "desired_size": 0}},
+        {"graviton": ALONE, "x86": {**X86, "min_size": 0, "desired_size": 0}},
         {"graviton": ALONE, "x86": {**X86, "taints": [{"key": "retired"}]}},
     ],
     ids=["taken out", "scaled to zero", "tainted"],
@@ -264,6 +283,54 @@ def test_a_destroy_without_the_program_is_refused(on_eks: OnEks) -> None:
     assert asked.exit_code != 0
     assert HOOK in " ".join(asked.output.split()), asked.output
     assert on_eks.account.find(NODE_GROUP, OLD) == before
+
+
+def test_an_imported_group_is_handed_back_and_never_deleted_for_another(on_eks: OnEks) -> None:
+    """Another name under `import:` is refused, and so is a group of our own in its place. Handed back, it has
+    what it had before archshift; out of the settings it stays at EKS, and it can be imported again.
+    """
+    groups = {"x86": X86, "graviton": GRAVITON}
+    on_eks.config(groups)
+    on_eks.guarded.up()
+    content = on_eks.account.read()
+    other = {**EXISTING, "nodeGroupName": "general2"}
+    on_eks.account.change("made by hand", NODE_GROUP, "prod:general2", other)
+    start = on_eks.done()
+    own = {key: value for key, value in X86.items() if key != "import"}
+    for x86, what in (({**X86, "import": "general2"}, "importing 'general2'"), (own, "a new group")):
+        on_eks.config({**groups, "x86": x86})
+        stopped = on_eks.guarded.stack.preview()
+        assert stopped.exit_code != 0
+        assert (
+            "archshift:node_groups.x86: under this name the stack manages the node group 'general', and "
+            f"{what} would delete it"
+        ) in " ".join(stopped.output.split()), stopped.output
+    assert on_eks.done() == start
+    on_eks.account.change("deleted by hand", NODE_GROUP, "prod:general2", None)
+    on_eks.config({**groups, "x86": {**X86, "release": True}})
+    released = on_eks.guarded.up()
+    assert "this update hands 'general' back" in released.output
+    found = on_eks.account.find(NODE_GROUP, OLD)
+    assert found
+    assert {name: found.get(name) for name in ("labels", "taints", "tags")} == {
+        "labels": EXISTING["labels"],
+        "taints": None,
+        "tags": EXISTING["tags"],
+    }
+    # As EKS does on the living nodes of a group.
+    on_eks.guarded.cluster.lab.kubectl(
+        "label", "nodes", f"--selector={EKS_GROUP_LABEL}", f"{GROUP_LABEL}-", f"{STACK_LABEL}-"
+    )
+    on_eks.config({"graviton": ALONE})
+    on_eks.guarded.up()
+    assert on_eks.account.find(NODE_GROUP, OLD) == found
+    assert "delete" not in [did for did, _, identity in on_eks.done() if identity == OLD]
+    on_eks.config(groups)
+    on_eks.guarded.up()
+    assert on_eks.account.find(NODE_GROUP, OLD) == content["objects"][NODE_GROUP][OLD]
+    on_eks.guarded.cluster.lab.kubectl(
+        "label", "nodes", f"--selector={EKS_GROUP_LABEL}", f"{GROUP_LABEL}=x86"
+    )
 
 
 def test_a_group_goes_when_its_nodes_are_empty(on_eks: OnEks) -> None:

@@ -28,7 +28,7 @@ from tests.lab.guard_matrix import (
     legacy,
     stopped_by,
 )
-from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment
+from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -131,15 +131,167 @@ def test_a_step_that_the_limits_do_not_hold_is_told_before_anything_moves(
     expect_exact(cluster, stack.config({"arm_ratio": "0.2"}), namespace, 0.2)
 
 
+# --- pools that are there ---------------------------------------------------------------------
+
+
+HELM = "helm"
+"""Who made the pools that a stack takes over."""
+
+
+def made_by_helm(name: str, *architectures: str, **spec: Any) -> Manifest:
+    """A NodePool as people write it: by category, generation and vCPU, with labels of its own."""
+    label = "karpenter.kwok.sh/instance-"
+    requirements = [
+        {"key": "kubernetes.io/arch", "operator": "In", "values": list(architectures)},
+        {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]},
+        {"key": f"{label}category", "operator": "In", "values": ["c", "m", "r"]},
+        {"key": f"{label}generation", "operator": "Gt", "values": ["4"]},
+        {"key": f"{label}cpu", "operator": "Lt", "values": ["9"]},
+    ]
+    template = {
+        "metadata": {"labels": {"team": name}, "annotations": {"example.com/owner": "shop"}},
+        "spec": {
+            "nodeClassRef": {"group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default"},
+            "requirements": requirements,
+            "expireAfter": "Never",
+        },
+    }
+    disruption = {"consolidationPolicy": "WhenEmpty", "consolidateAfter": "1h", "budgets": [{"nodes": "50%"}]}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "NodePool",
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "Helm"}},
+        "spec": {"template": template, "limits": {"cpu": "64"}, "disruption": disruption, **spec},
+    }
+
+
+def pinned(name: str, replicas: int, namespace: str, **selector: str) -> Manifest:
+    """A workload whose pods may run only there; two of its pods fill a node of 8 vCPU."""
+    made = deployment(name, replicas, namespace)
+    pod = made["spec"]["template"]["spec"]
+    pod["nodeSelector"] = selector
+    pod["containers"][0]["resources"]["requests"]["cpu"] = "3"
+    return made
+
+
+def nodes_of(cluster: Cluster, pool: str) -> dict[str, tuple[str, str]]:
+    """The nodes of a NodePool: name to uid and architecture."""
+    return {
+        node["metadata"]["name"]: (node["metadata"]["uid"], node["metadata"]["labels"]["kubernetes.io/arch"])
+        for node in cluster.all_of("nodes")
+        if node["metadata"]["labels"].get("karpenter.sh/nodepool") == pool
+    }
+
+
+def drifted(cluster: Cluster) -> set[str]:
+    """The nodes that Karpenter is about to replace because their NodePool changed."""
+    claims = json.loads(cluster.lab.kubectl("get", "nodeclaims", "--output=json"))["items"]
+    return {
+        claim["status"].get("nodeName", "")
+        for claim in claims
+        for condition in claim["status"].get("conditions", ())
+        if (condition["type"], condition["status"]) == ("Drifted", "True")
+    }
+
+
+def test_pools_are_taken_over_split_and_handed_back_without_replacing_a_node_that_fits(
+    cluster: Cluster, stack: Stack, namespace: str
+) -> None:
+    """Two pools of Helm's, one of x86 and one of both architectures, with nodes: the takeover of the first
+    replaces no node, also with other limits. The second is split: its arm64 node moves to the twin, and each
+    x86 node stays. A change that belongs to Helm is refused. Handed back, the pools and nodes are there.
+    """
+    cluster.apply([made_by_helm("general", "amd64", "arm64"), made_by_helm("batch", "amd64")], manager=HELM)
+    cluster.apply(
+        [
+            pinned("web", 4, namespace, **{"team": "general", "kubernetes.io/arch": "amd64"}),
+            pinned("job", 2, namespace, team="batch"),
+            pinned("arm", 2, namespace, **{"kubernetes.io/arch": "arm64"}),
+        ]
+    )
+    cluster.wait_until_settled(namespace)
+    general, batch = nodes_of(cluster, "general"), nodes_of(cluster, "batch")
+    (on_arm,) = [name for name, (_, architecture) in general.items() if architecture == "arm64"]
+    on_x86 = {name: value for name, value in general.items() if name != on_arm}
+    assert on_x86
+    assert batch
+
+    groups: dict[str, Any] = {
+        "x86": {"import": "general"},
+        "graviton": {"twin_of": "x86"},
+        "batch": {"import": "batch"},
+    }
+    configured(stack, namespace, arm_ratio="0.2", node_groups=groups)
+    refused = stack.preview()
+    assert "the NodePool 'general' makes nodes of both architectures; add architecture: amd64" in " ".join(
+        refused.output.split()
+    )
+
+    groups["x86"] = {"import": "general", "architecture": "amd64"}
+    refused = stack.config({"node_groups": groups}).preview()
+    assert "belong to others: helm owns requirements; change them where the NodePool is defined" in " ".join(
+        refused.output.split()
+    ), refused.output
+    assert cluster.get("nodepool", "general")["spec"] == made_by_helm("general", "amd64", "arm64")["spec"]
+
+    groups["x86"]["force"] = True
+    groups["system"] = {"provisioner": "managed", "instance_type": "m6i.xlarge", "size": 1}
+    preview = stack.config({"node_groups": groups}).preview()
+    assert preview.succeeded, preview.output
+    said = " ".join(preview.output.split())
+    assert (
+        f"x86: Karpenter replaces 1 of {len(general)} nodes of the NodePool general (50% at once), because "
+        "they do not meet kubernetes.io/arch In amd64"
+    ) in said
+    assert "batch: archshift takes over the NodePool batch and replaces none of its" in said
+
+    step = stack.up()
+    assert step.succeeded, step.output
+    wait_for(lambda: on_arm in drifted(cluster) or on_arm not in nodes_of(cluster, "general"))
+    assert drifted(cluster) <= {on_arm}
+    wait_for(lambda: nodes_of(cluster, "general") == on_x86, 180)
+    cluster.wait_until_settled(namespace)
+    assert {architecture for _, architecture in nodes_of(cluster, "graviton").values()} == {"arm64"}
+    graviton = cluster.get("nodepool", "graviton")["spec"]
+    assert graviton["template"]["metadata"]["labels"].items() >= {"team": "general"}.items()
+    assert graviton["template"]["spec"]["expireAfter"] == "Never"
+    assert "system-0" in {node["metadata"]["name"] for node in cluster.all_of("nodes")}
+    again = stack.preview()
+    assert (again.exit_code, again.changes) == (0, {}), again.output
+
+    groups["batch"] |= {"limits": {"cpu": 128}, "weight": 7, "force": True}
+    step = stack.config({"node_groups": groups}).up()
+    assert step.succeeded, step.output
+    spec = cluster.get("nodepool", "batch")["spec"]
+    assert (spec["limits"], spec["weight"]) == ({"cpu": "128"}, 7)
+    assert drifted(cluster) == set()
+    assert nodes_of(cluster, "batch") == batch
+
+    for name in ("x86", "batch"):
+        groups[name]["release"] = True
+    released = stack.config({"node_groups": groups}).up()
+    assert released.succeeded, released.output
+    cluster.lab.kubectl("delete", "deployment", "arm", f"--namespace={namespace}")
+    rest = stack.config({"node_groups": {}, "arm_ratio": "0.0"}).up()
+    assert rest.succeeded, rest.output
+    left = {pool["metadata"]["name"] for pool in cluster.all_of("nodepools")}
+    assert left == {"general", "batch"}
+    assert (nodes_of(cluster, "general"), nodes_of(cluster, "batch")) == (on_x86, batch)
+
+
 # --- the objects -----------------------------------------------------------------------------
 
 
 def nodepool(**options: Any) -> Manifest:
-    """The NodePool that settings make."""
+    """The NodePool that settings make; None takes a key out."""
+    provisioner = options.pop("provisioner", "karpenter")
+    merged = {**pools()["x86"], **options}
     config = {
         "archshift:arm_ratio": "0.5",
-        "archshift:provisioner": options.pop("provisioner", "karpenter"),
-        "archshift:node_groups": json.dumps({"x86": {**pools()["x86"], **options}}),
+        "archshift:provisioner": provisioner,
+        "archshift:node_groups": json.dumps(
+            {"x86": {key: value for key, value in merged.items() if value is not None}}
+        ),
     }
     spec = manifest(load("test", config).node_pools["x86"])
     return {"apiVersion": API_VERSION, "kind": "NodePool", "metadata": {"name": "checked"}, "spec": spec}
@@ -163,8 +315,23 @@ def nodepool(**options: Any) -> Manifest:
             "side_taint": False,
         },
         {"consolidate_after": "Never", "budget": 0},
+        {
+            "instance_types": None,
+            "instance_categories": ["c", "m", "r"],
+            "min_generation": 5,
+            "min_vcpu": 2,
+            "max_vcpu": 32,
+            "exclude_sizes": ["nano"],
+            "limits": {"cpu": 64, "nodes": 3},
+            "consolidation": "when-empty",
+            "expire_after": "Never",
+            "termination_grace_period": "48h",
+            "startup_taints": [{"key": "node.cilium.io/agent-not-ready", "effect": "NoExecute"}],
+            "annotations": {"example.com/owner": "shop"},
+        },
+        {"instance_types": None, "architecture": "amd64", "limits": "none"},
     ],
-    ids=["plain", "auto mode", "families", "everything", "never"],
+    ids=["plain", "auto mode", "families", "everything", "never", "categories", "any type"],
 )
 def test_the_api_server_takes_every_pool_that_settings_can_make(
     karpenter_lab: Lab, options: dict[str, Any]

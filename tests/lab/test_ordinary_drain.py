@@ -108,13 +108,27 @@ def adopted(whole: Adopted) -> Iterator[Adopted]:
 
 
 TOLERATES_ALL = [{"operator": "Exists"}]
+PREFERS_X86 = {
+    "nodeAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {
+                "weight": 100,
+                "preference": {
+                    "matchExpressions": [{"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}]
+                },
+            }
+        ]
+    }
+}
+"""A pod that tolerates everything ignores the cordon of Graviton nodes. It needs a reason to start on x86."""
 
 
 def test_a_pod_that_tolerates_the_cordon_is_named_beforehand(adopted: Adopted) -> None:
     """An operator in kube-system would come back to the emptied node. The named way out is one: with it, the
     drain has nothing to move.
     """
-    adopted.on_x86(deployment("cni-operator", 1, SYSTEM, tolerations=TOLERATES_ALL))
+    operator = deployment("cni-operator", 1, SYSTEM, tolerations=TOLERATES_ALL, affinity=PREFERS_X86)
+    adopted.on_x86(operator)
     for flags in (["--dry-run"], []):
         code, named, _ = adopted.drain(*flags)
         assert (code, list(named)) == (3, [f"{SYSTEM}/Deployment/cni-operator"])

@@ -252,8 +252,12 @@ def test_a_stack_that_does_not_exist(guarded: Guarded) -> None:
 
 
 def test_a_folder_without_a_pack(guarded: Guarded) -> None:
-    """No pack is no pass, and it is said."""
-    found = previewed(guarded, f"--cwd={edited(guarded)}")
+    """No pack is no pass. Who leaves it out says so, and so does the comment."""
+    folder = f"--cwd={edited(guarded)}"
+    found = previewed(guarded, folder)
+    assert found.code == 1
+    assert "there is no policy pack in policies" in found.comment
+    found = previewed(guarded, folder, "--no-policy-pack")
     assert (found.code, found.report["policies"]) == (0, "none")
     assert "There is no policy pack" in found.comment
 

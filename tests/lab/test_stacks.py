@@ -11,8 +11,8 @@ import json
 import os
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +34,42 @@ from tests.lab.lab_helpers import (
     reached_as_eks,
     stateful_set,
 )
-from tests.standins import install_plugins
-from tests.standins.aws import ACCOUNT, CLUSTER, NODE_GROUP, Account
+from tests.standins import install_plugins, launch_templates
+from tests.standins.aws import ACCOUNT, ADDON, CLUSTER, ENTRY, NODE_GROUP, TEMPLATE, Account
+from tests.standins.eks_api import serve
+from tests.standins.node_groups import live_group
 
 pytestmark = pytest.mark.timeout(900)
 
 PACK = f"--policy-pack={PROJECT / 'policies'}"
+ADMINS = ["arn:aws:iam::123456789012:role/team/deployer", "arn:aws:iam::123456789012:role/admin"]
 HOST = "registry.shop.example"
-EXISTING = {
-    "nodeRoleArn": "arn:aws:iam::123456789012:role/nodes",
-    "subnetIds": ["subnet-0z"],
-    "amiType": "AL2023_x86_64_STANDARD",
-    "capacityType": "ON_DEMAND",
-    "diskSize": 80,
-    "updateConfig": {"maxUnavailable": 1},
-    "labels": {},
-    "taints": [],
-    "tags": {},
-    "status": "ACTIVE",
+# The groups of both files, as Terraform, eksctl and the console made them.
+STAGING = {
+    "general": live_group(
+        "terraform",
+        "staging",
+        "general",
+        *("t3.xlarge", "t3a.xlarge"),
+        scalingConfig={"minSize": 2, "desiredSize": 5, "maxSize": 8},
+    )
+}
+PROD = {
+    "general": live_group(
+        "eksctl",
+        "prod",
+        "general",
+        "m5.2xlarge",
+        scalingConfig={"minSize": 6, "desiredSize": 12, "maxSize": 20},
+    ),
+    "memory": live_group(
+        "console",
+        "prod",
+        "memory",
+        "r5.2xlarge",
+        labels={"pool": "memory"},
+        scalingConfig={"minSize": 2, "desiredSize": 3, "maxSize": 6},
+    ),
 }
 EFFECTS = {
     "NO_SCHEDULE": "NoSchedule",
@@ -60,31 +78,14 @@ EFFECTS = {
 }
 
 
-def existing(cluster: str, group: Mapping[str, Any]) -> dict[str, Any]:
-    """An x86 group as it was before archshift."""
-    scaling = {
-        "minSize": group["min_size"],
-        "maxSize": group["max_size"],
-        "desiredSize": group["desired_size"],
-    }
-    groups = [{"autoscalingGroups": [{"name": f"eks-{group['import']}"}], "remoteAccessSecurityGroupId": ""}]
-    return {
-        **EXISTING,
-        "clusterName": cluster,
-        "nodeGroupName": group["import"],
-        "instanceTypes": group["instance_types"],
-        "labels": group.get("labels", {}),
-        "scalingConfig": scaling,
-        "resources": groups,
-    }
-
-
 class Ec2:
     """A stand-in for EC2 and the kubelets: brings up each group's nodes, and keeps their labels."""
 
-    def __init__(self, cluster: Cluster, account: Account) -> None:
-        self._cluster, self._account = cluster, account
+    def __init__(self, cluster: Cluster, account: Account, types: Sequence[str] = ()) -> None:
+        """Bring up an account's nodes; ``types`` are those of a launch template."""
+        self._cluster, self._account, self._types = cluster, account, types
         self._made: dict[str, Any] = {}
+        self._sizes: dict[str, int] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -106,25 +107,33 @@ class Ec2:
     def _bring_up(self) -> None:
         for group in self._account.read()["objects"].get(NODE_GROUP, {}).values():
             name = group["nodeGroupName"]
-            given = {"labels": group["labels"], "taints": group["taints"], "size": group["scalingConfig"]}
+            given = {key: group.get(key) for key in ("labels", "taints", "scalingConfig")}
             if self._made.get(name) != given:
                 self._make_nodes(group)
                 self._made[name] = json.loads(json.dumps(given))
 
     def _make_nodes(self, group: Mapping[str, Any]) -> None:
-        name, kind = group["nodeGroupName"], INSTANCE_TYPES[group["instanceTypes"][0]]
+        name, kind = group["nodeGroupName"], INSTANCE_TYPES[(group.get("instanceTypes") or self._types)[0]]
+        size = int(group["scalingConfig"]["desiredSize"])
+        for index in range(size, self._sizes.get(name, 0)):
+            where = ("--all-namespaces", f"--field-selector=spec.nodeName={name}-{index}")
+            self._cluster.lab.kubectl("delete", "pods", *where, "--force", "--grace-period=0")
+            self._cluster.lab.kubectl("delete", "node", f"{name}-{index}")
+        self._sizes[name] = size
+        if not size:
+            return
         self._cluster.nodes(
             kind.architecture,
-            int(group["scalingConfig"]["desiredSize"]),
+            size,
             prefix=name,
             labels={
-                **group["labels"],
+                **group.get("labels", {}),
                 EKS_GROUP_LABEL: name,
                 "node.kubernetes.io/instance-type": kind.name,
             },
             taints=[
                 {"key": one["key"], "value": one.get("value") or "", "effect": EFFECTS[one["effect"]]}
-                for one in group["taints"]
+                for one in group.get("taints", ())
             ],
             cpu=f"{kind.allocatable_millicpu}m",
             memory=str(kind.allocatable_memory),
@@ -158,7 +167,14 @@ def images(push: Pusher) -> None:
 class OnAws:
     """An account, a kubeconfig with a context of the cluster's name, and a stack of one of the files."""
 
-    def __init__(self, lab: Lab, registry: Registry, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        registry: Registry,
+        folder: Path,
+        patch: pytest.MonkeyPatch,
+        serve: Callable[[Account], Mapping[str, str]],
+    ) -> None:
         self.cluster = Cluster(lab)
         self.reach = reached_as_eks(lab)
         kubeconfig = yaml.safe_load(lab.kubeconfig.read_text())
@@ -182,6 +198,7 @@ class OnAws:
         command.chmod(0o700)
         environment = lab.process_environment()
         environment |= {
+            **serve(self.account),
             "PATH": os.pathsep.join([str(plugins), environment["PATH"]]),
             "KUBECONFIG": str(contexts),
             "ARCHSHIFT_REGISTRIES": str(registries),
@@ -205,16 +222,11 @@ class OnAws:
         answer: dict[str, Any] = json.loads(said.stdout)
         return answer
 
-    def fill_account(self, cluster: str, groups: Mapping[str, Any]) -> None:
-        """The cluster, and the groups that the file imports."""
+    def fill_account(self, cluster: str, groups: Mapping[str, Mapping[str, Any]]) -> None:
+        """The cluster, and its groups by their names at EKS."""
         arn = f"arn:aws:eks:eu-west-1:123456789012:cluster/{cluster}"
-        there = {
-            f"{cluster}:{group['import']}": existing(cluster, group)
-            for group in groups.values()
-            if "import" in group
-        }
-        objects = {CLUSTER: {cluster: {"arn": arn, **self.reach}}, NODE_GROUP: there}
-        self.write_account(objects=objects)
+        there = {f"{cluster}:{name}": group for name, group in groups.items()}
+        self.write_account(objects={CLUSTER: {cluster: {"arn": arn, **self.reach}}, NODE_GROUP: there})
 
     def write_account(self, **content: Any) -> None:
         empty = {"objects": {}, "done": [], "reach": self.reach}
@@ -233,8 +245,10 @@ def on_aws(
     assert cluster.lab is control_plane
     # The files name them, so they have the same names in every test.
     cluster.lab.kubectl("wait", "--for=delete", "namespace/platform", "namespace/shop", "--timeout=100s")
-    with pytest.MonkeyPatch.context() as patch:
-        on_aws = OnAws(control_plane, registry, tmp_path, patch)
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        on_aws = OnAws(
+            control_plane, registry, tmp_path, patch, lambda account: stack.enter_context(serve(account))
+        )
         on_aws.write_account()
         yield on_aws
         on_aws.stack.remove()
@@ -247,7 +261,8 @@ def test_the_file_of_a_stack_runs_end_to_end(on_aws: OnAws, name: str, ratio: st
     to do; then taking x86 out is stopped by the preview, while an amd64-only image is there.
     """
     own = on_aws.take_file(name)
-    on_aws.fill_account(name, own["node_groups"])
+    groups = {"staging": STAGING, "prod": PROD}[name]
+    on_aws.fill_account(name, groups)
     on_aws.cluster.apply(fleet())
     with Ec2(on_aws.cluster, on_aws.account).running():
         for space in ("platform", "shop"):
@@ -270,6 +285,17 @@ def test_the_file_of_a_stack_runs_end_to_end(on_aws: OnAws, name: str, ratio: st
         assert made == twins
         replaced = [entry for entry in on_aws.account.read()["done"] if entry[0] == "delete"]
         assert replaced == []
+        for key, group in groups.items():
+            after = on_aws.account.find(NODE_GROUP, f"{name}:{key}")
+            assert after
+            # Beside archshift's own labels, taints and tags it is as it was.
+            ours = ("labels", "taints", "tags")
+            assert {one: after[one] for one in group if one not in ours} == {
+                one: group[one] for one in group if one not in ours
+            }
+            assert group.get("labels", {}).items() <= after["labels"].items()
+            assert all(taint in after["taints"] for taint in group.get("taints", ()))
+            assert group.get("tags", {}).items() <= after["tags"].items()
         answer = on_aws.status()
         assert [row["workload"] for row in answer["workloads"] if not row["exact"]] == []
         assert answer["fleet"]["graviton"] == answer["fleet"]["wanted"] > 0
@@ -289,8 +315,259 @@ def test_the_file_of_a_stack_runs_end_to_end(on_aws: OnAws, name: str, ratio: st
         assert on_aws.account.read()["done"] == before
 
 
+AS_MADE = {
+    "terraform": ("t3.xlarge", "t3a.xlarge"),
+    "old-eksctl": ("t3.xlarge",),
+    "image": (),
+}
+
+
+@pytest.mark.parametrize("maker", AS_MADE)
+def test_the_last_x86_group_is_retired_and_comes_back(on_aws: OnAws, maker: str) -> None:
+    """As the runbook has it, on the file of staging, with an autoscaler: retired too early it is refused,
+    before anything changes. Then all pods move, the x86 nodes are drained and retired, and new pods run on
+    Graviton. Back the group has its nodes again and takes pods. It is never replaced, and only the
+    autoscaler makes it smaller.
+    """
+    own = on_aws.take_file("staging", graviton_families=["t4g"])
+    scaling = {"minSize": 2, "desiredSize": 5, "maxSize": 8}
+    made = live_group(maker, "staging", "general", *AS_MADE[maker], scalingConfig=scaling)
+    on_aws.fill_account("staging", {"general": made})
+    # The launch template of an image of one's own has the type, which the settings then name.
+    x86 = {"import": "general", **({} if AS_MADE[maker] else {"instance_types": ["t3.xlarge"]})}
+    groups = {**own["node_groups"], "x86": x86}
+    # The image of a twin is chosen by name where its original has one that archshift does not choose.
+    groups["graviton"] = {**groups["graviton"], "ami_family": "AL2023"}
+    *there, _legacy = fleet()
+    on_aws.cluster.apply(there)
+    lab, identity = on_aws.cluster.lab, "staging:general"
+
+    def up(ratio: str, **x86_settings: Any) -> dict[str, Any]:
+        on_aws.stack.config({"arm_ratio": ratio, "node_groups": {**groups, "x86": {**x86, **x86_settings}}})
+        done = on_aws.stack.up()
+        assert done.succeeded, done.output
+        found = on_aws.account.find(NODE_GROUP, identity)
+        assert found
+        return found
+
+    def restart() -> None:
+        """Make new pods, which all find a node."""
+        lab.kubectl("rollout", "restart", "deployment/cart", "--namespace=shop")
+        on_aws.cluster.wait_until_settled("shop")
+
+    def retired(group: Mapping[str, Any]) -> bool:
+        return "archshift/retired" in {taint["key"] for taint in group.get("taints", ())}
+
+    with Ec2(on_aws.cluster, on_aws.account, types=("t3.xlarge",)).running():
+        for space in ("platform", "shop"):
+            on_aws.cluster.wait_until_settled(space)
+        assert up("0.2")["scalingConfig"] == scaling
+        before = on_aws.account.read()["done"]
+        on_aws.stack.config({"node_groups": {**groups, "x86": {**x86, "retired": True}}})
+        early = on_aws.stack.up()
+        assert early.exit_code != 0
+        assert "without any x86 node that takes them" in " ".join(early.output.split()), early.output
+        assert on_aws.account.read()["done"] == before
+
+        assert up("1.0")["scalingConfig"] == scaling
+        drained = on_aws.stack.archshift("drain")
+        assert drained.returncode == 0, drained.stdout + drained.stderr
+        gone = up("1.0", retired=True, min_size=0)
+        assert retired(gone)
+        assert gone["scalingConfig"] == {**scaling, "minSize": 0}
+        groups_now = on_aws.account.read()["objects"][NODE_GROUP].items()
+        ((twin_name, twin),) = ((key, group) for key, group in groups_now if key != identity)
+        assert not retired(twin)
+        assert twin["capacityType"] == made["capacityType"]
+        restart()
+        # The autoscaler takes the empty nodes.
+        on_aws.account.change(
+            "scaled by hand",
+            NODE_GROUP,
+            identity,
+            {**gone, "scalingConfig": {**scaling, "minSize": 0, "desiredSize": 0}},
+        )
+        assert up("1.0", retired=True, min_size=0)["scalingConfig"]["desiredSize"] == 0
+        restart()
+
+        back = up("1.0", min_size=2)
+        assert not retired(back)
+        assert back["scalingConfig"] == {**scaling, "desiredSize": 2}
+        up("0.8", min_size=2)
+        answer = on_aws.status()
+        assert [row["workload"] for row in answer["workloads"] if not row["exact"]] == []
+        assert 0 < answer["fleet"]["graviton"] == answer["fleet"]["wanted"] < answer["fleet"]["pods"]
+        restart()
+        again = on_aws.stack.up()
+        assert (again.exit_code, again.changes) == (0, {}), again.output
+    assert "delete" not in [did for did, kind, _ in on_aws.account.read()["done"] if kind == NODE_GROUP]
+    assert twin_name in on_aws.account.read()["objects"][NODE_GROUP]
+
+
+def test_twins_are_filled_from_groups_that_differ_in_every_property(on_aws: OnAws) -> None:
+    """What EKS and EC2 get for the twins of groups of Terraform, of the console and of an image.
+    The preview names what stays behind. A second update finds nothing to do. Then the owner changes the
+    original: no group is replaced, and the preview says what stays and what changes.
+    """
+    scaling = {"minSize": 1, "desiredSize": 1, "maxSize": 3}
+    live = {
+        "general": live_group("terraform", "staging", "general", "t3.xlarge", scalingConfig=scaling),
+        "memory": live_group("console", "staging", "memory", "r5.2xlarge", scalingConfig=scaling),
+        "golden": live_group("image", "staging", "golden", scalingConfig=scaling),
+    }
+    groups: dict[str, dict[str, Any]] = {
+        "x86": {"import": "general"},
+        "x86-memory": {"import": "memory"},
+        "x86-golden": {"import": "golden", "instance_types": ["t3.xlarge"]},
+        "graviton": {"twin_of": "x86", "desired_size": 1},
+        "graviton-memory": {
+            "twin_of": "x86-memory",
+            "desired_size": 1,
+            "hop_limit": 2,
+            "tags": {"Cost": "7"},
+        },
+        "graviton-golden": {"twin_of": "x86-golden", "desired_size": 1},
+    }
+    on_aws.take_file(
+        "staging", arm_ratio="0.0", node_groups=groups, **{"aws:defaultTags": {"tags": {"Owner": "platform"}}}
+    )
+    on_aws.fill_account("staging", live)
+
+    undecided = on_aws.stack.preview()
+    assert undecided.exit_code != 0
+    assert (
+        "archshift:node_groups.graviton-golden.ami_family is missing: 'golden' has an AMI of its own, and "
+        "archshift does not choose another operating system; set ami_family to AL2023 or Bottlerocket, or "
+        "launch_template to one with an AMI for arm64"
+    ) in " ".join(undecided.output.split()), undecided.output
+    groups["graviton-golden"]["ami_family"] = "AL2023"
+    on_aws.stack.config({"node_groups": groups})
+    preview = on_aws.stack.preview(PACK)
+    assert preview.succeeded, preview.output
+    said = " ".join(preview.output.split())
+    for note in (
+        "node group graviton: its nodes get the version of the cluster; those of general have Kubernetes "
+        "1.33",
+        "node group graviton: it does not get KeyName of the launch template of general",
+        "node group graviton-golden: it does not get the AMI ami-0123456789abcdef0 of golden",
+        "node group graviton-golden: it does not get the user data of golden: it is for another operating "
+        "system",
+        "node group graviton-golden: the hop limit of IMDS is 1, because golden has none in a launch "
+        "template",
+    ):
+        assert note in said, preview.output
+    done = on_aws.stack.up(PACK)
+    assert done.succeeded, done.output
+
+    def twins() -> dict[str, dict[str, Any]]:
+        """The twins by our names, as CreateNodegroup made them, each with its launch template."""
+        objects = on_aws.account.read()["objects"]
+        return {
+            group["tags"]["archshift/node-group"]: {
+                **group,
+                "template": objects[TEMPLATE][group["launchTemplate"]["id"]],
+            }
+            for name, group in objects[NODE_GROUP].items()
+            if name.removeprefix("staging:") not in live
+        }
+
+    stack = on_aws.stack.name
+    first = twins()
+    graviton, memory, golden = (first[name] for name in groups if name.startswith("graviton"))
+    ours = {"architecture": "arm64", "archshift/node-group": "graviton", "archshift/stack": stack}
+    assert graviton["capacityType"] == "SPOT"
+    assert graviton["amiType"] == "AL2023_ARM_64_STANDARD"
+    assert graviton["labels"] == {"team": "shop", **ours}
+    assert graviton["subnetIds"] == ["subnet-0z"]
+    assert graviton["nodeRoleArn"] == live["general"]["nodeRoleArn"]
+    assert graviton["updateConfig"] == {"maxUnavailablePercentage": 33}
+    assert graviton["nodeRepairConfig"] == {"enabled": True}
+    assert {(taint["key"], taint["effect"]) for taint in graviton["taints"]} == {
+        ("spot", "PREFER_NO_SCHEDULE"),
+        ("archshift/arm64", "PREFER_NO_SCHEDULE"),
+    }
+    assert graviton["tags"] == {
+        "Terraform": "true",
+        "Environment": "staging",
+        "archshift/node-group": "graviton",
+        "archshift/twin-of": "x86",
+    }
+    theirs = launch_templates.MADE["lt-0123456789abcdef0"]["4"]
+    data = launch_templates.to_data(graviton["template"])
+    for name in ("SecurityGroupIds", "UserData", "MetadataOptions", "Monitoring", "BlockDeviceMappings"):
+        assert data[name] == theirs[name]
+    tags = {
+        "Owner": "platform",
+        "Team": "shop",
+        "Name": "staging-graviton",
+        "archshift/node-group": "graviton",
+    }
+    assert [
+        (kind["ResourceType"], {tag["Key"]: tag["Value"] for tag in kind["Tags"]})
+        for kind in data["TagSpecifications"]
+    ] == [(kind, tags) for kind in ("instance", "network-interface", "volume")]
+    assert "KeyName" not in data
+
+    assert (memory["capacityType"], memory["subnetIds"]) == ("ON_DEMAND", ["subnet-0y", "subnet-0z"])
+    data = launch_templates.to_data(memory["template"])
+    assert "SecurityGroupIds" not in data  # EKS adds that of the cluster, as it does for the original
+    assert data["MetadataOptions"]["HttpPutResponseHopLimit"] == 2
+    assert [volume["Ebs"]["VolumeSize"] for volume in data["BlockDeviceMappings"]] == [80]
+    assert {"Key": "Cost", "Value": "7"} in data["TagSpecifications"][0]["Tags"]
+    assert golden["amiType"] == "AL2023_ARM_64_STANDARD"
+    data = launch_templates.to_data(golden["template"])
+    assert data["SecurityGroupIds"] == ["sg-0golden"]
+    assert not {"ImageId", "UserData"} & data.keys()
+
+    before = on_aws.account.read()["done"]
+    again = on_aws.stack.up(PACK)
+    assert (again.exit_code, again.changes) == (0, {}), again.output
+    assert on_aws.account.read()["done"] == before
+
+    # The owner replaces the original by one of the same name.
+    identity = "staging:general"
+    changed = {
+        **(on_aws.account.find(NODE_GROUP, identity) or {}),
+        "capacityType": "ON_DEMAND",
+        "subnetIds": ["subnet-0new"],
+        "nodeRoleArn": "arn:aws:iam::123456789012:role/new-nodes",
+        "launchTemplate": {"id": "lt-0123456789abcdef0", "name": "general-2025", "version": "5"},
+    }
+    changed["taints"] = [*changed["taints"], {"key": "maintenance", "effect": "NO_SCHEDULE"}]
+    on_aws.account.change("changed by hand", NODE_GROUP, identity, changed)
+    content = on_aws.account.read()
+    on_aws.write_account(
+        **content,
+        templates={"lt-0123456789abcdef0": {"5": {**theirs, "SecurityGroupIds": ["sg-0other"]}}},
+    )
+    followed = on_aws.stack.up(PACK)
+    assert followed.succeeded, followed.output
+    said = " ".join(followed.output.split())
+    for note in (
+        "node group graviton: it keeps capacity_type SPOT, although general has ON_DEMAND",
+        "node group graviton: it keeps subnets subnet-0z, although general has subnet-0new",
+        "node group graviton: it keeps node_role arn:aws:iam::123456789012:role/terraform-nodes, although",
+        "node group graviton: it does not get the new taint maintenance (NoSchedule) of general",
+        "node group graviton: its security_groups changes from sg-0node, sg-0database to sg-0other",
+    ):
+        assert note in said, followed.output
+    after = twins()["graviton"]
+    assert {name: after[name] for name in ("nodeGroupName", "capacityType", "subnetIds", "nodeRoleArn")} == {
+        name: graviton[name] for name in ("nodeGroupName", "capacityType", "subnetIds", "nodeRoleArn")
+    }
+    assert "maintenance" not in {taint["key"] for taint in after["taints"]}
+    assert after["template"]["vpcSecurityGroupIds"] == ["sg-0other"]
+    assert after["launchTemplate"]["version"] == "2"
+    assert "delete" not in [did for did, _, _ in on_aws.account.read()["done"]]
+    again = on_aws.stack.up(PACK)
+    assert (again.exit_code, again.changes) == (0, {}), again.output
+
+
 def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> None:
-    """The first update makes cluster and node groups; the second finds them, and pods to move."""
+    """The first update makes cluster and node groups; the second finds them, and pods to move. Neither makes
+    an access entry for the deployer, which EKS makes itself, and no later one upgrades an add-on. A destroy
+    is refused before any node goes, while EKS would refuse to delete the cluster in the end.
+    """
     groups = {
         "x86": {"instance_types": ["m6i.xlarge"], "desired_size": 2, "max_size": 3},
         "graviton": {"twin_of": "x86", "desired_size": 2},
@@ -301,7 +578,7 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
         cluster={
             "name": "fresh",
             "subnets": ["subnet-0a", "subnet-0b"],
-            "create": {"version": "1.34", "vpc": "vpc-0a", "admins": ["arn:aws:iam::1:role/admin"]},
+            "create": {"version": "1.34", "vpc": "vpc-0a", "admins": ADMINS},
         },
         node_groups=groups,
         arm_ratio="0.5",
@@ -313,6 +590,9 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
     made = on_aws.account.read()["objects"][CLUSTER]["fresh"]
     assert made["vpcConfig"]["endpointPublicAccess"] is False
     assert made["encryptionConfig"]["resources"] == ["secrets"]
+    assert made["tags"] == {"archshift/creator": "123456789012:role/deployer"}
+    assert list(on_aws.account.read()["objects"][ENTRY]) == [f"fresh:{ADMINS[1]}"]
+    on_aws.write_account(**{**on_aws.account.read(), "newestAddon": "v2"})
     with Ec2(on_aws.cluster, on_aws.account).running():
         on_aws.cluster.apply(fleet())
         for space in ("platform", "shop"):
@@ -323,6 +603,14 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
         assert answer["fleet"]["graviton"] == answer["fleet"]["wanted"] > 0
         again = on_aws.stack.up(PACK)
         assert (again.exit_code, again.changes) == (0, {}), again.output
+        addons = on_aws.account.read()["objects"][ADDON].values()
+        assert [addon["addonVersion"] for addon in addons] == ["v1", "v1"]
+        done = on_aws.account.read()["done"]
+        stopped = on_aws.stack.preview_destroy()
+        assert stopped.exit_code != 0
+        sentence = "the cluster fresh stays: EKS refuses to delete it while archshift:cluster.create."
+        assert sentence in " ".join(stopped.output.split()), stopped.output
+        assert on_aws.account.read()["done"] == done
 
 
 @pytest.mark.parametrize(
@@ -348,7 +636,7 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
                 "node_groups": {"graviton": {"instance_types": ["c7gn.xlarge"], "desired_size": 1}},
             },
             {},
-            "archshift:node_groups.graviton: the region of aws:region does not offer c7gn.xlarge",
+            "archshift:node_groups.graviton: EC2 does not offer c7gn.xlarge in eu-west-3",
         ),
     ],
     ids=["no such cluster", "expired credentials", "a type that the region lacks"],
@@ -356,8 +644,8 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
 def test_what_aws_refuses_is_one_sentence(
     on_aws: OnAws, changes: dict[str, Any], account: dict[str, Any], sentence: str
 ) -> None:
-    own = on_aws.take_file("staging", **changes)
-    on_aws.fill_account("staging", own["node_groups"])
+    on_aws.take_file("staging", **changes)
+    on_aws.fill_account("staging", STAGING)
     content = on_aws.account.read()
     on_aws.write_account(**{**content, **account})
     stopped = on_aws.stack.up()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from archshift.cluster.model import Inventory
 from archshift.cluster.pod_fields import Template
+from archshift.common.aws import AssumedRole, AwsIdentity
 from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import ZONE_LABEL
 from archshift.images.verdict import AMD64_ONLY
@@ -204,10 +205,24 @@ def test_a_kubeconfig_holds_no_credentials() -> None:
     }  # fmt: skip
 
 
-def test_a_kubeconfig_asks_with_the_profile_of_the_provider() -> None:
+@pytest.mark.parametrize(
+    ("identity", "options"),
+    [
+        (AwsIdentity("prod-admin"), ["--profile", "prod-admin"]),
+        (AwsIdentity(roles=(AssumedRole("arn:aws:iam::1:role/r"),)), ["--role-arn", "arn:aws:iam::1:role/r"]),
+        (
+            AwsIdentity("prod-admin", (AssumedRole("arn:aws:iam::1:role/r", "ci"),)),
+            ["--profile", "prod-admin", "--role-arn", "arn:aws:iam::1:role/r"],
+        ),
+    ],
+)
+def test_a_kubeconfig_asks_with_the_credentials_of_the_provider(
+    identity: AwsIdentity, options: list[str]
+) -> None:
     """Or the cluster would be asked for with other rights than it was made with."""
-    (user,) = PROD.kubeconfig("prod-admin")["users"]
-    assert user["user"]["exec"]["env"] == [{"name": "AWS_PROFILE", "value": "prod-admin"}]
+    (user,) = PROD.kubeconfig(identity)["users"]
+    assert user["user"]["exec"]["args"][7:] == ["json", *options]
+    assert "env" not in user["user"]["exec"]
 
 
 @pytest.mark.parametrize(

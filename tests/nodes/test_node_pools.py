@@ -13,7 +13,7 @@ from archshift.common.errors import ArchshiftError
 from archshift.common.kubernetes import INSTANCE_TYPE_LABEL, POOL_LABEL, ZONE_LABEL
 from archshift.common.resources import Resources
 from archshift.nodes.after_update import nodes_after, nodes_of_others
-from archshift.nodes.groups import MOST_NODES, Node, NodePool, Taint
+from archshift.nodes.groups import MOST_MILLICPU, MOST_NODES, Node, NodePool, Taint
 from archshift.nodes.instance_types import INSTANCE_TYPES
 from archshift.nodes.node_pools import (
     check_served,
@@ -98,9 +98,55 @@ def test_a_pool_is_read_back_from_what_it_was_made_into() -> None:
     assert {name: getattr(after, name) for name in same} == {name: getattr(before, name) for name in same}
     assert after.node_labels == before.node_labels
     assert Taint(key="batch") in after.taints
-    unknown = manifest(before)
-    unknown["template"]["spec"]["requirements"] = [{"key": ARCH, "operator": "In", "values": ["amd64"]}]
-    assert from_manifest("x86", unknown) is None, "of a pool of any type nobody knows what it holds"
+
+
+def required(*entries: tuple[str, str, list[str]], **spec: Any) -> dict[str, Any]:
+    """The spec of a NodePool with these requirements alone."""
+    made = manifest(pool())
+    made["template"]["spec"]["requirements"] = [
+        {"key": key, "operator": operator, "values": values} for key, operator, values in entries
+    ]
+    return {**made, **spec}
+
+
+def test_a_pool_of_somebody_else_is_read_by_its_requirements() -> None:
+    """Whatever they say: categories, labels of the user, no limit, another architecture, Windows."""
+    label = "karpenter.k8s.aws/instance-"
+    spec = required(
+        (ARCH, "In", ["arm64", "amd64"]),
+        (f"{label}category", "In", ["m"]),
+        (f"{label}cpu", "In", ["4"]),
+        ("capacity-spread", "In", ["1", "2"]),
+        limits={"cpu": "1k", "nodes": 3},
+    )
+    found = from_manifest("x86", spec, "amd64")
+    assert found is not None
+    assert {kind.vcpu for kind in found.instance_types} == {4}
+    assert {kind.family[0] for kind in found.instance_types} == {"m"}
+    assert {kind.architecture for kind in found.instance_types} == {"amd64"}
+    assert (found.millicpu, found.most_nodes) == (1_000_000, 3)
+    (node, *others) = found.possible_nodes()
+    assert len(others) == 2
+    assert admits(node, {f"{label}category": "m", f"{label}cpu": "4", "capacity-spread": "2"}, None)
+    assert admits(node, {CAPACITY_TYPE: "spot"}, None), "without a requirement Karpenter buys any"
+    assert not admits(node, {f"{label}category": "c"}, None)
+    assert not admits(node, {"capacity-spread": "3"}, None)
+    arm = from_manifest("x86", spec, "arm64")
+    assert arm is not None
+    assert arm.architecture == "arm64"
+    assert from_manifest("x86", required((ARCH, "In", ["arm64"])), "amd64") is None
+    assert from_manifest("x86", required(("kubernetes.io/os", "In", ["windows"]))) is None
+    anything = from_manifest("x86", required(limits={}))
+    assert anything is not None
+    assert 0 < len(anything.possible_nodes()) <= MOST_NODES
+
+
+def test_a_node_that_is_starting_counts_without_its_startup_taints() -> None:
+    """An agent removes them, whatever they are called; other taints stay."""
+    booting, batch = Taint(key="example.com/booting"), Taint(key="batch")
+    node = replace(live("n1"), taints=(booting, batch))
+    (after,) = nodes_after((node,), [pool(millicpu=4_000, startup_taints=(booting,))])
+    assert after.taints == (batch,)
 
 
 def api_groups(**versions: str) -> list[dict[str, Any]]:
@@ -132,9 +178,9 @@ def api_groups(**versions: str) -> list[dict[str, Any]]:
 def test_a_cluster_without_karpenter_is_told_early(served: dict[str, str], sentence: str) -> None:
     """The engine would say so in the update alone, and of every pool."""
     with pytest.raises(ArchshiftError) as error:
-        check_served(api_groups(**served), "karpenter.k8s.aws")
+        check_served(api_groups(**served), ["karpenter.k8s.aws"])
     assert str(error.value).startswith(f"archshift:provisioner: {sentence}")
-    check_served(api_groups(karpenter_sh="v1", karpenter_k8s_aws="v1"), "karpenter.k8s.aws")
+    check_served(api_groups(karpenter_sh="v1", karpenter_k8s_aws="v1"), ["karpenter.k8s.aws"])
 
 
 # --- what it may bring up --------------------------------------------------------------------
@@ -179,6 +225,9 @@ def test_what_a_pool_may_bring_up_keeps_its_limits_and_fills_them(
 def test_a_pool_without_bounds_is_not_counted_to_its_end() -> None:
     """A million vCPU are a thousand nodes here: nobody waits for the rest of them."""
     assert len(pool(millicpu=10**9).possible_nodes()) == MOST_NODES
+    assert len(pool("x86", "m6i.large", millicpu=None).possible_nodes()) == MOST_NODES
+    vast = pool("x86", "m6i.large", "m8i.96xlarge", millicpu=None)
+    assert sum(node.millicpu for node in vast.possible_nodes()) <= MOST_MILLICPU
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,10 @@ def preview(runner: Runner) -> None:
 def step(runner: Runner) -> Runner:
     """Main goes from 0.5, which is deployed, to 0.8, by way of a change that is no step."""
     runner.new_stack("prod")
-    runner.deployed({"arm_ratio": 0.5})
     deep = STACK_FILE + DEEP
     runner.commit({"Pulumi.prod.yaml": STACK_FILE.replace("0.5", "0.2")}, "A week at 0.2")
-    runner.commit({"Pulumi.prod.yaml": deep}, "A week at 0.5")
+    at = runner.commit({"Pulumi.prod.yaml": deep}, "A week at 0.5")
+    runner.deployed({"arm_ratio": 0.5, "commit": at})
     runner.commit({"Pulumi.prod.yaml": deep.replace("0.5", "0.8")}, "prod: arm_ratio 0.5 -> 0.8")
     runner.push()
     gate(runner, "pass")
@@ -41,12 +41,8 @@ class TestTheSameCommit:
         """The gate first, then the update with the packs, then wanted against observed."""
         done = deploy(step)
         assert done.code == 0, done.stderr
-        commands = [call.split(" --output")[0] for call in step.calls() if " preview " not in call]
-        assert commands == [
-            f"archshift gate --stack prod --config-file {step.results}/deployed.yaml",
-            UP,
-            STATUS,
-        ]
+        commands = [call for call in step.calls() if " preview " not in call]
+        assert commands == ["gate prod 0.5 http://prometheus.example", UP, STATUS]
 
     def test_another_commit_than_the_previewed_one_is_refused(self, step: Runner) -> None:
         """Whoever approved has seen another."""
@@ -124,20 +120,20 @@ class TestTheGate:
 
     def test_it_is_asked_with_the_configuration_that_was_deployed(self, step: Runner) -> None:
         """With the new one it would look for the share of 0.8, and for a soak that has just begun."""
-        deploy(step)
-        assert (step.results / "deployed.yaml").read_text() == STACK_FILE + DEEP
+        assert deploy(step).code == 0
+        assert step.calls("gate") == ["gate prod 0.5 http://prometheus.example"]
         assert json.loads((step.checkout / "gates" / "prod.json").read_text())["verdict"] == "pass"
 
     @pytest.mark.parametrize("deployed", [0.8, 1.0, 0.9])
     def test_a_way_back_is_never_held_up(self, step: Runner, deployed: float) -> None:
         """Nor is a change that is no step: whatever the gate says, or if it is down."""
         step.deployed({"arm_ratio": deployed})
-        step.stand_in("archshift-gate", "exit 1")
+        gate(step, "!no answer")
         done = deploy(step)
         assert done.code == 0, done.stderr
         assert "This is no step up, so the gate is not asked" in done.stdout
         assert step.calls("pulumi up") == [UP]
-        assert not step.calls("archshift gate")
+        assert not step.calls("gate")
 
     @pytest.mark.parametrize("outputs", [None, {"arm_ratio": 0}, {"arm_ratio": 0.0}])
     def test_the_first_step_has_nothing_to_measure(
@@ -146,18 +142,21 @@ class TestTheGate:
         """There is no pod on Graviton yet."""
         step.deployed(outputs)
         assert deploy(step).code == 0
-        assert not step.calls("archshift gate")
+        assert not step.calls("gate")
 
-    @pytest.mark.parametrize("deployed", [0.37, 0.1])
-    def test_a_deployed_number_that_no_commit_has_stops_the_step(self, step: Runner, deployed: float) -> None:
-        """Somebody deployed by hand: since when, and with which tolerances, nobody can say."""
+    @pytest.mark.parametrize("deployed", [0.37, 0.5])
+    def test_a_deployment_by_hand_stops_the_next_step(self, step: Runner, deployed: float) -> None:
+        """Since when, and with which tolerances, nobody can say."""
         step.deployed({"arm_ratio": deployed})
         done = deploy(step)
-        assert done.code == 1
-        assert f"arm_ratio {deployed} is deployed, but no commit of Pulumi.prod.yaml has it." in done.stderr
+        assert (done.code, done.stderr) == (
+            1,
+            f"prod is not deployed: nobody recorded from which commit arm_ratio {deployed} was deployed; set "
+            f"arm_ratio to {deployed}, let this pipeline deploy that, and continue from there.\n",
+        )
         assert not step.calls("pulumi up")
 
-    @pytest.mark.parametrize("number", ["half", "0.5; rm", "1e0"])
+    @pytest.mark.parametrize("number", ["half", "0.5; rm", "1.5"])
     def test_a_number_that_is_none_stops_it(self, step: Runner, number: str) -> None:
         """Up or down cannot be told."""
         step.commit({"Pulumi.prod.yaml": STACK_FILE.replace("0.5", number)})
@@ -165,21 +164,20 @@ class TestTheGate:
         preview(step)
         done = deploy(step)
         assert done.code == 1
-        assert "is not a number" in done.stderr
+        assert "prod is not deployed: its configuration cannot be read: archshift:arm_ratio: " in done.stderr
         assert not step.calls("pulumi up")
 
     def test_what_graviton_does_worse_at_takes_a_step_back(self, step: Runner) -> None:
         """The deployment fails; the way back begins at what is deployed."""
         gate(step, "step-back")
-        back = 'grep -q "0.8" Pulumi.prod.yaml && ratio=0.5 || ratio=0.2'
-        step.stand_in("archshift-ramp", APPLY.replace("ratio=0.8;", f"{back}; set --;"))
+        step.stand_in("archshift-ramp", APPLY)
         assert deploy(step).code == 1
         assert step.run("step-back.sh", "prod", step.results).code == 0
         step.clone()
         done = step.run("propose.sh", "prod", step.results)
         assert done.stdout == "opened #1: prod: arm_ratio 0.5 -> 0.2\n"
         assert "0.2" in step.remote("step-back/prod", "Pulumi.prod.yaml")
-        assert len(step.calls("archshift ramp apply --stack prod --back --commit --reason")) == 2
+        assert len(step.calls("archshift ramp apply --stack prod --back --below 0.5 --commit --reason")) == 1
 
     @pytest.mark.parametrize("verdict", ["pass", "hold", "unknown"])
     def test_another_failure_takes_none(self, step: Runner, verdict: str) -> None:

@@ -51,6 +51,23 @@ class TestPreview:
         assert runner.run("preview.sh", "prod", runner.results).code == 1
         assert not (runner.results / "preview.md").exists()
 
+    def test_the_rules_of_main_judge_it_and_not_its_own(self, runner: Runner) -> None:
+        """Nor does its code get the token with which the rules are fetched."""
+        base = runner.git("rev-parse", "HEAD")
+        runner.commit({"policies/rule.py": "lenient"})
+        runner.stand_in("archshift-preview", 'echo "token ${GH_TOKEN-none}" >> "$STAND_INS/calls"\n' + FINE)
+        done = runner.run("preview.sh", "prod", runner.results, "main", GH_TOKEN="secret")
+        assert done.code == 0, done.stderr
+        (call,) = runner.calls("archshift preview")
+        assert call.endswith(f"--policy-pack-of {base}")
+        assert runner.calls("token") == ["token none"]
+
+    def test_without_the_rules_of_main_there_is_no_preview(self, runner: Runner) -> None:
+        """A branch that is not there is no reason to take others."""
+        assert runner.run("preview.sh", "prod", runner.results, "gone").code != 0
+        assert not runner.calls("archshift preview")
+        assert not (runner.results / "exit").exists()
+
 
 class TestComment:
     def test_it_is_made_once_and_then_updated(self, runner: Runner) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.pipelines.conftest import STACK_FILE, Done, Runner
-from tests.pipelines.gates import APPLY, GATE, gate
+from tests.pipelines.gates import APPLY, gate
 
 NOT_DUE = "echo 'prod: the next step, 0.8, is due on Monday 2026-03-09 at 09:00'; exit 3"
 SOMEBODY = {"login": "mallory", "type": "User"}
@@ -49,7 +49,7 @@ class TestTheNextStep:
         assert changed.split() == ["Pulumi.prod.yaml", "gates/prod.json"]
         assert [name for name, _ in prod.github.dispatches] == CHECKS
         assert prod.github.dispatches[1][1] == {"ref": "ramp/prod", "inputs": {"pull_request": "1"}}
-        assert "archshift gate --stack prod --config-file Pulumi.prod.yaml" in prod.calls()[0]
+        assert prod.calls()[0] == "gate prod 0.5 http://prometheus.example"
 
     def test_there_is_one_open_pull_request_which_is_renewed(self, prod: Runner) -> None:
         """Nobody merged it for a week: the branch is on today's main, with today's evidence."""
@@ -85,10 +85,10 @@ class TestTheNextStep:
 
     def test_a_gate_that_fails_is_unknown(self, prod: Runner) -> None:
         """A traceback or a missing program ends with some exit code, too."""
-        prod.stand_in("archshift-gate", "echo 'archshift: gate: no answer' >&2; exit 1")
+        gate(prod, "!gate: no answer")
         week(prod)
         assert "the gate's verdict is unknown" in prod.summary
-        assert "archshift: gate: no answer" in prod.summary
+        assert "gate: no answer" in prod.summary
         assert not prod.github.changes()
 
     @pytest.mark.parametrize("verdict", ["hold", "unknown"])
@@ -159,7 +159,7 @@ class TestTheNextStep:
         prod.deployed({"arm_ratio": 0})
         gate(prod, "unknown")
         assert week(prod).stdout.startswith("opened #1")
-        assert not prod.calls("archshift gate")
+        assert not prod.calls("gate")
 
     def test_a_stack_without_a_ramp_takes_no_step(self, prod: Runner) -> None:
         """Its number is moved by hand, and no job fails about it every day."""
@@ -167,7 +167,7 @@ class TestTheNextStep:
         prod.commit({"Pulumi.prod.yaml": STACK_FILE.replace("archshift:ramp", "# archshift:ramp")})
         prod.push()
         assert week(prod).code == 0
-        assert "Pulumi.prod.yaml has no archshift:ramp." in prod.summary
+        assert "prod has no archshift:ramp." in prod.summary
         assert not prod.calls("archshift ramp")
 
     def test_the_evidence_is_kept_where_the_stack_says(self, prod: Runner) -> None:
@@ -189,9 +189,7 @@ class TestTheNextStep:
         prod.push()
         done = week(prod)
         assert done.code == 1
-        assert (
-            f"archshift:gate.evidence of prod is '{file}', which is outside of the repository." in done.stderr
-        )
+        assert f"archshift:gate.evidence: '{file}' leads out of the folder of Pulumi.yaml" in done.stderr
 
     def test_a_ramp_that_fails_fails_the_job_and_leaves_what_is_open(self, prod: Runner) -> None:
         """An error is no reason to close anything."""
@@ -258,7 +256,7 @@ class TestUntrustedText:
     def test_what_gate_and_ramp_print_is_never_run_and_stays_in_its_block(self, prod: Runner) -> None:
         """Names of workloads, messages of servers and commit messages are in it."""
         evil = "`touch pwned` $(touch pwned) ${IFS} '; touch pwned # ``` @everyone <img src=x>"
-        prod.stand_in("archshift-gate", f"cat <<'EOF'\n{evil}\nEOF\n{GATE.format(verdict='pass', code=0)}")
+        gate(prod, "pass", evil)
         prod.stand_in(
             "archshift-ramp",
             APPLY.replace('--message "Seven', f'--message {json.dumps(evil)!r} --message "Seven'),
@@ -280,7 +278,6 @@ class TestUntrustedText:
 
     def test_a_very_long_gate_still_makes_a_pull_request(self, prod: Runner) -> None:
         """GitHub refuses a text of more than 65,536 characters."""
-        text = "print('shop/Deployment/x: unknown ü' * 9000)"
-        prod.stand_in("archshift-gate", f'python3 -c "{text}"\n{GATE.format(verdict="pass", code=0)}')
+        gate(prod, "pass", "shop/Deployment/x: unknown ü" * 9000)
         assert week(prod).code == 0
         assert "(cut here)" in prod.github.pulls[0]["body"]

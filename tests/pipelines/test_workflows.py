@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from archshift.cli.commands.deployment import PROGRAM
 from tests.pipelines.conftest import SCRIPTS
 from tools.bootstrap import PROJECT, find_programs, pinned_version
 
@@ -185,10 +186,35 @@ class TestPermissions:
         assert same.replace("==", "!=") in preview["fork"]["if"]
         assert "skipped" in preview["comment"]["if"]
 
+    def test_what_may_write_runs_scripts_that_are_merged(self) -> None:
+        """On a pull request, the checkout would else be the pull request's own."""
+        job = read(GITHUB / "workflows" / "preview.yml")["jobs"]["comment"]
+        (checkout,) = [step for step in job["steps"] if "checkout" in step.get("uses", "")]
+        assert checkout["with"]["ref"] == "${{ github.event.repository.default_branch }}"
+        for name in ("ramp.yml", "drift.yml", "deploy.yml"):
+            assert "pull_request" not in read(GITHUB / "workflows" / name)["on"]
+
+    def test_a_pull_request_is_judged_by_the_rules_of_main(self) -> None:
+        (step,) = [
+            step
+            for step in read(GITHUB / "workflows" / "preview.yml")["jobs"]["preview"]["steps"]
+            if "preview.sh" in step.get("run", "")
+        ]
+        assert step["run"].endswith(" main")
+
     def test_nothing_untrusted_is_pasted_into_a_script(self) -> None:
         """Only names of the environment stand in what is run."""
         for file in [*WORKFLOWS, *ACTIONS]:
             assert not re.search(r"run:[^\n]*\$\{\{", file.read_text()), file.name
+
+
+class TestCodeOwners:
+    def test_they_own_all_that_runs_with_credentials_or_decides(self) -> None:
+        """Each file that a deployment, a preview or a pipeline depends on."""
+        lines = [line.split() for line in (GITHUB / "CODEOWNERS").read_text().splitlines()]
+        owned = [words[0].lstrip("/") for words in lines if len(words) == 2 and words[1].startswith("@")]
+        needed = (*PROGRAM, ".github", ".ci", "tools", "requirements.txt", "Makefile", ".gitattributes")
+        assert {name.removesuffix("/") for name in owned} >= {*needed}
 
 
 class TestPins:
@@ -222,8 +248,7 @@ class TestPins:
 def test_a_deployment_starts_for_what_the_script_compares() -> None:
     """Else a change would wait for a deployment that never starts."""
     paths = read(GITHUB / "workflows" / "deploy.yml")["on"]["push"]["paths"]
-    (program_,) = re.findall(r"^PROGRAM=\((.*)\)$", (SCRIPTS / "lib.sh").read_text(), re.MULTILINE)
-    assert [path.removesuffix("/**") for path in paths] == [one.strip('"') for one in program_.split()]
+    assert [path.removesuffix("/**") for path in paths] == [*PROGRAM]
 
 
 class TestGitLab:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archshift.cluster.entries import GRAVITON_LABELS, OTHERS, PIN, PLACED_ANNOTATION, SHARE
+from archshift.cluster.entries import GRAVITON_LABELS, OTHERS, PIN, PLACED_ANNOTATION, SHARE, Scaling
 from archshift.cluster.kinds import CONTROLLERS, UNREAD
 from archshift.cluster.live_placement import BINDING_KIND, BINDINGS, POLICIES, POLICY_KIND, entries_in
 from archshift.cluster.ownership import FieldOwner
@@ -166,7 +166,8 @@ def test_only_pins_differ_from_those_of_a_template() -> None:
 def test_without_a_revision_label_the_selector_alone_counts() -> None:
     """A ReplicaSet without a maker has one revision."""
     template = Template(selector={"matchLabels": {"app": "cart"}}, revision_label="")
-    fields = place(template, 1, 3)
+    scaling = Scaling(within=3, spread=2, side=AMD64, weight=50)
+    fields = place(template, 1, 3, scaling=scaling)
     for name in SPREADS:
         assert fields[name]["labelSelector"] == {"matchLabels": {"app": "cart"}}
         assert "matchLabelKeys" not in fields[name]

@@ -179,7 +179,7 @@ def test_the_outcome_of_a_test(
     test: Arm64Test, state: Json, found: Json, passed: bool | None, words: str
 ) -> None:
     """None while it goes on; a failure has the last words of what failed."""
-    proof = outcome(made_of(state, found), found, test, NOW, machine="arm64")
+    proof = outcome(KEY, "t", made_of(state, found), found, test, NOW, machine="arm64")
     assert (proof.passed if proof else None) == passed
     if proof:
         assert proof.message == words
@@ -226,7 +226,7 @@ WAITS: Json = {"waiting": {"reason": "PodInitializing"}}
 def test_an_injected_container_does_not_decide_a_test(
     test: Arm64Test, state: Json, found: Json, proxy: Json, passed: bool | None, words: str
 ) -> None:
-    proof = outcome(made_of(state, found), meshed(found, proxy), test, NOW, machine="arm64")
+    proof = outcome(KEY, "t", made_of(state, found), meshed(found, proxy), test, NOW, machine="arm64")
     assert (proof.passed if proof else None) == passed
     if proof:
         assert proof.message == words
@@ -238,7 +238,9 @@ def test_a_test_that_an_injected_container_prevents_proves_nothing(init: bool) -
     """The tested container never started: there is no machine, so the next update tries again."""
     found = pod(WAITS)
     state = made_of(with_condition("Failed", message="no luck"), found)
-    proof = outcome(state, meshed(found, ended(1, "no iptables"), init=init), COMMAND, NOW, machine="arm64")
+    proof = outcome(
+        KEY, "t", state, meshed(found, ended(1, "no iptables"), init=init), COMMAND, NOW, machine="arm64"
+    )
     assert proof
     assert (proof.passed, proof.machine) == (False, "")
     assert proof.message == "injected container mesh exited with code 1\nno iptables"

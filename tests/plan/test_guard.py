@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archshift.cluster.inventory import read_inventory
-from archshift.cluster.model import Discovery, Inventory, Workload
+from archshift.cluster.model import Autoscaler, Discovery, Inventory, Workload
 from archshift.cluster.pod_fields import Template
 from archshift.cluster.scheduling import meets
 from archshift.common.kubernetes import ZONE_LABEL
@@ -199,9 +199,9 @@ def named(name: str = "cart", replicas: int = 1, **more: Any) -> Workload:
     [
         (named(replicas=3), 3),
         (named(replicas=0), 1),
-        (named(replicas=3, autoscaled=(2, 9)), 9),
-        (named(replicas=12, autoscaled=(2, 9)), 12),
-        (named(replicas=0, autoscaled=(0, 0)), 1),
+        (named(replicas=3, autoscaled=Autoscaler(by="HorizontalPodAutoscaler cart", least=2, most=9)), 9),
+        (named(replicas=12, autoscaled=Autoscaler(by="HorizontalPodAutoscaler cart", least=2, most=9)), 12),
+        (named(replicas=0, autoscaled=Autoscaler(by="HorizontalPodAutoscaler cart", least=0, most=0)), 1),
         (replace(named(replicas=0), kind="DaemonSet"), 1),
     ],
 )

@@ -414,7 +414,7 @@ def test_reading_gives_back_what_was_written(values: dict[str, Any]) -> None:
         {"affinity": None, "nodeSelector": None, "topologySpreadConstraints": None},
         {"affinity": {}, "nodeSelector": {}, "topologySpreadConstraints": []},
         {"affinity": {"nodeAffinity": {}, "podAntiAffinity": {}}},
-        {"topologySpreadConstraints": [ZONES, SOFT]},
+        {"topologySpreadConstraints": [ZONES, {**SOFT, "topologyKey": "rack"}]},
     ],
 )
 def test_absent_and_empty_fields_read_the_same(spec: dict[str, Any]) -> None:
@@ -440,6 +440,7 @@ def test_paths_are_those_of_managed_fields_and_of_people() -> None:
         "spec.template.spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution",
         "spec.template.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
         "spec.template.spec.tolerations",
+        "spec.template.spec.topologySpreadConstraints[kubernetes.io/arch]",
         "spec.template.spec.topologySpreadConstraints[kubernetes.io/arch]",
         "spec.template.spec.topologySpreadConstraints[topology.kubernetes.io/zone]",
         "spec.template.spec.topologySpreadConstraints[kubernetes.io/hostname]",

@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 
 from archshift.actions.workload_patch import give_back
 from archshift.cluster.inventory import read_workload
-from archshift.cluster.model import Inventory, Workload
+from archshift.cluster.model import Autoscaler, Inventory, PullIdentity, Workload
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TakenField, Template
+from archshift.cluster.pods import Controller, Pod
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.resources import Resources
 from archshift.nodes.after_update import nodes_after
 from archshift.nodes.groups import Node, Taint
 from archshift.plan.apportion import phase, starts_on_graviton
+from archshift.plan.deletion_costs import Proportion
 from archshift.plan.model import Conflict, Plan, PlannedWorkload, Rules
 from archshift.plan.placement import place
 from archshift.plan.planner import make_plan
@@ -34,6 +36,7 @@ from tests.build import (
     inventory,
     lab_group,
     patched_pod_spec,
+    plan_node,
     required_affinity,
     sized_deployment,
     workload,
@@ -256,23 +259,42 @@ def test_a_cap_holds_and_says_so() -> None:
 
 
 def test_an_autoscaled_workload_says_what_it_reaches() -> None:
-    """The interval over its bounds: 8 of 10 stays exact at 10 only."""
-    one = deployment(replicas=10, autoscaled=(10, 40))
+    """The interval over its bounds, for the rule that it gets: a pod or a tenth of the pods."""
+    one = deployment(replicas=10, autoscaled=Autoscaler(by="HorizontalPodAutoscaler cart", least=10, most=40))
     split, whole = plan_one(one, ratio=0.8), plan_one(one, ratio=1.0)
     assert split.wanted == 8
-    # The lowest is 22 of 39: 23 of 40 is a little more.
-    assert split.reachable == pytest.approx((22 / 39, 0.8))
+    assert split.reachable == pytest.approx((0.7, 0.9))
     assert split.reason == (
         "until the next update, its autoscaler (10 to 40 pods) may bring its share on Graviton to between "
-        "56% and 80%"
+        "70% and 90%"
     )
     assert whole.reachable == (1.0, 1.0)
     assert whole.reason == "", "there is nothing to say where both ends are the same"
 
 
+def test_an_autoscaled_workload_of_the_exact_rule_says_what_that_reaches() -> None:
+    """Its own spread over architectures keeps the exact rule: 8 of 10 stays exact at 10 only."""
+    own = {"topologyKey": ARCH, "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1}
+    template = Template(other_spreads=((own,), ()), has_soft_rules=True)
+    scaler = Autoscaler(by="HorizontalPodAutoscaler cart", least=10, most=40)
+    row = plan_one(deployment(replicas=10, autoscaled=scaler, template=template), ratio=0.8)
+    # The lowest is 22 of 39: 23 of 40 is a little more.
+    assert row.reachable == pytest.approx((22 / 39, 0.8))
+
+
+def test_an_autoscaler_without_known_bounds_says_nothing() -> None:
+    """Unknown is no interval."""
+    row = plan_one(deployment(replicas=10, autoscaled=Autoscaler(by="archshift:workloads.autoscaled")))
+    assert (row.reachable, row.reason) == (None, "")
+
+
 def test_an_autoscaled_and_capped_workload_says_both() -> None:
     """No reason hides another."""
-    row = plan_one(deployment(replicas=4, autoscaled=(0, 4)), Rules(max_ratio=0.5), ratio=1.0)
+    row = plan_one(
+        deployment(replicas=4, autoscaled=Autoscaler(by="HorizontalPodAutoscaler cart", least=0, most=4)),
+        Rules(max_ratio=0.5),
+        ratio=1.0,
+    )
     assert row.reason.startswith(
         "capped at 0.5 of its pods; until the next update, its autoscaler (0 to 4 pods) "
     )
@@ -650,3 +672,50 @@ def test_default_spreads_are_over_zones_where_nodes_have_zones(zones: bool) -> N
     (row,) = make_plan(arm_ratio=0.5, inventory=inventory(deployment(), nodes=nodes)).workloads
     spreads = [one["topologyKey"] for one in patched_pod_spec(row)["topologySpreadConstraints"]]
     assert spreads == [ARCH, *([label] if zones else []), "kubernetes.io/hostname"]
+
+
+# --- deletion costs ------------------------------------------------------------------------------
+
+
+def scaled_pod(number: int, side: str, **more: Any) -> Pod:
+    return Pod(
+        namespace="shop",
+        name=f"cart-{number}",
+        uid=str(number),
+        requests=Resources(),
+        images="",
+        pulls_as=PullIdentity("shop", "default"),
+        owner=Controller("shop", "ReplicaSet", "cart-5d8f"),
+        node=side,
+        **more,
+    )
+
+
+def autoscaled_at(graviton: int, *, ratio: float, cost_owner: str = "") -> Plan:
+    """The plan of four carts that an autoscaler scales, placed for this share before."""
+    scaler = Autoscaler(by="HorizontalPodAutoscaler cart", least=4, most=4)
+    one = replace(settled(ratio), autoscaled=scaler)
+    pods = [
+        scaled_pod(number, "arm" if number < graviton else "x86", cost_owner=cost_owner if not number else "")
+        for number in range(4)
+    ]
+    nodes = (plan_node("arm", "arm64"), plan_node("x86"))
+    found = replace(inventory(one, graviton={"cart": graviton}, nodes=nodes), scaled_pods={one.key: pods})
+    return make_plan(arm_ratio=ratio, inventory=found)
+
+
+def test_costs_are_due_where_pods_have_none_or_move() -> None:
+    """On one side every order is right."""
+    assert autoscaled_at(2, ratio=0.5).costs_due == ("shop/Deployment/cart",)
+    assert autoscaled_at(0, ratio=0.5).costs_due == ("shop/Deployment/cart",)
+    assert autoscaled_at(4, ratio=1.0).costs_due == ()
+    assert autoscaled_at(2, ratio=0.5).kept_shares == {"shop/Deployment/cart": Proportion(2, 4)}
+
+
+def test_the_costs_of_an_application_are_named_and_left_alone() -> None:
+    plan = autoscaled_at(2, ratio=0.5, cost_owner="queue-operator")
+    assert plan.costs_due == ()
+    assert plan.workloads[0].reason.startswith(
+        "queue-operator sets deletion costs on its pods, so archshift sets none, and its share may change "
+        "while it is scaled down"
+    )

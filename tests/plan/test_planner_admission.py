@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from archshift.cluster.entries import LEFT_ALONE, Entry
 from archshift.cluster.inventory import read_workload
-from archshift.cluster.model import Inventory, Workload
+from archshift.cluster.model import Autoscaler, Inventory, Workload
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import Template
 from archshift.common.architectures import ARM64
@@ -21,6 +21,7 @@ from archshift.plan import reasons
 from archshift.plan.apportion import starts_on_graviton
 from archshift.plan.model import Plan, PlannedWorkload, Rules
 from archshift.plan.planner import make_plan
+from archshift.plan.steering import Admission
 from tests.build import (
     ARCH,
     BOTH_SIDES,
@@ -71,6 +72,63 @@ def test_a_movable_workload_gets_an_entry_and_no_patch() -> None:
     assert row.placed
     assert plan_one(deployment(replicas=10), 0.0).entry == "all on amd64"
     assert plan_one(deployment(replicas=10), 1.0).entry == "all on arm64"
+
+
+SCALER = Autoscaler(by="HorizontalPodAutoscaler cart", least=2, most=30)
+
+
+@pytest.mark.parametrize(("replicas", "wanted"), [(10, 8), (1, 1), (2, 2)])
+def test_an_autoscaled_workload_keeps_a_ratio_at_any_number_of_pods(replicas: int, wanted: int) -> None:
+    """Also one that has all its pods on one side now: its next pods may belong on the other."""
+    row = plan_one(deployment(replicas=replicas, autoscaled=SCALER), 0.8)
+    entry = Entry.parse(row.entry)
+    assert row.wanted == wanted
+    assert entry
+    assert entry.scaling
+    # 24 and 6 of 30: no larger lead is needed.
+    assert (entry.side, entry.scaling.within, entry.scaling.side) == (None, 18, ARM64)
+
+
+@pytest.mark.parametrize(
+    ("one", "ratio", "rules"),
+    [
+        (deployment(replicas=10), 0.8, Rules()),
+        (deployment(replicas=10, autoscaled=SCALER), 0.0, Rules()),
+        (deployment(replicas=10, autoscaled=SCALER), 1.0, Rules()),
+        (deployment(replicas=10, autoscaled=SCALER), 0.8, Rules(hold=True, reason="a test")),
+        (deployment(replicas=1, autoscaled=replace(SCALER, least=1, most=1)), 0.8, Rules()),
+        (deployment(replicas=10, autoscaled=SCALER, one_side=True), 0.8, Rules()),
+    ],
+    ids=["no autoscaler", "none there", "all there", "held", "one pod", "all on one side"],
+)
+def test_all_other_workloads_keep_the_exact_rule(one: Workload, ratio: float, rules: Rules) -> None:
+    row = plan_one(one, ratio, rules={one.key: rules})
+    assert "within" not in row.entry
+
+
+def test_a_cap_is_the_share_that_an_autoscaled_workload_keeps() -> None:
+    one = deployment(replicas=10, autoscaled=SCALER)
+    capped = plan_one(one, 0.9, rules={one.key: Rules(max_ratio=0.2)})
+    plain = plan_one(one, 0.2)
+    assert Entry.parse(capped.entry) == Entry.parse(plain.entry)
+    assert capped.reachable == plain.reachable
+
+
+def test_the_bound_is_wide_where_nobody_knows_the_most_pods() -> None:
+    """Ten times as many pods as now; there is no interval to print."""
+    row = plan_one(deployment(replicas=10, autoscaled=Autoscaler(by="archshift:workloads.autoscaled")), 0.8)
+    entry = Entry.parse(row.entry)
+    assert entry
+    assert entry.scaling
+    assert (entry.scaling.within, row.reachable) == (60, None)
+
+
+def test_a_workload_without_proof_keeps_the_live_rule_of_its_autoscaler() -> None:
+    """Its registry is away, and its autoscaler has changed the number of pods since the last update."""
+    one = deployment(replicas=20, autoscaled=SCALER)
+    live = "8 of 10 on arm64 within 18 spread 1 prefer arm64 46"
+    admission = Admission.of(inventory(one), {one.key: live})
+    assert str(admission.live(one)) == "16 of 20 on arm64 within 18 spread 1 prefer arm64 46"
 
 
 def test_the_first_step_at_ratio_0_restarts_nothing() -> None:

@@ -4,13 +4,15 @@
 holds archshift's fields. The API server then names kubectl as their owner.
 """
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from archshift.cluster.inventory import read_workload
-from archshift.cluster.model import Inventory
+from archshift.cluster.model import Autoscaler, Inventory
 from archshift.cluster.pod_fields import FIELDS, archshift_wrote, without_archshift
 from archshift.plan.model import PlannedWorkload
 from archshift.plan.planner import make_plan
@@ -34,17 +36,23 @@ SOFT_RULES = {
     }
 }
 
+SCALER = Autoscaler(by="HorizontalPodAutoscaler cart", least=5, most=30)
 
-def row_of(live: Live, ratio: float, graviton: int = 0) -> PlannedWorkload:
-    one = read_workload(live.kind, live.json(), MANAGER)
+
+def row_of(
+    live: Live, ratio: float, graviton: int = 0, autoscaled: Autoscaler | None = None
+) -> PlannedWorkload:
+    one = replace(read_workload(live.kind, live.json(), MANAGER), autoscaled=autoscaled)
     pods = {(one.key, "arm64"): graviton, (one.key, "amd64"): one.replicas - graviton}
     found = Inventory(workloads={one.key: one}, nodes=BOTH_SIDES, pods=pods)
     return make_plan(arm_ratio=ratio, inventory=found).workloads[0]
 
 
-def step(live: Live, ratio: float, graviton: int = 0) -> PlannedWorkload:
+def step(
+    live: Live, ratio: float, graviton: int = 0, autoscaled: Autoscaler | None = None
+) -> PlannedWorkload:
     """An update at a ratio."""
-    row = row_of(live, ratio, graviton)
+    row = row_of(live, ratio, graviton, autoscaled)
     assert row.patch is not None, row.reason
     live.apply(row.patch, MANAGER, force=row.forced or row.reclaimed)
     return row
@@ -92,6 +100,23 @@ def test_an_undo_to_an_older_placement_is_undone(first: float, second: float, ba
     back = step(live, first, graviton=round(10 * second))
     assert (back.action, back.restarts) == ("move", True)
     assert back.wanted == round(10 * first)
+
+
+@pytest.mark.parametrize("base", [{}, SOFT_RULES], ids=["plain", "soft rules"])
+def test_an_undo_to_the_placement_of_an_autoscaled_workload_is_undone(base: Json) -> None:
+    """Its soft spread and its weights come back as archshift's, and the next update removes them."""
+    live = Live("Deployment", workload(replicas=10, pod_spec=base))
+    step(live, 0.3, autoscaled=SCALER)
+    earlier = template_of(live)
+    assert '"ScheduleAnyway"' in json.dumps(earlier)
+    step(live, 1.0, autoscaled=SCALER)
+    undo(live, earlier)
+    row = step(live, 1.0, graviton=3, autoscaled=SCALER)
+    assert (row.action, row.reclaimed, row.restarts, row.forced) == ("move", True, True, False)
+    again = row_of(live, 1.0, graviton=10, autoscaled=SCALER)
+    assert (again.action, again.restarts, again.patch) == ("move", False, row.patch)
+    back = step(live, 0.3, graviton=10, autoscaled=SCALER)
+    assert (back.action, back.restarts, back.wanted) == ("move", True, 3)
 
 
 @pytest.mark.parametrize("ratio", [0.5, 1.0])
@@ -279,9 +304,9 @@ def test_every_field_that_archshift_writes_is_recognised() -> None:
     """A new field, or a changed form of one, must not become somebody else's."""
     seen: set[str] = set()
     for ratio in (0.0, 0.3, 1.0):
-        for base in ({}, SOFT_RULES):
+        for base, autoscaled in (({}, None), (SOFT_RULES, None), ({}, SCALER), (SOFT_RULES, SCALER)):
             live = Live("Deployment", workload(replicas=10, pod_spec=base))
-            step(live, ratio)
+            step(live, ratio, autoscaled=autoscaled)
             template = read_workload("Deployment", live.json(), MANAGER).template
             for name in template.owned:
                 assert archshift_wrote(name, template.spec[name], template.revision_label)

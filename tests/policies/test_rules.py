@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pulumi_policy import EnforcementLevel
 
+from archshift.nodes.groups import RETIRED
 from archshift.plan.apportion import fleet_target
 from archshift_rules.arm_ratio_step import Fleet, Ramp, judge
 from archshift_rules.capacity import quantity
@@ -369,6 +370,24 @@ def test_a_step_waits_for_its_date() -> None:
         "earliest has '0.6': '2026-12-01'" in messages(STEP, at(0.5, 20), earliest={"0.6": "2026-12-01"})[0]
     )
     assert "earliest has '0.5': 'soon'" in messages(STEP, at(0.5, 20), earliest={"0.5": "soon"})[0]
+
+
+def test_a_side_that_pods_belong_on_is_not_retired_altogether() -> None:
+    """Nobody tolerates that taint; other taints may be there for these very pods."""
+    retired = [{"key": RETIRED.key, "effect": "NO_SCHEDULE"}]
+    graviton = node_group("graviton", "m7g.xlarge", taints=retired)
+    assert messages(STEP, patches(1.0, 100, 100, 100), graviton, node_group()) == [
+        "100 of 100 pods belong on Graviton, and all Graviton node groups are retired (taint "
+        "archshift/retired): graviton. Remove retired from one of them."
+    ]
+    other = node_group("more", "m7g.xlarge")
+    assert messages(STEP, patches(1.0, 100, 100, 100), graviton, other, node_group(taints=retired)) == []
+    assert messages(STEP, patches(0.8, 100, 80, 80), other, node_group(taints=retired)) == [
+        "20 of 100 pods belong on x86, and all x86 node groups are retired (taint archshift/retired): x86. "
+        "Remove retired from one of them."
+    ]
+    dedicated = [{"key": "dedicated", "effect": "NO_SCHEDULE"}]
+    assert messages(STEP, patches(0.8, 100, 80, 80), other, node_group(taints=dedicated)) == []
 
 
 def test_a_step_up_needs_the_gates_pass_for_the_step_before() -> None:

@@ -129,6 +129,29 @@ def archshifts_pool(name: str, *types: str, protected: bool = True, **options: A
     return resource("kubernetes:karpenter.sh/v1:NodePool", name, {"spec": spec}, protected=protected)
 
 
+@pytest.mark.parametrize(
+    ("requirements", "enough"),
+    [
+        ([("category", "In", ["m"]), ("cpu", "Gt", ["1"])], True),
+        ([("category", "In", ["m"]), ("generation", "Gt", ["4"]), ("size", "NotIn", ["nano"])], True),
+        ([("family", "In", ["m6i"]), ("cpu", "Lt", ["1"])], False),
+        ([("generation", "Gte", ["77"])], False),
+        ([("category", "DoesNotExist", [])], False),
+        ([("category", "Near", ["m"])], False),
+    ],
+)
+@pytest.mark.parametrize("domain", ["karpenter.k8s.aws", "eks.amazonaws.com"])
+def test_a_pool_is_as_large_as_the_machines_that_it_may_use(
+    domain: str, requirements: list[tuple[str, str, list[str]]], enough: bool
+) -> None:
+    """By category, generation, size and vCPU, with Karpenter and with EKS Auto Mode; without any machine that
+    meets its requirements, a pool has room for no pod.
+    """
+    entries = [(f"{domain}/instance-{fact}", operator, values) for fact, operator, values in requirements]
+    pool = node_pool("x86", (ARCH, "In", ["amd64"]), *entries)
+    assert (messages(CAPACITY, needy(), pool) == []) == enough
+
+
 def test_the_pools_that_archshift_makes_are_read_right() -> None:
     """Their architecture, their limits and their soft taint: an x86 pool of enough vCPU is enough, one of
     less, one with a hard taint and one of Graviton types are not; unprotected, it is told.
@@ -570,11 +593,63 @@ def test_without_x86_nodes_only_a_sound_proof_passes(workloads: dict[str, Any]) 
         assert stated["pods"] is not None
 
 
+def imported(**props: Any) -> Resource:
+    """A group of archshift's component, with a launch template and an image that the stack did not make."""
+    urn = f"urn:pulumi:prod::archshift::{COMPONENT}$aws:eks/nodeGroup:NodeGroup::x86"
+    inputs = {
+        "amiType": "CUSTOM",
+        "launchTemplate": {"id": "lt-of-others", "version": "4"},
+        "scalingConfig": {"maxSize": 1.0},
+        **props,
+    }
+    return Resource(type="aws:eks/nodeGroup:NodeGroup", urn=urn, props=inputs, protected=True)
+
+
+COMPONENT = "archshift:index:EksNodeGroups"
+
+
+@pytest.mark.parametrize(
+    ("types", "room"),
+    [
+        ({"x86": ["m5.2xlarge"]}, ""),
+        ({"x86": ["m5.large"]}, "there is room for only 1.9 vCPU"),
+        ({"x86": ["m7g.2xlarge"]}, "there is room for only 0.0 vCPU"),
+        ({"other": ["m5.2xlarge"]}, "there is room for only 0.0 vCPU"),
+        ({}, "there is room for only 0.0 vCPU"),
+    ],
+    ids=["large", "small", "Graviton", "of another group", "unknown"],
+)
+def test_the_types_of_a_launch_template_are_those_that_the_component_names(types: Any, room: str) -> None:
+    """They are in no input of the group. Without them it is neither x86 nor Graviton, and has no room."""
+    legacy = audit(
+        {"shop/Deployment/legacy": entry("amd64-only", requests={"millicpu": 2000, "memory": GIB})}
+    )
+    found = messages(CAPACITY, legacy, imported(), resource(COMPONENT, "node-groups", {"types": types}))
+    assert bool(found) == bool(room)
+    assert room in "".join(found)
+
+
+def test_types_of_a_component_are_those_of_its_own_groups() -> None:
+    """A group of that name elsewhere in the stack has the type that EKS gives it."""
+    component = resource(COMPONENT, "node-groups", {"types": {"x86": ["m5.24xlarge"]}})
+    foreign = node_group("x86", instanceTypes=[], scalingConfig={"maxSize": 1.0})
+    (message,) = messages(CAPACITY, needy(), foreign, component)
+    assert "there is room for only 1.9 vCPU" in message
+
+
+def test_an_image_with_types_in_the_launch_template_still_has_its_architecture() -> None:
+    """The component's types are compared with the group's labels too."""
+    component = resource(COMPONENT, "node-groups", {"types": {"x86": ["m5.large"]}})
+    group = imported(labels={"architecture": "arm64"})
+    (message,) = messages("node-group-architecture", group, component)
+    assert "instance type m5.large (amd64); label architecture (arm64)" in message
+
+
 @examples
 @given(
     st.dictionaries(
         st.sampled_from(
-            ["metadata", "spec", "status", "scalingConfig", "instanceTypes", "taints", "elsewhere"]
+            ["metadata", "spec", "status", "scalingConfig", "instanceTypes", "taints", "elsewhere", "types"]
         ),
         JSON,
     )
@@ -587,6 +662,7 @@ def test_no_shape_of_a_resource_breaks_a_rule(props: dict[str, Any]) -> None:
         "aws:ec2/launchTemplate:LaunchTemplate",
         "kubernetes:karpenter.sh/v1:NodePool",
         "archshift:index:NodeGroups",
+        COMPONENT,
         "archshift:index:WorkloadPatches",
         "archshift:index:Exceptions",
         "kubernetes:apps/v1:Deployment",

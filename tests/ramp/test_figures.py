@@ -11,7 +11,7 @@ from archshift.ramp import figures
 from archshift.ramp.figure_kinds import Mean, Metric
 from archshift.ramp.figures import Alert, Figure, Panel, Tolerance, exported_metrics
 from archshift.ramp.gate import GateSettings, judge
-from archshift.ramp.measurement import MeasuredWindow, Measurer, Sample, Series
+from archshift.ramp.measurement import MeasuredWindow, Measurer, PrometheusError, Sample, Series
 from archshift.ramp.monitoring_dashboard import dashboard
 from archshift.ramp.monitoring_rules import rules
 from archshift.ramp.promql import AppMetrics, Expressions
@@ -97,6 +97,45 @@ def test_a_record_in_the_table_is_measured_judged_recorded_drawn_and_checked(
     assert "| `retransmits` | segments a second that are sent again | x86 + 0.5 | x86 + 2 |" in gate
     assert "| `retransmits:rate5m` | TCP segments that are sent again, a second |" in monitoring
     assert "| `ArchshiftGravitonRetransmits` | retransmits more | x86 + 0.5 |" in monitoring
+
+
+class Pods(FakePrometheus):
+    """A workload with one pod on x86, and so many on Graviton in the first and the last steps."""
+
+    def __init__(self, first: float, last: float, unplaced: float = 0.0) -> None:
+        self.first, self.last, self.unplaced = first, last, unplaced
+
+    def query_range(self, query: str, begin: datetime, end: datetime, step: timedelta) -> list[Series]:
+        x86, *_ = super().query_range("", begin, end, step)
+        times = sorted(x86.values)
+        middle = len(times) // 2
+        if "unless" in query:
+            return [Series({}, dict.fromkeys(times, self.unplaced))] if self.unplaced else []
+        on_graviton = dict.fromkeys(times[:middle], self.first) | dict.fromkeys(times[middle:], self.last)
+        return [
+            Series({"workload": WORKLOAD, "arch": AMD64}, dict.fromkeys(times, 1.0)),
+            Series(
+                {"workload": WORKLOAD, "arch": ARM64},
+                {at: number for at, number in on_graviton.items() if number},
+            ),
+        ]
+
+
+def test_the_share_of_a_workload_over_time() -> None:
+    """Without pods on Graviton there is no series, which means 0."""
+    window = MeasuredWindow.until(END, timedelta(hours=6))
+    measurer = Measurer(Pods(0, 3), Expressions())  # type: ignore[arg-type]
+    found = measurer.shares(window)[WORKLOAD]
+    assert (found.lowest, found.highest) == (0, 0.75)
+    # Of 4 pods in a half and 1 in the other.
+    assert found.mean == pytest.approx(0.6, abs=0.01)
+
+
+def test_shares_are_not_known_without_the_architecture_of_nodes() -> None:
+    window = MeasuredWindow.until(END, timedelta(hours=6))
+    measurer = Measurer(Pods(1, 1, unplaced=1), Expressions())  # type: ignore[arg-type]
+    with pytest.raises(PrometheusError, match=r"the architecture of .* of the pods is unknown"):
+        measurer.shares(window)
 
 
 @pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)

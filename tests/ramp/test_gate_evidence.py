@@ -1,6 +1,7 @@
 """The gate's evidence: what counts as a pass, and everything that does not."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -125,10 +126,24 @@ def test_a_file_is_read_within_bounds(tmp_path: Path) -> None:
     assert read_evidence_file(path) is None
     path.write_bytes(written())
     assert read_evidence_file(path) == parse_evidence(written())
-    found = read_evidence_file(tmp_path)
-    assert found == GateEvidence(problem="it cannot be read (Is a directory)")
-    endless = read_evidence_file(Path("/dev/zero"))
-    assert endless == GateEvidence(problem="it has more than 16777216 bytes")
+    odd = GateEvidence(problem="it is not a regular file")
+    assert read_evidence_file(tmp_path) == odd
+    assert read_evidence_file(Path("/dev/zero")) == odd
+    large = tmp_path / "large.json"
+    large.write_bytes(b" " * ((16 << 20) + 1))
+    assert read_evidence_file(large) == GateEvidence(problem="it has more than 16777216 bytes")
+
+
+def test_a_link_is_no_evidence(tmp_path: Path) -> None:
+    """A pull request can commit one to any file, and a pipe never ends."""
+    real = tmp_path / "real.json"
+    real.write_bytes(written())
+    link = tmp_path / "prod.json"
+    link.symlink_to(real)
+    assert read_evidence_file(link) == GateEvidence(problem="it is a symbolic link")
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    assert read_evidence_file(pipe) == GateEvidence(problem="it is not a regular file")
 
 
 # --- in an update ---------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import requires, version
 from typing import Any
 
 import httpx2
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archshift.cluster.client import Cluster
+from archshift.common.aws import AssumedRole, AwsIdentity
 from archshift.common.errors import ArchshiftError
 from archshift.nodes.eks import EksCluster, NewCluster
 from archshift.ramp.measurement import Sample
@@ -20,7 +22,7 @@ from archshift.report import doctor
 from archshift.report.checks import CheckResult, from_error, run_check
 from archshift.report.rights import check_rights, needs
 from archshift.settings.stack import Settings, load
-from tests.build import configuration
+from tests.build import cluster_of, configuration, workload
 from tests.documents import DOCS
 from tests.images.servers import Server
 
@@ -36,6 +38,39 @@ def stack(**values: Any) -> Settings:
         configuration(**config),
         {},
     )
+
+
+# --- the autoscaler ---
+
+
+@pytest.mark.parametrize(
+    ("flags", "outcome"),
+    [
+        (["--balance-similar-node-groups"], "warning"),
+        (["--balance-similar-node-groups=true", "--balancing-ignore-label=team"], "warning"),
+        (["--balance-similar-node-groups", "--balancing-ignore-label=archshift/node-group"], "ok"),
+        (["--balance-similar-node-groups=false"], "ok"),
+        (["--expander=least-waste"], "ok"),
+    ],
+)
+def test_an_autoscaler_that_balances_zones_must_not_compare_archshifts_label(
+    flags: list[str], outcome: str
+) -> None:
+    """Each group has another value of it, so none would be similar to another any more."""
+    image = "registry.k8s.io/autoscaling/cluster-autoscaler:v1.34.0"
+    container = {"name": "a", "image": image, "command": ["./cluster-autoscaler", *flags]}
+    scaler = workload(name="scaler", namespace="kube-system", pod_spec={"containers": [container]})
+    cluster: Any = cluster_of(deployments=[workload(), scaler])
+    (found,) = doctor.check_autoscaler(cluster)
+    assert found.outcome == outcome
+    if outcome == "warning":
+        assert found.message == (
+            "kube-system/scaler balances similar node groups, but archshift's label makes each group "
+            "different"
+        )
+        assert found.fix == "give it the flag --balancing-ignore-label=archshift/node-group"
+    other: Any = cluster_of(deployments=[workload()])
+    assert list(doctor.check_autoscaler(other)) == []
 
 
 # --- the engine and its plugins ---
@@ -80,7 +115,8 @@ def plugin(version: str, name: str = "kubernetes", kind: str = "resource") -> di
     ("listed", "outcome", "found"),
     [
         ([plugin("4.25.0")], "ok", "4.25.0"),
-        ([plugin("4.24.0"), plugin("4.26.1")], "ok", "4.26.1"),
+        ([plugin("4.24.0"), plugin("4.25.0"), plugin("4.26.1")], "ok", "4.25.0"),
+        ([plugin("4.24.0"), plugin("4.26.1")], "warning", "4.25.0 is not installed, only 4.24.0, 4.26.1"),
         ([plugin("4.24.0"), plugin("5.0.0")], "warning", "4.25.0 is not installed, only 4.24.0, 5.0.0"),
         ([plugin("4.25.0", kind="language")], "warning", "4.25.0 is not installed"),
         ([plugin("4.25.0", "aws"), "nonsense", {}], "warning", "4.25.0 is not installed"),
@@ -90,17 +126,61 @@ def plugin(version: str, name: str = "kubernetes", kind: str = "resource") -> di
     ],
 )
 def test_a_plugin_serves_as_the_engine_chooses_it(listed: Any, outcome: str, found: str) -> None:
-    """Of the same major version and not older; what is missing is fetched later, so a warning."""
-    (one,) = doctor.check_plugins(listed, {"kubernetes": "4.25.0"}, NEVER)
+    """Exactly the version that the SDK asks for; what is missing is fetched later, so a warning."""
+    (one,) = doctor.check_plugins(listed, [doctor.Plugin("kubernetes", "4.25.0")], NEVER)
     assert (one.outcome, one.message) == (outcome, found)
 
 
 def test_a_plugin_on_path_wins() -> None:
     """Then the engine does not look at its folder at all."""
     on_path = {"pulumi-resource-aws"}.__contains__
-    aws, kubernetes = doctor.check_plugins([], {"aws": "7.51.0", "kubernetes": "4.25.0"}, on_path)
+    wanted = [doctor.Plugin("aws", "7.51.0"), doctor.Plugin("kubernetes", "4.25.0")]
+    aws, kubernetes = doctor.check_plugins([], wanted, on_path)
     assert (aws.outcome, kubernetes.outcome) == ("ok", "warning")
     assert kubernetes.fix.endswith("pulumi plugin install resource kubernetes v4.25.0")
+
+
+def test_the_component_for_clusters_starts_plugins_of_its_own() -> None:
+    """A machine without internet needs these versions too, beside those of the program."""
+    inside = list(doctor.plugins_inside("pulumi-eks", requires("pulumi-eks") or ()))
+    assert {plugin.name for plugin in inside} == {"aws", "kubernetes"}
+    assert inside[0].version != version("pulumi-aws")
+    (found,) = doctor.check_plugins([], inside[:1], NEVER)
+    assert (found.check, found.outcome) == ("plugin aws for pulumi-eks", "warning")
+
+
+@pytest.mark.parametrize(
+    ("printed", "outcome", "message"),
+    [
+        ("aws-cli/2.31.4 Python/3.13.7 Linux/6.1 exe/x86_64\n", "ok", "aws 2.31.4"),
+        ("aws-cli/2.7.0 Python/3.9", "ok", "aws 2.7.0"),
+        ("aws-cli/2.6.4 Python/3.9", "problem", "aws is 2.6.4, which is too old"),
+        ("aws-cli/1.42.0 Python/3.11", "ok", "aws 1.42.0"),
+        ("aws-cli/1.23.9 Python/3.8", "problem", "aws is 1.23.9, which is too old"),
+        ("", "unknown", "aws --version prints ''"),
+        (None, "problem", "aws is not on PATH, and the kubeconfig calls it"),
+    ],
+)
+def test_the_aws_cli_is_what_pulumi_eks_accepts(printed: str | None, outcome: str, message: str) -> None:
+    found = doctor.check_aws_cli(printed)
+    assert (found.outcome, found.message) == (outcome, message)
+
+
+def test_the_credentials_are_named_and_those_of_the_provider_alone_are_a_warning() -> None:
+    """Else images are unknown, and nobody knows why."""
+    role = AssumedRole("arn:aws:iam::1:role/deploy", more={"ExternalId": "secret-id"})
+    fine = doctor.check_aws_identity(AwsIdentity("prod", (role,)))
+    assert (fine.outcome, fine.message) == (
+        "ok",
+        "those of the profile prod, then arn:aws:iam::1:role/deploy",
+    )
+    keys = {"aws:accessKey": "A", "aws:secretKey": "S", "aws:region": "eu-west-1"}
+    found = doctor.check_aws_identity(load("prod", {"archshift:arm_ratio": "0.2", **keys}, {}).aws)
+    assert found.outcome == "warning"
+    assert found.message == (
+        "only Pulumi's AWS provider reads aws:accessKey, aws:secretKey; registries, prices and the "
+        "kubeconfig use others"
+    )
 
 
 # --- findings ---
@@ -324,10 +404,26 @@ def test_what_aws_does_not_say_is_unknown(eks: Server) -> None:
     assert found.fix.startswith(
         "check the AWS credentials, aws:region and the permission eks:DescribeCluster"
     )
-    eks.answer(
-        "GET /clusters/prod$", 200, json.dumps({"cluster": {"arn": ARN, "status": "CREATING"}}).encode()
-    )
+    eks.answer("GET /clusters/prod$", 200, json.dumps({"cluster": {"arn": ARN}}).encode())
     assert doctor.check_identity(reached("https://prod.eks.example"), prod).outcome == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("status", "fix"),
+    [
+        ("CREATING", "run `aws eks wait cluster-active --name prod`, and try again"),
+        ("DELETING", "run `aws eks wait cluster-deleted --name prod`, and try again"),
+        ("FAILED", "see why in the EKS console, delete the cluster, and create it again"),
+    ],
+)
+def test_a_cluster_that_nobody_can_use_yet(eks: Server, status: str, fix: str) -> None:
+    """EKS describes it then without an endpoint; that is no fault of the credentials."""
+    answer = json.dumps({"cluster": {"arn": ARN, "status": status}}).encode()
+    eks.answer("GET /clusters/prod$", 200, answer)
+    prod = EksCluster(name="prod", region="eu-west-1")
+    assert doctor.check_identity(reached("https://x"), prod) == CheckResult(
+        "EKS cluster", "warning", f"the EKS cluster 'prod' is {status}", fix
+    )
 
 
 # --- registries ---

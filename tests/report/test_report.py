@@ -249,6 +249,8 @@ def test_the_json_is_plain() -> None:
         "tests",
         "history",
         "savings",
+        "bends",
+        "shares",
         "troubles",
         "notes",
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from archshift.cluster.model import Discovery
+from archshift.cluster.model import Autoscaler, Discovery
 from archshift.common.errors import ArchshiftError, SettingsError
 from archshift.cost.rules import CostRules
 from archshift.nodes.groups import Taint
@@ -52,6 +52,7 @@ def test_every_setting_gets_its_shape() -> None:
                 "shop/StatefulSet/db": {"hold": True},
                 "shop/CronJob/report": {"wave": "late", "max_ratio": 0.5},
             },
+            "autoscaled": {"shop/Rollout/web": {}, "shop/Deployment/cart": {"max_replicas": 9}},
         },
     )
     assert (found.arm_ratio, found.kube_context) == (0.37, "staging")
@@ -67,6 +68,10 @@ def test_every_setting_gets_its_shape() -> None:
         namespaces=("shop", "platform"),
         exclude=frozenset({"shop/Deployment/legacy"}),
         label_selector="team=shop",
+        autoscaled={
+            "shop/Rollout/web": Autoscaler(by=f"{W}.autoscaled"),
+            "shop/Deployment/cart": Autoscaler(by=f"{W}.autoscaled", most=9),
+        },
     )
     assert found.rules == {
         "shop/Deployment/pay": Rules(force=True, reason="agreed with payments"),
@@ -161,7 +166,8 @@ NODES = "is invalid; use a whole number of nodes, 0 or more"
         ),
         (
             {**GROUP, "count": 1},
-            f"{KEY}.count is not a setting; there are: instance_type, labels, size, taints, zones",
+            f"{KEY}.count is not a setting; there are: instance_type, labels, provisioner, size, taints, "
+            "zones",
         ),
     ],
 )
@@ -190,7 +196,8 @@ WORKLOAD = (
         ("null", f"{W}: None {MAP}"),
         (
             {"namespace": "shop"},
-            f"{W}.namespace is not a setting; there are: exclude, label_selector, namespaces, overrides",
+            f"{W}.namespace is not a setting; there are: autoscaled, exclude, label_selector, "
+            "namespaces, overrides",
         ),
         ({"namespaces": "shop"}, f"{W}.namespaces: 'shop' is invalid; use a list of names"),
         (
@@ -205,6 +212,17 @@ WORKLOAD = (
         ({"overrides": {"shop/deployment/cart": {}}}, f"{W}.overrides: 'shop/deployment/cart' {WORKLOAD}"),
         ({"overrides": {"/Deployment/cart": {}}}, f"{W}.overrides: '/Deployment/cart' {WORKLOAD}"),
         ({"overrides": ["x"]}, f"{W}.overrides: ['x'] {MAP}"),
+        ({"autoscaled": ["shop/Deployment/cart"]}, f"{W}.autoscaled: ['shop/Deployment/cart'] {MAP}"),
+        ({"autoscaled": {"cart": {}}}, f"{W}.autoscaled: 'cart' {WORKLOAD}"),
+        (
+            {"autoscaled": {"shop/Deployment/cart": {"min_replicas": -1}}},
+            f"{W}.autoscaled.shop/Deployment/cart.min_replicas: -1 is invalid; "
+            "use a whole number of replicas, 0 or more",
+        ),
+        (
+            {"autoscaled": {"shop/Deployment/cart": {"min_replicas": 5, "max_replicas": 4}}},
+            f"{W}.autoscaled.shop/Deployment/cart.max_replicas: 4 is less than min_replicas (5); raise it",
+        ),
     ],
 )
 def test_a_discovery_that_does_not_do_is_refused(workloads: Any, message: str) -> None:

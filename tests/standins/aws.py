@@ -2,9 +2,10 @@
 
 It keeps an account in a JSON file and notes what was done to it. Inputs are checked against the
 names of the SDK's own types; what replaces a node group is what the provider declares
-(https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/). Which types a region offers
-comes from moto's copy of EC2's own list. It starts no instances and checks no rights: an account whose
-``refusal`` is set answers every look-up with those words.
+(https://www.pulumi.com/registry/packages/aws/api-docs/eks/nodegroup/), and what EKS refuses is in
+``node_groups``. Which types a zone offers comes from moto's copy of EC2's own list; subnets are in the zones
+of their region in turn. It starts no instances and checks no rights: an account whose ``refusal`` is set
+answers every look-up with those words.
 
     ARCHSHIFT_STANDIN_AWS=account.json pulumi-resource-aws ENGINE_ADDRESS
 """
@@ -24,6 +25,8 @@ from google.protobuf import empty_pb2, json_format, struct_pb2  # type: ignore[i
 from pulumi._types import input_type_py_to_pulumi_names
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
+from tests.standins import launch_templates, node_groups
+
 ACCOUNT: Final = "ARCHSHIFT_STANDIN_AWS"
 
 NODE_GROUP: Final = "aws:eks/nodeGroup:NodeGroup"
@@ -33,6 +36,11 @@ ROLE: Final = "aws:iam/role:Role"
 RIGHT: Final = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
 KEY: Final = "aws:kms/key:Key"
 CLUSTER: Final = "aws:eks/cluster:Cluster"
+ADDON: Final = "aws:eks/addon:Addon"
+ENTRY: Final = "aws:eks/accessEntry:AccessEntry"
+
+CALLER: Final = "arn:aws:sts::123456789012:assumed-role/deployer/ci"
+"""Who asks. EKS makes the access entry of whoever creates a cluster."""
 
 _INPUTS: Final[Mapping[str, Any]] = {
     NODE_GROUP: pulumi_aws.eks.NodeGroupArgs,
@@ -42,6 +50,8 @@ _INPUTS: Final[Mapping[str, Any]] = {
     RIGHT: pulumi_aws.iam.RolePolicyAttachmentArgs,
     KEY: pulumi_aws.kms.KeyArgs,
     CLUSTER: pulumi_aws.eks.ClusterArgs,
+    ADDON: pulumi_aws.eks.AddonArgs,
+    ENTRY: pulumi_aws.eks.AccessEntryArgs,
 }
 
 _REPLACING: Final[Mapping[str, frozenset[str]]] = {
@@ -57,11 +67,16 @@ _REPLACING: Final[Mapping[str, frozenset[str]]] = {
     RIGHT: frozenset({"policyArn", "role"}),
     KEY: frozenset({"customerMasterKeySpec"}),
     CLUSTER: frozenset({"encryptionConfig", "name"}),
+    ADDON: frozenset({"addonName", "clusterName"}),
+    ENTRY: frozenset({"clusterName", "principalArn"}),
 }
 
 # What AWS fills in; a program that says nothing of it changes nothing.
 _FILLED_IN: Final = frozenset(
-    {"capacityType", "diskSize", "launchTemplate", "nodeGroupName", "nodeGroupNamePrefix", "releaseVersion"}
+    {
+        *("amiType", "capacityType", "diskSize", "instanceTypes", "launchTemplate", "nodeGroupName"),
+        *("nodeGroupNamePrefix", "nodeRepairConfig", "releaseVersion", "updateConfig", "version"),
+    }
 )
 
 Properties = dict[str, Any]
@@ -150,7 +165,7 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
     def Diff(self, request: Any, _context: Any) -> Any:  # noqa: N802
         """Compare inputs; say what can only be had by a replacement."""
         kind = _kind(request.urn)
-        old, new = _plain(request.old_inputs), _plain(request.news)
+        old, new = (node_groups.compact(_plain(inputs)) for inputs in (request.old_inputs, request.news))
         changed = {
             name
             for name in old.keys() | new.keys()
@@ -176,12 +191,21 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
             },
         )
 
-    def Create(self, request: Any, _context: Any) -> Any:  # noqa: N802
+    def Create(self, request: Any, context: Any) -> Any:  # noqa: N802
         kind, inputs = _kind(request.urn), _plain(request.properties)
         if request.preview:
             return provider_pb2.CreateResponse(properties=request.properties)
+        if kind == ENTRY and inputs["principalArn"].endswith("/deployer"):
+            context.abort(grpc.StatusCode.UNKNOWN, "ResourceInUseException: access entry is already in use")
         content = self._account.read()
-        identity, outputs = _outputs(kind, inputs, len(content["done"]), content.get("reach", {}))
+        try:
+            identity, outputs = _outputs(kind, inputs, len(content["done"]), content.get("reach", {}))
+        except node_groups.RefusedError as refusal:
+            _refuse(context, "creating", "CreateNodegroup", refusal)
+        except launch_templates.RefusedError as refusal:
+            context.abort(
+                grpc.StatusCode.UNKNOWN, f"1 error occurred:\n\t* creating EC2 Launch Template: {refusal}"
+            )
         self._account.change("create", kind, identity, outputs)
         return provider_pb2.CreateResponse(id=identity, properties=_struct(outputs))
 
@@ -191,21 +215,34 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         found = self._account.find(kind, request.id)
         if found is None:
             return provider_pb2.ReadResponse(id="")
+        if "tags" in found:
+            # The provider hides the tags that only AWS may set.
+            found["tags"] = {key: tag for key, tag in found["tags"].items() if not key.startswith("aws:")}
         names = set(input_type_py_to_pulumi_names(_INPUTS[kind]).values())
         inputs = {name: value for name, value in found.items() if name in names}
         return provider_pb2.ReadResponse(id=request.id, properties=_struct(found), inputs=_struct(inputs))
 
-    def Update(self, request: Any, _context: Any) -> Any:  # noqa: N802
+    def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Change an object in place."""
         kind, inputs = _kind(request.urn), _plain(request.news)
-        outputs = {**_plain(request.olds), **inputs}
+        olds = _plain(request.olds)
+        outputs = {**olds, **inputs}
         if kind == TEMPLATE:
+            launch_templates.check(inputs)
             outputs["latestVersion"] = int(outputs["latestVersion"]) + 1
         if not request.preview:
+            if kind == NODE_GROUP:
+                try:
+                    live = self._account.find(kind, request.id) or {}
+                    outputs = node_groups.updated(live, olds, inputs)
+                except node_groups.RefusedError as refusal:
+                    _refuse(context, f"updating ({request.id})", "UpdateNodegroupConfig", refusal)
             self._account.change("update", kind, request.id, outputs)
         return provider_pb2.UpdateResponse(properties=_struct(outputs))
 
-    def Delete(self, request: Any, _context: Any) -> Any:  # noqa: N802
+    def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if _kind(request.urn) == CLUSTER and _plain(request.properties).get("deletionProtection"):
+            context.abort(grpc.StatusCode.UNKNOWN, "InvalidRequestException: deletion protection is enabled")
         self._account.change("delete", _kind(request.urn), request.id, None)
         return empty_pb2.Empty()
 
@@ -216,22 +253,21 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
             context.abort(
                 grpc.StatusCode.UNKNOWN, f"invoking {request.tok}: 1 error occurred:\n\t* {refusal}"
             )
-        if request.tok == "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings":
-            offered: Any = provider_pb2.InvokeResponse()
-            types = _offered(self._region, arguments["filters"][0]["values"])
-            getattr(offered, "return").CopyFrom(_struct({"instanceTypes": types, "id": self._region}))
-            return offered
-        if request.tok == "aws:eks/getCluster:getCluster":
-            kind, identity, words = CLUSTER, arguments["name"], "EKS Cluster"
-        else:
-            kind, words = NODE_GROUP, "EKS Node Group"
-            identity = f"{arguments['clusterName']}:{arguments['nodeGroupName']}"
+        if request.tok in _LOOK_UPS:
+            looked_up: Any = provider_pb2.InvokeResponse()
+            answered = _LOOK_UPS[request.tok](self._region, arguments, self._account)
+            getattr(looked_up, "return").CopyFrom(_struct(answered))
+            return looked_up
+        kind, identity, words = CLUSTER, arguments.get("name", ""), "EKS Cluster"
+        if request.tok == "aws:eks/getAddon:getAddon":
+            kind, words = ADDON, "EKS Add-On"
+            identity = f"{arguments['clusterName']}:{arguments['addonName']}"
         found = self._account.find(kind, identity)
         if found is None:
             context.abort(
                 grpc.StatusCode.UNKNOWN,
-                f"invoking {request.tok}: 1 error occurred:\n\t* reading {words} ({identity}): couldn't find "
-                "resource\n\n",
+                f"invoking {request.tok}: 1 error occurred:\n\t* reading {words} ({identity}): "
+                "couldn't find resource\n\n",
             )
         answer: Any = provider_pb2.InvokeResponse()
         described = dict(found or {})
@@ -241,18 +277,50 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
         return answer
 
 
-def _offered(region: str, types: list[str]) -> list[str]:
-    """Return which of the types a region has."""
+def _offered(region: str, arguments: Properties, _account: Account) -> Properties:
+    """Return which of the types which zones have, as two lists of the same length."""
     # Imported here: moto takes a second, and most runs ask for nothing of it.
     import boto3  # type: ignore[import-untyped]
     from moto import mock_aws
 
     with mock_aws():
-        ec2 = boto3.client("ec2", region, aws_access_key_id="none", aws_secret_access_key="none")
-        pages = ec2.get_paginator("describe_instance_type_offerings").paginate(
-            LocationType="region", Filters=[{"Name": "instance-type", "Values": types}]
+        # The environment may name another endpoint, that of the stand-in for what boto3 asks.
+        endpoint = f"https://ec2.{region}.amazonaws.com"
+        ec2 = boto3.client(
+            "ec2", region, endpoint_url=endpoint, aws_access_key_id="none", aws_secret_access_key="none"
         )
-        return [offer["InstanceType"] for page in pages for offer in page["InstanceTypeOfferings"]]
+        pages = ec2.get_paginator("describe_instance_type_offerings").paginate(
+            LocationType=arguments["locationType"],
+            Filters=[{"Name": one["name"], "Values": one["values"]} for one in arguments["filters"]],
+        )
+        found = [offer for page in pages for offer in page["InstanceTypeOfferings"]]
+    return {
+        "instanceTypes": [offer["InstanceType"] for offer in found],
+        "locations": [offer["Location"] for offer in found],
+    }
+
+
+def _subnet(region: str, arguments: Properties, _account: Account) -> Properties:
+    """Return a subnet; its ID decides its zone."""
+    zone = f"{region}{'abc'[sum(map(ord, arguments['id'])) % 3]}"
+    return {"id": arguments["id"], "availabilityZone": zone, "outpostArn": ""}
+
+
+def _caller(_region: str, _arguments: Properties, _account: Account) -> Properties:
+    return {"arn": CALLER, "accountId": "123456789012"}
+
+
+def _newest_addon(_region: str, arguments: Properties, account: Account) -> Properties:
+    """Return the newest version of an add-on: the account says it, so that a test can publish one."""
+    return {"addonName": arguments["addonName"], "version": account.read().get("newestAddon", "v1")}
+
+
+_LOOK_UPS: Final = {
+    "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": _offered,
+    "aws:ec2/getSubnet:getSubnet": _subnet,
+    "aws:index/getCallerIdentity:getCallerIdentity": _caller,
+    "aws:eks/getAddonVersion:getAddonVersion": _newest_addon,
+}
 
 
 def _outputs(kind: str, inputs: Properties, count: int, reach: Mapping[str, Any]) -> tuple[str, Properties]:
@@ -270,21 +338,40 @@ def _outputs(kind: str, inputs: Properties, count: int, reach: Mapping[str, Any]
         return f"{inputs['role']}-{count}", inputs
     if kind == NODE_GROUP:
         name = inputs.get("nodeGroupName") or f"{inputs['nodeGroupNamePrefix']}{count:026}"
-        scaling = [{"autoscalingGroups": [{"name": f"eks-{name}"}], "remoteAccessSecurityGroupId": ""}]
-        filled_in = {"tags": {}, "labels": {}, "taints": [], **inputs, "nodeGroupName": name}
-        return f"{inputs['clusterName']}:{name}", {**filled_in, "status": "ACTIVE", "resources": scaling}
+        return f"{inputs['clusterName']}:{name}", node_groups.created(inputs, name)
+    if kind == ADDON:
+        return f"{inputs['clusterName']}:{inputs['addonName']}", inputs
+    if kind == ENTRY:
+        return f"{inputs['clusterName']}:{inputs['principalArn']}", inputs
     if kind == TEMPLATE:
+        launch_templates.check(inputs)
         return f"lt-{count:017}", {**inputs, "latestVersion": 1}
     return f"{inputs['autoscalingGroupName']},{inputs['tag']['key']}", inputs
+
+
+def _refuse(context: Any, what: str, operation: str, refusal: node_groups.RefusedError) -> None:
+    """End a call as the provider does when EKS refuses."""
+    context.abort(
+        grpc.StatusCode.UNKNOWN,
+        f"1 error occurred:\n\t* {what} EKS Node Group: operation error EKS: {operation}, https response "
+        f"error StatusCode: 400, InvalidParameterException: {refusal}\n\n",
+    )
 
 
 def _kind(urn: str) -> str:
     return urn.split("::")[2].rpartition("$")[2]
 
 
+_SECRET: Final = "4dabf18193072939515e22adb298388d"
+"""The engine's mark of a secret, which is a map with the value."""
+
+
 def _plain(properties: Any) -> Properties:
     values: Properties = json_format.MessageToDict(properties)
-    return values
+    return {
+        name: value["value"] if isinstance(value, dict) and _SECRET in value else value
+        for name, value in values.items()
+    }
 
 
 def _struct(values: Properties) -> Any:

@@ -1,8 +1,9 @@
 """A stand-in for pulumi-eks, whose component is a program of its own: it makes the cluster alone.
 
-The real engine asks it to construct ``eks:index:Cluster``; the one child is an ``aws.eks.Cluster`` of
-the stand-in for AWS. Inputs are checked against the names of the SDK's own type. The real component
-makes roles, security groups, access entries and an OIDC provider too.
+The real engine asks it to construct ``eks:index:Cluster``; the children are an ``aws.eks.Cluster``, two
+add-ons and access entries of the stand-in for AWS. As in the real component, an add-on without a version has
+the newest one at each run. Inputs are checked against the names of the SDK's own type. The real component
+makes roles and an OIDC provider too.
 
     pulumi-resource-eks ENGINE_ADDRESS
 """
@@ -42,9 +43,33 @@ class Cluster(pulumi.ComponentResource):
                 ),
                 enabled_cluster_log_types=inputs["enabledClusterLogTypes"],
                 deletion_protection=inputs["deletionProtection"],
+                tags=inputs.get("clusterTags"),
             ),
             pulumi.ResourceOptions(parent=self),
         )
+        inside = pulumi.ResourceOptions(parent=self, depends_on=[self.eks_cluster])
+        for addon, options, key in (
+            ("vpc-cni", "vpcCniOptions", "addonVersion"),
+            ("kube-proxy", "kubeProxyAddonOptions", "version"),
+        ):
+            newest = aws.eks.get_addon_version_output(
+                addon_name=addon, kubernetes_version=inputs["version"], most_recent=True
+            )
+            aws.eks.Addon(
+                f"{name}-{addon}",
+                aws.eks.AddonArgs(
+                    addon_name=addon,
+                    cluster_name=inputs["name"],
+                    addon_version=(inputs.get(options) or {}).get(key) or newest.version,
+                ),
+                inside,
+            )
+        for entry, given in inputs["accessEntries"].items():
+            aws.eks.AccessEntry(
+                f"{name}-{entry}",
+                aws.eks.AccessEntryArgs(cluster_name=inputs["name"], principal_arn=given["principalArn"]),
+                inside,
+            )
         self.register_outputs({"eksCluster": self.eks_cluster})
 
 

@@ -21,11 +21,13 @@ class PriceList:
         self.asked: list[dict[str, str]] = []
         self.endpoint = ""
         self.refusal = ""
+        self.currency = "USD"
+        self.signed_for: list[str] = []
 
 
-def product(usd: str) -> str:
+def product(price: str, currency: str) -> str:
     """One product as the API returns it: JSON in a text, its terms under made-up codes."""
-    dimension = {"unit": "Hrs", "pricePerUnit": {"USD": usd}, "description": "on demand"}
+    dimension = {"unit": "Hrs", "pricePerUnit": {currency: price}, "description": "on demand"}
     terms = {"OnDemand": {"ABC.JRT": {"priceDimensions": {"ABC.JRT.6YS": dimension}}}}
     return json.dumps({"product": {"productFamily": "Compute Instance"}, "terms": terms})
 
@@ -40,13 +42,18 @@ def serve(prices: Mapping[tuple[str, str], tuple[str, ...]]) -> Iterator[PriceLi
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             assert self.headers["X-Amz-Target"] == "AWSPriceListService.GetProducts"
             assert self.headers["Authorization"].startswith("AWS4-HMAC-SHA256 ")
+            # Credential=KEY/DATE/REGION/pricing/aws4_request
+            held.signed_for.append(self.headers["Authorization"].split("/")[2])
             filters = {one["Field"]: one["Value"] for one in body["Filters"]}
             held.asked.append({"ServiceCode": body["ServiceCode"], **filters})
             if held.refusal:
                 self._answer(400, {"__type": "AccessDeniedException", "Message": held.refusal})
                 return
             found = held.prices.get((filters["regionCode"], filters["instanceType"]), ())
-            self._answer(200, {"FormatVersion": "aws_v1", "PriceList": [product(usd) for usd in found]})
+            self._answer(
+                200,
+                {"FormatVersion": "aws_v1", "PriceList": [product(price, held.currency) for price in found]},
+            )
 
         def _answer(self, code: int, value: Any) -> None:
             content = json.dumps(value).encode()

@@ -25,12 +25,20 @@ def add_command(commands: Commands) -> None:
     )
     add_stack_options(parser)
     parser.add_argument("--markdown", metavar="FILE", help="write the report as a comment for a pull request")
-    parser.add_argument(
+    packs = parser.add_mutually_exclusive_group()
+    packs.add_argument(
         "--policy-pack",
         action="append",
         metavar="DIR",
-        help="the folder of a policy pack (default: policies beside Pulumi.yaml, if it exists)",
+        help="the folder of a policy pack (default: policies beside Pulumi.yaml)",
     )
+    packs.add_argument(
+        "--policy-pack-of",
+        metavar="COMMIT",
+        help="take the folder policies of this commit, such as that of main, so that a change of a rule does "
+        "not judge itself",
+    )
+    packs.add_argument("--no-policy-pack", action="store_true", help="preview without rules")
     parser.add_argument(
         "--policy-pack-config",
         action="append",

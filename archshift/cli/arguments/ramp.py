@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from archshift.cli.parser import Commands, moment
+from archshift.cli.parser import Commands, moment, ratios
 from archshift.cli.stack import add_stack_options
 from archshift.common.text import one_line
 
@@ -50,6 +50,12 @@ def add_command(commands: Commands) -> None:
         exits={0: "the step is taken", EXIT_NOT_DUE: "no step is due; the reason is printed"},
     )
     apply.add_argument("--back", action="store_true", help="go back one step; allowed at any time")
+    apply.add_argument(
+        "--below",
+        type=_ratio,
+        metavar="RATIO",
+        help="with --back: go to a step below this ratio too, such as the deployed one",
+    )
     apply.add_argument(
         "--gate",
         nargs="?",
@@ -105,6 +111,10 @@ def _add(
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def _ratio(text: str) -> float:
+    return ratios(text)[0]
 
 
 def _reason(text: str) -> str:

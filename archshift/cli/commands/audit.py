@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
         raise ArchshiftError("audit: there is nothing to audit", "name an image, or use --from-cluster")
     fail_on = _fail_on(options.fail_on)
     with busy("reading registries") as watch:
-        stack = read_settings(options) if options.from_cluster else None
+        stack = read_settings(options, nodes=False) if options.from_cluster else None
         rules = _rules(options, stack)
         images, evidence = _audit(options, stack, rules, watch)
         workloads, notes = dict(evidence.verdicts), evidence.notes

@@ -13,7 +13,7 @@ from archshift.survey import plan_at, survey
 def run(options: argparse.Namespace) -> int:
     """Print the sizes; returns the exit code."""
     with busy("reading the stack and the cluster") as watch:
-        settings = read_settings(options)
+        settings = read_settings(options, nodes=True)
         cluster_survey = survey(settings, watch=watch)
     if not settings.groups:
         raise ArchshiftError(

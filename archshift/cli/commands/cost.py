@@ -61,7 +61,7 @@ class _Cost:
 def run(options: argparse.Namespace) -> int:
     """Print the costs; returns the exit code."""
     with busy("reading the stack and the cluster") as watch:
-        settings = read_settings(options)
+        settings = read_settings(options, nodes=True)
         if not settings.groups:
             raise ArchshiftError(
                 "archshift:node_groups is not set",

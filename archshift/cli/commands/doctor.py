@@ -3,10 +3,11 @@
 import argparse
 import json
 import shutil
+import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any, Final
 
 from archshift.cli.arguments.doctor import EXIT_FOUND
@@ -14,12 +15,15 @@ from archshift.cli.stack import busy, print_json, pulumi, read_settings
 from archshift.cli.table import console, plain_table
 from archshift.cluster.client import Cluster, connect
 from archshift.cluster.inventory import read_inventory
+from archshift.common.aws import NOBODY_SPECIAL
 from archshift.common.errors import ArchshiftError
 from archshift.ramp.prometheus import Prometheus, read_token
 from archshift.report import doctor
 from archshift.report.checks import FINE, CheckResult, from_error, run_check
 from archshift.report.rights import check_rights
 from archshift.settings.stack import Settings
+
+_CLI_SECONDS: Final = 20.0
 
 _STYLES: Final = {"warning": "yellow", "problem": "red", "unknown": "magenta"}
 
@@ -43,13 +47,18 @@ def examine(options: argparse.Namespace) -> Iterator[CheckResult]:
     )
     settings: Settings | None = None
     try:
-        settings = read_settings(options)
+        settings = read_settings(options, nodes=False)
     except ArchshiftError as error:
         for each in error.errors:
             yield from_error("stack", each, fix="run pulumi stack select, or name the stack with --stack")
     else:
         yield CheckResult("stack", "ok", f"the settings of {settings.stack} are valid")
     yield from run_check("plugins", lambda: _plugins(options, settings))
+    if settings and (settings.cluster or settings.aws != NOBODY_SPECIAL):
+        yield doctor.check_aws_identity(settings.aws)
+    # With a context of the user's own, nobody knows what the kubeconfig calls.
+    if settings and settings.cluster and (settings.cluster.create or not settings.kube_context):
+        yield doctor.check_aws_cli(_aws_cli_version())
     if settings is None:
         yield CheckResult(
             "cluster",
@@ -71,14 +80,35 @@ def _plugins(options: argparse.Namespace, settings: Settings | None) -> Iterable
             names.append("eks")
     try:
         listed = json.loads(pulumi(options, "plugin", "ls", "--json"))
-        wanted = {name: version(f"pulumi-{name}") for name in names}
+        wanted = [doctor.Plugin(name, version(f"pulumi-{name}")) for name in names]
+        if "eks" in names:
+            wanted += doctor.plugins_inside("pulumi-eks", requires("pulumi-eks") or ())
     except ValueError:
-        listed, wanted = None, {}
+        listed, wanted = None, []
     except PackageNotFoundError as error:
         raise ArchshiftError(
             f"the package {error.name} is not installed", "install archshift again"
         ) from None
     return doctor.check_plugins(listed, wanted, lambda name: shutil.which(name) is not None)
+
+
+def _aws_cli_version() -> str | None:
+    """Return what ``aws --version`` prints; None without the program."""
+    try:
+        done = subprocess.run(
+            ["aws", "--version"],
+            capture_output=True,
+            text=True,
+            timeout=_CLI_SECONDS,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    # Old versions print it as an error.
+    return done.stdout + done.stderr
 
 
 def _of_cluster(settings: Settings) -> Iterator[CheckResult]:
@@ -94,6 +124,8 @@ def _of_cluster(settings: Settings) -> Iterator[CheckResult]:
             yield doctor.check_identity(cluster, settings.cluster)
         if any(answer.outcome != "ok" for answer in answers):
             return
+        if settings.cluster and settings.cluster.autoscaler == "cluster-autoscaler":
+            yield from run_check("autoscaler", lambda: doctor.check_autoscaler(cluster), "unknown")
         yield from run_check("placement", lambda: [doctor.check_placement(cluster, settings.placement)])
         yield from check_rights(cluster, settings)
         yield from run_check("pods", _running(cluster, settings), "unknown", "fix the rights first")

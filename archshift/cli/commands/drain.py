@@ -32,7 +32,7 @@ from archshift.survey import survey
 
 def run(options: argparse.Namespace) -> int:
     """Drain, rehearse a drain, or undo it; returns the exit code."""
-    settings = read_settings(options)
+    settings = read_settings(options, nodes=True)
     if options.undo:
         return _undo(options, settings)
     with connect(settings.kube_context) as cluster:

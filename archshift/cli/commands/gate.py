@@ -50,12 +50,11 @@ class Gate:
 def run(options: argparse.Namespace) -> int:
     """Print the verdict; returns the exit code."""
     with busy("asking Prometheus"):
-        settings = read_settings(options)
+        settings = read_settings(options, nodes=False)
         gate = ask(settings, at=options.at, since=options.since)
     evidence = as_json(gate)
     if options.output is not None:
-        default = Path(options.cwd) / settings.evidence_file
-        write_evidence(Path(options.output) if options.output else default, evidence)
+        write_evidence(Path(options.output or evidence_path(options, settings)), evidence)
     if options.json:
         print_json(evidence)
     else:
@@ -271,6 +270,22 @@ def _table(workloads: list[JudgedWorkload]) -> Table:
             style = _STYLES.get(judged.verdict)
             table.add_row(f"  {figure.full_title}", *values, judged.verdict, style=style)
     return table
+
+
+def evidence_path(options: argparse.Namespace, settings: Settings) -> Path:
+    """Return the path of the stack's evidence in the repository.
+
+    Raises:
+        ArchshiftError: A symbolic link in the repository leads out of it.
+    """
+    top, path = Path(options.cwd).resolve(), Path(options.cwd) / settings.evidence_file
+    if not path.parent.resolve().is_relative_to(top):
+        raise ArchshiftError(
+            f"archshift:gate.evidence: {settings.evidence_file} leads out of the folder of Pulumi.yaml by a "
+            "symbolic link",
+            "remove the link",
+        )
+    return path
 
 
 def write_evidence(path: Path, evidence: Mapping[str, Any]) -> None:

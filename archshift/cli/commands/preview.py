@@ -3,13 +3,16 @@
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
+from archshift.cli import git
 from archshift.cli.arguments.preview import EXIT_NOT_FINE
 from archshift.cli.engine import Preview, run_preview
 from archshift.cli.stack import print_json, stack_config, stack_name
@@ -20,6 +23,8 @@ from archshift.common.text import counted
 from archshift.plan.plan_json import PLAN_FILE
 from archshift.report.preview import PreviewReport, failure, make_report
 from archshift.report.preview_markdown import markdown
+
+_PACK: Final = "policies"
 
 
 def run(options: argparse.Namespace) -> int:
@@ -44,8 +49,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _preview(options: argparse.Namespace, stack: str, at: datetime) -> PreviewReport:
-    packs = _packs(options)
-    with _progress() as progress:
+    with _packs(options) as packs, _progress() as progress:
         progress("reading the stack")
         # The secrets to remove from all output of the engine and its plugins.
         secrets = secrets_of_config(stack_config(options, stack, "--show-secrets"))
@@ -68,11 +72,38 @@ def _preview(options: argparse.Namespace, stack: str, at: datetime) -> PreviewRe
     return make_report(stack, at, seen, plan_file, packs, redactor)
 
 
-def _packs(options: argparse.Namespace) -> list[str]:
+@contextmanager
+def _packs(options: argparse.Namespace) -> Iterator[list[str]]:
+    """Yield the folders of the policy packs.
+
+    Raises:
+        ArchshiftError: There is no pack. A pull request that deletes it would be previewed without rules.
+    """
+    if options.no_policy_pack:
+        yield []
+        return
     if options.policy_pack:
-        return [os.path.abspath(pack) for pack in options.policy_pack]
-    beside = os.path.abspath(os.path.join(options.cwd, "policies"))
-    return [beside] if os.path.exists(os.path.join(beside, "PulumiPolicy.yaml")) else []
+        yield [os.path.abspath(pack) for pack in options.policy_pack]
+        return
+    here = Path(options.cwd).resolve()
+    _check_pack(here / _PACK, "")
+    if not options.policy_pack_of:
+        yield [str(here / _PACK)]
+        return
+    with git.checkout_of(here, options.policy_pack_of) as checkout:
+        _check_pack(checkout / _PACK, f" of {options.policy_pack_of}")
+        # In the project, so that the pack runs in the project's environment.
+        with tempfile.TemporaryDirectory(prefix=".archshift-policies-", dir=here) as folder:
+            pack = shutil.copytree(checkout / _PACK, Path(folder) / _PACK, symlinks=True)
+            yield [str(pack)]
+
+
+def _check_pack(folder: Path, which: str) -> None:
+    if not (folder / "PulumiPolicy.yaml").is_file():
+        raise ArchshiftError(
+            f"there is no policy pack in {_PACK}{which}: PulumiPolicy.yaml is missing",
+            "restore it, name another pack with --policy-pack, or use --no-policy-pack",
+        )
 
 
 @contextmanager

@@ -54,7 +54,8 @@ def run_apply(options: argparse.Namespace) -> int:
     ratio, path = settings.arm_ratio, stack_file_path(options, settings.stack)
     file = _open(path, settings)
     next_step = ramp.next_step(ratio, options.at)
-    target = ramp.below(ratio) if options.back else next_step.step if next_step.due else None
+    lowest = ratio if options.below is None else min(ratio, options.below)
+    target = ramp.below(lowest) if options.back else next_step.step if next_step.due else None
     if target is None:
         why = ("there is no step back from 0",) if options.back else next_step.why_not
         if options.json:
@@ -202,7 +203,7 @@ def print_status(settings: Settings, ramp: Ramp, now: datetime) -> None:
 def _read(options: argparse.Namespace) -> tuple[Settings, Ramp]:
     options.at = options.at or datetime.now(UTC).replace(microsecond=0)
     with busy("reading the stack"):
-        settings = read_settings(options)
+        settings = read_settings(options, nodes=False)
     if settings.ramp is None:
         raise ArchshiftError(
             "archshift:ramp is not set",

@@ -1,8 +1,8 @@
 """``archshift report``: how far the migration is, in the terminal or as one page."""
 
 import argparse
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +12,10 @@ from archshift.cli.table import console, plain_table
 from archshift.common.errors import ArchshiftError
 from archshift.common.files import write_whole
 from archshift.common.text import counted
+from archshift.ramp.measurement import MeasuredWindow, Measurer, ShareRange
+from archshift.ramp.promql import Expressions
 from archshift.report.history import History, make_history
-from archshift.report.report import Report, make_report
+from archshift.report.report import SHARE_DAYS, Report, make_report, share_over_time
 from archshift.report.savings import Savings, make_savings
 from archshift.report.step_cost import comparisons, stack_tariff
 from archshift.settings.stack import Settings
@@ -32,12 +34,21 @@ def run(options: argparse.Namespace) -> int:
     """Write and print the report; returns the exit code."""
     at = datetime.now(UTC)
     with busy("reading the stack and the cluster") as watch:
-        settings = read_settings(options)
+        settings = read_settings(options, nodes=True)
         cluster_survey = survey(settings, watch=watch)
     with busy("reading prices and the repository"):
         savings = _savings(settings, cluster_survey, options)
         history, notes = _history(settings, options, at)
-    report = make_report(settings, cluster_survey, at=at, history=history, savings=savings, notes=notes)
+        shares, unknown = _shares(settings, cluster_survey, at)
+    report = make_report(
+        settings,
+        cluster_survey,
+        at=at,
+        history=history,
+        savings=savings,
+        shares=shares,
+        notes=[*notes, *unknown],
+    )
     if options.html:
         # The templates take as long to load as the tables, and most reports go to a terminal.
         from archshift.report.html_page import page
@@ -62,6 +73,27 @@ def _savings(settings: Settings, cluster_survey: Survey, options: argparse.Names
 
     against = comparisons(settings, cluster_survey, options.headroom)
     return make_savings(settings.arm_ratio, against, tariff, options.headroom, note)
+
+
+def _shares(
+    settings: Settings, cluster_survey: Survey, at: datetime
+) -> tuple[Mapping[str, ShareRange], list[str]]:
+    """Return the shares of autoscaled workloads over time, and why they are not known."""
+    gate = settings.gate
+    if not (gate.prometheus and cluster_survey.plan.bends):
+        return {}, []
+    # Most stacks have no Prometheus.
+    from archshift.ramp.prometheus import Prometheus, read_token
+
+    expressions = Expressions(
+        namespaces=settings.discovery.namespaces, selector=gate.selector, metrics=gate.metrics
+    )
+    window = MeasuredWindow.until(at.replace(microsecond=0), timedelta(days=SHARE_DAYS))
+    try:
+        with Prometheus(gate.prometheus, read_token()) as prometheus:
+            return Measurer(prometheus, expressions).shares(window), []
+    except ArchshiftError as error:
+        return {}, [f"the shares of autoscaled workloads over time: {error}"]
 
 
 def _history(settings: Settings, options: argparse.Namespace, at: datetime) -> tuple[History, list[str]]:
@@ -151,13 +183,18 @@ def print_report(report: Report) -> None:
         out.print(f"cost {saving.title}, from arm_ratio {saving.before:g} to {saving.after:g}: {saving.text}")
     if report.savings.problem:
         out.print(f"savings are unknown: {report.savings.problem}", style="yellow")
+    for bend in report.bends:
+        if bend.causes:
+            out.print(str(bend), style="yellow")
+    for key, share in report.shares.items():
+        out.print(share_over_time(key, share))
     for sentence in report.troubles:
         out.print(sentence, style="red")
     for sentence in (*guard.exceptions, *(f"unknown: {note}" for note in report.notes)):
         out.print(sentence, style="yellow")
-    share = f" ({fleet.graviton / fleet.pods * 100:.1f} %)" if fleet.pods else ""
+    percent = f" ({fleet.graviton / fleet.pods * 100:.1f} %)" if fleet.pods else ""
     out.print(
-        f"fleet at {report.arm_ratio:g}: {fleet.graviton} of {fleet.pods} movable pods on Graviton{share}, "
+        f"fleet at {report.arm_ratio:g}: {fleet.graviton} of {fleet.pods} movable pods on Graviton{percent}, "
         f"{fleet.wanted} wanted",
         style="bold",
     )

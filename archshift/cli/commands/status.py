@@ -7,7 +7,7 @@ from archshift.cli.arguments.status import EXIT_INEXACT, EXIT_TROUBLE
 from archshift.cli.stack import print_json, read_plan
 from archshift.cli.table import print_troubles, print_workloads
 from archshift.common.text import counted, joined
-from archshift.plan.plan_json import fleet_json, troubles_json
+from archshift.plan.plan_json import bends_json, fleet_json, troubles_json
 from archshift.plan.reasons import not_placed, older_than_policy, policy_away
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def as_json(plan: "Plan") -> dict[str, Any]:
             for row in plan.workloads
         ],
         "troubles": troubles_json(plan),
+        "autoscaled": bends_json(plan),
         "placement": {
             "by": plan.placed_by,
             "without_policy": list(plan.without_policy),
@@ -65,6 +66,8 @@ def print_table(plan: "Plan") -> None:
         lambda row: (row.reason, None) if row.exact else (joined("not exact", row.reason), "yellow"),
     )
     print_troubles(out, plan)
+    for bend in plan.bends:
+        out.print(str(bend), style="yellow" if bend.causes else "dim")
     for note in plan.node_notes:
         out.print(note, style="yellow")
     if text := policy_away(plan.without_policy):

@@ -244,7 +244,7 @@ class Keychain:
 
     Args:
         files: Pull secrets and Docker configs, in order of preference.
-        sources: Further sources, such as :func:`archshift.images.registry.ecr.credential`.
+        sources: Further sources, such as that of :func:`archshift.images.registry.ecr.source`.
     """
 
     def __init__(self, files: Sequence[AuthFile] = (), sources: Sequence[Source] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Credentials for private registries of Amazon ECR, from the AWS identity of this process.
+"""Credentials for private registries of Amazon ECR, from the AWS identity of the stack.
 
 ``GetAuthorizationToken``:
 https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html
@@ -10,16 +10,17 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from archshift.common.aws import aws_client
+from archshift.common.aws import NOBODY_SPECIAL, AwsIdentity, aws_client, partition_of
 from archshift.common.errors import ArchshiftError
-from archshift.images.registry.credentials import Credential
+from archshift.images.registry.credentials import Credential, Source
 
-# 123456789012.dkr.ecr.eu-west-1.amazonaws.com, its FIPS and China forms, and the dual-stack
-# 123456789012.dkr-ecr.eu-west-1.on.aws (docs.aws.amazon.com/AmazonECR/latest/userguide/Registries.html).
+# 123456789012.dkr.ecr.eu-west-1.amazonaws.com, its FIPS form, the dual-stack
+# 123456789012.dkr-ecr.eu-west-1.on.aws (docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-requests.html),
+# and the same below the domains of the other partitions.
 _HOST: Final = re.compile(
-    r"(?P<account>\d{12})\.dkr[.-]ecr(?P<fips>-fips)?\.(?P<region>[a-z0-9-]+)"
-    r"\.(?:amazonaws\.com(?:\.cn)?|on\.aws|on\.amazonwebservices\.com\.cn)"
+    r"(?P<account>\d{12})\.dkr[.-]ecr(?P<fips>-fips)?\.(?P<region>[a-z0-9-]+)\.(?P<domain>[a-z0-9.-]+)"
 )
+_PURPOSE: Final = "log in to Amazon ECR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +33,41 @@ class EcrRegistry:
 
 
 def parse_host(host: str) -> EcrRegistry | None:
-    """Return the ECR registry of a host; None for any other host."""
-    match = _HOST.fullmatch(host)
-    return EcrRegistry(match["account"], match["region"], bool(match["fips"])) if match else None
-
-
-async def credential(host: str) -> Credential | None:
-    """Return a credential for an ECR host, valid for 12 hours; None for any other host.
+    """Return the ECR registry of a host; None for any other host, also if it only looks like ECR's.
 
     Raises:
-        ArchshiftError: boto3 is not installed, or AWS returns an error.
+        ArchshiftError: boto3, which knows AWS's domains, is not installed.
     """
-    registry = parse_host(host)
-    return await asyncio.to_thread(_authorize, registry) if registry else None
+    match = _HOST.fullmatch(host)
+    if not match:
+        return None
+    partition = partition_of(match["region"], _PURPOSE)
+    if not partition or match["domain"] not in partition.domains:
+        return None
+    return EcrRegistry(match["account"], match["region"], bool(match["fips"]))
 
 
-def _authorize(registry: EcrRegistry) -> Credential:
+def source(identity: AwsIdentity = NOBODY_SPECIAL) -> Source:
+    """Return the source of credentials for ECR's hosts, each valid for 12 hours.
+
+    For any other host it returns None. It raises ArchshiftError if boto3 is not installed, or AWS returns an
+    error.
+    """
+
+    async def credential(host: str) -> Credential | None:
+        registry = parse_host(host)
+        return await asyncio.to_thread(_authorize, registry, identity) if registry else None
+
+    return credential
+
+
+def _authorize(registry: EcrRegistry, identity: AwsIdentity) -> Credential:
     try:
         client = aws_client(
             "ecr",
             registry.region,
-            "log in to Amazon ECR",
+            _PURPOSE,
+            identity,
             use_fips_endpoint=registry.fips or None,
             retries={"total_max_attempts": 3, "mode": "standard"},
         )

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from archshift.common.aws import NOBODY_SPECIAL, AwsIdentity
+
 
 @dataclass(frozen=True, slots=True)
 class RegistryHost:
@@ -25,7 +27,7 @@ class RegistryHost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRules:
-    """The settings of ``archshift:images``.
+    """The settings of ``archshift:images``, and the identity for Amazon ECR.
 
     Attributes:
         check: Read the registries. False only in the lab, where images may not exist.
@@ -34,6 +36,7 @@ class ImageRules:
         daemonsets: The effect of a DaemonSet that is not proven: it stops the first Graviton node (``stop``),
             or archshift keeps it off Graviton nodes (``pin``).
         registries: ``host[:port]`` as in image names to the options of the registry.
+        aws: With which AWS credentials archshift logs in to Amazon ECR.
     """
 
     check: bool = True
@@ -41,3 +44,4 @@ class ImageRules:
     max_age_days: float = 7.0
     daemonsets: Literal["stop", "pin"] = "stop"
     registries: Mapping[str, RegistryHost] = field(default_factory=dict)
+    aws: AwsIdentity = NOBODY_SPECIAL

@@ -1,0 +1,114 @@
+"""The command line of ``archshift deployment``, which pipelines use."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from archshift.cli.parser import EXIT_ERROR, Commands
+from archshift.cli.stack import add_stack_options
+
+EXIT_DIFFERS: Final = 3
+"""Exit code if the configured ratio is not deployed."""
+
+
+def add_command(commands: Commands) -> None:
+    """Register the subcommand."""
+    parser = commands.add_parser(
+        "deployment",
+        help="decide in a pipeline what may be deployed",
+        description="Decide in a pipeline whether a commit may be deployed, and whether the gate lets "
+        "the ramp go on. The scripts in .github/scripts call it. Changes nothing in the cluster.",
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    check = _add(
+        actions,
+        "check",
+        run_check,
+        "decide whether the checked-out commit may be deployed",
+        "The commit must be the one that was previewed, and main must still have its program. For a step up, "
+        "the gate of the deployed commit must pass. Writes the gate's verdict and evidence.",
+        example="archshift deployment check --stack prod --main origin/main --folder results",
+        exits={0: "the commit may be deployed", EXIT_ERROR: "it may not; the reason is on stderr"},
+    )
+    check.add_argument("--main", metavar="COMMIT", required=True, help="the newest commit of main")
+    gate = _add(
+        actions,
+        "gate",
+        run_gate,
+        "ask the gate about the deployed ratio",
+        "Writes the verdict to a folder: pass, hold, step-back, unknown, or none for a stack without a gate.",
+        example="archshift deployment gate --stack prod --folder results",
+        exits={0: "there is a verdict, whatever it says"},
+    )
+    evidence = _add(
+        actions,
+        "evidence",
+        run_evidence,
+        "write the gate's evidence to its place in the repository",
+        "Copies gate.json from the folder of the results, and prints the path.",
+        example="archshift deployment evidence --stack prod --folder results",
+        exits={0: "the evidence is written"},
+    )
+    for writing in (check, gate, evidence):
+        writing.add_argument(
+            "--folder", metavar="DIR", required=True, help="the folder of the pipeline's results"
+        )
+    _add(
+        actions,
+        "compare",
+        run_compare,
+        "compare the deployed arm_ratio with the configured one",
+        "Read-only.",
+        example="archshift deployment compare --stack prod",
+        exits={0: "they are equal", EXIT_DIFFERS: "they differ, or nothing is deployed"},
+    )
+
+
+def _add(
+    actions: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    words: str,
+    more: str,
+    *,
+    example: str,
+    exits: Mapping[int, str],
+) -> argparse.ArgumentParser:
+    parser = actions.add_parser(
+        name,
+        help=words,
+        description=f"{words[0].upper()}{words[1:]}. {more}",
+        example=example,
+        exits=exits,
+    )
+    add_stack_options(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """Load the command's modules and run it; returns the exit code."""
+    from archshift.cli.commands import deployment
+
+    return deployment.run_check(options)
+
+
+def run_gate(options: argparse.Namespace) -> int:
+    """Load the command's modules and run it; returns the exit code."""
+    from archshift.cli.commands import deployment
+
+    return deployment.run_gate(options)
+
+
+def run_evidence(options: argparse.Namespace) -> int:
+    """Load the command's modules and run it; returns the exit code."""
+    from archshift.cli.commands import deployment
+
+    return deployment.run_evidence(options)
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    """Load the command's modules and run it; returns the exit code."""
+    from archshift.cli.commands import deployment
+
+    return deployment.run_compare(options)

@@ -1,0 +1,180 @@
+"""``archshift rebalance``: brings shares right between two updates."""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from archshift.actions.deletion_costs import Written, pending_changes, write_costs
+from archshift.actions.evictions import Allowance
+from archshift.actions.moving import move_pods
+from archshift.actions.rollouts import StepResult, incomplete_workloads
+from archshift.actions.sides import opposite
+from archshift.actions.surplus import Surplus, measure
+from archshift.cli.arguments.status import EXIT_INEXACT, EXIT_TROUBLE
+from archshift.cli.stack import busy, print_json, read_settings
+from archshift.cli.table import console, plain_table, print_troubles
+from archshift.cli.updates import check_no_update
+from archshift.cluster.client import Cluster, connect
+from archshift.common.architectures import display
+from archshift.common.text import counted
+from archshift.plan.model import Plan
+from archshift.plan.rebalancing import rebalancing
+from archshift.settings.stack import Settings
+from archshift.survey import Survey, survey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a run did, or would do.
+
+    Attributes:
+        plan: The plan for the cluster as it is in the end.
+        before: The key of a workload to its pods on Graviton before.
+        surplus: The key of a workload to its surplus.
+        left: The key of a workload to why pods of it stay where they are.
+        evicted: How many pods were evicted, or restarted.
+        costs: What became of the deletion costs.
+        dry_run: Whether nothing was changed because of that.
+    """
+
+    plan: Plan
+    before: Mapping[str, int] = field(default_factory=dict)
+    surplus: Mapping[str, Surplus] = field(default_factory=dict)
+    left: Mapping[str, str] = field(default_factory=dict)
+    evicted: int = 0
+    costs: Written = field(default_factory=Written)
+    dry_run: bool
+
+
+def run(options: argparse.Namespace) -> int:
+    """Move the surplus, or say what would move; returns the exit code."""
+    settings = read_settings(options)
+    check_no_update(options, settings.stack)
+    with connect(settings.kube_context) as cluster:
+        with busy("reading the cluster and its images") as watch:
+            found = survey(settings, cluster=cluster, watch=watch)
+        result = _rebalance(options, settings, cluster, found)
+    if options.json:
+        print_json(as_json(result))
+    else:
+        print_table(result)
+    if result.plan.in_trouble:
+        return EXIT_TROUBLE
+    return 0 if result.plan.exact else EXIT_INEXACT
+
+
+def _rebalance(options: argparse.Namespace, settings: Settings, cluster: Cluster, found: Survey) -> Result:
+    entries = found.placement.entries if found.placement else {}
+    rows, left = rebalancing(found.plan, found.inventory, entries, restart=options.restart)
+    due, surplus, short = measure(cluster, rows, options.max_pods)
+    left |= short
+    before = {row.key: row.graviton for row in found.plan.workloads}
+    manager = settings.costs_manager
+    if options.dry_run:
+        changes = pending_changes(cluster, found.plan.kept_shares, manager)
+        costs = Written(
+            set=sum(change.cost is not None for change in changes),
+            given_back=sum(change.cost is None for change in changes),
+        )
+        return Result(plan=found.plan, before=before, surplus=surplus, left=left, costs=costs, dry_run=True)
+    allowance = Allowance(options.max_pods)
+    ended = StepResult()
+    if due:
+        ended = move_pods(
+            cluster,
+            due,
+            stack_label=settings.stack_label,
+            field_manager=settings.field_manager,
+            limits=settings.rollouts,
+            incomplete=incomplete_workloads(found.inventory),
+            allowance=allowance,
+            turns_back=settings.placement == "admission",
+            say=partial(print, file=sys.stderr, flush=True),
+        )
+        found = survey(settings, cluster=cluster)
+    costs = write_costs(cluster, found.plan.kept_shares, manager)
+    return Result(
+        plan=found.plan,
+        before=before,
+        surplus=surplus,
+        left={**left, **ended.notes, **ended.inexact, **ended.failures},
+        evicted=allowance.taken,
+        costs=costs,
+        dry_run=False,
+    )
+
+
+def as_json(result: Result) -> dict[str, Any]:
+    """Return the result as JSON values. ``surplus`` is what was too many before, and ``moves`` what moved."""
+    return {
+        "dry_run": result.dry_run,
+        "evicted": result.evicted,
+        "exact": result.plan.exact,
+        "workloads": [
+            {
+                "workload": row.key,
+                "replicas": row.replicas,
+                "wanted": row.wanted,
+                "graviton": row.graviton,
+                "before": result.before.get(row.key, row.graviton),
+                "surplus": surplus.pods if surplus else row.moves,
+                "moves": surplus.moves if surplus else 0,
+                "reason": result.left.get(row.key, ""),
+            }
+            for row in result.plan.workloads
+            for surplus in (result.surplus.get(row.key),)
+            if surplus or row.key in result.left or not row.exact
+        ],
+        "deletion_costs": {
+            "set": result.costs.set,
+            "given_back": result.costs.given_back,
+            "problems": dict(result.costs.problems),
+        },
+    }
+
+
+def print_table(result: Result) -> None:
+    """Print the result for a person."""
+    out = console()
+    shown = as_json(result)["workloads"]
+    if shown:
+        table = plain_table()
+        table.add_column("WORKLOAD", overflow="fold")
+        for name in ("PODS", "WANTED", "BEFORE", "MOVES" if result.dry_run else "NOW"):
+            table.add_column(name, justify="right")
+        table.add_column("", overflow="fold")
+        for each in shown:
+            last = each["moves"] if result.dry_run else each["graviton"]
+            numbers = (each["replicas"], each["wanted"], each["before"], last)
+            surplus = result.surplus.get(each["workload"])
+            text = each["reason"] or (_direction(surplus) if surplus else "")
+            table.add_row(
+                each["workload"], *map(str, numbers), text, style="yellow" if each["reason"] else None
+            )
+        out.print(table)
+        out.print()
+    print_troubles(out, result.plan)
+    for namespace, problem in sorted(result.costs.problems.items()):
+        out.print(f"{namespace}: no deletion costs: {problem}", style="yellow")
+    would = "would get" if result.dry_run else "got"
+    if result.costs.set:
+        out.print(f"{counted(result.costs.set, 'pod')} {would} another deletion cost")
+    if result.costs.given_back:
+        out.print(f"{counted(result.costs.given_back, 'pod')} {would} the deletion cost removed")
+    out.print(_summary(result), style="bold")
+
+
+def _direction(surplus: Surplus) -> str:
+    return f"{surplus.moves} from {display(surplus.side)} to {display(opposite(surplus.side))}"
+
+
+def _summary(result: Result) -> str:
+    moves = sum(surplus.moves for surplus in result.surplus.values())
+    inexact = sum(not row.exact for row in result.plan.workloads)
+    if result.dry_run:
+        return f"{counted(moves, 'pod')} would be evicted" if inexact else "every workload is exact"
+    rest = f"{counted(inexact, 'workload')} not exact" if inexact else "every workload is exact"
+    return f"{counted(result.evicted, 'pod')} evicted; {rest}"

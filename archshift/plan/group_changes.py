@@ -1,0 +1,123 @@
+"""What an update changes on node groups that exist, and must not change while pods run there. Pure."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Final
+
+from archshift.cluster.kinds import on_every_node
+from archshift.cluster.model import Inventory
+from archshift.common.architectures import ARCHITECTURES, display
+from archshift.common.kubernetes import ARCHITECTURE_LABEL, OURS
+from archshift.common.text import counted, first_few
+from archshift.nodes.groups import EksNodeGroup, Node, Taint
+from archshift.nodes.live_groups import LiveGroup
+from archshift.plan import reasons
+
+STRANDED_WAY_OUT: Final = (
+    "leave a group of this side without the taint or with the label, or first move the pods (arm_ratio, "
+    "archshift drain)"
+)
+
+
+def change_of(group: EksNodeGroup) -> str:
+    """Return what an update changes on a group that exists, in numbers; empty if it changes nothing.
+
+    What archshift itself sets and removes does not count: its own labels and taints.
+    """
+    live = group.live
+    if live is None:
+        return ""
+    if group.released:
+        return (
+            f"node group {group.name}: this update hands {live.name!r} back, and takes off what archshift "
+            "set. Then remove the group from archshift:node_groups, and nobody deletes it"
+        )
+    changes = [
+        f"{name} {before} to {after}"
+        for name, before, after in (
+            ("min_size", live.min_size, group.min_size),
+            ("desired_size", live.desired_size, group.desired_size),
+            ("max_size", live.max_size, group.max_size),
+            ("max_unavailable", live.max_unavailable or 1, group.max_unavailable),
+            *_labels(group, live),
+        )
+        if before != after
+    ]
+    gone = [
+        taint
+        for taint in live.taints
+        if not taint.key.startswith(OURS) and taint not in group.taints  # a soft taint of ours is no news
+    ]
+    changes += [f"no taint {_taint(taint)} any more" for taint in gone]
+    if not changes:
+        return ""
+    return f"node group {group.name}: this update changes {live.name!r}: {', '.join(changes)}"
+
+
+def _labels(group: EksNodeGroup, live: LiveGroup) -> Iterator[tuple[str, str, str]]:
+    """Yield the labels that a group loses or whose value changes: key, value now, value then."""
+    wanted = group.node_labels
+    for key, value in sorted(live.labels.items()):
+        if not key.startswith(OURS) and not (key == ARCHITECTURE_LABEL and key not in live.own_labels):
+            yield f"label {key}", value, wanted.get(key, "none")
+
+
+def _taint(taint: Taint) -> str:
+    return f"{taint.key}={taint.value}:{taint.effect}" if taint.value else f"{taint.key}:{taint.effect}"
+
+
+def going(group: EksNodeGroup) -> int:
+    """Return how many nodes an update takes away from a group that exists."""
+    return max(0, group.live.desired_size - group.desired_size) if group.live else 0
+
+
+def shrinks_too_far(group: EksNodeGroup, nodes: int, busy: Collection[str], pods: Sequence[str]) -> str:
+    """Say that pods run on nodes that an update takes away; empty if as many nodes stay as have pods.
+
+    AWS chooses the nodes that go, and drains them.
+
+    Args:
+        group: The group.
+        nodes: The number of its live nodes.
+        busy: Those on which pods run, without those of DaemonSets.
+        pods: The names of these pods.
+    """
+    gone = going(group)
+    if not group.live or not gone or len(busy) <= group.desired_size:
+        return ""
+    return (
+        f"archshift:node_groups.{group.name}: desired_size {group.live.desired_size} to {group.desired_size} "
+        f"takes {counted(gone, 'node')} away, and pods run on {len(busy)} of its {nodes} ({first_few(pods)})"
+    )
+
+
+def stranded(inventory: Inventory, after: Iterable[Node]) -> str:
+    """Return which pods no node of their side would take any more after an update; empty if there are none.
+
+    They run on. But when such a pod is replaced, it must leave its side, or it stays pending.
+
+    Args:
+        inventory: The cluster.
+        after: The nodes that pods may land on after the update.
+    """
+    nodes = list(after)
+    workloads = {**inventory.unsteered_workloads, **inventory.workloads}
+    for side in ARCHITECTURES:
+        later = {node.name: node for node in nodes if node.architecture == side}
+        # Nodes that go altogether are the guard's matter.
+        changed = [(node, later[node.name]) for node in inventory.nodes if node.name in later]
+        found = {
+            key: unmet
+            for key, workload in sorted(workloads.items())
+            if inventory.on(key, side)
+            and not on_every_node(workload.kind)
+            and (unmet := workload.why_nowhere(later.values(), each_pod=False))
+            and any(workload.may_run_on(now) and not workload.may_run_on(then) for now, then in changed)
+        }
+        if found:
+            pods = sum(inventory.on(key, side) for key in found)
+            why = reasons.nowhere(next(iter(found.values())), f"{display(side)} node")
+            return (
+                f"this update would leave {counted(pods, 'pod')} without any {display(side)} node that takes "
+                f"them ({first_few(list(found))}): {why}"
+            )
+    return ""

@@ -1,0 +1,41 @@
+"""Which workloads can be brought right between two updates, without the engine. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from archshift.cluster.model import Inventory
+from archshift.plan import reasons
+from archshift.plan.model import Plan, PlannedWorkload
+
+
+def rebalancing(
+    plan: Plan,
+    inventory: Inventory,
+    live_entries: Mapping[str, str],
+    *,
+    restart: bool = False,
+) -> tuple[list[PlannedWorkload], dict[str, str]]:
+    """Return the workloads whose surplus can move now, and the key of each other one to why it stays.
+
+    Args:
+        plan: The plan for the cluster as it is.
+        inventory: The cluster.
+        live_entries: Workload key to the entry that places its pods; empty with ``placement: patches``.
+        restart: Whether workloads whose limits let no pod be away may be restarted.
+    """
+    rows: list[PlannedWorkload] = []
+    left: dict[str, str] = {}
+    for row in plan.workloads:
+        if row.exact:
+            continue
+        workload = inventory.workloads[row.key]
+        if not row.applied:
+            left[row.key] = reasons.RUN_PULUMI_UP
+        elif not (workload.settled or workload.updated):
+            left[row.key] = reasons.ROLLS_OUT
+        elif not (workload.most_away or restart):
+            left[row.key] = reasons.NONE_MAY_BE_AWAY
+        else:
+            entry = live_entries.get(row.key, "")
+            rows.append(replace(row, entry=entry, restarts=not workload.most_away))
+    return rows, left

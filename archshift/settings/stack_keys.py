@@ -1,0 +1,83 @@
+"""Finds keys that a configuration has in two spellings.
+
+In a file, the engine reads ``arm_ratio``, ``archshift:arm_ratio`` and ``archshift:config:arm_ratio`` as one
+key. If a file has two of them, the engine takes any of the values: two runs of one command differ.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from archshift.common.errors import ArchshiftError
+from archshift.common.text import one_line
+
+PROJECT_FILES: Final = ("Pulumi.yaml", "Pulumi.yml", "Pulumi.json")
+"""The names of a project's file, in the order in which the engine looks for them."""
+
+_LARGEST: Final = 1 << 20
+
+
+def check_spelled_once(folder: Path, stack: str, config_file: Path | None = None) -> None:
+    """Check that the configuration of a stack has each key in one spelling.
+
+    Args:
+        folder: The folder of the project, or one below it.
+        stack: The stack's name without an organisation.
+        config_file: The stack's file; None where the engine finds it.
+
+    Raises:
+        ArchshiftError: A file has a key twice, or cannot be read.
+    """
+    project_file = next(
+        (
+            place / name
+            for place in (folder.resolve(), *folder.resolve().parents)
+            for name in PROJECT_FILES
+            if (place / name).is_file()
+        ),
+        None,
+    )
+    project = _read(project_file) if project_file else {}
+    if project_file:
+        _check(project_file, project)
+        inside = project.get("stackConfigDir") or project.get("config")
+        below = inside if isinstance(inside, str) else ""
+        config_file = config_file or project_file.parent / below / f"Pulumi.{stack}{project_file.suffix}"
+    if config_file and config_file.is_file():
+        _check(config_file, _read(config_file))
+
+
+def _check(path: Path, content: Mapping[str, Any]) -> None:
+    config = content.get("config")
+    counts = Counter(map(_spelling, config)) if isinstance(config, Mapping) else Counter[str]()
+    for key, count in counts.items():
+        if count > 1:
+            raise ArchshiftError(
+                f"{path.name} has the key {one_line(key, 80)} in {count} spellings; pulumi takes any of them",
+                "keep one",
+            )
+
+
+def _spelling(key: object) -> str:
+    """Return archshift's own key without its project; another project's key as it is."""
+    parts = str(key).split(":")
+    if len(parts) == 3 and parts[1] == "config":
+        del parts[1]
+    return parts[-1] if len(parts) == 1 or parts[0] == "archshift" else ":".join(parts)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LARGEST + 1)
+        if len(text) > _LARGEST:
+            raise ValueError(f"it has more than {_LARGEST} bytes")
+        content = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise ArchshiftError(
+            f"{path.name} cannot be read as YAML: {one_line(error, 200)}", "correct the file"
+        ) from None
+    return content if isinstance(content, Mapping) else {}

@@ -1,0 +1,162 @@
+"""Node groups as EKS describes them: boto3 over HTTP against the stand-in."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archshift.common.errors import ArchshiftError
+from archshift.nodes.eks import EksCluster
+from archshift.nodes.groups import Taint
+from archshift.nodes.launch_templates import TemplateVersion
+from archshift.nodes.live_groups import LiveGroup, from_description, read_groups
+from tests.standins.aws import CLUSTER, NODE_GROUP, Account
+from tests.standins.eks_api import serve
+from tests.standins.node_groups import describe, live_group
+
+PROD = EksCluster(name="prod", region="eu-west-1")
+
+
+class Groups:
+    """An account whose groups a test sets."""
+
+    def __init__(self, path: Path) -> None:
+        self.account = Account(path)
+        self._path = path
+        self.set()
+
+    def set(self, *groups: dict[str, Any], **content: Any) -> None:
+        objects = {CLUSTER: {"prod": {}}, NODE_GROUP: {f"prod:{one['nodeGroupName']}": one for one in groups}}
+        self._path.write_text(json.dumps({"objects": objects, "done": [], **content}))
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Groups]:
+    groups = Groups(tmp_path / "account.json")
+    with serve(groups.account) as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield groups
+
+
+def test_a_group_of_terraform_is_read_as_it_is(groups: Groups) -> None:
+    """Spot, a share, a template by ID and name, and no disk size, because the template has it."""
+    groups.set(live_group("terraform", "prod", "general-20250101", "m5.xlarge", "m5a.xlarge"))
+    assert read_groups(PROD, {"x86": "general-20250101"}, (), "prod") == {
+        "x86": LiveGroup(
+            name="general-20250101",
+            role="arn:aws:iam::123456789012:role/terraform-nodes",
+            subnets=("subnet-0z",),
+            min_size=3,
+            desired_size=8,
+            max_size=20,
+            capacity_type="SPOT",
+            ami_type="AL2023_x86_64_STANDARD",
+            instance_types=("m5.xlarge", "m5a.xlarge"),
+            labels={"team": "shop"},
+            taints=(Taint(key="spot", value="true", effect="PreferNoSchedule"),),
+            tags={"Terraform": "true", "Environment": "prod"},
+            max_unavailable="33%",
+            launch_template=TemplateVersion(
+                id="lt-0123456789abcdef0", name="general-20250101-2025", version="4"
+            ),
+            node_repair=True,
+            version="1.33",
+            scaling_groups=("eks-general-20250101",),
+        )
+    }
+
+
+def test_what_eks_does_not_tell_is_none(groups: Groups) -> None:
+    """An image of one's own: type, disk and version are in the launch template."""
+    groups.set(live_group("image", "prod", "golden"), live_group("old-eksctl", "prod", "old", "m5.large"))
+    found = read_groups(PROD, {"golden": "golden", "old": "old"}, (), "prod")
+    golden, old = found["golden"], found["old"]
+    assert (golden.ami_type, golden.instance_types, golden.disk_gib, golden.version) == (
+        "CUSTOM",
+        None,
+        None,
+        None,
+    )
+    assert (golden.labels, golden.taints, golden.tags) == ({}, (), {})
+    assert (old.disk_gib, old.remote_access, old.launch_template) == (80, True, None)
+
+
+def test_a_group_of_an_earlier_update_is_found_by_its_tag_and_stack(groups: Groups) -> None:
+    """Also without nodes; a group that goes, of another stack or of another name is not it."""
+    ours = {"tags": {"archshift/node-group": "graviton"}, "labels": {"archshift/stack": "prod"}}
+
+    def made(suffix: str, **more: Any) -> dict[str, Any]:
+        return live_group("console", "prod", f"graviton-{suffix}", "m7g.large", **{**ours, **more})
+
+    groups.set(
+        made("1", status="DELETING"),
+        made("2"),
+        made("3", labels={"archshift/stack": "staging"}),
+        made("memory-4", tags={"archshift/node-group": "graviton-memory"}),
+    )
+    assert read_groups(PROD, {}, ["graviton", "more"], "prod").keys() == {"graviton"}
+    assert read_groups(PROD, {}, ["graviton"], "prod")["graviton"].name == "graviton-2"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "content", "sentence"),
+    [
+        (
+            EksCluster(name="stagin", region="eu-west-1"),
+            {},
+            "archshift:cluster.name: there is no EKS cluster 'stagin' in the region of aws:region; correct "
+            "the name or the region, or set archshift:cluster.create to create the cluster",
+        ),
+        (
+            PROD,
+            {},
+            "archshift:node_groups.x86.import: the cluster 'prod' has no node group 'general'; correct the "
+            "name, or remove the key to create a new group",
+        ),
+        (
+            PROD,
+            {
+                "refusal": "api error ExpiredTokenException: The security token included in the request is "
+                "expired"
+            },
+            "archshift:cluster.name: 'prod' cannot be read: the AWS credentials have expired; log in again, "
+            "for example with `aws sso login`",
+        ),
+        (
+            PROD,
+            {
+                "refusal": "api error AccessDeniedException: User: arn:aws:iam::1:user/me is not authorized "
+                "to perform: eks:ListNodegroups on resource: x"
+            },
+            "archshift:cluster.name: 'prod' cannot be read: AccessDeniedException: User: "
+            "arn:aws:iam::1:user/me is not authorized to perform: eks:ListNodegroups on resource: x; "
+            "docs/iam.md lists the permissions that archshift needs",
+        ),
+    ],
+    ids=["no cluster", "no group", "expired", "denied"],
+)
+def test_what_cannot_be_read_is_one_sentence(
+    groups: Groups, cluster: EksCluster, content: dict[str, Any], sentence: str
+) -> None:
+    groups.set(**content)
+    with pytest.raises(ArchshiftError) as error:
+        read_groups(cluster, {"x86": "general"}, (), "prod")
+    assert str(error.value) == sentence
+
+
+def test_what_is_not_read_of_a_group_is_named() -> None:
+    """So that a twin's preview can say what stays behind."""
+    repair = {"enabled": True, "maxParallelNodesRepairedCount": 2}
+    update = {"maxUnavailable": 2, "updateStrategy": "MINIMAL"}
+    made = describe(live_group("console", "prod", "old", "m5.large", nodeRepairConfig=repair))
+    described = {**made, "updateConfig": update, "warmPoolConfig": {"enabled": True}}
+    found = from_description(described)
+    assert (found.max_unavailable, found.node_repair) == (2, True)
+    assert found.others == (
+        "warmPoolConfig",
+        "updateConfig.updateStrategy",
+        "nodeRepairConfig.maxParallelNodesRepairedCount",
+    )

@@ -1,0 +1,49 @@
+"""The hourly rebalance: what it may move, and when it fails."""
+
+import pytest
+
+from tests.pipelines.conftest import Runner
+
+
+@pytest.fixture
+def prod(runner: Runner) -> Runner:
+    """A stack that is as it was deployed."""
+    runner.new_stack("prod")
+    runner.deployed({"arm_ratio": 0.5})
+    return runner
+
+
+@pytest.mark.parametrize(
+    ("code", "fails", "words"),
+    [
+        (0, False, ""),
+        # Only an update can bring the rest right; a failed run each hour would help nobody.
+        (3, False, ""),
+        (5, True, "Pods of prod are pending, or a rollout is stuck.\n"),
+        (1, True, "archshift rebalance of prod ended with 1.\n"),
+    ],
+)
+def test_it_moves_a_limited_number_of_pods(prod: Runner, code: int, words: str, *, fails: bool) -> None:
+    """What it did is on the page of the run."""
+    prod.stand_in("archshift-rebalance", f"echo '2 pods evicted'; exit {code}")
+    done = prod.run("rebalance.sh", "prod", "20")
+    assert (bool(done.code), done.stderr) == (fails, words)
+    assert prod.calls("archshift rebalance") == ["archshift rebalance --stack prod --max-pods 20"]
+    assert "2 pods evicted" in prod.summary
+
+
+def test_between_a_merge_and_its_deployment_nothing_moves(prod: Runner) -> None:
+    """The settings of the checkout are not those of the cluster."""
+    prod.deployed({"arm_ratio": 0.2})
+    assert prod.run("rebalance.sh", "prod", "20").code == 0
+    assert prod.calls("archshift rebalance") == []
+    assert prod.summary.endswith("The next deployment moves the pods.\n")
+
+
+@pytest.mark.parametrize("most", ["", "all", "0", "-1"])
+def test_a_limit_is_required(prod: Runner, most: str) -> None:
+    done = prod.run("rebalance.sh", "prod", most)
+    assert (done.code, done.stderr) == (
+        1,
+        f"The second argument must be a number of pods, but it is '{most}'.\n",
+    )

@@ -1,0 +1,131 @@
+"""What an update changes on node groups that exist, in numbers, and what it must leave to the pods there."""
+
+from typing import Any
+
+import pytest
+
+from archshift.cluster.pod_fields import Template
+from archshift.nodes.groups import RETIRED, Taint
+from archshift.plan.group_changes import change_of, going, shrinks_too_far, stranded
+from tests.build import deployment, eks_group, inventory, live_group
+from tests.build import plan_node as node
+
+
+def imported(live: Any, **options: Any) -> Any:
+    """A group that imports the live one and changes only what the options say."""
+    same = {
+        "min_size": live.min_size,
+        "desired_size": live.desired_size,
+        "max_size": live.max_size,
+        "max_unavailable": live.max_unavailable or 1,
+        "labels": live.own_labels,
+        "taints": live.own_taints,
+    }
+    return eks_group("x86", "m5.large", import_name=live.name, live=live, **{**same, **options})
+
+
+OLD = live_group(
+    "general",
+    size=22,
+    max_size=30,
+    max_unavailable="33%",
+    labels={"team": "shop"},
+    taints=(Taint(key="spot", value="true"),),
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({}, ""),
+        (
+            {"desired_size": 7, "max_size": 10},
+            "node group x86: this update changes 'general': desired_size 22 to 7, max_size 30 to 10",
+        ),
+        ({"max_unavailable": 1}, "node group x86: this update changes 'general': max_unavailable 33% to 1"),
+        (
+            {"labels": {"team": "web"}},
+            "node group x86: this update changes 'general': label team shop to web",
+        ),
+        ({"labels": {}}, "node group x86: this update changes 'general': label team shop to none"),
+        ({"labels": {"team": "shop", "pool": "main"}}, ""),
+        (
+            {"taints": (RETIRED,)},
+            "node group x86: this update changes 'general': no taint spot=true:NoSchedule any more",
+        ),
+        (
+            {"released": True},
+            "node group x86: this update hands 'general' back, and takes off what archshift set. Then remove "
+            "the group from archshift:node_groups, and nobody deletes it",
+        ),
+    ],
+)
+def test_a_change_of_a_group_that_exists_is_said_in_numbers(change: dict[str, Any], sentence: str) -> None:
+    assert change_of(imported(OLD, **change)) == sentence
+
+
+def test_what_archshift_sets_and_removes_itself_is_no_news() -> None:
+    """Its own labels and taints, also the label for dashboards."""
+    live = live_group(
+        "general",
+        labels={"architecture": "amd64", "archshift/node-group": "x86", "archshift/stack": "prod"},
+        taints=(RETIRED, Taint(key="archshift/amd64", effect="PreferNoSchedule")),
+    )
+    assert change_of(imported(live)) == ""
+    assert change_of(eks_group("x86", "m5.large")) == ""
+
+
+def test_nodes_may_go_as_far_as_they_are_empty() -> None:
+    """AWS chooses which ones; as many must stay as have pods."""
+    smaller = imported(OLD, desired_size=20)
+    assert going(smaller) == 2
+    assert shrinks_too_far(smaller, 22, {f"ip-{n}" for n in range(20)}, ["shop/cart-1"]) == ""
+    assert shrinks_too_far(smaller, 22, {f"ip-{n}" for n in range(21)}, ["shop/cart-1"]) == (
+        "archshift:node_groups.x86: desired_size 22 to 20 takes 2 nodes away, and pods run on 21 of its 22 "
+        "(shop/cart-1)"
+    )
+    assert shrinks_too_far(imported(OLD), 22, {"ip-1"}, ["shop/cart-1"]) == ""
+
+
+ARM = node("arm-0", "arm64")
+TAINTED = node("arm-0", "arm64", taints=(RETIRED,))
+
+
+def test_the_last_nodes_of_a_side_that_take_its_pods_stay_so() -> None:
+    """With a taint on all of them, pods that are replaced would stay pending."""
+    there = inventory(deployment("cart", 3), graviton={"cart": 3}, nodes=(ARM,))
+    assert stranded(there, [TAINTED]) == (
+        "this update would leave 3 pods without any Graviton node that takes them (shop/Deployment/cart): no "
+        "Graviton node is without the taint archshift/retired, which it does not tolerate"
+    )
+    assert stranded(there, [TAINTED, node("arm-1", "arm64")]) == ""
+    assert stranded(there, [node("x86-0", "amd64", taints=(RETIRED,)), ARM]) == ""
+
+
+def test_a_side_without_pods_and_pods_that_tolerate_the_taint_strand_nobody() -> None:
+    """Neither do DaemonSets, nor pods that had no node before."""
+    moved = inventory(deployment("cart", 3), graviton={"cart": 0}, nodes=(ARM,))
+    assert stranded(moved, [TAINTED]) == ""
+    everywhere = ({"operator": "Exists"},)
+    for workload in (deployment("cart", 3, tolerations=everywhere), deployment("cart", 3, kind="DaemonSet")):
+        assert stranded(inventory(workload, graviton={"cart": 3}, nodes=(ARM,)), [TAINTED]) == ""
+    before = inventory(deployment("cart", 3), graviton={"cart": 3}, nodes=(TAINTED,))
+    assert stranded(before, [TAINTED]) == ""
+
+
+def test_nodes_that_come_and_go_strand_nobody() -> None:
+    """Only a change of a node that stays does. Whether a new node takes a pod may be unknown."""
+    there = inventory(deployment("cart", 3), graviton={"cart": 3}, nodes=(ARM,))
+    assert stranded(there, []) == ""
+    assert stranded(there, [node("new-0", "arm64", taints=(RETIRED,))]) == ""
+
+
+def test_a_label_that_pods_select_stays_on_some_node_of_their_side() -> None:
+    labelled = node("arm-0", "arm64", labels={"team": "shop"})
+    cart = deployment("cart", 3, template=Template(spec={"node-selector": {"team": "shop"}}))
+    there = inventory(cart, graviton={"cart": 3}, nodes=(labelled,))
+    assert stranded(there, [labelled]) == ""
+    assert stranded(there, [node("arm-0", "arm64", labels={"team": "web"})]) == (
+        "this update would leave 3 pods without any Graviton node that takes them (shop/Deployment/cart): no "
+        "Graviton node matches its own node selector or affinity"
+    )

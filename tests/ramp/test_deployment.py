@@ -1,0 +1,85 @@
+"""What may be deployed: what is recorded, and which configurations no gate can judge."""
+
+import pytest
+
+from archshift.common.errors import ArchshiftError
+from archshift.ramp.deployment import (
+    COMMIT,
+    DIGEST,
+    Configured,
+    Deployed,
+    check_digest,
+    commit_of,
+    is_step_up,
+    read_outputs,
+    why_no_step,
+)
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+HALF = Deployed(ratio=0.5, commit=SHA)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "wanted"),
+    [
+        ({}, Deployed()),
+        ({"arm_ratio": 0.5}, Deployed(ratio=0.5)),
+        ({"arm_ratio": "0.5", "commit": SHA}, HALF),
+        ({"arm_ratio": 0.5, "commit": "main"}, Deployed(ratio=0.5)),
+        ({"arm_ratio": 0.5, "commit": ["x"]}, Deployed(ratio=0.5)),
+        ({"commit": SHA}, Deployed()),
+    ],
+)
+def test_what_the_state_says(outputs: dict[str, object], wanted: Deployed) -> None:
+    assert read_outputs(outputs) == wanted
+
+
+@pytest.mark.parametrize("ratio", ["[secret]", True, None, 2, "nan", [0.5]])
+def test_a_ratio_that_is_none_is_no_deployment_at_zero(ratio: object) -> None:
+    """A secret output, for example: the gate must not be left out because of it."""
+    with pytest.raises(ArchshiftError, match="is not a number from"):
+        read_outputs({"arm_ratio": ratio})
+
+
+@pytest.mark.parametrize(
+    ("deployed", "new", "up"),
+    [(0.5, 0.8, True), (0.5, 0.5, False), (0.5, 0.5000000001, False), (0.5, 0.2, False), (0.0, 0.8, False)],
+)
+def test_only_a_larger_ratio_is_a_step_up(deployed: float, new: float, up: bool) -> None:
+    assert is_step_up(Deployed(ratio=deployed), Configured(ratio=new, gated=True)) is up
+
+
+def test_the_old_and_the_new_configuration_agree_about_the_gate() -> None:
+    """Else nothing, or something else, would have measured what is deployed."""
+    gated, free = Configured(ratio=0.5, gated=True), Configured(ratio=0.5, gated=False)
+    up, up_free = Configured(ratio=0.8, gated=True), Configured(ratio=0.8, gated=False)
+    assert why_no_step(HALF, gated, up) == ""
+    assert why_no_step(HALF, free, up_free) == ""
+    assert why_no_step(HALF, gated, up_free) == (
+        "it removes archshift:gate and takes a step up; restore archshift:gate, or first deploy only its "
+        "removal, at arm_ratio 0.5"
+    )
+    assert why_no_step(HALF, free, up).startswith("it adds archshift:gate and takes a step up")
+    assert why_no_step(HALF, None, up).startswith(
+        "nobody recorded from which commit arm_ratio 0.5 was deployed"
+    )
+    other = Configured(ratio=0.2, gated=True)
+    assert why_no_step(HALF, other, up) == (
+        "arm_ratio 0.5 is deployed, but its commit 0123456789ab has 0.2; deploy arm_ratio 0.5 again"
+    )
+
+
+def test_the_program_refuses_another_configuration_than_the_checked_one() -> None:
+    """Two spellings of a key, or PULUMI_CONFIG, give two processes two configurations."""
+    check_digest({}, "a")
+    check_digest({DIGEST: "a"}, "a")
+    with pytest.raises(ArchshiftError, match="another configuration than archshift deployment check"):
+        check_digest({DIGEST: "a"}, "b")
+
+
+def test_only_a_whole_hash_is_recorded() -> None:
+    assert commit_of({}) == ""
+    assert commit_of({COMMIT: SHA}) == SHA
+    for wrong in ("main", SHA[:12], SHA.upper(), f"{SHA}\n"):
+        with pytest.raises(ArchshiftError, match="is not the full hash of a commit"):
+            commit_of({COMMIT: wrong})

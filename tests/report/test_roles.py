@@ -1,0 +1,92 @@
+"""The roles of a stack: what the one table of permissions becomes."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from archshift.report.rights import needs
+from archshift.report.roles import deploying_role, looking_role, pull_secret_roles
+from archshift.settings.stack import Settings
+from tests.build import load
+from tools.roles import FOLDER, files
+
+CHANGES = {"create", "update", "delete", "deletecollection", "patch"}
+
+
+def everything() -> Settings:
+    """A stack that uses all that needs permissions."""
+    return load(
+        arm_ratio="0.5",
+        placement="admission",
+        provisioner="karpenter",
+        arm64_tests={"all": True},
+        monitoring={"namespace": "monitoring"},
+    )
+
+
+def rules(manifests: list[dict[str, Any]], kind: str = "ClusterRole") -> list[dict[str, Any]]:
+    return [rule for each in manifests if each["kind"] == kind for rule in each["rules"]]
+
+
+def test_the_looking_role_can_change_nothing_but_by_a_patch_which_the_policy_makes_a_dry_run() -> None:
+    manifests = looking_role(everything())
+    for rule in [*rules(manifests), *rules(manifests, "Role")]:
+        if CHANGES & set(rule["verbs"]):
+            assert rule["verbs"] in (["patch"], ["get", "list", "patch"])
+            assert set(rule["apiGroups"]) <= {"apps", "batch"}
+            assert set(rule["resources"]) <= {"deployments", "statefulsets", "daemonsets", "cronjobs"}
+        assert "secrets" not in rule["resources"]
+        assert "*" not in str(rule)
+    policy = next(each for each in manifests if each["kind"] == "ValidatingAdmissionPolicy")
+    assert policy["spec"]["failurePolicy"] == "Fail"
+    binding = next(each for each in manifests if each["kind"] == "ValidatingAdmissionPolicyBinding")
+    assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+
+
+def test_the_deploying_role_has_all_that_the_table_lists_but_no_secrets_of_all_namespaces() -> None:
+    settings = everything()
+    manifests = deploying_role(settings)
+    granted = {
+        (verb, f"{resource}.{group}".rstrip("."), name, each["metadata"].get("namespace", ""))
+        for each in manifests
+        if each["kind"] in ("Role", "ClusterRole")
+        for rule in each["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [""])
+    }
+    for need in needs(settings):
+        for right in (*need.rights, *need.looking):
+            namespace = "" if right.resource == "namespaces" else right.namespace
+            if right.resource != "secrets":
+                assert (right.verb, right.resource, right.name, namespace) in granted, right
+    assert not any(resource == "secrets" for _, resource, _, _ in granted)
+
+
+def test_pull_secrets_are_readable_by_name_in_their_own_namespace() -> None:
+    role, binding, other, _ = pull_secret_roles([("shop", "b"), ("shop", "a"), ("bank", "a")], ["x", "y"])
+    assert (role["metadata"], role["rules"]) == (
+        {"name": "archshift-pull-secrets", "namespace": "bank"},
+        [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["a"], "verbs": ["get"]}],
+    )
+    assert [subject["name"] for subject in binding["subjects"]] == ["x", "y"]
+    assert other["rules"][0]["resourceNames"] == ["a", "b"]
+
+
+def test_the_examples_are_what_the_table_says() -> None:
+    """Run ``python -m tools.roles`` after a change of permissions."""
+    for name, text in files().items():
+        assert (FOLDER / name).read_text() == text, name
+    assert {file.name for file in FOLDER.iterdir()} == {*files()}
+
+
+@pytest.mark.parametrize("role", [looking_role, deploying_role])
+def test_a_stack_of_some_namespaces_gets_no_right_to_patch_elsewhere(role: Any) -> None:
+    settings = load(arm_ratio="0.5", workloads={"namespaces": ["shop"]})
+    manifests = yaml.safe_load(yaml.safe_dump(role(settings)))
+    assert not any("patch" in rule["verbs"] and "apps" in rule["apiGroups"] for rule in rules(manifests))
+    patching = [rule for rule in rules(manifests, "Role") if "patch" in rule["verbs"]]
+    assert patching
+    assert {each["metadata"].get("namespace") for each in manifests if each["kind"] == "Role"} == {"shop"}
