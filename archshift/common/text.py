@@ -36,7 +36,7 @@ def printable(text: str, most: int = LONGEST_TEXT, *, lines: bool = False) -> st
     """
     if len(text) > most:
         text = f"{text[: most - 1]}…"
-    if text.isprintable() and not _INVISIBLE.search(text):
+    if text.isprintable() and (text.isascii() or not _INVISIBLE.search(text)):
         return text
     if lines:
         text = text.replace("\r\n", "\n")

@@ -12,7 +12,7 @@ from typing import Any, Final
 from archshift.common.text import printable
 from archshift.images.registry.errors import UnreadableError
 from archshift.images.registry.reference import is_digest
-from archshift.images.registry.strict_json import check_keys, read_object
+from archshift.images.registry.strict_json import check_keys, keys, read_object
 
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -43,15 +43,15 @@ _LARGEST_SIZE: Final = (1 << 63) - 1
 _PLATFORM_PART: Final = re.compile(r"[A-Za-z0-9_.-]*")
 
 # What archshift reads of objects with fixed keys.
-_MANIFEST_KEYS: Final = (
+_MANIFEST_KEYS: Final = keys(
     "schemaVersion", "mediaType", "artifactType", "manifests", "config", "layers", "subject", "annotations"
 )  # fmt: skip
-_DESCRIPTOR_KEYS: Final = (
+_DESCRIPTOR_KEYS: Final = keys(
     "mediaType", "artifactType", "digest", "size", "platform", "annotations", "urls", "data"
 )  # fmt: skip
-_PLATFORM_KEYS: Final = ("os", "architecture", "variant", "os.version", "os.features")
-_CONFIG_KEYS: Final = ("os", "architecture", "variant", "config", "rootfs", "os.version", "os.features")
-_RUN_KEYS: Final = ("Entrypoint", "Cmd", "Env", "WorkingDir", "User")
+_PLATFORM_KEYS: Final = keys("os", "architecture", "variant", "os.version", "os.features")
+_CONFIG_KEYS: Final = keys("os", "architecture", "variant", "config", "rootfs", "os.version", "os.features")
+_RUN_KEYS: Final = keys("Entrypoint", "Cmd", "Env", "WorkingDir", "User")
 
 _ATTESTATION: Final = "vnd.docker.reference.type"
 

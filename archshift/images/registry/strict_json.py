@@ -6,7 +6,7 @@ differently is refused.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from archshift.images.registry.errors import UnreadableError
@@ -52,23 +52,27 @@ def read_object(body: bytes, what: str) -> dict[str, Any]:
     return data
 
 
-def check_keys(data: Mapping[str, Any], known: Iterable[str], what: str) -> None:
+def keys(*names: str) -> Mapping[str, str]:
+    """Return known keys for :func:`check_keys`."""
+    return {name.casefold(): name for name in names}
+
+
+def check_keys(data: Mapping[str, Any], known: Mapping[str, str], what: str) -> None:
     """Refuse keys that Go's decoder takes for others.
 
     Args:
         data: An object with fixed keys; not a map with keys of the user's own, such as labels.
-        known: The keys that archshift reads.
+        known: The keys that archshift reads, from :func:`keys`.
         what: The object, for messages.
 
     Raises:
         UnreadableError: Two keys differ only in case, or a known key has another case.
     """
     # Go folds as Unicode does: the long s is an s, and the Kelvin sign a k.
-    wanted = {key.casefold(): key for key in known}
     seen: set[str] = set()
     for key in data:
         folded = key.casefold()
-        if folded in seen or wanted.get(folded, key) != key:
+        if folded in seen or known.get(folded, key) != key:
             raise UnreadableError(
                 f"the {what} has the key {key[:60]!r}, which a container runtime takes for another key"
             )
