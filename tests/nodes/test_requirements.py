@@ -99,7 +99,6 @@ def test_a_fact_that_no_table_has_excludes_no_type_that_may_have_it() -> None:
             {"r8g.large"},
         ),
     ],
-    ids=str,
 )
 def test_a_twin_has_the_machines_that_stand_in_for_those_of_its_original(
     x86: list[Requirement], there: set[str], not_there: set[str]
