@@ -10,6 +10,7 @@ answers every look-up with those words.
     ARCHSHIFT_STANDIN_AWS=account.json pulumi-resource-aws ENGINE_ADDRESS
 """
 
+import itertools
 import json
 import os
 import sys
@@ -121,6 +122,7 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
     def __init__(self, account: Account) -> None:
         """Work on an account."""
         self._account = account
+        self._made = itertools.count()
         self._region = ""
 
     def Handshake(self, _request: Any, _context: Any) -> Any:  # noqa: N802
@@ -199,7 +201,9 @@ class Aws(provider_pb2_grpc.ResourceProviderServicer):
             context.abort(grpc.StatusCode.UNKNOWN, "ResourceInUseException: access entry is already in use")
         content = self._account.read()
         try:
-            identity, outputs = _outputs(kind, inputs, len(content["done"]), content.get("reach", {}))
+            # Several are made at once, and each needs a number of its own.
+            count = 100 * len(content["done"]) + next(self._made)
+            identity, outputs = _outputs(kind, inputs, count, content.get("reach", {}))
         except node_groups.RefusedError as refusal:
             _refuse(context, "creating", "CreateNodegroup", refusal)
         except launch_templates.RefusedError as refusal:
