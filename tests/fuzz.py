@@ -186,7 +186,7 @@ TARGETS: Final = {
         (UnreadableError,),
         (
             _FILES,
-            gzip.compress(_FILES),
+            gzip.compress(_FILES, mtime=0),
             zstandard.compress(_FILES),
             deep_paths(2),
             long_names(100),
@@ -194,7 +194,7 @@ TARGETS: Final = {
             _tar(_info("x", size=1 << 62)),
             _pax({"path": "y" * 5000}) + _tar(_info("x")),
             _pax({"size": "9" * 5000}) + _tar(_info("x")),
-            gzip.compress(bytes(1024))[:-9],
+            gzip.compress(bytes(1024), mtime=0)[:-9],
             _tar(_info("a/.wh..wh..opq"), _info(".wh.b"), _info("../c", tarfile.LNKTYPE)),
         ),
     ),

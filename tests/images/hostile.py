@@ -33,14 +33,16 @@ def _tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
 def deep_paths(paths: int = 1000, depth: int = 2040) -> bytes:
     """A small layer of many paths, each of thousands of folders of its own."""
     members = [(tarfile.TarInfo(f"{number}/" + "a/" * depth), b"") for number in range(paths)]
-    return gzip.compress(_tar(*members), 1)
+    return gzip.compress(_tar(*members), 1, mtime=0)
 
 
 def long_names(count: int = 3000) -> bytes:
     """A chain of headers that each announce the name of the next member."""
     info = tarfile.TarInfo("././@LongLink")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 2
-    return gzip.compress((info.tobuf(tarfile.GNU_FORMAT) + b"x".ljust(512, b"\0")) * count + bytes(1024), 1)
+    return gzip.compress(
+        (info.tobuf(tarfile.GNU_FORMAT) + b"x".ljust(512, b"\0")) * count + bytes(1024), 1, mtime=0
+    )
 
 
 def gzip_bomb(members: int = 200) -> bytes:
@@ -49,7 +51,7 @@ def gzip_bomb(members: int = 200) -> bytes:
     info.size = members << 26
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     one = b"".join(packer.compress(bytes(1 << 20)) for _ in range(64)) + packer.flush()
-    return gzip.compress(info.tobuf()) + one * members
+    return gzip.compress(info.tobuf(), mtime=0) + one * members
 
 
 def zstd_bomb(frames: int = 200) -> bytes:
