@@ -13,7 +13,7 @@ from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import Inventory
 from archshift.common.architectures import ARCHITECTURES, ARM64, Architecture
 from archshift.common.errors import ArchshiftError
-from archshift.common.resources import NOTHING
+from archshift.common.resources import NOTHING, Resources
 from archshift.images.workload import WorkloadVerdict
 from archshift.nodes.after_update import closed_sides, nodes_after, possible_nodes
 from archshift.nodes.groups import AnyNodeGroup, Node
@@ -197,6 +197,11 @@ def _demands(
         if row.wanted is not None
         for device, _ in inventory.workloads[row.key].requests.devices
     }
+    sizes = {(node.millicpu, node.memory) for node in nodes}
+
+    def may_ever_run(requests: Resources) -> bool:
+        return any(requests.millicpu <= cpu and requests.memory <= memory for cpu, memory in sizes)
+
     demands: dict[Architecture, Demand] = {}
     for architecture in ARCHITECTURES:
         side = [node for node in nodes if node.architecture == architecture]
@@ -206,6 +211,9 @@ def _demands(
         for row in planned:
             workload = inventory.workloads[row.key]
             everywhere = on_every_node(row.kind)
+            if not may_ever_run(workload.requests):
+                # Its pods are pending on either side, and that is no reason to stop the others.
+                continue
             if everywhere and row.patch and architecture == ARM64:
                 continue  # its patch keeps it off the Graviton nodes
             if everywhere:

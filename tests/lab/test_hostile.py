@@ -75,6 +75,10 @@ def hostile(namespace: str, stack: str) -> list[Manifest]:
         "archshift/placement": "all on arm64",
         "archshift/revision": "~+" * 100,
     }
+    huge = bad("huge")
+    huge["spec"]["template"]["spec"]["containers"][0]["resources"] = {
+        "requests": {"cpu": "1e18", "memory": "9E"},
+    }
     canaries = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -104,6 +108,7 @@ def hostile(namespace: str, stack: str) -> list[Manifest]:
         bad("inexact", {"archshift/inexact": f"a;{'9' * 5000};1"}),
         bad("surging", strategy=surge),
         placed,
+        huge,
         with_claims(stateful_set("claims", 1, namespace), "none"),
         scaler("StatefulSet", "claims", namespace),
         scaler("Deployment", "placed", namespace),

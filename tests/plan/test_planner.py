@@ -410,6 +410,17 @@ def test_a_step_without_room_says_what_is_missing() -> None:
     assert plan.balances[AMD64].demand.total.pods == 0
 
 
+def test_a_pod_that_no_node_can_hold_does_not_stop_the_others() -> None:
+    """Its pods are pending on either side. One that only an x86 node can hold still counts."""
+    groups = [lab_group("arm", "m7g.xlarge", 2), lab_group("x86", "m7i.4xlarge", 1)]
+    fine, huge = sized_deployment("cart", 2), sized_deployment("huge", 2, millicpu=10**21, memory=2**63)
+    found = inventory(fine, huge, nodes=())
+    assert make_plan(arm_ratio=1.0, inventory=found, groups=groups).shortages == []
+    found = inventory(fine, sized_deployment("big", 1, millicpu=6_000), nodes=())
+    (shortage,) = make_plan(arm_ratio=1.0, inventory=found, groups=groups).shortages
+    assert shortage == "Graviton has no node for a pod of 6.0 vCPU and 1.0 GiB"
+
+
 def test_everything_that_runs_there_takes_up_room() -> None:
     """Moved and unsteered pods, DaemonSets on every node they select, and what is left alone where it is."""
     arm = tuple(big_node(f"arm-{index}", "arm64", zone="a") for index in range(3))
