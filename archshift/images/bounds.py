@@ -142,5 +142,8 @@ class Bounds:
     def make_room(self) -> None:
         """End the slowest images while all together take too much memory."""
         while sum(turn.memory for turn in self._turns) > self.limits.all_memory_bytes:
-            turn = min((turn for turn in self._turns if turn.memory > _LITTLE), key=lambda turn: turn.speed)
+            turns = [turn for turn in self._turns if turn.memory > _LITTLE]
+            if not turns:
+                return
+            turn = min(turns, key=lambda turn: turn.speed)
             turn.refuse("its layers come too slowly, and other images needed the memory")

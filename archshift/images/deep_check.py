@@ -122,7 +122,7 @@ class DeepChecker:
                     if len(waiting) >= _PIECE:
                         await in_thread(reader.feed, bytes(waiting))
                         waiting.clear()
-                        turn.holds(limits.memory_bytes - budget.memory_bytes)
+                        turn.holds(limits.memory_bytes - budget.memory_bytes + reader.memory)
                 return await in_thread(_finish, reader, bytes(waiting)), budget
 
             layer, left = await self._client.layer(image, descriptor, consume)

@@ -11,6 +11,7 @@ from aiohttp import web
 from archshift.images import inspector
 from archshift.images.audit import AuditOptions, audit_images, suggest_newer
 from archshift.images.bounds import Bounds
+from archshift.images.contents.layers import Budget, LayerReader
 from archshift.images.registry.client import Limits
 from archshift.images.registry.errors import UnreadableError
 from archshift.images.registry.manifest import parse_manifest
@@ -148,6 +149,42 @@ def test_the_slowest_image_gives_its_memory_back() -> None:
         "drips": "its layers come too slowly, and other images needed the memory",
         "fast": "done",
     }
+
+
+def test_many_images_that_hold_little_each_end_well() -> None:
+    """There is nobody to ask for memory, so all go on."""
+
+    async def run() -> list[str]:
+        bounds = Bounds(Limits(all_memory_bytes=4 << 20))
+        done: list[str] = []
+
+        async def image(name: str) -> None:
+            async with bounds.turn(name) as turn:
+                turn.holds((1 << 20) - 1)
+                await asyncio.sleep(0)
+                done.append(name)
+
+        await asyncio.gather(*(image(f"r{number}") for number in range(8)))
+        return done
+
+    assert len(asyncio.run(run())) == 8
+
+
+def test_a_large_window_of_zstd_counts_as_memory() -> None:
+    """Each byte of a layer with a window of 128 MiB may look back so far; a few bytes fill that memory."""
+
+    def reader(exponent: int) -> LayerReader:
+        # Zeros, as a frame with a window of so many bytes (2 to the power) and blocks of 128 KiB.
+        block = ((128 << 10) << 3 | 2).to_bytes(3, "little") + b"\0"
+        layer = LayerReader(Budget(1 << 30, 1000))
+        layer.feed(b"\x28\xb5\x2f\xfd" + bytes([0, (exponent - 10) << 3]) + block * 4)
+        return layer
+
+    assert reader(27).memory >= 128 << 20
+    assert reader(23).memory == 0, "the window of usual encoders"
+    plain = LayerReader(Budget(1 << 30, 1000))
+    plain.feed(bytes(1024))
+    assert plain.memory == 0
 
 
 def test_a_large_image_has_more_time() -> None:

@@ -26,6 +26,9 @@ _ZSTD_CHUNK: Final = 512
 """So many bytes of zstd unpack to at most 16 MiB: a block of 4 bytes is 128 KiB."""
 
 _ZSTD_WINDOW: Final = 128 << 20
+_USUAL_MEMORY: Final = 10 << 20
+"""The memory to unpack a usual layer: encoders of images have windows of up to 8 MiB."""
+
 _MOST_PARTS: Final = 128
 """The most folders of one path. Real paths have up to 30."""
 
@@ -180,6 +183,12 @@ class LayerReader:
         for start in range(0, len(data), _CHUNK):
             self._feed(self._unpacker, data[start : start + _CHUNK])
 
+    @property
+    def memory(self) -> int:
+        """How much memory the layer takes to unpack, in bytes; 0 for a usual layer."""
+        memory = self._unpacker.memory if self._unpacker else 0
+        return memory if memory > _USUAL_MEMORY else 0
+
     def close(self) -> Layer:
         """Return the layer after its last byte."""
         if self._unpacker is None:
@@ -323,6 +332,7 @@ class _Archive:
 
 class _Plain:
     complete = True
+    memory = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         yield data
@@ -330,6 +340,8 @@ class _Plain:
 
 class _Gzip:
     """Unpacks gzip: one member after the other, as Go's reader does. Zeros may follow."""
+
+    memory = 0
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(31)
@@ -363,6 +375,11 @@ class _Zstd:
     @property
     def complete(self) -> bool:
         return self._between
+
+    @property
+    def memory(self) -> int:
+        # The layer names the size of its window, and a few bytes fill it.
+        return self._unpacker.memory_size()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         for start in range(0, len(data), _ZSTD_CHUNK):
