@@ -4,6 +4,7 @@ Both come from the one table of permissions (``rights``). The role that looks ma
 tries each patch as a dry run. A ValidatingAdmissionPolicy refuses everything else that it would change.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -30,7 +31,8 @@ _REVIEWS: Final = ("authentication.k8s.io", "authorization.k8s.io")
 def looking_role(settings: "Settings", group: str = LOOKING) -> list[Manifest]:
     """Return the role of previews, plans and reports, without the pull secrets."""
     rights = [right for need in needs(settings) for right in need.looking]
-    return [*_role(LOOKING, [*rights, *_owners()], group), *dry_run_only(group)]
+    # The policy first, so that the group never has the right to patch without it.
+    return [*dry_run_only(group), *_role(LOOKING, [*rights, *_owners()], group)]
 
 
 def deploying_role(settings: "Settings", group: str = DEPLOYING) -> list[Manifest]:
@@ -60,11 +62,15 @@ def pull_secret_roles(secrets: Iterable[tuple[str, str]], groups: Iterable[str])
 def dry_run_only(group: str) -> list[Manifest]:
     """Return the policy by which a group can change nothing, and only try changes."""
     reviews = ", ".join(f"'{name}'" for name in _REVIEWS)
+    # Each group has a policy of its own: that of another stack must not replace it, because the first group
+    # may still have roles in namespaces.
+    own = "" if group == LOOKING else f"-{hashlib.sha256(group.encode()).hexdigest()[:12]}"
+    policy = f"{DRY_RUN_ONLY}{own}"
     return [
         {
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingAdmissionPolicy",
-            "metadata": {"name": DRY_RUN_ONLY},
+            "metadata": {"name": policy},
             "spec": {
                 "failurePolicy": "Fail",
                 "matchConstraints": {
@@ -94,8 +100,8 @@ def dry_run_only(group: str) -> list[Manifest]:
         {
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": {"name": DRY_RUN_ONLY},
-            "spec": {"policyName": DRY_RUN_ONLY, "validationActions": ["Deny"]},
+            "metadata": {"name": policy},
+            "spec": {"policyName": policy, "validationActions": ["Deny"]},
         },
     ]
 

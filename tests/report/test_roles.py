@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from archshift.cli.main import main
 from archshift.report.rights import needs
 from archshift.report.roles import deploying_role, looking_role, pull_secret_roles
 from archshift.settings.stack import Settings
@@ -42,6 +43,48 @@ def test_the_looking_role_can_change_nothing_but_by_a_patch_which_the_policy_mak
     assert policy["spec"]["failurePolicy"] == "Fail"
     binding = next(each for each in manifests if each["kind"] == "ValidatingAdmissionPolicyBinding")
     assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+
+
+def test_another_group_has_a_policy_of_its_own_and_it_comes_before_the_role() -> None:
+    """The first group may still have roles in namespaces, so its policy must stay."""
+    names = set()
+    for group in ("archshift-looking", "team-a", "team-b"):
+        policy, binding, *roles = looking_role(everything(), group)
+        assert [policy["kind"], binding["kind"]] == [
+            "ValidatingAdmissionPolicy",
+            "ValidatingAdmissionPolicyBinding",
+        ]
+        assert f"'{group}' in request.userInfo.groups" in str(policy)
+        assert policy["metadata"] == binding["metadata"] == {"name": binding["spec"]["policyName"]}
+        names.add(policy["metadata"]["name"])
+        assert {role["kind"] for role in roles} == {
+            "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding",
+        }  # fmt: skip
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--looking-group", "system:authenticated"], "is a group of Kubernetes itself; name a group"),
+        (["--deploying-group", "system:masters"], "is a group of Kubernetes itself; name a group"),
+        (["--looking-group", "system:serviceaccounts"], "is a group of Kubernetes itself; name a group"),
+        (["--looking-group", "system:serviceaccounts:kube-system"], "is a group of Kubernetes itself; name"),
+        (["--looking-group", "same", "--deploying-group", "same"], "so neither could change anything"),
+    ],
+)
+def test_a_group_of_everybody_gets_no_role(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The looking role's policy would stop all changes in the cluster."""
+    assert main(["rbac", "--stack", "prod", *arguments]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_the_accounts_of_one_namespace_are_a_group(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command goes on, and finds no stack."""
+    main(["rbac", "--stack", "prod", "--looking-group", "system:serviceaccounts:ci", "--cwd", "/nowhere"])
+    assert "group" not in capsys.readouterr().err
 
 
 def test_the_deploying_role_has_all_that_the_table_lists_but_no_secrets_of_all_namespaces() -> None:

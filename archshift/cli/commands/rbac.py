@@ -17,6 +17,8 @@ from archshift.report.roles import deploying_role, looking_role, pull_secret_rol
 from archshift.settings.stack import Settings
 
 _GROUP: Final = re.compile(r"[-A-Za-z0-9_.:/@]{1,253}")
+_ACCOUNTS: Final = re.compile(r"system:serviceaccounts:(?!kube-system$).+")
+"""The ServiceAccounts of one namespace."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -25,6 +27,18 @@ def run(options: argparse.Namespace) -> int:
         group = getattr(options, name)
         if not _GROUP.fullmatch(group):
             raise ArchshiftError(f"--{name.replace('_', '-')}: {group[:80]!r} is not the name of a group")
+        # The policy of the looking role would stop every user of the cluster, its nodes or its controllers.
+        if group.startswith("system:") and not _ACCOUNTS.fullmatch(group):
+            raise ArchshiftError(
+                f"--{name.replace('_', '-')}: {group[:80]!r} is a group of Kubernetes itself",
+                "name a group that only this user has",
+            )
+    if options.looking_group == options.deploying_group:
+        raise ArchshiftError(
+            f"--looking-group and --deploying-group are both {options.looking_group!r}, so neither could change "
+            "anything",
+            "name two groups",
+        )
     with busy("reading the stack and the cluster"):
         manifests = list(_manifests(options, read_settings(options)))
     if options.json:
