@@ -99,6 +99,8 @@ def checkout_of(path: Path, commit_id: str) -> Iterator[Path]:
         tree = Path(folder) / "tree"
         _git(here, "worktree", "add", "--quiet", "--detach", "--force", str(tree), commit_id)
         try:
+            if not (tree / prefix).resolve().is_relative_to(tree.resolve()):
+                raise ArchshiftError(f"{prefix} leads out of the commit {commit_id} by a symbolic link")
             yield tree / prefix
         finally:
             _git(here, "worktree", "remove", "--force", str(tree))

@@ -5,7 +5,7 @@ key. If a file has two of them, the engine takes any of the values: two runs of 
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +31,51 @@ def check_spelled_once(folder: Path, stack: str, config_file: Path | None = None
     Raises:
         ArchshiftError: A file has a key twice, or cannot be read.
     """
-    project_file = next(
+    for path, content in _files(folder, stack, config_file):
+        _check(path, content)
+
+
+def check_in_repository(folder: Path, stack: str, config_file: Path | None = None) -> None:
+    """Check that a commit alone says where its state is and what its configuration is.
+
+    A link, or a file elsewhere, is another file in another checkout. The rules of code owners and the start
+    of deploy.yml do not cover it either.
+
+    Args:
+        folder: The folder of the project.
+        stack: As for ``check_spelled_once``.
+        config_file: The same.
+
+    Raises:
+        ArchshiftError: A file is a link or elsewhere, or cannot be read.
+    """
+    for path, _ in _files(folder, stack, config_file):
+        if path.is_symlink():
+            raise ArchshiftError(
+                f"{path.name} is a symbolic link, so its commit does not say what is in it",
+                "replace the link by the file",
+            )
+        if path.parent.resolve() != folder.resolve():
+            raise ArchshiftError(
+                f"{path.name} is not in the folder that is deployed, so neither code owners nor deploy.yml "
+                "watch it",
+                "move it there, beside Pulumi.yaml",
+            )
+
+
+def backend_in_project(folder: Path) -> str:
+    """Return the address of the state that the project's file names; empty for none.
+
+    Raises:
+        ArchshiftError: The file cannot be read.
+    """
+    file = _project_file(folder)
+    backend = _read(file).get("backend") if file else None
+    return str(backend.get("url") or "") if isinstance(backend, Mapping) else ""
+
+
+def _project_file(folder: Path) -> Path | None:
+    return next(
         (
             place / name
             for place in (folder.resolve(), *folder.resolve().parents)
@@ -40,14 +84,19 @@ def check_spelled_once(folder: Path, stack: str, config_file: Path | None = None
         ),
         None,
     )
-    project = _read(project_file) if project_file else {}
+
+
+def _files(folder: Path, stack: str, config_file: Path | None) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Yield the project's file and the stack's, with what is in them."""
+    project_file = _project_file(folder)
     if project_file:
-        _check(project_file, project)
+        project = _read(project_file)
+        yield project_file, project
         inside = project.get("stackConfigDir") or project.get("config")
         below = inside if isinstance(inside, str) else ""
         config_file = config_file or project_file.parent / below / f"Pulumi.{stack}{project_file.suffix}"
     if config_file and config_file.is_file():
-        _check(config_file, _read(config_file))
+        yield config_file, _read(config_file)
 
 
 def _check(path: Path, content: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from archshift.settings.stack_keys import check_spelled_once
+from archshift.settings.stack_keys import backend_in_project, check_in_repository, check_spelled_once
 from tests.build import refusal
 
 PROJECT = "name: archshift\nruntime: python\n"
@@ -55,3 +55,48 @@ def test_a_file_that_is_no_yaml_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "Pulumi.prod.yaml").write_text(text)
     (tmp_path / "Pulumi.yaml").write_text(PROJECT)
     assert "Pulumi.prod.yaml cannot be read as YAML" in refusal(check_spelled_once, tmp_path, "prod")
+
+
+def test_only_files_beside_the_projects_own_decide(tmp_path: Path) -> None:
+    """A link leads elsewhere in another checkout; nobody watches another folder."""
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "Pulumi.yaml").write_text(PROJECT)
+    check_in_repository(here, "prod")
+    stack_file = here / "Pulumi.prod.yaml"
+    stack_file.write_text("config: {}")
+    check_in_repository(here, "prod")
+    stack_file.rename(tmp_path / "elsewhere.yaml")
+    stack_file.symlink_to(tmp_path / "elsewhere.yaml")
+    assert refusal(check_in_repository, here, "prod") == (
+        "Pulumi.prod.yaml is a symbolic link, so its commit does not say what is in it; replace the link by "
+        "the file"
+    )
+    stack_file.unlink()
+    (here / "Pulumi.yaml").rename(tmp_path / "Pulumi.yaml")
+    (here / "Pulumi.yaml").symlink_to(tmp_path / "Pulumi.yaml")
+    assert "Pulumi.yaml is a symbolic link" in refusal(check_in_repository, here, "prod")
+    (here / "Pulumi.yaml").unlink()
+    assert "Pulumi.yaml is not in the folder that is deployed" in refusal(check_in_repository, here, "prod")
+
+
+@pytest.mark.parametrize("key", ["stackConfigDir", "config"])
+def test_a_stacks_file_in_another_folder_decides_nothing(tmp_path: Path, key: str) -> None:
+    (tmp_path / "Pulumi.yaml").write_text(f"{PROJECT}{key}: stacks\n")
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks" / "Pulumi.prod.yaml").write_text("config: {}")
+    assert refusal(check_in_repository, tmp_path, "prod") == (
+        "Pulumi.prod.yaml is not in the folder that is deployed, so neither code owners nor deploy.yml watch "
+        "it; move it there, beside Pulumi.yaml"
+    )
+
+
+def test_where_the_project_keeps_its_state(tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.yaml"
+    assert backend_in_project(tmp_path) == ""
+    file.write_text(PROJECT)
+    assert backend_in_project(tmp_path) == ""
+    file.write_text(f"{PROJECT}backend: {{url: 'file://./state'}}\n")
+    assert backend_in_project(tmp_path) == "file://./state"
+    file.write_text(f"{PROJECT}backend: x\n")
+    assert backend_in_project(tmp_path) == ""

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from io import StringIO
@@ -26,6 +27,7 @@ from archshift.ramp.deployment import (
 from archshift.ramp.gate_evidence import PASS, UNKNOWN
 from archshift.ramp.schedule import same_ratio
 from archshift.settings.stack import Settings, digest
+from archshift.settings.stack_keys import backend_in_project, check_in_repository
 
 PROGRAM: Final = (
     *("Pulumi*", "__main__.py", "pyproject.toml", "uv.lock"),
@@ -161,6 +163,14 @@ def _check_step(options: argparse.Namespace, folder: Path, stack: str) -> str:
     except ArchshiftError as error:
         raise _RefusedError(f"its configuration cannot be read: {error}") from None
     new = Configured(ratio=settings.arm_ratio, gated=settings.gated)
+    here = Path(options.cwd)
+    backend = backend_in_project(here)
+    if backend and not os.environ.get("PULUMI_BACKEND_URL"):
+        # The state says what is deployed, so the commit that is judged must not choose it.
+        raise _RefusedError(
+            f"its Pulumi.yaml names the state itself ({backend[:80]}); set PULUMI_BACKEND_URL in the "
+            "pipeline."
+        )
     deployed = _deployed(options, stack)
     _write(folder, "deployed", _number(deployed.ratio))
     # The program compares it with what the engine gives it.
@@ -172,7 +182,11 @@ def _check_step(options: argparse.Namespace, folder: Path, stack: str) -> str:
             f"{stack} goes from {deployed.ratio:g} to {new.ratio:g}. This is no step up, so the gate is not "
             f"asked.{_removal(options, deployed, new)}"
         )
-    before = _settings_of(options, deployed.commit)
+    try:
+        check_in_repository(here, stack.rpartition("/")[2], _config_file(options))
+    except ArchshiftError as error:
+        raise _RefusedError(f"{error}.") from None
+    before = _settings_of(options, deployed.commit, judging=True)
     old = Configured(ratio=before.arm_ratio, gated=before.gated) if before else None
     why = why_no_step(deployed, old, new)
     if why or before is None:
@@ -207,8 +221,11 @@ def _removal(options: argparse.Namespace, deployed: Deployed, new: Configured) -
     return " It removes archshift:gate: no gate will measure the steps that follow."
 
 
-def _settings_of(options: argparse.Namespace, commit: str) -> Settings | None:
-    """Return the settings of the deployed commit, as the engine reads them there; None without a commit."""
+def _settings_of(options: argparse.Namespace, commit: str, *, judging: bool = False) -> Settings | None:
+    """Return the settings of the deployed commit, as the engine reads them there; None without a commit.
+
+    To judge a step, all of them must be from that commit.
+    """
     if not commit:
         return None
     here = Path(options.cwd)
@@ -219,6 +236,8 @@ def _settings_of(options: argparse.Namespace, commit: str) -> Settings | None:
         )
     try:
         with git.checkout_of(here, commit) as folder:
+            if judging:
+                check_in_repository(folder, stack_name(options).rpartition("/")[2])
             return read_settings(
                 argparse.Namespace(**{**vars(options), "cwd": str(folder), "config_file": None})
             )
@@ -253,6 +272,10 @@ def _deployed(options: argparse.Namespace, stack: str) -> Deployed:
 
 def _without_gate(stack: str) -> str:
     return f"{stack} has no archshift:gate, so nothing compares Graviton with x86."
+
+
+def _config_file(options: argparse.Namespace) -> Path | None:
+    return Path(options.config_file) if options.config_file else None
 
 
 def _number(ratio: float | None) -> str:

@@ -35,8 +35,8 @@ def run(options: argparse.Namespace) -> int:
             )
     if options.looking_group == options.deploying_group:
         raise ArchshiftError(
-            f"--looking-group and --deploying-group are both {options.looking_group!r}, so neither could change "
-            "anything",
+            f"--looking-group and --deploying-group are both {options.looking_group!r}, so neither could "
+            "change anything",
             "name two groups",
         )
     with busy("reading the stack and the cluster"):

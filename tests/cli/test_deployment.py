@@ -1,0 +1,121 @@
+"""Where the check of a deployment reads the configuration and the state. git is real; the engine is not."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from archshift.cli.commands import gate
+from archshift.cli.main import main
+
+_CONFIG = {
+    "archshift:gate": {"value": '{"prometheus": "http://p.example"}'},
+    "archshift:arm_ratio": {"value": "0.5"},
+}
+
+# Reads the configuration from the stack's file, which is JSON here, as the engine would: through links.
+_PULUMI = """#!/bin/sh
+folder=$3
+case " $* " in
+  *" config "*) cat "$folder/Pulumi.prod.yaml" ;;
+  *) cat "$STATE" ;;
+esac
+"""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    names = ["-c", "user.name=x", "-c", "user.email=x@y", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(
+        ["git", "-C", str(folder), *names, *arguments], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def _commit(folder: Path, ratio: str) -> str:
+    config = {**_CONFIG, "archshift:arm_ratio": {"value": ratio}}
+    (folder / "Pulumi.prod.yaml").write_text(json.dumps(config))
+    _git(folder, "add", "-A")
+    _git(folder, "commit", "-qm", ratio)
+    return _git(folder, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stack of which 0.5 is deployed; the gate of its commit passes."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "pulumi").write_text(_PULUMI)
+    (programs / "pulumi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    monkeypatch.setenv("STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://state")
+    monkeypatch.setattr(gate, "ask", lambda _: pytest.fail("the gate was asked"))
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    _git(folder, "init", "-q")
+    (folder / "Pulumi.yaml").write_text("name: archshift\nruntime: python\n")
+    at = _commit(folder, "0.5")
+    (tmp_path / "state").write_text(json.dumps({"arm_ratio": 0.5, "commit": at}))
+    return folder
+
+
+def _check(folder: Path, results: Path) -> int:
+    head = _git(folder, "rev-parse", "HEAD")
+    results.mkdir(exist_ok=True)
+    (results / "commit").write_text(head)
+    (results / "exit").write_text("0")
+    arguments = ["--stack", "prod", "--main", head, "--folder", str(results), "--cwd", str(folder)]
+    return main(["deployment", "check", *arguments])
+
+
+def test_a_linked_stack_file_never_takes_a_step_up_but_always_one_down(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The link leads to the same file in each checkout, so the old gate would be the new one."""
+    (repository / "Pulumi.prod.yaml").rename(repository / "settings.json")
+    (repository / "Pulumi.prod.yaml").symlink_to(repository / "settings.json")
+    _commit(repository, "0.8")
+    assert _check(repository, tmp_path / "results") == 1
+    assert "Pulumi.prod.yaml is a symbolic link, so its commit does not say what is in it" in (
+        capsys.readouterr().err
+    )
+    _commit(repository, "0.2")
+    assert _check(repository, tmp_path / "results") == 0
+    assert "prod goes from 0.5 to 0.2." in capsys.readouterr().out
+
+
+def test_the_link_of_the_deployed_commit_counts_too(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would read the settings of the new checkout."""
+    file = repository / "Pulumi.prod.yaml"
+    file.unlink()
+    (tmp_path / "settings.json").write_text(json.dumps(_CONFIG))
+    file.symlink_to(tmp_path / "settings.json")
+    _git(repository, "add", "-A")
+    _git(repository, "commit", "-qm", "link")
+    state = {"arm_ratio": 0.5, "commit": _git(repository, "rev-parse", "HEAD")}
+    (tmp_path / "state").write_text(json.dumps(state))
+    file.unlink()
+    _commit(repository, "0.8")
+    assert _check(repository, tmp_path / "results") == 1
+    assert "Pulumi.prod.yaml is a symbolic link" in capsys.readouterr().err
+
+
+def test_a_commit_does_not_choose_the_state_that_says_what_is_deployed(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A state in the repository could say that nothing is deployed, and no gate would be asked."""
+    (repository / "Pulumi.yaml").write_text(
+        "name: archshift\nruntime: python\nbackend: {url: 'file://./state'}\n"
+    )
+    _commit(repository, "1.0")
+    (tmp_path / "state").write_text("{}")
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "")
+    assert _check(repository, tmp_path / "results") == 1
+    assert "its Pulumi.yaml names the state itself (file://./state); set PULUMI_BACKEND_URL" in (
+        capsys.readouterr().err
+    )
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://state")
+    assert _check(repository, tmp_path / "results") == 0
