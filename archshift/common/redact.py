@@ -48,8 +48,8 @@ def _web_token(match: re.Match[str]) -> str:
         start = part.find("eyJ")
         while start > 0 and (part[start - 1].isalnum() or part[start - 1] == "_"):
             start = part.find("eyJ", start + 3)
-        after = text[at + len(part) + 1 :]
-        if start >= 0 and len(part) - start >= 11 and after.strip("."):
+        # The rest is looked at last: a text of a million parts has a million rests.
+        if start >= 0 and len(part) - start >= 11 and text[at + len(part) + 1 :].strip("."):
             dots = len(text) - len(text.rstrip("."))
             return f"{text[: at + start]}{HIDDEN}{'.' * dots}"
         at += len(part) + 1

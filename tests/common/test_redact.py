@@ -116,7 +116,7 @@ def test_forms_that_a_review_found(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize(
     "part",
-    ["-eyJ", "eyJ.", "eyJabcdefgh", "://", "://a:", "://a@", "token", "token ", 'token="', "token: \\",
+    ["-eyJ", "eyJ.", "a.", "eyJabcdefgh", "://", "://a:", "://a@", "token", "token ", 'token="', "token: \\",
      "auth\"", "bearer ", "authorization: ", "-----BEGIN ", "-----BEGIN PRIVATE KEY-----", "-----END ",
      "ghp_", "SG.",
      "Invalid value: ", 'Invalid value: "\\', "?sig", " ", "\\", '"', "/", "@"],

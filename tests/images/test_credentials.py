@@ -264,6 +264,20 @@ def test_many_logins_of_one_namespace_do_not_come_before_that_of_another() -> No
     assert len(found) == 64
 
 
+def test_many_logins_do_not_push_out_that_of_a_source() -> None:
+    """A pod of any namespace may name an image that the nodes pull with their own login, as from ECR."""
+    image = "r.example.com/shop/app"
+    node = Credential("node", "p", source="ECR")
+
+    async def source(_: str) -> Credential:
+        return node
+
+    bogus = [_of("attacker", number, image) for number in range(500)]
+    found, _ = asyncio.run(_lookup(Keychain(bogus, [source]), "r.example.com", image))
+    assert found[1] == node
+    assert len(found) == 64
+
+
 async def _lookup(
     keychain: Keychain, registry: str = "r.example", image: str = "r.example/a"
 ) -> tuple[tuple[Credential, ...], tuple[str, ...]]:

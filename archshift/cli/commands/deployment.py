@@ -16,7 +16,7 @@ from archshift.cli.parser import EXIT_ERROR
 from archshift.cli.stack import print_json, pulumi, read_configuration, read_settings, say, stack_name
 from archshift.common.errors import ArchshiftError
 from archshift.common.files import replace_file
-from archshift.common.text import first_few
+from archshift.common.text import first_few, one_line
 from archshift.ramp.deployment import (
     Configured,
     Deployed,
@@ -255,7 +255,7 @@ def _ask(settings: Settings, folder: Path) -> tuple[str, str]:
         with redirect_stdout(text):
             gate.print_table(judged)
     except ArchshiftError as error:
-        return UNKNOWN, str(error)
+        return UNKNOWN, one_line(str(error))
     gate.write_evidence(folder / "gate.json", gate.as_json(judged))
     return judged.verdict.verdict, text.getvalue()
 

@@ -266,16 +266,15 @@ class Keychain:
         for file in self._files:
             if file.images is None or image in file.images:
                 by_namespace.setdefault(file.namespace, []).extend(file.matching(registry, repository))
-        # One of each namespace in turn: many logins of one cannot come before the login of another.
-        in_turn = zip_longest(*by_namespace.values())
-        from_files = [credential for turn in in_turn for credential in turn if credential is not None]
         task = self._asked.get(registry)
         if task is None:
             task = self._asked[registry] = asyncio.create_task(self._ask(registry))
         from_sources, problems = await asyncio.shield(task)
+        # One of each namespace and of the sources in turn, so that many logins of one push out no other.
+        in_turn = zip_longest(*by_namespace.values(), from_sources)
         # Many namespaces have copies of one secret, so try each distinct login once.
         distinct: dict[tuple[str, str, str, str], Credential] = {}
-        for credential in (*from_files, *from_sources):
+        for credential in (credential for turn in in_turn for credential in turn if credential is not None):
             login = (
                 credential.username,
                 credential.password,
