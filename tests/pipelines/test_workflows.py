@@ -216,6 +216,15 @@ class TestCodeOwners:
         needed = (*PROGRAM, ".github", ".ci", "tools", "requirements.txt", "Makefile", ".gitattributes")
         assert {name.removesuffix("/") for name in owned} >= {*needed}
 
+    def test_they_own_what_is_new(self) -> None:
+        """A folder yaml beside the program would run in place of the package; later lines win."""
+        lines = [line.split() for line in (GITHUB / "CODEOWNERS").read_text().splitlines()]
+        rules = [words for words in lines if words and not words[0].startswith("#")]
+        assert rules[0][0] == "*"
+        assert rules[0][1].startswith("@")
+        free = [words[0] for words in rules if len(words) == 1]
+        assert free == ["/docs/", "/tests/", "/bench/", "/chaos/", "/*.md"]
+
 
 class TestPins:
     def test_every_action_is_pinned_and_its_pin_is_in_the_document(self) -> None:
