@@ -61,7 +61,7 @@ def measure(
         other = opposite(surplus.side)
         wrong = fullest_first(surplus.there, surplus.number, pods, reading.nodes)
         fitting = sum(map(rooms.take, wrong))
-        number = row.replicas if row.restarts else fitting
+        number = row.replicas if row.restarts and fitting else fitting
         if fitting < surplus.number:
             pending = counted(surplus.number - fitting, "pod", "find")
             left[row.key] = f"{pending} no room on {display(other)}"
