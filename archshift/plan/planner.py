@@ -104,7 +104,8 @@ def make_plan(
         for draft in drafts
     )
     kept = {
-        row.key: Proportion(row.wanted, row.replicas)
+        # A workload that waits wants what is there, and during a rollout that can be more than its replicas.
+        row.key: Proportion(min(row.wanted, row.replicas), row.replicas)
         for row in planned
         if row.placed and row.wanted is not None and row.autoscaled
     }
@@ -133,6 +134,7 @@ def make_plan(
             {node.name: node.architecture for node in inventory.nodes},
             kept,
             {row.key for row in planned if row.restarted_pods},
+            inventory.costs_manager,
         ),
     )
 

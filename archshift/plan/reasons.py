@@ -74,6 +74,21 @@ def kept(reason: str) -> str:
     return f"{reason}; its present placement stays"
 
 
+def near(reason: str, pods: int, side: Architecture) -> str:
+    """Say that an autoscaled workload is near its share, so that no rollout corrects it.
+
+    Args:
+        reason: What else there is to say; may be empty.
+        pods: The number of pods on the wrong side.
+        side: The side that lacks pods.
+    """
+    text = (
+        f"{pods} of its pods may still move to {display(side)}; a rollout would restart all its pods, and "
+        "archshift rebalance evicts only these"
+    )
+    return joined(reason, text)
+
+
 def tried(reason: str, pods: int, side: Architecture) -> str:
     """Say that the last rollout left pods on the wrong side.
 
