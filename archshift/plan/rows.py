@@ -214,7 +214,9 @@ def _patched(
         side: Architecture = ARM64 if (row.wanted or 0) > row.graviton else AMD64
         if target.scaling and row.moves <= scaling.most_off(row.replicas, soft_rules=template.has_soft_rules):
             # So near is all that the rule promises, also after another rollout.
-            row = replace(row, reason=reasons.near(row.reason, row.moves, side))
+            row = replace(
+                row, reason=reasons.near(row.reason, row.moves, side, evictable=workload.most_away > 0)
+            )
         elif _tried(template, row.graviton, inventory.nodes, side):
             row = replace(row, reason=reasons.tried(row.reason, row.moves, side))
         else:

@@ -14,7 +14,7 @@ from archshift.common.kubernetes import ZONE_LABEL
 from archshift.common.resources import Resources
 from archshift.images.verdict import UNKNOWN
 from archshift.images.workload import WorkloadVerdict
-from archshift.nodes.groups import Node
+from archshift.nodes.groups import Node, Taint
 from archshift.plan.deletion_costs import Proportion
 from archshift.plan.model import Plan, PlannedWorkload
 from archshift.plan.planner import make_plan
@@ -66,6 +66,12 @@ def test_an_update_restarts_no_autoscaled_workload_that_is_near_its_share(
     assert (row.restarts, row.applied) == (restarts, True)
     near = "archshift rebalance evicts only these"
     assert (near in row.reason) == (not restarts and not row.exact)
+
+
+def test_limits_that_let_no_pod_be_away_need_the_restart_that_the_reason_names() -> None:
+    row = plan_row(replace(patched(10), most_away=0), 7)
+    assert (row.restarts, row.moves) == (False, 1)
+    assert row.reason.endswith("archshift rebalance --restart does that")
 
 
 @pytest.mark.parametrize("graviton", [15, 16])
@@ -173,6 +179,23 @@ def test_more_pods_on_graviton_than_replicas_are_a_share_of_all() -> None:
     plan = plan_with(one, pods, nodes=nodes, placed_by="admission", live_entries={CART: LIVE})
     assert plan.workloads[0].waits
     assert plan.kept_shares == {CART: Proportion(4, 4)}
+
+
+def test_a_workload_that_cannot_be_placed_now_keeps_its_order() -> None:
+    """A taint came to the Graviton nodes: what places its pods stays, and so do their costs."""
+    taint = Taint(key="team", value="ml", effect="NoSchedule")
+    nodes = (big_node("arm", "arm64", taints=(taint,)), big_node("x86", "amd64"))
+    one = deployment(replicas=4, autoscaled=SCALER)
+    mine = "archshift/prod/deletion-costs"
+    pods = [
+        cart_pod(number, "x86" if number == 1 else "arm", cost=9 - number, cost_manager=mine)
+        for number in range(4)
+    ]
+    plan = plan_with(one, pods, nodes=nodes, placed_by="admission", live_entries={CART: LIVE})
+    assert (plan.workloads[0].action, plan.workloads[0].wanted) == ("keep", None)
+    assert (plan.kept_shares, plan.costs_due) == ({CART: Proportion(3, 4)}, ())
+    gone = plan_with(one, pods, nodes=nodes, placed_by="admission")
+    assert (gone.kept_shares, gone.costs_due) == ({}, (CART,)), "nothing places its pods"
 
 
 @pytest.mark.parametrize(("manager", "due"), [("prod", (CART,)), ("other", ())])
