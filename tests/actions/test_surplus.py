@@ -79,14 +79,13 @@ def test_a_restart_counts_all_pods_of_its_workload() -> None:
     assert ask(row, pods=shop(1, 2), most=3) == ([2], {"cart": Surplus(AMD64, 1, 1)}, {})
 
 
-def test_a_workload_is_not_restarted_if_no_pod_of_it_finds_room() -> None:
-    """All its pods would restart, and all would be where they were."""
-    beside = shop(3, 0, name="web")
-    row = planned("cart", 3, 2, restarts=True)
-    assert ask(row, pods=shop(0, 3) + beside, full=True) == (
+def test_a_workload_does_not_restart_for_pods_without_room() -> None:
+    """All its pods would restart, and those without room would come back or stay pending."""
+    row = planned("cart", 6, 4, restarts=True)
+    assert ask(row, pods=shop(1, 5), full=True) == (
         [],
-        {"cart": Surplus(AMD64, 2, 0)},
-        {"cart": "2 pods find no room on Graviton"},
+        {"cart": Surplus(AMD64, 3, 0)},
+        {"cart": "1 pod finds no room on Graviton"},
     )
 
 
