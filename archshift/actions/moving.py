@@ -15,7 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from archshift.actions.evictions import Allowance, Move, MoveRules, run_moves
 from archshift.actions.evidence import Evidence
@@ -28,12 +29,18 @@ from archshift.cluster.kinds import CONTROLLERS, has_replicas
 from archshift.cluster.live_placement import POLICIES, SEEN_SECONDS, entries_in
 from archshift.cluster.pods import Pod
 from archshift.common.errors import ArchshiftError
+from archshift.common.polling import retry_until
 from archshift.common.text import counted
 from archshift.plan.admission import policy
 from archshift.plan.model import PlannedWorkload
 
 FIELD_MANAGER: Final = "archshift-moving"
 """Owns the entries that archshift sets back, until the engine applies its own again."""
+
+_CONFLICT: Final = 409
+_MOST_CONFLICTS: Final = 5
+_WRITE_SECONDS: Final = 30.0
+"""How long to try to write an entry if the API server does not answer."""
 
 _NEVER_EVICTED: Final = ("Job", "Pod")
 """Kinds without a record whose pods nothing starts again, or not where they stopped."""
@@ -96,7 +103,11 @@ def move_pods(
     def ended(end: str) -> dict[str, str]:
         return reasons_of(cluster, [move for move in others if move.end == end], nodes)
 
-    return StepResult(failures={**ended("failure"), **failed}, notes=ended("note"), inexact=ended("inexact"))
+    return StepResult(
+        failures={**ended("failure"), **failed},
+        notes={**watch.exact, **ended("note")},
+        inexact=ended("inexact"),
+    )
 
 
 def may_move(row: PlannedWorkload) -> bool:
@@ -114,6 +125,8 @@ class _Watch:
     stack_label: str
     evidence: Evidence
     lock: threading.Lock = field(default_factory=threading.Lock)
+    exact: dict[str, str] = field(default_factory=dict)
+    """The key of a workload to why its entry was not set back."""
 
     def go_back(self, row: PlannedWorkload, pod: Pod) -> str:
         # The evidence first: if the update ends here, the next one still holds the workload.
@@ -130,22 +143,39 @@ class _Watch:
             entries: The entries.
             instead_of: The keys of the entries to what they are now; another text stays. None for any.
         """
-        path = f"{POLICIES.collection()}/{policy_name(self.stack_label, namespace)}"
         # Another workload of the namespace may fail at the same time.
         with self.lock:
-            try:
-                data = entries_in(self.cluster.get(path))
-                new = {
-                    key: text
-                    for key, text in entries.items()
-                    if instead_of is None or data.get(key) == instead_of[key]
-                }
-                spec = policy(self.stack_label, namespace, data | new)["spec"]
-                body = {"spec": {"variables": spec["variables"]}}
-                self.cluster.patch(path, body, MERGE, FIELD_MANAGER)
-            except RefusedError as error:
-                return f"the API server refuses its entry in the policy ({error.words})"
-        return ""
+            for _ in range(_MOST_CONFLICTS):
+                try:
+                    retry_until(
+                        partial(self._write_once, namespace, entries, instead_of),
+                        time.monotonic() + _WRITE_SECONDS,
+                    )
+                except RefusedError as error:
+                    if error.status != _CONFLICT:
+                        return f"the API server refuses its entry in the policy ({error.words})"
+                else:
+                    return ""
+        return "other clients keep changing the policy"
+
+    def _write_once(
+        self, namespace: str, entries: Mapping[str, str], instead_of: Mapping[str, str] | None
+    ) -> None:
+        path = f"{POLICIES.collection()}/{policy_name(self.stack_label, namespace)}"
+        live = self.cluster.get(path)
+        data = entries_in(live)
+        new = {
+            key: text
+            for key, text in entries.items()
+            if instead_of is None or data.get(key) == instead_of[key]
+        }
+        # Both parts: another version of archshift may have written the policy, with variables of other names.
+        spec = policy(self.stack_label, namespace, data | new)["spec"]
+        body: dict[str, Any] = {"spec": {name: spec[name] for name in ("variables", "mutations")}}
+        if version := live["metadata"].get("resourceVersion"):
+            # The engine may have written it since.
+            body["metadata"] = {"resourceVersion": version}
+        self.cluster.patch(path, body, MERGE, FIELD_MANAGER)
 
     def _entries(self, namespace: str) -> Mapping[str, str]:
         """Return the entries in the policy of a namespace; none if it cannot be read."""
@@ -174,12 +204,15 @@ class _Watch:
                 kept.setdefault(row.namespace, {})[key] = row.entry
                 # Between two updates, the entry is that of another number of pods.
                 exact.setdefault(row.namespace, {})[key] = str(Entry(row.wanted or 0, max(1, row.replicas)))
-        written = {
-            space: texts for space, texts in exact.items() if not self._write(space, texts, kept[space])
-        }
-        if written:
-            time.sleep(SEEN_SECONDS)
+        written: dict[str, dict[str, str]] = {}
         try:
+            for space, texts in exact.items():
+                # Before the request: an interrupted one may have an effect.
+                written[space] = texts
+                if self._write(space, texts, kept[space]):
+                    del written[space]
+            if written:
+                time.sleep(SEEN_SECONDS)
             yield [
                 replace(
                     row, entry=written.get(row.namespace, {}).get(entry_key(row.kind, row.name), row.entry)
@@ -188,7 +221,19 @@ class _Watch:
             ]
         finally:
             for space, texts in written.items():
-                self._write(space, kept[space], texts)
+                try:
+                    problem = self._write(space, kept[space], texts)
+                except ArchshiftError as error:
+                    problem = str(error)
+                if problem:
+                    why = f"its entry is still the exact one of this step, because {problem}; run pulumi up"
+                    self.exact.update(
+                        {
+                            row.key: why
+                            for row in rows
+                            if row.namespace == space and entry_key(row.kind, row.name) in texts
+                        }
+                    )
 
     def failure(self, move: Move) -> str:
         container = move.broken.broken if move.broken else None

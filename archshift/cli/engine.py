@@ -7,13 +7,13 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from pulumi import automation
 
+from archshift.cli.signals import signals_as_interrupts
 from archshift.common.errors import ArchshiftError
 from archshift.common.text import one_line
 from archshift.report.preview import Change, Diagnostic, Run, Violation
@@ -134,7 +134,7 @@ class _Command(automation.PulumiCommand):
         on_error: Callable[[str], Any] | None = None,  # noqa: ARG002
     ) -> automation.CommandResult:
         """Run a command and wait for its end, even after an interrupt."""
-        with _signals_as_interrupts():
+        with signals_as_interrupts():
             process = subprocess.Popen(
                 [self.command, "--non-interactive", *args],
                 cwd=cwd,
@@ -174,24 +174,6 @@ def _stop(process: "subprocess.Popen[str]") -> None:
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
         os.killpg(process.pid, signal.SIGKILL)  # a second interrupt, or no end in time
         process.wait()
-
-
-@contextmanager
-def _signals_as_interrupts() -> Iterator[None]:
-    """Treat SIGTERM, which pipelines send, like Ctrl-C, so that the engine ends too."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _follow(log: Path, ended: threading.Event, take: Callable[[Mapping[str, Any]], None]) -> None:

@@ -674,6 +674,7 @@ def _assemble(
         volumes=volumes,
         troubles=find_troubles(workloads, in_trouble),
         scaled_pods=scaled,
+        costs_manager=costs_manager,
     )
 
 

@@ -332,6 +332,7 @@ class Inventory:
             Empty if ``every_controller`` was not requested.
         scaled_pods: The key of a workload to its pods that are not being deleted: of autoscaled workloads
             all, of others those with a deletion cost of archshift.
+        costs_manager: This stack's name for deletion costs in ``managedFields``.
     """
 
     workloads: Mapping[str, Workload] = field(default_factory=dict)
@@ -349,6 +350,7 @@ class Inventory:
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     unplaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scaled_pods: Mapping[str, "Sequence[Pod]"] = field(default_factory=dict)
+    costs_manager: str = ""
 
     def sides(self, key: str) -> frozenset[Architecture]:
         """Return the sides where live pods of a workload run."""

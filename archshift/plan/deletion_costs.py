@@ -192,15 +192,18 @@ class Change:
     cost: int | None
 
 
-def changes_of(pods: Sequence[Pod], sides: Mapping[str, str], share: Proportion | None) -> list[Change]:
+def changes_of(
+    pods: Sequence[Pod], sides: Mapping[str, str], share: Proportion | None, manager: str
+) -> list[Change]:
     """Return the changes of the costs of one workload's pods.
 
     Args:
         pods: Its pods that are not being deleted.
         sides: The name of a node to its architecture.
         share: The share to keep; None to give all costs back.
+        manager: The stack's name in ``managedFields``. It gives back no costs of other stacks.
     """
-    back = [Change(pod, None) for pod in pods if pod.cost is not None]
+    back = [Change(pod, None) for pod in pods if pod.cost is not None and pod.cost_manager == manager]
     if share is None or own_costs(pods):
         return back
     makers: dict[str, list[Pod]] = {}
@@ -225,6 +228,7 @@ def costs_due(
     sides: Mapping[str, str],
     kept: Mapping[str, Proportion],
     moving: Container[str],
+    manager: str,
 ) -> tuple[str, ...]:
     """Return the keys of the workloads whose costs an update has to write or to give back.
 
@@ -233,11 +237,12 @@ def costs_due(
         sides: The name of a node to its architecture.
         kept: The key of a workload to the share that its pods keep while it is scaled down.
         moving: The keys of workloads that get new pods in this update.
+        manager: The stack's name for deletion costs in ``managedFields``.
     """
     return tuple(
         key
         for key, own in sorted(pods.items())
-        if changes_of(own, sides, kept.get(key))
+        if changes_of(own, sides, kept.get(key), manager)
         or (key in kept and key in moving and kept[key].on_both_sides and _reads_costs(own))
     )
 

@@ -103,11 +103,7 @@ def make_plan(
         row_of(draft, counts.get(draft.workload.key), arm_ratio, inventory, steering, units)
         for draft in drafts
     )
-    kept = {
-        row.key: Proportion(row.wanted, row.replicas)
-        for row in planned
-        if row.placed and row.wanted is not None and row.autoscaled
-    }
+    kept = {row.key: share for row in planned if (share := _kept_share(row))}
     demands = _demands(planned, inventory, nodes)
     # A temporary state of a node stops no update, so capacity after the step counts all nodes.
     balances = balance([replace(node, schedulable=True) for node in nodes], demands)
@@ -133,8 +129,19 @@ def make_plan(
             {node.name: node.architecture for node in inventory.nodes},
             kept,
             {row.key for row in planned if row.restarted_pods},
+            inventory.costs_manager,
         ),
     )
+
+
+def _kept_share(row: PlannedWorkload) -> Proportion | None:
+    """Return the share that an autoscaled workload keeps while it is scaled down; None if it has none."""
+    # A workload that cannot be placed now keeps its entry or its patch, and so its share.
+    wanted = row.graviton if row.wanted is None and row.action == "keep" else row.wanted
+    if wanted is None or not (row.placed and row.autoscaled and row.replicas):
+        return None
+    # One that waits wants what is there, and during a rollout that can be more than its replicas.
+    return Proportion(min(wanted, row.replicas), row.replicas)
 
 
 def _blockers(

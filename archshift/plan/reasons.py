@@ -74,6 +74,23 @@ def kept(reason: str) -> str:
     return f"{reason}; its present placement stays"
 
 
+def near(reason: str, pods: int, side: Architecture, *, evictable: bool) -> str:
+    """Say that an autoscaled workload is near its share, so that no rollout corrects it.
+
+    Args:
+        reason: What else there is to say; may be empty.
+        pods: The number of pods on the wrong side.
+        side: The side that lacks pods.
+        evictable: Whether its limits let a pod be away.
+    """
+    command = "rebalance evicts only these" if evictable else "rebalance --restart does that"
+    text = (
+        f"{pods} of its pods may still move to {display(side)}; a rollout would restart all its pods, and "
+        f"archshift {command}"
+    )
+    return joined(reason, text)
+
+
 def tried(reason: str, pods: int, side: Architecture) -> str:
     """Say that the last rollout left pods on the wrong side.
 

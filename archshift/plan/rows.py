@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from archshift.cluster import pod_fields
-from archshift.cluster.entries import LEFT_ALONE, Entry
+from archshift.cluster.entries import LEFT_ALONE, Entry, Scaling
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import MOST_MISSING, TAKEN_ANNOTATION, Inventory, Workload, taken_annotation
 from archshift.cluster.pod_fields import TakenField, Template
@@ -20,6 +20,9 @@ from archshift.plan.steering import Admission, Draft, Steering
 
 _UNKNOWN_MOST: Final = 10
 """If nobody knows the most pods of an autoscaled workload: so many times its present pods."""
+
+_MOST_ZONES: Final = 6
+"""The most availability zones of a region."""
 
 
 def row_of(
@@ -80,7 +83,10 @@ def _aimed(
     if draft.action == "pin":
         starts = starts_on_graviton(arm_ratio, draft.unit or workload.key, steering.rules_of(workload).wave)
         side: Architecture = ARM64 if units.get(draft.unit, starts) else AMD64
-        return replace(row, reason=reasons.no_pods(side)), Entry(int(side == ARM64), 1)
+        target = Entry(int(side == ARM64), 1)
+        if kept := _kept_at_zero(draft, arm_ratio, steering):
+            return row, kept
+        return replace(row, reason=reasons.no_pods(side)), target
     wanted = _wanted(draft, row)
     if steering.admission and draft.frozen(row.verdict) and _in_motion(workload, inventory):
         # A pod that is missing for a moment must not change the entry of its successor.
@@ -189,9 +195,13 @@ def _patched(
         zones=bool(steering.zones),
         scaling=target.scaling,
     )
-    ours = {name: template.spec[name] for name in template.owned if name in template.spec}
-    if ours and draft.frozen(row.verdict) and _in_motion(workload, inventory):
-        # If a pod is missing for a moment while a registry is down, that must not cause a rollout.
+    ours = _ours(template)
+    if (
+        ours
+        and draft.frozen(row.verdict)
+        and ((workload.autoscaled and row.wanted) or _in_motion(workload, inventory))
+    ):
+        # While a registry is down, neither a missing pod nor an autoscaler may cause a rollout.
         fields = ours
     if _harmless_rest(fields, ours, workload.replicas):
         fields = ours
@@ -202,9 +212,15 @@ def _patched(
         # autoscaler's change. The scheduler never moves a running pod, so the pods must be replaced. If a
         # rollout has already ended like this, another one would end like it too.
         side: Architecture = ARM64 if (row.wanted or 0) > row.graviton else AMD64
-        changed = not _tried(template, row.graviton, inventory.nodes, side)
-        if not changed:
+        if target.scaling and row.moves <= scaling.most_off(row.replicas, soft_rules=template.has_soft_rules):
+            # So near is all that the rule promises, also after another rollout.
+            row = replace(
+                row, reason=reasons.near(row.reason, row.moves, side, evictable=workload.most_away > 0)
+            )
+        elif _tried(template, row.graviton, inventory.nodes, side):
             row = replace(row, reason=reasons.tried(row.reason, row.moves, side))
+        else:
+            changed = True
     changed = changed or not template.revision
     side_closed = steering.waits(row)
     if changed and side_closed:
@@ -322,7 +338,11 @@ def _scaled(
     rule = None
     # Pods that only move together, and those whose own rules limit their places, keep the exact rule.
     if draft.movable and 0 < share < 1 < most and not (draft.unit or draft.reach.levels or target.prefer):
-        rule = scaling.scaling_of(draft.template, share, most, zones=steering.zones, tainted=steering.tainted)
+        rule = _rule(draft, target, share, most, steering)
+    elif draft.frozen(row.verdict) and row.wanted:
+        # It keeps the rule that it has, so nobody knows the interval of another.
+        live = steering.admission.live(draft.workload) if steering.admission else None
+        return row, replace(target, scaling=live.scaling if live else None)
     target = replace(target, scaling=rule)
     if scaler.most is None:
         return row, target
@@ -341,6 +361,72 @@ def _scaled(
         low, high = min(shares), max(shares)
     note = reasons.autoscaled(bounds, low, high)
     return replace(row, reachable=(low, high), reason=joined(row.reason, note)), target
+
+
+def _rule(draft: Draft, target: Entry, share: float, most: int, steering: Steering) -> Scaling | None:
+    """Return how an autoscaled workload keeps its share: by its live rule, if that is right for the share."""
+    template, workload, zones = draft.template, draft.workload, steering.zones
+    rule = scaling.scaling_of(template, share, most, zones=zones, tainted=steering.tainted)
+    if rule is None:
+        return None
+    live = steering.admission.live(workload) if steering.admission else None
+    within = live.scaling.within if live and live.scaling else _live_bound(template)
+    if within and workload.autoscaled and workload.autoscaled.most is None:
+        # Only a guess says the most pods, and it changes with the present pods.
+        pods = 2 * target.replicas
+        enough = placement.max_skew(round(share * pods), pods)
+        rule = replace(rule, within=within if within >= enough else rule.within)
+    if steering.admission or not _live_bound(template):
+        return rule
+    ours = _ours(template)
+
+    def is_live(one: Scaling) -> bool:
+        fields = placement.place(
+            template,
+            target.graviton,
+            target.replicas,
+            zones=bool(zones),
+            scaling=replace(one, within=rule.within),
+        )
+        return fields == ours
+
+    # Nodes come and go, and with them the last one of a zone or one without a taint. Another rule for the
+    # same share is not worth a rollout of all pods.
+    others = (
+        scaling.scaling_of(template, share, most, zones=number, tainted=tainted)
+        for number in (range(1, _MOST_ZONES + 1) if zones else (0,))
+        for tainted in (True, False)
+    )
+    found = next((one for one in (rule, *others) if one and is_live(one)), rule)
+    return replace(found, within=rule.within)
+
+
+def _kept_at_zero(draft: Draft, arm_ratio: float, steering: Steering) -> Entry | None:
+    """Return where pods belong of a workload that its autoscaler scaled to 0; None if it keeps no ratio.
+
+    A pin would bring all its next pods to one side, and the update after it would have to move them.
+    """
+    workload, scaler = draft.workload, draft.workload.autoscaled
+    entry = Entry.parse(steering.admission.entries.get(workload.key, "")) if steering.admission else None
+    kept_one = entry.scaling is not None if entry else bool(_live_bound(draft.template))
+    share = min(arm_ratio, steering.rules_of(workload).max_ratio)
+    if not scaler or draft.unit or not kept_one or not 0 < share < 1:
+        return None
+    most = scaler.most_pods(entry.replicas if entry else 1) if scaler.most else _UNKNOWN_MOST
+    target = Entry(round(share * most), most)
+    rule = _rule(draft, target, share, most, steering) if most > 1 else None
+    return replace(target, scaling=rule) if rule else None
+
+
+def _ours(template: Template) -> dict[str, Any]:
+    """Return the live fields of a template that this stack owns."""
+    return {name: template.spec[name] for name in template.owned if name in template.spec}
+
+
+def _live_bound(template: Template) -> int:
+    """Return the hard bound of a live patch that keeps a ratio; 0 if there is none."""
+    ours = _ours(template)
+    return int(ours["spread"].get("maxSkew", 0)) if "soft-spread" in ours and "spread" in ours else 0
 
 
 def _body(

@@ -116,17 +116,27 @@ def reach(
         bounds: The fewest and the most pods.
         soft_rules: Whether the application has soft rules of its own.
     """
-    pods_off, share_off = (SOFT_PODS_OFF, SOFT_SHARE_OFF) if soft_rules else (PODS_OFF, SHARE_OFF)
     low, high = 1.0, 0.0
     fewest_pods = max(1, bounds[0])
     # More pods bring both shares nearer to the wanted one. Somebody may allow two billion.
     for pods in range(fewest_pods, min(max(fewest_pods, bounds[1]), fewest_pods + MOST_MISSING) + 1):
-        off = max(pods_off, share_off * pods)
+        off = most_off(pods, soft_rules=soft_rules)
         fewest = max(0, (pods - scaling.within + 1) // 2)
         least = max(math.ceil(share * pods - off - 1e-9), fewest)
         most = min(math.floor(share * pods + off + 1e-9), pods - fewest)
         low, high = min(low, least / pods), max(high, most / pods)
     return low, high
+
+
+def most_off(pods: int, *, soft_rules: bool) -> float:
+    """Return by how many pods a workload with so many pods may be off its share.
+
+    Args:
+        pods: The number of its pods.
+        soft_rules: Whether the application has soft rules of its own.
+    """
+    pods_off, share_off = (SOFT_PODS_OFF, SOFT_SHARE_OFF) if soft_rules else (PODS_OFF, SHARE_OFF)
+    return max(pods_off, share_off * pods)
 
 
 def _constraints(template: Template) -> list[Mapping[str, Any]]:

@@ -234,7 +234,10 @@ class Steering:
                 pod_fields.contradicts(template) or self._points_nowhere(workload)
             )
             return Draft(workload, template, "leave", reason, gives_back=gives_back)
-        blocked = placement.conflicts(template, workload.replicas)
+        pods, scaler = workload.replicas, workload.autoscaled
+        # Its only pod gets the fields of a share, because an autoscaler may add others.
+        shares = scaler is not None and pods == 1 and scaler.most != 1 and not workload.one_side
+        blocked = placement.conflicts(template, 2 if shares else pods)
         path = CONTROLLERS[workload.kind].template_path
         conflicts = tuple(
             Conflict(workload.key, pod_fields.describe_path(name, path), str(owner), rules.force)

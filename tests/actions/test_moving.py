@@ -428,6 +428,68 @@ def test_an_autoscaled_workload_has_its_own_entry_again_after_an_interruption(cl
     assert fleet.entry("Deployment", "cart") == row.entry
 
 
+def test_an_interruption_before_the_first_move_leaves_no_exact_entry(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While archshift waits until the API server sees the entries."""
+    fleet = Fleet(clock)
+    row = fleet.add("cart", 10, 4, scaling=SCALING)
+    seen = []
+
+    def interrupted(_: float) -> None:
+        seen.append(fleet.entry("Deployment", "cart"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("archshift.actions.moving.time.sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        move(fleet, row)
+    assert (seen, fleet.entry("Deployment", "cart")) == (["4 of 10 on arm64"], row.entry)
+
+
+class Unwilling(Fleet):
+    """A cluster that answers some changes of a policy with an error, after the first one."""
+
+    failures: tuple[ArchshiftError | None, ...] = ()
+    asked = 0
+
+    def before(self, verb: str, path: str) -> None:
+        super().before(verb, path)
+        if verb == "patch" and path.startswith(POLICIES.collection()):
+            self.asked += 1
+            error = self.failures[self.asked - 1] if self.asked <= len(self.failures) else None
+            if error:
+                raise error
+
+
+AWAY = UnavailableError("the cluster cannot be reached")
+CONFLICT = RefusedError("conflict", status=409, words="the object has been modified")
+NO = RefusedError("not allowed", status=403, words="no")
+
+
+@pytest.mark.parametrize("failures", [(None, AWAY, AWAY), (CONFLICT,), (None, CONFLICT), (AWAY,)])
+def test_an_entry_is_written_when_the_api_server_answers_again(
+    clock: Clock, failures: tuple[ArchshiftError | None, ...]
+) -> None:
+    """Or when nobody else writes the policy at the same moment."""
+    fleet = Unwilling(clock)
+    fleet.failures = failures
+    row = fleet.add("cart", 10, 4, scaling=SCALING)
+    assert move(fleet, row) == StepResult()
+    assert (fleet.sides("cart"), fleet.entry("Deployment", "cart")) == ((6, 4), row.entry)
+
+
+@pytest.mark.parametrize("error", [NO, AWAY])
+def test_an_exact_entry_that_stays_is_named(clock: Clock, error: ArchshiftError) -> None:
+    """The moves count, and the next update sets it back."""
+    fleet = Unwilling(clock)
+    fleet.failures = (None, *(error,) * 100)
+    row = fleet.add("cart", 10, 4, scaling=SCALING)
+    done = move(fleet, row)
+    assert (done.failures, fleet.sides("cart")) == ({}, (6, 4))
+    assert done.notes[row.key].startswith("its entry is still the exact one of this step, because ")
+    assert done.notes[row.key].endswith("; run pulumi up")
+
+
 def test_exactly_the_pods_on_the_wrong_side_are_evicted(clock: Clock) -> None:
     fleet = Fleet(clock)
     rows = [fleet.add("cart", 10, 4), fleet.add("web", 8, 8, on_arm=5), fleet.add("db", 5, 0, on_arm=2)]

@@ -1,6 +1,7 @@
 """``archshift rebalance``: what it prints, and with which exit code. The lab moves real pods."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,25 @@ def test_exactly_the_surplus_moves_and_the_costs_are_renewed(run: Run, shop: Sho
         "6 pods got another deletion cost",
         "2 pods evicted; every workload is exact",
     ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_pipeline_that_is_cancelled_ends_the_command_in_order(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """What is open is closed, such as entries that hold only while pods move."""
+    closed = []
+
+    def move_pods(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            closed.append(number)
+
+    monkeypatch.setattr(rebalance, "move_pods", move_pods)
+    code, _, err = run("rebalance")
+    assert (code, closed, shop.evicted) == (130, [number], [])
+    assert "run archshift rebalance again to continue" in err
 
 
 def test_a_limit_of_pods_is_kept(run: Run, shop: Shop) -> None:

@@ -124,9 +124,11 @@ def test_a_step_that_does_not_fit_is_refused_before_anything_moves(
     expect_exact(cluster, stack, namespace, 0.8)
 
 
-def test_drift_is_shown_and_corrected(cluster: Cluster, stack: Stack, namespace: str) -> None:
-    """An autoscaler's change of the replicas bends the share; status says so with exit code 3, the plan
-    gives the interval, and the next up is exact again.
+def test_an_autoscaled_workload_near_its_share_is_shown_and_not_restarted(
+    cluster: Cluster, stack: Stack, namespace: str
+) -> None:
+    """An autoscaler doubles the pods: the plan's interval holds, status shows the share, and the next up
+    restarts no pod. A change of arm_ratio still does.
     """
     stack.config({"node_groups": node_groups(), "workloads": {"namespaces": [namespace]}, "arm_ratio": "0.8"})
     scaler = {
@@ -142,18 +144,22 @@ def test_drift_is_shown_and_corrected(cluster: Cluster, stack: Stack, namespace:
     cluster.apply([deployment("web", 10, namespace), scaler])
     assert stack.up().succeeded
     plan = stack.archshift("plan", "--all")
-    share = "its autoscaler (10 to 20 pods) may bring its share on Graviton to between 63% and 80%"
+    share = "its autoscaler (10 to 20 pods) may bring its share on Graviton to between 70% and 90%"
     assert share in " ".join(plan.stdout.split())
     cluster.scale("deployment", "web", namespace, 20)
     cluster.wait_until_settled(namespace)
-    # The skew of 8 of 10 gives 13 of 20 (and 12 of 19, the lowest share of the interval).
-    assert cluster.graviton_counts(namespace) == {"Deployment/web": 13}
+    there = cluster.graviton_counts(namespace)["Deployment/web"]
+    assert 14 <= there <= 18
     drifted = stack.archshift("status")
-    assert drifted.returncode == 3
-    assert "fleet at 0.8: 13 of 20 movable pods on Graviton (0.650), 16 wanted" in drifted.stdout
+    assert drifted.returncode == (0 if there == 16 else 3)
+    assert f"fleet at 0.8: {there} of 20 movable pods on Graviton" in drifted.stdout
+    before = cluster.pod_nodes(namespace)
     step = stack.up()
     assert step.succeeded, step.output
-    expect_exact(cluster, stack, namespace, 0.8)
+    assert cluster.pod_nodes(namespace) == before
+    other = stack.config({"arm_ratio": "0.5"}).up()
+    assert other.succeeded, other.output
+    expect_exact(cluster, stack, namespace, 0.5)
 
 
 def test_pods_that_came_back_elsewhere_are_scheduled_anew(

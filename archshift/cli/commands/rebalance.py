@@ -14,6 +14,7 @@ from archshift.actions.rollouts import StepResult, incomplete_workloads
 from archshift.actions.sides import opposite
 from archshift.actions.surplus import Surplus, measure
 from archshift.cli.arguments.status import EXIT_INEXACT, EXIT_TROUBLE
+from archshift.cli.signals import signals_as_interrupts
 from archshift.cli.stack import busy, print_json, read_settings
 from archshift.cli.table import console, plain_table, print_troubles
 from archshift.cli.updates import check_no_update
@@ -56,7 +57,9 @@ def run(options: argparse.Namespace) -> int:
     with connect(settings.kube_context) as cluster:
         with busy("reading the cluster and its images") as watch:
             found = survey(settings, cluster=cluster, watch=watch)
-        result = _rebalance(options, settings, cluster, found)
+        # Entries that hold only while pods move are set back.
+        with signals_as_interrupts():
+            result = _rebalance(options, settings, cluster, found)
     if options.json:
         print_json(as_json(result))
     else:
