@@ -10,7 +10,7 @@ from archshift.cluster.model import Autoscaler, PullIdentity, Workload
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import Template, read_fields
 from archshift.cluster.pods import Controller, Pod
-from archshift.common.kubernetes import ZONE_LABEL
+from archshift.common.kubernetes import ARCH_LABEL, ZONE_LABEL
 from archshift.common.resources import Resources
 from archshift.images.verdict import UNKNOWN
 from archshift.images.workload import WorkloadVerdict
@@ -48,7 +48,7 @@ def patched(
 def in_zones(*zones: str) -> tuple[Node, ...]:
     """A node of each side in each zone."""
     return tuple(
-        big_node(f"{side}-{zone}", side, **{ZONE_LABEL: zone})
+        replace(big_node(f"{side}-{zone}", side), labels={ARCH_LABEL: side, ZONE_LABEL: zone})
         for side in ("amd64", "arm64")
         for zone in zones
     )
