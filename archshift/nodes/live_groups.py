@@ -3,7 +3,8 @@
 https://docs.aws.amazon.com/eks/latest/APIReference/API_Nodegroup.html
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -238,7 +239,8 @@ def read_groups(
                 f"{theirs!r}",
                 "correct the name, or remove the key to create a new group",
             )
-    described = {name: _describe(client, cluster.name, name, imports) for name in sorted(names)}
+    own = tuple(own)
+    described = {name: _describe(client, cluster.name, name, imports, own) for name in sorted(names)}
     groups: dict[str, LiveGroup] = {}
     for name in (*imports, *own):
         made = [
@@ -250,15 +252,17 @@ def read_groups(
         former = [
             group.name
             for group in made
-            if group.name != imports.get(name) and not group.name.startswith(f"{name}-")
+            if group.name != imports.get(name) and (name in imports or not _engine_named(group.name, name))
         ]
         if former:
             change = f"importing {imports[name]!r}" if name in imports else "a new group"
+            way_out = "give the other group a name of its own"
+            if not _engine_named(former[0], name):
+                way_out += f", or first hand {former[0]!r} back with release: true (docs/runbook.md)"
             raise ArchshiftError(
                 f"archshift:node_groups.{name}: under this name the stack manages the node group "
                 f"{former[0]!r}, and {change} would delete it",
-                f"give the other group a name of its own, or first hand {former[0]!r} back with "
-                "release: true (docs/runbook.md)",
+                way_out,
             )
         found = described[imports[name]] if name in imports else None
         if name not in imports and made:
@@ -269,14 +273,28 @@ def read_groups(
     return groups
 
 
-def _describe(client: Any, cluster: str, name: str, imports: Mapping[str, str]) -> LiveGroup | None:
+def _engine_named(theirs: str, ours: str) -> bool:
+    """Return whether the engine made up a name at EKS, for a group of that name of ours.
+
+    An imported group may have the same beginning. The suffix is time and a counter:
+    https://github.com/hashicorp/terraform-plugin-sdk/blob/main/helper/id/id.go
+    """
+    return re.fullmatch(rf"{re.escape(ours)}-[0-9a-f]{{26}}", theirs) is not None
+
+
+def _describe(
+    client: Any, cluster: str, name: str, imports: Mapping[str, str], own: Collection[str]
+) -> LiveGroup | None:
     """Return a group; None if it is gone meanwhile, or if it is of others and nobody here may read it."""
     keys = [f"archshift:node_groups.{ours}.import" for ours, theirs in imports.items() if theirs == name]
     try:
         answer = client.describe_nodegroup(clusterName=cluster, nodegroupName=name)
     # botocore's exceptions share no base class.
     except Exception as error:
-        if not keys and _code(error) in ("ResourceNotFoundException", "AccessDeniedException"):
+        gone = _code(error) == "ResourceNotFoundException"
+        # Without its own group, the stack would give it the size of its beginning again.
+        of_others = not any(_engine_named(name, ours) for ours in own)
+        if not keys and (gone or (of_others and _code(error) == "AccessDeniedException")):
             return None
         key = keys[0] if keys else "archshift:cluster.name"
         raise _explained(error, f"{key}: {name!r} cannot be read") from None
