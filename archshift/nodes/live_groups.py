@@ -87,7 +87,8 @@ class LiveGroup:
     def own_labels(self) -> dict[str, str]:
         """The labels that it would have without archshift."""
         labels = {key: value for key, value in self.labels.items() if not key.startswith(OURS)}
-        if labels.get(ARCHITECTURE_LABEL) in ARCHITECTURES:
+        # Before archshift has the group, the label is the owner's.
+        if GROUP_LABEL in self.tags and labels.get(ARCHITECTURE_LABEL) in ARCHITECTURES:
             del labels[ARCHITECTURE_LABEL]
         for key, former in self._marks(_LABEL_MARK):
             labels.pop(key, None)
@@ -132,8 +133,10 @@ class LiveGroup:
         tags = {}
         for key, value in labels.items():
             former = own_labels.get(key)
-            obvious = former is None and (key.startswith(OURS) or key == ARCHITECTURE_LABEL)
-            if former != value and not obvious:
+            ambiguous = key == ARCHITECTURE_LABEL
+            obvious = former is None and (key.startswith(OURS) or ambiguous)
+            # Without the mark, a label of the owner with our key and value would later count as ours.
+            if (former != value or ambiguous) and not obvious:
                 tags[f"{_LABEL_MARK}{key}"] = "" if former is None else f"={former}"
         for taint in taints:
             before = own_taints.get((taint.key, taint.effect))

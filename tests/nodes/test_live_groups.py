@@ -221,6 +221,21 @@ def test_a_group_of_our_own_that_nobody_may_read_is_not_taken_for_a_new_one(
     )
 
 
+def test_a_label_with_the_architecture_that_the_owner_had_stays_the_owners() -> None:
+    """On the first import and later, when it looks like ours; ours on a group that we made goes."""
+    own = {"team": "shop", "architecture": "amd64"}
+    before = from_description(describe(live_group("console", "prod", "old", "m5.large", labels=own)))
+    assert before.own_labels == own
+    marks = before.marks({**own, "archshift/node-group": "x86"}, ())
+    assert marks == {"archshift/label/architecture": "=amd64"}
+    tags = {"archshift/node-group": "x86", **marks}
+    taken = live_group("console", "prod", "old", "m5.large", labels=own, tags=tags)
+    later = from_description(describe(taken))
+    assert (later.own_labels, later.marks(own, ())) == (own, marks)
+    made = from_description(describe({**taken, "tags": {"archshift/node-group": "x86"}}))
+    assert (made.own_labels, made.marks(own, ())) == ({"team": "shop"}, {})
+
+
 def test_what_is_not_read_of_a_group_is_named() -> None:
     """So that a twin's preview can say what stays behind."""
     repair = {"enabled": True, "maxParallelNodesRepairedCount": 2}
