@@ -105,7 +105,8 @@ def test_a_pool_that_is_taken_over_keeps_its_own_labels_and_annotations() -> Non
         "labels": {"app.kubernetes.io/managed-by": "Helm"},
         "annotations": {
             "meta.helm.sh/release-name": "pools",
-            "pulumi.com/waitFor": "condition=Ready",
+            "pulumi.com/waitFor": '["condition=Ready", '
+            "\"jsonpath={.metadata.annotations['pulumi.com/patchFieldManager']}=archshift/prod/pools\"]",
             "pulumi.com/timeoutSeconds": "120",
             "pulumi.com/patchFieldManager": "archshift/prod/pools",
             "pulumi.com/patchForce": "true",

@@ -188,7 +188,7 @@ def test_what_cannot_be_read_is_one_sentence(
     assert str(error.value) == sentence
 
 
-class Denied(Exception):
+class DeniedError(Exception):
     """An error of botocore."""
 
     response: ClassVar = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
@@ -204,7 +204,7 @@ class NobodyMayDescribe:
         return [{"nodegroups": ["theirs", f"graviton-{1:026}"]}]
 
     def describe_nodegroup(self, **_: str) -> None:
-        raise Denied
+        raise DeniedError
 
 
 def test_a_group_of_our_own_that_nobody_may_read_is_not_taken_for_a_new_one(
