@@ -142,6 +142,17 @@ def test_another_name_to_import_deletes_nothing(monkeypatch: pytest.MonkeyPatch)
         )
 
 
+def test_settings_without_the_import_delete_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool of the group's own name would replace the pool that it took over: of Graviton too."""
+    graviton = {"x86": {"instance_types": ["m7g.xlarge"], "limits": {"cpu": 16}}}
+    with pytest.raises(ArchshiftError) as error:
+        asked(monkeypatch, graviton, old=manifest(ARM), name="blue")
+    assert str(error.value).startswith(
+        "archshift:node_groups.x86.import: the group took over the NodePool blue before, and the change "
+        "would delete it; first release it: set import: blue and release: true"
+    )
+
+
 def test_a_pool_that_is_narrowed_to_x86_keeps_all_that_the_need_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its arm64 types never counted. A narrowing to Graviton is refused."""
     both = live_pool("x86")
