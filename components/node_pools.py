@@ -102,8 +102,8 @@ def _metadata(pool: NodePool, args: NodePoolsArgs) -> dict[str, Any]:
     metadata["annotations"]["pulumi.com/waitFor"] = json.dumps(
         [
             "condition=Ready",
-            # A pool that is taken over as it is keeps its generation and is ready already. Without this, the
-            # provider may take a pool of before its own patch for the result, and the next preview has a change.
+            # A pool that is taken over as it is keeps its generation, and is ready already. The provider may
+            # then take a pool of before its own patch for the result, and the next preview has a change.
             f"jsonpath={{.metadata.annotations['pulumi.com/patchFieldManager']}}={args.field_manager}",
         ]
     )
