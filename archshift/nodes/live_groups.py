@@ -216,8 +216,8 @@ def read_groups(
         stack: The stack, as ``stack_label`` writes it.
 
     Raises:
-        ArchshiftError: An imported group or the cluster does not exist; a group was imported under the same
-            name of ours before; or AWS refuses.
+        ArchshiftError: An imported group or the cluster does not exist, or EKS is deleting the group;
+            another group has the same name of ours; or AWS refuses.
     """
     try:
         client = aws_client("eks", cluster.region, "read node groups from EKS", cluster.aws)
@@ -268,6 +268,11 @@ def read_groups(
                 way_out,
             )
         found = described[imports[name]] if name in imports else None
+        if found and found.status == "DELETING":
+            raise ArchshiftError(
+                f"archshift:node_groups.{name}.import: EKS is deleting the node group {found.name!r}",
+                "correct the name, or remove the key to create a new group",
+            )
         if name not in imports and made:
             # The engine adds a time to the name. While it replaces a group, there are two.
             found = max(made, key=lambda group: group.name)

@@ -188,6 +188,17 @@ def test_what_cannot_be_read_is_one_sentence(
     assert str(error.value) == sentence
 
 
+def test_a_group_that_eks_is_deleting_is_not_imported(groups: Groups) -> None:
+    """The update would fail halfway, or find the group gone."""
+    groups.set(live_group("console", "prod", "general", "m5.large", status="DELETING"))
+    with pytest.raises(ArchshiftError) as error:
+        read_groups(PROD, {"x86": "general"}, (), "prod")
+    assert str(error.value) == (
+        "archshift:node_groups.x86.import: EKS is deleting the node group 'general'; correct the name, or "
+        "remove the key to create a new group"
+    )
+
+
 class DeniedError(Exception):
     """An error of botocore."""
 
