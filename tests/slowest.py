@@ -42,7 +42,8 @@ def pytest_testnodedown(node: object) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     count = config.getoption("slowest")
-    if not count:
+    # Without a result: the run was interrupted, or collected no test.
+    if not count or not _spent:
         return
     files: dict[str, float] = defaultdict(float)
     for test, (seconds, _) in _spent.items():

@@ -61,7 +61,8 @@ def measure(
         other = opposite(surplus.side)
         wrong = fullest_first(surplus.there, surplus.number, pods, reading.nodes)
         fitting = sum(map(rooms.take, wrong))
-        number = row.replicas if row.restarts else fitting
+        # A restart takes all its pods, and a part of the surplus would come back.
+        number = fitting if not row.restarts else row.replicas if fitting == surplus.number else 0
         if fitting < surplus.number:
             pending = counted(surplus.number - fitting, "pod", "find")
             left[row.key] = f"{pending} no room on {display(other)}"

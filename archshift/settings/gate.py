@@ -101,8 +101,8 @@ class FigureName(str):
 class ToleranceModel(Model, frozen=True, kw_only=True):
     """By how much a figure may be worse on Graviton than on x86.
 
-    A number of events is per pod and day; a share is absolute for errors and throttling, and relative
-    (0.1 is 10 % more) for all other figures.
+    A number of events is per pod and day. A share is absolute for errors and throttling. For all other
+    figures it is relative (0.1 is 10 % more).
     """
 
     hold: Annotated[

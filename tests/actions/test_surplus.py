@@ -79,6 +79,16 @@ def test_a_restart_counts_all_pods_of_its_workload() -> None:
     assert ask(row, pods=shop(1, 2), most=3) == ([2], {"cart": Surplus(AMD64, 1, 1)}, {})
 
 
+def test_a_workload_does_not_restart_for_pods_without_room() -> None:
+    """All its pods would restart, and those without room would come back or stay pending."""
+    row = planned("cart", 6, 4, restarts=True)
+    assert ask(row, pods=shop(1, 5), full=True) == (
+        [],
+        {"cart": Surplus(AMD64, 3, 0)},
+        {"cart": "1 pod finds no room on Graviton"},
+    )
+
+
 def test_what_has_become_right_meanwhile_does_not_move() -> None:
     """Also where pods end or are missing."""
     assert ask(planned("cart", 4, 2, graviton=1), pods=shop(2, 2)) == ([], {}, {})

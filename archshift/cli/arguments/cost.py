@@ -12,9 +12,9 @@ def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
         "cost",
         help="print what the nodes cost and what Graviton saves",
-        description="Print what the nodes of each group cost now, at the next step of arm_ratio and at 1.0, "
-        "and the monthly saving: a range with its assumptions. An unknown price is named and never counts as "
-        "0. Read-only.",
+        description="Print what the nodes of each group cost now, at the next step of arm_ratio and at 1.0. "
+        "Print the monthly saving as a range, with its assumptions. An unknown price is named and never "
+        "counts as 0. Read-only.",
         example="archshift cost --steps 0.8,1.0",
     )
     add_stack_options(parser)

@@ -16,8 +16,8 @@ def add_command(commands: Commands) -> None:
         "rbac",
         help="print the roles that the stack needs in its cluster",
         description="Print Kubernetes manifests for kubectl apply: a role for previews that can change "
-        "nothing, a role for pulumi up, and for each namespace a role with the names of the pull secrets "
-        "that its workloads use. Read-only; only the pull secrets need the cluster.",
+        "nothing, and a role for pulumi up. For each namespace, also print a role with the names of the pull "
+        "secrets that its workloads use. Read-only; only the pull secrets need the cluster.",
         example="archshift rbac --stack prod",
     )
     add_stack_options(parser)

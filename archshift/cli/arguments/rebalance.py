@@ -13,10 +13,10 @@ def add_command(commands: Commands) -> None:
     parser = commands.add_parser(
         "rebalance",
         help="move the pods that autoscalers or lost nodes left on the wrong side",
-        description="Evict the pods of each workload that are too many on a side, and no others, so that the "
+        description="Evict the pods of each workload that are too many on a side, and no others. Then the "
         "API server or the scheduler places them again. It respects PodDisruptionBudgets and the workloads' "
         "own limits. It never changes a placement: where that differs from the plan, run pulumi up. It also "
-        "renews deletion costs. Needs no engine. Changes the cluster.",
+        "renews deletion costs. It is no update of the stack. Changes the cluster.",
         example="archshift rebalance --dry-run",
         exits={
             0: "every workload has its planned pods on Graviton, and all pods have a node",
