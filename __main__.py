@@ -70,6 +70,11 @@ def main() -> None:
     by_limits = settings.pool_settings is not None or settings.provisioner != "managed"
     report(cluster_survey.plan, cluster_survey.evidence, fixed_capacity=fixed_capacity, by_limits=by_limits)
     gate = read_evidence_file(Path(settings.evidence_file))
+    if eks:
+        of_groups = eks.cluster
+        eks = eks.with_sizes_of_now(
+            lambda imports, own: read_groups(of_groups, imports, own, settings.stack_label)
+        )
 
     if cluster_survey.evidence:
         possible = possible_nodes(cluster_survey.inventory.nodes, settings.groups, settings.stack_label)

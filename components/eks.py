@@ -1,12 +1,13 @@
 """A stack's cluster and node groups on AWS: first looked up, then registered."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pulumi
 
 from archshift.nodes.eks import EksCluster, LiveCluster
 from archshift.nodes.groups import EksNodeGroup, Node
+from archshift.nodes.live_groups import LiveGroup
 from components.cluster import MixedCluster, MixedClusterArgs, find_cluster
 from components.eks_node_groups import EksNodeGroups, EksNodeGroupsArgs
 from components.offered_types import check_offered
@@ -36,6 +37,40 @@ class Eks:
         live = find_cluster(cluster)
         check_offered(groups)
         return cls(cluster=cluster, live=live, groups=groups)
+
+    def with_sizes_of_now(
+        self, read: Callable[[Mapping[str, str], list[str]], Mapping[str, LiveGroup]]
+    ) -> "Eks":
+        """Return it with the sizes that groups have now, where an autoscaler decides them.
+
+        EKS gets the desired size of a run's beginning otherwise. Since then, audits and tests may have taken
+        many minutes, and the nodes that the autoscaler has added meanwhile would go.
+
+        Args:
+            read: Reads groups: our names to the names of imported ones, and the names of the others.
+
+        Raises:
+            ArchshiftError: EKS cannot be read.
+        """
+        there = [
+            group for group in self.groups.values() if group.live and (group.autoscaled or group.released)
+        ]
+        if not there:
+            return self
+        now = read(
+            {group.name: group.import_name for group in there if group.import_name},
+            [group.name for group in there if not group.import_name],
+        )
+        sizes = {
+            group.name: min(max(now[group.name].desired_size, group.min_size), group.max_size)
+            for group in there
+            if group.name in now
+        }
+        groups = {
+            name: replace(group, desired_size=sizes.get(name, group.desired_size))
+            for name, group in self.groups.items()
+        }
+        return replace(self, groups=groups)
 
     def register_cluster(self, protection: pulumi.ResourceHook | None = None) -> MixedCluster:
         """Register the cluster.

@@ -140,9 +140,7 @@ class EksNodeGroups(pulumi.ComponentResource):
                     min_size=group.min_size, max_size=group.max_size, desired_size=group.desired_size
                 ),
                 update_config=_update_config(group),
-                node_repair_config=aws.eks.NodeGroupNodeRepairConfigArgs(enabled=True)
-                if group.node_repair
-                else None,
+                node_repair_config=_node_repair(group),
                 labels=dict(group.node_labels),
                 taints=[
                     aws.eks.NodeGroupTaintArgs(
@@ -309,6 +307,14 @@ def _volumes(group: EksNodeGroup) -> dict[str, Volume]:
     ami, given = AMI_TYPES[group.ami_type], group.instances.volumes
     volumes = {device: given.get(device, Volume()) for device in ami.volumes} | dict(given)
     return volumes | {ami.data_volume: replace(volumes[ami.data_volume], gib=group.disk_gib)}
+
+
+def _node_repair(group: EksNodeGroup) -> aws.eks.NodeGroupNodeRepairConfigArgs | None:
+    # An import does not change it. Without the block, EKS would keep what a group of our own had.
+    known = not group.import_name and group.live and group.live.node_repair is not None
+    if not group.node_repair and not known:
+        return None
+    return aws.eks.NodeGroupNodeRepairConfigArgs(enabled=group.node_repair)
 
 
 def _update_config(group: EksNodeGroup) -> aws.eks.NodeGroupUpdateConfigArgs:

@@ -76,13 +76,13 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
 
 
 def _check_renamed(name: str, pool: str, settings: "Settings") -> None:
-    """Check that a group which now takes over another NodePool does not delete its former one.
+    """Check that a group which now has another NodePool does not delete the one that it took over before.
 
     Raises:
         ArchshiftError: It would.
     """
     group = settings.node_pools.get(name)
-    if group and group.import_name and group.import_name != pool:
+    if group and group.pool_name != pool:
         raise ArchshiftError(
             f"archshift:node_groups.{name}.import: the group took over the NodePool {pool} before, and the "
             "change would delete it",

@@ -1,5 +1,6 @@
 """The NodePools of a cluster in which Karpenter or EKS Auto Mode creates the nodes."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -98,6 +99,14 @@ def _metadata(pool: NodePool, args: NodePoolsArgs) -> dict[str, Any]:
         key: value for key, value in live.annotations.items() if not key.startswith(_NOT_OURS_TO_KEEP)
     }
     metadata["annotations"]["pulumi.com/patchFieldManager"] = args.field_manager
+    metadata["annotations"]["pulumi.com/waitFor"] = json.dumps(
+        [
+            "condition=Ready",
+            # A pool that is taken over as it is keeps its generation, and is ready already. The provider may
+            # then take a pool of before its own patch for the result, and the next preview has a change.
+            f"jsonpath={{.metadata.annotations['pulumi.com/patchFieldManager']}}={args.field_manager}",
+        ]
+    )
     if pool.force:
         metadata["annotations"]["pulumi.com/patchForce"] = "true"
     if live.labels:

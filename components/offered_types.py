@@ -21,11 +21,11 @@ def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
 
     A region may offer a type that one of its zones lacks, most often a new type. EKS says so only after
     minutes, when no node starts there. An imported group has the types that it has. For a group that an
-    earlier update made, a zone without its types is a warning, because its nodes run.
+    earlier update made, a zone without its types is a warning, and so is a type that it has already.
 
     Raises:
-        ArchshiftError: No zone of a group offers a type; a zone offers no type of a new group; a subnet does
-            not exist; or AWS refuses.
+        ArchshiftError: No zone of a group offers a type that is new to it; a zone offers no type of a new
+            group; a subnet does not exist; or AWS refuses.
     """
     made = [group for group in groups.values() if not group.import_name and group.instance_types]
     zones = _zones(made)
@@ -47,7 +47,9 @@ def check_offered(groups: Mapping[str, EksNodeGroup]) -> None:
         elif without:
             places = [f"{zones[subnet]} of {subnet}" for subnet in without]
             problem = f"{_problem(group, places, types)}, so no node of the group starts there"
-        if problem and (nowhere or not group.live):
+        # Its nodes run, and other types would replace it.
+        as_it_is = group.live is not None and {*(group.live.instance_types or ())} == {*types}
+        if problem and (not group.live or (nowhere and not as_it_is)):
             raise ArchshiftError(problem, _WAY_OUT)
         if problem:
             engine_text.warn(problem)

@@ -5,7 +5,7 @@ import json
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +305,39 @@ def test_the_stack_files_are_working_examples(
     sizes = {name: one.inputs["scalingConfig"]["desiredSize"] for name, one in made.items()}
     begins = {name: group.get("desired_size") for name, group in config["node_groups"].items()}
     assert sizes == {**begins, **dict.fromkeys(imported, 7)}
+
+
+@pytest.mark.parametrize(("autoscaler", "desired"), [("cluster-autoscaler", 7), ("none", 4)])
+def test_nodes_that_an_autoscaler_adds_during_a_run_stay(
+    monkeypatch: pytest.MonkeyPatch, autoscaler: str, desired: int
+) -> None:
+    """The size is that of the moment before EKS gets it: tests and audits may take many minutes."""
+
+    class Growing(Mapping[str, int]):
+        """What EKS says of the group: more nodes each time."""
+
+        sizes = iter((4, 7, 9))
+
+        def __getitem__(self, _: str) -> int:
+            return next(self.sizes)
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(("desired_size",))
+
+        def __len__(self) -> int:
+            return 1
+
+    groups = {"x86": {"import": "old", "instance_types": ["m5.large"]}}
+    cluster = {**CLUSTER, "autoscaler": autoscaler}
+    done = run(
+        monkeypatch,
+        shop(eks_node("ip-1", "x86")),
+        live={"x86": Growing()},
+        cluster=cluster,
+        node_groups=groups,
+    )
+    (made,) = done.of(NODE_GROUP)
+    assert made.inputs["scalingConfig"]["desiredSize"] == desired
 
 
 def test_a_stack_without_a_cluster_does_not_load_the_sdks_of_aws() -> None:

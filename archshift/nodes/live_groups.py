@@ -3,7 +3,8 @@
 https://docs.aws.amazon.com/eks/latest/APIReference/API_Nodegroup.html
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -86,7 +87,8 @@ class LiveGroup:
     def own_labels(self) -> dict[str, str]:
         """The labels that it would have without archshift."""
         labels = {key: value for key, value in self.labels.items() if not key.startswith(OURS)}
-        if labels.get(ARCHITECTURE_LABEL) in ARCHITECTURES:
+        # Before archshift has the group, the label is the owner's.
+        if GROUP_LABEL in self.tags and labels.get(ARCHITECTURE_LABEL) in ARCHITECTURES:
             del labels[ARCHITECTURE_LABEL]
         for key, former in self._marks(_LABEL_MARK):
             labels.pop(key, None)
@@ -131,8 +133,10 @@ class LiveGroup:
         tags = {}
         for key, value in labels.items():
             former = own_labels.get(key)
-            obvious = former is None and (key.startswith(OURS) or key == ARCHITECTURE_LABEL)
-            if former != value and not obvious:
+            ambiguous = key == ARCHITECTURE_LABEL
+            obvious = former is None and (key.startswith(OURS) or ambiguous)
+            # Without the mark, a label of the owner with our key and value would later count as ours.
+            if (former != value or ambiguous) and not obvious:
                 tags[f"{_LABEL_MARK}{key}"] = "" if former is None else f"={former}"
         for taint in taints:
             before = own_taints.get((taint.key, taint.effect))
@@ -212,8 +216,8 @@ def read_groups(
         stack: The stack, as ``stack_label`` writes it.
 
     Raises:
-        ArchshiftError: An imported group or the cluster does not exist; a group was imported under the same
-            name of ours before; or AWS refuses.
+        ArchshiftError: An imported group or the cluster does not exist, or EKS is deleting the group;
+            another group has the same name of ours; or AWS refuses.
     """
     try:
         client = aws_client("eks", cluster.region, "read node groups from EKS", cluster.aws)
@@ -238,7 +242,8 @@ def read_groups(
                 f"{theirs!r}",
                 "correct the name, or remove the key to create a new group",
             )
-    described = {name: _describe(client, cluster.name, name, imports) for name in sorted(names)}
+    own = tuple(own)
+    described = {name: _describe(client, cluster.name, name, imports, own) for name in sorted(names)}
     groups: dict[str, LiveGroup] = {}
     for name in (*imports, *own):
         made = [
@@ -250,17 +255,24 @@ def read_groups(
         former = [
             group.name
             for group in made
-            if group.name != imports.get(name) and not group.name.startswith(f"{name}-")
+            if group.name != imports.get(name) and (name in imports or not _engine_named(group.name, name))
         ]
         if former:
             change = f"importing {imports[name]!r}" if name in imports else "a new group"
+            way_out = "give the other group a name of its own"
+            if not _engine_named(former[0], name):
+                way_out += f", or first hand {former[0]!r} back with release: true (docs/runbook.md)"
             raise ArchshiftError(
                 f"archshift:node_groups.{name}: under this name the stack manages the node group "
                 f"{former[0]!r}, and {change} would delete it",
-                f"give the other group a name of its own, or first hand {former[0]!r} back with "
-                "release: true (docs/runbook.md)",
+                way_out,
             )
         found = described[imports[name]] if name in imports else None
+        if found and found.status == "DELETING":
+            raise ArchshiftError(
+                f"archshift:node_groups.{name}.import: EKS is deleting the node group {found.name!r}",
+                "correct the name, or remove the key to create a new group",
+            )
         if name not in imports and made:
             # The engine adds a time to the name. While it replaces a group, there are two.
             found = max(made, key=lambda group: group.name)
@@ -269,14 +281,28 @@ def read_groups(
     return groups
 
 
-def _describe(client: Any, cluster: str, name: str, imports: Mapping[str, str]) -> LiveGroup | None:
+def _engine_named(theirs: str, ours: str) -> bool:
+    """Return whether the engine made up a name at EKS, for a group of that name of ours.
+
+    An imported group may have the same beginning. The suffix is time and a counter:
+    https://github.com/hashicorp/terraform-plugin-sdk/blob/main/helper/id/id.go
+    """
+    return re.fullmatch(rf"{re.escape(ours)}-[0-9a-f]{{26}}", theirs) is not None
+
+
+def _describe(
+    client: Any, cluster: str, name: str, imports: Mapping[str, str], own: Collection[str]
+) -> LiveGroup | None:
     """Return a group; None if it is gone meanwhile, or if it is of others and nobody here may read it."""
     keys = [f"archshift:node_groups.{ours}.import" for ours, theirs in imports.items() if theirs == name]
     try:
         answer = client.describe_nodegroup(clusterName=cluster, nodegroupName=name)
     # botocore's exceptions share no base class.
     except Exception as error:
-        if not keys and _code(error) in ("ResourceNotFoundException", "AccessDeniedException"):
+        gone = _code(error) == "ResourceNotFoundException"
+        # Without its own group, the stack would give it the size of its beginning again.
+        of_others = not any(_engine_named(name, ours) for ours in own)
+        if not keys and (gone or (of_others and _code(error) == "AccessDeniedException")):
             return None
         key = keys[0] if keys else "archshift:cluster.name"
         raise _explained(error, f"{key}: {name!r} cannot be read") from None

@@ -331,6 +331,22 @@ def test_the_role_of_nodes_in_china_is_trusted_by_both_names_of_ec2() -> None:
     assert all(one.inputs["policyArn"].startswith("arn:aws-cn:iam::") for one in done.of(ATTACHMENT))
 
 
+@pytest.mark.parametrize(
+    ("more", "config"),
+    [
+        ({"live": live_group(node_repair=True)}, {"enabled": False}),
+        ({"live": live_group()}, None),
+        ({"live": live_group(node_repair=True), "import_name": "old"}, None),
+    ],
+    ids=["switched off", "never had it", "imported"],
+)
+def test_node_repair_can_be_switched_off_again(more: dict[str, Any], config: Any) -> None:
+    """Without the block the provider keeps what EKS has; an import leaves it to the owner."""
+    done = registered(group("x86", "m5.large", **more), cluster=EksCluster(name="prod"))
+    (made,) = done.of(NODE_GROUP)
+    assert made.inputs.get("nodeRepairConfig") == config
+
+
 OLD = live_group(
     labels={"team": "shop", "architecture": "x86"},
     taints=(Taint(key="spot"),),

@@ -105,7 +105,8 @@ def test_a_pool_that_is_taken_over_keeps_its_own_labels_and_annotations() -> Non
         "labels": {"app.kubernetes.io/managed-by": "Helm"},
         "annotations": {
             "meta.helm.sh/release-name": "pools",
-            "pulumi.com/waitFor": "condition=Ready",
+            "pulumi.com/waitFor": '["condition=Ready", '
+            "\"jsonpath={.metadata.annotations['pulumi.com/patchFieldManager']}=archshift/prod/pools\"]",
             "pulumi.com/timeoutSeconds": "120",
             "pulumi.com/patchFieldManager": "archshift/prod/pools",
             "pulumi.com/patchForce": "true",
@@ -139,6 +140,17 @@ def test_another_name_to_import_deletes_nothing(monkeypatch: pytest.MonkeyPatch)
             "would delete it; first release it: set import: blue and release: true, run pulumi up, remove "
             "the group, and run pulumi up again"
         )
+
+
+def test_settings_without_the_import_delete_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool of the group's own name would replace the pool that it took over: of Graviton too."""
+    graviton = {"x86": {"instance_types": ["m7g.xlarge"], "limits": {"cpu": 16}}}
+    with pytest.raises(ArchshiftError) as error:
+        asked(monkeypatch, graviton, old=manifest(ARM), name="blue")
+    assert str(error.value).startswith(
+        "archshift:node_groups.x86.import: the group took over the NodePool blue before, and the change "
+        "would delete it; first release it: set import: blue and release: true"
+    )
 
 
 def test_a_pool_that_is_narrowed_to_x86_keeps_all_that_the_need_has(monkeypatch: pytest.MonkeyPatch) -> None:

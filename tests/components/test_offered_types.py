@@ -90,6 +90,18 @@ def test_a_group_that_runs_is_warned_of_such_a_zone(monkeypatch: pytest.MonkeyPa
     assert warning.startswith("archshift:node_groups.graviton: EC2 does not offer m7g.large in eu-west-1c")
 
 
+def test_a_type_that_a_group_has_already_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS may retire a type; without it in the settings, the group would be replaced."""
+    warnings: list[str] = []
+    monkeypatch.setattr(pulumi, "warn", warnings.append)
+    has = live_group("graviton", "c7gn.large", "m7g.large")
+    check(graviton("m7g.large", "c7gn.large", live=has), ec2(BOTH))
+    (warning,) = warnings
+    assert warning == (
+        "archshift:node_groups.graviton: EC2 does not offer c7gn.large in eu-west-1a and eu-west-1b"
+    )
+
+
 @pytest.mark.parametrize("live", [None, live_group()], ids=["new", "made"])
 def test_a_type_that_no_zone_offers_is_refused(live: LiveGroup | None) -> None:
     assert refused(graviton("m7g.large", "c7gn.large", live=live), ec2(BOTH)) == (

@@ -86,7 +86,8 @@ class Life:
                 launch_templates.check(plain)
                 self.templates[f"{name}-id"] = {**plain, "latestVersion": 3}
             else:
-                self.groups[f"prod:{name}-1"] = created(values, f"{name}-1")
+                # A name as the engine makes it up.
+                self.groups[f"prod:{name}"] = created(values, f"{name}-{1:026}")
         self.write()
 
 

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from archshift.common.errors import ArchshiftError
+from archshift.nodes import live_groups
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import Taint
 from archshift.nodes.launch_templates import TemplateVersion
@@ -88,17 +89,57 @@ def test_a_group_of_an_earlier_update_is_found_by_its_tag_and_stack(groups: Grou
     """Also without nodes; a group that goes, of another stack or of another name is not it."""
     ours = {"tags": {"archshift/node-group": "graviton"}, "labels": {"archshift/stack": "prod"}}
 
-    def made(suffix: str, **more: Any) -> dict[str, Any]:
-        return live_group("console", "prod", f"graviton-{suffix}", "m7g.large", **{**ours, **more})
+    def made(number: int, group: str = "graviton", **more: Any) -> dict[str, Any]:
+        return live_group("console", "prod", f"{group}-{number:026}", "m7g.large", **{**ours, **more})
 
     groups.set(
-        made("1", status="DELETING"),
-        made("2"),
-        made("3", labels={"archshift/stack": "staging"}),
-        made("memory-4", tags={"archshift/node-group": "graviton-memory"}),
+        made(1, status="DELETING"),
+        made(2),
+        made(3, labels={"archshift/stack": "staging"}),
+        made(4, "graviton-memory", tags={"archshift/node-group": "graviton-memory"}),
     )
     assert read_groups(PROD, {}, ["graviton", "more"], "prod").keys() == {"graviton"}
-    assert read_groups(PROD, {}, ["graviton"], "prod")["graviton"].name == "graviton-2"
+    assert read_groups(PROD, {}, ["graviton"], "prod")["graviton"].name == f"graviton-{2:026}"
+
+
+@pytest.mark.parametrize(
+    ("there", "imports", "sentence"),
+    [
+        (
+            "graviton-old",
+            {},
+            "'graviton-old', and a new group would delete it; give the other group a name of its own, or "
+            "first hand 'graviton-old' back with release: true (docs/runbook.md)",
+        ),
+        (
+            "graviton-old",
+            {"graviton": "graviton-new"},
+            "'graviton-old', and importing 'graviton-new' would delete it; give the other group a name of "
+            "its own, or first hand 'graviton-old' back with release: true (docs/runbook.md)",
+        ),
+        (
+            f"graviton-{1:026}",
+            {"graviton": "graviton-new"},
+            f"'graviton-{1:026}', and importing 'graviton-new' would delete it; give the other group a name "
+            "of its own",
+        ),
+    ],
+    ids=["import removed", "another import", "import in place of our own"],
+)
+def test_a_group_that_another_would_replace_is_named(
+    groups: Groups, there: str, imports: dict[str, str], sentence: str
+) -> None:
+    """Also if its name at EKS begins with ours, as the names do that the engine makes up."""
+    tags = {"archshift/node-group": "graviton"}
+    groups.set(
+        live_group("console", "prod", there, "m7g.large", tags=tags),
+        live_group("console", "prod", "graviton-new", "m7g.large"),
+    )
+    with pytest.raises(ArchshiftError) as error:
+        read_groups(PROD, imports, () if imports else ["graviton"], "prod")
+    assert str(error.value) == (
+        f"archshift:node_groups.graviton: under this name the stack manages the node group {sentence}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,6 +186,65 @@ def test_what_cannot_be_read_is_one_sentence(
     with pytest.raises(ArchshiftError) as error:
         read_groups(cluster, {"x86": "general"}, (), "prod")
     assert str(error.value) == sentence
+
+
+def test_a_group_that_eks_is_deleting_is_not_imported(groups: Groups) -> None:
+    """The update would fail halfway, or find the group gone."""
+    groups.set(live_group("console", "prod", "general", "m5.large", status="DELETING"))
+    with pytest.raises(ArchshiftError) as error:
+        read_groups(PROD, {"x86": "general"}, (), "prod")
+    assert str(error.value) == (
+        "archshift:node_groups.x86.import: EKS is deleting the node group 'general'; correct the name, or "
+        "remove the key to create a new group"
+    )
+
+
+class DeniedError(Exception):
+    """An error of botocore."""
+
+    response: ClassVar = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
+
+
+class NobodyMayDescribe:
+    """A client that may list groups and describe none."""
+
+    def get_paginator(self, _: str) -> "NobodyMayDescribe":
+        return self
+
+    def paginate(self, **_: str) -> list[dict[str, list[str]]]:
+        return [{"nodegroups": ["theirs", f"graviton-{1:026}"]}]
+
+    def describe_nodegroup(self, **_: str) -> None:
+        raise DeniedError
+
+
+def test_a_group_of_our_own_that_nobody_may_read_is_not_taken_for_a_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With an autoscaler, it would get the size of its beginning again. Groups of others do not matter."""
+    monkeypatch.setattr(live_groups, "aws_client", lambda *_: NobodyMayDescribe())
+    assert read_groups(PROD, {}, ["graviton-memory"], "prod") == {}
+    with pytest.raises(ArchshiftError) as error:
+        read_groups(PROD, {}, ["graviton"], "prod")
+    assert str(error.value) == (
+        f"archshift:cluster.name: 'graviton-{1:026}' cannot be read: AccessDeniedException: no; docs/iam.md "
+        "lists the permissions that archshift needs"
+    )
+
+
+def test_a_label_with_the_architecture_that_the_owner_had_stays_the_owners() -> None:
+    """On the first import and later, when it looks like ours; ours on a group that we made goes."""
+    own = {"team": "shop", "architecture": "amd64"}
+    before = from_description(describe(live_group("console", "prod", "old", "m5.large", labels=own)))
+    assert before.own_labels == own
+    marks = before.marks({**own, "archshift/node-group": "x86"}, ())
+    assert marks == {"archshift/label/architecture": "=amd64"}
+    tags = {"archshift/node-group": "x86", **marks}
+    taken = live_group("console", "prod", "old", "m5.large", labels=own, tags=tags)
+    later = from_description(describe(taken))
+    assert (later.own_labels, later.marks(own, ())) == (own, marks)
+    made = from_description(describe({**taken, "tags": {"archshift/node-group": "x86"}}))
+    assert (made.own_labels, made.marks(own, ())) == ({"team": "shop"}, {})
 
 
 def test_what_is_not_read_of_a_group_is_named() -> None:
