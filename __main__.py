@@ -120,7 +120,8 @@ def main() -> None:
         pools = NodePoolsArgs(
             pools=settings.node_pools,
             protected=stay,
-            guard=guard,
+            # Without the images' evidence too: it also keeps a pool that another import would delete.
+            guard=hook,
             others=others,
             live=settings.live_pools or {},
             field_manager=settings.pools_manager,

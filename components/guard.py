@@ -49,6 +49,8 @@ def guard_hook(settings: "Settings") -> pulumi.ResourceHook:
         old, new = args.old_inputs or {}, args.new_inputs
         if new is None and _is_pool(old):
             _check_renamed(args.name, str(old["metadata"]["name"]), settings)
+        if not settings.guarded:
+            return
         architecture = _architecture(old)
         if architecture == ARM64:
             return

@@ -142,6 +142,18 @@ def test_another_name_to_import_deletes_nothing(monkeypatch: pytest.MonkeyPatch)
         )
 
 
+def test_without_evidence_of_images_another_import_deletes_nothing_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the rest of the guard is off: it knows nothing that needs x86."""
+    live = live_pool("green", ("kubernetes.io/arch", "In", ["amd64"]))
+    settings = stack({"x86": {"import": "green"}}).with_live_pools({"green": live})
+    unguarded = replace(settings, images=replace(settings.images, check=False))
+    with pytest.raises(ArchshiftError, match="the group took over the NodePool blue before"):
+        asked(monkeypatch, {}, configured=unguarded, name="blue")
+    asked(monkeypatch, {}, configured=replace(stack({}), images=unguarded.images))
+
+
 def test_settings_without_the_import_delete_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool of the group's own name would replace the pool that it took over: of Graviton too."""
     graviton = {"x86": {"instance_types": ["m7g.xlarge"], "limits": {"cpu": 16}}}
