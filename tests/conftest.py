@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from archshift import survey
@@ -17,6 +18,12 @@ from tests.images.build import Pusher
 from tests.images.servers import Authority, Registry, Server
 
 pytest_plugins = ["tests.slowest"]
+
+# No deadline: a slow machine is not a wrong program.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

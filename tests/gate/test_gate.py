@@ -324,6 +324,15 @@ class ForgedOwners(FakeWeeks):
         self._real = real
 
     def _series(self) -> Iterator[Series]:
+        series = {
+            (metric, frozenset(labels.items())): one
+            for one in self._forged()
+            for metric, labels, *_ in (one,)
+        }
+        # Both replicas of kube-state-metrics export a pod, and what is forged from it is one series.
+        yield from series.values()
+
+    def _forged(self) -> Iterator[Series]:
         for metric, labels, first, last, value in self._real._series():
             if metric == "kube_replicaset_owner" and labels["owner_name"] == "catalog":
                 yield metric, {**labels, "owner_name": "nobody", "instance": "10.9.9.9"}, first, last, value

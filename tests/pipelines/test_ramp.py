@@ -18,7 +18,9 @@ def week(runner: Runner) -> Done:
         runner.clone(shallow=job == "gate")
         if job == "propose":
             break
-        assert runner.run("gate.sh", "prod", runner.results).code == 0
+        asked = runner.run("gate.sh", "prod", runner.results)
+        if asked.code:
+            return asked
         done = runner.run("ramp.sh", "prod", runner.results)
         if done.code:
             return done
@@ -280,4 +282,8 @@ class TestUntrustedText:
         """GitHub refuses a text of more than 65,536 characters."""
         gate(prod, "pass", "shop/Deployment/x: unknown ü" * 9000)
         assert week(prod).code == 0
-        assert "(cut here)" in prod.github.pulls[0]["body"]
+        body = prod.github.pulls[0]["body"]
+        assert "shop/Deployment/x: unknown ü" in body
+        # archshift cuts the line itself.
+        assert "…" in body
+        assert len(body) < 65_536
