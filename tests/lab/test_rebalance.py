@@ -44,7 +44,7 @@ def scale(cluster: Cluster, namespace: str, sizes: dict[str, int], factor: float
         kind, name = key.split("/")
         cluster.scale(kind.lower(), name, namespace, replicas)
     cluster.wait_until_settled(namespace)
-    wait_for(lambda: cluster.pod_counts(namespace) == new)
+    wait_for(lambda: cluster.pod_counts(namespace).items() >= new.items())
     return new
 
 
@@ -182,9 +182,9 @@ def test_shares_hold_on_the_way_down_and_a_rebalance_restarts_exactly_the_surplu
 def test_patches_hold_shares_on_the_way_down_and_are_repaired_by_the_surplus(
     cluster: Cluster, stack: Stack, namespace: str
 ) -> None:
-    """At 0.8: autoscaled workloads on the way down, and the others after a third of the nodes was lost.
+    """At 0.8: autoscaled workloads on the way down, and all after a third of the nodes was lost.
 
-    A soft rule places autoscaled pods, so with patches they need not be exact.
+    The hard rule keeps the others exact. A soft rule places autoscaled pods, so they end near their share.
     """
     scaled = {f"Deployment/web-{size}": size for size in (5, 10, 20)}
     steady = {f"Deployment/web-{size}": size for size in (4, 6, 8, 13, 33)}
@@ -206,13 +206,14 @@ def test_patches_hold_shares_on_the_way_down_and_are_repaired_by_the_surplus(
     after = read_pods(cluster.lab)
     counts = cluster.graviton_counts(namespace)
     moved = {key: row["surplus"] for key, row in dry.items()}
-    again = {key: restarted({"workload": key, "wanted": wanted[key]}, before, after) for key in dry}
+    again = {key: restarted({"workload": key, "wanted": wanted[key]}, before, after) for key in wanted}
     print(f"patches at 0.8, a third of the nodes lost: surplus {moved}, restarts {again}, now {counts}")
-    exact = {f"{namespace}/{key}" for key in steady}
-    assert sum(moved[key] for key in dry if key in exact) > 0
-    for key in exact:
-        assert counts[key.partition("/")[2]] == wanted[key], key
-        assert again.get(key, 0) == moved.get(key, 0), key
+    assert sum(moved.values()) > 0
+    for key in steady:
+        whole = f"{namespace}/{key}"
+        assert (counts[key], again[whole], moved.get(whole, 0)) == (wanted[whole], 0, 0)
+    for key, size in scaled.items():
+        assert abs(counts[key] - wanted[f"{namespace}/{key}"]) <= max(1, size / 10), key
     went_well(stack.destroy())
     assert costs(cluster, namespace) == 0
 
