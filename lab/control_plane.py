@@ -52,7 +52,7 @@ REGISTRY_HOST = "registry.shop.example"
 _SERVING = ("registry", "etcd", "kube-apiserver")
 _CLIENTS = ("kube-controller-manager", "kube-scheduler", "kwok")
 
-_READY_TIMEOUT = 60.0
+_READY_TIMEOUT = 180.0
 # Seconds that a server has for its own shutdown. The API server waits up to a minute for open watches,
 # but it keeps no data that etcd lacks, so the lab does not wait for it.
 _GRACE = {"kube-apiserver": 2.0, "etcd": 15.0}

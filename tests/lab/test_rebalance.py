@@ -141,7 +141,7 @@ def check_costs(cluster: Cluster, namespace: str, wanted: dict[str, int], sizes:
     assert costs(cluster, namespace, *split) == sum(split.values())
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_shares_hold_on_the_way_down_and_a_rebalance_restarts_exactly_the_surplus(
     cluster: Cluster, stack: Stack, namespace: str
 ) -> None:
