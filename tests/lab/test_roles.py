@@ -123,6 +123,8 @@ def test_one_role_looks_and_one_deploys(
     grant(cluster, stack.config({"placement": "admission", "arm_ratio": "0.5"}))
     become("deploying")
     went_well(stack.up())
+    # The update gives the fields of the templates back, and their rollouts end after it.
+    cluster.wait_until_settled(namespace)
     become("looking")
     look(cluster, stack.config({"arm_ratio": "1.0"}), namespace)
     become("deploying")
