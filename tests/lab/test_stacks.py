@@ -538,7 +538,7 @@ def test_twins_are_filled_from_groups_that_differ_in_every_property(on_aws: OnAw
     content = on_aws.account.read()
     on_aws.write_account(
         **content,
-        templates={"lt-0123456789abcdef0": {"5": {**theirs, "SecurityGroupIds": ["sg-0other"]}}},
+        templates={"lt-0123456789abcdef0": {"4": theirs, "5": {**theirs, "SecurityGroupIds": ["sg-0other"]}}},
     )
     followed = on_aws.stack.up(PACK)
     assert followed.succeeded, followed.output
@@ -559,8 +559,6 @@ def test_twins_are_filled_from_groups_that_differ_in_every_property(on_aws: OnAw
     assert after["template"]["vpcSecurityGroupIds"] == ["sg-0other"]
     assert after["launchTemplate"]["version"] == "2"
     assert "delete" not in [did for did, _, _ in on_aws.account.read()["done"]]
-    again = on_aws.stack.up(PACK)
-    assert (again.exit_code, again.changes) == (0, {}), again.output
 
 
 def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> None:
