@@ -9,10 +9,8 @@ cost for the API server alone.
 """
 
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
@@ -24,7 +22,8 @@ from archshift.common.architectures import ARCHITECTURES
 from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, OS_LABEL
 from archshift.plan.admission import binding, policy
 from archshift.plan.placement import place
-from lab.control_plane import CONTEXT, PROJECT, Lab
+from bench._lab import running_lab
+from lab.control_plane import CONTEXT, Lab
 
 STACK: Final = "bench"
 PODS: Final = 100
@@ -164,17 +163,9 @@ def measure(lab: Lab, api: Cluster, rounds: int) -> None:
 def main() -> None:
     """Start a lab, measure and print."""
     rounds = int(sys.argv[1]) if sys.argv[1:] else 5
-    parent = PROJECT / ".lab"
-    parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as name:
-        lab = Lab(Path(name) / "lab")
-        lab.start(lambda text: print(text, flush=True))
-        try:
-            with connect(CONTEXT, lab.kubeconfig) as api:
-                prepare(api)
-                measure(lab, api, rounds)
-        finally:
-            lab.stop()
+    with running_lab() as (lab, _), connect(CONTEXT, lab.kubeconfig) as api:
+        prepare(api)
+        measure(lab, api, rounds)
 
 
 if __name__ == "__main__":

@@ -19,16 +19,15 @@ load is larger.
 """
 
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 from archshift.cluster.client import connect
 from archshift.common.architectures import ARM64
-from lab.control_plane import CONTEXT, PROJECT, Lab
+from bench._lab import running_lab
+from lab.control_plane import CONTEXT
 from lab.day import HOURS, RULES, Day, Load, loads
 
 RATIOS: Final = (0.2, 0.5, 0.8)
@@ -41,20 +40,12 @@ def day(
     ratio: float, own: Sequence[Load], rules: Sequence[str] = RULES, *, even: bool = False
 ) -> Iterator[Day]:
     """Start a lab with the workloads after the step to a ratio, and stop it."""
-    parent = PROJECT / ".lab"
-    parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as name:
-        lab = Lab(Path(name) / "lab")
-        lab.start(lambda text: print(text, flush=True))
-        try:
-            with connect(CONTEXT, lab.kubeconfig) as api:
-                made = Day(api, ratio, own, rules)
-                with made.metrics.serve(api, Path(name)):
-                    for rule, left in made.prepare(even=even).items():
-                        print(f"{rule}: not exact after the step: {', '.join(left) or 'none'}", flush=True)
-                    yield made
-        finally:
-            lab.stop()
+    with running_lab() as (lab, folder), connect(CONTEXT, lab.kubeconfig) as api:
+        made = Day(api, ratio, own, rules)
+        with made.metrics.serve(api, folder):
+            for rule, left in made.prepare(even=even).items():
+                print(f"{rule}: not exact after the step: {', '.join(left) or 'none'}", flush=True)
+            yield made
 
 
 def main() -> None:

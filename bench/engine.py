@@ -10,7 +10,6 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from typing import Any
 import psutil
 import yaml
 
+from bench._lab import running_lab
 from components.workload_patch import WorkloadPatch
 from lab.control_plane import CONTEXT, PROJECT, Lab
 from lab.engine import RUNTIME
@@ -361,25 +361,16 @@ def placement(lab: Lab, folder: Path, namespaces: int, workloads: int) -> None:
 def main() -> None:
     """Measure and print the parts that the arguments name, or all parts."""
     parts = sys.argv[1:] or ["step", "preview", "empty", "placement"]
-    # The folder is inside the checkout, so that the bare program finds the same Python environment.
-    parent = PROJECT / ".lab"
-    parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as name:
-        folder = Path(name)
-        lab = Lab(folder / "lab")
-        lab.start(lambda text: print(text, flush=True))
-        try:
-            print(f"{'':<34} {'ours':>8} {'bare':>8}")
-            if "step" in parts:
-                step(lab, folder, 50)
-            if "preview" in parts:
-                preview(lab, folder, 1000)
-            if "empty" in parts:
-                empty(lab, folder)
-            if "placement" in parts:
-                placement(lab, folder, 50, 5000)
-        finally:
-            lab.stop()
+    with running_lab() as (lab, folder):
+        print(f"{'':<34} {'ours':>8} {'bare':>8}")
+        if "step" in parts:
+            step(lab, folder, 50)
+        if "preview" in parts:
+            preview(lab, folder, 1000)
+        if "empty" in parts:
+            empty(lab, folder)
+        if "placement" in parts:
+            placement(lab, folder, 50, 5000)
 
 
 if __name__ == "__main__":

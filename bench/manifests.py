@@ -14,7 +14,6 @@ No image is pulled and no process runs in the lab, so the times say nothing abou
 import argparse
 import json
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -27,8 +26,9 @@ import yaml
 from archshift.cli.arguments.status import EXIT_INEXACT, EXIT_TROUBLE
 from archshift.cluster.kinds import CONTROLLERS, has_replicas
 from archshift.cluster.pods import read_pod
+from bench._lab import running_lab
 from bench.engine import Stack
-from lab.control_plane import PROJECT, Lab
+from lab.control_plane import Lab
 from lab.stack import ON_THE_LAB
 
 RATIOS: Final = (0.2, 0.5, 0.8, 1.0, 0.3)
@@ -56,15 +56,8 @@ def main() -> int:
     names = options.sets or sorted(
         path.name for path in options.folder.iterdir() if any(path.glob("[0-9]*.yaml"))
     )
-    parent = PROJECT / ".lab"
-    parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as name:
-        lab = Lab(Path(name) / "lab")
-        lab.start(lambda text: print(text, flush=True))
-        try:
-            return ramp(lab, Path(name), [options.folder / name for name in names], options.ratios)
-        finally:
-            lab.stop()
+    with running_lab() as (lab, folder):
+        return ramp(lab, folder, [options.folder / name for name in names], options.ratios)
 
 
 def ramp(lab: Lab, folder: Path, sets: Sequence[Path], ratios: Sequence[float]) -> int:

@@ -6,9 +6,8 @@ placed. Then the engine has the whole live objects, which the SDK would copy for
 """
 
 import sys
-import tempfile
-from pathlib import Path
 
+from bench._lab import running_lab
 from bench.engine import GROUPS, Stack, fill, in_turns, report
 from lab.control_plane import PROJECT, REGISTRY_HOST, Lab
 from lab.stack import ON_THE_LAB
@@ -38,30 +37,22 @@ def compare(stack: Stack, name: str) -> None:
 def main() -> None:
     """Measure and print the parts that the arguments name. Placing 1,000 workloads takes ten minutes."""
     parts = sys.argv[1:] or ["first"]
-    parent = PROJECT / ".lab"
-    parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as name:
-        folder = Path(name)
-        lab = Lab(folder / "lab")
-        lab.start(lambda text: print(text, flush=True))
-        try:
-            fill(lab, "many", WORKLOADS, 1, push_image(lab))
-            stack = Stack(lab, folder / "stack", "policies")
-            settings = {**ON_THE_LAB, "images": {}, "node_groups": GROUPS}
-            # Both previews have the nodes already, so the comparison is only about the patches.
-            stack.configure(**settings, arm_ratio="0.2", workloads={"namespaces": ["none"]})
-            stack.run("up", "--yes", "--skip-preview")
-            stack.configure(**settings, arm_ratio="0.2", workloads={"namespaces": ["many"]})
-            print(f"{'preview of 1,000 workloads':<34} {'with':>8} {'without':>8}")
-            if "first" in parts:
-                compare(stack, "before the first update")
-            if "placed" in parts:
-                seconds, _ = stack.run("up", "--yes", "--skip-preview")
-                print(f"  (placed in {seconds:.0f} s)", flush=True)
-                stack.configure(**settings, arm_ratio="0.5", workloads={"namespaces": ["many"]})
-                compare(stack, "of the next step")
-        finally:
-            lab.stop()
+    with running_lab() as (lab, folder):
+        fill(lab, "many", WORKLOADS, 1, push_image(lab))
+        stack = Stack(lab, folder / "stack", "policies")
+        settings = {**ON_THE_LAB, "images": {}, "node_groups": GROUPS}
+        # Both previews have the nodes already, so the comparison is only about the patches.
+        stack.configure(**settings, arm_ratio="0.2", workloads={"namespaces": ["none"]})
+        stack.run("up", "--yes", "--skip-preview")
+        stack.configure(**settings, arm_ratio="0.2", workloads={"namespaces": ["many"]})
+        print(f"{'preview of 1,000 workloads':<34} {'with':>8} {'without':>8}")
+        if "first" in parts:
+            compare(stack, "before the first update")
+        if "placed" in parts:
+            seconds, _ = stack.run("up", "--yes", "--skip-preview")
+            print(f"  (placed in {seconds:.0f} s)", flush=True)
+            stack.configure(**settings, arm_ratio="0.5", workloads={"namespaces": ["many"]})
+            compare(stack, "of the next step")
 
 
 if __name__ == "__main__":
