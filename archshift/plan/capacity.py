@@ -111,7 +111,8 @@ class Balance:
         return ""
 
 
-def _fits(pod: Resources, node: Node) -> bool:
+def fits(pod: Resources, node: Node) -> bool:
+    """Return whether a node is large enough for a pod's CPU and memory."""
     # The number of pods is compared for the whole side. ``may_run_on`` compares devices, for each workload.
     return node.millicpu >= pod.millicpu and node.memory >= pod.memory
 
@@ -133,6 +134,6 @@ def balance(nodes: Iterable[Node], demands: Mapping[Architecture, Demand]) -> di
             coming=any(node.devices is None for node in side),
             capacity=total(node.capacity for node in side),
             demand=demand,
-            fits_largest=not demand.total.pods or any(_fits(demand.largest, node) for node in side),
+            fits_largest=not demand.total.pods or any(fits(demand.largest, node) for node in side),
         )
     return result

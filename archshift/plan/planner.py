@@ -13,14 +13,14 @@ from archshift.cluster.kinds import CONTROLLERS, on_every_node
 from archshift.cluster.model import Inventory
 from archshift.common.architectures import ARCHITECTURES, ARM64, Architecture
 from archshift.common.errors import ArchshiftError
-from archshift.common.resources import NOTHING, Resources
+from archshift.common.resources import NOTHING
 from archshift.images.workload import WorkloadVerdict
 from archshift.nodes.after_update import closed_sides, nodes_after, possible_nodes
 from archshift.nodes.groups import AnyNodeGroup, Node
 from archshift.plan import reasons
 from archshift.plan.apportion import Share, apportion
 from archshift.plan.bends import bends_of
-from archshift.plan.capacity import Balance, Demand, balance
+from archshift.plan.capacity import Balance, Demand, balance, fits
 from archshift.plan.deletion_costs import Proportion, costs_due
 from archshift.plan.model import (
     DaemonSetBlocker,
@@ -204,11 +204,7 @@ def _demands(
         if row.wanted is not None
         for device, _ in inventory.workloads[row.key].requests.devices
     }
-    sizes = {(node.millicpu, node.memory) for node in nodes}
-
-    def may_ever_run(requests: Resources) -> bool:
-        return any(requests.millicpu <= cpu and requests.memory <= memory for cpu, memory in sizes)
-
+    sizes = {(node.millicpu, node.memory): node for node in nodes}.values()
     demands: dict[Architecture, Demand] = {}
     for architecture in ARCHITECTURES:
         side = [node for node in nodes if node.architecture == architecture]
@@ -218,7 +214,7 @@ def _demands(
         for row in planned:
             workload = inventory.workloads[row.key]
             everywhere = on_every_node(row.kind)
-            if not may_ever_run(workload.requests):
+            if not any(fits(workload.requests, node) for node in sizes):
                 # Its pods are pending on either side, and that is no reason to stop the others.
                 continue
             if everywhere and row.patch and architecture == ARM64:
