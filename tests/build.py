@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from archshift.cluster.image_evidence import ClusterEvidence
-from archshift.cluster.model import Inventory, Workload
+from archshift.cluster.model import Inventory, PullIdentity, Workload
 from archshift.cluster.pod_fields import Template
+from archshift.cluster.pods import Controller, Pod
 from archshift.cluster.scheduling import meets, untolerated
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
@@ -184,6 +185,20 @@ def deployment(
         identity="0a1b2c3d.4",
     )
     return replace(base, **options)
+
+
+def replica_pod(number: int, maker: str = "cart-5d8f", **more: Any) -> Pod:
+    """A pod of a ReplicaSet of ``shop``, as the inventory reads it."""
+    return Pod(
+        namespace="shop",
+        name=f"{maker.partition('-')[0]}-{number}",
+        uid=str(number),
+        requests=Resources(),
+        images="",
+        pulls_as=PullIdentity("shop", "default"),
+        owner=Controller("shop", "ReplicaSet", maker),
+        **more,
+    )
 
 
 def sized_deployment(

@@ -42,7 +42,7 @@ def _commit(folder: Path, ratio: str) -> str:
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stack of which 0.5 is deployed; the gate of its commit passes."""
+    """A stack that is deployed at 0.5. The gate of its commit passes."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "pulumi").write_text(_PULUMI)

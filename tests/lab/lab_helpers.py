@@ -75,6 +75,22 @@ def disruption_budget(name: str, namespace: str = "default", **spec: Any) -> Man
     }
 
 
+def autoscaler(kind: str, name: str, namespace: str, least: int, most: int) -> Manifest:
+    """A HorizontalPodAutoscaler. The lab measures nothing, so within its bounds it scales nothing."""
+    target = {"type": "Utilization", "averageUtilization": 70}
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": kind, "name": name},
+            "minReplicas": least,
+            "maxReplicas": most,
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+        },
+    }
+
+
 def storage_class(name: str) -> Manifest:
     """A class whose claims bind to volumes that are there, when their pods are placed."""
     return {
@@ -463,10 +479,6 @@ class Stack(LabStack):
     def destroy(self, *flags: str, timeout: float = 600) -> Result:
         """`pulumi destroy`."""
         return self._run("destroy", "--yes", "--skip-preview", *flags, timeout=timeout)
-
-    def preview_destroy(self, *flags: str, timeout: float = 600) -> Result:
-        """The preview of `pulumi destroy`, in which the program runs too."""
-        return self._run("destroy", "--preview-only", "--run-program", *flags, timeout=timeout)
 
     def begin_up(self, *flags: str) -> subprocess.Popen[str]:
         """`pulumi up` that is not waited for, for tests that end it in the middle."""

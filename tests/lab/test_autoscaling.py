@@ -9,7 +9,7 @@ from archshift.cluster.live_placement import BINDING_KIND, POLICY_KIND
 from lab.control_plane import CONTEXT
 from lab.day import Day, Load
 from tests.lab.exact import specs
-from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, node_groups
+from tests.lab.lab_helpers import Cluster, Stack, autoscaler, deployment, node_groups
 
 LOADS = [
     Load("small", 2, "", 0),
@@ -42,27 +42,13 @@ def test_a_share_holds_while_autoscalers_add_and_take_pods(cluster: Cluster, tmp
     assert max(day.pods) > 2 * sum(load.pods for load in LOADS)
 
 
-def autoscaler(name: str, namespace: str, least: int, most: int) -> Manifest:
-    """An autoscaler without metrics: it changes nothing, and a test scales instead of it."""
-    return {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {"namespace": namespace, "name": name},
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
-            "minReplicas": least,
-            "maxReplicas": most,
-        },
-    }
-
-
 def test_patches_keep_a_ratio_and_are_given_back(cluster: Cluster, stack: Stack, namespace: str) -> None:
     """With the engine: autoscaled workloads keep the share when they double. Destroy leaves no field."""
     sizes = {"web": 10, "api": 5}
     stack.config({"node_groups": node_groups(2, 8), "workloads": {"namespaces": [namespace]}})
     cluster.apply([deployment(name, pods, namespace) for name, pods in sizes.items()])
     before = specs(cluster, namespace)
-    cluster.apply([autoscaler(name, namespace, 2, 3 * pods) for name, pods in sizes.items()])
+    cluster.apply([autoscaler("Deployment", name, namespace, 2, 3 * pods) for name, pods in sizes.items()])
     step = stack.config({"arm_ratio": "0.8"}).up()
     assert step.succeeded, step.output
     for factor in (1, 2):

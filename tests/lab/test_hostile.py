@@ -10,7 +10,16 @@ import pytest
 from archshift.actions.arm64_test_job import LABEL, RESULT, TESTED, WORKLOAD, job_name, short
 from archshift.cluster.canaries import canaries_name
 from archshift.plan.arm64_tests import Arm64Test, what_is_tested
-from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, node_groups, stateful_set, with_claims
+from tests.lab.lab_helpers import (
+    Cluster,
+    Manifest,
+    Stack,
+    autoscaler,
+    deployment,
+    node_groups,
+    stateful_set,
+    with_claims,
+)
 from tests.lab.ordinary import went_well
 
 pytestmark = pytest.mark.timeout(900)
@@ -37,25 +46,6 @@ def forged_proof(key: str, namespace: str, image: str, *, passed: bool) -> Manif
             "template": {
                 "spec": {"restartPolicy": "Never", "containers": [{"name": "x", "image": "x.example/x"}]}
             },
-        },
-    }
-
-
-def scaler(kind: str, name: str, namespace: str) -> Manifest:
-    return {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": kind, "name": name},
-            "minReplicas": 2,
-            "maxReplicas": MOST,
-            "metrics": [
-                {
-                    "type": "Resource",
-                    "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}},
-                }
-            ],
         },
     }
 
@@ -110,8 +100,8 @@ def hostile(namespace: str, stack: str) -> list[Manifest]:
         placed,
         huge,
         with_claims(stateful_set("claims", 1, namespace), "none"),
-        scaler("StatefulSet", "claims", namespace),
-        scaler("Deployment", "placed", namespace),
+        autoscaler("StatefulSet", "claims", namespace, 2, MOST),
+        autoscaler("Deployment", "placed", namespace, 2, MOST),
         canaries,
         limits,
         *budgets,

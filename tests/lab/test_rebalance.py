@@ -10,31 +10,25 @@ import pytest
 from archshift.cluster.pods import COST_ANNOTATION
 from lab.restarts import had_to_move, read_pods, restarted
 from tests.lab.exact import expect_exact
-from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, node_groups, stateful_set, wait_for
+from tests.lab.lab_helpers import (
+    Cluster,
+    Manifest,
+    Stack,
+    autoscaler,
+    deployment,
+    node_groups,
+    stateful_set,
+    wait_for,
+)
 from tests.lab.ordinary import went_well
 
 SIZES = (4, 5, 6, 8, 10, 13, 20, 33)
 
 
 def scaler(key: str, replicas: int, namespace: str) -> Manifest:
-    """An autoscaler of a workload. The lab measures nothing, so it changes nothing by itself."""
+    """An autoscaler of a workload that may grow to three times its size."""
     kind, name = key.split("/")
-    return {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": kind, "name": name},
-            "minReplicas": 1,
-            "maxReplicas": 3 * replicas,
-            "metrics": [
-                {
-                    "type": "Resource",
-                    "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}},
-                }
-            ],
-        },
-    }
+    return autoscaler(kind, name, namespace, 1, 3 * replicas)
 
 
 def scale(cluster: Cluster, namespace: str, sizes: dict[str, int], factor: float) -> dict[str, int]:

@@ -59,7 +59,7 @@ def refused(runner: Runner, done: Done) -> str:
 
 @pytest.fixture
 def prod(runner: Runner) -> Runner:
-    """A stack of which 0.5 is deployed with a gate that says hold."""
+    """A stack that is deployed at 0.5, with a gate that says hold."""
     runner.new_stack("prod")
     runner.deployed({"arm_ratio": 0.5, "commit": runner.git("rev-parse", "HEAD")})
     gate(runner, "hold")
@@ -139,7 +139,7 @@ def test_the_gate_is_removed_by_a_deployment_of_its_own_which_says_so(prod: Runn
     ],
 )
 def test_what_the_engine_may_read_otherwise_is_refused(prod: Runner, value: str, words: str) -> None:
-    """A secret that only the program gets, and a key in two spellings of which the engine takes any."""
+    """Only the program gets a secret. Of a key in two spellings, the engine takes either."""
     gate(prod, "pass")
     file = STACK_FILE.replace('{prometheus: "http://prometheus.example"}', value)
     assert words in refused(prod, step(prod, file))

@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from archshift.cluster.model import Autoscaler, PullIdentity
-from archshift.cluster.pods import Controller, Pod
-from archshift.common.resources import Resources
+from archshift.cluster.model import Autoscaler
+from archshift.cluster.pods import Pod
 from archshift.plan.bends import bends_of
 from archshift.plan.model import Bend
-from tests.build import deployment, inventory, planned
+from tests.build import deployment, inventory, planned, replica_pod
 
 CART = "shop/Deployment/cart"
 WRITTEN, LATER = "2026-03-02T10:00:00Z", "2026-03-02T11:00:00Z"
@@ -21,21 +20,9 @@ ENTRY = "5 of 10 on arm64"
 def pods(old: int, new: int, *, new_maker: str = "cart-1", written: str = WRITTEN) -> list[Pod]:
     """Pods that had a cost at the last update, and pods that came later."""
 
-    def one(number: int, maker: str, **more: Any) -> Pod:
-        return Pod(
-            namespace="shop",
-            name=f"{maker}-{number}",
-            uid=str(number),
-            requests=Resources(),
-            images="",
-            pulls_as=PullIdentity("shop", "default"),
-            owner=Controller("shop", "ReplicaSet", maker),
-            **more,
-        )
-
     return [
-        *(one(number, "cart-1", created=BEFORE, cost=9, cost_at=written) for number in range(old)),
-        *(one(old + number, new_maker, created=LATER) for number in range(new)),
+        *(replica_pod(number, "cart-1", created=BEFORE, cost=9, cost_at=written) for number in range(old)),
+        *(replica_pod(old + number, new_maker, created=LATER) for number in range(new)),
     ]
 
 

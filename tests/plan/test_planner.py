@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from archshift.actions.workload_patch import give_back
 from archshift.cluster.inventory import read_workload
-from archshift.cluster.model import Autoscaler, Inventory, PullIdentity, Workload
+from archshift.cluster.model import Autoscaler, Inventory, Workload
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import TakenField, Template
-from archshift.cluster.pods import Controller, Pod
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.errors import ArchshiftError
 from archshift.common.resources import Resources
@@ -37,6 +36,7 @@ from tests.build import (
     lab_group,
     patched_pod_spec,
     plan_node,
+    replica_pod,
     required_affinity,
     sized_deployment,
     workload,
@@ -688,26 +688,14 @@ def test_default_spreads_are_over_zones_where_nodes_have_zones(zones: bool) -> N
 # --- deletion costs ------------------------------------------------------------------------------
 
 
-def scaled_pod(number: int, side: str, **more: Any) -> Pod:
-    return Pod(
-        namespace="shop",
-        name=f"cart-{number}",
-        uid=str(number),
-        requests=Resources(),
-        images="",
-        pulls_as=PullIdentity("shop", "default"),
-        owner=Controller("shop", "ReplicaSet", "cart-5d8f"),
-        node=side,
-        **more,
-    )
-
-
 def autoscaled_at(graviton: int, *, ratio: float, cost_owner: str = "") -> Plan:
     """The plan of four carts that an autoscaler scales, placed for this share before."""
     scaler = Autoscaler(by="HorizontalPodAutoscaler cart", least=4, most=4)
     one = replace(settled(ratio), autoscaled=scaler)
     pods = [
-        scaled_pod(number, "arm" if number < graviton else "x86", cost_owner=cost_owner if not number else "")
+        replica_pod(
+            number, node="arm" if number < graviton else "x86", cost_owner=cost_owner if not number else ""
+        )
         for number in range(4)
     ]
     nodes = (plan_node("arm", "arm64"), plan_node("x86"))

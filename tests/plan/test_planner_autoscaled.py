@@ -6,19 +6,18 @@ from typing import Any
 import pytest
 
 from archshift.cluster.entries import Entry
-from archshift.cluster.model import Autoscaler, PullIdentity, Workload
+from archshift.cluster.model import Autoscaler, Workload
 from archshift.cluster.ownership import FieldOwner
 from archshift.cluster.pod_fields import Template, read_fields
-from archshift.cluster.pods import Controller, Pod
+from archshift.cluster.pods import Pod
 from archshift.common.kubernetes import ARCH_LABEL, ZONE_LABEL
-from archshift.common.resources import Resources
 from archshift.images.verdict import UNKNOWN
 from archshift.images.workload import WorkloadVerdict
 from archshift.nodes.groups import Node, Taint
 from archshift.plan.deletion_costs import Proportion
 from archshift.plan.model import Plan, PlannedWorkload
 from archshift.plan.planner import make_plan
-from tests.build import BOTH_SIDES, big_node, deployment, inventory, patched_pod_spec
+from tests.build import BOTH_SIDES, big_node, deployment, inventory, patched_pod_spec, replica_pod
 
 SCALER = Autoscaler(by="HorizontalPodAutoscaler cart", least=2, most=30)
 UNBOUNDED = Autoscaler(by="archshift:workloads.autoscaled")
@@ -149,20 +148,6 @@ def test_a_workload_that_is_scaled_to_zero_keeps_its_rule() -> None:
     assert plan_row(none, 0, 1.0, placed_by="admission", live_entries={CART: LIVE}).entry == "all on arm64"
 
 
-def cart_pod(number: int, side: str, **more: Any) -> Pod:
-    return Pod(
-        namespace="shop",
-        name=f"cart-{number}",
-        uid=str(number),
-        requests=Resources(),
-        images="",
-        pulls_as=PullIdentity("shop", "default"),
-        owner=Controller("shop", "ReplicaSet", "cart-5d8f"),
-        node=side,
-        **more,
-    )
-
-
 def plan_with(one: Workload, pods: list[Pod], **more: Any) -> Plan:
     nodes = more.pop("nodes", (big_node("arm", "arm64"), big_node("x86", "amd64")))
     graviton = {"cart": sum(pod.node == "arm" for pod in pods)}
@@ -173,7 +158,7 @@ def plan_with(one: Workload, pods: list[Pod], **more: Any) -> Plan:
 
 def test_more_pods_on_graviton_than_replicas_are_a_share_of_all() -> None:
     """A rollout with a surge, while no x86 node takes pods, so that the workload waits."""
-    pods = [cart_pod(number, "arm" if number < 6 else "x86") for number in range(7)]
+    pods = [replica_pod(number, node="arm" if number < 6 else "x86") for number in range(7)]
     nodes = (big_node("arm", "arm64"), replace(big_node("x86", "amd64"), schedulable=False))
     one = deployment(replicas=4, autoscaled=SCALER, most_away=0, settled=False)
     plan = plan_with(one, pods, nodes=nodes, placed_by="admission", live_entries={CART: LIVE})
@@ -188,7 +173,7 @@ def test_a_workload_that_cannot_be_placed_now_keeps_its_order() -> None:
     one = deployment(replicas=4, autoscaled=SCALER)
     mine = "archshift/prod/deletion-costs"
     pods = [
-        cart_pod(number, "x86" if number == 1 else "arm", cost=9 - number, cost_manager=mine)
+        replica_pod(number, node="x86" if number == 1 else "arm", cost=9 - number, cost_manager=mine)
         for number in range(4)
     ]
     plan = plan_with(one, pods, nodes=nodes, placed_by="admission", live_entries={CART: LIVE})
@@ -203,5 +188,5 @@ def test_an_update_gives_back_no_costs_of_another_stack(manager: str, due: tuple
     """It could not: each update would show a change and make none."""
     pinned = Template(spec={"node-selector": {"kubernetes.io/arch": "amd64"}})
     one = deployment(replicas=2, autoscaled=SCALER, template=pinned)
-    pods = [cart_pod(0, "x86", cost=5, cost_manager=f"archshift/{manager}/deletion-costs")]
+    pods = [replica_pod(0, node="x86", cost=5, cost_manager=f"archshift/{manager}/deletion-costs")]
     assert plan_with(one, pods).costs_due == due
