@@ -139,7 +139,7 @@ def read_inventory(
 def _with_believable_replicas(
     workloads: Mapping[str, Workload], live: Mapping[str, int]
 ) -> dict[str, Workload]:
-    """Return workloads of which none wants far more pods than it has.
+    """Return the workloads, with a limit for those that want far more pods than they have.
 
     A plan looks at each wanted pod. Whoever may write one Deployment can want two billion pods.
     """
