@@ -38,6 +38,9 @@ _LONGEST_PAUSE: Final = 2.0
 _PAUSE_PER_LOOK: Final = 10.0
 """The least pause, in durations of the look before it: archshift looks at a large fleet less often."""
 
+_REFUSED_SECONDS: Final = 60.0
+"""How long a rollout may stand still while the API server refuses its pods. New nodes do not help it."""
+
 _WORKERS: Final = 8
 
 BringUpNodes: TypeAlias = Callable[[Cluster, Sequence[PlannedWorkload]], None]
@@ -267,7 +270,10 @@ class Rollout:
             return
         if self._incomplete and others_move:
             self._idle = 0.0
-        words = CONTROLLERS[self.row.kind].stuck(self._live)
+        record = CONTROLLERS[self.row.kind]
+        words = record.stuck(self._live)
+        if not words and self._idle > _REFUSED_SECONDS:
+            words = record.refused(self._live)
         if words or self._idle > self._patience(self._live["spec"], little_patience):
             self._stands_still(self._counts, words)
 

@@ -129,18 +129,24 @@ def observed(item: Object) -> bool:
     return bool(seen >= item["metadata"].get("generation", 1))
 
 
+def _condition(item: Object, name: str) -> Object:
+    conditions = (item.get("status") or {}).get("conditions") or ()
+    return next((one for one in conditions if observed(item) and one["type"] == name), {})
+
+
+def _pods_refused(item: Object) -> str:
+    refused = _condition(item, "ReplicaFailure")
+    if refused.get("status") != "True":
+        return ""
+    return str(refused.get("message", "")) or "the API server refuses its pods"
+
+
 def _deadline_exceeded(item: Object) -> str:
-    if not observed(item):
+    progress = _condition(item, "Progressing")
+    if progress.get("reason") != "ProgressDeadlineExceeded":
         return ""
-    conditions = {
-        condition["type"]: condition for condition in (item.get("status") or {}).get("conditions") or ()
-    }
-    if (conditions.get("Progressing") or {}).get("reason") != "ProgressDeadlineExceeded":
-        return ""
-    # Pods that the API server refuses, for example because of a quota, do not exist. Only this names them.
-    refused = conditions.get("ReplicaFailure") or {}
-    told_by = refused if refused.get("status") == "True" else conditions["Progressing"]
-    return str(told_by.get("message", "")) or "its progress deadline is exceeded"
+    # Pods that the API server refuses do not exist, so only this condition has words for them.
+    return _pods_refused(item) or str(progress.get("message", "")) or "its progress deadline is exceeded"
 
 
 def _stopped(spec: Object) -> str:
@@ -166,6 +172,8 @@ class WorkloadKind(Resource):
         status: The fields of the status that count all pods, updated pods and available pods; empty for kinds
             without rollouts.
         stuck: The controller's words if an object's rollout makes no progress; otherwise empty.
+        refused: The controller's words if the API server refuses an object's new pods, for example because of a
+            quota; otherwise empty.
         obstacle: Why a change of the template does not move the pods of a spec; empty if it does.
     """
 
@@ -177,6 +185,7 @@ class WorkloadKind(Resource):
     rollout_limit: RolloutLimit | None = None
     status: tuple[str, ...] = ()
     stuck: Callable[[Object], str] = lambda _: ""
+    refused: Callable[[Object], str] = lambda _: ""
     obstacle: Callable[[Object], str] = lambda _: ""
 
     def replicas(self, spec: Object) -> int:
@@ -264,6 +273,7 @@ CONTROLLERS: Final[Mapping[str, WorkloadKind]] = {
         rollout_limit=RolloutLimit(strategy="strategy", default="25%", surge="25%"),
         status=_REPLICAS,
         stuck=_deadline_exceeded,
+        refused=_pods_refused,
         obstacle=_paused,
     ),
     "StatefulSet": WorkloadKind(

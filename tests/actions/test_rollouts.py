@@ -189,6 +189,25 @@ def test_pods_that_the_api_server_refuses_are_named(clock: Clock) -> None:
     del clock
 
 
+def test_a_rollout_whose_pods_the_api_server_refuses_is_given_up_soon(clock: Clock) -> None:
+    """It would otherwise hold the update for all of ``no_progress``. A quota that others free soon is no end."""
+    refused = {"type": "ReplicaFailure", "status": "True", "message": "Limit must be set"}
+    patient = {"progressDeadlineSeconds": 600}
+    limits = RolloutLimits(no_progress=600)
+    stopped = Rolling(state(1, 3, conditions=[refused], spec=patient))
+    assert follow(stopped, limits=limits).failures == {
+        "shop/Deployment/cart": "its rollout makes no progress: 1 of 4 pods updated, 3 available "
+        "(Limit must be set)"
+    }
+    assert 60 < clock.now < 70
+    freed = Rolling(*[state(1, 3, conditions=[refused], spec=patient)] * 20, state(4, 4))
+    assert follow(freed, limits=limits) == StepResult()
+    over = Rolling(state(1, 3, conditions=[{**refused, "status": "False"}], spec=patient))
+    begun = clock.now
+    assert follow(over, limits=limits).failures
+    assert clock.now - begun > 600
+
+
 def test_a_crash_is_told_in_the_containers_words(clock: Clock) -> None:
     cluster = Rolling(state(1, 3))
     cluster.objects[PODS] = [crashing()]

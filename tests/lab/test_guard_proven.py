@@ -269,10 +269,10 @@ def forge(proven: Guarded) -> None:
     """Make the kept evidence say of every image what it says of the proven one."""
     with closing(database(proven)) as kept, kept:
         (good,) = kept.execute(
-            "SELECT value FROM evidence WHERE kind = 'image-2' AND key LIKE '%/guard/web@%'"
+            "SELECT value FROM evidence WHERE kind LIKE 'image-%' AND key LIKE '%/guard/web@%'"
         ).fetchone()
         changed_rows = kept.execute(
-            "UPDATE evidence SET value = ? WHERE kind = 'image-2' AND key LIKE '%/guard/legacy@%'", (good,)
+            "UPDATE evidence SET value = ? WHERE kind LIKE 'image-%' AND key LIKE '%/guard/legacy@%'", (good,)
         ).rowcount
         assert changed_rows == 1
 

@@ -18,6 +18,7 @@ from tests.lab.lab_helpers import (
     deployment,
     node_groups,
     stateful_set,
+    wait_for,
     with_claims,
 )
 from tests.lab.ordinary import went_well
@@ -76,12 +77,6 @@ def hostile(namespace: str, stack: str) -> list[Manifest]:
         "immutable": True,
         "data": {"Deployment.web": "[" * 20000, "-": "{}", "Deployment.placed": '{"at": 1}'},
     }
-    limits = {
-        "apiVersion": "v1",
-        "kind": "LimitRange",
-        "metadata": {"name": "limits", "namespace": namespace},
-        "spec": {"limits": [{"type": "Container", "defaultRequest": {"example.com/thing": "5"}}]},
-    }
     budgets = [
         {
             "apiVersion": "policy/v1",
@@ -103,9 +98,20 @@ def hostile(namespace: str, stack: str) -> list[Manifest]:
         autoscaler("StatefulSet", "claims", namespace, 2, MOST),
         autoscaler("Deployment", "placed", namespace, 2, MOST),
         canaries,
-        limits,
         *budgets,
     ]
+
+
+def no_pod_comes(cluster: Cluster, namespace: str) -> None:
+    """Make a LimitRange that makes every pod invalid, and wait until the API server has seen it.
+
+    Before, some rollouts could begin, and an update waits for the end of a rollout that it began.
+    """
+    spec = {"limits": [{"type": "Container", "defaultRequest": {"example.com/thing": "5"}}]}
+    metadata = {"name": "limits", "namespace": namespace}
+    cluster.apply({"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": spec})
+    pod = ("run", "x", "--image=x.example/x", "--dry-run=server", f"--namespace={namespace}")
+    wait_for(lambda: "Limit must be set" in cluster.lab.run("kubectl", *pod).stderr)
 
 
 def test_one_hostile_namespace_stops_and_proves_nothing_elsewhere(
@@ -139,6 +145,7 @@ def test_one_hostile_namespace_stops_and_proves_nothing_elsewhere(
         }
     )
     went_well(stack.up())
+    no_pod_comes(cluster, attacker)
     cluster.apply([*proofs, *hostile(attacker, stack.name), quota])
     cluster.apply(billions)
     stack.config({"arm_ratio": "1.0"})

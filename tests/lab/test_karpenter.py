@@ -20,7 +20,6 @@ from tests.lab.exact import RAMP, expect_exact, fleet, own_rules, specs
 from tests.lab.guard_matrix import (
     NO_CAPACITY,
     NO_CHECK,
-    NO_HOOK,
     NO_PROTECT,
     Guarded,
     edited,
@@ -31,6 +30,9 @@ from tests.lab.guard_matrix import (
 from tests.lab.lab_helpers import Cluster, Manifest, Stack, deployment, wait_for
 
 pytestmark = pytest.mark.timeout(900)
+
+NO_HOOK_OF_POOLS = ("            guard=hook,\n", "            guard=None,\n")
+"""An edit of the program, for `edited`: pools have the hook also where nothing judges images."""
 
 TYPES = ["c6i.xlarge", "m6i.xlarge", "m6i.2xlarge"]
 
@@ -479,7 +481,7 @@ def test_the_policy_pack_and_protection_alone_keep_the_pool(kept: GuardedPools, 
     """With everything else edited away. The pack counts limits, and knows nothing of a workload's selectors;
     protection is about deletes.
     """
-    blind = (NO_CHECK, NO_CAPACITY, NO_HOOK)
+    blind = (NO_CHECK, NO_CAPACITY, NO_HOOK_OF_POOLS)
     unhooked, bare = edited(kept, *blind), edited(kept, *blind, NO_PROTECT)
     pack = f"--policy-pack={PROJECT / 'policies'}"
     config = tmp_path / "pack.json"
