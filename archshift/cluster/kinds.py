@@ -172,8 +172,8 @@ class WorkloadKind(Resource):
         status: The fields of the status that count all pods, updated pods and available pods; empty for kinds
             without rollouts.
         stuck: The controller's words if an object's rollout makes no progress; otherwise empty.
-        refused: The controller's words if the API server refuses an object's new pods, for example because of a
-            quota; otherwise empty.
+        refused: The controller's words if the API server refuses an object's new pods, for example because of
+            a quota; otherwise empty.
         obstacle: Why a change of the template does not move the pods of a spec; empty if it does.
     """
 

@@ -190,7 +190,7 @@ def test_pods_that_the_api_server_refuses_are_named(clock: Clock) -> None:
 
 
 def test_a_rollout_whose_pods_the_api_server_refuses_is_given_up_soon(clock: Clock) -> None:
-    """It would otherwise hold the update for all of ``no_progress``. A quota that others free soon is no end."""
+    """It would otherwise hold the update for all of ``no_progress``. Others may soon free a quota."""
     refused = {"type": "ReplicaFailure", "status": "True", "message": "Limit must be set"}
     patient = {"progressDeadlineSeconds": 600}
     limits = RolloutLimits(no_progress=600)
