@@ -5,7 +5,7 @@ remove the gate that judges it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,27 +19,53 @@ DIGEST: Final = "ARCHSHIFT_CONFIG"
 """The environment variable with the hash of the configuration that was checked. The pipeline sets it."""
 
 OUTPUT: Final = "commit"
-"""The stack's output with the commit that was deployed last; missing after an update by hand."""
+"""The output with the commit, of the stack and of the component of the patches; missing after an update by
+hand."""
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
+_WORKLOADS: Final = "archshift:index:WorkloadPatches"
+_GATE: Final = "archshift:index:Gate"
+"""The types of the resources whose outputs say what an update tried, also if it failed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deployed:
-    """What the stack's state says of its last update.
+class Update:
+    """An update of the stack.
 
     Attributes:
-        ratio: Its arm_ratio; None for a stack that was never deployed.
-        commit: Its commit; empty if an update by hand came last.
+        ratio: Its arm_ratio.
+        commit: Its commit; empty for an update by hand.
     """
 
-    ratio: float | None = None
+    ratio: float
     commit: str = ""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """What the stack's state says of its last updates.
+
+    Attributes:
+        last: The last update that ended well; None if there was none.
+        failed: The update after it that moved pods and failed; None if there was none.
+        gated: Whether the state has a required gate.
+    """
+
+    last: Update | None = None
+    failed: Update | None = None
+    gated: bool = False
+
     @property
-    def measurable(self) -> bool:
-        """Whether pods run on Graviton, so that the gate can measure them."""
-        return self.ratio is not None and self.ratio > 0
+    def base(self) -> Update | None:
+        """The update whose gate judges the next step; None if no update has moved pods yet."""
+        return self.last or self.failed
+
+    @property
+    def updates(self) -> tuple[Update, ...]:
+        """The updates between which the pods are now."""
+        return tuple(one for one in (self.last, self.failed) if one)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,26 +81,49 @@ class Configured:
     gated: bool
 
 
-def read_outputs(outputs: Mapping[str, Any]) -> Deployed:
-    """Return what the stack's outputs say of its last update.
+def read_state(outputs: Mapping[str, Any], resources: Iterable[Any]) -> Deployed:
+    """Return what the stack's state says of its last updates.
+
+    The engine records the stack's outputs only after an update that ended well. The component of the patches
+    records its own outputs before the first pod moves.
+
+    Args:
+        outputs: The stack's outputs.
+        resources: The resources of the state, as ``pulumi stack export`` prints them.
 
     Raises:
-        ArchshiftError: The outputs have an arm_ratio that is not a number from 0 to 1.
+        ArchshiftError: An arm_ratio there is not a number from 0 to 1.
     """
-    if "arm_ratio" not in outputs:
-        return Deployed()
-    ratio, commit = outputs["arm_ratio"], outputs.get(OUTPUT)
+    last = _update(outputs, "arm_ratio")
+    tried, gated = None, False
+    for resource in resources:
+        if not isinstance(resource, Mapping) or not isinstance(resource.get("outputs"), Mapping):
+            continue
+        own = resource["outputs"]
+        if resource.get("type") == _WORKLOADS:
+            # Earlier versions recorded no commit there.
+            tried = _update({OUTPUT: last.commit if last else "", **own}, "ratio")
+        elif resource.get("type") == _GATE:
+            gated = own.get("required") is not False
+    same = tried and last and tried.commit == last.commit and same_ratio(tried.ratio, last.ratio)
+    return Deployed(last=last, failed=None if same else tried, gated=gated)
+
+
+def _update(outputs: Mapping[str, Any], name: str) -> Update | None:
+    if name not in outputs:
+        return None
+    ratio, commit = outputs[name], outputs.get(OUTPUT)
     try:
         share = float(ratio) if isinstance(ratio, int | float | str) and not isinstance(ratio, bool) else -1.0
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
         raise ArchshiftError(
-            f"the stack's output arm_ratio, {str(ratio)[:40]!r}, is not a number from 0.0 to 1.0",
+            f"the stack's output {name}, {str(ratio)[:40]!r}, is not a number from 0.0 to 1.0",
             "deploy the stack by hand once",
         )
     known = isinstance(commit, str) and _COMMIT.fullmatch(commit)
-    return Deployed(ratio=share, commit=str(commit) if known else "")
+    return Update(ratio=share, commit=str(commit) if known else "")
 
 
 def commit_of(environment: Mapping[str, str]) -> str:
@@ -103,38 +152,38 @@ def check_digest(environment: Mapping[str, str], digest: str) -> None:
         )
 
 
-def is_step_up(deployed: Deployed, new: Configured) -> bool:
-    """Return whether a configuration moves more pods to Graviton than are measurable there now."""
-    ratio = deployed.ratio
-    return ratio is not None and ratio > 0 and new.ratio > ratio and not same_ratio(new.ratio, ratio)
+def is_higher(new: float, than: float) -> bool:
+    """Return whether an arm_ratio is above another one."""
+    return new > than and not same_ratio(new, than)
 
 
-def why_no_step(deployed: Deployed, old: Configured | None, new: Configured) -> str:
+def why_no_step(base: Update, old: Configured | None, new: Configured) -> str:
     """Explain why a step up is refused before any gate is asked; empty if the old gate decides, or none is.
 
     Args:
-        deployed: What is deployed.
+        base: What is deployed.
         old: The configuration of the deployed commit; None if that is not known.
         new: The configuration that comes.
     """
+    at = f"{base.ratio:g}"
     if old is None:
         return (
-            f"nobody recorded from which commit arm_ratio {deployed.ratio:g} was deployed; set arm_ratio to "
-            f"{deployed.ratio:g}, let this pipeline deploy that, and continue from there"
+            f"nobody recorded from which commit arm_ratio {at} was deployed; check that commit out and run "
+            f"{COMMIT}=$(git rev-parse HEAD) pulumi up, or let this pipeline deploy a lower arm_ratio"
         )
-    if deployed.ratio is None or not same_ratio(old.ratio, deployed.ratio):
+    if not same_ratio(old.ratio, base.ratio):
         return (
-            f"arm_ratio {deployed.ratio:g} is deployed, but its commit {deployed.commit[:12]} has "
-            f"{old.ratio:g}; deploy arm_ratio {deployed.ratio:g} again"
+            f"arm_ratio {at} is deployed, but its commit {base.commit[:12]} has {old.ratio:g}; check out the "
+            f"commit that is deployed and run {COMMIT}=$(git rev-parse HEAD) pulumi up"
         )
     if old.gated and not new.gated:
         return (
             "it removes archshift:gate and takes a step up; restore archshift:gate, or first deploy only its "
-            f"removal, at arm_ratio {deployed.ratio:g}"
+            f"removal, at arm_ratio {at}"
         )
     if new.gated and not old.gated:
         return (
             "it adds archshift:gate and takes a step up, so no gate measured the deployed ratio; first "
-            f"deploy only the gate, at arm_ratio {deployed.ratio:g}"
+            f"deploy only the gate, at arm_ratio {at}"
         )
     return ""

@@ -2,25 +2,30 @@
 
 import json
 import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from archshift.cli.commands import gate
 from archshift.cli.main import main
 
-_CONFIG = {
-    "archshift:gate": {"value": '{"prometheus": "http://p.example"}'},
-    "archshift:arm_ratio": {"value": "0.5"},
-}
+_GATE = {"prometheus": "http://p.example"}
 
-# Reads the configuration from the stack's file, which is JSON here, as the engine would: through links.
-_PULUMI = """#!/bin/sh
-folder=$3
-case " $* " in
-  *" config "*) cat "$folder/Pulumi.prod.yaml" ;;
-  *) cat "$STATE" ;;
-esac
+# Reads the configuration from the stack's file as the engine would: through links, and with the keys of an
+# environment ($ESC).
+_PULUMI = f"""#!{sys.executable}
+import json, os, sys, yaml
+if "config" in sys.argv:
+    file = yaml.safe_load(open(os.path.join(sys.argv[3], "Pulumi.prod.yaml")))
+    config = json.loads(os.environ.get("ESC", "{{}}")) | file["config"]
+    text = lambda value: value if isinstance(value, str) else json.dumps(value)
+    print(json.dumps({{key: {{"value": text(value)}} for key, value in config.items()}}))
+else:
+    state = json.load(open(os.environ["STATE"]))
+    print(json.dumps(state["outputs"] if "output" in sys.argv else state))
 """
 
 
@@ -32,12 +37,25 @@ def _git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _commit(folder: Path, ratio: str) -> str:
-    config = {**_CONFIG, "archshift:arm_ratio": {"value": ratio}}
-    (folder / "Pulumi.prod.yaml").write_text(json.dumps(config))
+def _commit(folder: Path, ratio: str, *, more: Mapping[str, Any] | None = None, **config: Any) -> str:
+    """Commits the stack's file; ``config`` are archshift's keys, and ``more`` are keys beside them."""
+    keys = {f"archshift:{key}": value for key, value in {"gate": _GATE, "arm_ratio": ratio, **config}.items()}
+    file = {"config": {key: value for key, value in keys.items() if value is not None}, **(more or {})}
+    (folder / "Pulumi.prod.yaml").write_text(json.dumps(file))
     _git(folder, "add", "-A")
-    _git(folder, "commit", "-qm", ratio)
+    _git(folder, "commit", "--allow-empty", "-qm", ratio)
     return _git(folder, "rev-parse", "HEAD")
+
+
+def _state(folder: Path, last: tuple[float, str] | None, *tried: object, gated: bool = True) -> None:
+    """Writes the state: what ended well, and what the last update tried."""
+    resources = [{"type": "archshift:index:Gate", "outputs": {"required": gated}}]
+    if tried:
+        outputs = dict(zip(("ratio", "commit"), tried, strict=False))
+        resources.append({"type": "archshift:index:WorkloadPatches", "outputs": outputs})
+    outputs = dict(zip(("arm_ratio", "commit"), last, strict=True)) if last else {}
+    state = {"outputs": outputs, "deployment": {"resources": resources}}
+    (folder.parent / "state").write_text(json.dumps(state))
 
 
 @pytest.fixture
@@ -56,7 +74,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     _git(folder, "init", "-q")
     (folder / "Pulumi.yaml").write_text("name: archshift\nruntime: python\n")
     at = _commit(folder, "0.5")
-    (tmp_path / "state").write_text(json.dumps({"arm_ratio": 0.5, "commit": at}))
+    _state(folder, (0.5, at))
     return folder
 
 
@@ -75,14 +93,17 @@ def test_a_linked_stack_file_never_takes_a_step_up_but_always_one_down(
     """The link leads to the same file in each checkout, so the old gate would be the new one."""
     (repository / "Pulumi.prod.yaml").rename(repository / "settings.json")
     (repository / "Pulumi.prod.yaml").symlink_to(repository / "settings.json")
-    _commit(repository, "0.8")
-    assert _check(repository, tmp_path / "results") == 1
-    assert "Pulumi.prod.yaml is a symbolic link, so its commit does not say what is in it" in (
-        capsys.readouterr().err
-    )
+    for ratio in ("0.8", "0.5", "0.4"):
+        at = _commit(repository, ratio)
+        assert _check(repository, tmp_path / "results") == 1
+        assert "Pulumi.prod.yaml is a symbolic link, so its commit does not say what is in it" in (
+            capsys.readouterr().err
+        )
+    # An earlier version deployed the link.
+    _state(repository, (0.4, at))
     _commit(repository, "0.2")
     assert _check(repository, tmp_path / "results") == 0
-    assert "prod goes from 0.5 to 0.2." in capsys.readouterr().out
+    assert "prod goes from 0.4 to 0.2." in capsys.readouterr().out
 
 
 def test_the_link_of_the_deployed_commit_counts_too(
@@ -91,12 +112,12 @@ def test_the_link_of_the_deployed_commit_counts_too(
     """It would read the settings of the new checkout."""
     file = repository / "Pulumi.prod.yaml"
     file.unlink()
-    (tmp_path / "settings.json").write_text(json.dumps(_CONFIG))
+    config = {"archshift:arm_ratio": "0.5", "archshift:gate": _GATE}
+    (tmp_path / "settings.json").write_text(json.dumps({"config": config}))
     file.symlink_to(tmp_path / "settings.json")
     _git(repository, "add", "-A")
     _git(repository, "commit", "-qm", "link")
-    state = {"arm_ratio": 0.5, "commit": _git(repository, "rev-parse", "HEAD")}
-    (tmp_path / "state").write_text(json.dumps(state))
+    _state(repository, (0.5, _git(repository, "rev-parse", "HEAD")))
     file.unlink()
     _commit(repository, "0.8")
     assert _check(repository, tmp_path / "results") == 1
@@ -111,7 +132,7 @@ def test_a_commit_does_not_choose_the_state_that_says_what_is_deployed(
         "name: archshift\nruntime: python\nbackend: {url: 'file://./state'}\n"
     )
     _commit(repository, "1.0")
-    (tmp_path / "state").write_text("{}")
+    (tmp_path / "state").write_text('{"outputs": {}}')
     monkeypatch.setenv("PULUMI_BACKEND_URL", "")
     assert _check(repository, tmp_path / "results") == 1
     assert "its Pulumi.yaml names the state itself (file://./state); set PULUMI_BACKEND_URL" in (
