@@ -22,6 +22,12 @@ OUTPUT: Final = "commit"
 """The output with the commit, of the stack and of the component of the patches; missing after an update by
 hand."""
 
+CLUSTER: Final = "EKS_CLUSTER"
+"""The environment variable with the cluster's name at EKS, for a stack without ``archshift:cluster``."""
+
+_CLUSTER_NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,99}")
+_CONTEXT: Final = re.compile(r"[0-9A-Za-z_][^\s\x00-\x1f\x7f]{0,252}")
+
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -187,3 +193,82 @@ def why_no_step(base: Update, old: Configured | None, new: Configured) -> str:
             f"deploy only the gate, at arm_ratio {at}"
         )
     return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """Whether a stack differs from its last deployment.
+
+    Attributes:
+        answer: ``yes``, ``no``, or ``later`` if a deployment is due; empty if a command failed.
+        changed: Whether the engine would change something, or a rule is violated.
+        misplaced: Whether pods are not where they belong.
+        trouble: Whether pods are pending or a rollout is stuck.
+        failed: The command that failed; empty for none.
+        code: Its exit code.
+    """
+
+    answer: str = ""
+    changed: bool = False
+    misplaced: bool = False
+    trouble: bool = False
+    failed: str = ""
+    code: int = 0
+
+
+def judge_drift(compared: int, preview: int | None, status: int | None) -> Drift:
+    """Judge the exit codes of three commands.
+
+    Args:
+        compared: Of ``archshift deployment compare``. 3: the configured ratio is not deployed.
+        preview: Of ``pulumi preview --expect-no-changes``. 5: a rule is violated. 7: there are changes. None
+            if it did not run.
+        status: Of ``archshift status``. 3: counts differ. 5: pods are pending, or a rollout is stuck. None
+            if it did not run.
+    """
+    if compared == 3:
+        return Drift(answer="later")
+    for name, code, valid in (
+        ("archshift deployment", compared, (0,)),
+        ("pulumi preview", preview, (0, 5, 7)),
+        ("archshift status", status, (0, 3, 5)),
+    ):
+        if code not in valid:
+            return Drift(failed=name, code=-1 if code is None else code)
+    changed, misplaced = preview != 0, status != 0
+    answer = "yes" if changed or misplaced else "no"
+    return Drift(answer=answer, changed=changed, misplaced=misplaced, trouble=status == 5)
+
+
+def names_of(config: Mapping[str, Mapping[str, Any]], named: str, stack: str) -> tuple[str, str]:
+    """Return the name of a stack's cluster at EKS, and that of its kubeconfig context.
+
+    The whole configuration is not read: its preview must be able to say what is invalid in it.
+
+    Args:
+        config: The entries, as ``pulumi config --json`` prints them.
+        named: The cluster that the pipeline names; empty for none. It counts first.
+        stack: The stack's name.
+
+    Raises:
+        ArchshiftError: There is no cluster, or a name would be an option or several words of a command.
+    """
+    of_cluster = config.get("archshift:cluster", {}).get("objectValue")
+    own = of_cluster.get("name") if isinstance(of_cluster, Mapping) else None
+    cluster = named or str(own or "")
+    if not cluster:
+        raise ArchshiftError(
+            f"Pulumi.{stack.rpartition('/')[2]}.yaml has no archshift:cluster",
+            f"set the environment's variable {CLUSTER} to the cluster's name in EKS",
+        )
+    context = str(config.get("archshift:kube_context", {}).get("value") or cluster)
+    for key, name, pattern in (
+        ("archshift:cluster.name", cluster, _CLUSTER_NAME),
+        ("archshift:kube_context", context, _CONTEXT),
+    ):
+        if not pattern.fullmatch(name):
+            raise ArchshiftError(
+                f"{key}: {name[:80]!r} is no name for a kubeconfig",
+                "use a name without blanks that begins with a letter or a digit",
+            )
+    return cluster, context

@@ -11,6 +11,7 @@ import pytest
 
 from archshift.cli.commands import gate
 from archshift.cli.main import main
+from archshift.common.errors import ArchshiftError
 
 _GATE = {"prometheus": "http://p.example"}
 
@@ -140,3 +141,112 @@ def test_a_commit_does_not_choose_the_state_that_says_what_is_deployed(
     )
     monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://state")
     assert _check(repository, tmp_path / "results") == 0
+
+
+@pytest.mark.parametrize(
+    ("project", "more", "words"),
+    [
+        ("main: docs\n", {}, "Pulumi.yaml has main: docs, and neither code owners nor deploy.yml watch that"),
+        ("main: ../elsewhere\n", {}, "Pulumi.yaml has main: ../elsewhere, and neither code owners"),
+        ("runtime: {name: python, options: {virtualenv: docs/venv}}\n", {}, "Pulumi.yaml: runtime"),
+        ("plugins: {providers: [{name: kubernetes, path: docs}]}\n", {}, "Pulumi.yaml: plugins"),
+        ("", {"environment": ["prod"]}, "Pulumi.prod.yaml: environment"),
+    ],
+)
+def test_what_chooses_the_program_changes_only_with_the_gate(
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    project: str,
+    more: dict[str, Any],
+    words: str,
+) -> None:
+    """Another program could move any pod at the same ratio. A lower ratio does not hide it."""
+
+    def no_answer(_: object) -> None:
+        raise ArchshiftError("no answer")
+
+    monkeypatch.setattr(gate, "ask", no_answer)
+    (repository / "docs").mkdir()
+    file = repository / "Pulumi.yaml"
+    runtime = "" if "runtime" in project else "runtime: python\n"
+    file.write_text(f"name: archshift\n{runtime}{project}")
+    for ratio in ("0.5", "0.4"):
+        _commit(repository, ratio, more=more)
+        assert _check(repository, tmp_path / "results") == 1
+        assert words in capsys.readouterr().err
+    _commit(repository, "0.0", more=more)
+    assert _check(repository, tmp_path / "results") == 0
+
+
+def test_words_about_the_project_are_no_change(repository: Path, tmp_path: Path) -> None:
+    file = repository / "Pulumi.yaml"
+    file.write_text("name: archshift\nruntime: python\ndescription: ours\nmain: .\n")
+    at = _commit(repository, "0.5")
+    _state(repository, (0.5, at))
+    file.write_text("name: archshift\nruntime: python\ndescription: yours\nmain: .\n")
+    _commit(repository, "0.5")
+    assert _check(repository, tmp_path / "results") == 0
+
+
+@pytest.mark.parametrize("ratio", ["0.5", "0.8"])
+def test_a_key_in_an_environment_of_pulumi_is_in_no_commit(
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ratio: str,
+) -> None:
+    """Old and new configuration would both have the key as it is today."""
+    monkeypatch.setenv("ESC", json.dumps({"archshift:gate": _GATE, "aws:region": "eu-west-1"}))
+    at = _commit(repository, "0.5", gate=None)
+    _state(repository, (0.5, at))
+    _commit(repository, ratio, gate=None, placement="patches")
+    assert _check(repository, tmp_path / "results") == 1
+    assert (
+        "archshift:gate is in no file of the commit, but in a Pulumi ESC environment, which has no commit; "
+        "write it into Pulumi.prod.yaml" in capsys.readouterr().err
+    )
+    _commit(repository, "0.4", gate=None)
+    assert _check(repository, tmp_path / "results") == 0
+
+
+def test_without_a_gate_an_update_by_hand_only_stops_a_step(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing compares Graviton with x86, so the pipeline may record what it deploys."""
+    _state(repository, (0.5, ""), 0.5, "", gated=False)
+    _commit(repository, "0.5", gate=None)
+    assert _check(repository, tmp_path / "results") == 0
+    assert "prod has no archshift:gate, so nothing compares Graviton with x86" in capsys.readouterr().out
+    _commit(repository, "0.8", gate=None)
+    assert _check(repository, tmp_path / "results") == 1
+    assert "nobody recorded from which commit arm_ratio 0.5 was deployed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_an_update_by_hand_of_a_gated_stack_stops_every_change(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], gated: bool
+) -> None:
+    """What was held is not known. The change may remove the gate, but the state still has it."""
+    _state(repository, (0.5, ""), gated=True)
+    _commit(repository, "0.5", gate=_GATE if gated else None)
+    assert _check(repository, tmp_path / "results") == 1
+    assert "nobody recorded from which commit arm_ratio 0.5 was deployed; check that commit out and run" in (
+        capsys.readouterr().err
+    )
+    _commit(repository, "0.4")
+    assert _check(repository, tmp_path / "results") == 0
+
+
+def test_the_names_of_the_cluster_are_read_from_an_invalid_configuration_too(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else the preview, which says what is invalid, would not begin."""
+    _commit(repository, "seven", kube_context="prod")
+    arguments = ["deployment", "cluster", "--stack", "prod", "--cwd", str(repository)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EKS_CLUSTER", "shop")
+        assert main(arguments) == 0
+    assert capsys.readouterr().out == "shop\nprod\n"

@@ -164,9 +164,9 @@ class TestTheGate:
         done = deploy(step)
         assert (done.code, done.stderr) == (
             1,
-            f"prod is not deployed: nobody recorded from which commit arm_ratio {deployed} was deployed; check "
-            "that commit out and run ARCHSHIFT_COMMIT=$(git rev-parse HEAD) pulumi up, or let this pipeline "
-            "deploy a lower arm_ratio.\n",
+            f"prod is not deployed: nobody recorded from which commit arm_ratio {deployed} was deployed; "
+            "check that commit out and run ARCHSHIFT_COMMIT=$(git rev-parse HEAD) pulumi up, or let this "
+            "pipeline deploy a lower arm_ratio.\n",
         )
         assert not step.calls("pulumi up")
 

@@ -8,10 +8,12 @@ from archshift.ramp.deployment import (
     DIGEST,
     Configured,
     Deployed,
+    Drift,
     Update,
     check_digest,
     commit_of,
     is_higher,
+    judge_drift,
     read_state,
     why_no_step,
 )
@@ -127,3 +129,27 @@ def test_only_a_whole_hash_is_recorded() -> None:
     for wrong in ("main", SHA[:12], SHA.upper(), f"{SHA}\n"):
         with pytest.raises(ArchshiftError, match="is not the full hash of a commit"):
             commit_of({COMMIT: wrong})
+
+
+@pytest.mark.parametrize(
+    ("codes", "wanted"),
+    [
+        ((3, None, None), Drift(answer="later")),
+        ((0, 0, 0), Drift(answer="no")),
+        ((0, 7, 0), Drift(answer="yes", changed=True)),
+        ((0, 5, 0), Drift(answer="yes", changed=True)),
+        ((0, 0, 3), Drift(answer="yes", misplaced=True)),
+        ((0, 7, 5), Drift(answer="yes", changed=True, misplaced=True, trouble=True)),
+        ((1, None, None), Drift(failed="archshift deployment", code=1)),
+        ((0, 1, 0), Drift(failed="pulumi preview", code=1)),
+        ((0, 255, 3), Drift(failed="pulumi preview", code=255)),
+        ((0, 7, 1), Drift(failed="archshift status", code=1)),
+        ((0, None, 0), Drift(failed="pulumi preview", code=-1)),
+        ((0, 0, 7), Drift(failed="archshift status", code=7)),
+    ],
+)
+def test_what_the_exit_codes_say_about_drift(
+    codes: tuple[int, int | None, int | None], wanted: Drift
+) -> None:
+    """A command that failed is neither drift nor its end."""
+    assert judge_drift(*codes) == wanted

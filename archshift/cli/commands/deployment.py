@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -13,16 +14,28 @@ from typing import Any, Final
 from archshift.cli import git
 from archshift.cli.arguments.deployment import EXIT_DIFFERS
 from archshift.cli.commands import gate
+from archshift.cli.commands.pipeline_text import MOST_READ, block, cleaned, redactor_of
 from archshift.cli.parser import EXIT_ERROR
-from archshift.cli.stack import print_json, pulumi, read_configuration, read_settings, say, stack_name
+from archshift.cli.stack import (
+    print_json,
+    pulumi,
+    read_configuration,
+    read_settings,
+    say,
+    stack_config,
+    stack_name,
+)
 from archshift.common.errors import ArchshiftError
 from archshift.common.files import replace_file
 from archshift.common.text import first_few, one_line
 from archshift.ramp.deployment import (
+    CLUSTER,
     Configured,
     Deployed,
     Update,
     is_higher,
+    judge_drift,
+    names_of,
     read_state,
     why_no_step,
 )
@@ -146,6 +159,58 @@ def run_compare(options: argparse.Namespace) -> int:
         then = "" if failed is None else f" (an update to {failed:g} failed)"
         say(f"{settings.stack}: {there} is deployed{then}, and arm_ratio is {settings.arm_ratio:g}")
     return 0 if same else EXIT_DIFFERS
+
+
+def run_drift(options: argparse.Namespace) -> int:
+    """Write whether the stack differs from its last deployment; returns the exit code."""
+    folder, stack = Path(options.folder), stack_name(options)
+    preview, status = (_read(folder / name) for name in ("preview.txt", "status.txt"))
+    redactor = redactor_of(options)
+    drift = judge_drift(options.compare, options.preview, options.status)
+    if drift.failed:
+        text = status if drift.failed == "archshift status" else preview
+        for line in cleaned(text, redactor).splitlines():
+            say(line, sys.stderr)
+        raise ArchshiftError(f"the check for drift of {stack} failed: {drift.failed} ended with {drift.code}")
+    if drift.answer == "later":
+        words = [f"{_read(folder / 'compared.txt')}. Drift is checked after the next deployment."]
+    elif drift.answer == "no":
+        words = [f"`{stack}` matches its last deployment."]
+    else:
+        words = [
+            f"`{stack}` differs from its last deployment. `pulumi up` undoes the changes. To keep them, "
+            "commit them to the repository."
+        ]
+        if drift.trouble:
+            words.append("Pods are pending or a rollout is stuck. The table names the reason.")
+        words.append("")
+        words += [block(preview, redactor)] if drift.changed else []
+        words += [block(status, redactor)] if drift.misplaced else []
+        _write(folder, "drift.md", "\n".join(words))
+    _write(folder, "answer", drift.answer)
+    for line in "\n".join(words).splitlines():
+        say(line)
+    return 0
+
+
+def run_block(options: argparse.Namespace) -> int:
+    """Print standard input as a block of code without secrets; returns the exit code."""
+    text = sys.stdin.buffer.read(MOST_READ).decode(errors="replace")
+    for line in block(text, redactor_of(options)).splitlines():
+        say(line)
+    return 0
+
+
+def run_cluster(options: argparse.Namespace) -> int:
+    """Print the cluster's name at EKS and the name of its context, a line each; returns the exit code."""
+    stack = stack_name(options)
+    names = names_of(stack_config(options, stack), os.environ.get(CLUSTER, ""), stack)
+    if options.json:
+        print_json(dict(zip(("cluster", "context"), names, strict=True)))
+    else:
+        for name in names:
+            say(name)
+    return 0
 
 
 def _check_commit(options: argparse.Namespace, folder: Path) -> None:
