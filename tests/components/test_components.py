@@ -20,7 +20,6 @@ from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 from tests.build import patched
 from tests.components.recorder import Monitor, record
 
-
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
 
