@@ -684,7 +684,6 @@ def test_a_cluster_without_internet_and_one_that_may_go() -> None:
     (cluster,) = done.of("eks:index:Cluster")
     assert cluster.inputs["createOidcProvider"] is False
     assert cluster.inputs["deletionProtection"] is False
-    assert done.outputs["prod"]["deletion_protection"] is False
 
 
 def test_the_component_reaches_the_cluster_with_the_role_of_the_stack() -> None:

@@ -558,12 +558,21 @@ def test_twins_are_filled_from_groups_that_differ_in_every_property(on_aws: OnAw
     assert "maintenance" not in {taint["key"] for taint in after["taints"]}
     assert after["template"]["vpcSecurityGroupIds"] == ["sg-0other"]
     assert after["launchTemplate"]["version"] == "2"
+    owners = on_aws.account.find(NODE_GROUP, identity)
+    assert owners
+    assert owners["launchTemplate"]["version"] == "5"
+    before = on_aws.account.read()["done"]
+    again = on_aws.stack.up(PACK)
+    assert (again.exit_code, again.changes) == (0, {}), again.output
+    assert on_aws.account.read()["done"] == before
     assert "delete" not in [did for did, _, _ in on_aws.account.read()["done"]]
 
 
 def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> None:
     """The first update makes cluster and node groups; the second finds them, and pods to move. Neither makes
-    an access entry for the deployer, which EKS makes itself, and no later one upgrades an add-on.
+    an access entry for the deployer, which EKS makes itself, and no later one upgrades an add-on. A destroy
+    is refused before any node goes, with and without a preview, because EKS would refuse to delete the
+    cluster in the end.
     """
     groups = {
         "x86": {"instance_types": ["m6i.xlarge"], "desired_size": 2, "max_size": 3},
@@ -591,7 +600,8 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
     assert list(on_aws.account.read()["objects"][ENTRY]) == [f"fresh:{ADMINS[1]}"]
     on_aws.write_account(**{**on_aws.account.read(), "newestAddon": "v2"})
     with Ec2(on_aws.cluster, on_aws.account).running():
-        on_aws.cluster.apply(fleet())
+        *there, _legacy = fleet()
+        on_aws.cluster.apply(there)
         for space in ("platform", "shop"):
             on_aws.cluster.wait_until_settled(space)
         moved = on_aws.stack.up(PACK)
@@ -602,6 +612,13 @@ def test_a_cluster_is_made_and_the_next_update_moves_its_pods(on_aws: OnAws) -> 
         assert (again.exit_code, again.changes) == (0, {}), again.output
         addons = on_aws.account.read()["objects"][ADDON].values()
         assert [addon["addonVersion"] for addon in addons] == ["v1", "v1"]
+        done = on_aws.account.read()["done"]
+        for destroy in (on_aws.stack.preview_destroy, on_aws.stack.destroy):
+            stopped = destroy("--run-program")
+            assert stopped.exit_code != 0
+            sentence = "the cluster fresh stays: it has deletion protection, so EKS refuses to delete it"
+            assert sentence in " ".join(stopped.output.split()), stopped.output
+            assert on_aws.account.read()["done"] == done
 
 
 @pytest.mark.parametrize(
