@@ -34,8 +34,8 @@ def protection_hook(live: LiveCluster | None) -> pulumi.ResourceHook:
 class ClusterProtection(pulumi.ComponentResource):
     """Goes before the nodes of a cluster that the stack made, and takes the hook with it.
 
-    The engine deletes a resource before those that it depends on. A hook of the cluster would run last, because
-    nodes and add-ons depend on the cluster. Hooks do not reach the children of a remote component at all.
+    The engine deletes a resource before those that it depends on. A hook of the cluster would run last,
+    because nodes and add-ons depend on it. Hooks do not reach the children of a remote component at all.
     """
 
     TYPE: Final = "archshift:index:ClusterProtection"

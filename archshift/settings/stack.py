@@ -24,7 +24,7 @@ from archshift.images.registry.hosts import ImageRules
 from archshift.nodes.eks import EksCluster
 from archshift.nodes.groups import AnyNodeGroup, EksNodeGroup, NodeGroup, NodePool, stack_label
 from archshift.nodes.launch_templates import read_template
-from archshift.nodes.live_groups import LiveGroup
+from archshift.nodes.live_groups import LiveGroup, with_types
 from archshift.nodes.node_pools import LivePool, Provisioner
 from archshift.nodes.twins import fill_groups
 from archshift.plan.arm64_tests import Arm64TestRules
@@ -408,14 +408,12 @@ def _managed_groups(
     label: str,
     describe: Describe | None,
 ) -> dict[str, EksNodeGroup]:
-    live = None
     if describe and cluster and raw:
         there = imports(raw)
-        live = describe(cluster, there, [name for name in raw if name not in there], label)
-    groups = eks_groups(raw, cluster, families, live)
-    if live is not None and cluster:
-        groups = fill_groups(groups, partial(read_template, cluster))
-    return groups
+        read = partial(read_template, cluster)
+        live = with_types(describe(cluster, there, [name for name in raw if name not in there], label), read)
+        return fill_groups(eks_groups(raw, cluster, families, live), read)
+    return eks_groups(raw, cluster, families)
 
 
 def _provisioner_of(name: str, raw: Mapping[str, Any], model: StackModel) -> str:

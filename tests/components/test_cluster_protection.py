@@ -26,7 +26,7 @@ def deleted(live: LiveCluster | None) -> None:
 
 
 def test_a_protected_cluster_stops_a_destroy_before_its_nodes_go() -> None:
-    """In the preview too. What EKS says counts: a change of the setting that is not made yet changes nothing."""
+    """In the preview too. What EKS says counts, so a change of the setting alone changes nothing."""
     live = LiveCluster(ARN, "https://prod.eks", "Q0E=", deletion_protection=True)
     options = hook(live).opts
     assert options
