@@ -26,6 +26,7 @@ from components.deletion_costs import DeletionCosts, DeletionCostsArgs
 from components.exceptions import Exceptions, ExceptionsArgs
 from components.gate import Gate, GateArgs
 from components.guard import guard_hook, protected
+from components.hand_back import hand_back_hook
 from components.image_audit import ImageAudit, ImageAuditArgs
 from components.monitoring import Monitoring, MonitoringArgs, operator_reads_rules
 from components.moves import await_moves, moving_namespaces
@@ -108,6 +109,7 @@ def main() -> None:
     hook = guard_hook(settings)
     guard = hook if settings.guarded else None
     register_restore_hook(settings.kube_context)
+    hand_back = hand_back_hook(settings.kube_context, settings.pools_manager)
     others = nodes_of_others(cluster_survey.inventory.nodes, settings.groups, settings.stack_label)
     protection = protection_hook(live)
     cluster = eks.register_cluster() if eks else None
@@ -123,8 +125,9 @@ def main() -> None:
             # Without the images' evidence too: it also keeps a pool that another import would delete.
             guard=hook,
             others=others,
-            live=settings.live_pools or {},
+            stack_label=settings.stack_label,
             field_manager=settings.pools_manager,
+            hand_back=hand_back,
         )
         registered.append(NodePools("node-pools", pools, on_cluster))
         # Policies count them once.

@@ -181,7 +181,8 @@ class Settings:
         """
         if self.pool_settings is None:
             return self
-        return replace(self, node_pools=self.pool_settings.pools(live), live_pools=live)
+        pools = self.pool_settings.pools(live, stack=self.stack_label, manager=self.pools_manager)
+        return replace(self, node_pools=pools, live_pools=live)
 
     def break_glass_active(self, now: datetime) -> bool:
         """Whether the configuration switches the guard of x86 nodes off now."""
