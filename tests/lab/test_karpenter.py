@@ -196,13 +196,6 @@ def drifted(cluster: Cluster) -> set[str]:
     }
 
 
-def metadata_of(cluster: Cluster, pool: str) -> dict[str, Any]:
-    """The metadata of a NodePool, with the owners of its fields."""
-    shown = cluster.lab.kubectl("get", "nodepool", pool, "--output=json", "--show-managed-fields")
-    metadata: dict[str, Any] = json.loads(shown)["metadata"]
-    return metadata
-
-
 def is_ours(entry: dict[str, Any]) -> bool:
     return bool(entry["manager"].startswith("archshift/"))
 
@@ -283,7 +276,7 @@ def test_pools_are_taken_over_split_and_handed_back_without_replacing_a_node_tha
     assert (spec["limits"], spec["weight"]) == ({"cpu": "128"}, 7)
     assert drifted(cluster) == set()
     assert nodes_of(cluster, "batch").items() >= batch.items()
-    meta = metadata_of(cluster, "batch")
+    meta = cluster.get("nodepool", "batch")["metadata"]
     (mine,) = (entry["fieldsV1"]["f:metadata"] for entry in meta["managedFields"] if is_ours(entry))
     assert meta["labels"] == {"app.kubernetes.io/managed-by": "Helm", "archshift/stack": stack.name}
     assert [*mine["f:labels"]] == ["f:archshift/stack"]
@@ -305,7 +298,7 @@ def test_pools_are_taken_over_split_and_handed_back_without_replacing_a_node_tha
     left = {pool["metadata"]["name"] for pool in cluster.all_of("nodepools")}
     assert left == {"general", "batch"}
     for name in left:
-        meta = metadata_of(cluster, name)
+        meta = cluster.get("nodepool", name)["metadata"]
         assert [entry for entry in meta["managedFields"] if is_ours(entry)] == []
         assert HELM in {entry["manager"] for entry in meta["managedFields"]}
         assert meta["labels"] == {"app.kubernetes.io/managed-by": "Helm"}
