@@ -547,10 +547,6 @@ class PoolSettings:
         if model.twin_of in self.raw and model.twin_of not in models:
             return None  # the errors of the original are reported with the original
         original = original_of(name, model, models)
-        if self.provisioners[name] != self.provisioners[model.twin_of]:
-            raise ArchshiftError(
-                f"{key}.provisioner is not that of {model.twin_of!r}", "remove it, or give both the same"
-            )
         if original.import_name:
             return self._twin_of_adopted(name, model, pools, live)
         taken = with_taken(name, model, self.raw)

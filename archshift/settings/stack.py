@@ -378,9 +378,13 @@ def _groups(
     """
     raw, families = model.node_groups, model.graviton_families or None
     provisioners = {name: _provisioner_of(name, raw, model) for name in raw}
+    problems = Problems()
+    for name in raw:
+        with problems.collected():
+            _check_kind(name, raw, provisioners)
+    problems.check()
     managed = {name: raw[name] for name in raw if provisioners[name] == "managed"}
     pools = {name: raw[name] for name in raw if provisioners[name] != "managed"}
-    problems = Problems()
     found: dict[str, Any] = {"group_names": tuple(raw)}
     with problems.collected():
         if model.platform == "lab":
@@ -425,6 +429,21 @@ def _provisioner_of(name: str, raw: Mapping[str, Any], model: StackModel) -> str
     said = group.get("provisioner") or others.get("provisioner")
     # The kind of group that the stack has by default reports an invalid value.
     return str(said) if said in get_args(Provisioner) else model.provisioner
+
+
+def _check_kind(name: str, raw: Mapping[str, Any], provisioners: Mapping[str, str]) -> None:
+    """Check that a twin is of the kind of its original.
+
+    Raises:
+        ArchshiftError: It is not.
+    """
+    other = raw[name].get("twin_of") if isinstance(raw[name], Mapping) else None
+    if isinstance(other, str) and provisioners.get(other, provisioners[name]) != provisioners[name]:
+        raise ArchshiftError(
+            f"archshift:node_groups.{name}.provisioner: {provisioners[name]} is not {provisioners[other]}, "
+            f"which {other!r} has; a twin copies its original, and the two kinds have other properties",
+            "remove provisioner, or name instance types in place of twin_of",
+        )
 
 
 def _labelled(groups: Mapping[str, _Managed], label: str) -> dict[str, _Managed]:
