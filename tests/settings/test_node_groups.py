@@ -464,7 +464,7 @@ def test_types_that_only_a_launch_template_names_need_no_setting(monkeypatch: py
         ami_type="CUSTOM",
         launch_template=TemplateVersion(id="lt-1", version="3"),
     )
-    groups = {
+    groups: dict[str, dict[str, Any]] = {
         "x86": {"import": "general"},
         "graviton": {"twin_of": "x86", "desired_size": 1, "ami_family": "AL2023"},
     }
