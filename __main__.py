@@ -152,6 +152,7 @@ def main() -> None:
             plan=cluster_survey.plan,
             field_manager=settings.field_manager,
             cluster=cluster_uid,
+            commit=commit,
             bring_up_nodes=placeholders.hook if placeholders else None,
         ),
         pulumi.ResourceOptions(depends_on=after(to_come, [provider])),

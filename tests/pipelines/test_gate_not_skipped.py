@@ -98,6 +98,55 @@ def test_the_deployed_gate_is_asked_and_not_a_looser_one(prod: Runner) -> None:
     assert prod.calls("gate") == ["gate prod 0.5 http://prometheus.example"]
 
 
+LEGACY = "  archshift:workloads: {{overrides: {{shop/Deployment/legacy: {{{rule}}}}}}}\n"
+
+
+@pytest.mark.parametrize("ratio", ["0.5", "0.4"])
+def test_a_change_that_moves_pods_is_judged_as_a_step_is(prod: Runner, ratio: str) -> None:
+    """Whatever the ratio does: a workload that was held would move."""
+    held = STACK_FILE + LEGACY.format(rule="hold: true")
+    prod.deployed({"arm_ratio": 0.5, "commit": prod.commit({"Pulumi.prod.yaml": held})})
+    said = refused(prod, step(prod, STACK_FILE + LEGACY.format(rule="max_ratio: 0.9"), ratio))
+    assert said == (
+        "the gate's verdict on 0.5 is hold, and these changes may move more pods to Graviton: "
+        "archshift:workloads.overrides.shop/Deployment/legacy.hold; wait for the gate, or deploy the other "
+        "changes without them."
+    )
+    assert prod.calls("gate") == ["gate prod 0.5 http://prometheus.example"]
+    gate(prod, "pass")
+    assert deploy(prod).code == 0
+    assert len(prod.calls("pulumi up")) == 1
+
+
+def test_a_workload_is_held_without_the_gate(prod: Runner) -> None:
+    """It is what the gate's verdict asks for."""
+    done = step(prod, STACK_FILE + LEGACY.format(rule="hold: true"), "0.5")
+    assert done.code == 0, done.stderr
+    assert not prod.calls("gate")
+
+
+@pytest.mark.parametrize(("back", "forth"), [("0.2", "0.5"), ("0.5", "0.8"), ("0.8", "0.8")])
+def test_a_step_after_an_update_that_failed_is_judged(prod: Runner, back: str, forth: str) -> None:
+    """The engine still has the outputs of the update before it: from these alone, a step would be none.
+
+    The pods are somewhere between the two.
+    """
+    at = prod.git("rev-parse", "HEAD")
+    failed = prod.commit({"Pulumi.prod.yaml": STACK_FILE.replace("0.5", back), "notes": back})
+    last = {"arm_ratio": 0.5, "commit": at}
+    prod.deployed(last, tried={"ratio": float(back), "commit": failed})
+    assert "the gate's verdict on 0.5 is hold" in refused(prod, step(prod, STACK_FILE + "# x\n", forth))
+    # The way back to the lower one is open.
+    done = step(prod, STACK_FILE + "# y\n", min(back, "0.5"))
+    assert done.code == 0, done.stderr
+
+
+def test_a_first_deployment_that_failed_is_one(prod: Runner) -> None:
+    """Nothing is recorded as deployed, but pods may have moved."""
+    prod.deployed({}, tried={"ratio": 0.5, "commit": prod.git("rev-parse", "HEAD")})
+    assert refused(prod, step(prod, STACK_FILE)) == HOLD
+
+
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
