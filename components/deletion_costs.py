@@ -5,7 +5,7 @@ the class by this module's name. So a renamed module could not delete what an ol
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Final
 
 import pulumi
@@ -61,10 +61,7 @@ class DeletionCostsProvider(ResourceProvider):
                 give_back(cluster, props["fieldManager"])
 
     def _write(self, props: Mapping[str, Any]) -> dict[str, Any]:
-        kept = {
-            key: Proportion(int(graviton), int(replicas))
-            for key, (graviton, replicas) in (props.get("shares") or {}).items()
-        }
+        kept = {key: Proportion(*map(int, share)) for key, share in (props.get("shares") or {}).items()}
         with connect(self._context) as cluster:
             done = write_costs(cluster, kept, props["fieldManager"]) if _is_of(cluster, props) else Written()
         return {**props, "problems": dict(done.problems)}
@@ -102,7 +99,7 @@ class DeletionCosts(Resource, module="archshift", name="DeletionCosts"):
     def __init__(
         self, name: str, args: DeletionCostsArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        shares = {key: [share.graviton, share.replicas] for key, share in args.plan.kept_shares.items()}
+        shares = {key: list(astuple(share)) for key, share in args.plan.kept_shares.items()}
         inputs = {
             "shares": shares,
             "due": list(args.plan.costs_due),
