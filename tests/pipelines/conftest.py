@@ -30,8 +30,12 @@ _PULUMI = """#!/usr/bin/env bash
 case " $* " in *" config "*|*" stack "*) exec "$REAL_PULUMI" "$@" ;; esac
 """ + _STAND_IN.partition("\n")[2]
 
-# What decides is real, but for the gate's answer.
+# What decides is real, but for the gate's answer and for the preview of the check for drift.
 _ARCHSHIFT = f"""#!/usr/bin/env bash
+if [ "$1 $2" = "deployment drift" ]; then
+  . "$STAND_INS/answers/archshift-drift" 2>/dev/null || exit 3
+  exit
+fi
 [ "$1" != deployment ] || PYTHONPATH={PROJECT} exec {sys.executable} -m tests.standins.gated_archshift "$@"
 """ + _STAND_IN.partition("\n")[2]
 

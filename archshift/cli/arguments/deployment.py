@@ -8,7 +8,7 @@ from archshift.cli.parser import EXIT_ERROR, Commands
 from archshift.cli.stack import add_stack_options
 
 EXIT_DIFFERS: Final = 3
-"""Exit code if the configured ratio is not deployed."""
+"""Exit code if the configured ratio is not deployed, or if there is drift."""
 
 
 def add_command(commands: Commands) -> None:
@@ -62,6 +62,22 @@ def add_command(commands: Commands) -> None:
         example="archshift deployment compare --stack prod",
         exits={0: "they are equal", EXIT_DIFFERS: "they differ, or nothing is deployed"},
     )
+    drift = _add(
+        actions,
+        "drift",
+        run_drift,
+        "tell drift from the work of autoscalers",
+        "Runs a preview with the policy pack, and names what differs from the last deployment. What an "
+        "autoscaler alone changed is no drift: archshift rebalance or the next update brings it right. "
+        "Read-only.",
+        example="archshift deployment drift --stack prod",
+        exits={
+            0: "nothing differs, or an autoscaler alone changed it",
+            EXIT_DIFFERS: "something else differs",
+            EXIT_ERROR: "the preview failed",
+        },
+    )
+    drift.set_defaults(no_policy_pack=False, policy_pack=None, policy_pack_of=None, policy_pack_config=[])
 
 
 def _add(
@@ -105,6 +121,13 @@ def run_evidence(options: argparse.Namespace) -> int:
     from archshift.cli.commands import deployment
 
     return deployment.run_evidence(options)
+
+
+def run_drift(options: argparse.Namespace) -> int:
+    """Load the command's modules and run it; returns the exit code."""
+    from archshift.cli.commands import deployment
+
+    return deployment.run_drift(options)
 
 
 def run_compare(options: argparse.Namespace) -> int:

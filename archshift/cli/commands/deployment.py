@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from archshift.cli import git
 from archshift.cli.arguments.deployment import EXIT_DIFFERS
-from archshift.cli.commands import gate
+from archshift.cli.commands import gate, preview
 from archshift.cli.parser import EXIT_ERROR
 from archshift.cli.stack import print_json, pulumi, read_configuration, read_settings, say, stack_name
 from archshift.common.errors import ArchshiftError
@@ -26,6 +26,7 @@ from archshift.ramp.deployment import (
 )
 from archshift.ramp.gate_evidence import PASS, UNKNOWN
 from archshift.ramp.schedule import same_ratio
+from archshift.report.drift import drift_in
 from archshift.settings.stack import Settings, digest
 from archshift.settings.stack_keys import backend_in_project, check_in_repository
 
@@ -132,6 +133,20 @@ def run_compare(options: argparse.Namespace) -> int:
         there = "nothing" if deployed.ratio is None else f"{deployed.ratio:g}"
         say(f"{settings.stack}: {there} is deployed, and arm_ratio is {settings.arm_ratio:g}")
     return 0 if same else EXIT_DIFFERS
+
+
+def run_drift(options: argparse.Namespace) -> int:
+    """Name what differs from the last deployment, but for the work of autoscalers; returns the exit code."""
+    report = preview.look(options)
+    if report.outcome == "failed" or report.plan is None:
+        raise ArchshiftError(f"the preview failed: {report.reason or 'the program made no plan'}")
+    found = drift_in(report)
+    if options.json:
+        print_json({"stack": report.stack, "drift": found})
+    else:
+        for line in found:
+            say(line)
+    return EXIT_DIFFERS if found else 0
 
 
 def _check_commit(options: argparse.Namespace, folder: Path) -> None:
