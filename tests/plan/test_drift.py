@@ -19,7 +19,7 @@ from archshift.plan.planner import make_plan
 from tests.build import deployment, inventory, replica_pod
 from tests.properties import examples
 
-SIZES = {"a": 3, "b": 4, "c": 5, "d": 8, "e": 10, "f": 13}
+SIZES = {"a": 3, "b": 4, "c": 5, "d": 8, "e": 10, "f": 13, **{f"other-{at}": 2 + at % 5 for at in range(20)}}
 SCALED = ("b", "d", "e")
 AGO, LATER = "2026-03-02T09:00:00Z", "2026-03-02T11:00:00Z"
 WRITTEN = "2026-03-02T10:00:00Z"
@@ -30,7 +30,7 @@ def key(name: str) -> str:
 
 
 def fleet(sizes: Mapping[str, int], graviton: Mapping[str, int], **options: Any) -> Inventory:
-    """Six workloads, of which autoscalers scale three; their pods were ordered at ten o'clock."""
+    """Workloads of which autoscalers scale three; their pods were ordered at ten o'clock."""
     scaler = Autoscaler(by="HorizontalPodAutoscaler", least=1, most=40, scaled_at=LATER)
     one = {
         name: deployment(name, size, autoscaled=scaler if name in SCALED else None, **options)
