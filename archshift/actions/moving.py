@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from archshift.actions.evictions import Allowance, Move, MoveRules, run_moves
 from archshift.actions.evidence import Evidence
-from archshift.actions.rebalance import reasons_of
+from archshift.actions.rebalance import note_ends, reasons_of
 from archshift.actions.rollout_limits import RolloutLimits
 from archshift.actions.rollouts import BringUpNodes, StepResult
 from archshift.cluster.client import MERGE, Cluster, RefusedError
@@ -100,6 +100,8 @@ def move_pods(
     with watch.exact_entries(due) as rows:
         moves = [Move(row, rules, incomplete=row.key in incomplete) for row in rows]
         nodes = run_moves(cluster, moves, no_answer=limits.no_progress, longest=limits.longest, say=say)
+    # With patches, a soft rule may have sent the successors back.
+    note_ends(cluster, [move for move in moves if not move.row.entry and move.row.kind in CONTROLLERS], nodes)
     failed = {move.row.key: watch.failure(move) for move in moves if move.broken}
     others = [move for move in moves if not move.broken]
 

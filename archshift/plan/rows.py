@@ -217,7 +217,7 @@ def _patched(
             row = replace(
                 row, reason=reasons.near(row.reason, row.moves, side, evictable=workload.most_away > 0)
             )
-        elif _tried(template, row.graviton, inventory.nodes, side):
+        elif tried_before(template, row.graviton, inventory.nodes, side):
             row = replace(row, reason=reasons.tried(row.reason, row.moves, side))
         else:
             changed = True
@@ -251,8 +251,15 @@ def _patched(
     )
 
 
-def _tried(template: Template, graviton: int, nodes: Iterable[Node], side: Architecture) -> bool:
-    """Return whether the last rollout ended with these pods on Graviton, on as many nodes as now or more."""
+def tried_before(template: Template, graviton: int, nodes: Iterable[Node], side: Architecture) -> bool:
+    """Return whether the last rollout or rebalance ended with these pods on Graviton, and with these nodes.
+
+    Args:
+        template: The pod template.
+        graviton: The number of pods on Graviton.
+        nodes: The nodes now.
+        side: The side that lacks pods.
+    """
     last = template.inexact
     return (
         last is not None

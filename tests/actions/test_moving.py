@@ -18,6 +18,7 @@ from archshift.cluster.client import RefusedError
 from archshift.cluster.entries import PLACED_ANNOTATION, Entry, Scaling, entry_key, policy_name
 from archshift.cluster.kinds import CONTROLLERS
 from archshift.cluster.live_placement import POLICIES, REPLACED_ANNOTATION, entries_in
+from archshift.cluster.pod_fields import INEXACT_ANNOTATION
 from archshift.common.architectures import AMD64
 from archshift.common.errors import ArchshiftError, UnavailableError
 from archshift.plan.admission import policy
@@ -349,7 +350,7 @@ class Fleet(FakeCluster):
 
     def after(self, verb: str, path: str) -> None:
         """Begin a rollout after a restart."""
-        if verb != "patch" or "/apps/v1/" not in path:
+        if verb != "patch" or "/apps/v1/" not in path or "spec" not in self.patches[-1][1]:
             return
         _, body, _, manager = self.patches[-1]
         stamp = body["spec"]["template"]["metadata"]["annotations"][RESTARTED]
@@ -373,6 +374,17 @@ def move(
 # --- which pods move ------------------------------------------------------------------------
 
 SCALING = Scaling(within=18, spread=1, side=AMD64, weight=47)
+
+
+def test_pods_that_a_soft_rule_of_a_patch_sends_back_are_noted(clock: Clock) -> None:
+    """So that the next rebalance does not restart them again. With an entry, an exact one is possible."""
+    fleet = Fleet(clock)
+    row = replace(fleet.add("cart", 10, 4, on_arm=3, scaling=SCALING), entry="")
+    done = move(fleet, row)
+    assert (len(fleet.evicted), fleet.sides("cart")) == (1, (7, 3))
+    assert row.key in done.inexact
+    ((_, body, _, _),) = [one for one in fleet.patches if "deployments" in one[0]]
+    assert body["metadata"]["annotations"][INEXACT_ANNOTATION].endswith(";3;1")
 
 
 @pytest.mark.parametrize("wanted", [0, 4, 10])
