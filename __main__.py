@@ -204,7 +204,8 @@ def main() -> None:
         bring_up_nodes=placeholders.bring_up_missing if placeholders else None,
     )
     ends.append(rolled_out)
-    if cluster_survey.plan.kept_shares or cluster_survey.plan.costs_due:
+    # Without an autoscaled workload, the engine deletes the resource, and that gives all costs back.
+    if cluster_survey.plan.kept_shares:
         costs = DeletionCosts(
             "deletion-costs",
             DeletionCostsArgs(

@@ -176,11 +176,7 @@ class Day:
         Returns:
             Namespace to the workloads that are not exact after it.
         """
-        graviton = _NODES // 2 if even else round(self.ratio * _NODES)
-        for side, number in ((ARM64, graviton), (AMD64, _NODES - graviton)):
-            for rule in self.rules:
-                for index in range(number):
-                    self.api.create("/api/v1/nodes", _node(rule, f"{rule}-{side}-{index}", side, index))
+        self.make_nodes(even=even)
         self.metrics.loads = {load.name: load.pods for load in self.own}
         for rule in self.rules:
             self.api.create("/api/v1/namespaces", {"metadata": {"name": rule}})
@@ -193,6 +189,14 @@ class Day:
                 self.api.create(f"/apis/autoscaling/v2/namespaces/{rule}/horizontalpodautoscalers", scaler)
         self.settle()
         return {rule: self.update(rule) for rule in self.rules}
+
+    def make_nodes(self, *, even: bool) -> None:
+        """Make the nodes of each namespace, in proportion to the ratio or the same number on both sides."""
+        graviton = _NODES // 2 if even else round(self.ratio * _NODES)
+        for side, number in ((ARM64, graviton), (AMD64, _NODES - graviton)):
+            for rule in self.rules:
+                for index in range(number):
+                    self.api.create("/api/v1/nodes", _node(rule, f"{rule}-{side}-{index}", side, index))
 
     def update(self, rule: str) -> list[str]:
         """Take a step as an update does, and return the workloads that are not exact after it."""

@@ -137,6 +137,53 @@ def test_a_pipeline_that_is_cancelled_ends_the_command_in_order(
     assert "run archshift rebalance again to continue" in err
 
 
+def test_entries_that_a_killed_rebalance_left_are_set_back_first(
+    run: Run, shop: Shop, pulumi: FakePulumi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan is made after that. A dry run writes nothing."""
+    pulumi.configure(arm_ratio="0.5", platform="lab", placement="admission")
+    order = []
+    survey = rebalance.survey
+
+    def set_back_entries(cluster: Shop, label: str) -> dict[str, str]:
+        order.append(label)
+        assert cluster is shop
+        return {CART: "", "shop/Deployment/web": "no"}
+
+    def seen(*given: Any, **named: Any) -> Survey:
+        order.append("survey")
+        return survey(*given, **named)
+
+    monkeypatch.setattr(rebalance, "set_back_entries", set_back_entries)
+    monkeypatch.setattr(rebalance, "survey", seen)
+    run("rebalance", "--dry-run")
+    assert order == ["survey"]
+    _, _, err = run("rebalance")
+    assert order[1:3] == ["dev", "survey"]
+    assert f"{CART}: its entry of a rebalance that was killed was set back\n" in err
+    assert "shop/Deployment/web: its entry of a rebalance that was killed could not be set back: no\n" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_interrupt_the_end(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """A runner sends several within seconds."""
+    closed, before = [], signal.getsignal(signal.SIGTERM)
+
+    def move_pods(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            closed.append(shop.evicted)
+
+    monkeypatch.setattr(rebalance, "move_pods", move_pods)
+    assert run("rebalance")[0] == 130
+    assert closed == [[]]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_a_limit_of_pods_is_kept(run: Run, shop: Shop) -> None:
     """The next run goes on, so it is not exact yet."""
     code, out, _ = run("rebalance", "--max-pods=1", "--json")

@@ -4,12 +4,11 @@ import argparse
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from archshift.actions.deletion_costs import Written, pending_changes, write_costs
 from archshift.actions.evictions import Allowance
-from archshift.actions.moving import move_pods
+from archshift.actions.moving import move_pods, set_back_entries
 from archshift.actions.rollouts import StepResult, incomplete_workloads
 from archshift.actions.sides import opposite
 from archshift.actions.surplus import Surplus, measure
@@ -55,10 +54,14 @@ def run(options: argparse.Namespace) -> int:
     settings = read_settings(options)
     check_no_update(options, settings.stack)
     with connect(settings.kube_context) as cluster:
+        if settings.placement == "admission" and not options.dry_run:
+            for key, problem in sorted(set_back_entries(cluster, settings.stack_label).items()):
+                why = f"could not be set back: {problem}" if problem else "was set back"
+                _say(f"{key}: its entry of a rebalance that was killed {why}")
         with busy("reading the cluster and its images") as watch:
             found = survey(settings, cluster=cluster, watch=watch)
         # Entries that hold only while pods move are set back.
-        with signals_as_interrupts():
+        with signals_as_interrupts(once=True):
             result = _rebalance(options, settings, cluster, found)
     if options.json:
         print_json(as_json(result))
@@ -67,6 +70,11 @@ def run(options: argparse.Namespace) -> int:
     if result.plan.in_trouble:
         return EXIT_TROUBLE
     return 0 if result.plan.exact else EXIT_INEXACT
+
+
+def _say(text: str) -> None:
+    """Tell a person what happens; the result is on standard output."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _rebalance(options: argparse.Namespace, settings: Settings, cluster: Cluster, found: Survey) -> Result:
@@ -95,7 +103,7 @@ def _rebalance(options: argparse.Namespace, settings: Settings, cluster: Cluster
             incomplete=incomplete_workloads(found.inventory),
             allowance=allowance,
             turns_back=settings.placement == "admission",
-            say=partial(print, file=sys.stderr, flush=True),
+            say=_say,
         )
         found = survey(settings, cluster=cluster)
     costs = write_costs(cluster, found.plan.kept_shares, manager)
