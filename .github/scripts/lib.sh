@@ -39,7 +39,7 @@ summary() {
 
 # Prints standard input as a block of code without secrets, which the input cannot close.
 block() {
-  archshift deployment block --stack "$stack"
+  archshift deployment block --stack "${stack:?}"
 }
 
 # Prints a line to the log and to the page of the run.

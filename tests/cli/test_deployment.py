@@ -162,7 +162,7 @@ def test_what_chooses_the_program_changes_only_with_the_gate(
     more: dict[str, Any],
     words: str,
 ) -> None:
-    """Another program could move any pod at the same ratio. A lower ratio does not hide it."""
+    """Another program could move any pod, whatever the configuration says."""
 
     def no_answer(_: object) -> None:
         raise ArchshiftError("no answer")
@@ -172,11 +172,17 @@ def test_what_chooses_the_program_changes_only_with_the_gate(
     file = repository / "Pulumi.yaml"
     runtime = "" if "runtime" in project else "runtime: python\n"
     file.write_text(f"name: archshift\n{runtime}{project}")
-    for ratio in ("0.5", "0.4"):
+    for ratio in ("0.5", "0.4", "0.0"):
         _commit(repository, ratio, more=more)
         assert _check(repository, tmp_path / "results") == 1
         assert words in capsys.readouterr().err
-    _commit(repository, "0.0", more=more)
+
+
+def test_at_zero_every_key_of_archshift_may_change(repository: Path, tmp_path: Path) -> None:
+    """The way back, also after an update by hand."""
+    _commit(repository, "0.0", placement="admission", workloads={"namespaces": ["shop"]})
+    assert _check(repository, tmp_path / "results") == 0
+    _state(repository, (0.0, ""))
     assert _check(repository, tmp_path / "results") == 0
 
 

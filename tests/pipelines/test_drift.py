@@ -161,7 +161,7 @@ exit 7"""
 
 def test_no_secret_and_no_markup_of_others_gets_into_the_issue(prod: Runner) -> None:
     """A diff has values of the cluster and of the configuration, and everybody may read the issue."""
-    prod.call("pulumi", "config", "set", "--secret", "password", "correct horse", "--stack", "prod")
+    prod.call("pulumi", "config", "set", "--secret", "shop:password", "correct horse", "--stack", "prod")
     prod.stand_in("pulumi-preview", HOSTILE.replace("gone", "gone correct horse"))
     prod.stand_in("archshift-status", HOSTILE)
     done = prod.run("drift.sh", "prod", prod.results, SOME_TOKEN="0123456789")
@@ -187,7 +187,7 @@ def test_a_failure_prints_no_secret_either(prod: Runner) -> None:
 
 def test_secrets_that_cannot_be_read_stop_it(prod: Runner) -> None:
     """Nobody knows then what must not be shown."""
-    prod.call("pulumi", "config", "set", "--secret", "password", "correct horse", "--stack", "prod")
+    prod.call("pulumi", "config", "set", "--secret", "shop:password", "correct horse", "--stack", "prod")
     prod.stand_in("pulumi-preview", "echo correct horse; exit 7")
     done = prod.run("drift.sh", "prod", prod.results, PULUMI_CONFIG_PASSPHRASE="another")
     assert done.code == 1

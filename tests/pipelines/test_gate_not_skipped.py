@@ -247,6 +247,65 @@ pulumi.export(OUTPUT, commit_of(os.environ))
 """
 
 
+FAILING = """\
+import os
+import pulumi
+from archshift.ramp.deployment import OUTPUT
+from components.workload_patches import WorkloadPatches
+
+class Patches(pulumi.ComponentResource):
+    def __init__(self):
+        super().__init__(WorkloadPatches.TYPE, "workloads")
+        self.register_outputs({"ratio": RATIO, OUTPUT: os.environ.get("ARCHSHIFT_COMMIT", "")})
+
+Patches()
+pulumi.export("arm_ratio", RATIO)
+if "ARCHSHIFT_COMMIT" in os.environ:
+    pulumi.export(OUTPUT, os.environ["ARCHSHIFT_COMMIT"])
+if FAILS:
+    pulumi.Output.from_input(1).apply(lambda _: 1 / 0)
+"""
+
+
+def test_the_real_engine_remembers_what_failed(prod: Runner) -> None:
+    """It records the stack's outputs only at a good end, and those of a component at once.
+
+    The step back to 0.2 failed, and 0.5 is "deployed". But 0.5 is a step up now.
+    """
+    project = json.dumps({"name": "archshift", "runtime": RUNTIME})
+    inherited = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    path = os.pathsep.join([prod.environment["PATH"], inherited["PATH"]])
+    prod.environment = {**inherited, **prod.environment, "PATH": path, "PYTHONPATH": str(PROJECT)}
+    prod.stand_in("pulumi-up", 'exec "$REAL_PULUMI" up --stack prod --yes --non-interactive\n')
+    prod.deployed(None)
+
+    def take(ratio: str, *, fails: bool) -> Done:
+        program = FAILING.replace("RATIO", ratio).replace("FAILS", str(fails))
+        files = {"Pulumi.yaml": project, "__main__.py": program, "notes": f"{ratio} {fails}"}
+        prod.commit({"Pulumi.prod.yaml": STACK_FILE.replace("0.5", ratio), **files})
+        return deploy(prod)
+
+    assert take("0.5", fails=False).code == 0
+    first = prod.git("rev-parse", "HEAD")
+    assert take("0.2", fails=True).code != 0
+    outputs = json.loads(prod.call("pulumi", "stack", "output", "--json", "--stack", "prod").stdout)
+    assert outputs == {"arm_ratio": 0.5, "commit": first}
+    again = take("0.5", fails=False)
+    assert "the gate's verdict on 0.5 is hold" in again.stderr, again.stdout + again.stderr
+    assert take("0.2", fails=False).code == 0
+    # What nobody deploys does not change the state: a look for drift finds none.
+    looked = prod.call(
+        "pulumi",
+        "preview",
+        "--stack",
+        "prod",
+        "--expect-no-changes",
+        "--non-interactive",
+        "--suppress-outputs",
+    )
+    assert looked.code == 0, looked.stdout
+
+
 def test_the_real_engine_gives_the_program_what_was_checked_and_records_the_commit(prod: Runner) -> None:
     """A program that gets another configuration stops; the recorded commit is what the next check reads."""
     project = json.dumps({"name": "archshift", "runtime": RUNTIME})

@@ -277,8 +277,9 @@ def _check_step(options: argparse.Namespace, folder: Path, stack: str) -> str:
     compared = [_compare(options, update, new) for update in deployed.updates]
     ratio, configured = new.settings.arm_ratio, new.configured
     keys = list(dict.fromkeys(key for one in compared for key in one.raised))
-    unknown = any(one.unknown and not one.lower for one in compared)
-    if ratio == 0 or not (keys or unknown):
+    # At 0 all pods belong on x86, whatever the other keys were.
+    unknown = ratio > 0 and any(one.unknown and not one.lower for one in compared)
+    if not (keys or unknown):
         return (
             f"{stack} goes from {base.ratio:g} to {ratio:g}. This is no step up, so the gate is not "
             f"asked.{_removal(compared[0].before, configured)}"
@@ -382,7 +383,9 @@ def _compare(options: argparse.Namespace, update: Update, new: _Commit) -> _Comp
             for name in sorted({**before.runs, **new.runs})
             if before.runs.get(name) != new.runs.get(name)
         ]
-        raised += [new.problem] if new.problem else []
+    # Neither a lower ratio nor 0 excuses a program that nobody watches.
+    if new.problem and not (before and before.problem == new.problem):
+        raised.append(new.problem)
     return _Comparison(raised=raised, unknown=unknown, lower=is_higher(update.ratio, ratio), before=before)
 
 
