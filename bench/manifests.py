@@ -52,15 +52,17 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="the folder with one folder for each set")
     parser.add_argument("sets", nargs="*", help="the sets (default: all)")
     parser.add_argument("--ratios", nargs="+", type=float, default=list(RATIOS))
+    parser.add_argument("--placement", choices=("patches", "admission"), default="patches")
     options = parser.parse_args()
     names = options.sets or sorted(
         path.name for path in options.folder.iterdir() if any(path.glob("[0-9]*.yaml"))
     )
     with running_lab() as (lab, folder):
-        return ramp(lab, folder, [options.folder / name for name in names], options.ratios)
+        sets = [options.folder / name for name in names]
+        return ramp(lab, folder, sets, options.ratios, options.placement)
 
 
-def ramp(lab: Lab, folder: Path, sets: Sequence[Path], ratios: Sequence[float]) -> int:
+def ramp(lab: Lab, folder: Path, sets: Sequence[Path], ratios: Sequence[float], placement: str) -> int:
     """Apply the sets, take them through the ratios and destroy the stack; returns the exit code."""
     stack = Stack(lab, folder / "stack", "manifests")
 
@@ -68,6 +70,7 @@ def ramp(lab: Lab, folder: Path, sets: Sequence[Path], ratios: Sequence[float]) 
         stack.configure(
             **ON_THE_LAB,
             arm_ratio=f"{ratio:g}",
+            placement=placement,
             node_groups=GROUPS,
             images={"check": False},
         )
@@ -79,6 +82,7 @@ def ramp(lab: Lab, folder: Path, sets: Sequence[Path], ratios: Sequence[float]) 
         apply(lab, folder, path)
     wait_until_at_rest(lab)
     before, was_pending = specs(lab), pending(lab)
+    print(f"placement: {placement}")
     print(f"{len(sets)} sets, {len(before)} workloads, pending before: {len(was_pending)}")
     print(f"{'step':<14} {'up s':>6} {'rollouts s':>10} {'second up s':>11}  problems")
     last = 0.0
@@ -107,6 +111,7 @@ def ramp(lab: Lab, folder: Path, sets: Sequence[Path], ratios: Sequence[float]) 
         "--skip-preview",
         "--run-program",
         "--target=**WorkloadPatches**",
+        "--target=**PlacementPolicy**",
         "--target-dependents",
     )
     after = specs(lab)
