@@ -227,7 +227,8 @@ def problems_of(stack: Stack, lab: Lab, was_pending: set[str]) -> list[str]:
     if status.returncode not in (0, EXIT_INEXACT, EXIT_TROUBLE):
         return [f"status ended with {status.returncode}: {status.stderr.strip()[:200]}"]
     wrong = []
-    inexact = [row["workload"] for row in json.loads(status.stdout)["workloads"] if not row["exact"]]
+    rows = json.loads(status.stdout)["workloads"]
+    inexact = [row["workload"] for row in rows if not row["exact"] and row["workload"] not in was_pending]
     if inexact:
         wrong.append(f"not exact: {', '.join(inexact)}")
     if new := pending(lab) - was_pending:

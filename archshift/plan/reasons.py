@@ -203,6 +203,19 @@ def together(others: Sequence[str]) -> str:
     return f"all its pods move together, because they must run beside {beside}"
 
 
+def must_stay_apart(others: Sequence[str], side: Architecture) -> str:
+    """Say that a required pod anti-affinity keeps a workload off a side.
+
+    Args:
+        others: The keys of the workloads whose pods its pods must not meet.
+        side: The side.
+    """
+    return (
+        f"its pods must stay apart from those of {first_few(others)} (required pod anti-affinity), and "
+        f"{display(side)} has too few nodes for all"
+    )
+
+
 def waits_for_nodes(side: Architecture) -> str:
     """Say that a workload's pods cannot start on a side now, so that it waits."""
     return f"waits: no {display(side)} node takes pods now"
