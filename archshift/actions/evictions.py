@@ -16,7 +16,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any, Final, Literal, TypeAlias
 
-from archshift.actions.rollout_limits import LITTLE_PATIENCE_SECONDS, NO_DEADLINE
+from archshift.actions.rollout_limits import NO_DEADLINE, little_patience
 from archshift.actions.sides import (
     Surplus,
     broken_on_graviton,
@@ -213,6 +213,7 @@ class Move:
 
     Attributes:
         row: The workload; once it goes back to x86, with that as its plan.
+        incomplete: Whether it was incomplete before the step.
         end: How it ended; empty while it goes on. ``inexact``: some pods cannot be where they belong.
             A ``failure`` is this step's fault, and a ``note`` is not.
         why: The reason; empty if its pods are right.
@@ -235,7 +236,7 @@ class Move:
         self.to_move: int | None = None
         self.left = 0
         self._rules = rules
-        self._incomplete = incomplete
+        self.incomplete = incomplete
         self._record: WorkloadKind | None = CONTROLLERS.get(row.kind)
         self._replicas = row.replicas
         self._min_ready = 0.0
@@ -250,6 +251,7 @@ class Move:
         self._count: int | None = None
         self._ready: dict[str, float] = {}
         self._first: frozenset[str] = frozenset()
+        self._ready_before = 0
         self._landed: set[str] = set()
         self._events: set[tuple[str, str]] = set()
         self._awaited = 0
@@ -284,13 +286,19 @@ class Move:
             self._moved_at = now
         return moved
 
-    def judge(self, now: float, *, others_move: bool) -> None:
-        """Give it up if it stands still."""
-        if others_move and (self._incomplete or self._rules.after_rollout):
+    def judge(self, now: float, *, others_move: bool, little_patience: float) -> None:
+        """Give it up if it stands still.
+
+        Args:
+            now: The time of the last look, of ``time.monotonic()``.
+            others_move: That look showed a change of any workload.
+            little_patience: How long one may stand still that was incomplete before, in seconds.
+        """
+        if others_move and (self.incomplete or self._rules.after_rollout):
             self._moved_at = now
         if self.end or self._moved_at in (None, now) or now < self._patient_until:
             return
-        if now - self._moved_at >= self._patience():
+        if now - self._moved_at >= self._patience(little_patience):
             self._give_up()
 
     def stop(self, seconds: float) -> None:
@@ -347,6 +355,7 @@ class Move:
         first, stale = self._count is None, False
         if first:
             self._count, self._first = len(self.pods), frozenset(map(_identity, self.pods))
+            self._ready_before = sum(pod.ready for pod in self.pods)
         news = set()
         for pod in self.pods:
             identity = _identity(pod)
@@ -397,7 +406,7 @@ class Move:
 
     def _act(self, cluster: Cluster, nodes: Mapping[str, Node], surplus: Surplus, now: float) -> bool:
         if stuck := self._stuck():
-            return self._ends("failure", stuck)
+            return self._ends("note" if self._as_before() else "failure", stuck)
         if stranded := self._stranded(now):
             return self._evict(cluster, stranded, nodes, surplus, now)
         spoiled = self._spoiled(surplus, now)
@@ -605,7 +614,7 @@ class Move:
         spec = self.live["spec"]
         needs_it = record.ends_all_first(spec) or record.most_away(spec) < 1
         # A pod that had no node when the plan was made may have landed on the wrong side since.
-        planned = self.row.restarts or self._incomplete
+        planned = self.row.restarts or self.incomplete
         return needs_it and planned and bool(self._rules.restart_as)
 
     def _restart(
@@ -656,9 +665,14 @@ class Move:
 
     # --- the end --------------------------------------------------------------------------------
 
-    def _patience(self) -> float:
-        if self._incomplete and not self._touched:
-            return min(LITTLE_PATIENCE_SECONDS, self._rules.no_progress)
+    def _as_before(self) -> bool:
+        """Return whether it was incomplete before the step, and the step has taken no ready pod from it."""
+        return self.incomplete and sum(pod.ready for pod in self.pods) >= self._ready_before
+
+    def _patience(self, little: float) -> float:
+        settling = max(self._min_ready, self._rules.canary_seconds) if self._touched else 0.0
+        if self._as_before():
+            return min(little, self._rules.no_progress) + settling
         spec = self.live.get("spec") or {}
         deadline = int(spec.get("progressDeadlineSeconds") or 0) if self._restarted else 0
         settling = max(self._min_ready, self._rules.canary_seconds)
@@ -671,15 +685,15 @@ class Move:
         there = sum(pod.ready for pod in self.pods)
         if self._refused:
             self._ends("inexact", "its PodDisruptionBudget allows no eviction")
-        elif self._touched or self._rules.after_rollout:
-            late = f"its new pods are not ready{because or ' yet'}"
-            self._ends("failure", late)
-        elif self._incomplete:
+        elif self._as_before():
             self._ends(
                 "note",
                 f"it was incomplete before the step and stands still: {there} of {self._replicas} pods "
                 f"ready{because}",
             )
+        elif self._touched or self._rules.after_rollout:
+            late = f"its new pods are not ready{because or ' yet'}"
+            self._ends("failure", late)
         elif self.row.restarts and not self._steady:
             # The update has rolled it out, for example because its patch went.
             self._ends("failure", f"its rollout makes no progress{because}")
@@ -718,6 +732,7 @@ def run_moves(
     polling = Polling(first=_SHORTEST_PAUSE, most=_LONGEST_PAUSE)
     begun, progress = time.monotonic(), _Progress(moves, say)
     nodes: dict[str, Node] = {}
+    complete = [move for move in moves if not move.incomplete]
     with ThreadPoolExecutor(max_workers=_WORKERS) as threads:
         reader = Reader(cluster, threads)
         while going := [move for move in moves if not move.end]:
@@ -725,8 +740,10 @@ def run_moves(
             reading = reader.read([move.row for move in going], looking + no_answer)
             nodes, now = dict(reading.nodes), time.monotonic()
             moved = any([*threads.map(Move.step, going, repeat(cluster), repeat(reading), repeat(now))])
+            ended = all(move.end for move in complete)
+            patience = little_patience(now - begun, delays_others=bool(complete) and ended)
             for move in going:
-                move.judge(now, others_move=moved)
+                move.judge(now, others_move=moved, little_patience=patience)
                 if now - begun > longest:
                     move.stop(longest)
             if moved:
