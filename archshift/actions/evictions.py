@@ -213,6 +213,7 @@ class Move:
 
     Attributes:
         row: The workload; once it goes back to x86, with that as its plan.
+        rules: How it moves.
         incomplete: Whether it was incomplete before the step.
         end: How it ended; empty while it goes on. ``inexact``: some pods cannot be where they belong.
             A ``failure`` is this step's fault, and a ``note`` is not.
@@ -235,7 +236,7 @@ class Move:
         self.broken: Pod | None = None
         self.to_move: int | None = None
         self.left = 0
-        self._rules = rules
+        self.rules = rules
         self.incomplete = incomplete
         self._record: WorkloadKind | None = CONTROLLERS.get(row.kind)
         self._replicas = row.replicas
@@ -294,7 +295,7 @@ class Move:
             others_move: That look showed a change of any workload.
             little_patience: How long one may stand still that was incomplete before, in seconds.
         """
-        if others_move and (self.incomplete or self._rules.after_rollout):
+        if others_move and (self.incomplete or self.rules.after_rollout):
             self._moved_at = now
         if self.end or self._moved_at in (None, now) or now < self._patient_until:
             return
@@ -331,7 +332,7 @@ class Move:
         if self.to_move is None:
             self.to_move = self.left
         changed = self._observe(nodes, surplus, now)
-        go_back = None if self.broken else self._rules.go_back
+        go_back = None if self.broken else self.rules.go_back
         if go_back and (broken := broken_on_graviton(self.pods, nodes, moved=self._touched)):
             return self._turn_back(broken, go_back(self.row, broken), nodes, now)
         return self._act(cluster, nodes, surplus, now) or changed
@@ -443,7 +444,7 @@ class Move:
         starting = [pod for pod in self.pods if not self._available(pod, now)]
         if self._touched:
             return not self._lacks_successors() and all(_identity(pod) in self._first for pod in starting)
-        if self._rules.after_rollout:
+        if self.rules.after_rollout:
             return len(self.pods) >= self._replicas and all(pod.node in nodes for pod in self.pods)
         # A step that was interrupted may have left a first pod that does not run, or that has no node yet.
         placed = [side_of(pod, nodes) for pod in self.pods if pod.node]
@@ -482,7 +483,7 @@ class Move:
         there = frozenset(node.name for node in open_nodes(nodes, side))
         if surplus.number >= self._mark and not there - self._tried:
             # Only another node can change that.
-            self._patient_until = self._patient_until or now + self._rules.patience
+            self._patient_until = self._patient_until or now + self.rules.patience
             if now >= self._patient_until:
                 self.vain = fullest_first(surplus.there, surplus.number, self.pods, nodes)
                 self.final = True
@@ -509,10 +510,10 @@ class Move:
 
     def _proven(self, nodes: Mapping[str, Node], surplus: Surplus, now: float) -> bool:
         """Return whether its images run on Graviton: a pod with the same has been ready for long enough."""
-        if self._rules.after_rollout:
+        if self.rules.after_rollout:
             return True
         images = {images_of(pod) for pod in surplus.there}
-        seconds = max(self._min_ready, self._rules.canary_seconds)
+        seconds = max(self._min_ready, self.rules.canary_seconds)
         return any(
             side_of(pod, nodes) == ARM64 and images_of(pod) in images and self._ready_for(pod, seconds, now)
             for pod in self.pods
@@ -522,7 +523,7 @@ class Move:
         """Return whether a first pod is on its way, or on Graviton and not ready for long enough."""
         if self._lacks_successors():
             return True
-        seconds = max(self._min_ready, self._rules.canary_seconds)
+        seconds = max(self._min_ready, self.rules.canary_seconds)
         return any(
             not self._ready_for(pod, seconds, now)
             for pod in self.pods
@@ -560,7 +561,7 @@ class Move:
         if not pods:
             return False
         accepted, unsure = 0, False
-        allowance = self._rules.allowance or Allowance()
+        allowance = self.rules.allowance or Allowance()
         for pod in pods:
             if not allowance.take():
                 return self._spent(nodes, surplus, accepted, now)
@@ -615,7 +616,7 @@ class Move:
         needs_it = record.ends_all_first(spec) or record.most_away(spec) < 1
         # A pod that had no node when the plan was made may have landed on the wrong side since.
         planned = self.row.restarts or self.incomplete
-        return needs_it and planned and bool(self._rules.restart_as)
+        return needs_it and planned and bool(self.rules.restart_as)
 
     def _restart(
         self,
@@ -632,10 +633,10 @@ class Move:
         }
         for name in reversed(record.template_path):
             body = {name: body}
-        if self._rules.allowance and not self._rules.allowance.take(self._replicas):
+        if self.rules.allowance and not self.rules.allowance.take(self._replicas):
             return self._spent(nodes, surplus, 0, now)
         path = workload_path(self.row.kind, self.row.namespace, self.row.name)
-        cluster.patch(path, body, MERGE, self._rules.restart_as)
+        cluster.patch(path, body, MERGE, self.rules.restart_as)
         # The next look may be older than the controller's.
         self._not_before = now + 0.2
         self._restarted = True
@@ -670,13 +671,13 @@ class Move:
         return self.incomplete and sum(pod.ready for pod in self.pods) >= self._ready_before
 
     def _patience(self, little: float) -> float:
-        settling = max(self._min_ready, self._rules.canary_seconds) if self._touched else 0.0
+        settling = max(self._min_ready, self.rules.canary_seconds) if self._touched else 0.0
         if self._as_before():
-            return min(little, self._rules.no_progress) + settling
+            return min(little, self.rules.no_progress) + settling
         spec = self.live.get("spec") or {}
         deadline = int(spec.get("progressDeadlineSeconds") or 0) if self._restarted else 0
-        settling = max(self._min_ready, self._rules.canary_seconds)
-        return max(self._rules.no_progress, deadline if deadline < NO_DEADLINE else 0) + settling
+        settling = max(self._min_ready, self.rules.canary_seconds)
+        return max(self.rules.no_progress, deadline if deadline < NO_DEADLINE else 0) + settling
 
     def _give_up(self) -> None:
         """End it without a match, because nothing has changed for too long."""
@@ -691,7 +692,7 @@ class Move:
                 f"it was incomplete before the step and stands still: {there} of {self._replicas} pods "
                 f"ready{because}",
             )
-        elif self._touched or self._rules.after_rollout:
+        elif self._touched or self.rules.after_rollout:
             late = f"its new pods are not ready{because or ' yet'}"
             self._ends("failure", late)
         elif self.row.restarts and not self._steady:
@@ -733,6 +734,7 @@ def run_moves(
     begun, progress = time.monotonic(), _Progress(moves, say)
     nodes: dict[str, Node] = {}
     complete = [move for move in moves if not move.incomplete]
+    nodes_come = not complete and any(move.rules.patience for move in moves)
     with ThreadPoolExecutor(max_workers=_WORKERS) as threads:
         reader = Reader(cluster, threads)
         while going := [move for move in moves if not move.end]:
@@ -741,7 +743,7 @@ def run_moves(
             nodes, now = dict(reading.nodes), time.monotonic()
             moved = any([*threads.map(Move.step, going, repeat(cluster), repeat(reading), repeat(now))])
             ended = all(move.end for move in complete)
-            patience = little_patience(now - begun, delays_others=bool(complete) and ended)
+            patience = little_patience(now - begun, delays_others=ended and not nodes_come)
             for move in going:
                 move.judge(now, others_move=moved, little_patience=patience)
                 if now - begun > longest:
