@@ -6,7 +6,8 @@ applied server-side in the order of their names. ``00-namespace.yaml`` names the
 
 For each ratio it prints the update's seconds beside the seconds in which workloads rolled out. It also prints
 what is not exact, what is pending, and what a second update changes. At the end it destroys the stack and
-compares the spec of every workload with the spec before the ramp, but not the time of a restart. The exit code is 1 if anything is wrong.
+compares the spec of every workload with the spec before the ramp, but not the time of a restart. The exit
+code is 1 if anything is wrong.
 
 No image is pulled and no process runs in the lab, so the times say nothing about real pods.
 """
