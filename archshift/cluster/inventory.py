@@ -338,6 +338,7 @@ def read_workload(
             labels=(template.get("metadata") or {}).get("labels") or {},
             affinity=pod_fields.required_terms(pod_spec, "podAffinity"),
             anti_affinity=pod_fields.required_terms(pod_spec, "podAntiAffinity"),
+            host_ports=pod_fields.host_ports(pod_spec),
             surge=record.surge(spec),
         ),
         settled=record.settled(item),

@@ -1,9 +1,9 @@
 """Which workloads find no node on a side, because their pods must not share one with pods of others. Pure.
 
 A required pod anti-affinity counts in both directions: the scheduler also keeps a pod off a node where a pod
-runs that refuses its company. The first of two such workloads may take every node of a small side. So a
-workload may come to a side only if there is a place for it wherever the others' pods land. What runs on a
-side already has its places there.
+runs that refuses its company. Pods with the same host port cannot share a node either. The first of two such
+workloads may take every node of a small side. So a workload may come to a side only if there is a place for
+it wherever the others' pods land. What runs on a side already has its places there.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -70,12 +70,22 @@ def _rivals(workloads: Sequence[Workload]) -> dict[str, dict[str, set[str]]]:
     with_terms = [workload for workload in workloads if workload.template.anti_affinity]
     labelled = _by_label(workloads) if with_terms else {}
     found: dict[str, dict[str, set[str]]] = {}
+
+    def note(one: Workload, other: Workload, label: str) -> None:
+        for key, rival in ((one.key, other.key), (other.key, one.key)):
+            found.setdefault(key, {}).setdefault(rival, set()).add(label)
+
+    by_port: dict[str, list[Workload]] = {}
+    for workload in workloads:
+        for port in workload.template.host_ports:
+            for other in by_port.setdefault(port, []):
+                note(workload, other, HOSTNAME_LABEL)
+            by_port[port].append(workload)
     for workload in with_terms:
         for term in workload.template.anti_affinity:
             for target in _candidates(term, labelled, workloads):
                 if target.key != workload.key and selects(term, workload, target):
-                    for one, other in ((workload, target), (target, workload)):
-                        found.setdefault(one.key, {}).setdefault(other.key, set()).add(term["topologyKey"])
+                    note(workload, target, term["topologyKey"])
     return found
 
 
@@ -157,7 +167,8 @@ class _Side:
         return min(self._tenants[key].pods.get(side, 0), len(reachable))
 
     def _needed(self, label: str, tenant: Tenant) -> int:
-        own = any(
+        ports = bool(tenant.workload.template.host_ports) and label == HOSTNAME_LABEL
+        own = ports or any(
             term["topologyKey"] == label and selects_own_pods(term, tenant.workload)
             for term in tenant.workload.template.anti_affinity
         )

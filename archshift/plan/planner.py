@@ -82,7 +82,7 @@ def make_plan(
     )
     drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
     places = sites(nodes, groups)
-    drafts = with_reach(drafts, places)
+    drafts = with_reach(drafts, places, inventory)
     drafts = with_companions(drafts, steering, inventory, possible)
     counts = _counts(arm_ratio, drafts, steering)
     while (apart := with_neighbours(drafts, counts, inventory, places)) != drafts:

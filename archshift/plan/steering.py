@@ -84,10 +84,11 @@ class Draft:
         return self.action == "hold" and unknown and not self.configured
 
 
-def with_reach(drafts: Iterable[Draft], places: Sequence[Site]) -> list[Draft]:
-    """Return the drafts, with the numbers of pods that their own rules let run on Graviton."""
+def with_reach(drafts: Iterable[Draft], places: Sequence[Site], inventory: Inventory) -> list[Draft]:
+    """Return the drafts, with the numbers of pods that their rules and devices let run on Graviton."""
     drafts = list(drafts)
-    found = reaches([draft.workload for draft in drafts if draft.movable], places)
+    graviton = {draft.workload.key: inventory.on(draft.workload.key, ARM64) for draft in drafts}
+    found = reaches([draft.workload for draft in drafts if draft.movable], places, graviton)
     return [_undivided(replace(draft, reach=found.get(draft.workload.key, FREE))) for draft in drafts]
 
 
@@ -136,7 +137,7 @@ def with_neighbours(
         places: Where pods may run.
     """
     everything = [*inventory.workloads.values(), *inventory.unsteered_workloads.values()]
-    if not any(workload.template.anti_affinity for workload in everything):
+    if not any(each.template.anti_affinity or each.template.host_ports for each in everything):
         return [*drafts]
     graviton = {draft.workload.key: counts.get(draft.workload.key) for draft in drafts}
 

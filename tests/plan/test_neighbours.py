@@ -1,6 +1,7 @@
 """Workloads that must not share a node: who finds a place on a side, and who stays where it is."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,7 +62,7 @@ def test_one_node_has_room_for_one_of_two_that_must_stay_apart() -> None:
     assert wanted(rows) == {"api": 4, "free": 4, "web": 0}
     assert rows["web"].reason == (
         "held on x86: its pods must stay apart from those of shop/Deployment/api (required pod "
-        "anti-affinity), and Graviton has too few nodes for all"
+        "anti-affinity or the same host port), and Graviton has too few nodes for all"
     )
 
 
@@ -91,6 +92,18 @@ def test_what_runs_on_graviton_already_has_its_places() -> None:
     """A workload never goes back because another one might come; the one that comes has to find a node."""
     rows = plan(app("api", 4, "web"), app("web", 4), ratio=1.0, on=nodes(4, 1), graviton={"web": 1})
     assert wanted(rows) == {"api": 0, "web": 4}
+
+
+def test_workloads_with_one_host_port_need_a_node_for_each_pod() -> None:
+    def proxy(name: str, *ports: str) -> Workload:
+        one = app(name, 2)
+        return replace(one, template=replace(one.template, host_ports=frozenset(ports)))
+
+    pair = [proxy("api", "TCP/443", "TCP/80"), proxy("web", "TCP/443")]
+    assert wanted(plan(*pair, ratio=1.0, on=nodes(4, 3))) == {"api": 2, "web": 0}
+    assert wanted(plan(*pair, ratio=1.0, on=nodes(4, 4))) == {"api": 2, "web": 2}
+    others = [proxy("api", "TCP/443"), proxy("web", "UDP/443")]
+    assert wanted(plan(*others, ratio=1.0, on=nodes(4, 2))) == {"api": 2, "web": 2}
 
 
 def test_the_way_back_to_a_small_x86_side() -> None:
