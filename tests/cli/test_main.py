@@ -300,7 +300,7 @@ def test_words_of_the_engine_in_another_encoding_are_one_sentence(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It repeats names of files as they are, and a name may be in Latin-1."""
-    folder = tmp_path / "bin"
+    folder = tmp_path / "latin"
     folder.mkdir()
     program = folder / "pulumi"
     program.write_bytes(b"#!/bin/sh\nprintf 'chdir caf\\351: no such file or directory\\n' >&2\nexit 1\n")
