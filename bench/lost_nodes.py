@@ -33,7 +33,7 @@ from lab.karpenter import ZONES
 RULE: Final = "rule"
 _QUIET_SECONDS: Final = 30
 _LONGEST: Final = 300
-_TYPES: Final = {AMD64: "m6i.2xlarge", ARM64: "m6g.2xlarge"}
+_TYPES: Final = {AMD64: "m6i.large", ARM64: "m6g.large"}
 
 
 class KarpenterDay(Day):
@@ -44,6 +44,8 @@ class KarpenterDay(Day):
         del even
         for side in (ARM64, AMD64):
             self.api.create(f"/apis/{API_VERSION}/nodepools", _pool(side))
+            # An update brings up the first node of a side with placeholders. This pod does it here.
+            self.api.create("/apis/apps/v1/namespaces/default/replicasets", _anchor(side))
 
     def share(self) -> tuple[float, float, int]:
         """Return how far the fleet is off its share, by how many pods a workload at most, and the pods."""
@@ -96,6 +98,24 @@ def _pool(side: Architecture) -> dict[str, Any]:
                 "consolidateAfter": "5s",
                 "budgets": [{"nodes": "50%"}],
             },
+        },
+    }
+
+
+def _anchor(side: Architecture) -> dict[str, Any]:
+    labels = {"app": f"anchor-{side}"}
+    container = {
+        "name": "anchor",
+        "image": "registry.example/app:1",
+        "resources": {"requests": {"cpu": "100m"}},
+    }
+    spec = {"nodeSelector": {ARCH_LABEL: side, "pool": RULE}, "containers": [container]}
+    return {
+        "metadata": {"name": labels["app"]},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
         },
     }
 

@@ -143,7 +143,7 @@ def test_entries_that_a_killed_rebalance_left_are_set_back_first(
     """The plan is made after that. A dry run writes nothing."""
     pulumi.configure(arm_ratio="0.5", platform="lab", placement="admission")
     order = []
-    survey = rebalance.survey
+    survey = rebalance.survey  # type: ignore[attr-defined]
 
     def set_back_entries(cluster: Shop, label: str) -> dict[str, str]:
         order.append(label)
