@@ -480,6 +480,10 @@ class Stack(LabStack):
         """`pulumi destroy`."""
         return self._run("destroy", "--yes", "--skip-preview", *flags, timeout=timeout)
 
+    def preview_destroy(self, *flags: str, timeout: float = 600) -> Result:
+        """The preview of `pulumi destroy`."""
+        return self._run("destroy", "--preview-only", *flags, timeout=timeout)
+
     def begin_up(self, *flags: str) -> subprocess.Popen[str]:
         """`pulumi up` that is not waited for, for tests that end it in the middle."""
         events = f"--event-log={self._log().with_suffix('.events.jsonl')}"

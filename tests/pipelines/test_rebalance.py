@@ -72,6 +72,17 @@ def test_between_a_merge_and_its_deployment_nothing_moves(prod: Runner) -> None:
     assert prod.summary.endswith("The next deployment moves the pods.\n")
 
 
+@pytest.mark.parametrize(("ratio", "calls"), [(0.5, 1), (0.8, 0)])
+def test_after_an_update_that_failed_only_pods_of_the_same_ratio_move(
+    prod: Runner, ratio: float, calls: int
+) -> None:
+    prod.deployed({"arm_ratio": 0.5}, tried={"ratio": ratio, "commit": "0" * 40})
+    assert prod.run("rebalance.sh", "prod", "20").code == 0
+    assert len(prod.calls("archshift rebalance")) == calls
+    if not calls:
+        assert "0.5 is deployed (an update to 0.8 failed), and arm_ratio is 0.5" in prod.summary
+
+
 @pytest.mark.parametrize("most", ["", "all", "0", "-1"])
 def test_a_limit_is_required(prod: Runner, most: str) -> None:
     done = prod.run("rebalance.sh", "prod", most)
