@@ -17,23 +17,27 @@ scheduler and evictions are real.
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from archshift.cluster.client import connect
+from archshift.actions.placeholders import bring_up_nodes, needed_after
+from archshift.actions.rollouts import BringUpNodes
+from archshift.cluster.client import Cluster, connect
+from archshift.cluster.model import Inventory
 from archshift.common.architectures import AMD64, ARM64, Architecture
 from archshift.common.kubernetes import ARCH_LABEL, ZONE_LABEL
 from archshift.nodes.groups import side_taint
 from archshift.nodes.node_pools import API_VERSION
+from archshift.plan.model import PlannedWorkload
 from bench._lab import running_lab
 from lab.control_plane import CONTEXT, Lab
-from lab.day import Day, Load, loads
+from lab.day import STACK, Day, Load, loads
 from lab.karpenter import ZONES
 
 RULE: Final = "rule"
 _QUIET_SECONDS: Final = 30
 _LONGEST: Final = 300
-_TYPES: Final = {AMD64: "m6i.2xlarge", ARM64: "m6g.2xlarge"}
+_TYPES: Final = {AMD64: "m6i.large", ARM64: "m6g.large"}
 
 
 class KarpenterDay(Day):
@@ -44,6 +48,16 @@ class KarpenterDay(Day):
         del even
         for side in (ARM64, AMD64):
             self.api.create(f"/apis/{API_VERSION}/nodepools", _pool(side))
+            # An update brings up the first node of a side with placeholders. This pod does it here.
+            self.api.create("/apis/apps/v1/namespaces/default/replicasets", _anchor(side))
+
+    def bring_up(self, inventory: Inventory) -> BringUpNodes:
+        """Return what creates placeholders, as an update and a rebalance do."""
+
+        def bring_up(cluster: Cluster, rows: Sequence[PlannedWorkload]) -> None:
+            bring_up_nodes(cluster, needed_after(cluster, rows, inventory), STACK)
+
+        return bring_up
 
     def share(self) -> tuple[float, float, int]:
         """Return how far the fleet is off its share, by how many pods a workload at most, and the pods."""
@@ -96,6 +110,24 @@ def _pool(side: Architecture) -> dict[str, Any]:
                 "consolidateAfter": "5s",
                 "budgets": [{"nodes": "50%"}],
             },
+        },
+    }
+
+
+def _anchor(side: Architecture) -> dict[str, Any]:
+    labels = {"app": f"anchor-{side}"}
+    container = {
+        "name": "anchor",
+        "image": "registry.example/app:1",
+        "resources": {"requests": {"cpu": "100m"}},
+    }
+    spec = {"nodeSelector": {ARCH_LABEL: side, "pool": RULE}, "containers": [container]}
+    return {
+        "metadata": {"name": labels["app"]},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
         },
     }
 

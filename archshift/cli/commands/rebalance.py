@@ -2,13 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from archshift.actions.deletion_costs import Written, pending_changes, write_costs
 from archshift.actions.evictions import Allowance
 from archshift.actions.moving import move_pods, set_back_entries
+from archshift.actions.placeholders import bring_up_nodes, needed_after
 from archshift.actions.rollouts import StepResult, incomplete_workloads
 from archshift.actions.sides import opposite
 from archshift.actions.surplus import Surplus, measure
@@ -20,7 +21,7 @@ from archshift.cli.updates import check_no_update
 from archshift.cluster.client import Cluster, connect
 from archshift.common.architectures import display
 from archshift.common.text import counted
-from archshift.plan.model import Plan
+from archshift.plan.model import Plan, PlannedWorkload
 from archshift.plan.rebalancing import rebalancing
 from archshift.settings.stack import Settings
 from archshift.survey import Survey, survey
@@ -80,7 +81,9 @@ def _say(text: str) -> None:
 def _rebalance(options: argparse.Namespace, settings: Settings, cluster: Cluster, found: Survey) -> Result:
     entries = found.placement.entries if found.placement else {}
     rows, left = rebalancing(found.plan, found.inventory, entries, restart=options.restart)
-    due, surplus, short = measure(cluster, rows, options.max_pods)
+    # Karpenter may have removed the nodes of a side whose pods went to the other one.
+    on_demand = settings.pool_settings is not None
+    due, surplus, short = measure(cluster, rows, options.max_pods, on_demand=on_demand)
     left |= short
     before = {row.key: row.graviton for row in found.plan.workloads}
     manager = settings.costs_manager
@@ -91,6 +94,10 @@ def _rebalance(options: argparse.Namespace, settings: Settings, cluster: Cluster
             given_back=sum(change.cost is None for change in changes),
         )
         return Result(plan=found.plan, before=before, surplus=surplus, left=left, costs=costs, dry_run=True)
+
+    def bring_up(cluster: Cluster, moving: Sequence[PlannedWorkload]) -> None:
+        bring_up_nodes(cluster, needed_after(cluster, moving, found.inventory), settings.stack)
+
     allowance = Allowance(options.max_pods)
     ended = StepResult()
     if due:
@@ -101,10 +108,15 @@ def _rebalance(options: argparse.Namespace, settings: Settings, cluster: Cluster
             field_manager=settings.field_manager,
             limits=settings.rollouts,
             incomplete=incomplete_workloads(found.inventory),
+            bring_up_nodes=bring_up if on_demand else None,
             allowance=allowance,
             turns_back=settings.placement == "admission",
             say=_say,
         )
+        keys = {row.key for row in due}
+        for what, why in ended.failures.items():
+            if what not in keys:
+                _say(f"{what}: {why}")
         found = survey(settings, cluster=cluster)
     costs = write_costs(cluster, found.plan.kept_shares, manager)
     return Result(
