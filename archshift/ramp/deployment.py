@@ -204,6 +204,7 @@ class Drift:
         changed: Whether the engine would change something, or a rule is violated.
         misplaced: Whether pods are not where they belong.
         trouble: Whether pods are pending or a rollout is stuck.
+        maybe_scaled: Whether autoscalers alone may have caused it: no rule is violated, no pod is pending.
         failed: The command that failed; empty for none.
         code: Its exit code.
     """
@@ -212,6 +213,7 @@ class Drift:
     changed: bool = False
     misplaced: bool = False
     trouble: bool = False
+    maybe_scaled: bool = False
     failed: str = ""
     code: int = 0
 
@@ -237,7 +239,13 @@ def judge_drift(compared: int, preview: int | None, status: int | None) -> Drift
             return Drift(failed=name, code=-1 if code is None else code)
     changed, misplaced = preview != 0, status != 0
     answer = "yes" if changed or misplaced else "no"
-    return Drift(answer=answer, changed=changed, misplaced=misplaced, trouble=status == 5)
+    return Drift(
+        answer=answer,
+        changed=changed,
+        misplaced=misplaced,
+        trouble=status == 5,
+        maybe_scaled=answer == "yes" and preview != 5 and status != 5,
+    )
 
 
 def names_of(config: Mapping[str, Mapping[str, Any]], named: str, stack: str) -> tuple[str, str]:

@@ -31,7 +31,7 @@ _PULUMI = """#!/usr/bin/env bash
 case " $* " in *" config "*|*" stack "*) exec "$REAL_PULUMI" "$@" ;; esac
 """ + _STAND_IN.partition("\n")[2]
 
-# What decides is real, but for the gate's answer.
+# What decides is real, but for the gate's answer and for the preview that looks for autoscalers.
 _ARCHSHIFT = f"""#!/usr/bin/env bash
 [ "$1" != deployment ] || PYTHONPATH={PROJECT} exec {sys.executable} -m tests.standins.gated_archshift "$@"
 """ + _STAND_IN.partition("\n")[2]

@@ -102,6 +102,36 @@ def test_a_look_that_fails_leaves_the_issue_as_it_is(
     assert prod.github.changes() == before
 
 
+@pytest.mark.parametrize(
+    ("command", "answer"), [("pulumi-preview", CHANGED), ("archshift-status", MISPLACED)]
+)
+def test_what_autoscalers_alone_changed_is_no_drift(prod: Runner, command: str, answer: str) -> None:
+    """The issue of an earlier day is closed."""
+    prod.stand_in(command, answer)
+    assert day(prod).stdout == "opened #1\n"
+    prod.stand_in("differences", "")
+    assert day(prod).stdout == "closed #1\n"
+    assert "differs from its last deployment only by what autoscalers changed" in prod.summary
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"), [("pulumi-preview", BROKEN_RULE), ("archshift-status", "exit 5")]
+)
+def test_autoscalers_excuse_no_violation_and_no_pending_pod(prod: Runner, command: str, answer: str) -> None:
+    prod.stand_in(command, answer)
+    prod.stand_in("differences", "")
+    assert day(prod).stdout == "opened #1\n"
+
+
+def test_a_preview_that_fails_while_it_looks_for_autoscalers_decides_nothing(prod: Runner) -> None:
+    prod.stand_in("pulumi-preview", CHANGED)
+    prod.stand_in("differences", "!the preview failed")
+    looked = day(prod)
+    assert looked.code == 1
+    assert looked.stderr == "archshift: the preview failed\n"
+    assert not prod.github.changes()
+
+
 @pytest.mark.parametrize("outputs", [{"arm_ratio": 0.2}, None])
 def test_a_step_that_waits_for_its_approval_is_no_drift(
     prod: Runner, outputs: dict[str, object] | None
@@ -131,9 +161,9 @@ exit 7"""
 
 def test_no_secret_and_no_markup_of_others_gets_into_the_issue(prod: Runner) -> None:
     """A diff has values of the cluster and of the configuration, and everybody may read the issue."""
-    prod.call("pulumi", "config", "set", "--secret", "db:password", "correct horse", "--stack", "prod")
+    prod.call("pulumi", "config", "set", "--secret", "shop:password", "correct horse", "--stack", "prod")
     prod.stand_in("pulumi-preview", HOSTILE.replace("gone", "gone correct horse"))
-    prod.stand_in("archshift-status", HOSTILE)
+    prod.stand_in("archshift-status", HOSTILE.replace("exit 7", "exit 3"))
     done = prod.run("drift.sh", "prod", prod.results, SOME_TOKEN="0123456789")
     assert done.code == 0, done.stderr
     assert prod.run("drift-issue.sh", "prod", prod.results).code == 0
@@ -157,7 +187,7 @@ def test_a_failure_prints_no_secret_either(prod: Runner) -> None:
 
 def test_secrets_that_cannot_be_read_stop_it(prod: Runner) -> None:
     """Nobody knows then what must not be shown."""
-    prod.call("pulumi", "config", "set", "--secret", "db:password", "correct horse", "--stack", "prod")
+    prod.call("pulumi", "config", "set", "--secret", "shop:password", "correct horse", "--stack", "prod")
     prod.stand_in("pulumi-preview", "echo correct horse; exit 7")
     done = prod.run("drift.sh", "prod", prod.results, PULUMI_CONFIG_PASSPHRASE="another")
     assert done.code == 1

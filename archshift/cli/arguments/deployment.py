@@ -55,10 +55,13 @@ def add_command(commands: Commands) -> None:
         run_drift,
         "write whether the stack differs from its last deployment",
         "Reads preview.txt, status.txt and the exit codes of their commands. Writes answer (yes, no or "
-        "later) and, without secrets, drift.md.",
+        "later) and, without secrets, drift.md. Where an autoscaler may have caused it all, it runs a "
+        "preview with the policy pack: what an autoscaler alone changed is no drift, because archshift "
+        "rebalance or the next update brings it right.",
         example="archshift deployment drift --stack prod --folder results --compare 0 --preview 7 --status 0",
         exits={0: "the answer is written", EXIT_ERROR: "a command failed, so nobody knows"},
     )
+    drift.set_defaults(no_policy_pack=False, policy_pack=None, policy_pack_of=None, policy_pack_config=[])
     for name, command, required in (
         ("compare", "archshift deployment compare", True),
         ("preview", "pulumi preview --expect-no-changes", False),

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from archshift.cli import git
 from archshift.cli.arguments.deployment import EXIT_DIFFERS
-from archshift.cli.commands import gate
+from archshift.cli.commands import gate, preview
 from archshift.cli.commands.pipeline_text import MOST_READ, block, cleaned, redactor_of
 from archshift.cli.parser import EXIT_ERROR
 from archshift.cli.stack import (
@@ -41,6 +41,7 @@ from archshift.ramp.deployment import (
 )
 from archshift.ramp.gate_evidence import PASS, UNKNOWN
 from archshift.ramp.schedule import same_ratio
+from archshift.report.drift import drift_in
 from archshift.settings.share_changes import may_raise
 from archshift.settings.stack import Settings, digest, model_of
 from archshift.settings.stack_keys import backend_in_project, check_readable, what_runs
@@ -164,18 +165,22 @@ def run_compare(options: argparse.Namespace) -> int:
 def run_drift(options: argparse.Namespace) -> int:
     """Write whether the stack differs from its last deployment; returns the exit code."""
     folder, stack = Path(options.folder), stack_name(options)
-    preview, status = (_read(folder / name) for name in ("preview.txt", "status.txt"))
+    shown, status = (_read(folder / name) for name in ("preview.txt", "status.txt"))
     redactor = redactor_of(options)
     drift = judge_drift(options.compare, options.preview, options.status)
     if drift.failed:
-        text = status if drift.failed == "archshift status" else preview
+        text = status if drift.failed == "archshift status" else shown
         for line in cleaned(text, redactor).splitlines():
             say(line, sys.stderr)
         raise ArchshiftError(f"the check for drift of {stack} failed: {drift.failed} ended with {drift.code}")
+    answer = drift.answer
     if drift.answer == "later":
         words = [f"{_read(folder / 'compared.txt')}. Drift is checked after the next deployment."]
     elif drift.answer == "no":
         words = [f"`{stack}` matches its last deployment."]
+    elif drift.maybe_scaled and not differences(options):
+        answer = "no"
+        words = [f"`{stack}` differs from its last deployment only by what autoscalers changed."]
     else:
         words = [
             f"`{stack}` differs from its last deployment. `pulumi up` undoes the changes. To keep them, "
@@ -184,13 +189,26 @@ def run_drift(options: argparse.Namespace) -> int:
         if drift.trouble:
             words.append("Pods are pending or a rollout is stuck. The table names the reason.")
         words.append("")
-        words += [block(preview, redactor)] if drift.changed else []
+        words += [block(shown, redactor)] if drift.changed else []
         words += [block(status, redactor)] if drift.misplaced else []
         _write(folder, "drift.md", "\n".join(words))
-    _write(folder, "answer", drift.answer)
+    _write(folder, "answer", answer)
     for line in "\n".join(words).splitlines():
         say(line)
     return 0
+
+
+def differences(options: argparse.Namespace) -> list[str]:
+    """Return what a preview shows that no autoscaler caused, a sentence each.
+
+    Raises:
+        ArchshiftError: The preview failed.
+    """
+    report = preview.look(options)
+    if report.outcome == "failed" or report.plan is None:
+        why = report.reason or "the program made no plan"
+        raise ArchshiftError(f"the check for drift of {report.stack} failed: {why}")
+    return drift_in(report)
 
 
 def run_block(options: argparse.Namespace) -> int:
