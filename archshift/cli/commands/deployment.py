@@ -174,11 +174,12 @@ def run_drift(options: argparse.Namespace) -> int:
             say(line, sys.stderr)
         raise ArchshiftError(f"the check for drift of {stack} failed: {drift.failed} ended with {drift.code}")
     answer = drift.answer
+    found = differences(options) if drift.maybe_scaled else []
     if drift.answer == "later":
         words = [f"{_read(folder / 'compared.txt')}. Drift is checked after the next deployment."]
     elif drift.answer == "no":
         words = [f"`{stack}` matches its last deployment."]
-    elif drift.maybe_scaled and not differences(options):
+    elif drift.maybe_scaled and not found:
         answer = "no"
         words = [f"`{stack}` differs from its last deployment only by what autoscalers changed."]
     else:
@@ -188,6 +189,8 @@ def run_drift(options: argparse.Namespace) -> int:
         ]
         if drift.trouble:
             words.append("Pods are pending or a rollout is stuck. The table names the reason.")
+        if found:
+            words += ["", "No autoscaler caused this:", block("\n".join(found), redactor)]
         words.append("")
         words += [block(shown, redactor)] if drift.changed else []
         words += [block(status, redactor)] if drift.misplaced else []
