@@ -46,7 +46,8 @@ def crowded_out(tenants: Iterable[Tenant], places: Sequence[Site]) -> dict[str, 
     by_key = {tenant.workload.key: tenant for tenant in tenants}
     rivals = _rivals([tenant.workload for tenant in by_key.values()])
     found: dict[str, Bond] = {}
-    for side, other in ((ARM64, AMD64), (AMD64, ARM64)):
+    for side in ARCHITECTURES:
+        other: Architecture = AMD64 if side == ARM64 else ARM64
         side_of = _Side(side, places, rivals, by_key)
         there = [by_key[key] for key in sorted(rivals) if by_key[key].pods.get(side)]
         coming = [tenant for tenant in there if tenant.movable and side not in tenant.present]

@@ -187,7 +187,7 @@ def test_the_end_of_a_stack_deletes_its_evidence_only() -> None:
     cluster = Namespaced()
     write_canary(cluster, "prod", CART)
     other = {"metadata": {"name": canaries_name("staging"), "namespace": "shop"}, "data": {}}
-    cluster.objects[MAPS].append(other)
+    cluster.objects[MAPS] = [*cluster.objects[MAPS], other]
     delete_canaries(cluster, "prod", ["shop", "without-evidence"])
     assert cluster.objects[MAPS] == [other]
 
