@@ -45,7 +45,7 @@ def may_raise(old: StackModel, new: StackModel) -> list[str]:
     if new.arm_ratio == 0:
         return []
     # If all pods already belong on Graviton, the guard of x86 nodes decides about these nodes.
-    full = old.arm_ratio == 1 == new.arm_ratio
+    full = old.arm_ratio == 1 and new.arm_ratio == 1
     keys = []
     for name in StackModel.__struct_fields__:
         before, after = getattr(old, name), getattr(new, name)
