@@ -38,7 +38,7 @@ from components.placement_policy import PlacementPolicy, PlacementPolicyArgs
 from components.plan_file import write_plan_file
 from components.preflight import check_pools, guard_x86, report, report_gate, show_tried
 from components.restore_taken_fields import register_restore_hook
-from components.rollouts import await_rollouts, log_ends
+from components.rollouts import await_rollouts, export_after, log_ends
 from components.workload_patches import WorkloadPatches, WorkloadPatchesArgs
 
 if TYPE_CHECKING:
@@ -225,13 +225,11 @@ def main() -> None:
                 after=ends,
             ),
         )
-        log_ends(ends, costs.problems)
+        ended = log_ends(ends, costs.problems)
     else:
-        log_ends(ends)
-    pulumi.export("arm_ratio", settings.arm_ratio)
+        ended = log_ends(ends)
     pulumi.export("fleet", patches.fleet)
-    if commit:
-        pulumi.export(COMMIT_OUTPUT, commit)
+    export_after(ended, {"arm_ratio": settings.arm_ratio, **({COMMIT_OUTPUT: commit} if commit else {})})
     if cluster_uid:
         pulumi.export(OUTPUT, cluster_uid)
     sizes = pulumi.Output.all(*(nodes.sizes for nodes in registered))

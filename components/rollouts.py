@@ -106,7 +106,7 @@ def await_rollouts(
     return outcome
 
 
-def log_ends(ends: Sequence[pulumi.Output[StepResult]], *after: pulumi.Output[Any]) -> None:
+def log_ends(ends: Sequence[pulumi.Output[StepResult]], *after: pulumi.Output[Any]) -> pulumi.Output[None]:
     """Log how the parts of a step ended.
 
     A failure ends the program, so it waits for what the other workloads still get.
@@ -114,8 +114,25 @@ def log_ends(ends: Sequence[pulumi.Output[StepResult]], *after: pulumi.Output[An
     Args:
         ends: The parts of the step.
         after: What to wait for.
+
+    Returns:
+        That the step ended well. It fails with the step.
     """
-    pulumi.Output.all(pulumi.Output.all(*ends), *after).apply(lambda done: _log(done[0]))
+    return pulumi.Output.all(pulumi.Output.all(*ends), *after).apply(lambda done: _log(done[0]))
+
+
+def export_after(ended: pulumi.Output[None], values: Mapping[str, Any]) -> None:
+    """Export values that the stack gets only if its step ended well.
+
+    After an update that failed, the engine keeps old outputs, but replaces those that the program gave.
+
+    Args:
+        ended: What ``log_ends`` returned.
+        values: The outputs by name.
+    """
+    for name, value in values.items():
+        plain = pulumi.runtime.is_dry_run()
+        pulumi.export(name, value if plain else ended.apply(lambda _, value=value: value))
 
 
 def _log(results: Sequence[StepResult]) -> None:

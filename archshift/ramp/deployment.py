@@ -90,7 +90,7 @@ class Configured:
 def read_state(outputs: Mapping[str, Any], resources: Iterable[Any]) -> Deployed:
     """Return what the stack's state says of its last updates.
 
-    The engine records the stack's outputs only after an update that ended well. The component of the patches
+    The program exports the stack's outputs only after an update that ended well. The component of the patches
     records its own outputs before the first pod moves.
 
     Args:
