@@ -131,8 +131,8 @@ def export_after(ended: pulumi.Output[None], values: Mapping[str, Any]) -> None:
         values: The outputs by name.
     """
     for name, value in values.items():
-        plain = pulumi.runtime.is_dry_run()
-        pulumi.export(name, value if plain else ended.apply(lambda _, value=value: value))
+        later = pulumi.Output.all(value, ended).apply(lambda both: both[0])
+        pulumi.export(name, value if pulumi.runtime.is_dry_run() else later)
 
 
 def _log(results: Sequence[StepResult]) -> None:
