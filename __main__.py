@@ -24,6 +24,7 @@ from components.cluster_identity import OUTPUT, survey_stack
 from components.cluster_protection import ClusterProtection, protection_hook
 from components.deletion_costs import DeletionCosts, DeletionCostsArgs
 from components.exceptions import Exceptions, ExceptionsArgs
+from components.failed_canaries import FailedCanaries, FailedCanariesArgs
 from components.gate import Gate, GateArgs
 from components.guard import guard_hook, protected
 from components.hand_back import hand_back_hook
@@ -152,10 +153,20 @@ def main() -> None:
             plan=cluster_survey.plan,
             field_manager=settings.field_manager,
             cluster=cluster_uid,
+            commit=commit,
             bring_up_nodes=placeholders.hook if placeholders else None,
         ),
         pulumi.ResourceOptions(depends_on=after(to_come, [provider])),
     )
+    if workloads := cluster_survey.plan.workloads:
+        FailedCanaries(
+            "failed-canaries",
+            FailedCanariesArgs(
+                stack_label=settings.stack_label,
+                namespaces={row.namespace for row in workloads},
+                cluster=cluster_uid,
+            ),
+        )
     ends = []
     if cluster_survey.placement:
         policy = PlacementPolicy(
@@ -203,7 +214,8 @@ def main() -> None:
         bring_up_nodes=placeholders.bring_up_missing if placeholders else None,
     )
     ends.append(rolled_out)
-    if cluster_survey.plan.kept_shares or cluster_survey.plan.costs_due:
+    # Without an autoscaled workload, the engine deletes the resource, and that gives all costs back.
+    if cluster_survey.plan.kept_shares:
         costs = DeletionCosts(
             "deletion-costs",
             DeletionCostsArgs(

@@ -302,6 +302,18 @@ def load(
     return settings
 
 
+def model_of(config: Mapping[str, str]) -> StackModel:
+    """Return the values of a configuration as they are declared, to compare two of them.
+
+    Raises:
+        SettingsError: Values are invalid.
+    """
+    problems = Problems()
+    valid = read_fields(StackModel, f"{PROJECT}:", _configured(config), problems)
+    problems.check()
+    return StackModel(**valid)
+
+
 def digest(config: Mapping[str, str]) -> str:
     """Return a hash of archshift's own values in a configuration.
 
