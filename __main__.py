@@ -24,6 +24,7 @@ from components.cluster_identity import OUTPUT, survey_stack
 from components.cluster_protection import ClusterProtection, protection_hook
 from components.deletion_costs import DeletionCosts, DeletionCostsArgs
 from components.exceptions import Exceptions, ExceptionsArgs
+from components.failed_canaries import FailedCanaries, FailedCanariesArgs
 from components.gate import Gate, GateArgs
 from components.guard import guard_hook, protected
 from components.hand_back import hand_back_hook
@@ -157,6 +158,15 @@ def main() -> None:
         ),
         pulumi.ResourceOptions(depends_on=after(to_come, [provider])),
     )
+    if workloads := cluster_survey.plan.workloads:
+        FailedCanaries(
+            "failed-canaries",
+            FailedCanariesArgs(
+                stack_label=settings.stack_label,
+                namespaces={row.namespace for row in workloads},
+                cluster=cluster_uid,
+            ),
+        )
     ends = []
     if cluster_survey.placement:
         policy = PlacementPolicy(

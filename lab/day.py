@@ -228,6 +228,7 @@ class Day:
     def bring_up(self, inventory: Inventory) -> BringUpNodes | None:
         """Return what brings up nodes before pods move; None if the nodes exist."""
         del inventory
+        return None
 
     # --- the day ---
 

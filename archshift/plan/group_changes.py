@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from archshift.cluster.kinds import on_every_node
-from archshift.cluster.model import Inventory
+from archshift.cluster.model import Inventory, Workload
+from archshift.cluster.scheduling import Unmet
 from archshift.common.architectures import ARCHITECTURES, display
 from archshift.common.kubernetes import ARCHITECTURE_LABEL, OURS
 from archshift.common.text import counted, first_few
@@ -133,6 +134,28 @@ def shrinks_too_far(group: EksNodeGroup, nodes: int, busy: Collection[str], pods
     )
 
 
+def _unmet(
+    workload: Workload,
+    later: Collection[Node],
+    changed: Iterable[tuple[Node, Node]],
+    known: dict[str, Unmet | None],
+) -> Unmet | None:
+    """Return why a change of nodes leaves a workload none; workloads with equal rules share one answer."""
+    rules = workload.rules
+    if rules not in known:
+        unmet = workload.why_nowhere(later, each_pod=False)
+        by_change = unmet and any(
+            workload.may_run_on(now) and not workload.may_run_on(then) for now, then in changed
+        )
+        known[rules] = unmet if by_change else None
+    return known[rules]
+
+
+def _admission_of(node: Node) -> tuple[object, ...]:
+    """Return what decides which pods a node takes, whatever their requests of CPU and memory."""
+    return node.labels, node.lasting_taints, node.devices, node.variants, node.choices, node.unknown
+
+
 def stranded(inventory: Inventory, after: Iterable[Node]) -> str:
     """Return which pods no node of their side would take any more after an update; empty if there are none.
 
@@ -147,14 +170,20 @@ def stranded(inventory: Inventory, after: Iterable[Node]) -> str:
     for side in ARCHITECTURES:
         later = {node.name: node for node in nodes if node.architecture == side}
         # Nodes that go altogether are the guard's matter.
-        changed = [(node, later[node.name]) for node in inventory.nodes if node.name in later]
+        changed = [
+            (now, then)
+            for now in inventory.nodes
+            if (then := later.get(now.name)) and _admission_of(now) != _admission_of(then)
+        ]
+        if not changed:
+            continue  # as in most updates
+        known: dict[str, Unmet | None] = {}
         found = {
             key: unmet
             for key, workload in sorted(workloads.items())
             if inventory.on(key, side)
             and not on_every_node(workload.kind)
-            and (unmet := workload.why_nowhere(later.values(), each_pod=False))
-            and any(workload.may_run_on(now) and not workload.may_run_on(then) for now, then in changed)
+            and (unmet := _unmet(workload, later.values(), changed, known))
         }
         if found:
             pods = sum(inventory.on(key, side) for key in found)

@@ -99,6 +99,8 @@ class PlannedWorkload:
         replicas: The number of permanent pods.
         wanted: The number of pods wanted on Graviton; None if archshift leaves its pods where they are.
         graviton: The number of pods on Graviton now.
+        waiting: With ``placement: admission``: how many of its pods have no node, and will start where they
+            belong.
         reason: Why archshift does not simply move it; empty if it does.
         movable: Whether it is part of the fleet.
         patch: The body of its server-side-apply patch; None if it gets none.
@@ -129,6 +131,7 @@ class PlannedWorkload:
     replicas: int
     wanted: int | None
     graviton: int
+    waiting: int = 0
     action: Action = "move"
     owner: str = ""
     reason: str = ""
@@ -190,7 +193,7 @@ class PlannedWorkload:
         """The number of pods that the update replaces; 0 for DaemonSets, which have no number of pods."""
         if self.restarts:
             return self.replicas
-        return self.moves if self.entry else 0
+        return max(0, self.moves - self.waiting) if self.entry else 0
 
 
 @dataclass(frozen=True, slots=True)

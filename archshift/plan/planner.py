@@ -31,7 +31,7 @@ from archshift.plan.model import (
 )
 from archshift.plan.reachability import sites
 from archshift.plan.rows import row_of
-from archshift.plan.steering import Admission, Steering, with_companions, with_reach
+from archshift.plan.steering import Admission, Draft, Steering, with_companions, with_neighbours, with_reach
 
 
 def make_plan(
@@ -81,23 +81,14 @@ def make_plan(
         possible, rules, verdicts, pin_daemonsets, inventory, refused or {}, closed, admission
     )
     drafts = [steering.draft(workload) for _, workload in sorted(inventory.workloads.items())]
-    drafts = with_reach(drafts, sites(nodes, groups))
+    places = sites(nodes, groups)
+    drafts = with_reach(drafts, places, inventory)
     drafts = with_companions(drafts, steering, inventory, possible)
-    counts = apportion(
-        arm_ratio,
-        [
-            Share(
-                draft.workload.key,
-                draft.workload.replicas,
-                steering.rules_of(draft.workload).wave,
-                steering.rules_of(draft.workload).max_ratio,
-                draft.reach.levels,
-                draft.unit,
-            )
-            for draft in drafts
-            if draft.movable
-        ],
-    )
+    counts = _counts(arm_ratio, drafts, steering)
+    while (apart := with_neighbours(drafts, counts, inventory, places)) != drafts:
+        # Others take the share of those that stay where they are.
+        drafts = apart
+        counts = _counts(arm_ratio, drafts, steering)
     units = {d.unit: counts[d.workload.key] > 0 for d in drafts if d.unit and d.workload.replicas}
     planned = tuple(
         row_of(draft, counts.get(draft.workload.key), arm_ratio, inventory, steering, units)
@@ -135,6 +126,24 @@ def make_plan(
             {row.key for row in planned if row.restarted_pods},
             inventory.costs_manager,
         ),
+    )
+
+
+def _counts(arm_ratio: float, drafts: Iterable[Draft], steering: Steering) -> dict[str, int]:
+    return apportion(
+        arm_ratio,
+        [
+            Share(
+                draft.workload.key,
+                draft.workload.replicas,
+                steering.rules_of(draft.workload).wave,
+                steering.rules_of(draft.workload).max_ratio,
+                draft.reach.levels,
+                draft.unit,
+            )
+            for draft in drafts
+            if draft.movable
+        ],
     )
 
 

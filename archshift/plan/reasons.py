@@ -146,7 +146,7 @@ def limited(rule: str, label: str, most: int, pods: int, side: Architecture, the
     """Say how many pods of a workload its own hard rule lets run on a side, and why.
 
     Args:
-        rule: The kind of rule: ``spread`` or ``anti-affinity``.
+        rule: The kind of rule: ``spread``, ``anti-affinity`` or ``host port``.
         label: The node label of the rule.
         most: The most pods that may run on the side.
         pods: All its pods.
@@ -155,13 +155,20 @@ def limited(rule: str, label: str, most: int, pods: int, side: Architecture, the
         domains: The number of the label's values among all nodes.
     """
     name = display(side)
-    if label == HOSTNAME_LABEL:
+    if rule == "host port":
+        nodes = f"it may use {there} {name} nodes"
+    elif label == HOSTNAME_LABEL:
         rule, nodes = f"{rule} over nodes", f"it may use {there} {name} nodes"
     elif label == ZONE_LABEL:
         rule, nodes = f"{rule} over zones", f"{name} nodes are in {there} of {domains} zones"
     else:
         rule, nodes = f"{rule} over {label}", f"{name} nodes have {there} of its {domains} values"
     return f"its own {rule} lets at most {most} of its {pods} pods run on {name}, because {nodes}"
+
+
+def limited_by_devices(device: str, most: int, pods: int, side: Architecture) -> str:
+    """Say that the nodes of a side have devices for some pods of a workload only."""
+    return f"{display(side)} nodes have {device} for {most} of its {pods} pods"
 
 
 def must_run_beside(companions: Sequence[str], side: Architecture) -> str:
@@ -202,6 +209,19 @@ def together(others: Sequence[str]) -> str:
     """Say that all pods of some workloads change sides together."""
     beside = first_few(others) if others else "each other"
     return f"all its pods move together, because they must run beside {beside}"
+
+
+def must_stay_apart(others: Sequence[str], side: Architecture) -> str:
+    """Say that a required pod anti-affinity keeps a workload off a side.
+
+    Args:
+        others: The keys of the workloads whose pods its pods must not meet.
+        side: The side.
+    """
+    return (
+        f"its pods must stay apart from those of {first_few(others)} (required pod anti-affinity or the same "
+        f"host port), and {display(side)} has too few nodes for all"
+    )
 
 
 def waits_for_nodes(side: Architecture) -> str:

@@ -66,7 +66,8 @@ def row_of(
         return _kept(row, workload, steering.rules_of(workload).reason) if keeps else row
     row, target = _aimed(row, draft, arm_ratio, inventory, steering, units)
     if steering.admission and not on_every_node(workload.kind):
-        return _at_admission(row, workload, target, steering, steering.admission)
+        waiting = inventory.waiting.get(workload.key, ()).count(str(target))
+        return _at_admission(replace(row, waiting=waiting), workload, target, steering, steering.admission)
     return _patched(row, draft, target, inventory, steering)
 
 
@@ -119,7 +120,7 @@ def _at_admission(
         admission: What counts at admission.
     """
     patched = admission.patched.get(workload.key)
-    rolls = bool(row.moves) and not workload.most_away and workload.kind in CONTROLLERS
+    rolls = row.moves > row.waiting and not workload.most_away and workload.kind in CONTROLLERS
     side = steering.waits(row, rolls=rolls or patched is not None)
     waits = reasons.waits_for_nodes(side) if side else steering.waits_for_owner(workload, rolls=rolls)
     if waits and (row.moves or side):

@@ -642,7 +642,7 @@ def _without_unread(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: group
         for name, group in raw.items()
-        if name not in unread and not (isinstance(group, Mapping) and group.get("twin_of") in unread)
+        if name not in unread and not (isinstance(group, Mapping) and str(group.get("twin_of")) in unread)
     }
 
 

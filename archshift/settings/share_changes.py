@@ -42,10 +42,10 @@ def may_raise(old: StackModel, new: StackModel) -> list[str]:
         old: The deployed configuration.
         new: The configuration that comes.
     """
-    if new.arm_ratio == 0:
+    if new.arm_ratio == 0.0:
         return []
     # If all pods already belong on Graviton, the guard of x86 nodes decides about these nodes.
-    full = old.arm_ratio == 1 == new.arm_ratio
+    full = old.arm_ratio == new.arm_ratio == 1.0
     keys = []
     for name in StackModel.__struct_fields__:
         before, after = getattr(old, name), getattr(new, name)

@@ -82,7 +82,7 @@ def what_runs(folder: Path, stack: str, config_file: Path | None = None) -> dict
     Raises:
         ArchshiftError: A file cannot be read.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for path, content in _files(folder, stack, config_file):
         if path.name in PROJECT_FILES:
             own = {key: content[key] for key in content if key not in _SAYS_NOTHING}

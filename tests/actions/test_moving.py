@@ -943,8 +943,33 @@ def test_without_a_policy_a_pod_without_a_node_is_not_made_again_for_ever(clock:
     fleet = Fleet(clock, room=0)
     row = fleet.add("cart", 8, 0, old="all on arm64")
     fleet.running[0].node, fleet.unseen = "", 10**6
-    assert "0/2 nodes" in move(fleet, row, incomplete=[row.key]).failures[row.key]
+    assert "0/2 nodes" in move(fleet, row, incomplete=[row.key]).notes[row.key]
     assert len(fleet.evicted) == 4
+
+
+@pytest.mark.parametrize("strategy", ["RollingUpdate", "Recreate"])
+def test_pods_that_had_no_node_before_the_step_neither_fail_it_nor_hold_it_up(
+    clock: Clock, strategy: str
+) -> None:
+    """No node can hold them, whatever their entry is: for example, their volumes do not exist."""
+    fleet = Fleet(clock, room=0)
+    spec = {"strategy": {"type": strategy}}
+    row = fleet.add("stuck", 1, 1, spec=spec)
+    fleet.running[0].node = ""
+    result = move(fleet, row, incomplete=[row.key])
+    assert result.failures == {}
+    assert "it was incomplete before the step and stands still: 0 of 1 pods ready" in result.notes[row.key]
+    assert clock.now - 1000 < 40
+
+
+def test_a_workload_that_the_step_makes_worse_fails_it_though_it_was_incomplete(clock: Clock) -> None:
+    """One of its pods was not ready, and finds the only room. Then the step takes ready pods."""
+    fleet = Fleet(clock, room=1)
+    row = fleet.add("cart", 8, 4, spec={"strategy": {"rollingUpdate": {"maxUnavailable": 4}}})
+    fleet.running[0].born, fleet.running[0].old = 1e9, False
+    result = move(fleet, row, incomplete=[row.key])
+    assert fleet.evicted
+    assert "its new pods are not ready" in result.failures[row.key]
 
 
 def test_without_a_policy_it_ends(clock: Clock) -> None:

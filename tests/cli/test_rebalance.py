@@ -171,7 +171,7 @@ def test_nodes_that_come_up_on_demand_come_before_the_first_eviction(
     """A placeholder for each pod that moves. Without a node, no pod goes."""
     pools = {"x86": {"instance_types": ["m6i.large"], "limits": {"cpu": 9}}, "arm": {"twin_of": "x86"}}
     pulumi.configure(arm_ratio="0.5", platform="lab", provisioner="karpenter", node_groups=json.dumps(pools))
-    asked = []
+    asked: list[tuple[str, str, int, str]] = []
 
     def bring_up_nodes(_: Shop, requests: Any, stack: str) -> None:
         asked.extend((request.workload.key, request.side, request.pods, stack) for request in requests)

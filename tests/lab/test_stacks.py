@@ -470,7 +470,7 @@ def test_the_last_x86_group_is_retired_and_comes_back(on_aws: OnAws, maker: str)
         restart()
         again = on_aws.stack.up()
         assert (again.exit_code, again.changes) == (0, {}), again.output
-    assert "delete" not in [did for did, kind, _ in on_aws.account.read()["done"] if kind == NODE_GROUP]
+    assert ["delete", NODE_GROUP, identity] not in on_aws.account.read()["done"]
     assert twin_name in on_aws.account.read()["objects"][NODE_GROUP]
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.pipelines.conftest import Runner
+from tests.pipelines.conftest import SCRIPTS, Runner
 from tests.pipelines.gates import gate
 
 COMMANDS = ("::error file=a::forged", "::add-mask::0", "##[error]forged", "::save-state name=a::b")
@@ -49,6 +49,9 @@ def test_no_output_of_others_is_a_command(runner: Runner, script: str) -> None:
     for ending in ("", "exit 1"):
         for command in ("archshift-preview", "archshift-rebalance", "archshift-status", "pulumi-up"):
             runner.stand_in(command, print_all + ending)
-        done = runner.run(script, "prod", argument, GITHUB_ACTIONS="true")
-        assert obeyed(done.stdout + done.stderr) == []
+        # Both streams are one log.
+        both = 'exec "$0" "$@" 2>&1'
+        done = runner.call("bash", "-c", both, SCRIPTS / script, "prod", argument, GITHUB_ACTIONS="true")
+        assert COMMANDS[0] in done.stdout
+        assert obeyed(done.stdout) == []
     assert obeyed("\n".join(COMMANDS)) == list(COMMANDS)

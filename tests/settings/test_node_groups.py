@@ -494,6 +494,13 @@ NODES = "is invalid; use a whole number of nodes"
 SHARE = 'is invalid; use 1 to 100 nodes, or a share of them such as "33%"'
 
 
+@pytest.mark.parametrize("twin_of", [["x86"], {"x86": None}, 5])
+def test_a_name_that_is_no_text_is_refused_beside_an_import_too(twin_of: Any) -> None:
+    """Commands that do not look at nodes leave the import and its twins out."""
+    groups = {"x86": {"import": "general"}, "graviton": {"twin_of": twin_of, "max_size": 3}}
+    assert refused(node_groups=groups, cluster=CLUSTER).startswith("archshift:node_groups.graviton.twin_of: ")
+
+
 @pytest.mark.parametrize(
     ("group", "message"),
     [

@@ -44,8 +44,9 @@ def ask(settings: Settings) -> gate.Gate:
     )
 
 
-def differences(_: argparse.Namespace) -> list[str]:
+def differences(options: argparse.Namespace) -> list[str]:
     """Answer what the preview would show."""
+    del options
     answer = FOLDER / "answers" / "differences"
     text = answer.read_text() if answer.exists() else "update web"
     if text.startswith("!"):
