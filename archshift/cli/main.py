@@ -81,6 +81,7 @@ def make_parser() -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     error, state = EXIT_ERROR, "nothing was changed"
+    _open_missing_streams()
     try:
         options = make_parser().parse_args(arguments)
         error = int(getattr(options, "exit_error", error))
@@ -92,15 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for one in problem.errors:
             print(f"archshift: {one_line(str(one))}", file=sys.stderr)  # noqa: T201
         return error
-    except BrokenPipeError:
-        _print_no_more()
+    except OSError as problem:
+        _stop_printing(problem)
         return error
     except SystemExit:
         # argparse exits after the help or the usage.
         try:
             sys.stdout.flush()
-        except BrokenPipeError:
-            _print_no_more()
+        except OSError as problem:
+            _stop_printing(problem)
         raise
     except KeyboardInterrupt:
         print(f"archshift: interrupted; {state}", file=sys.stderr)  # noqa: T201
@@ -108,9 +109,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _print_no_more() -> None:
-    # The reader of the pipe (head, less) is gone; another flush at exit would fail too.
+def _open_missing_streams() -> None:
+    # A shell can close them (`>&-`). Then Python has none, and a file of the command would take their place.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
+def _sentence(problem: OSError) -> str:
+    """Return a sentence for an error that no command expects, such as a full disk."""
+    if problem.filename:
+        return f"{problem.filename} cannot be used ({problem.strerror}); check that file or folder"
+    if isinstance(problem, FileNotFoundError):
+        return "the current folder is gone; change to a folder that exists"
+    return f"the output cannot be written ({problem.strerror or problem}); check the disk that takes it"
+
+
+def _stop_printing(problem: OSError) -> None:
+    # Another flush at exit would fail too.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # The reader of a pipe (head, less) may go at any time.
+    if not isinstance(problem, BrokenPipeError):
+        print(f"archshift: {one_line(_sentence(problem))}", file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -204,6 +204,7 @@ def pulumi(options: argparse.Namespace, *arguments: str) -> str:
             command,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=_TIMEOUT_SECONDS,
             stdin=subprocess.DEVNULL,
             check=False,

@@ -14,11 +14,11 @@ class Demand:
 
     Attributes:
         total: The requests of all pods.
-        largest: The largest CPU request and the largest memory request of a single pod.
+        largest: The requests of the largest pods. One may have the most CPU, and another the most memory.
     """
 
     total: Resources = NOTHING
-    largest: Resources = NOTHING
+    largest: tuple[Resources, ...] = ()
 
     def plus(self, requests: Resources, pods: int) -> "Demand":
         """Return this demand with ``pods`` more pods of that size."""
@@ -31,7 +31,12 @@ class Demand:
             requests: The requests of all these pods.
             largest: The requests of the largest pod.
         """
-        return Demand(self.total + requests, self.largest.largest(largest)) if requests.pods else self
+        if not requests.pods:
+            return self
+        if any(pod.holds(largest) for pod in self.largest):
+            return replace(self, total=self.total + requests)
+        smaller = (pod for pod in self.largest if not largest.holds(pod))
+        return Demand(self.total + requests, (*smaller, largest))
 
     def with_devices(self, names: Container[str]) -> "Demand":
         """Return this demand with only these of its devices."""
@@ -50,14 +55,14 @@ class Balance:
         coming: Whether a node does not exist yet. Nobody knows its disk.
         capacity: What the nodes have for pods.
         demand: The requests of the pods.
-        fits_largest: Whether a node is large enough for the largest pod.
+        too_large: The requests of a pod for which no node is large enough; None if there is none.
     """
 
     architecture: Architecture
     nodes: int
     capacity: Resources
     demand: Demand
-    fits_largest: bool
+    too_large: Resources | None = None
     possible: int = 0
     coming: bool = False
 
@@ -103,10 +108,10 @@ class Balance:
                 f"{requests.vcpu:.1f} vCPU and {requests.gib:.1f} GiB of the "
                 f"{capacity.vcpu:.1f} vCPU and {capacity.gib:.1f} GiB of {nodes}"
             )
-        if not self.fits_largest:
+        if self.too_large:
             return (
-                f"{side} has no node for a pod of {self.demand.largest.vcpu:.1f} vCPU and "
-                f"{self.demand.largest.gib:.1f} GiB"
+                f"{side} has no node for a pod of {self.too_large.vcpu:.1f} vCPU and "
+                f"{self.too_large.gib:.1f} GiB"
             )
         return ""
 
@@ -134,6 +139,8 @@ def balance(nodes: Iterable[Node], demands: Mapping[Architecture, Demand]) -> di
             coming=any(node.devices is None for node in side),
             capacity=total(node.capacity for node in side),
             demand=demand,
-            fits_largest=not demand.total.pods or any(fits(demand.largest, node) for node in side),
+            too_large=next(
+                (pod for pod in demand.largest if not any(fits(pod, node) for node in side)), None
+            ),
         )
     return result

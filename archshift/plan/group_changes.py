@@ -1,7 +1,8 @@
 """What an update changes on node groups that exist, and must not change while pods run there. Pure."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 from archshift.cluster.kinds import on_every_node
 from archshift.cluster.model import Inventory, Workload
@@ -10,13 +11,53 @@ from archshift.common.architectures import ARCHITECTURES, display
 from archshift.common.kubernetes import ARCHITECTURE_LABEL, OURS
 from archshift.common.text import counted, first_few
 from archshift.nodes.groups import RETIRED, EksNodeGroup, Node, Taint
-from archshift.nodes.live_groups import LiveGroup
+from archshift.nodes.live_groups import EFFECTS, LiveGroup
 from archshift.plan import reasons
 
 STRANDED_WAY_OUT: Final = (
     "leave a group of this side without the taint or with the label, or first move the pods (arm_ratio, "
     "archshift drain)"
 )
+
+
+def as_sent(group: EksNodeGroup, state: Mapping[str, Any] | None) -> EksNodeGroup:
+    """Return a group as EKS will have it: the engine sends only what differs from the stack's state.
+
+    Somebody may have changed the group at EKS since the last update. Then the settings differ from EKS, but
+    an update does not change it back.
+
+    Args:
+        group: The group as configured.
+        state: The outputs of its resource in the state; None if the stack does not have it yet. Then the
+            engine compares with EKS.
+    """
+    live = group.live
+    if live is None or state is None or group.released:
+        return group
+    sizes, update = state.get("scalingConfig") or {}, state.get("updateConfig") or {}
+    if (sizes.get("minSize"), sizes.get("desiredSize"), sizes.get("maxSize")) == (
+        group.min_size,
+        group.desired_size,
+        group.max_size,
+    ):
+        group = replace(group, min_size=live.min_size, desired_size=live.desired_size, max_size=live.max_size)
+    share = update.get("maxUnavailablePercentage")
+    if (f"{share:g}%" if share else update.get("maxUnavailable")) == group.max_unavailable:
+        group = replace(group, max_unavailable=live.max_unavailable or group.max_unavailable)
+    known, wanted = state.get("labels") or {}, group.node_labels
+    stay = {key: value for key, value in live.labels.items() if known.get(key) == wanted.get(key)}
+    there = {(taint["key"], taint.get("value") or "", taint["effect"]) for taint in state.get("taints") or ()}
+
+    def is_sent(taint: Taint) -> bool:
+        return ((taint.key, taint.value, EFFECTS[taint.effect]) in there) != (taint in group.node_taints)
+
+    kept = [taint for taint in live.taints if taint not in group.taints and not is_sent(taint)]
+    return replace(
+        group,
+        labels={**group.labels, **{key: value for key, value in stay.items() if not key.startswith(OURS)}},
+        taints=(*group.taints, *kept),
+        retired=group.retired if is_sent(RETIRED) else RETIRED in live.taints,
+    )
 
 
 def change_of(group: EksNodeGroup) -> str:

@@ -203,10 +203,15 @@ def shortfall(needed: Sequence[X86Need], nodes: Iterable[Node], losing: Collecti
     if homeless:
         without = [need for need in needed if need.rules in homeless]
         return f"{_named(without)}: no {display(AMD64)} node is left where they can run"
-    # First the needs with the same rules on the nodes that they fit, then all needs on all these nodes.
-    # A need cannot use the capacity of other nodes.
-    usable = {node.name for taking in nodes_by_rules.values() for node in taking}
-    checks = [(needs_by_rules[rules], nodes_by_rules[rules]) for rules in needs_by_rules if rules in losing]
+    # For each set of rules, all needs that only the nodes of these rules can run, and at the end all needs on
+    # all these nodes. A need cannot use the capacity of other nodes.
+    names = {rules: frozenset(node.name for node in taking) for rules, taking in nodes_by_rules.items()}
+    checks = [
+        ([need for need in needed if names[need.rules] and names[need.rules] <= names[rules]], taking)
+        for rules, taking in nodes_by_rules.items()
+        if rules in losing
+    ]
+    usable = frozenset().union(*names.values())
     checks.append((list(needed), [node for node in x86 if node.name in usable]))
     for checked, taking in checks:
         demand = Demand()

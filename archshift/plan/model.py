@@ -224,6 +224,7 @@ class Bend:
         share: The present share.
         since: When archshift last ordered its pods, as the API server writes times; empty if it is not known.
         causes: What changed the share since then; empty if it is the wanted one.
+        scaled: Whether its autoscaler alone changed it, as far as the cluster shows.
     """
 
     workload: str
@@ -231,6 +232,7 @@ class Bend:
     share: float
     since: str = ""
     causes: tuple[str, ...] = ()
+    scaled: bool = False
 
     def __str__(self) -> str:
         text = f"{self.workload}: {self.share:.0%} of its pods on Graviton, {self.wanted:.0%} wanted"
@@ -265,6 +267,7 @@ class Plan:
         kept_shares: The key of an autoscaled workload to the share that it keeps while it is scaled down.
         costs_due: The keys of the workloads whose deletion costs this update writes or gives back.
         bends: The shares of autoscaled workloads.
+        drift: The workloads and namespaces that differ for another reason than an autoscaler's work.
     """
 
     arm_ratio: float
@@ -288,6 +291,7 @@ class Plan:
     kept_shares: Mapping[str, Proportion] = field(default_factory=dict)
     costs_due: tuple[str, ...] = ()
     bends: tuple[Bend, ...] = ()
+    drift: tuple[str, ...] = ()
 
     @property
     def movable(self) -> list[PlannedWorkload]:

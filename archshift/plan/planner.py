@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from archshift.cluster.kinds import CONTROLLERS, on_every_node
-from archshift.cluster.model import Inventory
+from archshift.cluster.model import Autoscaler, Inventory
 from archshift.common.architectures import ARCHITECTURES, ARM64, Architecture
 from archshift.common.errors import ArchshiftError
 from archshift.common.resources import NOTHING
@@ -94,7 +94,11 @@ def make_plan(
         row_of(draft, counts.get(draft.workload.key), arm_ratio, inventory, steering, units)
         for draft in drafts
     )
-    kept = {row.key: share for row in planned if (share := _kept_share(row))}
+    kept = {
+        row.key: share
+        for row in planned
+        if (share := _kept_share(row, inventory.workloads[row.key].autoscaled))
+    }
     demands = _demands(planned, inventory, nodes)
     # A temporary state of a node stops no update, so capacity after the step counts all nodes.
     balances = balance([replace(node, schedulable=True) for node in nodes], demands)
@@ -143,14 +147,14 @@ def _counts(arm_ratio: float, drafts: Iterable[Draft], steering: Steering) -> di
     )
 
 
-def _kept_share(row: PlannedWorkload) -> Proportion | None:
+def _kept_share(row: PlannedWorkload, scaler: Autoscaler | None) -> Proportion | None:
     """Return the share that an autoscaled workload keeps while it is scaled down; None if it has none."""
     # A workload that cannot be placed now keeps its entry or its patch, and so its share.
     wanted = row.graviton if row.wanted is None and row.action == "keep" else row.wanted
-    if wanted is None or not (row.placed and row.autoscaled and row.replicas):
+    if wanted is None or not (row.placed and scaler and row.replicas):
         return None
     # One that waits wants what is there, and during a rollout that can be more than its replicas.
-    return Proportion(min(wanted, row.replicas), row.replicas)
+    return Proportion(min(wanted, row.replicas), row.replicas, max(1, min(scaler.fewest, row.replicas)))
 
 
 def _blockers(

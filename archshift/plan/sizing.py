@@ -125,7 +125,8 @@ class _Load:
 
     def _fits_largest(self, node: Node) -> bool:
         # If the size of no pod is known, a node must have room for one pod.
-        return (node.capacity - self.per_node).holds(self.demand.largest.largest(Resources()))
+        free = node.capacity - self.per_node
+        return all(free.holds(pod) for pod in self.demand.largest or (Resources(),))
 
 
 def size(

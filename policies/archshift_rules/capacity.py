@@ -22,6 +22,11 @@ ARCH_LABEL: Final = "kubernetes.io/arch"
 # Both labels name the architecture: Kubernetes' own label, and the label that people select by.
 ARCH_LABELS: Final = (ARCH_LABEL, "architecture")
 INSTANCE_TYPE_LABEL: Final = "node.kubernetes.io/instance-type"
+# Karpenter takes the former names for these labels.
+_FORMER_LABELS: Final = {
+    "beta.kubernetes.io/arch": ARCH_LABEL,
+    "beta.kubernetes.io/instance-type": INSTANCE_TYPE_LABEL,
+}
 
 # Archshift's components for nodes: in the lab, on EKS, and where Karpenter or Auto Mode creates them.
 NODE_GROUPS: Final = tuple(f"archshift:index:{noun}" for noun in ("NodeGroups", "EksNodeGroups", "NodePools"))
@@ -280,7 +285,7 @@ def launch_template(group: Resource, stack: Stack) -> Resource | None:
         source = stack.resources.get(urn)
         if source is not None and source.type == LAUNCH_TEMPLATE:
             return source
-    if "launchTemplate" not in group.props or group.props["launchTemplate"] is None:
+    if not group.has("launchTemplate"):
         return None
     for key in ("id", "name"):
         value = group.read("launchTemplate", key)
@@ -300,7 +305,7 @@ def types_of(group: Resource, stack: Stack) -> tuple[str, ...]:
     types = tuple(map(str, group.items("instanceTypes"))) or _registered_types(group, stack)
     if types:
         return types
-    elsewhere = template is None and group.props.get("launchTemplate") is not None
+    elsewhere = template is None and group.has("launchTemplate")
     return () if elsewhere else (_DEFAULT_TYPE,)
 
 
@@ -384,11 +389,18 @@ def pool_choices(pool: Resource) -> tuple[frozenset[str], tuple[str, ...] | None
     """
     architectures = frozenset({AMD64, ARM64})
     names: list[str] | None = None
-    for requirement in pool.items("spec", "template", "spec", "requirements"):
+    requirements = pool.items("spec", "template", "spec", "requirements")
+    # Karpenter takes the labels of the template for requirements too.
+    for label in (ARCH_LABEL, INSTANCE_TYPE_LABEL, *_FORMER_LABELS):
+        if value := pool.read("spec", "template", "metadata", "labels", label):
+            requirements.append({"key": label, "operator": "In", "values": [value]})
+    for requirement in requirements:
         if not isinstance(requirement, dict):
             continue
-        values = tuple(map(str, requirement.get("values") or ()))
+        values = requirement.get("values")
+        values = tuple(map(str, values)) if isinstance(values, list) else ()
         key, operator = str(requirement.get("key")), str(requirement.get("operator"))
+        key = _FORMER_LABELS.get(key, key)
         if key == ARCH_LABEL:
             stated = frozenset(values)
             architectures = architectures & stated if operator == "In" else architectures - stated
@@ -397,8 +409,6 @@ def pool_choices(pool: Resource) -> tuple[frozenset[str], tuple[str, ...] | None
         if fact:
             names = list(instance_types()) if names is None else names
             names = [name for name in names if _permits(operator, values, _facts(name).get(fact))]
-    label = pool.read("spec", "template", "metadata", "labels", ARCH_LABEL)
-    architectures = architectures & _label_value(label) if label else architectures
     if names is None:
         return architectures, None
     fitting = [name for name in names if instance_types()[name].architecture in architectures]

@@ -101,8 +101,8 @@ def _placed(resource: Resource) -> list[str]:
         return []
     return [
         f"{namespace}/{key.replace('.', '/', 1)}"
-        for namespace, entries in resource.mapping("entries").items()
-        for key, entry in entries.items()
+        for namespace in resource.mapping("entries")
+        for key, entry in resource.mapping("entries", namespace).items()
         if key[:1].isupper() and entry != LEFT_ALONE
     ]
 

@@ -3,6 +3,7 @@
 import importlib
 import importlib.abc
 import io
+import json
 import os
 import pkgutil
 import re
@@ -130,6 +131,55 @@ def test_a_reader_that_has_gone_ends_it_quietly(
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (code, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("bake", "a/b:1"), 1), (("audit", "a b"), 4), (("ramp", "status"), 1)],
+)
+def test_a_full_disk_is_one_sentence(pulumi: FakePulumi, arguments: tuple[str, ...], code: int) -> None:
+    """As in `archshift plan --json > file`, whatever prints."""
+    pulumi.configure(arm_ratio="0.2", ramp={"start": "2026-03-02", "time_zone": "UTC"})
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [ARCHSHIFT, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        code,
+        "archshift: the output cannot be written (No space left on device); check the disk that takes it\n",
+    )
+
+
+@pytest.mark.parametrize(("closed", "there"), [(">&-", "stderr"), ("2>&-", "stdout")])
+def test_a_closed_stream_takes_nothing_from_the_other(closed: str, there: str) -> None:
+    """The hint for a person must not get into the JSON, nor the JSON into an error."""
+    command = f'exec "{ARCHSHIFT}" bake registry.example/a/b:1 {closed}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0
+    if there == "stdout":
+        assert json.loads(done.stdout)["target"]
+    else:
+        assert done.stderr.startswith("next: docker buildx bake")
+
+
+def test_a_folder_that_is_gone_is_one_sentence(tmp_path: Path, pulumi: FakePulumi) -> None:
+    """A terminal may stand in a folder that somebody has deleted."""
+    pulumi.configure(arm_ratio="0.2")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    # Python itself does not start there with a relative PYTHONPATH.
+    command = f'unset PYTHONPATH; cd "{gone}"; rmdir "{gone}"; exec "{ARCHSHIFT}" preview'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "archshift: the current folder is gone; change to a folder that exists\n",
+    )
 
 
 def test_ctrl_c_is_one_line(pulumi: FakePulumi, tmp_path: Path) -> None:

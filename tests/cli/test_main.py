@@ -296,6 +296,20 @@ def test_a_machine_without_the_engine_says_what_to_install(
     )
 
 
+def test_words_of_the_engine_in_another_encoding_are_one_sentence(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It repeats names of files as they are, and a name may be in Latin-1."""
+    folder = tmp_path / "latin"
+    folder.mkdir()
+    program = folder / "pulumi"
+    program.write_bytes(b"#!/bin/sh\nprintf 'chdir caf\\351: no such file or directory\\n' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    sentence = "archshift: pulumi config: chdir caf\ufffd: no such file or directory\n"
+    assert run("status", "-s", "dev") == (1, "", sentence)
+
+
 def test_an_engine_that_hangs_is_given_up(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A backend that does not answer ends in a sentence, not in a stuck pipeline."""
     folder = tmp_path / "slow"

@@ -1,6 +1,7 @@
 """Verdicts of real images in a real registry, rivals' bugs included."""
 
 import asyncio
+import gc
 import json
 from collections.abc import Callable
 from typing import Any
@@ -305,3 +306,15 @@ def test_who_watches_an_audit_sees_every_image_once(
     seen: list[tuple[int, int]] = []
     audit_images(images, options(registry.host, watch=lambda done, total: seen.append((done, total))))
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_the_collector_of_cycles_is_as_before_after_an_audit(
+    push: Pusher, registry: Registry, options: Options
+) -> None:
+    """An audit lets it look at more objects at a time; the program goes on with what its owner set."""
+    push.image("app", "1", "linux/amd64")
+    during: list[tuple[int, ...]] = []
+    before = gc.get_threshold()
+    audit_images([f"{registry.host}/app:1"], options(watch=lambda *_: during.append(gc.get_threshold())))
+    assert during[0][0] > before[0]
+    assert gc.get_threshold() == before

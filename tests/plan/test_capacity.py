@@ -12,11 +12,23 @@ def graviton(demand: Demand, *nodes: Node) -> Balance:
 
 
 def test_demands_add_up_and_remember_the_largest_pod() -> None:
-    """CPU and memory of the largest pod are kept apart: no one node may suit both."""
+    """One pod may have the most CPU and another the most memory: no one node may suit both."""
     demand = (
         Demand().plus(Resources(500, GIB), 3).plus(Resources(200, 4 * GIB), 2).plus(Resources(9000, 9), 0)
     )
-    assert demand == Demand(Resources(1900, 11 * GIB, 5), Resources(500, 4 * GIB))
+    assert demand == Demand(Resources(1900, 11 * GIB, 5), (Resources(500, GIB), Resources(200, 4 * GIB)))
+    larger = demand.plus(Resources(500, 4 * GIB), 1)
+    assert larger.plus(Resources(1, 1), 1).largest == (Resources(500, 4 * GIB),)
+
+
+def test_the_pods_with_the_most_cpu_and_the_most_memory_may_be_on_different_nodes() -> None:
+    """No node needs room for a pod that does not exist."""
+    nodes = plan_node("c", ARM64, millicpu=16000), plan_node("r", ARM64, memory=64 * GIB)
+    demand = Demand().plus(Resources(12000, 8 * GIB), 1).plus(Resources(1000, 48 * GIB), 1)
+    assert graviton(demand, *nodes).shortage == ""
+    assert graviton(demand, *4 * [nodes[1]]).shortage == (
+        "Graviton has no node for a pod of 12.0 vCPU and 8.0 GiB"
+    )
 
 
 def test_a_demand_that_fits_lacks_nothing() -> None:

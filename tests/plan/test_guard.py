@@ -388,6 +388,24 @@ def test_all_of_them_need_room_together() -> None:
     )
 
 
+def test_those_that_share_a_part_of_the_nodes_need_room_there_together() -> None:
+    """Room elsewhere does not help: neither of the two may use it."""
+    zone = need(pods=4, template=selects(pool="main", zone="a"))
+    pool = need("pay", pods=8, template=selects(pool="main"))
+    other = need("web", pods=1)
+    nodes = [
+        node("a", labels={"pool": "main", "zone": "a"}),
+        node("b", labels={"pool": "main", "zone": "b"}),
+        node("big", millicpu=64000),
+    ]
+    assert shortfall([zone, pool, other], nodes).startswith(
+        f"2 workloads need x86: {CART} (why), shop/Deployment/pay (why): x86 lacks 4.0 vCPU"
+    )
+    assert nodes_that_must_stay([zone, pool, other], nodes) == {"a", "b", "big"}
+    nodes.insert(2, node("c", labels={"pool": "main", "zone": "b"}))
+    assert shortfall([zone, pool, other], nodes) == ""
+
+
 def test_a_long_list_is_cut_and_counted() -> None:
     """Five names are enough to act on; the number says how many there are."""
     assert shortfall([need(f"w{index}") for index in range(8)], []) == (

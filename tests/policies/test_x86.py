@@ -190,6 +190,12 @@ def test_the_pools_that_archshift_makes_are_read_right() -> None:
         ),
         ([node_pool("x86", (ARCH, "In", ["amd64"]), limits={"nodes": 0})], "room for only 0.0 vCPU"),
         ([node_pool("x86", (ARCH, "In", ["arm64"]))], "room for only 0.0 vCPU"),
+        ([node_pool("x86", (f"beta.{ARCH}", "In", ["arm64"]))], "room for only 0.0 vCPU"),
+        ([node_pool("x86", labels={f"beta.{ARCH}": "arm64"})], "room for only 0.0 vCPU"),
+        (
+            [node_pool("x86", ("beta.kubernetes.io/instance-type", "In", ["m5.large"]), limits={"nodes": 1})],
+            "room for only 1.9 vCPU",
+        ),
         ([], "room for only 0.0 vCPU"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -725,3 +731,31 @@ def test_a_template_of_the_stack_requests_its_limits(resources: Any, of_pod: Any
     )
     (message,) = messages(CAPACITY, legacy, new)
     assert f"they request {words} and 2 pods" in message
+
+
+@pytest.mark.parametrize("change", [{"launchTemplate": UNKNOWN}, {"launchTemplate": {"id": UNKNOWN}}])
+def test_a_launch_template_that_the_preview_does_not_know_is_a_violation(change: dict[str, Any]) -> None:
+    """The engine would make a remark of it, and the update would go on."""
+    group = node_group(instance_type="m5.24xlarge", amiType="CUSTOM", **change)
+    template = resource(
+        "aws:ec2/launchTemplate:LaunchTemplate", "lt", {"id": "lt-1", "instanceType": "m7g.large"}
+    )
+    for name in (CAPACITY, PROTECTED, "node-group-architecture"):
+        (message,) = messages(name, needy(), group, template)
+        assert message.startswith("unknown-is-no: this preview does not know launchTemplate")
+
+
+@pytest.mark.parametrize("values", [None, "amd64", 5.0, {"a": 1}, [None], [[]]])
+def test_odd_values_of_a_requirement_prove_no_x86(values: Any) -> None:
+    """Kubernetes refuses most of them, but a preview does not ask it."""
+    pool = resource(
+        "kubernetes:karpenter.sh/v1:NodePool",
+        "x86",
+        {
+            "spec": {
+                "template": {"spec": {"requirements": [{"key": ARCH, "operator": "In", "values": values}]}}
+            }
+        },
+    )
+    (message,) = messages(CAPACITY, needy(), pool)
+    assert "there is room for only 0.0 vCPU" in message

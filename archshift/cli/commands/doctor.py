@@ -99,6 +99,7 @@ def _aws_cli_version() -> str | None:
             ["aws", "--version"],
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=_CLI_SECONDS,
             stdin=subprocess.DEVNULL,
             check=False,

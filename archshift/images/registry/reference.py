@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from archshift.common.errors import ArchshiftError
@@ -68,6 +69,7 @@ class Reference:
         return f"{self.name}{tag}" + (f"@{self.digest}" if self.digest else "")
 
 
+@lru_cache(maxsize=1024)
 def parse_reference(text: str) -> Reference:
     """Read an image reference.
 

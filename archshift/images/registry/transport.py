@@ -276,7 +276,7 @@ class Transport:
 
         extra: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
         tls, proxy, origin = host.tls, host.proxy, url
-        answered = False
+        answered = redirected = False
         try:
             for _ in range(self.limits.redirects + 1):
                 async with self.session.request(
@@ -284,10 +284,11 @@ class Transport:
                 ) as response:
                     answered = True
                     if response.status not in _REDIRECTS:
-                        yield response, url.origin() != origin.origin()
+                        yield response, redirected
                         return
                     url = self._next(url, response.headers.get("Location", ""))
-                if url.origin() != origin.origin():
+                redirected = url.origin() != origin.origin()
+                if redirected:
                     headers = {name: value for name, value in headers.items() if name != "Authorization"}
                 target = self.options(authority(url))
                 tls, proxy = tls_for(target.ca_file), proxy_for(url.scheme, url.authority)
